@@ -1,0 +1,115 @@
+"""Write the reference pages from the program itself: `python docs/reference.py` (a test checks that they are fresh)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from scaling import config
+
+HERE = Path(__file__).resolve().parent
+VERBS = ["plan", "run", "train", "status", "next", "fit", "predict", "report", "count", "data prepare", "data info", "doctor"]
+TABLES: list[tuple[str, type[BaseModel]]] = [
+    ("the top of the file", config.Sweep),
+    ('[design] with kind = "isoflop"', config.IsoflopDesign),
+    ('[design] with kind = "grid"', config.GridDesign),
+    ('[design] with kind = "ladder"', config.LadderDesign),
+    ("[recipe]", config.Recipe),
+    ("[base]", config.Base),
+    ('[base.task] with kind = "text"', config.TextTask),
+    ('[base.task] with kind = "synthetic"', config.SyntheticTask),
+    ("[base.model], overrides of what the recipe derives", config.ModelConfig),
+    ("[base.optim], overrides of what the recipe derives", config.OptimConfig),
+    ("[evals]", config.EvalConfig),
+    ("[[axes]]", config.Axis),
+]
+
+
+def sweep_files() -> str:
+    """The page about sweep files: every table with its keys, types, ranges and defaults."""
+    parts = [
+        "# Sweep files\n",
+        'A sweep is one question and the runs that answer it, in one TOML file. Counts may be written `70B`, `1.4e12` or `"2T"`',
+        "(suffixes K, M, B, T, P, E). An unknown key is an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an",
+        "example. This page is written by `python docs/reference.py`.\n",
+    ]
+    for title, model in TABLES:
+        parts.append(f"## {title}\n\n{_prose(model)}\n\n| key | value | default |\n|---|---|---|")
+        overrides = "overrides" in title
+        parts += [_row(name, info, overrides) for name, info in model.model_fields.items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _prose(model: type[BaseModel]) -> str:
+    return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()).replace("  ", " ")
+
+
+def _row(name: str, info: Any, overrides: bool) -> str:
+    required = info.is_required()
+    default = "from the recipe" if overrides and required else "required" if required else _default(info.default)
+    return f"| `{name}` | {_type(info.rebuild_annotation())} | {default} |"
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, tuple):
+        value = list(value)
+    return "absent" if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        inner, *notes = arguments
+        kinds = {type(note).__name__ for note in notes}
+        text = "count" if "BeforeValidator" in kinds else _type(inner)
+        return " ".join([text, *(bound for note in notes for bound in _bounds(note))])
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(part) for part in arguments if part is not type(None)))
+    if str(origin) == "typing.Literal":
+        return ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    return {"int": "whole number", "float": "number", "str": "text", "bool": "`true` or `false`"}.get(
+        annotation.__name__, annotation.__name__
+    )
+
+
+def _bounds(note: Any) -> list[str]:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    metadata = getattr(note, "metadata", [note])
+    return [
+        f"{sign} {getattr(item, key):.10g}"
+        for item in metadata
+        for key, sign in signs.items()
+        if isinstance(getattr(item, key, None), (int, float))
+    ]
+
+
+def command_line() -> str:
+    """The page about the command line: the help of every verb, as a terminal of 100 columns shows it."""
+    parts = ["# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n"]
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
+    for verb in VERBS:
+        command = [sys.executable, "-m", "scaling", *verb.split(), "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        lines = "\n".join(line.rstrip() for line in done.stdout.replace("python -m scaling", "scaling").strip().splitlines())
+        parts.append(f"## scaling {verb}\n\n```\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")

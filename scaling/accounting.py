@@ -1,0 +1,130 @@
+"""The one place that counts parameters, FLOPs and bytes, each under a named convention, in exact integers.
+
+The exponent of the compute-optimal N moves from 0.84 to 0.5 with the convention alone (Porian 2024; Pearce and Song
+2024), so every number of the project says which one it uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaling.config import FlopsConvention, ModelConfig, NConvention
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
+    """Parameters by group: embedding, unembedding, position, attention, ffn, norm. `seq_len` sizes learned positions."""
+    d, f, layers, bias = model.d_model, model.d_ff, model.n_layers, int(model.bias)
+    q_width, kv_width = model.n_heads * model.d_head, model.n_kv_heads * model.d_head
+    attention = d * (q_width + 2 * kv_width) + q_width * d + bias * (q_width + 2 * kv_width + d)
+    matrices = 3 if model.ffn == "swiglu" else 2
+    ffn = matrices * d * f + bias * ((matrices - 1) * f + d)
+    gain = d * (1 + (bias if model.norm == "layernorm" else 0))
+    qk_gain = 2 * model.d_head * int(model.qk_norm)
+    return {
+        "embedding": model.vocab_size * d,
+        "unembedding": 0 if model.tie_embeddings else model.vocab_size * d,
+        "position": seq_len * d if model.pos == "learned" else 0,
+        "attention": layers * attention,
+        "ffn": layers * ffn,
+        "norm": layers * (2 * gain + qk_gain) + gain,
+    }
+
+
+def n_params(model: ModelConfig, seq_len: int, convention: NConvention = "with_head") -> int:
+    """N under a convention: `total`; `nonembedding` (Kaplan 2020, table 1); `with_head`, the blocks and the output matrix.
+
+    A tied output matrix is counted as the head: it takes part in the last matmul.
+    """
+    groups = parameter_groups(model, seq_len)
+    blocks = groups["attention"] + groups["ffn"] + groups["norm"]
+    if convention == "nonembedding":
+        return blocks
+    if convention == "with_head":
+        return blocks + model.vocab_size * model.d_model
+    return sum(groups.values())
+
+
+def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
+    """Forward FLOPs of the weight matrices for one sequence, head included: 2 per weight and token."""
+    d, q_width = model.d_model, model.n_heads * model.d_head
+    attention = 2 * d * q_width + 2 * d * model.n_kv_heads * model.d_head
+    ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff
+    return 2 * seq_len * (model.n_layers * (attention + ffn) + d * model.vocab_size)
+
+
+def _exact(model: ModelConfig, seq_len: int) -> int:
+    """Weight matmuls, plus QK^T and attention x V over the unmasked half: seq_len (seq_len + 1) / 2 pairs a head."""
+    pairs = seq_len * (seq_len + 1) // 2
+    attention = model.n_layers * 4 * model.n_heads * model.d_head * pairs
+    return 3 * (_forward_matmul_flops(model, seq_len) + attention)
+
+
+def _chinchilla(model: ModelConfig, seq_len: int) -> int:
+    """Hoffmann 2022, appendix F: embedding and softmax counted, attention unmasked, backward twice the forward."""
+    d, heads, width = model.d_model, model.n_heads, model.n_heads * model.d_head
+    embedding = 2 * seq_len * model.vocab_size * d
+    softmax = 3 * heads * seq_len**2
+    attention = model.n_layers * (4 * seq_len**2 * width + softmax)
+    return 3 * (embedding + _forward_matmul_flops(model, seq_len) + attention)
+
+
+def train_flops(model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact") -> float:
+    """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the forward).
+
+    `exact`: matmuls, causal attention and head. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding
+    (Kaplan 2020, eq. 2.2 without its context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022,
+    appendix F. A float: N D overflows 64 bits at the scale of published models.
+    """
+    if convention == "6nd":
+        return 6.0 * n_params(model, seq_len, "with_head") * tokens
+    if convention == "kaplan":
+        return 6.0 * n_params(model, seq_len, "nonembedding") * tokens
+    per_sequence = _exact(model, seq_len) if convention == "exact" else _chinchilla(model, seq_len)
+    return per_sequence / seq_len * tokens
+
+
+def kv_cache_bytes(model: ModelConfig, tokens: int, batch: int = 1, value_bytes: int = 2) -> int:
+    """Bytes of the key and value cache: 2 n_layers n_kv_heads d_head tokens batch width (Ainslie 2023)."""
+    return 2 * model.n_layers * model.n_kv_heads * model.d_head * tokens * batch * value_bytes
+
+
+def train_memory_bytes(model: ModelConfig, seq_len: int, batch_size: int) -> int:
+    """A float32 training step's estimated peak: weights, gradient, two moments, and the activations kept for backward.
+
+    An estimate, not a count: about 14 d_model + 4 d_ff values a token and layer, attention scores three times
+    (scores, softmax, gradient), logits three times.
+    """
+    weights = 4 * n_params(model, seq_len, "total")
+    tokens = batch_size * seq_len
+    layer = tokens * (14 * model.d_model + 4 * model.d_ff) + 3 * batch_size * model.n_heads * seq_len**2
+    activations = model.n_layers * layer + 3 * tokens * model.vocab_size
+    return 4 * (weights + activations)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Peak dense bf16 FLOP/s and memory bandwidth from the maker's data sheet."""
+
+    flops_per_second: float
+    bytes_per_second: float
+    memory_bytes: float
+
+
+DEVICES = {
+    "a100": Device(312e12, 2.039e12, 80e9),
+    "h100": Device(989e12, 3.35e12, 80e9),
+    "h200": Device(989e12, 4.8e12, 141e9),
+    "tpu-v4": Device(275e12, 1.228e12, 32e9),
+    "tpu-v5e": Device(197e12, 0.819e12, 16e9),
+    "tpu-v5p": Device(459e12, 2.765e12, 95e9),
+}
+
+
+def decode_tokens_per_second(model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2) -> float:
+    """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the weights and the cache."""
+    active = n_params(model, seq_len, "with_head")
+    flops = batch * (2 * active + 4 * model.n_layers * model.n_heads * model.d_head * seq_len)
+    moved = active * value_bytes + kv_cache_bytes(model, seq_len, batch, value_bytes)
+    return batch / max(flops / device.flops_per_second, moved / device.bytes_per_second)

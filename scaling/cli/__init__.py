@@ -1,0 +1,52 @@
+"""The command line: parse, call one function, print. Verbs import what they need when they are called."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from scaling.errors import ScalingError
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs; turns a ScalingError into its message and exit code, and survives a closed stdout."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the verb that was asked for."""
+        try:
+            result = super().invoke(ctx)  # type: ignore[arg-type]
+            sys.stdout.flush()
+        except ScalingError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # `scaling ... | head`: what was wanted has been read
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(128 + signal.SIGINT) from None
+        return result
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Given a compute budget: how large a model, and how many tokens? Train sweeps, fit scaling laws, predict, report.",
+    epilog="Start with: scaling plan sweeps/demo.toml",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the `scaling` command."""
+    from scaling.cli import data, fits, sweeps, tools
+
+    for module in (sweeps, fits, tools, data):
+        module.register(app)
+    app()

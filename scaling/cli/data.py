@@ -1,0 +1,70 @@
+"""`scaling data`: prepare a token store from a user's own files, and look at one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scaling.cli.output import Json, console, note, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    group = typer.Typer(help="Prepare a token store from text, jsonl or parquet files, and look at one.", no_args_is_help=True)
+    group.command("prepare", epilog="Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096")(prepare)
+    group.command("info", epilog="Example: scaling data info data/notes")(info)
+    app.add_typer(group, name="data")
+
+
+def prepare(
+    source: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders: text, .jsonl, .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The token store to write.")],
+    tokenizer: Annotated[str, typer.Option(help="bytes, bpe (trained here), or a tokenizer.json.")] = "bytes",
+    vocab_size: Annotated[int, typer.Option(min=257, max=2**20, help="Vocabulary of a BPE trained here.")] = 4096,
+    text_column: Annotated[str, typer.Option(help="Field that holds the text in jsonl and parquet.")] = "text",
+    val_frac: Annotated[float, typer.Option(help="Part of the documents held out for validation.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Write a memory-mapped token store with its manifest, split by document into training and validation."""
+    from scaling.tasks.prepare import prepare as run_prepare
+
+    note(f"preparing {len(source)} source(s) ...")
+    document = run_prepare(source, out, tokenizer=tokenizer, vocab_size=vocab_size, text_column=text_column, val_frac=val_frac)
+    if as_json:
+        return print_json(document)
+    _show(document, out)
+    return typer.echo(f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"')
+
+
+def info(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help='A token store, or "stdlib".')] = "stdlib",
+    as_json: Json = False,
+) -> None:
+    """Verify a token store and show what it holds."""
+    from scaling.tasks.prepare import info as run_info
+
+    document = run_info(folder)
+    if as_json:
+        return print_json(document)
+    return _show(document, folder)
+
+
+def _show(document: dict[str, Any], where: object) -> None:
+    from rich.markup import escape
+
+    from scaling.cli.tables import table
+
+    made = table(escape(str(where)), "field", "value", numbers=False)
+    for key, value in document.items():
+        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
+            made.add_row(f"{key} {name}".strip(), escape(_line(part)))
+    console().print(made)
+
+
+def _line(value: Any) -> str:
+    """A value on one line; a long list by its length and its first entries."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    return f"{len(value)}" if isinstance(value, list) else str(value)

@@ -1,0 +1,125 @@
+"""The verbs of the right half: fit, predict, next, report. None of them starts jax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.output import Json, console, note, print_json
+
+Source = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files.")]
+FitOrName = Annotated[str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command("fit", epilog="Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json")(fit)
+    app.command("predict", epilog="Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21")(predict)
+    app.command("next", epilog="Example: scaling next results/demo --budget 1e13 --target 1e15")(next_runs)
+    app.command("report", epilog="Example: scaling report results/demo")(report)
+
+
+def fit(
+    source: Source,
+    law: Annotated[str, typer.Option(help="The law to fit.")] = "chinchilla",
+    approach: Annotated[str, typer.Option(help="parametric, isoflop or envelope: the one that heads the result.")] = "parametric",
+    objective: Annotated[str, typer.Option(help="huber-log, lad-log, mse-log, huber or mse.")] = "huber-log",
+    delta: Annotated[float, typer.Option(help="Huber's threshold, in the units of the residual.")] = 1e-3,
+    columns: Annotated[
+        str | None, typer.Option(metavar="N=...,D=...", help="Names of the columns: N=params,D=tokens,C=flops,L=loss.")
+    ] = None,
+    params: Annotated[str, typer.Option(help="How N is counted from results: with_head, total or nonembedding.")] = "with_head",
+    flops: Annotated[str, typer.Option(help="How C is counted from results: exact, 6nd, kaplan or chinchilla.")] = "exact",
+    where: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Keep rows for which this holds, e.g. 'loss < 4 and n_layers == 2'.")
+    ] = None,
+    drop_highest: Annotated[int, typer.Option(metavar="K", min=0, help="Leave out the K highest losses.")] = 0,
+    holdout: Annotated[str | None, typer.Option(metavar="K|none", help="Largest budgets to leave out and predict; default 1.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
+    ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    cluster: Annotated[str | None, typer.Option(metavar="COLUMN", help="Resample whole groups of this column.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FIT.json", help="Where to write; for a results folder fits/<law>.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit scaling laws to a sweep or to anybody's table: all three roads side by side, with intervals and warnings."""
+    from scaling.fit.document import dump
+    from scaling.fit.run import FitOptions
+    from scaling.fit.run import fit as run_fit
+
+    options = FitOptions(
+        law=law, approach=approach, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
+        drop_highest=drop_highest, holdout=holdout, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
+    )  # fmt: skip
+    document = run_fit(source, options)
+    target = out or _default_fit_path(source, law if approach == "parametric" else approach)
+    if target:
+        dump(document, target)
+        note(f"written: {target}")
+    if as_json:
+        return print_json(document)
+    from scaling.report.text import fit_text
+
+    return console().print(fit_text(document))
+
+
+def _default_fit_path(source: list[Path], name: str) -> Path | None:
+    """A results folder keeps its fits; a stranger's table is left alone."""
+    if len(source) == 1 and (source[0] / "runs").is_dir():
+        return source[0] / "fits" / f"{name}.json"
+    return None
+
+
+def predict(
+    source: FitOrName,
+    flops: Annotated[str | None, typer.Option(metavar="C", help="A training budget: the compute-optimal N and D.")] = None,
+    n_params: Annotated[str | None, typer.Option(metavar="N", help="Parameters, with --tokens: the loss.")] = None,
+    tokens: Annotated[str | None, typer.Option(metavar="D", help="Tokens, with --n-params: the loss.")] = None,
+    loss: Annotated[str | None, typer.Option(metavar="L", help="A loss in nats: the smallest budget that reaches it.")] = None,
+    inference_tokens: Annotated[
+        str | None, typer.Option(metavar="T", help="Tokens to be served: the size that costs least with them (Sardana).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a fit into N, D, loss and tokens per parameter, with intervals, a buildable model, and how far this is from the data."""
+    from scaling.fit.predict import predict as run_predict
+
+    document = run_predict(source, flops=flops, n_params=n_params, tokens=tokens, loss=loss, inference_tokens=inference_tokens)
+    if as_json:
+        return print_json(document)
+    from scaling.report.text import prediction_text
+
+    return console().print(prediction_text(document))
+
+
+def next_runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder with a fit.")],
+    budget: Annotated[str, typer.Option(metavar="FLOPS", help="What the next runs may cost.")],
+    target: Annotated[str, typer.Option(metavar="FLOPS", help="The budget whose optimum is to be predicted.")],
+    as_json: Json = False,
+) -> None:
+    """Propose the runs that most reduce the uncertainty of the compute-optimal N at a target budget."""
+    from scaling.fit.design import next_runs as propose
+
+    document = propose(folder, budget, target)
+    if as_json:
+        return print_json(document)
+    from scaling.report.text import next_text
+
+    return console().print(next_text(document))
+
+
+def report(
+    source: Annotated[list[Path], typer.Argument(metavar="DIR|FIT.json...", help="A results folder, or fits.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default DIR/report.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write report/index.html (self-contained), report.md, figures and tables."""
+    from scaling.report.page import write_report
+
+    page = write_report(source, out)
+    if as_json:
+        return print_json({"report": str(page), "folder": str(page.parent)})
+    return typer.echo(f"report: {page}")

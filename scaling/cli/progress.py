@@ -1,0 +1,89 @@
+"""What `scaling run` shows while it trains: a live table on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from scaling.cli.tables import table
+from scaling.execute.tracker import ENDED, Tracker
+from scaling.plan import Plan, PlannedRun
+from scaling.quantity import format_count, format_flops, format_seconds
+
+LINE_SECONDS = 15.0
+
+
+class Display:
+    """Follows a sweep in training; `observe` is the listener of `execute`."""
+
+    def __init__(self, folder: Path, plan: Plan, runs: Sequence[PlannedRun], *, to_stderr: bool) -> None:
+        self.tracker, self.folder = Tracker(runs), folder
+        self.console = Console(stderr=to_stderr, highlight=False)
+        self.kept = len(plan.runs) - len(runs)
+        self.refused = len(plan.refused)
+        self.live: Live | None = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Display:
+        kept = f", {self.kept} not needed now" if self.kept else ""
+        refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
+        self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
+        if self.console.is_terminal and self.tracker.runs:
+            self.live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.live.__exit__(kind, error, trace)
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """Show one event of a worker."""
+        self.tracker.observe(event)
+        if event["event"] in ENDED:
+            self._line(self._ending(event))
+        if self.live:
+            self.live.update(self._table())
+        elif time.monotonic() - self._last_line > LINE_SECONDS and self.tracker.running:
+            self._line(self._summary())
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        (self.live.console if self.live else self.console).print(Text(text), soft_wrap=True)
+
+    def _ending(self, event: dict[str, Any]) -> str:
+        planned = self.tracker.by_id[event["run_id"]]
+        size = f"N {format_count(planned.n_params['with_head'])}  D {format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
+        detail = f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
+        ended = sum(self.tracker.counts.values())
+        return f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  {detail}"
+
+    def _summary(self) -> str:
+        tracker = self.tracker
+        ended, speed = sum(tracker.counts.values()), sum(event["tokens_per_second"] for event in tracker.running.values())
+        losses = ", ".join(f"{event['loss']:.3f}" for event in tracker.running.values())
+        left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
+        pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
+        return f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss {losses}, {pace}, {left} left"
+
+    def _table(self) -> Group:
+        made: Table = table("", "run", "N", "step", "loss", "tokens/s", "GFLOP/s")
+        for run_id, event in self.tracker.running.items():
+            made.add_row(
+                run_id,
+                format_count(self.tracker.by_id[run_id].n_params["with_head"]),
+                f"{event['step']}/{event['n_steps']}",
+                f"{event['loss']:.3f}",
+                f"{event['tokens_per_second']:,.0f}",
+                f"{event['flops_per_second'] / 1e9:.2f}",
+            )
+        return Group(made, ProgressBar(total=1.0, completed=self.tracker.share, width=40), Text(self._summary()))

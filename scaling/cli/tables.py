@@ -1,0 +1,134 @@
+"""Tables of plans, states and counts for people, and the documents behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from scaling.quantity import format_bytes, format_count, format_flops, format_seconds
+
+if TYPE_CHECKING:
+    from scaling.execute.estimate import Speed
+    from scaling.plan import Plan, PlannedRun
+
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
+
+
+def table(title: str, *columns: str, numbers: bool = True) -> Table:
+    """An empty table in the house style: thin, numbers to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if numbers and index else "left", no_wrap=index == 0, header_style="bold")
+    return made
+
+
+def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, Any]:
+    """The plan as JSON: every run, every refused cell, totals. Seconds are null without a probe."""
+    runs = [_run_entry(planned, speed) for planned in plan.runs]
+    shapes = len({(planned.run.model, planned.run.batch_size) for planned in plan.runs})
+    spent = sum(entry["seconds"] for entry in runs) + shapes * speed.compile_seconds if speed else None
+    longest = max((entry["seconds"] for entry in runs), default=0.0) if speed else 0.0
+    return {
+        "sweep": plan.sweep.name,
+        "question": plan.sweep.question,
+        "runs": runs,
+        "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
+        "merged": plan.merged,
+        "flops": plan.flops,
+        "workers": workers,
+        "seconds": spent,
+        "wall_seconds": max(spent / workers, longest) if spent is not None else None,
+    }
+
+
+def _run_entry(planned: PlannedRun, speed: Speed | None) -> dict[str, Any]:
+    run = planned.run
+    return {
+        "run_id": planned.run_id,
+        "n_params": planned.n_params["total"],
+        "n_params_with_head": planned.n_params["with_head"],
+        "n_params_nonembedding": planned.n_params["nonembedding"],
+        "n_layers": run.model.n_layers,
+        "d_model": run.model.d_model,
+        "tokens": run.tokens,
+        "tokens_per_param": run.tokens / planned.n_params["with_head"],
+        "flops": planned.flops,
+        "batch_tokens": run.batch_tokens,
+        "lr": run.optim.lr,
+        "n_steps": run.n_steps,
+        "seed": run.seed,
+        "seconds": speed.run_seconds(run) if speed else None,
+        "memory_bytes": planned.memory_bytes,
+    }
+
+
+def plan_table(document: dict[str, Any]) -> Group:
+    """What `scaling plan` prints: the runs, the refused cells with their reasons, the totals."""
+    head = f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} FLOPs"
+    runs = table(head, "run", "N (total, non-emb)", "shape", "D", "D/N", "C", "batch", "lr", "steps", "time", "memory")
+    for entry in document["runs"]:
+        runs.add_row(*_plan_cells(entry))
+    parts: list[Any] = [
+        runs,
+        Text(
+            "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; C: exact FLOPs; batch in tokens",
+            style="dim",
+        ),
+    ]
+    if document["merged"]:
+        parts.append(Text(f"{document['merged']} cells fell together with another: the nearest buildable model is the same"))
+    if document["refused"]:
+        refused = table(f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False)
+        for item in document["refused"][:40]:
+            refused.add_row(item["cell"], escape(item["reason"]))
+        parts.append(refused)
+        if len(document["refused"]) > 40:
+            parts.append(Text(f"... and {len(document['refused']) - 40} more (--json lists all)"))
+    if document["seconds"] is not None:
+        workers, wall = document["workers"], format_seconds(document["wall_seconds"])
+        parts.append(Text(f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"))
+    return Group(*parts)
+
+
+def _plan_cells(entry: dict[str, Any]) -> list[str]:
+    return [
+        entry["run_id"],
+        " ".join(format_count(entry[name]) for name in ("n_params_with_head", "n_params", "n_params_nonembedding")),
+        f"{entry['n_layers']}x{entry['d_model']}",
+        format_count(entry["tokens"]),
+        f"{entry['tokens_per_param']:.3g}",
+        format_flops(entry["flops"]),
+        str(entry["batch_tokens"]),
+        f"{entry['lr']:.2e}",
+        str(entry["n_steps"]),
+        format_seconds(entry["seconds"]) if entry["seconds"] is not None else "-",
+        format_bytes(entry["memory_bytes"]),
+    ]
+
+
+def status_table(document: dict[str, Any]) -> Group:
+    """What `scaling status` prints."""
+    counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items())
+    runs = table(f"{escape(document['sweep'])}: {counts}", "run", "status", "N", "D", "step", "loss", "attempts", "reason")
+    for entry in document["runs"]:
+        loss = f"{entry['loss']:.4f}" if entry["loss"] is not None else ""
+        runs.add_row(
+            entry["run_id"],
+            Text(entry["status"], style=COLOURS[entry["status"]]),
+            format_count(entry["n_params"]),
+            format_count(entry["tokens"]),
+            str(entry["step"] or ""),
+            loss,
+            str(entry["attempts"] or ""),
+            escape(entry["reason"] or ""),
+        )
+    parts: list[Any] = [runs]
+    if document["eta_seconds"]:
+        parts.append(Text(f"time left: {format_seconds(document['eta_seconds'])}"))
+    if document["no_longer_planned"]:
+        parts.append(Text(f"{len(document['no_longer_planned'])} finished runs are kept that the sweep file no longer asks for"))
+    return Group(*parts)

@@ -1,0 +1,43 @@
+"""The one exception that the command line turns into a message: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI contract
+
+
+class ScalingError(Exception):
+    """A mistake that a person can mend.
+
+    Args:
+        what: what is wrong, naming the offending value.
+        where: the file, field or option that holds it; empty when `what` says it already.
+        remedy: what to do instead, one line.
+        exit_code: 2 bad input, 74 disk or permission, 75 stopped and resumable or held by another.
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", exit_code: int = BAD_INPUT) -> None:
+        super().__init__(what)
+        self.what, self.where, self.remedy, self.exit_code = what, where, remedy, exit_code
+
+    def __str__(self) -> str:
+        """`where: what` on the first line and the remedy, indented, on the second."""
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  {self.remedy}" if self.remedy else head
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name closest to a misspelt one, or None when nothing is close."""
+    lowered = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def unknown(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
+    """The error for a name that is not in a registry: lists the known names and suggests the nearest."""
+    names = sorted(known)
+    guess = nearest(word, names)
+    hint = f"did you mean {guess}? " if guess else ""
+    return ScalingError(f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names)}")

@@ -1,0 +1,53 @@
+"""Settings that must be made before jax starts; they are made for worker processes, and `scaling doctor` says them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from scaling.cache import cache_folder
+
+# glibc returns every large buffer to the kernel and faults it in again at each step: keeping memory doubles CPU speed.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**62),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_accelerator() -> bool:
+    """Whether a GPU or TPU driver is present and not switched off; asked without starting jax."""
+    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return False
+    return any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd", "/dev/accel0", "/dev/vfio/0"))
+
+
+def default_workers() -> int:
+    """One worker a core on a CPU (single-threaded runs side by side train more tokens than one run on all cores)."""
+    return 1 if has_accelerator() else cores()
+
+
+def worker_environment(workers: int) -> dict[str, str]:
+    """The environment of one of `workers` training processes: threads, allocator, compilation cache. What is set stays."""
+    chosen = {
+        "NPROC": str(max(1, cores() // workers)),
+        "JAX_COMPILATION_CACHE_DIR": str(cache_folder("xla")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "PYTHONUNBUFFERED": "1",
+        **ALLOCATOR,
+    }
+    return chosen | dict(os.environ)
+
+
+def restart_once() -> None:
+    """Replace this process by itself under `worker_environment`, unless it has it already: the allocator reads its settings at start."""
+    if any(name not in os.environ for name in ALLOCATOR):
+        os.execve(sys.executable, [sys.executable, "-m", "scaling", *sys.argv[1:]], worker_environment(default_workers()))

@@ -1,0 +1,55 @@
+"""What is known of a sweep while it trains, from the events of its workers: counts, pace and time left."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scaling.plan import PlannedRun
+
+ENDED = ("done", "diverged", "failed", "stopped")
+
+
+@dataclass
+class Tracker:
+    """Follows the events of one `execute`; `running` holds the last progress event of each run in training."""
+
+    runs: Sequence[PlannedRun]
+    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    _flops_ended: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.by_id = {planned.run_id: planned for planned in self.runs}
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """Take in one event of a worker."""
+        kind, run_id = event["event"], event.get("run_id", "")
+        if kind == "progress":
+            self.running[run_id] = event
+        elif kind in ENDED:
+            self.counts[kind] += 1
+            self.running.pop(run_id, None)
+            self._flops_ended += self.by_id[run_id].flops
+
+    @property
+    def share(self) -> float:
+        """The part of the sweep's FLOPs that is trained, 0 to 1."""
+        total = sum(planned.flops for planned in self.runs)
+        current = sum(self.by_id[run_id].flops * event["step"] / event["n_steps"] for run_id, event in self.running.items())
+        return min(1.0, (self._flops_ended + current) / total) if total else 1.0
+
+    @property
+    def flops_per_second(self) -> float:
+        """Model FLOP/s of all runs in training together."""
+        return float(sum(event["flops_per_second"] for event in self.running.values()))
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time left at the pace so far; None before there is a pace."""
+        share, elapsed = self.share, time.monotonic() - self.started
+        return elapsed * (1.0 - share) / share if share > 0.0 else None

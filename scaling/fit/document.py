@@ -1,0 +1,106 @@
+"""The fit as a JSON document: what `scaling fit` writes, and all that `predict` and `report` know of it.
+
+No NaN reaches the file (what is not finite is null), and a file that is not such a document is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit.read import read_bytes
+from scaling.results import write_text
+
+SCHEMA = 1
+KEPT_DRAWS = 1000
+KEPT_POINTS = 5000
+DIGITS = 10
+NUMBER = (int, float, type(None))
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema": int, "law": str, "approach": str, "objective": dict, "params": dict, "derived": dict, "status": str, "warnings": list,
+    "n_points": int, "excluded": list, "source": dict, "version": str, "ci": float, "cost": dict, "range": dict, "data": dict, "roads": dict,
+}  # fmt: skip
+
+
+def interval(value: float, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:
+    """{value, se, lo, hi}: standard error and central percentile interval of the draws, widened to hold the value itself.
+
+    A bootstrap's percentiles may miss the estimate when it sits at a bound or the draws are few; lo <= value <= hi always.
+    """
+    held = np.empty(0) if draws is None else np.asarray(draws, float)
+    held = held[np.isfinite(held)]
+    if len(held) < 2 or not math.isfinite(value):
+        return {"value": value, "se": None, "lo": None, "hi": None}
+    lo, hi = np.quantile(held, [(1 - ci) / 2, (1 + ci) / 2])
+    return {"value": value, "se": float(np.std(held, ddof=1)), "lo": min(float(lo), value), "hi": max(float(hi), value)}
+
+
+def kept_draws(draws: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """At most 1,000 draws, evenly picked, to ten significant digits."""
+    count = max((len(values) for values in draws.values()), default=0)
+    pick = np.unique(np.linspace(0, count - 1, min(count, KEPT_DRAWS)).astype(int))
+    return {name: [float(f"{value:.{DIGITS}g}") for value in values[pick]] for name, values in draws.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: numpy unwrapped, tuples as lists, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def dump(document: Mapping[str, Any], path: Path) -> None:
+    """Publish a document as a file, whole or not at all. Raises ScalingError (74)."""
+    write_text(path, json.dumps(plain(document), allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A document from its file. Raises ScalingError that names the file and what is wrong with it."""
+    try:
+        document = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise _no_fit(path, f"not valid JSON: {str(error)[:120]}") from None
+    if not isinstance(document, dict) or "schema" not in document:
+        raise _no_fit(path, "not a fit document: it has no schema")
+    if isinstance(document["schema"], int) and document["schema"] > SCHEMA:
+        raise ScalingError(
+            f"written with fit schema {document['schema']}, this program reads {SCHEMA}", where=str(path), remedy="update scaling"
+        )
+    for key, kind in KEYS.items():
+        if key not in document:
+            raise _no_fit(path, f"the key {key!r} is missing")
+        if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(document[key], bool):
+            raise _no_fit(path, f"{key} = {str(document[key])[:40]!r} is not of the right kind")
+    _check_numbers(path, document)
+    return document
+
+
+def _check_numbers(path: Path, document: Mapping[str, Any]) -> None:
+    """Estimates are objects of numbers, draws are equally long lists of numbers, data columns too."""
+    for group in ("params", "derived"):
+        for name, entry in document[group].items():
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(part), NUMBER) for part in ("value", "se", "lo", "hi")):
+                raise _no_fit(path, f"{group}.{name} is not an estimate {{value, se, lo, hi}}")
+    draws = (document.get("bootstrap") or {}).get("draws") or {}
+    for name, columns in (("bootstrap.draws", draws), ("data", document["data"])):
+        lists = [column for column in columns.values() if column is not None]
+        if not all(isinstance(column, list) for column in lists) or len({len(column) for column in lists}) > 1:
+            raise _no_fit(path, f"{name} does not hold equally long lists")
+        if not all(isinstance(value, NUMBER) for column in lists for value in column):
+            raise _no_fit(path, f"{name} holds what is not a number")
+
+
+def _no_fit(path: Path, what: str) -> ScalingError:
+    return ScalingError(what, where=str(path), remedy="write it with: scaling fit SOURCE --out FIT.json")

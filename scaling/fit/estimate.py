@@ -1,0 +1,243 @@
+"""One law, one table, one objective: Points -> the global optimum, with what speaks for its being global.
+
+A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable projection, Golub and
+Pereyra 1973), which shows every basin. From the best cell of each block of that grid the full objective is then descended
+to convergence, and the distinct minima found are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain, combinations, product
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit import gates
+from scaling.fit.laws import Law
+from scaling.fit.objectives import objective as objective_named
+from scaling.fit.optimise import Problem, follow, holding, joined, problem, thinned
+from scaling.results import Points
+
+Array = np.ndarray
+MOST_STARTS = 16
+GUIDED = 4  # starts that descend from a wide delta too when the others disagree: it smooths the small basins away
+SEARCHED = 2000  # points that the search for basins looks at
+SAME_PLACE = 1e-4  # of centred coordinates: closer rows ended in one minimum
+NEARLY_AS_GOOD = 0.05
+CLOSE_TO_FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class Basin:
+    """A local minimum: its objective, its reported parameters, and how many starts ended in it."""
+
+    value: float
+    params: Mapping[str, float]
+    starts: int
+
+
+@dataclass(frozen=True)
+class Starts:
+    """How many starts were tried, how many converged, how many agree on the best minimum; the minima, best first."""
+
+    tried: int
+    converged: int
+    agree: int
+    minima: tuple[Basin, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """As plain JSON: {tried, converged, agree, minima: [{value, params, starts}]}."""
+        minima = [{"value": one.value, "params": dict(one.params), "starts": one.starts} for one in self.minima]
+        return {"tried": self.tried, "converged": self.converged, "agree": self.agree, "minima": minima}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` is
+    ok, not-identified or not-converged; `warnings` say why. `fixed` holds the reported parameters that were not fitted.
+    """
+
+    law: Law
+    theta: Array
+    objective: str
+    delta: float
+    value: float
+    status: str
+    warnings: tuple[str, ...]
+    starts: Starts
+    fixed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The reported parameters."""
+        return {name: float(value) for name, value in self.law.values(self.theta).items()}
+
+
+def estimate(
+    law: Law,
+    points: Points,
+    objective: str = "huber-log",
+    delta: float = 1e-3,
+    *,
+    fixed: Mapping[str, float] | None = None,
+    where: str = "",
+) -> Estimate:
+    """Fit `law` to `points`, some reported parameters `fixed` if wished.
+
+    Raises ScalingError (with `where`) for points that cannot determine the law, an unknown objective or parameter, a
+    delta that is not positive.
+    """
+    fixed = dict(fixed or {})
+    doubts = gates.check(law, points, fixed, where)
+    task = problem_of(law, points, objective, delta, fixed)
+    found, starts, certain = _global(task)
+    warnings, status = _verdict(task, found, starts, certain)
+    if gates.coupled(task.logs) and status == "ok":
+        status = "not-identified"
+    return Estimate(law, task.raw(found), objective, delta, starts.minima[0].value, status, (*doubts, *warnings), starts, fixed)
+
+
+def problem_of(law: Law, points: Points, objective: str, delta: float, fixed: Mapping[str, float] | None = None) -> Problem:
+    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown names and a bad delta."""
+    if not (np.isfinite(delta) and delta > 0):
+        raise ScalingError(f"delta = {delta:g} is not a positive number", remedy="the usual delta is 1e-3, in log loss")
+    task = problem(law, points.inputs(law.inputs), np.asarray(points.loss, float), points.weight, objective_named(objective), delta)
+    return holding(task, fixed) if fixed else task
+
+
+def spread(task: Problem, theta: Array) -> float:
+    """The typical size of the residuals at theta (P,), from which delta is narrowed."""
+    log_loss = task.law.bind(task.logs)(theta[None]).value[0]
+    return float(np.median(np.abs(task.objective.residual(log_loss, task.loss, task.log_loss))))
+
+
+def penalty(task: Problem, theta: Array) -> Array:
+    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without smoothing."""
+    log_loss = task.law.bind(task.logs)(theta).value
+    return task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta) @ task.weight
+
+
+def _global(task: Problem) -> tuple[Array, Starts, bool]:
+    """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one converged."""
+    search = thinned(task, SEARCHED)
+    begun = starts(search)
+    wide = spread(search, begun[0])
+    ends = follow(search, begun, search.delta)
+    places, owner = _distinct(ends.theta, ends.value)
+    if len(places) > 1:
+        ends = joined(ends, follow(search, begun[:GUIDED], wide))
+        places, owner = _distinct(ends.theta, ends.value)
+    converged = int(ends.converged.sum())
+    if search is not task:
+        ends = follow(task, ends.theta[places], task.delta)
+        places, again = _distinct(ends.theta, ends.value)
+        owner = again[owner]
+    counts = np.bincount(owner, minlength=len(places))
+    reported = task.law.values(task.raw(ends.theta[places]))
+    value = penalty(task, ends.theta[places])
+    minima = tuple(
+        Basin(float(value[row]), {name: float(column[row]) for name, column in reported.items()}, int(counts[row]))
+        for row in range(len(places))
+    )
+    return ends.theta[places[0]], Starts(len(owner), converged, minima[0].starts, minima), bool(ends.converged[places[0]])
+
+
+def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
+    """One row of each place where rows (R, P) ended, the lowest first, and which of these each row belongs to."""
+    places: list[int] = []
+    owner = np.full(len(theta), -1)
+    for row in np.argsort(value, kind="stable"):
+        if owner[row] < 0:
+            near = (np.abs(theta - theta[row]) <= SAME_PLACE * (1 + np.abs(theta[row]))).all(1) & (owner < 0)
+            owner[near] = len(places)
+            places.append(int(row))
+    return places, owner
+
+
+def starts(task: Problem) -> Array:
+    """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block of the grid."""
+    law = task.law
+    held = task.lower == task.upper
+    axes = [(task.lower[i],) if held[i] else param.grid or (0.0,) for i, param in enumerate(law.params)]
+    theta = np.array(list(product(*axes)))
+    theta, cost = _solved(task, theta)
+    theta = np.clip(theta, task.lower, task.upper)
+    edge = next(size for size in range(1, 100) if np.prod([-(-len(axis) // size) for axis in axes]) <= MOST_STARTS)
+    blocks = np.stack(np.meshgrid(*(np.arange(len(axis)) // edge for axis in axes), indexing="ij"), -1).reshape(len(theta), -1)
+    order = np.argsort(cost, kind="stable")
+    _, first = np.unique(blocks[order], axis=0, return_index=True)
+    return theta[order[np.sort(first)]]
+
+
+def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
+    """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared relative errors there (G,).
+
+    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with coefficients >= 0.
+    """
+    law = task.law
+    warmth = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
+    columns = np.exp((law.log_columns(theta, task.logs) - task.log_loss) / warmth[:, None])
+    places = [law.index(term.coefficient) for term in law.terms]
+    if law.floor:
+        columns = np.concatenate([columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1)
+    found, cost = _nonnegative(columns, task.weight)
+    if law.floor:
+        theta[:, law.index(law.floor)] = found[:, -1]
+    share = np.maximum(found[:, : len(places)], 1e-3 * np.exp(np.mean(task.log_loss) / warmth))
+    theta[:, places] = warmth * np.log(share)
+    return theta, cost * warmth[:, 0] ** 2
+
+
+def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
+    """The x >= 0 (G, K) that bring columns (G, K, n) closest to 1 in weighted squares, and the squares left (G,).
+
+    K is at most 3, so every set of coefficients that are not 0 is tried.
+    """
+    weighted = columns * weight
+    gram, right = weighted @ columns.transpose(0, 2, 1), weighted.sum(2)
+    best, cost = np.zeros_like(right), np.full(len(right), weight.sum())
+    count = right.shape[1]
+    for chosen in chain.from_iterable(combinations(range(count), size) for size in range(1, count + 1)):
+        rows = list(chosen)
+        part, target = gram[:, rows][:, :, rows], right[:, rows]
+        length = np.sqrt(np.einsum("gkk->gk", part))
+        scaled = part / (length[:, :, None] * length[:, None, :]) + 1e-12 * np.eye(len(rows))
+        solution = np.linalg.solve(scaled, (target / length)[:, :, None])[:, :, 0] / length
+        left = weight.sum() - (solution * target).sum(1)
+        better = (solution >= 0).all(1) & (left < cost)
+        cost = np.where(better, left, cost)
+        best[better] = 0.0
+        best[np.ix_(better, rows)] = solution[better]
+    return best, cost
+
+
+def _verdict(task: Problem, theta: Array, tried: Starts, certain: bool) -> tuple[list[str], str]:
+    """Named warnings, and the status they add up to."""
+    law, best = task.law, tried.minima[0]
+    at_bound = _at_bounds(task, theta)
+    moving = [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and i not in at_bound]
+    condition = gates.condition(task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight)
+    rivals = [one for one in tried.minima[1:] if one.value <= best.value * (1 + NEARLY_AS_GOOD)]
+    warnings = [f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it" for i in at_bound]
+    if condition > gates.CONDITION:
+        warnings.append(f"not identified: parameters trade against each other (condition number {condition:.2g})")
+    if rivals:
+        told = ", ".join(
+            f"{name} {value:.4g}" for name, value in rivals[0].params.items() if name not in best.params or value != best.params[name]
+        )
+        warnings.append(f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the best, the next at {told}")
+    elif tried.agree < 2 <= tried.tried:
+        warnings.append(f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum")
+    if law.floor and best.params[law.floor] > (1 - CLOSE_TO_FLOOR) * task.loss.min():
+        warnings.append(f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it")
+    if at_bound or condition > gates.CONDITION or rivals:
+        return warnings, "not-identified"
+    return (warnings, "ok") if certain else ([*warnings, "the best start did not converge"], "not-converged")
+
+
+def _at_bounds(task: Problem, theta: Array) -> list[int]:
+    """The free parameters that ended at a bound."""
+    return [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and not task.lower[i] < theta[i] < task.upper[i]]

@@ -1,0 +1,165 @@
+"""Laws in log space with first and second derivatives: what the minimiser of `optimise` climbs down on.
+
+R parameter vectors at once, at n points; no law is named here, `laws` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+Array = np.ndarray
+Inputs = Mapping[str, Array]
+Feature = tuple[int, Array]
+NUDGE = 1e-6  # of a coordinate, where a second derivative is a difference of first ones
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A law at R parameter vectors and n points: log L (R, n), its gradient (R, P, n), and
+    `second(a, b)` = sum_i a_i g_i g_i' + b_i H_i (R, P, P), the Hessian of an objective with weights a, b (R, n).
+    """
+
+    value: Array
+    gradient: Array
+    second: Callable[[Array, Array], Array]
+
+
+Bound = Callable[[Array], Expansion]
+
+
+def _product(gradient: Array, weight: Array) -> Array:
+    """sum_i weight_i g_i g_i' (R, P, P)."""
+    return np.matmul(gradient * weight[:, None], gradient.transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What a sum of powers is made of at theta: shares p_k (R, n) of its terms, their exponents y_k = z_k / T, and T."""
+
+    features: list[list[Feature]]
+    outer: list[Array]
+    shares: list[Array]
+    scaled: list[Array]
+    warmth: Array | float
+
+    def spread(self, weight: Array, size: int) -> Array:
+        """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k; its features are shared by all rows."""
+        found = np.zeros((len(weight), size, size))
+        for share, term, outer in zip(self.shares, self.features, self.outer, strict=True):
+            moments = iter(((weight * share) @ outer).T)
+            for place, (i, _) in enumerate(term):
+                for j, _ in term[place:]:
+                    moment = next(moments)
+                    found[:, i, j] += moment
+                    if i != j:
+                        found[:, j, i] += moment
+        return found
+
+    def heat(self, weight: Array, mean: Array, root: int, size: int) -> Array:
+        """The second derivatives that involve T: -p_k (y_k - mean) / T with z_k, the variance of y over T with T itself."""
+        found = np.zeros((len(weight), size, size))
+        for share, one, term in zip(self.shares, self.scaled, self.features, strict=True):
+            tilt = weight * share * (one - mean)
+            found[:, root, root] += (tilt * one).sum(1)
+            for j, feature in term:
+                cross = tilt @ feature
+                found[:, j, root] -= cross
+                found[:, root, j] -= cross
+        return found
+
+
+def sum_of_powers(features: list[list[Feature]], size: int, floor: int | None, root: int | None) -> Bound:
+    """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the shares.
+
+    `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the coefficient (factor 1)
+    first; `floor` and `root` are the places of E and T among the `size` parameters.
+    """
+    outer = [np.stack([u * v for a, (_, u) in enumerate(term) for _, v in term[a:]], 1) for term in features]
+
+    def at(theta: Array) -> Expansion:
+        warmth = theta[:, root, None] if root is not None else 1.0
+        scaled = [sum(theta[:, j, None] * x for j, x in term[1:]) + theta[:, term[0][0], None] for term in features]
+        scaled = [one / warmth for one in scaled] if root is not None else scaled
+        top = reduce(np.maximum, scaled)
+        powers = [np.exp(one - top) for one in scaled]
+        total = reduce(np.add, powers)
+        if floor is not None:
+            total = total + theta[:, floor, None] * np.exp(-top)
+        value = (top + np.log(total)) * warmth
+        parts = _Shares(features, outer, [power / total for power in powers], scaled, warmth)
+        gradient = np.zeros((len(theta), size, value.shape[1]))
+        for share, term in zip(parts.shares, features, strict=True):
+            for j, x in term:
+                gradient[:, j] += share * x
+        if floor is not None:
+            gradient[:, floor] = np.exp(-value)
+        if root is None:
+            return Expansion(value, gradient, lambda a, b: _product(gradient, a - b) + parts.spread(b, size))
+        mean = sum(share * one for share, one in zip(parts.shares, scaled, strict=True))
+        pull = gradient.copy()
+        gradient[:, root] += value / warmth - mean
+
+        def second(a: Array, b: Array) -> Array:
+            warm = b / warmth
+            return _product(gradient, a) - _product(pull, warm) + parts.spread(warm, size) + parts.heat(warm, mean, root, size)
+
+        return Expansion(value, gradient, second)
+
+    return at
+
+
+def saturating(excess: Array, log_r: Array) -> tuple[Array, Array, Array]:
+    """log(1 + R (1 - exp(-x / R))) for x repeats that decay with R = exp(log_r), and its slopes in x and log R."""
+    ratio = excess / np.exp(log_r)
+    decay = np.exp(-ratio)
+    whole = 1 - np.exp(log_r) * np.expm1(-ratio)
+    return np.log(whole), decay / whole, np.exp(log_r) * (-np.expm1(-ratio) - ratio * decay) / whole
+
+
+def repeats(log_x: Array, log_unique: Array) -> Array:
+    """Repeats x / unique - 1, never negative, and finite for any pair."""
+    return np.expm1(np.clip(log_x - log_unique, 0.0, 500.0))
+
+
+def data_constrained(logs: Inputs) -> Bound:
+    """Theta is E, log A, log B, alpha, beta, log R_D, log R_N: Chinchilla in effective parameters and tokens: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))), and N' likewise over
+    U_N, the N that is optimal for U tokens (Muennighoff 2023, eq. 5 to 7).
+    """
+    log_n, log_d = logs["N"], logs["D"]
+    log_u = np.minimum(logs["U"], log_d)
+    more = repeats(log_d, log_u)
+
+    def value_and_gradient(theta: Array) -> tuple[Array, Array]:
+        e, a, b, alpha, beta, r_d, r_n = (theta[:, i, None] for i in range(7))
+        base = (np.log(alpha / beta) + a - b + beta * log_u) / alpha
+        held = np.minimum(base, log_n)
+        extra = repeats(log_n, held)
+        grown, by_extra, by_r_n = saturating(extra, r_n)
+        data, _, by_r_d = saturating(more, r_d)
+        big_n, big_d = held + grown, log_u + data
+        by_base = np.where(base < log_n, 1 - by_extra * (1 + extra), 0.0)
+        z_a, z_b = a - alpha * big_n, b - beta * big_d
+        value = np.logaddexp(np.logaddexp(z_a, z_b), np.log(np.maximum(e, 1e-300)))
+        p, q = np.exp(z_a - value), np.exp(z_b - value)
+        chain = -p * alpha * by_base
+        by_alpha = -p * big_n + chain * (1 - alpha * base) / alpha**2
+        by_beta = -q * big_d + chain * (log_u - 1 / beta) / alpha
+        slopes = [np.exp(-value), p + chain / alpha, q - chain / alpha, by_alpha, by_beta, -q * beta * by_r_d, -p * alpha * by_r_n]
+        return value, np.stack(slopes, 1)
+
+    def at(theta: Array) -> Expansion:
+        value, gradient = value_and_gradient(theta)
+
+        def second(a: Array, b: Array) -> Array:
+            here = (gradient * b[:, None]).sum(2)
+            moved = [(value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in np.eye(7)]
+            bend = np.stack([(there - here) / NUDGE for there in moved], 1)
+            return _product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
+
+        return Expansion(value, gradient, second)
+
+    return at

@@ -1,0 +1,81 @@
+"""What a fit minimises: the sum over points of weight x rho(residual), residual = predicted - observed, of logs or of losses.
+
+The Huber objectives are r^2/2 within delta and delta (|r| - delta/2) beyond; `mse` objectives are sums of squares, r^2.
+Least absolute deviations has no second derivative: it is approached by Huber objectives of ever smaller delta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.errors import unknown
+
+Array = np.ndarray
+SHARP = 1e-9  # the last delta of a lad fit: that far it may stay off the optimum
+NARROWING = 4.0
+VERTEX = 1e-5  # below it a lad fit passes through as many points as it has parameters, whatever delta, unless these are
+MANY = 20_000  # or more: then the points within VERTEX settle the fit already
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses."""
+
+    name: str
+    kind: str
+    log: bool
+
+    def residual(self, log_predicted: Array, loss: Array, log_loss: Array) -> Array:
+        """Predicted minus observed (..., n)."""
+        return log_predicted - log_loss if self.log else np.exp(log_predicted) - loss
+
+    def rho(self, residual: Array, delta: float) -> Array:
+        """The penalty of each residual; `delta` matters to the Huber objectives only."""
+        if self.kind == "mse":
+            return residual**2
+        if self.kind == "lad":
+            return np.abs(residual)
+        inner = np.clip(residual, -delta, delta)
+        return inner * (residual - inner / 2)
+
+    def path(self, delta: float, spread: float, count: int) -> tuple[float, ...]:
+        """The deltas to pass through for `count` points, from one as wide as the residuals (`spread`) to the objective's own."""
+        if self.kind == "mse":
+            return (delta,)
+        last, tail = (VERTEX, (1e-7, SHARP) if count < MANY else ()) if self.kind == "lad" else (delta, ())
+        steps = int(np.ceil(np.log(spread / last) / np.log(NARROWING))) if spread > last else 0
+        return (*(last * NARROWING**k for k in range(steps, -1, -1)), *tail)
+
+    def smooth(self, residual: Array, delta: float) -> tuple[Array, Array, Array, Array]:
+        """Penalty, its first and second derivative in the residual, and the curvature of the parabola that touches it at
+        the residual and lies above it everywhere else. Of least absolute deviations: at smoothing `delta`.
+        """
+        if self.kind == "mse":
+            two = np.full_like(residual, 2.0)
+            return residual**2, 2 * residual, two, two
+        inner = np.clip(residual, -delta, delta)
+        above = np.maximum(np.abs(residual), delta)
+        scale = 1 / delta if self.kind == "lad" else 1.0
+        within = (above == delta) * scale
+        return scale * inner * (residual - inner / 2), scale * inner, within, scale * delta / above
+
+
+OBJECTIVES: dict[str, Objective] = {
+    one.name: one
+    for one in (
+        Objective("huber-log", "huber", log=True),
+        Objective("lad-log", "lad", log=True),
+        Objective("mse-log", "mse", log=True),
+        Objective("huber", "huber", log=False),
+        Objective("mse", "mse", log=False),
+    )
+}
+
+
+def objective(name: str) -> Objective:
+    """The objective of a name. Raises ScalingError that lists the known ones."""
+    if name not in OBJECTIVES:
+        raise unknown("objective", name, OBJECTIVES)
+    return OBJECTIVES[name]

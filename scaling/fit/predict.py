@@ -1,0 +1,258 @@
+"""The end of the line: a fit (or a published law) and one question become the model to train, with what it is worth.
+
+The question is a budget of FLOPs, a size and its tokens, or a loss to reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit.document import interval, load, plain
+from scaling.fit.frontier import CLOSED, Cost, Frontier, frontier
+from scaling.fit.published import published
+from scaling.quantity import format_count, format_flops, parse_count
+
+PREFIX = "published:"
+FAR_DECADES = 1.0
+INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
+
+    `optimum` is None for a law without N*(C); `road_only` marks a frontier without a law (approach 1 or 2).
+    """
+
+    source: str
+    law: str
+    values: Mapping[str, float]
+    draws: Mapping[str, np.ndarray] | None = None
+    optimum: Frontier | None = None
+    optimum_draws: Frontier | None = None
+    cost: Cost = field(default_factory=Cost)
+    ci: float = 0.95
+    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    model: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    basis: str = ""
+
+
+def predict(
+    source: str,
+    *,
+    flops: object = None,
+    n_params: object = None,
+    tokens: object = None,
+    loss: object = None,
+    unique_tokens: object = None,
+    inference_tokens: object = None,
+) -> dict[str, Any]:
+    """The prediction document (DESIGN 8) for FLOPs, for N and D, or for a loss to reach; counts may be text such as 70B.
+
+    Raises ScalingError for a source that is not there, for a number that is none, and for more or fewer than one question.
+    """
+    asked = {"flops": flops, "n_params": n_params, "tokens": tokens, "loss": loss, "unique_tokens": unique_tokens}
+    numbers = {name: _number(name, value) for name, value in asked.items() if value is not None}
+    demand = None if inference_tokens is None else _number("inference_tokens", inference_tokens)
+    known = knowledge(source)
+    answer = _answer(known, numbers)
+    if demand is not None:
+        from scaling.fit.inference import with_demand
+
+        answer["inference"] = with_demand(
+            known.law, known.values, known.cost, answer["n_params"]["value"], answer["tokens"]["value"], demand
+        )
+    model, refusal = _model(known, answer)
+    decades, warnings = _extrapolation(known, answer)
+    return plain(
+        {
+            **answer,
+            "extrapolation_decades": decades,
+            "model": model,
+            "law": known.law,
+            "source": known.source,
+            "ci": known.ci,
+            "basis": known.basis,
+            "warnings": [*known.warnings, *warnings, *refusal],
+        }
+    )
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return parse_count(value)
+    except ValueError as error:
+        raise ScalingError(
+            f"--{name.replace('_', '-')}: {error}", remedy='give a positive number, such as 1e21, 5.76e23 or "70B"'
+        ) from None
+
+
+def knowledge(source: str) -> Knowledge:
+    """A fit document's or a published law's knowledge. Raises ScalingError that names the source."""
+    if source.startswith(PREFIX):
+        entry = published(source.removeprefix(PREFIX))
+        try:
+            optimum = entry.frontier()
+        except ScalingError:
+            optimum = None  # a law in one variable: it predicts a loss, and _answer says what it needs
+        reach = {"flops": entry.flops_range} if entry.flops_range else {}
+        return Knowledge(source, entry.law, entry.values, optimum=optimum, range=reach, warnings=entry.notes,
+                         basis=f"{entry.reference}; {entry.convention}")  # fmt: skip
+    document = load(Path(source))
+    try:
+        return _from_document(source, document)
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
+        raise ScalingError(what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json") from None
+
+
+def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
+    cost = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"]))
+    values = {name: float(entry["value"]) for name, entry in document["params"].items()}
+    listed = (document.get("bootstrap") or {}).get("draws") or {}
+    draws = {name: np.array(column, float) for name, column in listed.items()} if listed else None
+    road_only = document["approach"] != "parametric"
+    optimum, spread = (_road_frontier if road_only else _law_frontier)(document["law"], values, draws, cost)
+    reach = {name: (float(ends[0]), float(ends[1])) for name, ends in document["range"].items() if ends and None not in ends}
+    warnings = [f"the fit's status is {document['status']!r}: see its warnings"] if document["status"] != "ok" else []
+    convention = document["source"].get("convention") or {}
+    basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
+    law = "frontier" if road_only else document["law"]
+    return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
+                     document["source"].get("model") or {}, tuple(warnings), basis)  # fmt: skip
+
+
+Named = Mapping[str, Any]
+
+
+def _road_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
+    """The frontier of a document of approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b."""
+
+    def powers(held: Named) -> Frontier:
+        return Frontier(np.asarray(held["a"]), np.log(held["n_coef"]), np.asarray(held["b"]), np.log(held["d_coef"]))
+
+    return powers(values), None if draws is None else powers(draws)
+
+
+def _law_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
+    if law not in CLOSED:
+        return None, None
+    return frontier(law, values, cost), None if draws is None else frontier(law, draws, cost)
+
+
+def _answer(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:
+    question = set(asked) - {"unique_tokens"}
+    if question == {"flops"} and known.optimum is not None:
+        return _at_flops(known, asked["flops"])
+    if question == {"loss"} and known.optimum is not None:
+        return _at_loss(known, asked["loss"])
+    if question == {"n_params", "tokens"} or (question and known.optimum is None and question <= {"flops", "n_params", "tokens"}):
+        return _at_inputs(known, asked)
+    needed = "one of --flops, --loss, or --n-params with --tokens" if known.optimum is not None else f"the inputs of the law {known.law}"
+    given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(question)) or "nothing"
+    raise ScalingError(f"{given} is not a question that {known.source} answers", remedy=f"give {needed}")
+
+
+def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:
+    found = interval(float(value), draws, ci)
+    return {name: found[name] for name in ("value", "lo", "hi")}
+
+
+def _at_flops(known: Knowledge, flops: float) -> dict[str, Any]:
+    optimum, spread = known.optimum, known.optimum_draws
+    assert optimum is not None
+    n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
+    drawn = (None, None, None) if spread is None else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
+    return _measures(known, (flops, None), (n, drawn[0]), (d, drawn[1]), (np.nan if loss is None else loss, drawn[2]))
+
+
+def _at_loss(known: Knowledge, loss: float) -> dict[str, Any]:
+    """The cheapest C that reaches the loss, and its N* and D*."""
+    optimum, spread = known.optimum, known.optimum_draws
+    assert optimum is not None
+    flops = float(optimum.flops_for(loss))
+    if not math.isfinite(flops):
+        floor = float(optimum.floor)  # type: ignore[arg-type]
+        raise ScalingError(f"--loss {loss:g} cannot be reached: the law's floor E is {floor:.4g}", remedy=f"ask for more than {floor:.4g}")
+    needed = None if spread is None else spread.flops_for(loss)
+    n, d = (None, None) if spread is None or needed is None else (spread.n_star(needed), spread.d_star(needed))
+    return _measures(known, (flops, needed), (optimum.n_star(flops), n), (optimum.d_star(flops), d), (loss, None))
+
+
+def _measures(known: Knowledge, *pairs: tuple[Any, Any]) -> dict[str, Any]:
+    """The four measures and their ratio, each from (value, draws)."""
+    answer = {name: _estimate(*pair, known.ci) for name, pair in zip(("flops", "n_params", "tokens", "loss"), pairs, strict=True)}
+    (n, n_draws), (d, d_draws) = pairs[1], pairs[2]
+    ratio = None if n_draws is None or d_draws is None else d_draws / n_draws
+    return {**answer, "tokens_per_param": _estimate(d / n, ratio, known.ci)}
+
+
+def _at_inputs(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:
+    """The loss at given N and D (or whatever one-variable laws ask for)."""
+    from scaling.fit.laws import LAWS
+
+    law = LAWS.get(known.law)
+    if law is None:
+        raise ScalingError(
+            f"{known.source} holds a frontier and no law of the loss", remedy="give --flops, or fit with --approach parametric"
+        )
+    letters = {"n_params": "N", "tokens": "D", "flops": "C", "unique_tokens": "U"}
+    given = {letters[name]: np.array([value]) for name, value in asked.items()}
+    if "U" in law.inputs and "D" in given:
+        given.setdefault("U", given["D"])
+    if "C" in law.inputs and {"N", "D"} <= set(given):
+        given.setdefault("C", known.cost.flops(given["N"], given["D"]))
+    lacking = [letter for letter in law.inputs if letter not in given]
+    if lacking:
+        raise ScalingError(
+            f"the law {law.name} needs {', '.join(law.inputs)}; {', '.join(lacking)} is missing",
+            remedy="give --n-params, --tokens or --flops",
+        )
+    inputs = {letter: given[letter] for letter in law.inputs}
+    value = float(np.exp(law.log_predict(law.theta({name: np.asarray(held) for name, held in known.values.items()}), inputs))[0])
+    drawn = np.exp(law.log_predict(law.theta(known.draws), inputs))[:, 0] if known.draws else None
+    n, d = asked.get("n_params", math.nan), asked.get("tokens", math.nan)
+    flops = asked.get("flops", float(known.cost.flops(np.asarray(n), np.asarray(d))))
+    return _measures(known, (flops, None), (n, None), (d, None), (value, drawn))
+
+
+def _model(known: Knowledge, answer: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+    """A buildable model for the predicted N and D, or the reason why there is none."""
+    from scaling.recipe import describe
+
+    n, d = answer["n_params"]["value"], answer["tokens"]["value"]
+    if not (math.isfinite(n) and math.isfinite(d)):
+        return None, []
+    vocab_size = known.model.get("vocab_size", 32_000 if n >= 1e8 else 256)
+    try:
+        return describe(n, d, vocab_size=vocab_size, seq_len=known.model.get("seq_len", 2048)), []
+    except ScalingError as error:
+        return None, [f"no model is named: {error.what}"]
+
+
+def _extrapolation(known: Knowledge, answer: Mapping[str, Any]) -> tuple[float | None, list[str]]:
+    """Decades of C beyond the data, and plain words for each way in which the answer leaves them."""
+    reach, flops = known.range.get("flops"), answer["flops"]["value"]
+    if reach is None or not math.isfinite(flops):
+        return None, []
+    decades = max(0.0, math.log10(flops / reach[1]))
+    warnings = []
+    if decades > INSIDE:
+        warnings.append(f"{decades:.1f} decades of compute beyond the data ({format_flops(flops)} against {format_flops(reach[1])} FLOPs)")
+    if flops < reach[0] * 0.99:
+        warnings.append(f"{math.log10(reach[0] / flops):.1f} decades of compute below the data")
+    if decades > FAR_DECADES and known.draws is not None:
+        warnings.append("the interval holds if the law does: it does not know of errors in the law's form")
+    for name, label in (("n_params", "parameters"), ("tokens", "tokens")):
+        ends, value = known.range.get(name), answer[name]["value"]
+        if ends and decades <= INSIDE and math.isfinite(value) and not ends[0] * 0.99 <= value <= ends[1] * 1.01:
+            warnings.append(f"{format_count(value)} {label} lie outside the data ({format_count(ends[0])} to {format_count(ends[1])})")
+    return decades, warnings

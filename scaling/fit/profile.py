@@ -1,0 +1,209 @@
+"""Profile of the objective in each parameter: hold it, refit the rest, and see how far it may move before the fit is worse.
+
+The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty rho and slope psi, 2 (rho - rho_min)
+E[psi'] / E[psi^2] is chi-squared with one degree of freedom (Schrader and Hettmansperger 1980; Huber 1981, section 7.10), here
+with the quantile of Student's t, for the noise is estimated too. For sums of squares that is the classical interval. Where the
+noise is uneven, so that the sandwich variance is the larger one, more rise is allowed in proportion.
+A parameter is identified when its interval is closed on both sides, is no wider than `WIDE`, and holds no other minimum
+of the objective out of reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scaling.fit.estimate import Estimate, problem_of
+from scaling.fit.optimise import Problem, expand, minimise
+from scaling.results import Points
+
+Array = np.ndarray
+FIRST, GROWTH, ROUNDS, REFINED = 0.5, 1.5, 14, 2  # steps outward, in half-widths of the quadratic interval; then inward
+WIDE = {"value": 10.0, "coefficient": 1e2, "crossing": 1e6}  # hi / lo beyond which a parameter is not known
+EXACT = 1e-10  # residuals below this are rounding: the data hold no noise
+CLOSE = 0.02  # of the rise at the end of an interval
+ENOUGH = 40  # steps a refit: what is left then is far less than CLOSE
+SMOOTH = 0.1  # delta of the profile of least absolute deviations, in median residuals
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One parameter: its interval, None on a side that the data leave open; the curve as `at` (K,), reported values, and `rise`
+    (K,), the objective above its minimum in units of what the interval allows.
+    """
+
+    name: str
+    lo: float | None
+    hi: float | None
+    identified: bool
+    at: Array
+    rise: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Ray:
+    """One side of one parameter: how it is held, how far it may go, and where it has been: `at` its natural coordinate (the
+    value, or its log), `rise` there and `theta`, raw. `along` is d theta / d at where the objective is quadratic.
+    """
+
+    place: int
+    exponent: int | None
+    sign: float
+    width: float
+    limit: float
+    allowed: float
+    along: Array
+    at: list[float]
+    rise: list[float]
+    theta: list[Array]
+
+    def bracket(self) -> int:
+        """The first place on the ray where the rise has passed one; the number of places when it has not."""
+        return next((k for k, rise in enumerate(self.rise) if rise >= 1.0), len(self.rise))
+
+    def crossing(self) -> float | None:
+        """Where the rise passes one, by interpolation of its root; None when it does not."""
+        k = self.bracket()
+        if k == len(self.rise):
+            return None
+        low, high = np.sqrt(max(self.rise[k - 1], 0.0)), np.sqrt(self.rise[k])
+        return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
+
+
+def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
+    """One Profile a free parameter."""
+    task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed)
+    best = task.centred(estimate.theta)
+    residual = task.objective.residual(task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss)
+    free = [i for i in range(len(best)) if task.lower[i] < task.upper[i]]
+    if np.median(np.abs(residual)) < EXACT * (1.0 if task.objective.log else float(np.median(task.loss))):
+        known = {task.law.names[i]: estimate.values[task.law.names[i]] for i in free}
+        return {name: Profile(name, value, value, True, np.array([value]), np.zeros(1)) for name, value in known.items()}
+    if task.objective.kind == "lad":
+        task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
+        best = minimise(task, best[None]).theta[0]
+    slope, bend = _moments(task, residual, len(free))
+    allowed = _student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
+    even, uneven = _covariances(task, best, residual, free)
+    rays = [ray for i in free for ray in _rays(task, best, i, even, uneven, allowed, bend)]
+    floor = float(expand(task, best[None], None, task.delta).value[0])
+    for reach in FIRST * GROWTH ** np.arange(ROUNDS):
+        _visit(task, {ray: _outward(ray, reach) for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit}, floor)
+    for _ in range(REFINED):
+        _visit(task, {ray: at for ray in rays if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE}, floor)
+    pairs = zip(rays[::2], rays[1::2], strict=True)
+    return {task.law.names[down.place]: _read(estimate, down, up) for down, up in pairs}
+
+
+def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
+    """E[psi^2] and E[psi'] of the penalty.
+
+    psi' of a penalty with a kink is a density at nought, counted in a window of half the median residual; the points that the
+    fit passes through, one a parameter, are left out of the count.
+    """
+    slope = task.objective.smooth(residual, task.delta)[1]
+    total = max(float(task.weight.sum()) - free, 1.0)
+    squares = float(task.weight @ slope**2) / total
+    if task.objective.kind == "mse":
+        return squares, 2.0
+    size = np.abs(residual)
+    window = max(task.delta, float(np.median(size)) / 2)
+    near = max(float(task.weight[size <= window].sum()) - free, 1.0) / total
+    peak = 1.0 if task.objective.kind == "huber" else 1 / task.delta
+    return squares, peak * near * task.delta / window
+
+
+def _student(ci: float, freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(freedom, 1.0), (1 + ci) / 2))
+
+
+def _covariances(task: Problem, best: Array, residual: Array, free: list[int]) -> tuple[Array, Array]:
+    """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and when it is as uneven as the
+    squared slopes of the penalty are (the sandwich of Huber 1967).
+    """
+    gradient = task.law.bind(task.logs)(best[None]).gradient[0, free] * (1.0 if task.objective.log else task.loss)
+    squares = task.objective.smooth(residual, task.delta)[1] ** 2
+    inner = (gradient * task.weight) @ gradient.T
+    inner += 1e-10 * np.diag(np.diag(inner))
+    bread = np.linalg.pinv(inner, hermitian=True)
+    filling = (gradient * task.weight * squares / np.average(squares, weights=task.weight)) @ gradient.T
+    out = np.linalg.inv(task.centre)[:, free]
+    return out @ bread @ out.T, out @ bread @ filling @ bread @ out.T
+
+
+def _rays(task: Problem, best: Array, place: int, even: Array, uneven: Array, allowed: float, bend: float) -> tuple[_Ray, _Ray]:
+    """Both sides of a parameter, downward first; their width is where a quadratic objective would have risen by what is allowed."""
+    param, raw = task.law.params[place], task.raw(best)
+    exponent = task.law.index(param.crossing) if param.crossing else None
+    at = raw[place] if exponent is None else raw[place] / raw[exponent]
+    slope = np.zeros_like(raw)
+    slope[place] = 1.0
+    if exponent is not None:
+        slope[exponent] = -at
+        slope /= raw[exponent]
+    variance = max(float(slope @ even @ slope), 1e-300)
+    allowed *= max(1.0, float(slope @ uneven @ slope) / variance)
+    alone = np.count_nonzero(task.centre[place]) == 1  # its bounds do not depend on the units
+    bounds = param.bounds if alone and not param.crossing else (-np.inf, np.inf)
+    width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
+    down, up = (
+        _Ray(place, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw])
+        for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
+    )
+    return down, up
+
+
+def _outward(ray: _Ray, reach: float) -> float:
+    at = ray.at[0] + ray.sign * ray.width * reach
+    return max(at, ray.limit) if ray.sign < 0 else min(at, ray.limit)
+
+
+def _visit(task: Problem, targets: Mapping[_Ray, float], floor: float) -> None:
+    """Refit with each ray's parameter held at its target, from the nearest place before it, and note the rise there."""
+    if not targets:
+        return
+    inverse = np.linalg.inv(task.centre)
+    begun, pins, places = [], [], []
+    for ray, at in targets.items():
+        k = sum(ray.sign * (at - been) > 0 for been in ray.at)
+        theta = _held(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
+        theta = inverse @ np.clip(task.centre @ theta, task.lower, task.upper)
+        begun.append(task.centre @ _held(ray, at, theta))
+        pins.append(inverse[ray.place] - (0.0 if ray.exponent is None else at * inverse[ray.exponent]))
+        places.append(k)
+    ends = minimise(task, np.array(begun), pins=np.array(pins), most=ENOUGH)
+    for (ray, at), k, theta, value in zip(targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True):
+        ray.at.insert(k, at)
+        ray.rise.insert(k, float(value - floor) / ray.allowed)
+        ray.theta.insert(k, theta)
+
+
+def _held(ray: _Ray, at: float, theta: Array) -> Array:
+    """Raw theta with the ray's parameter put at `at`."""
+    theta = theta.copy()
+    theta[ray.place] = at if ray.exponent is None else at * theta[ray.exponent]
+    return theta
+
+
+def _read(estimate: Estimate, down: _Ray, up: _Ray) -> Profile:
+    """The interval, widened to the other minima that are as good, and whether it is knowledge."""
+    param = estimate.law.params[down.place]
+    logs = param.log or bool(param.crossing)
+
+    def reported(at: float | None) -> float | None:
+        return at if at is None or not logs else float(np.exp(min(at, 700.0)))
+
+    lo, hi = reported(down.crossing()), reported(up.crossing())
+    widest = WIDE["crossing" if param.crossing else "coefficient" if param.log else "value"]
+    identified = lo is not None and hi is not None and lo > 0 and hi / lo < widest
+    best = estimate.starts.minima[0].value
+    rivals = [float(one.params[param.name]) for one in estimate.starts.minima[1:] if one.value - best < down.allowed]
+    if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
+        lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
+        identified = False
+    at = np.array([reported(one) for one in (*down.at[:0:-1], *up.at)], float)
+    return Profile(param.name, lo, hi, identified, at, np.array([*down.rise[:0:-1], *up.rise]))

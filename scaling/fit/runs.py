@@ -1,0 +1,143 @@
+"""The runs of this program as points: all conventions side by side, nuisance axes minimised, curves, and shared trunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import accounting, results
+from scaling.config import FlopsConvention, NConvention
+from scaling.errors import ScalingError, unknown
+from scaling.results import Points
+from scaling.sweepfile import load_run, load_sweep
+
+MIN_TRUNKS = 10  # fewer clusters than this cannot be resampled
+
+
+def is_rows(table: pd.DataFrame) -> bool:
+    """Whether a table has this program's row schema."""
+    return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
+
+
+def assemble(
+    table: pd.DataFrame, sweeps: Sequence[Path], params: NConvention, flops: FlopsConvention, cluster: str | None
+) -> tuple[Points, Points, Points | None, list[str]]:
+    """(points, the same by Kaplan's counting, every intermediate evaluation, warnings) of a results table.
+
+    With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations do not compete with finished runs.
+    """
+    _check_repeats(table)
+    points = results.points(table, params, flops)
+    runs = _aligned(table, points)
+    group, told = _groups(runs, cluster)
+    points = replace(points, group=group)
+    kaplan = _as_kaplan(points, runs)
+    decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
+    keep, warnings = _best_of_nuisance(runs, _nuisance_fields(sweeps))
+    reason = "not the best of its nuisance axes"
+    return points.take(keep, reason), kaplan.take(keep, reason), None if decayed else curves(table, params, flops), [*told, *warnings]
+
+
+def _as_kaplan(points: Points, runs: pd.DataFrame) -> Points:
+    """The same points with N without embeddings and C = 6 N D (Kaplan 2020, section 2.1)."""
+    n = runs["n_params_nonembedding"].to_numpy(float)
+    d = np.asarray(points.d, float)
+    return replace(points, n=n, c=6.0 * n * d, convention={"params": "nonembedding", "flops": "kaplan"})
+
+
+def _check_repeats(table: pd.DataFrame) -> None:
+    """One run in two folders must have one loss."""
+    final = table[(table["split"] == "val") & (table["metric"] == "loss")]
+    distinct = final.drop_duplicates(["run_id", "step", "at", "value"])
+    twice = distinct[distinct.duplicated(["run_id", "step", "at"])]
+    if len(twice):
+        run_id = twice["run_id"].iloc[0]
+        raise ScalingError(f"run {run_id} stands here twice with different losses", remedy="fit the folders one by one, or delete one copy")
+
+
+def _aligned(table: pd.DataFrame, points: Points) -> pd.DataFrame:
+    """One row a run in the order of `points`, with its last loss and its configuration as a dictionary."""
+    losses = table[(table["split"] == "val") & (table["metric"] == "loss")].sort_values(["run_id", "step"], kind="stable")
+    last = losses.groupby("run_id", sort=True).tail(1).reset_index(drop=True)
+    pairs = iter(zip(last.index, last["tokens"], last["value"], strict=True))
+    assert points.d is not None
+    chosen = [
+        next(row for row, tokens, value in pairs if tokens == d and value == loss) for d, loss in zip(points.d, points.loss, strict=True)
+    ]
+    runs = last.loc[chosen].reset_index(drop=True)
+    return runs.assign(config=[json.loads(text) for text in runs["config"]])
+
+
+def _groups(runs: pd.DataFrame, cluster: str | None) -> tuple[np.ndarray | None, list[str]]:
+    """Labels of runs that share noise: a column, or the trunk that `wsd` budgets branch off. None when nothing is shared."""
+    if cluster is not None and cluster != "trunk":
+        if cluster not in runs.columns or cluster == "config":
+            raise unknown("column", cluster, ["trunk", *runs.columns], where="--cluster")
+        return runs[cluster].astype(str).to_numpy(str), []
+    if cluster is None and not all(config["optim"].get("schedule") == "wsd" for config in runs["config"]):
+        return None, []
+    trunks = np.array([_key(config, ("n_steps", "evals")) for config in runs["config"]])
+    count = len(set(trunks))
+    if cluster is None and count < MIN_TRUNKS and count < len(trunks):
+        return None, [f"the runs branch off {count} trunks, too few to resample whole: intervals may be too narrow"]
+    return trunks if cluster or count < len(trunks) else None, []
+
+
+def _key(config: dict[str, Any], fields: Sequence[str]) -> str:
+    """The configuration without some (dotted) fields, as text."""
+    kept = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
+    for name in fields:
+        part, _, inner = name.partition(".")
+        if inner:
+            kept[part].pop(inner, None)
+        else:
+            kept.pop(part, None)
+    return json.dumps(kept, sort_keys=True)
+
+
+def _nuisance_fields(sweeps: Sequence[Path]) -> list[str]:
+    axes = [axis for path in sweeps if path.exists() for axis in load_sweep(path).axes]
+    return sorted({axis.field for axis in axes if axis.role == "nuisance" and len(axis.values) > 1})
+
+
+def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Indices of the run with the lowest loss in each cell of N, D and seed, and a warning for optima at an axis' edge."""
+    if not fields:
+        return np.arange(len(runs)), []
+    dropped = [*fields, "n_steps"] if "batch_size" in fields else fields
+    cells = [_key(config, dropped) for config in runs["config"]]
+    if "batch_size" in fields:  # the same D up to whole steps
+        cells = [f"{cell} {round(4 * np.log2(tokens))}" for cell, tokens in zip(cells, runs["tokens"], strict=True)]
+    order = runs.assign(cell=cells).sort_values("value", kind="stable")
+    best = np.sort(order.drop_duplicates("cell").index.to_numpy())
+    warnings = []
+    for name in fields:
+        part, _, inner = name.partition(".")
+        values = pd.Series([config[part][inner] if inner else config[part] for config in runs["config"]])
+        ends = values.groupby(pd.Series(cells)).agg(["min", "max", "nunique"]).loc[[cells[row] for row in best]]
+        chosen = values.loc[best].to_numpy()
+        edge = int((((chosen == ends["min"]) | (chosen == ends["max"])) & (ends["nunique"] > 2)).sum())
+        if edge:
+            warnings.append(f"the best {name} lies at the end of its axis in {edge} of {len(best)} cells: widen the axis")
+    return best, warnings
+
+
+def curves(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact") -> Points:
+    """Every finite validation loss after step 0, N and C under a convention; `group` is the run."""
+    losses = table[(table["split"] == "val") & (table["metric"] == "loss") & (table["step"] > 0) & np.isfinite(table["value"])]
+    counted: dict[str, tuple[int, float]] = {}
+    for run_id, text in losses.drop_duplicates("run_id").set_index("run_id")["config"].items():
+        run = load_run(text, f"run {run_id}")
+        seq_len = run.task.seq_len
+        per_token = accounting.train_flops(run.model, seq_len, seq_len, flops) / seq_len
+        counted[str(run_id)] = (accounting.n_params(run.model, seq_len, params), per_token)
+    ids = losses["run_id"].to_numpy(str)
+    n, cost = np.array([counted[run_id] for run_id in ids], float).reshape(-1, 2).T
+    d = losses["tokens"].to_numpy(float)
+    return Points(loss=losses["value"].to_numpy(float), n=n, d=d, c=cost * d, group=ids, convention={"params": params, "flops": flops})

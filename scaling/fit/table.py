@@ -1,0 +1,347 @@
+"""Any source of runs becomes `Points`: a results folder, or a stranger's tables with their own column names.
+
+What is guessed is noted, what is left out is counted with its reason, what is ambiguous is an error that lists the choices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import results
+from scaling.config import FlopsConvention, NConvention
+from scaling.errors import ScalingError, nearest, unknown
+from scaling.fit.read import READERS, read_bytes, read_table
+from scaling.fit.runs import assemble, is_rows
+from scaling.fit.where import select
+from scaling.quantity import parse_count
+from scaling.results import Points
+
+ALIASES = {
+    "N": "n params parameters n_params num_params n_parameters num_parameters parameter_count model_size size n_params_nonembedding",
+    "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen dataset_size",
+    "C": "c flops flop compute compute_budget budget training_flop training_flops train_flops total_flops",
+    "L": "l loss final_loss val_loss validation_loss eval_loss test_loss train_loss nll",
+    "U": "u unique_tokens",
+}
+LETTERS = {"N": "parameters", "D": "training tokens", "C": "training FLOPs", "L": "loss", "U": "unique tokens", "W": "weight", "S": "steps"}
+LETTERS |= {"K": "samples", "M": "tokens per parameter"}
+MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
+MIXED = ("tokenizer", "tokeniser", "unit", "loss_unit", "corpus", "dataset", "config", "split", "metric")
+FAR = 10.0  # a column C this many times off 6 N D counts other things than training
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read: columns by letter, the conventions of a results folder, and the filters."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    params: NConvention = "with_head"
+    flops: FlopsConvention = "exact"
+    where: str | None = None
+    drop_highest: int = 0
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read. `kaplan` holds the same runs by Kaplan's counting, `curves` every intermediate evaluation (results
+    folders whose schedule lets them compete with finished runs); `columns` maps letters to the columns used; `notes` say
+    what was guessed or derived; `model` holds the vocab_size and seq_len that all runs of a results folder share.
+    """
+
+    paths: tuple[str, ...]
+    digest: str
+    points: Points
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    kaplan: Points | None = None
+    curves: Points | None = None
+    model: Mapping[str, int] = field(default_factory=dict)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; a column's name may hold spaces and commas."""
+    pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
+    found: dict[str, str] = {}
+    for letter, equals, column in pairs:
+        key = letter.strip().upper()
+        if not equals or not column.strip():
+            raise ScalingError(f"--columns {text[:80]!r} is not of the form LETTER=column", remedy='write "N=params,D=tokens,L=loss"')
+        if key not in LETTERS:
+            raise unknown("column letter", letter.strip(), LETTERS, where="--columns")
+        if key in found:
+            raise ScalingError(f"--columns names {key} twice", remedy=f"one column for {LETTERS[key]}")
+        found[key] = column.strip()
+    return found
+
+
+def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
+    """The points of one or several sources of one kind. Raises ScalingError that names the file and the fault."""
+    if not paths:
+        raise ScalingError("no source is given", remedy="name a results folder or a table, for example results/demo")
+    if options.drop_highest < 0:
+        raise ScalingError(f"--drop-highest {options.drop_highest} is negative", remedy="give the number of runs to leave out")
+    digest = hashlib.sha256()
+    rows: list[pd.DataFrame] = []
+    foreign: list[tuple[Path, pd.DataFrame]] = []
+    for path in paths:
+        for file in _files(path):
+            data = read_bytes(file)
+            digest.update(data)
+            if path.is_dir() and results.run_files(path):
+                continue
+            table = read_table(file, data)
+            rows.append(table) if is_rows(table) else foreign.append((file, table))
+        if path.is_dir() and results.run_files(path):
+            rows.append(results.load(path))
+    if rows and foreign:
+        raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="fit them one by one")
+    names = tuple(str(path) for path in paths)
+    source = _from_results(paths, rows, options) if rows else _from_tables(foreign, options)
+    return replace(drop_highest(source, options.drop_highest), paths=names, digest=digest.hexdigest())
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a source: itself, a results folder's runs, or the tables of a folder."""
+    if not path.is_dir():
+        return [path]
+    runs = results.run_files(path)
+    if runs:
+        return runs
+    if (path / "sweep.toml").exists():
+        raise ScalingError("holds no finished runs", where=str(path), remedy="train them first: scaling run SWEEP.toml")
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS and not file.name.startswith("."))
+    if not found:
+        raise ScalingError("holds neither runs nor tables", where=str(path), remedy="name a folder with runs/*.parquet, or with tables")
+    return found
+
+
+def drop_highest(source: Source, count: int) -> Source:
+    """Keep the runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with 5 of 245."""
+    if not count:
+        return source
+    if count >= len(source.points):
+        raise ScalingError(f"--drop-highest {count} leaves none of {len(source.points)} points", remedy="drop fewer")
+    keep = source.points.loss < np.sort(source.points.loss)[-count]
+    reason = f"among the {count} highest losses"
+    kaplan = source.kaplan.take(keep, reason) if source.kaplan is not None else None
+    return replace(source, points=source.points.take(keep, reason), kaplan=kaplan)
+
+
+def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions) -> Source:
+    where = ", ".join(str(path) for path in paths)
+    if options.columns:
+        raise ScalingError("--columns is for foreign tables; a results folder has its own", where=where, remedy="use --params and --flops")
+    table, filtered = pd.concat(rows, ignore_index=True), 0
+    if options.where:
+        keep = _select(options.where, {str(name): table[name] for name in table.columns}, where)
+        filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
+        table = table[keep]
+    points, kaplan, curves, warnings = assemble(
+        table, [path / "sweep.toml" for path in paths], options.params, options.flops, options.cluster
+    )
+    if filtered:
+        counted = (f"--where {options.where}", filtered)
+        points, kaplan = (replace(each, excluded=(counted, *each.excluded)) for each in (points, kaplan))
+    shared = {name: int(table[name].iloc[0]) for name in ("vocab_size", "seq_len") if table[name].nunique() == 1}
+    return Source((), "", points, warnings=tuple(warnings), kaplan=kaplan, curves=curves, model=shared)
+
+
+def _select(expression: str, columns: Mapping[str, pd.Series], where: str) -> np.ndarray:
+    keep = select(expression, columns)
+    if not keep.any():
+        raise ScalingError(f"--where {expression[:80]!r} leaves no row", where=where, remedy="loosen the condition")
+    return keep
+
+
+def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
+    parts = [_one_table(path, table, options) for path, table in tables]
+    first = parts[0]
+    letters = [sorted(part.points.others) for part in parts]
+    if any(letter != letters[0] for letter in letters):
+        raise ScalingError(
+            "the tables do not hold the same columns", where=", ".join(str(path) for path, _ in tables), remedy="fit them one by one"
+        )
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
+    return replace(first, points=concatenate([part.points for part in parts]), notes=notes, warnings=warnings)
+
+
+def concatenate(parts: Sequence[Points]) -> Points:
+    """Points of several tables as one; labels of groups that are equal stay one group."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if any(array is None for array in arrays) else np.concatenate(arrays)
+
+    n, d, c, weight, group = (joined(name) for name in ("n", "d", "c", "weight", "group"))
+    others = {name: np.concatenate([part.others[name] for part in parts]) for name in parts[0].others}
+    excluded = tuple(item for part in parts for item in part.excluded)
+    return Points(joined("loss"), n, d, c, weight, group, others, parts[0].convention, excluded)
+
+
+def _one_table(path: Path, table: pd.DataFrame, options: SourceOptions) -> Source:
+    columns, notes = resolve(path, [str(name) for name in table.columns], options.columns)
+    excluded: list[tuple[str, int]] = []
+    for keep, reason in _row_filters(path, table, columns, options):
+        if not keep.all():
+            excluded.append((reason, int((~keep).sum())))
+        table = table[keep[table.index]]
+    numbers = {letter: numeric(path, table, column) for letter, column in columns.items()}
+    usable = np.logical_and.reduce([np.isfinite(values) for values in numbers.values()])
+    for letter in ("L", *(letter for letter in numbers if letter != "L")):
+        lost = int((~np.isfinite(numbers[letter]) & (np.isfinite(numbers["L"]) | (letter == "L"))).sum())
+        if lost:
+            excluded.append((f"{columns[letter]} missing or not finite", lost))
+    if not usable.any():
+        raise ScalingError("no row holds all of its numbers", where=str(path), remedy=f"needed: {', '.join(columns.values())}")
+    numbers = {letter: values[usable] for letter, values in numbers.items()}
+    points, derived, warnings = _points(path, numbers, columns, named="C" in options.columns)
+    group = _labels(path, table, options.cluster)
+    points = replace(points, group=None if group is None else group[usable], excluded=tuple(excluded))
+    return Source((), "", points, columns, (*notes, *derived), (*warnings, *_mixtures(table[usable])))
+
+
+def _row_filters(path: Path, table: pd.DataFrame, columns: Mapping[str, str], options: SourceOptions) -> list[tuple[np.ndarray, str]]:
+    """Masks over the rows of the file, each with the reason it gives to the rows that it leaves out."""
+    filters = []
+    if options.where:
+        known = {letter: table[name] for letter, name in columns.items()} | {str(name): table[name] for name in table.columns}
+        filters.append((_select(options.where, known, str(path)), f"--where {options.where}"))
+    flag = next((name for name in table.columns if str(name).strip().lower() in ("outlier", "is_outlier")), None)
+    if flag is not None:
+        marked = table[flag].astype(str).str.strip().str.lower().isin(["1", "1.0", "true", "yes", "y", "t"])
+        filters.append((~marked.to_numpy(bool), f"marked in column {flag!r}"))
+    repeated = _repeated_runs(path, table, columns)
+    if repeated is not None:
+        filters.append((~repeated, "the same run_id with the same numbers again"))
+    return filters
+
+
+def _repeated_runs(path: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> np.ndarray | None:
+    """Rows that repeat a run_id with equal numbers. Raises ScalingError naming both rows when the numbers differ."""
+    if "run_id" not in table.columns:
+        return None
+    again = table.duplicated("run_id").to_numpy()
+    clash = again & ~table.duplicated(["run_id", *columns.values()]).to_numpy()
+    if clash.any():
+        row = int(np.flatnonzero(clash)[0])
+        label = table["run_id"].iloc[row]
+        first = int(np.flatnonzero((table["run_id"] == label).to_numpy())[0])
+        what = f"run_id {str(label)[:40]!r} stands in rows {first + 1} and {row + 1} with different numbers"
+        raise ScalingError(what, where=str(path), remedy="keep one row for each run, or rename the column")
+    return again
+
+
+def resolve(path: Path, names: Sequence[str], given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The column of each letter: as named by the user, else by alias. Named columns are the whole truth about N, D and C.
+
+    Raises ScalingError for a named column that is absent, for two columns that may hold the same thing, and for too few.
+    """
+    for letter, column in given.items():
+        if column not in names:
+            guess = nearest(column, names)
+            hint = f"did you mean {guess}? " if guess else ""
+            raise ScalingError(f"no column {column!r} for {letter}", where=str(path), remedy=f"{hint}columns: {', '.join(names)[:200]}")
+    columns = dict(given)
+    for letter in ("L",) if set(given) & {"N", "D", "C"} else tuple(ALIASES):
+        known = ALIASES[letter].split()
+        found = [name for name in names if re.sub(r"\W+", "_", name.strip().lower()).strip("_") in known]
+        if letter not in columns and len(found) > 1:
+            what = f"{' and '.join(map(repr, found))} may all be {letter} ({LETTERS[letter]})"
+            raise ScalingError(what, where=str(path), remedy=f'say which: --columns "{letter}={found[0]},..."')
+        if letter not in columns and found:
+            columns[letter] = found[0]
+    if "L" not in columns or ("N" not in columns) + ("D" not in columns) + ("C" not in columns) > 2:
+        lacking = "loss" if "L" not in columns else "N, D or C"
+        remedy = f'name them: --columns "N=...,D=...,L=..."; columns: {", ".join(names)[:200]}'
+        raise ScalingError(f"no column is known as {lacking}", where=str(path), remedy=remedy)
+    guessed = [f"{letter} = {column!r}" for letter, column in columns.items() if letter not in given]
+    return columns, ["columns guessed from their names: " + ", ".join(guessed)] if guessed else []
+
+
+def numeric(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column as positive numbers, NaN where a cell is missing. Counts such as 70B are read. Raises ScalingError naming rows."""
+    cells = table[column]
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(float, na_value=np.nan).copy()
+    unread = np.isnan(values) | (cells.map(type).isin([bool, np.bool_]).to_numpy() if cells.dtype in (bool, object) else False)
+    bad: list[int] = []
+    for position in np.flatnonzero(unread):
+        try:
+            values[position] = _number(cells.iloc[position])
+        except ValueError:
+            bad.append(int(position))
+    values[np.isposinf(values)] = np.nan
+    bad += [int(position) for position in np.flatnonzero((values <= 0) | (values > 1e30))]
+    if bad:
+        rows = [(int(table.index[position]) + 1, str(cells.iloc[position])) for position in sorted(bad)]
+        shown = ", ".join(f"row {row}: {cell[:24]!r}" for row, cell in rows[:4]) + (", ..." if len(rows) > 4 else "")
+        comma = any(re.fullmatch(r"\s*-?\d+,\d+\s*", cell) for _, cell in rows)
+        remedy = "write decimal points, not commas" if comma else "mend the rows, or leave them out with --where"
+        raise ScalingError(
+            f"column {column!r} holds {len(rows)} cells that are not positive numbers ({shown})", where=str(path), remedy=remedy
+        )
+    return values
+
+
+def _number(cell: Any) -> float:
+    """A cell that is no plain number: NaN when it says that it is missing, else a count; ValueError when it is neither."""
+    missing = cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
+    return np.nan if missing or (isinstance(cell, str) and cell.strip().lower() in MISSING) else parse_count(cell)
+
+
+def _points(path: Path, numbers: dict[str, np.ndarray], columns: Mapping[str, str], named: bool) -> tuple[Points, list[str], list[str]]:
+    """Points with D and C derived by C = 6 N D where the table lacks one of them."""
+    notes: list[str] = []
+    warnings: list[str] = []
+    n, d, c = (numbers.get(letter) for letter in "NDC")
+    convention = {"params": "as given", "flops": "as given"}
+    if n is not None and d is not None and c is not None:
+        off = np.abs(np.log(c / (6.0 * n * d))) > np.log(FAR)
+        if off.any():
+            what = f"column {columns['C']!r} differs from 6 N D by more than {FAR:g} times in {off.sum()} of {len(n)} rows"
+            if named:
+                raise ScalingError(what, where=str(path), remedy="leave C out of --columns (then C = 6 N D), or mend the rows")
+            warnings.append(f"{what}: it is not used, C = 6 N D")
+            c = None
+    if n is not None and d is None and c is not None:
+        d = c / (6.0 * n)
+        notes.append("tokens derived: D = C / (6 N)")
+    if n is not None and d is not None and c is None:
+        c = 6.0 * n * d
+        convention["flops"] = "6nd"
+        notes.append("FLOPs derived: C = 6 N D")
+    if n is not None and np.median(n) < 1e4:
+        warnings.append(
+            f"the median N is {np.median(n):.3g}: are parameters written in thousands or millions? Exponents do not change, N* does"
+        )
+    others = {letter: values for letter, values in numbers.items() if letter not in "NDCLW"}
+    return Points(loss=numbers["L"], n=n, d=d, c=c, weight=numbers.get("W"), others=others, convention=convention), notes, warnings
+
+
+def _labels(path: Path, table: pd.DataFrame, cluster: str | None) -> np.ndarray | None:
+    if cluster is None:
+        return None
+    if cluster not in table.columns:
+        raise unknown("column", cluster, [str(name) for name in table.columns], where=f"{path}: --cluster")
+    return table[cluster].astype(str).to_numpy(str)
+
+
+def _mixtures(table: pd.DataFrame) -> list[str]:
+    """A warning for each column whose several values say that the losses do not compare."""
+    found = [name for name in table.columns if str(name).strip().lower() in MIXED and table[name].nunique() > 1]
+    return [
+        f"column {name!r} has {table[name].nunique()} values: losses of different {name}s do not compare; choose one with --where"
+        for name in found
+    ]

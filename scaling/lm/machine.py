@@ -1,0 +1,57 @@
+"""What decides the bits of a run, and the compilation cache: the machine as jax sees it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
+
+
+@functools.lru_cache(maxsize=1)
+def fingerprint() -> dict[str, Any]:
+    """Versions, device kind and count, threads, instruction set and flags: equal fingerprints give equal bits.
+
+    XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction set.
+    """
+    devices = jax.devices()
+    facts: dict[str, Any] = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    facts |= {"device": devices[0].device_kind, "devices": len(devices), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    if devices[0].platform == "cpu":
+        facts |= {"threads": threads(), "isa": _instruction_set(), "arch": platform.machine()}
+    return facts
+
+
+def threads() -> int:
+    """Threads that XLA uses on a CPU: NPROC, or the cores this process may run on."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("NPROC") or allowed)
+
+
+def _instruction_set() -> str:
+    """The vector extensions that XLA would use, in a fixed order; empty where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return " ".join(name for name in _ISA if name in line.split())
+
+
+def describe() -> str:
+    """The device as it stands in the rows: kind and count, and on a CPU the threads."""
+    facts = fingerprint()
+    suffix = f", {facts['threads']} threads" if "threads" in facts else ""
+    return f"{facts['devices']} x {facts['device']}{suffix}"
+
+
+def warn(message: str) -> None:
+    """One line on stderr; stdout belongs to the protocol."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)  # noqa: T201

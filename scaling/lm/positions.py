@@ -1,0 +1,48 @@
+"""How a model knows the order of its tokens: sinusoids, rotations and distance penalties, as plain tables and functions."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROPE_BASE = 10_000.0
+
+
+@functools.lru_cache(maxsize=16)
+def _angles(length: int, width: int) -> np.ndarray:
+    """position x base^(-2i / width), float64 (length, width / 2): the angles of sinusoids and rotations alike."""
+    return np.arange(length)[:, None] * ROPE_BASE ** (-np.arange(0, width, 2) / width)
+
+
+def sinusoids_TM(length: int, d_model: int) -> np.ndarray:
+    """Fixed position vectors: sines in the first half, cosines in the second (Vaswani 2017, section 3.5, up to order)."""
+    angles = _angles(length, d_model)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def rotation_TK(length: int, d_head: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and signed sines of the rotary angles, each (length, d_head), for `rotate`."""
+    angles = _angles(length, d_head)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([cos, cos], axis=1).astype(np.float32), np.concatenate([-sin, sin], axis=1).astype(np.float32)
+
+
+def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
+    """Rotate each pair (i, i + d_head / 2) by its position's angle, so that q . k depends on distance alone (Su 2021, eq. 34)."""
+    half = x_BTHK.shape[-1] // 2
+    swapped = jnp.concatenate([x_BTHK[..., half:], x_BTHK[..., :half]], axis=-1)
+    return x_BTHK * cos_TK[:, None, :] + swapped * sin_TK[:, None, :]
+
+
+def alibi_slopes_H(n_heads: int) -> np.ndarray:
+    """Penalty per token of distance and head: 2^(-8 h / n_heads) (Press 2022, section 3).
+
+    Where n_heads is no power of two: the slopes of the power below, then every second one of the power above.
+    """
+    below = 2 ** int(np.log2(n_heads))
+    slopes = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)
+    between = 2.0 ** (-4.0 * np.arange(1, 2 * below + 1, 2) / below)
+    return np.concatenate([slopes, between])[:n_heads].astype(np.float32)

@@ -1,0 +1,150 @@
+"""A size becomes a buildable model and its hyper-parameters: every rule with its source.
+
+Published learning-rate and batch laws were fitted above about 5M parameters; below, they ask for learning rates up to ten
+times too high, so the width rule here is the default and a sweep is the judge.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import ValidationError
+
+from scaling.accounting import n_params
+from scaling.config import ModelConfig, NConvention, OptimConfig, Recipe
+from scaling.errors import ScalingError
+from scaling.quantity import format_count
+
+MIN_BATCH_TOKENS = 512
+MIN_STEPS = 20
+MIN_WARMUP_STEPS = 100
+
+
+class Refused(ScalingError):
+    """A cell of a sweep that cannot be built; the plan lists it with its reason and goes on."""
+
+
+def depth(d_model: int, recipe: Recipe) -> int:
+    """Layers for a width: fixed, or d_model / aspect and at least two. Loss depends weakly on shape (Kaplan 2020, fig. 5)."""
+    return recipe.n_layers or max(2, round(d_model / recipe.aspect))
+
+
+def head_width(d_model: int, recipe: Recipe) -> int:
+    """Width of a head: the smallest even divisor of d_model that reaches the target of 32, 64 (from 256) or 128 (from 2048).
+
+    Heads under 32 wide cost loss at every size tried; without such a divisor there is one head.
+    """
+    target = recipe.d_head or (32 if d_model < 256 else 64 if d_model < 2048 else 128)
+    widths = (d_model // heads for heads in range(d_model // target, 0, -1) if d_model % heads == 0)
+    return next((width for width in widths if width % 2 == 0), d_model)
+
+
+def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
+    """ffn_ratio x d_model; two thirds of it, to a multiple of 8, when gated, so that three matrices weigh what two did (Shazeer 2020)."""
+    width = recipe.ffn_ratio * d_model
+    return max(8, 8 * round(width * 2 / 24)) if gated else max(1, round(width))
+
+
+def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, Any]) -> ModelConfig:
+    """The model of a width, with a sweep's overrides. Raises Refused with the reason when it cannot be built."""
+    n_heads = overrides.get("n_heads") or max(1, d_model // (overrides.get("d_head") or head_width(d_model, recipe)))
+    d_head = overrides.get("d_head") or max(1, d_model // n_heads)
+    derived = {
+        "n_layers": depth(d_model, recipe),
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "n_kv_heads": min(recipe.n_kv_heads or n_heads, n_heads),
+        "d_head": d_head,
+        "d_ff": ffn_width(d_model, overrides.get("ffn") == "swiglu", recipe),
+        "vocab_size": vocab_size,
+    }
+    try:
+        return ModelConfig.model_validate(derived | overrides)
+    except ValidationError as error:
+        reasons = (str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
+        raise Refused("; ".join(reasons), where=f"d_model = {d_model}") from None
+
+
+def model_for(
+    size: float,
+    recipe: Recipe,
+    *,
+    vocab_size: int,
+    seq_len: int,
+    params: NConvention = "with_head",
+    overrides: dict[str, Any] | None = None,
+) -> ModelConfig:
+    """The buildable model whose N under `params` lies nearest to `size` in ln N.
+
+    Raises Refused when none lies within `recipe.size_tolerance`.
+    """
+    chosen = dict(overrides or {})
+    chosen.pop("vocab_size", None)
+
+    def built(step: int) -> ModelConfig:
+        return shape(recipe.width_multiple * step, vocab_size, recipe, chosen)
+
+    def error(step: int) -> float:
+        return math.log(n_params(built(step), seq_len, params) / size)
+
+    low, high = 1, 2
+    while error(high) < 0 and high < 2**14:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if error(middle) < 0 else (low, middle)
+    best = min((low, high), key=lambda step: abs(error(step)))
+    if abs(error(best)) > recipe.size_tolerance:
+        counted = format_count(n_params(built(best), seq_len, params))
+        raise Refused(f"no buildable model of {format_count(size)} parameters ({params}); the nearest has {counted}")
+    return built(best)
+
+
+def learning_rate(d_model: int, recipe: Recipe) -> float:
+    """lr_width / d_model: the optimum moves as 1 / width (Yang 2022, muP, hidden matrices); 0.16 lay within the noise of the best at 12, 24, 40."""
+    return recipe.lr_width / d_model
+
+
+def batch_size(n: float, seq_len: int, recipe: Recipe) -> int:
+    """Sequences in a step: given tokens, or Porian 2024's centre 160 (N / 108e6)^(2/3) sequences of 2048, at least 512 tokens.
+
+    Rounded to a power of two in sequences.
+    """
+    tokens = recipe.batch_tokens or max(MIN_BATCH_TOKENS, 160 * 2048 * (n / 108e6) ** (2 / 3))
+    return 2 ** max(0, round(math.log2(tokens / seq_len)))
+
+
+def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> int:
+    """N tokens (Porian 2024, section 3.2), at least MIN_WARMUP_STEPS, and at most a fraction of the steps.
+
+    The floor is for small models: at 20k parameters 20 steps instead of 100 cost 0.05 nats. Not a share of the horizon,
+    so that runs of one size share their beginning.
+    """
+    return max(1, min(round(recipe.warmup_frac * n_steps), max(math.ceil(n / batch_tokens), MIN_WARMUP_STEPS)))
+
+
+def optim_for(model: ModelConfig, n: float, n_steps: int, batch_tokens: int, recipe: Recipe, overrides: dict[str, Any]) -> OptimConfig:
+    """The optimiser of a model and horizon, with a sweep's overrides."""
+    derived = {"lr": learning_rate(model.d_model, recipe), "warmup_steps": warmup_steps(n, n_steps, batch_tokens, recipe)}
+    return OptimConfig.model_validate(derived | overrides)
+
+
+def describe(n: float, tokens: float, *, vocab_size: int = 256, seq_len: int = 2048, recipe: Recipe | None = None) -> dict[str, Any]:
+    """A buildable model of about `n` parameters (with_head) trained on `tokens` tokens, as plain values for a prediction."""
+    rule = recipe or Recipe(size_tolerance=1.0)
+    model = model_for(n, rule, vocab_size=vocab_size, seq_len=seq_len)
+    counted = n_params(model, seq_len, "with_head")
+    sequences = batch_size(counted, seq_len, rule)
+    n_steps = max(1, round(tokens / (sequences * seq_len)))
+    optim = optim_for(model, counted, n_steps, sequences * seq_len, rule, {})
+    return model.model_dump(mode="json") | {
+        "n_params": counted,
+        "seq_len": seq_len,
+        "batch_size": sequences,
+        "batch_tokens": sequences * seq_len,
+        "n_steps": n_steps,
+        "lr": optim.lr,
+        "warmup_steps": optim.warmup_steps,
+        "schedule": optim.schedule,
+    }

@@ -1,0 +1,38 @@
+"""The one place that makes foreign text safe: names, notes and exception text reach HTML, Markdown, CSV and terminals.
+
+HTML is escaped by jinja2 (autoescape on, always) and terminals get rich `Text` of plain text, which knows no markup; the
+other formats have their function here.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$#])")
+
+
+def plain(text: object, limit: int = 2000) -> str:
+    """Text without control, bidirectional-override and unpaired surrogate characters, cut to `limit` characters."""
+    cleaned = _CONTROL.sub("", str(text)).encode("utf-8", "replace").decode("utf-8")
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def for_plotly(text: object) -> str:
+    """Text that plotly draws as it stands: it would read `<b>` and `<a href>` as markup."""
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def for_markdown(text: object) -> str:
+    """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended early."""
+    one_line = " ".join(plain(text).split())
+    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", escaped)
+
+
+def for_csv(cell: object) -> object:
+    """A cell that no spreadsheet runs as a formula; numbers stay numbers, None is an empty cell."""
+    if cell is None or isinstance(cell, (int, float)):
+        return cell
+    text = plain(cell)
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text

@@ -1,0 +1,163 @@
+"""What a report is made from: fit documents, training curves, failures. A folder or documents in, `Material` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import results
+from scaling.errors import BAD_INPUT, ScalingError
+from scaling.quantity import format_seconds
+from scaling.report.tables import Cell, Column, Document, Table
+from scaling.results import Points
+from scaling.sweepfile import load_sweep
+
+MAIN = "chinchilla"
+RUNS_LISTED = 200
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent.
+
+    `curves` holds every evaluation of every run under the main fit's convention, with the run as its group.
+    """
+
+    name: str
+    question: str = ""
+    documents: Mapping[str, Document] = field(default_factory=dict)
+    path: Path | None = None
+    refusals: tuple[str, ...] = ()
+    curves: Points | None = None
+    runs: Table | None = None
+    failures: Table | None = None
+    origin: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many runs have measurements."""
+        return 0 if self.curves is None or self.curves.group is None else len(set(self.curves.group.tolist()))
+
+    @property
+    def main(self) -> Document | None:
+        """The fit that the report is about."""
+        return next(iter(self.documents.values()), None)
+
+
+def gather(sources: Sequence[Path], made: Path) -> Material:
+    """Material from one results folder, or from fit documents (the first is the main one). Raises ScalingError.
+
+    A folder without fits is fitted here and the document kept as `made`, so that it is never older than the report.
+    """
+    for path in sources:
+        if not path.exists():
+            raise ScalingError("no such file or folder", where=str(path), remedy="name a results folder or a fit document (FIT.json)")
+    if len(sources) == 1 and sources[0].is_dir():
+        return _folder(sources[0], made)
+    folders = [path for path in sources if path.is_dir()]
+    if folders:
+        raise ScalingError("a report takes one results folder, or fit documents", where=str(folders[0]),
+                           remedy="report on each folder by itself, or name their fits/*.json")  # fmt: skip
+    documents = {_title(path, sources): _document(path) for path in sources}
+    return Material(sources[0].stem, documents=documents, path=sources[0])
+
+
+def _title(path: Path, others: Sequence[Path]) -> str:
+    return path.stem if [other.stem for other in others].count(path.stem) == 1 else str(path)
+
+
+def _document(path: Path) -> Document:
+    from scaling.fit.document import load
+
+    return load(path)
+
+
+def _folder(folder: Path, made: Path) -> Material:
+    failures = _failures(folder)
+    name, question = _sweep(folder)
+    if not results.run_files(folder):
+        if failures is None:
+            raise ScalingError("holds no runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
+        said = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
+        return Material(name, question, refusals=(said,), failures=failures)
+    from scaling.fit.runs import curves
+
+    table = results.load(folder)
+    paths, refusals = _fits(folder, made)
+    documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
+    main = next(iter(documents.values()), {})
+    evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
+    return Material(
+        name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table)
+    )
+
+
+def _sweep(folder: Path) -> tuple[str, str]:
+    path = folder / "sweep.toml"
+    if not path.exists():
+        return folder.resolve().name, ""
+    sweep = load_sweep(path)
+    return sweep.name, sweep.question
+
+
+def _fits(folder: Path, made: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The folder's fit documents, the main one first; without any, the default fit is made here."""
+    paths = sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
+    if paths:
+        return paths, ()
+    from scaling.fit.document import dump
+    from scaling.fit.run import FitOptions, fit
+
+    try:
+        dump(fit([folder], FitOptions()), made)
+    except ScalingError as error:
+        if error.exit_code != BAD_INPUT:
+            raise
+        return [], (f"No law could be fitted. {error.what}", *([error.remedy] if error.remedy else []))
+    return [made], ()
+
+
+def _runs(table: pd.DataFrame, curves: Points) -> Table:
+    """One row a run with its last measured loss, by compute and size; long tables are cut, and say so."""
+    last = pd.DataFrame({"run_id": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}).groupby("run_id").last()
+    settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
+    diverged = set(table.loc[table["metric"] == results.DIVERGED, "run_id"])
+    joined = settings.join(last).assign(budget=lambda rows: np.log(rows["c"]).round(1)).sort_values(["budget", "n"]).reset_index()
+    rows = tuple(_run_row(row, row["run_id"] in diverged) for row in joined.head(RUNS_LISTED).to_dict("records"))
+    columns = (Column("run"), Column("N", "count"), Column("D", "count"), Column("C", "flops"), Column("D/N", "number"), Column("loss", "number"),
+               Column("layers", "integer"), Column("width", "integer"), Column("learning rate", "number"), Column("seed", "integer"), Column("note"))  # fmt: skip
+    shown = f"{len(rows)} of {len(joined)} runs" if len(rows) < len(joined) else f"All {len(joined)} runs"
+    return Table("runs", "Runs", columns, rows, f"{shown}, by compute and size; the loss is the last one measured.")
+
+
+def _run_row(row: Mapping[Any, Any], diverged: bool) -> tuple[Cell, ...]:
+    n, d, c, loss = (_finite(row[name]) for name in ("n", "d", "c", "loss"))
+    settings = (row[name] for name in ("n_layers", "d_model", "lr", "seed"))
+    return (str(row["run_id"]), n, d, c, d / n if n and d else None, loss, *settings, "diverged" if diverged else "")
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _failures(folder: Path) -> Table | None:
+    """The runs that left a reason instead of rows."""
+    paths = sorted((folder / "failures").glob("*.txt"))
+    if not paths:
+        return None
+    rows = tuple((path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]) for path in paths[:RUNS_LISTED])
+    caption = f"{len(rows)} of {len(paths)} failures." if len(rows) < len(paths) else "The full text lies in failures/."
+    return Table("failures", "Failed runs", (Column("run"), Column("reason")), rows, caption)
+
+
+def _origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """Where and with what the runs were trained."""
+    seconds = float(table.groupby("run_id")["seconds"].max().sum())
+    listed = {label: sorted({str(value) for value in table[column].dropna()}) for label, column in
+              (("devices", "device"), ("commits", "commit"), ("trained with scaling", "version"), ("tasks", "task"))}  # fmt: skip
+    return (*((label, ", ".join(values[:8]) or "–") for label, values in listed.items()), ("training time", format_seconds(seconds)))

@@ -1,0 +1,110 @@
+"""The end of the line: one self-contained page, the same as Markdown, figures as SVG and PNG, tables as CSV."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import DISK, ScalingError
+from scaling.report import matplotlib_backend, plotly_backend
+from scaling.report.escape import for_markdown, plain
+from scaling.report.material import gather
+from scaling.report.sections import Report, compose
+from scaling.results import write_atomically, write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(source: Path | Sequence[Path], out: Path | None = None, prediction: Mapping[str, Any] | None = None) -> Path:
+    """Write the report of a results folder or of fit documents; returns the path of its index.html.
+
+    `out` is by default `report/` in the folder (or beside the document). `prediction` replaces the forecast for ten
+    times the largest budget. Raises ScalingError that names what is absent, damaged, or cannot be written.
+    """
+    sources = [source] if isinstance(source, Path) else list(source)
+    if not sources:
+        raise ScalingError("nothing to report on", remedy="name a results folder or a fit document: scaling report results/demo")
+    target = out or (sources[0] if sources[0].is_dir() else sources[0].parent) / "report"
+    if target.exists() and not target.is_dir():
+        raise ScalingError("is a file; a report is a folder", where=str(target), remedy="name another folder with --out", exit_code=DISK)
+    material = gather(sources, target / "fit.json")
+    try:
+        report = compose(material, prediction, shlex.join(["scaling", "report", *map(str, sources)]))
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
+        raise ScalingError(what, where=str(material.path), remedy="write it again with: scaling fit SOURCE --out FIT.json") from error
+    for figure in report.figures:
+        canvas = matplotlib_backend.draw(figure)
+        for kind in ("svg", "png"):
+            write_atomically(target / "figures" / f"{figure.name}.{kind}", partial(matplotlib_backend.save, canvas, kind))
+    for table in report.tables:
+        write_text(target / "tables" / f"{table.name}.csv", table.csv())
+    write_text(target / "report.md", markdown(report))
+    write_text(target / "index.html", html(report))
+    return target / "index.html"
+
+
+def html(report: Report) -> str:
+    """The whole page as one string; nothing in it asks for another file, and only our own scripts may run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    drawn: dict[str, Any] = {figure.name: plotly_backend.to_plotly(figure) for figure in report.figures}
+    plots = _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else ""
+    scripts = [_script(plotly_backend.plotly_js()), _script((TEMPLATES / "page.js").read_text(encoding="utf-8"))] if drawn else []
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_cleaned,
+                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    trusted = {"style": style, "plots": plots, "plotly": scripts[0] if scripts else "", "script": scripts[1] if scripts else ""}
+    context = _context(report) | {name: Markup(text) for name, text in trusted.items()}
+    return environment.get_template("index.html.j2").render(policy=policy(scripts), **context)
+
+
+def policy(scripts: Sequence[str]) -> str:
+    """A content security policy under which these scripts run and nothing else does, and no request leaves the page."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+
+
+def _script(source: str) -> str:
+    """A script with the line ends that an HTML parser gives it, so that its hash holds."""
+    return source.replace("\r\n", "\n").strip()
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element that holds it."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _cleaned(value: Any) -> Any:
+    """Text for a page: control characters gone; jinja2 escapes the rest."""
+    return plain(value) if type(value) is str else value
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown for people and repositories; figures are links to figures/*.svg."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finished(value: Any) -> Any:
+        return value if isinstance(value, Markup) else Markup(for_markdown(value))
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=finished,
+                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    environment.filters["file"] = lambda name: Markup(name)
+    environment.filters["code"] = lambda text: Markup(" ".join(plain(text).split()))
+    return re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(**_context(report)))
+
+
+def _context(report: Report) -> dict[str, Any]:
+    names = ("name", "question", "sections", "sentences", "refusals", "headline", "tiles", "trust", "verdict", "version")
+    return {name: getattr(report, name) for name in names}

@@ -1,0 +1,176 @@
+"""What stands in a report, and in which order. Material in, `Report` out; a new section of the fit is one more entry in `OF_FIT`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import scaling
+from scaling.errors import ScalingError
+from scaling.quantity import format_flops
+from scaling.report import plots_law, plots_runs, summary, tables
+from scaling.report.figure import Figure
+from scaling.report.material import Material
+from scaling.report.tables import Document, Table
+
+AHEAD = 10.0
+Forecasts = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: prose, figures, tables, commands, in this order."""
+
+    id: str
+    title: str
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    commands: Sequence[str] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to show but words."""
+        return not (self.figures or self.tables or self.commands)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of a report before it is put into a format."""
+
+    name: str
+    question: str
+    sections: tuple[Section, ...]
+    sentences: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    headline: str = ""
+    tiles: tuple[summary.Tile, ...] = ()
+    trust: tuple[str, ...] = ()
+    verdict: tuple[str, str] | None = None
+    version: str = scaling.__version__
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, in order."""
+        return [figure for section in self.sections for figure in section.figures]
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables, in order."""
+        return [table for section in self.sections for table in section.tables]
+
+
+def compose(material: Material, prediction: Mapping[str, Any] | None, command: str) -> Report:
+    """Everything the material allows; `prediction` replaces the forecast for ten times the largest budget."""
+    document = material.main
+    forecasts, silence = _forecasts(material)
+    ahead = prediction or (forecasts[-1] if forecasts else None)
+    of_fit = [build(document, material, forecasts) for build in OF_FIT] if document else []
+    sections = [_training(material), *of_fit, _data(material), _provenance(material, command)]
+    kept = tuple(section for section in sections if not section.empty)
+    if document is None:
+        return Report(material.name, material.question, kept, refusals=material.refusals or ("There is no fit to report on.",))
+    sentences = [summary.trained(document), summary.exponents(document), *([summary.forecast_sentence(ahead)] if ahead else [])]
+    headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""
+    return Report(
+        material.name, material.question, kept, tuple(sentences), material.refusals, headline,
+        tuple(summary.tiles(document, ahead)), (*silence, *_stale(material), *summary.trust(document, ahead)), summary.verdict(document),
+    )  # fmt: skip
+
+
+def _forecasts(material: Material) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Compute-optimal models at the smallest and largest budget trained and at ten times the largest, or why there are none."""
+    from scaling.fit.predict import predict
+
+    span = ((material.main or {}).get("range") or {}).get("flops")
+    if not span or material.path is None:
+        return [], []
+    try:
+        return [predict(str(material.path), flops=budget) for budget in (span[0], span[1], AHEAD * span[1])], []
+    except ScalingError as error:
+        return [], [f"No forecast: {error.what}."]
+
+
+def _stale(material: Material) -> list[str]:
+    """A note when runs were added after the fit was made."""
+    if material.main is None or material.runs is None:
+        return []
+    seen = material.main["n_points"] + sum(item["count"] for item in material.main["excluded"])
+    return [f"The fit saw {seen} runs, the folder holds {material.count} now: fit it again."] if seen < material.count else []
+
+
+def _there(*found: Figure | Table | None) -> list[Any]:
+    return [item for item in found if item is not None]
+
+
+def _training(material: Material) -> Section:
+    return Section("training", "Training", _there(plots_runs.training_curves(material.curves) if material.curves else None))
+
+
+def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Section:
+    return Section("valleys", "IsoFLOP valleys", _there(plots_runs.valleys(document)))
+
+
+def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
+    figures = _there(plots_law.frontier_size(document), plots_law.frontier_tokens(document), plots_law.frontier_loss(document))
+    listed = _there(tables.predictions(forecasts), tables.model(forecasts[-1])) if forecasts else []
+    return Section("frontier", "Frontier", figures, [*listed, tables.roads(document)])
+
+
+def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
+    beside = tables.laws(material.documents, published(document))
+    return Section(
+        "law", "The law", _there(plots_law.contours(document)), _there(tables.parameters(document), beside, tables.kaplan(document))
+    )
+
+
+def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
+    figures = [*plots_law.residuals(document), *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)))]
+    return Section("checks", "Checks", figures, _there(tables.holdout(document)))
+
+
+def _data(material: Material) -> Section:
+    left_out = tables.exclusions(material.main) if material.main and material.main["excluded"] else None
+    return Section("data", "Data", tables=_there(left_out, material.failures, material.runs))
+
+
+def _provenance(material: Material, command: str) -> Section:
+    origin = tables.pairs("training-origin", "Where the runs were trained", material.origin) if material.origin else None
+    commands = [fit_command(material.main), command] if material.main else [command]
+    return Section(
+        "provenance", "Provenance", tables=_there(tables.provenance(material.main) if material.main else None, origin), commands=commands
+    )
+
+
+OF_FIT: tuple[Callable[[Document, Material, Forecasts], Section], ...] = (_valleys, _frontier, _law, _checks)
+
+
+def published(document: Document) -> dict[str, dict[str, float]]:
+    """Published laws that have a frontier: its a and b, and the parameters where the law is the document's own."""
+    from scaling.fit.published import PUBLISHED
+
+    found: dict[str, dict[str, float]] = {}
+    for name, entry in PUBLISHED.items():
+        with suppress(ScalingError):  # a law of one input has no frontier
+            frontier = entry.frontier()
+            shared = dict(entry.values) if entry.law == document.get("law") else {}
+            found[name] = shared | {"a": float(frontier.a), "b": float(frontier.b)}
+    return found
+
+
+def fit_command(document: Document) -> str:
+    """The `scaling fit` command that makes this document again."""
+    source, objective, drawn = document.get("source") or {}, document.get("objective") or {}, document.get("bootstrap") or {}
+    columns, filters = source.get("columns") or {}, source.get("filters") or {}
+    convention = {} if columns else source.get("convention") or {}
+    options = {
+        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None, "--law": document.get("law"), "--approach": document.get("approach"), "--objective": objective.get("name"),
+        "--delta": objective.get("delta"), "--params": convention.get("params"), "--flops": convention.get("flops"),
+        "--bootstrap": drawn.get("resamples", 0), "--ci": document.get("ci"), "--seed": drawn.get("seed"),
+        **{f"--{name.replace('_', '-')}": value for name, value in filters.items()},
+    }  # fmt: skip
+    words = ["scaling", "fit", *(str(path) for path in source.get("paths") or [])]
+    return shlex.join(words + [str(part) for option, value in options.items() if value is not None for part in (option, value)])

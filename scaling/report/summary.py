@@ -1,0 +1,96 @@
+"""What a report says in words: what was trained, what follows for ten times the budget, how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.quantity import format_count, format_flops
+from scaling.report.tables import OPTIMUM, Column, Document, Kind, budget, estimate, shown
+
+COUNTED = {"with_head": "blocks and output matrix", "total": "all parameters", "nonembedding": "without embeddings"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the headline, with its interval."""
+
+    label: str
+    value: str
+    interval: str = ""
+
+
+def tiles(document: Document, forecast: Mapping[str, Any] | None) -> list[Tile]:
+    """The exponent and the forecast at a glance."""
+    found = [_tile("exponent a of N* ∝ C^a", document["derived"]["a"], "rough")] if "a" in document["derived"] else []
+    return found + [_tile(label, forecast.get(name), kind) for name, label, kind in OPTIMUM if forecast is not None]
+
+
+def _tile(label: str, entry: Mapping[str, Any] | None, kind: Kind) -> Tile:
+    value, low, high = (shown(part, Column("", kind)) for part in estimate(entry))
+    return Tile(label, value, f"{low} to {high}" if "–" not in (low, high) else "")
+
+
+def trained(document: Document) -> str:
+    """What the fit rests on."""
+    ranges, convention = document["range"], document["source"].get("convention") or {}
+    left_out = sum(item["count"] for item in document["excluded"])
+    text = f"{document['n_points']} runs were fitted"
+    if ranges.get("n_params") and ranges.get("flops"):
+        (n_low, n_high), (c_low, c_high) = ranges["n_params"], ranges["flops"]
+        counted = COUNTED.get(convention.get("params", ""), "")
+        text += f", of {format_count(n_low)} to {format_count(n_high)} parameters" + (f" ({counted})" if counted else "")
+        text += f" and {format_flops(c_low)} to {format_flops(c_high)} FLOPs"
+    return text + (f"; {left_out} were left out, with reasons below." if left_out else "; none was left out.")
+
+
+def _say(entry: Mapping[str, Any] | None, kind: Kind = "rough") -> str:
+    return shown(estimate(entry), Column("", kind, True))
+
+
+def exponents(document: Document) -> str:
+    """How N* and D* grow with compute."""
+    if "a" not in document["derived"]:
+        return f"The law {document['law']} says nothing of the best size for a budget."
+    a, b = (_say(document["derived"].get(name)) for name in ("a", "b"))
+    level = f" ({100 * document['ci']:g} % intervals)" if document.get("bootstrap") else ""
+    return f"The compute-optimal model grows as C^{a} and its training tokens as C^{b}{level}."
+
+
+def forecast_sentence(forecast: Mapping[str, Any]) -> str:
+    """The forecast in one sentence."""
+    n, d, ratio, loss = (_say(forecast.get(name), kind) for name, _, kind in OPTIMUM)
+    return f"For {format_flops(budget(forecast) or 0)} FLOPs: {n} parameters on {d} tokens, {ratio} tokens per parameter, loss {loss}."
+
+
+def holdout_sentence(document: Document) -> str | None:
+    """How well the largest budget was predicted from the smaller ones."""
+    held = document.get("holdout")
+    if not held or held.get("mean_abs_rel_error") is None:
+        return None
+    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {held['n_test']} runs "
+    text += f"with a mean error of {100 * held['mean_abs_rel_error']:.2g} %"
+    inside = round((held.get("covered") or 0) * held["n_test"])
+    return f"{text}; {inside} of {held['n_test']} lie inside their intervals."
+
+
+def trust(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:
+    """Everything that limits the forecast, the heaviest first."""
+    said: list[str] = []
+    if document["status"] != "ok" and forecast is None:  # else the forecast's own warnings begin with it
+        said.append(f"Status: {document['status']}. The data do not settle every parameter; see the notes in the parameter table.")
+    said += (forecast or {}).get("warnings") or []
+    said += [text for text in (document.get("agreement"), holdout_sentence(document)) if text]
+    return list(dict.fromkeys([*said, *(document["warnings"])]))
+
+
+def verdict(document: Document) -> tuple[str, str]:
+    """A word for the badge (good, care, poor) and its sentence."""
+    if document["status"] != "ok":
+        return "poor", document["status"]
+    held = document.get("holdout") or {}
+    missed = (held.get("mean_abs_rel_error") or 0) > 0.05
+    if document["warnings"] or missed or (document.get("agreement") or "").startswith("The roads disagree"):
+        return "care", "use with care"
+    return "good", "no warnings"

@@ -1,0 +1,268 @@
+"""The tables of a report, each built once from the fit document and shown as HTML, Markdown, CSV or in a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+from scaling.quantity import format_count, format_flops
+from scaling.report.escape import for_csv, plain
+
+Kind = Literal["text", "number", "count", "flops", "integer", "percent", "short", "rough"]
+Estimate = tuple[Union[float, None], Union[float, None], Union[float, None]]
+Cell = Union[str, float, int, None, Estimate]
+Document = Mapping[str, Any]
+Which = Literal["n_star", "d_star"]
+ROADS = ("parametric", "isoflop", "envelope")
+TITLES = {"parametric": "parametric (approach 3)", "isoflop": "isoFLOP (approach 2)", "envelope": "envelope (approach 1)"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; with `interval` its cells are (value, lo, hi)."""
+
+    name: str
+    kind: Kind = "text"
+    interval: bool = False
+
+
+ESTIMATED = (Column("parameter"), Column("value", "number"), Column("se", "rough"), Column("lo", "rough"), Column("hi", "rough"))
+OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
+    ("n_params", "parameters N*", "count"), ("tokens", "tokens D*", "count"), ("tokens_per_param", "tokens per parameter", "rough"),
+    ("loss", "loss L*", "rough"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw values with formats: people see rounded numbers, the CSV holds all digits."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+
+    def shown(self) -> list[list[str]]:
+        """The rows as people read them."""
+        return [[shown(cell, column) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows]
+
+    def csv(self) -> str:
+        """The rows with all digits; an interval takes three columns."""
+        header = [name for column in self.columns for name in _spread([column.name, f"{column.name} lo", f"{column.name} hi"], column)]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        for row in self.rows:
+            writer.writerow([for_csv(item) for cell, column in zip(row, self.columns, strict=True) for item in _spread(cell, column)])
+        return text.getvalue()
+
+
+def _spread(cell: Any, column: Column) -> list[Any]:
+    if not column.interval:
+        return [cell[0] if isinstance(cell, list) else cell]
+    return list(cell) if cell is not None else [None, None, None]
+
+
+def pairs(name: str, title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    """A table of what and how."""
+    return Table(name, title, (Column("what"), Column("value")), tuple(rows))
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A fixed number of significant digits, zeros kept: 0.5140, 2143, 1.25e9."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    exponent = math.floor(math.log10(abs(value)))
+    if -5 < exponent < 6:
+        return f"{value:.{max(0, digits - 1 - exponent)}f}"
+    return f"{value:.{digits - 1}e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+
+
+def shown(cell: Cell, column: Column) -> str:
+    """One cell as people read it; what is missing is a dash."""
+    if isinstance(cell, tuple):
+        return _estimate(cell, column.kind)
+    if cell is None:
+        return "–"
+    return plain(cell, 400) if isinstance(cell, str) else _format(float(cell), column.kind, 4)
+
+
+def _estimate(cell: Estimate, kind: Kind) -> str:
+    value, low, high = cell
+    bare = low is None and high is None
+    middle = "–" if value is None else _format(value, kind, 4 if bare else 3)
+    if bare:
+        return middle
+    ends = ["…" if end is None else _format(end, kind, 3) for end in (low, high)]
+    return f"{middle} [{ends[0]}, {ends[1]}]"
+
+
+def _format(value: float, kind: Kind, digits: int) -> str:
+    if kind == "count":
+        return format_count(value)
+    if kind == "flops":
+        return format_flops(value)
+    if kind == "integer":
+        return f"{value:.0f}"
+    if kind == "percent":
+        return f"{100 * value:+.2g} %"
+    return f"{value:.2g}" if kind == "short" else number(value, 3 if kind == "rough" else digits)
+
+
+def estimate(entry: Mapping[str, Any] | None) -> Estimate:
+    """(value, lo, hi) of a document's estimate; None where there is none."""
+    held = entry or {}
+    return held.get("value"), held.get("lo"), held.get("hi")
+
+
+def parameters(document: Document) -> Table:
+    """The law's parameters and what derives from them, with standard error, interval and a note where one is due."""
+    profile = (document.get("identification") or {}).get("profile") or {}
+    loose = {name for name, held in profile.items() if not held["identified"]}
+    entries = {**document["params"], **document["derived"]}
+    rows = tuple((*_estimated(name, entry), "not identified" if name in loose else "") for name, entry in entries.items())
+    told = (
+        f"{100 * document['ci']:g} % intervals from {_bootstrap(document)}." if document.get("bootstrap") else "No bootstrap: no intervals."
+    )
+    return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, told)
+
+
+def _estimated(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+    return (name, entry["value"], entry.get("se"), entry.get("lo"), entry.get("hi"))
+
+
+def _bootstrap(document: Document) -> str:
+    drawn = document["bootstrap"]
+    failed = f", {drawn['failed']} failed" if drawn.get("failed") else ""
+    return f"{drawn.get('resamples')} {drawn.get('kind', 'pairs')} resamples (seed {drawn.get('seed')}{failed})"
+
+
+def power_law(road: Mapping[str, Any], which: Which, flops: Any) -> Any:
+    """N* or D* of a road at one budget or an array of them: coef C^exponent; None when the road was refused."""
+    return road[which]["coef"] * flops ** road[which]["exponent"] if road.get(which) else None
+
+
+def roads(document: Document) -> Table:
+    """The three estimates of the frontier side by side, and what each says at the largest budget."""
+    top = (document["range"].get("flops") or [1.0])[-1]
+    rows: list[tuple[Cell, ...]] = []
+    for name, road in ((name, document["roads"][name]) for name in ROADS if document["roads"].get(name)):
+        note = f"refused: {road['refused']}" if road.get("refused") else "; ".join(road.get("warnings") or [])
+        at_top = (power_law(road, "n_star", top), power_law(road, "d_star", top))
+        rows.append((TITLES[name], estimate(road.get("a")), estimate(road.get("b")), road.get("a_plus_b"), *at_top, note))
+    columns = (Column("road"), Column("a (N* ~ C^a)", "number", True), Column("b (D* ~ C^b)", "number", True), Column("a + b", "rough"),
+               Column("N* at top", "count"), Column("D* at top", "count"), Column("note"))  # fmt: skip
+    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {document.get('agreement') or ''}"
+    return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
+
+
+def holdout(document: Document) -> Table | None:
+    """The runs of the budget that was left out, predicted from the others."""
+    held = document.get("holdout")
+    if not held:
+        return None
+    rows = tuple(
+        (row["n_params"], row["tokens"], row["loss"], (row["predicted"], row["lo"], row["hi"]), row["predicted"] / row["loss"] - 1)
+        for row in held["rows"]
+    )
+    columns = (Column("N", "count"), Column("D", "count"), Column("measured", "number"), Column("predicted", "number", True),
+               Column("error", "percent"))  # fmt: skip
+    return Table("holdout", "Hold-out", columns, rows, f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit.")
+
+
+def exclusions(document: Document) -> Table:
+    """Every run or row that the fit left out, counted by reason."""
+    rows = tuple((item["reason"], item["count"]) for item in document["excluded"])
+    return Table("exclusions", "Left out of the fit", (Column("reason"), Column("count", "integer")), rows)
+
+
+def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str, float]]) -> Table:
+    """Fits and published laws, one a row, one parameter of the main fit a column."""
+    first = next(iter(documents.values()))
+    exponents = [name for name in ("a", "b") if name in first["derived"]]
+    names = [*exponents, *(name for name in first["params"] if name not in exponents)]
+    held = {title: {**document["params"], **document["derived"]} for title, document in documents.items()}
+    rows: list[tuple[Cell, ...]] = [(title, *(estimate(entries.get(name)) for name in names)) for title, entries in held.items()]
+    rows += [(title, *((values.get(name), None, None) for name in names)) for title, values in published.items()]
+    columns = (Column("law"), *(Column(name, "number", True) for name in names))
+    return Table("laws", "Beside the published laws", columns, tuple(rows), "E, A and B depend on data and tokeniser; compare a and b.")
+
+
+def kaplan(document: Document) -> Table | None:
+    """Kaplan's L(N, D) on the same runs, counted as he counts."""
+    held = document.get("kaplan")
+    if not held:
+        return None
+    entries = {**held["params"], **{name: held[name] for name in ("a", "b") if held.get(name)}}
+    counted = f"N = {held['convention'].get('params', '?')}, C = {held['convention'].get('flops', '?')}"
+    rows = tuple(_estimated(name, entry) for name, entry in entries.items())
+    return Table("kaplan", "Kaplan's law on the same runs", ESTIMATED, rows, f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}.")
+
+
+def predictions(forecasts: Sequence[Mapping[str, Any]]) -> Table:
+    """The compute-optimal model at each budget, within the data and beyond."""
+    rows = tuple(
+        (budget(item), *(estimate(item.get(name)) for name, _, _ in OPTIMUM), item.get("extrapolation_decades")) for item in forecasts
+    )
+    columns = (
+        Column("FLOPs", "flops"),
+        *(Column(label, kind, True) for _, label, kind in OPTIMUM),
+        Column("decades beyond the data", "short"),
+    )
+    return Table("predictions", "Compute-optimal models", columns, rows)
+
+
+def budget(prediction: Mapping[str, Any]) -> float | None:
+    """The FLOPs that a prediction is about."""
+    return (prediction.get("flops") or {}).get("value")
+
+
+def model(prediction: Mapping[str, Any]) -> Table | None:
+    """The model that can be built for a prediction, and how to train it."""
+    held = prediction.get("model")
+    if not held:
+        return None
+    shape = "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for keys), d_ff {d_ff}, vocabulary {vocab_size}"
+    steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
+    rows = (
+        ("parameters", f"{format_count(held['n_params'])} with head"), ("shape", shape.format_map(held)),
+        ("steps", steps.format_map(held)), ("learning rate", number(held["lr"], 3)),
+    )  # fmt: skip
+    return pairs("model", "A model that can be built", rows)
+
+
+def inference(prediction: Mapping[str, Any]) -> Table | None:
+    """The size that is cheapest when it is also served, at the loss of the compute-optimal model (Sardana 2024)."""
+    held = prediction.get("inference")
+    if not held:
+        return None
+    in_all = f"{format_flops(held['flops_total'])}, {100 * held['saved_fraction']:.2g} % less than with the compute-optimal size"
+    named = (("tokens served", "demand_tokens"), ("parameters", "n_params"), ("training tokens", "tokens"))
+    rows = [*((label, format_count(held[name])) for label, name in named), ("FLOPs in all", in_all)]
+    return pairs("inference", "With inference demand", rows)
+
+
+def provenance(document: Document) -> Table:
+    """Conventions, sources, digests, versions: what somebody needs to make the same numbers again."""
+    source, objective, cost = document["source"], document["objective"], document["cost"]
+    convention = source.get("convention") or {}
+    rows = [
+        ("law", f"{document['law']} ({document['approach']})"),
+        ("objective", f"{objective.get('name')}, delta {objective.get('delta')}, value {objective.get('value')}"),
+        ("parameters N", str(convention.get("params", "as given"))), ("FLOPs C", str(convention.get("flops", "as given"))),
+        ("cost of training", f"C = {number(cost['c0'])} N^{number(cost['p'])} D"),
+        ("columns", ", ".join(f"{key} = {value}" for key, value in (source.get("columns") or {}).items()) or "–"),
+        ("source", paths(document)), ("digest", str(source.get("digest") or "–")), ("scaling version", document["version"]),
+        *(("note", str(note)) for note in source.get("notes") or []),
+    ]  # fmt: skip
+    return pairs("provenance", "Conventions and provenance", rows)
+
+
+def paths(document: Document) -> str:
+    """The sources of a fit."""
+    return ", ".join(str(path) for path in document["source"].get("paths") or []) or "–"

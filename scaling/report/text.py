@@ -1,0 +1,138 @@
+"""What `scaling fit` and `scaling predict` print: documents as rich tables that stay readable at 80 columns, without colour.
+
+Foreign text enters only as rich `Text` of plain text, which knows no markup and no escape codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from scaling.quantity import format_flops
+from scaling.report import summary, tables
+from scaling.report.escape import plain
+from scaling.report.tables import Column, Document, Table, estimate, number, shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def fit_text(document: Document) -> RenderableType:
+    """A fit document: header, parameters, the three roads, Kaplan, hold-out, warnings."""
+    from rich.console import Group
+
+    return Group(*_fit_parts(document))
+
+
+def prediction_text(prediction: Document) -> RenderableType:
+    """A prediction document: the optimum with intervals, the model that can be built, how far beyond the data it lies."""
+    from rich.console import Group
+
+    return Group(*_prediction_parts(prediction))
+
+
+def next_text(proposal: Document) -> RenderableType:
+    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* at the target."""
+    from rich.console import Group
+
+    rows = tuple((run["n_params"], run["tokens"], run["flops"], run["copies"]) for run in proposal["runs"])
+    columns = (Column("parameters", "count"), Column("tokens", "count"), Column("FLOPs", "flops"), Column("copies", "integer"))
+    before, after = (f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}" for name in ("before", "after"))
+    target = f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} to {after}"
+    said = f"{target}, for {format_flops(proposal['spent'])} of {format_flops(proposal['budget'])} FLOPs."
+    return Group(grid(Table("next", "The most informative runs", columns, rows)), *_sentences(said), *_warnings(proposal))
+
+
+def grid(table: Table, heading: bool = True) -> RenderableType:
+    """Any report table for the terminal: a title, two rules, no boxes, numbers to the right."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    drawn = Grid(box=box.SIMPLE_HEAD if heading else None, show_header=heading, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in table.columns:
+        words = column.kind == "text"
+        drawn.add_column(Text(plain(column.name)), justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for row in table.shown():
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
+    return Group(Text(plain(table.title), style="bold"), drawn, *([] if heading else [Text()]))
+
+
+def _sentences(*texts: str | None) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for text in texts:
+        if text:
+            yield Text(plain(text) + "\n")
+
+
+def _warnings(document: Document) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for warning in document.get("warnings") or []:
+        yield Text.assemble(("warning: ", "bold yellow"), plain(warning))
+
+
+def _fit_parts(document: Document) -> Iterator[RenderableType]:
+    yield grid(tables.pairs("fit", "Fit", list(_header(document))), heading=False)
+    yield grid(tables.parameters(document))
+    if document["roads"]:
+        yield grid(_narrow_roads(document))
+        agreement = document.get("agreement") or ""
+        reasons = {name: road["refused"] for name, road in document["roads"].items() if road.get("refused")}
+        yield from _sentences(*(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement), agreement)
+    kaplan = tables.kaplan(document)
+    if kaplan is not None:
+        yield grid(kaplan)
+        yield from _sentences(kaplan.caption)
+    yield from _sentences(summary.holdout_sentence(document))
+    yield from _warnings(document)
+
+
+def _header(document: Document) -> Iterator[tuple[str, str]]:
+    from scaling.fit.laws import LAWS
+
+    objective, convention = document["objective"], document["source"].get("convention") or {}
+    left_out = "; ".join(f"{item['count']} {item['reason']}" for item in document["excluded"])
+    law, value = LAWS.get(document["law"]), objective.get("value")
+    yield "law", f"{document['law']}, {document['approach']}"
+    if law is not None and document["approach"] == "parametric":
+        yield "formula", law.formula
+    yield "source", tables.paths(document)
+    yield "points", f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else "")
+    yield "counted", f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
+    yield "objective", str(objective.get("name")) + (f" = {value:.8g}" if value is not None else "")
+    yield "status", document["status"]
+
+
+def _narrow_roads(document: Document) -> Table:
+    """The three roads in a table that fits 80 columns; why one was refused follows as a sentence."""
+    found: list[tuple[tables.Cell, ...]] = []
+    for name, road in document["roads"].items():
+        exponents = (shown(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab")
+        found.append((name, "refused", "", None) if road.get("refused") else (name, *exponents, road.get("a_plus_b")))
+    columns = (Column("road"), Column("a, N* ~ C^a"), Column("b, D* ~ C^b"), Column("a + b", "rough"))
+    return Table("roads", "Three roads to the frontier", columns, tuple(found))
+
+
+def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
+    rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
+    rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
+    rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
+    rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in tables.OPTIMUM]
+    yield grid(tables.pairs("prediction", "Compute-optimal training", rows), heading=False)
+    for table in (tables.model(prediction), tables.inference(prediction)):
+        if table is not None:
+            yield grid(table, heading=False)
+    yield from _sentences(_reach(prediction))
+    yield from _warnings(prediction)
+
+
+def _reach(prediction: Document) -> str | None:
+    """Whether the data reach this far; how far they do not is among the prediction's warnings."""
+    decades = prediction.get("extrapolation_decades")
+    if decades is None:
+        return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
+    return None if decades > 0 else "This lies within the budgets that were trained."

@@ -1,0 +1,108 @@
+"""Sweep files: strict TOML in, `Sweep` out, every mistake of the file in one message, with the nearest known key."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from scaling.config import RunConfig, Sweep
+from scaling.errors import ScalingError, nearest
+
+MAX_BYTES = 1_000_000
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep file. Raises ScalingError that names the file and every mistake in it."""
+    data = _read_toml(path)
+    try:
+        return Sweep.model_validate(data)
+    except ValidationError as error:
+        raise mistakes(error, Sweep, str(path)) from None
+
+
+def dump_sweep(sweep: Sweep) -> str:
+    """The TOML text that `load_sweep` reads back to the same sweep; what is absent stays absent."""
+    return tomli_w.dumps(sweep.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+
+
+def load_run(text: str, where: str) -> RunConfig:
+    """A RunConfig from its JSON."""
+    try:
+        return RunConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise mistakes(error, RunConfig, where) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise ScalingError("no such file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
+    if not path.is_file():
+        raise ScalingError("not a regular file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
+    if path.stat().st_size > MAX_BYTES:
+        raise ScalingError(f"{path.stat().st_size} bytes is too large for a sweep file", where=str(path), remedy="at most 1 MB")
+    try:
+        data = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ScalingError(f"not valid TOML: {error}", where=str(path), remedy="see sweeps/demo.toml for the form") from None
+    if not data:
+        raise ScalingError("the sweep file is empty", where=str(path), remedy="see sweeps/demo.toml for the form")
+    return data
+
+
+def mistakes(error: ValidationError, model: type[BaseModel], where: str) -> ScalingError:
+    """All mistakes that pydantic found, as one error of two lines."""
+    found = [_sentence(dict(item), model) for item in error.errors(include_url=False)]
+    what = "; ".join(dict.fromkeys(found))
+    if len(found) > 1:
+        what = f"{len(found)} mistakes: {what}"
+    return ScalingError(what, where=where, remedy="mend these values; docs/sweep-files.md lists every key with its range")
+
+
+def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
+    location = [part for part in item["loc"] if part not in _tags()]
+    name = _dotted(location) or "the file"
+    kind, message, value = item["type"], item["msg"], item.get("input")
+    if kind == "extra_forbidden":
+        guess = nearest(str(location[-1]), _known(model, location[:-1]))
+        return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind.startswith("union_tag"):
+        return f"{name}.kind: {message[0].lower()}{message[1:]}"
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
+        return f"{name}: {message}"
+    return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
+
+
+def _dotted(location: list[Any]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")
+
+
+def _tags() -> set[str]:
+    """The discriminators that pydantic inserts into a location; they are no keys of the file."""
+    return {"text", "synthetic", "isoflop", "grid", "ladder"}
+
+
+def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
+    """The keys allowed at a location, over all members of a union."""
+    models = {model}
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = [inner.model_fields[part] for inner in models if part in inner.model_fields]
+        models = {found for field in fields for found in _models_in(field.annotation)}
+    return {key for inner in models for key in inner.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {found for inner in get_args(annotation) for found in _models_in(inner)}

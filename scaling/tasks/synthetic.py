@@ -1,0 +1,114 @@
+"""A language whose entropy is known: a stream of Zipf-distributed facts, drawn from a counter-based generator.
+
+Hutter (2021), "Learning curve theory", and the Santa Fe process of Debowski (2011): what is left to learn falls as a
+power law, and the floor of the loss is known, so a fit's E can be compared with the truth.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.config import SyntheticTask
+from scaling.errors import ScalingError
+from scaling.tasks.store import SPLITS, Split
+from scaling.tasks.text import mixed
+
+N_WINDOWS = 2**40  # of each split: the stream ends nowhere, but counters and token counts stay exact
+_COUNTER_WORDS = 4  # 64-bit numbers that one step of Philox yields
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """An opened synthetic task: windows of whole facts, each `key_len` symbols of a key and the value it determines."""
+
+    config: SyntheticTask
+    bytes_per_token: None = None
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens predicted in a window."""
+        return self.config.seq_len
+
+    @property
+    def vocab_size(self) -> int:
+        """Keys and values are written in the same symbols."""
+        return self.config.n_symbols
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the stream."""
+        return hashlib.sha256(self.config.model_dump_json(exclude={"seq_len"}).encode()).hexdigest()
+
+    @functools.cached_property
+    def key_len(self) -> int:
+        """Symbols needed to write n_facts different keys."""
+        length, written = 1, self.config.n_symbols
+        while written < self.config.n_facts:
+            length, written = length + 1, written * self.config.n_symbols
+        return length
+
+    @property
+    def period(self) -> int:
+        """Tokens in a fact."""
+        return self.key_len + 1
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """p_k proportional to k^-(1 + zipf), shape (n_facts,); key k is written with the digits of k - 1."""
+        weights = np.arange(1, self.config.n_facts + 1, dtype=np.float64) ** -(1.0 + self.config.zipf)
+        return weights / weights.sum()
+
+    @functools.cached_property
+    def entropy(self) -> float:
+        """Nats per token, H(K) / period: the loss of a predictor that knows every fact."""
+        p = self.probabilities
+        return float(-(p * np.log(p)).sum()) / self.period
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """The value symbol of each key, shape (n_facts,): a hash of (data_seed, key)."""
+        seed = np.random.SeedSequence((self.config.data_seed, len(SPLITS))).generate_state(1, np.uint64)
+        return (mixed(np.arange(self.config.n_facts, dtype=np.uint64) + seed) % np.uint64(self.config.n_symbols)).astype(np.int64)
+
+    @functools.cached_property
+    def _cumulative(self) -> np.ndarray:
+        return np.cumsum(self.probabilities)[:-1]  # a draw beyond the last edge is the last key, whatever the rounding
+
+    def n_windows(self, split: Split) -> int:
+        """Windows of the stream, more than anybody trains on."""
+        return N_WINDOWS
+
+    def n_tokens(self, split: Split) -> int:
+        """Tokens predicted in all of these windows."""
+        return N_WINDOWS * self.seq_len
+
+    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 of shape (size, seq_len + 1).
+
+        A window starts with a fact and ends with the first symbol of another, so it predicts seq_len / period keys.
+        """
+        n_facts = self.seq_len // self.period + 1
+        steps = -(-n_facts // _COUNTER_WORDS)
+        source = np.random.Philox(key=np.random.SeedSequence((self.config.data_seed, SPLITS.index(split))).generate_state(2, np.uint64))
+        source.advance(index * size * steps)
+        words = source.random_raw(size * steps * _COUNTER_WORDS).reshape(size, -1)[:, :n_facts]
+        keys = np.searchsorted(self._cumulative, (words >> np.uint64(11)) * 2.0**-53, side="right")
+        places = self.config.n_symbols ** np.arange(self.key_len - 1, -1, -1)
+        digits = keys[..., None] // places % self.config.n_symbols
+        facts = np.concatenate([digits, self.values[keys][..., None]], axis=-1)
+        return facts.reshape(size, -1)[:, : self.seq_len + 1].astype(np.int32)
+
+
+def open_synthetic(config: SyntheticTask) -> Synthetic:
+    """Open a synthetic task. Raises ScalingError unless windows hold whole facts."""
+    task = Synthetic(config)
+    if config.seq_len % task.period:
+        below = config.seq_len // task.period * task.period
+        advice = " or ".join(str(length) for length in (below, below + task.period) if length)
+        raise ScalingError(f"task.seq_len = {config.seq_len} is not a multiple of {task.period}, the length of a fact",
+                           remedy=f"set seq_len to {advice}: {task.key_len} symbols write a key, 1 its value")  # fmt: skip
+    return task

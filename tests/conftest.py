@@ -1,0 +1,17 @@
+"""Fixtures that all rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile much and compute little
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The published data sets beside the checkout; tests that need them are skipped where they are absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("published data sets (../shared/data) are absent")
+    return folder

@@ -1,0 +1,156 @@
+"""The local engine with real worker processes: sweeps end, survive signals and deaths, and are never trained twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling import results
+from scaling.sweepfile import dump_sweep
+from tests.sweep_files import TINY, tiny
+
+CLOCK = ["seconds"]
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny()))
+    return path
+
+
+def command(*args):
+    return [sys.executable, "-m", "scaling", *map(str, args)]
+
+
+def scaling(*args, **options):
+    return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, **options)
+
+
+def numbers(folder):
+    """All rows but the clock's, in a fixed order."""
+    table = results.load(Path(folder)).drop(columns=CLOCK)
+    table = table[table["metric"] != "tokens_per_second"]
+    return table.sort_values(["run_id", "step", "split", "metric"]).reset_index(drop=True)
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def training(folder):
+    """Whether a run of the sweep has taken steps."""
+    path = folder / "progress.json"
+    return path.exists() and json.loads(path.read_text())["runs"] != []
+
+
+def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path):
+    out = tmp_path / "out"
+    first = scaling("run", sweep_file, "--out", out, "--workers", 2)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("] done") == 4
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    again = scaling("run", sweep_file, "--out", out, "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["counts"] == {"done": 4, "running": 0, "failed": 0, "missing": 0}
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before
+    assert list((out / "checkpoints").glob("*")) == []
+    assert not (out / "failures").exists()
+
+
+def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert scaling("run", path, "--out", whole, "--workers", 1).returncode == 0
+    process = subprocess.Popen(command("run", path, "--out", parts, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: training(parts))
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert len(list((parts / "checkpoints").glob("*.npz"))) == 1
+    assert json.loads(scaling("status", parts, "--json").stdout)["counts"]["missing"] == 1
+    assert scaling("run", path, "--out", parts, "--workers", 1).returncode == 0
+    assert numbers(parts).equals(numbers(whole))
+
+
+def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]})))
+    out = tmp_path / "out"
+    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: training(out))
+    children = Path(f"/proc/{process.pid}/task")
+    if not children.exists():
+        process.kill()
+        pytest.skip("needs /proc to find the worker")
+    workers = {int(pid) for task in children.iterdir() for pid in (task / "children").read_text().split()}
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    status = json.loads(scaling("status", out, "--json").stdout)
+    assert status["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0}
+    assert "SIGKILL" in next(run["reason"] for run in status["runs"] if run["status"] == "failed")
+    assert scaling("run", path, "--out", out, "--workers", 1).returncode == 0  # a failed run is tried again
+    assert [run["attempts"] for run in json.loads(scaling("status", out, "--json").stdout)["runs"]] == [1, 2]
+
+
+def test_diverged_runs_are_results_and_exit_3(tmp_path):
+    base = TINY["base"] | {"optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"}, "model": {"qk_norm": False}}
+    axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(base=base, axes=axes, design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})))
+    for _ in range(2):  # the second time nothing is trained, and the outcome is still said
+        done = scaling("run", path, "--out", out, "--workers", 1)
+        assert done.returncode == 3
+        assert "diverged at step" in done.stdout
+    assert results.points(results.load(out)).excluded == (("diverged", 1),)
+
+
+def test_a_folder_that_is_held_is_not_trained_twice(sweep_file, tmp_path):
+    from scaling.execute.folder import SweepFolder
+
+    out = tmp_path / "out"
+    with SweepFolder(out).lock():
+        done = scaling("run", sweep_file, "--out", out)
+    assert done.returncode == 75
+    assert "another process" in done.stderr
+
+
+def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):
+    out = tmp_path / "out"
+    assert scaling("run", sweep_file, "--out", out, "--max-runs", 1).returncode == 0
+    other = tmp_path / "other.toml"
+    other.write_text(dump_sweep(tiny(name="other")))
+    done = scaling("run", other, "--out", out)
+    assert done.returncode == 2
+    assert "holds the sweep 'tiny'" in done.stderr
+
+
+def test_an_edited_sweep_trains_only_new_cells_and_keeps_old_results(sweep_file, tmp_path):
+    out = tmp_path / "out"
+    assert scaling("run", sweep_file, "--out", out).returncode == 0
+    sweep_file.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["40k", "60k"]})))
+    done = scaling("run", sweep_file, "--out", out)
+    assert done.stdout.count("] done") == 2
+    assert "no longer asks for them: 2 runs" in done.stdout
+
+
+def test_train_takes_one_run_by_its_id(sweep_file, tmp_path):
+    out = tmp_path / "out"
+    plan = json.loads(scaling("plan", sweep_file, "--no-probe", "--json").stdout)
+    run_id = plan["runs"][0]["run_id"]
+    done = scaling("train", sweep_file, "--run", run_id, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcome"] == "done"
+    assert [path.stem for path in results.run_files(out)] == [run_id]
+    assert scaling("train", sweep_file, "--run", "nothing", "--out", out).returncode == 2

@@ -1,0 +1,162 @@
+"""One run: it learns, resumes to the bit, compiles once, and its divergence is a result."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.lm import checkpoint, machine, optim
+from scaling.lm.step import initial_state, train_program
+from scaling.lm.train import DISPATCH_STEPS, measurement_steps, train
+from scaling.plan import plan
+from scaling.tasks import open_task
+from tests.sweep_files import TINY, tiny
+
+
+def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
+    base = TINY["base"] | {"optim": {"lr": lr, **optimiser}, "model": model or {}}
+    sweep = tiny(base=base, design={"kind": "grid", "sizes": ["3k"], "tokens": [n_tokens]})
+    return plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs[0].run
+
+
+def numbers(outcome):
+    """What must not depend on interruptions: everything but the clock."""
+    return [(m.step, m.split, m.metric, m.value, m.stderr) for m in outcome.measured if m.metric != "tokens_per_second"]
+
+
+def stop_after(dispatches):
+    count = itertools.count()
+    return lambda: next(count) >= dispatches
+
+
+VARIANTS = [
+    {},
+    {"norm": "layernorm", "bias": True, "pos": "learned", "ffn": "swiglu"},
+    {"tie_embeddings": True, "pos": "alibi", "qk_norm": False},
+]
+
+
+@pytest.mark.parametrize("model", VARIANTS)
+@pytest.mark.parametrize("dispatches", [0, 2])
+def test_resume_is_exact_to_the_bit(tmp_path, model, dispatches):
+    run = one_run(model=model)
+    task = open_task(run.task)
+    whole = train(run, task, tmp_path / "whole.npz")
+    path = tmp_path / "parts.npz"
+    stopped = train(run, task, path, should_stop=stop_after(dispatches))
+    assert stopped.kind == "stopped"
+    assert path.exists()
+    resumed = train(run, task, path)
+    assert resumed.kind == "done"
+    assert numbers(resumed) == numbers(whole)
+
+
+def test_it_learns_and_stays_above_the_entropy(tmp_path):
+    run = one_run("200k")
+    task = open_task(run.task)
+    outcome = train(run, task, tmp_path / "c.npz")
+    losses = [m.value for m in outcome.measured if (m.split, m.metric) == ("val", "loss")]
+    assert losses == sorted(losses, reverse=True)
+    assert task.entropy < losses[-1] < np.log(task.vocab_size) - 0.5
+    assert [m.step for m in outcome.measured if (m.split, m.metric) == ("val", "loss")] == measurement_steps(run)
+
+
+def test_divergence_is_a_recorded_outcome(tmp_path):
+    run = one_run(lr=10.0, clip=False, warmup_steps=0, schedule="constant", model={"qk_norm": False})
+    outcome = train(run, open_task(run.task), tmp_path / "c.npz")
+    assert outcome.kind == "diverged"
+    last = outcome.measured[-1]
+    assert (last.metric, last.value) == ("diverged_at_step", last.step)
+    assert f"step {last.step}" in outcome.reason
+
+
+def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
+    train_program.cache_clear()
+    runs = [one_run(lr=3e-3), one_run("10k", lr=1e-3), one_run(lr=1e-3, weight_decay=0.1, b2=0.95, cooldown_frac=0.5)]
+    for i, run in enumerate(runs):
+        train(run, open_task(run.task), tmp_path / f"{i}.npz")
+    program = train_program(runs[0].model, 30, "wsd", "float32")
+    assert train_program.cache_info().misses == 1
+    assert program._cache_size() == 1
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
+    run = one_run()
+    task, path = open_task(run.task), tmp_path / "c.npz"
+    whole = train(run, task, tmp_path / "whole.npz")
+    train(run, task, path, should_stop=stop_after(2))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert numbers(train(run, task, path)) == numbers(whole)
+    assert "set aside" in capsys.readouterr().err
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
+    run = one_run()
+    state, path = initial_state(run.model, 30, 0), tmp_path / "c.npz"
+    checkpoint.save(path, state, {"step": 3})
+    clean, _ = checkpoint.restore(path, state)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(good), 60):
+        flipped = bytearray(good)
+        flipped[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            found, progress = checkpoint.restore(path, state)
+        except checkpoint.Unreadable:
+            continue
+        assert progress["step"] == 3
+        assert all((a == b).all() for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(clean), strict=True))
+
+
+def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
+    run = one_run()
+    task, path = open_task(run.task), tmp_path / "c.npz"
+    train(run, task, path, should_stop=stop_after(1))
+    changed = machine.fingerprint() | {"threads": 77}
+    monkeypatch.setattr(machine, "fingerprint", lambda: changed)
+    with pytest.raises(ScalingError, match="threads was") as caught:
+        train(run, task, path)
+    assert "--accept-other-machine" in caught.value.remedy
+    assert train(run, task, path, accept_other_machine=True).kind == "done"
+
+
+def rates(schedule, n_steps=100, **changes):
+    run = one_run(lr=1.0, schedule=schedule, warmup_steps=10, **changes)
+    h = optim.hyper(run.optim, n_steps)
+    return np.array([optim.learning_rate(schedule, h, jax.numpy.int32(step)) for step in range(n_steps)])
+
+
+def test_schedules():
+    wsd, cosine, constant = rates("wsd"), rates("cosine", final_lr_frac=0.1), rates("constant")
+    for warm in (wsd, cosine, constant):
+        assert warm[:10] == pytest.approx(np.arange(1, 11) / 10, rel=1e-6)
+    assert (wsd[10:80] == 1.0).all()
+    assert wsd[80:] == pytest.approx(1 - np.sqrt(np.arange(1, 21) / 21), rel=1e-5)
+    assert cosine[55] == pytest.approx(0.1 + 0.9 * 0.5, rel=1e-5)
+    assert (constant[10:] == 1.0).all()
+
+
+def test_the_trunk_of_wsd_does_not_depend_on_the_horizon():
+    assert (rates("wsd", 100)[:80] == rates("wsd", 400)[:80]).all()
+
+
+GOLDEN = {"losses": [2.772585, 2.760242], "norms": [1.403356, 1.248583]}
+
+
+def test_golden_first_steps():
+    """Two steps of a fixed run. After a change that is meant to alter training, renew GOLDEN from this message."""
+    run = one_run()
+    task = open_task(run.task)
+    tokens = np.zeros((DISPATCH_STEPS, run.batch_size, 31), np.int32)
+    tokens[:2] = [task.batch("train", i, run.batch_size) for i in range(2)]
+    program = train_program(run.model, 30, "wsd", "float32")
+    _, losses, norms = program(initial_state(run.model, 30, 0), optim.hyper(run.optim, run.n_steps), tokens, 2)
+    found = {"losses": np.asarray(losses)[:2].round(6).tolist(), "norms": np.asarray(norms)[:2].round(6).tolist()}
+    assert found == {key: pytest.approx(value, rel=1e-4) for key, value in GOLDEN.items()}, f"renew with: GOLDEN = {json.dumps(found)}"

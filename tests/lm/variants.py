@@ -1,0 +1,57 @@
+"""Every variant of the model, and a small set of them in which each pair of choices occurs together at least once."""
+
+import itertools
+
+import jax
+
+from scaling.config import ModelConfig
+
+CHOICES = {
+    "norm": ("rmsnorm", "layernorm"),
+    "pos": ("rope", "none", "learned", "sinusoidal", "alibi"),
+    "ffn": ("gelu", "swiglu", "relu2"),
+    "n_kv_heads": (4, 2, 1),
+    "qk_norm": (True, False),
+    "tie_embeddings": (False, True),
+    "bias": (False, True),
+}
+SEQ_LEN = 12
+
+
+def tiny_model(**changes):
+    """A model whose widths all differ, so that no two axes can be confused."""
+    base = dict(n_layers=2, d_model=24, n_heads=4, n_kv_heads=2, d_head=8, d_ff=40, vocab_size=17)
+    return ModelConfig(**(base | changes))
+
+
+ALL = [tiny_model(n_layers=1, **dict(zip(CHOICES, values, strict=True))) for values in itertools.product(*CHOICES.values())]
+
+
+def pairs(model):
+    """The pairs of choices that a model shows together."""
+    chosen = [(name, getattr(model, name)) for name in CHOICES]
+    return set(itertools.combinations(chosen, 2))
+
+
+def covering():
+    """Models chosen one after another, each the one that shows most of the pairs not yet seen."""
+    missing, chosen = set().union(*map(pairs, ALL)), []
+    while missing:
+        best = max(ALL, key=lambda model: len(pairs(model) & missing))
+        missing -= pairs(best)
+        chosen.append(best.model_copy(update={"n_layers": 1 + len(chosen) % 2}))
+    return chosen
+
+
+COVERING = covering()
+
+
+def label(model):
+    """The choices of a model in one word, as a test id."""
+    return "-".join(str(getattr(model, name)) for name in CHOICES)
+
+
+def run_once(program, *arguments):
+    """Compile without optimising, which takes a fifth of the time, and run."""
+    quick = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return jax.jit(program).lower(*arguments).compile(compiler_options=quick)(*arguments)

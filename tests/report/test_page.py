@@ -1,0 +1,217 @@
+"""The report as a whole: complete, self-contained, safe, and honest where there is little to say."""
+
+import base64
+import copy
+import csv
+import hashlib
+import json
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from scaling.config import Sweep
+from scaling.errors import DISK, ScalingError
+from scaling.fit.document import dump
+from scaling.report.page import write_report
+from scaling.sweepfile import dump_sweep
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 [x](javascript:alert(4)) | `'
+
+
+class Page(HTMLParser):
+    """What a browser would load and run."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.handlers, self.tags, self.scripts, self.words, self._open = [], [], [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self._open = tag
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type"), ""))
+
+    def handle_endtag(self, tag):
+        self._open = ""
+
+    def handle_data(self, data):
+        if self._open == "script":
+            kind, before = self.scripts.pop()
+            self.scripts.append((kind, before + data))
+        elif self._open != "style":
+            self.words.append(data)
+
+
+def sweep(folder, question):
+    text = {
+        "name": "hostile", "question": question, "base": {"task": {"kind": "synthetic"}},
+        "design": {"kind": "isoflop", "sizes": [1e4, 2e4], "budgets": [1e11, 1e12]},
+    }  # fmt: skip
+    (folder / "sweep.toml").write_text(dump_sweep(Sweep.model_validate(text)))
+
+
+@pytest.fixture(scope="module")
+def folder(results_folder, document, tmp_path_factory):
+    """The synthetic results with a fit, hostile in every field that a stranger can write."""
+    copied = tmp_path_factory.mktemp("hostile") / "results"
+    (copied / "failures").mkdir(parents=True)
+    (copied / "runs").symlink_to(results_folder / "runs")
+    (copied / "failures" / "0123456789ab.txt").write_text(f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n")
+    sweep(copied, HOSTILE)
+    hostile = copy.deepcopy(document)
+    hostile["warnings"].append(HOSTILE)
+    hostile["excluded"].append({"reason": HOSTILE, "count": 3})
+    hostile["source"]["paths"] = [HOSTILE]
+    hostile["roads"]["isoflop"]["valleys"][0]["refused"] = HOSTILE
+    dump(hostile, copied / "fits" / "chinchilla.json")
+    dump(document, copied / "fits" / "=other.json")
+    assert write_report(copied) == copied / "report" / "index.html"
+    return copied
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    return (folder / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_all_parts_are_written_and_no_half_file_is_left(folder):
+    names = {path.relative_to(folder / "report").as_posix() for path in (folder / "report").rglob("*") if path.is_file()}
+    pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
+    pictures += "residuals-prediction holdout bootstrap-cloud"
+    expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "png")}
+    listed = "predictions model roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
+    expected |= {f"tables/{name}.csv" for name in listed.split()} | {"index.html", "report.md"}
+    assert names == expected
+
+
+def test_the_page_asks_for_nothing_and_runs_only_our_scripts(text):
+    page = Page(text)
+    assert all(link.startswith("#") or link == "data:," for link in page.links), page.links
+    assert page.handlers == []
+    assert not {"img", "svg", "iframe", "object", "base", "form"} & set(page.tags)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+    code = [source for kind, source in page.scripts if kind is None]
+    assert len(code) == 2
+    for source in code:
+        assert base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() in policy
+    assert len(text.encode()) < 6_000_000
+
+
+def test_hostile_text_is_shown_as_text(text):
+    page = Page(text)
+    assert "alert(1)" in "".join(page.words), "the question is shown"
+    assert "<img src=x" not in text
+    assert "<svg onload" not in text
+    figures = next(source for kind, source in page.scripts if kind == "application/json")
+    assert "<" not in figures
+    assert set(json.loads(figures)) >= {"training-curves", "isoflop-valleys", "config"}
+
+
+def test_the_summary_says_what_was_trained_and_what_follows(text):
+    said = " ".join("".join(Page(text).words).split())
+    assert "30 runs were fitted, of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out" in said
+    assert "grows as C^0.530 [0.477, 0.583]" in said
+    assert "For 1e14 FLOPs: 1.15M [" in said
+    assert "1.0 decades of compute beyond the data" in said
+    assert "How far to trust it" in said
+    assert "with a mean error of 1.1 %" in said
+
+
+def test_markdown_links_its_figures_and_has_no_html(folder):
+    text = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    links = re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", text)
+    assert len(links) == 11
+    assert all((folder / "report" / link).is_file() for link in links)
+    prose = [line for line in text.splitlines() if not line.startswith("    ")]  # indented code is literal
+    assert not any("<" in line for line in prose)
+    tables = [line for line in prose if line.startswith("|")]
+    header = tables.index("| parameter | value | se | lo | hi | note | ")
+    assert tables[header + 1].split() == ["|", "---", "|", "---:", "|", "---:", "|", "---:", "|", "---:", "|", "---", "|"]
+    assert tables[header + 2].startswith("| E | 1.100 | 0.0550 | 0.990 | 1.21 | not identified |")
+
+
+def test_tables_are_csv_without_formulas(folder):
+    for path in (folder / "report" / "tables").glob("*.csv"):
+        with path.open(newline="", encoding="utf-8") as handle:
+            rows = list(csv.reader(handle))
+        assert len({len(row) for row in rows}) == 1, path.name
+        for cell in (cell for row in rows for cell in row):
+            assert cell[:1] not in "=+@" or not cell, (path.name, cell)
+            assert cell[:1] != "-" or float(cell) < 0
+    with (folder / "report" / "tables" / "laws.csv").open() as handle:
+        assert [row[0] for row in csv.reader(handle)][1:3] == ["chinchilla", "'=other"]
+
+
+def test_a_fit_document_alone_is_enough(document, tmp_path):
+    dump(document, tmp_path / "mine.json")
+    page = write_report(tmp_path / "mine.json", tmp_path / "out")
+    assert page == tmp_path / "out" / "index.html"
+    assert not (tmp_path / "out" / "figures" / "training-curves.svg").exists()
+    assert (tmp_path / "out" / "figures" / "contours.svg").exists()
+    assert "<h1>mine</h1>" in page.read_text()
+
+
+def test_a_folder_without_fits_is_fitted_on_the_way(results_folder, tmp_path):
+    (tmp_path / "runs").symlink_to(results_folder / "runs")
+    said = " ".join("".join(Page(write_report(tmp_path, tmp_path / "out").read_text()).words).split())
+    made = json.loads((tmp_path / "out" / "fit.json").read_text())
+    assert (made["law"], made["n_points"]) == ("chinchilla", 30)
+    assert "30 runs were fitted" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "out"}, "the folder itself stays as it is"
+
+
+def test_runs_that_no_law_fits_are_shown_with_the_reason(results_folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    for path in sorted((results_folder / "runs").iterdir())[:2]:
+        (tmp_path / "runs" / path.name).symlink_to(path)
+    said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
+    assert "No law could be fitted." in said
+    assert "All 2 runs" in said
+    assert (tmp_path / "report" / "figures" / "training-curves.svg").exists()
+    assert not (tmp_path / "report" / "fit.json").exists()
+
+
+def test_only_failed_runs_make_a_report_that_says_so(tmp_path):
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "failures" / "0123456789ab.txt").write_text("out of memory: MemoryError: 12 GiB\n\nTraceback\n")
+    said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
+    assert "No run finished: all 1 failed" in said
+    assert "MemoryError: 12 GiB" in said
+
+
+def test_what_is_absent_or_empty_is_named(tmp_path):
+    with pytest.raises(ScalingError, match="absent"):
+        write_report(tmp_path / "absent")
+    with pytest.raises(ScalingError, match="holds no runs"):
+        write_report(tmp_path)
+    with pytest.raises(ScalingError, match="nothing to report"):
+        write_report([])
+    (tmp_path / "not.json").write_text("[]")
+    with pytest.raises(ScalingError, match=r"not\.json"):
+        write_report(tmp_path / "not.json")
+    assert sorted(os.listdir(tmp_path)) == ["not.json"], "nothing was written"
+
+
+def test_a_document_that_lacks_something_is_named(document, tmp_path):
+    lacking = copy.deepcopy(document)
+    del lacking["roads"]["isoflop"]["valleys"][1]["loss"]
+    dump(lacking, tmp_path / "lacking.json")
+    with pytest.raises(ScalingError, match=r"lacking\.json: not a complete fit document: KeyError\('loss'\)"):
+        write_report(tmp_path / "lacking.json")
+    assert os.listdir(tmp_path) == ["lacking.json"]
+
+
+def test_an_output_folder_that_is_a_file_is_a_disk_error(document, tmp_path):
+    dump(document, tmp_path / "fit.json")
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(ScalingError) as caught:
+        write_report(tmp_path / "fit.json", tmp_path / "out")
+    assert caught.value.exit_code == DISK
+    assert "out" in str(caught.value)

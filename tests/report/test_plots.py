@@ -1,0 +1,143 @@
+"""Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from scaling import results
+from scaling.fit.runs import curves
+from scaling.report import plots_law, plots_runs
+from scaling.report.figure import Band, Line, Markers, Rule, Text
+from scaling.report.sections import published
+from tests.report.conftest import ALPHA, BETA, BUDGETS, WIDTHS, law
+
+
+def kinds(figure, kind):
+    return [trace for trace in figure.traces if isinstance(trace, kind)]
+
+
+def pictures(document, folder):
+    """Every figure of the report of a folder."""
+    runs = plots_runs.training_curves(curves(results.load(folder)))
+    single = (
+        plots_runs.valleys,
+        plots_runs.holdout,
+        plots_law.frontier_size,
+        plots_law.frontier_tokens,
+        plots_law.frontier_loss,
+        plots_law.contours,
+    )
+    return [runs, *(draw(document) for draw in single), *plots_law.residuals(document), plots_law.cloud(document, published(document))]
+
+
+def test_all_figures_are_there_and_finite(document, results_folder):
+    found = pictures(document, results_folder)
+    assert all(figure is not None for figure in found)
+    assert len({figure.name for figure in found}) == len(found) == 11
+    for figure in found:
+        for trace in figure.traces:
+            for name in ("x", "y", "lo", "hi"):
+                values = getattr(trace, name, None)
+                assert values is None or np.isfinite(np.asarray(values, float)).all(), (figure.name, trace)
+
+
+def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(results_folder):
+    table = curves(results.load(results_folder))
+    figure = plots_runs.training_curves(table)
+    *runs, front = kinds(figure, Line)
+    assert len(runs) == len(BUDGETS) * len(WIDTHS) == 30
+    assert len({line.colour for line in runs}) == len(WIDTHS)
+    assert (np.diff(front.y) < 0).all()
+    assert (np.diff(front.x) >= 0).all()
+    assert front.y[-1] == table.loss.min()
+
+
+def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypatch):
+    monkeypatch.setattr(plots_runs, "CURVES_SHOWN", 7)
+    figure = plots_runs.training_curves(curves(results.load(results_folder)))
+    assert len(kinds(figure, Line)) == 7 + 1
+    assert "7 of 30 runs" in figure.caption
+
+
+def test_valleys_show_minima_and_name_refused_budgets(document):
+    figure = plots_runs.valleys(document)
+    stars = [trace for trace in kinds(figure, Markers) if trace.symbol == "star"]
+    assert len(stars) == 1
+    assert len(stars[0].x) == len(BUDGETS) - 1
+    rings = [trace for trace in kinds(figure, Markers) if trace.symbol == "open"]
+    assert len(rings) == 1, "the refused budget is drawn, hollow"
+    assert len(rings[0].x) == len(WIDTHS)
+    assert [word.text for word in kinds(figure, Text)] == ["refused"]
+    assert "1e11: the minimum lies at the edge" in figure.caption
+
+
+def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
+    figure = plots_law.frontier_size(document)
+    labels = [line.label for line in kinds(figure, Line)]
+    assert [label.split(" (")[0] for label in labels] == ["parametric", "isoFLOP", "envelope", "20 tokens per parameter"]
+    assert len(kinds(figure, Band)) == 3
+    assert kinds(figure, Rule)[0].x == BUDGETS[-1]
+    twenty = kinds(figure, Line)[-1]
+    np.testing.assert_allclose(np.asarray(twenty.y) ** 2 * 20 * 6, twenty.x, rtol=1e-12)
+    tokens = kinds(plots_law.frontier_tokens(document), Line)[-1]
+    np.testing.assert_allclose(np.asarray(tokens.y), 20 * np.asarray(twenty.y), rtol=1e-12)
+    assert figure.limits()[0][1] >= 10 * BUDGETS[-1]
+
+
+def test_a_refused_road_is_not_drawn(document):
+    refused = copy.deepcopy(document)
+    refused["roads"]["envelope"] = {"refused": "two budgets only"}
+    assert not any(line.label.startswith("envelope") for line in kinds(plots_law.frontier_size(refused), Line))
+
+
+def test_contours_lie_on_the_law_and_the_frontier_at_its_minimum(document):
+    figure = plots_law.contours(document)
+    levels = [line for line in kinds(figure, Line) if line.note]
+    assert len(levels) >= 8
+    for line in levels:
+        n, c = np.asarray(line.y), np.asarray(line.x)
+        np.testing.assert_allclose(law(n, c / (6 * n)), float(line.note.split()[1]), rtol=6e-3)
+    frontier = next(line for line in kinds(figure, Line) if line.label == "efficient frontier")
+    n, c = np.asarray(frontier.y), np.asarray(frontier.x)
+    assert (law(n, c / (6 * n)) <= np.minimum(law(1.2 * n, c / (7.2 * n)), law(n / 1.2, c / (5 * n)))).all()
+
+
+def test_residuals_are_logs_of_measured_over_predicted(document):
+    by_size, by_tokens, by_loss = plots_law.residuals(document)
+    data = {name: np.array(values) for name, values in document["data"].items()}
+    expected = np.log(data["loss"] / law(data["n_params"], data["tokens"]))
+    for figure, x in ((by_size, data["n_params"]), (by_tokens, data["tokens"]), (by_loss, law(data["n_params"], data["tokens"]))):
+        points = kinds(figure, Markers)[0]
+        np.testing.assert_allclose(points.x, x, rtol=1e-9)
+        np.testing.assert_allclose(points.y, expected, atol=1e-9)
+
+
+def test_loss_frontier_touches_the_law(document):
+    figure = plots_law.frontier_loss(document)
+    line = kinds(figure, Line)[0]
+    n = np.geomspace(1e3, 1e8, 20_000)
+    for c, loss in list(zip(line.x, line.y, strict=True))[::15]:
+        assert loss == pytest.approx(law(n, c / (6 * n)).min(), rel=1e-6)
+    band = kinds(figure, Band)[0]
+    assert (band.lo <= line.y).all()
+    assert (line.y <= band.hi).all()
+
+
+def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
+    figure = plots_law.cloud(document, published(document))
+    named = {trace.label: trace for trace in kinds(figure, Markers)}
+    assert len(named["bootstrap refits"].x) == 300
+    assert (named["this fit"].x[0], named["this fit"].y[0]) == (ALPHA, BETA)
+    assert {"hoffmann2022", "besiroglu2024"} <= set(named)
+
+
+def test_what_a_document_lacks_is_left_out(document):
+    bare = {key: value for key, value in document.items() if key not in ("holdout", "bootstrap", "roads", "data")}
+    bare |= {"roads": {}, "data": {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}}
+    assert plots_runs.valleys(bare) is None
+    assert plots_runs.holdout(bare) is None
+    assert plots_law.frontier_size(bare) is None
+    assert plots_law.contours(bare) is None
+    assert plots_law.residuals(bare) == []
+    assert plots_law.cloud(bare, {}) is None

@@ -1,0 +1,36 @@
+"""The documentation is true: reference pages are fresh, and every file that is named exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md"])
+def test_reference_pages_are_fresh(name):
+    code = f"import runpy; print(runpy.run_path('docs/reference.py')['PAGES'][{name!r}](), end='')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)
+    assert done.stdout == (ROOT / "docs" / name).read_text(encoding="utf-8"), "renew with: python docs/reference.py"
+
+
+def test_the_tree_of_the_readme_names_every_module():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    modules = [path.relative_to(ROOT / "scaling") for path in (ROOT / "scaling").rglob("*.py") if path.stat().st_size]
+    missing = [str(path) for path in modules if not re.search(rf"\b{re.escape(path.name)}\b", text)]
+    assert missing == [], "name them in the README's tree"
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_no_file_outgrows_its_ceiling():
+    long = {path.name: count for path in (ROOT / "scaling").rglob("*.py") if (count := len(path.read_text().splitlines())) > 400}
+    assert long == {}

@@ -1,0 +1,101 @@
+"""The row: written whole or not at all, read back as it was, refused when damaged."""
+
+import os
+
+import numpy as np
+import pytest
+
+from scaling import results
+from scaling.errors import DISK, ScalingError
+from scaling.plan import plan
+from scaling.results import Measurement
+from tests.sweep_files import tiny
+
+SOURCE = results.Provenance("1 x test", None, "0", {"jax": "0"})
+
+
+def run(seed=0):
+    sweep = tiny(seeds=[seed])
+    return plan(sweep, sweep.base.task, 16).runs[0].run
+
+
+def table(chosen, loss=2.0):
+    measured = [Measurement(1, "val", "loss", 2.7), Measurement(chosen.n_steps, "val", "loss", loss, stderr=0.01, seconds=3.0)]
+    return results.rows("tiny", chosen, measured, SOURCE)
+
+
+def test_round_trip_and_points(tmp_path):
+    first, second = run(0), run(1)
+    for chosen, loss in ((first, 2.0), (second, 2.2)):
+        results.write_run(tmp_path, table(chosen, loss))
+    loaded = results.load(tmp_path)
+    assert list(loaded.columns) == results.SCHEMA.names
+    assert len(loaded) == 4
+    points = results.points(loaded)
+    assert sorted(points.loss) == [2.0, 2.2]
+    assert (points.d == first.tokens).all()
+    assert points.convention == {"params": "with_head", "flops": "exact"}
+    assert [name for name in os.listdir(tmp_path / "runs") if not name.endswith(".parquet")] == []
+
+
+def test_conventions_change_n_and_c(tmp_path):
+    results.write_run(tmp_path, table(run()))
+    loaded = results.load(tmp_path)
+    by_name = {name: results.points(loaded, params=name).n[0] for name in ("with_head", "total", "nonembedding")}
+    assert by_name["nonembedding"] < by_name["with_head"] < by_name["total"]
+
+
+def test_diverged_runs_are_counted_not_dropped(tmp_path):
+    results.write_run(tmp_path, table(run(0)))
+    bad = run(1)
+    results.write_run(tmp_path, results.rows("tiny", bad, [Measurement(7, "train", results.DIVERGED, 7.0)], SOURCE))
+    assert results.points(results.load(tmp_path)).excluded == (("diverged", 1),)
+
+
+def test_points_refuse_mixed_corpora(tmp_path):
+    first = run(0)
+    other = first.model_copy(update={"task": first.task.model_copy(update={"kind": "text"})})
+    frame = results.rows("tiny", first, [Measurement(first.n_steps, "val", "loss", 2.0)], SOURCE).to_pandas()
+    text = '{"kind":"text","seq_len":30,"digest":"other"}'
+    changed = frame.assign(run_id="x", config=frame.config.str.replace(r'"task":\{.*?\}', f'"task":{text}', regex=True))
+    assert other is not first
+    with pytest.raises(ScalingError, match="2 different corpora"):
+        results.points(results.pd.concat([frame, changed]))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"<html>", lambda b: b"", lambda b: b + b"junk"])
+def test_damaged_files_are_refused_by_name(tmp_path, damage):
+    path = results.write_run(tmp_path, table(run()))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ScalingError, match="Parquet") as caught:
+        results.load(tmp_path)
+    assert path.name in caught.value.where
+
+
+def test_a_renamed_run_file_is_refused(tmp_path):
+    path = results.write_run(tmp_path, table(run()))
+    path.rename(path.with_name("000000000000.parquet"))
+    with pytest.raises(ScalingError, match="do not belong"):
+        results.load(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "kept.txt"
+    results.write_text(path, "old")
+
+    def full_disk(target):
+        target.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ScalingError) as caught:
+        results.write_atomically(path, full_disk)
+    assert caught.value.exit_code == DISK
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["kept.txt"]
+
+
+def test_take_counts_what_it_leaves_out():
+    points = results.Points(loss=np.array([1.0, 2.0, 3.0]), n=np.array([1.0, 2.0, 3.0]))
+    kept = points.take(points.loss < 3.0, "too high")
+    assert (len(kept), kept.excluded) == (2, (("too high", 1),))
+    assert points.take(np.array([0, 0, 2])).loss.tolist() == [1.0, 1.0, 3.0]
