@@ -125,10 +125,14 @@ def write_text(target: Path, text: str) -> None:
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """One Parquet file, opened once and verified. Raises ScalingError that names the file when it is damaged."""
+    """One Parquet file, opened once and verified. Raises ScalingError that names the file when it is damaged.
+
+    Arrow reads it without threads and without Python's memory: a thread of its pool that drops the last reference to a
+    Python buffer while the interpreter ends aborts the process ("terminate called without an active exception").
+    """
     try:
-        # bytes, not a Python file: Arrow's threads would call back into it, and abort a process that is about to end
-        return pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True).read()
+        with pa.OSFile(str(path)) as file:
+            return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
     except FileNotFoundError:
         raise ScalingError("no such file", where=str(path), remedy="name an existing table or results folder") from None
     except PermissionError as error:
@@ -150,7 +154,7 @@ def load(folder: Path) -> pd.DataFrame:
     files = run_files(folder)
     if not files:
         raise ScalingError("holds no finished runs", where=str(folder), remedy=f"train them first: scaling run sweeps/{folder.name}.toml")
-    return pa.concat_tables(_checked(path) for path in files).to_pandas()
+    return pa.concat_tables(_checked(path) for path in files).to_pandas(use_threads=False)
 
 
 def _checked(path: Path) -> pa.Table:

@@ -6,7 +6,6 @@ cells stay as they were written until a column is asked for.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from csv import reader as csv_lines
@@ -75,14 +74,21 @@ def _csv(path: Path, data: bytes) -> pd.DataFrame:
         return pd.DataFrame(columns=names)
     as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     try:
-        parsed = csv.read_csv(io.BytesIO(data.lstrip()), parse_options=csv.ParseOptions(delimiter=mark), convert_options=as_text)
+        parsed = csv.read_csv(_native(data.lstrip()), parse_options=csv.ParseOptions(delimiter=mark), convert_options=as_text)
     except pa.ArrowInvalid as error:
         what = f"not a readable CSV table: {str(error).splitlines()[0][:160]}"
         raise ScalingError(what, where=str(path), remedy="every row needs as many cells as the header; write decimal points") from None
     _check_rows(path, parsed.num_rows)
-    table = parsed.to_pandas()
+    table = parsed.to_pandas(use_threads=False)
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     return table
+
+
+def _native(data: bytes) -> pa.BufferReader:
+    """A copy in Arrow's own memory: its threads may outlive the interpreter, and Python's memory must not be theirs to free."""
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer)[:] = data
+    return pa.BufferReader(buffer)
 
 
 def _check_rows(path: Path, count: int) -> None:
@@ -128,12 +134,12 @@ def _records(path: Path, found: Any) -> pd.DataFrame:
 
 def _parquet(path: Path, data: bytes) -> pd.DataFrame:
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = pq.ParquetFile(_native(data), page_checksum_verification=True, pre_buffer=False)
         _check_rows(path, file.metadata.num_rows)
         unpacked = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
         if unpacked > MAX_BYTES:
             raise ScalingError(f"unpacks to {unpacked:,} bytes", where=str(path), remedy="at most 2 GiB: keep only the columns a fit needs")
-        return file.read().to_pandas(ignore_metadata=True)
+        return file.read(use_threads=False).to_pandas(ignore_metadata=True, use_threads=False)
     except ScalingError:
         raise
     except Exception as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
