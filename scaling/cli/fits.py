@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command("fit", epilog="Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json")(fit)
     app.command("predict", epilog="Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21")(predict)
+    app.command("reconcile", epilog="Example: scaling reconcile results/demo")(reconcile)
     app.command("next", epilog="Example: scaling next results/demo --budget 1e13 --target 1e15")(next_runs)
     app.command("report", epilog="Example: scaling report results/demo")(report)
 
@@ -25,6 +26,7 @@ def fit(
     source: Source,
     law: Annotated[str, typer.Option(help="The law to fit.")] = "chinchilla",
     approach: Annotated[str, typer.Option(help="parametric, isoflop or envelope: the one that heads the result.")] = "parametric",
+    valley: Annotated[str, typer.Option(help="How an isoFLOP valley's bottom is found: parabola, cubic or akima.")] = "parabola",
     objective: Annotated[str, typer.Option(help="huber-log, lad-log, mse-log, huber or mse.")] = "huber-log",
     delta: Annotated[float, typer.Option(help="Huber's threshold, in the units of the residual.")] = 1e-3,
     columns: Annotated[
@@ -50,7 +52,7 @@ def fit(
     from scaling.fit.run import fit as run_fit
 
     options = FitOptions(
-        law=law, approach=approach, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
+        law=law, approach=approach, valley=valley, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
         drop_highest=drop_highest, holdout=holdout, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
     )  # fmt: skip
     document = run_fit(source, options)
@@ -92,6 +94,28 @@ def predict(
     from scaling.report.text import prediction_text
 
     return console().print(prediction_text(document))
+
+
+def reconcile(
+    source: Annotated[str, typer.Argument(metavar="SOURCE|FIT.json|published:NAME", help="Runs, a fit, or a published law.")],
+    columns: Annotated[str | None, typer.Option(metavar="N=...,D=...", help="Names of the columns of a foreign table.")] = None,
+    omega: Annotated[
+        float, typer.Option(metavar="W", help="N_total = N + W N^(1/3), for tables that hold total parameters only.")
+    ] = 47491.0,
+    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
+    ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Kaplan against Chinchilla: the exponents of the same runs under both ways of counting, and why they differ."""
+    from scaling.fit.options import FitOptions
+    from scaling.fit.reconcile import reconcile as run_reconcile
+
+    document = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
+    if as_json:
+        return print_json(document)
+    from scaling.report.text import reconcile_text
+
+    return console().print(reconcile_text(document))
 
 
 def next_runs(

@@ -41,10 +41,10 @@ def interval(value: float, draws: np.ndarray | None, ci: float) -> dict[str, flo
     return {"value": value, "se": float(np.std(held, ddof=1)), "lo": min(float(lo), value), "hi": max(float(hi), value)}
 
 
-def kept_draws(draws: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """At most 1,000 draws, evenly picked, to ten significant digits."""
+def kept_draws(draws: Mapping[str, np.ndarray], most: int = KEPT_DRAWS) -> dict[str, list[float]]:
+    """At most `most` draws, evenly picked, to ten significant digits."""
     count = max((len(values) for values in draws.values()), default=0)
-    pick = np.unique(np.linspace(0, count - 1, min(count, KEPT_DRAWS)).astype(int))
+    pick = np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
     return {name: [float(f"{value:.{DIGITS}g}") for value in values[pick]] for name, values in draws.items()}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.fit.frontier import Frontier, Minimum, Road, affordable, fit_power
+from scaling.fit.frontier import Frontier, Minimum, Road, affordable, through
 from scaling.fit.isoflop import MIN_BUDGETS, SAME_SIZE, WINDOW, budgets
 from scaling.results import Points
 
@@ -21,7 +21,7 @@ MIN_WINNERS = 3  # sizes that must win somewhere
 
 @dataclass(frozen=True)
 class Tracks:
-    """Losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each track; log D like the losses."""
+    """Log losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each track; log D like the losses."""
 
     log_c: np.ndarray
     loss: np.ndarray
@@ -41,16 +41,15 @@ def envelope(points: Points, curves: Points | None = None, resamples: int = 1000
     if tracks is None:
         return Road("envelope", refused="no compute at which runs of several sizes compete")
     present = np.ones((1, len(tracks.log_n)), bool)
-    n, d = (row[0] for row in _winners(tracks, present))
+    n, d, loss = (row[0] for row in _winners(tracks, present))
     held = np.isfinite(n)
     sizes = len(np.unique(np.round(n[held], 6)))
     if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
         lacking = f"{held.sum()} budgets with a winner inside the sizes, won by {sizes} sizes; an exponent needs {MIN_BUDGETS} of each"
         return Road("envelope", refused=lacking)
-    found = _through(tracks.log_c, n, d)
-    minima = tuple(
-        Minimum(float(np.exp(c)), float(np.exp(x)), float(np.exp(y))) for c, x, y in zip(tracks.log_c[held], n[held], d[held], strict=True)
-    )
+    found = through(tracks.log_c, n, d, loss)
+    rows = zip(*(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True)
+    minima = tuple(Minimum(*row) for row in rows)
     draws = _resampled(tracks, resamples, seed) if resamples else None
     return Road("envelope", found, draws, minima, tuple(_warnings(found, curves is None)))
 
@@ -60,11 +59,6 @@ def _warnings(found: Frontier, finals: bool) -> list[str]:
     if abs(float(found.a + found.b) - 1) > 0.05:
         warnings.append(f"a + b = {float(found.a + found.b):.3f}: the winners do not lie on a line")
     return warnings
-
-
-def _through(log_c: np.ndarray, n: np.ndarray, d: np.ndarray) -> Frontier:
-    (a, log_n), (b, log_d) = fit_power(log_c, n), fit_power(log_c, d)
-    return Frontier(a, log_n, b, log_d)
 
 
 def _tracks(points: Points, by_run: bool) -> Tracks | None:
@@ -100,10 +94,10 @@ def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(inside, np.interp(grid, x, y), np.nan)
 
 
-def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The log N and log D (R, budgets) of the lowest track among those `present` (R, tracks); NaN where it is at the edge."""
+def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The log N, log D and log loss (R, budgets) of the lowest track among those `present` (R, tracks); NaN where it is at the edge."""
     shape = (len(present), len(tracks.log_c))
-    n, d = np.full(shape, np.nan), np.full(shape, np.nan)
+    n, d, loss = (np.full(shape, np.nan) for _ in range(3))
     for column in range(shape[1]):
         held = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
         by_loss = held[np.argsort(tracks.loss[held, column], kind="stable")]
@@ -113,7 +107,8 @@ def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarra
         interior = present[:, held].any(1) & (size > tracks.log_n[smallest] + SAME_SIZE) & (size < tracks.log_n[largest] - SAME_SIZE)
         n[:, column] = np.where(interior, size, np.nan)
         d[:, column] = np.where(interior, tracks.log_d[won, column], np.nan)
-    return n, d
+        loss[:, column] = np.where(interior, tracks.loss[won, column], np.nan)
+    return n, d, loss
 
 
 def _resampled(tracks: Tracks, resamples: int, seed: int) -> Frontier:
@@ -122,6 +117,6 @@ def _resampled(tracks: Tracks, resamples: int, seed: int) -> Frontier:
     drawn = np.random.default_rng(seed).integers(0, count, (affordable(resamples, count), count))
     present = np.zeros(drawn.shape, bool)
     np.put_along_axis(present, drawn, True, axis=1)
-    n, d = _winners(tracks, present)
+    n, d, loss = _winners(tracks, present)
     usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf))
-    return _through(tracks.log_c, n[usable], d[usable])
+    return through(tracks.log_c, n[usable], d[usable], loss[usable])

@@ -15,6 +15,8 @@ from scaling.errors import ScalingError
 from scaling.results import Points
 
 EXACT_6ND = 1e-3
+DECAYS = np.geomspace(0.01, 1.0, 231)  # 2 % apart
+DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be told apart
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,31 @@ def fit_power(log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = Non
     return exponent, mean_y - exponent * mean_x
 
 
+def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, log K, gamma) of L = E + K C^-gamma, E >= 0, by least squares of relative errors; `loss` (..., n) may hold NaN.
+
+    Linear in E and K at each gamma of a grid (variable projection). For the minima of a few budgets; `estimate` fits runs.
+    """
+    weight = np.where(np.isfinite(loss), 1.0, 0.0)
+    y = np.where(np.isfinite(loss), loss, 1.0)
+    x = log_c - log_c.mean()
+    costs = np.array([_decay_at(gamma, x, y, weight)[2] for gamma in DECAYS])
+    gamma = DECAYS[np.argmin(costs, axis=0)]
+    floor, k, _ = _decay_at(gamma[..., None], x, y, weight)
+    return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
+
+
+def _decay_at(gamma: np.ndarray | float, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
+    p, q = np.exp(-gamma * x) / y, 1 / y
+    pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
+    det = np.maximum(pp * qq - pq**2, 1e-300)
+    floor = np.maximum((pp * q1 - pq * p1) / det, 0.0)
+    k = (p1 - floor * pq) / pp
+    k = np.where(k > 0, k, 0.0)
+    return floor, k, (weight * (floor[..., None] * q + k[..., None] * p - 1) ** 2).sum(-1)
+
+
 @dataclass(frozen=True)
 class Frontier:
     """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or arrays over draws (R,).
@@ -95,6 +122,14 @@ class Frontier:
         gap = np.asarray(loss - self.floor, float)
         safe = np.where(gap > 0, gap, np.nan)
         return np.exp((self.log_gap - np.log(safe)) / self.gamma)
+
+
+def through(log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray) -> Frontier:
+    """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the decay of L*."""
+    (a, k_n), (b, k_d) = fit_power(log_c, log_n), fit_power(log_c, log_d)
+    if len(log_c) < DECAY_BUDGETS:
+        return Frontier(a, k_n, b, k_d)
+    return Frontier(a, k_n, b, k_d, *fit_decay(log_c, np.exp(log_loss)))
 
 
 def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:

@@ -6,20 +6,20 @@ interior bottom is refused with its reason, never extrapolated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from scaling.errors import ScalingError, unknown
-from scaling.fit.frontier import Cost, Frontier, Minimum, Road, affordable, fit_power, frontier
+from scaling.errors import unknown
+from scaling.fit.frontier import Cost, Frontier, Minimum, Road, affordable, frontier, through
+from scaling.fit.valleys import METHODS, bottoms, scatter
 from scaling.results import Points
 
 WINDOW = 0.08  # runs whose C lies within 8 % share a budget
 MIN_SIZES = 4
 MIN_BUDGETS = 3
 SAME_SIZE = 0.02  # sizes within 2 % are one size
-METHODS = ("parabola", "cubic", "akima")
 
 
 def distinct(values: np.ndarray) -> int:
@@ -68,122 +68,49 @@ def isoflop(points: Points, method: str = "parabola", resamples: int = 1000, see
             f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
         )
         return Road("isoflop", minima=valleys, refused=lacking)
-    found = _through(usable)
-    draws = _redrawn(points, usable, resamples, seed) if resamples and method == "parabola" else None
-    return Road("isoflop", found, draws, valleys, tuple(_warnings(valleys, found, method)))
+    measured = np.log([[getattr(valley, name) for valley in usable] for name in ("flops", "n_star", "d_star", "loss_star")])
+    found = through(*measured)
+    draws = _redrawn(points, usable, method, resamples, seed) if resamples else None
+    return Road("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
 
 
-def _warnings(valleys: Sequence[Minimum], found: Frontier, method: str) -> list[str]:
+def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
     warnings = [f"budget {valley.flops:.3g} is refused: {valley.refused}" for valley in valleys if valley.refused]
     if abs(float(found.a + found.b) - 1) > 0.02:
         warnings.append(f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D")
-    if method != "parabola":
-        warnings.append(f"no interval: the bootstrap knows the parabola only, not {method}")
     return warnings
-
-
-def _through(valleys: Sequence[Minimum]) -> Frontier:
-    """Powers through the bottoms: N*, D*."""
-    c, n, d = np.log([[getattr(valley, name) for valley in valleys] for name in ("flops", "n_star", "d_star")])
-    (a, log_n), (b, log_d) = fit_power(c, n), fit_power(c, d)
-    return Frontier(a, log_n, b, log_d)
 
 
 def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
     n, d, c = (values[index] for values in points.inputs("NDC").values())
     loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
-    bottom = BOTTOMS[method]
-    try:
-        log_n, loss_star, grid = bottom(np.log(n), loss)
-        log_d = bottom(np.log(d), loss)[0]
-    except ScalingError as error:
-        return Minimum(flops, refused=error.what, index=index)
-    curve = np.array([np.exp(grid[0]), grid[1]])
-    return Minimum(flops, float(np.exp(log_n)), float(np.exp(log_d)), float(loss_star), index=index, curve=curve)
+    by_n, by_d = (bottoms(method, np.log(values), loss) for values in (n, d))
+    refused = by_n.reason or by_d.reason
+    if refused:
+        return Minimum(flops, refused=refused, index=index)
+    curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
+    return Minimum(flops, float(np.exp(by_n.at[0])), float(np.exp(by_d.at[0])), float(by_n.loss[0]), index=index, curve=curve)
 
 
-Bottom = tuple[float, float, np.ndarray]
-
-
-def parabola(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least-squares coefficients (..., 3) of y (..., n) in powers of x - mean(x)."""
-    return y @ np.linalg.pinv(np.vander(x - x.mean(), 3, increasing=True)).T
-
-
-def _by_parabola(x: np.ndarray, y: np.ndarray) -> Bottom:
-    c0, c1, c2 = parabola(x, y)
-    if c2 <= 0:
-        raise ScalingError("the fitted parabola is not convex")
-    bottom = -c1 / (2 * c2)
-    grid = np.linspace(x.min(), x.max(), 41)
-    u = grid - x.mean()
-    return _inside(bottom + x.mean(), c0 + c1 * bottom / 2, x, np.array([grid, c0 + c1 * u + c2 * u**2]))
-
-
-def _by_cubic(x: np.ndarray, y: np.ndarray) -> Bottom:
-    cubic = np.polynomial.Polynomial.fit(x, y, 3)
-    grid = np.linspace(x.min(), x.max(), 41)
-    roots = cubic.deriv().roots()
-    bottoms = [float(root.real) for root in roots if abs(root.imag) < 1e-12 and cubic.deriv(2)(root.real) > 0]
-    if not bottoms:
-        raise ScalingError("the fitted cubic has no minimum")
-    return _inside(bottoms[0], float(cubic(bottoms[0])), x, np.array([grid, cubic(grid)]))
-
-
-def _by_akima(x: np.ndarray, y: np.ndarray) -> Bottom:
-    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged first."""
-    from scipy.interpolate import Akima1DInterpolator  # 0.3 s, needed here only
-
-    sizes, where = np.unique(x, return_inverse=True)
-    means = np.bincount(where, np.log(y)) / np.bincount(where)
-    curve = Akima1DInterpolator(sizes, means)
-    grid = np.linspace(sizes[0], sizes[-1], 4001)
-    values = curve(grid)
-    best = int(np.argmin(values))
-    return _inside(float(grid[best]), float(np.exp(values[best])), x, np.array([grid, np.exp(values)])[:, ::100])
-
-
-def _inside(bottom: float, loss: float, x: np.ndarray, curve: np.ndarray) -> Bottom:
-    if not x.min() < bottom < x.max():
-        side = "below the smallest" if bottom <= x.min() else "above the largest"
-        raise ScalingError(f"the minimum lies at the edge, {side} size")
-    return bottom, loss, curve
-
-
-BOTTOMS: dict[str, Callable[[np.ndarray, np.ndarray], Bottom]] = {"parabola": _by_parabola, "cubic": _by_cubic, "akima": _by_akima}
-
-
-def _redrawn(points: Points, valleys: Sequence[Minimum], resamples: int, seed: int) -> Frontier:
+def _redrawn(points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int) -> Frontier:
     """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts for nothing in it."""
     rows = [np.asarray(valley.index) for valley in valleys]
-    log_c = np.log([valley.flops for valley in valleys])
-    axes = [[np.log(values[row]) for row in rows] for values in points.inputs("ND").values()]
-    fits = [[_residuals(x, points.loss[row]) for x, row in zip(axis, rows, strict=True)] for axis in axes]
-    pool = np.concatenate([residual for _, residual in fits[0]])
+    log_n, log_d = ([np.log(values[row]) for row in rows] for values in points.inputs("ND").values())
+    pool = np.concatenate([scatter(x, points.loss[row], method)[1] for x, row in zip(log_n, rows, strict=True)])
     rng = np.random.default_rng(seed)
-    noise = [rng.choice(pool, (affordable(resamples, len(pool)), len(row))) for row in rows]
-    log_n, log_d = (
-        np.stack([_vertices(x, fitted + drawn) for x, (fitted, _), drawn in zip(axis, fit, noise, strict=True)], axis=-1)
-        for axis, fit in zip(axes, fits, strict=True)
-    )
-    enough = np.isfinite(log_n).sum(-1) >= MIN_BUDGETS
-    (a, k_n), (b, k_d) = fit_power(log_c, log_n[enough]), fit_power(log_c, log_d[enough])
-    return Frontier(a, k_n, b, k_d)
+    count = affordable(resamples, len(pool))
+    noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
+    def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Bottoms and their losses (R, budgets)."""
+        parts = zip(axis, rows, noise, strict=True)
+        found = [bottoms(method, x, scatter(x, points.loss[row], method)[0] + shift) for x, row, shift in parts]
+        return np.stack([each.at for each in found], -1), np.stack([each.loss for each in found], -1)
 
-def _residuals(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The fitted parabola at the runs, and its residuals divided by sqrt(1 - leverage)."""
-    design = np.vander(x - x.mean(), 3, increasing=True)
-    hat = design @ np.linalg.pinv(design)
-    fitted = hat @ y
-    return fitted, (y - fitted) / np.sqrt(np.maximum(1 - np.diag(hat), 0.05))
-
-
-def _vertices(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The bottoms (R,) of parabolas through y (R, n); NaN where the rule for data would refuse them."""
-    _, c1, c2 = np.moveaxis(parabola(x, y), -1, 0)
-    bottoms = x.mean() - c1 / (2 * np.where(c2 > 0, c2, 1.0))
-    return np.where((c2 > 0) & (bottoms > x.min()) & (bottoms < x.max()), bottoms, np.nan)
+    n, loss = drawn(log_n)
+    d, _ = drawn(log_d)
+    enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
+    return through(np.log([valley.flops for valley in valleys]), n[enough], d[enough], np.log(loss[enough]))
 
 
 def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) -> str | None:

@@ -7,42 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.document import interval, load, plain
-from scaling.fit.frontier import CLOSED, Cost, Frontier, frontier
-from scaling.fit.published import published
+from scaling.fit.document import interval, plain
+from scaling.fit.knowledge import Knowledge, knowledge
 from scaling.quantity import format_count, format_flops, parse_count
 
-PREFIX = "published:"
 FAR_DECADES = 1.0
 INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
-
-    `optimum` is None for a law without N*(C); `road_only` marks a frontier without a law (approach 1 or 2).
-    """
-
-    source: str
-    law: str
-    values: Mapping[str, float]
-    draws: Mapping[str, np.ndarray] | None = None
-    optimum: Frontier | None = None
-    optimum_draws: Frontier | None = None
-    cost: Cost = field(default_factory=Cost)
-    ci: float = 0.95
-    range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    model: Mapping[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    basis: str = ""
 
 
 def predict(
@@ -70,6 +45,8 @@ def predict(
         answer["inference"] = with_demand(
             known.law, known.values, known.cost, answer["n_params"]["value"], answer["tokens"]["value"], demand
         )
+    if "flops" in numbers and known.roads:
+        answer["roads"] = _side_by_side(known, numbers["flops"])
     model, refusal = _model(known, answer)
     decades, warnings = _extrapolation(known, answer)
     return plain(
@@ -93,59 +70,6 @@ def _number(name: str, value: object) -> float:
         raise ScalingError(
             f"--{name.replace('_', '-')}: {error}", remedy='give a positive number, such as 1e21, 5.76e23 or "70B"'
         ) from None
-
-
-def knowledge(source: str) -> Knowledge:
-    """A fit document's or a published law's knowledge. Raises ScalingError that names the source."""
-    if source.startswith(PREFIX):
-        entry = published(source.removeprefix(PREFIX))
-        try:
-            optimum = entry.frontier()
-        except ScalingError:
-            optimum = None  # a law in one variable: it predicts a loss, and _answer says what it needs
-        reach = {"flops": entry.flops_range} if entry.flops_range else {}
-        return Knowledge(source, entry.law, entry.values, optimum=optimum, range=reach, warnings=entry.notes,
-                         basis=f"{entry.reference}; {entry.convention}")  # fmt: skip
-    document = load(Path(source))
-    try:
-        return _from_document(source, document)
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-        raise ScalingError(what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json") from None
-
-
-def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
-    cost = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"]))
-    values = {name: float(entry["value"]) for name, entry in document["params"].items()}
-    listed = (document.get("bootstrap") or {}).get("draws") or {}
-    draws = {name: np.array(column, float) for name, column in listed.items()} if listed else None
-    road_only = document["approach"] != "parametric"
-    optimum, spread = (_road_frontier if road_only else _law_frontier)(document["law"], values, draws, cost)
-    reach = {name: (float(ends[0]), float(ends[1])) for name, ends in document["range"].items() if ends and None not in ends}
-    warnings = [f"the fit's status is {document['status']!r}: see its warnings"] if document["status"] != "ok" else []
-    convention = document["source"].get("convention") or {}
-    basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
-    law = "frontier" if road_only else document["law"]
-    return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
-                     document["source"].get("model") or {}, tuple(warnings), basis)  # fmt: skip
-
-
-Named = Mapping[str, Any]
-
-
-def _road_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
-    """The frontier of a document of approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b."""
-
-    def powers(held: Named) -> Frontier:
-        return Frontier(np.asarray(held["a"]), np.log(held["n_coef"]), np.asarray(held["b"]), np.log(held["d_coef"]))
-
-    return powers(values), None if draws is None else powers(draws)
-
-
-def _law_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
-    if law not in CLOSED:
-        return None, None
-    return frontier(law, values, cost), None if draws is None else frontier(law, draws, cost)
 
 
 def _answer(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:
@@ -172,6 +96,16 @@ def _at_flops(known: Knowledge, flops: float) -> dict[str, Any]:
     n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
     drawn = (None, None, None) if spread is None else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
     return _measures(known, (flops, None), (n, drawn[0]), (d, drawn[1]), (np.nan if loss is None else loss, drawn[2]))
+
+
+def _side_by_side(known: Knowledge, flops: float) -> dict[str, Any]:
+    """N*, D* and L* at C by every road that the fit found."""
+    found = {}
+    for name, (road, spread) in known.roads.items():
+        pairs = [(road.n_star(flops), spread and spread.n_star(flops)), (road.d_star(flops), spread and spread.d_star(flops))]
+        pairs.append((np.nan if road.floor is None else road.loss(flops), spread and spread.loss(flops)))
+        found[name] = {each: _estimate(*pair, known.ci) for each, pair in zip(("n_params", "tokens", "loss"), pairs, strict=True)}
+    return found
 
 
 def _at_loss(known: Knowledge, loss: float) -> dict[str, Any]:

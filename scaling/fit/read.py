@@ -87,7 +87,7 @@ def _csv(path: Path, data: bytes) -> pd.DataFrame:
 def _native(data: bytes) -> pa.BufferReader:
     """A copy in Arrow's own memory: its threads may outlive the interpreter, and Python's memory must not be theirs to free."""
     buffer = pa.allocate_buffer(len(data))
-    memoryview(buffer)[:] = data
+    memoryview(buffer).cast("B")[:] = data
     return pa.BufferReader(buffer)
 
 

@@ -161,6 +161,34 @@ def roads(document: Document) -> Table:
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
 
+def predicted_roads(prediction: Document) -> Table:
+    """The optimum at the budget asked for by every road that the fit found."""
+    rows = tuple(
+        (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss"))) for name, road in prediction["roads"].items()
+    )
+    columns = (Column("road"), Column("N*", "count", True), Column("D*", "count", True), Column("L*", "rough", True))
+    return Table("predicted-roads", "The same budget by each road", columns, rows)
+
+
+def reconciled(document: Document) -> list[Table]:
+    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's steps."""
+    rows = []
+    for row in document["countings"]:
+        roads = ("refused" if row[name].get("refused") else shown(estimate(row[name]["a"]), Column("", "number", True)) for name in ROADS)
+        rows.append((row["told"], *roads))
+    runs = Table("countings", "The same runs, counted in two ways: a of N* ~ C^a", (Column("counting"), *map(Column, ROADS)), tuple(rows))
+    held = document.get("studies")
+    lines: list[tuple[Cell, ...]] = []
+    if held:
+        lines = [("Hoffmann's counting, all parameters", held["total"]), ("Kaplan's counting, without embeddings", held["nonembedding"])]
+        lines += [(f"at {format_count(each['n_params_nonembedding'])} parameters without embeddings", each["a"]) for each in held["local"]]
+    law = Table("studies", "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law", (Column("counting"), Column("a", "number")),
+                tuple(lines), "After Pearce and Song 2024; the rows at one size are the frontier's local slope.")  # fmt: skip
+    steps = tuple((each["step"], each["a"]) for each in document["porian"])
+    return [runs, law, Table("porian", "What training adds to counting (Porian et al. 2024, RefinedWeb)",
+                             (Column("step"), Column("a", "number")), steps)]  # fmt: skip
+
+
 def holdout(document: Document) -> Table | None:
     """The runs of the budget that was left out, predicted from the others."""
     held = document.get("holdout")

@@ -44,6 +44,17 @@ def next_text(proposal: Document) -> RenderableType:
     return Group(grid(Table("next", "The most informative runs", columns, rows)), *_sentences(said), *_warnings(proposal))
 
 
+def reconcile_text(document: Document) -> RenderableType:
+    """What `scaling reconcile` finds: exponents under each counting, both studies on one law, and Porian's steps."""
+    from rich.console import Group
+
+    shown_tables = [table for table in tables.reconciled(document) if table.rows]
+    parts: list[RenderableType] = []
+    for table in shown_tables:
+        parts += [grid(table), *_sentences(table.caption)]
+    return Group(*parts, *_sentences(*document.get("told", [])))
+
+
 def grid(table: Table, heading: bool = True) -> RenderableType:
     """Any report table for the terminal: a title, two rules, no boxes, numbers to the right."""
     from rich import box
@@ -123,6 +134,8 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
     rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
     rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in tables.OPTIMUM]
     yield grid(tables.pairs("prediction", "Compute-optimal training", rows), heading=False)
+    if prediction.get("roads"):
+        yield grid(tables.predicted_roads(prediction))
     for table in (tables.model(prediction), tables.inference(prediction)):
         if table is not None:
             yield grid(table, heading=False)

@@ -64,10 +64,20 @@ def test_a_road_answers_flops_only(folder):
     source = str(folder / "isoflop.json")
     found = predict(source, flops=1e21)
     assert found["n_params"]["lo"] < found["n_params"]["value"] < found["n_params"]["hi"]
-    assert found["loss"]["value"] is None
-    for question in ({"loss": 2.5}, {"n_params": 1e9, "tokens": 2e10}):
-        with pytest.raises(ScalingError, match="parametric"):
-            predict(source, **question)
+    assert found["loss"]["lo"] <= found["loss"]["value"] <= found["loss"]["hi"]
+    back = predict(source, loss=found["loss"]["value"])
+    np.testing.assert_allclose(back["flops"]["value"], 1e21, rtol=1e-6)
+    with pytest.raises(ScalingError, match="parametric"):
+        predict(source, n_params=1e9, tokens=2e10)
+
+
+def test_all_roads_stand_beside_a_prediction(folder):
+    found = predict(str(folder / "parametric.json"), flops=1e21)
+    assert set(found["roads"]) == {"parametric", "isoflop", "envelope"}
+    assert found["roads"]["parametric"]["n_params"]["value"] == found["n_params"]["value"]
+    for road in found["roads"].values():
+        assert all(road[name]["lo"] <= road[name]["value"] <= road[name]["hi"] for name in ("n_params", "tokens", "loss"))
+        np.testing.assert_allclose(road["loss"]["value"], found["loss"]["value"], rtol=0.02)
 
 
 def test_one_variable_laws_answer_in_their_variable():

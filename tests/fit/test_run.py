@@ -78,7 +78,7 @@ def test_kaplan_is_fitted_beside(document):
 def test_other_roads_can_head_the_document(tmp_path, approach):
     got = fit([simulated(tmp_path / "runs.csv")], FitOptions(approach=approach, bootstrap=100, holdout="none"))
     assert got["derived"]["a"] == got["roads"][approach]["a"]
-    assert set(got["params"]) == {"a", "n_coef", "b", "d_coef"}
+    assert set(got["params"]) == {"a", "n_coef", "b", "d_coef", "E", "K", "gamma"}
     assert got["holdout"] is None
 
 

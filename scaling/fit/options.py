@@ -1,0 +1,71 @@
+"""The options of `scaling fit`, checked before a file is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from scaling.config import FlopsConvention, NConvention
+from scaling.errors import ScalingError, unknown
+from scaling.fit.laws import LAWS
+from scaling.fit.objectives import OBJECTIVES
+from scaling.fit.table import SourceOptions, parse_columns
+from scaling.fit.valleys import METHODS
+
+APPROACHES = ("parametric", "isoflop", "envelope")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The options of `scaling fit`; every value is checked before a file is opened. Raises ScalingError."""
+
+    law: str = "chinchilla"
+    approach: str = "parametric"
+    valley: str = "parabola"
+    objective: str = "huber-log"
+    delta: float = 1e-3
+    columns: str | None = None
+    params: str = "with_head"
+    flops: str = "exact"
+    where: str | None = None
+    drop_highest: int = 0
+    holdout: str | int | None = None
+    bootstrap: int = 1000
+    ci: float = 0.95
+    seed: int = 0
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        known = {
+            "law": LAWS,
+            "approach": APPROACHES,
+            "valley": METHODS,
+            "objective": OBJECTIVES,
+            "params": get_args(NConvention),
+            "flops": get_args(FlopsConvention),
+        }
+        for name, words in known.items():
+            if getattr(self, name) not in words:
+                raise unknown(name, getattr(self, name), words, where=f"--{name}")
+        limits = {"delta": (0, 1e6), "ci": (0, 1), "bootstrap": (-1, 100_001), "seed": (-1, 2**32), "drop_highest": (-1, 10**7)}
+        for name, (low, high) in limits.items():
+            if not low < getattr(self, name) < high:
+                where = f"--{name.replace('_', '-')}"
+                raise ScalingError(f"{getattr(self, name)} is out of range", where=where, remedy=f"between {low} and {high}, ends excluded")
+        self.held_out()
+
+    def held_out(self) -> int:
+        """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""
+        text = "1" if self.holdout is None else str(self.holdout).strip().lower()
+        if text == "none":
+            return 0
+        if not text.isdigit() or not 1 <= int(text) <= 100:
+            raise ScalingError(
+                f"{self.holdout!r} is neither none nor a number of budgets", where="--holdout", remedy="write none, 1, 2, ..."
+            )
+        return int(text)
+
+    def source(self) -> SourceOptions:
+        """What concerns the reading of the source."""
+        columns = parse_columns(self.columns) if self.columns else {}
+        return SourceOptions(columns, self.params, self.flops, self.where, self.drop_highest, self.cluster)  # type: ignore[arg-type]
