@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test lint bench fidelity coverage lock clean
 
 setup: $(STAMP)
 
@@ -31,7 +31,13 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/fits.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fits.py $(PEERS)
+
+fidelity: setup
+	$(BIN)/python benchmarks/fidelity.py $(DATA)
+
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock

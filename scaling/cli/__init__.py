@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import cache
 
 import typer
 from typer.core import TyperGroup
@@ -45,8 +46,14 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the `scaling` command."""
+    with_verbs()()
+
+
+@cache
+def with_verbs() -> typer.Typer:
+    """The command with all its verbs."""
     from scaling.cli import data, fits, sweeps, tools
 
     for module in (sweeps, fits, tools, data):
         module.register(app)
-    app()
+    return app

@@ -15,7 +15,7 @@ from scaling.errors import ScalingError
 from scaling.results import Points
 
 EXACT_6ND = 1e-3
-DECAYS = np.geomspace(0.01, 1.0, 231)  # 2 % apart
+DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
 DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be told apart
 
 
@@ -69,13 +69,17 @@ def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarr
     weight = np.where(np.isfinite(loss), 1.0, 0.0)
     y = np.where(np.isfinite(loss), loss, 1.0)
     x = log_c - log_c.mean()
-    costs = np.array([_decay_at(gamma, x, y, weight)[2] for gamma in DECAYS])
-    gamma = DECAYS[np.argmin(costs, axis=0)]
+    gamma, width = np.full(loss.shape[:-1], DECAY), DECAY_SPAN
+    for count in (25, 9, 9):  # a coarse grid, then twice the surroundings of its best point
+        tried = gamma * np.exp(width * np.linspace(-1, 1, count).reshape(-1, *[1] * gamma.ndim))
+        costs = np.array([_decay_at(each[..., None], x, y, weight)[2] for each in tried])
+        gamma = np.take_along_axis(tried, costs.argmin(0)[None], 0)[0]
+        width = 2 * width / (count - 1)
     floor, k, _ = _decay_at(gamma[..., None], x, y, weight)
     return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
 
 
-def _decay_at(gamma: np.ndarray | float, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decay_at(gamma: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
     p, q = np.exp(-gamma * x) / y, 1 / y
     pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
