@@ -28,6 +28,7 @@ SEARCHED = 2000  # points that the search for basins looks at
 SAME_PLACE = 1e-4  # of centred coordinates: closer rows ended in one minimum
 NEARLY_AS_GOOD = 0.05
 CLOSE_TO_FLOOR = 0.05
+SLIGHT = 1e-3  # of the mean loss: the least share of it that a start gives to a term
 
 
 @dataclass(frozen=True)
@@ -179,15 +180,17 @@ def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
     """
     law = task.law
     warmth = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
-    columns = np.exp((law.log_columns(theta, task.logs) - task.log_loss) / warmth[:, None])
+    logs = (law.log_columns(theta, task.logs) - task.log_loss) / warmth[:, None]
+    largest = logs.max(2)
+    columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
     if law.floor:
         columns = np.concatenate([columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1)
     found, cost = _nonnegative(columns, task.weight)
     if law.floor:
         theta[:, law.index(law.floor)] = found[:, -1]
-    share = np.maximum(found[:, : len(places)], 1e-3 * np.exp(np.mean(task.log_loss) / warmth))
-    theta[:, places] = warmth * np.log(share)
+    share = np.log(np.maximum(found[:, : len(places)], 1e-300)) - largest
+    theta[:, places] = warmth * np.maximum(share, np.log(SLIGHT) + np.mean(task.log_loss) / warmth)
     return theta, cost * warmth[:, 0] ** 2
 
 
