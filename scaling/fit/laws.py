@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.fit.expansion import Array, Bound, Expansion, Feature, Inputs, data_constrained, repeats, saturating, sum_of_powers
+from scaling.fit.expansion import (
+    Array, Bound, Expansion, Feature, Inputs, break_of, broken_power, data_constrained, logistic, repeats, saturating, sum_of_powers,
+)  # fmt: skip
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
+UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 
@@ -26,7 +29,8 @@ SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 @dataclass(frozen=True)
 class Param:
     """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the internal coordinate in
-    centred units: the value itself, its log where `log`, or the log times the exponent named `crossing`.
+    centred units: the value itself, its log where `log`, or the log times the exponent named `crossing`. The log of a
+    `place` is counted from the unit of that input.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Param:
     log: bool = False
     crossing: str = ""
     grid: tuple[float, ...] = ()
+    place: str = ""
 
 
 def _floor(name: str) -> Param:
@@ -152,6 +157,10 @@ class Law:
                 matrix[self.index(term.coefficient), self.index(exponent)] += shift
         return matrix
 
+    def offset(self, units: Mapping[str, float]) -> Array:
+        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that input's unit."""
+        return np.array([units[param.place] if param.place else 0.0 for param in self.params])
+
 
 def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
     """The log of a product of powers of the inputs (n,)."""
@@ -161,7 +170,7 @@ def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
 def units(law: Law, logs: Inputs) -> dict[str, float]:
     """The mean log of each input: the units in which a law's coordinates are nearly uncorrelated."""
     means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
-    return {letter: means[UNIT_OF.get(letter, letter)] for letter in law.inputs}
+    return {letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)] for letter in law.inputs}
 
 
 def _effective_columns(theta: Array, logs: Inputs) -> Array:
@@ -195,6 +204,42 @@ def _crossing_law(name: str, letter: str, equation: str) -> Law:
         params=(_exponent(exponent, SLOW), _crossing(crossing, exponent)),
         terms=(Term(crossing, {exponent: {letter: -1}}),),
     )
+
+
+def _broken_columns(letter: str) -> Callable[[Array, Inputs], Array]:
+    """The power of x with its break, as `log_columns` gives it."""
+
+    def columns(theta: Array, logs: Inputs) -> Array:
+        _, soft = break_of(theta, logs[letter])
+        return np.asarray(-theta[:, 2, None] * logs[letter] - theta[:, 3, None] * np.exp(theta[:, 5, None]) * soft)[:, None]
+
+    return columns
+
+
+def _broken_law(name: str, letter: str) -> Law:
+    """The broken power law with one break, in one variable."""
+    return Law(
+        name=name,
+        formula=f"L({letter}) = E + b {letter}^-c0 (1 + ({letter}/d)^(1/f))^(-c1 f)",
+        reference="Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
+        inputs=(letter,),
+        params=(
+            _floor("E"),
+            _coefficient("b"),
+            Param("c0", (-2.0, 4.0), grid=(0.02, 0.06, 0.15, 0.3, 0.6)),
+            Param("c1", (-4.0, 4.0), grid=(-0.3, -0.08, 0.08, 0.3)),
+            Param("d", (-15.0, 15.0), log=True, grid=(-4.0, -2.0, 0.0, 2.0, 4.0), place=letter),
+            Param("f", (-3.0, 3.0), log=True, grid=(-1.5, 0.0)),
+        ),
+        terms=(Term("b", {"c0": {letter: -1}}),),
+        floor="E",
+        custom=lambda logs: broken_power(logs[letter]),
+        columns=_broken_columns(letter),
+    )
+
+
+def _logistic_columns(theta: Array, logs: Inputs) -> Array:
+    return -np.logaddexp(0.0, np.exp(theta[:, 2, None]) * (np.exp(logs["X"]) - theta[:, 3, None]))[:, None]
 
 
 _N_AND_D = (Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}))
@@ -276,6 +321,34 @@ _ALL = (
         params=(*_E_A_B, _exponent("eta", SLOW)),
         terms=(Term("A", {"eta": {"D": 1, "N": -1, "C": -1}}), Term("B", {"eta": {"D": -1, "N": 1, "C": -1}})),
         floor="E",
+    ),
+    _broken_law("bnsl", "C"),
+    _broken_law("bnsl-n", "N"),
+    _broken_law("bnsl-d", "D"),
+    Law(
+        name="optimum",
+        formula="N*(C) = K C^a",
+        reference="Hoffmann et al. 2022, section 3.2: the line through the minima of approach 2; L names the column of N* (or D*)",
+        inputs=("C",),
+        params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
+        terms=(Term("K", {"a": {"C": 1}}),),
+    ),
+    Law(
+        name="sigmoid",
+        formula="accuracy(X) = lo + span / (1 + exp(k (X - X_0))), X the loss on the task",
+        reference="Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
+        inputs=("X",),
+        params=(
+            Param("lo", (0.0, 1.0)),
+            Param("span", (-7.0, 0.5), log=True),
+            Param("k", (-3.0, 5.0), log=True, grid=tuple(np.log([0.5, 1, 2, 4, 8, 16]))),
+            Param("X_0", (-10.0, 30.0), grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)]))),
+        ),
+        terms=(Term("span", {}),),
+        floor="lo",
+        derived=lambda values: {"hi": values["lo"] + values["span"]},
+        custom=lambda logs: logistic(logs["X"]),
+        columns=_logistic_columns,
     ),
 )
 LAWS: dict[str, Law] = {law.name: law for law in _ALL}

@@ -29,7 +29,7 @@ SOFTER = 5.0  # the most that one good step divides the damping by
 @dataclass(frozen=True)
 class Problem:
     """A law on a table under an objective, in centred units. `weight` is (n,), `lower` and `upper` (P,);
-    the matrix `centre` takes raw theta to centred theta.
+    `centre` and `offset` take raw theta to centred theta.
     """
 
     law: Law
@@ -40,16 +40,17 @@ class Problem:
     log_loss: Array
     weight: Array
     centre: Array
+    offset: Array
     lower: Array
     upper: Array
 
     def centred(self, theta: Array) -> Array:
         """Theta (..., P) in centred units."""
-        return theta @ self.centre.T
+        return theta @ self.centre.T - self.offset
 
     def raw(self, theta: Array) -> Array:
         """Theta (..., P) in the units of the table."""
-        return np.linalg.solve(self.centre, theta.reshape(-1, theta.shape[-1]).T).T.reshape(theta.shape)
+        return np.linalg.solve(self.centre, (theta + self.offset).reshape(-1, theta.shape[-1]).T).T.reshape(theta.shape)
 
 
 def problem(law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float) -> Problem:
@@ -59,7 +60,7 @@ def problem(law: Law, x: Inputs, loss: Array, weight: Array | None, objective: O
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
     lower, upper = np.array([param.bounds for param in law.params]).T
-    return Problem(law, objective, delta, centred, loss, np.log(loss), weight, law.centring(means), lower, upper)
+    return Problem(law, objective, delta, centred, loss, np.log(loss), weight, law.centring(means), law.offset(means), lower, upper)
 
 
 def holding(task: Problem, fixed: Mapping[str, float]) -> Problem:

@@ -19,6 +19,11 @@ TRUTH = {
     "power": {"E": 1.5, "A": 30.0, "alpha": 0.08},
     "data-constrained": {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "beta": 0.353, "R_D": 15.4, "R_N": 5.3},
     "overtraining": {"E": 1.8, "A": 200.0, "B": 190.0, "eta": 0.14},
+    "bnsl": {"E": 1.2, "b": 900.0, "c0": 0.14, "c1": 0.25, "d": 3e18, "f": 0.4},
+    "bnsl-n": {"E": 1.2, "b": 9.0, "c0": 0.08, "c1": 0.3, "d": 2e8, "f": 0.3},
+    "bnsl-d": {"E": 0.4, "b": 40.0, "c0": 0.12, "c1": -0.09, "d": 3e9, "f": 0.2},
+    "optimum": {"K": 0.09, "a": 0.497},
+    "sigmoid": {"lo": 0.25, "span": 0.6, "k": 5.0, "X_0": 2.1},
 }
 
 
@@ -27,7 +32,11 @@ def surface(law, seed=0, noise=0.0, count=7):
     rng = np.random.default_rng(seed)
     n, ratio = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 3e9, count), np.geomspace(2, 300, count)))
     d = n * ratio
-    others = {"U": d / rng.choice([1.0, 2.0, 8.0, 40.0], len(n)), "S": np.geomspace(1e3, 1e5, count)[rng.integers(0, count, len(n))]}
+    others = {
+        "X": rng.uniform(1.0, 4.0, len(n)),
+        "U": d / rng.choice([1.0, 2.0, 8.0, 40.0], len(n)),
+        "S": np.geomspace(1e3, 1e5, count)[rng.integers(0, count, len(n))],
+    }
     points = Points(loss=np.ones(len(n)), n=n, d=d, c=6 * n * d, others=others)
     loss = np.exp(law.log_predict(law.theta(TRUTH[law.name]), points.inputs(law.inputs)) + noise * rng.standard_normal(len(n)))
     return Points(loss=loss, n=n, d=d, c=6 * n * d, others=others)
