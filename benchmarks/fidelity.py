@@ -39,7 +39,7 @@ def arguments(claim: Claim, data: Path) -> list[str]:
 
 def at(document: Any, key: str) -> float:
     """The number under a dotted key; a part may be the index of a list."""
-    for part in key.split("."):
+    for part in re.split(r"\.(?![^\[]*\])", key):
         document = document[int(part)] if isinstance(document, list) else document[part]
     return float(document)
 

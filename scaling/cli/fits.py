@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def fit(
     source: Source,
-    law: Annotated[str, typer.Option(help="The law to fit.")] = "chinchilla",
+    law: Annotated[
+        str, typer.Option(help="chinchilla, kaplan, power, bnsl, two-stage, coverage, lr-annealing, ... (docs/laws.md).")
+    ] = "chinchilla",
     approach: Annotated[str, typer.Option(help="parametric, isoflop or envelope: the one that heads the result.")] = "parametric",
     valley: Annotated[str, typer.Option(help="How an isoFLOP valley's bottom is found: parabola, cubic or akima.")] = "parabola",
     objective: Annotated[str, typer.Option(help="huber-log, lad-log, mse-log, huber or mse.")] = "huber-log",
@@ -38,7 +40,9 @@ def fit(
         str | None, typer.Option(metavar="EXPR", help="Keep rows for which this holds, e.g. 'loss < 4 and n_layers == 2'.")
     ] = None,
     drop_highest: Annotated[int, typer.Option(metavar="K", min=0, help="Leave out the K highest losses.")] = 0,
-    holdout: Annotated[str | None, typer.Option(metavar="K|none", help="Largest budgets to leave out and predict; default 1.")] = None,
+    holdout: Annotated[
+        str | None, typer.Option(metavar="K|none", help="Largest budgets (or curves, by name) to leave out; default 1.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,

@@ -21,7 +21,8 @@ PREFIX = "published:"
 class Knowledge:
     """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
 
-    `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws).
+    `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws);
+    `accuracy` is the second stage of a two-stage fit.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Knowledge:
     warnings: tuple[str, ...] = ()
     basis: str = ""
     roads: Mapping[str, tuple[Frontier, Frontier | None]] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] | None = None
 
 
 def knowledge(source: str) -> Knowledge:
@@ -71,7 +73,8 @@ def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
     basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
     law = "frontier" if road_only else document["law"]
     return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
-                     document["source"].get("model") or {}, tuple(warnings), basis, _roads(document))  # fmt: skip
+                     document["source"].get("model") or {}, tuple(warnings), basis, _roads(document),
+                     document.get("accuracy"))  # fmt: skip
 
 
 Named = Mapping[str, Any]

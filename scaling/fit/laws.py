@@ -17,7 +17,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scaling.fit.expansion import (
-    Array, Bound, Expansion, Feature, Inputs, break_of, broken_power, data_constrained, logistic, repeats, saturating, sum_of_powers,
+    Array,
+    Bound,
+    Expansion,
+    Feature,
+    Inputs,
+    break_of,
+    broken_power,
+    data_constrained,
+    logistic,
+    repeats,
+    saturating,
+    sum_of_powers,
 )  # fmt: skip
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens

@@ -13,6 +13,8 @@ from scaling.fit.table import SourceOptions, parse_columns
 from scaling.fit.valleys import METHODS
 
 APPROACHES = ("parametric", "isoflop", "envelope")
+TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
+TWO_STAGE = "two-stage"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         known = {
-            "law": LAWS,
+            "law": (*LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
             "objective": OBJECTIVES,
@@ -56,6 +58,8 @@ class FitOptions:
 
     def held_out(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""
+        if self.law == "lr-annealing":
+            return 0  # its hold-out names curves
         text = "1" if self.holdout is None else str(self.holdout).strip().lower()
         if text == "none":
             return 0

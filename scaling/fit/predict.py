@@ -47,6 +47,11 @@ def predict(
         )
     if "flops" in numbers and known.roads:
         answer["roads"] = _side_by_side(known, numbers["flops"])
+    if known.accuracy is not None and math.isfinite(answer["loss"]["value"]):
+        from scaling.fit.accuracy import predicted_accuracy
+
+        drawn = known.optimum_draws.loss(numbers["flops"]) if known.optimum_draws is not None and "flops" in numbers else None
+        answer["accuracy"] = predicted_accuracy(dict(known.accuracy), answer["loss"]["value"], drawn, known.ci)
     model, refusal = _model(known, answer)
     decades, warnings = _extrapolation(known, answer)
     return plain(

@@ -99,9 +99,7 @@ def agreement(roads: Mapping[str, Road], points: Points, ci: float) -> str:
     sizes = {name: float(road.frontier.n_star(top)) for name, road in held.items() if road.frontier}
     found = {name: exponents(road.frontier, road.draws, ci)["a"] for name, road in held.items()}
     apart = [
-        f"{one} and {two}"
-        for one, two in itertools.combinations(held, 2)
-        if _disagree(found[one], found[two], sizes[one] / sizes[two])
+        f"{one} and {two}" for one, two in itertools.combinations(held, 2) if _disagree(found[one], found[two], sizes[one] / sizes[two])
     ]
     listed = ", ".join(f"{name} {found[name]['value']:.3f}" for name in held)
     spread = max(sizes.values()) / min(sizes.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
 from scaling.fit.frontier import affordable, fit_cost
 from scaling.fit.holdout import holdout
 from scaling.fit.isoflop import grid_bias
 from scaling.fit.laws import LAWS
-from scaling.fit.options import FitOptions
+from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.roads import agreement, road_head, three_roads, written_road
 from scaling.fit.table import Source, read_source
 from scaling.results import Points
@@ -29,8 +31,21 @@ BESIDE = 100  # resamples of a law fitted beside the one asked for
 
 def fit(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
     """The fit document (DESIGN 8) of sources of one kind. Raises ScalingError that names them when nothing can be fitted."""
+    if options.law in TABLE_LAWS:
+        from scaling.fit.special import SPECIAL
+
+        with _named(paths):
+            return SPECIAL[options.law].fit(paths, options)
     source = read_source(paths, options.source())
     with _named(paths):
+        if options.law == "kaplan-ns":
+            points, told = corrected(source.points)
+            source = replace(source, points=points, notes=(*source.notes, *told))
+        if options.law == TWO_STAGE:
+            from scaling.fit.accuracy import second_stage
+
+            document = _document(source, replace(options, law="chinchilla"))
+            return plain({**document, "accuracy": second_stage(source.points, options)})
         return plain(_document(source, options))
 
 

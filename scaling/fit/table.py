@@ -32,7 +32,7 @@ ALIASES = {
     "U": "u unique_tokens",
 }
 LETTERS = {"N": "parameters", "D": "training tokens", "C": "training FLOPs", "L": "loss", "U": "unique tokens", "W": "weight", "S": "steps"}
-LETTERS |= {"K": "samples", "M": "tokens per parameter"}
+LETTERS |= {"B": "batch in tokens", "X": "loss on the task", "Y": "accuracy", "SE": "standard error of the log loss"}
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
 MIXED = ("tokenizer", "tokeniser", "unit", "loss_unit", "corpus", "dataset", "config", "split", "metric")
 FAR = 10.0  # a column C this many times off 6 N D counts other things than training
@@ -263,6 +263,8 @@ def resolve(path: Path, names: Sequence[str], given: Mapping[str, str]) -> tuple
             raise ScalingError(what, where=str(path), remedy=f'say which: --columns "{letter}={found[0]},..."')
         if letter not in columns and found:
             columns[letter] = found[0]
+    if "L" in columns and {"X"} & set(given):
+        return columns, []
     if "L" not in columns or ("N" not in columns) + ("D" not in columns) + ("C" not in columns) > 2:
         lacking = "loss" if "L" not in columns else "N, D or C"
         remedy = f'name them: --columns "N=...,D=...,L=..."; columns: {", ".join(names)[:200]}'
@@ -326,8 +328,9 @@ def _points(path: Path, numbers: dict[str, np.ndarray], columns: Mapping[str, st
         warnings.append(
             f"the median N is {np.median(n):.3g}: are parameters written in thousands or millions? Exponents do not change, N* does"
         )
-    others = {letter: values for letter, values in numbers.items() if letter not in "NDCLW"}
-    return Points(loss=numbers["L"], n=n, d=d, c=c, weight=numbers.get("W"), others=others, convention=convention), notes, warnings
+    others = {letter: values for letter, values in numbers.items() if letter not in ("N", "D", "C", "L", "W", "SE")}
+    weight = numbers["SE"] ** -2 if "SE" in numbers else numbers.get("W")
+    return Points(loss=numbers["L"], n=n, d=d, c=c, weight=weight, others=others, convention=convention), notes, warnings
 
 
 def _labels(path: Path, table: pd.DataFrame, cluster: str | None) -> np.ndarray | None:

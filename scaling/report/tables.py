@@ -161,11 +161,51 @@ def roads(document: Document) -> Table:
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
 
+def groups(document: Document) -> Table | None:
+    """Coverage by model: the line, the beta distribution's answer, and the forecast from few samples."""
+    if not document.get("groups"):
+        return None
+    rows = tuple(
+        (row["model"], estimate(row["a"]), estimate(row["b"]), row["r2"], row["beta_binomial"]["b"],
+         row["forecast"]["beta_binomial"], row["forecast"]["line"], row["forecast"]["measured"])
+        for row in document["groups"]
+    )  # fmt: skip
+    ahead = document["groups"][0]["forecast"]
+    columns = (Column("model"), Column("a", "rough", True), Column("b", "rough", True), Column("R2", "number"),
+               Column("b by beta-binomial", "number"), Column("forecast by it", "rough"), Column("by the line", "rough"),
+               Column("measured", "rough"))  # fmt: skip
+    told = f"Forecasts are of pass@{ahead['k']} from {ahead['samples']} samples a problem."
+    return Table("groups", "Coverage, -log pass@k = a k^-b", columns, rows, told)
+
+
+def schedules(document: Document) -> Table | None:
+    """How well each loss curve is predicted, fitted or held out."""
+    if not document.get("schedules"):
+        return None
+    rows = tuple(
+        (row["name"], "held out" if row["held_out"] else "fitted", row["n"], row["r2"], row["mae"], row["final_error"])
+        for row in document["schedules"]
+    )
+    columns = (Column("curve"), Column(""), Column("points", "integer"), Column("R2", "number"), Column("mean error, nats", "rough"),
+               Column("at its end", "rough"))  # fmt: skip
+    test = document.get("test")
+    told = f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error {number(test['mae'], 3)} nats." if test else ""
+    return Table("schedules", "Loss curves by schedule", columns, rows, told)
+
+
+def accuracy(document: Document) -> Table | None:
+    """The second stage of a two-stage fit: from loss to accuracy."""
+    stage = document.get("accuracy")
+    if not stage:
+        return None
+    rows = tuple(_estimated(name, entry) for name, entry in stage["params"].items())
+    told = f"{stage['formula']}; R2 {number(stage['r2'])}, mean absolute error {number(stage['mae'], 3)}."
+    return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, told)
+
+
 def predicted_roads(prediction: Document) -> Table:
     """The optimum at the budget asked for by every road that the fit found."""
-    rows = tuple(
-        (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss"))) for name, road in prediction["roads"].items()
-    )
+    rows = tuple((name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss"))) for name, road in prediction["roads"].items())
     columns = (Column("road"), Column("N*", "count", True), Column("D*", "count", True), Column("L*", "rough", True))
     return Table("predicted-roads", "The same budget by each road", columns, rows)
 

@@ -88,7 +88,12 @@ def _warnings(document: Document) -> Iterator[RenderableType]:
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield grid(tables.pairs("fit", "Fit", list(_header(document))), heading=False)
-    yield grid(tables.parameters(document))
+    if not document.get("groups"):
+        yield grid(tables.parameters(document))
+    for table in (tables.groups(document), tables.schedules(document), tables.accuracy(document)):
+        if table is not None:
+            yield grid(table)
+            yield from _sentences(table.caption)
     if document["roads"]:
         yield grid(_narrow_roads(document))
         agreement = document.get("agreement") or ""
@@ -104,13 +109,15 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
 
 def _header(document: Document) -> Iterator[tuple[str, str]]:
     from scaling.fit.laws import LAWS
+    from scaling.fit.special import SPECIAL
 
     objective, convention = document["objective"], document["source"].get("convention") or {}
     left_out = "; ".join(f"{item['count']} {item['reason']}" for item in document["excluded"])
-    law, value = LAWS.get(document["law"]), objective.get("value")
+    formulas = {name: law.formula for name, law in (*LAWS.items(), *SPECIAL.items())}
+    value = objective.get("value")
     yield "law", f"{document['law']}, {document['approach']}"
-    if law is not None and document["approach"] == "parametric":
-        yield "formula", law.formula
+    if document["approach"] == "parametric":
+        yield "formula", formulas.get(document["law"], "")
     yield "source", tables.paths(document)
     yield "points", f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else "")
     yield "counted", f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
@@ -134,6 +141,8 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
     rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
     rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in tables.OPTIMUM]
     yield grid(tables.pairs("prediction", "Compute-optimal training", rows), heading=False)
+    if prediction.get("accuracy"):
+        yield from _sentences(f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}.")
     if prediction.get("roads"):
         yield grid(tables.predicted_roads(prediction))
     for table in (tables.model(prediction), tables.inference(prediction)):

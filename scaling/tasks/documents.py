@@ -167,7 +167,11 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
             table = pq.ParquetFile(handle, page_checksum_verification=True, pre_buffer=False)
             if column not in table.schema_arrow.names:
                 raise unknown("column", column, table.schema_arrow.names, where=str(path))
-            rows = (row for batch in table.iter_batches(batch_size=256, columns=[column], use_threads=False) for row in batch.column(0).to_pylist())
+            rows = (
+                row
+                for batch in table.iter_batches(batch_size=256, columns=[column], use_threads=False)
+                for row in batch.column(0).to_pylist()
+            )
             for number, text in enumerate(rows, 1):
                 yield f"{path} row {number}", text
         except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:  # a damaged file raises all of these

@@ -1,0 +1,161 @@
+"""Loss curves under learning-rate schedules: the multi-power law (Luo et al. 2025, arXiv:2503.12811, eq. 1 to 3).
+
+    L(t) = L0 + A S1(t)^-alpha - B sum_k (eta_(k-1) - eta_k) (1 - (1 + C eta_k^-gamma S_k(t))^-beta)
+
+S1 is the area under the learning rate up to t, S_k that from step k on: what a decay takes off the loss grows with the
+steps trained after it. Linear in L0, A and B, so the other four are searched on a grid, and the whole is then polished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from scaling.errors import ScalingError
+
+Array = np.ndarray
+NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
+GRID = ((0.2, 0.4, 0.7), (0.3, 1.0, 3.0, 10.0), (0.3, 0.6, 1.0), (0.2, 0.5, 0.8))  # alpha, C, beta, gamma
+POLISHED = 6
+MIN_CURVES = 2
+SAME = 1e-3  # of the objective: starts that ended this close agree
+BOUNDS = ((0.0, 20.0), (-7.0, 7.0), (-4.0, 1.5), (-7.0, 15.0), (-12.0, 12.0), (-4.0, 3.0), (-4.0, 1.0))  # L0 and logs of the others
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: its evaluations at `step` (T,), the learning rate there and the loss in nats a token."""
+
+    name: str
+    step: Array
+    lr: Array
+    loss: Array
+
+
+@dataclass(frozen=True)
+class _Areas:
+    """What the law needs of a schedule: log S1 (T,), the drops eta_(k-1) - eta_k (K,), log eta_k (K,), and S_k(t) (K, T)."""
+
+    log_s1: Array
+    drop: Array
+    log_lr: Array
+    after: Array
+
+
+def areas(step: Array, lr: Array) -> _Areas:
+    """The areas of a schedule given at some steps; before the first of them it rises linearly from zero.
+
+    The learning rate is taken to change at each step that is listed, and to hold until then.
+    """
+    s1 = lr[0] * step[0] / 2 + np.concatenate([[0.0], np.cumsum(lr[1:] * np.diff(step))])
+    drop = -np.diff(lr)
+    moved = np.flatnonzero(drop != 0)
+    after = np.maximum(s1[None] - s1[moved, None], 0.0)  # eta_k counts from the step at which it begins
+    return _Areas(np.log(s1), drop[moved], np.log(np.maximum(lr[1:][moved], 1e-30)), after)
+
+
+def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
+    """The loss (T,) at the steps of a schedule."""
+    inner = np.array([values[name] for name in NAMES[3:]])
+    held = areas(step, lr)
+    drop, _ = _drop(held, *inner[1:])
+    return np.asarray(values["L0"] + values["A"] * np.exp(-values["alpha"] * held.log_s1) - values["B"] * drop)
+
+
+def _drop(held: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
+    """sum_k drop_k (1 - (1 + C eta_k^-gamma S_k)^-beta) (T,), and its slopes in log C, beta and gamma (3, T)."""
+    scaled = c * np.exp(-gamma * held.log_lr)[:, None] * held.after
+    left = np.exp(-beta * np.log1p(scaled))
+    by_log_c = held.drop @ (beta * left * scaled / (1 + scaled))
+    by_beta = held.drop @ (left * np.log1p(scaled))
+    by_gamma = (held.drop * -held.log_lr) @ (beta * left * scaled / (1 + scaled))
+    return held.drop @ (1 - left), np.array([by_log_c, by_beta, by_gamma])
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The fitted law: reported parameters, the objective (a sum over evaluations), starts tried and starts that agree."""
+
+    values: Mapping[str, float]
+    value: float
+    tried: int
+    agree: int
+
+
+def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
+    """Minimise the summed Huber loss of log losses over all evaluations of all curves.
+
+    Raises ScalingError when there are fewer than two curves, or none of them decays: then B, C, beta and gamma are unknown.
+    """
+    from scipy.optimize import minimize
+
+    _check(curves)
+    held = [areas(curve.step, curve.lr) for curve in curves]
+    loss = np.concatenate([curve.loss for curve in curves])
+    log_s1 = np.concatenate([each.log_s1 for each in held])
+
+    def objective(theta: Array) -> tuple[float, Array]:
+        floor, a, alpha, b, c, beta, gamma = theta[0], *np.exp(theta[1:])
+        drops, slopes = _joined(held, c, beta, gamma)
+        power = a * np.exp(-alpha * log_s1)
+        predicted = np.maximum(floor + power - b * drops, 1e-9)
+        residual = np.log(predicted / loss)
+        inner = np.clip(residual, -delta, delta)
+        parts = np.stack([np.ones_like(loss), power, -power * alpha * log_s1, -b * drops, -b * slopes[0],
+                          -b * slopes[1] * beta, -b * slopes[2] * gamma])  # fmt: skip
+        return float((inner * (residual - inner / 2)).sum() / delta), parts @ (inner / predicted) / delta
+
+    begun = _starts(held, log_s1, loss)
+    options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
+    again = [minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options) for start in begun]
+    best = min(again, key=lambda end: float(end.fun))
+    agree = sum(end.fun <= best.fun * (1 + SAME) + 1e-12 for end in again)
+    found = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]
+    return Annealing(dict(zip(NAMES, found, strict=True)), float(best.fun) * delta, len(again), agree)
+
+
+def _joined(held: Sequence[_Areas], c: float, beta: float, gamma: float) -> tuple[Array, Array]:
+    parts = [_drop(each, c, beta, gamma) for each in held]
+    return np.concatenate([drop for drop, _ in parts]), np.concatenate([slopes for _, slopes in parts], 1)
+
+
+def _check(curves: Sequence[Curve]) -> None:
+    if len(curves) < MIN_CURVES:
+        raise ScalingError(f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} are needed",
+                           remedy="give one file a run, or a folder of them; leave fewer out with --holdout")  # fmt: skip
+    for curve in curves:
+        if len(curve.step) < len(NAMES) or not (np.diff(curve.step) > 0).all():
+            raise ScalingError("a curve needs at least 7 evaluations at rising steps", where=curve.name, remedy="sort it by step")
+        if not (np.isfinite(curve.loss).all() and (curve.loss > 0).all() and np.isfinite(curve.lr).all() and (curve.lr >= 0).all()):
+            raise ScalingError(
+                "a loss is not finite and positive, or a learning rate is negative", where=curve.name, remedy="mend the rows"
+            )
+    if not any((np.diff(curve.lr) < 0).any() for curve in curves):
+        raise ScalingError("no curve decays its learning rate: what a decay takes off the loss cannot be known",
+                           remedy="add a run with a cosine, wsd or two-stage schedule")  # fmt: skip
+
+
+def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
+    """The best of the grid, L0, A and B solved for exactly at each of its points."""
+    found = []
+    for alpha, c, beta, gamma in product(*GRID):
+        drops, _ = _joined(held, c, beta, gamma)
+        columns = np.stack([np.ones_like(loss), np.exp(-alpha * log_s1), -drops], 1) / loss[:, None]
+        solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
+        if (solution[1:] > 0).all():
+            left = float(np.sum((columns @ solution - 1) ** 2))
+            found.append((left, np.array([solution[0], *np.log([solution[1], alpha, solution[2], c, beta, gamma])])))
+    if not found:
+        raise ScalingError("the curves do not fall with the area under the learning rate", remedy="check the columns step, lr and loss")
+    return [start for _, start in sorted(found, key=lambda pair: pair[0])[:POLISHED]]
+
+
+def goodness(curve: Curve, values: Mapping[str, float]) -> dict[str, float]:
+    """How well a curve is predicted: R^2, mean absolute error in nats, and that of its last evaluation."""
+    predicted = predict_curve(values, curve.step, curve.lr)
+    error = predicted - curve.loss
+    r2 = 1 - float(np.sum(error**2) / np.sum((curve.loss - curve.loss.mean()) ** 2))
+    return {"n": len(curve.loss), "r2": r2, "mae": float(np.abs(error).mean()), "final_error": float(error[-1])}
