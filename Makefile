@@ -37,7 +37,7 @@ fidelity: setup
 	$(BIN)/python benchmarks/fidelity.py $(DATA)
 
 coverage: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py --write docs/coverage.md
 
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock

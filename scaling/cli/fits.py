@@ -43,7 +43,12 @@ def fit(
     holdout: Annotated[
         str | None, typer.Option(metavar="K|none", help="Largest budgets (or curves, by name) to leave out; default 1.")
     ] = None,
+    rollout: Annotated[bool, typer.Option("--rollout", help="Predict each size from the smaller ones, too.")] = False,
+    one_sided: Annotated[
+        float, typer.Option(metavar="W", help="Weight of runs above the law, 0 to 1: under-tuned runs can only be worse.")
+    ] = 1.0,
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
+    resample: Annotated[str, typer.Option(help="auto, pairs, clusters or wild; auto is wild below 100 runs.")] = "auto",
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     cluster: Annotated[str | None, typer.Option(metavar="COLUMN", help="Resample whole groups of this column.")] = None,
@@ -57,7 +62,7 @@ def fit(
 
     options = FitOptions(
         law=law, approach=approach, valley=valley, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
-        drop_highest=drop_highest, holdout=holdout, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
+        drop_highest=drop_highest, holdout=holdout, rollout=rollout, one_sided=one_sided, resample=resample, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
     )  # fmt: skip
     document = run_fit(source, options)
     target = out or _default_fit_path(source, law if approach == "parametric" else approach)

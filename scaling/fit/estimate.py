@@ -8,7 +8,7 @@ to convergence, and the distinct minima found are listed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -58,7 +58,8 @@ class Starts:
 @dataclass(frozen=True)
 class Estimate:
     """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` is
-    ok, not-identified or not-converged; `warnings` say why. `fixed` holds the reported parameters that were not fitted.
+    ok, not-identified or not-converged; `warnings` say why. `fixed` holds the reported parameters that were not fitted,
+    `one_sided` the weight of runs above the law.
     """
 
     law: Law
@@ -70,6 +71,7 @@ class Estimate:
     warnings: tuple[str, ...]
     starts: Starts
     fixed: Mapping[str, float] = field(default_factory=dict)
+    one_sided: float = 1.0
 
     @property
     def values(self) -> dict[str, float]:
@@ -84,6 +86,7 @@ def estimate(
     delta: float = 1e-3,
     *,
     fixed: Mapping[str, float] | None = None,
+    one_sided: float = 1.0,
     where: str = "",
 ) -> Estimate:
     """Fit `law` to `points`, some reported parameters `fixed` if wished.
@@ -93,19 +96,24 @@ def estimate(
     """
     fixed = dict(fixed or {})
     doubts = gates.check(law, points, fixed, where)
-    task = problem_of(law, points, objective, delta, fixed)
+    task = problem_of(law, points, objective, delta, fixed, one_sided)
     found, starts, certain = _global(task)
     warnings, status = _verdict(task, found, starts, certain)
     if gates.coupled(task.logs) and status == "ok":
         status = "not-identified"
-    return Estimate(law, task.raw(found), objective, delta, starts.minima[0].value, status, (*doubts, *warnings), starts, fixed)
+    return Estimate(law, task.raw(found), objective, delta, starts.minima[0].value, status, (*doubts, *warnings), starts, fixed, one_sided)
 
 
-def problem_of(law: Law, points: Points, objective: str, delta: float, fixed: Mapping[str, float] | None = None) -> Problem:
+def problem_of(
+    law: Law, points: Points, objective: str, delta: float, fixed: Mapping[str, float] | None = None, one_sided: float = 1.0
+) -> Problem:
     """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown names and a bad delta."""
     if not (np.isfinite(delta) and delta > 0):
         raise ScalingError(f"delta = {delta:g} is not a positive number", remedy="the usual delta is 1e-3, in log loss")
-    task = problem(law, points.inputs(law.inputs), np.asarray(points.loss, float), points.weight, objective_named(objective), delta)
+    if not 0 < one_sided <= 1:
+        raise ScalingError(f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1")
+    penalty = replace(objective_named(objective), above=one_sided)
+    task = problem(law, points.inputs(law.inputs), np.asarray(points.loss, float), points.weight, penalty, delta)
     return holding(task, fixed) if fixed else task
 
 

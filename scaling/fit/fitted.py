@@ -32,9 +32,9 @@ class Fitted:
 
 def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None = None) -> Fitted:
     """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when it cannot be identified."""
-    found = estimate(LAWS[law], points, options.objective, options.delta)
+    found = estimate(LAWS[law], points, options.objective, options.delta, one_sided=options.one_sided)
     count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
-    draws = bootstrap(found, points, count, options.seed, points.group) if count else None
+    draws = bootstrap(found, points, count, options.seed, points.group, options.resample) if count else None
     drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else None
     cost = fit_cost(points)
     optimum = frontier(law, _arrays(found.values), cost) if law in CLOSED else None

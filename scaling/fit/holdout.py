@@ -10,13 +10,15 @@ from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.estimate import Estimate, estimate
 from scaling.fit.frontier import affordable
-from scaling.fit.isoflop import MIN_BUDGETS, budgets
+from scaling.fit.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
 from scaling.results import Points
 
 RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
 ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
 ROWS_KEPT = 200
+ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
+ROLLOUT_STEPS = 12
 
 
 def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
@@ -50,7 +52,7 @@ def holdout(whole: Estimate, points: Points, count: int, ci: float, seed: int) -
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = estimate(whole.law, train, whole.objective, whole.delta)
+        fitted = estimate(whole.law, train, whole.objective, whole.delta, one_sided=whole.one_sided)
     except ScalingError as error:
         return None, f"no hold-out: without the largest budget {error.what}"
     predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
@@ -80,3 +82,32 @@ def _predictions(fitted: Estimate, train: Points, test: Points, ci: float, seed:
     lo, hi = np.exp(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
     predicted = np.exp(law.log_predict(fitted.theta, outside))
     return predicted, np.minimum(lo, predicted * (1 - ROUNDING)), np.maximum(hi, predicted * (1 + ROUNDING))
+
+
+def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[str, float]]:
+    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does the law hold as N grows?
+
+    One row a step: {n_params, n_train, n_test, mean_abs_rel_error, bias, covered}; bias is the mean of predicted / measured - 1.
+    """
+    if points.n is None:
+        return []
+    log_n = np.log(points.n)
+    order = np.argsort(log_n, kind="stable")
+    label = np.empty(len(log_n), int)
+    label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
+    sizes = int(label.max()) + 1
+    found = []
+    for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))).astype(int)):
+        train, test = points.take(label < step), points.take(label == step)
+        try:
+            fitted = estimate(whole.law, train, whole.objective, whole.delta, one_sided=whole.one_sided)
+        except ScalingError:
+            continue  # too few points of too few sizes: the next step has more
+        predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
+        error = predicted / test.loss - 1
+        found.append({
+            "n_params": float(np.exp(np.log(np.asarray(test.n)).mean())), "n_train": len(train), "n_test": len(test),
+            "mean_abs_rel_error": float(np.abs(error).mean()), "bias": float(error.mean()),
+            "covered": float(np.mean((lo <= test.loss) & (test.loss <= hi))),
+        })  # fmt: skip
+    return found

@@ -21,11 +21,15 @@ MANY = 20_000  # or more: then the points within VERTEX settle the fit already
 
 @dataclass(frozen=True)
 class Objective:
-    """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses."""
+    """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses.
+
+    Runs that lie `above` the law count by that weight: an under-tuned run can only be worse than the law (asymmetric Huber).
+    """
 
     name: str
     kind: str
     log: bool
+    above: float = 1.0
 
     def residual(self, log_predicted: Array, loss: Array, log_loss: Array) -> Array:
         """Predicted minus observed (..., n)."""
@@ -33,12 +37,17 @@ class Objective:
 
     def rho(self, residual: Array, delta: float) -> Array:
         """The penalty of each residual; `delta` matters to the Huber objectives only."""
+        side = self.side(residual)
         if self.kind == "mse":
-            return residual**2
+            return side * residual**2
         if self.kind == "lad":
-            return np.abs(residual)
+            return side * np.abs(residual)
         inner = np.clip(residual, -delta, delta)
-        return inner * (residual - inner / 2)
+        return side * inner * (residual - inner / 2)
+
+    def side(self, residual: Array) -> Array | float:
+        """The weight of each residual by its side."""
+        return 1.0 if self.above == 1.0 else np.where(residual < 0, self.above, 1.0)
 
     def path(self, delta: float, spread: float, count: int) -> tuple[float, ...]:
         """The deltas to pass through for `count` points, from one as wide as the residuals (`spread`) to the objective's own."""
@@ -54,12 +63,13 @@ class Objective:
         """
         if self.kind == "mse":
             two = np.full_like(residual, 2.0)
-            return residual**2, 2 * residual, two, two
+            side = self.side(residual)
+            return side * residual**2, side * 2 * residual, side * two, two
         inner = np.clip(residual, -delta, delta)
         above = np.maximum(np.abs(residual), delta)
         scale = 1 / delta if self.kind == "lad" else 1.0
-        within = (above == delta) * scale
-        return scale * inner * (residual - inner / 2), scale * inner, within, scale * delta / above
+        side = self.side(residual) * scale
+        return side * inner * (residual - inner / 2), side * inner, side * (above == delta), scale * delta / above
 
 
 OBJECTIVES: dict[str, Objective] = {

@@ -92,6 +92,21 @@ def thinned(task: Problem, keep: int) -> Problem:
 
 
 @dataclass(frozen=True)
+class Resample:
+    """What makes R fits of one problem different: weights (R, n) that multiply the problem's own, shifts (R, n) of the log loss."""
+
+    weights: Array | None = None
+    shift: Array | None = None
+
+    def take(self, rows: Array | slice) -> Resample:
+        """Those of some rows."""
+        return Resample(*(None if array is None else array[rows] for array in (self.weights, self.shift)))
+
+
+ONCE = Resample()
+
+
+@dataclass(frozen=True)
 class Local:
     """Expansion of the objective at R parameter vectors: value and its rounding error (R,), gradient (R, P), Hessian and majorant
     (R, P, P).
@@ -113,8 +128,8 @@ class Local:
         return Local(*(array[rows] for array in vars(self).values()))
 
 
-def expand(task: Problem, theta: Array, weights: Array | None, delta: float) -> Local:
-    """The objective's expansion at theta (R, P) under weights (R, n), in blocks that fit the cache."""
+def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Local:
+    """The objective's expansion at theta (R, P), in blocks that fit the cache."""
     bound, size, n = task.law.bind(task.logs), theta.shape[1], len(task.loss)
     shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
     out = Local(*(np.empty(shape) for shape in shapes))
@@ -122,8 +137,11 @@ def expand(task: Problem, theta: Array, weights: Array | None, delta: float) -> 
     for start in range(0, len(theta), step):
         rows = slice(start, start + step)
         law = bound(theta[rows])
-        weight = task.weight if weights is None else task.weight * weights[rows]
-        residual = task.objective.residual(law.value, task.loss, task.log_loss)
+        mine = resample.take(rows)
+        weight = task.weight if mine.weights is None else task.weight * mine.weights
+        log_loss = task.log_loss if mine.shift is None else task.log_loss + mine.shift
+        loss = task.loss if mine.shift is None or task.objective.log else task.loss * np.exp(mine.shift)
+        residual = task.objective.residual(law.value, loss, log_loss)
         rho, slope, curve, above = task.objective.smooth(residual, delta)
         if not task.objective.log:
             grown = np.exp(law.value)
@@ -156,19 +174,19 @@ def joined(*parts: Minima) -> Minima:
 def minimise(
     task: Problem,
     start: Array,
-    weights: Array | None = None,
+    resample: Resample = ONCE,
     pins: Array | None = None,
     delta: float | None = None,
     most: int = MAX_STEPS,
 ) -> Minima:
     """Descend from `start` (R, P), centred, to the minimum of each row.
 
-    `weights` (R, n) multiply the problem's own; `pins` (R, P) are directions along which a row does not move; `delta` replaces the
+    Row i is fitted to the i-th `resample`; `pins` (R, P) are directions along which a row does not move; `delta` replaces the
     problem's. A row that has not converged after `most` steps says so.
     """
     delta = task.delta if delta is None else delta
     theta = np.clip(start, task.lower, task.upper)
-    here = expand(task, theta, weights, delta)
+    here = expand(task, theta, resample, delta)
     damping, caution = np.zeros(len(start)), np.full(len(start), 2.0)
     converged, going = np.zeros(len(start), bool), np.arange(len(start))
     steps = 0
@@ -183,7 +201,7 @@ def minimise(
         if not len(going):
             break
         tried = np.clip(theta[going] + step, task.lower, task.upper)
-        there = expand(task, tried, None if weights is None else weights[going], delta)
+        there = expand(task, tried, resample.take(going), delta)
         gain, noise = here.value[going] - there.value, here.noise[going]
         ratio = np.where(predicted <= noise, np.where(gain >= -noise, 1.0, -1.0), gain / np.maximum(predicted, 1e-300))
         better = np.isfinite(there.value) & (ratio > 1e-4)
@@ -193,19 +211,19 @@ def minimise(
     return Minima(theta, here.value, converged, steps)
 
 
-def follow(task: Problem, start: Array, spread: float, weights: Array | None = None) -> Minima:
+def follow(task: Problem, start: Array, spread: float, resample: Resample = ONCE) -> Minima:
     """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's own; the minimum is traced."""
     found, before = None, 0.0
     for delta in task.objective.path(task.delta, spread, len(task.loss)):
-        start = start if found is None else _traced(task, found.theta, weights, before, delta)
-        found, before = minimise(task, start, weights, delta=delta), delta
+        start = start if found is None else _traced(task, found.theta, resample, before, delta)
+        found, before = minimise(task, start, resample, delta=delta), delta
     assert found is not None
     return found
 
 
-def _traced(task: Problem, theta: Array, weights: Array | None, before: float, delta: float) -> Array:
+def _traced(task: Problem, theta: Array, resample: Resample, before: float, delta: float) -> Array:
     """Where the minimum at delta `before` moves to at `delta`, to first order: -H^-1 (dg/d delta) (delta - before)."""
-    here, near = (expand(task, theta, weights, before * (1 - shift)) for shift in (0.0, 1e-6))
+    here, near = (expand(task, theta, resample, before * (1 - nudge)) for nudge in (0.0, 1e-6))
     drift = (here.gradient - near.gradient) / (1e-6 * before) * (delta - before)
     step, damping, _ = _direction(task, replace(here, gradient=drift), theta, None, np.zeros(len(theta)))
     return np.where((damping == 0)[:, None], theta + step, theta)

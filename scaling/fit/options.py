@@ -7,6 +7,7 @@ from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown
+from scaling.fit.bootstrap import KINDS
 from scaling.fit.laws import LAWS
 from scaling.fit.objectives import OBJECTIVES
 from scaling.fit.table import SourceOptions, parse_columns
@@ -32,6 +33,9 @@ class FitOptions:
     where: str | None = None
     drop_highest: int = 0
     holdout: str | int | None = None
+    rollout: bool = False
+    one_sided: float = 1.0
+    resample: str = "auto"
     bootstrap: int = 1000
     ci: float = 0.95
     seed: int = 0
@@ -42,6 +46,7 @@ class FitOptions:
             "law": (*LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
+            "resample": KINDS,
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
@@ -49,7 +54,14 @@ class FitOptions:
         for name, words in known.items():
             if getattr(self, name) not in words:
                 raise unknown(name, getattr(self, name), words, where=f"--{name}")
-        limits = {"delta": (0, 1e6), "ci": (0, 1), "bootstrap": (-1, 100_001), "seed": (-1, 2**32), "drop_highest": (-1, 10**7)}
+        limits = {
+            "delta": (0, 1e6),
+            "one_sided": (0, 1 + 1e-9),
+            "ci": (0, 1),
+            "bootstrap": (-1, 100_001),
+            "seed": (-1, 2**32),
+            "drop_highest": (-1, 10**7),
+        }
         for name, (low, high) in limits.items():
             if not low < getattr(self, name) < high:
                 where = f"--{name.replace('_', '-')}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.fit.estimate import Estimate, problem_of
-from scaling.fit.optimise import Problem, expand, minimise
+from scaling.fit.optimise import ONCE, Problem, expand, minimise
 from scaling.results import Points
 
 Array = np.ndarray
@@ -74,7 +74,7 @@ class _Ray:
 
 def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
     """One Profile a free parameter."""
-    task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed)
+    task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
     best = task.centred(estimate.theta)
     residual = task.objective.residual(task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss)
     free = [i for i in range(len(best)) if task.lower[i] < task.upper[i]]
@@ -88,7 +88,7 @@ def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, P
     allowed = _student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
     even, uneven = _covariances(task, best, residual, free)
     rays = [ray for i in free for ray in _rays(task, best, i, even, uneven, allowed, bend)]
-    floor = float(expand(task, best[None], None, task.delta).value[0])
+    floor = float(expand(task, best[None], ONCE, task.delta).value[0])
     for reach in FIRST * GROWTH ** np.arange(ROUNDS):
         _visit(task, {ray: _outward(ray, reach) for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit}, floor)
     for _ in range(REFINED):

@@ -16,7 +16,7 @@ from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
 from scaling.fit.frontier import affordable, fit_cost
-from scaling.fit.holdout import holdout
+from scaling.fit.holdout import holdout, rollout
 from scaling.fit.isoflop import grid_bias
 from scaling.fit.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
@@ -80,7 +80,9 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
         "warnings": [*head["warnings"], *source.warnings, *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
-        "holdout": held, "source": _source(source, options), "version": scaling.__version__, "ci": options.ci,
+        "holdout": held,
+        **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),
+        "source": _source(source, options), "version": scaling.__version__, "ci": options.ci,
         "cost": {"c0": cost.c0, "p": cost.p}, "range": _range(points), "data": _data(points),
         "roads": written, "agreement": agreement(roads, points, options.ci), **kaplan,
     }  # fmt: skip
