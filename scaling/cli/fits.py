@@ -43,6 +43,7 @@ def fit(
     holdout: Annotated[
         str | None, typer.Option(metavar="K|none", help="Largest budgets (or curves, by name) to leave out; default 1.")
     ] = None,
+    fix: Annotated[str | None, typer.Option(metavar="NAME=VALUE,...", help='Hold parameters: "alpha=0.35,ln A=6.26".')] = None,
     rollout: Annotated[bool, typer.Option("--rollout", help="Predict each size from the smaller ones, too.")] = False,
     one_sided: Annotated[
         float, typer.Option(metavar="W", help="Weight of runs above the law, 0 to 1: under-tuned runs can only be worse.")
@@ -62,7 +63,7 @@ def fit(
 
     options = FitOptions(
         law=law, approach=approach, valley=valley, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
-        drop_highest=drop_highest, holdout=holdout, rollout=rollout, one_sided=one_sided, resample=resample, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
+        drop_highest=drop_highest, holdout=holdout, fix=fix, rollout=rollout, one_sided=one_sided, resample=resample, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
     )  # fmt: skip
     document = run_fit(source, options)
     target = out or _default_fit_path(source, law if approach == "parametric" else approach)

@@ -32,7 +32,8 @@ class Fitted:
 
 def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None = None) -> Fitted:
     """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when it cannot be identified."""
-    found = estimate(LAWS[law], points, options.objective, options.delta, one_sided=options.one_sided)
+    fixed = options.fixed() if law == options.law else {}
+    found = estimate(LAWS[law], points, options.objective, options.delta, fixed=fixed, one_sided=options.one_sided)
     count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
     draws = bootstrap(found, points, count, options.seed, points.group, options.resample) if count else None
     drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else None
@@ -58,7 +59,7 @@ def parametric_head(fitted: Fitted, points: Points, options: FitOptions) -> dict
         warnings.append(f"{draws.failed} of {draws.resamples} refits failed: the intervals are too narrow")
     return {
         "objective": {"name": found.objective, "delta": found.delta, "value": found.value},
-        "params": {name: interval(value, drawn.get(name), options.ci) for name, value in found.values.items()},
+        "params": {name: interval(value, None if name in found.fixed else drawn.get(name), options.ci) for name, value in found.values.items()},
         "derived": _derived(fitted, options.ci),
         "status": "not-identified" if loose and found.status == "ok" else found.status,
         "warnings": warnings,

@@ -52,7 +52,7 @@ def holdout(whole: Estimate, points: Points, count: int, ci: float, seed: int) -
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = estimate(whole.law, train, whole.objective, whole.delta, one_sided=whole.one_sided)
+        fitted = estimate(whole.law, train, whole.objective, whole.delta, fixed=whole.fixed, one_sided=whole.one_sided)
     except ScalingError as error:
         return None, f"no hold-out: without the largest budget {error.what}"
     predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
@@ -100,7 +100,7 @@ def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[
     for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))).astype(int)):
         train, test = points.take(label < step), points.take(label == step)
         try:
-            fitted = estimate(whole.law, train, whole.objective, whole.delta, one_sided=whole.one_sided)
+            fitted = estimate(whole.law, train, whole.objective, whole.delta, fixed=whole.fixed, one_sided=whole.one_sided)
         except ScalingError:
             continue  # too few points of too few sizes: the next step has more
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -35,6 +36,7 @@ class FitOptions:
     holdout: str | int | None = None
     rollout: bool = False
     one_sided: float = 1.0
+    fix: str | None = None
     resample: str = "auto"
     bootstrap: int = 1000
     ci: float = 0.95
@@ -67,6 +69,22 @@ class FitOptions:
                 where = f"--{name.replace('_', '-')}"
                 raise ScalingError(f"{getattr(self, name)} is out of range", where=where, remedy=f"between {low} and {high}, ends excluded")
         self.held_out()
+        self.fixed()
+
+    def fixed(self) -> dict[str, float]:
+        """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
+        found: dict[str, float] = {}
+        for part in (self.fix or "").split(",") if self.fix else []:
+            name, _, value = part.partition("=")
+            words = name.split()
+            try:
+                number = float(value)
+                found[words[-1]] = math.exp(number) if words[0] == "ln" and len(words) == 2 else number
+            except (ValueError, IndexError, OverflowError):
+                raise ScalingError(
+                    f"{part!r} is not of the form NAME=VALUE", where="--fix", remedy='write "alpha=0.35,ln A=6.26"'
+                ) from None
+        return found
 
     def held_out(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""
