@@ -1,6 +1,9 @@
 """The row: written whole or not at all, read back as it was, refused when damaged."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +102,20 @@ def test_take_counts_what_it_leaves_out():
     kept = points.take(points.loss < 3.0, "too high")
     assert (len(kept), kept.excluded) == (2, (("too high", 1),))
     assert points.take(np.array([0, 0, 2])).loss.tolist() == [1.0, 1.0, 3.0]
+
+
+def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
+    code = (
+        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling import results\n"
+        "before = len(os.listdir('/proc/self/task')); results.load(pathlib.Path(sys.argv[1]))\n"
+        "assert len(os.listdir('/proc/self/task')) == before"
+    )
+    subprocess.run([sys.executable, "-c", code, str(shipped)], check=True)
+
+
+@pytest.fixture
+def shipped():
+    folder = Path(__file__).parents[1] / "results" / "reference"
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("threads are listed on Linux only")
+    return folder

@@ -7,12 +7,12 @@ all points and draw their errors: with few points, draws of pairs lose whole siz
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scaling.errors import unknown
-from scaling.fit.estimate import Estimate, problem_of, spread
+from scaling.fit.estimate import Estimate, problem_of, refitted, spread
 from scaling.fit.optimise import Minima, Problem, Resample, follow
 from scaling.results import Points
 
@@ -20,6 +20,7 @@ Array = np.ndarray
 CELLS = 4_000_000  # resamples x points held at once
 SMALL = 100  # points below which a refit may stay in the wrong basin, and is tried from a wide delta too
 FEW = 100  # points below which errors are drawn rather than points
+LARGE, PART = 20_000, 5_000  # a table larger than this is resampled by this many of its points
 KINDS = ("auto", "pairs", "clusters", "residual", "wild")
 
 
@@ -42,6 +43,8 @@ def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0,
     """
     if kind not in KINDS:
         raise unknown("bootstrap", kind, KINDS)
+    if len(points) > LARGE and cluster is None and points.group is None:
+        return _of_a_part(estimate, points, resamples, seed)
     task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
     group = cluster if cluster is not None else points.group
     if kind == "auto":
@@ -60,6 +63,18 @@ def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0,
         kept.append(task.raw(ends.theta[ends.converged]))
     theta = np.concatenate(kept)
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
+
+
+def _of_a_part(estimate: Estimate, points: Points, resamples: int, seed: int) -> Draws:
+    """Draws of a large table: those of PART of its points about their own optimum, drawn in by sqrt(PART / n).
+
+    The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van Zwet 1997).
+    """
+    part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
+    near = refitted(estimate, part)
+    drawn = bootstrap(near, part, resamples, seed, kind="pairs")
+    theta = estimate.theta + (drawn.theta - near.theta) * np.sqrt(PART / len(points))
+    return replace(drawn, theta=theta, kind=f"pairs of {PART:,} points, scaled to {len(points):,}")
 
 
 def _distinct(counts: Array) -> Array:

@@ -25,6 +25,8 @@ Array = np.ndarray
 MOST_STARTS = 16
 GUIDED = 4  # starts that descend from a wide delta too when the others disagree: it smooths the small basins away
 SEARCHED = 2000  # points that the search for basins looks at
+MIDDLE = 40_000  # points that choose among the basins found
+FINALISTS = 3
 SAME_PLACE = 1e-4  # of centred coordinates: closer rows ended in one minimum
 NEARLY_AS_GOOD = 0.05
 CLOSE_TO_FLOOR = 0.05
@@ -117,6 +119,13 @@ def problem_of(
     return holding(task, fixed) if fixed else task
 
 
+def refitted(found: Estimate, points: Points) -> Estimate:
+    """The optimum of other points of the same kind, descended to from where these ended."""
+    task = problem_of(found.law, points, found.objective, found.delta, found.fixed, found.one_sided)
+    ends = follow(task, task.centred(found.theta)[None], spread(task, task.centred(found.theta)))
+    return replace(found, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
+
+
 def spread(task: Problem, theta: Array) -> float:
     """The typical size of the residuals at theta (P,), from which delta is narrowed."""
     log_loss = task.law.bind(task.logs)(theta[None]).value[0]
@@ -140,10 +149,10 @@ def _global(task: Problem) -> tuple[Array, Starts, bool]:
         ends = joined(ends, follow(search, begun[:GUIDED], wide))
         places, owner = _distinct(ends.theta, ends.value)
     converged = int(ends.converged.sum())
-    if search is not task:
-        ends = follow(task, ends.theta[places], task.delta)
+    for stage in _stages(search, task):  # a large table decides between the few best of what a part of it found
+        ends = follow(stage, ends.theta[places[:FINALISTS]], stage.delta)
         places, again = _distinct(ends.theta, ends.value)
-        owner = again[owner]
+        owner = again[owner[owner < FINALISTS]]
     counts = np.bincount(owner, minlength=len(places))
     reported = task.law.values(task.raw(ends.theta[places]))
     value = penalty(task, ends.theta[places])
@@ -152,6 +161,14 @@ def _global(task: Problem) -> tuple[Array, Starts, bool]:
         for row in range(len(places))
     )
     return ends.theta[places[0]], Starts(len(owner), converged, minima[0].starts, minima), bool(ends.converged[places[0]])
+
+
+def _stages(search: Problem, task: Problem) -> list[Problem]:
+    """What follows the search: nothing when it saw all points, else a part of them and then all."""
+    if search is task:
+        return []
+    middle = thinned(task, MIDDLE)
+    return [task] if middle is task else [middle, task]
 
 
 def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:

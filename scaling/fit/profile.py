@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-from scaling.fit.estimate import Estimate, problem_of
+from scaling.fit.bootstrap import LARGE, PART
+from scaling.fit.estimate import Estimate, problem_of, refitted
 from scaling.fit.optimise import ONCE, Problem, expand, minimise
 from scaling.results import Points
 
@@ -74,7 +76,9 @@ class _Ray:
 
 
 def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
-    """One Profile a free parameter."""
+    """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of it says."""
+    if len(points) > LARGE:
+        return _of_a_part(estimate, points, ci)
     task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
     best = task.centred(estimate.theta)
     residual = task.objective.residual(task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss)
@@ -96,6 +100,26 @@ def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, P
         _visit(task, {ray: at for ray in rays if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE}, floor)
     pairs = zip(rays[::2], rays[1::2], strict=True)
     return {task.law.names[down.place]: _read(estimate, down, up) for down, up in pairs}
+
+
+def _of_a_part(estimate: Estimate, points: Points, ci: float) -> dict[str, Profile]:
+    """Profiles of PART of the points about their own optimum, their distance from it scaled by sqrt(PART / n)."""
+    part = points.take(np.random.default_rng(0).choice(len(points), PART, replace=False))
+    near = refitted(estimate, part)
+    share, found = np.sqrt(PART / len(points)), {}
+    for name, each in profile(near, part, ci).items():
+        param = estimate.law.params[estimate.law.index(name)]
+        logs = param.log or bool(param.crossing)
+        best, at = (np.log(held.values[name]) if logs else held.values[name] for held in (estimate, near))
+        lo, hi = (None if end is None else float(_moved(end, logs, best, at, share)) for end in (each.lo, each.hi))
+        found[name] = replace(each, lo=lo, hi=hi, at=_moved(each.at, logs, best, at, share), identified=lo is not None and hi is not None)
+    return found
+
+
+def _moved(end: Any, logs: bool, best: float, at: float, share: float) -> Any:
+    """An end of the part's interval as one of the whole's."""
+    moved = best + share * ((np.log(end) if logs else end) - at)
+    return np.exp(moved) if logs else moved
 
 
 def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:

@@ -21,7 +21,11 @@ def schedules():
     """A constant, a cosine and a two-stage schedule of the multi-power law, without noise."""
     step = np.arange(1000.0, 20001.0, 100.0)
     share = (step - step[0]) / np.ptp(step)
-    rates = {"constant": 3e-4 + 0 * step, "cosine": 3e-5 + 2.7e-4 * (1 + np.cos(np.pi * share)) / 2, "two": np.where(share < 0.5, 3e-4, 6e-5)}
+    rates = {
+        "constant": 3e-4 + 0 * step,
+        "cosine": 3e-5 + 2.7e-4 * (1 + np.cos(np.pi * share)) / 2,
+        "two": np.where(share < 0.5, 3e-4, 6e-5),
+    }
     return [Curve(name, step, lr, predict_curve(SCHEDULE, step, lr)) for name, lr in rates.items()]
 
 
@@ -63,7 +67,9 @@ def test_curves_that_cannot_tell_are_refused(names):
 
 def test_annealing_as_a_command(tmp_path):
     for curve in schedules():
-        rows = "".join(f"{s!r},{lr!r},{loss!r}\n" for s, lr, loss in zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True))
+        rows = "".join(
+            f"{s!r},{lr!r},{loss!r}\n" for s, lr, loss in zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True)
+        )
         (tmp_path / f"{curve.name}.csv").write_text("step,lr,loss\n" + rows)
     got = fit([tmp_path], FitOptions(law="lr-annealing", holdout="two"))
     assert set(got["params"]) == set(NAMES)

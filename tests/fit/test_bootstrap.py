@@ -1,0 +1,90 @@
+"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is known."""
+
+import numpy as np
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.fit.bootstrap import LARGE, bootstrap
+from scaling.fit.estimate import estimate
+from scaling.fit.holdout import rollout
+from scaling.fit.laws import LAWS
+from scaling.fit.profile import profile
+from scaling.fit.simulate import DESIGNS, SURFACES, sweep, trials
+from scaling.results import Points
+
+LAW = LAWS["chinchilla"]
+CHINCHILLA = SURFACES[0]
+
+
+def simulated(runs, seed=0):
+    return sweep(CHINCHILLA, runs, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(("runs", "kind"), [(20, "residual"), (50, "residual"), (200, "pairs")])
+def test_the_kind_follows_the_number_of_runs(runs, kind):
+    points = simulated(runs)
+    found = estimate(LAW, points)
+    assert bootstrap(found, points, 20).kind == kind
+    grouped = bootstrap(found, points, 20, cluster=np.repeat(np.arange(runs // 2), 2))
+    assert grouped.kind == "clusters"
+
+
+@pytest.mark.parametrize("kind", ["residual", "wild", "pairs"])
+def test_every_kind_agrees_on_many_runs(kind):
+    points = simulated(200)
+    found = estimate(LAW, points)
+    spread = bootstrap(found, points, 300, kind=kind).theta.std(0)
+    np.testing.assert_allclose(spread[3:], bootstrap(found, points, 300, seed=1, kind="pairs").theta.std(0)[3:], rtol=0.35)
+
+
+def test_unknown_kind_is_refused():
+    points = simulated(20)
+    with pytest.raises(ScalingError, match="pairs"):
+        bootstrap(estimate(LAW, points), points, 20, kind="pair")
+
+
+def test_intervals_of_few_runs_hold_the_truth_about_as_often_as_they_say():
+    hits = list(trials(CHINCHILLA, 20, 40, 100, 0.9))
+    assert 0.75 <= np.mean([hit["a"] for hit in hits]) <= 1.0
+    assert set(DESIGNS) == {20, 50, 200}
+
+
+def test_a_large_table_is_resampled_by_a_part_of_it():
+    rng = np.random.default_rng(0)
+    n = np.exp(rng.uniform(np.log(1e7), np.log(1e10), LARGE + 5000))
+    d = n * np.exp(rng.uniform(0, 5, len(n)))
+    loss = np.exp(LAW.log_predict(LAW.theta(CHINCHILLA.values), {"N": n, "D": d}) + 0.01 * rng.standard_normal(len(n)))
+    points = Points(loss=loss, n=n, d=d, c=6 * n * d)
+    found = estimate(LAW, points, "mse-log")
+    draws = bootstrap(found, points, 100)
+    assert "scaled to" in draws.kind
+    rows = LAW.jacobian(found.theta, {"N": n, "D": d})
+    exact = 0.01 * np.sqrt(np.diag(np.linalg.inv(rows.T @ rows)))
+    np.testing.assert_allclose(draws.theta.std(0), exact, rtol=0.35)
+    alpha = profile(found, points, 0.95)["alpha"]
+    np.testing.assert_allclose((alpha.hi - alpha.lo) / 2, 1.96 * exact[3], rtol=0.2)
+
+
+def test_one_sided_penalty_follows_the_lower_edge():
+    points = simulated(200)
+    rng = np.random.default_rng(1)
+    late = rng.random(200) < 0.4
+    untuned = Points(points.loss * np.where(late, np.exp(rng.exponential(0.08, 200)), 1.0), points.n, points.d, points.c)
+    both = estimate(LAW, untuned, "mse-log")
+    edge = estimate(LAW, untuned, "mse-log", one_sided=0.02)
+    x = {"N": np.array([1e9]), "D": np.array([2e10])}
+    truth = LAW.log_predict(LAW.theta(CHINCHILLA.values), x)[0]
+    assert abs(LAW.log_predict(edge.theta, x)[0] - truth) < abs(LAW.log_predict(both.theta, x)[0] - truth) / 3
+    assert bootstrap(edge, simulated(50), 10).kind == "pairs"
+    with pytest.raises(ScalingError, match="no weight"):
+        estimate(LAW, points, one_sided=0.0)
+
+
+def test_rollout_predicts_each_size_from_the_smaller_ones():
+    points = simulated(50)
+    rows = rollout(estimate(LAW, points), points, 0.95, 0)
+    assert len(rows) >= 5
+    assert all(
+        row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"] for row, after in zip(rows, rows[1:], strict=False)
+    )
+    assert rows[-1]["mean_abs_rel_error"] < 0.05
