@@ -12,6 +12,7 @@ import numpy as np
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit import flags
 from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
@@ -80,6 +81,7 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
         "warnings": [*head["warnings"], *source.warnings, *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
+        **(flags.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
         "holdout": held,
         **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),
         "source": _source(source, options), "version": scaling.__version__, "ci": options.ci,

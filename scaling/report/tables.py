@@ -161,6 +161,35 @@ def roads(document: Document) -> Table:
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
 
+def flagged(document: Document) -> Table | None:
+    """Points to look at again, by reason; the caption tells the fit without them."""
+    if not document.get("flagged"):
+        return None
+    rows = tuple(
+        (item["reason"], item["count"], ", ".join(str(point["row"]) for point in item["points"][:8])) for item in document["flagged"]
+    )
+    columns = (Column("reason"), Column("points", "integer"), Column("which"))
+    rest = document["without_flagged"]
+    told = f"Kept in the fit. Without these {rest['left_out']} points: "
+    if rest.get("refused"):
+        return Table("flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}.")
+    values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
+    return Table(
+        "flagged", "Points to look at again", columns, rows, told + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + "."
+    )
+
+
+def rollout(document: Document) -> Table | None:
+    """Each size predicted from the smaller ones."""
+    if not document.get("rollout"):
+        return None
+    names = ("n_params", "n_train", "mean_abs_rel_error", "bias", "covered")
+    columns = (Column("size N", "count"), Column("runs fitted", "integer"), Column("mean error", "percent"), Column("bias", "percent"),
+               Column("inside", "short"))  # fmt: skip
+    rows = tuple(tuple(row[name] for name in names) for row in document["rollout"])
+    return Table("rollout", "Rollout: each size from the smaller ones", columns, rows)
+
+
 def groups(document: Document) -> Table | None:
     """Coverage by model: the line, the beta distribution's answer, and the forecast from few samples."""
     if not document.get("groups"):

@@ -104,6 +104,10 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         yield grid(kaplan)
         yield from _sentences(kaplan.caption)
     yield from _sentences(summary.holdout_sentence(document))
+    for table in (tables.rollout(document), tables.flagged(document)):
+        if table is not None:
+            yield grid(table)
+            yield from _sentences(table.caption)
     yield from _warnings(document)
 
 
