@@ -76,6 +76,8 @@ def isoflop(points: Points, method: str = "parabola", resamples: int = 1000, see
 
 def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
     warnings = [f"budget {valley.flops:.3g} is refused: {valley.refused}" for valley in valleys if valley.refused]
+    if sum(not valley.refused for valley in valleys) == MIN_BUDGETS:
+        warnings.append(f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error")
     if abs(float(found.a + found.b) - 1) > 0.02:
         warnings.append(f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D")
     return warnings

@@ -20,7 +20,7 @@ from scaling.errors import DISK, ScalingError
 
 MAX_ROWS = 10_000_000
 MAX_BYTES = 2**31
-FORMS = "a results folder, or a .csv, .json, .jsonl or .parquet file"
+FORMS = "a results folder, a .csv, .json, .jsonl or .parquet file, or a folder of W&B or TensorBoard runs"
 
 
 def read_bytes(path: Path) -> bytes:

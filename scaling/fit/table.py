@@ -20,8 +20,9 @@ from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, nearest, unknown
 from scaling.fit.read import READERS, read_bytes, read_table
 from scaling.fit.runs import assemble, is_rows
+from scaling.fit.tracked import find, is_tracked, read_runs
+from scaling.fit.units import cell, header
 from scaling.fit.where import select
-from scaling.quantity import parse_count
 from scaling.results import Points
 
 ALIASES = {
@@ -94,10 +95,14 @@ def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
     rows: list[pd.DataFrame] = []
     foreign: list[tuple[Path, pd.DataFrame]] = []
     for path in paths:
-        for file in _files(path):
+        files = _files(path)
+        logged = [file for file in files if is_tracked(file)]
+        if logged:
+            foreign.append((path, read_runs(logged)))
+        for file in files:
             data = read_bytes(file)
             digest.update(data)
-            if path.is_dir() and results.run_files(path):
+            if is_tracked(file) or (path.is_dir() and results.run_files(path)):
                 continue
             table = read_table(file, data)
             rows.append(table) if is_rows(table) else foreign.append((file, table))
@@ -120,6 +125,7 @@ def _files(path: Path) -> list[Path]:
     if (path / "sweep.toml").exists():
         raise ScalingError("holds no finished runs", where=str(path), remedy="train them first: scaling run SWEEP.toml")
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS and not file.name.startswith("."))
+    found = found or find(path)
     if not found:
         raise ScalingError("holds neither runs nor tables", where=str(path), remedy="name a folder with runs/*.parquet, or with tables")
     return found
@@ -223,6 +229,9 @@ def _row_filters(path: Path, table: pd.DataFrame, columns: Mapping[str, str], op
     if flag is not None:
         marked = table[flag].astype(str).str.strip().str.lower().isin(["1", "1.0", "true", "yes", "y", "t"])
         filters.append((~marked.to_numpy(bool), f"marked in column {flag!r}"))
+    state = next((name for name in table.columns if str(name).strip().lower() == "state"), None)
+    if state is not None and table[state].astype(str).str.lower().isin(["finished", "crashed", "failed", "running", "killed"]).all():
+        filters.append((table[state].astype(str).str.lower().eq("finished").to_numpy(bool), "runs that did not finish"))
     repeated = _repeated_runs(path, table, columns)
     if repeated is not None:
         filters.append((~repeated, "the same run_id with the same numbers again"))
@@ -257,7 +266,7 @@ def resolve(path: Path, names: Sequence[str], given: Mapping[str, str]) -> tuple
     columns = dict(given)
     for letter in ("L",) if set(given) & {"N", "D", "C"} else tuple(ALIASES):
         known = ALIASES[letter].split()
-        found = [name for name in names if re.sub(r"\W+", "_", name.strip().lower()).strip("_") in known]
+        found = [name for name in names if _alias(name) in known]
         if letter not in columns and len(found) > 1:
             what = f"{' and '.join(map(repr, found))} may all be {letter} ({LETTERS[letter]})"
             raise ScalingError(what, where=str(path), remedy=f'say which: --columns "{letter}={found[0]},..."')
@@ -269,8 +278,15 @@ def resolve(path: Path, names: Sequence[str], given: Mapping[str, str]) -> tuple
         lacking = "loss" if "L" not in columns else "N, D or C"
         remedy = f'name them: --columns "N=...,D=...,L=..."; columns: {", ".join(names)[:200]}'
         raise ScalingError(f"no column is known as {lacking}", where=str(path), remedy=remedy)
+    units = [f"{column!r} is read in {unit}" for column in columns.values() if (unit := header(column)[2])]
     guessed = [f"{letter} = {column!r}" for letter, column in columns.items() if letter not in given]
-    return columns, ["columns guessed from their names: " + ", ".join(guessed)] if guessed else []
+    return columns, [*(["columns guessed from their names: " + ", ".join(guessed)] if guessed else []), *units]
+
+
+def _alias(name: str) -> str:
+    """A column's name as aliases know it: without its unit, without `config.` or `summary.`, in small letters."""
+    bare = re.sub(r"\W+", "_", header(name)[0].strip().lower()).strip("_")
+    return re.sub(r"^(config|summary|hparam|hparams)_", "", bare)
 
 
 def numeric(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
@@ -291,16 +307,18 @@ def numeric(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
         shown = ", ".join(f"row {row}: {cell[:24]!r}" for row, cell in rows[:4]) + (", ..." if len(rows) > 4 else "")
         comma = any(re.fullmatch(r"\s*-?\d+,\d+\s*", cell) for _, cell in rows)
         remedy = "write decimal points, not commas" if comma else "mend the rows, or leave them out with --where"
+        wrapped = any(re.fullmatch(r"\s*-\d{17,}\s*", cell) for _, cell in rows)
+        remedy = "a product beyond 9.2e18 wrapped round in 64 bits: write it as a float, or leave the column out" if wrapped else remedy
         raise ScalingError(
             f"column {column!r} holds {len(rows)} cells that are not positive numbers ({shown})", where=str(path), remedy=remedy
         )
-    return values
+    return values * header(column)[1]
 
 
-def _number(cell: Any) -> float:
+def _number(value: Any) -> float:
     """A cell that is no plain number: NaN when it says that it is missing, else a count; ValueError when it is neither."""
-    missing = cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell))
-    return np.nan if missing or (isinstance(cell, str) and cell.strip().lower() in MISSING) else parse_count(cell)
+    missing = value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return np.nan if missing or (isinstance(value, str) and value.strip().lower() in MISSING) else cell(value)
 
 
 def _points(path: Path, numbers: dict[str, np.ndarray], columns: Mapping[str, str], named: bool) -> tuple[Points, list[str], list[str]]:

@@ -1,5 +1,7 @@
 """Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is known."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -84,7 +86,5 @@ def test_rollout_predicts_each_size_from_the_smaller_ones():
     points = simulated(50)
     rows = rollout(estimate(LAW, points), points, 0.95, 0)
     assert len(rows) >= 5
-    assert all(
-        row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"] for row, after in zip(rows, rows[1:], strict=False)
-    )
+    assert all(row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"] for row, after in itertools.pairwise(rows))
     assert rows[-1]["mean_abs_rel_error"] < 0.05

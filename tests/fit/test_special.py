@@ -61,7 +61,7 @@ def test_schedules_are_recovered_and_a_new_one_is_predicted():
 @pytest.mark.parametrize("names", [["constant"], ["constant", "constant"]])
 def test_curves_that_cannot_tell_are_refused(names):
     held = {curve.name: curve for curve in schedules()}
-    with pytest.raises(ScalingError, match="at least 2|no curve decays"):
+    with pytest.raises(ScalingError, match=r"at least 2|no curve decays"):
         fit_annealing([held[name] for name in names])
 
 
