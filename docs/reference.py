@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from scaling import config
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["plan", "run", "train", "status", "next", "fit", "predict", "report", "count", "data prepare", "data info", "doctor"]
+VERBS = ["plan", "run", "train", "status", "next", "fit", "predict", "reconcile", "report", "count", "data prepare", "data info", "doctor"]
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),
     ('[design] with kind = "isoflop"', config.IsoflopDesign),
@@ -108,7 +108,30 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line}
+def laws() -> str:
+    """The page about the laws: every one that can be fitted, with its paper, and the published ones."""
+    from scaling.fit.laws import LAWS
+    from scaling.fit.published import PUBLISHED
+    from scaling.fit.special import SPECIAL
+
+    rows = [(name, law.formula, law.reference) for name, law in (*LAWS.items(), *SPECIAL.items())]
+    rows.append(("two-stage", "chinchilla, then accuracy by sigmoid", "Bhagia et al. 2024; needs a column Y (accuracy)"))
+    parts = ["# Laws\n\nWhat `scaling fit --law NAME` fits. This page is written by `python docs/reference.py`.\n"]
+    parts += ["| name | law | source |\n|---|---|---|", *(_cells(row) for row in rows)]
+    parts += [
+        "\n## Published\n\nWhat `scaling predict published:NAME` knows.\n\n| name | law | parameters | source | counted |\n|---|---|---|---|---|"
+    ]
+    for name, entry in PUBLISHED.items():
+        values = ", ".join(f"{key} {value:.6g}" for key, value in entry.values.items())
+        parts.append(_cells((name, entry.law, values, entry.reference, entry.convention)))
+    return "\n".join(parts) + "\n"
+
+
+def _cells(row: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+
+PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line, "laws.md": laws}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

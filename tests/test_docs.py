@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md"])
+@pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md", "laws.md"])
 def test_reference_pages_are_fresh(name):
     code = f"import runpy; print(runpy.run_path('docs/reference.py')['PAGES'][{name!r}](), end='')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)

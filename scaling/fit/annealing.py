@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,8 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     log_s1 = np.concatenate([each.log_s1 for each in held])
 
     def objective(theta: Array) -> tuple[float, Array]:
-        floor, a, alpha, b, c, beta, gamma = theta[0], *np.exp(theta[1:])
+        floor = float(theta[0])
+        a, alpha, b, c, beta, gamma = (float(value) for value in np.exp(theta[1:]))
         drops, slopes = _joined(held, c, beta, gamma)
         power = a * np.exp(-alpha * log_s1)
         predicted = np.maximum(floor + power - b * drops, 1e-9)
@@ -109,8 +111,8 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
         return float((inner * (residual - inner / 2)).sum() / delta), parts @ (inner / predicted) / delta
 
     begun = _starts(held, log_s1, loss)
-    options = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
-    again = [minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options) for start in begun]
+    options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
+    again = [minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options) for start in begun]  # type: ignore[call-overload]
     best = min(again, key=lambda end: float(end.fun))
     agree = sum(end.fun <= best.fun * (1 + SAME) + 1e-12 for end in again)
     found = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]

@@ -107,9 +107,10 @@ def _side_by_side(known: Knowledge, flops: float) -> dict[str, Any]:
     """N*, D* and L* at C by every road that the fit found."""
     found = {}
     for name, (road, spread) in known.roads.items():
-        pairs = [(road.n_star(flops), spread and spread.n_star(flops)), (road.d_star(flops), spread and spread.d_star(flops))]
-        pairs.append((np.nan if road.floor is None else road.loss(flops), spread and spread.loss(flops)))
-        found[name] = {each: _estimate(*pair, known.ci) for each, pair in zip(("n_params", "tokens", "loss"), pairs, strict=True)}
+        here: tuple[Any, ...] = (road.n_star(flops), road.d_star(flops), np.nan if road.floor is None else road.loss(flops))
+        drawn = (None, None, None) if spread is None else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
+        parts = zip(("n_params", "tokens", "loss"), here, drawn, strict=True)
+        found[name] = {each: _estimate(value, draws, known.ci) for each, value, draws in parts}
     return found
 
 

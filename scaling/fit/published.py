@@ -66,6 +66,13 @@ PUBLISHED: dict[str, Published] = {
     "kaplan2020-n": Published("kaplan-n", {"alpha_N": 0.076, "N_c": 8.8e13}, f"{KAPLAN}, eq. 1.1", NONEMBEDDING),
     "kaplan2020-d": Published("kaplan-d", {"alpha_D": 0.095, "D_c": 5.4e13}, f"{KAPLAN}, eq. 1.2", "tokens, with early stopping"),
     "kaplan2020-c": Published("kaplan-c", {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY}, f"{KAPLAN}, eq. 1.3", NONEMBEDDING),
+    "kaplan2020-ns": Published(
+        "kaplan-ns",
+        {"alpha_N": 0.077, "alpha_S": 0.76, "N_c": 6.5e13, "S_c": 2.1e3},
+        f"{KAPLAN}, eq. 1.6 and table 3",
+        NONEMBEDDING,
+        ("S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",),
+    ),
     "hoffmann2022": Published(
         "chinchilla",
         {

@@ -122,11 +122,13 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[dict[str, Any], list[s
 
 
 def _source(source: Source, options: FitOptions) -> dict[str, Any]:
-    filters = {"where": options.where, "drop_highest": options.drop_highest, "cluster": options.cluster}
+    usual = FitOptions()
+    names = ("where", "drop_highest", "cluster", "valley", "fix", "one_sided", "resample")
+    filters = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(usual, name)}
     return {
         "paths": list(source.paths), "digest": source.digest, "columns": dict(source.columns),
         "convention": dict(source.points.convention), "notes": list(source.notes), "model": dict(source.model),
-        "filters": {name: value for name, value in filters.items() if value},
+        "filters": filters,
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
 def _document(law: str, paths: Sequence[Path], digest: str, options: FitOptions, **found: Any) -> dict[str, Any]:
     """The keys that every fit document has, filled where they apply."""
     source = {"paths": [str(path) for path in paths], "digest": digest, "columns": {}, "convention": {}, "notes": [], "model": {}}
-    blank = {
+    blank: dict[str, Any] = {
         "derived": {},
         "status": "ok",
         "warnings": [],

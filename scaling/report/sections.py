@@ -123,13 +123,16 @@ def _frontier(document: Document, material: Material, forecasts: Forecasts) -> S
 def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
     beside = tables.laws(material.documents, published(document))
     return Section(
-        "law", "The law", _there(plots_law.contours(document)), _there(tables.parameters(document), beside, tables.kaplan(document))
+        "law",
+        "The law",
+        _there(plots_law.contours(document)),
+        _there(tables.parameters(document), tables.accuracy(document), beside, tables.kaplan(document)),
     )
 
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = [*plots_law.residuals(document), *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)))]
-    return Section("checks", "Checks", figures, _there(tables.holdout(document)))
+    return Section("checks", "Checks", figures, _there(tables.holdout(document), tables.rollout(document), tables.flagged(document)))
 
 
 def _data(material: Material) -> Section:

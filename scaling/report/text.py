@@ -117,7 +117,7 @@ def _header(document: Document) -> Iterator[tuple[str, str]]:
 
     objective, convention = document["objective"], document["source"].get("convention") or {}
     left_out = "; ".join(f"{item['count']} {item['reason']}" for item in document["excluded"])
-    formulas = {name: law.formula for name, law in (*LAWS.items(), *SPECIAL.items())}
+    formulas = {name: law.formula for name, law in LAWS.items()} | {name: law.formula for name, law in SPECIAL.items()}
     value = objective.get("value")
     yield "law", f"{document['law']}, {document['approach']}"
     if document["approach"] == "parametric":
@@ -126,6 +126,7 @@ def _header(document: Document) -> Iterator[tuple[str, str]]:
     yield "points", f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else "")
     yield "counted", f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
     yield "objective", str(objective.get("name")) + (f" = {value:.8g}" if value is not None else "")
+    yield from (("note", note) for note in document["source"].get("notes") or [])
     yield "status", document["status"]
 
 
