@@ -204,7 +204,7 @@ class Points:
         held = {"N": self.n, "D": self.d, "C": self.c} | dict(self.others)
         absent = [name for name in names if held.get(name) is None]
         if absent:
-            raise ScalingError(f"the table has no {', '.join(absent)}", remedy='name its column: --columns "N=...,D=...,L=..."')
+            raise ScalingError(f"the table has no {', '.join(absent)}", remedy=f'name its column: --columns "{absent[0]}=...,L=..."')
         return {name: np.asarray(held[name], float) for name in names}
 
     def take(self, keep: np.ndarray, reason: str = "") -> Points:

@@ -12,6 +12,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.document import load
 from scaling.fit.frontier import CLOSED, Cost, Frontier, frontier
+from scaling.fit.options import TABLE_LAWS
 from scaling.fit.published import published
 
 PREFIX = "published:"
@@ -53,6 +54,9 @@ def knowledge(source: str) -> Knowledge:
         return Knowledge(source, entry.law, entry.values, optimum=optimum, range=reach, warnings=entry.notes,
                          basis=f"{entry.reference}; {entry.convention}")  # fmt: skip
     document = load(Path(source))
+    if document["law"] in TABLE_LAWS:
+        what = f"holds the law {document['law']}, which says nothing of N and D"
+        raise ScalingError(what, where=source, remedy="give a fit of a law of the loss, such as chinchilla")
     try:
         return _from_document(source, document)
     except (KeyError, TypeError, AttributeError) as error:

@@ -58,7 +58,6 @@ class FitOptions:
                 raise unknown(name, getattr(self, name), words, where=f"--{name}")
         limits = {
             "delta": (0, 1e6),
-            "one_sided": (0, 1 + 1e-9),
             "ci": (0, 1),
             "bootstrap": (-1, 100_001),
             "seed": (-1, 2**32),
@@ -68,6 +67,10 @@ class FitOptions:
             if not low < getattr(self, name) < high:
                 where = f"--{name.replace('_', '-')}"
                 raise ScalingError(f"{getattr(self, name)} is out of range", where=where, remedy=f"between {low} and {high}, ends excluded")
+        if not 0 < self.one_sided <= 1:
+            raise ScalingError(
+                f"{self.one_sided} is no weight", where="--one-sided", remedy="give a number above 0, up to 1 (both sides alike)"
+            )
         self.held_out()
         self.fixed()
 
