@@ -78,7 +78,7 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
         written["isoflop"]["warnings"].append(bias)
     return {
         "schema": SCHEMA, "law": options.law, "approach": kind, **head,
-        "warnings": [*head["warnings"], *source.warnings, *([silence] if silence else []), *unfit],
+        "warnings": [*head["warnings"], *source.warnings, *_repeats(points, options.law), *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
         **(flags.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
@@ -88,6 +88,15 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
         "cost": {"c0": cost.c0, "p": cost.p}, "range": _range(points), "data": _data(points),
         "roads": written, "agreement": agreement(roads, points, options.ci), **kaplan,
     }  # fmt: skip
+
+
+def _repeats(points: Points, law: str) -> list[str]:
+    """A warning when runs repeat their data and the law counts every token as new."""
+    unique = points.others.get("U")
+    if unique is None or points.d is None or "U" in LAWS[law].inputs:
+        return []
+    count = int((np.asarray(points.d) > 1.01 * unique).sum())
+    return [f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law data-constrained"] if count else []
 
 
 def _parametric(points: Points, options: FitOptions) -> tuple[Fitted | None, str]:

@@ -101,7 +101,11 @@ def coverage(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
         data.append({"model": counts.model, "k": found.k, "pass_at_k": found.coverage, "beta_binomial": beta})
     size = sum(len(counts.n) for counts in groups)
     objective = {"name": "least squares of log(-log pass@k) on log k", "delta": None, "value": None}
-    return _document("coverage", paths, digest, options, objective=objective, params=params, n_points=size, groups=rows, curves=data)
+    drawn = {"kind": "problems", "resamples": options.bootstrap, "seed": options.seed, "failed": 0, "draws": {}}
+    more = {"bootstrap": drawn} if options.bootstrap else {}
+    return _document(
+        "coverage", paths, digest, options, objective=objective, params=params, n_points=size, groups=rows, curves=data, **more
+    )
 
 
 def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:

@@ -26,10 +26,14 @@ from scaling.fit.where import select
 from scaling.results import Points
 
 ALIASES = {
-    "N": "n params parameters n_params num_params n_parameters num_parameters parameter_count model_size size n_params_nonembedding",
-    "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen dataset_size",
-    "C": "c flops flop compute compute_budget budget training_flop training_flops train_flops total_flops",
-    "L": "l loss final_loss val_loss validation_loss eval_loss test_loss train_loss nll",
+    "N": "n params parameters n_params num_params n_parameters num_parameters parameter_count param_count model_params model_parameters "
+    "model_size size total_params trainable_params n_params_nonembedding non_embedding_params nonembedding_params params_non_embedding",
+    "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained token_count n_train_tokens dataset_size "
+    "data_tokens total_tokens",
+    "C": "c flops flop compute compute_budget budget training_flop training_flops train_flop train_flops total_flop total_flops "
+    "training_compute compute_flops",
+    "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll val_nll cross_entropy xent lm_loss "
+    "final_val_loss loss_mean",
     "U": "u unique_tokens",
 }
 LETTERS = {"N": "parameters", "D": "training tokens", "C": "training FLOPs", "L": "loss", "U": "unique tokens", "W": "weight", "S": "steps"}

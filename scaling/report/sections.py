@@ -117,17 +117,14 @@ def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Se
 def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = _there(plots_law.frontier_size(document), plots_law.frontier_tokens(document), plots_law.frontier_loss(document))
     listed = _there(tables.predictions(forecasts), tables.model(forecasts[-1])) if forecasts else []
-    return Section("frontier", "Frontier", figures, [*listed, tables.roads(document)])
+    return Section("frontier", "Frontier", figures, [*listed, *([tables.roads(document)] if document["roads"] else [])])
 
 
 def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    beside = tables.laws(material.documents, published(document))
-    return Section(
-        "law",
-        "The law",
-        _there(plots_law.contours(document)),
-        _there(tables.parameters(document), tables.accuracy(document), beside, tables.kaplan(document)),
-    )
+    beside = tables.laws(material.documents, published(document)) if document["roads"] else None
+    stages = _there(tables.groups(document), tables.schedules(document), tables.accuracy(document))
+    fitted = [] if document.get("groups") else [tables.parameters(document)]
+    return Section("law", "The law", _there(plots_law.contours(document)), [*fitted, *stages, *_there(beside, tables.kaplan(document))])
 
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
