@@ -38,7 +38,9 @@ def flags(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> list[F
     listed = [
         Flag("fewer tokens than parameters (D/N below 1)", np.asarray(points.d) < np.asarray(points.n)),
         Flag("a budget whose minimum lies at the edge of its sizes (off-centre)", _off_centre(points, valleys)),
-        Flag(f"near duplicates: N and D within {NEAR:.0%} of another run, the loss further off than noise", _duplicates(points, noise)),
+        Flag(
+            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise", _duplicates(points, noise)
+        ),
         Flag(f"off the curve of its budget by more than {FAR:g} robust standard deviations", _off_curve(points)),
         Flag(
             f"off the fitted law by more than {FAR:g} robust standard deviations",
@@ -70,12 +72,14 @@ def _duplicates(points: Points, noise: float) -> np.ndarray:
     """Runs beside another in N and D whose losses differ by more than FAR times the noise of a difference."""
     mask = _none(points)
     log_n, log_d, log_loss = np.log(np.asarray(points.n)), np.log(np.asarray(points.d)), np.log(points.loss)
+    others = [np.log(np.maximum(column, 1e-300)) for column in points.others.values()]  # unique tokens, steps, ...
     order = np.argsort(log_n, kind="stable")
     for place, row in enumerate(order):
         for other in order[place + 1 :]:
             if log_n[other] - log_n[row] > NEAR:
                 break
-            if abs(log_d[other] - log_d[row]) <= NEAR and abs(log_loss[other] - log_loss[row]) > max(FAR * np.sqrt(2) * noise, 1e-6):
+            same = all(abs(column[other] - column[row]) <= NEAR for column in (log_d, *others))
+            if same and abs(log_loss[other] - log_loss[row]) > max(FAR * np.sqrt(2) * noise, 1e-6):
                 mask[[row, other]] = True
     return mask
 

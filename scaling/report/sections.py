@@ -129,7 +129,12 @@ def _law(document: Document, material: Material, forecasts: Forecasts) -> Sectio
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = [*plots_law.residuals(document), *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)))]
-    return Section("checks", "Checks", figures, _there(tables.holdout(document), tables.rollout(document), tables.flagged(document)))
+    return Section(
+        "checks",
+        "Checks",
+        figures,
+        _there(tables.holdout(document), tables.minima(document), tables.rollout(document), tables.flagged(document)),
+    )
 
 
 def _data(material: Material) -> Section:

@@ -179,6 +179,17 @@ def flagged(document: Document) -> Table | None:
     )
 
 
+def minima(document: Document) -> Table | None:
+    """The local minima that the starts ended in, where there are several: none of them alone is the answer."""
+    found = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
+    if len(found) < 2:
+        return None
+    moving = [name for name in found[0]["params"] if len({one["params"][name] for one in found}) > 1]
+    columns = (Column("objective", "number"), Column("starts", "integer"), *(Column(name, "number") for name in moving))
+    rows = tuple((one["value"], one["starts"], *(one["params"][name] for name in moving)) for one in found[:8])
+    return Table("minima", "Where the starts ended", columns, rows)
+
+
 def rollout(document: Document) -> Table | None:
     """Each size predicted from the smaller ones."""
     if not document.get("rollout"):

@@ -104,7 +104,7 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         yield grid(kaplan)
         yield from _sentences(kaplan.caption)
     yield from _sentences(summary.holdout_sentence(document))
-    for table in (tables.rollout(document), tables.flagged(document)):
+    for table in (tables.minima(document), tables.rollout(document), tables.flagged(document)):
         if table is not None:
             yield grid(table)
             yield from _sentences(table.caption)
