@@ -37,8 +37,10 @@ def interval(value: float, draws: np.ndarray | None, ci: float) -> dict[str, flo
     held = held[np.isfinite(held)]
     if len(held) < 2 or not math.isfinite(value):
         return {"value": value, "se": None, "lo": None, "hi": None}
+    with np.errstate(over="ignore"):
+        se = float(np.std(held, ddof=1))
     lo, hi = np.quantile(held, [(1 - ci) / 2, (1 + ci) / 2])
-    return {"value": value, "se": float(np.std(held, ddof=1)), "lo": min(float(lo), value), "hi": max(float(hi), value)}
+    return {"value": value, "se": se, "lo": min(float(lo), value), "hi": max(float(hi), value)}
 
 
 def kept_draws(draws: Mapping[str, np.ndarray], most: int = KEPT_DRAWS) -> dict[str, list[float]]:
