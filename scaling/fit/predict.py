@@ -173,6 +173,8 @@ def _model(known: Knowledge, answer: Mapping[str, Any]) -> tuple[dict[str, Any] 
     n, d = answer["n_params"]["value"], answer["tokens"]["value"]
     if not (math.isfinite(n) and math.isfinite(d)):
         return None, []
+    if n < 1 or d < 1:
+        return None, [f"no model is named: N* = {n:.3g} and D* = {d:.3g} are no sizes; the law means nothing here"]
     vocab_size = known.model.get("vocab_size", 32_000 if n >= 1e8 else 256)
     try:
         return describe(n, d, vocab_size=vocab_size, seq_len=known.model.get("seq_len", 2048)), []
