@@ -185,7 +185,7 @@ def _model(known: Knowledge, answer: Mapping[str, Any]) -> tuple[dict[str, Any] 
 def _extrapolation(known: Knowledge, answer: Mapping[str, Any]) -> tuple[float | None, list[str]]:
     """Decades of C beyond the data, and plain words for each way in which the answer leaves them."""
     reach, flops = known.range.get("flops"), answer["flops"]["value"]
-    if reach is None or not math.isfinite(flops):
+    if reach is None or not math.isfinite(flops) or flops <= 0:
         return None, []
     decades = max(0.0, math.log10(flops / reach[1]))
     warnings = []
