@@ -44,7 +44,7 @@ def second_stage(points: Points, options: FitOptions) -> dict[str, Any]:
 
 
 def predicted_accuracy(stage: dict[str, Any], loss: float, drawn: np.ndarray | None, ci: float) -> dict[str, float | None]:
-    """Accuracy {value, lo, hi} at a predicted loss; `drawn` (R,) are draws of that loss, paired with draws of the sigmoid."""
+    """Accuracy {value, lo, hi} at a predicted loss; `drawn` (R,) are draws of that loss, combined with draws of the sigmoid."""
     law = LAWS["sigmoid"]
     theta = law.theta({name: np.asarray(entry["value"]) for name, entry in stage["params"].items()})
     value = float(np.exp(law.log_predict(theta, {"X": np.array([loss])}))[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.errors import unknown
+from scaling.errors import ScalingError, unknown
 from scaling.fit.estimate import Estimate, problem_of, refitted, spread
 from scaling.fit.optimise import Minima, Problem, Resample, follow
 from scaling.results import Points
@@ -39,14 +39,16 @@ class Draws:
 
 def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0, cluster: Array | None = None, kind: str = "auto") -> Draws:
     """Resample and refit. `auto` draws clusters where `cluster` (n,) or `points.group` labels them, residuals below 100 points
-    (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind.
+    (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and for clusters of unlabelled points.
     """
     if kind not in KINDS:
         raise unknown("bootstrap", kind, KINDS)
-    if len(points) > LARGE and cluster is None and points.group is None:
+    if len(points) > LARGE and cluster is None and points.group is None and kind in ("auto", "pairs"):
         return _of_a_part(estimate, points, resamples, seed)
     task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
     group = cluster if cluster is not None else points.group
+    if kind == "clusters" and group is None:
+        raise ScalingError("no groups to resample by clusters", where="--resample", remedy="name their column: --cluster seed")
     if kind == "auto":
         few = len(points) < FEW and estimate.one_sided == 1.0
         kind = "clusters" if group is not None else "residual" if few else "pairs"

@@ -58,8 +58,7 @@ def knowledge(source: str) -> Knowledge:
         what = f"holds the law {document['law']}, which says nothing of N and D"
         raise ScalingError(what, where=source, remedy="give a fit of a law of the loss, such as chinchilla")
     try:
-        with np.errstate(all="ignore"):
-            return _from_document(source, document)
+        return _from_document(source, document)
     except (KeyError, TypeError, AttributeError) as error:
         what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
         raise ScalingError(what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json") from None

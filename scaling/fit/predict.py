@@ -20,6 +20,7 @@ FAR_DECADES = 1.0
 INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
 
 
+@np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
 def predict(
     source: str,
     *,
@@ -38,8 +39,7 @@ def predict(
     numbers = {name: _number(name, value) for name, value in asked.items() if value is not None}
     demand = None if inference_tokens is None else _number("inference_tokens", inference_tokens)
     known = knowledge(source)
-    with np.errstate(all="ignore"):  # draws of what is not identified overflow: null in the document
-        answer = _answer(known, numbers)
+    answer = _answer(known, numbers)
     if demand is not None:
         from scaling.fit.inference import with_demand
 
@@ -47,8 +47,7 @@ def predict(
             known.law, known.values, known.cost, answer["n_params"]["value"], answer["tokens"]["value"], demand
         )
     if "flops" in numbers and known.roads:
-        with np.errstate(all="ignore"):
-            answer["roads"] = _side_by_side(known, numbers["flops"])
+        answer["roads"] = _side_by_side(known, numbers["flops"])
     if known.accuracy is not None and math.isfinite(answer["loss"]["value"]):
         from scaling.fit.accuracy import predicted_accuracy
 

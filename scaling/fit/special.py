@@ -14,7 +14,7 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit.annealing import NAMES, Curve, fit_annealing, goodness
+from scaling.fit.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.coverage import Counts, expected_coverage, fit_coverage, forecast
 from scaling.fit.document import SCHEMA, interval, plain
 from scaling.fit.options import FitOptions
@@ -23,6 +23,7 @@ from scaling.fit.table import numeric
 from scaling.fit.where import select
 
 Rows = list[tuple[Path, pd.DataFrame]]
+NOT_HERE = ("columns", "drop_highest", "approach", "valley", "objective", "fix", "one_sided", "resample", "cluster", "rollout")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,15 @@ class Special:
 
 
 def _tables(paths: Sequence[Path], options: FitOptions) -> tuple[Rows, str]:
-    """The tables of all sources after `--where`, and the digest of their bytes. Raises ScalingError."""
+    """The tables of all sources after `--where`, and the digest of their bytes.
+
+    Raises ScalingError, also for options that such a table cannot follow.
+    """
+    usual = FitOptions()
+    given = [name for name in NOT_HERE if getattr(options, name) != getattr(usual, name)]
+    if given:
+        asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ScalingError(f"{asked} means nothing to the law {options.law}", remedy="leave it out; rename columns in the table")
     digest, found = hashlib.sha256(), []
     for path in paths:
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS) if path.is_dir() else [path]
@@ -154,8 +163,6 @@ def annealing(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
 
 def _together(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, float]:
     """R^2 and mean absolute error over all evaluations of the held-out curves."""
-    from scaling.fit.annealing import predict_curve
-
     loss = np.concatenate([curve.loss for curve in curves])
     error = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves]) - loss
     return {"r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)), "mae": float(np.abs(error).mean())}

@@ -172,7 +172,7 @@ def fit_command(document: Document) -> str:
     columns, filters = source.get("columns") or {}, source.get("filters") or {}
     convention = {} if columns else source.get("convention") or {}
     options = {
-        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None, "--law": document.get("law"), "--approach": document.get("approach"), "--objective": objective.get("name"),
+        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None, "--law": "two-stage" if document.get("accuracy") else document.get("law"), "--approach": document.get("approach"), "--objective": objective.get("name"),
         "--delta": objective.get("delta"), "--params": convention.get("params"), "--flops": convention.get("flops"),
         "--bootstrap": drawn.get("resamples", 0), "--ci": document.get("ci"), "--seed": drawn.get("seed"),
         **{f"--{name.replace('_', '-')}": value for name, value in filters.items()},

@@ -43,6 +43,8 @@ def test_unknown_kind_is_refused():
     points = simulated(20)
     with pytest.raises(ScalingError, match="pairs"):
         bootstrap(estimate(LAW, points), points, 20, kind="pair")
+    with pytest.raises(ScalingError, match="no groups"):
+        bootstrap(estimate(LAW, points), points, 20, kind="clusters")
 
 
 def test_intervals_of_few_runs_hold_the_truth_about_as_often_as_they_say():

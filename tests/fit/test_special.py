@@ -9,9 +9,10 @@ from scaling.fit.coverage import Counts, beta_binomial, expected_coverage, fit_c
 from scaling.fit.critical_batch import critical_batch, least_steps
 from scaling.fit.document import dump
 from scaling.fit.laws import LAWS
-from scaling.fit.options import FitOptions
+from scaling.fit.options import TABLE_LAWS, FitOptions
 from scaling.fit.predict import predict
 from scaling.fit.run import fit
+from scaling.fit.special import SPECIAL
 from tests.fit.test_run import simulated
 
 SCHEDULE = {"L0": 2.7, "A": 0.6, "alpha": 0.45, "B": 450.0, "C": 2.0, "beta": 0.6, "gamma": 0.65}
@@ -76,6 +77,14 @@ def test_annealing_as_a_command(tmp_path):
     assert [row["name"] for row in got["schedules"] if row["held_out"]] == ["two"]
     with pytest.raises(ScalingError, match="no curve is named 'tow'"):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
+
+
+def test_what_these_laws_cannot_follow_is_refused(tmp_path):
+    assert set(SPECIAL) == set(TABLE_LAWS)
+    path = tmp_path / "counts.csv"
+    path.write_text("problem,n,c\n1,10,1\n")
+    with pytest.raises(ScalingError, match="--columns, --fix means nothing to the law coverage"):
+        fit([path], FitOptions(law="coverage", columns="L=c", fix="a=1"))
 
 
 def test_coverage_as_a_command(tmp_path):
