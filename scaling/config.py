@@ -121,12 +121,20 @@ class OptimConfig(Frozen):
     clip: Annotated[float, Field(gt=0.0)] | Literal[False] = 1.0
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
 
+    def cooldown_steps(self, n_steps: int) -> int:
+        """Steps of the final decay of `wsd`, at least one."""
+        return max(1, round(self.cooldown_frac * n_steps))
+
 
 class EvalConfig(Frozen):
-    """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens` held-out tokens."""
+    """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens` held-out tokens.
+
+    `averaged` also measures the average of the weights so far, which forgets all but about the last tenth of the steps.
+    """
 
     points: Annotated[int, Field(ge=1, le=10_000)] = 12
     tokens: Annotated[int, Field(ge=1, le=2**40)] = 65_536
+    averaged: bool = False
 
 
 class RunConfig(Frozen):
@@ -157,6 +165,18 @@ class RunConfig(Frozen):
         """Training tokens D of the whole run."""
         return self.batch_tokens * self.n_steps
 
+    @property
+    def trunk_steps(self) -> int:
+        """Steps from the beginning on which the horizon has no influence: all before the cooldown of `wsd`, none of `cosine`."""
+        if self.optim.schedule == "wsd":
+            return self.n_steps - self.optim.cooldown_steps(self.n_steps)
+        return self.n_steps if self.optim.schedule == "constant" else 0
+
+    @property
+    def trunk(self) -> str:
+        """Runs of equal trunks are one and the same up to the shorter one's `trunk_steps`: only their horizons differ."""
+        return json.dumps(json.loads(self.canonical()) | {"n_steps": None}, sort_keys=True)
+
     def canonical(self) -> str:
         """The JSON that identifies the run: sorted keys, defaults left out, so that a new field changes no old id.
 
@@ -171,6 +191,35 @@ class RunConfig(Frozen):
     def run_id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of `canonical()`."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+
+class MeshShape(Frozen):
+    """How many devices share a run, and what each axis divides: the batch (`data`), the batch and the parameters (`fsdp`), or the
+    widths of every layer (`tensor`)."""
+
+    data: Positive = 1
+    fsdp: Positive = 1
+    tensor: Positive = 1
+
+    @property
+    def n_devices(self) -> int:
+        """Devices in the mesh."""
+        return self.data * self.fsdp * self.tensor
+
+
+class Execution(Frozen):
+    """How a run is carried out, not what it computes: results agree to rounding, and a run's identity does not depend on it.
+
+    `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes activations again in the
+    backward pass ("products": all but the results of matrix products); `layers` are unrolled, or scanned as one
+    (compilation does not grow with depth); `loss_chunk` is the most tokens whose logits exist at once.
+    """
+
+    mesh: MeshShape = MeshShape()
+    micro_batch: Positive | None = None
+    remat: Literal["none", "products", "block"] = "none"
+    layers: Literal["auto", "unrolled", "scan"] = "auto"
+    loss_chunk: Positive | None = None
 
 
 class Recipe(Frozen):

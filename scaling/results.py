@@ -54,12 +54,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run's numbers come from. `fingerprint` holds what decides the bits (versions, cores, flags)."""
+    """Where a run's numbers come from.
+
+    `fingerprint` holds what decides the bits (versions, cores, flags), `notes` how the run was carried out (its pack, why).
+    """
 
     device: str
     commit: str | None
     version: str
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows(sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Provenance) -> pa.Table:
@@ -76,7 +80,9 @@ def rows(sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Pr
         "device": source.device, "commit": source.commit, "version": source.version, "config": run.model_dump_json(),
     }  # fmt: skip
     table = [constant | _measured_cells(run, item) for item in measured]
-    metadata = {"scaling.schema": str(SCHEMA_VERSION), "scaling.fingerprint": json.dumps(dict(source.fingerprint), sort_keys=True)}
+    metadata = {"scaling.schema": str(SCHEMA_VERSION)}
+    for name, facts in (("fingerprint", source.fingerprint), ("execution", source.notes)):
+        metadata[f"scaling.{name}"] = json.dumps(dict(facts), sort_keys=True)
     return pa.Table.from_pylist(table, schema=SCHEMA.with_metadata(metadata))
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from scaling.accounting import DEVICES, decode_tokens_per_second, kv_cache_bytes, n_params, parameter_groups, train_flops
 from scaling.config import ModelConfig
-from scaling.lm.model import forward, init, shapes
+from scaling.lm.forward import forward
+from scaling.lm.model import init, shapes
 from tests.lm.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
 
 

@@ -98,7 +98,7 @@ def run(
 ) -> None:
     """Train what is missing of a sweep; running it twice is a no-op, and an interrupted sweep is taken up where it stood."""
     from scaling.cli.progress import Display
-    from scaling.execute.local import execute
+    from scaling.execute.local import Manner, execute
     from scaling.execute.status import status as examine
 
     if executor not in ENGINES:
@@ -111,10 +111,8 @@ def run(
         missing = [item for item in planned.runs if not folder.run_file(item.run_id).exists()]
         chosen = missing[:max_runs]
         with Display(folder.path, planned, chosen, to_stderr=as_json) as display:
-            ended = execute(
-                folder, loaded.name, chosen,
-                workers=_workers(workers), listener=display.observe, accept_other_machine=accept_other_machine,
-            ) if chosen else None  # fmt: skip
+            manner = Manner(_workers(workers), accept_other_machine=accept_other_machine)
+            ended = execute(folder, loaded.name, chosen, manner, display.observe) if chosen else None
     document = examine(folder)
     if as_json:
         print_json(document)
@@ -182,9 +180,10 @@ def train(
 
 def _train_here(folder: SweepFolder, sweep: str, run: Any, accept_other_machine: bool) -> str:
     from scaling.execute import worker
+    from scaling.family import Family
 
-    flag = worker.StopFlag()
-    return worker.train_one(folder, sweep, run, should_stop=flag, emit=_print_progress, accept_other_machine=accept_other_machine)
+    order = worker.Order(sweep, Family((run,)), accept_other_machine=accept_other_machine)
+    return worker.train_family(folder, order, should_stop=worker.StopFlag(), emit=_print_progress)[run.run_id]
 
 
 def _print_progress(event: dict[str, Any]) -> None:

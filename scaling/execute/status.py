@@ -25,7 +25,7 @@ def _live(folder: SweepFolder) -> tuple[float | None, dict[str, dict[str, Any]]]
     if not folder.is_held() or not folder.progress.exists():
         return None, {}
     live = json.loads(folder.progress.read_text(encoding="utf-8"))
-    return live["eta_seconds"], {entry["run_id"]: entry for entry in live["runs"]}
+    return live["eta_seconds"], {run_id: entry for entry in live["runs"] for run_id in entry["run_ids"]}
 
 
 def _run_status(folder: SweepFolder, planned: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, Any]:

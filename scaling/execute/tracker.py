@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scaling.family import families
 from scaling.plan import PlannedRun
 
 ENDED = ("done", "diverged", "failed", "stopped")
@@ -15,7 +16,10 @@ ENDED = ("done", "diverged", "failed", "stopped")
 
 @dataclass
 class Tracker:
-    """Follows the events of one `execute`; `running` holds the last progress event of each run in training."""
+    """Follows the events of one `execute`; `running` holds the last progress event of each run that a worker has in hand.
+
+    Work is counted once: a run that branches off a trunk has only its cooldown as its own.
+    """
 
     runs: Sequence[PlannedRun]
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -25,6 +29,16 @@ class Tracker:
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
+        self._first_step = {run_id: 0 for run_id in self.by_id}
+        for family in families([planned.run for planned in self.runs]):
+            self._first_step |= {run.run_id: branch.branch_step for branch in family.branches for run in branch.runs}
+        self._own_flops = {run_id: self._flops_until(run_id, self.by_id[run_id].run.n_steps) for run_id in self.by_id}
+        self._total = sum(self._own_flops.values())
+
+    def _flops_until(self, run_id: str, step: int) -> float:
+        """A run's own FLOPs up to a step."""
+        planned, first = self.by_id[run_id], self._first_step[run_id]
+        return planned.flops * max(0, step - first) / planned.run.n_steps
 
     def observe(self, event: dict[str, Any]) -> None:
         """Take in one event of a worker."""
@@ -33,15 +47,15 @@ class Tracker:
             self.running[run_id] = event
         elif kind in ENDED:
             self.counts[kind] += 1
+            self._flops_ended += self._own_flops[run_id]
+        elif kind == "over":
             self.running.pop(run_id, None)
-            self._flops_ended += self.by_id[run_id].flops
 
     @property
     def share(self) -> float:
         """The part of the sweep's FLOPs that is trained, 0 to 1."""
-        total = sum(planned.flops for planned in self.runs)
-        current = sum(self.by_id[run_id].flops * event["step"] / event["n_steps"] for run_id, event in self.running.items())
-        return min(1.0, (self._flops_ended + current) / total) if total else 1.0
+        current = sum(self._flops_until(run_id, event["step"]) for run_id, event in self.running.items())
+        return min(1.0, (self._flops_ended + current) / self._total) if self._total else 1.0
 
     @property
     def flops_per_second(self) -> float:

@@ -10,51 +10,86 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scaling import __version__, results
-from scaling.config import RunConfig, TaskConfig
+from scaling.config import Execution, RunConfig, TaskConfig
 from scaling.errors import ScalingError
 from scaling.execute.folder import SweepFolder
-from scaling.sweepfile import load_run
+from scaling.family import Family, load_family
 
 Emit = Callable[[dict[str, Any]], None]
 
 
-def train_one(
-    folder: SweepFolder, sweep: str, run: RunConfig, *, should_stop: Callable[[], bool], emit: Emit, accept_other_machine: bool = False
-) -> str:
-    """Train and publish one run; returns `done`, `diverged` or `stopped`. Imports jax.
+@dataclass(frozen=True)
+class Order:
+    """What a worker is asked to do: a family of a sweep, how to carry it out, and what to note about it in the rows' metadata."""
 
-    A published run needs no checkpoint; a diverged one is published with its reason in failures/.
+    sweep: str
+    family: Family
+    how: Execution = Execution()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    accept_other_machine: bool = False
+
+    def dump(self) -> str:
+        """One line of JSON; `load_order` reads it."""
+        plain = {"family": self.family.dump(), "how": self.how.model_dump(mode="json")}
+        rest = {"sweep": self.sweep, "notes": dict(self.notes), "accept_other_machine": self.accept_other_machine}
+        return json.dumps(plain | rest)
+
+
+def load_order(text: str) -> Order:
+    """The order of `Order.dump`."""
+    data = json.loads(text)
+    parsed = {"family": load_family(data["family"]), "how": Execution.model_validate(data["how"], strict=False)}
+    return Order(**(data | parsed))
+
+
+def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[], bool], emit: Emit) -> dict[str, str]:
+    """Train and publish the runs of a family; returns `done`, `diverged` or `stopped` for each that has ended. Imports jax.
+
+    A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
+    their checkpoint are emitted as `branched`: they are for whoever is free.
     """
     from scaling.lm import machine, train
 
-    task = _open(run.task)
-    outcome = train.train(
-        run,
-        task,
-        folder.checkpoint(run.run_id),
-        should_stop=should_stop,
-        report=lambda progress: emit({"event": "progress", **asdict(progress)}),
-        accept_other_machine=accept_other_machine,
-    )
+    family, how = order.family, order.how
+    everyone = [run.run_id for run in family.everyone()]
+
+    def progress(found: train.Progress) -> None:
+        emit({"event": "progress", **asdict(found), "run_ids": everyone})
+
+    def ready(branch: Family) -> None:
+        for run in branch.runs:
+            everyone.remove(run.run_id)
+        emit({"event": "branched", "run_id": family.runs[0].run_id, "run_ids": [run.run_id for run in branch.runs]})
+
+    outcomes = train.train(
+        family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
+        should_stop=should_stop, listener=train.Listener(progress, ready), accept_other_machine=order.accept_other_machine,
+    )  # fmt: skip
+    source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
+    for run in family.everyone():
+        if run.run_id in outcomes:
+            _publish(folder, order.sweep, run, outcomes[run.run_id], source, emit)
+    if all(outcome.kind != "stopped" for outcome in outcomes.values()):
+        folder.checkpoint(family.name).unlink(missing_ok=True)
+    return {run_id: outcome.kind for run_id, outcome in outcomes.items()}
+
+
+def _publish(folder: SweepFolder, sweep: str, run: RunConfig, outcome: Any, source: results.Provenance, emit: Emit) -> None:
     if outcome.kind == "stopped":
-        emit({"event": "stopped", "run_id": run.run_id, "reason": outcome.reason})
-        return outcome.kind
-    source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint())
+        return emit({"event": "stopped", "run_id": run.run_id, "reason": outcome.reason})
     if outcome.kind == "diverged":
         results.write_text(folder.failure(run.run_id), outcome.reason + "\n")
     else:
         folder.failure(run.run_id).unlink(missing_ok=True)
     results.write_run(folder.path, results.rows(sweep, run, outcome.measured, source))
-    folder.checkpoint(run.run_id).unlink(missing_ok=True)
     loss = [item.value for item in outcome.measured if (item.split, item.metric) == ("val", "loss")]
-    emit({"event": outcome.kind, "run_id": run.run_id, "reason": outcome.reason, "loss": loss[-1] if loss else None})
-    return outcome.kind
+    return emit({"event": outcome.kind, "run_id": run.run_id, "reason": outcome.reason, "loss": loss[-1] if loss else None})
 
 
 @functools.lru_cache(maxsize=4)
@@ -113,23 +148,25 @@ def serve(path: Path) -> None:
 
     emit({"event": "ready", "pid": os.getpid()})
     while not flag() and (command := commands()) is not None:
-        run = load_run(command["run"], "worker")
+        order = load_order(command)
         try:
-            train_one(folder, command["sweep"], run, should_stop=flag, emit=emit, accept_other_machine=command["accept_other_machine"])
+            train_family(folder, order, should_stop=flag, emit=emit)
         except Exception as error:  # noqa: BLE001 - every failure of a run is an outcome: it is recorded, and the sweep goes on
             code = error.exit_code if isinstance(error, ScalingError) else 1
-            emit({"event": "failed", "run_id": run.run_id, "text": failure_text(error), "exit_code": code})
+            for run in order.family.runs:
+                emit({"event": "failed", "run_id": run.run_id, "text": failure_text(error), "exit_code": code})
+        emit({"event": "over", "run_id": order.family.runs[0].run_id})
 
 
-def _commands(flag: StopFlag) -> Callable[[], dict[str, Any] | None]:
+def _commands(flag: StopFlag) -> Callable[[], str | None]:
     """The next command, or None at the end; a thread reads ahead so that a vanished coordinator is noticed while training."""
     import queue
 
-    waiting: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    waiting: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
-            waiting.put(json.loads(line))
+            waiting.put(line)
         waiting.put(None)
         flag.set()
 

@@ -22,6 +22,11 @@ class Unreadable(Exception):
     """The checkpoint is damaged or of another format; the caller sets it aside and starts again."""
 
 
+def exists(path: Path) -> bool:
+    """Whether a run left its state here."""
+    return path.exists()
+
+
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     """Write the leaves of `state` in tree order, and `progress` as JSON."""
     leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}

@@ -12,7 +12,7 @@ import numpy as np
 from scaling.config import ModelConfig, Precision
 from scaling.errors import ScalingError
 from scaling.lm.attention import Cache
-from scaling.lm.model import Caches, forward_cached
+from scaling.lm.forward import Caches, forward_cached
 
 
 def empty_caches(cfg: ModelConfig, batch: int, length: int, precision: Precision = "float32") -> Caches:

@@ -12,15 +12,23 @@ from typing import Any
 
 import jax
 
+from scaling.config import Execution
+
 _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
-@functools.lru_cache(maxsize=1)
-def fingerprint() -> dict[str, Any]:
-    """Versions, device kind and count, threads, instruction set and flags: equal fingerprints give equal bits.
+def fingerprint(how: Execution | None = None, pack: int = 1) -> dict[str, Any]:
+    """What decides the bits: the machine, how the run is carried out, and how many runs share the program.
 
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction set.
     """
+    chosen = how.model_dump(mode="json", exclude_defaults=True) if how else {}
+    return _machine() | ({"execution": chosen} if chosen else {}) | ({"pack": pack} if pack > 1 else {})
+
+
+@functools.lru_cache(maxsize=1)
+def _machine() -> dict[str, Any]:
+    """Versions, device kind and count, threads, instruction set and flags."""
     devices = jax.devices()
     facts: dict[str, Any] = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     facts |= {"device": devices[0].device_kind, "devices": len(devices), "xla_flags": os.environ.get("XLA_FLAGS", "")}
@@ -47,7 +55,7 @@ def _instruction_set() -> str:
 
 def describe() -> str:
     """The device as it stands in the rows: kind and count, and on a CPU the threads."""
-    facts = fingerprint()
+    facts = _machine()
     suffix = f", {facts['threads']} threads" if "threads" in facts else ""
     return f"{facts['devices']} x {facts['device']}{suffix}"
 

@@ -1,13 +1,12 @@
-"""The decoder-only transformer: a `ModelConfig` becomes parameters and a pure function from tokens to logits.
+"""The decoder-only transformer: a `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
 
 Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every projection: on a CPU
-that doubles the speed of a step. Modules are merged inside the functions, so that whoever trains sees only arrays.
+that doubles the speed of a step.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +17,8 @@ from flax import nnx
 from scaling.config import ModelConfig, Precision
 from scaling.lm import positions
 from scaling.lm.attention import Cache, attend
+from scaling.lm.mesh import BATCH, HEADS, pin
 from scaling.lm.normalise import layer_normalise, rms_normalise
-
-Caches = tuple[Cache, ...]
-
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
     """The shape of a float32 array, and how `init` fills it: mean + std x normal numbers."""
@@ -98,6 +95,7 @@ class Attention(nnx.Module):
         if place.rotation is not None:
             qk_BTAK = positions.rotate(qk_BTAK, *place.rotation)
         q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
+        q_BTHK, k_BTGK, v_BTGK = (pin(x, BATCH, None, HEADS) for x in (q_BTHK, k_BTGK, v_BTGK))
         if cache is not None:
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
         mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start)
@@ -125,7 +123,7 @@ class FeedForward(nnx.Module):
         """(N, M) to (N, M)."""
         x_NF = self.up(x_NM)
         if self.kind == "swiglu":
-            gate_NF, value_NF = jnp.split(x_NF, 2, axis=-1)
+            gate_NF, value_NF = (pin(half, BATCH, HEADS) for half in jnp.split(x_NF, 2, axis=-1))
             return self.down(jax.nn.silu(gate_NF) * value_NF)
         return self.down(jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF))
 
@@ -145,7 +143,7 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Embedding, blocks, final norm, head.
+    """Embedding, blocks, final norm, head: the parts that `forward` joins.
 
     Matrices start with variance 1 / inputs (LeCun 1998), those that write to the residual stream divided by 2 n_layers
     (Radford 2019). Embeddings start at 1, or at the head's scale when they are also the head or share the sum with
@@ -153,36 +151,32 @@ class Transformer(nnx.Module):
     700k tokens, embeddings at .02 up to .06, positions at .02 another .1.
     """
 
-    def __init__(self, cfg: ModelConfig, seq_len: int, dtype: str) -> None:
-        self.cfg, self.dtype = cfg, dtype
+    def __init__(self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True) -> None:
+        self.cfg = cfg
         head_std = cfg.d_model**-0.5
         std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
         self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
         self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
-        self.blocks = nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)])
+        self.blocks = nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)]) if with_blocks else None
         self.final_norm = Norm(cfg)
         self.unembedding = None if cfg.tie_embeddings else _parameter(cfg.d_model, cfg.vocab_size, std=head_std)
 
-    def __call__(
-        self, tokens_BT: jax.Array, caches: Caches | None = None, start: jax.Array | int = 0
-    ) -> tuple[jax.Array, tuple[Cache | None, ...]]:
-        """Logits (B, T, V) of tokens at positions start .. start + T, and the caches with their keys and values."""
+    def embed(self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0) -> tuple[jax.Array, Place]:
+        """The residual stream (N, M) at its beginning, and where its tokens stand among `length` positions."""
         B, T = tokens_BT.shape
-        S = T if caches is None else caches[0].k_BSGK.shape[1]
         x_NM = self.embedding[...][tokens_BT.reshape(-1)]
         if self.cfg.pos in ("learned", "sinusoidal"):
-            table_SM = positions.sinusoids_TM(S, self.cfg.d_model) if self.position is None else self.position[...]
+            table_SM = positions.sinusoids_TM(length, self.cfg.d_model) if self.position is None else self.position[...]
             x_NM = (x_NM.reshape(B, T, -1) + _rows(table_SM, start, T)).reshape(x_NM.shape)
-        rotation = None
-        if self.cfg.pos == "rope":
-            cos_SK, sin_SK = positions.rotation_TK(S, self.cfg.d_head)
-            rotation = _rows(cos_SK, start, T), _rows(sin_SK, start, T)
-        written: list[Any] = []
-        for i, block in enumerate(self.blocks):
-            x_NM, cache = block(x_NM, Place(B, start, rotation), None if caches is None else caches[i])
-            written.append(cache)
-        head, tied = (self.embedding[...], True) if self.unembedding is None else (self.unembedding[...], False)
-        return matmul(self.final_norm(x_NM), head, self.dtype, tied).reshape(B, T, -1), tuple(written)
+        if self.cfg.pos != "rope":
+            return x_NM, Place(B, start, None)
+        cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
+        return x_NM, Place(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
+
+    @property
+    def head(self) -> jax.Array:
+        """The last matrix, (M, V), or the embedding (V, M) when tied."""
+        return self.embedding[...] if self.unembedding is None else self.unembedding[...]
 
 
 def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) -> jax.Array:
@@ -191,13 +185,13 @@ def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) 
 
 
 @functools.lru_cache(maxsize=256)
-def _split(cfg: ModelConfig, seq_len: int, precision: Precision) -> tuple[Any, Any]:
-    return nnx.split(Transformer(cfg, seq_len, precision))
+def _state(cfg: ModelConfig, seq_len: int) -> Any:
+    return nnx.split(Transformer(cfg, seq_len, "float32"))[1]
 
 
 def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:
     """The parameters' shapes and dtypes as a nested dict, without computing anything; `seq_len` sizes learned positions."""
-    return nnx.to_pure_dict(_split(cfg, seq_len, "float32")[1])
+    return nnx.to_pure_dict(_state(cfg, seq_len))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -206,8 +200,7 @@ def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
 
     All normal numbers come from one draw, which compiles three times as fast as a draw for each matrix.
     """
-    state = _split(cfg, seq_len, "float32")[1]
-    leaves = [leaf for _, leaf in nnx.to_flat_state(state)]
+    leaves = [leaf for _, leaf in nnx.to_flat_state(_state(cfg, seq_len))]
     random = [leaf.size if leaf.std else 0 for leaf in leaves]
     pieces = jnp.split(jax.random.normal(key, (sum(random),), jnp.float32), np.cumsum(random)[:-1].tolist())
     arrays = [
@@ -215,19 +208,3 @@ def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
         for leaf, piece in zip(leaves, pieces, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(shapes(cfg, seq_len)), arrays)
-
-
-def forward(cfg: ModelConfig, seq_len: int, precision: Precision = "float32") -> Callable[[Any, jax.Array], jax.Array]:
-    """The pure function `logits(params, tokens_BT) -> logits_BTV` (float32) of a configuration, for use inside `jax.jit`.
-
-    `precision` is that of the operands of products; parameters, sums and everything else stay float32. Token ids are not
-    checked here: an id outside the vocabulary would read some other row.
-    """
-    graph = _split(cfg, seq_len, precision)[0]
-    return lambda params, tokens_BT: nnx.merge(graph, params)(tokens_BT)[0]
-
-
-def forward_cached(cfg: ModelConfig, seq_len: int, precision: Precision = "float32") -> Callable[..., tuple[jax.Array, Caches]]:
-    """The pure function `(params, tokens_BT, caches, start) -> logits_BTV, caches` for tokens at start .. start + T."""
-    graph = _split(cfg, seq_len, precision)[0]
-    return lambda params, tokens_BT, caches, start: nnx.merge(graph, params)(tokens_BT, caches, start)

@@ -17,7 +17,7 @@ class Hyper(NamedTuple):
     lr: jax.Array
     warmup_steps: jax.Array
     n_steps: jax.Array
-    cooldown_frac: jax.Array
+    cooldown_steps: jax.Array
     final_lr_frac: jax.Array
     weight_decay: jax.Array
     b1: jax.Array
@@ -29,7 +29,8 @@ class Hyper(NamedTuple):
 
 def hyper(optim: OptimConfig, n_steps: int) -> Hyper:
     """The traced numbers of an optimiser configuration; no clipping is an infinite norm."""
-    values = optim.model_dump() | {"n_steps": n_steps, "clip": optim.clip or float("inf")}
+    derived = {"n_steps": n_steps, "cooldown_steps": optim.cooldown_steps(n_steps), "clip": optim.clip or float("inf")}
+    values = optim.model_dump() | derived
     return Hyper(*(jnp.float32(values[name]) for name in Hyper._fields))
 
 
@@ -47,26 +48,32 @@ def learning_rate(schedule: str, h: Hyper, step: jax.Array) -> jax.Array:
         done = jnp.clip((now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0), 0.0, 1.0)
         shape = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
     else:
-        cooldown = jnp.maximum(jnp.round(h.cooldown_frac * h.n_steps), 1.0)
-        done = jnp.clip((now + 1.0 - (h.n_steps - cooldown)) / (cooldown + 1.0), 0.0, 1.0)
+        done = jnp.clip((now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0), 0.0, 1.0)
         shape = 1.0 - jnp.sqrt(done)
     return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
 
 
-def transform(h: Hyper, lr: jax.Array | float) -> optax.GradientTransformation:
+def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True) -> optax.GradientTransformation:
     """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
 
-    The moments are two flat vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU.
+    `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU.
     """
-    mask = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)  # noqa: E731
-    adam = optax.flatten(optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps))  # type: ignore[arg-type]
-    return optax.chain(adam, optax.add_decayed_weights(h.weight_decay, mask), optax.scale_by_learning_rate(lr))
+    adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
+    decay = optax.add_decayed_weights(h.weight_decay, _decayed)
+    return optax.chain(optax.flatten(adam) if flat else adam, decay, optax.scale_by_learning_rate(lr))
 
 
-def update(schedule: str, h: Hyper, params: Any, moments: Any, gradient: Any, step: jax.Array) -> tuple[Any, Any, jax.Array]:
+def _decayed(params: Any) -> Any:
+    """Which leaves are matrices, by name: blocks that are stacked give a vector a second axis."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith(("gain", "bias")), params)
+
+
+def update(
+    schedule: str, h: Hyper, params: Any, moments: Any, gradient: Any, step: jax.Array, *, flat: bool = True
+) -> tuple[Any, Any, jax.Array]:
     """One clipped AdamW update; returns parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
-    changes, moments = transform(h, learning_rate(schedule, h, step)).update(gradient, moments, params)
+    changes, moments = transform(h, learning_rate(schedule, h, step), flat=flat).update(gradient, moments, params)
     return optax.apply_updates(params, changes), moments, norm

@@ -9,10 +9,11 @@ import time
 import jax
 import numpy as np
 
-from scaling.config import RunConfig
+from scaling.config import Execution, RunConfig
 from scaling.lm import optim
-from scaling.lm.step import initial_state, train_program
-from scaling.lm.train import DISPATCH_STEPS
+from scaling.lm.layout import settle
+from scaling.lm.step import initial_state, shape_of, train_program
+from scaling.lm.feed import dispatch_steps
 
 PROBE_SECONDS = 0.6
 
@@ -20,16 +21,17 @@ PROBE_SECONDS = 0.6
 def seconds_per_step(run: RunConfig) -> tuple[float, float]:
     """(seconds to compile, seconds of one training step), the latter over steps that fill PROBE_SECONDS."""
     begun = time.perf_counter()
-    program = train_program(run.model, run.task.seq_len, run.optim.schedule, run.precision)
-    state, h = initial_state(run.model, run.task.seq_len, run.seed), optim.hyper(run.optim, run.n_steps)
-    shape = (DISPATCH_STEPS, run.batch_size, run.task.seq_len + 1)
+    shape, how = shape_of(run), settle(run, Execution())
+    program = train_program(shape, how)
+    state, h = initial_state(shape, run.seed, how), optim.hyper(run.optim, run.n_steps)
+    shape = (dispatch_steps(run), run.batch_size, run.task.seq_len + 1)
     tokens = np.random.default_rng(0).integers(0, run.model.vocab_size, shape, dtype=np.int32)
     state, losses, _ = program(state, h, tokens, 1)
     jax.block_until_ready(losses)
     compiled = time.perf_counter() - begun
     count, spent = 0, 0.0
     while spent < PROBE_SECONDS:
-        some = 1 if count == 0 else min(DISPATCH_STEPS, max(1, int(PROBE_SECONDS / 3 / (spent / count))))
+        some = 1 if count == 0 else min(dispatch_steps(run), max(1, int(PROBE_SECONDS / 3 / (spent / count))))
         begun = time.perf_counter()
         state, losses, _ = program(state, h, tokens, some)
         jax.block_until_ready(losses)

@@ -1,76 +1,156 @@
-"""The compiled programs of a run: many training steps in one dispatch, and one evaluation over all held-out windows."""
+"""The compiled programs of a run: many training steps in one dispatch, and one evaluation over all held-out windows.
+
+A program serves every run of one `Shape`: learning rate, decay, horizon and clipping are traced values. A pack is several
+runs of a shape in one program, their states stacked along a leading axis; they read the same batches.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from scaling.config import ModelConfig, Precision
+from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.lm import optim
-from scaling.lm.model import forward, init
+from scaling.lm.forward import hidden, stack
+from scaling.lm.loss import Head, head_loss, token_nll
+from scaling.lm.mesh import Placement
+from scaling.lm.model import init
+
+AVERAGE_POWER = 8.0  # the average's mean age is a tenth of the steps so far
+
+
+class Shape(NamedTuple):
+    """What a program is compiled for; everything else about a run is traced."""
+
+    model: ModelConfig
+    seq_len: int
+    schedule: str
+    precision: Precision = "float32"
+    averaged: bool = False
 
 
 class State(NamedTuple):
-    """What a run carries from step to step; `step` counts finished updates."""
+    """What a run carries from step to step; `step` counts finished updates, `average` is () or like `params`."""
 
     params: Any
     moments: Any
     step: jax.Array
+    average: Any = ()
 
 
-def token_nll(logits_BTV: jax.Array, targets_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Negative log-likelihood in nats and log-partition of each token, both of shape (B, T) and float32."""
-    logits_BTV = logits_BTV.astype(jnp.float32)
-    partition_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-    picked_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return partition_BT - picked_BT, partition_BT
+def shape_of(run: RunConfig) -> Shape:
+    """The shape of a run's programs."""
+    return Shape(run.model, run.task.seq_len, run.optim.schedule, run.precision, run.evals.averaged)
 
 
-def initial_state(model: ModelConfig, seq_len: int, seed: int) -> State:
-    """Parameters drawn from `seed`, zero moments, step 0."""
-    params = init(model, seq_len, jax.random.key(seed))
+def initial_state(shape: Shape, seed: int, how: Execution) -> State:
+    """Parameters drawn from `seed`, zero moments, step 0; blocks stacked where the layers are scanned, arrays where the mesh wants them."""
+    return Placement(how).born(functools.partial(_drawn, shape, how), np.uint32(seed))
+
+
+def _drawn(shape: Shape, how: Execution, seed: Any) -> State:
+    params = init(shape.model, shape.seq_len, jax.random.key(seed))
+    if how.layers == "scan":
+        params = stack(params)
     blank = optim.Hyper(*([jnp.float32(0.0)] * len(optim.Hyper._fields)))
-    return State(params, optim.transform(blank, 0.0).init(params), jnp.int32(0))
+    average = jax.tree.map(jnp.zeros_like, params) if shape.averaged else ()
+    return State(params, optim.transform(blank, 0.0, flat=_flat(how)).init(params), jnp.int32(0), average)
+
+
+def _flat(how: Execution) -> bool:
+    """Whether the moments are two flat vectors: a single device updates them faster, but they cannot be sharded with the parameters."""
+    return how.mesh.n_devices == 1
+
+
+def joined(states: Sequence[State]) -> State:
+    """The states of a pack as one, with a leading axis of runs."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def member(state: State, index: int) -> State:
+    """One run's state out of a pack's."""
+    return jax.tree.map(lambda leaf: leaf[index], state)
 
 
 @functools.lru_cache(maxsize=64)
-def train_program(model: ModelConfig, seq_len: int, schedule: str, precision: Precision) -> Any:
+def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
     """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches, one update each.
 
     n is traced, so one compilation serves every stretch between two measurements, and where a stretch ends cannot change
-    the bits. Losses are nats per token without the z-loss term; entries beyond n are zero.
+    the bits. Losses are nats per token without the z-loss term; entries beyond n are zero. With `pack` runs, state, hyper,
+    losses and norms have a leading axis of runs.
     """
-    logits = forward(model, seq_len, precision)
-
-    def objective(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, jax.Array]:
-        nll_BT, partition_BT = token_nll(logits(params, tokens_BT1[:, :-1]), tokens_BT1[:, 1:])
-        loss = nll_BT.mean()
-        return loss + z_loss * jnp.square(partition_BT).mean(), loss
+    gradient, place = _gradient(shape, how), Placement(how)
 
     def run(state: State, h: optim.Hyper, tokens_KBT1: jax.Array, n: jax.Array) -> tuple[State, jax.Array, jax.Array]:
         def one(i: jax.Array, carry: tuple[State, jax.Array, jax.Array]) -> tuple[State, jax.Array, jax.Array]:
-            (params, moments, step), losses_K, norms_K = carry
+            state, losses_K, norms_K = carry
             tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False).astype(jnp.int32)
-            gradient, loss = jax.grad(objective, has_aux=True)(params, tokens_BT1, h.z_loss)
-            params, moments, norm = optim.update(schedule, h, params, moments, gradient, step)
-            return State(params, moments, step + 1), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
+            grads, loss = gradient(state.params, tokens_BT1, h.z_loss)
+            params, moments, norm = optim.update(shape.schedule, h, state.params, state.moments, grads, state.step, flat=_flat(how))
+            average = _averaged(state.average, params, state.step) if shape.averaged else ()
+            return place.held(State(params, moments, state.step + 1, average)), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 
         blank_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
-        return jax.lax.fori_loop(0, n, one, (state, blank_K, blank_K))
+        with place.traced():
+            state, losses_K, norms_K = jax.lax.fori_loop(0, n, one, (state, blank_K, blank_K))
+        return place.held(state), *place.whole((losses_K, norms_K))
 
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0)
+
+
+def _gradient(shape: Shape, how: Execution) -> Any:
+    """`(params, tokens_BT1, z_loss) -> gradient, loss`, the batch in slices of `how.micro_batch` sequences."""
+    through = hidden(shape.model, shape.seq_len, shape.precision, how)
+    head = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk)
+
+    def objective(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x_NM, weight = through(params, tokens_BT1[:, :-1])
+        return head_loss(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), z_loss, head)
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def accumulated(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[Any, jax.Array]:
+        B, length = tokens_BT1.shape
+        count = B // (how.micro_batch or B)
+        if count == 1:
+            return gradient(params, tokens_BT1, z_loss)
+
+        def add(sums: Any, tokens: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, gradient(params, tokens, z_loss)), None
+
+        slices = tokens_BT1.reshape(B // count, count, length).swapaxes(0, 1)  # every device of a sharded batch has its share of each
+        sums, _ = jax.lax.scan(add, (jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)), slices)
+        return jax.tree.map(lambda total: total / count, sums)
+
+    return accumulated
+
+
+def _averaged(average: Any, params: Any, step: jax.Array) -> Any:
+    """Polynomial-decay averaging (Shamir and Zhang 2013, eq. 10): weights grow with the step, so old ones are forgotten at any horizon."""
+    share = (AVERAGE_POWER + 1.0) / (step.astype(jnp.float32) + 1.0 + AVERAGE_POWER)
+    return jax.tree.map(lambda old, new: old + share * (new - old), average, params)
 
 
 @functools.lru_cache(maxsize=64)
-def eval_program(model: ModelConfig, seq_len: int, precision: Precision) -> Any:
+def eval_program(shape: Shape, how: Execution) -> Any:
     """`measure(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
-    logits = forward(model, seq_len, precision)
+    through = hidden(shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"}))
+    head, place = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Placement(how)
 
     def one(params: Any, tokens_BT1: jax.Array) -> jax.Array:
-        nll_BT, _ = token_nll(logits(params, tokens_BT1[:, :-1].astype(jnp.int32)), tokens_BT1[:, 1:].astype(jnp.int32))
-        return nll_BT.mean(axis=-1)
+        tokens_BT1 = tokens_BT1.astype(jnp.int32)
+        x_NM, weight = through(params, tokens_BT1[:, :-1])
+        nll_N = token_nll(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), head)
+        return nll_N.reshape(len(tokens_BT1), -1).mean(axis=-1)
 
-    return jax.jit(lambda params, tokens_MBT1: jax.lax.map(functools.partial(one, params), tokens_MBT1))
+    def measure(params: Any, tokens_MBT1: jax.Array) -> jax.Array:
+        with place.traced():
+            return place.whole(jax.lax.map(functools.partial(one, params), tokens_MBT1))
+
+    return jax.jit(measure)

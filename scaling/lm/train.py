@@ -1,34 +1,39 @@
-"""One run, from its configuration to its measurements: the only loop of the project that trains."""
+"""Runs, from their configuration to their measurements: the only loop of the project that trains."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scaling import accounting
-from scaling.config import RunConfig
-from scaling.errors import ScalingError
-from scaling.lm import checkpoint, machine, optim
-from scaling.lm.step import State, eval_program, initial_state, train_program
-from scaling.results import DIVERGED, Measurement
-from scaling.tasks import Task, val_batches
+from scaling.config import Execution, RunConfig
+from scaling.family import Family
+from scaling.lm import optim, resume
+from scaling.lm.evaluate import Examiner
+from scaling.lm.feed import Feed, dispatch_steps
+from scaling.lm.layout import settle
+from scaling.lm.mesh import Placement
+from scaling.lm.step import member, shape_of, train_program
+from scaling.lm.trail import Outcome, Trail, first_bad, measurement_steps
+from scaling.tasks import Task
 
-DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatch of tiny models
-DISPATCH_SECONDS = 0.5  # and at most this long, so that a signal is answered soon
+DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
 SAVE_SECONDS = 20.0
-EVAL_SEQUENCES = 64
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: mean loss of the last dispatch in nats, and speed since the run was taken up."""
+    """Where a run stands: mean loss of the last dispatch in nats, and speed since the run was taken up.
+
+    Of a pack this is the first run; the speeds are those of all its runs together.
+    """
 
     run_id: str
     step: int
@@ -39,165 +44,167 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `done`, `diverged` (a result, with its reason) or `stopped` (a checkpoint holds its state)."""
+class Listener:
+    """Who is told what while a family trains: progress, and which branch has its checkpoint (or could not be carried)."""
 
-    kind: Literal["done", "diverged", "stopped"]
-    measured: tuple[Measurement, ...]
-    reason: str = ""
-
-
-@dataclass
-class _Trail:
-    """What a run has to show so far; it travels in the checkpoint."""
-
-    measured: list[Measurement] = field(default_factory=list)
-    loss_sum: float = 0.0
-    norm_sum: float = 0.0
-    since: int = 0
-    seconds: float = 0.0
-
-    def add(self, losses: np.ndarray, norms: np.ndarray, seconds: float) -> None:
-        """Add the steps of a dispatch one by one: the sums must not depend on where a dispatch ends."""
-        for loss, norm in zip(losses.tolist(), norms.tolist(), strict=True):
-            self.loss_sum += loss
-            self.norm_sum += norm
-        self.since += len(losses)
-        self.seconds += seconds
-
-    def close_window(self, step: int, tokens_per_second: float) -> None:
-        """Record the means of the steps since the last measurement and start a new window."""
-        pairs = {"loss": self.loss_sum / self.since, "grad_norm": self.norm_sum / self.since, "tokens_per_second": tokens_per_second}
-        self.measured += [Measurement(step, "train", name, value, seconds=self.seconds) for name, value in pairs.items()]
-        self.loss_sum = self.norm_sum = 0.0
-        self.since = 0
-
-
-def measurement_steps(run: RunConfig) -> list[int]:
-    """The steps after which a run is evaluated: evenly spaced in log(step) from 2 % of the run to its end."""
-    spaced = np.geomspace(max(1.0, 0.02 * run.n_steps), run.n_steps, run.evals.points)
-    return sorted({int(round(step)) for step in spaced} | {run.n_steps})
+    progress: Callable[[Progress], None] = lambda progress: None
+    ready: Callable[[Family], None] = lambda branch: None
 
 
 def train(
-    run: RunConfig,
+    family: Family,
     task: Task,
-    save_to: Path,
+    save_to: Callable[[Family], Path],
+    how: Execution | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    report: Callable[[Progress], None] = lambda progress: None,
+    listener: Listener | None = None,
     accept_other_machine: bool = False,
-) -> Outcome:
-    """Train `run` to its end, to divergence, or until `should_stop`; take up the checkpoint `save_to` where there is one.
+) -> dict[str, Outcome]:
+    """Train the runs of a pack to their end, to divergence, or until `should_stop`, from the checkpoint `save_to(family)` if there is one.
 
-    A resumed run gives the same bits as an undisturbed one on the same kind of machine. Raises ScalingError when the
-    checkpoint was written on another kind and `accept_other_machine` is not set.
+    A branch leaves where its cooldown begins: its state is saved and `listener.ready` is told; whoever trains it then takes
+    up that checkpoint. Returns the outcome of each run that has ended, and of those still carried when all diverged. A
+    resumed run gives the same bits as an undisturbed one on the same kind of machine. Raises ScalingError when the
+    checkpoint was written under other conditions and `accept_other_machine` is not set.
     """
-    program = train_program(run.model, run.task.seq_len, run.optim.schedule, run.precision)
-    state, trail = _take_up(run, save_to, accept_other_machine)
-    hyper, held_out = optim.hyper(run.optim, run.n_steps), _held_out(run, task)
-    state, *_ = program(state, hyper, _batches(run, task, 0, 0), 0)  # compiles; takes no step
-    step, stops, pace = int(state.step), measurement_steps(run), 0.0
-    saved = started = time.monotonic()
-    first_step = step
-    while step < run.n_steps:
-        if should_stop():
-            _save(save_to, run, state, trail)
-            return Outcome("stopped", tuple(trail.measured), f"at step {step} of {run.n_steps}")
-        target = next(stop for stop in stops if stop > step)
-        count = min(target - step, DISPATCH_STEPS, max(1, int(DISPATCH_SECONDS / pace)) if pace else 4)
-        begun = time.monotonic()
-        state, losses, norms = program(state, hyper, _batches(run, task, step, count), count)
-        losses, norms = np.asarray(losses)[:count], np.asarray(norms)[:count]
-        pace = (time.monotonic() - begun) / count
-        trail.add(losses, norms, pace * count)
-        bad = _first_bad(losses, run)
-        if bad is not None:
-            return _diverged(run, trail, step + bad + 1, float(losses[bad]), save_to)
-        step += count
-        speed = (step - first_step) * run.batch_tokens / (time.monotonic() - started)
-        report(_progress(run, step, float(losses.mean()), speed))
-        if step == target:
-            trail.close_window(step, run.batch_tokens / pace)
-            trail.measured += _evaluate(run, task, state, held_out, step, trail.seconds)
-        if time.monotonic() - saved > SAVE_SECONDS and step < run.n_steps:
-            _save(save_to, run, state, trail)
-            saved = time.monotonic()
-    return Outcome("done", tuple(trail.measured))
+    settled = settle(family.runs[0], how or Execution())
+    journey = _Journey(family, task, save_to, settled, should_stop, listener or Listener())
+    return journey.travel(accept_other_machine)
 
 
-def _batches(run: RunConfig, task: Task, step: int, count: int) -> np.ndarray:
-    """The batches of `count` steps from `step`, padded to a fixed number so that the program is compiled once."""
-    buffer = np.zeros((DISPATCH_STEPS, run.batch_size, run.task.seq_len + 1), np.int32)
-    for i in range(count):
-        buffer[i] = task.batch("train", step + i, run.batch_size)
-    return buffer
+@dataclass
+class _Journey:
+    """One call of `train`."""
+
+    family: Family
+    task: Task
+    save_to: Callable[[Family], Path]
+    how: Execution
+    should_stop: Callable[[], bool]
+    listener: Listener
+    carriage: resume.Carriage = field(init=False)
+    aboard: list[Family] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = self.family.runs
+        self.run = self.runs[0]  # all runs of a pack have its shape, horizon and evaluations
+        self.place = Placement(self.how)
+
+    def travel(self, accept_other_machine: bool) -> dict[str, Outcome]:
+        """The whole way."""
+        self.carriage = resume.take_up(self.save_to(self.family), self.family, self.how, accept_other_machine)
+        self.carriage.state = self.place.state(self.carriage.state)
+        first = int(np.ravel(self.carriage.state.step)[0])
+        self.aboard = [branch for branch in self.family.branches if self._carries(branch, first)]
+        for branch in self.family.branches:
+            if branch not in self.aboard:
+                self.listener.ready(branch)
+        self.examiner = Examiner(self.run, self.task, self.place)
+        with Feed(self.run, self.task, first) as feed:
+            stopped = self._steps(first, feed)
+        if stopped:
+            return {run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped) for run in self.runs}
+        ended = self.family.everyone() if self._all_diverged() else self.runs
+        return {run.run_id: self._trail(run).outcome() for run in ended if run in self.runs or self._is_aboard(run)}
+
+    def _carries(self, branch: Family, step: int) -> bool:
+        return step < branch.branch_step and all(run.run_id in self.carriage.trails for run in branch.runs)
+
+    def _is_aboard(self, run: RunConfig) -> bool:
+        return any(run in branch.runs for branch in self.aboard)
+
+    def _trail(self, run: RunConfig) -> Trail:
+        return self.carriage.trails[run.run_id]
+
+    def _all_diverged(self) -> bool:
+        return all(self._trail(run).diverged for run in self.runs)
+
+    def _steps(self, step: int, feed: Feed) -> str:
+        """Step after step to the end; a reason when it stopped before."""
+        program, hyper = self._program()
+        stops, pace = self._stops(), 0.0
+        self.carriage.state, *_ = program(self.carriage.state, hyper, self.place.tokens(feed.take(0)), 0)  # compiles; takes no step
+        first, saved = step, time.monotonic()
+        started = saved
+        while step < self.run.n_steps and not self._all_diverged():
+            target = next(stop for stop in stops if stop > step)
+            count = min(target - step, dispatch_steps(self.run), max(1, int(DISPATCH_SECONDS / pace)) if pace else 4)
+            wish = np.array([self.should_stop(), time.monotonic() - saved > SAVE_SECONDS, count])
+            stopping, saving, count = (int(number) for number in self.place.agreed(wish))
+            if stopping or saving:
+                resume.save(self.save_to(self.family), self._remaining(), self.carriage, self.how)
+                saved = time.monotonic()
+            if stopping:
+                return f"at step {step} of {self.run.n_steps}"
+            begun = time.monotonic()
+            self.carriage.state, losses, norms = program(self.carriage.state, hyper, self.place.tokens(feed.take(count)), count)
+            losses, norms = (np.asarray(found).reshape(len(self.runs), -1)[:, :count] for found in (losses, norms))
+            pace = (time.monotonic() - begun) / count
+            self._follow(step, losses, norms, pace * count)
+            step += count
+            speed = len(self.runs) * (step - first) * self.run.batch_tokens / (time.monotonic() - started)
+            self.listener.progress(_progress(self.run, step, float(losses[0].mean()), speed))
+            if step == target:
+                self._stop_at(step, len(self.runs) * self.run.batch_tokens / pace)
+        return ""
+
+    def _program(self) -> tuple[Any, optim.Hyper]:
+        hypers = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
+        if len(hypers) == 1:
+            return train_program(shape_of(self.run), self.how), hypers[0]
+        return train_program(shape_of(self.run), self.how, len(hypers)), jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
+
+    def _stops(self) -> list[int]:
+        """Where a dispatch must end: measurements, branchings, and the budgets of branches on the trunk."""
+        found = set(measurement_steps(self.run))
+        for branch in self.family.branches:
+            found |= {stop for stop in measurement_steps(branch.runs[0]) if stop <= branch.branch_step} | {branch.branch_step}
+            found |= self._read_outs(branch)
+        return sorted(found - {0})
+
+    def _read_outs(self, branch: Family) -> set[int]:
+        """The branch's budget, if this trunk passes it at its constant rate."""
+        budget = branch.runs[0].n_steps
+        return {budget} if budget <= self.run.trunk_steps else set()
+
+    def _follow(self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float) -> None:
+        """Add a dispatch to the trails of every run and of its branches that are still aboard."""
+        for index, losses_K in enumerate(losses_RK):
+            bad = first_bad(losses_K, self.run.model.vocab_size)
+            for run in self._lane(index):
+                trail = self._trail(run)
+                if not trail.diverged:
+                    trail.add(losses_K, norms_RK[index], seconds / len(self.runs))
+                    if bad is not None:
+                        trail.end(run, step + bad + 1, float(losses_K[bad]))
+
+    def _lane(self, index: int) -> list[RunConfig]:
+        """A run of the pack and its branches that are still aboard: they are one and the same so far."""
+        return [self.runs[index], *(branch.runs[index] for branch in self.aboard)]
+
+    def _stop_at(self, step: int, tokens_per_second: float) -> None:
+        """Measure for whoever has a measurement here, then let those go who branch off."""
+        read = any(step in self._read_outs(branch) for branch in self.family.branches)
+        for index in range(len(self.runs)):
+            state = self.carriage.state if len(self.runs) == 1 else member(self.carriage.state, index)
+            measured = [run for run in self._lane(index) if step in measurement_steps(run) and not self._trail(run).diverged]
+            found = self.examiner.examine(state) if measured else []
+            for run in measured:
+                self._trail(run).close_window(step, tokens_per_second)
+                self._trail(run).see(found, step)
+            if read and not self._trail(self.runs[index]).diverged:
+                self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
+        for branch in [branch for branch in self.aboard if branch.branch_step == step]:
+            resume.save(self.save_to(branch), branch, self.carriage, self.how)
+            self.aboard.remove(branch)
+            self.listener.ready(branch)
+
+    def _remaining(self) -> Family:
+        """The family as it goes on from here."""
+        return Family(self.runs, tuple(self.aboard))
 
 
 def _progress(run: RunConfig, step: int, loss: float, tokens_per_second: float) -> Progress:
     flops_per_token = accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
     return Progress(run.run_id, step, run.n_steps, loss, tokens_per_second, tokens_per_second * flops_per_token)
-
-
-def _first_bad(losses: np.ndarray, run: RunConfig) -> int | None:
-    """Index of the first loss that is not finite or twice that of a uniform guess: the run has diverged."""
-    bad = ~np.isfinite(losses) | (losses > 2.0 * math.log(run.model.vocab_size) + 1.0)
-    return int(bad.argmax()) if bad.any() else None
-
-
-def _diverged(run: RunConfig, trail: _Trail, step: int, loss: float, save_to: Path) -> Outcome:
-    save_to.unlink(missing_ok=True)
-    outcome = Measurement(step, "train", DIVERGED, float(step), seconds=trail.seconds)
-    reason = f"diverged at step {step} of {run.n_steps}: training loss {loss:.4g} nats at learning rate {run.optim.lr:.3g}"
-    return Outcome("diverged", (*trail.measured, outcome), reason)
-
-
-def _held_out(run: RunConfig, task: Task) -> np.ndarray:
-    """Held-out windows of shape (M, B, T + 1): the same for every run on this task."""
-    return np.stack(list(val_batches(task, EVAL_SEQUENCES, run.evals.tokens)))
-
-
-def _evaluate(run: RunConfig, task: Task, state: State, held_out: np.ndarray, step: int, seconds: float) -> list[Measurement]:
-    """Held-out loss in nats per token with its standard error over windows, and in bits per byte where bytes are known."""
-    nll = np.asarray(eval_program(run.model, run.task.seq_len, run.precision)(state.params, jnp.asarray(held_out)), np.float64).ravel()
-    loss, stderr = float(nll.mean()), float(nll.std(ddof=1) / math.sqrt(nll.size)) if nll.size > 1 else None
-    found = [Measurement(step, "val", "loss", loss, stderr, seconds=seconds)]
-    if task.bytes_per_token:
-        scale = 1.0 / (math.log(2.0) * task.bytes_per_token)
-        found.append(Measurement(step, "val", "bpb", loss * scale, stderr * scale if stderr else None, seconds=seconds))
-    return found
-
-
-def _save(path: Path, run: RunConfig, state: State, trail: _Trail) -> None:
-    progress = asdict(trail) | {"run": run.canonical(), "fingerprint": machine.fingerprint()}
-    checkpoint.save(path, state, progress)
-
-
-def _take_up(run: RunConfig, path: Path, accept_other_machine: bool) -> tuple[State, _Trail]:
-    """The state to go on from: the checkpoint's, or a new one; a damaged checkpoint is set aside under another name."""
-    state = initial_state(run.model, run.task.seq_len, run.seed)
-    if not path.exists():
-        return state, _Trail()
-    try:
-        state, progress = checkpoint.restore(path, state)
-        if progress["run"] != run.canonical():
-            raise checkpoint.Unreadable("belongs to another run")
-    except checkpoint.Unreadable as error:
-        path.rename(path.with_suffix(".damaged"))
-        machine.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
-        return initial_state(run.model, run.task.seq_len, run.seed), _Trail()
-    if not accept_other_machine:
-        _check_machine(progress["fingerprint"], path)
-    names = ("loss_sum", "norm_sum", "since", "seconds")
-    return state, _Trail([Measurement(**item) for item in progress["measured"]], **{name: progress[name] for name in names})
-
-
-def _check_machine(written: dict[str, Any], path: Path) -> None:
-    here = machine.fingerprint()
-    changed = [f"{key} was {written.get(key)}, is {here.get(key)}" for key in sorted(written | here) if written.get(key) != here.get(key)]
-    if changed:
-        raise ScalingError(
-            f"the checkpoint was written under other conditions, so the bits would differ: {'; '.join(changed)}",
-            where=str(path),
-            remedy="restore the conditions, delete the checkpoint, or give --accept-other-machine",
-        )

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.lm.model import forward, init, shapes
+from scaling.lm.forward import forward
+from scaling.lm.model import init, shapes
 from tests.lm.variants import SEQ_LEN, tiny_model
 
 WIDE = {"d_model": 256, "d_head": 32, "d_ff": 1024, "vocab_size": 512}

@@ -8,18 +8,30 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.config import Execution
+from scaling.family import Family
 from scaling.lm import checkpoint, machine, optim
-from scaling.lm.step import initial_state, train_program
-from scaling.lm.train import DISPATCH_STEPS, measurement_steps, train
+from scaling.lm.feed import dispatch_steps
+from scaling.lm.step import initial_state, shape_of, train_program
+from scaling.lm.trail import measurement_steps
+from scaling.lm.train import train as train_family
 from scaling.plan import plan
 from scaling.tasks import open_task
 from tests.sweep_files import TINY, tiny
+
+
+SETTLED = Execution(layers="unrolled")  # what a run of `one_run` settles for on a CPU
 
 
 def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
     base = TINY["base"] | {"optim": {"lr": lr, **optimiser}, "model": model or {}}
     sweep = tiny(base=base, design={"kind": "grid", "sizes": ["3k"], "tokens": [n_tokens]})
     return plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs[0].run
+
+
+def train(run, task, path, **options):
+    """One run alone."""
+    return train_family(Family((run,)), task, lambda family: path, **options)[run.run_id]
 
 
 def numbers(outcome):
@@ -78,7 +90,7 @@ def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
     runs = [one_run(lr=3e-3), one_run("10k", lr=1e-3), one_run(lr=1e-3, weight_decay=0.1, b2=0.95, cooldown_frac=0.5)]
     for i, run in enumerate(runs):
         train(run, open_task(run.task), tmp_path / f"{i}.npz")
-    program = train_program(runs[0].model, 30, "wsd", "float32")
+    program = train_program(shape_of(runs[0]), SETTLED)
     assert train_program.cache_info().misses == 1
     assert program._cache_size() == 1
 
@@ -98,7 +110,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
 
 def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     run = one_run()
-    state, path = initial_state(run.model, 30, 0), tmp_path / "c.npz"
+    state, path = initial_state(shape_of(run), 0, SETTLED), tmp_path / "c.npz"
     checkpoint.save(path, state, {"step": 3})
     clean, _ = checkpoint.restore(path, state)
     good = path.read_bytes()
@@ -120,7 +132,7 @@ def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
     task, path = open_task(run.task), tmp_path / "c.npz"
     train(run, task, path, should_stop=stop_after(1))
     changed = machine.fingerprint() | {"threads": 77}
-    monkeypatch.setattr(machine, "fingerprint", lambda: changed)
+    monkeypatch.setattr(machine, "_machine", lambda: changed)
     with pytest.raises(ScalingError, match="threads was") as caught:
         train(run, task, path)
     assert "--accept-other-machine" in caught.value.remedy
@@ -154,9 +166,9 @@ def test_golden_first_steps():
     """Two steps of a fixed run. After a change that is meant to alter training, renew GOLDEN from this message."""
     run = one_run()
     task = open_task(run.task)
-    tokens = np.zeros((DISPATCH_STEPS, run.batch_size, 31), np.int32)
+    tokens = np.zeros((dispatch_steps(run), run.batch_size, 31), np.int32)
     tokens[:2] = [task.batch("train", i, run.batch_size) for i in range(2)]
-    program = train_program(run.model, 30, "wsd", "float32")
-    _, losses, norms = program(initial_state(run.model, 30, 0), optim.hyper(run.optim, run.n_steps), tokens, 2)
+    program = train_program(shape_of(run), SETTLED)
+    _, losses, norms = program(initial_state(shape_of(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2)
     found = {"losses": np.asarray(losses)[:2].round(6).tolist(), "norms": np.asarray(norms)[:2].round(6).tolist()}
     assert found == {key: pytest.approx(value, rel=1e-4) for key, value in GOLDEN.items()}, f"renew with: GOLDEN = {json.dumps(found)}"

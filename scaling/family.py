@@ -1,0 +1,96 @@
+"""Runs that are trained together, so that no token is trained twice: a pack in one program, and the branches of its trunk.
+
+Under `wsd` and `constant` the runs of one size and learning rate are one and the same until the first of them cools down.
+The longest is trained; the shorter ones take up its state where their own cooldown begins. That is execution only: a
+branch is an ordinary run that finds a checkpoint, and its numbers are to the bit those it has alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scaling.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Family:
+    """A pack of runs of one shape and horizon, and the shorter packs that branch off their trunks, run by run.
+
+    Most packs hold one run. `branches` are ordered by where they branch off.
+    """
+
+    runs: tuple[RunConfig, ...]
+    branches: tuple[Family, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The run's id, or one that names all runs of a pack."""
+        if len(self.runs) == 1:
+            return self.runs[0].run_id
+        return "pack-" + hashlib.sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
+
+    @property
+    def branch_step(self) -> int:
+        """The step after which these runs go their own way."""
+        return self.runs[0].trunk_steps
+
+    def everyone(self) -> Iterator[RunConfig]:
+        """All runs of the pack and of its branches."""
+        yield from self.runs
+        for branch in self.branches:
+            yield from branch.runs
+
+    def without(self, run_ids: Iterable[str]) -> Family:
+        """The same family less the branches that hold one of these runs."""
+        gone = set(run_ids)
+        return replace(self, branches=tuple(b for b in self.branches if not gone & {run.run_id for run in b.runs}))
+
+    def steps(self) -> int:
+        """Optimiser steps that the family takes for each of its lanes: the longest run, and the cooldown of every branch."""
+        return self.runs[0].n_steps + sum(branch.runs[0].n_steps - branch.branch_step for branch in self.branches)
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready; `load_family` reads it."""
+        return {"runs": [run.model_dump_json() for run in self.runs], "branches": [branch.dump() for branch in self.branches]}
+
+
+def load_family(data: dict[str, Any]) -> Family:
+    """The family of `Family.dump`."""
+    runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
+    return Family(runs, tuple(load_family(branch) for branch in data["branches"]))
+
+
+def families(runs: Sequence[RunConfig]) -> list[Family]:
+    """Each run once: the longest of every trunk with the others as its branches; runs that share nothing stand alone."""
+    trunks: dict[str, list[RunConfig]] = defaultdict(list)
+    for run in runs:
+        trunks[run.trunk if run.trunk_steps else run.run_id].append(run)
+    found = []
+    for members in trunks.values():
+        *shorter, longest = sorted(members, key=lambda run: run.n_steps)
+        found.append(Family((longest,), tuple(Family((run,)) for run in shorter)))
+    return found
+
+
+def packed(found: Sequence[Family], size: int) -> list[Family]:
+    """Families of one shape (seeds, learning rates) joined into packs of at most `size` runs."""
+    alike: dict[Any, list[Family]] = defaultdict(list)
+    for family in found:
+        alike[_likeness(family)].append(family)
+    return [_joined(group[first : first + size]) for group in alike.values() for first in range(0, len(group), size)]
+
+
+def _likeness(family: Family) -> Any:
+    """What runs of one program have in common; learning rate, decay, clipping and seed are free."""
+    run = family.runs[0]
+    horizons = tuple(branch.runs[0].n_steps for branch in family.branches)
+    return run.model, run.task, run.optim.schedule, run.optim.cooldown_frac, run.batch_size, run.n_steps, run.precision, run.evals, horizons
+
+
+def _joined(group: Sequence[Family]) -> Family:
+    runs = tuple(run for family in group for run in family.runs)
+    return Family(runs, tuple(_joined(branches) for branches in zip(*(family.branches for family in group), strict=True)))

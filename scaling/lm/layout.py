@@ -1,0 +1,25 @@
+"""What is left open of an `Execution` is settled for a run and the devices that are here, before anything is compiled."""
+
+from __future__ import annotations
+
+import jax
+
+from scaling.config import Execution, RunConfig
+
+CPU_LOGIT_BYTES = 4 * 2**20  # logits that stay in a core's cache
+DEVICE_LOGIT_BYTES = 256 * 2**20
+DEEP = 16  # layers from which unrolled programs compile too long
+
+
+def settle(run: RunConfig, how: Execution) -> Execution:
+    """`how` with its open choices made: layers unrolled on a CPU up to a depth, scanned elsewhere; logits in chunks that fit."""
+    on_cpu = jax.default_backend() == "cpu"
+    changes: dict[str, object] = {}
+    if how.layers == "auto":
+        changes["layers"] = "unrolled" if on_cpu and run.model.n_layers < DEEP else "scan"
+    if how.loss_chunk is None:
+        room = (CPU_LOGIT_BYTES if on_cpu else DEVICE_LOGIT_BYTES) * how.mesh.n_devices
+        chunk = max(1, room // (4 * run.model.vocab_size))
+        at_once = (how.micro_batch or run.batch_size) * run.task.seq_len
+        changes["loss_chunk"] = chunk if chunk < at_once else None
+    return how.model_copy(update=changes)

@@ -1,0 +1,68 @@
+"""A family's state between sittings: saved whole, taken up to the bit, refused where the bits would differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.config import Execution
+from scaling.errors import ScalingError
+from scaling.family import Family
+from scaling.lm import checkpoint, machine
+from scaling.lm.step import State, initial_state, joined, shape_of
+from scaling.lm.trail import Trail, load_trail
+
+
+@dataclass
+class Carriage:
+    """The state of a pack, the trail of each of its runs, and the trails of the branches that it still carries."""
+
+    state: State
+    trails: dict[str, Trail]
+
+
+def begin(family: Family, how: Execution) -> Carriage:
+    """A new start: parameters drawn from each run's seed, empty trails for everyone."""
+    shape = shape_of(family.runs[0])
+    states = [initial_state(shape, run.seed, how) for run in family.runs]
+    return Carriage(states[0] if len(states) == 1 else joined(states), {run.run_id: Trail() for run in family.everyone()})
+
+
+def save(path: Path, family: Family, carriage: Carriage, how: Execution) -> None:
+    """Keep what `family` needs to go on from here: of a branch, the trunk's state and its own trails."""
+    trails = {run.run_id: carriage.trails[run.run_id].dump() for run in family.everyone() if run.run_id in carriage.trails}
+    progress = {"runs": [run.canonical() for run in family.runs], "trails": trails, "fingerprint": machine.fingerprint(how, len(family.runs))}
+    checkpoint.save(path, carriage.state, progress)
+
+
+def take_up(path: Path, family: Family, how: Execution, accept_other_machine: bool) -> Carriage:
+    """The checkpoint's carriage, or a new one; a damaged checkpoint is set aside under another name.
+
+    Raises ScalingError when it was written under other conditions and `accept_other_machine` is not set.
+    """
+    fresh = begin(family, how)
+    if not checkpoint.exists(path):
+        return fresh
+    try:
+        state, progress = checkpoint.restore(path, fresh.state)
+        if progress["runs"] != [run.canonical() for run in family.runs]:
+            raise checkpoint.Unreadable("belongs to another run")
+    except checkpoint.Unreadable as error:
+        path.rename(path.with_suffix(".damaged"))
+        machine.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
+        return begin(family, how)
+    if not accept_other_machine:
+        _check_machine(progress["fingerprint"], machine.fingerprint(how, len(family.runs)), path)
+    return Carriage(state, {run_id: load_trail(trail) for run_id, trail in progress["trails"].items()})
+
+
+def _check_machine(written: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
+    changed = [f"{key} was {written.get(key)}, is {here.get(key)}" for key in sorted({*written, *here}) if written.get(key) != here.get(key)]
+    if changed:
+        raise ScalingError(
+            f"the checkpoint was written under other conditions, so the bits would differ: {'; '.join(changed)}",
+            where=str(path),
+            remedy="restore the conditions, delete the checkpoint, or give --accept-other-machine",
+        )
