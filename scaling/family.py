@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,9 +49,10 @@ class Family:
         gone = set(run_ids)
         return replace(self, branches=tuple(b for b in self.branches if not gone & {run.run_id for run in b.runs}))
 
-    def steps(self) -> int:
-        """Optimiser steps that the family takes for each of its lanes: the longest run, and the cooldown of every branch."""
-        return self.runs[0].n_steps + sum(branch.runs[0].n_steps - branch.branch_step for branch in self.branches)
+    def own_steps(self) -> Iterator[tuple[RunConfig, int]]:
+        """Each run with the steps that nobody else takes for it: all of the longest, the cooldown of a branch."""
+        yield from ((run, run.n_steps) for run in self.runs)
+        yield from ((run, run.n_steps - branch.branch_step) for branch in self.branches for run in branch.runs)
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready; `load_family` reads it."""
@@ -76,12 +77,16 @@ def families(runs: Sequence[RunConfig]) -> list[Family]:
     return found
 
 
-def packed(found: Sequence[Family], size: int) -> list[Family]:
-    """Families of one shape (seeds, learning rates) joined into packs of at most `size` runs."""
+def packed(found: Sequence[Family], size: Callable[[Family], int]) -> list[Family]:
+    """Families of one shape (seeds, learning rates) joined into packs of at most `size(family)` runs."""
     alike: dict[Any, list[Family]] = defaultdict(list)
     for family in found:
         alike[_likeness(family)].append(family)
-    return [_joined(group[first : first + size]) for group in alike.values() for first in range(0, len(group), size)]
+    return [_joined(part) for group in alike.values() for part in _parts(group, size(group[0]))]
+
+
+def _parts(group: Sequence[Family], size: int) -> Iterator[Sequence[Family]]:
+    return (group[first : first + size] for first in range(0, len(group), size))
 
 
 def _likeness(family: Family) -> Any:

@@ -21,7 +21,7 @@ def parse_mesh(text: str) -> MeshShape:
             raise _unreadable(text, f"{axis[:40]!r} is no axis of a mesh", f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4")
         if axis in sizes:
             raise _unreadable(text, f"{axis} is given twice", "name each axis once")
-        if not (size.isascii() and size.isdigit() and 0 < int(size[:7]) and len(size) < 7):
+        if not (size.isascii() and size.isdigit() and int(size[:7]) > 0 and len(size) < 7):
             raise _unreadable(text, f"{axis} = {size[:40]!r} is not a number of devices", f"write it as {axis}=4")
         sizes[axis] = int(size)
     return MeshShape(**sizes)
@@ -50,12 +50,16 @@ def check(run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind
         remedy = f"here: {n_devices} x {kind}; data x fsdp x tensor must not exceed {n_devices}"
         raise ScalingError(f"needs {how.mesh.n_devices} devices, there are {n_devices}", where=where, remedy=remedy)
     if pack > 1:
-        raise ScalingError(f"a pack of {pack} runs and a mesh exclude each other", where=where, remedy="train one run at a time, or without a mesh")
+        raise ScalingError(
+            f"a pack of {pack} runs and a mesh exclude each other", where=where, remedy="train one run at a time, or without a mesh"
+        )
     _check_batch(run, how, where)
     for name, width in (("n_heads", run.model.n_heads), ("d_ff", run.model.d_ff)):
         if width % how.mesh.tensor:
             fitting = math.gcd(run.model.n_heads, run.model.d_ff)
-            raise ScalingError(f"tensor = {how.mesh.tensor} does not divide {name} = {width}", where=where, remedy=f"tensor must divide {fitting}")
+            raise ScalingError(
+                f"tensor = {how.mesh.tensor} does not divide {name} = {width}", where=where, remedy=f"tensor must divide {fitting}"
+            )
 
 
 def _check_micro_batch(run: RunConfig, how: Execution) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from scaling import accounting, recipe
 from scaling.config import Axis, GridDesign, IsoflopDesign, ModelConfig, OptimConfig, RunConfig, Sweep, TaskConfig
 from scaling.errors import ScalingError, unknown
+from scaling.family import Family, families
 from scaling.quantity import format_count, format_flops
 
 MAX_CELLS = 200_000
@@ -59,8 +60,19 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of the whole sweep, exact convention."""
+        """Training FLOPs of the whole sweep when every run is trained alone, exact convention."""
         return sum(planned.flops for planned in self.runs)
+
+    @property
+    def families(self) -> list[Family]:
+        """The runs as they share trunks."""
+        return families([planned.run for planned in self.runs])
+
+    @property
+    def shared_flops(self) -> float:
+        """Training FLOPs when each trunk is trained once."""
+        steps = (pair for family in self.families for pair in family.own_steps())
+        return sum(accounting.train_flops(run.model, run.task.seq_len, n * run.batch_tokens, "exact") for run, n in steps)
 
 
 def plan(sweep: Sweep, task: TaskConfig, vocab_size: int) -> Plan:

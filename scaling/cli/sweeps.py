@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli.manner import Mesh, MicroBatch, Pack, Remat, Workers, default_workers, execution, packing
 from scaling.cli.output import Json, console, note, print_json
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, max=1024, help="Processes side by side; default one a core, one on a GPU.")
-]
 ENGINES = ("local",)
 MANY_EPOCHS = 4
 
@@ -58,27 +56,25 @@ def _folder(sweep: Sweep, out: Path | None) -> SweepFolder:
     return SweepFolder(out or Path("results") / sweep.name)
 
 
-def _workers(workers: int | None) -> int:
-    from scaling.execute.environment import default_workers
-
-    return workers or default_workers()
-
-
 def plan(
     sweep: SweepPath,
     workers: Workers = None,
     probe: Annotated[bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")] = True,
+    mesh: Mesh = None,
+    micro_batch: MicroBatch = None,
+    remat: Remat = "none",
     as_json: Json = False,
 ) -> None:
     """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing."""
     from scaling.cli.tables import plan_document, plan_table
     from scaling.execute.estimate import measure_speed
 
+    how = execution(mesh, micro_batch, remat)
+    count = default_workers(workers, how)
     _, planned = planned_sweep(sweep)
-    count = _workers(workers)
     if probe:
         note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
-    speed = measure_speed(planned.runs, count) if probe else None
+    speed = measure_speed(planned.runs, count, how) if probe else None
     document = plan_document(planned, speed, count)
     if as_json:
         return print_json(document)
@@ -91,6 +87,10 @@ def run(
     executor: Annotated[str, typer.Option(help="Where to train: local.")] = "local",
     workers: Workers = None,
     max_runs: Annotated[int | None, typer.Option(min=1, help="Train at most this many runs now.")] = None,
+    mesh: Mesh = None,
+    micro_batch: MicroBatch = None,
+    remat: Remat = "none",
+    pack: Pack = "auto",
     accept_other_machine: Annotated[
         bool, typer.Option("--accept-other-machine", help="Resume checkpoints written under other versions, threads or devices.")
     ] = False,
@@ -103,6 +103,8 @@ def run(
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
+    how = execution(mesh, micro_batch, remat)
+    count = default_workers(workers, how)
     loaded, planned = planned_sweep(sweep)
     folder = _folder(loaded, out)
     with folder.lock():
@@ -110,8 +112,9 @@ def run(
         folder.write_plan(planned)
         missing = [item for item in planned.runs if not folder.run_file(item.run_id).exists()]
         chosen = missing[:max_runs]
+        packs = packing(pack, [item.run for item in chosen], count, how, folder.packing)
+        manner = Manner(count, how, packs, accept_other_machine)
         with Display(folder.path, planned, chosen, to_stderr=as_json) as display:
-            manner = Manner(_workers(workers), accept_other_machine=accept_other_machine)
             ended = execute(folder, loaded.name, chosen, manner, display.observe) if chosen else None
     document = examine(folder)
     if as_json:

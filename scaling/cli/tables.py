@@ -30,7 +30,7 @@ def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, An
     """The plan as JSON: every run, every refused cell, totals. Seconds are null without a probe."""
     runs = [_run_entry(planned, speed) for planned in plan.runs]
     shapes = len({(planned.run.model, planned.run.batch_size) for planned in plan.runs})
-    spent = sum(entry["seconds"] for entry in runs) + shapes * speed.compile_seconds if speed else None
+    spent = sum(map(speed.family_seconds, plan.families)) + shapes * speed.compile_seconds if speed else None
     longest = max((entry["seconds"] for entry in runs), default=0.0) if speed else 0.0
     return {
         "sweep": plan.sweep.name,
@@ -38,7 +38,9 @@ def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, An
         "runs": runs,
         "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
         "merged": plan.merged,
-        "flops": plan.flops,
+        "flops": plan.shared_flops,
+        "flops_alone": plan.flops,
+        "trunks": sum(bool(family.branches) for family in plan.families),
         "workers": workers,
         "seconds": spent,
         "wall_seconds": max(spent / workers, longest) if spent is not None else None,
@@ -81,6 +83,10 @@ def plan_table(document: dict[str, Any]) -> Group:
     ]
     if document["merged"]:
         parts.append(Text(f"{document['merged']} cells fell together with another: the nearest buildable model is the same"))
+    if document["trunks"]:
+        share = document["flops"] / document["flops_alone"]
+        text = f"{document['trunks']} trunks serve several budgets each: {share:.0%} of the {format_flops(document['flops_alone'])} FLOPs of runs alone"
+        parts.append(Text(text))
     if document["refused"]:
         refused = table(f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False)
         for item in document["refused"][:40]:

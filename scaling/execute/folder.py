@@ -40,6 +40,11 @@ class SweepFolder:
         return self.path / "checkpoints" / f"{run_id}.npz"
 
     @property
+    def packing(self) -> Path:
+        """Which shapes share programs, as it was chosen when the sweep was begun."""
+        return self.path / "packing.json"
+
+    @property
     def progress(self) -> Path:
         """What the runs in training last said; written by the process that holds the lock."""
         return self.path / "progress.json"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from scaling.config import Execution, RunConfig
 from scaling.errors import DISK
 from scaling.execute.environment import worker_environment
 from scaling.execute.folder import SweepFolder
+from scaling.execute.packing import Packing
 from scaling.execute.tracker import ENDED, Tracker
 from scaling.execute.work import Work
 from scaling.execute.worker import Order
@@ -32,12 +33,11 @@ PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Manner:
-    """How the runs of a sweep are carried out: processes side by side, the layout of each run, the most runs in one program."""
+    """How the runs of a sweep are carried out: processes side by side, the layout of each run, and which share a program."""
 
     workers: int
     how: Execution = Execution()
-    pack: int = 1
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    packing: Packing = Packing()
     accept_other_machine: bool = False
 
 
@@ -79,7 +79,7 @@ def execute(
     state; a second one kills them.
     """
     work, tracker = Work({planned.run_id: planned.flops for planned in runs}), Tracker(runs)
-    work.add(_families(folder, [planned.run for planned in runs], manner.pack))
+    work.add(_families(folder, [planned.run for planned in runs], manner.packing))
     pool = Pool(folder, sweep, work, manner, listener)
     count = min(manner.workers, len(runs))
     threads = [threading.Thread(target=_attend, args=(pool, count, index), daemon=True) for index in range(count)]
@@ -93,14 +93,14 @@ def execute(
     return Ended({kind: tracker.counts[kind] for kind in ENDED}, signals.received, exit_code)
 
 
-def _families(folder: SweepFolder, runs: Sequence[RunConfig], pack: int) -> list[Family]:
+def _families(folder: SweepFolder, runs: Sequence[RunConfig], packing: Packing) -> list[Family]:
     """Trunks with their branches, in packs; what has a checkpoint goes on as what it was."""
 
     def begun(family: Family) -> bool:
         return folder.checkpoint(family.name).exists()
 
     found = families(runs)
-    joined = [family for family in found if begun(family)] + packed([family for family in found if not begun(family)], pack)
+    joined = [family for family in found if begun(family)] + packed([family for family in found if not begun(family)], packing.size)
     branched = [branch for family in joined for branch in family.branches if begun(branch)]
     gone = [run.run_id for branch in branched for run in branch.runs]
     return [family.without(gone) for family in joined] + branched
@@ -167,7 +167,7 @@ def _train(pool: Pool, process: subprocess.Popen[str], family: Family, log: Path
     assert process.stdin is not None
     assert process.stdout is not None
     manner = pool.manner
-    notes = {**manner.notes, "pack": len(family.runs), "branches": [branch.name for branch in family.branches]}
+    notes = {"pack": len(family.runs), "branches": [branch.name for branch in family.branches], **manner.packing.of(family).notes()}
     for run in family.runs:
         pool.folder.begin_attempt(run.run_id)
     pool.events.put({"event": "started", "run_id": family.runs[0].run_id})

@@ -27,6 +27,20 @@ def exists(path: Path) -> bool:
     return path.exists()
 
 
+def wait() -> None:
+    """A save is on disk when `save` returns."""
+
+
+def set_aside(path: Path) -> None:
+    """Put the file under another name, for a person to look at."""
+    path.rename(path.with_suffix(".damaged"))
+
+
+def discard(path: Path) -> None:
+    """Remove the state of a run that has ended."""
+    path.unlink(missing_ok=True)
+
+
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     """Write the leaves of `state` in tree order, and `progress` as JSON."""
     leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}

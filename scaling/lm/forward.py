@@ -17,7 +17,7 @@ from flax import nnx
 from scaling.config import Execution, ModelConfig, Precision
 from scaling.lm.attention import Cache
 from scaling.lm.loss import Head, logits_NV
-from scaling.lm.mesh import BATCH, pin
+from scaling.lm.mesh import BATCH, pin, pinned_vocabulary
 from scaling.lm.model import Block, Transformer
 
 Caches = tuple[Cache, ...]
@@ -55,6 +55,7 @@ def hidden(cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution 
     outside, block = _outside(cfg, seq_len, precision), _block(cfg, precision)
 
     def run(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params = params | pinned_vocabulary(params)
         model = nnx.merge(outside, {name: value for name, value in params.items() if name != "blocks"})
         x_NM, place = model.embed(tokens_BT, tokens_BT.shape[1])
 

@@ -37,7 +37,9 @@ class Hosts:
             remedy = "give all three, or none inside Slurm, MPI, Kubernetes or a TPU pod"
             raise ScalingError(f"several hosts: the {' and the '.join(missing)} is missing", remedy=remedy)
         if self.coordinator is not None and not self.coordinator.rpartition(":")[2].isdigit():
-            raise ScalingError(f"coordinator {self.coordinator[:80]!r} names no port", remedy="write it as host:port, such as 10.0.0.1:8476")
+            raise ScalingError(
+                f"coordinator {self.coordinator[:80]!r} names no port", remedy="write it as host:port, such as 10.0.0.1:8476"
+            )
         if self.n_processes is not None and self.index is not None and not 0 <= self.index < self.n_processes:
             what = f"process {self.index} of {self.n_processes} processes"
             raise ScalingError(what, remedy="processes are counted from 0, and each has its own index")

@@ -5,14 +5,22 @@ from __future__ import annotations
 import jax
 
 from scaling.config import Execution, RunConfig
+from scaling.lm.mesh import mesh_of
+from scaling.meshes import check
 
 CPU_LOGIT_BYTES = 4 * 2**20  # logits that stay in a core's cache
 DEVICE_LOGIT_BYTES = 256 * 2**20
 DEEP = 16  # layers from which unrolled programs compile too long
 
 
-def settle(run: RunConfig, how: Execution) -> Execution:
-    """`how` with its open choices made: layers unrolled on a CPU up to a depth, scanned elsewhere; logits in chunks that fit."""
+def settle(run: RunConfig, how: Execution, pack: int = 1) -> Execution:
+    """`how` with its open choices made: layers unrolled on a CPU up to a depth, scanned elsewhere; logits in chunks that fit.
+
+    Raises ScalingError where `pack` such runs cannot be trained so on the devices that are here.
+    """
+    check(run, how, jax.device_count(), pack=pack, kind=jax.devices()[0].device_kind)
+    if jax.process_count() > 1:
+        mesh_of(how.mesh)  # every process must have a share
     on_cpu = jax.default_backend() == "cpu"
     changes: dict[str, object] = {}
     if how.layers == "auto":

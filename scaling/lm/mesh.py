@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from scaling.lm import hosts
 from scaling.meshes import AXES, describe
 
 Pair = tuple[str | None, str | None]
-BATCH, HEADS = ("data", "fsdp"), "tensor"  # of activations: what divides sequences, and heads or widths
+BATCH, TENSOR = ("data", "fsdp"), "tensor"  # of activations: what divides the tokens, and the vocabulary
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,19 @@ def mesh_of(shape: MeshShape) -> Mesh:
 def pin(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     """Hold an activation where it belongs, inside a program of a mesh: axis by axis, trailing ones whole. Elsewhere nothing happens.
 
-    A side that its axes do not divide is left to XLA.
+    A side that its axes do not divide is whole.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
     fitting = [axis if axis and size % _parts(mesh.shape, axis) == 0 else None for size, axis in zip(x.shape, axes, strict=False)]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+
+
+def pinned_vocabulary(params: dict[str, Any]) -> dict[str, Any]:
+    """The embedding (V, M) and the head (M, V) as lookups and losses use them: gathered over `fsdp`, divided by `tensor` where it divides V."""
+    sides = {"embedding": (TENSOR, None), "unembedding": (None, TENSOR)}
+    return {name: pin(params[name], *axes) for name, axes in sides.items() if name in params}
 
 
 def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
@@ -121,6 +127,14 @@ class Placement:
         """Whether arrays live on more than one device."""
         return self.how.mesh.n_devices > 1
 
+    def share(self, tokens: int | None) -> int | None:
+        """What one device has of so many tokens of the whole mesh, at least one."""
+        return tokens and max(1, tokens // self._shares)
+
+    @property
+    def _shares(self) -> int:
+        return self.how.mesh.data * self.how.mesh.fsdp
+
     def shardings(self, state: Any) -> Any:
         """Of a state (arrays or their shapes), leaf by leaf."""
         mesh, d_model = mesh_of(self.how.mesh), state.params["final_norm"]["gain"].shape[-1]
@@ -130,6 +144,14 @@ class Placement:
             return NamedSharding(mesh, self.rules.spec(names, leaf.shape, d_model, self.how.mesh))
 
         return jax.tree_util.tree_map_with_path(one, state)
+
+    def outline(self, shapes: Any) -> Any:
+        """The shapes of a state, each with its place: what a checkpoint is restored into, without an array."""
+        if not self.spreads:
+            return shapes
+        return jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, self.shardings(shapes)
+        )
 
     def born(self, draw: Any, *args: Any) -> Any:
         """The state `draw(*args)`, computed where it will live: no device ever holds all of it."""
@@ -146,6 +168,26 @@ class Placement:
         if not self.spreads:
             return numbers
         return jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh_of(self.how.mesh), PartitionSpec()))
+
+    def mean_by_share(self, measure: Callable[..., Any]) -> Callable[..., Any]:
+        """`measure(x_NM, weight, target_N, ...)` -> means over tokens, each device (but those along `tensor`) on its own tokens.
+
+        Otherwise a loss in chunks would add up the gradient of the head among devices after every chunk, instead of once.
+        """
+        if self._shares == 1:
+            return measure
+
+        def mean(*args: Any) -> Any:
+            return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), measure(*args))
+
+        def shared(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
+            specs = (PartitionSpec(BATCH), PartitionSpec(), PartitionSpec(BATCH), *[PartitionSpec()] * len(rest))
+            spread = jax.shard_map(
+                mean, mesh=mesh_of(self.how.mesh), in_specs=specs, out_specs=PartitionSpec(), axis_names=set(BATCH), check_vma=False
+            )
+            return spread(x_NM, weight, target_N, *rest)
+
+        return shared
 
     def traced(self) -> contextlib.AbstractContextManager[Any]:
         """Inside a program: makes `pin` know the mesh."""

@@ -17,7 +17,6 @@ from flax import nnx
 from scaling.config import ModelConfig, Precision
 from scaling.lm import positions
 from scaling.lm.attention import Cache, attend
-from scaling.lm.mesh import BATCH, HEADS, pin
 from scaling.lm.normalise import layer_normalise, rms_normalise
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
@@ -95,7 +94,6 @@ class Attention(nnx.Module):
         if place.rotation is not None:
             qk_BTAK = positions.rotate(qk_BTAK, *place.rotation)
         q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
-        q_BTHK, k_BTGK, v_BTGK = (pin(x, BATCH, None, HEADS) for x in (q_BTHK, k_BTGK, v_BTGK))
         if cache is not None:
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
         mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start)
@@ -123,7 +121,7 @@ class FeedForward(nnx.Module):
         """(N, M) to (N, M)."""
         x_NF = self.up(x_NM)
         if self.kind == "swiglu":
-            gate_NF, value_NF = (pin(half, BATCH, HEADS) for half in jnp.split(x_NF, 2, axis=-1))
+            gate_NF, value_NF = jnp.split(x_NF, 2, axis=-1)
             return self.down(jax.nn.silu(gate_NF) * value_NF)
         return self.down(jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF))
 

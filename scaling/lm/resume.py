@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from scaling.config import Execution
 from scaling.errors import ScalingError
 from scaling.family import Family
 from scaling.lm import checkpoint, machine
+from scaling.lm.hosts import agreed
+from scaling.lm.mesh import Placement
 from scaling.lm.step import State, initial_state, joined, shape_of
 from scaling.lm.trail import Trail, load_trail
 
@@ -34,7 +39,26 @@ def save(path: Path, family: Family, carriage: Carriage, how: Execution) -> None
     """Keep what `family` needs to go on from here: of a branch, the trunk's state and its own trails."""
     trails = {run.run_id: carriage.trails[run.run_id].dump() for run in family.everyone() if run.run_id in carriage.trails}
     progress = {"runs": [run.canonical() for run in family.runs], "trails": trails, "fingerprint": machine.fingerprint(how, len(family.runs))}
-    checkpoint.save(path, carriage.state, progress)
+    _store(how).save(path, carriage.state, progress)
+
+
+def finish(how: Execution) -> None:
+    """Return when the last save is whole on disk; before that nobody may count on it."""
+    _store(how).wait()
+
+
+def discard(path: Path, how: Execution) -> None:
+    """Remove what a run that has ended left under `path`."""
+    _store(how).discard(path)
+
+
+def _store(how: Execution) -> Any:
+    """The module that keeps states: one file of one process, or the shards of a mesh (Orbax is imported for these alone)."""
+    if how.mesh.n_devices == 1:
+        return checkpoint
+    from scaling.lm import sharded_checkpoint
+
+    return sharded_checkpoint
 
 
 def take_up(path: Path, family: Family, how: Execution, accept_other_machine: bool) -> Carriage:
@@ -42,15 +66,17 @@ def take_up(path: Path, family: Family, how: Execution, accept_other_machine: bo
 
     Raises ScalingError when it was written under other conditions and `accept_other_machine` is not set.
     """
-    fresh = begin(family, how)
-    if not checkpoint.exists(path):
-        return fresh
+    store = _store(how)
+    if not store.exists(path):
+        _check_other_kind(path, how)
+        return begin(family, how)
+    like = Placement(how).outline(jax.eval_shape(lambda: begin(family, how).state))
     try:
-        state, progress = checkpoint.restore(path, fresh.state)
+        state, progress = store.restore(path, like)
         if progress["runs"] != [run.canonical() for run in family.runs]:
             raise checkpoint.Unreadable("belongs to another run")
     except checkpoint.Unreadable as error:
-        path.rename(path.with_suffix(".damaged"))
+        store.set_aside(path)
         machine.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
         return begin(family, how)
     if not accept_other_machine:
@@ -58,9 +84,18 @@ def take_up(path: Path, family: Family, how: Execution, accept_other_machine: bo
     return Carriage(state, {run_id: load_trail(trail) for run_id, trail in progress["trails"].items()})
 
 
+def _check_other_kind(path: Path, how: Execution) -> None:
+    """A run that went on one device cannot go on on a mesh, nor the reverse: its moments are arranged otherwise."""
+    other = path if how.mesh.n_devices > 1 else path.with_suffix(".sharded")
+    if agreed(np.array([other.exists()]))[0]:
+        was, now = ("one device", "a mesh") if how.mesh.n_devices > 1 else ("a mesh", "one device")
+        remedy = f"go on with {was}, or delete the checkpoint"
+        raise ScalingError(f"the checkpoint was written on {was} and cannot go on on {now}", where=str(other), remedy=remedy)
+
+
 def _check_machine(written: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
     changed = [f"{key} was {written.get(key)}, is {here.get(key)}" for key in sorted({*written, *here}) if written.get(key) != here.get(key)]
-    if changed:
+    if agreed(np.array([bool(changed)]))[0]:
         raise ScalingError(
             f"the checkpoint was written under other conditions, so the bits would differ: {'; '.join(changed)}",
             where=str(path),

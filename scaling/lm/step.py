@@ -107,11 +107,13 @@ def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
 def _gradient(shape: Shape, how: Execution) -> Any:
     """`(params, tokens_BT1, z_loss) -> gradient, loss`, the batch in slices of `how.micro_batch` sequences."""
     through = hidden(shape.model, shape.seq_len, shape.precision, how)
-    head = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk)
+    place = Placement(how)
+    head = Head(shape.precision, shape.model.tie_embeddings, place.share(how.loss_chunk))
+    measure = place.mean_by_share(functools.partial(head_loss, how=head))
 
     def objective(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        return head_loss(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), z_loss, head)
+        return measure(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), z_loss)
 
     gradient = jax.grad(objective, has_aux=True)
 

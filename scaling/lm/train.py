@@ -68,7 +68,7 @@ def train(
     resumed run gives the same bits as an undisturbed one on the same kind of machine. Raises ScalingError when the
     checkpoint was written under other conditions and `accept_other_machine` is not set.
     """
-    settled = settle(family.runs[0], how or Execution())
+    settled = settle(family.runs[0], how or Execution(), len(family.runs))
     journey = _Journey(family, task, save_to, settled, should_stop, listener or Listener())
     return journey.travel(accept_other_machine)
 
@@ -103,6 +103,7 @@ class _Journey:
         self.examiner = Examiner(self.run, self.task, self.place)
         with Feed(self.run, self.task, first) as feed:
             stopped = self._steps(first, feed)
+        resume.finish(self.how)
         if stopped:
             return {run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped) for run in self.runs}
         ended = self.family.everyone() if self._all_diverged() else self.runs
@@ -197,6 +198,7 @@ class _Journey:
                 self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:
             resume.save(self.save_to(branch), branch, self.carriage, self.how)
+            resume.finish(self.how)
             self.aboard.remove(branch)
             self.listener.ready(branch)
 

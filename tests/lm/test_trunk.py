@@ -122,7 +122,7 @@ def final_losses(outcomes):
 def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_path):
     wanted = runs(tokens=["8k", "16k"], seeds=[0, 1], axes=[{"field": "optim.lr", "values": [3e-3, 1e-2]}])
     alone = train_all(families(wanted), tmp_path / "alone")
-    (pack,) = packed(families(wanted), 4)
+    (pack,) = packed(families(wanted), lambda family: 4)
     together = train_all([pack], tmp_path / "pack")
     assert final_losses(together) == pytest.approx(final_losses(alone), rel=1e-4)
     assert len(set(final_losses(together).values())) == len(wanted)
@@ -137,7 +137,7 @@ def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_pa
 def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
     axes = [{"field": "optim.lr", "values": [1e-2, 10.0]}]
     wanted = runs(tokens=["16k"], optim={"clip": False, "warmup_steps": 0}, model={"qk_norm": False}, axes=axes)
-    (pack,) = packed(families(wanted), 2)
+    (pack,) = packed(families(wanted), lambda family: 2)
     outcomes = train_all([pack], tmp_path)
     assert sorted(outcome.kind for outcome in outcomes.values()) == ["diverged", "done"]
     good = next(run for run in wanted if run.optim.lr == 1e-2)

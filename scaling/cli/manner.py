@@ -1,0 +1,75 @@
+"""The options that say how runs are carried out, never what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scaling.cli.output import note
+from scaling.errors import ScalingError, unknown
+
+if TYPE_CHECKING:
+    from scaling.config import Execution, RunConfig
+    from scaling.execute.packing import Packing
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, max=1024, help="Processes side by side; default one a core, one on a GPU.")
+]
+Mesh = Annotated[
+    str | None, typer.Option("--mesh", metavar="AXIS=N,...", help="Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.")
+]
+MicroBatch = Annotated[
+    int | None, typer.Option("--micro-batch", min=1, max=2**24, help="Sequences processed at a time; gradients are summed over the batch.")
+]
+Remat = Annotated[
+    str, typer.Option("--remat", help="Activations computed again instead of kept: none, products (all but matrix products), block.")
+]
+Pack = Annotated[
+    str, typer.Option("--pack", metavar="auto|N", help="Runs of one shape in one program: as many as a trial says, or at most N.")
+]
+LAYOUTS = ("none", "products", "block")
+MAX_PACK = 4096
+
+
+def execution(mesh: str | None, micro_batch: int | None, remat: str) -> Execution:
+    """The options as an `Execution`. Raises ScalingError naming the option."""
+    from scaling.config import Execution, MeshShape
+    from scaling.meshes import parse_mesh
+
+    if remat not in LAYOUTS:
+        raise unknown("way of rematerialisation", remat, LAYOUTS, where="--remat")
+    shape = parse_mesh(mesh) if mesh else MeshShape()
+    return Execution.model_validate({"mesh": shape, "micro_batch": micro_batch, "remat": remat})
+
+
+def default_workers(workers: int | None, how: Execution) -> int:
+    """Processes side by side: as asked, one where devices share a run, else one a core or accelerator."""
+    from scaling.execute import environment
+
+    if how.mesh.n_devices > 1:
+        if workers and workers > 1:
+            raise ScalingError(f"{workers} workers and a mesh exclude each other", where="--workers", remedy="one process drives all devices")
+        return 1
+    return workers or environment.default_workers()
+
+
+def packing(pack: str, runs: Sequence[RunConfig], workers: int, how: Execution, kept: Path) -> Packing:
+    """The packs that `--pack` asks for; `auto` takes the choices that the sweep has `kept`, or times them and keeps them.
+
+    Raises ScalingError for a size that is none, or a pack on a mesh.
+    """
+    from scaling.execute.packing import Packing, fixed, measured, read
+
+    if pack == "auto":
+        chosen = read(kept) if kept.exists() else measured(runs, workers, how, note)
+        if chosen.choices:
+            chosen.write(kept)
+        return chosen
+    if not (pack.isascii() and pack.isdigit() and 1 <= int(pack[:6]) <= MAX_PACK and len(pack) < 6):
+        raise ScalingError(f"--pack = {pack[:40]!r} is not a number of runs", remedy=f'write "auto", or a number from 1 to {MAX_PACK}')
+    if int(pack) > 1 and how.mesh.n_devices > 1:
+        raise ScalingError(f"a pack of {pack} runs and a mesh exclude each other", where="--pack", remedy="leave out one of the two")
+    return fixed(runs, int(pack)) if int(pack) > 1 else Packing()
