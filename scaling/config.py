@@ -212,7 +212,8 @@ class Execution(Frozen):
 
     `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes activations again in the
     backward pass ("products": all but the results of matrix products); `layers` are unrolled, or scanned as one
-    (compilation does not grow with depth); `loss_chunk` is the most tokens whose logits exist at once.
+    (compilation does not grow with depth); `loss_chunk` is the most tokens whose logits exist at once; `attention` is
+    this program's own or the device's fused one.
     """
 
     mesh: MeshShape = MeshShape()
@@ -220,6 +221,7 @@ class Execution(Frozen):
     remat: Literal["none", "products", "block"] = "none"
     layers: Literal["auto", "unrolled", "scan"] = "auto"
     loss_chunk: Positive | None = None
+    attention: Literal["auto", "own", "fused"] = "auto"
 
 
 class Recipe(Frozen):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,11 @@ Remat = Annotated[
 Pack = Annotated[
     str, typer.Option("--pack", metavar="auto|N", help="Runs of one shape in one program: as many as a trial says, or at most N.")
 ]
+Coordinator = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help='Several hosts train one run: where process 0 listens, or "auto" inside Slurm or a pod.')
+]
+Processes = Annotated[int | None, typer.Option(min=1, max=2**20, help="Processes that train the run together.")]
+Process = Annotated[int | None, typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results.")]
 LAYOUTS = ("none", "products", "block")
 MAX_PACK = 4096
 
@@ -73,3 +79,16 @@ def packing(pack: str, runs: Sequence[RunConfig], workers: int, how: Execution, 
     if int(pack) > 1 and how.mesh.n_devices > 1:
         raise ScalingError(f"a pack of {pack} runs and a mesh exclude each other", where="--pack", remedy="leave out one of the two")
     return fixed(runs, int(pack)) if int(pack) > 1 else Packing()
+
+
+@contextlib.contextmanager
+def several(coordinator: str | None, processes: int | None, process: int | None) -> Iterator[bool]:
+    """Be one of several processes while inside, if so asked; says whether this is the one that writes."""
+    if coordinator is None and processes is None and process is None:
+        yield True
+        return
+    from scaling.lm.hosts import Hosts, is_first, joined
+
+    settings = Hosts() if (coordinator, processes, process) == ("auto", None, None) else Hosts(coordinator, processes, process)
+    with joined(settings):
+        yield is_first()

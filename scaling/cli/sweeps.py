@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.manner import Mesh, MicroBatch, Pack, Remat, Workers, default_workers, execution, packing
+from scaling.cli.manner import (
+    Coordinator, Mesh, MicroBatch, Pack, Process, Processes, Remat, Workers, default_workers, execution, packing, several,
+)  # fmt: skip
 from scaling.cli.output import Json, console, note, print_json
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
 
@@ -150,43 +153,46 @@ def train(
     sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")] = None,
     run_id: Annotated[str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")] = None,
     out: Out = None,
+    mesh: Mesh = None,
+    micro_batch: MicroBatch = None,
+    remat: Remat = "none",
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process: Process = None,
     accept_other_machine: Annotated[
         bool, typer.Option("--accept-other-machine", help="Resume a checkpoint written under other versions, threads or devices.")
     ] = False,
     serve: Annotated[Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train one run of a sweep in this process, with this process's threads and devices."""
+    """Train one run of a sweep in this process, with this process's threads and devices; or in several, one on each host."""
     from scaling.execute import environment, worker
+    from scaling.family import Family
 
     if serve is not None:
         return worker.serve(serve)
     environment.restart_once()
     if sweep is None or run_id is None:
         raise ScalingError("train needs a sweep file and --run RUN_ID", remedy="`scaling plan SWEEP` lists the run ids")
+    how = execution(mesh, micro_batch, remat)
     loaded, planned = planned_sweep(sweep)
     known = {item.run_id: item for item in planned.runs}
     if run_id not in known:
         raise ScalingError(f"run {run_id!r} is not in the plan", where=str(sweep), remedy="`scaling plan SWEEP` lists the run ids")
     folder = _folder(loaded, out)
-    with folder.lock():
-        folder.check_same_sweep(loaded)
-        folder.write_plan(planned)
-        kind = "done" if folder.run_file(run_id).exists() else _train_here(folder, loaded.name, known[run_id].run, accept_other_machine)
+    with several(coordinator, processes, process) as first, folder.lock() if first else nullcontext():
+        if first:
+            folder.check_same_sweep(loaded)
+            folder.write_plan(planned)
+        order = worker.Order(loaded.name, Family((known[run_id].run,)), how, accept_other_machine=accept_other_machine)
+        done = folder.run_file(run_id).exists()
+        kind = "done" if done else worker.train_family(folder, order, should_stop=worker.StopFlag(), emit=_print_progress)[run_id]
     document = {"run_id": run_id, "outcome": kind, "file": str(folder.run_file(run_id)), "reason": folder.reason(run_id) or None}
-    if as_json:
+    if as_json and first:
         print_json(document)
-    else:
+    elif first:
         typer.echo(f"{run_id}: {kind}")
     raise typer.Exit({"done": 0, "diverged": RUNS_FAILED, "stopped": STOPPED}[kind])
-
-
-def _train_here(folder: SweepFolder, sweep: str, run: Any, accept_other_machine: bool) -> str:
-    from scaling.execute import worker
-    from scaling.family import Family
-
-    order = worker.Order(sweep, Family((run,)), accept_other_machine=accept_other_machine)
-    return worker.train_family(folder, order, should_stop=worker.StopFlag(), emit=_print_progress)[run.run_id]
 
 
 def _print_progress(event: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
     their checkpoint are emitted as `branched`: they are for whoever is free.
     """
-    from scaling.lm import machine, train
+    from scaling.lm import hosts, machine, resume, train
 
     family, how = order.family, order.how
     everyone = [run.run_id for run in family.everyone()]
@@ -71,13 +71,15 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
         family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
         should_stop=should_stop, listener=train.Listener(progress, ready), accept_other_machine=order.accept_other_machine,
     )  # fmt: skip
-    source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
-    for run in family.everyone():
-        if run.run_id in outcomes:
-            _publish(folder, order.sweep, run, outcomes[run.run_id], source, emit)
-    if all(outcome.kind != "stopped" for outcome in outcomes.values()):
-        folder.checkpoint(family.name).unlink(missing_ok=True)
-    return {run_id: outcome.kind for run_id, outcome in outcomes.items()}
+    kinds = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
+    if hosts.is_first():
+        source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
+        for run in family.everyone():
+            if run.run_id in outcomes:
+                _publish(folder, order.sweep, run, outcomes[run.run_id], source, emit)
+    if "stopped" not in kinds.values():
+        resume.discard(folder.checkpoint(family.name), how)
+    return kinds
 
 
 def _publish(folder: SweepFolder, sweep: str, run: RunConfig, outcome: Any, source: results.Provenance, emit: Emit) -> None:

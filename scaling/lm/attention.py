@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from scaling.config import ModelConfig
 from scaling.lm.normalise import row_sum
 from scaling.lm.positions import alibi_slopes_H
 
@@ -51,6 +52,17 @@ def attend(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, alibi: bool,
     else:
         out_BGJTK = _rows(q_BGJTK, k_BGSK, v_BGSK, alibi, start)[0].reshape(q_BGJTK.shape)
     return out_BGJTK.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
+
+
+def attend_fused(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array) -> jax.Array:
+    """The same by the device's own kernel (cuDNN's flash attention on an NVIDIA GPU), which keeps no T x S array; float32 (B, T, H, K)."""
+    kernel: Literal["cudnn"] | None = "cudnn" if jax.default_backend() == "gpu" else None
+    return jax.nn.dot_product_attention(q_BTHK, k_BSGK, v_BSGK, is_causal=True, implementation=kernel).astype(jnp.float32)
+
+
+def has_kernel(cfg: ModelConfig, precision: str) -> bool:
+    """Whether a device's fused attention serves such a model: half precision, no distance penalty, heads up to 128 wide in eights."""
+    return precision == "bfloat16" and cfg.pos != "alibi" and cfg.d_head % 8 == 0 and cfg.d_head <= 128
 
 
 def _rows(

@@ -58,6 +58,7 @@ def hidden(cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution 
         params = params | pinned_vocabulary(params)
         model = nnx.merge(outside, {name: value for name, value in params.items() if name != "blocks"})
         x_NM, place = model.embed(tokens_BT, tokens_BT.shape[1])
+        place = place._replace(fused=how.attention == "fused")
 
         def layer(x_NM: jax.Array, block_params: Any) -> jax.Array:
             return pin(nnx.merge(block, block_params)(x_NM, place, None)[0], BATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 
 from scaling.config import Execution, RunConfig
+from scaling.lm.attention import has_kernel
 from scaling.lm.mesh import mesh_of
 from scaling.meshes import check
 
@@ -30,4 +31,7 @@ def settle(run: RunConfig, how: Execution, pack: int = 1) -> Execution:
         chunk = max(1, room // (4 * run.model.vocab_size))
         at_once = (how.micro_batch or run.batch_size) * run.task.seq_len
         changes["loss_chunk"] = chunk if chunk < at_once else None
+    if how.attention == "auto":
+        fused = jax.default_backend() == "gpu" and has_kernel(run.model, run.precision)
+        changes["attention"] = "fused" if fused else "own"
     return how.model_copy(update=changes)

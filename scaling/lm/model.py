@@ -16,7 +16,7 @@ from flax import nnx
 
 from scaling.config import ModelConfig, Precision
 from scaling.lm import positions
-from scaling.lm.attention import Cache, attend
+from scaling.lm.attention import Cache, attend, attend_fused
 from scaling.lm.normalise import layer_normalise, rms_normalise
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
@@ -96,16 +96,20 @@ class Attention(nnx.Module):
         q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
         if cache is not None:
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
-        mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start)
+        if place.fused:
+            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK)
+        else:
+            mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start)
         return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
 
 
 class Place(NamedTuple):
-    """Where tokens stand: sequences in the batch, position of the first token, and the rotary tables of all positions."""
+    """Where tokens stand: sequences in the batch, position of the first token, the rotary tables of all positions; and whose attention."""
 
     batch: int
     start: jax.Array | int
     rotation: tuple[jax.Array, jax.Array] | None
+    fused: bool = False
 
 
 class FeedForward(nnx.Module):

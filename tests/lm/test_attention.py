@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.lm import positions
-from scaling.lm.attention import attend
+from scaling.lm.attention import attend, attend_fused
 from scaling.lm.normalise import layer_normalise, rms_normalise
 from tests.lm.variants import run_once
 
@@ -36,6 +36,14 @@ def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_
 
     ours, theirs = run_once(lambda *qkv: (value_and_gradients(attend)(*qkv), value_and_gradients(plain_attention)(*qkv)), *operands)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), ours, theirs)
+
+
+@pytest.mark.parametrize(("n_heads", "n_kv_heads"), [(4, 4), (4, 2), (3, 1)])
+def test_the_fused_kernel_computes_the_same(n_heads, n_kv_heads):
+    shapes = [(2, 24, heads, 8) for heads in (n_heads, n_kv_heads, n_kv_heads)]
+    q, k, v = (jax.random.normal(key, shape) for key, shape in zip(jax.random.split(jax.random.key(0), 3), shapes, strict=True))
+    fused, own = run_once(lambda *qkv: (attend_fused(*qkv), attend(*qkv, False)), q, k, v)
+    np.testing.assert_allclose(fused, own, atol=1e-5)
 
 
 def test_queries_may_stand_anywhere_among_the_keys():

@@ -20,7 +20,7 @@ from scaling.tasks import open_task
 from tests.sweep_files import TINY, tiny
 
 
-SETTLED = Execution(layers="unrolled")  # what a run of `one_run` settles for on a CPU
+SETTLED = Execution(layers="unrolled", attention="own")  # what a run of `one_run` settles for on a CPU
 
 
 def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
