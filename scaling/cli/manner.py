@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,5 +92,18 @@ def several(coordinator: str | None, processes: int | None, process: int | None)
     from scaling.lm.hosts import Hosts, is_first, joined
 
     settings = Hosts() if (coordinator, processes, process) == ("auto", None, None) else Hosts(coordinator, processes, process)
-    with joined(settings):
+    with _stdout_kept(), joined(settings):
         yield is_first()
+
+
+@contextlib.contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """What libraries print below Python's feet (gloo names its peers) goes to stderr: stdout is for the document."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from scaling.config import ModelConfig
 from scaling.lm.normalise import row_sum
 from scaling.lm.positions import alibi_slopes_H
+from scaling.lm.products import row_major
 
 MASKED = -1e30  # finite, so that no difference of two masked scores is NaN
 product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -70,7 +71,7 @@ def _rows(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attention of queries at start .. start + T: the result, exp(score - max) in the operands' dtype, and its row sums."""
     B, G, J, T, K = q_BGJTK.shape
-    scores_BGQS = product("bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), k_BGSK.swapaxes(2, 3))
+    scores_BGQS = product("bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), row_major(k_BGSK.swapaxes(2, 3)))
     scores_BGJTS = scores_BGQS.reshape(B, G, J, T, -1)
     distance_TS = start + jnp.arange(T)[:, None] - jnp.arange(k_BGSK.shape[2])
     if alibi:
@@ -115,12 +116,12 @@ def _causal_backward(alibi, kept, grad_BGJTK):  # type: ignore[no-untyped-def]
         grad_BGQK = grad_BGJTK[:, :, :, first:last].reshape(out_BGQK.shape) / sum_BGQ1
         delta_BGQ1 = row_sum(grad_BGQK * out_BGQK)
         grad_BGQK = grad_BGQK.astype(dtype)
-        ds_BGQS = e_BGQS * (product("bgqk,bgks->bgqs", grad_BGQK, v_BGTK[:, :, :last].swapaxes(2, 3)) - delta_BGQ1)
+        ds_BGQS = e_BGQS * (product("bgqk,bgks->bgqs", grad_BGQK, row_major(v_BGTK[:, :, :last].swapaxes(2, 3))) - delta_BGQ1)
         ds_BGQS = ds_BGQS.astype(dtype)
         dq.append(product("bgqs,bgsk->bgqk", ds_BGQS, k_BGTK[:, :, :last]).reshape(B, G, J, last - first, K))
         rest = ((0, 0), (0, 0), (0, 0), (0, T - last))
-        dk_BGKT += jnp.pad(product("bgkq,bgqs->bgks", q_BGQK.swapaxes(2, 3), ds_BGQS), rest)
-        dv_BGKT += jnp.pad(product("bgkq,bgqs->bgks", grad_BGQK.swapaxes(2, 3), e_BGQS), rest)
+        dk_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(q_BGQK.swapaxes(2, 3)), ds_BGQS), rest)
+        dv_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(grad_BGQK.swapaxes(2, 3)), e_BGQS), rest)
     return jnp.concatenate(dq, axis=3).astype(dtype), dk_BGKT.swapaxes(2, 3).astype(dtype), dv_BGKT.swapaxes(2, 3).astype(dtype)
 
 

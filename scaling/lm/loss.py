@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.lm.normalise import row_sum
+from scaling.lm.products import matmul, row_major
 
 
 class Head(NamedTuple):
@@ -26,8 +27,7 @@ class Head(NamedTuple):
 
 def logits_NV(x_NM: jax.Array, weight: jax.Array, how: Head) -> jax.Array:
     """x W, or x W^T for a tied head: operands in the compute dtype, sums and result float32 (N, V)."""
-    contracted = (((1,), (int(how.tied),)), ((), ()))
-    return jax.lax.dot_general(x_NM.astype(how.dtype), weight.astype(how.dtype), contracted, preferred_element_type=jnp.float32)
+    return matmul(x_NM, weight, how.dtype, how.tied)
 
 
 def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, how: Head) -> jax.Array:
@@ -79,25 +79,28 @@ def _chunked(x_NM: jax.Array, target_N: jax.Array, how: Head) -> tuple[jax.Array
 
 
 def _forward(x_NM, weight, target_N, z_loss, how):  # type: ignore[no-untyped-def]
-    """The values and their gradients: d objective / d logits = (softmax (1 + 2 z log Z) - one-hot) / N."""
+    """The values and their gradients: d objective / d logits = (softmax (1 + 2 z log Z) - one-hot) / N.
+
+    The matrix's gradient is summed as (M, V), tied or not: of the two ways to transpose that is twice as fast on a CPU.
+    """
     n = len(target_N)
+    weight_VM = row_major((weight if how.tied else weight.T).astype(how.dtype))
 
     def one(carry, part):  # type: ignore[no-untyped-def]
-        nll, square, grad_weight = carry
+        nll, square, grad_MV = carry
         x, target = part
         found = _evaluate(x, weight, target, how)
         scale_N1 = (1.0 + 2.0 * z_loss * found.partition_N[:, None]) / (found.sum_N1 * n)
         hit_NV = jnp.arange(found.e_NV.shape[1], dtype=target.dtype) == target[:, None]
         grad_NV = (found.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(how.dtype)
-        grad_x = jnp.dot(grad_NV, weight.astype(how.dtype) if how.tied else weight.astype(how.dtype).T, preferred_element_type=jnp.float32)
-        sides = (grad_NV, x.astype(how.dtype)) if how.tied else (x.astype(how.dtype), grad_NV)
-        grad_weight += jax.lax.dot_general(*sides, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-        return (nll + found.nll_N.sum(), square + jnp.square(found.partition_N).sum(), grad_weight), grad_x
+        grad_MV += jnp.dot(row_major(x.astype(how.dtype).T), grad_NV, preferred_element_type=jnp.float32)
+        grad_x = jnp.dot(grad_NV, weight_VM, preferred_element_type=jnp.float32)
+        return (nll + found.nll_N.sum(), square + jnp.square(found.partition_N).sum(), grad_MV), grad_x
 
-    start = (jnp.float32(0.0), jnp.float32(0.0), jnp.zeros(weight.shape, jnp.float32))
-    (nll, square, grad_weight), grad_x_CNM = jax.lax.scan(one, start, _chunked(x_NM, target_N, how))
+    start = (jnp.float32(0.0), jnp.float32(0.0), jnp.zeros(weight_VM.shape[::-1], jnp.float32))
+    (nll, square, grad_MV), grad_x_CNM = jax.lax.scan(one, start, _chunked(x_NM, target_N, how))
     grad_x_NM = grad_x_CNM.swapaxes(0, 1).reshape(x_NM.shape)
-    return ((nll + z_loss * square) / n, nll / n), (grad_x_NM, grad_weight, square / n)
+    return ((nll + z_loss * square) / n, nll / n), (grad_x_NM, grad_MV.T if how.tied else grad_MV, square / n)
 
 
 def _backward(how, kept, grads):  # type: ignore[no-untyped-def]

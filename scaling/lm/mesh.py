@@ -85,9 +85,9 @@ def mesh_of(shape: MeshShape) -> Mesh:
     devices = jax.devices()
     if shape.n_devices > len(devices) or (jax.process_count() > 1 and shape.n_devices != len(devices)):
         raise ScalingError(
-            f"has {shape.n_devices} devices, {jax.process_count()} processes have {len(devices)}",
+            f"has {shape.n_devices} devices, this job of {jax.process_count()} process(es) has {len(devices)}",
             where=f"mesh {describe(shape)}",
-            remedy=f"several processes need a mesh of all devices: data x fsdp x tensor = {len(devices)}",
+            remedy=f"several processes need a mesh of all their devices: data x fsdp x tensor = {len(devices)}",
         )
     sizes = tuple(getattr(shape, axis) for axis in AXES)
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[: shape.n_devices])

@@ -18,6 +18,7 @@ from scaling.config import ModelConfig, Precision
 from scaling.lm import positions
 from scaling.lm.attention import Cache, attend, attend_fused
 from scaling.lm.normalise import layer_normalise, rms_normalise
+from scaling.lm.products import matmul
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
     """The shape of a float32 array, and how `init` fills it: mean + std x normal numbers."""
@@ -40,12 +41,6 @@ class Dense(nnx.Module):
         """(N, d_in) to (N, d_out)."""
         y_NO = matmul(x_NI, self.kernel[...], self.dtype, self.transposed)
         return y_NO if self.bias is None else y_NO + self.bias[...]
-
-
-def matmul(x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool = False) -> jax.Array:
-    """x W, or x W^T, with operands cast to `dtype` and float32 sums."""
-    contracted = (((1,), (int(transposed),)), ((), ()))
-    return jax.lax.dot_general(x_NI.astype(dtype), w.astype(dtype), contracted, preferred_element_type=jnp.float32)
 
 
 class Norm(nnx.Module):

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.options import AsyncOptions
 
 from scaling.errors import DISK, ScalingError
 from scaling.lm import machine
@@ -32,6 +33,7 @@ from scaling.lm.hosts import agreed, is_first
 FORMAT = 1
 KEPT = 2
 _writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # the interpreter waits for it at its end
+_attempts = itertools.count()  # no folder is written twice: TensorStore remembers what it wrote there, even where that failed
 _pending: list[tuple[Path, Future[None]]] = []
 
 
@@ -48,11 +50,11 @@ def exists(path: Path) -> bool:
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     """Copy `state` off the devices and return; the files appear when all of them are on disk. Waits for the save before."""
     wait()
-    number = int(agreed(np.array([max(map(int, _saves(path)), default=0) + 1]))[0])
-    hidden = folder(path) / f".{number:08d}"
+    number, attempt = agreed(np.array([_next(path), next(_attempts)]))
+    hidden = folder(path) / f".{number:08d}.{attempt}"
     if is_first():
         _clean(path)
-    checkpointer = ocp.StandardCheckpointer()
+    checkpointer = _checkpointer()
     with _disk_errors(path):
         checkpointer.save((hidden / "state").absolute(), _named(state))
     document = json.dumps(progress | {"format": FORMAT, "leaves": _described(state)}, allow_nan=False)
@@ -71,6 +73,11 @@ def wait() -> None:
             raise error
     if failed:
         raise ScalingError("process 0 could not write the checkpoint", where=str(path), remedy="its own message says why", exit_code=DISK)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that makes folders before `save` returns: where they cannot be made, its threads would wait for them for 20 minutes."""
+    return ocp.StandardCheckpointer(async_options=AsyncOptions(create_directories_asynchronously=False))
 
 
 def _publish(checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str) -> None:
@@ -93,7 +100,7 @@ def _make_visible(path: Path, hidden: Path, document: str) -> None:
     for folder_path, _, names in os.walk(hidden):
         for name in [*names, "."]:
             _sync(Path(folder_path) / name)
-    hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
+    hidden.rename(folder(path) / hidden.name.split(".")[1])
     _sync(folder(path))
     _sync(folder(path).parent)
     for old in _saves(path)[:-KEPT]:
@@ -114,13 +121,13 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
     _check_arrays(progress["leaves"], _described(like), chosen)
     target = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in _named(like).items()}
-    with contextlib.closing(ocp.StandardCheckpointer()) as checkpointer:
+    with contextlib.closing(_checkpointer()) as checkpointer:
         found = checkpointer.restore((chosen / "state").absolute(), target)
     return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in target]), progress
 
 
 def _check_arrays(held: list[Any], wanted: list[Any], where: Path) -> None:
-    for one, other in zip_longest(held, wanted):
+    for one, other in itertools.zip_longest(held, wanted):
         if one != other:
             what = f"holds {' '.join(map(str, one or ['nothing']))} where the run needs {' '.join(map(str, other or ['nothing']))}"
             remedy = "train on with the same layers (unrolled or scan) and settings, or delete the checkpoint"
@@ -148,10 +155,17 @@ def _saves(path: Path) -> list[str]:
     return sorted(item.name for item in folder(path).glob("*") if item.is_dir() and item.name.isascii() and item.name.isdigit())
 
 
+def _next(path: Path) -> int:
+    """A number above that of every save, whole or damaged."""
+    numbers = (item.name.removesuffix(".damaged") for item in folder(path).glob("*"))
+    return 1 + max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+
+
 def _clean(path: Path) -> None:
     """Remove what a process that was killed while saving left behind."""
-    for item in folder(path).glob(".*"):
-        shutil.rmtree(item)
+    for item in folder(path).glob(".[0-9]*"):
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
 
 
 def _named(state: Any) -> dict[str, Any]:
@@ -214,11 +228,11 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or forbidden disk into a ScalingError; Orbax calls a full one RESOURCE_EXHAUSTED, as jax does memory."""
+    """Turns what the disk refuses into a ScalingError; TensorStore calls a full one RESOURCE_EXHAUSTED, as jax does memory."""
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, OSError) and "os_error_code" not in str(error):
             raise
         reason = str(error).partition("\n")[0][:200]
         remedy = "free space or mend the permissions, then run again"

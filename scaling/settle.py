@@ -1,0 +1,49 @@
+"""What is left open of an `Execution` is settled for a run and a kind of device, present or not. No jax here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from scaling.config import Execution, ModelConfig, RunConfig
+
+Kind = Literal["cpu", "gpu", "tpu"]
+CPU_LOGIT_BYTES = 4 * 2**20  # logits that stay in a core's cache
+DEVICE_LOGIT_BYTES = 256 * 2**20
+DEEP = 16  # layers from which unrolled programs compile too long
+DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatch of tiny models
+DISPATCH_TOKENS = 2**22
+EVAL_SEQUENCES = 64  # held-out windows that are measured at once
+
+
+def settled(run: RunConfig, how: Execution, kind: Kind) -> Execution:
+    """`how` with its open choices made for a kind of device.
+
+    Layers are unrolled on a CPU up to a depth, and scanned elsewhere and where activations are computed again: on a CPU
+    XLA merges the second computation of unrolled layers with the first, and keeps everything. Logits come in chunks that fit.
+    """
+    changes: dict[str, object] = {}
+    if how.layers == "auto":
+        changes["layers"] = "unrolled" if kind == "cpu" and run.model.n_layers < DEEP and how.remat == "none" else "scan"
+    if how.loss_chunk is None:
+        room = (CPU_LOGIT_BYTES if kind == "cpu" else DEVICE_LOGIT_BYTES) * how.mesh.n_devices
+        chunk = max(1, room // (4 * run.model.vocab_size))
+        at_once = (how.micro_batch or run.batch_size) * run.task.seq_len
+        changes["loss_chunk"] = chunk if chunk < at_once else None
+    if how.attention == "auto":
+        changes["attention"] = "fused" if kind == "gpu" and has_kernel(run.model, run.precision) else "own"
+    return how.model_copy(update=changes)
+
+
+def has_kernel(model: ModelConfig, precision: str) -> bool:
+    """Whether a device's fused attention serves such a model: half precision, no distance penalty, heads up to 128 wide in eights."""
+    return precision == "bfloat16" and model.pos != "alibi" and model.d_head % 8 == 0 and model.d_head <= 128
+
+
+def dispatch_steps(run: RunConfig) -> int:
+    """The most steps of a run in one dispatch: what a compiled program takes at once."""
+    return max(1, min(DISPATCH_STEPS, DISPATCH_TOKENS // run.batch_tokens))
+
+
+def attention_blocks(seq_len: int) -> int:
+    """Blocks of queries of the program's own attention; keys after a block's end are not computed."""
+    return 1 if seq_len < 64 else 2 if seq_len < 512 else 4
