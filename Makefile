@@ -32,6 +32,7 @@ lint: setup
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fits.py $(PEERS)
+	$(BIN)/python -m benchmarks.steps $(STEP_PEERS)
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity.py $(DATA)

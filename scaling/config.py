@@ -195,7 +195,8 @@ class RunConfig(Frozen):
 
 class MeshShape(Frozen):
     """How many devices share a run, and what each axis divides: the batch (`data`), the batch and the parameters (`fsdp`), or the
-    widths of every layer (`tensor`)."""
+    widths of every layer (`tensor`).
+    """
 
     data: Positive = 1
     fsdp: Positive = 1

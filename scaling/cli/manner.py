@@ -34,7 +34,8 @@ Pack = Annotated[
     str, typer.Option("--pack", metavar="auto|N", help="Runs of one shape in one program: as many as a trial says, or at most N.")
 ]
 Coordinator = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help='Several hosts train one run: where process 0 listens, or "auto" inside Slurm or a pod.')
+    str | None,
+    typer.Option(metavar="HOST:PORT", help='Several hosts train one run: where process 0 listens, or "auto" inside Slurm or a pod.'),
 ]
 Processes = Annotated[int | None, typer.Option(min=1, max=2**20, help="Processes that train the run together.")]
 Process = Annotated[int | None, typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results.")]
@@ -59,7 +60,9 @@ def default_workers(workers: int | None, how: Execution) -> int:
 
     if how.mesh.n_devices > 1:
         if workers and workers > 1:
-            raise ScalingError(f"{workers} workers and a mesh exclude each other", where="--workers", remedy="one process drives all devices")
+            raise ScalingError(
+                f"{workers} workers and a mesh exclude each other", where="--workers", remedy="one process drives all devices"
+            )
         return 1
     return workers or environment.default_workers()
 

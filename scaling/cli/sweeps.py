@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.manner import (
-    Coordinator, Mesh, MicroBatch, Pack, Process, Processes, Remat, Workers, default_workers, execution, packing, several,
+    Coordinator,
+    Mesh,
+    MicroBatch,
+    Pack,
+    Process,
+    Processes,
+    Remat,
+    Workers,
+    default_workers,
+    execution,
+    packing,
+    several,
 )  # fmt: skip
 from scaling.cli.output import Json, console, note, print_json
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown

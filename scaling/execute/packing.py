@@ -52,7 +52,6 @@ class Packing:
         """The most runs of its shape in one program."""
         return self.of(family).size
 
-
     def write(self, path: Path) -> None:
         """Keep the choices: a sweep that goes on must not choose again, for a pack changes the last bits."""
         write_text(path, json.dumps({key: asdict(choice) for key, choice in self.choices.items()}, indent=1) + "\n")

@@ -29,7 +29,7 @@ class Tracker:
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
-        self._first_step = {run_id: 0 for run_id in self.by_id}
+        self._first_step = dict.fromkeys(self.by_id, 0)
         for family in families([planned.run for planned in self.runs]):
             self._first_step |= {run.run_id: branch.branch_step for branch in family.branches for run in branch.runs}
         self._own_flops = {run_id: self._flops_until(run_id, self.by_id[run_id].run.n_steps) for run_id in self.by_id}

@@ -71,7 +71,7 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
         family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
         should_stop=should_stop, listener=train.Listener(progress, ready), accept_other_machine=order.accept_other_machine,
     )  # fmt: skip
-    kinds = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
+    kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if hosts.is_first():
         source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
         for run in family.everyone():

@@ -46,7 +46,9 @@ def unstack(params: dict[str, Any]) -> dict[str, Any]:
     return params | {"blocks": {i: jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]) for i in range(n_layers)}}
 
 
-def hidden(cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+def hidden(
+    cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
     """The function `(params, tokens_BT) -> x_NM, head`: the normalised residual stream after the blocks, and the last matrix.
 
     With `how.layers == "scan"` the parameters are those of `stack`. Token ids are not checked here: an id outside the
@@ -82,7 +84,9 @@ def _through(layer: Callable[..., jax.Array], x_NM: jax.Array, blocks: Any, n_la
     return x_NM
 
 
-def forward(cfg: ModelConfig, seq_len: int, precision: Precision = "float32", how: Execution = PLAIN) -> Callable[[Any, jax.Array], jax.Array]:
+def forward(
+    cfg: ModelConfig, seq_len: int, precision: Precision = "float32", how: Execution = PLAIN
+) -> Callable[[Any, jax.Array], jax.Array]:
     """The pure function `logits(params, tokens_BT) -> logits_BTV` (float32) of a configuration, for use inside `jax.jit`.
 
     `precision` is that of the operands of products; parameters, sums and everything else stay float32.
@@ -111,6 +115,3 @@ def forward_cached(cfg: ModelConfig, seq_len: int, precision: Precision = "float
         return logits.reshape(*tokens_BT.shape, -1), tuple(written)
 
     return run
-
-
-

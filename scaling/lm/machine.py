@@ -32,6 +32,8 @@ def _machine() -> dict[str, Any]:
     devices = jax.devices()
     facts: dict[str, Any] = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     facts |= {"device": devices[0].device_kind, "devices": len(devices), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    if jax.process_count() > 1:
+        facts["processes"] = jax.process_count()
     if devices[0].platform == "cpu":
         facts |= {"threads": threads(), "isa": _instruction_set(), "arch": platform.machine()}
     return facts

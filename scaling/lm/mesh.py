@@ -154,7 +154,10 @@ class Placement:
         )
 
     def born(self, draw: Any, *args: Any) -> Any:
-        """The state `draw(*args)`, computed where it will live: no device ever holds all of it."""
+        """The state `draw(*args)`, computed where it will live.
+
+        A device holds its shards and, for a moment, the one vector that all parameters are drawn from (4 bytes a parameter).
+        """
         if not self.spreads:
             return draw(*args)
         return jax.jit(draw, out_shardings=self.shardings(jax.eval_shape(draw, *args)))(*args)

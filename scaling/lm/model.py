@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from scaling.config import ModelConfig, Precision
+from scaling.config import ModelConfig
 from scaling.lm import positions
 from scaling.lm.attention import Cache, attend, attend_fused
 from scaling.lm.normalise import layer_normalise, rms_normalise
 from scaling.lm.products import matmul
+
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
     """The shape of a float32 array, and how `init` fills it: mean + std x normal numbers."""

@@ -38,7 +38,11 @@ def begin(family: Family, how: Execution) -> Carriage:
 def save(path: Path, family: Family, carriage: Carriage, how: Execution) -> None:
     """Keep what `family` needs to go on from here: of a branch, the trunk's state and its own trails."""
     trails = {run.run_id: carriage.trails[run.run_id].dump() for run in family.everyone() if run.run_id in carriage.trails}
-    progress = {"runs": [run.canonical() for run in family.runs], "trails": trails, "fingerprint": machine.fingerprint(how, len(family.runs))}
+    progress = {
+        "runs": [run.canonical() for run in family.runs],
+        "trails": trails,
+        "fingerprint": machine.fingerprint(how, len(family.runs)),
+    }
     _store(how).save(path, carriage.state, progress)
 
 
@@ -94,7 +98,9 @@ def _check_other_kind(path: Path, how: Execution) -> None:
 
 
 def _check_machine(written: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
-    changed = [f"{key} was {written.get(key)}, is {here.get(key)}" for key in sorted({*written, *here}) if written.get(key) != here.get(key)]
+    changed = [
+        f"{key} was {written.get(key)}, is {here.get(key)}" for key in sorted({*written, *here}) if written.get(key) != here.get(key)
+    ]
     if agreed(np.array([bool(changed)]))[0]:
         raise ScalingError(
             f"the checkpoint was written under other conditions, so the bits would differ: {'; '.join(changed)}",

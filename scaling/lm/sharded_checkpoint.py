@@ -162,10 +162,10 @@ def _next(path: Path) -> int:
 
 
 def _clean(path: Path) -> None:
-    """Remove what a process that was killed while saving left behind."""
+    """Remove what a save that was killed or refused left behind; what its last threads still write goes the next time."""
     for item in folder(path).glob(".[0-9]*"):
         if item.is_dir() and not item.is_symlink():
-            shutil.rmtree(item)
+            shutil.rmtree(item, ignore_errors=True)
 
 
 def _named(state: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import resource
 import shutil
 import sys
 import time
@@ -68,7 +69,8 @@ def round_trip(path):
     store.wait()
     whole = time.perf_counter() - begun
     note, found, state, _ = restored(path)
-    placed = [leaf.sharding.is_equivalent_to(want.sharding, leaf.ndim) for leaf, want in zip(*map(jax.tree.leaves, (state, outline(CUBE))))]
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(outline(CUBE)), strict=True)
+    placed = [leaf.sharding.is_equivalent_to(want.sharding, leaf.ndim) for leaf, want in pairs]
     _, elsewhere, moved, _ = restored(path, WIDE)
     return {
         "note": note,
@@ -102,10 +104,10 @@ def interrupted(path, backup):
     found = {}
     shutil.rmtree(store.folder(path))
     shutil.copytree(backup, store.folder(path))
-    shutil.copytree(backup / "00000001", store.folder(path) / ".00000003")
+    shutil.copytree(backup / "00000001", store.folder(path) / ".00000003.7")
     (store.folder(path) / "00000009.damaged").mkdir()
     found["half-written"] = attempt(path)
-    found["cleaned"] = not (store.folder(path) / ".00000003").exists()
+    found["cleaned"] = not (store.folder(path) / ".00000003.7").exists()
     for name in ("00000001", "00000002"):
         (store.folder(path) / name / "manifest.json").write_text("{}")
     found["all damaged"] = attempt(path)
@@ -132,7 +134,17 @@ def others(path, state):
     except ScalingError as error:
         found["disk"] = [error.exit_code, str(error)]
     store.folder(path).unlink()
-    store.save(path, state, {"note": 6})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # as on a full disk, writing fails half-way
+    try:
+        store.save(path, state, {"note": 6})
+        store.wait()
+    except ScalingError as error:
+        found["full"] = [error.exit_code, str(error)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for note in (7, 8):  # threads of the refused save may still write while the first is made
+        store.save(path, state, {"note": note})
+        store.wait()
+    found["left"] = sorted(item.name for item in store.folder(path).iterdir())
     store.discard(path)
     found["discarded"] = not store.folder(path).exists()
     return found

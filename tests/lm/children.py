@@ -19,9 +19,10 @@ def start(module, *args, devices):
 
 def answer(process):
     """What a child found out; its error where it failed."""
-    try:
-        out, errors = process.communicate(timeout=240)
-    finally:
-        process.kill()
+    with process:
+        try:
+            out, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 0, errors[-4000:]
     return json.loads(out.splitlines()[-1])

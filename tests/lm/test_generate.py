@@ -7,8 +7,8 @@ import pytest
 
 from scaling import accounting
 from scaling.errors import ScalingError
-from scaling.lm.generate import empty_caches, generate
 from scaling.lm.forward import forward
+from scaling.lm.generate import empty_caches, generate
 from scaling.lm.model import init
 from tests.lm.variants import tiny_model
 

@@ -2,7 +2,12 @@
 
 import pytest
 
+from scaling.errors import ScalingError
+from scaling.family import Family
+from scaling.lm.train import train
+from scaling.tasks import open_task
 from tests.lm import children
+from tests.lm.test_train import one_run
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,18 @@ def test_an_error_in_the_background_is_raised(report):
     code, text = report["others"]["disk"]
     assert code == 74
     assert "run.sharded: cannot write" in text
+
+
+def test_a_full_disk_leaves_nothing_half_written(report):
+    code, text = report["others"]["full"]
+    assert code == 74
+    assert "run.sharded: cannot write" in text
+    assert report["others"]["left"] == ["00000001", "00000002"]
+
+
+def test_a_run_of_a_mesh_does_not_start_again_on_one_device(tmp_path):
+    run = one_run()
+    (tmp_path / "c.sharded").mkdir()
+    with pytest.raises(ScalingError, match="written on a mesh and cannot go on on one device") as caught:
+        train(Family((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
+    assert caught.value.remedy == "go on with a mesh, or delete the checkpoint"

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.errors import ScalingError
 from scaling.config import Execution
+from scaling.errors import ScalingError
 from scaling.family import Family
 from scaling.lm import checkpoint, machine, optim
 from scaling.lm.feed import dispatch_steps
@@ -18,7 +18,6 @@ from scaling.lm.train import train as train_family
 from scaling.plan import plan
 from scaling.tasks import open_task
 from tests.sweep_files import TINY, tiny
-
 
 SETTLED = Execution(layers="unrolled", attention="own")  # what a run of `one_run` settles for on a CPU
 

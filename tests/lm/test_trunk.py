@@ -115,7 +115,9 @@ def test_a_trunk_that_diverges_takes_with_it_whom_it_carries(tmp_path):
 
 
 def final_losses(outcomes):
-    last = {run_id: max((m.step, m.value) for m in out.measured if (m.split, m.metric) == ("val", "loss")) for run_id, out in outcomes.items()}
+    last = {
+        run_id: max((m.step, m.value) for m in out.measured if (m.split, m.metric) == ("val", "loss")) for run_id, out in outcomes.items()
+    }
     return {run_id: value for run_id, (_, value) in last.items()}
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.lm.generate import decode_step, prefill
 from scaling.lm.forward import forward
+from scaling.lm.generate import decode_step, prefill
 from scaling.lm.model import shapes
 from tests.lm.variants import COVERING, SEQ_LEN, label, run_once, tiny_model
 
