@@ -18,8 +18,8 @@ from benchmarks.step_serve import seconds_per_step, serve
 BATCHES = 8
 
 
-def nanogpt(cell: dict[str, Any], compiled: bool) -> tuple[Callable[[int], object], dict[str, Any]]:
-    """`model.py`'s GPT and its AdamW; eager, or through `torch.compile`."""
+def nanogpt(cell: dict[str, Any], variant: str) -> tuple[Callable[[int], object], dict[str, Any]]:
+    """`model.py`'s GPT and its AdamW; eager, through `torch.compile`, or under bfloat16 autocast as its train.py has it."""
     import torch
     from model import GPT, GPTConfig
 
@@ -30,13 +30,15 @@ def nanogpt(cell: dict[str, Any], compiled: bool) -> tuple[Callable[[int], objec
     model = GPT(config)
     adamw = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), "cpu")
     n_params = model.get_num_params() - model.lm_head.weight.numel()
-    model = torch.compile(model) if compiled else model
+    model = torch.compile(model) if variant == "compiled" else model
+    precision = torch.autocast("cpu", torch.bfloat16) if variant == "bfloat16" else contextlib.nullcontext()
     tokens = torch.randint(cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"] + 1))
 
     def take(count: int) -> None:
         for i in range(count):
             batch = tokens[i % BATCHES]
-            _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
+            with precision:
+                _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             adamw.step()
@@ -93,7 +95,7 @@ def main() -> None:
     peer, folder, cell = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     sys.path.insert(0, folder)
     with contextlib.redirect_stdout(sys.stderr):
-        take, facts = nanodo(cell) if peer == "nanodo" else nanogpt(cell, peer == "nanogpt-compiled")
+        take, facts = nanodo(cell) if peer == "nanodo" else nanogpt(cell, peer.partition("-")[2])
         take(2)
     serve(lambda: seconds_per_step(take), facts)
 

@@ -1,16 +1,20 @@
 """Tokens a second of one training step, against nanoGPT and NanoDO in the same run: `python -m benchmarks.steps [--quick]`.
 
-Every cell is a size (non-embedding parameters), a sequence length and a vocabulary; float32, AdamW, the same batch for all.
-The contestants are processes of two cores that stand ready together and take turns; of each the best turn counts.
+Every cell is a size (non-embedding parameters), a sequence length and a vocabulary; AdamW, the same batch for all. A
+contestant has two cores: in the large table as two single-threaded processes side by side, which is what `scaling run` does
+with a CPU and faster for every contestant, and in the small one as one process of two threads. All stand ready together and
+take turns; of each the best turn counts.
 
-- nanoGPT and NanoDO as their repositories have them: `--peers PYTHON --nanogpt FOLDER --nanodo FOLDER` (see `step_peers.py`).
+- nanoGPT and NanoDO as their repositories have them: `--peers PYTHON --nanogpt FOLDER --nanodo FOLDER` (see `step_peers.py`);
+  nanoGPT in bfloat16 too, by autocast.
 - plain JAX: nanoGPT's architecture without tricks (`step_plain.py`). Needs no peer.
 - ours in the peers' architecture. Without biases both are one `ModelConfig` (LayerNorm, learned positions, tied embedding,
   tanh GELU, all heads); what differs is that nanoGPT's GELU is the exact one, and that NanoDO does not clip gradients.
 - ours as the default recipe builds it for the same number of non-embedding parameters.
+- both of ours with `precision = "bfloat16"`: bfloat16 operands of products, float32 weights and sums.
 
-The figure of a cell, `ratio`, is ours in the peers' architecture over the faster of the peers that were measured, in tokens
-a second; without peers, over plain JAX. A fraction of peak is exact FLOPs (`accounting.train_flops`: matmuls, causal
+The figure of a cell, `ratio`, is ours in the peers' architecture over the faster of the peers in float32, in tokens a second;
+without peers, over plain JAX. For bfloat16 it is ours over the fastest peer of either precision. A fraction of peak is exact FLOPs (`accounting.train_flops`: matmuls, causal
 attention, head) over the best float32 product of 1024 x 1024 matrices seen in the run.
 """
 
@@ -31,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.step_tables import NANODO, NANOGPT, OURS, PLAIN, RECIPE, page, summarise
+from benchmarks.step_tables import HALF, NANODO, NANOGPT, OURS, PLAIN, RECIPE, page, summarise
 from scaling.accounting import n_params, train_flops
-from scaling.config import ModelConfig, OptimConfig, Recipe, RunConfig, TextTask
+from scaling.config import ModelConfig, OptimConfig, Precision, Recipe, RunConfig, TextTask
 from scaling.execute.environment import cores, worker_environment
 from scaling.recipe import model_for
 from scaling.tasks import open_task
@@ -58,7 +62,7 @@ class Shape:
 SHAPES = {"50k": Shape(2, 48, 2, 32), "1M": Shape(5, 128, 4, 16), "10M": Shape(6, 384, 6, 8)}
 CELLS = tuple((size, seq_len, vocab_size) for vocab_size in (256, 4096) for seq_len in (128, 256) for size in SHAPES)
 QUICK = tuple((size, 128, 256) for size in SHAPES)
-SIDE = QUICK[:2]
+ALONE = QUICK[:2]
 Cell = tuple[str, int, int]
 
 
@@ -79,11 +83,12 @@ def recipe_model(cell: Cell) -> ModelConfig:
     return model_for(size, Recipe(), vocab_size=cell[2], seq_len=cell[1], params="nonembedding")
 
 
-def run_of(model: ModelConfig, cell: Cell) -> str:
+def run_of(model: ModelConfig, cell: Cell, precision: Precision = "float32") -> str:
     """A run of the model with the cell's batch, as JSON."""
     optim = OptimConfig(lr=1e-3, warmup_steps=100, weight_decay=0.1, b2=0.95)
     task = TextTask(kind="text", seq_len=cell[1])
-    return RunConfig(model=model, task=task, optim=optim, batch_size=SHAPES[cell[0]].batch, n_steps=100_000).model_dump_json()
+    fields = {"batch_size": SHAPES[cell[0]].batch, "n_steps": 100_000, "precision": precision}
+    return RunConfig(model=model, task=task, optim=optim, **fields).model_dump_json()
 
 
 class Process:
@@ -132,6 +137,7 @@ def commands(cell: Cell, given: argparse.Namespace, threads: int) -> dict[str, t
     shape = json.dumps(asdict(SHAPES[size]) | {"seq_len": seq_len, "vocab_size": vocab_size, "threads": threads})
     peers = {
         NANOGPT: ("nanogpt", given.nanogpt),
+        NANOGPT + HALF: ("nanogpt-bfloat16", given.nanogpt),
         COMPILED: ("nanogpt-compiled", given.compile and given.nanogpt),
         NANODO: ("nanodo", given.nanodo),
     }
@@ -144,6 +150,8 @@ def commands(cell: Cell, given: argparse.Namespace, threads: int) -> dict[str, t
         PLAIN: ([*mine, "benchmarks.step_plain", shape], False),
         OURS: ([*mine, "benchmarks.step_ours", run_of(their_model(cell), cell)], True),
         RECIPE: ([*mine, "benchmarks.step_ours", run_of(recipe_model(cell), cell)], True),
+        OURS + HALF: ([*mine, "benchmarks.step_ours", run_of(their_model(cell), cell, "bfloat16")], True),
+        RECIPE + HALF: ([*mine, "benchmarks.step_ours", run_of(recipe_model(cell), cell, "bfloat16")], True),
     }
 
 
@@ -167,7 +175,7 @@ def take_turns(entrants: dict[str, list[Process]], rounds: int) -> dict[str, lis
     return seconds
 
 
-def one_cell(cell: Cell, given: argparse.Namespace, peak: Process, processes: int = 1) -> dict[str, Any]:
+def one_cell(cell: Cell, given: argparse.Namespace, peak: Process, processes: int) -> dict[str, Any]:
     """All contestants of a cell: each one process with all cores, or `processes` that share the cores, all at the same time."""
     begun, threads = time.perf_counter(), CORES // processes
     entrants = {
@@ -186,7 +194,7 @@ def one_cell(cell: Cell, given: argparse.Namespace, peak: Process, processes: in
 
 def contestant(cell: Cell, name: str, facts: dict[str, Any], seconds: list[list[float]]) -> dict[str, Any]:
     """The row of a contestant; the best turn counts, and processes side by side add up."""
-    model = recipe_model(cell) if name == RECIPE else their_model(cell)
+    model = recipe_model(cell) if name.startswith(RECIPE) else their_model(cell)
     counted = n_params(model, cell[1], "nonembedding")
     if facts.get("n_params", counted) != counted:
         raise SystemExit(f"{name} has {facts['n_params']} parameters in {label(cell)}, not {counted}")
@@ -252,7 +260,7 @@ def arguments() -> argparse.Namespace:
     ask.add_argument("--compile", action="store_true", help="nanoGPT through torch.compile as well (needs a C++ compiler)")
     ask.add_argument("--quick", action="store_true", help=f"only {', '.join(map(label, QUICK))}")
     ask.add_argument("--cells", help=f"some of {','.join(map(label, CELLS))}; nothing else is measured")
-    ask.add_argument("--rounds", type=int, default=8, help="calm turns of each contestant")
+    ask.add_argument("--rounds", type=int, default=5, help="calm turns of each contestant")
     ask.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     ask.add_argument("--write", type=Path, metavar="FILE", help="write the tables as a page")
     given = ask.parse_args()
@@ -269,10 +277,10 @@ def arguments() -> argparse.Namespace:
 def measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything, as one document."""
     peak = Process([sys.executable, "-m", "benchmarks.step_plain", "peak"], CORES, False)
-    document: dict[str, Any] = {"rounds": given.rounds, "side_by_side": []}
-    document["cells"] = [one_cell(cell, given, peak) for cell in given.wanted]
+    document: dict[str, Any] = {"rounds": given.rounds, "one_process": []}
+    document["cells"] = [one_cell(cell, given, peak, CORES) for cell in given.wanted]
     if not given.cells:
-        document["side_by_side"] = [one_cell(cell, given, peak, CORES) for cell in SIDE]
+        document["one_process"] = [one_cell(cell, given, peak, 1) for cell in ALONE]
         document |= {"start_up": start_up(folder / "start-up"), "data": data_speed()}
     peak.close()
     everyone = [entrant for row in document["cells"] for entrant in row["contestants"].values()]

@@ -36,8 +36,8 @@ class Manner:
     """How the runs of a sweep are carried out: processes side by side, the layout of each run, and which share a program."""
 
     workers: int
-    how: Execution = Execution()
-    packing: Packing = Packing()
+    how: Execution = field(default_factory=Execution)
+    packing: Packing = field(default_factory=Packing)
     accept_other_machine: bool = False
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -24,7 +24,7 @@ class Trial:
     """A shape to time: a run (its data and horizon do not matter), how it is carried out, and how many share the program."""
 
     run: RunConfig
-    how: Execution = Execution()
+    how: Execution = field(default_factory=Execution)
     pack: int = 1
 
     def request(self) -> dict[str, Any]:

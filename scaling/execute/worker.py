@@ -30,7 +30,7 @@ class Order:
 
     sweep: str
     family: Family
-    how: Execution = Execution()
+    how: Execution = field(default_factory=Execution)
     notes: Mapping[str, Any] = field(default_factory=dict)
     accept_other_machine: bool = False
 

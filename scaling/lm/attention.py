@@ -18,10 +18,9 @@ import jax.numpy as jnp
 from scaling.config import ModelConfig
 from scaling.lm.normalise import row_sum
 from scaling.lm.positions import alibi_slopes_H
-from scaling.lm.products import row_major
+from scaling.lm.products import product, row_major
 
 MASKED = -1e30  # finite, so that no difference of two masked scores is NaN
-product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 class Cache(NamedTuple):

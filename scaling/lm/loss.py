@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.lm.normalise import row_sum
-from scaling.lm.products import matmul, row_major
+from scaling.lm.products import matmul, product, row_major
 
 
 class Head(NamedTuple):
@@ -93,8 +93,8 @@ def _forward(x_NM, weight, target_N, z_loss, how):  # type: ignore[no-untyped-de
         scale_N1 = (1.0 + 2.0 * z_loss * found.partition_N[:, None]) / (found.sum_N1 * n)
         hit_NV = jnp.arange(found.e_NV.shape[1], dtype=target.dtype) == target[:, None]
         grad_NV = (found.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(how.dtype)
-        grad_MV += jnp.dot(row_major(x.astype(how.dtype).T), grad_NV, preferred_element_type=jnp.float32)
-        grad_x = jnp.dot(grad_NV, weight_VM, preferred_element_type=jnp.float32)
+        grad_MV += product("mn,nv->mv", row_major(x.astype(how.dtype).T), grad_NV)
+        grad_x = product("nv,vm->nm", grad_NV, weight_VM)
         return (nll + found.nll_N.sum(), square + jnp.square(found.partition_N).sum(), grad_MV), grad_x
 
     start = (jnp.float32(0.0), jnp.float32(0.0), jnp.zeros(weight_VM.shape[::-1], jnp.float32))

@@ -16,7 +16,20 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 def row_major(x: jax.Array) -> jax.Array:
     """The array, in memory as its axes stand, where that makes half-precision products fast: bfloat16 on a CPU."""
-    if x.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
+    return _pinned(x) if x.dtype == jnp.bfloat16 else x
+
+
+def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """`jnp.einsum` of two arrays with float32 sums; transpose operands beforehand, with `row_major`."""
+    found = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    return _pinned(found) if a.dtype == jnp.bfloat16 else found
+
+
+def _pinned(x: jax.Array) -> jax.Array:
+    """The layout of the axes' order on a CPU. Of a result, so that no transposition behind it is folded into the product:
+    that would be one of bfloat16 operands which the backend neither converts nor runs.
+    """
+    if jax.default_backend() != "cpu":
         return x
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
@@ -29,8 +42,7 @@ def matmul(x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool = False) 
     return jax.lax.dot_general(x_NI.astype(dtype), w.astype(dtype), contracted, preferred_element_type=jnp.float32)
 
 
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+_dot = functools.partial(product, "ni,io->no")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

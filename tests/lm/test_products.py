@@ -5,8 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.config import Execution, OptimConfig
+from scaling.lm import optim
+from scaling.lm.forward import forward
 from scaling.lm.loss import Head, head_loss, token_nll
 from scaling.lm.products import matmul
+from scaling.lm.step import Shape, initial_state, train_program
+from tests.lm.variants import COVERING, SEQ_LEN
 
 
 def operands(transposed, seed=0):
@@ -70,3 +75,15 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     nll_N = token_nll(x_NM, weight, target_N, how)
     np.testing.assert_allclose(nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, how)[1], rtol=1e-6)
     np.testing.assert_allclose(nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], Head("float32", tied))[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "chunk"), [(model, (None, 16)[i % 2]) for i, model in enumerate(COVERING[:8])])
+def test_variants_take_a_step_in_half_precision(model, chunk):
+    """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
+    how, shape = Execution(layers="unrolled", loss_chunk=chunk), Shape(model, SEQ_LEN, "wsd", "bfloat16")
+    tokens_KBT1 = np.random.default_rng(0).integers(0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32)
+    _, losses_K, _ = train_program(shape, how)(initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2)
+    exact = forward(model, SEQ_LEN)(initial_state(shape, 0, how).params, tokens_KBT1[0, :, :-1])
+    nll = -np.take_along_axis(jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1).mean()
+    assert losses_K[0] == pytest.approx(nll, rel=0.02)
+    assert np.isfinite(losses_K[1])
