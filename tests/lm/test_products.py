@@ -82,8 +82,9 @@ def test_variants_take_a_step_in_half_precision(model, chunk):
     """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
     how, shape = Execution(layers="unrolled", loss_chunk=chunk), Shape(model, SEQ_LEN, "wsd", "bfloat16")
     tokens_KBT1 = np.random.default_rng(0).integers(0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32)
-    _, losses_K, _ = train_program(shape, how)(initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2)
+    _, losses, _ = train_program(shape, how)(initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2)
+    losses_K = np.asarray(losses)
     exact = forward(model, SEQ_LEN)(initial_state(shape, 0, how).params, tokens_KBT1[0, :, :-1])
     nll = -np.take_along_axis(jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1).mean()
-    assert losses_K[0] == pytest.approx(nll, rel=0.02)
+    assert losses_K[0] == pytest.approx(float(nll), rel=0.02)
     assert np.isfinite(losses_K[1])
