@@ -1,15 +1,14 @@
 """What training holds in memory, against the planner's estimate: `python -m benchmarks.memory [--json] [--write docs/memory.md]`.
 
-Five models of the recipe from 50k to 50M parameters, trained for a few steps in processes of one thread with the settings
-of workers. Every model is trained twice:
+Five models of the recipe from 50k to 50M parameters, each trained for a few steps in two processes of one thread on a CPU:
 
-- cold: with an empty compilation cache, as the first worker does. `process` is the most memory that the process ever held
-  (ru_maxrss), and the planner's figure for it is `memory.process_bytes`.
-- warm: the program comes from the cache. `measured` is the most memory (VmHWM) while `train` runs, above what the process
-  held just before: its code, its libraries, the opened task, and jax with one trivial program run are there already.
-  The planner's figure for it is `memory.estimate(run).total` and the batches read ahead.
-
-`XLA` is the compiler's own plan for the training step: arguments, results and temporary buffers that do not overlap.
+- The run: `measured` is the most memory (VmHWM) while it trains, above what the process held just before (VmRSS). By then
+  the process has trained a model of a thousand parameters, so that code and libraries are there, and the C library returns
+  what is freed, so that only what is in use counts. The planner's figure is `memory.estimate(run).total` and the batches
+  read ahead. `XLA` is the compiler's own plan for the training step: arguments, results and temporary buffers.
+- The process: `measured` is the most memory (ru_maxrss) that a worker ever held, with the settings of workers and nothing
+  compiled before. Such a process keeps what is freed, because faulting it in again costs speed, and finds a second place
+  for its largest buffer. The planner's figure is `memory.process_bytes`, which `scaling run` holds against the machine.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from typing import Any
 
 from scaling import memory, recipe
 from scaling.accounting import n_params
-from scaling.config import EvalConfig, Execution, OptimConfig, Recipe, RunConfig, SyntheticTask
-from scaling.execute.environment import worker_environment
+from scaling.config import EvalConfig, Execution, ModelConfig, OptimConfig, Recipe, RunConfig, SyntheticTask
+from scaling.execute.environment import ALLOCATOR, worker_environment
 from scaling.quantity import format_bytes, format_count
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +39,7 @@ MODELS = {  # size: (vocabulary, sequence length, batch, execution)
     "10M": (4096, 256, 16, {}),
     "50M": (50304, 256, 8, {}),
 }
-COLUMNS = "| model | N total | batch | estimate | XLA | measured | estimate / measured | process: estimate | measured | ratio |"
+COLUMNS = "| model | N total | batch | run: estimate | XLA | measured | ratio | process: estimate | measured | ratio |"
 
 
 def main() -> None:
@@ -50,9 +49,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("--child", choices=list(MODELS), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=["run", "process"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        print(json.dumps(_child(asked.child)))
+        print(json.dumps(_child(asked.child, asked.kind)))
         return
     rows = [measure(name) for name in asked.only]
     text = page(rows)
@@ -74,58 +74,62 @@ def model_run(name: str) -> tuple[RunConfig, Execution]:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """One model, cold and warm, in bytes."""
+    """One model in both processes, in bytes."""
     run, how = model_run(name)
-    with tempfile.TemporaryDirectory() as cache:
-        cold, warm = (_in_child(name, cache) for _ in range(2))
-    planned = memory.estimate(run, how)
-    estimate = planned.total + memory.read_ahead_bytes(run)
+    exact, worker = _in_child(name, "run"), _in_child(name, "process")
+    estimate = memory.estimate(run, how).total + memory.read_ahead_bytes(run)
     process = memory.process_bytes(run, how)
     return {
         "model": name,
         "n_params": n_params(run.model, run.task.seq_len, "total"),
         "batch": f"{run.batch_size} x {run.task.seq_len}",
         "estimate": estimate,
-        "xla": warm["xla"],
-        "measured": warm["measured"],
-        "ratio": estimate / warm["measured"],
+        "xla": exact["xla"],
+        "measured": exact["measured"],
+        "ratio": estimate / exact["measured"],
+        "before": exact["before"],
         "process_estimate": process,
-        "process_measured": cold["process"],
-        "process_ratio": process / cold["process"],
-        "before": warm["before"],
-        "before_cold": cold["before"],
-        "measured_cold": cold["measured"],
+        "process_measured": worker["process"],
+        "process_ratio": process / worker["process"],
     }
 
 
-def _in_child(name: str, cache: str) -> dict[str, Any]:
-    environment = {**worker_environment(1), "JAX_COMPILATION_CACHE_DIR": cache, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", name]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+def _in_child(name: str, kind: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**worker_environment(1), "JAX_COMPILATION_CACHE_DIR": cache, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+        if kind == "run":
+            environment = {key: value for key, value in environment.items() if key not in ALLOCATOR}
+        command = [sys.executable, "-m", "benchmarks.memory", "--child", name, "--kind", kind]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _child(name: str) -> dict[str, Any]:
+def _child(name: str, kind: str) -> dict[str, Any]:
     """Train one model here: bytes before, the most while training, the most ever, and XLA's plan."""
-    import jax.numpy as jnp
+    run, how = model_run(name)
+    if kind == "process":
+        _train(run, how)
+        return {"process": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    small = ModelConfig(n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_head=8, d_ff=8, vocab_size=16)
+    task = SyntheticTask(kind="synthetic", n_facts=16, n_symbols=16, seq_len=8)
+    _train(run.model_copy(update={"model": small, "task": task, "batch_size": 1, "n_steps": 2}), how)
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    _train(run, how)
+    return {"before": before, "measured": _status("VmHWM") - before, "xla": xla_bytes(run, how)}
 
+
+def _train(run: RunConfig, how: Execution) -> None:
     from scaling.family import Family
     from scaling.lm.train import train
     from scaling.tasks import open_task
 
-    run, how = model_run(name)
-    task = open_task(run.task)
-    jnp.zeros(8).sum().block_until_ready()
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     with tempfile.TemporaryDirectory() as folder:
-        outcome = train(Family((run,)), task, lambda member: Path(folder) / member.name, how)
+        outcome = train(Family((run,)), open_task(run.task), lambda member: Path(folder) / member.name, how)
     if outcome[run.run_id].kind != "done":
-        raise RuntimeError(f"{name} ended as {outcome[run.run_id]}")
-    peak, process = _status("VmHWM"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"before": before, "measured": peak - before, "process": max(process, peak), "xla": xla_bytes(run, how)}
+        raise RuntimeError(f"{run.run_id} ended as {outcome[run.run_id]}")
 
 
 def _status(name: str) -> int:

@@ -41,6 +41,11 @@ class Memory:
         """All of it."""
         return sum(astuple(self))
 
+    @property
+    def temporary(self) -> int:
+        """What exists only while a step or an evaluation is computed."""
+        return self.gradients + self.activations + self.loss + self.update + self.evaluation
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -216,6 +221,11 @@ def read_ahead_bytes(run: RunConfig) -> int:
 
 
 def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
-    """What a training process on a CPU needs at its peak: all devices of its mesh, the batches read ahead, and PROCESS_BYTES."""
+    """What a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of its mesh, and the batches read ahead.
+
+    Temporary buffers count twice: the process keeps what it frees (`execute.environment.ALLOCATOR`), and of the place that a
+    large buffer had something small takes a piece before the next one, which then finds a second place.
+    """
     devices = how.mesh.n_devices if how else 1
-    return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, how, "cpu").total
+    found = estimate(run, how, "cpu")
+    return PROCESS_BYTES + read_ahead_bytes(run) + devices * (found.total + found.temporary)

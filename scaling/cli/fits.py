@@ -53,6 +53,9 @@ def fit(
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     cluster: Annotated[str | None, typer.Option(metavar="COLUMN", help="Resample whole groups of this column.")] = None,
+    readout: Annotated[
+        str | None, typer.Option(metavar="constant|averaged", help="Fit what trunks say at each budget without cooling down.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FIT.json", help="Where to write; for a results folder fits/<law>.json.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,10 +66,11 @@ def fit(
 
     options = FitOptions(
         law=law, approach=approach, valley=valley, objective=objective, delta=delta, columns=columns, params=params, flops=flops, where=where,
-        drop_highest=drop_highest, holdout=holdout, fix=fix, rollout=rollout, one_sided=one_sided, resample=resample, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster,
+        drop_highest=drop_highest, holdout=holdout, fix=fix, rollout=rollout, one_sided=one_sided, resample=resample, bootstrap=bootstrap, ci=ci, seed=seed, cluster=cluster, readout=readout,
     )  # fmt: skip
     document = run_fit(source, options)
-    target = out or _default_fit_path(source, law if approach == "parametric" else approach)
+    name = law if approach == "parametric" else approach
+    target = out or _default_fit_path(source, f"{name}-{readout}" if readout else name)
     if target:
         dump(document, target)
         note(f"written: {target}")

@@ -11,6 +11,7 @@ from scaling.errors import ScalingError, unknown
 from scaling.fit.bootstrap import KINDS
 from scaling.fit.laws import LAWS
 from scaling.fit.objectives import OBJECTIVES
+from scaling.fit.readouts import KINDS as READ_OUTS
 from scaling.fit.table import SourceOptions, parse_columns
 from scaling.fit.valleys import METHODS
 
@@ -42,6 +43,7 @@ class FitOptions:
     ci: float = 0.95
     seed: int = 0
     cluster: str | None = None
+    readout: str | None = None
 
     def __post_init__(self) -> None:
         known = {
@@ -56,6 +58,8 @@ class FitOptions:
         for name, words in known.items():
             if getattr(self, name) not in words:
                 raise unknown(name, getattr(self, name), words, where=f"--{name}")
+        if self.readout is not None and self.readout not in READ_OUTS:
+            raise unknown("read-out", self.readout, READ_OUTS, where="--readout")
         limits = {
             "delta": (0, 1e6),
             "ci": (0, 1),
@@ -105,4 +109,5 @@ class FitOptions:
     def source(self) -> SourceOptions:
         """What concerns the reading of the source."""
         columns = parse_columns(self.columns) if self.columns else {}
-        return SourceOptions(columns, self.params, self.flops, self.where, self.drop_highest, self.cluster)  # type: ignore[arg-type]
+        filters = (self.where, self.drop_highest, self.cluster, self.readout)
+        return SourceOptions(columns, self.params, self.flops, *filters)  # type: ignore[arg-type]

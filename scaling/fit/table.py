@@ -19,6 +19,7 @@ from scaling import results
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, nearest, unknown
 from scaling.fit.read import READERS, read_bytes, read_table
+from scaling.fit.readouts import as_runs
 from scaling.fit.runs import assemble, is_rows
 from scaling.fit.tracked import find, is_tracked, read_runs
 from scaling.fit.units import cell, header
@@ -53,6 +54,7 @@ class SourceOptions:
     where: str | None = None
     drop_highest: int = 0
     cluster: str | None = None
+    readout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
     if options.columns:
         raise ScalingError("--columns is for foreign tables; a results folder has its own", where=where, remedy="use --params and --flops")
     table, filtered = pd.concat(rows, ignore_index=True), 0
+    if options.readout:
+        table = as_runs(table, options.readout, where)
     if options.where:
         keep = _select(options.where, {str(name): table[name] for name in table.columns}, where)
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
@@ -174,6 +178,9 @@ def _select(expression: str, columns: Mapping[str, pd.Series], where: str) -> np
 
 
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
+    if options.readout:
+        where = ", ".join(str(path) for path, _ in tables)
+        raise ScalingError("--readout is for results folders", where=where, remedy="name the column of the loss with --columns")
     parts = [_one_table(path, table, options) for path, table in tables]
     first = parts[0]
     letters = [sorted(part.points.others) for part in parts]
