@@ -2,13 +2,15 @@
 
 Five models of the recipe from 50k to 50M parameters, each trained for a few steps in two processes of one thread on a CPU:
 
-- The run: `measured` is the most memory (VmHWM) while it trains, above what the process held just before (VmRSS). By then
-  the process has trained a model of a thousand parameters, so that code and libraries are there, and the C library returns
-  what is freed, so that only what is in use counts. The planner's figure is `memory.estimate(run).total` and the batches
-  read ahead. `XLA` is the compiler's own plan for the training step: arguments, results and temporary buffers.
 - The process: `measured` is the most memory (ru_maxrss) that a worker ever held, with the settings of workers and nothing
-  compiled before. Such a process keeps what is freed, because faulting it in again costs speed, and finds a second place
-  for its largest buffer. The planner's figure is `memory.process_bytes`, which `scaling run` holds against the machine.
+  compiled before. The planner's figures are `memory.process_bytes`, which `scaling run` holds against the machine (`least`),
+  and that with all temporary buffers a second time (`most`): a worker keeps what it frees, because faulting it in again
+  costs speed, and glibc before 2.38 may find no room for a large aligned buffer where an equal one was.
+- The run: `measured` is the most memory (VmHWM) while it trains, above what the process held just before (VmRSS). By then
+  the process has trained a model of a thousand parameters, so that code and libraries are there; programs come from the
+  cache that the first process filled, so that the compiler does not count; and the C library returns what is freed, so that
+  only what is in use counts. The planner's figure is `memory.estimate(run).total` and the batches read ahead. `XLA` is the
+  compiler's own plan for the training step: arguments, results and temporary buffers.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ MODELS = {  # size: (vocabulary, sequence length, batch, execution)
     "10M": (4096, 256, 16, {}),
     "50M": (50304, 256, 8, {}),
 }
-COLUMNS = "| model | N total | batch | run: estimate | XLA | measured | ratio | process: estimate | measured | ratio |"
+COLUMNS = "| model | N total | batch | run: estimate | XLA | measured | ratio | process: least | most | measured |"
 
 
 def main() -> None:
@@ -76,7 +78,8 @@ def model_run(name: str) -> tuple[RunConfig, Execution]:
 def measure(name: str) -> dict[str, Any]:
     """One model in both processes, in bytes."""
     run, how = model_run(name)
-    exact, worker = _in_child(name, "run"), _in_child(name, "process")
+    with tempfile.TemporaryDirectory() as cache:
+        worker, exact = (_in_child(name, kind, cache) for kind in ("process", "run"))
     estimate = memory.estimate(run, how).total + memory.read_ahead_bytes(run)
     process = memory.process_bytes(run, how)
     return {
@@ -88,19 +91,18 @@ def measure(name: str) -> dict[str, Any]:
         "measured": exact["measured"],
         "ratio": estimate / exact["measured"],
         "before": exact["before"],
-        "process_estimate": process,
+        "process_least": process,
+        "process_most": process + memory.estimate(run, how).temporary,
         "process_measured": worker["process"],
-        "process_ratio": process / worker["process"],
     }
 
 
-def _in_child(name: str, kind: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {**worker_environment(1), "JAX_COMPILATION_CACHE_DIR": cache, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
-        if kind == "run":
-            environment = {key: value for key, value in environment.items() if key not in ALLOCATOR}
-        command = [sys.executable, "-m", "benchmarks.memory", "--child", name, "--kind", kind]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+def _in_child(name: str, kind: str, cache: str) -> dict[str, Any]:
+    environment = {**worker_environment(1), "JAX_COMPILATION_CACHE_DIR": cache, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+    if kind == "run":
+        environment = {key: value for key, value in environment.items() if key not in ALLOCATOR}
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", name, "--kind", kind]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -158,7 +160,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [COLUMNS, "|" + "---|" * (COLUMNS.count("|") - 1)]
     for row in rows:
         sizes = [format_bytes(row[key]) for key in ("estimate", "xla", "measured")]
-        process = [format_bytes(row[key]) for key in ("process_estimate", "process_measured")]
+        process = [format_bytes(row[key]) for key in ("process_least", "process_most", "process_measured")]
         cells = [
             row["model"],
             format_count(row["n_params"]),

@@ -90,19 +90,6 @@ def kv_cache_bytes(model: ModelConfig, tokens: int, batch: int = 1, value_bytes:
     return 2 * model.n_layers * model.n_kv_heads * model.d_head * tokens * batch * value_bytes
 
 
-def train_memory_bytes(model: ModelConfig, seq_len: int, batch_size: int) -> int:
-    """A float32 training step's estimated peak: weights, gradient, two moments, and the activations kept for backward.
-
-    An estimate, not a count: about 14 d_model + 4 d_ff values a token and layer, attention scores three times
-    (scores, softmax, gradient), logits three times.
-    """
-    weights = 4 * n_params(model, seq_len, "total")
-    tokens = batch_size * seq_len
-    layer = tokens * (14 * model.d_model + 4 * model.d_ff) + 3 * batch_size * model.n_heads * seq_len**2
-    activations = model.n_layers * layer + 3 * tokens * model.vocab_size
-    return 4 * (weights + activations)
-
-
 @dataclass(frozen=True)
 class Device:
     """Peak dense bf16 FLOP/s and memory bandwidth from the maker's data sheet."""

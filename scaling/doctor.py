@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling import __version__
 from scaling.cache import cache_root
-from scaling.execute.environment import ALLOCATOR, cores, has_accelerator
+from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes
 from scaling.quantity import format_bytes
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def examine() -> dict[str, Any]:
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
         "packages": packages(),
         "cpu": _cpu(),
-        "memory": _memory(),
+        "memory": memory_bytes(),
         "disk": {"folder": str(Path.cwd()), "free_bytes": shutil.disk_usage(Path.cwd()).free},
         "cache": _cache(cache_root()),
         "allocator": _allocator(),
@@ -109,18 +109,6 @@ def _cpu() -> dict[str, Any]:
     }
 
 
-def _memory() -> dict[str, int | None]:
-    """Bytes; None where the system does not tell. `limit_bytes` is that of the control group (a container, a job)."""
-    lines = (line.split() for line in _read("/proc/meminfo").splitlines())
-    kib = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    return {
-        "total_bytes": kib["MemTotal"] * 1024 if "MemTotal" in kib else None,
-        "available_bytes": kib["MemAvailable"] * 1024 if "MemAvailable" in kib else None,
-        "limit_bytes": int(limit) if limit.isdigit() else None,
-    }
-
-
 def _cache(folder: Path) -> dict[str, Any]:
     """Asks only: the folder is made by whoever needs it first."""
     standing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
@@ -152,9 +140,9 @@ def _allocator() -> dict[str, Any]:
     }
 
 
-def ask_devices() -> dict[str, Any]:
-    """What jax finds, asked in a child process: `backend` and `devices`, or `error`."""
-    done = _child(_ASK_DEVICES, DEVICE_SECONDS, dict(os.environ))
+def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What jax finds, asked in a child process under a changed environment: `backend` and `devices`, or `error`."""
+    done = _child(_ASK_DEVICES, DEVICE_SECONDS, dict(os.environ) | dict(changes or {}))
     if isinstance(done, str):
         return {"error": done}
     if done.returncode != 0:

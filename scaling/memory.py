@@ -11,11 +11,10 @@ from dataclasses import astuple, dataclass
 
 from scaling import accounting
 from scaling.config import Execution, RunConfig
-from scaling.settle import EVAL_SEQUENCES, Kind, attention_blocks, dispatch_steps, settled
+from scaling.settle import EVAL_SEQUENCES, READ_AHEAD_BYTES, Kind, attention_blocks, dispatch_steps, settled
 
 WORD = 4  # bytes of a float32 or an int32
-READ_AHEAD_BYTES = 64 * 2**20
-PROCESS_BYTES = 400 * 2**20  # Python, jax and its compiler before the model: benchmarks/memory.py
+PROCESS_BYTES = 540 * 2**20  # Python, jax and its compiler before the model: benchmarks/memory.py
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class _Part:
         """XLA on a CPU: fuses as it likes among layers, and merges what is computed again with the first time."""
         return self.kind == "cpu" and self.how.layers == "unrolled"
 
-    def divided(self, width: int) -> float:
+    def divided(self, width: float) -> float:
         """A width that `tensor` divides."""
         return width / self.how.mesh.tensor
 
@@ -129,13 +128,18 @@ def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -
     )  # fmt: skip
 
 
+def n_params(run: RunConfig) -> int:
+    """All parameters of a run's model."""
+    return accounting.n_params(run.model, run.task.seq_len, "total")
+
+
 def _bytes(words: float) -> int:
     return round(WORD * words)
 
 
 def _held_words(part: _Part) -> float:
     """Parameters of one device: all, over `fsdp` and `tensor`."""
-    return accounting.n_params(part.run.model, part.run.task.seq_len, "total") / (part.how.mesh.fsdp * part.how.mesh.tensor)
+    return n_params(part.run) / (part.how.mesh.fsdp * part.how.mesh.tensor)
 
 
 def _gathered_words(part: _Part) -> float:
@@ -175,24 +179,26 @@ def _differentiated_words(part: _Part, half: float | None = None) -> float:
 
 
 def _unrolled_words(part: _Part) -> float:
-    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and keeps float32 copies of half operands."""
-    model, blocks = part.run.model, attention_blocks(part.run.task.seq_len)
+    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies what products read in blocks."""
+    model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
+    norms = model.d_model * (4 + 2 * half)
     qk_norm = 2 * part.heads + 3 * part.kv if model.qk_norm else 0.0
-    attention = 3 * part.heads + (1 + blocks) * part.kv + part.scores * (1 + (part.half if part.half < 1 else 0))
-    ffn = part.ffn * {"gelu": 3.0, "swiglu": 5.0, "relu2": 2.0}[model.ffn]
-    return 6 * model.d_model + qk_norm + attention + ffn
+    attention = part.heads * (1 + 2 * half) + part.kv * (1 + blocks * half) + part.scores * half
+    ffn = part.ffn * ({"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[model.ffn] + half)
+    return norms + qk_norm + attention + ffn
 
 
 def _backward_words(part: _Part) -> float:
     """Words a token at the peak of the backward pass besides what is kept: gradients of activations, and a layer computed again."""
     d_model = part.run.model.d_model
     if part.unrolled:
-        return 2 * d_model + part.ffn
+        return 2 * d_model + part.ffn * (2 - part.half)
     if part.kind != "cpu":
         return 2 * d_model + 2 * part.ffn + part.heads + 2 * part.kv + part.scores
     if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
         return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
-    return _unrolled_words(part) - (part.inner + d_model if part.how.remat == "products" else 0.0)
+    again = _unrolled_words(part) + (part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0)
+    return again - (part.inner + d_model if part.how.remat == "products" else 0.0)
 
 
 def _loss_words(part: _Part) -> float:
@@ -210,7 +216,7 @@ def _evaluation_words(part: _Part) -> float:
     tokens = windows * run.task.seq_len / part.batch_shares
     layer = max(2 * run.model.d_model + 2 * part.inner, 2.4 * max(run.model.d_model, part.heads) + 2 * part.scores)
     chunk = min(part.how.loss_chunk or tokens, tokens)
-    return tokens * layer + 2 * chunk * part.divided(run.model.vocab_size)
+    return max(tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size))
 
 
 def read_ahead_bytes(run: RunConfig) -> int:
@@ -221,11 +227,10 @@ def read_ahead_bytes(run: RunConfig) -> int:
 
 
 def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
-    """What a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of its mesh, and the batches read ahead.
+    """The least that a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of its mesh, the batches read ahead.
 
-    Temporary buffers count twice: the process keeps what it frees (`execute.environment.ALLOCATOR`), and of the place that a
-    large buffer had something small takes a piece before the next one, which then finds a second place.
+    It may hold `estimate(...).temporary` bytes more: what it frees it keeps (`execute.environment.ALLOCATOR`), and glibc
+    before 2.38 may find no room for a large aligned buffer where an equal one was.
     """
     devices = how.mesh.n_devices if how else 1
-    found = estimate(run, how, "cpu")
-    return PROCESS_BYTES + read_ahead_bytes(run) + devices * (found.total + found.temporary)
+    return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, how, "cpu").total

@@ -63,7 +63,7 @@ def check(run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind
 
 
 def _check_micro_batch(run: RunConfig, how: Execution) -> None:
-    if how.micro_batch and run.batch_size % how.micro_batch:
+    if how.micro_batch and how.micro_batch < run.batch_size and run.batch_size % how.micro_batch:
         divisors = _divisors(run.batch_size, how.mesh.data * how.mesh.fsdp)
         what = f"micro_batch = {how.micro_batch} does not divide batch_size = {run.batch_size}"
         raise ScalingError(what, where=f"run {run.run_id}", remedy=f"fitting: {_listed(divisors or _divisors(run.batch_size, 1))}")
@@ -76,7 +76,7 @@ def _check_batch(run: RunConfig, how: Execution, where: str) -> None:
         what = f"batch_size = {run.batch_size} does not divide among data x fsdp = {shares} devices"
         divisors = _listed(_divisors(run.batch_size, 1))
         raise ScalingError(what, where=where, remedy=f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}")
-    if how.micro_batch and how.micro_batch % shares:
+    if how.micro_batch and how.micro_batch < run.batch_size and how.micro_batch % shares:
         what = f"micro_batch = {how.micro_batch} does not divide among data x fsdp = {shares} devices"
         raise ScalingError(what, where=where, remedy=f"fitting: {_listed(_divisors(run.batch_size, shares))}")
 

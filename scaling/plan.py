@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from scaling import accounting, recipe
+from scaling import accounting, memory, recipe
 from scaling.config import Axis, GridDesign, IsoflopDesign, ModelConfig, OptimConfig, RunConfig, Sweep, TaskConfig
 from scaling.errors import ScalingError, unknown
 from scaling.family import Family, families
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run with what it will cost: exact FLOPs and an estimate of its memory."""
+    """A run with what it will cost: exact FLOPs, and an estimate of its memory on a CPU."""
 
     run: RunConfig
     n_params: dict[str, int]
@@ -147,7 +147,7 @@ def _build(sweep: Sweep, cell: Cell, task: TaskConfig, vocab_size: int) -> Plann
         seed=cell.seed, precision=sweep.base.precision, evals=sweep.evals,
     )  # fmt: skip
     flops = accounting.train_flops(model, task.seq_len, run.tokens, "exact")
-    return PlannedRun(run, counted, flops, accounting.train_memory_bytes(model, task.seq_len, sequences))
+    return PlannedRun(run, counted, flops, memory.estimate(run).total)
 
 
 def _overrides(sweep: Sweep, cell: Cell, part: str) -> dict[str, Any]:

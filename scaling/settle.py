@@ -12,6 +12,7 @@ DEVICE_LOGIT_BYTES = 256 * 2**20
 DEEP = 16  # layers from which unrolled programs compile too long
 DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatch of tiny models
 DISPATCH_TOKENS = 2**22
+READ_AHEAD_BYTES = 64 * 2**20  # of batches that wait for their step
 EVAL_SEQUENCES = 64  # held-out windows that are measured at once
 
 
@@ -22,6 +23,8 @@ def settled(run: RunConfig, how: Execution, kind: Kind) -> Execution:
     XLA merges the second computation of unrolled layers with the first, and keeps everything. Logits come in chunks that fit.
     """
     changes: dict[str, object] = {}
+    if how.micro_batch and how.micro_batch >= run.batch_size:
+        changes["micro_batch"] = None  # one slice is the whole batch
     if how.layers == "auto":
         changes["layers"] = "unrolled" if kind == "cpu" and run.model.n_layers < DEEP and how.remat == "none" else "scan"
     if how.loss_chunk is None:
@@ -45,5 +48,5 @@ def dispatch_steps(run: RunConfig) -> int:
 
 
 def attention_blocks(seq_len: int) -> int:
-    """Blocks of queries of the program's own attention; keys after a block's end are not computed."""
+    """Blocks of queries of the program's own attention; two from 64 tokens on, four from 512."""
     return 1 if seq_len < 64 else 2 if seq_len < 512 else 4

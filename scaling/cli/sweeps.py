@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli.devices import DeviceName, annotate, check, check_shapes, room_of
 from scaling.cli.manner import (
     Coordinator,
     Mesh,
@@ -74,6 +75,7 @@ def plan(
     sweep: SweepPath,
     workers: Workers = None,
     probe: Annotated[bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")] = True,
+    device: DeviceName = None,
     mesh: Mesh = None,
     micro_batch: MicroBatch = None,
     remat: Remat = "none",
@@ -85,11 +87,13 @@ def plan(
 
     how = execution(mesh, micro_batch, remat)
     count = default_workers(workers, how)
+    room = room_of(device, count) if device else None
     _, planned = planned_sweep(sweep)
+    check_shapes(planned.runs, how)
     if probe:
         note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None
-    document = plan_document(planned, speed, count)
+    document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
     if as_json:
         return print_json(document)
     return console().print(plan_table(document))
@@ -121,6 +125,7 @@ def run(
     count = default_workers(workers, how)
     loaded, planned = planned_sweep(sweep)
     folder = _folder(loaded, out)
+    check([item for item in planned.runs if not folder.run_file(item.run_id).exists()], how, count)
     with folder.lock():
         folder.check_same_sweep(loaded)
         folder.write_plan(planned)
@@ -191,6 +196,8 @@ def train(
     if run_id not in known:
         raise ScalingError(f"run {run_id!r} is not in the plan", where=str(sweep), remedy="`scaling plan SWEEP` lists the run ids")
     folder = _folder(loaded, out)
+    if coordinator is None:
+        check([known[run_id]], how, 1)
     with several(coordinator, processes, process) as first, folder.lock() if first else nullcontext():
         if first:
             folder.check_same_sweep(loaded)

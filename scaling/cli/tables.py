@@ -87,6 +87,8 @@ def plan_table(document: dict[str, Any]) -> Group:
         share = document["flops"] / document["flops_alone"]
         text = f"{document['trunks']} trunks serve several budgets each: {share:.0%} of the {format_flops(document['flops_alone'])} FLOPs of runs alone"
         parts.append(Text(text))
+    if "device" in document:
+        parts.append(_fitting(document))
     if document["refused"]:
         refused = table(f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False)
         for item in document["refused"][:40]:
@@ -98,6 +100,23 @@ def plan_table(document: dict[str, Any]) -> Group:
         workers, wall = document["workers"], format_seconds(document["wall_seconds"])
         parts.append(Text(f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"))
     return Group(*parts)
+
+
+def _fitting(document: dict[str, Any]) -> Any:
+    """Whether the runs fit the device: a line, or the runs that do not with what would make them fit."""
+    large = [entry for entry in document["runs"] if not entry["fits"]]
+    room = format_bytes(document["runs"][0]["device_memory_bytes"])
+    if not large:
+        return Text(f"every run fits {document['device']}: {room} can be used")
+    made = table(
+        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: {room} can be used", "run", "needs", "fits with"
+    )
+    made.columns[2].justify = "left"
+    for entry in large[:40]:
+        made.add_row(entry["run_id"], format_bytes(entry["memory_bytes"]), entry["remedy"] or "nothing: a smaller model or batch")
+    if len(large) > 40:
+        made.add_row("...", f"{len(large) - 40} more", "(--json lists all)")
+    return made
 
 
 def _plan_cells(entry: dict[str, Any]) -> list[str]:

@@ -24,6 +24,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> dict[str, int | None]:
+    """Bytes; None where the system does not tell. `limit_bytes` is that of the control group (a container, a job)."""
+    lines = (line.split() for line in _read("/proc/meminfo").splitlines())
+    kib = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    return {
+        "total_bytes": kib["MemTotal"] * 1024 if "MemTotal" in kib else None,
+        "available_bytes": kib["MemAvailable"] * 1024 if "MemAvailable" in kib else None,
+        "limit_bytes": int(limit) if limit.isdigit() else None,
+    }
+
+
+def _read(path: str) -> str:
+    """A file of the kernel, or nothing where the system has none."""
+    return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else ""
+
+
 def has_accelerator() -> bool:
     """Whether a GPU or TPU driver is present and not switched off; asked without starting jax."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):

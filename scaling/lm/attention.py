@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scaling.config import ModelConfig
 from scaling.lm.normalise import row_sum
 from scaling.lm.positions import alibi_slopes_H
 from scaling.lm.products import product, row_major
+from scaling.settle import attention_blocks
 
 MASKED = -1e30  # finite, so that no difference of two masked scores is NaN
 
@@ -60,11 +60,6 @@ def attend_fused(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array) -> jax
     return jax.nn.dot_product_attention(q_BTHK, k_BSGK, v_BSGK, is_causal=True, implementation=kernel).astype(jnp.float32)
 
 
-def has_kernel(cfg: ModelConfig, precision: str) -> bool:
-    """Whether a device's fused attention serves such a model: half precision, no distance penalty, heads up to 128 wide in eights."""
-    return precision == "bfloat16" and cfg.pos != "alibi" and cfg.d_head % 8 == 0 and cfg.d_head <= 128
-
-
 def _rows(
     q_BGJTK: jax.Array, k_BGSK: jax.Array, v_BGSK: jax.Array, alibi: bool, start: jax.Array | int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -84,8 +79,8 @@ def _rows(
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:
-    """Where blocks of queries begin and end: keys after a block's end are not computed. Two blocks from 64 tokens on, four from 512."""
-    size = -(-length // (1 if length < 64 else 2 if length < 512 else 4))
+    """Where blocks of queries begin and end: keys after a block's end are not computed."""
+    size = -(-length // attention_blocks(length))
     return ((first, min(first + size, length)) for first in range(0, length, size))
 
 

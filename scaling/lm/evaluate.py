@@ -10,9 +10,9 @@ import numpy as np
 from scaling.config import RunConfig
 from scaling.lm.mesh import Placement
 from scaling.lm.step import State, eval_program, shape_of
+from scaling.settle import EVAL_SEQUENCES
 from scaling.tasks import Task, val_batches
 
-EVAL_SEQUENCES = 64
 Found = list[tuple[str, float, float | None]]  # metric, value, standard error
 
 

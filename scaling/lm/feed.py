@@ -9,16 +9,8 @@ from types import TracebackType
 import numpy as np
 
 from scaling.config import RunConfig
+from scaling.settle import READ_AHEAD_BYTES, dispatch_steps
 from scaling.tasks import Task
-
-AHEAD_BYTES = 64 * 2**20
-DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatch of tiny models
-DISPATCH_TOKENS = 2**22
-
-
-def dispatch_steps(run: RunConfig) -> int:
-    """The most steps of a run in one dispatch: what a compiled program takes at once."""
-    return max(1, min(DISPATCH_STEPS, DISPATCH_TOKENS // run.batch_tokens))
 
 
 class Feed:
@@ -27,7 +19,7 @@ class Feed:
     def __init__(self, run: RunConfig, task: Task, first_step: int) -> None:
         self._run, self._task, self._first = run, task, first_step
         self._shape = (run.batch_size, run.task.seq_len + 1)
-        depth = max(2, min(2 * dispatch_steps(run), AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])))
+        depth = max(2, min(2 * dispatch_steps(run), READ_AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])))
         self._ready: queue.Queue[np.ndarray | BaseException] = queue.Queue(depth)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
