@@ -161,15 +161,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         sizes = [format_bytes(row[key]) for key in ("estimate", "xla", "measured")]
         process = [format_bytes(row[key]) for key in ("process_least", "process_most", "process_measured")]
-        cells = [
-            row["model"],
-            format_count(row["n_params"]),
-            row["batch"],
-            *sizes,
-            f"{row['ratio']:.2f}",
-            *process,
-            f"{row['process_ratio']:.2f}",
-        ]
+        cells = [row["model"], format_count(row["n_params"]), row["batch"], *sizes, f"{row['ratio']:.2f}", *process]
         lines.append("| " + " | ".join(cells) + " |")
     host = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return (

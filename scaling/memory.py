@@ -174,7 +174,7 @@ def _differentiated_words(part: _Part, half: float | None = None) -> float:
         attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
     else:
         attention = part.heads * (1 + 2 * half) + 2 * part.kv * half + part.scores * half
-    ffn = part.ffn * ({"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn] + half)
+    ffn = part.ffn * ({"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn] + (half if part.kind == "cpu" else 0.0))
     return norms + qk_norm + attention + ffn
 
 
@@ -194,7 +194,7 @@ def _backward_words(part: _Part) -> float:
     if part.unrolled:
         return 2 * d_model + part.ffn * (2 - part.half)
     if part.kind != "cpu":
-        return 2 * d_model + 2 * part.ffn + part.heads + 2 * part.kv + part.scores
+        return 2 * (d_model + part.ffn)
     if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
         return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
     again = _unrolled_words(part) + (part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0)
@@ -202,11 +202,15 @@ def _backward_words(part: _Part) -> float:
 
 
 def _loss_words(part: _Part) -> float:
-    """Words of the head and its loss: the last norm, both gradients of the last product, and logits of a chunk, three times."""
+    """Words of the head and its loss: the last norm, both gradients of the last product, and the logits of a chunk.
+
+    A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second into the product.
+    """
     model = part.run.model
     chunk = min(part.how.loss_chunk or part.tokens, part.tokens)
     head = part.divided(model.vocab_size * model.d_model)
-    return part.tokens * 5 * model.d_model + head + 2 * chunk * part.divided(model.vocab_size)
+    copies = 2 if part.kind == "cpu" else 1
+    return part.tokens * 5 * model.d_model + head + copies * chunk * part.divided(model.vocab_size)
 
 
 def _evaluation_words(part: _Part) -> float:
