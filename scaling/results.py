@@ -110,11 +110,7 @@ def write_atomically(target: Path, write: Any) -> None:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ScalingError(
@@ -123,6 +119,15 @@ def write_atomically(target: Path, write: Any) -> None:
     finally:
         with contextlib.suppress(NotADirectoryError):  # a parent is a file: said above
             temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file or a folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(target: Path, text: str) -> None:

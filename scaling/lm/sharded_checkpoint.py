@@ -29,6 +29,7 @@ from scaling.errors import DISK, ScalingError
 from scaling.lm import machine
 from scaling.lm.checkpoint import Unreadable
 from scaling.lm.hosts import agreed, is_first
+from scaling.results import sync
 
 FORMAT = 1
 KEPT = 2
@@ -99,10 +100,10 @@ def _make_visible(path: Path, hidden: Path, document: str) -> None:
     (hidden / "manifest.json").write_text(json.dumps(sums, indent=0), encoding="utf-8")
     for folder_path, _, names in os.walk(hidden):
         for name in [*names, "."]:
-            _sync(Path(folder_path) / name)
+            sync(Path(folder_path) / name)
     hidden.rename(folder(path) / hidden.name.split(".")[1])
-    _sync(folder(path))
-    _sync(folder(path).parent)
+    sync(folder(path))
+    sync(folder(path).parent)
     for old in _saves(path)[:-KEPT]:
         shutil.rmtree(folder(path) / old)
 
@@ -216,14 +217,6 @@ def _sums(save_folder: Path) -> dict[str, str]:
 def _sum(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
