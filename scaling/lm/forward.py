@@ -40,12 +40,6 @@ def stack(params: dict[str, Any]) -> dict[str, Any]:
     return params | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
-def unstack(params: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `stack`."""
-    n_layers = len(jax.tree.leaves(params["blocks"])[0])
-    return params | {"blocks": {i: jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]) for i in range(n_layers)}}
-
-
 def hidden(
     cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
