@@ -33,12 +33,26 @@ Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), After
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+MAX_TOKENS = 2**63  # a row counts tokens in 64 bits
 
 
 class Frozen(BaseModel):
     """Immutable, strict (no silent conversion), and closed (an unknown key is an error)."""
 
+    __slots__ = ("_canonical", "_run_id")  # kept once computed: a slot is neither compared, dumped, nor carried into a changed copy
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def canonical(self) -> str:
+        """The JSON that identifies it: sorted keys, defaults left out, so that a new field changes no old id."""
+        known: str | None = getattr(self, "_canonical", None)
+        if known is None:
+            known = _CANONICAL.encode(self._identity())
+            object.__setattr__(self, "_canonical", known)
+        return known
+
+    def _identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 class ModelConfig(Frozen):
@@ -82,6 +96,13 @@ class TextTask(Frozen):
     corpus: Annotated[str, Field(min_length=1, max_length=4096)] = "stdlib"
     seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
     digest: str | None = None
+
+    def _identity(self) -> dict[str, Any]:
+        """The digest identifies a corpus, not the folder that it happens to lie in."""
+        data = super()._identity()
+        if self.digest:
+            data.pop("corpus", None)
+        return data
 
 
 class SyntheticTask(Frozen):
@@ -138,7 +159,11 @@ class EvalConfig(Frozen):
 
 
 class RunConfig(Frozen):
-    """Everything that decides the numbers of one run, and nothing else."""
+    """Everything that decides the numbers of one run, and nothing else.
+
+    `simulated` names the law that a simulated run's losses come from, as in "published:hoffmann2022"; a real run has none,
+    so the two never share an identity.
+    """
 
     model: ModelConfig
     task: TaskConfig
@@ -148,11 +173,14 @@ class RunConfig(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     precision: Precision = "float32"
     evals: EvalConfig = EvalConfig()
+    simulated: Annotated[str, Field(pattern=r"^published:[a-z0-9.-]{1,64}$")] | None = None
 
     @model_validator(mode="after")
     def _trainable(self) -> RunConfig:
         if self.optim.warmup_steps > self.n_steps:
             raise ValueError(f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}")
+        if self.tokens >= MAX_TOKENS:
+            raise ValueError(f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})")
         return self
 
     @property
@@ -175,22 +203,39 @@ class RunConfig(Frozen):
     @property
     def trunk(self) -> str:
         """Runs of equal trunks are one and the same up to the shorter one's `trunk_steps`: only their horizons differ."""
-        return json.dumps(json.loads(self.canonical()) | {"n_steps": None}, sort_keys=True)
+        values = [getattr(self, name) for name, _, _ in _IDENTITY if name != "n_steps"]
+        return "\n".join([value.canonical() if isinstance(value, Frozen) else str(value) for value in values])
 
     def canonical(self) -> str:
-        """The JSON that identifies the run: sorted keys, defaults left out, so that a new field changes no old id.
+        """The JSON that identifies the run, as that of its parts.
 
-        A text corpus is identified by its digest, not by the folder it happens to lie in.
+        Put together here, for a plan asks for the identity of a hundred thousand runs that share their parts.
         """
-        data = self.model_dump(mode="json", exclude_defaults=True)
-        if data["task"].get("digest"):
-            data["task"].pop("corpus", None)
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        told = []
+        for name, required, default in _IDENTITY:
+            value = getattr(self, name)
+            if required or value != default:
+                told.append(f'"{name}":{_told(value)}')
+        return "{" + ",".join(told) + "}"
 
     @property
     def run_id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of `canonical()`."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+        known: str | None = getattr(self, "_run_id", None)
+        if known is None:
+            known = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+            object.__setattr__(self, "_run_id", known)
+        return known
+
+
+_IDENTITY = [(name, info.is_required(), info.default) for name, info in sorted(RunConfig.model_fields.items())]
+
+
+def _told(value: Frozen | int | str) -> str:
+    """The canonical JSON of a field of a run; `json.dumps` of a number takes ten times as long."""
+    if isinstance(value, Frozen):
+        return value.canonical()
+    return str(value) if isinstance(value, int) else json.dumps(value)
 
 
 class MeshShape(Frozen):

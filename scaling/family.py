@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,13 @@ from scaling.config import RunConfig
 class Family:
     """A pack of runs of one shape and horizon, and the shorter packs that branch off their trunks, run by run.
 
-    Most packs hold one run. `branches` are ordered by where they branch off.
+    Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at` (the budgets of all
+    shorter runs of the trunk, whether they are still to be trained or not) the loss at the constant rate is read.
     """
 
     runs: tuple[RunConfig, ...]
     branches: tuple[Family, ...] = ()
+    read_at: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -56,25 +58,45 @@ class Family:
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready; `load_family` reads it."""
-        return {"runs": [run.model_dump_json() for run in self.runs], "branches": [branch.dump() for branch in self.branches]}
+        runs, branches = [run.model_dump_json() for run in self.runs], [branch.dump() for branch in self.branches]
+        return {"runs": runs, "branches": branches, "read_at": self.read_at}
 
 
 def load_family(data: dict[str, Any]) -> Family:
     """The family of `Family.dump`."""
     runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
-    return Family(runs, tuple(load_family(branch) for branch in data["branches"]))
+    return Family(runs, tuple(load_family(branch) for branch in data["branches"]), tuple(data["read_at"]))
 
 
-def families(runs: Sequence[RunConfig]) -> list[Family]:
-    """Each run once: the longest of every trunk with the others as its branches; runs that share nothing stand alone."""
-    trunks: dict[str, list[RunConfig]] = defaultdict(list)
+def families(runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] | None = None) -> list[Family]:
+    """Each run once: the longest of every trunk with the others as its branches; runs that share nothing stand alone.
+
+    `budgets` are those of the whole sweep where `runs` are only what is left of it.
+    """
+    found = []
+    known = read_outs(runs) if budgets is None else budgets
+    for *shorter, longest in _trunks(runs):
+        branches = tuple(Family((run,), read_at=known.get(run.run_id, ())) for run in shorter)
+        found.append(Family((longest,), branches, known.get(longest.run_id, ())))
+    return found
+
+
+def read_outs(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
+    """Of the longest run of every trunk, the budgets of the others that it passes at its constant rate."""
+    found = {}
+    for *shorter, longest in _trunks(runs):
+        steps = sorted({run.n_steps for run in shorter if run.n_steps <= longest.trunk_steps})
+        if steps:
+            found[longest.run_id] = tuple(steps)
+    return found
+
+
+def _trunks(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """Runs that share a trunk, shortest first."""
+    trunks: dict[Any, list[RunConfig]] = defaultdict(list)
     for run in runs:
         trunks[run.trunk if run.trunk_steps else run.run_id].append(run)
-    found = []
-    for members in trunks.values():
-        *shorter, longest = sorted(members, key=lambda run: run.n_steps)
-        found.append(Family((longest,), tuple(Family((run,)) for run in shorter)))
-    return found
+    return [sorted(members, key=lambda run: run.n_steps) for members in trunks.values()]
 
 
 def packed(found: Sequence[Family], size: Callable[[Family], int]) -> list[Family]:
@@ -92,10 +114,11 @@ def _parts(group: Sequence[Family], size: int) -> Iterator[Sequence[Family]]:
 def _likeness(family: Family) -> Any:
     """What runs of one program have in common; learning rate, decay, clipping and seed are free."""
     run = family.runs[0]
-    horizons = tuple(branch.runs[0].n_steps for branch in family.branches)
+    horizons = (tuple(branch.runs[0].n_steps for branch in family.branches), family.read_at)
     return run.model, run.task, run.optim.schedule, run.optim.cooldown_frac, run.batch_size, run.n_steps, run.precision, run.evals, horizons
 
 
 def _joined(group: Sequence[Family]) -> Family:
     runs = tuple(run for family in group for run in family.runs)
-    return Family(runs, tuple(_joined(branches) for branches in zip(*(family.branches for family in group), strict=True)))
+    branches = tuple(_joined(branches) for branches in zip(*(family.branches for family in group), strict=True))
+    return Family(runs, branches, group[0].read_at)

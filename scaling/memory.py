@@ -7,10 +7,11 @@ keep), so they follow `lm/`: who changes what a layer keeps for its backward pas
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from scaling import accounting
-from scaling.config import Execution, RunConfig
+from scaling.config import EvalConfig, Execution, ModelConfig, Precision, RunConfig
 from scaling.settle import EVAL_SEQUENCES, READ_AHEAD_BYTES, Kind, attention_blocks, dispatch_steps, settled
 
 WORD = 4  # bytes of a float32 or an int32
@@ -38,7 +39,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return sum(astuple(self))
+        return sum(vars(self).values())
 
     @property
     def temporary(self) -> int:
@@ -105,13 +106,31 @@ class _Part:
         return self.divided(self.run.model.n_heads) * self.run.task.seq_len * (blocks + 1) / (2 * blocks)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """All of a run that decides its memory: horizon, seed and optimiser do not. `run` is one run of that shape."""
+
+    model: ModelConfig
+    seq_len: int
+    batch_size: int
+    precision: Precision
+    evals: EvalConfig
+    run: RunConfig = field(compare=False, repr=False)
+
+
 def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> Memory:
     """What one device of a `kind` holds at the peak of training `run` under `how`, in bytes.
 
     Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code, the compiler, the
     batches read ahead; see `process_bytes`.
     """
-    part = _Part(run, settled(run, how or Execution(), kind), kind)
+    return _estimated(_Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run), how or Execution(), kind)
+
+
+@lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
+def _estimated(shape: _Shape, how: Execution, kind: Kind) -> Memory:
+    run = shape.run
+    part = _Part(run, settled(run, how, kind), kind)
     held, averaged = _held_words(part), run.evals.averaged
     whole = _gathered_words(part)
     gradients = held * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1) + whole

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from scaling import accounting, memory, recipe
 from scaling.config import Axis, GridDesign, IsoflopDesign, ModelConfig, OptimConfig, RunConfig, Sweep, TaskConfig
@@ -63,7 +63,7 @@ class Plan:
         """Training FLOPs of the whole sweep when every run is trained alone, exact convention."""
         return sum(planned.flops for planned in self.runs)
 
-    @property
+    @cached_property
     def families(self) -> list[Family]:
         """The runs as they share trunks."""
         return families([planned.run for planned in self.runs])
@@ -75,20 +75,25 @@ class Plan:
         return sum(accounting.train_flops(run.model, run.task.seq_len, n * run.batch_tokens, "exact") for run, n in steps)
 
 
-def plan(sweep: Sweep, task: TaskConfig, vocab_size: int) -> Plan:
-    """Expand a sweep for a resolved task. Raises ScalingError when every cell is refused or there are too many."""
+def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
+    """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
+
+    Raises ScalingError when every cell is refused or there are too many.
+    """
     _check_size(sweep)
     _check_axes(sweep.axes)
     runs: dict[str, PlannedRun] = {}
     refused, merged = [], 0
-    for cell in _cells(sweep):
+    builder = _Builder(sweep, task, vocab_size, simulated)
+    for size, amount, settings in itertools.product(sweep.design.sizes, _amounts(sweep)[1], _settings(sweep)):
         try:
-            planned = _build(sweep, cell, task, vocab_size)
+            siblings = builder.siblings(size, amount, settings)
         except ScalingError as error:
-            refused.append((cell, error.what))
+            refused += [(cell, error.what) for cell in _cells(sweep, size, amount, settings)]
             continue
-        merged += planned.run_id in runs
-        runs[planned.run_id] = planned
+        for planned in siblings:
+            merged += planned.run_id in runs
+            runs[planned.run_id] = planned
     if not runs:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
         raise ScalingError(f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe")
@@ -123,43 +128,111 @@ def _check_axes(axes: tuple[Axis, ...]) -> None:
         raise ScalingError(f"an axis field stands twice: {', '.join(fields)}", where="axes", remedy="give each field one axis")
 
 
-def _cells(sweep: Sweep) -> Iterator[Cell]:
-    measure, amounts = _amounts(sweep)
-    settings = itertools.product(*([(axis.field, value) for value in axis.values] for axis in sweep.axes))
-    for size, amount, chosen, seed in itertools.product(sweep.design.sizes, amounts, list(settings), sweep.seeds):
-        yield Cell(size, measure, amount, chosen, seed)
+@dataclass(frozen=True)
+class _Settings:
+    """One value of every axis: as the cell shows them, and as overrides of the sweep's base.
+
+    `shape` tells apart what decides the model and the batch, by its text: 1, 1.0 and True are equal, but not alike.
+    """
+
+    chosen: tuple[tuple[str, Any], ...]
+    model: dict[str, Any]
+    optim: dict[str, Any]
+    batch_size: Any
+    shape: str
 
 
-def _build(sweep: Sweep, cell: Cell, task: TaskConfig, vocab_size: int) -> PlannedRun:
-    settings = {part: _overrides(sweep, cell, part) for part in ("model", "optim")}
-    model = recipe.model_for(
-        cell.size, sweep.recipe, vocab_size=vocab_size, seq_len=task.seq_len, params=sweep.design.params, overrides=settings["model"]
-    )
-    counted = {name: accounting.n_params(model, task.seq_len, name) for name in ("with_head", "total", "nonembedding")}
-    n = counted[sweep.design.params]
-    sequences = dict(cell.settings).get("batch_size") or sweep.base.batch_size or recipe.batch_size(n, task.seq_len, sweep.recipe)
-    batch_tokens = sequences * task.seq_len
-    n_steps = round(_tokens(sweep, cell, model, n, task.seq_len) / batch_tokens)
-    _check_horizon(sweep, n_steps, batch_tokens, n)
-    optim = recipe.optim_for(model, n, n_steps, batch_tokens, sweep.recipe, settings["optim"])
-    run = _validated(
-        model=model, task=task, optim=optim, batch_size=sequences, n_steps=n_steps,
-        seed=cell.seed, precision=sweep.base.precision, evals=sweep.evals,
-    )  # fmt: skip
-    flops = accounting.train_flops(model, task.seq_len, run.tokens, "exact")
-    return PlannedRun(run, counted, flops, memory.estimate(run).total)
+def _settings(sweep: Sweep) -> list[_Settings]:
+    """Every combination of the values of the axes, in order."""
+    base = {part: getattr(sweep.base, part).model_dump(exclude_none=True) for part in ("model", "optim")}
+    found = []
+    for chosen in itertools.product(*([(axis.field, value) for value in axis.values] for axis in sweep.axes)):
+        over: dict[str, dict[str, Any]] = {part: dict(settings) for part, settings in base.items()}
+        for path, value in chosen:
+            part, _, name = path.partition(".")
+            if part in over:
+                over[part][name] = value
+        batch_size = dict(chosen).get("batch_size") or sweep.base.batch_size
+        found.append(_Settings(chosen, over["model"], over["optim"], batch_size, repr((over["model"], batch_size))))
+    return found
 
 
-def _overrides(sweep: Sweep, cell: Cell, part: str) -> dict[str, Any]:
-    base: BaseModel = getattr(sweep.base, part)
-    chosen = {field.partition(".")[2]: value for field, value in cell.settings if field.startswith(f"{part}.")}
-    return base.model_dump(exclude_none=True) | chosen
+def _cells(sweep: Sweep, size: float, amount: float, settings: _Settings) -> list[Cell]:
+    """The cells of one size, amount and combination of settings: one for each seed."""
+    measure, _ = _amounts(sweep)
+    return [Cell(size, measure, amount, settings.chosen, seed) for seed in sweep.seeds]
 
 
-def _tokens(sweep: Sweep, cell: Cell, model: ModelConfig, n: int, seq_len: int) -> float:
-    if cell.measure == "flops":
-        return cell.amount / accounting.train_flops(model, seq_len, 1, sweep.design.flops)
-    return cell.amount if cell.measure == "tokens" else cell.amount * n
+@dataclass
+class _Shape:
+    """What a size and its settings come to, whatever the budget and the seed.
+
+    FLOPs are those of one token, for C is proportional to D; the memory is known once a run is.
+    """
+
+    model: ModelConfig
+    n_params: dict[str, int]
+    sequences: Any
+    design_flops: float
+    exact_flops: float
+    memory_bytes: int | None = None
+
+
+@dataclass
+class _Builder:
+    """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a refusal is kept too."""
+
+    sweep: Sweep
+    task: TaskConfig
+    vocab_size: int
+    simulated: str | None
+    shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
+
+    def siblings(self, size: float, amount: float, settings: _Settings) -> list[PlannedRun]:
+        """The runs of one size, amount and combination of settings: one for each seed. Raises ScalingError with the reason."""
+        sweep, seq_len, shape = self.sweep, self.task.seq_len, self._shape(size, settings)
+        n, batch_tokens = shape.n_params[sweep.design.params], shape.sequences * seq_len
+        n_steps = round(_tokens(sweep, amount, shape, n) / batch_tokens)
+        _check_horizon(sweep, n_steps, batch_tokens, n)
+        optim = recipe.optim_for(shape.model, n, n_steps, batch_tokens, sweep.recipe, settings.optim)
+        first = _validated(
+            model=shape.model, task=self.task, optim=optim, batch_size=shape.sequences, n_steps=n_steps,
+            seed=sweep.seeds[0], precision=sweep.base.precision, evals=sweep.evals, simulated=self.simulated,
+        )  # fmt: skip
+        # the sweep has validated its seeds, and nothing else differs
+        runs = [first, *(first.model_copy(update={"seed": seed}) for seed in sweep.seeds[1:])]
+        if shape.memory_bytes is None:
+            shape.memory_bytes = memory.estimate(first).total
+        flops = shape.exact_flops * first.tokens
+        return [PlannedRun(run, shape.n_params, flops, shape.memory_bytes) for run in runs]
+
+    def _shape(self, size: float, settings: _Settings) -> _Shape:
+        key = (size, settings.shape)
+        if key not in self.shapes:
+            try:
+                self.shapes[key] = self._new_shape(size, settings)
+            except ScalingError as error:
+                self.shapes[key] = error.what
+        found = self.shapes[key]
+        if isinstance(found, str):
+            raise recipe.Refused(found)
+        return found
+
+    def _new_shape(self, size: float, settings: _Settings) -> _Shape:
+        sweep, seq_len = self.sweep, self.task.seq_len
+        model = recipe.model_for(
+            size, sweep.recipe, vocab_size=self.vocab_size, seq_len=seq_len, params=sweep.design.params, overrides=settings.model
+        )
+        counted = {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")}
+        sequences = settings.batch_size or recipe.batch_size(counted[sweep.design.params], seq_len, sweep.recipe)
+        design = accounting.train_flops(model, seq_len, 1, sweep.design.flops) if isinstance(sweep.design, IsoflopDesign) else 0.0
+        return _Shape(model, counted, sequences, design, accounting.train_flops(model, seq_len, 1, "exact"))
+
+
+def _tokens(sweep: Sweep, amount: float, shape: _Shape, n: int) -> float:
+    if isinstance(sweep.design, IsoflopDesign):
+        return amount / shape.design_flops
+    return amount if isinstance(sweep.design, GridDesign) else amount * n
 
 
 def _check_horizon(sweep: Sweep, n_steps: int, batch_tokens: int, n: int) -> None:

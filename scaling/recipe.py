@@ -7,6 +7,7 @@ times too high, so the width rule here is the default and a sweep is the judge.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from scaling.quantity import format_count
 MIN_BATCH_TOKENS = 512
 MIN_STEPS = 20
 MIN_WARMUP_STEPS = 100
+MAX_WIDTHS = 2**20  # steps of width_multiple that are tried: beyond 1e13 parameters even in one layer
 
 
 class Refused(ScalingError):
@@ -86,6 +88,7 @@ def model_for(
     chosen = dict(overrides or {})
     chosen.pop("vocab_size", None)
 
+    @cache  # the search asks for the same few models again and again
     def built(step: int) -> ModelConfig:
         return shape(recipe.width_multiple * step, vocab_size, recipe, chosen)
 
@@ -93,7 +96,7 @@ def model_for(
         return math.log(n_params(built(step), seq_len, params) / size)
 
     low, high = 1, 2
-    while error(high) < 0 and high < 2**14:
+    while error(high) < 0 and high < MAX_WIDTHS:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
@@ -129,9 +132,12 @@ def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> i
 
 
 def optim_for(model: ModelConfig, n: float, n_steps: int, batch_tokens: int, recipe: Recipe, overrides: dict[str, Any]) -> OptimConfig:
-    """The optimiser of a model and horizon, with a sweep's overrides."""
+    """The optimiser of a model and horizon, with a sweep's overrides. Raises Refused for one that is out of range."""
     derived = {"lr": learning_rate(model.d_model, recipe), "warmup_steps": warmup_steps(n, n_steps, batch_tokens, recipe)}
-    return OptimConfig.model_validate(derived | overrides)
+    try:
+        return OptimConfig.model_validate(derived | overrides)
+    except ValidationError as error:
+        raise Refused("; ".join(f"optim.{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
 
 
 def describe(n: float, tokens: float, *, vocab_size: int = 256, seq_len: int = 2048, recipe: Recipe | None = None) -> dict[str, Any]:

@@ -1,28 +1,24 @@
 """The Parquet row, where the two halves of the line meet: one measurement of one run at one step.
 
-A run's file is its completion marker: it is written to a temporary name, synced and renamed, and carries the SHA-256 of
-its rows. Readers open a file once (a second opening may see another version) and verify page checksums.
+How rows lie on the disk is the archive's business.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scaling import accounting
 from scaling.config import FlopsConvention, NConvention, RunConfig
-from scaling.errors import DISK, ScalingError
+from scaling.errors import ScalingError
+from scaling.simulation import check_not_mixed
 from scaling.sweepfile import load_run
 
 SCHEMA_VERSION = 1
@@ -93,100 +89,6 @@ def _measured_cells(run: RunConfig, item: Measurement) -> dict[str, Any]:
     return measured | {"tokens": tokens, "flops": flops}
 
 
-def write_run(folder: Path, table: pa.Table) -> Path:
-    """Publish one run's rows as `folder/runs/<run_id>.parquet`, whole or not at all. Raises ScalingError (74)."""
-    run_id = table.column("run_id")[0].as_py()
-    target = folder / "runs" / f"{run_id}.parquet"
-    write_atomically(target, lambda path: pq.write_table(table, path, compression="zstd", write_page_checksum=True))
-    return target
-
-
-def write_atomically(target: Path, write: Any) -> None:
-    """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half a file."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-        sync(target.parent)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ScalingError(
-            f"cannot write: {reason}", where=str(target), remedy="free space or mend the permissions, then run again", exit_code=DISK
-        ) from error
-    finally:
-        with contextlib.suppress(NotADirectoryError):  # a parent is a file: said above
-            temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Return when a file or a folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Publish a text file whole or not at all."""
-    write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def read_parquet(path: Path) -> pa.Table:
-    """One Parquet file, opened once and verified. Raises ScalingError that names the file when it is damaged.
-
-    Arrow reads it without threads and without Python's memory: a thread of its pool that drops the last reference to a
-    Python buffer while the interpreter ends aborts the process ("terminate called without an active exception").
-    """
-    try:
-        with pa.OSFile(str(path)) as file:
-            return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
-    except FileNotFoundError:
-        raise ScalingError("no such file", where=str(path), remedy="name an existing table or results folder") from None
-    except PermissionError as error:
-        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from None
-    except Exception as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
-        with open(path, "rb") as handle:
-            start = handle.read(8)
-        what = f"not a readable Parquet file: {type(error).__name__} (it starts with {start!r})"
-        raise ScalingError(what, where=str(path), remedy="delete it and run the sweep again, or restore it from a copy") from error
-
-
-def run_files(folder: Path) -> list[Path]:
-    """The published run files of a sweep folder, in order of run_id; names that start with a dot are unfinished."""
-    return sorted(path for path in (folder / "runs").glob("*.parquet") if not path.name.startswith("."))
-
-
-def load(folder: Path) -> pd.DataFrame:
-    """All rows of a sweep folder as one table. Raises ScalingError when there is none or a file is damaged."""
-    files = run_files(folder)
-    if not files:
-        raise ScalingError("holds no finished runs", where=str(folder), remedy=f"train them first: scaling run sweeps/{folder.name}.toml")
-    return pa.concat_tables(_checked(path) for path in files).to_pandas(use_threads=False)
-
-
-def _checked(path: Path) -> pa.Table:
-    table = read_parquet(path)
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise ScalingError(
-            f"is no run file: columns missing: {', '.join(missing)}", where=str(path), remedy="fit it as a foreign table, or move it away"
-        )
-    version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
-    if version > SCHEMA_VERSION:
-        raise ScalingError(
-            f"written with row schema {version}, this program reads {SCHEMA_VERSION}", where=str(path), remedy="update scaling"
-        )
-    if table.num_rows == 0 or set(table.column("run_id").unique().to_pylist()) != {path.stem}:
-        raise ScalingError(
-            "its rows do not belong to the run that it is named after", where=str(path), remedy="delete it and run the sweep again"
-        )
-    return table.select(SCHEMA.names).replace_schema_metadata(None)
-
-
 @dataclass(frozen=True)
 class Points:
     """What a law is fitted to: one point a run, at its last step, all arrays of shape (n,).
@@ -235,8 +137,10 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     excluded: Counter[str] = Counter()
     found: list[tuple[float, float, float, float]] = []
     corpora: set[str] = set()
+    runs: list[RunConfig] = []
     for _, run_rows in table.groupby("run_id", sort=True):
         run = load_run(run_rows["config"].iloc[0], f"run {run_rows['run_id'].iloc[0]}")
+        runs.append(run)
         corpora.add(getattr(run.task, "digest", None) or run.task.kind)
         loss = _final_loss(run_rows, run)
         if isinstance(loss, str):
@@ -244,6 +148,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
             continue
         counted = accounting.n_params(run.model, run.task.seq_len, params)
         found.append((counted, run.tokens, accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops), loss))
+    check_not_mixed(runs)
     if len(corpora) > 1:
         raise ScalingError(f"the runs were trained on {len(corpora)} different corpora or tasks: {', '.join(sorted(corpora))[:120]}",
                            remedy="losses on different data do not compare: fit each folder by itself, or use --where")  # fmt: skip
@@ -262,10 +167,3 @@ def _final_loss(run_rows: pd.DataFrame, run: RunConfig) -> float | str:
         return "no final validation loss"
     value = float(last["value"].iloc[-1])
     return value if np.isfinite(value) and value > 0 else "loss not finite and positive"
-
-
-def iter_fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(run_id, fingerprint) of each published run, from the file's metadata alone."""
-    for path in run_files(folder):
-        metadata = pq.read_metadata(path).metadata or {}
-        yield path.stem, json.loads(metadata.get(b"scaling.fingerprint", b"{}"))

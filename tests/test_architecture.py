@@ -7,12 +7,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
 FREE = {"errors", "quantity"}
-CONFIG = {*FREE, "config", "sweepfile"}
+CONFIG = {*FREE, "config", "sweepfile", "durable"}
 ALLOWED = {
     "errors": set(),
     "quantity": set(),
     "config": FREE,
-    "sweepfile": {*FREE, "config"},
+    "sweepfile": {*FREE, "config", "durable"},
+    "durable": FREE,
+    "provenance": set(),
+    "archive": {*FREE, "durable", "results"},
+    "merge": {*FREE, "durable", "results", "archive"},
     "accounting": {"config"},
     "recipe": {*CONFIG, "accounting"},
     "family": CONFIG,
@@ -22,13 +26,31 @@ ALLOWED = {
     "capacity": {*CONFIG, "memory", "meshes", "settle"},
     "plan": {*CONFIG, "accounting", "recipe", "family", "memory", "meshes"},
     "cache": FREE,
-    "results": {*CONFIG, "accounting"},
+    "simulation": CONFIG,
+    "results": {*CONFIG, "accounting", "simulation"},
+    "measured": {*CONFIG, "results"},
     "doctor": {*FREE, "cache", "execute"},
     "tasks": {*CONFIG, "cache", "results"},
-    "lm": {*CONFIG, "accounting", "family", "meshes", "settle", "tasks", "results"},
-    "execute": {*CONFIG, "accounting", "family", "meshes", "plan", "results", "cache", "tasks", "lm"},
-    "fit": {*CONFIG, "accounting", "results", "recipe"},
-    "report": {*CONFIG, "accounting", "results", "fit"},
+    "lm": {*CONFIG, "accounting", "family", "meshes", "settle", "tasks", "results", "measured", "provenance"},
+    "execute": {
+        *CONFIG,
+        "accounting",
+        "family",
+        "meshes",
+        "plan",
+        "results",
+        "cache",
+        "tasks",
+        "lm",
+        "measured",
+        "recipe",
+        "fit",
+        "archive",
+        "merge",
+        "provenance",
+    },
+    "fit": {*CONFIG, "accounting", "results", "archive", "recipe"},
+    "report": {*CONFIG, "accounting", "results", "archive", "fit"},
     "cli": None,  # may import every room
     "__main__": {"cli"},
 }

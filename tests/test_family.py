@@ -59,6 +59,6 @@ def test_a_family_survives_its_json_and_loses_branches_by_name():
     family = max(families(runs(base=optim(), design=THREE)), key=lambda each: each.runs[0].model.d_model)
     assert load_family(family.dump()) == family
     first, second = family.branches
-    assert family.without([first.runs[0].run_id]) == Family(family.runs, (second,))
+    assert family.without([first.runs[0].run_id]) == Family(family.runs, (second,), family.read_at)
     assert family.name == family.runs[0].run_id
     assert Family(family.runs + second.runs).name.startswith("pack-")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling import results
+from scaling import archive, durable, results
 from scaling.errors import DISK, ScalingError
 from scaling.plan import plan
 from scaling.results import Measurement
@@ -30,8 +30,8 @@ def table(chosen, loss=2.0):
 def test_round_trip_and_points(tmp_path):
     first, second = run(0), run(1)
     for chosen, loss in ((first, 2.0), (second, 2.2)):
-        results.write_run(tmp_path, table(chosen, loss))
-    loaded = results.load(tmp_path)
+        archive.write_run(tmp_path, table(chosen, loss))
+    loaded = archive.load(tmp_path)
     assert list(loaded.columns) == results.SCHEMA.names
     assert len(loaded) == 4
     points = results.points(loaded)
@@ -42,17 +42,17 @@ def test_round_trip_and_points(tmp_path):
 
 
 def test_conventions_change_n_and_c(tmp_path):
-    results.write_run(tmp_path, table(run()))
-    loaded = results.load(tmp_path)
+    archive.write_run(tmp_path, table(run()))
+    loaded = archive.load(tmp_path)
     by_name = {name: results.points(loaded, params=name).n[0] for name in ("with_head", "total", "nonembedding")}
     assert by_name["nonembedding"] < by_name["with_head"] < by_name["total"]
 
 
 def test_diverged_runs_are_counted_not_dropped(tmp_path):
-    results.write_run(tmp_path, table(run(0)))
+    archive.write_run(tmp_path, table(run(0)))
     bad = run(1)
-    results.write_run(tmp_path, results.rows("tiny", bad, [Measurement(7, "train", results.DIVERGED, 7.0)], SOURCE))
-    assert results.points(results.load(tmp_path)).excluded == (("diverged", 1),)
+    archive.write_run(tmp_path, results.rows("tiny", bad, [Measurement(7, "train", results.DIVERGED, 7.0)], SOURCE))
+    assert results.points(archive.load(tmp_path)).excluded == (("diverged", 1),)
 
 
 def test_points_refuse_mixed_corpora(tmp_path):
@@ -68,30 +68,32 @@ def test_points_refuse_mixed_corpora(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"<html>", lambda b: b"", lambda b: b + b"junk"])
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
-    path = results.write_run(tmp_path, table(run()))
+    archive.write_run(tmp_path, table(run()))
+    [path] = archive.run_files(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ScalingError, match="Parquet") as caught:
-        results.load(tmp_path)
+        archive.load(tmp_path)
     assert path.name in caught.value.where
 
 
 def test_a_renamed_run_file_is_refused(tmp_path):
-    path = results.write_run(tmp_path, table(run()))
+    archive.write_run(tmp_path, table(run()))
+    [path] = archive.run_files(tmp_path)
     path.rename(path.with_name("000000000000.parquet"))
     with pytest.raises(ScalingError, match="do not belong"):
-        results.load(tmp_path)
+        archive.load(tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     path = tmp_path / "kept.txt"
-    results.write_text(path, "old")
+    durable.write_text(path, "old")
 
     def full_disk(target):
         target.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ScalingError) as caught:
-        results.write_atomically(path, full_disk)
+        durable.write_atomically(path, full_disk)
     assert caught.value.exit_code == DISK
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["kept.txt"]
@@ -106,8 +108,8 @@ def test_take_counts_what_it_leaves_out():
 
 def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
     code = (
-        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling import results\n"
-        "before = len(os.listdir('/proc/self/task')); results.load(pathlib.Path(sys.argv[1]))\n"
+        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling import archive\n"
+        "before = len(os.listdir('/proc/self/task')); archive.load(pathlib.Path(sys.argv[1]))\n"
         "assert len(os.listdir('/proc/self/task')) == before"
     )
     subprocess.run([sys.executable, "-c", code, str(shipped)], check=True)

@@ -52,8 +52,8 @@ def main() -> None:
 @cache
 def with_verbs() -> typer.Typer:
     """The command with all its verbs."""
-    from scaling.cli import data, fits, sweeps, tools
+    from scaling.cli import data, fits, results, running, sweeps, tools
 
-    for module in (sweeps, fits, tools, data):
+    for module in (sweeps, running, fits, tools, data, results):
         module.register(app)
     return app

@@ -39,6 +39,12 @@ Coordinator = Annotated[
 ]
 Processes = Annotated[int | None, typer.Option(min=1, max=2**20, help="Processes that train the run together.")]
 Process = Annotated[int | None, typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results.")]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", "--accept-other-machine", help="Go on though code, corpus, versions, threads or devices have changed."
+    ),
+]
 LAYOUTS = ("none", "products", "block")
 MAX_PACK = 4096
 

@@ -51,6 +51,10 @@ class Display:
         self.tracker.observe(event)
         if event["event"] in ENDED:
             self._line(self._ending(event))
+        elif event["event"] == "interrupted":
+            self._line(f"interrupted {event['run_id']}  {event['reason']}")
+        elif event["event"] == "warning":
+            self._line(f"warning: {event['text']}")
         if self.live:
             self.live.update(self._table())
         elif time.monotonic() - self._last_line > LINE_SECONDS and self.tracker.running:

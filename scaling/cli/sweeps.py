@@ -1,8 +1,9 @@
-"""The verbs that train: plan, run, train, status."""
+"""The verbs around a sweep: plan, train one run, status. (`run` has a module of its own.)"""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,21 +11,20 @@ import typer
 
 from scaling.cli.devices import DeviceName, annotate, check, check_shapes, room_of
 from scaling.cli.manner import (
+    AcceptChanges,
     Coordinator,
     Mesh,
     MicroBatch,
-    Pack,
     Process,
     Processes,
     Remat,
     Workers,
     default_workers,
     execution,
-    packing,
     several,
 )  # fmt: skip
 from scaling.cli.output import Json, console, note, print_json
-from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
+from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -33,20 +33,18 @@ if TYPE_CHECKING:
 
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
-ENGINES = ("local",)
 MANY_EPOCHS = 4
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command("plan", epilog="Example: scaling plan sweeps/demo.toml")(plan)
-    app.command("run", epilog="Example: scaling run sweeps/demo.toml --workers 2")(run)
     app.command("train", epilog="Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one")(train)
     app.command("status", epilog="Example: scaling status results/demo")(status)
 
 
-def planned_sweep(path: Path) -> tuple[Sweep, Plan]:
-    """A sweep file, and its plan on the corpus that is here. Raises ScalingError that names the file."""
+def planned_sweep(path: Path, simulated: str | None = None) -> tuple[Sweep, Plan]:
+    """A sweep file, and its plan on the corpus that is here (for a law to simulate). Raises ScalingError that names the file."""
     from scaling.plan import plan as expand
     from scaling.sweepfile import load_sweep
     from scaling.tasks import epochs, open_task, resolve
@@ -55,17 +53,18 @@ def planned_sweep(path: Path) -> tuple[Sweep, Plan]:
     try:
         task = resolve(sweep.base.task)
         opened = open_task(task)
-        plan = expand(sweep, task, opened.vocab_size)
+        plan = expand(sweep, task, opened.vocab_size, simulated)
     except ScalingError as error:
         error.where = error.where if error.where.startswith(str(path)) else f"{path}: {error.where}".removesuffix(": ")
         raise
     most = max(epochs(opened, item.run.tokens) for item in plan.runs)
-    if most > MANY_EPOCHS:
+    if most > MANY_EPOCHS and simulated is None:
         note(f"warning: up to {most:.1f} passes over the training data; beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)")
     return sweep, plan
 
 
-def _folder(sweep: Sweep, out: Path | None) -> SweepFolder:
+def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
+    """Where a sweep's results lie."""
     from scaling.execute.folder import SweepFolder
 
     return SweepFolder(out or Path("results") / sweep.name)
@@ -99,72 +98,6 @@ def plan(
     return console().print(plan_table(document))
 
 
-def run(
-    sweep: SweepPath,
-    out: Out = None,
-    executor: Annotated[str, typer.Option(help="Where to train: local.")] = "local",
-    workers: Workers = None,
-    max_runs: Annotated[int | None, typer.Option(min=1, help="Train at most this many runs now.")] = None,
-    mesh: Mesh = None,
-    micro_batch: MicroBatch = None,
-    remat: Remat = "none",
-    pack: Pack = "auto",
-    accept_other_machine: Annotated[
-        bool, typer.Option("--accept-other-machine", help="Resume checkpoints written under other versions, threads or devices.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Train what is missing of a sweep; running it twice is a no-op, and an interrupted sweep is taken up where it stood."""
-    from scaling.cli.progress import Display
-    from scaling.execute.local import Manner, execute
-    from scaling.execute.status import status as examine
-
-    if executor not in ENGINES:
-        raise unknown("executor", executor, ENGINES, where="--executor")
-    how = execution(mesh, micro_batch, remat)
-    count = default_workers(workers, how)
-    loaded, planned = planned_sweep(sweep)
-    folder = _folder(loaded, out)
-    check([item for item in planned.runs if not folder.run_file(item.run_id).exists()], how, count)
-    with folder.lock():
-        folder.check_same_sweep(loaded)
-        folder.write_plan(planned)
-        missing = [item for item in planned.runs if not folder.run_file(item.run_id).exists()]
-        chosen = missing[:max_runs]
-        packs = packing(pack, [item.run for item in chosen], count, how, folder.packing)
-        manner = Manner(count, how, packs, accept_other_machine)
-        with Display(folder.path, planned, chosen, to_stderr=as_json) as display:
-            ended = execute(folder, loaded.name, chosen, manner, display.observe) if chosen else None
-    document = examine(folder)
-    if as_json:
-        print_json(document)
-    else:
-        _summary(document, folder.path, sweep)
-    _exit_as(document, ended)
-
-
-def _summary(document: dict[str, Any], folder: Path, sweep: Path) -> None:
-    counts = document["counts"]
-    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
-    typer.echo(f"{folder}: {text}")
-    for entry in document["runs"]:
-        if entry["reason"]:
-            typer.echo(f"  {entry['run_id']}  {entry['reason']}")
-    if document["no_longer_planned"]:
-        typer.echo(f"  kept, though the sweep file no longer asks for them: {len(document['no_longer_planned'])} runs")
-    typer.echo(f"next: scaling fit {folder}" if not counts["missing"] else f"next: scaling run {sweep} takes up the rest")
-
-
-def _exit_as(document: dict[str, Any], ended: Any) -> None:
-    """Exit codes of the contract: a signal, a full disk, failed runs."""
-    if ended and ended.signal:
-        raise typer.Exit(128 + ended.signal)
-    if ended and ended.exit_code == DISK:
-        raise typer.Exit(DISK)
-    if document["counts"]["failed"]:
-        raise typer.Exit(RUNS_FAILED)
-
-
 def train(
     sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")] = None,
     run_id: Annotated[str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")] = None,
@@ -175,18 +108,17 @@ def train(
     coordinator: Coordinator = None,
     processes: Processes = None,
     process: Process = None,
-    accept_other_machine: Annotated[
-        bool, typer.Option("--accept-other-machine", help="Resume a checkpoint written under other versions, threads or devices.")
-    ] = False,
+    accept_changes: AcceptChanges = False,
     serve: Annotated[Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train one run of a sweep in this process, with this process's threads and devices; or in several, one on each host."""
     from scaling.execute import environment, worker
-    from scaling.family import Family
+    from scaling.execute.signals import exit_code
+    from scaling.family import Family, read_outs
 
     if serve is not None:
-        return worker.serve(serve)
+        return worker.serve(serve, several(coordinator, processes, process))
     environment.restart_once()
     if sweep is None or run_id is None:
         raise ScalingError("train needs a sweep file and --run RUN_ID", remedy="`scaling plan SWEEP` lists the run ids")
@@ -195,22 +127,45 @@ def train(
     known = {item.run_id: item for item in planned.runs}
     if run_id not in known:
         raise ScalingError(f"run {run_id!r} is not in the plan", where=str(sweep), remedy="`scaling plan SWEEP` lists the run ids")
-    folder = _folder(loaded, out)
+    folder = folder_of(loaded, out)
     if coordinator is None:
         check([known[run_id]], how, 1)
-    with several(coordinator, processes, process) as first, folder.lock() if first else nullcontext():
-        if first:
-            folder.check_same_sweep(loaded)
-            folder.write_plan(planned)
-        order = worker.Order(loaded.name, Family((known[run_id].run,)), how, accept_other_machine=accept_other_machine)
-        done = folder.run_file(run_id).exists()
-        kind = "done" if done else worker.train_family(folder, order, should_stop=worker.StopFlag(), emit=_print_progress)[run_id]
+    stop = worker.StopFlag()
+    with several(coordinator, processes, process) as first, _claimed(folder, planned, run_id, accept_changes, first) as lease:
+        order = worker.Order(
+            loaded.name,
+            Family((known[run_id].run,), read_at=read_outs([item.run for item in planned.runs]).get(run_id, ())),
+            how,
+            accept_other_machine=accept_changes,
+            lease=lease,
+        )
+        done = folder.is_finished(run_id)
+        kind = "done" if done else worker.train_family(folder, order, should_stop=stop, emit=_print_progress)[run_id]
     document = {"run_id": run_id, "outcome": kind, "file": str(folder.run_file(run_id)), "reason": folder.reason(run_id) or None}
     if as_json and first:
         print_json(document)
     elif first:
         typer.echo(f"{run_id}: {kind}")
-    raise typer.Exit({"done": 0, "diverged": RUNS_FAILED, "stopped": STOPPED}[kind])
+    raise typer.Exit({"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}[kind])
+
+
+@contextmanager
+def _claimed(folder: SweepFolder, planned: Plan, run_id: str, accept: bool, first: bool) -> Iterator[str | None]:
+    """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises ScalingError (75) when another has it."""
+    from scaling.execute.session import Sitting
+
+    if not first:
+        yield None
+        return
+    sitting = Sitting(folder, planned, note, accept_changes=accept)
+    with sitting.lease as lease:
+        sitting.settle()
+        with lease.deciding() as held:
+            if run_id in held:
+                what = f"run {run_id} is in training by another process"
+                raise ScalingError(what, where=str(folder.path), remedy="watch it with `scaling status`", exit_code=STOPPED)
+            lease.hold([run_id])
+        yield str(lease.path)
 
 
 def _print_progress(event: dict[str, Any]) -> None:
@@ -220,16 +175,42 @@ def _print_progress(event: dict[str, Any]) -> None:
 
 def status(
     target: Annotated[Path, typer.Argument(metavar="SWEEP|DIR", help="A sweep file or a sweep's folder.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and follow until no run is in training.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks with --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Say which runs of a sweep are done, running, failed or missing, and the time left."""
-    from scaling.cli.tables import status_table
+    """Say which runs of a sweep are done, running, failed or missing, the time left, and what it has cost so far."""
     from scaling.execute.folder import SweepFolder
-    from scaling.execute.status import status as examine
     from scaling.sweepfile import load_sweep
 
-    folder = SweepFolder(target) if target.is_dir() else _folder(load_sweep(target), None)
+    folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None)
+    if watch and as_json:
+        raise ScalingError("--watch and --json exclude each other", remedy="call `scaling status --json` again and again")
+    if watch:
+        return _watch(folder, every)
+    from scaling.cli.tables import status_table
+    from scaling.execute.status import status as examine
+
     document = examine(folder)
-    if as_json:
-        return print_json(document)
-    return console().print(status_table(document))
+    for warning in document["warnings"]:
+        note(f"warning: {warning}")
+    return print_json(document) if as_json else console().print(status_table(document))
+
+
+def _watch(folder: SweepFolder, every: float) -> None:
+    """A table that stays up to date until nobody trains here any more."""
+    import time
+
+    from rich.live import Live
+
+    from scaling.cli.tables import status_table
+    from scaling.execute.lease import Watch
+    from scaling.execute.status import status as examine
+
+    seen = Watch()
+    document = examine(folder, seen)
+    with Live(status_table(document), console=console(), auto_refresh=False, vertical_overflow="visible") as live:
+        while document["processes"]:
+            time.sleep(every)
+            document = examine(folder, seen)
+            live.update(status_table(document), refresh=True)

@@ -1,24 +1,28 @@
 """A sweep's folder: what is planned, done, failed or left to do, each known from a file that a person can open.
 
-results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  failures/<run_id>.txt  checkpoints/  fits/  report/
+results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt  checkpoints/
+                  leases/  ledger/  logs/  damaged/  fits/  report/
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
+from scaling import archive, durable
 from scaling.config import Sweep
-from scaling.errors import DISK, STOPPED, ScalingError
+from scaling.errors import ScalingError
 from scaling.plan import Plan
-from scaling.results import DIVERGED, read_parquet, write_text
 from scaling.sweepfile import dump_sweep
 
 Status = Literal["done", "running", "failed", "missing"]
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "leases", "fits")  # where temporary files may be left by a kill
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class SweepFolder:
     path: Path
 
     def run_file(self, run_id: str) -> Path:
-        """Its existence is what says that the run has ended."""
-        return self.path / "runs" / f"{run_id}.parquet"
+        """A finished run's rows, until they are merged with others."""
+        return self.path / archive.LOOSE / f"{run_id}.parquet"
 
     def failure(self, run_id: str) -> Path:
         """Why the last attempt failed, first line first."""
@@ -44,107 +48,116 @@ class SweepFolder:
         """Which shapes share programs, as it was chosen when the sweep was begun."""
         return self.path / "packing.json"
 
-    @property
-    def progress(self) -> Path:
-        """What the runs in training last said; written by the process that holds the lock."""
-        return self.path / "progress.json"
+    def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
+        """Raise ScalingError when the folder holds another sweep, or simulated results beside real ones; an edited sweep is welcome."""
+        if not (self.path / "plan.json").exists():
+            return
+        with contextlib.suppress(Damaged):  # then it is written anew
+            held = self.read_plan()
+            if held["sweep"] != sweep.name:
+                raise ScalingError(
+                    f"holds the sweep {held['sweep']!r}, not {sweep.name!r}",
+                    where=str(self.path),
+                    remedy="choose another --out folder or rename the sweep",
+                )
+            if held.get("simulated") != simulated:
+                was = f"simulated runs ({held['simulated']})" if held.get("simulated") else "trained runs"
+                raise ScalingError(
+                    f"holds {was}; trained and simulated runs do not mix, nor runs of two laws",
+                    where=str(self.path),
+                    remedy="choose another --out folder",
+                )
 
-    def lock(self) -> FileLock:
-        """Hold the folder for training. Raises ScalingError: 75 when another process holds it, 74 when it cannot be made."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ScalingError(
-                "another process is training this sweep",
-                where=str(self.path),
-                remedy="watch it with `scaling status`, or wait for it to end",
-                exit_code=STOPPED,
-            ) from None
-        except OSError as error:
-            raise ScalingError(
-                f"cannot be written: {error.strerror}", where=str(self.path), remedy="choose another --out folder", exit_code=DISK
-            ) from error
-        return lock
+    def write_plan(self, plan: Plan, origin: dict[str, Any] | None = None) -> None:
+        """Publish the sweep file and its planned runs, so that the folder explains itself without the corpus.
 
-    def is_held(self) -> bool:
-        """Whether a process is training this sweep now."""
-        if not (self.path / ".lock").exists():
-            return False
-        lock = FileLock(self.path / ".lock")
-        try:
-            with lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
-
-    def check_same_sweep(self, sweep: Sweep) -> None:
-        """Raise ScalingError when the folder holds another sweep; the same sweep edited is welcome."""
-        if (self.path / "plan.json").exists() and (name := self.read_plan()["sweep"]) != sweep.name:
-            raise ScalingError(
-                f"holds the sweep {name!r}, not {sweep.name!r}",
-                where=str(self.path),
-                remedy="choose another --out folder or rename the sweep",
-            )
-
-    def write_plan(self, plan: Plan) -> None:
-        """Publish the sweep file and its planned runs, so that the folder explains itself without the corpus."""
+        `origin` says by what the runs are trained: digests of code and corpus, versions, the simulated law.
+        """
         document = {
             "sweep": plan.sweep.name,
+            **(origin or {}),
             "runs": [
-                {
-                    "run_id": item.run_id,
-                    "n_params": item.n_params,
-                    "tokens": item.run.tokens,
-                    "flops": item.flops,
-                    "config": item.run.model_dump(mode="json", exclude_defaults=True),
-                }
+                {"run_id": item.run_id, "n_params": item.n_params, "tokens": item.run.tokens, "flops": item.flops, "seed": item.run.seed}
                 for item in plan.runs
             ],
             "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
         }
-        write_text(self.path / "sweep.toml", dump_sweep(plan.sweep))
-        write_text(self.path / "plan.json", json.dumps(document, indent=1) + "\n")
+        durable.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
+        durable.write_json(self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None)
 
     def read_plan(self) -> dict[str, Any]:
-        """The document of `write_plan`. Raises ScalingError when the folder holds no plan."""
+        """The document of `write_plan`. Raises ScalingError when the folder holds no plan, Damaged when it is not what was written."""
         path = self.path / "plan.json"
         try:
-            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return durable.read_json(path)
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
                 "holds no sweep (no plan.json)", where=str(self.path), remedy="name a sweep file or a folder made by `scaling run`"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ScalingError(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
-        return document
+        except (durable.Broken, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise Damaged(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
 
-    def attempts(self, run_id: str) -> int:
-        """How many times the run was handed to a worker."""
-        path = self.path / "attempts" / run_id
-        return int(path.read_text()) if path.exists() else 0
-
-    def begin_attempt(self, run_id: str) -> None:
-        """Count one more attempt."""
-        write_text(self.path / "attempts" / run_id, str(self.attempts(run_id) + 1))
-
-    def outcome(self, run_id: str) -> tuple[Status, str]:
-        """Whether a run is done, failed (with its reason) or missing, by its files alone."""
-        if self.run_file(run_id).exists():
-            reason = self.reason(run_id)
-            return ("failed", reason) if reason else ("done", "")
-        reason = self.reason(run_id)
-        return ("failed", reason) if reason else ("missing", "")
+    def write_failure(self, run_id: str, text: str) -> None:
+        """Keep why a run failed."""
+        durable.write_lines(self.failure(run_id), text, comment="# ")
 
     def reason(self, run_id: str) -> str:
-        """First line of the failure note; empty without one."""
+        """First line of the failure note; empty without one. A damaged note says so."""
         path = self.failure(run_id)
-        return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.exists() else ""
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        text = data.decode("utf-8", errors="replace").partition("\n")[0]
+        try:
+            durable.check_seal(data)
+        except durable.Broken:
+            return f"(this note is damaged) {text}"
+        return text
+
+    def reasons(self) -> dict[str, str]:
+        """Of every run with a failure note, its reason."""
+        return {path.stem: self.reason(path.stem) for path in (self.path / "failures").glob("[!.]*.txt")}
+
+    def is_finished(self, run_id: str) -> bool:
+        """Whether the run is published."""
+        return archive.is_finished(self.path, run_id)
+
+    def clean(self, finished: Iterable[str], *, complete: bool = False) -> None:
+        """Remove temporary files and the checkpoints of finished runs (all of them in a `complete` sweep).
+
+        Only while no other process trains here.
+        """
+        for name in WRITTEN:
+            for path in (self.path / name).glob(".*.tmp"):
+                if durable.TEMPORARY.match(path.name):
+                    _remove(path)
+        gone = set(finished)
+        for path in (self.path / "checkpoints").glob("[!.]*"):
+            if (complete or path.name.partition(".")[0] in gone) and not path.name.endswith(".damaged"):
+                _remove(path)
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a damaged file to damaged/, under a name of its own."""
+        target = self.path / "damaged" / f"{path.parent.name}-{path.name}"
+        count = 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{path.parent.name}-{count}-{path.name}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+        except OSError as error:
+            raise durable.disk_error(error, target) from error
+        return target
 
 
-def final_loss(path: Path) -> tuple[int, float] | None:
-    """(step, loss) of the last validation in a run file, or None for a run that diverged before one."""
-    table = read_parquet(path).select(["split", "metric", "step", "value"]).to_pylist()
-    losses = [(row["step"], row["value"]) for row in table if row["split"] == "val" and row["metric"] == "loss"]
-    return None if not losses or any(row["metric"] == DIVERGED for row in table) else max(losses)
+class Damaged(ScalingError):
+    """A file of the folder that is not what was written, and that the next `scaling run` writes anew."""
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ ENDED = ("done", "diverged", "failed", "stopped")
 
 @dataclass
 class Tracker:
-    """Follows the events of one `execute`; `running` holds the last progress event of each run that a worker has in hand.
+    """Follows the events of one `execute` (a run that another process has finished is `elsewhere`); `running` holds the last progress event of each run that a worker has in hand.
 
     Work is counted once: a run that branches off a trunk has only its cooldown as its own.
     """
@@ -26,6 +26,7 @@ class Tracker:
     counts: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     _flops_ended: float = 0.0
+    _flops_over: float = 0.0
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
@@ -45,17 +46,22 @@ class Tracker:
         kind, run_id = event["event"], event.get("run_id", "")
         if kind == "progress":
             self.running[run_id] = event
-        elif kind in ENDED:
+        elif kind in ENDED or kind == "elsewhere":
             self.counts[kind] += 1
             self._flops_ended += self._own_flops[run_id]
-        elif kind == "over":
-            self.running.pop(run_id, None)
+        elif kind == "over" and run_id in self.running:
+            self._flops_over += self.running.pop(run_id)["flops"]
 
     @property
     def share(self) -> float:
         """The part of the sweep's FLOPs that is trained, 0 to 1."""
         current = sum(self._flops_until(run_id, event["step"]) for run_id, event in self.running.items())
         return min(1.0, (self._flops_ended + current) / self._total) if self._total else 1.0
+
+    @property
+    def flops_here(self) -> float:
+        """Model FLOPs that this command has trained, those included that a kill has cost."""
+        return self._flops_over + sum(float(event["flops"]) for event in self.running.values())
 
     @property
     def flops_per_second(self) -> float:

@@ -14,9 +14,9 @@ from typing import Any
 
 from scaling.cache import cache_folder
 from scaling.config import Execution, RunConfig
+from scaling.durable import write_text
 from scaling.errors import ScalingError
 from scaling.execute.environment import cores, worker_environment
-from scaling.results import write_text
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,22 @@ import functools
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TextIO
 
 from scaling import __version__, results
-from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.errors import ScalingError
+from scaling.config import Execution, TaskConfig
 from scaling.execute.folder import SweepFolder
+from scaling.execute.publish import Emit, failed, publish
+from scaling.execute.signals import HEEDED
 from scaling.family import Family, load_family
-
-Emit = Callable[[dict[str, Any]], None]
+from scaling.provenance import commit
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Order:
     how: Execution = field(default_factory=Execution)
     notes: Mapping[str, Any] = field(default_factory=dict)
     accept_other_machine: bool = False
+    lease: str | None = None
 
     def dump(self) -> str:
         """One line of JSON; `load_order` reads it."""
         plain = {"family": self.family.dump(), "how": self.how.model_dump(mode="json")}
-        rest = {"sweep": self.sweep, "notes": dict(self.notes), "accept_other_machine": self.accept_other_machine}
+        rest = {"sweep": self.sweep, "notes": dict(self.notes), "accept_other_machine": self.accept_other_machine, "lease": self.lease}
         return json.dumps(plain | rest)
 
 
@@ -57,6 +58,7 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     from scaling.lm import hosts, machine, resume, train
 
     family, how = order.family, order.how
+    machine.tell_warnings(lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text}))
     everyone = [run.run_id for run in family.everyone()]
 
     def progress(found: train.Progress) -> None:
@@ -73,25 +75,16 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     )  # fmt: skip
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if hosts.is_first():
+        lease = Path(order.lease) if order.lease else None
         source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
         for run in family.everyone():
             if run.run_id in outcomes:
-                _publish(folder, order.sweep, run, outcomes[run.run_id], source, emit)
+                told = publish(folder, order.sweep, run, outcomes[run.run_id], source, lease)
+                kinds[run.run_id] = told["event"]
+                emit(told)
     if "stopped" not in kinds.values():
         resume.discard(folder.checkpoint(family.name), how)
     return kinds
-
-
-def _publish(folder: SweepFolder, sweep: str, run: RunConfig, outcome: Any, source: results.Provenance, emit: Emit) -> None:
-    if outcome.kind == "stopped":
-        return emit({"event": "stopped", "run_id": run.run_id, "reason": outcome.reason})
-    if outcome.kind == "diverged":
-        results.write_text(folder.failure(run.run_id), outcome.reason + "\n")
-    else:
-        folder.failure(run.run_id).unlink(missing_ok=True)
-    results.write_run(folder.path, results.rows(sweep, run, outcome.measured, source))
-    loss = [item.value for item in outcome.measured if (item.split, item.metric) == ("val", "loss")]
-    return emit({"event": outcome.kind, "run_id": run.run_id, "reason": outcome.reason, "loss": loss[-1] if loss else None})
 
 
 @functools.lru_cache(maxsize=4)
@@ -101,31 +94,18 @@ def _open(task: TaskConfig) -> Any:
     return open_task(task)
 
 
-@functools.lru_cache(maxsize=1)
-def commit() -> str | None:
-    """The commit of this program's checkout, or None where it is installed without one."""
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def failure_text(error: BaseException) -> str:
-    """What a failure note holds: one line with the kind of failure, then the traceback."""
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-        text = f"out of memory: {text}"
-    elif isinstance(error, ScalingError):
-        text = str(error).replace("\n ", ";")
-    return text.replace("\n", " ")[:500] + "\n\n" + "".join(traceback.format_exception(error))
-
-
 class StopFlag:
-    """Set by SIGTERM or SIGINT, or when the coordinator goes away; the run then saves itself at the next dispatch."""
+    """Set by a signal, or when the coordinator goes away; the run then saves itself at the next dispatch."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._event.set())
+        self.received: int | None = None
+        for number in HEEDED:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number
+        self._event.set()
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
@@ -136,27 +116,38 @@ class StopFlag:
         self._event.set()
 
 
-def serve(path: Path) -> None:
-    """Train the runs that come in as JSON lines on stdin, until it closes; the coordinator reads our stdout."""
-    protocol, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not enter the protocol
-    flag, folder = StopFlag(), SweepFolder(path)
-    commands = _commands(flag)
+def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> None:
+    """Train the runs that come in as JSON lines on stdin, until it closes; the coordinator reads our stdout.
 
+    `together` makes this process one of several that train each run; it says whether this is the one that tells.
+    """
+    protocol, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+    os.dup2(2, 1)  # whatever a library prints must not enter the protocol
+    flag, folder = StopFlag(), SweepFolder(path)
+    with together or nullcontext(True) as first:
+        _serve(folder, flag, _teller(protocol, flag) if first else lambda event: None)
+
+
+def _teller(protocol: TextIO, flag: StopFlag) -> Emit:
     def emit(event: dict[str, Any]) -> None:
         try:
             print(json.dumps(event, allow_nan=False), file=protocol, flush=True)
         except BrokenPipeError:
             flag.set()
 
+    return emit
+
+
+def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
+    commands = _commands(flag)
     emit({"event": "ready", "pid": os.getpid()})
     while not flag() and (command := commands()) is not None:
         order = load_order(command)
         try:
             train_family(folder, order, should_stop=flag, emit=emit)
         except Exception as error:  # noqa: BLE001 - every failure of a run is an outcome: it is recorded, and the sweep goes on
-            code = error.exit_code if isinstance(error, ScalingError) else 1
             for run in order.family.runs:
-                emit({"event": "failed", "run_id": run.run_id, "text": failure_text(error), "exit_code": code})
+                emit(failed(run, error))
         emit({"event": "over", "run_id": order.family.runs[0].run_id})
 
 

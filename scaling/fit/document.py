@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from scaling import durable
 from scaling.errors import ScalingError
 from scaling.fit.read import read_bytes
-from scaling.results import write_text
 
 SCHEMA = 1
 KEPT_DRAWS = 1000
@@ -64,14 +64,20 @@ def plain(value: Any) -> Any:
 
 
 def dump(document: Mapping[str, Any], path: Path) -> None:
-    """Publish a document as a file, whole or not at all. Raises ScalingError (74)."""
-    write_text(path, json.dumps(plain(document), allow_nan=False, ensure_ascii=False) + "\n")
+    """Publish a document as a sealed file, whole or not at all. Raises ScalingError (74)."""
+    durable.write_json(path, plain(document), indent=None)
 
 
 def load(path: Path) -> dict[str, Any]:
     """A document from its file. Raises ScalingError that names the file and what is wrong with it."""
     try:
-        document = json.loads(read_bytes(path))
+        data = read_bytes(path)
+        if _is_as_dumped(data):
+            durable.check_seal(data)
+        document = json.loads(data)
+    except durable.Broken as error:
+        remedy = 'fit again; or, where you changed it yourself, delete its key "seal"'
+        raise ScalingError(f"is damaged or was edited: {error}", where=str(path), remedy=remedy) from None
     except (ValueError, RecursionError) as error:
         raise _no_fit(path, f"not valid JSON: {str(error)[:120]}") from None
     if not isinstance(document, dict) or "schema" not in document:
@@ -86,7 +92,13 @@ def load(path: Path) -> dict[str, Any]:
         if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(document[key], bool):
             raise _no_fit(path, f"{key} = {str(document[key])[:40]!r} is not of the right kind")
     _check_numbers(path, document)
+    document.pop("seal", None)
     return document
+
+
+def _is_as_dumped(data: bytes) -> bool:
+    """Whether a file has the shape of `dump`, one line with its end; what another program has written again needs no seal of ours."""
+    return data.endswith(b"}\n") and data.count(b"\n") == 1
 
 
 def _check_numbers(path: Path, document: Mapping[str, Any]) -> None:

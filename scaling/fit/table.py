@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import results
+from scaling import archive
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, nearest, unknown
 from scaling.fit.read import READERS, read_bytes, read_table
@@ -108,12 +108,13 @@ def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
         for file in files:
             data = read_bytes(file)
             digest.update(data)
-            if is_tracked(file) or (path.is_dir() and results.run_files(path)):
+            if is_tracked(file):
                 continue
             table = read_table(file, data)
             rows.append(table) if is_rows(table) else foreign.append((file, table))
-        if path.is_dir() and results.run_files(path):
-            rows.append(results.load(path))
+        if path.is_dir() and archive.has_runs(path):
+            rows.append(archive.load(path))
+            digest.update(_content(rows[-1]))
     if rows and foreign:
         raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="fit them one by one")
     names = tuple(str(path) for path in paths)
@@ -121,13 +122,19 @@ def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
     return replace(drop_highest(source, options.drop_highest), paths=names, digest=digest.hexdigest())
 
 
+def _content(rows: pd.DataFrame) -> bytes:
+    """What was measured, whatever files it lies in."""
+    ordered = rows.sort_values(["run_id", "step", "split", "metric"], kind="stable")
+    texts = "\n".join(ordered[name].astype(str).str.cat(sep=" ") for name in ("run_id", "split", "metric"))
+    return texts.encode() + b"".join(ordered[name].to_numpy(float).tobytes() for name in ("step", "at", "value"))
+
+
 def _files(path: Path) -> list[Path]:
-    """The files of a source: itself, a results folder's runs, or the tables of a folder."""
+    """The files of a source that are tables: itself, or those of a folder that is no results folder."""
     if not path.is_dir():
         return [path]
-    runs = results.run_files(path)
-    if runs:
-        return runs
+    if archive.has_runs(path):
+        return []
     if (path / "sweep.toml").exists():
         raise ScalingError("holds no finished runs", where=str(path), remedy="train them first: scaling run SWEEP.toml")
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS and not file.name.startswith("."))
@@ -153,6 +160,7 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
     where = ", ".join(str(path) for path in paths)
     if options.columns:
         raise ScalingError("--columns is for foreign tables; a results folder has its own", where=where, remedy="use --params and --flops")
+    damaged = [f"{file}; its run is left out, and `scaling run` redoes it" for part in rows for file in part.attrs.get("damaged", ())]
     table, filtered = pd.concat(rows, ignore_index=True), 0
     if options.readout:
         table = as_runs(table, options.readout, where)
@@ -167,7 +175,9 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
         counted = (f"--where {options.where}", filtered)
         points, kaplan = (replace(each, excluded=(counted, *each.excluded)) for each in (points, kaplan))
     shared = {name: int(table[name].iloc[0]) for name in ("vocab_size", "seq_len") if table[name].nunique() == 1}
-    return Source((), "", points, warnings=tuple(warnings), kaplan=kaplan, curves=curves, model=shared)
+    if damaged:
+        points = replace(points, excluded=(("in a damaged file", len(damaged)), *points.excluded))
+    return Source((), "", points, warnings=(*damaged, *warnings), kaplan=kaplan, curves=curves, model=shared)
 
 
 def _select(expression: str, columns: Mapping[str, pd.Series], where: str) -> np.ndarray:

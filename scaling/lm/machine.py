@@ -6,14 +6,16 @@ import functools
 import os
 import platform
 import sys
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from scaling.config import Execution
+from scaling.provenance import code_digest, versions
 
+_listeners: list[Callable[[str], None]] = []
 _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
@@ -30,7 +32,7 @@ def fingerprint(how: Execution | None = None, pack: int = 1) -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     """Versions, device kind and count, threads, instruction set and flags."""
     devices = jax.devices()
-    facts: dict[str, Any] = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    facts: dict[str, Any] = {**versions(), "code": code_digest()}
     facts |= {"device": devices[0].device_kind, "devices": len(devices), "xla_flags": os.environ.get("XLA_FLAGS", "")}
     if jax.process_count() > 1:
         facts["processes"] = jax.process_count()
@@ -62,6 +64,13 @@ def describe() -> str:
     return f"{facts['devices']} x {facts['device']}{suffix}"
 
 
+def tell_warnings(listener: Callable[[str], None]) -> None:
+    """Let `listener` have every warning from now on, beside stderr."""
+    _listeners[:] = [listener]
+
+
 def warn(message: str) -> None:
-    """One line on stderr; stdout belongs to the protocol."""
+    """One line on stderr (stdout belongs to the protocol), and to whoever listens."""
     print(f"warning: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    for listener in _listeners:
+        listener(message)

@@ -25,11 +25,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.options import AsyncOptions
 
+from scaling.durable import sync
 from scaling.errors import DISK, ScalingError
 from scaling.lm import machine
 from scaling.lm.checkpoint import Unreadable
 from scaling.lm.hosts import agreed, is_first
-from scaling.results import sync
 
 FORMAT = 1
 KEPT = 2

@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from scaling.config import RunConfig
-from scaling.results import DIVERGED, Measurement
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `done`, `diverged` (a result, with its reason) or `stopped` (a checkpoint holds its state)."""
-
-    kind: Literal["done", "diverged", "stopped"]
-    measured: tuple[Measurement, ...]
-    reason: str = ""
+from scaling.measured import Outcome as Outcome
+from scaling.measured import divergence
+from scaling.measured import measurement_steps as measurement_steps
+from scaling.results import Measurement
 
 
 @dataclass
@@ -54,9 +48,8 @@ class Trail:
 
     def end(self, run: RunConfig, step: int, loss: float) -> None:
         """Record that the run diverged at a step."""
-        self.measured.append(Measurement(step, "train", DIVERGED, float(step), seconds=self.seconds))
-        where = f"diverged at step {step} of {run.n_steps}"
-        self.diverged = f"{where}: training loss {loss:.4g} nats at learning rate {run.optim.lr:.3g}"
+        row, self.diverged = divergence(run, step, loss, self.seconds)
+        self.measured.append(row)
 
     def outcome(self) -> Outcome:
         """The run as it ended."""
@@ -70,12 +63,6 @@ class Trail:
 def load_trail(data: dict[str, Any]) -> Trail:
     """The trail of `Trail.dump`."""
     return Trail(**(data | {"measured": [Measurement(**item) for item in data["measured"]]}))
-
-
-def measurement_steps(run: RunConfig) -> list[int]:
-    """The steps after which a run is evaluated: evenly spaced in log(step) from 2 % of the run to its end."""
-    spaced = np.geomspace(max(1.0, 0.02 * run.n_steps), run.n_steps, run.evals.points)
-    return sorted({int(round(step)) for step in spaced} | {run.n_steps})
 
 
 def first_bad(losses: np.ndarray, vocab_size: int) -> int | None:

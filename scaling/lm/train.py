@@ -25,14 +25,16 @@ from scaling.lm.trail import Outcome, Trail, first_bad, measurement_steps
 from scaling.tasks import Task
 
 DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
-SAVE_SECONDS = 20.0
+SAVE_SHARE = 0.01  # of the time may go into checkpoints: a small state is saved each second, so that a kill costs little
+LEAST_SECONDS = {1: 1.0}  # between two saves, by the number of devices; the shards of many go to a network
+MANY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands: mean loss of the last dispatch in nats, and speed since the run was taken up.
 
-    Of a pack this is the first run; the speeds are those of all its runs together.
+    Of a pack this is the first run; the speeds are those of all its runs together, and so are the FLOPs since it was taken up.
     """
 
     run_id: str
@@ -41,6 +43,7 @@ class Progress:
     loss: float
     tokens_per_second: float
     flops_per_second: float
+    flops: float
 
 
 @dataclass(frozen=True)
@@ -127,15 +130,17 @@ class _Journey:
         stops, pace = self._stops(), 0.0
         self.carriage.state, *_ = program(self.carriage.state, hyper, self.place.tokens(feed.take(0)), 0)  # compiles; takes no step
         first, saved = step, time.monotonic()
-        started = saved
+        started, pause = saved, LEAST_SECONDS.get(self.how.mesh.n_devices, MANY_SECONDS)
         while step < self.run.n_steps and not self._all_diverged():
             target = next(stop for stop in stops if stop > step)
             count = min(target - step, dispatch_steps(self.run), max(1, int(DISPATCH_SECONDS / pace)) if pace else 4)
-            wish = np.array([self.should_stop(), time.monotonic() - saved > SAVE_SECONDS, count])
+            wish = np.array([self.should_stop(), time.monotonic() - saved > pause, count])
             stopping, saving, count = (int(number) for number in self.place.agreed(wish))
             if stopping or saving:
+                begun = time.monotonic()
                 resume.save(self.save_to(self.family), self._remaining(), self.carriage, self.how)
                 saved = time.monotonic()
+                pause = max(pause, (saved - begun) / SAVE_SHARE)
             if stopping:
                 return f"at step {step} of {self.run.n_steps}"
             begun = time.monotonic()
@@ -144,8 +149,8 @@ class _Journey:
             pace = (time.monotonic() - begun) / count
             self._follow(step, losses, norms, pace * count)
             step += count
-            speed = len(self.runs) * (step - first) * self.run.batch_tokens / (time.monotonic() - started)
-            self.listener.progress(_progress(self.run, step, float(losses[0].mean()), speed))
+            tokens = len(self.runs) * (step - first) * self.run.batch_tokens
+            self.listener.progress(_progress(self.run, step, float(losses[0].mean()), tokens, time.monotonic() - started))
             if step == target:
                 self._stop_at(step, len(self.runs) * self.run.batch_tokens / pace)
         return ""
@@ -158,16 +163,10 @@ class _Journey:
 
     def _stops(self) -> list[int]:
         """Where a dispatch must end: measurements, branchings, and the budgets of branches on the trunk."""
-        found = set(measurement_steps(self.run))
+        found = {*measurement_steps(self.run), *self.family.read_at}
         for branch in self.family.branches:
             found |= {stop for stop in measurement_steps(branch.runs[0]) if stop <= branch.branch_step} | {branch.branch_step}
-            found |= self._read_outs(branch)
         return sorted(found - {0})
-
-    def _read_outs(self, branch: Family) -> set[int]:
-        """The branch's budget, if this trunk passes it at its constant rate."""
-        budget = branch.runs[0].n_steps
-        return {budget} if budget <= self.run.trunk_steps else set()
 
     def _follow(self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float) -> None:
         """Add a dispatch to the trails of every run and of its branches that are still aboard."""
@@ -186,7 +185,7 @@ class _Journey:
 
     def _stop_at(self, step: int, tokens_per_second: float) -> None:
         """Measure for whoever has a measurement here, then let those go who branch off."""
-        read = any(step in self._read_outs(branch) for branch in self.family.branches)
+        read = step in self.family.read_at
         for index in range(len(self.runs)):
             state = self.carriage.state if len(self.runs) == 1 else member(self.carriage.state, index)
             measured = [run for run in self._lane(index) if step in measurement_steps(run) and not self._trail(run).diverged]
@@ -204,9 +203,9 @@ class _Journey:
 
     def _remaining(self) -> Family:
         """The family as it goes on from here."""
-        return Family(self.runs, tuple(self.aboard))
+        return Family(self.runs, tuple(self.aboard), self.family.read_at)
 
 
-def _progress(run: RunConfig, step: int, loss: float, tokens_per_second: float) -> Progress:
-    flops_per_token = accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
-    return Progress(run.run_id, step, run.n_steps, loss, tokens_per_second, tokens_per_second * flops_per_token)
+def _progress(run: RunConfig, step: int, loss: float, tokens: int, seconds: float) -> Progress:
+    flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
+    return Progress(run.run_id, step, run.n_steps, loss, tokens / seconds, flops / seconds, flops)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import results
+from scaling import archive, results
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.quantity import format_seconds
 from scaling.report.tables import Cell, Column, Document, Table
@@ -80,17 +80,18 @@ def _document(path: Path) -> Document:
 def _folder(folder: Path, made: Path) -> Material:
     failures = _failures(folder)
     name, question = _sweep(folder)
-    if not results.run_files(folder):
+    if not archive.has_runs(folder):
         if failures is None:
             raise ScalingError("holds no runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
         said = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
         return Material(name, question, refusals=(said,), failures=failures)
     from scaling.fit.runs import curves
 
-    table = results.load(folder)
+    table = archive.load(folder)
     paths, refusals = _fits(folder, made)
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
+    refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *refusals)
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
         name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table)

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scaling.durable import write_atomically, write_lines, write_text
 from scaling.errors import DISK, ScalingError
 from scaling.report import matplotlib_backend, plotly_backend
 from scaling.report.escape import for_markdown, plain
 from scaling.report.material import gather
 from scaling.report.sections import Report, compose
-from scaling.results import write_atomically, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,7 +48,16 @@ def write_report(source: Path | Sequence[Path], out: Path | None = None, predict
         write_text(target / "tables" / f"{table.name}.csv", table.csv())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
+    names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in ("svg", "png")]
+    names += [f"tables/{table.name}.csv" for table in report.tables]
+    _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
+
+
+def _write_sums(target: Path, names: Sequence[str]) -> None:
+    """Digests of all files of the report, as `sha256sum -c` reads them."""
+    lines = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}" for name in sorted(names)]
+    write_lines(target / "SHA256SUMS", "\n".join(lines), comment="# ")
 
 
 def html(report: Report) -> str:

@@ -4,17 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from scaling import results
+from scaling import archive, results
 from scaling.sweepfile import dump_sweep
+from tests.execute.sweeping import command, numbers, scaling, training, wait_for, workers_of
 from tests.sweep_files import TINY, tiny
-
-CLOCK = ["seconds"]
 
 
 @pytest.fixture
@@ -22,34 +18,6 @@ def sweep_file(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny()))
     return path
-
-
-def command(*args):
-    return [sys.executable, "-m", "scaling", *map(str, args)]
-
-
-def scaling(*args, **options):
-    return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, **options)
-
-
-def numbers(folder):
-    """All rows but the clock's, in a fixed order."""
-    table = results.load(Path(folder)).drop(columns=CLOCK)
-    table = table[table["metric"] != "tokens_per_second"]
-    return table.sort_values(["run_id", "step", "split", "metric"]).reset_index(drop=True)
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def training(folder):
-    """Whether a run of the sweep has taken steps."""
-    path = folder / "progress.json"
-    return path.exists() and json.loads(path.read_text())["runs"] != []
 
 
 def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path):
@@ -76,7 +44,7 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert len(list((parts / "checkpoints").glob("*.npz"))) == 1
+    assert len(list((parts / "checkpoints").glob("????????????.npz"))) == 1
     assert json.loads(scaling("status", parts, "--json").stdout)["counts"]["missing"] == 1
     assert scaling("run", path, "--out", parts, "--workers", 1).returncode == 0
     assert numbers(parts).equals(numbers(whole))
@@ -86,14 +54,10 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]})))
     out = tmp_path / "out"
-    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    options = ["--out", out, "--workers", 1, "--retries", 0]
+    process = subprocess.Popen(command("run", path, *options), stdout=subprocess.PIPE, text=True)
     wait_for(lambda: training(out))
-    children = Path(f"/proc/{process.pid}/task")
-    if not children.exists():
-        process.kill()
-        pytest.skip("needs /proc to find the worker")
-    workers = {int(pid) for task in children.iterdir() for pid in (task / "children").read_text().split()}
-    for pid in workers:
+    for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 3, said
@@ -102,6 +66,21 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     assert "SIGKILL" in next(run["reason"] for run in status["runs"] if run["status"] == "failed")
     assert scaling("run", path, "--out", out, "--workers", 1).returncode == 0  # a failed run is tried again
     assert [run["attempts"] for run in json.loads(scaling("status", out, "--json").stdout)["runs"]] == [1, 2]
+
+
+def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert scaling("run", path, "--out", whole, "--workers", 1).returncode == 0
+    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: list(out.glob("checkpoints/*.npz")))
+    for pid in workers_of(process):
+        os.kill(pid, signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "retry 1 of 2" in said
+    assert numbers(out).equals(numbers(whole))
 
 
 def test_diverged_runs_are_results_and_exit_3(tmp_path):
@@ -113,17 +92,7 @@ def test_diverged_runs_are_results_and_exit_3(tmp_path):
         done = scaling("run", path, "--out", out, "--workers", 1)
         assert done.returncode == 3
         assert "diverged at step" in done.stdout
-    assert results.points(results.load(out)).excluded == (("diverged", 1),)
-
-
-def test_a_folder_that_is_held_is_not_trained_twice(sweep_file, tmp_path):
-    from scaling.execute.folder import SweepFolder
-
-    out = tmp_path / "out"
-    with SweepFolder(out).lock():
-        done = scaling("run", sweep_file, "--out", out)
-    assert done.returncode == 75
-    assert "another process" in done.stderr
+    assert results.points(archive.load(out)).excluded == (("diverged", 1),)
 
 
 def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):
@@ -152,5 +121,5 @@ def test_train_takes_one_run_by_its_id(sweep_file, tmp_path):
     done = scaling("train", sweep_file, "--run", run_id, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcome"] == "done"
-    assert [path.stem for path in results.run_files(out)] == [run_id]
+    assert [path.stem for path in archive.run_files(out)] == [run_id]
     assert scaling("train", sweep_file, "--run", "nothing", "--out", out).returncode == 2

@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
+from scaling.archive import write_run
 from scaling.config import ModelConfig, OptimConfig, RunConfig, SyntheticTask
 from scaling.errors import ScalingError
 from scaling.fit.options import FitOptions
 from scaling.fit.table import read_source
-from scaling.results import Measurement, Provenance, rows, write_run
+from scaling.results import Measurement, Provenance, rows
 
 BUDGETS = (100, 200, 400)
 

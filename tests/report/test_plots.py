@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from scaling import results
+from scaling import archive
 from scaling.fit.runs import curves
 from scaling.report import plots_law, plots_runs
 from scaling.report.figure import Band, Line, Markers, Rule, Text
@@ -19,7 +19,7 @@ def kinds(figure, kind):
 
 def pictures(document, folder):
     """Every figure of the report of a folder."""
-    runs = plots_runs.training_curves(curves(results.load(folder)))
+    runs = plots_runs.training_curves(curves(archive.load(folder)))
     single = (
         plots_runs.valleys,
         plots_runs.holdout,
@@ -43,7 +43,7 @@ def test_all_figures_are_there_and_finite(document, results_folder):
 
 
 def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(results_folder):
-    table = curves(results.load(results_folder))
+    table = curves(archive.load(results_folder))
     figure = plots_runs.training_curves(table)
     *runs, front = kinds(figure, Line)
     assert len(runs) == len(BUDGETS) * len(WIDTHS) == 30
@@ -55,7 +55,7 @@ def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(resu
 
 def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypatch):
     monkeypatch.setattr(plots_runs, "CURVES_SHOWN", 7)
-    figure = plots_runs.training_curves(curves(results.load(results_folder)))
+    figure = plots_runs.training_curves(curves(archive.load(results_folder)))
     assert len(kinds(figure, Line)) == 7 + 1
     assert "7 of 30 runs" in figure.caption
 

@@ -1,0 +1,62 @@
+"""The verbs that keep a results folder: merge its run files, and look whether every file is what was written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaling.cli.output import Json, console, print_json
+from scaling.errors import RUNS_FAILED
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
+SHOWN = 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    made = typer.Typer(no_args_is_help=True, help="Keep a results folder: merge its run files, check every file.")
+    made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
+    made.command("check", epilog="Example: scaling results check results/demo")(check)
+    app.add_typer(made, name="results")
+
+
+def compact(folder: Folder, as_json: Json = False) -> None:
+    """Merge the files of single runs into few; safe beside `scaling run`, and after a kill simply called again."""
+    from dataclasses import asdict
+
+    from scaling.execute.folder import SweepFolder
+    from scaling.execute.lease import Lease
+    from scaling.execute.session import compact as merge
+
+    SweepFolder(folder).read_plan()
+    with Lease(folder) as lease:
+        done = merge(folder, lease)
+    if as_json:
+        return print_json(asdict(done))
+    for damaged in done.damaged:
+        typer.echo(f"warning: left where it is: {damaged}", err=True)
+    return typer.echo(f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed")
+
+
+def check(folder: Folder, as_json: Json = False) -> None:
+    """Look at every file: is it what was written? Ends with 3 where one is not; `scaling run` then redoes what it held."""
+    from scaling.cli.tables import table
+    from scaling.execute.inspect import inspect
+
+    found = inspect(folder)
+    counts = Counter(item.state for item in found)
+    damaged = [item for item in found if item.state == "damaged"]
+    document = {"counts": dict(counts), "damaged": [{"file": item.path, "reason": item.reason} for item in damaged]}
+    if as_json:
+        print_json(document)
+    else:
+        text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+        made = table(f"{folder}: {text}", "file", "state", "reason", numbers=False)
+        for item in [item for item in found if item.state != "whole"][:SHOWN]:
+            made.add_row(item.path, item.state, item.reason)
+        console().print(made)
+    if damaged:
+        raise typer.Exit(RUNS_FAILED)

@@ -1,0 +1,187 @@
+"""The verb `run`: train what is missing of a sweep, here, on a Slurm cluster or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.devices import check
+from scaling.cli.engines import (
+    DryRun,
+    HostsOfARun,
+    RayAddress,
+    Request,
+    SlurmSettings,
+    WaitForNodes,
+    default_engine_workers,
+    launcher,
+    submit,
+)
+from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, execution, packing
+from scaling.cli.output import Json, note, print_json
+from scaling.cli.sweeps import Out, SweepPath, folder_of, planned_sweep
+from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
+
+if TYPE_CHECKING:
+    from scaling.execute.coordinator import Ended, Manner
+    from scaling.execute.session import Sitting
+    from scaling.execute.signals import Signals
+    from scaling.plan import PlannedRun
+
+ENGINES = ("local", "ray", "slurm")
+Flops = Annotated[str | None, typer.Option("--max-flops", metavar="FLOPS", help="Stop cleanly after this many FLOPs of training.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("run", epilog="Example: scaling run sweeps/demo.toml --workers 2")(run)
+
+
+def run(
+    sweep: SweepPath,
+    out: Out = None,
+    executor: Annotated[str, typer.Option(help="Where to train: local, ray or slurm.")] = "local",
+    workers: Workers = None,
+    max_runs: Annotated[int | None, typer.Option(min=1, help="Train at most this many runs now.")] = None,
+    max_flops: Flops = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0, max=1e9, help="Stop cleanly after this many seconds.")] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, max=1000, help="Tries again, from its checkpoint, of a run whose worker or device died.")
+    ] = 2,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails or diverges.")] = False,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="published:NAME", help="Train nothing: draw the losses from a published law, to rehearse a sweep.")
+    ] = None,
+    mesh: Mesh = None,
+    micro_batch: MicroBatch = None,
+    remat: Remat = "none",
+    pack: Pack = "auto",
+    hosts: HostsOfARun = 1,
+    resources: Request = None,
+    ray_address: RayAddress = None,
+    wait_for_nodes: WaitForNodes = False,
+    slurm: SlurmSettings = "",
+    dry_run: DryRun = False,
+    accept_changes: AcceptChanges = False,
+    as_json: Json = False,
+) -> None:
+    """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
+    from scaling.execute.coordinator import Manner
+    from scaling.execute.policy import Policy
+    from scaling.execute.session import Sitting
+    from scaling.execute.signals import Signals
+    from scaling.family import read_outs
+
+    if executor not in ENGINES:
+        raise unknown("executor", executor, ENGINES, where="--executor")
+    how = execution(mesh, micro_batch, remat)
+    policy = Policy(retries, fail_fast, _flops(max_flops), max_seconds)
+    loaded, planned = planned_sweep(sweep, _law(simulate))
+    folder = folder_of(loaded, out)
+    if executor == "slurm":
+        submit(folder, planned, workers, slurm, dry_run, as_json, _passed_on(locals()))
+        return
+    if dry_run:
+        raise ScalingError("--dry-run shows the script of --executor slurm", remedy="`scaling plan SWEEP` shows what would be trained")
+    engine = launcher(executor, folder, hosts=hosts, resources=resources, address=ray_address, wait=wait_for_nodes, simulated=simulate)
+    count = default_engine_workers(workers, how, engine)
+    sitting = Sitting(folder, planned, note, simulate, accept_changes)
+    if simulate is None and executor == "local":
+        check([item for item in planned.runs if not folder.is_finished(item.run_id)], how, count)
+    with Signals() as signals, sitting.lease:
+        missing = sitting.settle()[:max_runs]
+        packs = packing("1" if simulate else pack, [item.run for item in missing], count, how, folder.packing)
+        manner = Manner(count, how, packs, accept_changes, policy, read_outs([item.run for item in planned.runs]))
+        ended = _train(sitting, missing, manner, engine.open(count), signals, as_json)
+    _finish(folder, sweep, ended, as_json)
+
+
+def _train(
+    sitting: Sitting, missing: list[PlannedRun], manner: Manner, opened: Callable[..., Any], signals: Signals, as_json: bool
+) -> Ended | None:
+    from scaling.cli.progress import Display
+
+    with Display(sitting.folder.path, sitting.plan, missing, to_stderr=as_json) as display:
+        return sitting.train(missing, manner, opened, signals, display.observe) if missing else None
+
+
+def _flops(text: str | None) -> float | None:
+    """`1e15`, `2P` and the like."""
+    from scaling.quantity import parse_count
+
+    if text is None:
+        return None
+    try:
+        value = parse_count(text)
+    except ValueError as error:
+        raise ScalingError(f"--max-flops = {text[:40]!r}: {error}", remedy="write it as 1e15") from None
+    if not 0 < value < float("inf"):
+        raise ScalingError(f"--max-flops = {text[:40]!r} is not a positive number", remedy="write it as 1e15")
+    return float(value)
+
+
+def _law(simulate: str | None) -> str | None:
+    """The law to simulate, checked before anything is planned."""
+    if simulate is not None:
+        from scaling.execute.simulated import check_law
+
+        check_law(simulate)
+    return simulate
+
+
+def _passed_on(given: dict[str, Any]) -> list[str]:
+    """The options that each element of a Slurm array takes over."""
+    found: list[str] = []
+    for name, default in (("mesh", None), ("micro_batch", None), ("remat", "none"), ("pack", "auto"), ("retries", 2), ("max_flops", None),
+                          ("max_seconds", None), ("max_runs", None), ("simulate", None)):  # fmt: skip
+        if given[name] != default:
+            found += [f"--{name.replace('_', '-')}", str(given[name])]
+    return found + [f"--{name.replace('_', '-')}" for name in ("fail_fast", "accept_changes") if given[name]]
+
+
+def _finish(folder: Any, sweep: Path, ended: Ended | None, as_json: bool) -> None:
+    """Say how the sweep stands, and end with the exit code of the contract."""
+    from scaling.execute.status import status as examine
+
+    document = examine(folder)
+    if as_json:
+        print_json(document)
+    else:
+        _summary(document, folder.path, sweep, ended)
+    _exit_as(document, ended)
+
+
+def _summary(document: dict[str, Any], folder: Path, sweep: Path, ended: Ended | None) -> None:
+    counts = document["counts"]
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
+    typer.echo(f"{folder}: {text}")
+    _listed([f"{entry['run_id']}  {entry['reason']}" for entry in document["runs"] if entry["reason"]])
+    if document["no_longer_planned"]:
+        typer.echo(f"  kept, though the sweep file no longer asks for them: {len(document['no_longer_planned'])} runs")
+    if ended and ended.stopped:
+        typer.echo(f"  stopped, with all states saved: {ended.stopped}")
+    typer.echo(f"next: scaling fit {folder}" if not counts["missing"] else f"next: scaling run {sweep} takes up the rest")
+
+
+def _listed(lines: Sequence[str], most: int = 20) -> None:
+    for line in lines[:most]:
+        typer.echo(f"  {line}")
+    if len(lines) > most:
+        typer.echo(f"  ... and {len(lines) - most} more (scaling status lists all)")
+
+
+def _exit_as(document: dict[str, Any], ended: Ended | None) -> None:
+    """Exit codes of the contract: a signal, a full disk, failed runs, a budget."""
+    from scaling.execute.signals import exit_code
+
+    if ended and ended.signal:
+        raise typer.Exit(exit_code(ended.signal))
+    if ended and ended.exit_code == DISK:
+        raise typer.Exit(DISK)
+    if document["counts"]["failed"]:
+        raise typer.Exit(RUNS_FAILED)
+    if ended and ended.stopped:
+        raise typer.Exit(STOPPED)

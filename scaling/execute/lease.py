@@ -1,0 +1,254 @@
+"""Who trains which runs of a folder: every process that trains holds a lease, so that any number share one sweep.
+
+leases/<name>.json names the runs that a process has in hand; leases/<name>.lock is locked in the kernel as long as that
+process or one of its workers lives. A lease ends when the lock is free (same machine: at once), or when nobody has seen
+its heartbeat for `EXPIRES` seconds of the observer's own clock (another host, or a stopped process); wall clocks are
+never compared. Whoever ends a lease removes its file, and a worker publishes only while the file of its lease is there.
+Decisions are made one at a time under one lock file. Where a file system honours no locks, two processes may train one
+run: the results are the same to the bit, and the first one published stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from scaling import durable
+from scaling.errors import STOPPED, ScalingError
+
+BEAT, EXPIRES = 4.0, 24.0  # seconds: whoever takes over has waited less than 30
+DECISION_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another process's lease: where it runs, the runs it has in hand, and what they said last."""
+
+    name: str
+    host: str
+    runs: frozenset[str]
+    live: tuple[dict[str, Any], ...] = ()
+    eta_seconds: float | None = None
+    readable: bool = True
+
+
+@dataclass
+class Watch:
+    """What this process has seen of the others' heartbeats, by its own clock."""
+
+    seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def is_alive(self, folder: Path, name: str, boot: str | None) -> bool:
+        """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
+        if boot == boot_id() and not _is_locked(folder / f"{name}.lock"):
+            return False
+        with open(folder / f"{name}.json", "rb") as handle:  # opening asks a network file system for the truth
+            stamp = os.fstat(handle.fileno()).st_mtime_ns
+        known, since = self.seen.get(name, (None, 0.0))
+        if known != stamp:
+            self.seen[name] = (stamp, time.monotonic())
+            return True
+        return time.monotonic() - since < EXPIRES
+
+
+@dataclass
+class Lease:
+    """The runs that this process has in hand; a context manager. `lost` is called once if another process ended it."""
+
+    sweep_folder: Path
+    lost: Callable[[], None] = lambda: None
+    name: str = field(default_factory=lambda: owner_name())
+    runs: set[str] = field(default_factory=set)
+    watch: Watch = field(default_factory=Watch)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.folder = self.sweep_folder / "leases"
+        self.path = self.folder / f"{self.name}.json"
+        self._decision = FileLock(self.folder / ".lock", thread_local=False)
+        self._mine = threading.RLock()
+
+    def __enter__(self) -> Lease:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise durable.disk_error(error, self.path) from error
+        with self.deciding():  # nobody may sweep up the lock file before it is locked
+            self.lock_fd = os.open(self.folder / f"{self.name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
+            fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
+            self._write()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._heart.join()
+        with contextlib.suppress(OSError):  # the disk refuses: the lock's end says it all
+            _end(self.folder, self.name)
+        os.close(self.lock_fd)
+
+    def _write(self) -> None:
+        document = {"name": self.name, "host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid(), "runs": sorted(self.runs)}
+        durable.write_json(self.path, document, indent=None, durable=False)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            try:
+                os.utime(self.path)
+                if not _read(self.path)[1]:
+                    self._write()  # damaged on the disk: the others wait for this
+            except FileNotFoundError:
+                self.lost()
+                return
+            except (OSError, ScalingError):  # a disk that answers again before the lease expires is no matter
+                continue
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[set[str]]:
+        """Alone in the folder: yields the runs that others have in hand, after ending the leases of the dead.
+
+        Raises ScalingError (75) when the decision of another takes longer than a minute.
+        """
+        with self._mine:
+            try:
+                lock = self._decision.acquire(timeout=DECISION_SECONDS, poll_interval=0.01)
+            except Timeout:
+                raise ScalingError("another process holds the folder", where=str(self.folder / ".lock"), remedy="try again",
+                                   exit_code=STOPPED) from None  # fmt: skip
+            except OSError as error:
+                raise durable.disk_error(error, self.folder / ".lock") from error
+            with lock:
+                others = [peer for peer in self._readable_peers() if peer.name != self.name]
+                yield {run_id for peer in others for run_id in peer.runs}
+
+    def _readable_peers(self) -> list[Peer]:
+        """All living peers; a lease that is damaged is mended by its owner's next heartbeat, or else it expires."""
+        deadline = time.monotonic() + EXPIRES
+        while True:
+            found = peers(self.sweep_folder, self.watch, bury=True)
+            damaged = [peer for peer in found if not peer.readable]
+            if not damaged:
+                return found
+            if time.monotonic() > deadline:
+                for peer in damaged:
+                    _end(self.folder, peer.name)
+            time.sleep(0.2)
+
+    def is_alone(self) -> bool:
+        """Whether no other process trains here."""
+        with self.deciding():
+            return all(peer.name == self.name for peer in peers(self.sweep_folder, self.watch))
+
+    def hold(self, run_ids: Iterable[str]) -> None:
+        """Take runs in hand; inside `deciding`. Raises ScalingError (75) when this lease was ended by another process."""
+        self.runs |= set(run_ids)
+        self._rewrite()
+
+    def let_go(self, run_ids: Iterable[str]) -> None:
+        """Leave runs to whoever wants them (or because they have ended)."""
+        with self.deciding():
+            self.runs -= set(run_ids)
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        if not self.path.exists():
+            raise ScalingError(
+                "this process was silent for so long (stopped? suspended?) that its runs were given to others",
+                where=str(self.path), remedy="run again: finished runs are kept", exit_code=STOPPED,
+            )  # fmt: skip
+        self._write()
+
+    def say(self, live: Iterable[dict[str, Any]], eta_seconds: float | None) -> None:
+        """Tell `scaling status` how the runs in hand stand; a progress that cannot be written is no reason to stop."""
+        document = {"runs": list(live), "eta_seconds": eta_seconds}
+        with contextlib.suppress(ScalingError):
+            durable.write_json(self.folder / f"{self.name}.live.json", document, indent=None, durable=False)
+
+
+def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]:
+    """The processes that train in a folder now. With `bury` (inside `deciding`) the leases of dead ones are removed."""
+    folder, found = sweep_folder / "leases", []
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".live.json") or path.name.startswith("."):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # ended while we looked
+            document, readable = _read(path)
+            if watch.is_alive(folder, path.stem, document.get("boot", boot_id())):
+                found.append(_peer(path, document, readable))
+            elif bury:
+                _end(folder, path.stem)
+    if bury:
+        _sweep(folder)
+    return found
+
+
+def _end(folder: Path, name: str) -> None:
+    """Remove the files of a lease; without the first of them its workers publish nothing more."""
+    for kind in ("json", "live.json", "lock"):
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a kill left of leases that were being made or ended."""
+    for kind in ("live.json", "lock"):
+        for path in folder.glob(f"[!.]*.{kind}"):
+            if not (folder / f"{path.name.removesuffix(f'.{kind}')}.json").exists() and not (kind == "lock" and _is_locked(path)):
+                path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bool]:
+    try:
+        return durable.read_json(path), True
+    except (durable.Broken, ValueError):  # its owner writes it anew with its next claim; until then it holds what we cannot know
+        return {}, False
+
+
+def _peer(path: Path, document: dict[str, Any], readable: bool) -> Peer:
+    try:
+        live = durable.read_json(path.with_name(f"{path.stem}.live.json"))
+    except (OSError, durable.Broken, ValueError):  # not said yet, or damaged: the next second brings another
+        live = {"runs": [], "eta_seconds": None}
+    runs = frozenset(document.get("runs", ()))
+    return Peer(path.stem, str(document.get("host", "?")), runs, tuple(live["runs"]), live["eta_seconds"], readable)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a living process of this machine holds the lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@cache
+def boot_id() -> str:
+    """What tells this machine's start from every other; locks of the kernel can be asked for within it."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else socket.gethostname()
+
+
+def owner_name() -> str:
+    """A name for a process that no other process on any host has had."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
