@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scaling import accounting, memory, recipe
 from scaling.config import Axis, GridDesign, IsoflopDesign, ModelConfig, OptimConfig, RunConfig, Sweep, TaskConfig
 from scaling.errors import ScalingError, unknown
-from scaling.family import Family, families
+from scaling.family import Family, families, uncollected
 from scaling.quantity import format_count, format_flops
 
 MAX_CELLS = 200_000
@@ -34,7 +34,7 @@ class Cell:
         return f"N = {format_count(self.size)}, {amount}{extra}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A run with what it will cost: exact FLOPs, and an estimate of its memory on a CPU."""
 
@@ -71,10 +71,13 @@ class Plan:
     @property
     def shared_flops(self) -> float:
         """Training FLOPs when each trunk is trained once."""
+        models = {id(planned.run.model): planned.run for planned in self.runs}
+        a_token = {key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact") for key, run in models.items()}
         steps = (pair for family in self.families for pair in family.own_steps())
-        return sum(accounting.train_flops(run.model, run.task.seq_len, n * run.batch_tokens, "exact") for run, n in steps)
+        return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
 
 
+@uncollected()
 def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
     """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
 
@@ -92,8 +95,9 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             refused += [(cell, error.what) for cell in _cells(sweep, size, amount, settings)]
             continue
         for planned in siblings:
-            merged += planned.run_id in runs
-            runs[planned.run_id] = planned
+            run_id = planned.run_id
+            merged += run_id in runs
+            runs[run_id] = planned
     if not runs:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
         raise ScalingError(f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe")

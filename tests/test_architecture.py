@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
-FREE = {"errors", "quantity"}
+FREE = {"errors", "quantity", "plain"}
 CONFIG = {*FREE, "config", "sweepfile", "durable"}
 ALLOWED = {
     "errors": set(),
     "quantity": set(),
+    "plain": set(),
     "config": FREE,
     "sweepfile": {*FREE, "config", "durable"},
     "durable": FREE,

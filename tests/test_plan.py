@@ -1,11 +1,15 @@
 """Planning: every cell of a sweep is a run or a refusal with its reason."""
 
+import time
+
 import pytest
 
-from scaling import accounting
+from scaling import accounting, memory
+from scaling.config import RunConfig
 from scaling.errors import ScalingError
+from scaling.family import families
 from scaling.plan import plan
-from tests.sweep_files import tiny
+from tests.sweep_files import TINY, tiny
 
 ISOFLOP = {"kind": "isoflop", "sizes": ["6k", "20k", "70k"], "budgets": ["1e11", "4e11"], "tokens_per_param_range": [4, 400]}
 
@@ -78,3 +82,61 @@ def test_plan_order_is_by_budget_then_size():
     made = planned(design=ISOFLOP | {"tokens_per_param_range": [1, 4000]})
     keys = [(float(f"{item.flops:.2g}"), item.n_params["total"]) for item in made.runs]
     assert keys == sorted(keys)
+
+
+def test_large_sizes_and_budgets_are_planned_without_holding_them():
+    design = {"kind": "isoflop", "sizes": ["70B", "1T", "1e13"], "budgets": ["1e24", "1e26"]}
+    task = {"kind": "synthetic", "seq_len": 2048}
+    made = planned(design=design, base={"task": task}, recipe={})
+    assert not made.refused
+    assert max(item.n_params["with_head"] for item in made.runs) == pytest.approx(1e13, rel=0.01)
+    assert made.runs[-1].flops == pytest.approx(1e26, rel=0.01)
+    narrow = planned(design=design, base={"task": task}, recipe={"n_layers": 2, "width_multiple": 4})
+    assert not narrow.refused
+
+
+def test_more_tokens_than_a_row_can_count_are_refused():
+    grid = {"kind": "grid", "sizes": ["1e12"], "tokens": ["1e18", "1e19"]}
+    made = planned(design=grid, base={"task": TINY["base"]["task"], "batch_size": 2**30}, recipe={})
+    assert [reason for _, reason in made.refused] == ["1e+19 training tokens are more than a row can hold (9.22e+18)"]
+
+
+def test_settings_that_are_equal_but_not_alike_are_kept_apart():
+    made = planned(axes=[{"field": "model.n_layers", "values": [1, 1.0, True]}])
+    assert len(made.runs) == 4
+    assert len(made.refused) == 8
+
+
+def test_an_optimiser_that_is_out_of_range_is_refused_with_the_reason():
+    made = planned(axes=[{"field": "optim.lr", "values": [1e-3, 100.0]}])
+    assert len(made.runs) == 4
+    assert {reason for _, reason in made.refused} == {"optim.lr: Input should be less than or equal to 10"}
+
+
+def test_siblings_differ_in_their_seed_alone_and_have_ids_of_their_own():
+    made = planned(seeds=[3, 0, 7])
+    for item in made.runs:
+        alone = RunConfig.model_validate_json(item.run.model_dump_json())
+        assert (alone, alone.run_id) == (item.run, item.run_id)
+        assert item.memory_bytes == memory.estimate(alone).total
+    assert len({item.run_id for item in made.runs}) == 3 * 4
+    assert len({item.run.model_copy(update={"seed": 1}).run_id for item in made.runs}) == 4
+
+
+def test_a_simulated_sweep_has_other_run_ids_and_the_same_runs():
+    sweep = tiny()
+    real, other = planned(), plan(sweep, sweep.base.task, 256, "published:besiroglu2024")
+    assert not {item.run_id for item in real.runs} & {item.run_id for item in other.runs}
+    assert {item.run.simulated for item in other.runs} == {"published:besiroglu2024"}
+    assert {item.run for item in real.runs} == {item.run.model_copy(update={"simulated": None}) for item in other.runs}
+
+
+@pytest.mark.parametrize("axis", [{}, {"axes": [{"field": "optim.lr", "values": [i * 1e-5 for i in range(1, 51)]}]}])
+def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
+    seeds = list(range(15_000 // len(axis["axes"][0]["values"]) if axis else 15_000))
+    started = time.process_time()
+    made = planned(design=ISOFLOP | {"tokens_per_param_range": [1, 4000]}, seeds=seeds, **axis)
+    found = families([item.run for item in made.runs])
+    assert time.process_time() - started < 30  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
+    assert len(made.runs) + len(made.refused) == 3 * 2 * 15_000
+    assert sum(len(list(family.everyone())) for family in found) == len(made.runs)

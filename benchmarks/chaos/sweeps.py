@@ -32,3 +32,9 @@ kind = "grid"
 sizes = ["3k", "6k"]
 tokens = ["1M", "3M"]
 """
+SHORT_SWEEP = f"""{SHARED}
+[design]
+kind = "grid"
+sizes = ["6k"]
+tokens = ["600k", "2M"]
+"""

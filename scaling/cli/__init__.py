@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from scaling.errors import ScalingError
+from scaling.plain import plain
 
 
 class Verbs(TyperGroup):
@@ -22,7 +23,7 @@ class Verbs(TyperGroup):
             result = super().invoke(ctx)  # type: ignore[arg-type]
             sys.stdout.flush()
         except ScalingError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {plain(error, 20_000)}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # `scaling ... | head`: what was wanted has been read
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

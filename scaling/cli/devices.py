@@ -104,8 +104,11 @@ def check_shapes(runs: Sequence[PlannedRun], how: Execution, n_devices: int | No
         meshes.check(planned.run, how, n_devices or how.mesh.n_devices, kind=kind)
 
 
-def check(runs: Sequence[PlannedRun], how: Execution, workers: int) -> None:
-    """Raise ScalingError, before anything is trained, where a run cannot be carried out so here: devices, divisions, memory."""
+def check(runs: Sequence[PlannedRun], how: Execution, workers: int, hosts: int = 1) -> None:
+    """Raise ScalingError, before anything is trained, where a run cannot be carried out so here: devices, divisions, memory.
+
+    The devices of several hosts are counted as those of this one.
+    """
     from scaling import doctor
     from scaling.capacity import check_fits
 
@@ -117,5 +120,5 @@ def check(runs: Sequence[PlannedRun], how: Execution, workers: int) -> None:
         found = doctor.ask_devices()
         if "error" in found:
             raise _absent(os.environ.get("JAX_PLATFORMS", ""), found["error"])
-        check_shapes(runs, how, len(found["devices"]), found["devices"][0]["kind"])
+        check_shapes(runs, how, hosts * len(found["devices"]), found["devices"][0]["kind"])
     check_fits([planned.run for planned in runs], how, room_here(workers))

@@ -81,7 +81,12 @@ def _on_ray(folder: SweepFolder, hosts: int, resources: str | None, address: str
     folder.path.mkdir(parents=True, exist_ok=True)
     asked = parse_resources(resources) if resources else Resources()
     opened = RayLauncher(folder.path, asked, hosts=hosts, address=address, wait_for_nodes=wait, notice=note)
-    return Engine(lambda count: lambda lease: opened, max(1, opened.slots()))
+
+    def named(lease: Lease) -> Launcher:
+        opened.name = lease.name
+        return opened
+
+    return Engine(lambda count: named, max(1, opened.slots()))
 
 
 def default_engine_workers(workers: int | None, how: Execution, engine: Engine) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.plain import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,4 +36,4 @@ def print_json(document: Any) -> None:
 
 def note(text: str) -> None:
     """A line for the reader on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(plain(text, 20_000), err=True)

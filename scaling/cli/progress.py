@@ -20,6 +20,7 @@ from scaling.plan import Plan, PlannedRun
 from scaling.quantity import format_count, format_flops, format_seconds
 
 LINE_SECONDS = 15.0
+MANY = 500
 
 
 class Display:
@@ -49,7 +50,7 @@ class Display:
     def observe(self, event: dict[str, Any]) -> None:
         """Show one event of a worker."""
         self.tracker.observe(event)
-        if event["event"] in ENDED:
+        if event["event"] in ENDED and not self._is_one_of_many(event):
             self._line(self._ending(event))
         elif event["event"] == "interrupted":
             self._line(f"interrupted {event['run_id']}  {event['reason']}")
@@ -59,6 +60,11 @@ class Display:
             self.live.update(self._table())
         elif time.monotonic() - self._last_line > LINE_SECONDS and self.tracker.running:
             self._line(self._summary())
+
+    def _is_one_of_many(self, event: dict[str, Any]) -> bool:
+        """Of a sweep of thousands not every finished run is worth a line; what goes wrong is."""
+        many = len(self.tracker.runs) > MANY and event["event"] == "done"
+        return many and time.monotonic() - self._last_line < 1.0
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -88,9 +88,9 @@ def run(
         raise ScalingError("--dry-run shows the script of --executor slurm", remedy="`scaling plan SWEEP` shows what would be trained")
     engine = launcher(executor, folder, hosts=hosts, resources=resources, address=ray_address, wait=wait_for_nodes, simulated=simulate)
     count = default_engine_workers(workers, how, engine)
-    sitting = Sitting(folder, planned, note, simulate, accept_changes)
+    sitting = Sitting(folder, planned, note, simulate, accept_changes, workers_here=executor != "ray")
     if simulate is None and executor == "local":
-        check([item for item in planned.runs if not folder.is_finished(item.run_id)], how, count)
+        check([item for item in planned.runs if not folder.is_finished(item.run_id)], how, count, hosts)
     with Signals() as signals, sitting.lease:
         missing = sitting.settle()[:max_runs]
         packs = packing("1" if simulate else pack, [item.run for item in missing], count, how, folder.packing)

@@ -132,11 +132,13 @@ def _lose(pool: Pool) -> None:
 
 def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], signals: Signals, listener: Listener) -> Ended:
     """Pass events on until every attendant has ended; keep the lease's progress fresh for `scaling status`."""
-    exit_code, written, stopped, begun, heeded = 0, 0.0, "", time.monotonic(), 0
+    exit_code, written, stopped, begun, heeded = 0, 0.0, "", time.monotonic(), False
     while any(thread.is_alive() for thread in threads) or not pool.events.empty():
-        if signals.count > heeded:
-            _heed(pool, signals, again=heeded > 0)
-            heeded = signals.count
+        if signals.count and not heeded:
+            _heed(pool)
+            heeded = True
+        if signals.insistent:
+            _leave(pool, signals)
         try:
             event: dict[str, Any] | None = pool.events.get(timeout=0.1)
         except queue.Empty:
@@ -158,12 +160,16 @@ def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], 
     return Ended({kind: tracker.counts[kind] for kind in ENDED}, signals.received, stopped, exit_code)
 
 
-def _heed(pool: Pool, signals: Signals, *, again: bool) -> None:
-    """The first signal saves; the second leaves at once, with the children gone."""
+def _heed(pool: Pool) -> None:
+    """Save everything and begin nothing."""
     pool.work.close()
-    pool.stop(signal.SIGKILL if again else signal.SIGTERM)
-    if again:
-        os._exit(signals.exit_code)
+    pool.stop()
+
+
+def _leave(pool: Pool, signals: Signals) -> None:
+    """Leave at once, with the children gone; the last checkpoints stand."""
+    pool.stop(signal.SIGKILL)
+    os._exit(signals.exit_code)
 
 
 def _attend(pool: Pool, index: int) -> None:
@@ -181,7 +187,7 @@ def _employ(pool: Pool, index: int) -> None:
     worker: Worker | None = None
     lines: Iterator[str] = iter(())
     try:
-        while (family := pool.work.take()) is not None:
+        while (family := _next(pool, worker)) is not None:
             if worker is None or not worker.alive():
                 worker = pool.hire(index)
                 lines = iter(worker.events())
@@ -190,6 +196,17 @@ def _employ(pool: Pool, index: int) -> None:
     finally:
         if worker is not None:
             worker.close()
+
+
+def _next(pool: Pool, worker: Worker | None) -> Family | None:
+    """The next family; a worker that would only wait for one gives its place back where places are scarce."""
+    if worker is None or not pool.launcher.scarce:
+        return pool.work.take()
+    family = pool.work.take(wait=False)
+    if family is None:
+        worker.close()
+        family = pool.work.take()
+    return family
 
 
 def _train(pool: Pool, worker: Worker, lines: Iterator[str], family: Family) -> list[RunConfig]:
@@ -238,6 +255,9 @@ class _Told:
             self.pool.work.branch(ready)
         if kind == "failed":
             return self._failed(event)
+        if kind == "stopped" and not self.pool.stopping.is_set():  # somebody asked the worker alone
+            reason = f"its worker was told to stop: {event['reason']}"
+            return self._failed({"event": "failed", "run_id": event["run_id"], "cause": "died", "text": reason})
         if kind in ENDED:
             self.ended[event["run_id"]] = kind
         self.pool.events.put(event)

@@ -7,8 +7,8 @@ results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failure
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ from typing import Any, Literal
 from scaling import archive, durable
 from scaling.config import Sweep
 from scaling.errors import ScalingError
+from scaling.plain import plain
 from scaling.plan import Plan
 from scaling.sweepfile import dump_sweep
 
 Status = Literal["done", "running", "failed", "missing"]
+RUN_ID = re.compile(r"[0-9a-f]{12}")
 WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "leases", "fits")  # where temporary files may be left by a kill
 
 
@@ -89,12 +91,15 @@ class SweepFolder:
         """The document of `write_plan`. Raises ScalingError when the folder holds no plan, Damaged when it is not what was written."""
         path = self.path / "plan.json"
         try:
-            return durable.read_json(path)
+            document = durable.read_json(path)
+            if not all(RUN_ID.fullmatch(run["run_id"]) for run in document["runs"]):
+                raise durable.Broken("a run's id is none")
+            return document
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
                 "holds no sweep (no plan.json)", where=str(self.path), remedy="name a sweep file or a folder made by `scaling run`"
             ) from None
-        except (durable.Broken, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (durable.Broken, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
 
     def write_failure(self, run_id: str, text: str) -> None:
@@ -108,7 +113,7 @@ class SweepFolder:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return ""
-        text = data.decode("utf-8", errors="replace").partition("\n")[0]
+        text = plain(data.decode("utf-8", errors="replace").partition("\n")[0])
         try:
             durable.check_seal(data)
         except durable.Broken:

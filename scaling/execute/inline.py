@@ -67,6 +67,8 @@ class SimulatedWorker:
 class SimulatedLauncher:
     """Starts simulated workers for a folder."""
 
+    scarce = False
+
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
 

@@ -66,10 +66,14 @@ class Watch:
 
 @dataclass
 class Lease:
-    """The runs that this process has in hand; a context manager. `lost` is called once if another process ended it."""
+    """The runs that this process has in hand; a context manager. `lost` is called once if another process ended it.
+
+    Where its workers are not `here`, they do not hold the lock: then the heartbeat alone says that the lease stands.
+    """
 
     sweep_folder: Path
     lost: Callable[[], None] = lambda: None
+    here: bool = True
     name: str = field(default_factory=lambda: owner_name())
     runs: set[str] = field(default_factory=set)
     watch: Watch = field(default_factory=Watch)
@@ -102,7 +106,13 @@ class Lease:
         os.close(self.lock_fd)
 
     def _write(self) -> None:
-        document = {"name": self.name, "host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid(), "runs": sorted(self.runs)}
+        document = {
+            "name": self.name,
+            "host": socket.gethostname(),
+            "boot": boot_id() if self.here else None,
+            "pid": os.getpid(),
+            "runs": sorted(self.runs),
+        }
         durable.write_json(self.path, document, indent=None, durable=False)
 
     def _beat(self) -> None:
@@ -187,7 +197,7 @@ def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]
             continue
         with contextlib.suppress(FileNotFoundError):  # ended while we looked
             document, readable = _read(path)
-            if watch.is_alive(folder, path.stem, document.get("boot", boot_id())):
+            if watch.is_alive(folder, path.stem, document.get("boot")):
                 found.append(_peer(path, document, readable))
             elif bury:
                 _end(folder, path.stem)

@@ -41,7 +41,7 @@ class Ledger:
     def add(self, **entry: Any) -> None:
         """Append one entry; it survives the death of this process. Raises ScalingError (74)."""
         text = json.dumps(entry, allow_nan=False)
-        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()  # what was cut short before it stays a line of its own
         try:
             with self._lock:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,9 @@ class Worker(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers on some kind of machine."""
+    """Starts workers on some kind of machine; where places are `scarce`, a worker without work must not keep one."""
+
+    scarce: bool
 
     def start(self, index: int) -> Worker:
         """A new worker; `index` names its log."""
@@ -103,6 +105,8 @@ class LocalWorker:
 
 class LocalLauncher:
     """Workers as children of this process, each with its share of the cores. `prefix` is put before the command (`srun ...`)."""
+
+    scarce = False
 
     def __init__(self, folder: Path, name: str, workers: int, *, inherited: Sequence[int] = (), prefix: Sequence[str] = (),
                  arguments: Sequence[str] = ()) -> None:  # fmt: skip

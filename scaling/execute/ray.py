@@ -215,6 +215,8 @@ class RayLauncher:
     Raises ScalingError without ray, without the cluster, or where the cluster can never hold a worker.
     """
 
+    scarce = True
+
     def __init__(
         self, folder: Path, resources: Resources | None = None, *, hosts: int = 1, address: str | None = None, name: str = "worker",
         command: Sequence[str] = (), arguments: Sequence[str] = (), wait_for_nodes: bool = False, notice: Callable[[str], None] | None = None,

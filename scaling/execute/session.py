@@ -27,10 +27,11 @@ class Sitting:
     say: Say
     simulated: str | None = None
     accept_changes: bool = False
+    workers_here: bool = True
     lease: Lease = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lease = Lease(self.folder.path)
+        self.lease = Lease(self.folder.path, here=self.workers_here)
 
     def settle(self) -> list[PlannedRun]:
         """Check the folder, publish the plan, set damaged files aside; returns what is missing. Inside the lease.

@@ -26,8 +26,7 @@ OURS = {
 }  # fmt: skip
 FLAGS = {"contiguous", "exclusive", "hold", "no-kill", "overcommit", "oversubscribe", "reboot", "spread-job", "use-min-nodes"}
 WARNING_SECONDS = 120  # what a run may need to save itself before its time limit; Slurm may warn up to 60 s earlier
-REQUEUES = 500
-SCRIPT = "slurm.sh"
+REQUEUES, SCRIPT = 500, "slurm.sh"
 
 TEMPLATE = """#!/bin/bash
 #SBATCH --job-name={name}

@@ -67,15 +67,18 @@ class Work:
         cost = sum(self.cost[run.run_id] for run in family.runs)
         heapq.heappush(self._waiting, (-cost, next(self._count), family))
 
-    def take(self) -> Family | None:
-        """The next family, which is in hand until `over`; None when nothing is left anywhere that could still come here."""
+    def take(self, *, wait: bool = True) -> Family | None:
+        """The next family, which is in hand until `over`; None when nothing is left anywhere that could still come here.
+
+        Without `wait` also None when nothing can be had now.
+        """
         with self._changed:
             while not self._closed:
                 family = self._claim() if self._waiting else None
                 if family is not None:
                     self._in_hand += 1
                     return family
-                if not (self._waiting or self._elsewhere or self._in_hand):
+                if not wait or not (self._waiting or self._elsewhere or self._in_hand):
                     return None
                 self._changed.wait(POLL_SECONDS if self._elsewhere else None)
                 for waiting in self._elsewhere:

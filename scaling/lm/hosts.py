@@ -7,6 +7,7 @@ in the same order. Process 0 decides and writes.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class Hosts:
 @contextlib.contextmanager
 def joined(hosts: Hosts) -> Iterator[None]:
     """Be one of the processes of a job, from before jax's first use to the end. Raises ScalingError where they do not meet."""
+    _own_all_devices(hosts)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take our handler of SIGTERM, and save nothing itself
     try:
         jax.distributed.initialize(hosts.coordinator, hosts.n_processes, hosts.index, initialization_timeout=START_SECONDS)
     except (RuntimeError, ValueError) as error:
@@ -59,6 +62,13 @@ def joined(hosts: Hosts) -> Iterator[None]:
         yield
     finally:
         jax.distributed.shutdown()
+
+
+def _own_all_devices(hosts: Hosts) -> None:
+    """Inside Slurm jax gives each process one device, by its number on the node; with one process a node it has all of them."""
+    count = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    if hosts.coordinator is None and os.environ.get("SLURM_NTASKS_PER_NODE") == "1" and count.isdigit():
+        os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", ",".join(map(str, range(int(count)))))
 
 
 def agreed(wishes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Sweeps as a user runs them, and how a test looks at them from outside."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,11 @@ import pytest
 from scaling import archive
 
 CLOCK = ["seconds"]
+
+
+def optimised():
+    """The environment for sweeps that take thousands of steps: the tests' own compiles quickly and computes slowly."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
 
 def command(*args):

@@ -9,7 +9,7 @@ import pytest
 
 from scaling import archive, results
 from scaling.sweepfile import dump_sweep
-from tests.execute.sweeping import command, numbers, scaling, training, wait_for, workers_of
+from tests.execute.sweeping import command, numbers, optimised, scaling, training, wait_for, workers_of
 from tests.sweep_files import TINY, tiny
 
 
@@ -38,15 +38,15 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert scaling("run", path, "--out", whole, "--workers", 1).returncode == 0
-    process = subprocess.Popen(command("run", path, "--out", parts, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
+    process = subprocess.Popen(command("run", path, "--out", parts, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
     wait_for(lambda: training(parts))
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143, said
     assert len(list((parts / "checkpoints").glob("????????????.npz"))) == 1
     assert json.loads(scaling("status", parts, "--json").stdout)["counts"]["missing"] == 1
-    assert scaling("run", path, "--out", parts, "--workers", 1).returncode == 0
+    assert scaling("run", path, "--out", parts, "--workers", 1, env=optimised()).returncode == 0
     assert numbers(parts).equals(numbers(whole))
 
 
@@ -55,7 +55,7 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]})))
     out = tmp_path / "out"
     options = ["--out", out, "--workers", 1, "--retries", 0]
-    process = subprocess.Popen(command("run", path, *options), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command("run", path, *options), env=optimised(), stdout=subprocess.PIPE, text=True)
     wait_for(lambda: training(out))
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     status = json.loads(scaling("status", out, "--json").stdout)
     assert status["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0}
     assert "SIGKILL" in next(run["reason"] for run in status["runs"] if run["status"] == "failed")
-    assert scaling("run", path, "--out", out, "--workers", 1).returncode == 0  # a failed run is tried again
+    assert scaling("run", path, "--out", out, "--workers", 1, env=optimised()).returncode == 0  # a failed run is tried again
     assert [run["attempts"] for run in json.loads(scaling("status", out, "--json").stdout)["runs"]] == [1, 2]
 
 
@@ -72,8 +72,8 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_pa
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
     whole, out = tmp_path / "whole", tmp_path / "out"
-    assert scaling("run", path, "--out", whole, "--workers", 1).returncode == 0
-    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True)
+    assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
+    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
     wait_for(lambda: list(out.glob("checkpoints/*.npz")))
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_diverged_runs_are_results_and_exit_3(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(base=base, axes=axes, design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})))
     for _ in range(2):  # the second time nothing is trained, and the outcome is still said
-        done = scaling("run", path, "--out", out, "--workers", 1)
+        done = scaling("run", path, "--out", out, "--workers", 1, env=optimised())
         assert done.returncode == 3
         assert "diverged at step" in done.stdout
     assert results.points(archive.load(out)).excluded == (("diverged", 1),)

@@ -178,7 +178,8 @@ def test_the_processes_of_a_worker_on_two_hosts_live_and_die_together(launch, tm
     address, *rest = heard(lines, "ready")["rest"][1:]
     assert address.rpartition(":")[2].isdigit()
     assert rest == ["--processes", "2", "--process", "0"]
-    wait_for(lambda: (tmp_path / "logs" / "worker-0-host-1.log").read_text())  # the other one is there too
+    other = tmp_path / "logs" / "worker-0-host-1.log"
+    wait_for(lambda: other.exists() and other.read_text())  # the other one is there too
     worker.send("work")
     heard(lines, "progress")
     worker.signal(signal.SIGTERM)

@@ -42,6 +42,7 @@ end = time.monotonic() + 1.0  # saving takes a while: a second signal would be s
 while time.monotonic() < end:
     time.sleep(0.05)
 say("saved", signals=len(heard))
+print("state saved", flush=True)
 sys.exit(143 if heard[0] == signal.SIGTERM else 75)
 """
 
@@ -261,7 +262,7 @@ def test_a_warned_element_saves_itself_and_is_requeued(cluster, sweep, name):
     assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
     assert [event["name"] for event in made.events("signal")] == [f"SIG{name}"]
     assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
-    assert f"ended with exit code 75 after SIG{name}" in made.log()
+    assert re.search(rf"state saved\n.*ended with exit code 75 after SIG{name}", made.log())  # the script waits for it
     assert made.log().count("ended with exit code") == 2  # the log goes on where it was
 
 
@@ -302,6 +303,8 @@ def test_a_cancelled_element_hears_one_sigterm_and_stays_away(cluster, sweep):
     assert cluster.ended(f"{job_id}_0")["JobState"] == "CANCELLED"
     assert [event["name"] for event in made.events("signal")] == ["SIGTERM"]
     assert (cluster.job(f"{job_id}_0")["Restarts"], len(made.events("begins"))) == ("0", 1)
+    cluster.until(lambda: "ended with exit code" in made.log(), 10)
+    assert re.search(r"state saved\n.*ended with exit code 143 after SIGTERM", made.log())
 
 
 def test_preempted_at_once_it_hears_the_warning_and_sigterm_together_and_comes_back(cluster, sweep):

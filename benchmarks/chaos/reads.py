@@ -1,0 +1,85 @@
+"""Readers beside a writer: runs are published and merged without a pause while others read; no read may fail."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+from scaling import archive
+from scaling.execute.folder import SweepFolder
+from scaling.execute.lease import Lease
+from scaling.execute.publish import publish
+from scaling.execute.session import compact
+from scaling.execute.simulated import simulate
+from scaling.execute.status import status
+from scaling.plan import Plan
+from scaling.results import Provenance
+
+MERGE_EVERY = 7
+
+
+def write(folder: Path, plan: Plan, over: Any) -> None:
+    """Publish all runs and merge them now and then; start again with single files when there are no more."""
+    source = Provenance("simulated", None, "0")
+    with Lease(folder) as lease:
+        while not over.is_set():
+            for count, item in enumerate(plan.runs):
+                publish(SweepFolder(folder), plan.sweep.name, item.run, simulate(item.run), source, lease.path)
+                if count % MERGE_EVERY == 0:
+                    compact(folder, lease)
+                if over.is_set():
+                    return
+            _loose_again(folder)
+
+
+def _loose_again(folder: Path) -> None:
+    """Put the merged runs back as single files, those first, so that no reader ever misses a run."""
+    from scaling import merge
+
+    for path in archive.merged_files(folder):
+        merge.rescue(folder, path)
+        path.unlink()
+
+
+def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple[int, list[str]]:
+    """(reads done, failures) beside a writer; every read must give each run that an earlier one gave, whole."""
+    over = multiprocessing.get_context("fork").Event()
+    writer = multiprocessing.get_context("fork").Process(target=write, args=(folder, plan, over))
+    writer.start()
+    rows = {item.run_id: len(simulate(item.run).measured) for item in plan.runs}
+    failures: list[str] = []
+    seen: set[str] = set()
+    done, end = 0, time.monotonic() + seconds
+    try:
+        while done < reads and time.monotonic() < end:
+            failures += _one(folder, seen, rows, done)
+            done += 1
+    finally:
+        over.set()
+        writer.join()
+    if writer.exitcode:
+        failures.append(f"the writer ended with {writer.exitcode}")
+    return done, failures
+
+
+def _one(folder: Path, seen: set[str], rows: dict[str, int], number: int) -> list[str]:
+    """One read: the rows, and every tenth time the status."""
+    try:
+        held = archive.read_folder(folder, ["run_id", "step", "metric"])
+        if number % 10 == 0:
+            status(SweepFolder(folder))
+    except Exception as error:  # noqa: BLE001 - any exception of a reader is what is looked for
+        return [f"read {number}: {type(error).__name__}: {error}"]
+    ids = held.table.column("run_id").to_pylist()
+    found = set(ids)
+    failures = [f"read {number}: {damage}" for damage in held.damages]
+    failures += [f"read {number}: run {run_id} was gone" for run_id in seen - found]
+    failures += [
+        f"read {number}: run {run_id} had {ids.count(run_id)} rows of {rows[run_id]}"
+        for run_id in found
+        if ids.count(run_id) != rows[run_id]
+    ]
+    seen |= found
+    return failures

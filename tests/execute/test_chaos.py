@@ -1,0 +1,158 @@
+"""The short form of the chaos figures (python -m benchmarks.chaos), and proof that the harness sees what it is to see."""
+
+import os
+import random
+import shutil
+import sys
+
+import pytest
+
+from benchmarks.chaos import kills, points, sweeps
+from benchmarks.chaos.verdict import Verdict
+
+STRIDE = 29  # of the crash points; `python -m benchmarks.chaos points` takes them all
+NEEDS_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: run .ci/engines")
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """(sweep file, scratch folder, the numbers of an undisturbed run)."""
+    scratch = tmp_path_factory.mktemp("points")
+    path = scratch / "sweep.toml"
+    path.write_text(sweeps.POINTS_SWEEP)
+    return path, scratch, points.reference(path, scratch)
+
+
+def tried(simulated, chosen, prepare=lambda: None):
+    path, scratch, want = simulated
+    verdict = Verdict()
+    for point in chosen:
+        verdict.add(points.try_point(path, scratch, point, want, prepare))
+    return verdict
+
+
+@NEEDS_STRACE
+@LINUX
+def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
+    path, scratch, _ = simulated
+    found = points.enumerate_points(path, scratch)
+    assert {point.call for point in found} >= {"rename", "fsync", "unlink", "openat", "write", "close", "link", "mkdir"}
+    chosen = found[::STRIDE]
+    verdict = tried(simulated, chosen)
+    assert verdict.notes == []
+    assert verdict.kills >= 0.9 * len(chosen)
+
+
+def append_twice():
+    """A writer that adds a run's rows to what is there, as a list of results would."""
+    from scaling import archive, results
+
+    rows = results.rows
+
+    def doubled(*arguments):
+        table = rows(*arguments)
+        return archive.pa.concat_tables([table, table]).replace_schema_metadata(table.schema.metadata)
+
+    results.rows = doubled
+
+
+def mark_before_write():
+    """A run that counts as finished before its rows are on the disk."""
+    from scaling import archive
+
+    write, finished = archive.write_run, archive.finished
+    alone = archive.is_finished
+
+    def marked(folder, table):
+        marks = folder / "marks"
+        marks.mkdir(exist_ok=True)
+        (marks / table.column("run_id")[0].as_py()).touch()
+        return write(folder, table)
+
+    def counted(folder):
+        return finished(folder) | ({path.name for path in (folder / "marks").iterdir()} if (folder / "marks").exists() else set())
+
+    archive.write_run, archive.finished = marked, counted
+    archive.is_finished = lambda folder, run_id: alone(folder, run_id) or (folder / "marks" / run_id).exists()
+
+
+@NEEDS_STRACE
+@LINUX
+@pytest.mark.parametrize(("defect", "kind", "call"), [(append_twice, "duplicated", "link"), (mark_before_write, "lost", "link")])
+def test_planted_defects_of_the_disk_are_seen(simulated, defect, kind, call):
+    path, scratch, _ = simulated
+    chosen = [point for point in points.enumerate_points(path, scratch) if point.call == call][:2]
+    assert chosen
+    assert getattr(tried(simulated, chosen, defect), kind) > 0
+
+
+# Put into every process by Python itself, at its start.
+DEFECTS = {
+    "torn checkpoint": """
+import os
+if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    import scaling.lm.checkpoint as checkpoint, scaling.durable as durable, numpy as np, time
+    restored = checkpoint._restore
+    def save(path, state, progress):
+        import jax, json
+        path.parent.mkdir(parents=True, exist_ok=True)
+        leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        half = {name: leaf * 0.5 if leaf.dtype == np.float32 else leaf for name, leaf in leaves.items()}
+        text = np.frombuffer(json.dumps(progress | {"format": 1}).encode(), np.uint8)
+        for arrays in (half, leaves):  # in two parts, in place; a kill leaves the first
+            with open(path, "wb") as handle:
+                np.savez(handle, **arrays, progress=text)
+            time.sleep(0.5)
+    checkpoint.save = save
+""",
+    "state left out": """
+import os
+if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    import scaling.lm.checkpoint as checkpoint
+    restore = checkpoint.restore
+    def forgetful(path, like):
+        import jax
+        state, progress = restore(path, like)
+        kept = [leaf * 0 if leaf.dtype == "float32" and i >= len(jax.tree.leaves(state)) // 2 else leaf
+                for i, leaf in enumerate(jax.tree.leaves(state))]
+        return jax.tree.unflatten(jax.tree.structure(state), kept), progress
+    checkpoint.restore = forgetful
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(sweep file, scratch folder, the numbers of an undisturbed run), really trained."""
+    scratch = tmp_path_factory.mktemp("kills")
+    path = scratch / "sweep.toml"
+    path.write_text(sweeps.SHORT_SWEEP)
+    return path, scratch, kills.undisturbed(path, scratch / "undisturbed", environment())
+
+
+def environment(**more):
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | more
+
+
+@LINUX
+def test_random_kills_lose_double_and_change_nothing(trained):
+    path, scratch, want = trained
+    verdict = kills.torment(path, scratch / "killed", want, random.Random(7), 12, environment())
+    assert verdict.notes == []
+    assert verdict.kills > 3
+
+
+@LINUX
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_planted_defects_of_the_state_are_seen(trained, tmp_path, monkeypatch, defect):
+    path, _, want = trained
+    (tmp_path / "sitecustomize.py").write_text(DEFECTS[defect])
+    monkeypatch.setattr(kills, "FIRST", 3.0)
+    monkeypatch.setattr(kills, "TARGETS", ("worker",))
+    found = Verdict()
+    for attempt in range(4):
+        found.add(kills.torment(path, tmp_path / f"sweep{attempt}", want, random.Random(attempt), 6, environment(PYTHONPATH=str(tmp_path))))
+        if found.different:
+            break
+    assert found.different > 0

@@ -1,0 +1,302 @@
+"""Files that are no longer what was written, and disks that refuse: named, set aside, done again to the same bits."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+
+import pytest
+
+from benchmarks.chaos import flips, reads
+from benchmarks.chaos.verdict import numbers
+from scaling import archive, durable, merge
+from scaling.errors import ScalingError
+from scaling.execute.folder import SweepFolder
+from scaling.execute.inspect import inspect
+from scaling.execute.lease import Lease
+from scaling.execute.ledger import Ledger, account
+from scaling.execute.status import status as examine
+from scaling.plan import plan
+from scaling.sweepfile import dump_sweep
+from tests.execute.sweeping import scaling, status
+from tests.sweep_files import tiny
+
+LAW = "published:hoffmann2022"
+MANY = {"design": {"kind": "grid", "sizes": ["2k", "6k", "20k"], "tokens": ["20k", "40k", "80k"]}, "seeds": [0, 1]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished simulated sweep: (its file, its folder)."""
+    folder = tmp_path_factory.mktemp("made")
+    path = folder / "sweep.toml"
+    path.write_text(dump_sweep(tiny(**MANY)))
+    assert scaling("run", path, "--out", folder / "out", "--simulate", LAW).returncode == 0
+    return path, folder / "out"
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    path, out = made
+    shutil.copytree(out, tmp_path / "out")
+    return path, tmp_path / "out"
+
+
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    return data[:100] + bytes([data[100] ^ 4]) + data[101:]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped])
+def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
+    path, out = copy
+    want = numbers(out)
+    victim = archive.run_files(out)[3]
+    victim.write_bytes(damage(victim.read_bytes()))
+    entry = next(run for run in status(out)["runs"] if run["run_id"] == victim.stem)
+    assert entry["status"] == "missing"
+    assert "damaged" in entry["reason"]
+    fitted = scaling("fit", out, "--bootstrap", "0", "--json")
+    assert fitted.returncode == 0, fitted.stderr
+    document = json.loads(fitted.stdout)
+    assert {"reason": "in a damaged file", "count": 1} in document["excluded"]
+    assert victim.name in " ".join(document["warnings"])
+    assert scaling("report", out).returncode == 0
+    assert victim.name in (out / "report" / "report.md").read_text()
+    done = scaling("run", path, "--out", out, "--simulate", LAW)
+    assert done.returncode == 0
+    assert f"set aside as damaged/runs-{victim.name}" in done.stderr
+    assert numbers(out).equals(want)
+
+
+def test_a_merge_changes_no_number_and_can_be_repeated(copy):
+    path, out = copy
+    want = numbers(out)
+    before = examine(SweepFolder(out))
+    assert json.loads(scaling("results", "compact", out, "--json").stdout)["runs"] == len(want["run_id"].unique())
+    assert archive.run_files(out) == []
+    assert len(archive.merged_files(out)) == 1
+    assert numbers(out).equals(want)
+    after = examine(SweepFolder(out))
+    assert after["runs"] == before["runs"]
+    assert json.loads(scaling("results", "compact", out, "--json").stdout)["written"] == 0
+    assert "0 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout
+    facts = dict(archive.fingerprints(out))
+    assert set(facts) == set(want["run_id"])
+    assert {fact["simulated"] for fact in facts.values()} == {LAW}
+
+
+def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
+    path, out = copy
+    want = numbers(out)
+    monkeypatch.setattr(merge, "RUNS_A_GROUP", 4)
+    with Lease(out) as lease, lease.deciding():
+        merge.compact(out)
+    (victim,) = archive.merged_files(out)
+    data = victim.read_bytes()
+    victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
+    (damage,) = archive.damages(out)
+    assert 0 < len(damage.run_ids) <= 4
+    kept = want[~want["run_id"].isin(damage.run_ids)].reset_index(drop=True)
+    assert numbers(out).equals(kept)
+    done = scaling("run", path, "--out", out, "--simulate", LAW)
+    assert f"{len(damage.run_ids)} runs are trained again" in done.stderr
+    assert numbers(out).equals(want)
+
+
+def test_a_run_in_both_kinds_of_file_is_one_run(copy):
+    _, out = copy
+    want = numbers(out)
+    single = archive.run_files(out)[0]
+    data = single.read_bytes()
+    with Lease(out) as lease, lease.deciding():
+        merge.compact(out)
+    single.write_bytes(data)
+    assert numbers(out).equals(want)
+    with Lease(out) as lease, lease.deciding():
+        assert merge.compact(out).removed >= 1
+    assert archive.run_files(out) == []
+    assert numbers(out).equals(want)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "failures", "sweep.toml", "ledger"])
+def test_other_damaged_files_are_told_and_mended(copy, name):
+    path, out = copy
+    run_id = archive.run_files(out)[0].stem
+    if name == "failures":
+        SweepFolder(out).write_failure(run_id, "it was late")
+    victim = {"failures": out / "failures" / f"{run_id}.txt", "ledger": next(out.glob("ledger/*"))}.get(name, out / name)
+    data = victim.read_bytes()
+    victim.write_bytes(data[:30] + bytes([data[30] ^ 1]) + data[31:])
+    found = scaling("results", "check", out)
+    assert found.returncode == 3
+    assert str(victim.relative_to(out)) in found.stdout
+    if name == "ledger":
+        assert account(out).unreadable == 1
+        assert "ledger" in " ".join(status(out)["warnings"])
+        return
+    told = scaling("status", out, "--json")
+    assert told.returncode == (2 if name == "plan.json" else 0)
+    assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
+    assert scaling("results", "check", out).returncode == 0
+
+
+def test_a_damaged_fit_is_refused(copy):
+    _, out = copy
+    assert scaling("fit", out, "--bootstrap", "0").returncode == 0
+    victim = out / "fits" / "chinchilla.json"
+    text = victim.read_text()
+    place = text.index('"value": ') + 9
+    victim.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+    done = scaling("predict", victim, "--flops", "1e20")
+    assert done.returncode == 2
+    assert "damaged or was edited" in done.stderr
+
+
+def test_foreign_files_are_left_alone(copy):
+    path, out = copy
+    (out / "runs" / "notes.txt").write_text("mine")
+    (out / "checkpoints").mkdir(exist_ok=True)
+    (out / "checkpoints" / "30").mkdir()
+    (out / "mine").mkdir()
+    (out / "mine" / "x.parquet").write_text("not yours")
+    assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
+    assert (out / "runs" / "notes.txt").read_text() == "mine"
+    assert status(out)["counts"]["done"] == 18
+
+
+def test_a_bit_flipped_anywhere_is_noticed(made, tmp_path):
+    path, _ = made
+    folder = tmp_path / "out"
+    with flips.whole_sweep(path, folder) as lease:
+        with lease.deciding():
+            lease.hold(["aaaaaaaaaaaa"])
+        want, chance = numbers(folder), random.Random(1)
+        assert [item for item in inspect(folder) if item.state != "whole"] == []
+        assert [said for _ in range(80) if (said := flips.flip(folder, chance, want))] == []
+
+
+def test_no_read_fails_beside_a_writer(tmp_path):
+    sweep = tiny(**MANY)
+    planned = plan(sweep, sweep.base.task, 16, LAW)
+    folder = SweepFolder(tmp_path)
+    folder.write_plan(planned)
+    done, failures = reads.read(tmp_path, planned, reads=150, seconds=20)
+    assert failures == []
+    assert done > 20
+
+
+def test_a_ledger_line_cut_short_takes_no_other_with_it(tmp_path):
+    ledger = Ledger(tmp_path, "one")
+    for number in range(3):
+        ledger.add(event="started", run_ids=[f"run{number}"])
+    ledger.path.write_bytes(ledger.path.read_bytes()[:-5])
+    assert account(tmp_path).unreadable == 1
+    ledger.add(event="started", run_ids=["run3"])
+    found = account(tmp_path)
+    assert set(found.attempts) == {"run0", "run1", "run3"}
+    assert found.unreadable == 1
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of its own that can be full or read-only; needs the right to mount one."""
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_there_is_room(made, tmp_path):
+    path, whole = made
+    with small_disk(tmp_path / "disk", "200k") as remount:
+        out = tmp_path / "disk" / "out"
+        done = scaling("run", path, "--out", out, "--simulate", LAW)
+        assert done.returncode == 74, done.stdout
+        assert "No space left" in done.stdout + done.stderr
+        assert "bytes free" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(out.rglob("*.tmp")) == []
+        held = {file.name: file.read_bytes() for file in archive.run_files(out)}
+        assert 0 < len(held) < 18
+        remount("size=20M")
+        assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
+        assert {file.name: file.read_bytes() for file in archive.run_files(out) if file.name in held} == held
+        assert numbers(out).equals(numbers(whole))
+
+
+def test_a_read_only_folder_is_told(made, tmp_path):
+    path, _ = made
+    with small_disk(tmp_path / "disk", "5M") as remount:
+        out = tmp_path / "disk" / "out"
+        assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 2).returncode == 0
+        remount("ro")
+        done = scaling("run", path, "--out", out, "--simulate", LAW)
+        assert done.returncode == 74
+        assert "Read-only file system" in done.stderr
+        assert status(out)["counts"]["done"] == 2
+        assert scaling("fit", out, "--out", tmp_path / "fit.json").returncode == 2  # two points, but they can be read
+
+
+def test_seals(tmp_path):
+    durable.write_json(tmp_path / "a.json", {"x": 1.5})
+    assert durable.read_json(tmp_path / "a.json") == {"x": 1.5}
+    (tmp_path / "b.json").write_text('{"x": 2}')
+    assert durable.read_json(tmp_path / "b.json") == {"x": 2}  # unsealed: by hand, or of an older version
+    data = (tmp_path / "a.json").read_bytes()
+    for place in range(len(data)):
+        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with contextlib.suppress(durable.Broken):
+            assert not durable.check_seal(damaged)  # a flip in the mark itself makes it unsealed, not whole
+    long = b"x" * 200_000 + durable.BLANK.encode() + b"y" * 100_000
+    assert durable.check_seal(durable.sealed(long))
+    with pytest.raises(durable.Broken):
+        durable.check_seal(durable.sealed(long)[:-1] + b"z")
+
+
+def test_write_once_keeps_what_is_there(tmp_path):
+    assert durable.write_once(tmp_path / "a", lambda path: path.write_text("first"))
+    assert not durable.write_once(tmp_path / "a", lambda path: path.write_text("second"))
+    assert (tmp_path / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_another_origin_is_told_before_results_mix(tmp_path):
+    path, out = tmp_path / "sweep.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny()))
+    assert scaling("run", path, "--out", out, "--max-runs", 1).returncode == 0
+    document = durable.read_json(out / "plan.json")
+    durable.write_json(out / "plan.json", document | {"code": "0123456789ab"})
+    done = scaling("run", path, "--out", out)
+    assert done.returncode == 2
+    assert "code was 0123456789ab, is " in done.stderr
+    assert "--accept-changes" in done.stderr
+    done = scaling("run", path, "--out", out, "--accept-changes")
+    assert done.returncode == 0
+    assert "warning: results of two origins" in done.stderr
+
+
+def test_simulated_and_trained_runs_do_not_mix(copy):
+    path, out = copy
+    done = scaling("run", path, "--out", out)
+    assert done.returncode == 2
+    assert "simulated runs (published:hoffmann2022)" in done.stderr
+    done = scaling("run", path, "--out", out, "--simulate", "published:besiroglu2024")
+    assert done.returncode == 2
+
+
+def test_a_newer_schema_is_refused(copy):
+    _, out = copy
+    victim = archive.run_files(out)[0]
+    table = archive.read_parquet(victim)
+    archive.pq.write_table(table.replace_schema_metadata({b"scaling.schema": b"99"}), victim)
+    with pytest.raises(ScalingError, match="row schema 99"):
+        archive.load(out)

@@ -1,0 +1,94 @@
+"""Runs that fail: each is an outcome with its reason, tried again where the cause may pass, and the others go on."""
+
+import json
+import os
+
+import pytest
+
+from scaling.execute.publish import cause_of
+from scaling.sweepfile import dump_sweep
+from tests.execute.sweeping import scaling, status
+from tests.sweep_files import tiny
+
+# Put in the way of the worker by Python itself, at its start: the first attempts at the largest runs fail as told.
+SABOTAGE = """
+import os
+if os.environ.get("SABOTAGE"):
+    import scaling.execute.worker as worker
+    trained = worker.train_family
+    def train_family(folder, order, **options):
+        kind, times = os.environ["SABOTAGE"].split()
+        run = order.family.runs[0]
+        marks = folder.path.parent / f"mark-{run.run_id}"
+        count = int(marks.read_text()) if marks.exists() else 0
+        if run.model.d_model > 20 and count < int(times):
+            marks.write_text(str(count + 1))
+            import jax
+            if kind == "memory":
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8796093022208 bytes.")
+            if kind == "device":
+                raise jax.errors.JaxRuntimeError("INTERNAL: the link to the device is lost")
+            if kind == "abort":
+                os.abort()
+            raise ValueError("a bug")
+        return trained(folder, order, **options)
+    worker.train_family = train_family
+"""
+
+
+@pytest.fixture
+def sabotaged(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k"]})))
+
+    def run(kind, times, *options):
+        env = os.environ | {"PYTHONPATH": str(tmp_path), "SABOTAGE": f"{kind} {times}"}
+        done = scaling("run", path, "--out", tmp_path / "out", "--workers", 1, *options, env=env)
+        return done, {entry["status"]: entry for entry in status(tmp_path / "out")["runs"]}
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["device", "abort"])
+def test_what_may_pass_is_tried_again(sabotaged, kind):
+    done, runs = sabotaged(kind, 2)
+    assert done.returncode == 0, done.stdout
+    assert set(runs) == {"done"}
+    assert done.stdout.count("interrupted") == 2
+
+
+def test_retries_are_bounded(sabotaged, tmp_path):
+    done, runs = sabotaged("device", 5, "--retries", 1)
+    assert done.returncode == 3
+    assert runs["failed"]["attempts"] == 2
+    assert "the link to the device is lost" in runs["failed"]["reason"]
+    assert runs["done"]["loss"]
+    assert "Traceback" in (tmp_path / "out" / "failures" / f"{runs['failed']['run_id']}.txt").read_text()
+
+
+@pytest.mark.parametrize(("kind", "said"), [("memory", "out of memory (N = 7.8k, batch 8 x 30 tokens)"), ("bug", "ValueError: a bug")])
+def test_what_will_not_pass_is_not_tried_again(sabotaged, kind, said):
+    done, runs = sabotaged(kind, 1)
+    assert done.returncode == 3
+    assert runs["failed"]["attempts"] == 1
+    assert said in runs["failed"]["reason"]
+    assert runs["done"]["loss"]
+    again, runs = sabotaged(kind, 1)  # another command tries it anew
+    assert again.returncode == 0
+    assert set(runs) == {"done"}
+
+
+def test_causes():
+    from jax.errors import JaxRuntimeError
+
+    assert cause_of(MemoryError()) == "memory"
+    assert cause_of(ValueError("RESOURCE_EXHAUSTED: Out of memory")) == "memory"
+    assert cause_of(JaxRuntimeError("UNAVAILABLE: socket closed")) == "device"
+    assert cause_of(JaxRuntimeError("INVALID_ARGUMENT: shapes")) == "bug"
+    assert cause_of(KeyError("x")) == "bug"
+
+
+def test_json_of_a_failed_sweep_is_one_document(sabotaged):
+    done, _ = sabotaged("bug", 9, "--json")
+    assert json.loads(done.stdout)["counts"]["failed"] == 1

@@ -1,0 +1,41 @@
+"""Whole sweeps on a real Ray of several nodes: the same bits as here, also when a node dies in the middle."""
+
+import subprocess
+
+from scaling.execute.ledger import account
+from scaling.sweepfile import dump_sweep
+from tests.execute.ray_nodes import NEEDS_RAY, nodes
+from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for
+from tests.sweep_files import tiny
+
+
+@NEEDS_RAY
+def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path):
+    path, want, out = tmp_path / "tiny.toml", tmp_path / "want", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]})))
+    assert scaling("run", path, "--out", want, "--workers", 2, env=optimised()).returncode == 0
+    with nodes(2) as (cluster, (lost, _)):
+        options = ["--executor", "ray", "--ray-address", cluster.address, "--resources", "cpu=1"]
+        process = subprocess.Popen(command("run", path, "--out", out, *options), env=optimised(), stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: training(out) or process.poll() is not None, seconds=120)
+        cluster.remove_node(lost, allow_graceful=False)
+        said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert "retry 1 of 2" in said
+    assert "node" in said
+    assert numbers(out).equals(numbers(want))
+    assert status(out)["counts"]["done"] == 4
+    assert max(account(out).attempts.values()) == 2
+
+
+@NEEDS_RAY
+def test_options_of_ray_are_for_ray_and_a_cluster_must_be_there(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny()))
+    alone = scaling("run", path, "--out", tmp_path / "out", "--resources", "cpu=1")
+    assert alone.returncode == 2
+    assert "--executor ray" in alone.stderr
+    absent = scaling("run", path, "--out", tmp_path / "out", "--executor", "ray", "--ray-address", "127.0.0.1:1")
+    assert absent.returncode == 2
+    assert "127.0.0.1:1" in absent.stderr
+    assert not (tmp_path / "out" / "plan.json").exists()

@@ -1,0 +1,87 @@
+"""Whole sweeps on a real Slurm: elements share the runs, and preemption changes no bit."""
+
+import json
+import time
+
+import pytest
+
+from scaling.execute.ledger import account
+from scaling.sweepfile import dump_sweep
+from tests.execute.slurm_cluster import running
+from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
+from tests.sweep_files import TINY, tiny
+
+LONG = {"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The sweep file, and the numbers of a local run of it."""
+    folder = tmp_path_factory.mktemp("local")
+    path = folder / "tiny.toml"
+    path.write_text(dump_sweep(tiny(design=LONG)))
+    done = scaling("run", path, "--out", folder / "out", "--workers", 2, env=optimised())
+    assert done.returncode == 0, done.stderr
+    return path, numbers(folder / "out")
+
+
+def submitted(path, out, *options):
+    done = scaling("run", path, "--out", out, "--executor", "slurm", "--json", *options, env=optimised())
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_elements_share_a_sweep_and_give_the_bits_of_a_local_run(cluster, undisturbed, tmp_path):
+    path, want = undisturbed
+    out = tmp_path / "out"
+    job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=1")
+    assert job["elements"] == 2
+    for index in range(2):
+        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", logs(out)
+    assert numbers(out).equals(want)
+    assert set(account(out).attempts.values()) == {1}
+    assert len(list((out / "ledger").iterdir())) == 2  # both took part
+
+
+def test_a_preempted_sweep_comes_back_and_gives_the_same_bits(cluster, undisturbed, tmp_path):
+    path, want = undisturbed
+    out = tmp_path / "out"
+    job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=2,partition=low")
+    wait_for(lambda: training(out), seconds=120)
+    time.sleep(2)
+    high = cluster.ask(
+        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null", "--wrap=sleep 4"
+    ).strip()
+    assert cluster.ended(high, seconds=120)["JobState"] == "COMPLETED"
+    for index in range(2):
+        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", logs(out)
+    assert "restart 1" in logs(out)
+    assert numbers(out).equals(want)
+
+
+def test_two_nodes_train_one_run(cluster, tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["40k"]})))
+    job = submitted(path, out, "--mesh", "data=2", "--slurm", "nodes=2,cpus-per-task=1")
+    assert cluster.ended(f"{job['job_id']}_0", seconds=240)["JobState"] == "COMPLETED", logs(out)
+    assert status(out)["counts"]["done"] == 1
+    assert "2 x cpu" in set(numbers(out)["device"]).pop()
+
+
+def test_dry_run_shows_the_script_and_leaves_nothing(tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(base=TINY["base"])))
+    done = scaling("run", path, "--out", out, "--executor", "slurm", "--workers", 3, "--dry-run", "--slurm", "time=01:00:00")
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --array=0-2" in done.stdout
+    assert not out.exists()
+
+
+def logs(out):
+    return "".join(path.read_text() for path in sorted((out / "logs").glob("*")))
