@@ -154,7 +154,10 @@ class Held:
 
 
 def read_folder(folder: Path, columns: list[str] | None = None) -> Held:
-    """Every published run once. A damaged file is named in `damages`; the others are there. Raises ScalingError for a newer schema."""
+    """Every published run once; `columns` must name run_id. A damaged file is named in `damages`; the others are there.
+
+    Raises ScalingError for a newer schema.
+    """
     for _ in range(ATTEMPTS):
         try:
             return _read_listed(folder, columns)
@@ -172,10 +175,10 @@ def _read_listed(folder: Path, columns: list[str] | None) -> Held:
     seen: set[str] = set()
     for path in merged_files(folder):
         table, damage = _runs_of(path, columns)
-        fresh = [run_id for run_id in index(path) if run_id not in seen] if seen else None
-        tables.append(table if fresh is None else _only(table, fresh))
+        held = set(table.column("run_id").unique().to_pylist())  # not the index: the file may have gone meanwhile
+        tables.append(_only(table, held - seen) if held & seen else table)
         damages += [damage] if damage else []
-        seen.update(set(index(path)) - set(damage.run_ids if damage else ()))
+        seen |= held
     for path in loose:
         if path.stem in seen:
             continue

@@ -16,6 +16,7 @@ from scaling.family import Family, families, uncollected
 from scaling.quantity import format_count, format_flops
 
 MAX_CELLS = 200_000
+WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule")  # fields whose values are words
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,9 @@ def _check_axes(axes: tuple[Axis, ...]) -> None:
     for axis in axes:
         if axis.field not in known:
             raise unknown("axis field", axis.field, known, where="axes")
+        wrong = [value for value in axis.values if isinstance(value, str) and axis.field not in WORDS]
+        if wrong:
+            raise ScalingError(f"axis {axis.field} has the value {wrong[0]!r}, which is not a number", where="axes", remedy="write numbers")
     fields = [axis.field for axis in axes]
     if len(set(fields)) < len(fields):
         raise ScalingError(f"an axis field stands twice: {', '.join(fields)}", where="axes", remedy="give each field one axis")

@@ -140,3 +140,10 @@ def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
     assert time.process_time() - started < 30  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
     assert len(made.runs) + len(made.refused) == 3 * 2 * 15_000
     assert sum(len(list(family.everyone())) for family in found) == len(made.runs)
+
+
+@pytest.mark.parametrize("field", ["batch_size", "model.d_head", "optim.lr"])
+def test_an_axis_of_words_where_numbers_belong_is_refused(field):
+    sweep = tiny(axes=[{"field": field, "values": ["many"]}])
+    with pytest.raises(ScalingError, match="not a number"):
+        plan(sweep, sweep.base.task, 16)

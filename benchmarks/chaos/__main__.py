@@ -1,32 +1,40 @@
-"""The chaos figures: python -m benchmarks.chaos points | kills [--seeds 10 --kills 1000] [--write docs/reliability.md]."""
+"""The chaos figures: python -m benchmarks.chaos points | kills | flips | reads."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.chaos import kills, points
-from benchmarks.chaos.sweeps import POINTS_SWEEP, TRAINED_SWEEP
-from benchmarks.chaos.verdict import Verdict
+from benchmarks.chaos import flips, kills, points, reads
+from benchmarks.chaos.sweeps import FILES_SWEEP, POINTS_SWEEP, TRAINED_SWEEP
+from benchmarks.chaos.verdict import Verdict, numbers
+from scaling.execute.folder import SweepFolder
+from scaling.plan import plan
+from scaling.sweepfile import load_sweep
 
 
 def main() -> None:
     """Parse and run."""
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("what", choices=("points", "kills"))
+    asked.add_argument("what", choices=("points", "kills", "flips", "reads"))
     asked.add_argument("--stride", type=int, default=1, help="points: every n-th only")
     asked.add_argument("--seeds", type=int, default=10)
     asked.add_argument("--kills", type=int, default=1000, help="kills of all seeds together")
     asked.add_argument("--side-by-side", type=int, default=1, help="seeds at a time")
+    asked.add_argument("--flips", type=int, default=1000)
+    asked.add_argument("--reads", type=int, default=100_000)
     asked.add_argument("--json", type=Path)
     given = asked.parse_args()
     scratch, begun = Path(tempfile.mkdtemp(prefix="chaos-")), time.monotonic()
     sweep = scratch / "sweep.toml"
+    if given.what in ("flips", "reads"):
+        raise SystemExit(_others(scratch, given, begun))
     sweep.write_text(POINTS_SWEEP if given.what == "points" else TRAINED_SWEEP, encoding="utf-8")
     verdict = _points(sweep, scratch, given) if given.what == "points" else _kills(sweep, scratch, given)
     text = f"{verdict.kills} kills, {verdict.sweeps} sweeps completed: {verdict.lost} lost, {verdict.duplicated} duplicated, "
@@ -38,6 +46,27 @@ def main() -> None:
     if not verdict.faults:
         shutil.rmtree(scratch)
     raise SystemExit(bool(verdict.faults))
+
+
+def _others(scratch: Path, given: argparse.Namespace, begun: float) -> bool:
+    """Flipped bits, or readers beside a writer; says whether anything was wrong."""
+    sweep = scratch / "sweep.toml"
+    sweep.write_text(FILES_SWEEP, encoding="utf-8")
+    if given.what == "flips":
+        with flips.whole_sweep(sweep, scratch / "out"):
+            want, chance = numbers(scratch / "out"), random.Random(0)
+            wrong = [said for _ in range(given.flips) if (said := flips.flip(scratch / "out", chance, want))]
+        done, count = given.flips, sum(path.is_file() for path in (scratch / "out").rglob("*"))
+        print(f"{done} flips in {count} files: {len(wrong)} unnoticed or changing a result; {time.monotonic() - begun:.0f} s")
+    else:
+        loaded = load_sweep(sweep)
+        planned = plan(loaded, loaded.base.task, 16, points.LAW)
+        SweepFolder(scratch / "out").write_plan(planned)
+        done, wrong = reads.read(scratch / "out", planned, given.reads)
+        print(f"{done} reads beside a writer: {len(wrong)} failed; {time.monotonic() - begun:.0f} s")
+    for text in wrong[:20]:
+        print(" ", text)
+    return bool(wrong)
 
 
 def _points(sweep: Path, scratch: Path, given: argparse.Namespace) -> Verdict:

@@ -121,6 +121,7 @@ def enumerate_points(sweep: Path, scratch: Path, more: tuple[str, ...] = ()) -> 
     found = []
     for thread in THREADS:
         folder, log = scratch / f"counted-{thread}", scratch / f"{thread}.log"
+        shutil.rmtree(folder, ignore_errors=True)
         attempt(sweep, folder, Point(thread, "", 0), log, more=more)
         found += [Point(thread, call, k) for call, k in _touching(log, folder)]
     return found

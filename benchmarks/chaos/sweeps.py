@@ -38,3 +38,9 @@ kind = "grid"
 sizes = ["6k"]
 tokens = ["600k", "2M"]
 """
+FILES_SWEEP = f"""{SHARED}
+[design]
+kind = "grid"
+sizes = ["2k", "6k", "20k"]
+tokens = ["20k", "40k", "80k"]
+"""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")]
 
 LOG_WIDTH = 150
+LARGE = 5000  # runs in a document that nobody reads by eye; indenting takes longer than all the rest
 
 
 def console(stderr: bool = False) -> Console:
@@ -30,8 +31,9 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_json(document: Any) -> None:
-    """One document on stdout; a number that is not finite is a bug, and raises."""
-    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+    """One document on stdout, on one line where it lists thousands; a number that is not finite is a bug, and raises."""
+    large = isinstance(document, dict) and len(document.get("runs") or ()) > LARGE
+    typer.echo(json.dumps(document, indent=None if large else 1, allow_nan=False))
 
 
 def note(text: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scaling.execute.estimate import Speed
     from scaling.plan import Plan, PlannedRun
 
+SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out, and nobody reads them
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
@@ -72,10 +73,11 @@ def plan_table(document: dict[str, Any]) -> Group:
     """What `scaling plan` prints: the runs, the refused cells with their reasons, the totals."""
     head = f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} FLOPs"
     runs = table(head, "run", "N (total, non-emb)", "shape", "D", "D/N", "C", "batch", "lr", "steps", "time", "memory")
-    for entry in document["runs"]:
+    for entry in document["runs"][:SHOWN]:
         runs.add_row(*_plan_cells(entry))
     parts: list[Any] = [
         runs,
+        *([Text(f"... and {len(document['runs']) - SHOWN:,} more (--json lists all)")] if len(document["runs"]) > SHOWN else []),
         Text(
             "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; C: exact FLOPs; batch in tokens",
             style="dim",
@@ -139,7 +141,7 @@ def status_table(document: dict[str, Any]) -> Group:
     """What `scaling status` prints."""
     counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items())
     runs = table(f"{escape(document['sweep'])}: {counts}", "run", "status", "N", "D", "step", "loss", "attempts", "reason")
-    for entry in document["runs"]:
+    for entry in document["runs"][:SHOWN]:
         loss = f"{entry['loss']:.4f}" if entry["loss"] is not None else ""
         runs.add_row(
             entry["run_id"],
@@ -152,8 +154,18 @@ def status_table(document: dict[str, Any]) -> Group:
             escape(entry["reason"] or ""),
         )
     parts: list[Any] = [runs]
+    if len(document["runs"]) > SHOWN:
+        parts.append(Text(f"... and {len(document['runs']) - SHOWN:,} more (--json lists all)"))
     if document["eta_seconds"]:
         parts.append(Text(f"time left: {format_seconds(document['eta_seconds'])}"))
+    cost = document["cost"]
+    if cost["flops"]:
+        spent = f"{format_flops(cost['flops'])} FLOPs in {format_seconds(cost['worker_seconds'])} of all workers"
+        parts.append(Text(f"cost so far: {spent}; planned {format_flops(cost['planned_flops'])} FLOPs"))
+    if document["processes"]:
+        parts.append(Text(f"training now: {', '.join(document['processes'])}"))
+    if document["simulated"]:
+        parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
     if document["no_longer_planned"]:
         parts.append(Text(f"{len(document['no_longer_planned'])} finished runs are kept that the sweep file no longer asks for"))
     return Group(*parts)

@@ -75,6 +75,8 @@ class Pool:
     workers: list[Worker] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     tries: Counter[str] = field(default_factory=Counter)
+    spares: dict[int, Worker] = field(default_factory=dict)
+    hired: Counter[int] = field(default_factory=Counter)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin nothing new, and let every worker save its state (or, with SIGKILL, die)."""
@@ -83,7 +85,14 @@ class Pool:
             worker.signal(number)
 
     def hire(self, index: int) -> Worker:
-        """A new worker."""
+        """A new worker. Where one has died, the next is started ahead of time: importing takes longer than all else."""
+        worker = self.spares.pop(index, None) or self._start(index)
+        self.hired[index] += 1
+        if self.hired[index] > 1 and not self.launcher.scarce and not self.stopping.is_set():
+            self.spares[index] = self._start(index)
+        return worker
+
+    def _start(self, index: int) -> Worker:
         worker = self.launcher.start(index)
         self.workers.append(worker)
         if self.stopping.is_set():
@@ -194,8 +203,9 @@ def _employ(pool: Pool, index: int) -> None:
             left = _train(pool, worker, lines, family)
             pool.work.over(family, left)
     finally:
-        if worker is not None:
-            worker.close()
+        for idle in (worker, pool.spares.pop(index, None)):
+            if idle is not None:
+                idle.close()
 
 
 def _next(pool: Pool, worker: Worker | None) -> Family | None:

@@ -7,6 +7,7 @@ is next, retries, leases, budgets) is the coordinator's, and the same for every 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -112,12 +113,12 @@ class LocalLauncher:
                  arguments: Sequence[str] = ()) -> None:  # fmt: skip
         self.folder, self.name, self.workers = folder, name, workers
         self.inherited, self.prefix, self.arguments = inherited, tuple(prefix), tuple(arguments)
-        self._starting = threading.Lock()
+        self._starting, self._count = threading.Lock(), itertools.count()
 
     def start(self, index: int) -> LocalWorker:
         """A new child."""
         command = [*self.prefix, sys.executable, "-m", "scaling", "train", "--serve", str(self.folder), *self.arguments]
-        log = self.folder / "logs" / f"{self.name}-{index}.log"
+        log = self.folder / "logs" / f"{self.name}-{index}-{next(self._count)}.log"
         with self._starting:
             save = signal.SIGUSR1 if self.prefix else signal.SIGTERM  # srun kills its tasks at a SIGTERM
             return LocalWorker(command, log, worker_environment(self.workers), self.inherited, save)

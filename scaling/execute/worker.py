@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import signal
@@ -140,6 +141,7 @@ def _teller(protocol: TextIO, flag: StopFlag) -> Emit:
 
 def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
     commands = _commands(flag)
+    importlib.import_module("scaling.lm.train")  # takes seconds: not when the first order has come
     emit({"event": "ready", "pid": os.getpid()})
     while not flag() and (command := commands()) is not None:
         order = load_order(command)

@@ -25,8 +25,8 @@ from scaling.lm.trail import Outcome, Trail, first_bad, measurement_steps
 from scaling.tasks import Task
 
 DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
-SAVE_SHARE = 0.01  # of the time may go into checkpoints: a small state is saved each second, so that a kill costs little
-LEAST_SECONDS = {1: 1.0}  # between two saves, by the number of devices; the shards of many go to a network
+SAVE_SHARE = 0.01  # of the time may go into checkpoints: a small state is saved each half second, so that a kill costs little
+LEAST_SECONDS = {1: 0.5}  # between two saves, by the number of devices; the shards of many go to a network
 MANY_SECONDS = 20.0
 
 

@@ -17,6 +17,7 @@ from scaling.lm.trail import measurement_steps
 from scaling.lm.train import train as train_family
 from scaling.plan import plan
 from scaling.tasks import open_task
+from tests.lm.variants import CHOICES, tiny_model
 from tests.sweep_files import TINY, tiny
 
 SETTLED = Execution(layers="unrolled", attention="own")  # what a run of `one_run` settles for on a CPU
@@ -65,6 +66,24 @@ def test_resume_is_exact_to_the_bit(tmp_path, model, dispatches):
     assert numbers(resumed) == numbers(whole)
 
 
+EVERY_OPTION = [{name: values[i % len(values)] for name, values in CHOICES.items()} for i in range(max(map(len, CHOICES.values())))]
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=lambda options: "-".join(map(str, options.values())))
+def test_resume_is_exact_at_every_step_for_every_option(tmp_path, monkeypatch, options):
+    """Stopped after each single step and taken up again, a run ends as if nothing had happened."""
+    monkeypatch.setattr("scaling.lm.train.dispatch_steps", lambda run: 1)
+    run = one_run(warmup_steps=2)
+    run = run.model_copy(update={"model": tiny_model(n_layers=1, vocab_size=16, **options), "n_steps": 7})
+    task, path = open_task(run.task), tmp_path / "parts.npz"
+    whole = train(run, task, tmp_path / "whole.npz")
+    sittings = 0
+    while (outcome := train(run, task, path, should_stop=stop_after(1))).kind == "stopped":
+        sittings += 1
+    assert sittings == run.n_steps - 1
+    assert numbers(outcome) == numbers(whole)
+
+
 def test_it_learns_and_stays_above_the_entropy(tmp_path):
     run = one_run("200k")
     task = open_task(run.task)
@@ -104,7 +123,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
     path.write_bytes(data)
     assert numbers(train(run, task, path)) == numbers(whole)
     assert "set aside" in capsys.readouterr().err
-    assert path.with_suffix(".damaged").exists()
+    assert path.with_name("c.npz.damaged").exists()
 
 
 def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
