@@ -7,6 +7,7 @@ next merge removes the second copy.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,10 +41,10 @@ class _Run:
     facts: tuple[str, ...]
 
 
-def compact(folder: Path) -> Merged:
-    """Merge the single files of `folder`, and merged files that are less than half full. Raises ScalingError (74).
+def compact(folder: Path, most: int | None = None) -> Merged:
+    """Merge the single files of `folder`, and merged files that are less than half full, into at most `most` files.
 
-    The caller sees to it that no other process merges the same folder.
+    The caller sees to it that no other process merges the same folder. Raises ScalingError (74).
     """
     small = [path for path in archive.merged_files(folder) if len(archive.index(path)) < RUNS_A_FILE // 2]
     loose = archive.run_files(folder)
@@ -53,7 +54,7 @@ def compact(folder: Path) -> Merged:
     copies, loose = [path for path in loose if path.stem in settled], [path for path in loose if path.stem not in settled]
     damaged: list[str] = []
     written, runs, sources = 0, 0, [*copies]
-    for part in _parts([*small, *loose]):
+    for part in itertools.islice(_parts([*small, *loose]), most):
         target, count = _write(folder, part, damaged, sources)
         written, runs = written + (target is not None), runs + count
     removed = [path for path in sources if path.exists()]

@@ -32,7 +32,8 @@ def console(stderr: bool = False) -> Console:
 
 def print_json(document: Any) -> None:
     """One document on stdout, on one line where it lists thousands; a number that is not finite is a bug, and raises."""
-    large = isinstance(document, dict) and len(document.get("runs") or ()) > LARGE
+    runs = document.get("runs") if isinstance(document, dict) else None
+    large = isinstance(runs, list) and len(runs) > LARGE
     typer.echo(json.dumps(document, indent=None if large else 1, allow_nan=False))
 
 

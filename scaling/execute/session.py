@@ -47,6 +47,8 @@ class Sitting:
             self._mend()
             finished = archive.finished(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
+        if len(archive.run_files(self.folder.path)) > merge.WORTH:
+            compact(self.folder.path, self.lease)
         if self.lease.is_alone():
             self.folder.clean(finished, complete=not missing)
         return missing
@@ -74,9 +76,13 @@ class Sitting:
 
 
 def compact(folder: Path, lease: Lease) -> merge.Merged:
-    """Merge the run files of a folder while nobody else decides anything in it."""
-    with lease.deciding():
-        return merge.compact(folder)
+    """Merge the run files of a folder, file by file, so that nobody waits long for a decision of his own."""
+    found: list[merge.Merged] = []
+    while not found or found[-1].written:
+        with lease.deciding():
+            found.append(merge.compact(folder, most=1))
+    runs, written, removed = (sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed"))
+    return merge.Merged(runs, written, removed, tuple(dict.fromkeys(text for part in found for text in part.damaged)))
 
 
 def _is_whole(path: Path) -> bool:

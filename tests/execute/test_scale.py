@@ -1,0 +1,66 @@
+"""A few thousand runs go down the whole line in single and merged files, and the listing of them stays readable."""
+
+import json
+
+import pytest
+
+from benchmarks.scale import sweep_file
+from scaling import archive, merge
+from tests.execute.sweeping import scaling, status
+
+LAW = "published:hoffmann2022"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """1,000 simulated runs."""
+    made = tmp_path_factory.mktemp("scale")
+    sweep_file(made / "scale.toml", 1000)
+    done = scaling("run", made / "scale.toml", "--out", made / "out", "--simulate", LAW)
+    assert done.returncode in (0, 3), done.stderr
+    assert len(done.stdout.splitlines()) < 200  # not a line a run
+    return made / "out"
+
+
+def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
+    before = status(folder)
+    assert sum(before["counts"].values()) == 1000
+    assert before["counts"]["missing"] == before["counts"]["running"] == 0
+    monkeypatch.setattr(merge, "RUNS_A_FILE", 400)
+    found = []
+    while not found or found[-1].written:
+        found.append(merge.compact(folder, most=1))
+    assert len(archive.merged_files(folder)) == 3
+    assert archive.run_files(folder) == []
+    after = status(folder)
+    assert after["runs"] == before["runs"]
+    again = json.loads(scaling("run", folder.parent / "scale.toml", "--out", folder, "--simulate", LAW, "--json").stdout)
+    assert again["counts"] == before["counts"]
+
+
+def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeypatch):
+    from scaling.execute.folder import SweepFolder
+    from scaling.execute.publish import publish
+    from scaling.execute.session import Sitting
+    from scaling.execute.simulated import simulate
+    from scaling.plan import plan
+    from scaling.results import Provenance
+    from tests.sweep_files import tiny
+
+    sweep = tiny(seeds=[0, 1, 2])
+    planned = plan(sweep, sweep.base.task, 16, LAW)
+    for item in planned.runs[:10]:
+        publish(SweepFolder(tmp_path), "tiny", item.run, simulate(item.run), Provenance("x", None, "0"), None)
+    monkeypatch.setattr(merge, "WORTH", 5)
+    sitting = Sitting(SweepFolder(tmp_path), planned, print, LAW)
+    with sitting.lease:
+        assert len(sitting.settle()) == 2
+    assert archive.run_files(tmp_path) == []
+    assert len(archive.finished(tmp_path)) == 10
+
+
+def test_watching_ends_when_nobody_trains(folder):
+    done = scaling("status", folder, "--watch")
+    assert done.returncode == 0
+    assert "simulated from published:hoffmann2022" in done.stdout
+    assert scaling("status", folder, "--watch", "--json").returncode == 2
