@@ -33,6 +33,15 @@ points = 3
 """
 
 
+READ = """
+import json, sys
+from pathlib import Path
+from scaling import archive, results
+frame = archive.load(Path(sys.argv[1]))
+print(json.dumps({"rows": len(frame), "points": len(results.points(frame))}))
+"""
+
+
 def sweep_file(path: Path, runs: int) -> None:
     """20 sizes, 50 numbers of tokens, and as many seeds as it takes."""
     sizes = ", ".join(f"{1e6 * 1.25**i:.0f}" for i in range(20))
@@ -44,7 +53,10 @@ def timed(*arguments: object) -> tuple[float, float, str]:
     """(seconds, peak GiB, stdout) of a command; the command as a user calls it, from its start."""
     begin = time.monotonic()
     with subprocess.Popen(
-        [sys.executable, "-m", "scaling", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, *(["-m", "scaling"] if arguments[0] != "-c" else []), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         assert process.stdout is not None
         said = process.stdout.read()
@@ -80,8 +92,10 @@ def main() -> None:
         "resume (all is done)": ("run", sweep, "--out", folder, *law, "--json"),
         "status": ("status", folder, "--json"),
         "check every file": ("results", "check", folder, "--json"),
-        "read and fit": ("fit", folder, "--bootstrap", "0", "--holdout", "none", "--json"),
+        "read all rows as points": ("-c", READ, folder),
     }
+    if (folder / "plan.json").exists():  # made before, with --keep
+        del steps["make it"]
     print("| step | seconds | peak GiB |\n|---|---|---|")
     for name, command in steps.items():
         seconds, peak, said = timed(*command)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling import durable
-from scaling.errors import DISK, ScalingError
+from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.results import SCHEMA, SCHEMA_VERSION
 
 LOOSE, MERGED = "runs", "merged"
@@ -92,23 +92,26 @@ def _parsed(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
 def _why(error: Exception, path: Path) -> str:
     if isinstance(error, durable.Broken):
         return str(error)
-    with open(path, "rb") as handle:
-        return f"{type(error).__name__} (it starts with {handle.read(8)!r})"
+    try:
+        with open(path, "rb") as handle:
+            return f"{type(error).__name__} (it starts with {handle.read(8)!r})"
+    except OSError as again:
+        return str(again.strerror)
 
 
 def run_files(folder: Path) -> list[Path]:
     """The files of single runs, in order of run_id; names that start with a dot are unfinished."""
-    return sorted(path for path in (folder / LOOSE).glob("*.parquet") if not path.name.startswith("."))
+    return durable.listed(folder / LOOSE, ".parquet")
 
 
 def merged_files(folder: Path) -> list[Path]:
     """The files that hold many runs."""
-    return sorted(path for path in (folder / MERGED).glob("*.parquet") if not path.name.startswith("."))
+    return durable.listed(folder / MERGED, ".parquet")
 
 
 def has_runs(folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return any(next((folder / name).glob("[!.]*.parquet"), None) for name in (LOOSE, MERGED))
+    return any(durable.listed(folder / name, ".parquet") for name in (LOOSE, MERGED))
 
 
 def finished(folder: Path) -> set[str]:
@@ -163,7 +166,7 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> Held:
             return _read_listed(folder, columns)
         except _Vanished:
             continue  # merged meanwhile: list again
-    return _read_listed(folder, columns)
+    raise ScalingError("its files change faster than they can be read", where=str(folder), remedy="try again", exit_code=STOPPED)
 
 
 class _Vanished(Exception):
@@ -187,7 +190,7 @@ def _read_listed(folder: Path, columns: list[str] | None) -> Held:
         except ScalingError as error:
             if not path.exists():
                 raise _Vanished from None
-            if error.exit_code == DISK or "schema" in error.what:
+            if error.exit_code == DISK or "row schema" in error.what:
                 raise
             damages.append(Damage(path, error.what, (path.stem,)))
     return Held(pa.concat_tables(tables) if tables else _schema(columns).empty_table(), damages)
@@ -216,7 +219,8 @@ def checked(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _check_schema(table: pa.Table, path: Path) -> None:
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    names = set(table.column_names)
+    missing = [name for name in SCHEMA.names if name not in names]
     if missing:
         what = f"is no run file: columns missing: {', '.join(missing)}"
         raise ScalingError(what, where=str(path), remedy="fit it as a foreign table, or move it away")
@@ -229,7 +233,10 @@ def _check_schema(table: pa.Table, path: Path) -> None:
 def _runs_of(path: Path, columns: list[str] | None) -> tuple[pa.Table, Damage | None]:
     """The rows of a merged file; of a damaged one those runs whose rows are provably whole."""
     try:
-        return read_parquet(path, columns).replace_schema_metadata(None), None
+        table = read_parquet(path, columns)
+        if not set(columns or SCHEMA.names) <= set(table.column_names):
+            raise ScalingError("another table than this program's", where=str(path))
+        return table.select(columns or SCHEMA.names).replace_schema_metadata(None), None
     except ScalingError as error:
         if not path.exists():
             raise _Vanished from None
@@ -293,20 +300,23 @@ def load(folder: Path) -> pd.DataFrame:
 
 
 def damages(folder: Path) -> list[Damage]:
-    """The published files that are not what was written, each with its runs. Reads every byte once, and parses only what is unsealed."""
+    """The published files that are not what was written, each with its runs. Every byte is read once."""
     found = []
     for path in [*run_files(folder), *merged_files(folder)]:
         try:
-            if not durable.check_file(path):
-                read_parquet(path)
+            if path.parent.name == LOOSE:
+                checked(read_parquet(path), path)
+            elif not durable.check_file(path):
+                found += [damage] if (damage := _runs_of(path, None)[1]) else []
         except FileNotFoundError:
             continue
         except durable.Broken as error:
             found.append(_damage(path, str(error)))
         except ScalingError as error:
-            if error.exit_code == DISK:
+            if error.exit_code == DISK or "row schema" in error.what:
                 raise
-            found.append(_damage(path, error.what))
+            if path.exists():
+                found.append(_damage(path, error.what))
         except OSError as error:
             raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from None
     return found

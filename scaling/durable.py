@@ -67,13 +67,20 @@ def check_seal(data: bytes | memoryview) -> bool:
 
 
 def _place(data: bytes) -> int | None:
-    """Where the digest of the last seal stands."""
-    end = len(data)
-    while (found := data.rfind(MARK, 0, end)) >= 0:
-        if _HEX.match(data, found + len(MARK)):
-            return found + len(MARK)
-        end = found
-    return None
+    """Where the digest of the last seal stands; None without one. Raises Broken where the seal itself is damaged."""
+    found = data.rfind(MARK)
+    if found >= 0 and not _HEX.match(data, found + len(MARK)):
+        raise Broken("its seal is damaged")
+    if found < 0 and any(
+        _is_almost(data[match.start() - len(MARK) : match.start()]) for match in _HEX.finditer(data, max(0, len(data) - _TAIL))
+    ):
+        raise Broken("its seal is damaged")
+    return found + len(MARK) if found >= 0 else None
+
+
+def _is_almost(text: bytes) -> bool:
+    """Whether these bytes are the mark but for one bit."""
+    return len(text) == len(MARK) and sum((one ^ other).bit_count() for one, other in zip(text, MARK, strict=True)) == 1
 
 
 def check_file(path: Path) -> bool:
@@ -178,9 +185,49 @@ def write_json(target: Path, document: Mapping[str, Any], *, indent: int | None 
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A sealed document without its seal; an unsealed one is taken as it is. Raises Broken, OSError, or ValueError for no JSON."""
-    data = path.read_bytes()
-    check_seal(data)
-    document: dict[str, Any] = json.loads(data)
+    """A sealed document without its seal; an unsealed one is taken as it is.
+
+    Raises Broken for whatever is no such document, FileNotFoundError, and ScalingError (74) where it must not be read.
+    """
+    try:
+        data = path.read_bytes()
+        check_seal(data)
+        document = json.loads(data)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except PermissionError as error:
+        raise unreadable(error, path) from None
+    except OSError as error:
+        raise Broken(f"no file that can be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise Broken(f"not JSON: {str(error)[:80]}") from None
+    if not isinstance(document, dict):
+        raise Broken("not a JSON object")
     document.pop("seal", None)
     return document
+
+
+def listed(folder: Path, suffix: str) -> list[Path]:
+    """The regular files of a folder with a suffix, by name; what is unfinished (a dot in front) or no file is left out.
+
+    Raises ScalingError where the folder must not be read or is none (74); an absent folder is empty.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.name.endswith(suffix) and entry.name[0] != "." and _is_file(entry))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(error, folder) from None
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def unreadable(error: OSError, path: Path) -> ScalingError:
+    """What must not be read, and where."""
+    return ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions, or move it away", exit_code=DISK)

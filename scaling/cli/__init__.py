@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from functools import cache
 import typer
 from typer.core import TyperGroup
 
-from scaling.errors import ScalingError
+from scaling.errors import DISK, ScalingError
 from scaling.plain import plain
 
 
@@ -21,13 +22,20 @@ class Verbs(TyperGroup):
         """Run the verb that was asked for."""
         try:
             result = super().invoke(ctx)  # type: ignore[arg-type]
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except ScalingError as error:
             typer.echo(f"error: {plain(error, 20_000)}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # `scaling ... | head`: what was wanted has been read
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it cannot be written either
+            typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            raise typer.Exit(DISK) from None
         except KeyboardInterrupt:
             raise typer.Exit(128 + signal.SIGINT) from None
         return result

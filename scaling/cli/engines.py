@@ -109,6 +109,7 @@ def submit(
     text = slurm.script(job)
     if dry_run:
         return print_json({"script": text, "job_id": None}) if as_json else typer.echo(text)
+    slurm.find_sbatch()  # before anything is written
     folder.check_same_sweep(planned.sweep)
     folder.write_plan(planned, origin(planned))
     job_id = slurm.submit(folder.path, text)

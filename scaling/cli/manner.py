@@ -73,6 +73,12 @@ def default_workers(workers: int | None, how: Execution) -> int:
     return workers or environment.default_workers()
 
 
+def check_pack(pack: str) -> None:
+    """Raise ScalingError where `--pack` is neither "auto" nor a number of runs."""
+    if pack != "auto" and not (pack.isascii() and pack.isdigit() and 1 <= int(pack[:6]) <= MAX_PACK and len(pack) < 6):
+        raise ScalingError(f"--pack = {pack[:40]!r} is not a number of runs", remedy=f'write "auto", or a number from 1 to {MAX_PACK}')
+
+
 def packing(pack: str, runs: Sequence[RunConfig], workers: int, how: Execution, kept: Path) -> Packing:
     """The packs that `--pack` asks for; `auto` takes the choices that the sweep has `kept`, or times them and keeps them.
 
@@ -85,8 +91,7 @@ def packing(pack: str, runs: Sequence[RunConfig], workers: int, how: Execution, 
         if chosen.choices:
             chosen.write(kept)
         return chosen
-    if not (pack.isascii() and pack.isdigit() and 1 <= int(pack[:6]) <= MAX_PACK and len(pack) < 6):
-        raise ScalingError(f"--pack = {pack[:40]!r} is not a number of runs", remedy=f'write "auto", or a number from 1 to {MAX_PACK}')
+    check_pack(pack)
     if int(pack) > 1 and how.mesh.n_devices > 1:
         raise ScalingError(f"a pack of {pack} runs and a mesh exclude each other", where="--pack", remedy="leave out one of the two")
     return fixed(runs, int(pack)) if int(pack) > 1 else Packing()

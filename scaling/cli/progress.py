@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +24,21 @@ LINE_SECONDS = 15.0
 MANY = 500
 
 
+class _Steady(Console):
+    """A console whose reader may leave (`scaling run ... | head`): training goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Display:
     """Follows a sweep in training; `observe` is the listener of `execute`."""
 
     def __init__(self, folder: Path, plan: Plan, runs: Sequence[PlannedRun], *, to_stderr: bool) -> None:
         self.tracker, self.folder = Tracker(runs), folder
-        self.console = Console(stderr=to_stderr, highlight=False)
+        self.console = _Steady(stderr=to_stderr, highlight=False)
         self.kept = len(plan.runs) - len(runs)
         self.refused = len(plan.refused)
         self.live: Live | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from scaling.cli.engines import (
     launcher,
     submit,
 )
-from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, execution, packing
+from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution, packing
 from scaling.cli.output import Json, note, print_json
 from scaling.cli.sweeps import Out, SweepPath, folder_of, planned_sweep
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
@@ -81,6 +82,7 @@ def run(
     policy = Policy(retries, fail_fast, _flops(max_flops), max_seconds)
     loaded, planned = planned_sweep(sweep, _law(simulate))
     folder = folder_of(loaded, out)
+    _check_options(executor, simulate, slurm, hosts, pack)
     if executor == "slurm":
         submit(folder, planned, workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
@@ -94,9 +96,22 @@ def run(
     with Signals() as signals, sitting.lease:
         missing = sitting.settle()[:max_runs]
         packs = packing("1" if simulate else pack, [item.run for item in missing], count, how, folder.packing)
-        manner = Manner(count, how, packs, accept_changes, policy, read_outs([item.run for item in planned.runs]))
+        manner = Manner(count, how, packs, accept_changes, policy, read_outs([item.run for item in planned.runs]) if missing else {})
         ended = _train(sitting, missing, manner, engine.open(count), signals, as_json)
     _finish(folder, sweep, ended, as_json)
+
+
+def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, pack: str) -> None:
+    """Raise ScalingError for options that another one makes meaningless, before anything is written."""
+    check_pack(pack)
+    if simulate is not None and executor != "local":
+        raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
+    if slurm and executor != "slurm":
+        raise ScalingError("--slurm is for Slurm", remedy="add --executor slurm, or leave it out")
+    if hosts > 1 and (simulate is not None or (executor == "local" and "SLURM_JOB_ID" not in os.environ)):
+        raise ScalingError(
+            f"--hosts {hosts} is for Ray, or for the inside of a Slurm job", remedy="add --executor ray, or use --slurm nodes=2"
+        )
 
 
 def _train(

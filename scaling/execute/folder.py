@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from scaling.config import Sweep
 from scaling.errors import ScalingError
 from scaling.plain import plain
 from scaling.plan import Plan
-from scaling.sweepfile import dump_sweep
+from scaling.sweepfile import dump_sweep, load_run
 
 Status = Literal["done", "running", "failed", "missing"]
 RUN_ID = re.compile(r"[0-9a-f]{12}")
@@ -52,23 +53,34 @@ class SweepFolder:
 
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
         """Raise ScalingError when the folder holds another sweep, or simulated results beside real ones; an edited sweep is welcome."""
-        if not (self.path / "plan.json").exists():
-            return
+        name, law = self._holds()
+        if name is not None and name != sweep.name:
+            raise ScalingError(
+                f"holds the sweep {name!r}, not {sweep.name!r}",
+                where=str(self.path),
+                remedy="choose another --out folder or rename the sweep",
+            )
+        if name is not None and law != simulated:
+            was = f"simulated runs ({law})" if law else "trained runs"
+            raise ScalingError(
+                f"holds {was}; trained and simulated runs do not mix, nor runs of two laws",
+                where=str(self.path),
+                remedy="choose another --out folder",
+            )
+
+    def _holds(self) -> tuple[str | None, str | None]:
+        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None) for an empty one."""
         with contextlib.suppress(Damaged):  # then it is written anew
-            held = self.read_plan()
-            if held["sweep"] != sweep.name:
-                raise ScalingError(
-                    f"holds the sweep {held['sweep']!r}, not {sweep.name!r}",
-                    where=str(self.path),
-                    remedy="choose another --out folder or rename the sweep",
-                )
-            if held.get("simulated") != simulated:
-                was = f"simulated runs ({held['simulated']})" if held.get("simulated") else "trained runs"
-                raise ScalingError(
-                    f"holds {was}; trained and simulated runs do not mix, nor runs of two laws",
-                    where=str(self.path),
-                    remedy="choose another --out folder",
-                )
+            if (self.path / "plan.json").exists():
+                held = self.read_plan()
+                return held["sweep"], held.get("simulated")
+        if not archive.has_runs(self.path):
+            return None, None
+        table = archive.read_folder(self.path, ["run_id", "sweep", "config"]).table
+        if table.num_rows == 0:
+            return None, None
+        config = load_run(table.column("config")[0].as_py(), str(self.path))
+        return table.column("sweep")[0].as_py(), config.simulated
 
     def write_plan(self, plan: Plan, origin: dict[str, Any] | None = None) -> None:
         """Publish the sweep file and its planned runs, so that the folder explains itself without the corpus.
@@ -85,21 +97,33 @@ class SweepFolder:
             "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
         }
         durable.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
-        durable.write_json(self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None)
+        if not self._is_planned(document):
+            durable.write_json(self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None)
+
+    def _is_planned(self, document: dict[str, Any]) -> bool:
+        """Whether plan.json says this already: a large one takes a second to write."""
+        try:
+            return (self.path / "plan.json").exists() and self.read_plan() == document
+        except Damaged:
+            return False
 
     def read_plan(self) -> dict[str, Any]:
-        """The document of `write_plan`. Raises ScalingError when the folder holds no plan, Damaged when it is not what was written."""
+        """The document of `write_plan`, not to be changed.
+
+        Raises ScalingError when the folder holds no plan, Damaged when it is not what was written.
+        """
         path = self.path / "plan.json"
         try:
-            document = durable.read_json(path)
-            if not all(RUN_ID.fullmatch(run["run_id"]) for run in document["runs"]):
-                raise durable.Broken("a run's id is none")
-            return document
+            stamp = path.stat() if path.is_file() else None
+            if stamp is None and os.path.lexists(path):
+                raise durable.Broken("it is no file that can be read")
+            stamp = stamp or path.stat()
+            return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
                 "holds no sweep (no plan.json)", where=str(self.path), remedy="name a sweep file or a folder made by `scaling run`"
             ) from None
-        except (durable.Broken, ValueError, KeyError, TypeError) as error:
+        except durable.Broken as error:
             raise Damaged(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
 
     def write_failure(self, run_id: str, text: str) -> None:
@@ -111,7 +135,9 @@ class SweepFolder:
         path = self.failure(run_id)
         try:
             data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except PermissionError as error:
+            raise durable.unreadable(error, path) from None
+        except OSError:
             return ""
         text = plain(data.decode("utf-8", errors="replace").partition("\n")[0])
         try:
@@ -122,7 +148,7 @@ class SweepFolder:
 
     def reasons(self) -> dict[str, str]:
         """Of every run with a failure note, its reason."""
-        return {path.stem: self.reason(path.stem) for path in (self.path / "failures").glob("[!.]*.txt")}
+        return {path.stem: self.reason(path.stem) for path in durable.listed(self.path / "failures", ".txt")}
 
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""
@@ -159,6 +185,25 @@ class SweepFolder:
 
 class Damaged(ScalingError):
     """A file of the folder that is not what was written, and that the next `scaling run` writes anew."""
+
+
+@lru_cache(maxsize=1)
+def _plan(path: Path, *stamp: int) -> dict[str, Any]:
+    """A plan as long as its file stays the same. Raises as the file deserves."""
+    document = durable.read_json(path)
+    if not isinstance(document.get("sweep"), str) or not isinstance(document.get("runs"), list):
+        raise durable.Broken("it names no sweep or no runs")
+    if not all(map(_is_planned_run, document["runs"])):
+        raise durable.Broken("an entry is not a planned run")
+    return document
+
+
+def _is_planned_run(run: Any) -> bool:
+    """Whether an entry has what its readers need: an id that is one (and no path), sizes and cost."""
+    if not isinstance(run, dict) or not isinstance(run.get("run_id"), str) or not isinstance(run.get("n_params"), dict):
+        return False
+    numbers = (run.get("tokens"), run.get("flops"), run["n_params"].get("total"))
+    return bool(RUN_ID.fullmatch(run["run_id"])) and all(isinstance(number, (int, float)) for number in numbers)
 
 
 def _remove(path: Path) -> None:

@@ -33,8 +33,12 @@ def inspect(folder: Path) -> list[Finding]:
         raise ScalingError("no such folder", where=str(folder), remedy="name a folder made by `scaling run`")
     found = []
     sums = dict(_sums(folder))
-    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+    for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
+        if not path.is_file():
+            if path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl") and name.parts[0] not in SKIPPED:
+                found.append(Finding(str(name), "damaged", "it is no file"))
+            continue
         if name.parts[0] in SKIPPED or path.name.endswith((".tmp", ".lock", ".damaged")) or path.stat().st_size == 0:
             continue
         found.append(_look(path, str(name), sums))
@@ -50,15 +54,21 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> Finding:
         if path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
             return Finding(name, "damaged" if bad else "whole", f"{bad} lines are not what was written" if bad else "")
+        if path.parent.name == archive.LOOSE and path.suffix == ".parquet":
+            archive.checked(archive.read_parquet(path), path)
         if durable.check_file(path):
             return Finding(name, "whole")
         if path.suffix == ".parquet":
             archive.read_parquet(path)
+        if path.suffix == ".json":
+            durable.read_json(path)
         return Finding(name, "unsealed", "written by an older version, or by hand")
     except (durable.Broken, ScalingError) as error:
         return Finding(name, "damaged", error.what if isinstance(error, ScalingError) else str(error))
     except FileNotFoundError:
         return Finding(name, "whole", "it was replaced meanwhile")
+    except PermissionError as error:
+        raise durable.unreadable(error, path) from None
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:

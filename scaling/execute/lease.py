@@ -192,8 +192,8 @@ class Lease:
 def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]:
     """The processes that train in a folder now. With `bury` (inside `deciding`) the leases of dead ones are removed."""
     folder, found = sweep_folder / "leases", []
-    for path in sorted(folder.glob("*.json")):
-        if path.name.endswith(".live.json") or path.name.startswith("."):
+    for path in durable.listed(folder, ".json"):
+        if path.name.endswith(".live.json"):
             continue
         with contextlib.suppress(FileNotFoundError):  # ended while we looked
             document, readable = _read(path)
@@ -222,18 +222,22 @@ def _sweep(folder: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], bool]:
     try:
-        return durable.read_json(path), True
-    except (durable.Broken, ValueError):  # its owner writes it anew with its next claim; until then it holds what we cannot know
+        document = durable.read_json(path)
+        runs = document.get("runs")
+        return document, isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs)
+    except durable.Broken:  # its owner writes it anew with its next claim; until then it holds what we cannot know
         return {}, False
 
 
 def _peer(path: Path, document: dict[str, Any], readable: bool) -> Peer:
     try:
         live = durable.read_json(path.with_name(f"{path.stem}.live.json"))
-    except (OSError, durable.Broken, ValueError):  # not said yet, or damaged: the next second brings another
-        live = {"runs": [], "eta_seconds": None}
-    runs = frozenset(document.get("runs", ()))
-    return Peer(path.stem, str(document.get("host", "?")), runs, tuple(live["runs"]), live["eta_seconds"], readable)
+        said = tuple(entry for entry in live["runs"] if isinstance(entry["run_ids"], list))
+        eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
+    except (OSError, durable.Broken, KeyError, TypeError, ValueError):  # not said yet, or damaged: the next second brings another
+        said, eta = (), None
+    runs = frozenset(document["runs"]) if readable else frozenset()
+    return Peer(path.stem, str(document.get("host", "?")), runs, said, eta, readable)
 
 
 def _is_locked(path: Path) -> bool:

@@ -56,7 +56,11 @@ class Ledger:
 
 def entries(path: Path) -> Iterator[dict[str, Any] | None]:
     """The entries of a ledger file in order; None for a line that cannot be read."""
-    for line in path.read_bytes().split(b"\n"):
+    try:
+        data = path.read_bytes()
+    except PermissionError as error:
+        raise durable.unreadable(error, path) from None
+    for line in data.split(b"\n"):
         if line:
             yield _entry(line)
 
@@ -74,7 +78,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 def account(folder: Path) -> Account:
     """The sum of all ledgers of a sweep's folder."""
     found = Account()
-    for path in sorted((folder / "ledger").glob("*.jsonl")):
+    for path in durable.listed(folder / "ledger", ".jsonl"):
         for entry in entries(path):
             if entry is None:
                 found.unreadable += 1

@@ -55,13 +55,15 @@ class Sitting:
 
     def _mend(self) -> None:
         """Set damaged result files aside; what they held is missing then, and trained again."""
+        for path in _no_files(self.folder.path):
+            self.say(f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}")
         for damage in archive.damages(self.folder.path):
             if damage.path.parent.name == archive.MERGED:
                 merge.rescue(self.folder.path, damage.path)
             target = self.folder.set_aside(damage.path)
             count = f"{len(damage.run_ids)} runs are" if len(damage.run_ids) != 1 else f"run {damage.run_ids[0]} is"
             self.say(f"warning: {damage}; set aside as {target.relative_to(self.folder.path)}, {count} trained again")
-        for path in (self.folder.path / "failures").glob("[!.]*.txt"):
+        for path in durable.listed(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
                 self.say(f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}")
 
@@ -78,11 +80,22 @@ class Sitting:
 def compact(folder: Path, lease: Lease) -> merge.Merged:
     """Merge the run files of a folder, file by file, so that nobody waits long for a decision of his own."""
     found: list[merge.Merged] = []
-    while not found or found[-1].written:
+    while not found or found[-1].removed > found[-1].written:  # else nothing becomes less
         with lease.deciding():
             found.append(merge.compact(folder, most=1))
     runs, written, removed = (sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed"))
     return merge.Merged(runs, written, removed, tuple(dict.fromkeys(text for part in found for text in part.damaged)))
+
+
+def _no_files(folder: Path) -> list[Path]:
+    """What stands in the place of a result file without being one: folders, pipes, links that lead nowhere."""
+    places = [(folder / name, ".parquet") for name in (archive.LOOSE, archive.MERGED)] + [(folder / "failures", ".txt")]
+    return [
+        path
+        for place, suffix in places
+        if place.is_dir()
+        for path in set(place.glob(f"[!.]*{suffix}")) - set(durable.listed(place, suffix))
+    ]
 
 
 def _is_whole(path: Path) -> bool:

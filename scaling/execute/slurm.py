@@ -181,11 +181,18 @@ def launch_prefix(count: int) -> list[str]:
     return ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"] if count > 1 else []
 
 
-def submit(folder: Path, text: str) -> str:
-    """Keep a script as FOLDER/slurm.sh and hand it to sbatch; returns the id of the array. Raises ScalingError."""
-    if (sbatch := shutil.which("sbatch")) is None:
+def find_sbatch() -> str:
+    """Where sbatch is. Raises ScalingError where it is not."""
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
         remedy = "run it on a login node of the cluster, or with --dry-run to see the script"
         raise ScalingError("sbatch is not on this machine", where="--executor slurm", remedy=remedy)
+    return sbatch
+
+
+def submit(folder: Path, text: str) -> str:
+    """Keep a script as FOLDER/slurm.sh and hand it to sbatch; returns the id of the array. Raises ScalingError."""
+    sbatch = find_sbatch()
     path = Path(os.path.abspath(folder)) / SCRIPT
     write_text(path, text)
     (path.parent / "logs").mkdir(exist_ok=True)

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -20,7 +22,7 @@ from scaling.execute.ledger import Ledger, account
 from scaling.execute.status import status as examine
 from scaling.plan import plan
 from scaling.sweepfile import dump_sweep
-from tests.execute.sweeping import scaling, status
+from tests.execute.sweeping import scaling, status, wait_for
 from tests.sweep_files import tiny
 
 LAW = "published:hoffmann2022"
@@ -254,8 +256,8 @@ def test_seals(tmp_path):
     data = (tmp_path / "a.json").read_bytes()
     for place in range(len(data)):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-        with contextlib.suppress(durable.Broken):
-            assert not durable.check_seal(damaged)  # a flip in the mark itself makes it unsealed, not whole
+        with pytest.raises(durable.Broken):
+            durable.check_seal(damaged)
     long = b"x" * 200_000 + durable.BLANK.encode() + b"y" * 100_000
     assert durable.check_seal(durable.sealed(long))
     with pytest.raises(durable.Broken):
@@ -300,3 +302,85 @@ def test_a_newer_schema_is_refused(copy):
     archive.pq.write_table(table.replace_schema_metadata({b"scaling.schema": b"99"}), victim)
     with pytest.raises(ScalingError, match="row schema 99"):
         archive.load(out)
+
+
+def test_a_run_under_the_name_of_another_is_redone_and_a_merge_leaves_it_alone(copy):
+    path, out = copy
+    want = numbers(out)
+    one, other = archive.run_files(out)[:2]
+    other.write_bytes(one.read_bytes())
+    assert "do not belong" in scaling("results", "check", out).stdout
+    told = scaling("results", "compact", out)
+    assert "left where it is" in told.stderr
+    done = scaling("run", path, "--out", out, "--simulate", LAW)
+    assert done.returncode == 0
+    assert numbers(out).equals(want)
+
+
+def test_what_is_no_file_is_set_aside(copy):
+    path, out = copy
+    want = numbers(out)
+    pipe, folder, loop = archive.run_files(out)[:3]
+    for victim in (pipe, folder, loop):
+        victim.unlink()
+    os.mkfifo(pipe)
+    folder.mkdir()
+    loop.symlink_to(loop)
+    (out / "failures").mkdir()
+    (out / "failures" / f"{pipe.stem}.txt").mkdir()
+    assert status(out)["counts"]["missing"] == 3
+    assert scaling("results", "check", out).returncode == 3
+    assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
+    assert numbers(out).equals(want)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "[" * 200_000, '{"sweep": 3, "runs": []}', '{"sweep": "x", "runs": [{"run_id": "aaaaaaaaaaaa"}]}', "\x00"]
+)
+def test_a_plan_of_the_wrong_kind_is_damaged(copy, text):
+    path, out = copy
+    (out / "plan.json").write_text(text)
+    told = scaling("status", out)
+    assert told.returncode == 2
+    assert "is damaged" in told.stderr
+    other = scaling("run", path, "--out", out, "--simulate", "published:kaplan2020")
+    assert other.returncode == 2  # the runs themselves say what they are
+    assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
+
+
+def test_leases_ledgers_and_merged_files_of_the_wrong_kind_stop_no_reader(copy):
+    _, out = copy
+    (out / "leases" / "x.json").write_text("[1]")
+    (out / "leases" / "y.json").write_text('{"runs": [{}], "boot": "z"}')
+    (out / "leases" / "y.live.json").write_text('{"runs": 3}')
+    (out / "ledger" / "q.jsonl").mkdir()
+    (out / "merged").mkdir()
+    archive.pq.write_table(archive.pa.table({"a": [1]}), out / "merged" / "z.parquet")
+    document = status(out)
+    assert document["counts"]["done"] == 18
+    assert "another table" in " ".join(document["warnings"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--slurm", "partition=x"],
+        ["--hosts", "2"],
+        ["--pack", "x"],
+        ["--simulate", LAW, "--executor", "slurm"],
+        ["--simulate", "published:x"],
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused_before_anything_is_written(made, tmp_path, options):
+    done = scaling("run", made[0], "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert 1 <= len(done.stderr.splitlines()) <= 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_leaves_does_not_end_the_sweep(made, tmp_path):
+    command = (
+        f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
+    )
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    wait_for(lambda: len(archive.finished(tmp_path / "out")) == 18, seconds=20)
