@@ -6,8 +6,9 @@ How rows lie on the disk is the archive's business.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
     + [("split", _TEXT), ("metric", _TEXT), ("at", _REAL), ("value", _REAL), ("stderr", _REAL)]
     + [("seconds", _REAL), ("device", _TEXT), ("commit", _TEXT), ("version", _TEXT), ("config", _TEXT)]
 )
+_SEED = re.compile(r'"seed":\d+,')
 DIVERGED = "diverged_at_step"
 
 
@@ -138,16 +140,19 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     found: list[tuple[float, float, float, float]] = []
     corpora: set[str] = set()
     runs: list[RunConfig] = []
-    for _, run_rows in table.groupby("run_id", sort=True):
-        run = load_run(run_rows["config"].iloc[0], f"run {run_rows['run_id'].iloc[0]}")
+    losses, diverged, read = _last_losses(table), set(table.loc[table["metric"] == DIVERGED, "run_id"]), _reader(params, flops)
+    firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
+    for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
+        run, n, c = read(text, f"run {run_id}")
         runs.append(run)
         corpora.add(getattr(run.task, "digest", None) or run.task.kind)
-        loss = _final_loss(run_rows, run)
+        loss = "diverged" if run_id in diverged else losses.get((run_id, run.n_steps), "no final validation loss")
+        if not isinstance(loss, str) and not (np.isfinite(loss) and loss > 0):
+            loss = "loss not finite and positive"
         if isinstance(loss, str):
             excluded[loss] += 1
-            continue
-        counted = accounting.n_params(run.model, run.task.seq_len, params)
-        found.append((counted, run.tokens, accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops), loss))
+        else:
+            found.append((n, run.tokens, c, loss))
     check_not_mixed(runs)
     if len(corpora) > 1:
         raise ScalingError(f"the runs were trained on {len(corpora)} different corpora or tasks: {', '.join(sorted(corpora))[:120]}",
@@ -158,12 +163,22 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     return Points(loss=losses, n=n, d=d, c=c, convention={"params": params, "flops": flops}, excluded=tuple(excluded.items()))
 
 
-def _final_loss(run_rows: pd.DataFrame, run: RunConfig) -> float | str:
-    """The last validation loss, or the reason why there is none."""
-    if (run_rows["metric"] == DIVERGED).any():
-        return "diverged"
-    last = run_rows[(run_rows["split"] == "val") & (run_rows["metric"] == "loss") & (run_rows["step"] == run.n_steps)]
-    if last.empty:
-        return "no final validation loss"
-    value = float(last["value"].iloc[-1])
-    return value if np.isfinite(value) and value > 0 else "loss not finite and positive"
+def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:
+    """The last validation loss of each run at each step."""
+    seen = table[["run_id", "step", "value"]][(table["split"] == "val") & (table["metric"] == "loss")]
+    return dict(zip(zip(seen["run_id"], seen["step"], strict=True), seen["value"].astype(float), strict=True))
+
+
+def _reader(params: NConvention, flops: FlopsConvention) -> Callable[[str, str], tuple[RunConfig, float, float]]:
+    """A run, its N and its C from the text of its config; runs that differ in their seed alone are read and counted once."""
+    known: dict[str, tuple[RunConfig, float, float]] = {}
+
+    def read(text: str, where: str) -> tuple[RunConfig, float, float]:
+        key = _SEED.sub("", text)
+        if key not in known:
+            run = load_run(text, where)
+            n = accounting.n_params(run.model, run.task.seq_len, params)
+            known[key] = run, n, accounting.train_flops(run.model, run.task.seq_len, run.tokens, flops)
+        return known[key]
+
+    return read
