@@ -23,7 +23,7 @@ demo: setup
 	@echo "open $(DEMO)/report/index.html"
 
 test: setup
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -68,8 +68,9 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     document = json.loads(fitted.stdout)
     assert {"reason": "in a damaged file", "count": 1} in document["excluded"]
     assert victim.name in " ".join(document["warnings"])
-    assert scaling("report", out).returncode == 0
-    assert victim.name in (out / "report" / "report.md").read_text()
+    if damage is truncated:
+        assert scaling("report", out).returncode == 0
+        assert victim.name in (out / "report" / "report.md").read_text()
     done = scaling("run", path, "--out", out, "--simulate", LAW)
     assert done.returncode == 0
     assert f"set aside as damaged/runs-{victim.name}" in done.stderr
