@@ -174,9 +174,12 @@ class _Vanished(Exception):
 
 
 def _read_listed(folder: Path, columns: list[str] | None) -> Held:
-    loose, damages, tables = run_files(folder), [], []
+    before, merged = run_files(folder), merged_files(folder)
+    loose = sorted({*before, *run_files(folder)})  # listed twice: a run may move either way between the two listings
+    damages: list[Damage] = []
+    tables: list[pa.Table] = []
     seen: set[str] = set()
-    for path in merged_files(folder):
+    for path in merged:
         table, damage = _runs_of(path, columns)
         held = set(table.column("run_id").unique().to_pylist())  # not the index: the file may have gone meanwhile
         tables.append(_only(table, held - seen) if held & seen else table)

@@ -43,8 +43,11 @@ def compact(folder: Folder, as_json: Json = False) -> None:
 
 def check(folder: Folder, as_json: Json = False) -> None:
     """Look at every file: is it what was written? Ends with 3 where one is not; `scaling run` then redoes what it held."""
+    from rich.markup import escape
+
     from scaling.cli.tables import table
     from scaling.execute.inspect import inspect
+    from scaling.plain import plain
 
     found = inspect(folder)
     counts = Counter(item.state for item in found)
@@ -54,9 +57,10 @@ def check(folder: Folder, as_json: Json = False) -> None:
         print_json(document)
     else:
         text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+        shown = [item for item in found if item.state != "whole"]
         made = table(f"{folder}: {text}", "file", "state", "reason", numbers=False)
-        for item in [item for item in found if item.state != "whole"][:SHOWN]:
-            made.add_row(item.path, item.state, item.reason)
-        console().print(made)
+        for item in shown[:SHOWN]:
+            made.add_row(*map(escape, (plain(item.path), item.state, plain(item.reason))))
+        console().print(made) if shown else typer.echo(f"{folder}: {text}")
     if damaged:
         raise typer.Exit(RUNS_FAILED)
