@@ -50,8 +50,6 @@ def launcher(
     if executor != "ray" and (resources or address or wait):
         raise ScalingError("--resources, --ray-address and --wait-for-nodes are for Ray", remedy="add --executor ray, or leave them out")
     if simulated is not None:
-        if executor != "local":
-            raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
         return Engine(lambda count: lambda lease: _simulated(folder), 1)
     if executor == "ray":
         return _on_ray(folder, hosts, resources, address, wait)

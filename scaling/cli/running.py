@@ -78,16 +78,14 @@ def run(
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
+    _check_options(executor, simulate, slurm, hosts, pack, dry_run)
     how = execution(mesh, micro_batch, remat)
     policy = Policy(retries, fail_fast, _flops(max_flops), max_seconds)
     loaded, planned = planned_sweep(sweep, _law(simulate))
     folder = folder_of(loaded, out)
-    _check_options(executor, simulate, slurm, hosts, pack)
     if executor == "slurm":
         submit(folder, planned, workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
-    if dry_run:
-        raise ScalingError("--dry-run shows the script of --executor slurm", remedy="`scaling plan SWEEP` shows what would be trained")
     engine = launcher(executor, folder, hosts=hosts, resources=resources, address=ray_address, wait=wait_for_nodes, simulated=simulate)
     count = default_engine_workers(workers, how, engine)
     sitting = Sitting(folder, planned, note, simulate, accept_changes, workers_here=executor != "ray")
@@ -101,9 +99,11 @@ def run(
     _finish(folder, sweep, ended, as_json)
 
 
-def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, pack: str) -> None:
-    """Raise ScalingError for options that another one makes meaningless, before anything is written."""
+def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, pack: str, dry_run: bool) -> None:
+    """Raise ScalingError for options that another one makes meaningless, before anything is planned or written."""
     check_pack(pack)
+    if dry_run and executor != "slurm":
+        raise ScalingError("--dry-run shows the script of --executor slurm", remedy="`scaling plan SWEEP` shows what would be trained")
     if simulate is not None and executor != "local":
         raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
     if slurm and executor != "slurm":
@@ -151,7 +151,7 @@ def _passed_on(given: dict[str, Any]) -> list[str]:
     """The options that each element of a Slurm array takes over."""
     found: list[str] = []
     for name, default in (("mesh", None), ("micro_batch", None), ("remat", "none"), ("pack", "auto"), ("retries", 2), ("max_flops", None),
-                          ("max_seconds", None), ("max_runs", None), ("simulate", None)):  # fmt: skip
+                          ("max_seconds", None), ("max_runs", None)):  # fmt: skip
         if given[name] != default:
             found += [f"--{name.replace('_', '-')}", str(given[name])]
     return found + [f"--{name.replace('_', '-')}" for name in ("fail_fast", "accept_changes") if given[name]]

@@ -80,6 +80,7 @@ class Pool:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin nothing new, and let every worker save its state (or, with SIGKILL, die)."""
+        self.work.close()
         self.stopping.set()
         for worker in self.workers:
             worker.signal(number)
@@ -135,7 +136,6 @@ def _lose(pool: Pool) -> None:
     what = "this process was silent for so long (stopped? suspended?) that its runs were given to others"
     remedy = "run again: finished runs are kept"
     pool.errors.append(ScalingError(what, where=str(pool.folder.path), remedy=remedy, exit_code=STOPPED))
-    pool.work.close()
     pool.stop(signal.SIGKILL)
 
 
@@ -144,7 +144,7 @@ def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], 
     exit_code, written, stopped, begun, heeded = 0, 0.0, "", time.monotonic(), False
     while any(thread.is_alive() for thread in threads) or not pool.events.empty():
         if signals.count and not heeded:
-            _heed(pool)
+            pool.stop()
             heeded = True
         if signals.insistent:
             _leave(pool, signals)
@@ -161,18 +161,11 @@ def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], 
                 stopped = f"--fail-fast: run {event['run_id']} {event['event']}"
         stopped = stopped or pool.manner.policy.spent(tracker.flops_here, time.monotonic() - begun)
         if stopped and not pool.stopping.is_set():
-            pool.work.close()
             pool.stop()
         if time.monotonic() - written > PROGRESS_SECONDS and exit_code == 0:
             pool.lease.say(tracker.running.values(), tracker.eta_seconds)
             written = time.monotonic()
     return Ended({kind: tracker.counts[kind] for kind in ENDED}, signals.received, stopped, exit_code)
-
-
-def _heed(pool: Pool) -> None:
-    """Save everything and begin nothing."""
-    pool.work.close()
-    pool.stop()
 
 
 def _leave(pool: Pool, signals: Signals) -> None:
@@ -187,7 +180,6 @@ def _attend(pool: Pool, index: int) -> None:
         _employ(pool, index)
     except BaseException as error:  # noqa: BLE001 - it is raised again where the user sees it
         pool.errors.append(error)
-        pool.work.close()
         pool.stop()
 
 

@@ -107,8 +107,8 @@ def _run_status(planned: dict[str, Any], facts: _Facts) -> dict[str, Any]:
 
 def _cost(document: dict[str, Any], facts: _Facts) -> dict[str, float]:
     """Seconds of all workers, FLOPs they have trained, and FLOPs of the whole plan (each run alone)."""
-    now = sum(entry["flops"] for entry in {id(entry): entry for entry in facts.live.values()}.values())
-    seconds = sum(entry.get("seconds", 0.0) for entry in {id(entry): entry for entry in facts.live.values()}.values())
+    entries = {id(entry): entry for entry in facts.live.values()}.values()  # the runs of a family share one
+    now, seconds = (sum(entry.get(name, 0.0) for entry in entries) for name in ("flops", "seconds"))
     planned = float(sum(run["flops"] for run in document["runs"]))
     return {"worker_seconds": facts.account.seconds + seconds, "flops": facts.account.flops + now, "planned_flops": planned}
 

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from scaling.config import Frozen
+from scaling.durable import sync
 from scaling.errors import DISK, ScalingError
 
 Split = Literal["train", "val"]
@@ -283,14 +284,14 @@ def _write_tokens(building: Path, chunks: Iterable[Chunk], vocab_size: int) -> d
 def _publish(building: Path, folder: Path) -> bool:
     """Sync the finished files and rename their folder; False where a store stands there already."""
     for path in (*building.iterdir(), building):
-        _sync(path)
+        sync(path)
     try:
         os.rename(building, folder)
     except OSError:
         if not (folder / MANIFEST).is_file():
             raise
         return False
-    _sync(folder.parent)
+    sync(folder.parent)
     return True
 
 
@@ -302,11 +303,3 @@ def _same(folder: Path, manifest: Manifest) -> Manifest:
                            where=str(folder), remedy="name another folder with --out, or delete this one")  # fmt: skip
     verify(standing)
     return standing.manifest
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
