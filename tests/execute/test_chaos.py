@@ -87,37 +87,47 @@ def test_planted_defects_of_the_disk_are_seen(simulated, defect, kind, call):
     assert getattr(tried(simulated, chosen, defect), kind) > 0
 
 
-# Put into every process by Python itself, at its start.
-DEFECTS = {
-    "torn checkpoint": """
+# Put into every process by Python itself, at its start. The worker dies once, at its second checkpoint: in the middle of
+# one that is written in place, or right after one from which something will be missing.
+DIES_ONCE = """
 import os
 if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    import scaling.lm.checkpoint as checkpoint, scaling.durable as durable, numpy as np, time
-    restored = checkpoint._restore
-    def save(path, state, progress):
+    import itertools, signal
+    import numpy as np
+    import scaling.lm.checkpoint as checkpoint
+    saves, restore, save = itertools.count(1), checkpoint.restore, checkpoint.save
+    def die_once(path):
+        mark = path.parent.parent / "died"
+        if next(saves) == 2 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+DEFECTS = {
+    "torn checkpoint": """
+    def in_place(path, state, progress):
         import jax, json
         path.parent.mkdir(parents=True, exist_ok=True)
         leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         half = {name: leaf * 0.5 if leaf.dtype == np.float32 else leaf for name, leaf in leaves.items()}
         text = np.frombuffer(json.dumps(progress | {"format": 1}).encode(), np.uint8)
-        for arrays in (half, leaves):  # in two parts, in place; a kill leaves the first
+        for arrays in (half, leaves):  # in two parts; a kill leaves the first
             with open(path, "wb") as handle:
                 np.savez(handle, **arrays, progress=text)
-            time.sleep(0.5)
-    checkpoint.save = save
+            if arrays is half:
+                die_once(path)
+    checkpoint.save = in_place
 """,
     "state left out": """
-import os
-if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    import scaling.lm.checkpoint as checkpoint
-    restore = checkpoint.restore
     def forgetful(path, like):
         import jax
         state, progress = restore(path, like)
-        kept = [leaf * 0 if leaf.dtype == "float32" and i >= len(jax.tree.leaves(state)) // 2 else leaf
-                for i, leaf in enumerate(jax.tree.leaves(state))]
+        leaves = jax.tree.leaves(state)
+        kept = [leaf * 0 if leaf.dtype == "float32" and i >= len(leaves) // 2 else leaf for i, leaf in enumerate(leaves)]
         return jax.tree.unflatten(jax.tree.structure(state), kept), progress
-    checkpoint.restore = forgetful
+    def saved(path, state, progress):
+        save(path, state, progress)
+        die_once(path)
+    checkpoint.restore, checkpoint.save = forgetful, saved
 """,
 }
 
@@ -145,14 +155,9 @@ def test_random_kills_lose_double_and_change_nothing(trained):
 
 @LINUX
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_planted_defects_of_the_state_are_seen(trained, tmp_path, monkeypatch, defect):
+def test_planted_defects_of_the_state_are_seen(trained, tmp_path, defect):
     path, _, want = trained
-    (tmp_path / "sitecustomize.py").write_text(DEFECTS[defect])
-    monkeypatch.setattr(kills, "FIRST", 3.0)
-    monkeypatch.setattr(kills, "TARGETS", ("worker",))
-    found = Verdict()
-    for attempt in range(3):
-        found.add(kills.torment(path, tmp_path / f"sweep{attempt}", want, random.Random(attempt), 3, environment(PYTHONPATH=str(tmp_path))))
-        if found.different:
-            break
+    (tmp_path / "sitecustomize.py").write_text(DIES_ONCE + DEFECTS[defect])
+    found = kills.torment(path, tmp_path / "sweep", want, random.Random(0), 0, environment(PYTHONPATH=str(tmp_path)))
+    assert (tmp_path / "sweep" / "died").exists()
     assert found.different > 0
