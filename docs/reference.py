@@ -21,7 +21,12 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ('[design] with kind = "isoflop"', config.IsoflopDesign),
     ('[design] with kind = "grid"', config.GridDesign),
     ('[design] with kind = "ladder"', config.LadderDesign),
+    ('[design] with kind = "list"', config.ListDesign),
+    ("[[design.cells]] of a list", config.ListedCell),
+    ('[design] with kind = "epochs"', config.EpochsDesign),
     ("[recipe]", config.Recipe),
+    ("[recipe.lr_rule], [recipe.batch_rule], [recipe.b2_half_life], where measured", config.PowerRule),
+    ("[recipe.transfer], [base.model.transfer]", config.Transfer),
     ("[base]", config.Base),
     ('[base.task] with kind = "text"', config.TextTask),
     ('[base.task] with kind = "synthetic"', config.SyntheticTask),
@@ -29,6 +34,9 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[base.optim], overrides of what the recipe derives", config.OptimConfig),
     ("[evals]", config.EvalConfig),
     ("[[axes]]", config.Axis),
+    ("[[replicates]]", config.Replicates),
+    ("[[tuning]]", config.Tuning),
+    ("[[forecasts]]", config.Forecast),
 ]
 
 

@@ -9,7 +9,17 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-DECIDES = ("lm", "tasks", "config.py", "settle.py", "family.py")  # the code that decides a run's numbers
+DECIDES = (
+    "lm",
+    "tasks",
+    "config/base.py",
+    "config/model.py",
+    "config/task.py",
+    "config/optim.py",
+    "config/run.py",
+    "settle.py",
+    "family.py",
+)  # the code that decides a run's numbers
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 

@@ -15,6 +15,7 @@ from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError, nearest
 
 MAX_BYTES = 1_000_000
+FORMS = ("literal[", "PowerRule", "function-before")  # of a value that may be a word or a table, as pydantic names them
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -57,7 +58,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def mistakes(error: ValidationError, model: type[BaseModel], where: str) -> ScalingError:
     """All mistakes that pydantic found, as one error of two lines."""
-    found = [_sentence(dict(item), model) for item in error.errors(include_url=False)]
+    found = [_sentence(dict(item), model) for item in error.errors(include_url=False) if not _other_form(dict(item))]
     what = "; ".join(dict.fromkeys(found))
     if len(found) > 1:
         what = f"{len(found)} mistakes: {what}"
@@ -65,7 +66,7 @@ def mistakes(error: ValidationError, model: type[BaseModel], where: str) -> Scal
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
-    location = [part for part in item["loc"] if part not in _tags()]
+    location = [part for part in item["loc"] if part not in _tags() and not str(part).startswith(FORMS)]
     name = _dotted(location) or "the file"
     kind, message, value = item["type"], item["msg"], item.get("input")
     if kind == "extra_forbidden":
@@ -81,6 +82,13 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
 
 
+def _other_form(item: dict[str, Any]) -> bool:
+    """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in which it was never meant."""
+    meant_as_table = isinstance(item.get("input"), (Mapping, BaseModel))
+    word = any(str(part).startswith(FORMS[0]) for part in item["loc"])
+    return (meant_as_table and word) or item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
+
+
 def _dotted(location: list[Any]) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.removeprefix(".")
@@ -88,7 +96,7 @@ def _dotted(location: list[Any]) -> str:
 
 def _tags() -> set[str]:
     """The discriminators that pydantic inserts into a location; they are no keys of the file."""
-    return {"text", "synthetic", "isoflop", "grid", "ladder"}
+    return {"text", "synthetic", "isoflop", "grid", "ladder", "list", "epochs"}
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:

@@ -208,7 +208,7 @@ kind = "isoflops"
 [base.task]
 kind = "text"
 """: """x.toml: 2 mistakes: name: 'CON' cannot name a folder on every system; \
-design.kind: input tag 'isoflops' found using 'kind' does not match any of the expected tags: 'isoflop', 'grid', 'ladder'
+design.kind: input tag 'isoflops' found using 'kind' does not match any of the expected tags: 'isoflop', 'grid', 'ladder', 'list', 'epochs'
   mend these values; docs/sweep-files.md lists every key with its range""",
     "": "x.toml: the sweep file is empty\n  see sweeps/demo.toml for the form",
     "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n  see sweeps/demo.toml for the form",

@@ -57,6 +57,8 @@ def planned_sweep(path: Path, simulated: str | None = None) -> tuple[Sweep, Plan
     except ScalingError as error:
         error.where = error.where if error.where.startswith(str(path)) else f"{path}: {error.where}".removesuffix(": ")
         raise
+    for doubt in plan.warnings:
+        note(f"warning: {doubt}")
     most = max(epochs(opened, item.run.tokens) for item in plan.runs)
     if most > MANY_EPOCHS and simulated is None:
         note(f"warning: up to {most:.1f} passes over the training data; beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)")

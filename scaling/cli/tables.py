@@ -39,6 +39,7 @@ def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, An
         "runs": runs,
         "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
         "merged": plan.merged,
+        "warnings": list(plan.warnings),
         "flops": plan.shared_flops,
         "flops_alone": plan.flops,
         "trunks": sum(bool(family.branches) for family in plan.families),

@@ -1,8 +1,4 @@
-"""A size becomes a buildable model and its hyper-parameters: every rule with its source.
-
-Published learning-rate and batch laws were fitted above about 5M parameters; below, they ask for learning rates up to ten
-times too high, so the width rule here is the default and a sweep is the judge.
-"""
+"""A size becomes a buildable model: the smooth rule of depth, heads and widths."""
 
 from __future__ import annotations
 
@@ -13,13 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from scaling.accounting import n_params
-from scaling.config import ModelConfig, NConvention, OptimConfig, Recipe
+from scaling.config import ModelConfig, NConvention, Recipe
 from scaling.errors import ScalingError
 from scaling.quantity import format_count
 
-MIN_BATCH_TOKENS = 512
-MIN_STEPS = 20
-MIN_WARMUP_STEPS = 100
 MAX_WIDTHS = 2**20  # steps of width_multiple that are tried: beyond 1e13 parameters even in one layer
 
 
@@ -64,6 +57,7 @@ def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, An
         "d_head": d_head,
         "d_ff": ffn_width(d_model, overrides.get("ffn") == "swiglu", recipe),
         "vocab_size": vocab_size,
+        **({"transfer": recipe.transfer, "gains": False} if recipe.transfer else {}),
     }
     try:
         return ModelConfig.model_validate(derived | overrides)
@@ -106,55 +100,3 @@ def model_for(
         counted = format_count(n_params(built(best), seq_len, params))
         raise Refused(f"no buildable model of {format_count(size)} parameters ({params}); the nearest has {counted}")
     return built(best)
-
-
-def learning_rate(d_model: int, recipe: Recipe) -> float:
-    """lr_width / d_model: the optimum moves as 1 / width (Yang 2022, muP, hidden matrices); 0.16 lay within the noise of the best at 12, 24, 40."""
-    return recipe.lr_width / d_model
-
-
-def batch_size(n: float, seq_len: int, recipe: Recipe) -> int:
-    """Sequences in a step: given tokens, or Porian 2024's centre 160 (N / 108e6)^(2/3) sequences of 2048, at least 512 tokens.
-
-    Rounded to a power of two in sequences.
-    """
-    tokens = recipe.batch_tokens or max(MIN_BATCH_TOKENS, 160 * 2048 * (n / 108e6) ** (2 / 3))
-    return 2 ** max(0, round(math.log2(tokens / seq_len)))
-
-
-def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> int:
-    """N tokens (Porian 2024, section 3.2), at least MIN_WARMUP_STEPS, and at most a fraction of the steps.
-
-    The floor is for small models: at 20k parameters 20 steps instead of 100 cost 0.05 nats. Not a share of the horizon,
-    so that runs of one size share their beginning.
-    """
-    return max(1, min(round(recipe.warmup_frac * n_steps), max(math.ceil(n / batch_tokens), MIN_WARMUP_STEPS)))
-
-
-def optim_for(model: ModelConfig, n: float, n_steps: int, batch_tokens: int, recipe: Recipe, overrides: dict[str, Any]) -> OptimConfig:
-    """The optimiser of a model and horizon, with a sweep's overrides. Raises Refused for one that is out of range."""
-    derived = {"lr": learning_rate(model.d_model, recipe), "warmup_steps": warmup_steps(n, n_steps, batch_tokens, recipe)}
-    try:
-        return OptimConfig.model_validate(derived | overrides)
-    except ValidationError as error:
-        raise Refused("; ".join(f"optim.{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
-
-
-def describe(n: float, tokens: float, *, vocab_size: int = 256, seq_len: int = 2048, recipe: Recipe | None = None) -> dict[str, Any]:
-    """A buildable model of about `n` parameters (with_head) trained on `tokens` tokens, as plain values for a prediction."""
-    rule = recipe or Recipe(size_tolerance=1.0)
-    model = model_for(n, rule, vocab_size=vocab_size, seq_len=seq_len)
-    counted = n_params(model, seq_len, "with_head")
-    sequences = batch_size(counted, seq_len, rule)
-    n_steps = max(1, round(tokens / (sequences * seq_len)))
-    optim = optim_for(model, counted, n_steps, sequences * seq_len, rule, {})
-    return model.model_dump(mode="json") | {
-        "n_params": counted,
-        "seq_len": seq_len,
-        "batch_size": sequences,
-        "batch_tokens": sequences * seq_len,
-        "n_steps": n_steps,
-        "lr": optim.lr,
-        "warmup_steps": optim.warmup_steps,
-        "schedule": optim.schedule,
-    }

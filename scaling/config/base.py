@@ -1,0 +1,55 @@
+"""What all configuration is made of: frozen, strict, closed models, counts and names."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from scaling.quantity import parse_count
+
+NConvention = Literal["with_head", "total", "nonembedding"]
+FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]
+Precision = Literal["float32", "bfloat16"]
+
+
+def _short_slug(name: str) -> str:
+    """A name that is safe as a folder on every system."""
+    stem = name.split(".")[0].upper()
+    if name.endswith(".") or stem in {"CON", "PRN", "AUX", "NUL"}:
+        raise ValueError(f"{name!r} cannot name a folder on every system")
+    return name
+
+
+Count = Annotated[float, BeforeValidator(parse_count)]
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_short_slug)]
+Positive = Annotated[int, Field(gt=0, le=2**40)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+class Frozen(BaseModel):
+    """Immutable, strict (no silent conversion), and closed (an unknown key is an error)."""
+
+    __slots__ = ("_canonical", "_run_id")  # kept once computed: a slot is neither compared, dumped, nor carried into a changed copy
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def canonical(self) -> str:
+        """The JSON that identifies it: sorted keys, defaults left out, so that a new field changes no old id."""
+        known: str | None = getattr(self, "_canonical", None)
+        if known is None:
+            known = _CANONICAL.encode(self._identity())
+            object.__setattr__(self, "_canonical", known)
+        return known
+
+    def _identity(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def finite(value: float | None) -> float | None:
+    """A number for JSON: what is not finite is absent, for JSON has no word for it."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,85 @@
+"""Which sizes are trained on how many tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+from pydantic import Field, Strict
+
+from scaling.config.base import Count, Counts, FlopsConvention, Frozen, NConvention, Positive, Seeds
+
+
+class _Design(Frozen):
+    """What the three designs share: sizes are N under `params`, budgets are FLOPs under `flops`."""
+
+    sizes: Counts
+    params: NConvention = "with_head"
+    flops: FlopsConvention = "exact"
+    tokens_per_param_range: Annotated[tuple[Count, Count], Strict(False)] | None = None
+
+
+class IsoflopDesign(_Design):
+    """Every size at every budget of FLOPs (Hoffmann 2022, approach 2)."""
+
+    kind: Literal["isoflop"]
+    budgets: Counts
+
+
+class GridDesign(_Design):
+    """Every size at every number of tokens (Kaplan 2020)."""
+
+    kind: Literal["grid"]
+    tokens: Counts
+
+
+class LadderDesign(_Design):
+    """Every size at given ratios of tokens to parameters (Gadre 2024)."""
+
+    kind: Literal["ladder"]
+    tokens_per_param: Counts
+
+
+class ListedCell(Frozen):
+    """One cell of a list: a size and its tokens, with seeds of its own where it is to be repeated."""
+
+    size: Count
+    tokens: Count
+    seeds: Seeds | None = None
+
+
+class ListDesign(Frozen):
+    """Cells one by one, as `scaling next` and `scaling predict --emit` write them."""
+
+    kind: Literal["list"]
+    cells: Annotated[tuple[ListedCell, ...], Strict(False), Field(min_length=1)]
+    params: NConvention = "with_head"
+    flops: FlopsConvention = "exact"
+    tokens_per_param_range: Annotated[tuple[Count, Count], Strict(False)] | None = None
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """The distinct sizes, ascending."""
+        return tuple(sorted({cell.size for cell in self.cells}))
+
+
+class EpochsDesign(_Design):
+    """Every size on every limited corpus of unique tokens U for a number of epochs, D = U x epochs (Muennighoff 2023).
+
+    With `fresh`, also on the same D of tokens that are all new: what an epoch is worth is read against these.
+    """
+
+    kind: Literal["epochs"]
+    unique_tokens: Counts
+    epochs: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)]
+    fresh: bool = True
+
+
+Design = Annotated[Union[IsoflopDesign, GridDesign, LadderDesign, ListDesign, EpochsDesign], Field(discriminator="kind")]
+
+
+class Axis(Frozen):
+    """One field varied over the whole sweep; a nuisance axis is minimised before a law is fitted."""
+
+    field: str
+    values: Annotated[tuple[bool | int | float | str, ...], Strict(False), Field(min_length=1)]
+    role: Literal["scientific", "nuisance"] = "scientific"

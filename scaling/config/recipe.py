@@ -1,0 +1,50 @@
+"""How a size becomes a model and its hyper-parameters, as configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scaling.config.base import Count, Fraction, Frozen, Positive
+from scaling.config.model import Transfer
+
+RuleName = Literal["width", "porian", "step-law", "deepseek"]
+HALF_LIFE_TOKENS = 17_566.0  # b2 = 0.98 at 512 tokens a step
+
+
+class PowerRule(Frozen):
+    """A measured rule: coef x N^n_power x D^d_power, N under the design's convention. `scaling tune` writes it, with the range it was measured in."""
+
+    coef: Annotated[float, Field(gt=0.0)]
+    n_power: float = 0.0
+    d_power: float = 0.0
+    n_range: tuple[Count, Count] | None = Field(default=None, strict=False)
+
+
+class Recipe(Frozen):
+    """How a size becomes a model and its hyper-parameters; `scaling.recipe` holds the rules and their sources.
+
+    `n_layers` fixes the depth (a smooth valley needs one shape rule); without it depth follows `d_model / aspect`.
+    The warm-up is at most `warmup_frac` of the steps. The learning rate follows `lr_rule`: `width` is `lr_width / d_model`, or,
+    with `transfer`, `lr_width / base_width` at every width; the published rules warn outside the range they were measured in.
+    So does `batch_rule`, which `batch_tokens` replaces. The second moment forgets half in `b2_half_life` tokens.
+    `decay_timescale` sets the weight decay so that weights forget over that share of the run; without it there is none.
+    `size_tolerance` is how far (in ln N) the nearest buildable model may lie from the size asked for.
+    """
+
+    n_layers: Positive | None = None
+    aspect: Annotated[float, Field(gt=0.0, le=1e6)] = 64.0
+    width_multiple: Positive = 8
+    d_head: Positive | None = None
+    n_kv_heads: Positive | None = None
+    ffn_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 4.0
+    transfer: Transfer | None = None
+    lr_rule: RuleName | PowerRule = "width"
+    lr_width: Annotated[float, Field(gt=0.0)] = 0.16
+    warmup_frac: Fraction = 0.1
+    batch_rule: Literal["porian", "step-law", "deepseek"] | PowerRule = "porian"
+    batch_tokens: Count | None = None
+    b2_half_life: Count | PowerRule = HALF_LIFE_TOKENS
+    decay_timescale: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    size_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] = 0.35

@@ -1,0 +1,98 @@
+"""One question, answered by a set of runs: the content of a sweep file."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, Strict, create_model
+
+from scaling.config.base import Count, Counts, Frozen, Positive, Precision, Seeds, Slug
+from scaling.config.design import Axis, Design
+from scaling.config.model import ModelConfig
+from scaling.config.optim import EvalConfig, OptimConfig
+from scaling.config.recipe import Recipe
+from scaling.config.task import TaskConfig
+
+
+def _partial(model: type[BaseModel], name: str) -> Any:
+    """The same fields, none required: what a sweep file may override."""
+    fields: dict[str, Any] = {key: (info.rebuild_annotation() | None, None) for key, info in model.model_fields.items()}
+    return create_model(name, __base__=Frozen, **fields)
+
+
+ModelOverrides = _partial(ModelConfig, "ModelOverrides")
+OptimOverrides = _partial(OptimConfig, "OptimOverrides")
+
+
+class Base(Frozen):
+    """What all runs of a sweep share; `model` and `optim` override what the recipe derives."""
+
+    task: TaskConfig
+    model: ModelOverrides = ModelOverrides()  # type: ignore[valid-type]
+    optim: OptimOverrides = OptimOverrides()  # type: ignore[valid-type]
+    batch_size: Positive | None = None
+    precision: Precision = "float32"
+
+
+class Replicates(Frozen):
+    """Further seeds at chosen cells: those of these sizes and these amounts (budgets, tokens, or tokens per parameter); absent means all."""
+
+    seeds: Seeds
+    sizes: Counts | None = None
+    amounts: Counts | None = None
+
+
+class Tuning(Frozen):
+    """A nuisance that is tuned before the sweep is trained: a ladder of `rungs` values, each `factor` times the one before, about what
+    the recipe says, at the smallest, a middle and the largest size (or at `sizes`).
+
+    Rungs are scouted at the share `scout` of the horizon; those whose loss lies more than `margin` (relative) above the best are
+    not trained further. A best rung at the end of a ladder extends it by up to `extend` rungs. The horizon is `tokens_per_param`,
+    or the geometric middle of what the design asks of a size.
+    """
+
+    field: Literal["optim.lr", "batch_size", "optim.b2"] = "optim.lr"
+    sizes: Counts | None = None
+    rungs: Annotated[int, Field(ge=3, le=15)] = 5
+    factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
+    tokens_per_param: Count | None = None
+    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.25
+    margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
+    extend: Annotated[int, Field(ge=0, le=20)] = 4
+    seeds: Seeds = (0,)
+
+
+class Forecast(Frozen):
+    """What a fit said of a cell before it was trained, with the interval for one run; the report sets it against what was measured."""
+
+    size: Count
+    tokens: Count
+    flops: Count
+    loss: Annotated[float, Field(gt=0.0)]
+    lo: Annotated[float, Field(gt=0.0)] | None = None
+    hi: Annotated[float, Field(gt=0.0)] | None = None
+    ci: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    role: Annotated[str, Field(max_length=40)] = "optimum"
+    source: Annotated[str, Field(max_length=4096)] = ""
+
+
+class Sweep(Frozen):
+    """One question, answered by a set of runs: the content of a sweep file."""
+
+    name: Slug
+    question: Annotated[str, Field(max_length=2000)] = ""
+    design: Design
+    base: Base
+    recipe: Recipe = Recipe()
+    axes: Annotated[tuple[Axis, ...], Strict(False)] = ()
+    seeds: Seeds = (0,)
+    replicates: Annotated[tuple[Replicates, ...], Strict(False)] = ()
+    tuning: Annotated[tuple[Tuning, ...], Strict(False)] = ()
+    forecasts: Annotated[tuple[Forecast, ...], Strict(False)] = ()
+    evals: EvalConfig = EvalConfig()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON; tells whether two sweep files ask the same question."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""A cell becomes its runs, or is refused with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from scaling import accounting, memory, recipe
+from scaling.config import IsoflopDesign, ModelConfig, RunConfig, Sweep, TaskConfig, TextTask
+from scaling.errors import ScalingError
+from scaling.plan.asks import Ask, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run with what it will cost: exact FLOPs, and an estimate of its memory on a CPU."""
+
+    run: RunConfig
+    n_params: dict[str, int]
+    flops: float
+    memory_bytes: int
+
+    @property
+    def run_id(self) -> str:
+        """The run's identity."""
+        return self.run.run_id
+
+
+@dataclass
+class _Shape:
+    """What a size and its settings come to, whatever the budget and the seed.
+
+    FLOPs are those of one token, for C is proportional to D; the memory is known once a run of a batch is.
+    """
+
+    model: ModelConfig
+    n_params: dict[str, int]
+    design_flops: float
+    exact_flops: float
+    memory_bytes: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Builder:
+    """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a refusal is kept too.
+
+    `doubts` counts the cells in which a rule of the recipe was asked outside its range.
+    """
+
+    sweep: Sweep
+    task: TaskConfig
+    vocab_size: int
+    simulated: str | None
+    shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
+    doubts: Counter[str] = field(default_factory=Counter)
+
+    def siblings(self, ask: Ask, settings: Settings) -> list[PlannedRun]:
+        """The runs of one size, amount and combination of settings: one for each seed. Raises ScalingError with the reason."""
+        sweep, seq_len, shape = self.sweep, self.task.seq_len, self._shape(ask.size, settings)
+        n = shape.n_params[sweep.design.params]
+        tokens = _tokens(ask, shape, n)
+        sequences = settings.batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
+        n_steps = round(tokens / (sequences * seq_len))
+        self._check_horizon(n_steps, sequences * seq_len, n)
+        optim = recipe.optim_for(shape.model, n, n_steps, sequences * seq_len, sweep.recipe, settings.optim)
+        self.doubts.update(
+            recipe.doubts(
+                n, tokens, sweep.recipe, lr_given="lr" in settings.optim, batch_given=bool(settings.batch_size or sweep.recipe.batch_tokens)
+            )
+        )
+        first = _validated(
+            model=shape.model, task=self._task(ask), optim=optim, batch_size=sequences, n_steps=n_steps,
+            seed=ask.seeds[0], precision=sweep.base.precision, evals=sweep.evals, simulated=self.simulated,
+        )  # fmt: skip
+        # the sweep has validated its seeds, and nothing else differs
+        runs = [first, *(first.model_copy(update={"seed": seed}) for seed in ask.seeds[1:])]
+        if sequences not in shape.memory_bytes:
+            shape.memory_bytes[sequences] = memory.estimate(first).total
+        return [PlannedRun(run, shape.n_params, shape.exact_flops * first.tokens, shape.memory_bytes[sequences]) for run in runs]
+
+    def _task(self, ask: Ask) -> TaskConfig:
+        """The task, limited to the unique tokens of the cell, in whole windows."""
+        if ask.unique is None:
+            return self.task
+        if not isinstance(self.task, TextTask):
+            raise recipe.Refused("a corpus can be limited only where there is one: the task is not text")
+        seq_len = self.task.seq_len
+        return self.task.model_copy(update={"unique_tokens": max(1, round(ask.unique / seq_len)) * seq_len})
+
+    def _shape(self, size: float, settings: Settings) -> _Shape:
+        key = (size, settings.shape)
+        if key not in self.shapes:
+            try:
+                self.shapes[key] = self._new_shape(size, settings)
+            except ScalingError as error:
+                self.shapes[key] = error.what
+        found = self.shapes[key]
+        if isinstance(found, str):
+            raise recipe.Refused(found)
+        return found
+
+    def _new_shape(self, size: float, settings: Settings) -> _Shape:
+        sweep, seq_len = self.sweep, self.task.seq_len
+        model = recipe.model_for(
+            size, sweep.recipe, vocab_size=self.vocab_size, seq_len=seq_len, params=sweep.design.params, overrides=settings.model
+        )
+        counted = {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")}
+        design = accounting.train_flops(model, seq_len, 1, sweep.design.flops) if isinstance(sweep.design, IsoflopDesign) else 0.0
+        return _Shape(model, counted, design, accounting.train_flops(model, seq_len, 1, "exact"))
+
+    def _check_horizon(self, n_steps: int, batch_tokens: int, n: int) -> None:
+        if n_steps < recipe.MIN_STEPS:
+            raise recipe.Refused(f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}")
+        window = self.sweep.design.tokens_per_param_range
+        ratio = n_steps * batch_tokens / n
+        if window and not window[0] <= ratio <= window[1]:
+            raise recipe.Refused(f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to {window[1]:g}")
+
+
+def _tokens(ask: Ask, shape: _Shape, n: int) -> float:
+    if ask.measure == "flops":
+        return ask.amount / shape.design_flops
+    return ask.amount if ask.measure == "tokens" else ask.amount * n
+
+
+def _validated(**fields: Any) -> RunConfig:
+    try:
+        return RunConfig(**fields)
+    except ValidationError as error:
+        raise recipe.Refused("; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())) from None

@@ -1,0 +1,86 @@
+"""The plan: all runs of a sweep in order of cost, and what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from scaling import accounting
+from scaling.config import Sweep, TaskConfig
+from scaling.errors import ScalingError
+from scaling.family import Family, families, uncollected
+from scaling.plan.asks import Ask, Cell, Settings, asks, check_axes, check_size, settings
+from scaling.plan.build import Builder, PlannedRun
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a sweep in order of cost, the refused cells, how many cells fell together, and what to doubt."""
+
+    sweep: Sweep
+    runs: tuple[PlannedRun, ...]
+    refused: tuple[tuple[Cell, str], ...]
+    merged: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of the whole sweep when every run is trained alone, exact convention."""
+        return sum(planned.flops for planned in self.runs)
+
+    @cached_property
+    def families(self) -> list[Family]:
+        """The runs as they share trunks."""
+        return families([planned.run for planned in self.runs])
+
+    @property
+    def shared_flops(self) -> float:
+        """Training FLOPs when each trunk is trained once."""
+        models = {id(planned.run.model): planned.run for planned in self.runs}
+        a_token = {key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact") for key, run in models.items()}
+        steps = (pair for family in self.families for pair in family.own_steps())
+        return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
+
+
+@uncollected()
+def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
+    """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
+
+    Raises ScalingError when every cell is refused or there are too many.
+    """
+    found = asks(sweep)
+    check_size(sweep, found)
+    check_axes(sweep.axes)
+    runs: dict[str, PlannedRun] = {}
+    refused, merged = [], 0
+    builder = Builder(sweep, task, vocab_size, simulated)
+    for ask, chosen in itertools.product(found, settings(sweep)):
+        try:
+            siblings = builder.siblings(ask, chosen)
+        except ScalingError as error:
+            refused += [(cell, error.what) for cell in _cells(ask, chosen)]
+            continue
+        for planned in siblings:
+            run_id = planned.run_id
+            merged += run_id in runs
+            runs[run_id] = planned
+    if not runs:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
+        raise ScalingError(f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe")
+    ordered = sorted(runs.values(), key=lambda planned: (float(f"{planned.flops:.2g}"), planned.n_params["total"], planned.run_id))
+    return Plan(sweep, tuple(ordered), tuple(refused), merged, tuple(_told(builder.doubts)))
+
+
+def _told(doubts: Counter[str]) -> list[str]:
+    """One line a rule, with the first of its cells and how many there are."""
+    rules: dict[str, list[str]] = {}
+    for text in doubts:
+        rules.setdefault(text.split(":")[0], []).append(text)
+    return [f"{texts[0]}" + (f", and {len(texts) - 1} more" if len(texts) > 1 else "") for texts in rules.values()]
+
+
+def _cells(ask: Ask, chosen: Settings) -> list[Cell]:
+    """The cells of one size, amount and combination of settings: one for each seed."""
+    return [Cell(ask.size, ask.measure, ask.amount, chosen.chosen, seed) for seed in ask.seeds]
