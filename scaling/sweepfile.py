@@ -86,7 +86,7 @@ def _other_form(item: dict[str, Any]) -> bool:
     """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in which it was never meant."""
     meant_as_table = isinstance(item.get("input"), (Mapping, BaseModel))
     word = any(str(part).startswith(FORMS[0]) for part in item["loc"])
-    return (meant_as_table and word) or item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
+    return (meant_as_table and word) or (item["type"] == "model_type" and str(item["loc"][-1]) in FORMS)
 
 
 def _dotted(location: list[Any]) -> str:
