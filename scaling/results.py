@@ -96,7 +96,8 @@ class Points:
     """What a law is fitted to: one point a run, at its last step, all arrays of shape (n,).
 
     `n` parameters and `c` FLOPs under the named conventions, `d` training tokens, `loss` in nats per token, `weight`
-    relative, `group` the trunk or seed that points share noise through (None: independent). `others` holds further
+    relative, `group` the trunk or seed that points share noise through (None: independent), `cell` the same label for runs that
+    differ in their seed alone (None: nothing is known of seeds). `others` holds further
     inputs of a law (U unique tokens, S steps, ...). What the table does not hold is None. `excluded` says how many rows
     were left out, and why.
     """
@@ -110,6 +111,7 @@ class Points:
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     convention: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[tuple[str, int], ...] = ()
+    cell: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -124,7 +126,7 @@ class Points:
 
     def take(self, keep: np.ndarray, reason: str = "") -> Points:
         """The points where `keep` (mask or indices, with repeats for a resample); a reason counts those left out."""
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("loss", "n", "d", "c", "weight", "group")}
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("loss", "n", "d", "c", "weight", "group", "cell")}
         picked: dict[str, Any] = {name: None if array is None else array[keep] for name, array in arrays.items()}
         kept = replace(self, **picked, others={name: array[keep] for name, array in self.others.items()})
         dropped = len(self) - len(kept)
@@ -140,10 +142,12 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     found: list[tuple[float, float, float, float]] = []
     corpora: set[str] = set()
     runs: list[RunConfig] = []
+    cells: list[str] = []
     losses, diverged, read = _last_losses(table), set(table.loc[table["metric"] == DIVERGED, "run_id"]), _reader(params, flops)
     firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
     for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
         run, n, c = read(text, f"run {run_id}")
+        cell = _SEED.sub("", text)
         runs.append(run)
         corpora.add(getattr(run.task, "digest", None) or run.task.kind)
         loss = "diverged" if run_id in diverged else losses.get((run_id, run.n_steps), "no final validation loss")
@@ -153,6 +157,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
             excluded[loss] += 1
         else:
             found.append((n, run.tokens, c, loss))
+            cells.append(cell)
     check_not_mixed(runs)
     if len(corpora) > 1:
         raise ScalingError(f"the runs were trained on {len(corpora)} different corpora or tasks: {', '.join(sorted(corpora))[:120]}",
@@ -160,7 +165,8 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     if not found:
         raise ScalingError("no run has a finite final validation loss", remedy="see failures/ for the reasons")
     n, d, c, losses = np.array(found, float).T
-    return Points(loss=losses, n=n, d=d, c=c, convention={"params": params, "flops": flops}, excluded=tuple(excluded.items()))
+    labels = np.unique(cells, return_inverse=True)[1]
+    return Points(loss=losses, n=n, d=d, c=c, cell=labels, convention={"params": params, "flops": flops}, excluded=tuple(excluded.items()))
 
 
 def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:

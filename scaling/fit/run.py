@@ -12,7 +12,7 @@ import numpy as np
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit import flags
+from scaling.fit import flags, noise
 from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
@@ -73,14 +73,16 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
     bias = grid_bias(points, options.law, fitted.estimate.values, fitted.cost) if fitted and roads["isoflop"].frontier else None
     kaplan, unfit = _kaplan(source, options)
     cost = fitted.cost if fitted else fit_cost(points)
+    spread = noise.report(points, fitted.estimate, options.ci) if fitted else None
     written = {name: written_road(road, points, options) for name, road in roads.items()}
     if bias:
         written["isoflop"]["warnings"].append(bias)
     return {
         "schema": SCHEMA, "law": options.law, "approach": kind, **head,
-        "warnings": [*head["warnings"], *source.warnings, *_repeats(points, options.law), *([silence] if silence else []), *unfit],
+        "warnings": [*head["warnings"], *source.warnings, *(noise.warnings(spread) if spread else []), *_repeats(points, options.law), *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
+        **({"noise": spread} if spread else {}),
         **(flags.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
         "holdout": held,
         **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),

@@ -18,6 +18,7 @@ import pandas as pd
 from scaling import archive
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, nearest, unknown
+from scaling.fit.noise import cells_of
 from scaling.fit.read import READERS, read_bytes, read_table
 from scaling.fit.readouts import as_runs
 from scaling.fit.runs import assemble, is_rows
@@ -213,9 +214,12 @@ def concatenate(parts: Sequence[Points]) -> Points:
         return None if any(array is None for array in arrays) else np.concatenate(arrays)
 
     n, d, c, weight, group = (joined(name) for name in ("n", "d", "c", "weight", "group"))
+    held = [part.cell for part in parts if part.cell is not None]
+    firsts = np.cumsum([0, *(len(part) for part in parts)])  # more than the labels of the tables before
+    cell = np.concatenate([each + first for each, first in zip(held, firsts, strict=False)]) if len(held) == len(parts) else None
     others = {name: np.concatenate([part.others[name] for part in parts]) for name in parts[0].others}
     excluded = tuple(item for part in parts for item in part.excluded)
-    return Points(joined("loss"), n, d, c, weight, group, others, parts[0].convention, excluded)
+    return Points(joined("loss"), n, d, c, weight, group, others, parts[0].convention, excluded, cell)
 
 
 def _one_table(path: Path, table: pd.DataFrame, options: SourceOptions) -> Source:
@@ -236,7 +240,8 @@ def _one_table(path: Path, table: pd.DataFrame, options: SourceOptions) -> Sourc
     numbers = {letter: values[usable] for letter, values in numbers.items()}
     points, derived, warnings = _points(path, numbers, columns, named="C" in options.columns)
     group = _labels(path, table, options.cluster)
-    points = replace(points, group=None if group is None else group[usable], excluded=tuple(excluded))
+    cell = cells_of(table, numbers, usable)
+    points = replace(points, group=None if group is None else group[usable], excluded=tuple(excluded), cell=cell)
     return Source((), "", points, columns, (*notes, *derived), (*warnings, *_mixtures(table[usable])))
 
 
