@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scaling.config import Sweep
     from scaling.execute.folder import SweepFolder
     from scaling.plan import Plan
+    from scaling.tasks import Task
 
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
@@ -47,22 +48,41 @@ def planned_sweep(path: Path, simulated: str | None = None) -> tuple[Sweep, Plan
     """A sweep file, and its plan on the corpus that is here (for a law to simulate). Raises ScalingError that names the file."""
     from scaling.plan import plan as expand
     from scaling.sweepfile import load_sweep
-    from scaling.tasks import epochs, open_task, resolve
+    from scaling.tasks import open_task, resolve
 
     sweep = load_sweep(path)
     try:
         task = resolve(sweep.base.task)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
+        doubts = [*plan.warnings, *(_repeats(opened, plan) if simulated is None else [])]
     except ScalingError as error:
         error.where = error.where if error.where.startswith(str(path)) else f"{path}: {error.where}".removesuffix(": ")
         raise
-    for doubt in plan.warnings:
+    for doubt in doubts:
         note(f"warning: {doubt}")
-    most = max(epochs(opened, item.run.tokens) for item in plan.runs)
-    if most > MANY_EPOCHS and simulated is None:
-        note(f"warning: up to {most:.1f} passes over the training data; beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)")
     return sweep, plan
+
+
+def _repeats(opened: Task, plan: Plan) -> list[str]:
+    """What to doubt where runs pass over their data again without having been asked to.
+
+    Raises ScalingError where the corpus holds less than the unique tokens asked for, or no fresh tokens.
+    """
+    from scaling.config import EpochsDesign, TextTask
+    from scaling.tasks import epochs, open_task
+
+    runs = [item.run for item in plan.runs]
+    limits = {run.task: None for run in runs if isinstance(run.task, TextTask) and run.task.unique_tokens is not None}
+    for limited in limits:
+        open_task(limited)  # refuses a limit that the corpus does not reach
+    most = max((epochs(opened, run.tokens) for run in runs if run.task not in limits), default=0.0)
+    if isinstance(plan.sweep.design, EpochsDesign):
+        if isinstance(plan.sweep.base.task, TextTask) and plan.sweep.base.task.unique_tokens is not None:
+            raise ScalingError("the design epochs sets the unique tokens itself", where="base.task.unique_tokens", remedy="leave it out")
+        return [f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"] if most > 1 else []
+    advice = f"beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
+    return [f"up to {most:.1f} passes over the training data; {advice}"] if most > MANY_EPOCHS else []
 
 
 def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:

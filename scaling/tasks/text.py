@@ -26,11 +26,16 @@ class Text:
 
     A window holds seq_len + 1 tokens and starts at a multiple of seq_len (plus an offset of the epoch), so an epoch
     predicts every token once. Training visits the windows of each epoch in a pseudo-random order without replacement.
+
+    With `unique_tokens` training knows no more than the windows that an unlimited run reads first: spread over the whole
+    corpus, they stand for all of it, a smaller limit is part of a larger one, and a repeated run and its fresh control
+    are the same run for one epoch. Later epochs visit these windows, cut as they are, in other orders.
     """
 
     store: TokenStore
     seq_len: int
     entropy: None = None
+    unique_tokens: int | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -48,7 +53,13 @@ class Text:
         return self.store.manifest.splits["val"].bytes_per_token if self.store.manifest.tokenizer.lossless else None
 
     def n_windows(self, split: Split) -> int:
-        """Windows in one epoch of train, or in all of val."""
+        """Windows in one epoch of train (those of `unique_tokens`, whole ones), or in all of val."""
+        if split == "train" and self.unique_tokens is not None:
+            return self.unique_tokens // self.seq_len
+        return self.n_held(split)
+
+    def n_held(self, split: Split) -> int:
+        """Windows that the corpus has for a split."""
         room = 1 if split == "val" else self.seq_len  # training windows move by an offset below seq_len
         return (len(self.store.tokens[split]) - room) // self.seq_len
 
@@ -75,10 +86,16 @@ class Text:
         return np.arange(first, first + size) * _stride(n) % n * self.seq_len
 
     def _train_starts(self, first: int, size: int) -> np.ndarray:
-        n, chunks = self.n_windows("train"), range(first // CHUNK, (first + size - 1) // CHUNK + 1)
-        starts = [_starts(n, self.seq_len, chunk) for chunk in chunks]
+        chunks = range(first // CHUNK, (first + size - 1) // CHUNK + 1)
+        starts = [self._chunk(chunk) for chunk in chunks]
         joined = starts[0] if len(starts) == 1 else np.concatenate(starts)
         return joined[first - chunks[0] * CHUNK :][:size]
+
+    def _chunk(self, chunk: int) -> np.ndarray:
+        held = self.n_held("train")
+        if self.unique_tokens is None:
+            return _starts(held, self.seq_len, chunk)
+        return _repeated_starts(held, self.n_windows("train"), self.seq_len, chunk)
 
 
 def open_corpus(corpus: str) -> TokenStore:
@@ -87,18 +104,31 @@ def open_corpus(corpus: str) -> TokenStore:
 
 
 def open_text(config: TextTask) -> Text:
-    """Open a text task. Raises ScalingError for a missing or damaged store, another corpus than `digest`, or too little text."""
-    task = Text(open_corpus(config.corpus), config.seq_len)
+    """Open a text task.
+
+    Raises ScalingError for a missing or damaged store, another corpus than `digest`, too little text, or `unique_tokens`
+    that fill no window or are more than the corpus holds.
+    """
+    task = Text(open_corpus(config.corpus), config.seq_len, unique_tokens=config.unique_tokens)
     if config.digest and config.digest != task.digest:
         raise ScalingError(
             f"corpus {config.corpus!r} is now another text (digest {task.digest[:12]}, the run asks for {config.digest[:12]})",
             where="task.corpus", remedy="bring back the corpus (stdlib changes with the version of Python), or start a new results folder",
         )  # fmt: skip
     for split, tokens in task.store.tokens.items():
-        if task.n_windows(split) < 1:
+        if task.n_held(split) < 1:
             raise ScalingError(f"{len(tokens)} {split} tokens are too few for seq_len = {config.seq_len}", where=str(task.store.folder),
                                remedy="shorten task.seq_len, or prepare more text")  # fmt: skip
+    _check_limit(task)
     return task
+
+
+def _check_limit(task: Text) -> None:
+    """Raises ScalingError for a limit below one window or above what an epoch of the corpus predicts."""
+    limit, whole = task.unique_tokens, task.n_held("train") * task.seq_len
+    if limit is not None and not task.seq_len <= limit <= whole:
+        what = "more than the corpus holds" if limit > whole else f"fewer than a window of {task.seq_len}"
+        raise ScalingError(f"{limit} unique tokens are {what}", where="task.unique_tokens", remedy=f"from {task.seq_len} to {whole}")
 
 
 @functools.lru_cache(maxsize=64)
@@ -114,8 +144,24 @@ def _starts(n_windows: int, seq_len: int, chunk: int) -> np.ndarray:
     starts = np.empty(CHUNK, np.int64)
     for each in range(int(epoch[0]), int(epoch[-1]) + 1):
         inside = epoch == each
-        offset = int(np.random.SeedSequence((each, seq_len)).generate_state(1)[0]) % seq_len
-        starts[inside] = permuted(position[inside], n_windows, each) * seq_len + offset
+        starts[inside] = permuted(position[inside], n_windows, each) * seq_len + _offset(each, seq_len)
+    starts.setflags(write=False)
+    return starts
+
+
+def _offset(epoch: int, seq_len: int) -> int:
+    """How far the windows of an epoch are moved, below seq_len."""
+    return int(np.random.SeedSequence((epoch, seq_len)).generate_state(1)[0]) % seq_len
+
+
+@functools.lru_cache(maxsize=64)
+def _repeated_starts(n_held: int, n_unique: int, seq_len: int, chunk: int) -> np.ndarray:
+    """As `_starts`, of a stream that knows only the first `n_unique` windows of the first epoch of `n_held`."""
+    epoch, place = np.divmod(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), n_unique)
+    for each in range(max(1, int(epoch[0])), int(epoch[-1]) + 1):  # the first time they come in the order of a fresh run
+        inside = epoch == each
+        place[inside] = permuted(place[inside], n_unique, each)
+    starts = permuted(place, n_held, 0) * seq_len + _offset(0, seq_len)
     starts.setflags(write=False)
     return starts
 

@@ -124,3 +124,59 @@ def _seconds(task, first):
     for index in range(first, first + 1000):
         task.batch("train", index, 8)
     return time.process_time() - begun
+
+
+def starts_of(task, count):
+    return task._train_starts(0, count)
+
+
+def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_other_orders(make_store):
+    folder = make_store(5000)
+    fresh, limited = starts_of(opened(folder), 300), opened(folder, unique_tokens=50 * 16)
+    found = starts_of(limited, 2500)  # crosses epochs and chunks
+    assert (found[:50] == fresh[:50]).all()
+    orders = [tuple(found[epoch * 50 : epoch * 50 + 50]) for epoch in range(50)]
+    assert {frozenset(order) for order in orders} == {frozenset(fresh[:50].tolist())}
+    assert len(set(orders)) == 50
+    assert limited.n_windows("train") == 50
+    assert epochs(limited, 50 * 16 * 8) == 8.0
+    assert set(starts_of(opened(folder, unique_tokens=25 * 16), 100)) < set(found)  # every limit lies in the next
+    tokens = open_store(folder).tokens["train"]
+    assert (limited.batch("train", 60, 1)[0] == tokens[found[60] : found[60] + 17]).all()
+
+
+def test_a_limited_corpus_stands_for_the_whole(make_store):
+    folder = make_store(320_016)
+    found = starts_of(opened(folder, unique_tokens=1000 * 16), 1000)
+    assert np.abs(np.bincount(found * 20 // 320_016, minlength=20) - 50).max() < 30
+
+
+def test_a_limit_leaves_validation_and_batches_of_any_size_alone(make_store):
+    folder = make_store()
+    plain, limited = opened(folder), opened(folder, unique_tokens=10 * 16 + 3)
+    assert limited.n_windows("train") == 10
+    assert limited.n_windows("val") == plain.n_windows("val")
+    assert (limited.batch("val", 0, 8) == plain.batch("val", 0, 8)).all()
+    one_by_one = np.concatenate([limited.batch("train", i, 1) for i in range(96)])
+    assert (np.concatenate([limited.batch("train", i, 32) for i in range(3)]) == one_by_one).all()  # a batch of three epochs
+    assert (opened(folder, unique_tokens=16).batch("train", 7, 4) == one_by_one[0]).all()
+
+
+@pytest.mark.parametrize(("limit", "words"), [(4977, "more than the corpus holds"), (15, "fewer than a window of 16")])
+def test_a_limit_that_the_corpus_cannot_serve_is_refused(make_store, limit, words):
+    folder = make_store(5000)
+    with pytest.raises(ScalingError, match=words) as caught:
+        opened(folder, unique_tokens=limit)
+    assert "from 16 to 4976" in caught.value.remedy
+    assert opened(folder, unique_tokens=4976).n_windows("train") == opened(folder).n_windows("train")
+
+
+def test_without_a_limit_the_order_is_the_old_one(make_store):
+    """Another order would make another run of every run_id: these numbers are those of the first release."""
+    assert starts_of(opened(make_store(5000)), 1027)[[0, 1, 2, 3, 1024, 1025, 1026]].tolist() == [885, 85, 1989, 549, 3693, 4669, 4589]
+
+
+def test_a_limit_is_part_of_a_run_and_its_absence_is_not():
+    task = TextTask(kind="text", digest="d")
+    assert "unique_tokens" not in task.canonical()
+    assert TextTask(kind="text", digest="d", unique_tokens=64).canonical() != task.canonical()
