@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scaling import accounting
-from scaling.config import FlopsConvention, NConvention, RunConfig
+from scaling.config import FlopsConvention, NConvention, RunConfig, SyntheticTask, TaskConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.simulation import check_not_mixed
 from scaling.sweepfile import load_run
@@ -136,10 +136,12 @@ class Points:
 def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact") -> Points:
     """The final validation loss of each run of a results table, N and C recomputed from `config` under a convention.
 
+    Where a run's corpus was limited, `others` holds the unique tokens U of every run, which are D for a run without a limit.
     Nuisance axes are not minimised here. Raises ScalingError when the table mixes corpora or tasks, or holds no loss.
     """
     excluded: Counter[str] = Counter()
     found: list[tuple[float, float, float, float]] = []
+    unique: list[int | None] = []
     corpora: set[str] = set()
     runs: list[RunConfig] = []
     cells: list[str] = []
@@ -149,7 +151,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
         run, n, c = read(text, f"run {run_id}")
         cell = _SEED.sub("", text)
         runs.append(run)
-        corpora.add(getattr(run.task, "digest", None) or run.task.kind)
+        corpora.add(_corpus(run.task))
         loss = "diverged" if run_id in diverged else losses.get((run_id, run.n_steps), "no final validation loss")
         if not isinstance(loss, str) and not (np.isfinite(loss) and loss > 0):
             loss = "loss not finite and positive"
@@ -158,6 +160,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
         else:
             found.append((n, run.tokens, c, loss))
             cells.append(cell)
+            unique.append(_limit(run))
     check_not_mixed(runs)
     if len(corpora) > 1:
         raise ScalingError(f"the runs were trained on {len(corpora)} different corpora or tasks: {', '.join(sorted(corpora))[:120]}",
@@ -166,7 +169,24 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
         raise ScalingError("no run has a finite final validation loss", remedy="see failures/ for the reasons")
     n, d, c, losses = np.array(found, float).T
     labels = np.unique(cells, return_inverse=True)[1]
-    return Points(loss=losses, n=n, d=d, c=c, cell=labels, convention={"params": params, "flops": flops}, excluded=tuple(excluded.items()))
+    limited = any(limit is not None for limit in unique)
+    others = {"U": np.array([limit or tokens for limit, tokens in zip(unique, d, strict=True)], float)} if limited else {}
+    convention = {"params": params, "flops": flops}
+    return Points(loss=losses, n=n, d=d, c=c, cell=labels, others=others, convention=convention, excluded=tuple(excluded.items()))
+
+
+def _limit(run: RunConfig) -> int | None:
+    """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None without a limit."""
+    if not isinstance(run.task, TextTask) or run.task.unique_tokens is None:
+        return None
+    return min(run.task.unique_tokens // run.task.seq_len * run.task.seq_len, run.tokens)
+
+
+def _corpus(task: TaskConfig) -> str:
+    """What runs must share for their losses to compare: the digest of a corpus, whatever the limit, or the language."""
+    if isinstance(task, SyntheticTask):
+        return f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, data_seed {task.data_seed})"
+    return task.digest or task.kind
 
 
 def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scaling import archive, durable, results
+from scaling.config import TextTask
 from scaling.errors import DISK, ScalingError
 from scaling.plan import plan
 from scaling.results import Measurement
@@ -121,3 +122,33 @@ def shipped():
     if not Path("/proc/self/task").is_dir():
         pytest.skip("threads are listed on Linux only")
     return folder
+
+
+def text_run(unique, steps, seed=0, digest="d"):
+    """A run on 32 windows of 16 tokens a step; `unique` limits its corpus."""
+    task = TextTask(kind="text", digest=digest, seq_len=16, unique_tokens=unique)
+    return run(seed).model_copy(update={"task": task, "batch_size": 32, "n_steps": steps})
+
+
+def frame(*runs_and_losses):
+    measured = [results.rows("x", one, [Measurement(one.n_steps, "val", "loss", loss)], SOURCE) for one, loss in runs_and_losses]
+    return results.pd.concat([each.to_pandas() for each in measured])
+
+
+def test_unique_tokens_are_told_where_a_corpus_was_limited():
+    points = results.points(frame((text_run(None, 100), 3.0), (text_run(5003, 100), 3.1), (text_run(10**6, 50), 3.2)))
+    by_loss = {loss: (unique, tokens) for loss, unique, tokens in zip(points.loss, points.others["U"], points.d, strict=True)}
+    assert by_loss == {3.0: (51_200, 51_200), 3.1: (4992, 51_200), 3.2: (25_600, 25_600)}  # whole windows; never more than D
+    assert "U" not in results.points(frame((text_run(None, 100), 3.0), (text_run(None, 50), 3.2))).others
+    assert points.take(points.loss > 3.05).others["U"].tolist() == [
+        u for u, loss in zip(points.others["U"], points.loss, strict=True) if loss > 3.05
+    ]
+
+
+def test_different_languages_do_not_compare():
+    one = run()
+    other = one.model_copy(update={"task": one.task.model_copy(update={"zipf": 0.7})})
+    shorter = one.model_copy(update={"task": one.task.model_copy(update={"seq_len": 15})})
+    assert len(results.points(frame((one, 2.0), (shorter, 2.1)))) == 2
+    with pytest.raises(ScalingError, match=r"2 different corpora.*zipf 0.7"):
+        results.points(frame((one, 2.0), (other, 2.1)))
