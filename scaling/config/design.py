@@ -40,11 +40,15 @@ class LadderDesign(_Design):
 
 
 class ListedCell(Frozen):
-    """One cell of a list: a size and its tokens, with seeds of its own where it is to be repeated."""
+    """One cell of a list: a size and its tokens, with seeds of its own where it is to be repeated.
+
+    `settings` are fields that only this cell changes, named as an axis names them: `{"optim.lr" = 0.01}`.
+    """
 
     size: Count
     tokens: Count
     seeds: Seeds | None = None
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class ListDesign(Frozen):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.config import Axis, EpochsDesign, GridDesign, IsoflopDesign, ListDesign, ModelConfig, OptimConfig, Sweep
@@ -17,13 +17,14 @@ WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule")
 
 @dataclass(frozen=True)
 class Ask:
-    """A size, and one of a budget (FLOPs), tokens, or tokens per parameter; the unique tokens it may use; its seeds."""
+    """A size, and one of a budget (FLOPs), tokens, or tokens per parameter; the unique tokens it may use; its seeds; what it alone sets."""
 
     size: float
     measure: str
     amount: float
     seeds: tuple[int, ...]
     unique: float | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Settings:
     batch_size: Any
     shape: str
 
+    def over(self, own: tuple[tuple[str, Any], ...]) -> Settings:
+        """The same with what a cell sets for itself."""
+        return _settings((*self.chosen, *own), {"model": self.model, "optim": self.optim}, self.batch_size) if own else self
+
 
 def asks(sweep: Sweep) -> list[Ask]:
     """Every size and amount of the design with its seeds. Raises ScalingError for replicates of a cell that is not there."""
@@ -67,7 +72,7 @@ def asks(sweep: Sweep) -> list[Ask]:
                                remedy="write them as the design does, or leave one of them out for all")  # fmt: skip
         for place in chosen:
             seeds[place] |= dict.fromkeys(more.seeds)
-    return [Ask(ask.size, ask.measure, ask.amount, tuple(held), ask.unique) for ask, held in zip(plain, seeds, strict=True)]
+    return [replace(ask, seeds=tuple(held)) for ask, held in zip(plain, seeds, strict=True)]
 
 
 def _chosen(value: float, among: tuple[float, ...] | None) -> bool:
@@ -77,7 +82,8 @@ def _chosen(value: float, among: tuple[float, ...] | None) -> bool:
 def _plain(sweep: Sweep) -> Iterator[Ask]:
     design = sweep.design
     if isinstance(design, ListDesign):
-        yield from (Ask(cell.size, "tokens", cell.tokens, cell.seeds or sweep.seeds) for cell in design.cells)
+        for cell in design.cells:
+            yield Ask(cell.size, "tokens", cell.tokens, cell.seeds or sweep.seeds, settings=tuple(cell.settings.items()))
     elif isinstance(design, EpochsDesign):
         for size in design.sizes:
             yield from (Ask(size, "tokens", amount, sweep.seeds, unique) for amount, unique in _repeats(design))
@@ -100,18 +106,26 @@ def _repeats(design: EpochsDesign) -> Iterator[tuple[float, float | None]]:
         yield from ((amount, None) for amount in sorted({unique * epochs for unique in design.unique_tokens for epochs in design.epochs}))
 
 
-def check_axes(axes: tuple[Axis, ...]) -> None:
-    """Raises ScalingError for an axis of an unknown field, of words where numbers belong, or that stands twice."""
-    known = [f"model.{name}" for name in ModelConfig.model_fields] + [f"optim.{name}" for name in OptimConfig.model_fields] + ["batch_size"]
-    for axis in axes:
-        if axis.field not in known:
-            raise unknown("axis field", axis.field, known, where="axes")
-        wrong = [value for value in axis.values if isinstance(value, str) and axis.field not in WORDS]
-        if wrong:
-            raise ScalingError(f"axis {axis.field} has the value {wrong[0]!r}, which is not a number", where="axes", remedy="write numbers")
+def check_axes(axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()) -> None:
+    """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where numbers belong, or that stands twice."""
     fields = [axis.field for axis in axes]
+    for axis in axes:
+        _check_field("axis", axis.field, axis.values, "axes")
     if len(set(fields)) < len(fields):
         raise ScalingError(f"an axis field stands twice: {', '.join(fields)}", where="axes", remedy="give each field one axis")
+    for field, value in dict.fromkeys(pair for cell in cells for pair in cell):
+        _check_field("setting", field, (value,), "design.cells")
+        if field in fields:
+            raise ScalingError(f"{field} is set by cells and by an axis", where="design.cells", remedy="leave out one of the two")
+
+
+def _check_field(what: str, field: str, values: tuple[Any, ...], where: str) -> None:
+    known = [f"model.{name}" for name in ModelConfig.model_fields] + [f"optim.{name}" for name in OptimConfig.model_fields] + ["batch_size"]
+    if field not in known:
+        raise unknown(f"{what} field", field, known, where=where)
+    wrong = [value for value in values if isinstance(value, str) and field not in WORDS]
+    if wrong:
+        raise ScalingError(f"{what} {field} has the value {wrong[0]!r}, which is not a number", where=where, remedy="write numbers")
 
 
 def check_size(sweep: Sweep, found: list[Ask]) -> None:
@@ -126,13 +140,16 @@ def check_size(sweep: Sweep, found: list[Ask]) -> None:
 def settings(sweep: Sweep) -> list[Settings]:
     """Every combination of the values of the axes, in order."""
     base = {part: getattr(sweep.base, part).model_dump(exclude_none=True) for part in ("model", "optim")}
-    found = []
-    for chosen in itertools.product(*([(axis.field, value) for value in axis.values] for axis in sweep.axes)):
-        over: dict[str, dict[str, Any]] = {part: dict(each) for part, each in base.items()}
-        for path, value in chosen:
-            part, _, name = path.partition(".")
-            if part in over:
-                over[part][name] = value
-        batch_size = dict(chosen).get("batch_size") or sweep.base.batch_size
-        found.append(Settings(chosen, over["model"], over["optim"], batch_size, repr((over["model"], batch_size))))
-    return found
+    combinations = itertools.product(*([(axis.field, value) for value in axis.values] for axis in sweep.axes))
+    return [_settings(chosen, base, sweep.base.batch_size) for chosen in combinations]
+
+
+def _settings(chosen: tuple[tuple[str, Any], ...], base: dict[str, dict[str, Any]], batch_size: Any) -> Settings:
+    """The base with the chosen values over it."""
+    over = {part: dict(each) for part, each in base.items()}
+    for path, value in chosen:
+        part, _, name = path.partition(".")
+        if part in over:
+            over[part][name] = value
+    batch_size = dict(chosen).get("batch_size") or batch_size
+    return Settings(chosen, over["model"], over["optim"], batch_size, repr((over["model"], batch_size)))

@@ -52,11 +52,12 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     """
     found = asks(sweep)
     check_size(sweep, found)
-    check_axes(sweep.axes)
+    check_axes(sweep.axes, (ask.settings for ask in found))
     runs: dict[str, PlannedRun] = {}
     refused, merged = [], 0
     builder = Builder(sweep, task, vocab_size, simulated)
-    for ask, chosen in itertools.product(found, settings(sweep)):
+    for ask, shared in itertools.product(found, settings(sweep)):
+        chosen = shared.over(ask.settings)
         try:
             siblings = builder.siblings(ask, chosen)
         except ScalingError as error:

@@ -35,10 +35,16 @@ def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -
 
 
 def batch_size(n: float, tokens: float, seq_len: int, recipe: Recipe) -> int:
-    """Sequences in a step: given tokens, or those of the recipe's rule, at least 512 tokens; rounded to a power of two in sequences."""
+    """Sequences in a step, rounded to a power of two: given tokens, or those of the recipe's rule.
+
+    A published rule, below its range, asks for less than the 512 tokens that it gets; a measured one is taken at its word.
+    """
     rule = recipe.batch_rule
-    asked = rules.at(rule, n, tokens) if isinstance(rule, PowerRule) else rules.PUBLISHED[rule].batch_tokens(n, tokens)
-    return 2 ** max(0, round(math.log2((recipe.batch_tokens or max(MIN_BATCH_TOKENS, asked)) / seq_len)))
+    if isinstance(rule, PowerRule):
+        asked = rules.at(rule, n, tokens)
+    else:
+        asked = max(MIN_BATCH_TOKENS, rules.PUBLISHED[rule].batch_tokens(n, tokens))
+    return 2 ** max(0, round(math.log2((recipe.batch_tokens or asked) / seq_len)))
 
 
 def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> int:
@@ -53,9 +59,13 @@ def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> i
 def b2(n: float, batch_tokens: int, recipe: Recipe) -> float:
     """The second moment forgets half within `b2_half_life` tokens whatever the batch (Marek 2025; Porian 2024 raises b2 for small batches)."""
     half = recipe.b2_half_life
-    life = rules.at(half, n, 1.0) if isinstance(half, PowerRule) else half
+    return b2_of(batch_tokens, rules.at(half, n, 1.0) if isinstance(half, PowerRule) else half)
+
+
+def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
+    """The b2 of a step of so many tokens that forgets half within a half-life, inside B2_RANGE."""
     low, high = B2_RANGE
-    return round(min(high, max(low, 0.5 ** (batch_tokens / life))), 4)
+    return round(min(high, max(low, 0.5 ** (batch_tokens / half_life_tokens))), 4)
 
 
 def weight_decay(lr: float, n_steps: int, recipe: Recipe) -> float:
