@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.output import Json, console, note, print_json
+from scaling.errors import ScalingError
 
 Source = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files.")]
 FitOrName = Annotated[str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")]
@@ -97,12 +98,23 @@ def predict(
     inference_tokens: Annotated[
         str | None, typer.Option(metavar="T", help="Tokens to be served: the size that costs least with them (Sardana).")
     ] = None,
+    emit: Annotated[
+        Path | None, typer.Option(metavar="SWEEP.toml", help="With --flops: write the optimum, half and twice its size as a sweep.")
+    ] = None,
+    base: Annotated[Path | None, typer.Option(metavar="SWEEP.toml", help="With --emit: whose data and recipe the runs take over.")] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a fit into N, D, loss and tokens per parameter, with intervals, a buildable model, and how far this is from the data."""
     from scaling.fit.predict import predict as run_predict
 
+    if (emit is not None and flops is None) or (base is not None and emit is None):
+        raise ScalingError("--emit writes the runs of one budget", remedy="give --flops C --emit SWEEP.toml (and --base, if wished)")
     document = run_predict(source, flops=flops, n_params=n_params, tokens=tokens, loss=loss, inference_tokens=inference_tokens)
+    if emit is not None:
+        from scaling.fit.forecast import emit as write_sweep
+
+        sweep = write_sweep(source, document["flops"]["value"], document["n_params"]["value"], emit, base)
+        note(f"written: {emit} ({len(sweep.forecasts)} forecasts); next: scaling run {emit}")
     if as_json:
         return print_json(document)
     from scaling.report.text import prediction_text

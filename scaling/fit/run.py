@@ -12,12 +12,13 @@ import numpy as np
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit import flags, noise
+from scaling.fit import flags
 from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
 from scaling.fit.frontier import affordable, fit_cost
 from scaling.fit.holdout import holdout, rollout
+from scaling.fit.honesty import examined
 from scaling.fit.isoflop import grid_bias
 from scaling.fit.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
@@ -73,16 +74,16 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
     bias = grid_bias(points, options.law, fitted.estimate.values, fitted.cost) if fitted and roads["isoflop"].frontier else None
     kaplan, unfit = _kaplan(source, options)
     cost = fitted.cost if fitted else fit_cost(points)
-    spread = noise.report(points, fitted.estimate, options.ci) if fitted else None
+    honest, doubts = examined(source, fitted, options.ci)
     written = {name: written_road(road, points, options) for name, road in roads.items()}
     if bias:
         written["isoflop"]["warnings"].append(bias)
     return {
         "schema": SCHEMA, "law": options.law, "approach": kind, **head,
-        "warnings": [*head["warnings"], *source.warnings, *(noise.warnings(spread) if spread else []), *_repeats(points, options.law), *([silence] if silence else []), *unfit],
+        "warnings": [*head["warnings"], *source.warnings, *doubts, *_repeats(points, options.law), *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
-        **({"noise": spread} if spread else {}),
+        **honest,
         **(flags.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
         "holdout": held,
         **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,24 @@ def is_rows(table: pd.DataFrame) -> bool:
     return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
 
 
-def assemble(
-    table: pd.DataFrame, sweeps: Sequence[Path], params: NConvention, flops: FlopsConvention, cluster: str | None
-) -> tuple[Points, Points, Points | None, list[str]]:
-    """(points, the same by Kaplan's counting, every intermediate evaluation, warnings) of a results table.
+@dataclass(frozen=True)
+class Assembled:
+    """A results table as points, the same by Kaplan's counting, and every evaluation of every run (`trails`).
 
-    With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations do not compete with finished runs.
+    `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a run's loss falls in its
+    cooldown only, and they do not. `runs` holds one row a point, in their order, with its configuration as a dictionary.
     """
+
+    points: Points
+    kaplan: Points
+    trails: Points
+    curves: Points | None
+    runs: pd.DataFrame
+    warnings: list[str]
+
+
+def assemble(table: pd.DataFrame, sweeps: Sequence[Path], params: NConvention, flops: FlopsConvention, cluster: str | None) -> Assembled:
+    """Everything that a fit asks of a results table, nuisance axes minimised. Raises ScalingError."""
     _check_repeats(table)
     points = results.points(table, params, flops)
     runs = _aligned(table, points)
@@ -41,7 +52,11 @@ def assemble(
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     keep, warnings = _best_of_nuisance(runs, _nuisance_fields(sweeps))
     reason = "not the best of its nuisance axes"
-    return points.take(keep, reason), kaplan.take(keep, reason), None if decayed else curves(table, params, flops), [*told, *warnings]
+    trails = curves(table, params, flops)
+    return Assembled(
+        points.take(keep, reason), kaplan.take(keep, reason), trails, None if decayed else trails,
+        runs.iloc[keep].reset_index(drop=True), [*told, *warnings],
+    )  # fmt: skip
 
 
 def _as_kaplan(points: Points, runs: pd.DataFrame) -> Points:

@@ -62,7 +62,8 @@ class SourceOptions:
 class Source:
     """What was read. `kaplan` holds the same runs by Kaplan's counting, `curves` every intermediate evaluation (results
     folders whose schedule lets them compete with finished runs); `columns` maps letters to the columns used; `notes` say
-    what was guessed or derived; `model` holds the vocab_size and seq_len that all runs of a results folder share.
+    what was guessed or derived; `model` holds the vocab_size and seq_len that all runs of a results folder share, `trails` all
+    their evaluations, `runs` one row for each point.
     """
 
     paths: tuple[str, ...]
@@ -74,6 +75,8 @@ class Source:
     kaplan: Points | None = None
     curves: Points | None = None
     model: Mapping[str, int] = field(default_factory=dict)
+    trails: Points | None = None
+    runs: pd.DataFrame | None = None
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -154,7 +157,8 @@ def drop_highest(source: Source, count: int) -> Source:
     keep = source.points.loss < np.sort(source.points.loss)[-count]
     reason = f"among the {count} highest losses"
     kaplan = source.kaplan.take(keep, reason) if source.kaplan is not None else None
-    return replace(source, points=source.points.take(keep, reason), kaplan=kaplan)
+    runs = source.runs[keep].reset_index(drop=True) if source.runs is not None else None
+    return replace(source, points=source.points.take(keep, reason), kaplan=kaplan, runs=runs)
 
 
 def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions) -> Source:
@@ -169,16 +173,17 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
         keep = _select(options.where, {str(name): table[name] for name in table.columns}, where)
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
         table = table[keep]
-    points, kaplan, curves, warnings = assemble(
-        table, [path / "sweep.toml" for path in paths], options.params, options.flops, options.cluster
-    )
+    sweeps = [path / "sweep.toml" for path in paths]
+    found = assemble(table, sweeps, options.params, options.flops, options.cluster)
+    points, kaplan = found.points, found.kaplan
     if filtered:
         counted = (f"--where {options.where}", filtered)
         points, kaplan = (replace(each, excluded=(counted, *each.excluded)) for each in (points, kaplan))
     shared = {name: int(table[name].iloc[0]) for name in ("vocab_size", "seq_len") if table[name].nunique() == 1}
     if damaged:
         points = replace(points, excluded=(("in a damaged file", len(damaged)), *points.excluded))
-    return Source((), "", points, warnings=(*damaged, *warnings), kaplan=kaplan, curves=curves, model=shared)
+    warnings = (*damaged, *found.warnings)
+    return Source((), "", points, warnings=warnings, kaplan=kaplan, curves=found.curves, model=shared, trails=found.trails, runs=found.runs)
 
 
 def _select(expression: str, columns: Mapping[str, pd.Series], where: str) -> np.ndarray:

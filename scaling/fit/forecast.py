@@ -1,0 +1,205 @@
+"""The loop closes: a prediction becomes the runs that test it, with what was said of them before they were trained.
+
+`emit` writes the compute-optimal model at a budget and models half and twice as large as a sweep whose `forecasts` are the
+fit's own, each with the interval for one run; `verdicts` sets them against what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import accounting, durable
+from scaling.config import Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
+from scaling.errors import ScalingError
+from scaling.fit.knowledge import PREFIX, Knowledge, knowledge
+from scaling.fit.laws import LAWS
+from scaling.quantity import format_flops
+from scaling.recipe import model_for
+from scaling.results import points
+from scaling.sweepfile import dump_sweep, load_sweep
+
+ROLES = (("half", 0.5), ("optimum", 1.0), ("twice", 2.0))
+SEED = 0  # of the noise that an interval for one run adds
+NEAR = 0.02  # of log N and log D: the run that a forecast is about
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A forecast and the runs that it was about: losses (seeds,), their mean's error relative to it, and how many lie inside."""
+
+    forecast: Forecast
+    n_params: float
+    tokens: float
+    losses: tuple[float, ...]
+
+    @property
+    def measured(self) -> float:
+        """The mean loss of the seeds."""
+        return float(np.mean(self.losses))
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.forecast.loss / self.measured - 1
+
+    @property
+    def inside(self) -> int:
+        """How many of the runs lie in the interval."""
+        lo, hi = self.forecast.lo or 0.0, self.forecast.hi or math.inf
+        return sum(lo <= loss <= hi for loss in self.losses)
+
+
+def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None = None) -> Sweep:
+    """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the source names no sweep, or `out` is there.
+
+    Data, recipe and settings are those of `base`, or of the sweep that the fit was made from.
+    """
+    if out.exists():
+        raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
+    known = knowledge(source)
+    parent = load_sweep(base or _origin(source))
+    vocab_size, seq_len = known.model.get("vocab_size"), known.model.get("seq_len")
+    if vocab_size is None or seq_len is None:
+        raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
+                           remedy="fit a results folder of this program")  # fmt: skip
+    params = _convention(known)
+    cells, forecasts = [], []
+    for role, share in ROLES:
+        model = _model(parent, share * n_star, vocab_size, seq_len, params)
+        n = accounting.n_params(model, seq_len, params)
+        tokens = float(round(flops / accounting.train_flops(model, seq_len, 1, "exact")))
+        cells.append(ListedCell(size=float(n), tokens=tokens, seeds=_seeds(parent, role)))
+        forecasts.append(_forecast(known, role, float(n), tokens, flops, source))
+    design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=parent.design.flops)
+    changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
+    emptied = {"axes": (), "replicates": (), "tuning": ()}
+    question = f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
+    sweep = parent.model_copy(update={**changes, **emptied, "question": question})
+    text = _told(sweep, source, out)
+    durable.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    return sweep
+
+
+def _origin(source: str) -> Path:
+    """The sweep file that a fit's runs were planned from."""
+    if source.startswith(PREFIX):
+        raise ScalingError(
+            "a published law has no sweep to take data and recipe from", where="--emit", remedy="name one: --base SWEEP.toml"
+        )
+    from scaling.fit.document import load
+
+    folders = [Path(path) for path in load(Path(source))["source"].get("paths") or []]
+    found = [folder / "sweep.toml" for folder in [Path(source).resolve().parent.parent, *folders] if (folder / "sweep.toml").is_file()]
+    if not found:
+        raise ScalingError(
+            "the fit was not made from a results folder that is here", where=source, remedy="name a sweep file: --base SWEEP.toml"
+        )
+    return found[0]
+
+
+def _convention(known: Knowledge) -> NConvention:
+    """How the fit counts N; a foreign table's N is taken for the default count."""
+    told = known.basis.partition("N = ")[2].partition(",")[0]
+    return told if told in ("with_head", "total", "nonembedding") else "with_head"  # type: ignore[return-value]
+
+
+def _model(parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NConvention) -> ModelConfig:
+    overrides = parent.base.model.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+    return model_for(size, parent.recipe, vocab_size=vocab_size, seq_len=seq_len, params=params, overrides=overrides)
+
+
+def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
+    """The optimum is trained twice: one run cannot tell an error of the law from the noise of a seed."""
+    first = parent.seeds[0]
+    return tuple(dict.fromkeys([*parent.seeds, first, first + 1])) if role == "optimum" else None
+
+
+def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float, source: str) -> Forecast:
+    """The loss that the law gives at N and D, with the interval for one run: its parameters' spread and the noise of a run."""
+    law = LAWS.get(known.law)
+    if law is None or set(law.inputs) != {"N", "D"}:
+        raise ScalingError(f"the fit holds no law of the loss in N and D ({known.law})", where=source,
+                           remedy="emit from a parametric fit, such as fits/chinchilla.json")  # fmt: skip
+    inputs = {"N": np.array([n]), "D": np.array([tokens])}
+    values = {name: np.asarray(value) for name, value in known.values.items()}
+    loss = float(np.exp(law.log_predict(law.theta(values), inputs))[0])
+    ends: dict[str, float] = {}
+    if known.draws:
+        logs = law.log_predict(law.theta(known.draws), inputs)[..., 0]
+        logs = logs[np.isfinite(logs)]
+        logs = logs + (known.noise or 0.0) * np.random.default_rng(SEED).standard_normal(len(logs))
+        lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
+        ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
+    return Forecast(size=n, tokens=tokens, flops=flops, loss=loss, ci=known.ci, role=role, source=source[-4096:], **ends)
+
+
+def _name(parent: str, flops: float) -> str:
+    return f"{parent[:44]}-at-{flops:.3g}".replace("+", "")
+
+
+def _told(sweep: Sweep, source: str, out: Path) -> str:
+    """The sweep file, with what it is for."""
+    largest = max(forecast.flops for forecast in sweep.forecasts)
+    head = (
+        f"# {sweep.question}\n#\n#   scaling run {out}\n#   scaling report results/{sweep.name}\n#\n"
+        f"# Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; the forecasts stood here before anything was trained.\n"
+    )
+    return head + dump_sweep(sweep)
+
+
+def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:
+    """Each forecast of a sweep with the finished runs that it was about; forecasts without any are left out."""
+    if not sweep.forecasts:
+        return []
+    held = points(table, sweep.design.params, sweep.design.flops)
+    n, d = (np.log(np.asarray(values, float)) for values in (held.n, held.d))
+    found = []
+    for forecast in sweep.forecasts:
+        near = (np.abs(n - math.log(forecast.size)) < NEAR) & (np.abs(d - math.log(forecast.tokens)) < NEAR)
+        if near.any():
+            first = int(np.flatnonzero(near)[0])
+            losses = tuple(float(loss) for loss in held.loss[near])
+            found.append(Verdict(forecast, float(np.exp(n[first])), float(np.exp(d[first])), losses))
+    return found
+
+
+def sentence(found: Sequence[Verdict], reach: float | None = None) -> str:
+    """What came of the forecasts, in two sentences. `reach` is the budget over the largest that the law had seen."""
+    best = next((each for each in found if each.forecast.role == "optimum"), found[0])
+    runs, inside = sum(len(each.losses) for each in found), sum(each.inside for each in found)
+    beyond = f", {reach:.1f} times the largest budget that the law had seen," if reach else ""
+    told = (
+        f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said {best.forecast.loss:.4f} for the compute-optimal model, "
+        f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. "
+        f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals."
+    )
+    others = [each for each in found if each is not best]
+    if not others:
+        return told
+    beaten = [each.forecast.role for each in others if each.measured < best.measured]
+    listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
+    return f"{told} Its neighbours at the same cost: {listed}" + (f"; {' and '.join(beaten)} the size is better." if beaten else ".")
+
+
+def document(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """The verdicts as plain values."""
+    return [_plain(each) for each in found]
+
+
+def _plain(each: Verdict) -> dict[str, Any]:
+    said: Mapping[str, Any] = each.forecast.model_dump()
+    return {
+        **said,
+        "n_params": each.n_params,
+        "tokens": each.tokens,
+        "measured": list(each.losses),
+        "error": each.error,
+        "inside": each.inside,
+    }
