@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from scaling import config
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["plan", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "data prepare",
+VERBS = ["plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "data prepare",
          "data info", "doctor"]  # fmt: skip
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),

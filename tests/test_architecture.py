@@ -26,6 +26,7 @@ ALLOWED = {
     "memory": {*CONFIG, "accounting", "settle"},
     "capacity": {*CONFIG, "memory", "meshes", "settle"},
     "plan": {*CONFIG, "accounting", "recipe", "family", "memory", "meshes"},
+    "tuning": {*CONFIG, "recipe", "plan", "archive", "results"},
     "cache": FREE,
     "simulation": CONFIG,
     "results": {*CONFIG, "accounting", "simulation"},

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.devices import check
-from scaling.cli.engines import (
-    DryRun,
-    HostsOfARun,
-    RayAddress,
-    Request,
-    SlurmSettings,
-    WaitForNodes,
-    default_engine_workers,
-    launcher,
-    submit,
-)
-from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution, packing
-from scaling.cli.output import Json, note, print_json
-from scaling.cli.sweeps import Out, SweepPath, folder_of, planned_sweep
+from scaling.cli.engines import DryRun, HostsOfARun, RayAddress, Request, SlurmSettings, WaitForNodes, submit
+from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
+from scaling.cli.output import Json, print_json
+from scaling.cli.sweeps import Out, SweepPath, folder_of, plan_of
+from scaling.cli.training import MaxRuns, Means, Simulate, Training, checked_law
+from scaling.cli.tuning import already_tuned, tuned_first
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
 
 if TYPE_CHECKING:
-    from scaling.execute.coordinator import Ended, Manner
-    from scaling.execute.session import Sitting
-    from scaling.execute.signals import Signals
-    from scaling.plan import PlannedRun
+    from scaling.execute.coordinator import Ended
 
 ENGINES = ("local", "ray", "slurm")
 Flops = Annotated[str | None, typer.Option("--max-flops", metavar="FLOPS", help="Stop cleanly after this many FLOPs of training.")]
@@ -46,16 +34,14 @@ def run(
     out: Out = None,
     executor: Annotated[str, typer.Option(help="Where to train: local, ray or slurm.")] = "local",
     workers: Workers = None,
-    max_runs: Annotated[int | None, typer.Option(min=1, help="Train at most this many runs now.")] = None,
+    max_runs: MaxRuns = None,
     max_flops: Flops = None,
     max_seconds: Annotated[float | None, typer.Option(min=0, max=1e9, help="Stop cleanly after this many seconds.")] = None,
     retries: Annotated[
         int, typer.Option(min=0, max=1000, help="Tries again, from its checkpoint, of a run whose worker or device died.")
     ] = 2,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first run that fails or diverges.")] = False,
-    simulate: Annotated[
-        str | None, typer.Option(metavar="published:NAME", help="Train nothing: draw the losses from a published law, to rehearse a sweep.")
-    ] = None,
+    simulate: Simulate = None,
     mesh: Mesh = None,
     micro_batch: MicroBatch = None,
     remat: Remat = "none",
@@ -70,32 +56,25 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
-    from scaling.execute.coordinator import Manner
     from scaling.execute.policy import Policy
-    from scaling.execute.session import Sitting
-    from scaling.execute.signals import Signals
-    from scaling.family import read_outs
+    from scaling.sweepfile import load_sweep
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
     _check_options(executor, simulate, slurm, hosts, pack, dry_run)
     how = execution(mesh, micro_batch, remat)
     policy = Policy(retries, fail_fast, _flops(max_flops), max_seconds)
-    loaded, planned = planned_sweep(sweep, _law(simulate))
+    loaded, law = load_sweep(sweep), checked_law(simulate)
     folder = folder_of(loaded, out)
     if executor == "slurm":
-        submit(folder, planned, workers, slurm, dry_run, as_json, _passed_on(locals()))
+        submit(folder, plan_of(already_tuned(loaded, folder), sweep), workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
-    engine = launcher(executor, folder, hosts=hosts, resources=resources, address=ray_address, wait=wait_for_nodes, simulated=simulate)
-    count = default_engine_workers(workers, how, engine)
-    sitting = Sitting(folder, planned, note, simulate, accept_changes, workers_here=executor != "ray")
-    if simulate is None and executor == "local":
-        check([item for item in planned.runs if not folder.is_finished(item.run_id)], how, count, hosts)
-    with Signals() as signals, sitting.lease:
-        missing = sitting.settle()[:max_runs]
-        packs = packing("1" if simulate else pack, [item.run for item in missing], count, how, folder.packing)
-        manner = Manner(count, how, packs, accept_changes, policy, read_outs([item.run for item in planned.runs]) if missing else {})
-        ended = _train(sitting, missing, manner, engine.open(count), signals, as_json)
+    means = Means(
+        executor, simulate, how, policy, pack, workers, max_runs, hosts, resources, ray_address, wait_for_nodes, accept_changes, as_json
+    )
+    training = Training(means)
+    loaded = tuned_first(loaded, sweep, folder, training)
+    ended = training.train(folder, plan_of(loaded, sweep, law))
     _finish(folder, sweep, ended, as_json)
 
 
@@ -114,15 +93,6 @@ def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, 
         )
 
 
-def _train(
-    sitting: Sitting, missing: list[PlannedRun], manner: Manner, opened: Callable[..., Any], signals: Signals, as_json: bool
-) -> Ended | None:
-    from scaling.cli.progress import Display
-
-    with Display(sitting.folder.path, sitting.plan, missing, to_stderr=as_json) as display:
-        return sitting.train(missing, manner, opened, signals, display.observe) if missing else None
-
-
 def _flops(text: str | None) -> float | None:
     """`1e15`, `2P` and the like."""
     from scaling.quantity import parse_count
@@ -136,15 +106,6 @@ def _flops(text: str | None) -> float | None:
     if not 0 < value < float("inf"):
         raise ScalingError(f"--max-flops = {text[:40]!r} is not a positive number", remedy="write it as 1e15")
     return float(value)
-
-
-def _law(simulate: str | None) -> str | None:
-    """The law to simulate, checked before anything is planned."""
-    if simulate is not None:
-        from scaling.execute.simulated import check_law
-
-        check_law(simulate)
-    return simulate
 
 
 def _passed_on(given: dict[str, Any]) -> list[str]:

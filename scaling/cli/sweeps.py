@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from scaling.config import Sweep
     from scaling.execute.folder import SweepFolder
     from scaling.plan import Plan
-    from scaling.tasks import Task
 
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
@@ -44,45 +43,60 @@ def register(app: typer.Typer) -> None:
     app.command("status", epilog="Example: scaling status results/demo")(status)
 
 
-def planned_sweep(path: Path, simulated: str | None = None) -> tuple[Sweep, Plan]:
-    """A sweep file, and its plan on the corpus that is here (for a law to simulate). Raises ScalingError that names the file."""
-    from scaling.plan import plan as expand
-    from scaling.sweepfile import load_sweep
-    from scaling.tasks import open_task, resolve
+def planned_sweep(path: Path, simulated: str | None = None, out: Path | None = None) -> tuple[Sweep, Plan]:
+    """A sweep file, with what was tuned for it in its folder, and its plan on the corpus that is here (for a law to simulate).
 
-    sweep = load_sweep(path)
-    try:
+    Raises ScalingError that names the file.
+    """
+    from scaling.sweepfile import load_sweep
+
+    sweep = as_tuned(load_sweep(path), out, simulated)
+    return sweep, plan_of(sweep, path, simulated)
+
+
+def plan_of(sweep: Sweep, path: Path, simulated: str | None = None) -> Plan:
+    """The plan of a sweep that was read from `path`. Raises ScalingError that names the file."""
+    from scaling.plan import plan as expand
+    from scaling.tasks import epochs, open_task, resolve
+
+    with naming(path):
         task = resolve(sweep.base.task)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
-        doubts = [*plan.warnings, *(_repeats(opened, plan) if simulated is None else [])]
+    for doubt in plan.warnings:
+        note(f"warning: {doubt}")
+    most = max(epochs(opened, item.run.tokens) for item in plan.runs)
+    if most > MANY_EPOCHS and simulated is None:
+        note(f"warning: up to {most:.1f} passes over the training data; beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)")
+    return plan
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors name the file that they come from."""
+    try:
+        yield
     except ScalingError as error:
         error.where = error.where if error.where.startswith(str(path)) else f"{path}: {error.where}".removesuffix(": ")
         raise
-    for doubt in doubts:
-        note(f"warning: {doubt}")
-    return sweep, plan
 
 
-def _repeats(opened: Task, plan: Plan) -> list[str]:
-    """What to doubt where runs pass over their data again without having been asked to.
+def as_tuned(sweep: Sweep, out: Path | None, simulated: str | None = None) -> Sweep:
+    """The sweep with the rules that were measured for it in its folder; says so where they are still to be measured."""
+    if not sweep.tuning:
+        return sweep
+    from scaling.tuning import is_pending, recall
 
-    Raises ScalingError where the corpus holds less than the unique tokens asked for, or no fresh tokens.
-    """
-    from scaling.config import EpochsDesign, TextTask
-    from scaling.tasks import epochs, open_task
-
-    runs = [item.run for item in plan.runs]
-    limits = {run.task: None for run in runs if isinstance(run.task, TextTask) and run.task.unique_tokens is not None}
-    for limited in limits:
-        open_task(limited)  # refuses a limit that the corpus does not reach
-    most = max((epochs(opened, run.tokens) for run in runs if run.task not in limits), default=0.0)
-    if isinstance(plan.sweep.design, EpochsDesign):
-        if isinstance(plan.sweep.base.task, TextTask) and plan.sweep.base.task.unique_tokens is not None:
-            raise ScalingError("the design epochs sets the unique tokens itself", where="base.task.unique_tokens", remedy="leave it out")
-        return [f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"] if most > 1 else []
-    advice = f"beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
-    return [f"up to {most:.1f} passes over the training data; {advice}"] if most > MANY_EPOCHS else []
+    if not is_pending(sweep):
+        return sweep
+    held = recall(folder_of(sweep, out).path, sweep, simulated)
+    if held.sweep is not None:
+        return held.sweep
+    fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
+    note(
+        f"warning: [[tuning]]: {held.why}: {fields} and run ids are the recipe's guess until `scaling tune` (or `scaling run`) has measured"
+    )
+    return sweep
 
 
 def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
@@ -145,7 +159,7 @@ def train(
     if sweep is None or run_id is None:
         raise ScalingError("train needs a sweep file and --run RUN_ID", remedy="`scaling plan SWEEP` lists the run ids")
     how = execution(mesh, micro_batch, remat)
-    loaded, planned = planned_sweep(sweep)
+    loaded, planned = planned_sweep(sweep, out=out)
     known = {item.run_id: item for item in planned.runs}
     if run_id not in known:
         raise ScalingError(f"run {run_id!r} is not in the plan", where=str(sweep), remedy="`scaling plan SWEEP` lists the run ids")
@@ -209,14 +223,25 @@ def status(
     if watch and as_json:
         raise ScalingError("--watch and --json exclude each other", remedy="call `scaling status --json` again and again")
     if watch:
-        return _watch(folder, every)
+        return _watch(_in_training(folder), every)
     from scaling.cli.tables import status_table
     from scaling.execute.status import status as examine
 
-    document = examine(folder)
+    document = examine(_in_training(folder))
     for warning in document["warnings"]:
         note(f"warning: {warning}")
     return print_json(document) if as_json else console().print(status_table(document))
+
+
+def _in_training(folder: SweepFolder) -> SweepFolder:
+    """The folder, or, while a sweep is being tuned and has no plan of its own, that of the field that is tuned now."""
+    from scaling.execute.folder import SweepFolder
+
+    stages = sorted((folder.path / "tuning").glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
+    if not stages or (folder.path / "plan.json").exists():
+        return folder
+    note(f"{folder.path} is being tuned; this is {stages[-1].parent}")
+    return SweepFolder(stages[-1].parent)
 
 
 def _watch(folder: SweepFolder, every: float) -> None:

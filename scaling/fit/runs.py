@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import accounting, results
-from scaling.config import FlopsConvention, NConvention
+from scaling.config import FlopsConvention, ListDesign, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.results import Points
 from scaling.sweepfile import load_run, load_sweep
@@ -117,8 +117,11 @@ def _key(config: dict[str, Any], fields: Sequence[str]) -> str:
 
 
 def _nuisance_fields(sweeps: Sequence[Path]) -> list[str]:
-    axes = [axis for path in sweeps if path.exists() for axis in load_sweep(path).axes]
-    return sorted({axis.field for axis in axes if axis.role == "nuisance" and len(axis.values) > 1})
+    """The fields of nuisance axes, and those that the cells of a list set for themselves (rungs of `scaling tune`)."""
+    held = [load_sweep(path) for path in sweeps if path.exists()]
+    axes = {axis.field for sweep in held for axis in sweep.axes if axis.role == "nuisance" and len(axis.values) > 1}
+    lists = [sweep.design for sweep in held if isinstance(sweep.design, ListDesign)]
+    return sorted(axes | {field for design in lists for cell in design.cells for field in cell.settings})
 
 
 def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.ndarray, list[str]]:

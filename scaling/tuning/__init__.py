@@ -1,0 +1,25 @@
+"""Hyper-parameters as part of the law: ladders of complete runs, their optima with standard errors, and a rule that transfers.
+
+An exponent moves from .84 to .50 by tuning alone (Porian 2024). This room decides which rungs to train and what they mean; who
+trains them is the caller's business.
+"""
+
+from scaling.tuning.document import Recalled, document, emit, publish, recall
+from scaling.tuning.stage import Planner, Train, planner
+from scaling.tuning.tune import FOLDER, Tuned, is_pending, stage_folders, tune
+
+__all__ = [
+    "FOLDER",
+    "Planner",
+    "Recalled",
+    "Train",
+    "Tuned",
+    "document",
+    "emit",
+    "is_pending",
+    "planner",
+    "publish",
+    "recall",
+    "stage_folders",
+    "tune",
+]

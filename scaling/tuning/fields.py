@@ -1,0 +1,122 @@
+"""The fields that can be tuned: what a run has, what a rung sets, and how a rule goes into the recipe.
+
+A batch is counted in tokens and b2 as its half-life in tokens, for these are what the recipe's rules give and what transfers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scaling import recipe
+from scaling.config import PowerRule, Recipe, RunConfig, Sweep
+from scaling.recipe import PUBLISHED
+
+LN2 = math.log(2.0)
+Setting = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of [[tuning]].
+
+    `now(run)` is the value that a run has, `settings(value, run)` what a cell sets so that a run like `run` has it.
+    `safer` is the direction in which a run that diverges becomes stable.
+    """
+
+    name: str
+    short: str
+    unit: str
+    safer: int
+    rule: str
+    now: Callable[[RunConfig], float]
+    settings: Callable[[float, RunConfig], dict[str, Setting]]
+
+
+def _batch(value: float, run: RunConfig) -> dict[str, Setting]:
+    return {"batch_size": max(1, round(value / run.task.seq_len))}
+
+
+def half_life(run: RunConfig) -> float:
+    """The tokens in which the second moment of a run forgets half; a b2 of zero forgets at once."""
+    return run.batch_tokens * LN2 / -math.log(run.optim.b2) if run.optim.b2 else 0.0
+
+
+FIELDS = {
+    entry.name: entry
+    for entry in (
+        Field("optim.lr", "lr", "", -1, "lr_rule", lambda run: run.optim.lr, lambda value, run: {"optim.lr": float(f"{value:.6g}")}),
+        Field("batch_size", "batch", "tokens a step", 1, "batch_rule", lambda run: float(run.batch_tokens), _batch),
+        Field("optim.b2", "b2", "tokens of half-life", -1, "b2_half_life", half_life,
+              lambda value, run: {"optim.b2": recipe.b2_of(run.batch_tokens, value)}),
+    )
+}  # fmt: skip
+
+
+def is_measured(sweep: Sweep, name: str) -> bool:
+    """Whether the recipe's rule for a field is a measured one, which nothing in the sweep overrides."""
+    return isinstance(getattr(sweep.recipe, FIELDS[name].rule), PowerRule) and not _is_given(sweep, name)
+
+
+def _is_given(sweep: Sweep, name: str) -> bool:
+    """Whether the sweep gives the field itself, in place of the recipe's rule."""
+    if name == "batch_size":
+        return bool(sweep.base.batch_size or sweep.recipe.batch_tokens)
+    return getattr(sweep.base.optim, FIELDS[name].short) is not None
+
+
+def with_rule(sweep: Sweep, name: str, changes: dict[str, Any]) -> Sweep:
+    """The sweep with a changed recipe for a field, and without what would override it."""
+    base: dict[str, Any] = {}
+    if name == "batch_size":
+        changes = {"batch_tokens": None} | changes
+        base = {"batch_size": None}
+    else:
+        optim: Any = sweep.base.optim
+        base = {"optim": optim.model_copy(update={FIELDS[name].short: None})}
+    return sweep.model_copy(
+        update={"recipe": sweep.recipe.model_copy(update=changes), "base": sweep.base.model_copy(update=base)},
+    )
+
+
+def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> dict[str, Any]:
+    """Changes to the recipe that keep the form of its rule and pass through `value` at one run of N parameters.
+
+    What the sweep gives as a constant stays one, under the name of the recipe.
+    """
+    if name == "batch_size":
+        return _scaled_batch(sweep, value, run, n)
+    if name == "optim.b2":
+        held = sweep.recipe.b2_half_life
+        fits = isinstance(held, PowerRule) and not _is_given(sweep, name)
+        return {"b2_half_life": _through(held, value, n, 1.0) if fits and isinstance(held, PowerRule) else value}
+    rule = sweep.recipe.lr_rule
+    if _is_given(sweep, name):
+        return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
+    if isinstance(rule, PowerRule):
+        return {"lr_rule": _through(rule, value, n, run.tokens)}
+    if rule == "width":
+        return {"lr_width": sweep.recipe.lr_width * value / recipe.learning_rate(run.model, n, run.tokens, sweep.recipe)}
+    return {"lr_rule": _as_power(PUBLISHED[rule].lr, value, n, run.tokens)}
+
+
+def _scaled_batch(sweep: Sweep, value: float, run: RunConfig, n: float) -> dict[str, Any]:
+    rule = sweep.recipe.batch_rule
+    if _is_given(sweep, "batch_size") or recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=rule)) <= recipe.MIN_BATCH_TOKENS:
+        return {"batch_tokens": value}  # a constant already: given, or the least one
+    if isinstance(rule, PowerRule):
+        return {"batch_rule": _through(rule, value, n, run.tokens)}
+    return {"batch_rule": _as_power(PUBLISHED[rule].batch_tokens, value, n, run.tokens)}
+
+
+def _through(rule: PowerRule, value: float, n: float, d: float) -> PowerRule:
+    return rule.model_copy(update={"coef": value / (n**rule.n_power * d**rule.d_power), "n_range": (n, n)})
+
+
+def _as_power(formula: Callable[[float, float], float], value: float, n: float, d: float) -> PowerRule:
+    """A published formula (all are products of powers) through a value at N and D."""
+    n_power, d_power = math.log2(formula(2 * n, d) / formula(n, d)), math.log2(formula(n, 2 * d) / formula(n, d))
+    n_power, d_power = round(n_power, 9), round(d_power, 9)
+    return PowerRule(coef=value / (n**n_power * d**d_power), n_power=n_power, d_power=d_power, n_range=(n, n))
