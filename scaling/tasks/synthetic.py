@@ -68,6 +68,18 @@ class Synthetic:
         p = self.probabilities
         return float(-(p * np.log(p)).sum()) / self.period
 
+    def ideal_loss(self, windows: np.ndarray) -> np.ndarray:
+        """Nats per token, shape (n,), on windows of `batch` (n, seq_len + 1), of a predictor that knows every fact and every p_k.
+
+        The floor of a loss measured on these very windows. Its mean over all windows is `entropy`, exactly: the first symbol
+        of a window is given instead of predicted, but so is the first symbol of one fact more predicted at its end.
+        """
+        places = self.config.n_symbols ** np.arange(self.key_len - 1, -1, -1)
+        keys = windows[:, :-1].reshape(len(windows), -1, self.period)[..., :-1].astype(np.int64) @ places
+        begins = np.bincount(np.arange(self.config.n_facts) // places[0], self.probabilities, self.config.n_symbols)
+        whole = np.log(self.probabilities[keys]).sum(axis=1)
+        return np.asarray(np.log(begins[windows[:, 0]]) - np.log(begins[windows[:, -1]]) - whole) / self.seq_len
+
     @functools.cached_property
     def values(self) -> np.ndarray:
         """The value symbol of each key, shape (n_facts,): a hash of (data_seed, key)."""

@@ -64,6 +64,7 @@ def test_the_ideal_predictor_reaches_the_entropy():
             begun = place - place % 4
             nll[row, place - 1] = math.log(chance[tuple(window[begun:place])] / chance[tuple(window[begun : place + 1])])
     losses = nll.mean(axis=1)
+    np.testing.assert_allclose(task.ideal_loss(windows), losses, rtol=1e-12)
     assert abs(losses.mean() - task.entropy) < 4 * losses.std() / math.sqrt(len(losses))
     assert losses.std() / math.sqrt(len(losses)) < 0.01 * task.entropy
 
