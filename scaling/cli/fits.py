@@ -113,13 +113,22 @@ def predict(
     if emit is not None:
         from scaling.fit.forecast import emit as write_sweep
 
-        sweep = write_sweep(source, document["flops"]["value"], document["n_params"]["value"], emit, base)
+        sweep = write_sweep(source, document["flops"]["value"], document["n_params"]["value"], emit, base, _task_of(base) if base else None)
         note(f"written: {emit} ({len(sweep.forecasts)} forecasts); next: scaling run {emit}")
     if as_json:
         return print_json(document)
     from scaling.report.text import prediction_text
 
     return console().print(prediction_text(document))
+
+
+def _task_of(base: Path) -> dict[str, int]:
+    """The vocabulary and sequence length of a sweep's task."""
+    from scaling.sweepfile import load_sweep
+    from scaling.tasks import open_task, resolve
+
+    task = resolve(load_sweep(base).base.task)
+    return {"vocab_size": open_task(task).vocab_size, "seq_len": task.seq_len}
 
 
 def reconcile(
@@ -145,15 +154,22 @@ def reconcile(
 
 
 def next_runs(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder with a fit.")],
-    budget: Annotated[str, typer.Option(metavar="FLOPS", help="What the next runs may cost.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder with a fit, or a fit.")],
+    budget: Annotated[str, typer.Option(metavar="FLOPS", help="What the next runs may cost together.")],
     target: Annotated[str, typer.Option(metavar="FLOPS", help="The budget whose optimum is to be predicted.")],
+    largest: Annotated[str | None, typer.Option(metavar="FLOPS", help="What one run may cost; default no limit but --budget.")] = None,
+    rho: Annotated[float, typer.Option(help="Share of the noise that branches of one trunk have in common.")] = 0.5,
+    out: Annotated[Path | None, typer.Option(metavar="SWEEP.toml", help="Write the proposal as a sweep that `scaling run` takes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Propose the runs that most reduce the uncertainty of the compute-optimal N at a target budget."""
+    """Propose the runs that most reduce the uncertainty of the compute-optimal N and its loss at a target budget."""
     from scaling.fit.design import next_runs as propose
+    from scaling.fit.design import write_sweep
 
-    document = propose(folder, budget, target)
+    document = propose(folder, budget, target, largest, rho)
+    if out:
+        write_sweep(document, folder, out)
+        note(f"written: {out}")
     if as_json:
         return print_json(document)
     from scaling.report.text import next_text

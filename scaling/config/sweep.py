@@ -64,7 +64,10 @@ class Tuning(Frozen):
 
 
 class Forecast(Frozen):
-    """What a fit said of a cell before it was trained, with the interval for one run; the report sets it against what was measured."""
+    """What a fit said of a cell before it was trained, with the interval for one run; the report sets it against what was measured.
+
+    `seen` is the largest budget of FLOPs among the runs that the fit rests on.
+    """
 
     size: Count
     tokens: Count
@@ -73,6 +76,7 @@ class Forecast(Frozen):
     lo: Annotated[float, Field(gt=0.0)] | None = None
     hi: Annotated[float, Field(gt=0.0)] | None = None
     ci: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    seen: Count | None = None
     role: Annotated[str, Field(max_length=40)] = "optimum"
     source: Annotated[str, Field(max_length=4096)] = ""
 

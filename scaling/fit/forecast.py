@@ -56,19 +56,20 @@ class Verdict:
         return sum(lo <= loss <= hi for loss in self.losses)
 
 
-def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None = None) -> Sweep:
+def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None = None, task: Mapping[str, int] | None = None) -> Sweep:
     """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the source names no sweep, or `out` is there.
 
-    Data, recipe and settings are those of `base`, or of the sweep that the fit was made from.
+    Data, recipe and settings are those of `base`, or of the sweep that the fit was made from; `task` holds the vocab_size and
+    seq_len of `base`, where the fit has none.
     """
     if out.exists():
         raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
     known = knowledge(source)
     parent = load_sweep(base or _origin(source))
-    vocab_size, seq_len = known.model.get("vocab_size"), known.model.get("seq_len")
+    vocab_size, seq_len = (({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len"))
     if vocab_size is None or seq_len is None:
         raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
-                           remedy="fit a results folder of this program")  # fmt: skip
+                           remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml")  # fmt: skip
     params = _convention(known)
     cells, forecasts = [], []
     for role, share in ROLES:
@@ -137,7 +138,8 @@ def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float
         logs = logs + (known.noise or 0.0) * np.random.default_rng(SEED).standard_normal(len(logs))
         lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
-    return Forecast(size=n, tokens=tokens, flops=flops, loss=loss, ci=known.ci, role=role, source=source[-4096:], **ends)
+    seen = known.range["flops"][1] if "flops" in known.range else None
+    return Forecast(size=n, tokens=tokens, flops=flops, loss=loss, ci=known.ci, seen=seen, role=role, source=source[-4096:], **ends)
 
 
 def _name(parent: str, flops: float) -> str:
@@ -170,11 +172,13 @@ def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:
     return found
 
 
-def sentence(found: Sequence[Verdict], reach: float | None = None) -> str:
-    """What came of the forecasts, in two sentences. `reach` is the budget over the largest that the law had seen."""
+def sentence(found: Sequence[Verdict]) -> str:
+    """What came of the forecasts, in two sentences."""
     best = next((each for each in found if each.forecast.role == "optimum"), found[0])
     runs, inside = sum(len(each.losses) for each in found), sum(each.inside for each in found)
-    beyond = f", {reach:.1f} times the largest budget that the law had seen," if reach else ""
+    beyond = (
+        f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget that the law had seen," if best.forecast.seen else ""
+    )
     told = (
         f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said {best.forecast.loss:.4f} for the compute-optimal model, "
         f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. "

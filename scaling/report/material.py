@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,10 @@ from scaling.report.tables import Cell, Column, Document, Table
 from scaling.results import Points
 from scaling.sweepfile import load_sweep
 
+if TYPE_CHECKING:
+    from scaling.config import Sweep
+    from scaling.fit.forecast import Verdict
+
 MAIN = "chinchilla"
 RUNS_LISTED = 200
 
@@ -25,7 +29,8 @@ RUNS_LISTED = 200
 class Material:
     """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent.
 
-    `curves` holds every evaluation of every run under the main fit's convention, with the run as its group.
+    `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
+    came of the forecasts that the sweep was written with.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Material:
     runs: Table | None = None
     failures: Table | None = None
     origin: tuple[tuple[str, str], ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def count(self) -> int:
@@ -79,12 +85,14 @@ def _document(path: Path) -> Document:
 
 def _folder(folder: Path, made: Path) -> Material:
     failures = _failures(folder)
-    name, question = _sweep(folder)
+    sweep = _sweep(folder)
+    name, question = (sweep.name, sweep.question) if sweep else (folder.resolve().name, "")
     if not archive.has_runs(folder):
         if failures is None:
             raise ScalingError("holds no runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
         said = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
         return Material(name, question, refusals=(said,), failures=failures)
+    from scaling.fit.forecast import verdicts
     from scaling.fit.runs import curves
 
     table = archive.load(folder)
@@ -94,16 +102,14 @@ def _folder(folder: Path, made: Path) -> Material:
     refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *refusals)
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
-        name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table)
-    )
+        name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table),
+        tuple(verdicts(sweep, table)) if sweep else (),
+    )  # fmt: skip
 
 
-def _sweep(folder: Path) -> tuple[str, str]:
+def _sweep(folder: Path) -> Sweep | None:
     path = folder / "sweep.toml"
-    if not path.exists():
-        return folder.resolve().name, ""
-    sweep = load_sweep(path)
-    return sweep.name, sweep.question
+    return load_sweep(path) if path.exists() else None
 
 
 def _fits(folder: Path, made: Path) -> tuple[list[Path], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import plots_law, plots_runs, summary, tables
+from scaling.report import honesty, plots_law, plots_runs, summary, tables
 from scaling.report.figure import Figure
 from scaling.report.material import Material
 from scaling.report.tables import Document, Table
@@ -69,11 +69,13 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     forecasts, silence = _forecasts(material)
     ahead = prediction or (forecasts[-1] if forecasts else None)
     of_fit = [build(document, material, forecasts) for build in OF_FIT] if document else []
-    sections = [_training(material), *of_fit, _data(material), _provenance(material, command)]
+    sections = [_verified(material), _training(material), *of_fit, _data(material), _provenance(material, command)]
     kept = tuple(section for section in sections if not section.empty)
+    verified = summary.verified(material.verdicts)
     if document is None:
-        return Report(material.name, material.question, kept, refusals=material.refusals or ("There is no fit to report on.",))
-    sentences = [summary.trained(document), summary.exponents(document), *([summary.forecast_sentence(ahead)] if ahead else [])]
+        refusals = () if verified else material.refusals or ("There is no fit to report on.",)
+        return Report(material.name, material.question, kept, tuple(verified), refusals)
+    sentences = [*verified, summary.trained(document), summary.exponents(document), *([summary.forecast_sentence(ahead)] if ahead else [])]
     headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""
     return Report(
         material.name, material.question, kept, tuple(sentences), material.refusals, headline,
@@ -106,6 +108,15 @@ def _there(*found: Figure | Table | None) -> list[Any]:
     return [item for item in found if item is not None]
 
 
+def _verified(material: Material) -> Section:
+    return Section(
+        "verified",
+        "Prediction against measurement",
+        _there(honesty.forecast_figure(material.verdicts)),
+        _there(honesty.forecasts(material.verdicts)),
+    )
+
+
 def _training(material: Material) -> Section:
     return Section("training", "Training", _there(plots_runs.training_curves(material.curves) if material.curves else None))
 
@@ -128,12 +139,22 @@ def _law(document: Document, material: Material, forecasts: Forecasts) -> Sectio
 
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    figures = [*plots_law.residuals(document), *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)))]
+    figures = [
+        *plots_law.residuals(document),
+        *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)), honesty.collapse(document)),
+    ]
     return Section(
         "checks",
         "Checks",
         figures,
-        _there(tables.holdout(document), tables.minima(document), tables.rollout(document), tables.flagged(document)),
+        _there(
+            tables.holdout(document),
+            honesty.noise(document),
+            honesty.above(document),
+            tables.minima(document),
+            tables.rollout(document),
+            tables.flagged(document),
+        ),
     )
 
 

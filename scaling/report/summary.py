@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.quantity import format_count, format_flops
 from scaling.report.tables import OPTIMUM, Column, Document, Kind, budget, estimate, shown
+
+if TYPE_CHECKING:
+    from scaling.fit.forecast import Verdict
 
 COUNTED = {"with_head": "blocks and output matrix", "total": "all parameters", "nonembedding": "without embeddings"}
 
@@ -56,6 +59,15 @@ def exponents(document: Document) -> str:
     a, b = (_say(document["derived"].get(name)) for name in ("a", "b"))
     level = f" ({100 * document['ci']:g} % intervals)" if document.get("bootstrap") else ""
     return f"The compute-optimal model grows as C^{a} and its training tokens as C^{b}{level}."
+
+
+def verified(found: Sequence[Verdict]) -> list[str]:
+    """What came of the forecasts that a sweep was written with."""
+    if not found:
+        return []
+    from scaling.fit.forecast import sentence
+
+    return [sentence(found)]
 
 
 def forecast_sentence(forecast: Mapping[str, Any]) -> str:

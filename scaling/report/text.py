@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.quantity import format_flops
-from scaling.report import summary, tables
+from scaling.report import honesty, summary, tables
 from scaling.report.escape import plain
 from scaling.report.tables import Column, Document, Table, estimate, number, shown
 
@@ -104,7 +104,8 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         yield grid(kaplan)
         yield from _sentences(kaplan.caption)
     yield from _sentences(summary.holdout_sentence(document))
-    for table in (tables.minima(document), tables.rollout(document), tables.flagged(document)):
+    checks = (honesty.noise(document), honesty.above(document), tables.minima(document), tables.rollout(document), tables.flagged(document))
+    for table in checks:
         if table is not None:
             yield grid(table)
             yield from _sentences(table.caption)
