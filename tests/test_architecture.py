@@ -51,7 +51,7 @@ ALLOWED = {
         "merge",
         "provenance",
     },
-    "fit": {*CONFIG, "accounting", "results", "archive", "recipe"},
+    "fit": {*CONFIG, "accounting", "results", "archive", "recipe", "settle", "tasks"},
     "report": {*CONFIG, "accounting", "results", "archive", "fit"},
     "cli": None,  # may import every room
     "__main__": {"cli"},

@@ -70,12 +70,12 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
     return FreshCurve(knots[0], knots[1], float(counts.mean())) if len(weight) > 1 else None
 
 
-def report(points: Points, fitted: Fitted | None, law: str, options: FitOptions) -> dict[str, Any]:
+def report(points: Points, fitted: Fitted | None, options: FitOptions) -> dict[str, Any]:
     """The document's `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where no run repeats."""
     found = rows(points, options.ci)
     if not found:
         return {}
-    told = _law(points, fitted if law == LAW else None, options)
+    told = _law(points, fitted if options.law == LAW else None, options)
     r_d = (told.get("R_D") or {}).get("value")
     for row in found:
         row["predicted_ratio"] = worth(row["epochs"], r_d) if r_d else None

@@ -12,7 +12,7 @@ import numpy as np
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit import flags
+from scaling.fit import flags, repeats, truth
 from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
@@ -80,26 +80,19 @@ def _document(source: Source, options: FitOptions) -> dict[str, Any]:
         written["isoflop"]["warnings"].append(bias)
     return {
         "schema": SCHEMA, "law": options.law, "approach": kind, **head,
-        "warnings": [*head["warnings"], *source.warnings, *doubts, *_repeats(points, options.law), *([silence] if silence else []), *unfit],
+        "warnings": [*head["warnings"], *source.warnings, *doubts, *repeats.uncounted(points, options.law), *([silence] if silence else []), *unfit],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
         **honest,
         **(flags.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
         "holdout": held,
+        **repeats.report(points, fitted, options),
+        **({"truth": known} if (known := truth.compared(truth.truth_of(source.runs), head["params"].get("E"))) else {}),
         **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),
         "source": _source(source, options), "version": scaling.__version__, "ci": options.ci,
         "cost": {"c0": cost.c0, "p": cost.p}, "range": _range(points), "data": _data(points),
         "roads": written, "agreement": agreement(roads, points, options.ci), **kaplan,
     }  # fmt: skip
-
-
-def _repeats(points: Points, law: str) -> list[str]:
-    """A warning when runs repeat their data and the law counts every token as new."""
-    unique = points.others.get("U")
-    if unique is None or points.d is None or "U" in LAWS[law].inputs:
-        return []
-    count = int((np.asarray(points.d) > 1.01 * unique).sum())
-    return [f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law data-constrained"] if count else []
 
 
 def _parametric(points: Points, options: FitOptions) -> tuple[Fitted | None, str]:

@@ -80,7 +80,7 @@ def test_fresh_runs_that_do_not_fall_are_pooled():
 
 
 def test_the_document_sets_the_law_beside_what_was_read():
-    told = report(runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, "chinchilla", FitOptions(bootstrap=20))
+    told = report(runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=20))
     law = told["repeats_law"]
     assert law["law"] == "data-constrained"
     assert law["R_D_read"] == pytest.approx(R_D, rel=0.1)
@@ -90,7 +90,7 @@ def test_the_document_sets_the_law_beside_what_was_read():
 
 
 def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
-    told = report(runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE)), None, "chinchilla", FitOptions(bootstrap=0))
+    told = report(runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=0))
     assert told["repeats_law"]["R_D"] is None
     assert "N takes 1 distinct value" in told["repeats_law"]["refused"]
     assert told["repeats_law"]["R_D_read"] == pytest.approx(R_D, rel=0.03)
@@ -99,7 +99,7 @@ def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
 
 def test_without_repeats_nothing_is_told():
     plain = runs(epochs=())
-    assert report(plain, None, "chinchilla", FitOptions(bootstrap=0)) == {}
+    assert report(plain, None, FitOptions(bootstrap=0)) == {}
     assert uncounted(plain, "chinchilla") == []
     assert "12 runs repeat their data" in uncounted(runs(), "chinchilla")[0]
     assert uncounted(runs(), "data-constrained") == []
