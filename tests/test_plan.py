@@ -147,3 +147,37 @@ def test_an_axis_of_words_where_numbers_belong_is_refused(field):
     sweep = tiny(axes=[{"field": field, "values": ["many"]}])
     with pytest.raises(ScalingError, match="not a number"):
         plan(sweep, sweep.base.task, 16)
+
+
+def test_replicates_are_further_seeds_of_chosen_cells():
+    more = [{"seeds": [1, 2], "sizes": ["6k"], "amounts": ["20k"]}, {"seeds": [7], "amounts": ["40k"]}]
+    made = planned(replicates=more)
+    seeds = {}
+    for item in made.runs:
+        seeds.setdefault((item.run.model.d_model, round(item.run.tokens / 2e4)), []).append(item.run.seed)
+    assert sorted(map(sorted, seeds.values())) == [[0], [0, 1, 2], [0, 7], [0, 7]]
+
+
+def test_replicates_of_a_cell_that_is_not_there_are_a_mistake():
+    with pytest.raises(ScalingError, match="no cell of the design has these sizes and amounts"):
+        planned(replicates=[{"seeds": [1], "sizes": ["7k"]}])
+
+
+def test_a_list_is_trained_cell_by_cell():
+    cells = [{"size": "2k", "tokens": "20k"}, {"size": "6k", "tokens": "40k", "seeds": [3, 4]}]
+    made = planned(design={"kind": "list", "cells": cells})
+    assert sorted((round(item.run.tokens / 2e4), item.run.seed) for item in made.runs) == [(1, 0), (2, 3), (2, 4)]
+
+
+def test_epochs_limit_the_corpus_and_keep_fresh_controls():
+    design = {"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [1, 2, 4]}
+    sweep = tiny(design=design, base={"batch_size": 8, "task": {"kind": "text", "seq_len": 30}})
+    made = plan(sweep, sweep.base.task, 256)
+    found = sorted((item.run.task.unique_tokens or 0, round(item.run.tokens / 12e3)) for item in made.runs)
+    assert found == [(0, 1), (0, 2), (0, 4), (12_000, 2), (12_000, 4)]
+    assert len({item.run.trunk for item in made.runs if item.run.task.unique_tokens}) <= 2
+
+
+def test_a_stream_has_no_corpus_to_limit():
+    with pytest.raises(ScalingError, match="a corpus can be limited only where there is one"):
+        planned(design={"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2], "fresh": False})

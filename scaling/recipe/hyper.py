@@ -94,14 +94,6 @@ def doubts(n: float, tokens: float, recipe: Recipe, *, lr_given: bool, batch_giv
     for name, rule, given in (("lr_rule", recipe.lr_rule, lr_given), ("batch_rule", recipe.batch_rule, batch_given)):
         if given or rule == "width":
             continue
-        if isinstance(rule, PowerRule):
-            why = rules.outside(rule, n)
-        else:
-            why = "" if name == "batch_rule" and rule == "porian" and _floored(n) else rules.PUBLISHED[rule].outside(n, tokens)
+        why = rules.outside(rule, n) if isinstance(rule, PowerRule) else rules.PUBLISHED[rule].outside(n, tokens)
         found += [f"recipe.{name} = {rule if isinstance(rule, str) else 'measured'}: {why}"] if why else []
     return found
-
-
-def _floored(n: float) -> bool:
-    """Whether the default batch is the least one, which is this program's own rule."""
-    return rules.PUBLISHED["porian"].batch_tokens(n, 0.0) <= MIN_BATCH_TOKENS
