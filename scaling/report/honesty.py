@@ -106,7 +106,8 @@ def collapse(document: Document) -> Figure | None:
     traces.append(Line(held["shares"], held["middle"], "middle", "ink", "dash", 1.4))
     caption = (
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = {held['floor']:.3g}. Tuned alike, the curves fall "
-        f"on one another: here they differ by {100 * held['spread']:.1f} %. Dotted curves lie off."
+        f"on one another: here they differ by {100 * held['spread']:.1f} %, and at best, with E = {held['closest_floor']:.3g}, by "
+        f"{100 * held['closest_spread']:.1f} %. Dotted curves lie off even then."
     )
     y_axis = Axis("normalised loss", True)
     return Figure("collapse", "Do the loss curves collapse?", caption, Axis("share of the run", True), y_axis, tuple(traces), ramp)
