@@ -11,7 +11,7 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import honesty, plots_law, plots_runs, summary, tables
+from scaling.report import honesty, plots_law, plots_runs, repeats, summary, tables, truth
 from scaling.report.figure import Figure
 from scaling.report.material import Material
 from scaling.report.tables import Document, Table
@@ -134,8 +134,12 @@ def _frontier(document: Document, material: Material, forecasts: Forecasts) -> S
 def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
     beside = tables.laws(material.documents, published(document)) if document["roads"] else None
     stages = _there(tables.groups(document), tables.schedules(document), tables.accuracy(document))
-    fitted = [] if document.get("groups") else [tables.parameters(document)]
+    fitted = [] if document.get("groups") else [tables.parameters(document), *_there(truth.truth(document))]
     return Section("law", "The law", _there(plots_law.contours(document)), [*fitted, *stages, *_there(beside, tables.kaplan(document))])
+
+
+def _repeats(document: Document, material: Material, forecasts: Forecasts) -> Section:
+    return Section("repeats", "Repeated data", _there(repeats.figure(document)), _there(repeats.repeats(document)))
 
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
@@ -171,7 +175,7 @@ def _provenance(material: Material, command: str) -> Section:
     )
 
 
-OF_FIT: tuple[Callable[[Document, Material, Forecasts], Section], ...] = (_valleys, _frontier, _law, _checks)
+OF_FIT: tuple[Callable[[Document, Material, Forecasts], Section], ...] = (_valleys, _frontier, _law, _repeats, _checks)
 
 
 def published(document: Document) -> dict[str, dict[str, float]]:

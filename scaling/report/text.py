@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.quantity import format_flops
-from scaling.report import honesty, summary, tables
+from scaling.report import honesty, repeats, summary, tables, truth
 from scaling.report.escape import plain
 from scaling.report.tables import Column, Document, Table, estimate, number, shown
 
@@ -90,7 +90,8 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield grid(tables.pairs("fit", "Fit", list(_header(document))), heading=False)
     if not document.get("groups"):
         yield grid(tables.parameters(document))
-    for table in (tables.groups(document), tables.schedules(document), tables.accuracy(document)):
+    stages = (tables.groups(document), tables.schedules(document), tables.accuracy(document))
+    for table in (truth.truth(document), *stages, repeats.short(document)):
         if table is not None:
             yield grid(table)
             yield from _sentences(table.caption)
