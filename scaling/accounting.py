@@ -20,7 +20,7 @@ def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
     attention = d * (q_width + 2 * kv_width) + q_width * d + bias * (q_width + 2 * kv_width + d)
     matrices = 3 if model.ffn == "swiglu" else 2
     ffn = matrices * d * f + bias * ((matrices - 1) * f + d)
-    gain = d * (1 + (bias if model.norm == "layernorm" else 0))
+    gain = d * (int(model.gains) + (bias if model.norm == "layernorm" else 0))
     qk_gain = 2 * model.d_head * int(model.qk_norm)
     return {
         "embedding": model.vocab_size * d,

@@ -187,7 +187,7 @@ def _layer_words(part: _Part) -> float:
 def _differentiated_words(part: _Part, half: float | None = None) -> float:
     """What differentiation keeps of a layer: each residual is an operand of some product, or the result of a non-linear step."""
     model, half = part.run.model, half or part.half
-    norms = 2 * model.d_model * (1 + half)
+    norms = 2 * model.d_model * (1 + _operand(model, half))
     qk_norm = part.heads + part.kv if model.qk_norm else 0.0
     if part.how.attention == "fused":
         attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
@@ -197,10 +197,15 @@ def _differentiated_words(part: _Part, half: float | None = None) -> float:
     return norms + qk_norm + attention + ffn
 
 
+def _operand(model: ModelConfig, half: float) -> float:
+    """Words of what a product reads behind a norm: nothing where that is the norm's own result, as it is and without a gain."""
+    return half if model.gains or half < 1 else 0.0
+
+
 def _unrolled_words(part: _Part) -> float:
     """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies what products read in blocks."""
     model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
-    norms = model.d_model * (4 + 2 * half)
+    norms = model.d_model * (4 + 2 * _operand(model, half))
     qk_norm = 2 * part.heads + 3 * part.kv if model.qk_norm else 0.0
     attention = part.heads * (1 + 2 * half) + part.kv * (1 + blocks * half) + part.scores * half
     ffn = part.ffn * ({"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[model.ffn] + half)

@@ -37,15 +37,22 @@ class Cache(NamedTuple):
         )
 
 
-def attend(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, alibi: bool, start: jax.Array | int | None = None) -> jax.Array:
+def attend(
+    q_BTHK: jax.Array,
+    k_BSGK: jax.Array,
+    v_BSGK: jax.Array,
+    alibi: bool,
+    start: jax.Array | int | None = None,
+    scale: float | None = None,
+) -> jax.Array:
     """Softmax attention of each query to the keys at or before it, float32 (B, T, H, K).
 
-    n_heads / n_kv_heads queries share a key (Ainslie 2023): H = G is MHA, G = 1 is MQA. Scores are scaled by
-    1 / sqrt(d_head) (Vaswani 2017, eq. 1). With `start` the queries stand at start .. start + T of the S keys.
+    n_heads / n_kv_heads queries share a key (Ainslie 2023): H = G is MHA, G = 1 is MQA. Scores are multiplied by `scale`,
+    1 / sqrt(d_head) where none is given (Vaswani 2017, eq. 1). With `start` the queries stand at start .. start + T of the S keys.
     """
     B, T, H, K = q_BTHK.shape
     G = k_BSGK.shape[2]
-    q_BGJTK = (q_BTHK * K**-0.5).astype(q_BTHK.dtype).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+    q_BGJTK = (q_BTHK * (scale or K**-0.5)).astype(q_BTHK.dtype).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
     k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
     if start is None:
         out_BGJTK = _causal(q_BGJTK, k_BGSK, v_BGSK, alibi)
@@ -54,10 +61,11 @@ def attend(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, alibi: bool,
     return out_BGJTK.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
 
 
-def attend_fused(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array) -> jax.Array:
+def attend_fused(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, scale: float | None = None) -> jax.Array:
     """The same by the device's own kernel (cuDNN's flash attention on an NVIDIA GPU), which keeps no T x S array; float32 (B, T, H, K)."""
     kernel: Literal["cudnn"] | None = "cudnn" if jax.default_backend() == "gpu" else None
-    return jax.nn.dot_product_attention(q_BTHK, k_BSGK, v_BSGK, is_causal=True, implementation=kernel).astype(jnp.float32)
+    mixed_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSGK, v_BSGK, scale=scale, is_causal=True, implementation=kernel)
+    return mixed_BTHK.astype(jnp.float32)
 
 
 def _rows(

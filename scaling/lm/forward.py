@@ -43,7 +43,7 @@ def stack(params: dict[str, Any]) -> dict[str, Any]:
 def hidden(
     cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The function `(params, tokens_BT) -> x_NM, head`: the normalised residual stream after the blocks, and the last matrix.
+    """The function `(params, tokens_BT) -> x_NM, head`: what the last matrix reads after the blocks, and that matrix.
 
     With `how.layers == "scan"` the parameters are those of `stack`. Token ids are not checked here: an id outside the
     vocabulary would read some other row.
@@ -60,7 +60,7 @@ def hidden(
             return pin(nnx.merge(block, block_params)(x_NM, place, None)[0], BATCH)
 
         x_NM = _through(layer, pin(x_NM, BATCH), params["blocks"], cfg.n_layers, how)
-        return model.final_norm(x_NM), model.head
+        return model.last(x_NM), model.head
 
     return run
 
@@ -105,7 +105,7 @@ def forward_cached(cfg: ModelConfig, seq_len: int, precision: Precision = "float
         for i in range(cfg.n_layers):
             x_NM, cache = nnx.merge(block, params["blocks"][i])(x_NM, place, caches[i])
             written.append(cache)
-        logits = logits_NV(model.final_norm(x_NM), model.head, Head(precision, cfg.tie_embeddings))
+        logits = logits_NV(model.last(x_NM), model.head, Head(precision, cfg.tie_embeddings))
         return logits.reshape(*tokens_BT.shape, -1), tuple(written)
 
     return run

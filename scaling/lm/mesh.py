@@ -137,7 +137,7 @@ class Placement:
 
     def shardings(self, state: Any) -> Any:
         """Of a state (arrays or their shapes), leaf by leaf."""
-        mesh, d_model = mesh_of(self.how.mesh), state.params["final_norm"]["gain"].shape[-1]
+        mesh, d_model = mesh_of(self.how.mesh), state.params["embedding"].shape[-1]
 
         def one(path: Any, leaf: Any) -> NamedSharding:
             names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str)]

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from scaling.config import ModelConfig
-from scaling.lm import positions
+from scaling.lm import positions, transfer
 from scaling.lm.attention import Cache, attend, attend_fused
 from scaling.lm.normalise import layer_normalise, rms_normalise
 from scaling.lm.products import matmul
@@ -45,21 +45,30 @@ class Dense(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """RMSNorm (Zhang and Sennrich 2019) with a gain, or LayerNorm (Ba 2016) with a gain and, if asked for, a bias."""
+    """RMSNorm (Zhang and Sennrich 2019) with a gain, or LayerNorm (Ba 2016) with a gain and, if asked for, a bias.
+
+    Without `cfg.gains` nothing is multiplied; a bias of LayerNorm stays.
+    """
 
     def __init__(self, cfg: ModelConfig) -> None:
         self.centred = cfg.norm == "layernorm"
-        self.gain = _parameter(cfg.d_model, mean=1.0)
+        self.gain = _parameter(cfg.d_model, mean=1.0) if cfg.gains else None
         self.bias = _parameter(cfg.d_model) if self.centred and cfg.bias else None
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M), in float32."""
-        y_NM = (layer_normalise if self.centred else rms_normalise)(x_NM) * self.gain[...]
+        y_NM = (layer_normalise if self.centred else rms_normalise)(x_NM)
+        y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
         return y_NM if self.bias is None else y_NM + self.bias[...]
 
 
 class HeadNorm(nnx.Module):
-    """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023)."""
+    """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023).
+
+    Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn how sharply it looks. The
+    norms' gains spoil the transfer because d_model of them, moving together, change what the next matrix sees; here there
+    are d_head whatever the width, shared by all heads, and under `transfer` their step is the same at every width.
+    """
 
     def __init__(self, cfg: ModelConfig) -> None:
         self.q_gain, self.k_gain = _parameter(cfg.d_head, mean=1.0), _parameter(cfg.d_head, mean=1.0)
@@ -77,7 +86,7 @@ class Attention(nnx.Module):
         self.cfg, self.dtype = cfg, dtype
         width, kv_width = cfg.n_heads * cfg.d_head, cfg.n_kv_heads * cfg.d_head
         self.qkv = Dense(cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
-        self.out = Dense(width, cfg.d_model, (2 * cfg.n_layers * width) ** -0.5, bias=cfg.bias, dtype=dtype)
+        self.out = Dense(width, cfg.d_model, (2 * transfer.initial_depth(cfg) * width) ** -0.5, bias=cfg.bias, dtype=dtype)
         self.qk_norm = HeadNorm(cfg) if cfg.qk_norm else None
 
     def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
@@ -92,10 +101,11 @@ class Attention(nnx.Module):
         q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
         if cache is not None:
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
+        scale = transfer.attention_scale(cfg)
         if place.fused:
-            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK)
+            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale)
         else:
-            mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start)
+            mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start, scale)
         return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
 
 
@@ -115,7 +125,7 @@ class FeedForward(nnx.Module):
         self.kind = cfg.ffn
         inner = 2 * cfg.d_ff if cfg.ffn == "swiglu" else cfg.d_ff
         self.up = Dense(cfg.d_model, inner, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
-        self.down = Dense(cfg.d_ff, cfg.d_model, (2 * cfg.n_layers * cfg.d_ff) ** -0.5, bias=cfg.bias, dtype=dtype)
+        self.down = Dense(cfg.d_ff, cfg.d_model, (2 * transfer.initial_depth(cfg) * cfg.d_ff) ** -0.5, bias=cfg.bias, dtype=dtype)
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M)."""
@@ -127,17 +137,22 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, each reading a normalised copy of the residual stream and adding to it."""
+    """Attention and feed-forward, each reading a normalised copy of the residual stream and adding to it, times `share`."""
 
     def __init__(self, cfg: ModelConfig, dtype: str) -> None:
+        self.share = transfer.branch_factor(cfg)
         self.attention_norm, self.attention = Norm(cfg), Attention(cfg, dtype)
         self.ffn_norm, self.ffn = Norm(cfg), FeedForward(cfg, dtype)
 
     def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
         """One layer; see Attention."""
         mixed_NM, cache = self.attention(self.attention_norm(x_NM), place, cache)
-        x_NM = x_NM + mixed_NM
-        return x_NM + self.ffn(self.ffn_norm(x_NM)), cache
+        x_NM = self.joined(x_NM, mixed_NM)
+        return self.joined(x_NM, self.ffn(self.ffn_norm(x_NM))), cache
+
+    def joined(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
+        """The residual stream after a branch."""
+        return x_NM + (branch_NM if self.share == 1.0 else self.share * branch_NM)
 
 
 class Transformer(nnx.Module):
@@ -145,13 +160,13 @@ class Transformer(nnx.Module):
 
     Matrices start with variance 1 / inputs (LeCun 1998), those that write to the residual stream divided by 2 n_layers
     (Radford 2019). Embeddings start at 1, or at the head's scale when they are also the head or share the sum with
-    learned positions. At 25k and 100k parameters on bytes a head that starts at 0 or .02 costs .06 to .15 nats after
+    learned positions. With `cfg.transfer` depth and the head's width are those of the base (see `transfer`). At 25k and 100k parameters on bytes a head that starts at 0 or .02 costs .06 to .15 nats after
     700k tokens, embeddings at .02 up to .06, positions at .02 another .1.
     """
 
     def __init__(self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True) -> None:
         self.cfg = cfg
-        head_std = cfg.d_model**-0.5
+        head_std = transfer.head_width(cfg) ** -0.5
         std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
         self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
         self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
@@ -170,6 +185,11 @@ class Transformer(nnx.Module):
             return x_NM, Place(B, start, None)
         cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
         return x_NM, Place(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
+
+    def last(self, x_NM: jax.Array) -> jax.Array:
+        """What the head reads, (N, M): the normalised residual stream, over m where the model is m times as wide as its base."""
+        y_NM, m = self.final_norm(x_NM), transfer.widening(self.cfg)
+        return y_NM if m == 1.0 else y_NM * (1.0 / m)
 
     @property
     def head(self) -> jax.Array:

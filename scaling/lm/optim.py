@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from scaling.config import OptimConfig
+from scaling.config import ModelConfig, OptimConfig
+from scaling.lm import transfer
 
 
 class Hyper(NamedTuple):
@@ -53,14 +55,39 @@ def learning_rate(schedule: str, h: Hyper, step: jax.Array) -> jax.Array:
     return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
 
 
-def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True) -> optax.GradientTransformation:
+def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True, model: ModelConfig | None = None) -> optax.GradientTransformation:
     """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
 
-    `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU.
+    `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU. The
+    `model`'s transfer multiplies learning rates leaf by leaf: what Adam gives, but not the decay, for lr x decay stays.
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
+    adam = optax.flatten(adam) if flat else adam
     decay = optax.add_decayed_weights(h.weight_decay, _decayed)
-    return optax.chain(optax.flatten(adam) if flat else adam, decay, optax.scale_by_learning_rate(lr))
+    return optax.chain(_scaled(adam, model), decay, optax.scale_by_learning_rate(lr))
+
+
+def _scaled(adam: optax.GradientTransformation, model: ModelConfig | None) -> optax.GradientTransformation:
+    """Adam with `transfer.factors` for the eps and the learning rate of each leaf; itself where there is no transfer.
+
+    Adam does not change when gradients and eps are multiplied by one number, so moments that are flat keep one eps: the
+    gradient is divided by the factor.
+    """
+    if model is None or model.transfer is None:
+        return adam
+
+    def by_leaf(tree: Any, factor: Callable[[transfer.Factors], float]) -> Any:
+        def one(path: Any, leaf: jax.Array) -> jax.Array:
+            number = factor(transfer.factors(model, [key.key for key in path]))
+            return leaf if number == 1.0 else leaf * number
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
+    def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
+        changes, moments = adam.update(by_leaf(gradient, lambda factors: 1.0 / factors.eps), moments, params)
+        return by_leaf(changes, lambda factors: factors.lr), moments
+
+    return optax.GradientTransformation(adam.init, update)  # type: ignore[arg-type]
 
 
 def _decayed(params: Any) -> Any:
@@ -69,11 +96,19 @@ def _decayed(params: Any) -> Any:
 
 
 def update(
-    schedule: str, h: Hyper, params: Any, moments: Any, gradient: Any, step: jax.Array, *, flat: bool = True
+    schedule: str,
+    h: Hyper,
+    params: Any,
+    moments: Any,
+    gradient: Any,
+    step: jax.Array,
+    *,
+    flat: bool = True,
+    model: ModelConfig | None = None,
 ) -> tuple[Any, Any, jax.Array]:
     """One clipped AdamW update; returns parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
-    changes, moments = transform(h, learning_rate(schedule, h, step), flat=flat).update(gradient, moments, params)
+    changes, moments = transform(h, learning_rate(schedule, h, step), flat=flat, model=model).update(gradient, moments, params)
     return optax.apply_updates(params, changes), moments, norm

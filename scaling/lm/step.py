@@ -92,7 +92,9 @@ def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
             state, losses_K, norms_K = carry
             tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False).astype(jnp.int32)
             grads, loss = gradient(state.params, tokens_BT1, h.z_loss)
-            params, moments, norm = optim.update(shape.schedule, h, state.params, state.moments, grads, state.step, flat=_flat(how))
+            params, moments, norm = optim.update(
+                shape.schedule, h, state.params, state.moments, grads, state.step, flat=_flat(how), model=shape.model
+            )
             average = _averaged(state.average, params, state.step) if shape.averaged else ()
             return place.held(State(params, moments, state.step + 1, average)), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 

@@ -5,13 +5,14 @@ import json
 import jax
 import numpy as np
 
-from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, SyntheticTask
+from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, SyntheticTask, Transfer
 from scaling.lm import optim
 from scaling.lm.mesh import Placement
 from scaling.lm.step import eval_program, initial_state, shape_of, train_program
 
 SCANNED = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=64, ffn="swiglu", bias=True)
 UNROLLED = dict(n_layers=1, d_model=32, n_heads=8, n_kv_heads=1, d_head=8, d_ff=16, vocab_size=65, pos="learned", tie_embeddings=True)
+UNROLLED |= {"gains": False, "transfer": Transfer(base_width=16)}
 MODELS = {"scan": SCANNED, "unrolled": UNROLLED}
 STEPS = 3
 CASES = {

@@ -47,6 +47,9 @@ CASES = [
     ({"tie_embeddings": True, "qk_norm": False, "pos": "learned", "ffn": "relu2"}, {"remat": "block"}),
     ({}, {"layers": "scan"}),
     ({"seq_len": 512, "batch": 4}, {"remat": "products"}),
+    ({"gains": False}, {}),
+    ({"gains": False, "precision": "bfloat16"}, {"layers": "scan"}),
+    ({"gains": False}, {"layers": "scan"}),
 ]
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import jax
 
-from scaling.config import ModelConfig
+from scaling.config import ModelConfig, Transfer
 
 CHOICES = {
     "norm": ("rmsnorm", "layernorm"),
@@ -14,8 +14,10 @@ CHOICES = {
     "qk_norm": (True, False),
     "tie_embeddings": (False, True),
     "bias": (False, True),
+    "gains": (True, False),
 }
 SEQ_LEN = 12
+TRANSFER = Transfer(base_width=16, base_head=4, base_depth=1)
 
 
 def tiny_model(**changes):
@@ -34,12 +36,12 @@ def pairs(model):
 
 
 def covering():
-    """Models chosen one after another, each the one that shows most of the pairs not yet seen."""
+    """Models chosen one after another, each the one that shows most of the pairs not yet seen; two in three are not at their base shape."""
     missing, chosen = set().union(*map(pairs, ALL)), []
     while missing:
         best = max(ALL, key=lambda model: len(pairs(model) & missing))
         missing -= pairs(best)
-        chosen.append(best.model_copy(update={"n_layers": 1 + len(chosen) % 2}))
+        chosen.append(best.model_copy(update={"n_layers": 1 + len(chosen) % 2, "transfer": TRANSFER if len(chosen) % 3 else None}))
     return chosen
 
 
