@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.devices import DeviceName, annotate, check, check_shapes, room_of
+from scaling.cli.expecting import LawFrom, Noise, Target, expectation
 from scaling.cli.manner import (
     AcceptChanges,
     Coordinator,
@@ -114,9 +115,12 @@ def plan(
     mesh: Mesh = None,
     micro_batch: MicroBatch = None,
     remat: Remat = "none",
+    target: Target = None,
+    law_from: LawFrom = None,
+    noise: Noise = None,
     as_json: Json = False,
 ) -> None:
-    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing."""
+    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory, and the intervals to expect; trains nothing."""
     from scaling.cli.tables import plan_document, plan_table
     from scaling.execute.estimate import measure_speed
 
@@ -129,6 +133,7 @@ def plan(
         note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None
     document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
+    document["expected"] = expectation(planned, target, law_from, noise)
     if as_json:
         return print_json(document)
     return console().print(plan_table(document))

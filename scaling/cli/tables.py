@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from scaling.cli.expecting import expectation_lines
 from scaling.quantity import format_bytes, format_count, format_flops, format_seconds
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def plan_table(document: dict[str, Any]) -> Group:
     if document["seconds"] is not None:
         workers, wall = document["workers"], format_seconds(document["wall_seconds"])
         parts.append(Text(f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"))
-    return Group(*parts)
+    return Group(*parts, *(expectation_lines(document["expected"]) if "expected" in document else []))
 
 
 def _fitting(document: dict[str, Any]) -> Any:

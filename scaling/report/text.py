@@ -33,15 +33,24 @@ def prediction_text(prediction: Document) -> RenderableType:
 
 
 def next_text(proposal: Document) -> RenderableType:
-    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* at the target."""
+    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at the target."""
     from rich.console import Group
 
-    rows = tuple((run["n_params"], run["tokens"], run["flops"], run["copies"]) for run in proposal["runs"])
-    columns = (Column("parameters", "count"), Column("tokens", "count"), Column("FLOPs", "flops"), Column("copies", "integer"))
+    rows = tuple((run["n_params"], run["tokens"], run["flops"], run["copies"], run.get("trunk") or "alone") for run in proposal["runs"])
+    columns = (
+        Column("parameters", "count"),
+        Column("tokens", "count"),
+        Column("FLOPs", "flops"),
+        Column("seeds", "integer"),
+        Column("trunk"),
+    )
     before, after = (f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}" for name in ("before", "after"))
     target = f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} to {after}"
-    said = f"{target}, for {format_flops(proposal['spent'])} of {format_flops(proposal['budget'])} FLOPs."
-    return Group(grid(Table("next", "The most informative runs", columns, rows)), *_sentences(said), *_warnings(proposal))
+    loss = " to ".join(f"{100 * proposal['sd_log_loss'][name]:.2g} %" for name in ("before", "after"))
+    said = f"{target}, that of L* from {loss}, for {format_flops(proposal['spent'])} of {format_flops(proposal['budget'])} FLOPs."
+    alone = proposal["cost"]["alone"]
+    shared = f"Sizes share trunks; every run alone would cost {format_flops(alone)}." if proposal["shared"] else None
+    return Group(grid(Table("next", "The most informative runs", columns, rows)), *_sentences(said, shared), *_warnings(proposal))
 
 
 def reconcile_text(document: Document) -> RenderableType:

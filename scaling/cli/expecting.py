@@ -1,0 +1,77 @@
+"""What `scaling plan` says of the intervals to expect: the plan's runs as the design room takes them, and the lines of its table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.quantity import format_count, format_flops
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from scaling.plan import Plan
+
+Target = Annotated[
+    str | None, typer.Option(metavar="FLOPS", help="The budget whose optimum is to be predicted; default 10 x the largest planned.")
+]
+LawFrom = Annotated[
+    str | None, typer.Option(metavar="FIT.json|published:NAME", help="The law to expect; default one through the middle of the plan.")
+]
+Noise = Annotated[
+    float | None, typer.Option(metavar="SD", help="Standard deviation of a run's log loss; default that of the fit, or 0.007.")
+]
+
+
+def expectation(plan: Plan, target: str | None, law_from: str | None, noise: float | None) -> dict[str, Any]:
+    """The document's `expected`. Cells that differ in an axis only count once: a fit takes the best of them, or one axis value at a time."""
+    import numpy as np
+
+    from scaling.config import IsoflopDesign
+    from scaling.fit.design import Planned, expected
+
+    params = plan.sweep.design.params
+    trunks = {run.run_id: place for place, family in enumerate(plan.families) for run in family.everyone()}
+    cells = {(item.n_params[params], item.run.tokens, item.run.seed): (item.flops, trunks[item.run_id]) for item in plan.runs}
+    n, d, _ = (np.array(column, float) for column in zip(*cells, strict=True))
+    c, trunk = (np.array(column) for column in zip(*cells.values(), strict=True))
+    runs = Planned(n, d, c.astype(float), trunk, isinstance(plan.sweep.design, IsoflopDesign))
+    return expected(runs, _flops(target), law_from, noise)
+
+
+def _flops(text: str | None) -> float | None:
+    from scaling.errors import ScalingError
+    from scaling.quantity import parse_count
+
+    if text is None:
+        return None
+    try:
+        return parse_count(text)
+    except ValueError as error:
+        raise ScalingError(str(error), where="--target", remedy="give a positive number of FLOPs, such as 1e15") from None
+
+
+def expectation_lines(found: dict[str, Any]) -> list[Text]:
+    """The expectation as lines of text, warnings last."""
+    from rich.text import Text
+
+    warnings = [Text.assemble(("warning: ", "bold yellow"), warning) for warning in found["warnings"]]
+    if found["refused"]:
+        return [Text(f"\nno parametric fit to be expected: {found['refused']}"), *warnings]
+    a, n = found["a"], found["n_star"]
+    told = (
+        f"\nexpected of a parametric fit ({found['ci']:.0%}, noise {found['noise']:.2%} of the loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
+        f"at {format_flops(found['target'])} FLOPs N* {format_count(n['value'])} [{format_count(n['lo'])}, {format_count(n['hi'])}], "
+        f"L* within {_within(found):.1%}"
+    )
+    basis = f"law {found['law']}" + (f"; isoFLOP {found['grid_bias']}" if found["grid_bias"] else "")
+    return [Text(told), Text(basis, style="dim"), *warnings]
+
+
+def _within(found: dict[str, Any]) -> float:
+    """Half the width of the interval of L*, as a share of it."""
+    import math
+
+    n = found["n_star"]
+    return math.expm1(math.log(n["hi"] / n["value"]) * found["sd_log_loss"] / found["sd_log_n_star"])
