@@ -16,18 +16,23 @@ def tuning_tables(document: dict[str, Any]) -> Group:
     """What `scaling tune` prints: of each field its rungs, its optima and its rule, and what all of it cost."""
     parts: list[Any] = []
     for found in document["fields"]:
-        parts += [_rungs(found), Text(), _optima(found), Text(_rule(found)), *_horizon(found), Text()]
+        parts += [Text(_title(found), style="bold"), _rungs(found), Text(), _optima(found), Text(_rule(found)), *_horizon(found), Text()]
     cost = f"{format_flops(document['flops'])} FLOPs in {sum(found['runs'] for found in document['fields'])} runs"
-    parts.append(Text(f"tuning took {cost}, {document['share']:.0%} of the sweep's {format_flops(document['sweep_flops'])}"))
+    share = f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
+    parts.append(Text(f"tuning took {cost}, {share} the sweep's {format_flops(document['sweep_flops'])}"))
     if document["simulated"]:
         parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
     return Group(*parts)
 
 
-def _rungs(found: dict[str, Any]) -> Any:
+def _title(found: dict[str, Any]) -> str:
     unit = f" ({found['unit']})" if found["unit"] else ""
     scouts = f"scouts at {found['scout']:.0%} of D" if found["scout"] else "no scouts"
-    made = table(f"{found['field']}{unit}: {scouts}", "N", "D", "value", "scout", "loss", "")
+    return f"{found['field']}{unit}: {scouts}"
+
+
+def _rungs(found: dict[str, Any]) -> Any:
+    made = table("", "N", "D", "value", "scout", "loss", "")
     for size in found["sizes"]:
         losses = [rung["loss"] for rung in size["rungs"] if rung["loss"] is not None]
         for place, rung in enumerate(size["rungs"]):

@@ -47,9 +47,10 @@ class Tuning(Frozen):
     """A nuisance that is tuned before the sweep is trained: a ladder of `rungs` values, each `factor` times the one before, about what
     the recipe says, at the smallest, a middle and the largest size (or at `sizes`).
 
-    Rungs are scouted at the share `scout` of the horizon; those whose loss lies more than `margin` (relative) above the best are
-    not trained further. A best rung at the end of a ladder extends it by up to `extend` rungs. The horizon is `tokens_per_param`,
-    or the geometric middle of what the design asks of a size.
+    Rungs are scouted at the share `scout` of the horizon, as complete runs; those whose loss lies more than `margin` (relative) above
+    the best are not trained further. `scout = false` trains all. A best rung at the end of a ladder extends it by up to `extend`
+    rungs. The horizon is `tokens_per_param`, or the geometric middle of what the design asks of a size. A batch is counted in
+    tokens, b2 by its half-life in tokens; a later table starts from the rules of the earlier ones.
     """
 
     field: Literal["optim.lr", "batch_size", "optim.b2"] = "optim.lr"
@@ -57,7 +58,7 @@ class Tuning(Frozen):
     rungs: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
-    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 0.25
+    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal[False] = 0.25
     margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
     extend: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)

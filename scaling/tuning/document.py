@@ -57,7 +57,7 @@ def _field(found: TunedField) -> dict[str, Any]:
         "field": found.stage.tuning.field,
         "unit": found.stage.field.unit,
         "folder": str(Path(found.stage.folder.parent.name) / found.stage.folder.name),
-        "scout": found.stage.tuning.scout,
+        "scout": found.stage.tuning.scout or None,
         "margin": found.stage.tuning.margin,
         "seeds": list(found.stage.tuning.seeds),
         "runs": found.stage.n_runs,
@@ -95,7 +95,7 @@ def _rung(size: TunedSize, rung: int) -> dict[str, Any]:
     kept = rung in survivors(ladder.rules, ladder.scouts)
     return {
         "rung": rung,
-        "value": ladder.value_of(rung),
+        "value": ladder.had[rung],
         "scout_loss": finite(scout),
         "loss": finite(full),
         "losses": [finite(loss) for loss in ladder.full.get(rung, [])],

@@ -50,7 +50,7 @@ class Next:
 
 def ladder(tuning: Tuning, safer: int) -> Ladder:
     """The ladder that a sweep file asks for."""
-    return Ladder(tuning.rungs, tuning.extend, tuning.margin, tuning.scout is not None, safer)
+    return Ladder(tuning.rungs, tuning.extend, tuning.margin, bool(tuning.scout), safer)
 
 
 def next_rungs(rules: Ladder, scouts: Losses, full: Losses, closed: Closed) -> Next:

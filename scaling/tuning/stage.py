@@ -38,7 +38,7 @@ class SizeLadder:
     """The rungs of one size: `base` is the run that the recipe plans at the horizon, `value` what it has of the tuned field.
 
     `scouts` and `full` hold the losses (nats) of each rung's seeds, `closed` the rungs that cannot be trained, and why;
-    `runs` of each horizon (tokens) and rung the planned runs.
+    `had` what the runs of a rung have of the field, `runs` of each horizon (tokens) and rung the planned runs.
     """
 
     size: float
@@ -51,6 +51,7 @@ class SizeLadder:
     scouts: dict[int, list[float]] = field(default_factory=dict)
     full: dict[int, list[float]] = field(default_factory=dict)
     closed: dict[int, str] = field(default_factory=dict)
+    had: dict[int, float] = field(default_factory=dict)
     runs: dict[tuple[float, int], tuple[PlannedRun, ...]] = field(default_factory=dict)
 
     def value_of(self, rung: int) -> float:
@@ -59,8 +60,8 @@ class SizeLadder:
 
     @property
     def log_values(self) -> dict[int, float]:
-        """log(value) of every rung that was tried."""
-        return {rung: math.log(self.value_of(rung)) for rung in {*self.scouts, *self.full}}
+        """log(value) of every rung that was tried: what its runs have, which is what it asked for up to whole sequences and digits of b2."""
+        return {rung: math.log(self.had[rung]) for rung in {*self.scouts, *self.full}}
 
     @property
     def measured(self) -> list[tuple[float, int]]:
@@ -147,8 +148,8 @@ class Stage:
     def _grow(self, size: SizeLadder) -> bool:
         """Plan what the ladder of a size asks for next; one that cannot be trained is closed, and the ladder is asked again."""
         while asked := next_rungs(size.rules, size.scouts, size.full, size.closed):
-            planned = [self._plan(size, self._scout_tokens(size.tokens), rung) for rung in sorted(asked.scouts)]
-            planned += [self._plan(size, size.tokens, rung) for rung in sorted(asked.full)]
+            planned = [self._plan(size, self._scout_tokens(size.tokens), rung) for rung in sorted(asked.scouts, key=abs)]
+            planned += [self._plan(size, size.tokens, rung) for rung in sorted(asked.full, key=abs)]
             if any(planned):
                 return True
         return False
@@ -157,7 +158,7 @@ class Stage:
         return (self.tuning.scout or 1.0) * tokens
 
     def _plan(self, size: SizeLadder, tokens: float, rung: int) -> bool:
-        """Plan one rung; False where it is closed."""
+        """Plan one rung; False where it is closed. Of two that come to the same run, the one nearer to the recipe stays."""
         cell = self._cell(size, tokens, rung)
         if reason := self._refusal(cell):
             size.closed[rung] = reason
@@ -169,6 +170,7 @@ class Stage:
             size.closed[rung] = f"it would be the same run as {self.field.name} {size.value_of(twin):.3g}"
             return False
         size.runs[tokens, rung] = runs
+        size.had[rung] = self.field.now(runs[0].run)
         return True
 
     def _take(self, known: dict[str, float]) -> None:

@@ -128,7 +128,7 @@ def _conclude_size(ladder: SizeLadder) -> TunedSize:
     stands = standing(ladder.rules, ladder.scouts, ladder.full, ladder.closed)
     if found is None:
         return TunedSize(ladder, None, stands, Excess(None, "unknown"))
-    cost = excess(math.log(ladder.value), found, ladder.full, ladder.scouts, ladder.log_values)
+    cost = excess(math.log(ladder.had.get(0, ladder.value)), found, ladder.full, ladder.scouts, ladder.log_values)
     return TunedSize(ladder, found, stands, cost, _horizon_power(ladder, found) if stands.state == "interior" else None)
 
 

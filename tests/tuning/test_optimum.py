@@ -1,0 +1,105 @@
+"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to the best rung."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scaling.tuning.optimum import ASSUMED_NOISE, excess, locate, means, parabola
+
+LOGS = {rung: math.log(2.0) * rung for rung in range(-6, 7)}
+CURVATURE = 0.04 * 2 / math.log(2.0) ** 2  # .04 nats an octave
+
+
+def valley(log_value, at=0.3, loss=2.0, curvature=CURVATURE):
+    return loss + 0.5 * curvature * (log_value - at) ** 2
+
+
+def exact(rungs, seeds=1, **kind):
+    return {rung: [valley(LOGS[rung], **kind)] * seeds for rung in rungs}
+
+
+def test_an_exact_parabola_is_found_exactly():
+    found = locate(exact(range(-2, 3)), LOGS)
+    assert found.log_value == pytest.approx(0.3)
+    assert found.loss == pytest.approx(2.0)
+    assert found.curvature == pytest.approx(CURVATURE)
+    assert (found.noise_from, found.noise) == ("assumed", pytest.approx(ASSUMED_NOISE * 2, rel=0.01))
+    assert found.value == pytest.approx(math.exp(0.3))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_standard_error_is_the_scatter_of_repeated_experiments(seeds):
+    """Common shifts of a seed are no noise: they move no optimum."""
+    draws, noise = np.random.default_rng(0), 0.01
+    found = []
+    for _ in range(600):
+        shift = draws.normal(0, 0.1, seeds)
+        losses = {rung: list(valley(LOGS[rung]) + shift + draws.normal(0, noise, seeds)) for rung in range(-2, 3)}
+        found.append(locate(losses, LOGS))
+    scatter = np.std([each.log_value for each in found if each.curvature])
+    told = math.sqrt(np.mean([each.se**2 for each in found if each.curvature]))
+    assert told == pytest.approx(scatter, rel=0.25 if seeds == 1 else 0.1)
+    assert {each.noise_from for each in found} <= ({"seeds"} if seeds > 1 else {"assumed", "residuals"})
+
+
+def test_far_rungs_take_no_part():
+    losses = exact(range(-2, 3)) | {4: [9.0], 3: [5.0]}
+    assert locate(losses, LOGS).log_value == pytest.approx(0.3)
+
+
+def test_a_valley_that_is_steeper_above_keeps_its_optimum_between_the_neighbours():
+    losses = exact((-1, 0, 1), at=0.0) | {2: [7.0], -2: [valley(LOGS[-2], at=0.0)]}
+    found = locate(losses, LOGS)
+    assert found.curvature is not None
+    assert abs(found.log_value) < math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ({0: [2.0], 1: [2.1], 2: [math.inf]}, "fewer than three"),
+        ({-2: [2.01], -1: [2.2], 0: [2.0], 1: [2.2], 2: [2.01]}, "parabola is lowest beyond|not convex"),
+        ({-2: [2.00001], 0: [2.0], 2: [2.00001]} | {-1: [2.1], 1: [2.1]}, "not convex|beyond"),
+        ({0: [2.0], 1: [2.1], 2: [2.15]}, "not convex"),
+        ({0: [2.0], 1: [2.01], 2: [2.04]}, ""),
+    ],
+)
+def test_what_is_no_parabola_gives_way_to_the_best_rung_and_says_why(losses, words):
+    found = locate(losses, LOGS)
+    if words:
+        assert any(word in found.why for word in words.split("|")), found
+    if found.curvature is None:
+        assert found.log_value == LOGS[0]
+        assert found.se == pytest.approx(math.log(2))
+        assert found.why
+
+
+def test_nothing_is_found_where_all_diverged():
+    assert locate({0: [math.inf], 1: [2.0, math.inf]}, LOGS) is None
+
+
+def test_a_rung_of_which_one_seed_diverged_is_infinitely_bad():
+    assert means({0: [2.0, math.inf], 1: [2.0, 4.0]}) == {0: math.inf, 1: 3.0}
+
+
+def test_more_noise_means_a_larger_error():
+    t, y = np.array([-1.0, 0.0, 1.0]), np.array([2.1, 2.0, 2.1])
+    assert parabola(t, y, np.ones(3), 0.02).vertex_se == pytest.approx(2 * parabola(t, y, np.ones(3), 0.01).vertex_se)
+
+
+def test_what_a_value_costs_and_how_that_is_known():
+    full = exact(range(-1, 2), at=0.0)
+    scouts = {rung: [3.0 + valley(LOGS[rung], at=0.0)] for rung in range(-1, 4)} | {4: [math.inf]}
+    found = locate(full, LOGS)
+    on_curve = excess(LOGS[1], found, full, scouts, LOGS)
+    assert (on_curve.how, on_curve.nats) == ("fit", pytest.approx(0.04))
+    assert on_curve.relative == pytest.approx(0.02)
+    further = excess(LOGS[3], found, full, scouts, LOGS)
+    assert (further.how, further.nats) == ("scouts", pytest.approx(0.36))
+    assert further.relative == pytest.approx(0.36 / 5)
+    between = excess((LOGS[2] + LOGS[3]) / 2, found, full, scouts, LOGS)
+    assert between.nats == pytest.approx((0.16 + 0.36) / 2)
+    assert excess(LOGS[4], found, full, scouts, LOGS).how == "diverges"
+    assert excess(LOGS[6], found, full, scouts, LOGS).how == "unknown"
+    assert excess(LOGS[2], found, exact(range(-1, 3), at=0.0), {}, LOGS).how == "rungs"

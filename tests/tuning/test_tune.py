@@ -1,0 +1,277 @@
+"""The whole of a tuning on simulated runs, whose best rate is 0.16 / d_model, and a tiny one on real runs."""
+
+import json
+import math
+import signal
+import subprocess
+
+import pytest
+
+from scaling import archive
+from scaling.cli.training import Means, Training
+from scaling.config import Execution, PowerRule, Sweep
+from scaling.errors import ScalingError
+from scaling.execute.folder import SweepFolder
+from scaling.execute.policy import Policy
+from scaling.plan import plan
+from scaling.results import Measurement, Provenance, rows
+from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.tasks import open_task
+from scaling.tuning import document, emit, is_pending, planner, publish, recall, stage_folders, tune
+from scaling.tuning.fields import half_life
+from tests.execute.sweeping import command, scaling, training, wait_for
+from tests.sweep_files import tiny
+
+SOURCE = Provenance("known", None, "0")
+LAW = "published:besiroglu2024"
+SIZES = [2e7, 1e8, 5e8]
+OFF = {  # a recipe whose rates are eight times the best
+    "name": "off",
+    "design": {"kind": "isoflop", "budgets": [1e18, 1e20], "sizes": SIZES, "tokens_per_param_range": [1, 2000]},
+    "recipe": {"lr_width": 1.28},
+    "base": {"task": {"kind": "synthetic", "seq_len": 1024}},
+    "tuning": [{"field": "optim.lr", "seeds": [0, 1, 2, 3]}],
+}
+
+
+def off(**changes):
+    return Sweep.model_validate(OFF | changes)
+
+
+def simulated(sweep, folder, law=LAW):
+    """The tuning of a sweep on simulated runs, and how many runs each stage trained."""
+    trained = []
+
+    def train(place, planned):
+        work = Training(Means("local", law, Execution(), Policy(), as_json=True))
+        work.train(SweepFolder(place), planned)
+        trained.append(work.runs)
+
+    return tune(sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, law), folder, train, law), trained
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    return folder, *simulated(off(), folder)
+
+
+def test_the_ladder_grows_to_the_optimum_at_every_size(tuned):
+    _, found, _ = tuned
+    (field,) = found.fields
+    assert [round(size.ladder.size) for size in field.sizes] == [round(size) for size in SIZES]
+    for size in field.sizes:
+        best = 0.16 / size.ladder.base.run.model.d_model
+        assert size.standing.state == "interior"
+        assert size.optimum.curvature is not None
+        assert abs(size.optimum.log_value - math.log(best)) < 3 * size.optimum.se
+        assert size.optimum.se < 0.2
+        assert min(size.ladder.full) < -2  # beyond the rungs that the file asks for
+        assert size.recipe.how == "scouts"
+        assert 0.25 < size.recipe.nats < 0.5  # three octaves at .04 each squared
+        assert size.rule.nats < 0.02
+    assert not field.warnings
+
+
+def test_the_rule_is_that_of_the_widths(tuned):
+    _, found, _ = tuned
+    power = found.fields[0].power
+    (small, _, large) = found.fields[0].sizes
+    exact = -math.log(large.ladder.base.run.model.d_model / small.ladder.base.run.model.d_model) / math.log(large.ladder.n / small.ladder.n)
+    assert abs(power.power - exact) < 3 * power.power_se
+    assert found.sweep.recipe.lr_rule == PowerRule(coef=power.coef, n_power=power.power, n_range=power.n_range)
+    assert not is_pending(found.sweep)
+    moved, se = found.fields[0].horizon_power
+    assert abs(moved) < 3 * se  # the simulated optimum does not move with the horizon
+
+
+def test_hopeless_rungs_are_only_scouted_and_diverged_ones_not_tried_again(tuned):
+    _, found, _ = tuned
+    for size in found.fields[0].sizes:
+        assert set(size.ladder.full) < set(size.ladder.scouts)
+        assert max(size.ladder.full) < 0
+        assert any(math.isinf(loss) for losses in size.ladder.scouts.values() for loss in losses)
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(tuned):
+    folder, found, trained = tuned
+    assert sum(trained) == found.fields[0].stage.n_runs
+    again, nothing = simulated(off(), folder)
+    assert nothing == []
+    assert document(again, 1e20) == document(found, 1e20)
+
+
+def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
+    folder, found, _ = tuned
+    (place,) = stage_folders(off(), folder)
+    assert place == folder / "tuning" / "optim.lr"
+    sweep = load_sweep(place / "sweep.toml")
+    held = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size, LAW)
+    assert {item.run_id for item in held.runs} == archive.finished(place)
+    assert len(held.runs) == found.fields[0].stage.n_runs
+
+
+def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_path):
+    _, found, _ = tuned
+    publish(tmp_path, document(found, 1e20))
+    stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
+    publish(tmp_path, document(found, 1e20))
+    assert (tmp_path / "tuning.json").stat().st_mtime_ns == stamp
+    assert recall(tmp_path, off(), LAW).sweep == found.sweep
+    assert "simulated" in recall(tmp_path, off()).why
+    assert "another version" in recall(tmp_path, off(recipe={"lr_width": 0.5}), LAW).why
+    assert recall(tmp_path / "elsewhere", off(), LAW).why == "not tuned yet"
+    (tmp_path / "tuning.json").write_bytes(
+        (tmp_path / "tuning.json").read_bytes().replace(b'"edge"', b'"egde"').replace(b"interior", b"interjor")
+    )
+    assert "damaged" in recall(tmp_path, off(), LAW).why
+
+
+def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
+    with pytest.raises(ScalingError, match="no interior optimum at any size") as caught:
+        simulated(off(tuning=[{"field": "optim.lr", "extend": 0}]), tmp_path)
+    assert "start nearer (best so far: " in caught.value.remedy
+
+
+def test_an_edge_is_marked_and_keeps_out_of_the_rule(tmp_path):
+    """The smallest size may not grow far enough: the recipe is off by more there."""
+    steep = {"lr_rule": {"coef": 4e9, "n_power": -1.55}}
+    found, _ = simulated(off(recipe=steep, tuning=[{"field": "optim.lr", "extend": 2, "seeds": [0, 1, 2, 3]}]), tmp_path)
+    (field,) = found.fields
+    states = {size.ladder.size: size.standing.state for size in field.sizes}
+    assert set(states.values()) == {"edge", "interior"}
+    assert any(": edge: " in text for text in field.warnings)
+    interior = [size.ladder.n for size in field.sizes if size.standing.state == "interior"]
+    if field.power:
+        assert field.power.n_range == (min(interior), max(interior))
+
+
+def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
+    found, _ = simulated(off(tuning=[{"field": "optim.lr", "sizes": [1e8], "seeds": [0, 1, 2, 3]}]), tmp_path)
+    (field,) = found.fields
+    assert (field.power, field.ratio) == (None, pytest.approx(1 / 8, rel=0.2))
+    assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
+
+
+SURFACE = {  # of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2 tokens
+    "name": "surface",
+    "design": {"kind": "ladder", "sizes": ["4k", "16k", "60k"], "tokens_per_param": [60, 240]},
+    "recipe": {"n_layers": 2, "size_tolerance": 1.0},
+    "base": {"task": {"kind": "synthetic", "n_facts": 64, "n_symbols": 16, "seq_len": 30}},
+}
+
+
+def octaves(value, best):
+    return math.log2(value / best) ** 2
+
+
+def known(sweep, folder):
+    """The tuning of a sweep whose runs end on a known surface, and the number of runs."""
+    count = []
+
+    def train(place, planned):
+        for item in planned.runs:
+            run, n = item.run, item.n_params["with_head"]
+            loss = 2 + 0.05 * octaves(run.optim.lr, 2 * n**-0.5) + 0.05 * octaves(run.batch_tokens, 4 * n**0.5)
+            loss += 0.05 * octaves(half_life(run), 0.5 * n)
+            count.append(archive.write_run(place, rows(planned.sweep.name, run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE)))
+
+    return tune(sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, None), folder, train), sum(count)
+
+
+def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
+    entries = [{"field": "optim.lr"}, {"field": "batch_size"}, {"field": "optim.b2"}, {"field": "optim.lr", "rungs": 3}]
+    sweep = Sweep.model_validate(SURFACE | {"tuning": entries})
+    found, _ = known(sweep, tmp_path)
+    rate, batch, life, again = found.fields
+    assert (rate.power.coef, rate.power.power) == (pytest.approx(2, rel=0.02), pytest.approx(-0.5, abs=0.01))
+    assert batch.power.power == pytest.approx(0.5, abs=0.02)
+    assert life.power.power == pytest.approx(1.0, abs=0.05)
+    assert again.power.power == pytest.approx(-0.5, abs=0.01)
+    assert [size.ladder.value for size in again.sizes] == pytest.approx([rate.power.at(size.ladder.n) for size in rate.sizes])
+    assert all(size.recipe.nats < 1e-3 for size in again.sizes)  # what is tuned again has nothing to gain
+    recipe = found.sweep.recipe
+    assert all(isinstance(rule, PowerRule) for rule in (recipe.lr_rule, recipe.batch_rule, recipe.b2_half_life))
+    assert [path.name for path in stage_folders(sweep, tmp_path)] == ["optim.lr", "batch_size", "optim.b2", "optim.lr-2"]
+    target = tmp_path / "tuned.toml"
+    emit(target, found.sweep)
+    assert load_sweep(target) == found.sweep
+    assert known(sweep, tmp_path)[1] == 0
+
+
+def test_scouts_too_short_to_train_are_left_out(tmp_path):
+    found, _ = known(Sweep.model_validate(SURFACE | {"tuning": [{"scout": 0.002}]}), tmp_path)
+    (field,) = found.fields
+    assert sum("no scouts" in text for text in field.warnings) == sum(not size.ladder.scouts for size in field.sizes) > 0
+    assert field.power.power == pytest.approx(-0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tuning": []}, "asks for no tuning"),
+        ({"axes": [{"field": "optim.lr", "values": [0.1]}]}, "optim.lr is tuned and an axis at once"),
+        ({"tuning": [{"field": "optim.lr", "sizes": [3e7]}]}, "the design trains nothing at 3e"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tmp_path, changes, words):
+    with pytest.raises(ScalingError, match=words):
+        simulated(off(**changes), tmp_path)
+
+
+def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tuned):
+    """--max-runs stops it with 75; then `run` tunes the rest first, and trains the tuned sweep."""
+    path, folder = tmp_path / "off.toml", tmp_path / "results"
+    path.write_text(dump_sweep(off()))
+    options = ["--out", folder, "--simulate", LAW]
+    stopped = scaling("tune", path, *options, "--max-runs", 50)
+    assert stopped.returncode == 75, stopped.stderr
+    assert "stopped by --max-runs 50" in stopped.stdout
+    assert len(archive.finished(folder / "tuning" / "optim.lr")) == 50
+    done = scaling("run", path, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["done"] == 4
+    _, found, _ = tuned
+    held = json.loads((folder / "tuning.json").read_text())
+    assert {**held, "seal": None} == {**document(found, held["sweep_flops"]), "seal": None}
+    assert load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.sweep
+    again = scaling("tune", path, *options)
+    assert again.returncode == 0, again.stderr
+    assert "runs to train" not in again.stdout + again.stderr
+    assert "rule: optim.lr = " in again.stdout
+    assert "interior" in again.stdout
+
+
+def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
+    path = tmp_path / "off.toml"
+    path.write_text(dump_sweep(off()))
+    shown = scaling("plan", path, "--no-probe", cwd=tmp_path)
+    assert "not tuned yet: optim.lr and run ids are the recipe's guess" in shown.stderr
+    refused = scaling("run", path, "--executor", "slurm", "--dry-run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "scaling tune SWEEP" in refused.stderr
+
+
+@pytest.mark.slow
+def test_real_runs_interrupted_and_taken_up(tmp_path):
+    """Ctrl-C in the middle of a rung; the second call trains the rest, and the best rate of three is measured."""
+    entry = {"field": "optim.lr", "rungs": 3, "scout": False, "factor": 4.0, "sizes": ["2k"]}
+    path, folder = tmp_path / "tiny.toml", tmp_path / "results"
+    path.write_text(dump_sweep(tiny(recipe={"n_layers": 1, "size_tolerance": 1.0, "lr_width": 0.64}, tuning=[entry])))
+    stage = folder / "tuning" / "optim.lr"
+    options = ["--out", folder, "--workers", 1]
+    first = subprocess.Popen(command("tune", path, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: training(stage) or first.poll() is not None)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=60) == 130
+    assert len(archive.finished(stage)) < 3
+    done = scaling("tune", path, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    (size,) = json.loads(done.stdout)["fields"][0]["sizes"]
+    assert size["state"] == "interior"
+    assert len(archive.finished(stage)) == len(size["rungs"])
+    width = load_sweep(folder / "tuned.toml").recipe.lr_width
+    assert width == pytest.approx(0.64 * size["optimum"]["value"] / size["recipe"]["value"])
+    frame = archive.load(stage)
+    last = frame[(frame["split"] == "val") & (frame["metric"] == "loss")].sort_values("step").groupby("lr")["value"].last()
+    assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
