@@ -7,12 +7,12 @@ keep), so they follow `lm/`: who changes what a layer keeps for its backward pas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from scaling import accounting
 from scaling.config import EvalConfig, Execution, ModelConfig, Precision, RunConfig
-from scaling.settle import EVAL_SEQUENCES, READ_AHEAD_BYTES, Kind, attention_blocks, dispatch_steps, settled
+from scaling.settle import EVAL_SEQUENCES, READ_AHEAD_BYTES, Kind, attention_blocks, dispatch_steps, noise_group, settled
 
 WORD = 4  # bytes of a float32 or an int32
 PROCESS_BYTES = 540 * 2**20  # Python, jax and its compiler before the model: benchmarks/memory.py
@@ -138,7 +138,7 @@ def _estimated(shape: _Shape, how: Execution, kind: Kind) -> Memory:
     backward, loss = part.tokens * _backward_words(part), _loss_words(part)
     step = gradients + kept + max(backward, loss)
     update = held * (2 if part.how.mesh.n_devices == 1 else 1)
-    evaluation = _evaluation_words(part)
+    evaluation = max(_evaluation_words(part), _noise_words(part))
     data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
     return Memory(
         parameters=_bytes(held), moments=_bytes(2 * held), average=_bytes(held * averaged),
@@ -245,6 +245,15 @@ def _evaluation_words(part: _Part) -> float:
     layer = max(2 * run.model.d_model + 2 * part.inner, 2.4 * max(run.model.d_model, part.heads) + 2 * part.scores)
     chunk = min(part.how.loss_chunk or tokens, tokens)
     return max(tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size))
+
+
+def _noise_words(part: _Part) -> float:
+    """Words of the gradient noise scale where it is measured: the sum of all gradients, one of them, and its pass."""
+    if not part.run.evals.noise_scale:
+        return 0.0
+    group = replace(part, how=part.how.model_copy(update={"micro_batch": noise_group(part.run, part.how)}))
+    kept = group.tokens * group.run.model.n_layers * _layer_words(group)
+    return 2 * _held_words(group) + _gathered_words(group) + kept + max(group.tokens * _backward_words(group), _loss_words(group))
 
 
 def read_ahead_bytes(run: RunConfig) -> int:

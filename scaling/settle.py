@@ -14,6 +14,7 @@ DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatc
 DISPATCH_TOKENS = 2**22
 READ_AHEAD_BYTES = 64 * 2**20  # of batches that wait for their step
 EVAL_SEQUENCES = 64  # held-out windows that are measured at once
+NOISE_GROUPS = 64  # groups of sequences that remain at least when their gradients are computed together
 
 
 def settled(run: RunConfig, how: Execution, kind: Kind) -> Execution:
@@ -45,6 +46,12 @@ def has_kernel(model: ModelConfig, precision: str) -> bool:
 def dispatch_steps(run: RunConfig) -> int:
     """The most steps of a run in one dispatch: what a compiled program takes at once."""
     return max(1, min(DISPATCH_STEPS, DISPATCH_TOKENS // run.batch_tokens))
+
+
+def noise_group(run: RunConfig, how: Execution) -> int:
+    """The most sequences whose gradient is computed at once for the noise scale: no more than a step's slice, so that memory suffices."""
+    shares = how.mesh.data * how.mesh.fsdp
+    return max(shares, min(how.micro_batch or run.batch_size, run.evals.noise_sequences // NOISE_GROUPS))
 
 
 def attention_blocks(seq_len: int) -> int:

@@ -1,4 +1,4 @@
-"""What is measured on held-out data: the loss of the weights as they are, and of their average where a run keeps one."""
+"""What is measured along a run: held-out loss of the weights and of their average, and the noise of the gradient where it is asked for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 
 from scaling.config import RunConfig
 from scaling.lm.mesh import Placement
+from scaling.lm.noise_scale import Found, NoiseMeter
 from scaling.lm.step import State, eval_program, shape_of
 from scaling.settle import EVAL_SEQUENCES
 from scaling.tasks import Task, val_batches
-
-Found = list[tuple[str, float, float | None]]  # metric, value, standard error
 
 
 class Examiner:
@@ -23,6 +22,7 @@ class Examiner:
         self._program = eval_program(shape_of(run), place.how)
         self._windows = place.tokens(np.stack(list(val_batches(task, EVAL_SEQUENCES, run.evals.tokens))))
         self._bytes_per_token = task.bytes_per_token
+        self._meter = NoiseMeter(run, task, place) if run.evals.noise_scale else None
 
     def loss(self, params: Any, name: str = "loss") -> Found:
         """Held-out loss in nats per token with its standard error over windows."""
@@ -37,6 +37,10 @@ class Examiner:
             (_, value, stderr), *_ = found
             found.append(("bpb", value * scale, stderr * scale if stderr else None))
         return found + self._averaged(state)
+
+    def noise(self, state: State, run: RunConfig) -> Found:
+        """The gradient noise scale of `run`'s objective on training sequences, where it is asked for."""
+        return self._meter.measure(state.params, run.optim.z_loss) if self._meter else []
 
     def read_out(self, state: State) -> Found:
         """What a trunk says at the budget of a branch, without cooling down: its loss at the constant rate, and of the average."""

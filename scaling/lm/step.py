@@ -85,7 +85,7 @@ def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
     the bits. Losses are nats per token without the z-loss term; entries beyond n are zero. With `pack` runs, state, hyper,
     losses and norms have a leading axis of runs.
     """
-    gradient, place = _gradient(shape, how), Placement(how)
+    gradient, place = gradient_of(shape, how), Placement(how)
 
     def run(state: State, h: optim.Hyper, tokens_KBT1: jax.Array, n: jax.Array) -> tuple[State, jax.Array, jax.Array]:
         def one(i: jax.Array, carry: tuple[State, jax.Array, jax.Array]) -> tuple[State, jax.Array, jax.Array]:
@@ -106,7 +106,7 @@ def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
     return jax.jit(run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0)
 
 
-def _gradient(shape: Shape, how: Execution) -> Any:
+def gradient_of(shape: Shape, how: Execution) -> Any:
     """`(params, tokens_BT1, z_loss) -> gradient, loss`, the batch in slices of `how.micro_batch` sequences."""
     through = hidden(shape.model, shape.seq_len, shape.precision, how)
     place = Placement(how)

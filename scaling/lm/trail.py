@@ -42,9 +42,9 @@ class Trail:
         self.loss_sum = self.norm_sum = 0.0
         self.since = 0
 
-    def see(self, found: Iterable[tuple[str, float, float | None]], step: int) -> None:
-        """Record held-out measurements: (metric, value, standard error)."""
-        self.measured += [Measurement(step, "val", name, value, stderr, seconds=self.seconds) for name, value, stderr in found]
+    def see(self, found: Iterable[tuple[str, float, float | None]], step: int, split: str = "val") -> None:
+        """Record measurements, on held-out data if nothing else is said: (metric, value, standard error)."""
+        self.measured += [Measurement(step, split, name, value, stderr, seconds=self.seconds) for name, value, stderr in found]
 
     def end(self, run: RunConfig, step: int, loss: float) -> None:
         """Record that the run diverged at a step."""

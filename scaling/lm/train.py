@@ -190,9 +190,11 @@ class _Journey:
             state = self.carriage.state if len(self.runs) == 1 else member(self.carriage.state, index)
             measured = [run for run in self._lane(index) if step in measurement_steps(run) and not self._trail(run).diverged]
             found = self.examiner.examine(state) if measured else []
+            noise = self.examiner.noise(state, self.runs[index]) if measured else []
             for run in measured:
                 self._trail(run).close_window(step, tokens_per_second)
                 self._trail(run).see(found, step)
+                self._trail(run).see(noise, step, "train")
             if read and not self._trail(self.runs[index]).diverged:
                 self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:
