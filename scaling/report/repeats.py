@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from scaling.quantity import format_count
-from scaling.report.figure import Axis, Figure, Line, Markers, Trace
+from scaling.report.figure import Axis, Figure, Line, Markers, Ramp, Trace
 from scaling.report.tables import Cell, Column, Document, Table, number
 
 PUBLISHED = "muennighoff2023"
+TITLE = "What repeated tokens were worth"
+SYMBOLS = ("circle", "diamond", "star", "cross")
 Row = Mapping[str, Any]
 
 
@@ -27,7 +29,7 @@ def repeats(document: Document) -> Table | None:
     )  # fmt: skip
     columns = (Column("N", "count"), Column("unique U", "count"), Column("epochs", "short"), Column("D", "count"), Column("loss", "number"),
                Column("fresh D'", "count"), Column("D'/U", "rough", True), Column("D'/U by the law", "rough"), Column("note"))  # fmt: skip
-    return Table("repeats", "What repeated tokens were worth", columns, rows, told(document))
+    return Table("repeats", TITLE, columns, rows, told(document))
 
 
 def short(document: Document) -> Table | None:
@@ -38,7 +40,7 @@ def short(document: Document) -> Table | None:
     rows = tuple((row["n_params"], row["unique_tokens"], row["epochs"], _ratio(row), row["predicted_ratio"], _note(row)) for row in held)
     columns = (Column("N", "count"), Column("U", "count"), Column("epochs", "short"), Column("D'/U", "rough", True),
                Column("law", "rough"), Column("note"))  # fmt: skip
-    return Table("repeats", "What repeated tokens were worth", columns, rows, told(document))
+    return Table("repeats", TITLE, columns, rows, told(document))
 
 
 def _ratio(row: Row) -> tuple[float | None, float | None, float | None]:
@@ -85,7 +87,10 @@ def figure(document: Document) -> Figure | None:
     beyond = sum(bool(row["extrapolated"]) for row in held)
     caption += f" Rings lie beyond the fresh runs ({beyond})." if beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    return Figure("repeats", "What repeated tokens were worth", caption, *axes, (*lines, *_series(held)), size="wide")
+    sizes = [row["n_params"] for row in held]
+    ramp = Ramp("parameters N", min(sizes), max(sizes))
+    traces = (*lines, *_series(held, ramp))
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide")
 
 
 def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
@@ -101,23 +106,23 @@ def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
     yield Line(epochs, worth(epochs, _published()), f"Muennighoff 2023, R_D = {number(_published(), 3)}", "ink", "dot", 1.6)
 
 
-def _series(held: Sequence[Row]) -> Iterator[Trace]:
-    keys = list(dict.fromkeys((row["n_params"], row["unique_tokens"]) for row in held))
-    for index, (n, unique) in enumerate(keys):
-        mine = [row for row in held if (row["n_params"], row["unique_tokens"]) == (n, unique)]
-        label = f"N {format_count(n)}, U {format_count(unique)}"
-        for rows, symbol in (
-            ([row for row in mine if not row["extrapolated"]], "circle"),
-            ([row for row in mine if row["extrapolated"]], "open"),
-        ):
-            if rows:
-                yield _markers(rows, label, 2 + index, symbol)
-                label = ""
+def _series(held: Sequence[Row], ramp: Ramp) -> Iterator[Trace]:
+    """A colour for each size, a symbol for each corpus (named once in the legend), rings beyond the fresh runs."""
+    corpora = sorted({row["unique_tokens"] for row in held})
+    named: set[float] = set()
+    for n, unique, beyond in dict.fromkeys((row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in held):
+        mine = [row for row in held if (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) == (n, unique, beyond)]
+        label = "" if beyond or unique in named else f"U {format_count(unique)}"
+        named |= set() if beyond else {unique}
+        yield _markers(mine, label, ramp.at(n), "open" if beyond else SYMBOLS[corpora.index(unique) % len(SYMBOLS)])
 
 
-def _markers(rows: Sequence[Row], label: str, colour: int, symbol: Any) -> Markers:
+def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Markers:
     ends: list[Any] = [[row[name] for row in rows] for name in ("lo", "hi")]
     known = None not in ends[0] and None not in ends[1]
-    notes = [f"{row['epochs']:.3g} epochs, loss {row['loss']:.4g}: worth {row['ratio']:.3g} x U" for row in rows]
+    notes = [
+        f"{format_count(row['n_params'])} parameters, {row['epochs']:.3g} epochs, loss {row['loss']:.4g}: worth {row['ratio']:.3g} x U"
+        for row in rows
+    ]
     x, y = [row["epochs"] for row in rows], [row["ratio"] for row in rows]
     return Markers(x, y, label, colour, symbol, 8, ends[0] if known else None, ends[1] if known else None, notes)
