@@ -2,13 +2,18 @@
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scaling.config import SyntheticTask
+from scaling.plan import plan
+from scaling.sweepfile import load_sweep
 from scaling.tasks import open_task
 from scaling.tasks.twin import excess, limits
+
+SWEEP = Path(__file__).parents[2] / "sweeps" / "synthetic.toml"
 
 
 @functools.cache
@@ -66,3 +71,13 @@ def test_too_few_facts_bend_the_law():
         -np.diff(np.log(excess(language(n_facts=k), np.full(2, 1e12), np.array([1e5, 2e5])))) / math.log(2) for k in (2**12, 2**22)
     )
     assert few[0] > 1.5 * many[0]
+
+
+def test_the_shipped_sweep_keeps_its_facts_beyond_reach():
+    sweep = load_sweep(SWEEP)
+    task = open_task(sweep.base.task)
+    seen = max(sweep.design.tokens) / task.period
+    different = float((1.0 - np.exp(seen * np.log1p(-task.probabilities))).sum())
+    assert different < sweep.base.task.n_facts / 100
+    assert f"{task.entropy:.4f} nats a token" in SWEEP.read_text()
+    assert len(plan(sweep, sweep.base.task, task.vocab_size).runs) == 7 * 5 * 2
