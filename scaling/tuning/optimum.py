@@ -126,11 +126,15 @@ def locate(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
 
 
 def _noise(held: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, NoiseFrom]:
-    """The sd of one run's loss: between seeds; with one seed what is assumed, or the scatter about the parabola where that is more."""
-    seen = _seed_noise(held)
-    if seen is not None:
-        return seen, "seeds"
-    assumed, left = ASSUMED_NOISE * float(y.min()), _residual_noise(t, y, weight) if len(t) > 3 else 0.0
+    """The sd of one run's loss: between seeds; with one seed what is assumed, or the scatter about the parabola where that is more.
+
+    Few seeds agree by chance, so what is assumed counts as one more degree of freedom beside what they say.
+    """
+    assumed = ASSUMED_NOISE * float(y.min())
+    seen, freedom = _seed_noise(held)
+    if freedom:
+        return math.sqrt((freedom * seen**2 + assumed**2) / (freedom + 1)), "seeds"
+    left = _residual_noise(t, y, weight) if len(t) > 3 else 0.0
     return (left, "residuals") if left > assumed else (assumed, "assumed")
 
 
@@ -153,17 +157,18 @@ def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     return float(math.sqrt(np.sum(weight * left**2) / (len(t) - 3)))
 
 
-def _seed_noise(held: Sequence[Sequence[float]]) -> float | None:
-    """The sd of a run's loss once rung and seed are accounted for; None without two seeds and two rungs.
+def _seed_noise(held: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The sd of a run's loss once rung and seed are accounted for, and its degrees of freedom: none without two seeds and two rungs.
 
     A seed that is better everywhere (its first weights) moves no optimum, so it does not count as noise.
     """
     table = np.array([list(losses) for losses in held])
     rungs, seeds = table.shape
-    if seeds < 2 or rungs < 2:
-        return None
+    freedom = (rungs - 1) * (seeds - 1)
+    if not freedom:
+        return 0.0, 0
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
-    return float(math.sqrt(np.sum(left**2) / ((rungs - 1) * (seeds - 1))))
+    return float(math.sqrt(np.sum(left**2) / freedom)), freedom
 
 
 def _spacing(log_values: Mapping[int, float]) -> float:

@@ -83,6 +83,12 @@ def test_a_rung_of_which_one_seed_diverged_is_infinitely_bad():
     assert means({0: [2.0, math.inf], 1: [2.0, 4.0]}) == {0: math.inf, 1: 3.0}
 
 
+def test_seeds_that_agree_by_chance_do_not_make_it_certain():
+    found = locate(exact(range(-1, 2), seeds=2), LOGS)
+    assert found.noise_from == "seeds"
+    assert found.noise == pytest.approx(ASSUMED_NOISE * 2 / math.sqrt(3), rel=0.01)
+
+
 def test_more_noise_means_a_larger_error():
     t, y = np.array([-1.0, 0.0, 1.0]), np.array([2.1, 2.0, 2.1])
     assert parabola(t, y, np.ones(3), 0.02).vertex_se == pytest.approx(2 * parabola(t, y, np.ones(3), 0.01).vertex_se)
