@@ -13,6 +13,7 @@ from scaling.report.tables import Cell, Column, Document, Table, number
 
 PUBLISHED = "muennighoff2023"
 TITLE = "What repeated tokens were worth"
+SHOWN = 24  # rows in a terminal
 SYMBOLS = ("circle", "diamond", "star", "cross")
 Row = Mapping[str, Any]
 
@@ -27,20 +28,24 @@ def repeats(document: Document) -> Table | None:
          row["predicted_ratio"], _note(row))
         for row in held
     )  # fmt: skip
-    columns = (Column("N", "count"), Column("unique U", "count"), Column("epochs", "short"), Column("D", "count"), Column("loss", "number"),
+    columns = (Column("N", "count"), Column("unique U", "count"), Column("epochs", "rough"), Column("D", "count"), Column("loss", "number"),
                Column("fresh D'", "count"), Column("D'/U", "rough", True), Column("D'/U by the law", "rough"), Column("note"))  # fmt: skip
     return Table("repeats", TITLE, columns, rows, told(document))
 
 
 def short(document: Document) -> Table | None:
-    """The same in 80 columns."""
+    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a screen."""
     held: Sequence[Row] = document.get("repeats") or []
     if not held:
         return None
-    rows = tuple((row["n_params"], row["unique_tokens"], row["epochs"], _ratio(row), row["predicted_ratio"], _note(row)) for row in held)
-    columns = (Column("N", "count"), Column("U", "count"), Column("epochs", "short"), Column("D'/U", "rough", True),
+    known = [row for row in held if row["ratio"] is not None]
+    rows = tuple(
+        (row["n_params"], row["unique_tokens"], row["epochs"], _ratio(row), row["predicted_ratio"], _note(row)) for row in known[:SHOWN]
+    )
+    columns = (Column("N", "count"), Column("U", "count"), Column("epochs", "rough"), Column("D'/U", "rough", True),
                Column("law", "rough"), Column("note"))  # fmt: skip
-    return Table("repeats", TITLE, columns, rows, told(document))
+    cut = f"{len(rows)} of {len(held)} cells; the document holds all, and {len(held) - len(known)} have no fresh runs of their size. "
+    return Table("repeats", TITLE, columns, rows, (cut if len(rows) < len(held) else "") + told(document))
 
 
 def _ratio(row: Row) -> tuple[float | None, float | None, float | None]:

@@ -85,6 +85,8 @@ def test_what_is_not_known_is_said(document):
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
     assert table.shown()[0][6] == "–"
     assert "is not fitted: N takes 1 distinct value." in table.caption
+    assert len(repeats.short(changed).rows) == 23
+    assert repeats.short(changed).caption.startswith("23 of 24 cells; the document holds all, and 1 have no fresh runs of their size.")
     figure = repeats.figure(changed)
     assert "Rings lie beyond the fresh runs (1)" in figure.caption
     assert sum(len(trace.x) for trace in figure.traces if isinstance(trace, Markers)) == len(changed["repeats"]) - 1
