@@ -12,6 +12,7 @@ same money by the true law. The factor at equal error is read off a line through
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,10 @@ from scaling.results import Points
 
 LARGEST = 1e21
 TARGET = 10 * LARGEST
-PILOT = (LARGEST / 100, 2.0, 5, 7)  # the grid again, two decades cheaper: its largest budget, decades, budgets, sizes of each
+PILOTS = {  # largest budget, decades, budgets, sizes of each
+    "far": (LARGEST / 100, 2.0, 5, 7),  # the grid again, two decades cheaper: cheapest where the law holds over four decades
+    "near": (LARGEST / 20, 1.0, 3, 5),
+}
 SHARES = (1 / 8, 1 / 5, 1 / 2.5)  # of the grid's cost, pilot included
 OBJECTIVE = "mse-log"
 COOLDOWN = 0.2
@@ -63,9 +67,9 @@ def isoflop(surface: Surface, largest: float, decades: float, budgets: int, size
     return Cells(n, c / (6 * n), np.arange(len(n)))
 
 
-def pilot(surface: Surface) -> Cells:
+def pilot(surface: Surface, kind: str = "far") -> Cells:
     """A cheap grid whose budgets share their sizes, so that these can share trunks."""
-    largest, decades, budgets, sizes = PILOT
+    largest, decades, budgets, sizes = PILOTS[kind]
     c = np.geomspace(largest / 10**decades, largest, budgets)
     best = surface.frontier().n_star(c)
     step = 16 ** (1 / (sizes - 1))
@@ -144,9 +148,9 @@ class Pilot:
         return Runs(self.cells.n, self.cells.d, noise, self.cells.trunk if shared else None)
 
 
-def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator) -> Pilot:
+def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator, kind: str = "far") -> Pilot:
     """Train (simulated) and fit a pilot."""
-    cells = pilot(surface)
+    cells = pilot(surface, kind)
     loss = losses(surface, cells, shared, rng)
     return Pilot(cells, loss, estimate(LAWS[surface.law], points(cells, loss), OBJECTIVE))
 
@@ -184,16 +188,16 @@ def compare(surface: Surface, trials: int) -> Iterator[str]:
     cost = isoflop(surface, LARGEST, 2, 5, 7).cost(False)
     aim, wrong = rmse(by_grid(surface, np.random.default_rng([1, k])) for k in range(trials))
     yield f"{surface.name}: grid of 35 runs, {cost:.3g} FLOPs: RMSE log N* {aim[0]:.4f} +- {wrong[0]:.4f}, log L* {aim[1]:.5f} +- {wrong[1]:.5f}"
-    for shared in (False, True):
-        pilots = [by_pilot(surface, shared, np.random.default_rng([2, k])) for k in range(trials)]
-        for oracle in (False, True):
-            found = [
-                rmse(
-                    by_design(surface, first, share * cost, shared, oracle, np.random.default_rng([3, k])) for k, first in enumerate(pilots)
-                )
-                for share in SHARES
-            ]
-            yield f"  {('trunks' if shared else 'alone') + (', oracle' if oracle else ''):15} {_told(found, aim)}"
+    for shared, kind in itertools.product((False, True), PILOTS):
+        pilots = [by_pilot(surface, shared, np.random.default_rng([2, k]), kind) for k in range(trials)]
+        for oracle in (False, True) if kind == "far" else (False,):
+            found = [rmse(_errors(surface, pilots, share * cost, shared, oracle)) for share in SHARES]
+            yield f"  {kind} pilot, {('trunks' if shared else 'alone') + (', oracle' if oracle else ''):14} {_told(found, aim)}"
+
+
+def _errors(surface: Surface, pilots: list[Pilot], money: float, shared: bool, oracle: bool) -> Iterator[tuple[float, float]]:
+    for k, first in enumerate(pilots):
+        yield by_design(surface, first, money, shared, oracle, np.random.default_rng([3, k]))
 
 
 def _told(found: list[tuple[np.ndarray, np.ndarray]], aim: np.ndarray) -> str:

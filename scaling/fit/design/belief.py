@@ -15,7 +15,7 @@ from scaling.errors import ScalingError
 from scaling.fit.frontier import CLOSED, Cost, Frontier, frontier
 from scaling.fit.laws import Law
 
-RHO = 0.5  # share of the noise's variance that the branches of one trunk have in common: see `correlated`
+RHO = 0.5  # share of the noise's variance that the branches of one trunk have in common: see `joint`
 STEP = 1e-5
 RIDGE = 1e-10  # of columns of unit length; keeps an information matrix that the runs leave singular invertible
 
@@ -54,31 +54,19 @@ class Belief:
         return np.stack([found.log_n + found.a * np.log(flops), np.log(loss), found.a], -1)
 
 
-def correlated(influence: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
-    """The variance (T,) of sums of `influence` (n, T) x noise of unit variance, a share `rho` of it common to the runs of a trunk (n,).
+def joint(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
+    """The covariance (T, T) of the sums of `rows` (n, T) x noise of unit variance, a share `rho` of it common to the runs of a trunk (n,).
 
     Branches of one trunk share the seed, the initial weights, and the data up to where they branch; the rest, their own
     cooldown, is theirs. Half and half (RHO) is an assumption: a sweep with seeds shows it.
     """
-    own = np.sum(influence**2, 0)
+    own = rows.T @ rows
     if trunk is None or rho == 0:
         return np.asarray(own)
     _, place = np.unique(trunk, return_inverse=True)
-    sums = np.zeros((int(place.max()) + 1, influence.shape[1]))
-    np.add.at(sums, place, influence)
-    return np.asarray((1 - rho) * own + rho * np.sum(sums**2, 0))
-
-
-def decorrelated(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
-    """Rows (n, P) times the inverse root of the correlation of their noise: their squares add up to the information of all."""
-    if trunk is None or rho == 0:
-        return rows
-    found = rows / np.sqrt(1 - rho)
-    for label in np.unique(trunk):
-        here = trunk == label
-        count = int(here.sum())
-        found[here] -= (1 - np.sqrt((1 - rho) / (1 + (count - 1) * rho))) * found[here].mean(0)
-    return found
+    sums = np.zeros((int(place.max()) + 1, rows.shape[1]))
+    np.add.at(sums, place, rows)
+    return np.asarray((1 - rho) * own + rho * sums.T @ sums)
 
 
 def spread(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndarray | None = None, rho: float = RHO) -> np.ndarray:
@@ -91,7 +79,7 @@ def spread(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndar
     scaled = rows / unit
     information = scaled.T @ scaled + RIDGE * np.eye(rows.shape[1])
     influence = scaled @ np.linalg.solve(information, gradients / unit[:, None])
-    return np.asarray(noise * np.sqrt(correlated(influence, trunk, rho)))
+    return np.asarray(noise * np.sqrt(np.diag(joint(influence, trunk, rho))))
 
 
 def inflation(objective: str, delta: float, noise: float) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scaling.fit.design.belief import joint
 from scaling.fit.design.pool import Pool
 
 MISFIT = 0.01  # prior sd of the quadratic terms, in log loss at the end of the range where each is largest
@@ -43,17 +44,18 @@ def guarded(seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape
 
 @dataclass
 class _Trunk:
-    """The branches of one trunk that have been chosen: how many, the sum of their rows, the cost of the longest."""
+    """The branches of one trunk that have been chosen: the sum of their rows, the cost of the longest."""
 
-    count: int
     total: np.ndarray
     longest: float
 
 
 @dataclass
 class Chosen:
-    """A design in the making: `information` (Q, Q) with what was known before, and how often each candidate was taken (K,).
+    """A design in the making: how often each candidate was taken (K,), and what a fit of all runs will know.
 
+    A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if noise were independent, `noise` V
+    (Q, Q) the covariance of the sums in the fit, of which branches of one trunk share a part `rho`; both hold the prior.
     The k-th copy of a candidate has the k-th seed, and so the k-th trunk of its size.
     """
 
@@ -61,6 +63,7 @@ class Chosen:
     rows: np.ndarray
     gradients: np.ndarray
     information: np.ndarray
+    noise: np.ndarray
     rho: float
     before: np.ndarray = field(init=False)
     copies: np.ndarray = field(init=False)
@@ -69,78 +72,74 @@ class Chosen:
 
     def __post_init__(self) -> None:
         self.copies = np.zeros(len(self.rows), int)
-        self._rows, self._cost = self.rows.copy(), self.pool.price.copy()
+        self.cost = self.pool.price.copy()  # of each candidate, were it taken now
+        self._sums = np.zeros_like(self.rows)  # of the rows of the trunk that it would join
         self.before = self.variances()
-
-    @property
-    def value(self) -> float:
-        """The criterion: 2 before a run was chosen."""
-        return float(np.sum(self.variances() / self.before))
 
     def variances(self) -> np.ndarray:
         """Variances (T,) of what is asked, with the guard, in units of the noise's."""
-        return np.asarray(np.einsum("pt,pt->t", self.gradients, np.linalg.solve(self.information, self.gradients)))
+        moved = np.linalg.solve(self.information, self.gradients)
+        return np.asarray(np.einsum("pt,pq,qt->t", moved, self.noise, moved))
 
-    def offers(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each candidate would add now: its row (K, Q) given the branches of its trunk, of unit noise; and its cost (K,)."""
-        return self._rows, self._cost
-
-    def _renew(self, trunk: int) -> None:
-        """The offers of one trunk's candidates after one of them was taken."""
-        mine = self.pool.trunk == trunk
-        self._rows[mine], self._cost[mine] = self.rows[mine], self.pool.price[mine]
-        for seed in range(int(self.copies[mine].max()) + 1):
-            held, here = self._trunks.get((trunk, seed)), mine & (self.copies == seed)
-            if held is not None and here.any():
-                self._rows[here], self._cost[here] = self._given(held, here), self._branch(held, here)
-
-    def _given(self, held: _Trunk, here: np.ndarray) -> np.ndarray:
-        """Rows less what the trunk's other branches say, over the noise left: equal correlation, one observation after the other."""
-        whole = 1 + (held.count - 1) * self.rho
-        left = 1 - self.rho**2 * held.count / whole
-        return np.asarray((self.rows[here] - self.rho / whole * held.total) / np.sqrt(left))
-
-    def _branch(self, held: _Trunk, here: np.ndarray) -> np.ndarray:
-        price, share = self.pool.price[here], self.pool.cooldown
-        return np.where(price > held.longest, price - (1 - share) * held.longest, share * price)
-
-    def gains(self, rows: np.ndarray) -> np.ndarray:
-        """What each row (K, Q) takes off the criterion: (g'M^-1 j)^2 / (1 + j'M^-1 j), summed over what is asked."""
+    def gains(self) -> np.ndarray:
+        """What each candidate (K,) would take off the criterion: both matrices with it, the inverse by Sherman and Morrison."""
         inverse = np.linalg.inv(self.information)
-        moved = rows @ inverse
-        return np.asarray(((moved @ self.gradients) ** 2 / self.before).sum(1) / (1 + np.einsum("kp,kp->k", moved, rows)))
+        moved, asked = self.rows @ inverse, inverse @ self.gradients
+        denominator = 1 + np.einsum("kp,kp->k", moved, self.rows)
+        left = np.zeros(len(self.rows))
+        for column, before in zip(asked.T, self.before, strict=True):
+            then = column - moved * ((self.rows @ column) / denominator)[:, None]
+            own, common = np.einsum("kp,kp->k", self.rows, then), np.einsum("kp,kp->k", self._sums, then)
+            left += (np.einsum("kp,kp->k", then @ self.noise, then) + own**2 + 2 * self.rho * own * common) / before
+        return np.asarray(np.sum(self.variances() / self.before) - left)
 
     def add(self, index: int) -> None:
         """Take a candidate (once more)."""
-        rows, cost = self.offers()
-        self.information = self.information + np.outer(rows[index], rows[index])
-        self.spent += float(cost[index])
-        key = (int(self.pool.trunk[index]), int(self.copies[index]))
-        held = self._trunks.setdefault(key, _Trunk(0, np.zeros(rows.shape[1]), 0.0))
-        held.count, held.total = held.count + 1, held.total + self.rows[index]
-        held.longest = max(held.longest, float(self.pool.price[index]))
+        row, common = self.rows[index], self._sums[index]
+        self.information = self.information + np.outer(row, row)
+        self.noise = self.noise + np.outer(row, row) + self.rho * (np.outer(row, common) + np.outer(common, row))
+        self.spent += float(self.cost[index])
+        trunk, seed = int(self.pool.trunk[index]), int(self.copies[index])
+        held = self._trunks.setdefault((trunk, seed), _Trunk(np.zeros_like(row), 0.0))
+        held.total, held.longest = held.total + row, max(held.longest, float(self.pool.price[index]))
         self.copies[index] += 1
         if self.pool.shared:
-            self._renew(key[0])
+            self._renew(trunk)
+
+    def _renew(self, trunk: int) -> None:
+        """The costs and companions of one trunk's candidates after one of them was taken."""
+        mine, price = self.pool.trunk == trunk, self.pool.price
+        self._sums[mine], self.cost[mine] = 0.0, price[mine]
+        for seed in range(int(self.copies[mine].max()) + 1):
+            held, here = self._trunks.get((trunk, seed)), mine & (self.copies == seed)
+            if held is not None:
+                longer, share = price[here] > held.longest, self.pool.cooldown
+                self._sums[here] = held.total
+                self.cost[here] = np.where(longer, price[here] - (1 - share) * held.longest, share * price[here])
+
+    def best(self, among: np.ndarray, a_flop: bool = True) -> int:
+        """The candidate of a mask (K,) that takes most off the criterion, a FLOP or at all."""
+        return int(np.argmax(np.where(among, self.gains() / (self.cost if a_flop else 1.0), -np.inf)))
 
     def fill(self, money: float) -> None:
-        """Add the best a FLOP until the money or the runs are spent."""
+        """Add the best a FLOP until the money or the runs are spent, or no run helps any more."""
         while self.copies.sum() < MOST_RUNS:
-            rows, cost = self.offers()
-            held = (cost <= money - self.spent) & (self.copies < MOST_COPIES)
+            gains = self.gains()
+            held = (self.cost <= money - self.spent) & (self.copies < MOST_COPIES) & (gains > 0)
             if not held.any():
                 return
-            self.add(int(np.argmax(np.where(held, self.gains(rows) / cost, -np.inf))))
+            self.add(int(np.argmax(np.where(held, gains / self.cost, -np.inf))))
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known beforehand: the gradients of the runs so far (n, P), less what their noise has in common; their log N and
-    log D (n, 2); the sd of a run's log loss.
+    """What is known beforehand: the gradients of the runs so far (n, P), their log N and log D (n, 2), the trunk of each (None: none
+    is shared), the sd of a run's log loss.
     """
 
     rows: np.ndarray
     logs: np.ndarray
+    trunk: np.ndarray | None
     noise: float
 
 
@@ -155,7 +154,7 @@ def start(pool: Pool, offered: np.ndarray, logs: np.ndarray, before: Known, grad
     extra = known.shape[1] - offered.shape[1]
     prior = np.diag(np.r_[np.full(offered.shape[1], RIDGE), (before.noise / MISFIT / scale[-extra:]) ** 2])
     asked = np.concatenate([gradients, np.zeros((extra, gradients.shape[1]))]) / scale[:, None]
-    return Chosen(pool, rows, asked, known.T @ known + prior, rho if pool.shared else 0.0)
+    return Chosen(pool, rows, asked, known.T @ known + prior, joint(known, before.trunk, rho) + prior, rho)
 
 
 def choose(design: Chosen, money: float, anchor: float, optimum: np.ndarray) -> Chosen:
@@ -167,10 +166,10 @@ def choose(design: Chosen, money: float, anchor: float, optimum: np.ndarray) -> 
         near = np.abs(np.log(pool.n / optimum)) <= AROUND
         large = (pool.price <= anchor * (1 + 1e-9)) & (pool.price >= NEARLY * anchor) & near
         if large.any():
-            design.add(int(np.argmax(np.where(large, design.gains(design.rows), -np.inf))))
+            design.add(design.best(large, a_flop=False))
     cheap = pool.price <= REPEATED * money
     if cheap.any() and design.spent + 2 * pool.price[cheap].max() <= money:
-        best = int(np.argmax(np.where(cheap, design.gains(design.rows) / pool.price, -np.inf)))
+        best = design.best(cheap)
         design.add(best)
         design.add(best)
     design.fill(money)

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
-from scaling.fit.design.belief import RHO, Belief, decorrelated, inflation, spread
+from scaling.fit.design.belief import RHO, Belief, inflation, spread
 from scaling.fit.design.choose import ANCHOR, SIMILAR, Known, choose, start
 from scaling.fit.design.emit import sweep_of
 from scaling.fit.design.pool import Builder, Pool, candidates
@@ -71,7 +71,7 @@ def designed(belief: Belief, runs: Runs, terms: Terms, builder: Builder | None =
     gradients = belief.gradients(terms.target)
     seen, offered = belief.rows(runs.n, runs.d), belief.rows(pool.n, pool.d)
     rho = terms.rho if terms.shared else 0.0
-    known = Known(decorrelated(seen, runs.trunk, rho), _logs(runs.n, runs.d), runs.noise)
+    known = Known(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
     design = start(pool, offered, _logs(pool.n, pool.d), known, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
     if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
