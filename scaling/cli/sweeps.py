@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
-MANY_EPOCHS = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -57,18 +56,17 @@ def planned_sweep(path: Path, simulated: str | None = None, out: Path | None = N
 
 def plan_of(sweep: Sweep, path: Path, simulated: str | None = None) -> Plan:
     """The plan of a sweep that was read from `path`. Raises ScalingError that names the file."""
+    from scaling.cli.repeats import repeats
     from scaling.plan import plan as expand
-    from scaling.tasks import epochs, open_task, resolve
+    from scaling.tasks import open_task, resolve
 
     with naming(path):
         task = resolve(sweep.base.task)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
-    for doubt in plan.warnings:
+        doubts = [*plan.warnings, *(repeats(opened, plan) if simulated is None else [])]
+    for doubt in doubts:
         note(f"warning: {doubt}")
-    most = max(epochs(opened, item.run.tokens) for item in plan.runs)
-    if most > MANY_EPOCHS and simulated is None:
-        note(f"warning: up to {most:.1f} passes over the training data; beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)")
     return plan
 
 
