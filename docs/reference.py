@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from pydantic import BaseModel
 from scaling import config
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "data prepare",
+VERBS = ["plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
          "data info", "doctor"]  # fmt: skip
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),
@@ -136,11 +138,29 @@ def laws() -> str:
     return "\n".join(parts) + "\n"
 
 
+def house() -> str:
+    """The page about the house: every module by its own first sentence."""
+    package = HERE.parent / "scaling"
+    parts = ["# The house\n\nEvery module of the package, in its own words. This page is written by `python docs/reference.py`.\n"]
+    for room in [package, *sorted(path for path in package.rglob("*") if path.is_dir())]:
+        modules = [path for path in sorted(room.glob("*.py")) if path.stat().st_size]
+        if modules:
+            parts.append(f"## {room.relative_to(package.parent).as_posix()}/\n\n| module | |\n|---|---|")
+            parts += [_cells((f"`{path.name}`", _first_sentence(path))) for path in modules] + [""]
+    return "\n".join(parts)
+
+
+def _first_sentence(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(re.split(r"(?<=\.)\s+(?=[A-Z`])", text.split("\n\n")[0], maxsplit=1)[0].split())
+
+
 def _cells(row: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line, "laws.md": laws}
+PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line, "laws.md": laws, "house.md": house}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
