@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scaling import archive, results
+from scaling import archive, durable, results
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.quantity import format_seconds
 from scaling.report.tables import Cell, Column, Document, Table
@@ -30,7 +30,7 @@ class Material:
     """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent.
 
     `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
-    came of the forecasts that the sweep was written with.
+    came of the forecasts that the sweep was written with, `tuning` how its recipe was measured.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Material:
     failures: Table | None = None
     origin: tuple[tuple[str, str], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    tuning: Mapping[str, Any] | None = None
 
     @property
     def count(self) -> int:
@@ -99,12 +100,24 @@ def _folder(folder: Path, made: Path) -> Material:
     paths, refusals = _fits(folder, made)
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
+    tuning, doubt = _tuning(folder)
+    refusals = (*refusals, *doubt)
     refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *refusals)
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
         name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table),
-        tuple(verdicts(sweep, table)) if sweep else (),
+        tuple(verdicts(sweep, table)) if sweep else (), tuning,
     )  # fmt: skip
+
+
+def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    """How the sweep's recipe was measured, where it was; or why that cannot be read."""
+    try:
+        return durable.read_json(folder / "tuning.json"), ()
+    except FileNotFoundError:
+        return None, ()
+    except durable.Broken as error:
+        return None, (f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",)
 
 
 def _sweep(folder: Path) -> Sweep | None:
