@@ -145,7 +145,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     corpora: set[str] = set()
     runs: list[RunConfig] = []
     cells: list[str] = []
-    losses, diverged, read = _last_losses(table), set(table.loc[table["metric"] == DIVERGED, "run_id"]), _reader(params, flops)
+    losses, diverged, read = _last_losses(table), set(table.loc[table["metric"] == DIVERGED, "run_id"]), reader(params, flops)
     firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
     for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
         run, n, c = read(text, f"run {run_id}")
@@ -195,7 +195,7 @@ def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:
     return dict(zip(zip(seen["run_id"], seen["step"], strict=True), seen["value"].astype(float), strict=True))
 
 
-def _reader(params: NConvention, flops: FlopsConvention) -> Callable[[str, str], tuple[RunConfig, float, float]]:
+def reader(params: NConvention, flops: FlopsConvention) -> Callable[[str, str], tuple[RunConfig, float, float]]:
     """A run, its N and its C from the text of its config; runs that differ in their seed alone are read and counted once."""
     known: dict[str, tuple[RunConfig, float, float]] = {}
 

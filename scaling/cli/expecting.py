@@ -72,6 +72,6 @@ def expectation_lines(found: dict[str, Any]) -> list[Text]:
 def _within(found: dict[str, Any]) -> float:
     """Half the width of the interval of L*, as a share of it."""
     import math
+    from statistics import NormalDist
 
-    n = found["n_star"]
-    return math.expm1(math.log(n["hi"] / n["value"]) * found["sd_log_loss"] / found["sd_log_n_star"])
+    return math.expm1(NormalDist().inv_cdf((1 + found["ci"]) / 2) * found["sd_log_loss"])

@@ -51,7 +51,7 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     if warmup > LONG_WARMUP:
         return f"{100 * warmup:.0f} % of its steps are warm-up"
     near = _neighbours(row, points)
-    rate = _against(row, near, runs["lr"].to_numpy(float) * runs["d_model"].to_numpy(float))
+    rate = _against(row, near, runs["lr"].to_numpy(float) * _widths(runs))
     if max(rate, 1 / rate) > OTHER_RATE:
         return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
     batch = _against(row, near, runs["batch_tokens"].to_numpy(float))
@@ -66,6 +66,12 @@ def _rise(run_id: str, trails: Points) -> float:
     order = np.argsort(np.asarray(trails.d)[mine])
     losses = trails.loss[mine][order]
     return float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
+
+
+def _widths(runs: pd.DataFrame) -> np.ndarray:
+    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer that of the base, whose rate it is."""
+    bases = [(config.get("model", {}).get("transfer") or {}).get("base_width") for config in runs["config"]]
+    return np.array([base or width for base, width in zip(bases, runs["d_model"], strict=True)], float)
 
 
 def _neighbours(row: int, points: Points) -> np.ndarray:

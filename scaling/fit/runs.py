@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import accounting, results
+from scaling import results
 from scaling.config import FlopsConvention, ListDesign, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.results import Points
-from scaling.sweepfile import load_run, load_sweep
+from scaling.sweepfile import load_sweep
 
 MIN_TRUNKS = 10  # fewer clusters than this cannot be resampled
 
@@ -149,12 +149,11 @@ def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.nda
 def curves(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact") -> Points:
     """Every finite validation loss after step 0, N and C under a convention; `group` is the run."""
     losses = table[(table["split"] == "val") & (table["metric"] == "loss") & (table["step"] > 0) & np.isfinite(table["value"])]
-    counted: dict[str, tuple[int, float]] = {}
+    counted: dict[str, tuple[float, float]] = {}
+    read = results.reader(params, flops)
     for run_id, text in losses.drop_duplicates("run_id").set_index("run_id")["config"].items():
-        run = load_run(text, f"run {run_id}")
-        seq_len = run.task.seq_len
-        per_token = accounting.train_flops(run.model, seq_len, seq_len, flops) / seq_len
-        counted[str(run_id)] = (accounting.n_params(run.model, seq_len, params), per_token)
+        run, n_params, whole = read(text, f"run {run_id}")
+        counted[str(run_id)] = (n_params, whole / run.tokens)
     ids = losses["run_id"].to_numpy(str)
     n, cost = np.array([counted[run_id] for run_id in ids], float).reshape(-1, 2).T
     d = losses["tokens"].to_numpy(float)

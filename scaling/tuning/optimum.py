@@ -151,10 +151,11 @@ def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> 
 
 
 def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """The sd of the losses about the parabola, from n - 3 degrees of freedom."""
-    fitted = parabola(t, y, weight, 1.0)
-    left = y - (fitted.a + fitted.b * t + fitted.c * t**2)
-    return float(math.sqrt(np.sum(weight * left**2) / (len(t) - 3)))
+    """The sd of the losses about the parabola: the weighted squares of what it leaves over their expectation for a unit sd."""
+    design = np.stack([np.ones_like(t), t, t**2], axis=1)
+    maker = np.eye(len(t)) - design @ np.linalg.solve(design.T @ (design * weight[:, None]), (design * weight[:, None]).T)
+    expected = float(np.sum(weight[:, None] * maker**2))
+    return float(math.sqrt(np.sum(weight * (maker @ y) ** 2) / expected))
 
 
 def _seed_noise(held: Sequence[Sequence[float]]) -> tuple[float, int]:

@@ -35,10 +35,6 @@ class Pool:
     cooldown: float
     shared: bool
 
-    def take(self, keep: np.ndarray) -> Pool:
-        """The candidates of a mask."""
-        return Pool(self.n[keep], self.d[keep], self.price[keep], self.trunk[keep], self.cooldown, self.shared)
-
 
 @dataclass(frozen=True)
 class Builder:
