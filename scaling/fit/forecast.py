@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from scaling import accounting, durable
-from scaling.config import Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
+from scaling.config import FlopsConvention, Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.knowledge import PREFIX, Knowledge, knowledge
 from scaling.fit.laws import LAWS
@@ -32,7 +32,7 @@ NEAR = 0.02  # of log N and log D: the run that a forecast is about
 
 @dataclass(frozen=True)
 class Verdict:
-    """A forecast and the runs that it was about: losses (seeds,), their mean's error relative to it, and how many lie inside."""
+    """A forecast and the runs that it was about: losses (seeds,), its error relative to their mean, and how many lie inside."""
 
     forecast: Forecast
     n_params: float
@@ -50,10 +50,10 @@ class Verdict:
         return self.forecast.loss / self.measured - 1
 
     @property
-    def inside(self) -> int:
-        """How many of the runs lie in the interval."""
-        lo, hi = self.forecast.lo or 0.0, self.forecast.hi or math.inf
-        return sum(lo <= loss <= hi for loss in self.losses)
+    def inside(self) -> int | None:
+        """How many of the runs lie in the interval; None without one."""
+        lo, hi = self.forecast.lo, self.forecast.hi
+        return None if lo is None or hi is None else sum(lo <= loss <= hi for loss in self.losses)
 
 
 def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None = None, task: Mapping[str, int] | None = None) -> Sweep:
@@ -70,15 +70,15 @@ def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None 
     if vocab_size is None or seq_len is None:
         raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
                            remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml")  # fmt: skip
-    params = _convention(known)
+    params, counted = _conventions(known)
     cells, forecasts = [], []
     for role, share in ROLES:
         model = _model(parent, share * n_star, vocab_size, seq_len, params)
         n = accounting.n_params(model, seq_len, params)
-        tokens = float(round(flops / accounting.train_flops(model, seq_len, 1, "exact")))
+        tokens = float(round(flops / accounting.train_flops(model, seq_len, 1, counted)))
         cells.append(ListedCell(size=float(n), tokens=tokens, seeds=_seeds(parent, role)))
         forecasts.append(_forecast(known, role, float(n), tokens, flops, source))
-    design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=parent.design.flops)
+    design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted)
     changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
     emptied = {"axes": (), "replicates": (), "tuning": ()}
     question = f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
@@ -105,10 +105,13 @@ def _origin(source: str) -> Path:
     return found[0]
 
 
-def _convention(known: Knowledge) -> NConvention:
-    """How the fit counts N; a foreign table's N is taken for the default count."""
-    told = known.basis.partition("N = ")[2].partition(",")[0]
-    return told if told in ("with_head", "total", "nonembedding") else "with_head"  # type: ignore[return-value]
+def _conventions(known: Knowledge) -> tuple[NConvention, FlopsConvention]:
+    """How the fit counts N and C; those of a published law or a foreign table are taken for the default counts."""
+    params, flops = known.convention.get("params", "with_head"), known.convention.get("flops", "exact")
+    return (
+        params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
+        flops if flops in get_args(FlopsConvention) else "exact",
+    )
 
 
 def _model(parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NConvention) -> ModelConfig:
@@ -175,14 +178,15 @@ def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:
 def sentence(found: Sequence[Verdict]) -> str:
     """What came of the forecasts, in two sentences."""
     best = next((each for each in found if each.forecast.role == "optimum"), found[0])
-    runs, inside = sum(len(each.losses) for each in found), sum(each.inside for each in found)
+    judged = [each for each in found if each.inside is not None]
+    runs, inside = sum(len(each.losses) for each in judged), sum(each.inside or 0 for each in judged)
+    covered = f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals." if judged else "It came without an interval."
     beyond = (
         f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget that the law had seen," if best.forecast.seen else ""
     )
     told = (
         f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said {best.forecast.loss:.4f} for the compute-optimal model, "
-        f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. "
-        f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals."
+        f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. {covered}"
     )
     others = [each for each in found if each is not best]
     if not others:

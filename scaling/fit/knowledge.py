@@ -23,7 +23,8 @@ class Knowledge:
     """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
 
     `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws);
-    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss.
+    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss;
+    `convention` says how its N ("params") and C ("flops") are counted, where runs of this program were fitted.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Knowledge:
     roads: Mapping[str, tuple[Frontier, Frontier | None]] = field(default_factory=dict)
     accuracy: Mapping[str, Any] | None = None
     noise: float | None = None
+    convention: Mapping[str, str] = field(default_factory=dict)
 
 
 def knowledge(source: str) -> Knowledge:
@@ -79,7 +81,7 @@ def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
     law = "frontier" if road_only else document["law"]
     return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
                      document["source"].get("model") or {}, tuple(warnings), basis, _roads(document),
-                     document.get("accuracy"), (document.get("noise") or {}).get("sd"))  # fmt: skip
+                     document.get("accuracy"), (document.get("noise") or {}).get("sd"), convention)  # fmt: skip
 
 
 Named = Mapping[str, Any]

@@ -21,7 +21,7 @@ def forecasts(found: Sequence[Verdict]) -> Table | None:
         return None
     rows = tuple(
         (each.forecast.role, each.n_params, each.tokens, each.forecast.flops, (each.forecast.loss, each.forecast.lo, each.forecast.hi),
-         ", ".join(f"{loss:.4f}" for loss in each.losses), each.error, f"{each.inside} of {len(each.losses)}")
+         ", ".join(f"{loss:.4f}" for loss in each.losses), each.error, None if each.inside is None else f"{each.inside} of {len(each.losses)}")
         for each in found
     )  # fmt: skip
     columns = (Column("model"), Column("N", "count"), Column("D", "count"), Column("C", "flops"), Column("predicted loss", "number", True),

@@ -91,3 +91,36 @@ def test_what_cannot_be_emitted_is_refused_and_nothing_written(fitted, args, wor
     assert found.returncode == 2
     assert words in found.stderr
     assert not (fitted / "x.toml").exists()
+
+
+def test_runs_of_a_forecast_without_an_interval_are_not_counted_as_inside():
+    from scaling.config import Forecast
+    from scaling.fit.forecast import Verdict
+
+    bare = Verdict(Forecast(size=1e6, tokens=1e7, flops=6e13, loss=2.0), 1e6, 1e7, (2.5,))
+    assert bare.inside is None
+    assert "It came without an interval." in sentence([bare])
+
+
+@pytest.mark.parametrize(("counted", "flops"), [("6nd", "6nd"), (None, "exact"), ("as given", "exact")])
+def test_the_budget_is_counted_as_the_fit_counts_it(fitted, counted, flops):
+    from scaling import accounting
+    from scaling.fit.forecast import emit
+
+    fit = json.loads((fitted / "loop/fits/chinchilla.json").read_text())
+    told = {"params": "with_head"} | ({"flops": counted} if counted else {})
+    path, out = fitted / "loop" / "fits" / f"{counted}.json", fitted / f"{counted}.toml"
+    path.write_text(json.dumps(fit | {"source": fit["source"] | {"convention": told}}))
+    sweep = emit(str(path), 8e20, 1e9, out)
+    path.unlink()
+    assert sweep.design.flops == flops
+    model = planned_models(out)
+    for cell in sweep.design.cells:
+        assert accounting.train_flops(model[cell.size], 2049, 1, flops) * cell.tokens == pytest.approx(8e20, rel=1e-6)
+
+
+def planned_models(path):
+    from scaling.plan import plan
+
+    sweep = load_sweep(path)
+    return {float(item.n_params["with_head"]): item.run.model for item in plan(sweep, sweep.base.task, 1024).runs}
