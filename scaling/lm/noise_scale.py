@@ -90,7 +90,7 @@ def estimate(squares_C: np.ndarray, alongs_C: np.ndarray, square: float, group_t
     against the mean of those before it: right where |G|^2 is well measured, and up to 1.7 times too wide where noise rules.
     """
     n = len(squares_C)
-    variance = (squares_C.mean() - square) * n / (n - 1)  # of the gradient of a group
+    variance = (float(squares_C.mean()) - square) * n / (n - 1)  # of the gradient of a group
     signal = square - variance / n
     along, own = alongs_C[(n + 1) // 2 :], squares_C[(n + 1) // 2 :]
     of_signal, of_variance = 2.0 * along, own - 2.0 * along

@@ -11,6 +11,7 @@ from scaling.errors import ScalingError
 from scaling.family import Family
 from scaling.lm import optim, step
 from scaling.lm.layout import settle
+from scaling.lm.noise_scale import noise_program
 from scaling.lm.train import train
 from scaling.settle import EVAL_SEQUENCES, dispatch_steps
 from scaling.tasks import open_task
@@ -70,6 +71,19 @@ def test_an_evaluation_is_what_xla_plans():
     assert found.evaluation > 0
     measured = xla_bytes(step.eval_program(shape, settled), params, windows)
     assert found.temporary == pytest.approx(measured, rel=0.25)
+
+
+def test_the_noise_scale_is_what_xla_plans():
+    """With one sequence a step its pass is that of a step, and the sum of the gradients comes on top."""
+    run = run_of(1e5, seq_len=256, batch=1)
+    run = run.model_copy(update={"evals": EvalConfig(tokens=256, noise_scale=True, noise_sequences=128)})
+    settled, shape = settle(run, Execution()), step.shape_of(run)
+    params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
+    groups = jax.ShapeDtypeStruct((128, 1, run.task.seq_len + 1), jnp.int32)
+    found = memory.estimate(run)
+    assert found.evaluation > 0
+    measured = xla_bytes(noise_program(shape, settled), params, groups, jnp.float32(0.0)) - 4 * groups.size
+    assert found.parameters + found.temporary == pytest.approx(measured, rel=0.2)
 
 
 def losses(run, how, path):
