@@ -92,14 +92,14 @@ def rows(points: Points, ci: float = 0.95) -> list[Row]:
 
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D' lies beyond them.
     """
-    from scipy.special import ndtri
+    from scipy.special import stdtrit
 
     unique = points.others.get("U")
     if unique is None or points.n is None or points.d is None:
         return []
     repeated = points.d > REPEATED * unique
     noise, found = seed_noise(points), []
-    reach = noise.sd * float(ndtri((1 + ci) / 2)) if noise else None
+    reach = noise.sd * float(stdtrit(noise.freedom, (1 + ci) / 2)) if noise else None
     for n in np.unique(_key(points.n)):
         size = _key(points.n) == n
         curve = fresh_curve(points.d[size & ~repeated], points.loss[size & ~repeated]) if (size & ~repeated).any() else None

@@ -199,3 +199,11 @@ def test_design_beats_the_grid_several_times_over():
         for k, (shared, first) in enumerate(pilots)
     )
     assert chosen[0] < grid[0]
+
+
+def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
+    document = json.loads((folder / "fits" / "chinchilla.json").read_text())
+    (tmp_path / "seeds.json").write_text(json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "from": "seeds"}}))
+    assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
+    (tmp_path / "older.json").write_text(json.dumps({name: value for name, value in document.items() if name != "noise"}))
+    assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(document["noise"]["sd"], rel=0.5)

@@ -20,6 +20,12 @@ STEP = 1e-5
 RIDGE = 1e-10  # of columns of unit length; keeps an information matrix that the runs leave singular invertible
 
 
+def check_share(rho: float) -> None:
+    """Raise ScalingError for what cannot be a share of the noise that branches of a trunk have in common."""
+    if not 0 <= rho < 1:
+        raise ScalingError(f"{rho} is no share of the noise", where="--rho", remedy="give a number from 0 up to, but not including, 1")
+
+
 @dataclass(frozen=True)
 class Belief:
     """A law of N and D at internal parameters `theta` (P,), and the cost of a run. Raises ScalingError for a law without an optimum."""

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from scaling.errors import ScalingError
 from scaling.fit import gates
-from scaling.fit.design.belief import RHO, Belief, inflation, spread
+from scaling.fit.design.belief import RHO, Belief, check_share, inflation, spread
 from scaling.fit.document import plain
 from scaling.fit.frontier import fit_cost
 from scaling.fit.isoflop import MIN_SIZES, SAME_SIZE, WINDOW, distinct, grid_bias
@@ -89,8 +89,7 @@ def _check(target: float | None, noise: float | None, rho: float) -> None:
             raise ScalingError(
                 f"{value:g} is not a positive number", where=name, remedy="FLOPs such as 1e15; noise in log loss, such as 0.007"
             )
-    if not 0 <= rho < 1:
-        raise ScalingError(f"{rho} is no share of the noise", where="--rho", remedy="give a number from 0 up to, but not including, 1")
+    check_share(rho)
 
 
 def _given(plan: Planned, source: str) -> _Assumed:
@@ -102,7 +101,7 @@ def _given(plan: Planned, source: str) -> _Assumed:
                            remedy="name a parametric fit, or published:besiroglu2024")  # fmt: skip
     theta = np.asarray(law.theta({name: np.asarray(value) for name, value in known.values.items()}), float)
     cost = known.cost if Path(source).is_file() else fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
-    return _Assumed(Belief(law, theta, cost), f"{known.law} of {source}", True, getattr(known, "noise", None))
+    return _Assumed(Belief(law, theta, cost), f"{known.law} of {source}", True, known.noise)
 
 
 def _through_the_middle(plan: Planned) -> _Assumed:
@@ -124,12 +123,12 @@ def _middle(plan: Planned) -> np.ndarray:
     """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over runs."""
     if not plan.isoflop:
         return np.array([np.log(plan.n).mean(), np.log(plan.c).mean()])
-    rows = list(budgets(plan.c))
+    rows = list(_by_budget(plan.c))
     middles = [(np.log(plan.n[row]).min() + np.log(plan.n[row]).max()) / 2 for row in rows]
     return np.array([np.mean(middles), np.mean([np.log(plan.c[row]).mean() for row in rows])])
 
 
-def budgets(c: np.ndarray) -> Iterator[np.ndarray]:
+def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
     """The runs of each budget, cheapest first: those whose FLOPs follow each other without a gap."""
     order = np.argsort(c, kind="stable")
     cuts = np.flatnonzero(np.diff(np.log(c[order])) > WINDOW) + 1
@@ -169,7 +168,7 @@ def _shape_warnings(plan: Planned) -> list[str]:
         found.append(f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers of N and D will hardly be told apart")
     if not plan.isoflop:
         return found
-    rows = list(budgets(plan.c))
+    rows = list(_by_budget(plan.c))
     if len(rows) < ENOUGH:
         found.append(f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs {ENOUGH} or more")
     few = [format_flops(float(plan.c[row].mean())) for row in rows if distinct(plan.n[row]) < MIN_SIZES]
@@ -183,7 +182,7 @@ def _place_warnings(plan: Planned, belief: Belief) -> list[str]:
     if not plan.isoflop:
         return []
     found = []
-    for row in budgets(plan.c):
+    for row in _by_budget(plan.c):
         flops = float(plan.c[row].mean())
         low, high = np.log(plan.n[row]).min(), np.log(plan.n[row]).max()
         best = float(belief.optimum().n_star(flops))

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
-from scaling.fit.design.belief import RHO, Belief, inflation, spread
+from scaling.fit.design.belief import RHO, Belief, check_share, inflation, spread
 from scaling.fit.design.choose import ANCHOR, SIMILAR, Known, choose, start
 from scaling.fit.design.emit import sweep_of
 from scaling.fit.design.pool import Builder, Pool, candidates
@@ -94,14 +94,13 @@ def next_runs(source: Path, budget: object, target: object, largest: object = No
     """
     path = _fit_path(Path(source))
     spend, goal = _count("--budget", budget), _count("--target", target)
-    if not 0 <= rho < 1:
-        raise ScalingError(f"{rho} is no share of the noise", where="--rho", remedy="give a number from 0 up to, but not including, 1")
+    check_share(rho)
     document = load(path)
     belief, (n, d) = _belief(path, document), _inputs(document)
     builder = _builder(Path(source), document)
     shared = builder is not None and builder.schedule != "cosine"
     terms = Terms(spend, goal, None if largest is None else _count("--largest", largest), shared, rho)
-    noise = _scatter(belief, document, n, d)
+    noise = (document.get("noise") or {}).get("sd") or _scatter(belief, document, n, d)
     wide = inflation(document["objective"]["name"], float(document["objective"].get("delta") or 0.0), noise)
     found = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
     first = _first_seed(builder.sweep) if builder else 0
@@ -168,7 +167,7 @@ def _inputs(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scatter(belief: Belief, document: dict[str, Any], n: np.ndarray, d: np.ndarray) -> float:
-    """The noise of one run's log loss, from the residuals."""
+    """The noise of one run's log loss, from the residuals of a fit that does not tell it."""
     residual = np.log(np.array(document["data"]["loss"], float)) - belief.law.log_predict(belief.theta, {"N": n, "D": d})
     return float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(belief.theta))))
 
