@@ -64,7 +64,8 @@ def _prose(model: type[BaseModel]) -> str:
 
 def _row(name: str, info: Any, overrides: bool) -> str:
     required = info.is_required()
-    default = "from the recipe" if overrides and required else "required" if required else _default(info.default)
+    known = "empty" if info.default_factory else _default(info.default)
+    default = "from the recipe" if overrides and required else "required" if required else known
     return f"| `{name}` | {_type(info.rebuild_annotation())} | {default} |"
 
 
@@ -89,7 +90,7 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
     return {"int": "whole number", "float": "number", "str": "text", "bool": "`true` or `false`"}.get(
         annotation.__name__, annotation.__name__

@@ -11,7 +11,7 @@ import pytest
 from scaling.sweepfile import dump_sweep
 from tests.sweep_files import tiny
 
-VERBS = ["plan", "run", "train", "status", "next", "fit", "predict", "report", "count", "data", "doctor"]
+VERBS = ["plan", "tune", "run", "train", "status", "next", "fit", "predict", "report", "count", "coord-check", "data", "doctor"]
 README = Path(__file__).parents[2] / "README.md"
 
 
