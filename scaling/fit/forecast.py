@@ -18,6 +18,7 @@ import pandas as pd
 from scaling import accounting, durable
 from scaling.config import FlopsConvention, Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
 from scaling.errors import ScalingError
+from scaling.fit.design.emit import sweep_of
 from scaling.fit.knowledge import PREFIX, Knowledge, knowledge
 from scaling.fit.laws import LAWS
 from scaling.quantity import format_flops
@@ -65,7 +66,7 @@ def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None 
     if out.exists():
         raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
     known = knowledge(source)
-    parent = load_sweep(base or _origin(source))
+    parent = load_sweep(base) if base else _origin(source)
     vocab_size, seq_len = (({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len"))
     if vocab_size is None or seq_len is None:
         raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
@@ -88,8 +89,8 @@ def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None 
     return sweep
 
 
-def _origin(source: str) -> Path:
-    """The sweep file that a fit's runs were planned from."""
+def _origin(source: str) -> Sweep:
+    """The sweep that a fit's runs were planned from, as it was tuned."""
     if source.startswith(PREFIX):
         raise ScalingError(
             "a published law has no sweep to take data and recipe from", where="--emit", remedy="name one: --base SWEEP.toml"
@@ -97,12 +98,13 @@ def _origin(source: str) -> Path:
     from scaling.fit.document import load
 
     folders = [Path(path) for path in load(Path(source))["source"].get("paths") or []]
-    found = [folder / "sweep.toml" for folder in [Path(source).resolve().parent.parent, *folders] if (folder / "sweep.toml").is_file()]
-    if not found:
+    known = (sweep_of(folder) for folder in (Path(source).resolve().parent.parent, *folders) if folder.is_dir())
+    found = next((sweep for sweep in known if sweep), None)
+    if found is None:
         raise ScalingError(
             "the fit was not made from a results folder that is here", where=source, remedy="name a sweep file: --base SWEEP.toml"
         )
-    return found[0]
+    return found
 
 
 def _conventions(known: Knowledge) -> tuple[NConvention, FlopsConvention]:
