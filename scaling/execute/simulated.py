@@ -85,7 +85,8 @@ def simulate(run: RunConfig) -> Outcome:
     if run.simulated is None:
         raise ScalingError(f"run {run.run_id} is a real run, not a simulated one", remedy=f"simulate one of {', '.join(known())}")
     law = surface(run.simulated)
-    octaves = math.log2(run.optim.lr / recipe.learning_rate(run.model, 1.0, 1.0, Recipe()))  # the width rule is the optimum here
+    best = recipe.learning_rate(run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer))  # the width rule is the optimum here
+    octaves = math.log2(run.optim.lr / best)
     end = _end(run, octaves)
     steps = [step for step in measurement_steps(run) if end is None or step < end]
     pace = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact") / SPEED

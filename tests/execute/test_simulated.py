@@ -103,6 +103,19 @@ def test_learning_rates_off_the_best_cost_and_too_high_ones_diverge():
     assert kinds == {7.9: "done", 16.1: "diverged", 1000.0: "diverged"}
 
 
+def test_the_rate_of_the_base_is_the_best_at_every_width_under_transfer():
+    run = simulated(recipe={"n_layers": 2, "width_multiple": 4, "transfer": {"base_width": 8}})[-1]
+    assert run.model.d_model > 8
+    rates = {
+        times: run.model_copy(update={"optim": run.optim.model_copy(update={"lr": times * run.optim.lr})}) for times in (0.25, 1.0, 4.0)
+    }
+    loss = {
+        times: statistics.mean(final(simulate(each.model_copy(update={"seed": seed}))) for seed in range(40))
+        for times, each in rates.items()
+    }
+    assert loss[1.0] < min(loss[0.25], loss[4.0]) - 0.1
+
+
 def test_a_diverged_run_says_where_and_measures_nothing_after():
     outcome = simulate(scaled_rate(simulated()[0], 20.0))
     *before, last = outcome.measured
