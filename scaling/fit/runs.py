@@ -50,7 +50,10 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], params: NConvention, f
     points = replace(points, group=group)
     kaplan = _as_kaplan(points, runs)
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
-    keep, warnings = _best_of_nuisance(runs, _nuisance_fields(sweeps))
+    fields = _nuisance_fields(sweeps)
+    keep, warnings = _best_of_nuisance(runs, fields)
+    if fields:  # each seed keeps the best of its own: what differs between seeds is the lowest loss, whatever it was reached with
+        points = replace(points, cell=np.unique(_cells(runs, ("seed", *fields)), return_inverse=True)[1])
     reason = "not the best of its nuisance axes"
     trails = curves(table, params, flops)
     return Assembled(
@@ -124,14 +127,19 @@ def _nuisance_fields(sweeps: Sequence[Path]) -> list[str]:
     return sorted(axes | {field for design in lists for cell in design.cells for field in cell.settings})
 
 
+def _cells(runs: pd.DataFrame, fields: Sequence[str]) -> list[str]:
+    """What tells runs apart that differ in more than some (dotted) fields; batches may differ at the same D, up to whole steps."""
+    if "batch_size" not in fields:
+        return [_key(config, fields) for config in runs["config"]]
+    cells = [_key(config, (*fields, "n_steps")) for config in runs["config"]]
+    return [f"{cell} {round(4 * np.log2(tokens))}" for cell, tokens in zip(cells, runs["tokens"], strict=True)]
+
+
 def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Indices of the run with the lowest loss in each cell of N, D and seed, and a warning for optima at an axis' edge."""
     if not fields:
         return np.arange(len(runs)), []
-    dropped = [*fields, "n_steps"] if "batch_size" in fields else fields
-    cells = [_key(config, dropped) for config in runs["config"]]
-    if "batch_size" in fields:  # the same D up to whole steps
-        cells = [f"{cell} {round(4 * np.log2(tokens))}" for cell, tokens in zip(cells, runs["tokens"], strict=True)]
+    cells = _cells(runs, fields)
     order = runs.assign(cell=cells).sort_values("value", kind="stable")
     best = np.sort(order.drop_duplicates("cell").index.to_numpy())
     warnings = []

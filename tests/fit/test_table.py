@@ -219,6 +219,20 @@ def test_nuisance_axis_is_minimised_and_its_edge_told(tmp_path):
     assert any("optim.lr lies at the end of its axis in 1 of 2" in text for text in source.warnings)
 
 
+def test_seeds_that_prefer_different_rates_are_still_replicates(tmp_path):
+    for seed, best in enumerate((1e-3, 2e-3, 2e-3)):
+        for lr in (1e-3, 2e-3):
+            run = run_config(16, 100, lr).model_copy(update={"seed": seed})
+            publish(tmp_path, run, {100: 3.0 + 0.01 * seed + 0.1 * (lr != best)})
+    (tmp_path / "sweep.toml").write_text(
+        'name = "s"\n[design]\nkind = "grid"\nsizes = [1e4]\ntokens = [1e5]\n[base.task]\nkind = "text"\n'
+        '[[axes]]\nfield = "optim.lr"\nvalues = [1e-3, 2e-3]\nrole = "nuisance"\n'
+    )
+    points = read_source([tmp_path], SourceOptions()).points
+    assert sorted(points.loss) == pytest.approx([3.0, 3.01, 3.02])
+    assert len(set(points.cell)) == 1
+
+
 def test_one_run_in_two_folders_must_agree(tmp_path):
     publish(tmp_path / "a", run_config(16, 100), {100: 3.0})
     publish(tmp_path / "b", run_config(16, 100), {100: 3.5})
