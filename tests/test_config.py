@@ -11,11 +11,13 @@ from scaling.config import (
     Axis,
     Base,
     EvalConfig,
+    Forecast,
     GridDesign,
     IsoflopDesign,
     LadderDesign,
     ModelConfig,
     OptimConfig,
+    PowerRule,
     Recipe,
     RunConfig,
     Sweep,
@@ -229,3 +231,20 @@ def test_every_mistake_of_a_file_is_named_at_once(tmp_path, text, message):
 def test_what_is_no_file_is_refused(tmp_path, name, what):
     with pytest.raises(ScalingError, match=what):
         load_sweep(tmp_path / name)
+
+
+CELL = {"size": 1e6, "tokens": 2e7, "flops": 1.2e14, "loss": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "words"),
+    [
+        (Forecast, CELL | {"lo": 3.2, "hi": 3.4}, "outside its own interval"),
+        (Forecast, CELL | {"lo": 2.0, "hi": 2.5}, "outside its own interval"),
+        (Forecast, CELL | {"lo": 3.1, "hi": 2.9}, "outside its own interval"),
+        (PowerRule, {"coef": 1.0, "n_range": (2e6, 1e6)}, "the smaller size first"),
+    ],
+)
+def test_ends_that_are_the_wrong_way_round_are_refused(kind, held, words):
+    with pytest.raises(ValidationError, match=words):
+        kind.model_validate(held)

@@ -181,3 +181,31 @@ def test_epochs_limit_the_corpus_and_keep_fresh_controls():
 def test_a_stream_has_no_corpus_to_limit():
     with pytest.raises(ScalingError, match="a corpus can be limited only where there is one"):
         planned(design={"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2], "fresh": False})
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5])
+@pytest.mark.parametrize("by_axis", [True, False])
+def test_a_batch_that_is_no_number_of_sequences_is_refused_and_not_replaced_by_the_base(value, by_axis):
+    cell = {"size": "6k", "tokens": "40k", "settings": {} if by_axis else {"batch_size": value}}
+    axes = [{"field": "batch_size", "values": [value]}] if by_axis else []
+    with pytest.raises(ScalingError, match="no number of sequences"):
+        planned(design={"kind": "list", "cells": [cell]}, axes=axes)
+
+
+def test_a_vocabulary_that_is_not_the_tasks_is_refused_and_not_dropped():
+    with pytest.raises(ScalingError, match=r"vocab_size is the task's, 256"):
+        planned(base=TINY["base"] | {"model": {"vocab_size": 300}})
+    planned(base=TINY["base"] | {"model": {"vocab_size": 256}})
+
+
+def test_what_a_run_cannot_have_is_named():
+    with pytest.raises(ScalingError, match=r"n_steps: Input should be less than"):
+        planned(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1e30"]})
+
+
+@pytest.mark.parametrize("rule", [{"coef": 1e308, "n_power": 300.0}, {"coef": 1.0, "n_power": -1e300}, {"coef": 1e308, "n_power": 1.0}])
+@pytest.mark.parametrize("name", ["lr_rule", "batch_rule", "b2_half_life"])
+def test_a_measured_rule_that_leaves_all_numbers_is_refused(name, rule):
+    base = {"task": TINY["base"]["task"]}
+    with pytest.raises(ScalingError, match="is no number at N = "):
+        planned(recipe=TINY["recipe"] | {name: rule}, base=base)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.config.base import Count, Fraction, Frozen, Positive
 from scaling.config.model import Transfer
@@ -20,6 +20,12 @@ class PowerRule(Frozen):
     n_power: float = 0.0
     d_power: float = 0.0
     n_range: tuple[Count, Count] | None = Field(default=None, strict=False)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> PowerRule:
+        if self.n_range and self.n_range[0] > self.n_range[1]:
+            raise ValueError(f"n_range runs from {self.n_range[0]:g} down to {self.n_range[1]:g}: write the smaller size first")
+        return self
 
 
 class Recipe(Frozen):

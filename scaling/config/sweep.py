@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, Strict, create_model
+from pydantic import BaseModel, Field, Strict, create_model, model_validator
 
 from scaling.config.base import Count, Counts, Frozen, Positive, Precision, Seeds, Slug
 from scaling.config.design import Axis, Design
@@ -80,6 +80,12 @@ class Forecast(Frozen):
     seen: Count | None = None
     role: Annotated[str, Field(max_length=40)] = "optimum"
     source: Annotated[str, Field(max_length=4096)] = ""
+
+    @model_validator(mode="after")
+    def _inside(self) -> Forecast:
+        if not (self.lo or 0.0) <= self.loss <= (self.hi or self.loss):
+            raise ValueError(f"loss = {self.loss:g} lies outside its own interval, lo to hi")
+        return self
 
 
 class Sweep(Frozen):

@@ -126,6 +126,10 @@ def _check_field(what: str, field: str, values: tuple[Any, ...], where: str) -> 
     wrong = [value for value in values if isinstance(value, str) and field not in WORDS]
     if wrong:
         raise ScalingError(f"{what} {field} has the value {wrong[0]!r}, which is not a number", where=where, remedy="write numbers")
+    wrong = [value for value in values if field == "batch_size" and (type(value) is not int or value < 1)]
+    if wrong:
+        raise ScalingError(f"{what} batch_size has the value {wrong[0]!r}, which is no number of sequences", where=where,
+                           remedy="write whole numbers from 1 on")  # fmt: skip
 
 
 def check_size(sweep: Sweep, found: list[Ask]) -> None:

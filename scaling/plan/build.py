@@ -130,4 +130,10 @@ def _validated(**fields: Any) -> RunConfig:
     try:
         return RunConfig(**fields)
     except ValidationError as error:
-        raise recipe.Refused("; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())) from None
+        raise recipe.Refused("; ".join(map(_sentence, error.errors()))) from None
+
+
+def _sentence(item: Any) -> str:
+    """A mistake with the field that it is in, where it is in one."""
+    name = ".".join(map(str, item["loc"]))
+    return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")

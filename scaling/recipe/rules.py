@@ -6,11 +6,13 @@ a rule says so, and `scaling tune` measures one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling.config import PowerRule
 from scaling.quantity import format_count
+from scaling.recipe.shapes import Refused
 
 Formula = Callable[[float, float], float]
 
@@ -53,8 +55,14 @@ PUBLISHED = {
 
 
 def at(rule: PowerRule, n: float, d: float) -> float:
-    """A measured rule at N and D."""
-    return rule.coef * n**rule.n_power * d**rule.d_power
+    """A measured rule at N and D. Raises Refused where its powers leave all numbers."""
+    try:
+        value = rule.coef * n**rule.n_power * d**rule.d_power
+    except OverflowError:
+        value = math.inf
+    if not 0.0 < value < math.inf:
+        raise Refused(f"{rule.coef:g} x N^{rule.n_power:g} x D^{rule.d_power:g} is no number at N = {n:.3g}, D = {d:.3g}")
+    return value
 
 
 def outside(rule: PowerRule, n: float) -> str:

@@ -77,10 +77,11 @@ def model_for(
 ) -> ModelConfig:
     """The buildable model whose N under `params` lies nearest to `size` in ln N.
 
-    Raises Refused when none lies within `recipe.size_tolerance`.
+    Raises Refused when none lies within `recipe.size_tolerance`, and for an override of the vocabulary, which is the task's.
     """
     chosen = dict(overrides or {})
-    chosen.pop("vocab_size", None)
+    if chosen.pop("vocab_size", vocab_size) != vocab_size:
+        raise Refused(f"model.vocab_size is the task's, {vocab_size}: leave it out")
 
     @cache  # the search asks for the same few models again and again
     def built(step: int) -> ModelConfig:
