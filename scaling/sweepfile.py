@@ -11,8 +11,10 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from scaling import durable
 from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError, nearest
+from scaling.plain import plain
 
 MAX_BYTES = 1_000_000
 FORMS = ("literal[", "PowerRule", "function-before")  # of a value that may be a word or a table, as pydantic names them
@@ -30,6 +32,16 @@ def load_sweep(path: Path) -> Sweep:
 def dump_sweep(sweep: Sweep) -> str:
     """The TOML text that `load_sweep` reads back to the same sweep; what is absent stays absent."""
     return tomli_w.dumps(sweep.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+
+
+def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> None:
+    """Publish a sweep file that a command made; `head` is its comment, without marks. Raises ScalingError where `out` is there, unless `over`."""
+    if out.exists() and not over:
+        raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
+    comment = "".join(f"# {plain(line)}".rstrip() + "\n" for line in head.splitlines())
+    durable.write_text(out, comment + dump_sweep(sweep))
+    if load_sweep(out) != sweep:
+        raise AssertionError(f"{out} reads back as another sweep")
 
 
 def load_run(text: str, where: str) -> RunConfig:

@@ -13,7 +13,7 @@ from scaling.cli.engines import DryRun, HostsOfARun, RayAddress, Request, SlurmS
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
 from scaling.cli.output import Json, print_json
 from scaling.cli.sweeps import Out, SweepPath, folder_of, plan_of
-from scaling.cli.training import MaxRuns, Means, Simulate, Training, checked_law
+from scaling.cli.training import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.cli.tuning import already_tuned, tuned_first
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
 
@@ -69,7 +69,7 @@ def run(
     if executor == "slurm":
         submit(folder, plan_of(already_tuned(loaded, folder), sweep), workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
-    means = Means(
+    means = TrainOptions(
         executor, simulate, how, policy, pack, workers, max_runs, hosts, resources, ray_address, wait_for_nodes, accept_changes, as_json
     )
     training = Training(means)

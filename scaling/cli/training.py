@@ -37,7 +37,7 @@ def checked_law(simulate: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Means:
+class TrainOptions:
     """The options of a command that trains, as they were given."""
 
     executor: str
@@ -59,7 +59,7 @@ class Means:
 class Training:
     """One command at work. Its budgets (runs, FLOPs, seconds) hold for everything it trains, in whatever folder."""
 
-    means: Means
+    means: TrainOptions
     begun: float | None = None
     runs: int = 0
     flops: float = 0.0

@@ -11,7 +11,7 @@ from scaling.cli.engines import RayAddress, Request, WaitForNodes
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
 from scaling.cli.output import Json, console, note, print_json
 from scaling.cli.sweeps import Out, SweepPath, folder_of, naming, plan_of
-from scaling.cli.training import MaxRuns, Means, Simulate, Training, checked_law
+from scaling.cli.training import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.errors import ScalingError, unknown
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def tune(
         raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
     loaded, how = load_sweep(sweep), execution(mesh, micro_batch, remat)
     checked_law(simulate)
-    means = Means(
+    means = TrainOptions(
         executor, simulate, how, Policy(), pack, workers, max_runs, resources=resources, ray_address=ray_address,
         wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json,
     )  # fmt: skip

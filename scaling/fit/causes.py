@@ -37,6 +37,18 @@ def above(points: Points, runs: pd.DataFrame, trails: Points, found: Estimate, n
     ]  # fmt: skip
 
 
+def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[dict[str, Any]]:
+    """Entries as those of `above` for runs that diverged; they have no loss, and the usual cause is a learning rate that is too high."""
+    usual = float(np.median(runs["lr"].to_numpy(float) * _widths(runs))) if len(runs) else np.nan
+    rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
+    columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
+    return [
+        {"run_id": run_id, "n_params": float(n), "tokens": float(d), "loss": None, "excess": None,
+         "cause": f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'"}
+        for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
+    ]  # fmt: skip
+
+
 def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     """The first of the usual causes that the run shows."""
     config = runs["config"].iloc[row]

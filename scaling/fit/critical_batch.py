@@ -21,6 +21,12 @@ def least_steps(steps: np.ndarray, batch: np.ndarray, loss: np.ndarray) -> np.nd
     return np.asarray(steps / (1 + critical_batch(loss) / batch))
 
 
+def fitted_critical_batch(loss: np.ndarray, noise_scale: np.ndarray) -> tuple[float, float]:
+    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the log of measured noise scales (n,) in tokens."""
+    slope, level = np.polyfit(np.log(loss), np.log(noise_scale), 1)
+    return float(np.exp(level)), float(-1 / slope)
+
+
 def corrected(points: Points) -> tuple[Points, list[str]]:
     """Points whose S is S_min, where the table holds a batch size B; else S is taken as S_min, and said so.
 

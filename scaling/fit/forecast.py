@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from scaling import accounting, durable
+from scaling import accounting
 from scaling.config import FlopsConvention, Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.design.emit import sweep_of
@@ -24,7 +24,7 @@ from scaling.fit.laws import LAWS
 from scaling.quantity import format_flops
 from scaling.recipe import model_for
 from scaling.results import points
-from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.sweepfile import load_sweep, write_sweep
 
 ROLES = (("half", 0.5), ("optimum", 1.0), ("twice", 2.0))
 SEED = 0  # of the noise that an interval for one run adds
@@ -57,16 +57,21 @@ class Verdict:
         return None if lo is None or hi is None else sum(lo <= loss <= hi for loss in self.losses)
 
 
-def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None = None, task: Mapping[str, int] | None = None) -> Sweep:
+@np.errstate(all="ignore")  # what is no number is refused by name
+def emit(
+    source: str, flops: float, n_star: float | None, out: Path, base: Path | None = None, task: Mapping[str, int] | None = None
+) -> Sweep:
     """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the source names no sweep, or `out` is there.
 
     Data, recipe and settings are those of `base`, or of the sweep that the fit was made from; `task` holds the vocab_size and
     seq_len of `base`, where the fit has none.
     """
-    if out.exists():
-        raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
     known = knowledge(source)
+    if n_star is None or not 0 < n_star < math.inf:
+        raise ScalingError(f"the law {known.law} names no compute-optimal size at {format_flops(flops)} FLOPs", where=source,
+                           remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json")  # fmt: skip
     parent = load_sweep(base) if base else _origin(source)
+    _check_axes(parent)
     vocab_size, seq_len = (({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len"))
     if vocab_size is None or seq_len is None:
         raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
@@ -81,12 +86,19 @@ def emit(source: str, flops: float, n_star: float, out: Path, base: Path | None 
         forecasts.append(_forecast(known, role, float(n), tokens, flops, source))
     design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted)
     changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
-    emptied = {"axes": (), "replicates": (), "tuning": ()}
+    emptied = {"replicates": (), "tuning": ()}
     question = f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
     sweep = parent.model_copy(update={**changes, **emptied, "question": question})
-    text = _told(sweep, source, out)
-    durable.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_sweep(sweep, out, _told(sweep, source, out))
     return sweep
+
+
+def _check_axes(parent: Sweep) -> None:
+    """Raises ScalingError for a sweep that varies something: which value should the forecast be trained with?"""
+    if parent.axes:
+        fields = ", ".join(axis.field for axis in parent.axes)
+        raise ScalingError(f"the sweep {parent.name} varies {fields}, and a forecast is of one recipe", where="--emit",
+                           remedy="name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead")  # fmt: skip
 
 
 def _origin(source: str) -> Sweep:
@@ -124,7 +136,7 @@ def _model(parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NC
 def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
     """The optimum is trained twice: one run cannot tell an error of the law from the noise of a seed."""
     first = parent.seeds[0]
-    return tuple(dict.fromkeys([*parent.seeds, first, first + 1])) if role == "optimum" else None
+    return tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32])) if role == "optimum" else None
 
 
 def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float, source: str) -> Forecast:
@@ -136,15 +148,25 @@ def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
     values = {name: np.asarray(value) for name, value in known.values.items()}
     loss = float(np.exp(law.log_predict(law.theta(values), inputs))[0])
+    if not 0 < loss < math.inf:
+        raise ScalingError(f"the law {known.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}", where=source,
+                           remedy="fit again, with more runs")  # fmt: skip
     ends: dict[str, float] = {}
     if known.draws:
         logs = law.log_predict(law.theta(known.draws), inputs)[..., 0]
         logs = logs[np.isfinite(logs)]
-        logs = logs + (known.noise or 0.0) * np.random.default_rng(SEED).standard_normal(len(logs))
+        logs = logs + _noise(known, len(logs))
         lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
     seen = known.range["flops"][1] if "flops" in known.range else None
     return Forecast(size=n, tokens=tokens, flops=flops, loss=loss, ci=known.ci, seen=seen, role=role, source=source[-4096:], **ends)
+
+
+def _noise(known: Knowledge, count: int) -> np.ndarray:
+    """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t knows."""
+    random = np.random.default_rng(SEED)
+    drawn = random.standard_t(known.noise_freedom, count) if known.noise_freedom else random.standard_normal(count)
+    return np.asarray((known.noise or 0.0) * drawn)
 
 
 def _name(parent: str, flops: float) -> str:
@@ -152,13 +174,12 @@ def _name(parent: str, flops: float) -> str:
 
 
 def _told(sweep: Sweep, source: str, out: Path) -> str:
-    """The sweep file, with what it is for."""
+    """What the sweep file is for."""
     largest = max(forecast.flops for forecast in sweep.forecasts)
-    head = (
-        f"# {sweep.question}\n#\n#   scaling run {out}\n#   scaling report results/{sweep.name}\n#\n"
-        f"# Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; the forecasts stood here before anything was trained.\n"
+    return (
+        f"{sweep.question}\n\n  scaling run {out}\n  scaling report results/{sweep.name}\n\n"
+        f"Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; the forecasts stood here before anything was trained."
     )
-    return head + dump_sweep(sweep)
 
 
 def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:

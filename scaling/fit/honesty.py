@@ -4,21 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from scaling.fit import causes, collapse, noise
 from scaling.fit.fitted import Fitted
+from scaling.fit.isoflop import budgets
 from scaling.fit.table import Source
+from scaling.results import Points
+
+
+def over_frontier(points: Points, fitted: Fitted) -> list[dict[str, float]]:
+    """For each budget how far its best run lies above the fitted L*(C): {flops, n_params, loss, optimal_loss, excess} (relative)."""
+    if fitted.optimum is None or points.n is None or points.c is None:
+        return []
+    found = []
+    for index in budgets(points.n, points.c):
+        row = index[int(np.argmin(points.loss[index]))]
+        best = fitted.optimum.loss(float(points.c[row]))
+        if best is not None:
+            loss, least = float(points.loss[row]), float(best)
+            found.append(
+                {
+                    "flops": float(points.c[row]),
+                    "n_params": float(points.n[row]),
+                    "loss": loss,
+                    "optimal_loss": least,
+                    "excess": loss / least - 1,
+                }
+            )
+    return found
 
 
 def examined(source: Source, fitted: Fitted | None, ci: float) -> tuple[dict[str, Any], list[str]]:
-    """The document's `noise`, `above` and `collapse`, as far as the source allows them, and their warnings."""
+    """The document's `noise`, `over_frontier`, `above` and `collapse`, as far as the source allows them, and their warnings."""
     if fitted is None:
         return {}, []
     spread = noise.report(source.points, fitted.estimate, ci)
-    found: dict[str, Any] = {"noise": spread}
+    found: dict[str, Any] = {"noise": spread, "over_frontier": over_frontier(source.points, fitted)}
     told = noise.warnings(spread)
     if source.runs is not None and source.trails is not None:
         above = causes.above(source.points, source.runs, source.trails, fitted.estimate, spread["sd"])
         curves = collapse.collapse(source.points, source.trails, float(fitted.estimate.values.get("E", 0.0)))
-        found |= {"above": above, **({"collapse": curves} if curves else {})}
+        gone = causes.diverged(source.runs, source.diverged) if source.diverged is not None else []
+        found |= {"above": [*gone, *above], **({"collapse": curves} if curves else {})}
         told += [*causes.warnings(above), *collapse.warnings(curves)]
     return found, told

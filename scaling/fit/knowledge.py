@@ -23,7 +23,8 @@ class Knowledge:
     """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
 
     `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws);
-    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss;
+    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss, with the
+    `noise_freedom` that replicates give it;
     `convention` says how its N ("params") and C ("flops") are counted, where runs of this program were fitted.
     """
 
@@ -43,6 +44,7 @@ class Knowledge:
     accuracy: Mapping[str, Any] | None = None
     noise: float | None = None
     convention: Mapping[str, str] = field(default_factory=dict)
+    noise_freedom: int | None = None
 
 
 def knowledge(source: str) -> Knowledge:
@@ -62,7 +64,7 @@ def knowledge(source: str) -> Knowledge:
         raise ScalingError(what, where=source, remedy="give a fit of a law of the loss, such as chinchilla")
     try:
         return _from_document(source, document)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
         raise ScalingError(what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json") from None
 
@@ -81,7 +83,8 @@ def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
     law = "frontier" if road_only else document["law"]
     return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
                      document["source"].get("model") or {}, tuple(warnings), basis, _roads(document),
-                     document.get("accuracy"), (document.get("noise") or {}).get("sd"), convention)  # fmt: skip
+                     document.get("accuracy"), (document.get("noise") or {}).get("sd"), convention,
+                     (document.get("noise") or {}).get("freedom"))  # fmt: skip
 
 
 Named = Mapping[str, Any]

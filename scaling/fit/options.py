@@ -9,10 +9,11 @@ from typing import get_args
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.fit.bootstrap import KINDS
+from scaling.fit.columns import parse_columns
 from scaling.fit.laws import LAWS
 from scaling.fit.objectives import OBJECTIVES
 from scaling.fit.readouts import KINDS as READ_OUTS
-from scaling.fit.table import SourceOptions, parse_columns
+from scaling.fit.table import SourceOptions
 from scaling.fit.valleys import METHODS
 
 APPROACHES = ("parametric", "isoflop", "envelope")

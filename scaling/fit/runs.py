@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import results
+from scaling import accounting, results
 from scaling.config import FlopsConvention, ListDesign, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.results import Points
-from scaling.sweepfile import load_sweep
+from scaling.sweepfile import load_run, load_sweep
 
 MIN_TRUNKS = 10  # fewer clusters than this cannot be resampled
 
@@ -30,7 +30,8 @@ class Assembled:
     """A results table as points, the same by Kaplan's counting, and every evaluation of every run (`trails`).
 
     `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a run's loss falls in its
-    cooldown only, and they do not. `runs` holds one row a point, in their order, with its configuration as a dictionary.
+    cooldown only, and they do not. `runs` holds one row a point, in their order, with its configuration as a dictionary, and
+    `diverged` one row for each run that diverged, at the step where it did.
     """
 
     points: Points
@@ -38,6 +39,7 @@ class Assembled:
     trails: Points
     curves: Points | None
     runs: pd.DataFrame
+    diverged: pd.DataFrame
     warnings: list[str]
 
 
@@ -58,8 +60,16 @@ def assemble(table: pd.DataFrame, sweeps: Sequence[Path], params: NConvention, f
     trails = curves(table, params, flops)
     return Assembled(
         points.take(keep, reason), kaplan.take(keep, reason), trails, None if decayed else trails,
-        runs.iloc[keep].reset_index(drop=True), [*told, *warnings],
+        runs.iloc[keep].reset_index(drop=True), _diverged(table, params), [*told, *warnings],
     )  # fmt: skip
+
+
+def _diverged(table: pd.DataFrame, params: NConvention) -> pd.DataFrame:
+    """One row for each run that diverged: its columns where it did, its configuration as a dictionary, N (`n`) and D (`d`) as planned."""
+    gone = table[table["metric"] == results.DIVERGED].drop_duplicates("run_id").reset_index(drop=True)
+    planned = [load_run(text, f"run {run_id}") for run_id, text in zip(gone["run_id"], gone["config"], strict=True)]
+    n = [accounting.n_params(run.model, run.task.seq_len, params) for run in planned]
+    return gone.assign(config=[json.loads(text) for text in gone["config"]], n=n, d=[run.tokens for run in planned])
 
 
 def _as_kaplan(points: Points, runs: pd.DataFrame) -> Points:

@@ -17,7 +17,8 @@ import pandas as pd
 
 from scaling import archive
 from scaling.config import FlopsConvention, NConvention
-from scaling.errors import ScalingError, nearest, unknown
+from scaling.errors import ScalingError, unknown
+from scaling.fit.columns import resolve
 from scaling.fit.noise import cells_of
 from scaling.fit.read import READERS, read_bytes, read_table
 from scaling.fit.readouts import as_runs
@@ -27,19 +28,6 @@ from scaling.fit.units import cell, header
 from scaling.fit.where import select
 from scaling.results import Points
 
-ALIASES = {
-    "N": "n params parameters n_params num_params n_parameters num_parameters parameter_count param_count model_params model_parameters "
-    "model_size size total_params trainable_params n_params_nonembedding non_embedding_params nonembedding_params params_non_embedding",
-    "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained token_count n_train_tokens dataset_size "
-    "data_tokens total_tokens",
-    "C": "c flops flop compute compute_budget budget training_flop training_flops train_flop train_flops total_flop total_flops "
-    "training_compute compute_flops",
-    "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll val_nll cross_entropy xent lm_loss "
-    "final_val_loss loss_mean",
-    "U": "u unique_tokens",
-}
-LETTERS = {"N": "parameters", "D": "training tokens", "C": "training FLOPs", "L": "loss", "U": "unique tokens", "W": "weight", "S": "steps"}
-LETTERS |= {"B": "batch in tokens", "X": "loss on the task", "Y": "accuracy", "SE": "standard error of the log loss"}
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
 MIXED = ("tokenizer", "tokeniser", "unit", "loss_unit", "corpus", "dataset", "config", "split", "metric")
 FAR = 10.0  # a column C this many times off 6 N D counts other things than training
@@ -63,7 +51,7 @@ class Source:
     """What was read. `kaplan` holds the same runs by Kaplan's counting, `curves` every intermediate evaluation (results
     folders whose schedule lets them compete with finished runs); `columns` maps letters to the columns used; `notes` say
     what was guessed or derived; `model` holds the vocab_size and seq_len that all runs of a results folder share, `trails` all
-    their evaluations, `runs` one row for each point.
+    their evaluations, `runs` one row for each point, `diverged` one for each run that diverged.
     """
 
     paths: tuple[str, ...]
@@ -77,22 +65,7 @@ class Source:
     model: Mapping[str, int] = field(default_factory=dict)
     trails: Points | None = None
     runs: pd.DataFrame | None = None
-
-
-def parse_columns(text: str) -> dict[str, str]:
-    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; a column's name may hold spaces and commas."""
-    pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
-    found: dict[str, str] = {}
-    for letter, equals, column in pairs:
-        key = letter.strip().upper()
-        if not equals or not column.strip():
-            raise ScalingError(f"--columns {text[:80]!r} is not of the form LETTER=column", remedy='write "N=params,D=tokens,L=loss"')
-        if key not in LETTERS:
-            raise unknown("column letter", letter.strip(), LETTERS, where="--columns")
-        if key in found:
-            raise ScalingError(f"--columns names {key} twice", remedy=f"one column for {LETTERS[key]}")
-        found[key] = column.strip()
-    return found
+    diverged: pd.DataFrame | None = None
 
 
 def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
@@ -183,7 +156,18 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
     if damaged:
         points = replace(points, excluded=(("in a damaged file", len(damaged)), *points.excluded))
     warnings = (*damaged, *found.warnings)
-    return Source((), "", points, warnings=warnings, kaplan=kaplan, curves=found.curves, model=shared, trails=found.trails, runs=found.runs)
+    return Source(
+        (),
+        "",
+        points,
+        warnings=warnings,
+        kaplan=kaplan,
+        curves=found.curves,
+        model=shared,
+        trails=found.trails,
+        runs=found.runs,
+        diverged=found.diverged,
+    )
 
 
 def _select(expression: str, columns: Mapping[str, pd.Series], where: str) -> np.ndarray:
@@ -282,42 +266,6 @@ def _repeated_runs(path: Path, table: pd.DataFrame, columns: Mapping[str, str]) 
         what = f"run_id {str(label)[:40]!r} stands in rows {first + 1} and {row + 1} with different numbers"
         raise ScalingError(what, where=str(path), remedy="keep one row for each run, or rename the column")
     return again
-
-
-def resolve(path: Path, names: Sequence[str], given: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The column of each letter: as named by the user, else by alias. Named columns are the whole truth about N, D and C.
-
-    Raises ScalingError for a named column that is absent, for two columns that may hold the same thing, and for too few.
-    """
-    for letter, column in given.items():
-        if column not in names:
-            guess = nearest(column, names)
-            hint = f"did you mean {guess}? " if guess else ""
-            raise ScalingError(f"no column {column!r} for {letter}", where=str(path), remedy=f"{hint}columns: {', '.join(names)[:200]}")
-    columns = dict(given)
-    for letter in ("L",) if set(given) & {"N", "D", "C"} else tuple(ALIASES):
-        known = ALIASES[letter].split()
-        found = [name for name in names if _alias(name) in known]
-        if letter not in columns and len(found) > 1:
-            what = f"{' and '.join(map(repr, found))} may all be {letter} ({LETTERS[letter]})"
-            raise ScalingError(what, where=str(path), remedy=f'say which: --columns "{letter}={found[0]},..."')
-        if letter not in columns and found:
-            columns[letter] = found[0]
-    if "L" in columns and {"X"} & set(given):
-        return columns, []
-    if "L" not in columns or ("N" not in columns) + ("D" not in columns) + ("C" not in columns) > 2:
-        lacking = "loss" if "L" not in columns else "N, D or C"
-        remedy = f'name them: --columns "N=...,D=...,L=..."; columns: {", ".join(names)[:200]}'
-        raise ScalingError(f"no column is known as {lacking}", where=str(path), remedy=remedy)
-    units = [f"{column!r} is read in {unit}" for column in columns.values() if (unit := header(column)[2])]
-    guessed = [f"{letter} = {column!r}" for letter, column in columns.items() if letter not in given]
-    return columns, [*(["columns guessed from their names: " + ", ".join(guessed)] if guessed else []), *units]
-
-
-def _alias(name: str) -> str:
-    """A column's name as aliases know it: without its unit, without `config.` or `summary.`, in small letters."""
-    bare = re.sub(r"\W+", "_", header(name)[0].strip().lower()).strip("_")
-    return re.sub(r"^(config|summary|hparam|hparams)_", "", bare)
 
 
 def numeric(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:

@@ -91,6 +91,23 @@ def above(document: Document) -> Table | None:
     )
 
 
+def over_frontier(document: Document) -> Table | None:
+    """How far the best run of each budget lies above the fitted frontier."""
+    held: Sequence[Mapping[str, Any]] = document.get("over_frontier") or []
+    if not held:
+        return None
+    rows = tuple(tuple(each[name] for name in ("flops", "n_params", "loss", "optimal_loss", "excess")) for each in held)
+    columns = (
+        Column("C", "flops"),
+        Column("N of the best run", "count"),
+        Column("its loss", "number"),
+        Column("L*(C)", "number"),
+        Column("excess", "percent"),
+    )
+    told = "The best run of a budget should lie near the frontier: far above, no size of that budget was well tuned or well placed."
+    return Table("over-frontier", "Best runs over the frontier", columns, rows, told)
+
+
 def collapse(document: Document) -> Figure | None:
     """The normalised loss curves of the best run of each budget."""
     held = document.get("collapse")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from scaling import archive, durable, results
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.quantity import format_seconds
+from scaling.report.noise_scale import noise_scales
 from scaling.report.tables import Cell, Column, Document, Table
 from scaling.results import Points
 from scaling.sweepfile import load_sweep
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MAIN = "chinchilla"
 RUNS_LISTED = 200
+TUNING_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Material:
     """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent.
 
     `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
-    came of the forecasts that the sweep was written with, `tuning` how its recipe was measured.
+    came of the forecasts that the sweep was written with, `tuning` how its recipe was measured, and
+    `noise_scale` the gradient noise of the runs that measured it.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Material:
     origin: tuple[tuple[str, str], ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     tuning: Mapping[str, Any] | None = None
+    noise_scale: pd.DataFrame | None = None
 
     @property
     def count(self) -> int:
@@ -106,18 +110,37 @@ def _folder(folder: Path, made: Path) -> Material:
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
         name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table),
-        tuple(verdicts(sweep, table)) if sweep else (), tuning,
+        tuple(verdicts(sweep, table)) if sweep else (), tuning, noise_scales(table),
     )  # fmt: skip
 
 
 def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
     """How the sweep's recipe was measured, where it was; or why that cannot be read."""
     try:
-        return durable.read_json(folder / "tuning.json"), ()
+        found = durable.read_json(folder / "tuning.json")
+        _check_tuning(found)
     except FileNotFoundError:
         return None, ()
     except durable.Broken as error:
         return None, (f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",)
+    return found, ()
+
+
+def _check_tuning(found: Mapping[str, Any]) -> None:
+    """Raise Broken for a document that is of another schema, or that cannot be shown: a person may have edited it."""
+    from scaling.config import Tuning
+    from scaling.report import tuning
+
+    if found.get("schema") != TUNING_SCHEMA:
+        raise durable.Broken(f"its schema is not {TUNING_SCHEMA}, the one that this program reads")
+    try:
+        if not {entry["field"] for entry in found["fields"]} <= {*get_args(Tuning.model_fields["field"].annotation)}:
+            raise durable.Broken("it tells of a field that nobody tunes")
+        for table in tuning.optima(found):
+            table.csv()
+        tuning.ladders(found)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise durable.Broken(f"{type(error).__name__} where it is shown") from None
 
 
 def _sweep(folder: Path) -> Sweep | None:

@@ -11,7 +11,7 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import honesty, plots_law, plots_runs, repeats, summary, tables, truth, tuning
+from scaling.report import honesty, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
 from scaling.report.figure import Figure
 from scaling.report.material import Material
 from scaling.report.tables import Document, Table
@@ -69,7 +69,15 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     forecasts, silence = _forecasts(material)
     ahead = prediction or (forecasts[-1] if forecasts else None)
     of_fit = [build(document, material, forecasts) for build in OF_FIT] if document else []
-    sections = [_verified(material), _training(material), _tuning(material), *of_fit, _data(material), _provenance(material, command)]
+    sections = [
+        _verified(material),
+        _training(material),
+        _tuning(material),
+        *of_fit,
+        _batch(material),
+        _data(material),
+        _provenance(material, command),
+    ]
     kept = tuple(section for section in sections if not section.empty)
     verified = summary.verified(material.verdicts)
     if document is None:
@@ -125,6 +133,15 @@ def _tuning(material: Material) -> Section:
     return Section("tuning", "Tuning", tuning.ladders(material.tuning), tuning.optima(material.tuning))
 
 
+def _batch(material: Material) -> Section:
+    return Section(
+        "batch",
+        "Gradient noise and batch",
+        _there(noise_scale.figure(material.noise_scale)),
+        _there(noise_scale.table(material.noise_scale)),
+    )
+
+
 def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Section:
     return Section("valleys", "IsoFLOP valleys", _there(plots_runs.valleys(document)))
 
@@ -158,6 +175,7 @@ def _checks(document: Document, material: Material, forecasts: Forecasts) -> Sec
         _there(
             tables.holdout(document),
             honesty.noise(document),
+            honesty.over_frontier(document),
             honesty.above(document),
             tables.minima(document),
             tables.rollout(document),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scaling import durable
 from scaling.config import Sweep, finite
-from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.sweepfile import write_sweep
 from scaling.tuning.ladder import survivors
 from scaling.tuning.optimum import Excess, Optimum, means
 from scaling.tuning.tune import Tuned, TunedField, TunedSize
@@ -139,10 +139,8 @@ def publish(folder: Path, found: dict[str, Any]) -> None:
 
 def emit(target: Path, sweep: Sweep) -> None:
     """Write the tuned sweep file, and read it back. Raises ScalingError (74)."""
-    head = f"# The sweep {sweep.name} with the rules that `scaling tune` measured; {NAME} in its folder says from which runs."
-    durable.write_lines(target, f"{head}\n{dump_sweep(sweep)}", comment="# ")
-    if load_sweep(target) != sweep:
-        raise AssertionError(f"{target} reads back as another sweep")
+    head = f"The sweep {sweep.name} with the rules that `scaling tune` measured; {NAME} in its folder says from which runs."
+    write_sweep(sweep, target, head, over=True)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from scaling.tuning.optimum import Excess, Optimum, excess, locate
 from scaling.tuning.stage import Planner, SizeLadder, Stage, Train
 from scaling.tuning.transfer import Power, power_rule, weighted_mean
 
+SURE = 2.0  # standard errors
 FOLDER = "tuning"  # beside the runs of the sweep itself
 
 
@@ -120,6 +121,9 @@ def conclude(stage: Stage) -> TunedField:
     sizes = [_judged(size, stage, tuned, power) for size in sizes]
     moved = [size.horizon_power for size in sizes if size.horizon_power]
     horizon = weighted_mean([value for value, _ in moved], [se for _, se in moved]) if moved else None
+    if horizon and abs(horizon[0]) > SURE * horizon[1]:
+        told = f"the optimum moves with the tokens as D^({horizon[0]:.2f} ± {horizon[1]:.2f}), which the rule does not know: tune near the horizons that matter"
+        warnings.append(told)
     return TunedField(stage, tuple(sizes), power, ratio, changes, horizon, tuple(warnings))
 
 

@@ -8,7 +8,10 @@ from scaling.fit import causes
 from scaling.fit.collapse import SHARES, collapse
 from scaling.fit.collapse import warnings as told_of
 from scaling.fit.estimate import estimate
+from scaling.fit.fitted import fit_law
+from scaling.fit.honesty import over_frontier
 from scaling.fit.laws import LAWS
+from scaling.fit.options import FitOptions
 from scaling.results import Points
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
@@ -97,3 +100,22 @@ def test_curves_measured_too_seldom_are_no_evidence():
     late = trails(points)
     late = late.take(np.asarray(late.d) / np.repeat(points.d, len(SHARES) + 1) > 0.5)
     assert collapse(points, late, TRUTH["E"]) is None
+
+
+def test_a_run_that_diverged_stands_first_with_its_learning_rate():
+    _, runs = sweep()
+    gone = runs.iloc[[3]].assign(n=1e6, d=1e9, step=77, lr=runs["lr"].iloc[3] * 16, run_id="gone")
+    (only,) = causes.diverged(runs, gone.reset_index(drop=True))
+    assert (only["run_id"], only["loss"]) == ("gone", None)
+    assert only["cause"] == "diverged at step 77; its learning rate, by width, is 16 times the others'"
+    assert causes.diverged(runs, gone.head(0)) == []
+
+
+def test_the_best_run_of_each_budget_is_measured_against_the_frontier():
+    points, _ = sweep()
+    points.loss[points.c == points.c.max()] *= 1.03  # nobody tuned the largest budget
+    options = FitOptions(bootstrap=0)
+    found = over_frontier(points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options))
+    assert [row["flops"] for row in found] == pytest.approx(BUDGETS)
+    assert [abs(row["excess"]) < 0.012 for row in found] == [True] * 4 + [False]
+    assert found[-1]["excess"] == pytest.approx(0.03, abs=0.012)

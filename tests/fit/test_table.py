@@ -12,8 +12,9 @@ import pytest
 from scaling.archive import load, write_run
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
+from scaling.fit.columns import parse_columns
 from scaling.fit.runs import curves
-from scaling.fit.table import SourceOptions, parse_columns, read_source
+from scaling.fit.table import SourceOptions, read_source
 from scaling.results import DIVERGED, Measurement, Provenance, rows
 
 GOOD = "params,tokens,loss\n1e6,2e7,3.5\n2e6,2e7,3.4\n4e6,8e7,3.1\n"

@@ -1,10 +1,12 @@
 """The honest part of a report: forecasts against measurements, seeds, runs above the law, collapse, tuning."""
 
+import pandas as pd
 import pytest
 
 from scaling.config import Forecast
+from scaling.fit.critical_batch import fitted_critical_batch
 from scaling.fit.forecast import Verdict
-from scaling.report import honesty, summary, tuning
+from scaling.report import honesty, noise_scale, summary, tuning
 from scaling.report.matplotlib_backend import draw
 
 VERDICTS = (
@@ -77,3 +79,21 @@ def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
     (figure,) = tuning.ladders(TUNING)
     draw(figure)
     assert tuning.optima(None) == tuning.ladders(None) == []
+
+
+def test_the_noise_scale_stands_beside_the_batch():
+    at = [("a", 10, 1e4, 2.5), ("a", 20, 1e4, 2.0), ("b", 20, 3e4, 1.8)]
+    rows = [
+        {"run_id": run, "step": step, "n_params": n, "batch_tokens": 512, "split": split, "metric": metric, "value": value, "stderr": None}
+        for run, step, n, loss in at
+        for split, metric, value in (("train", "noise_scale", 2e5 * loss**-5.0), ("val", "loss", loss))
+    ]
+    measured = noise_scale.noise_scales(pd.DataFrame(rows))
+    table = noise_scale.table(measured)
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert table.rows[0][5] == pytest.approx(512 / (2e5 * 2.0**-5.0))
+    assert fitted_critical_batch(measured["loss"], measured["noise_scale"]) == pytest.approx((2e5, 0.2))
+    figure = noise_scale.figure(measured)
+    assert "B = 2e+05 / L^5.00" in figure.caption
+    draw(figure)
+    assert noise_scale.noise_scales(pd.DataFrame(rows[1::2])) is noise_scale.table(None) is noise_scale.figure(None) is None

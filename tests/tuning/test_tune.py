@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from scaling import archive
-from scaling.cli.training import Means, Training
+from scaling.cli.training import Training, TrainOptions
 from scaling.config import Execution, PowerRule, Sweep
 from scaling.errors import ScalingError
 from scaling.execute.folder import SweepFolder
@@ -43,7 +43,7 @@ def simulated(sweep, folder, law=LAW):
     trained = []
 
     def train(place, planned):
-        work = Training(Means("local", law, Execution(), Policy(), as_json=True))
+        work = Training(TrainOptions("local", law, Execution(), Policy(), as_json=True))
         work.train(SweepFolder(place), planned)
         trained.append(work.runs)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scaling import durable
 from scaling.config import ListDesign, ListedCell, Sweep
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.sweepfile import load_sweep
+from scaling.sweepfile import write_sweep as publish
 
 LONGEST_NAME = 64
 TUNED = "tuned.toml"  # where `scaling tune` leaves the sweep with the rules it measured
@@ -21,8 +21,6 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
     Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the rules that were tuned for it.
     Raises ScalingError without a sweep, and where `out` is there already.
     """
-    if out.exists():
-        raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
     parent = sweep_of(source)
     if parent is None:
         raise ScalingError(f"{source} has no sweep.toml, so nobody knows how its models are built", where="--out",
@@ -31,8 +29,8 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
         raise ScalingError("the fit does not say how its N, vocabulary and window were", where=proposal["source"],
                            remedy="fit the results folder again: scaling fit DIR")  # fmt: skip
     sweep = _sweep(proposal, parent)
-    head = f"# {sweep.question}\n#\n#   scaling run {out}\n#\n# Written by `scaling next`: {format_flops(proposal['spent'])} FLOPs.\n"
-    durable.write_text(out, head + dump_sweep(sweep))
+    head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: {format_flops(proposal['spent'])} FLOPs."
+    publish(sweep, out, head)
     return sweep
 
 
