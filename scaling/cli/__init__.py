@@ -31,6 +31,9 @@ class Verbs(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except OSError as error:
+            if error.filename is not None and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS):
+                typer.echo(f"error: {plain(error.filename, 200)}: {error.strerror}\n  name a path that can be read and written", err=True)
+                raise typer.Exit(DISK) from None
             if error.errno not in (errno.ENOSPC, errno.EIO):
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it cannot be written either

@@ -27,6 +27,20 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "n_points": int, "excluded": list, "source": dict, "version": str, "ci": float, "cost": dict, "range": dict, "data": dict, "roads": dict,
 }  # fmt: skip
 
+PARTS: dict[tuple[str, ...], type | tuple[type, ...]] = {  # each after the one that it is a part of
+    ("cost", "c0"): (int, float), ("cost", "p"): (int, float), ("objective", "name"): str, ("objective", "delta"): (int, float),
+    ("noise",): dict, ("noise", "sd"): (int, float), ("accuracy",): dict, ("source", "paths"): list, ("source", "convention"): dict,
+    ("source", "model"): dict, ("source", "model", "vocab_size"): int, ("source", "model", "seq_len"): int,
+}  # fmt: skip
+
+NEEDED = {
+    ("cost", "c0"),
+    ("cost", "p"),
+    ("objective", "name"),
+    ("source", "model", "vocab_size"),
+    ("source", "model", "seq_len"),
+}  # never null
+
 
 def interval(value: float, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:
     """{value, se, lo, hi}: standard error and central percentile interval of the draws, widened to hold the value itself.
@@ -92,6 +106,7 @@ def load(path: Path) -> dict[str, Any]:
         if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(document[key], bool):
             raise _no_fit(path, f"{key} = {str(document[key])[:40]!r} is not of the right kind")
     _check_numbers(path, document)
+    _check_parts(path, document)
     document.pop("seal", None)
     return document
 
@@ -114,6 +129,19 @@ def _check_numbers(path: Path, document: Mapping[str, Any]) -> None:
             raise _no_fit(path, f"{name} does not hold equally long lists")
         if not all(isinstance(value, NUMBER) for column in lists for value in column):
             raise _no_fit(path, f"{name} holds what is not a number")
+
+
+def _check_parts(path: Path, document: Mapping[str, Any]) -> None:
+    """What `predict`, `next` and `plan` calculate with is of the right kind, where it is there."""
+    for (group, *names), kind in PARTS.items():
+        held: Any = document
+        for name in (group, *names):
+            held = held.get(name, ...) if isinstance(held, dict) else ...
+        if held is ... or (held is None and (group, *names) not in NEEDED):
+            continue
+        wrong = not isinstance(held, kind) or isinstance(held, bool)
+        if wrong or ((group, *names) in NEEDED and kind is not str and not 0 < held < math.inf):
+            raise _no_fit(path, f"{'.'.join((group, *names))} = {str(held)[:40]!r} is not of the right kind")
 
 
 def _no_fit(path: Path, what: str) -> ScalingError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.document import dump
+from scaling.fit.document import dump, load
 from scaling.fit.predict import predict
 from scaling.fit.run import FitOptions, fit
 from tests.fit.test_run import LAW, simulated
@@ -119,3 +119,27 @@ def test_bad_sources_are_refused(tmp_path):
         with pytest.raises(ScalingError) as caught:
             predict(source, flops=1e21)
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "part", "value"),
+    [
+        ("cost", "c0", "x"),
+        ("cost", "p", 0),
+        ("cost", "c0", None),
+        ("objective", "name", None),
+        ("objective", "delta", "x"),
+        ("source", "model", 5),
+    ],
+)
+def test_an_edited_fit_whose_parts_are_of_the_wrong_kind_is_refused_by_name(tmp_path, group, part, value):
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    rows = "\n".join(f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True))
+    (tmp_path / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
+    document = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))
+    dump(document, tmp_path / "fit.json")
+    load(tmp_path / "fit.json")
+    document[group] = {**document[group], part: value}
+    dump(document, tmp_path / "fit.json")
+    with pytest.raises(ScalingError, match=rf"{group}\.{part} = .* is not of the right kind"):
+        load(tmp_path / "fit.json")

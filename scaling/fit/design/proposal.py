@@ -11,7 +11,7 @@ import numpy as np
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.design.belief import RHO, Belief, check_share, inflation, spread
-from scaling.fit.design.choose import ANCHOR, SIMILAR, Known, choose, start
+from scaling.fit.design.choose import ANCHOR, MOST_COPIES, SIMILAR, Known, choose, start
 from scaling.fit.design.emit import sweep_of
 from scaling.fit.design.pool import Builder, Pool, candidates
 from scaling.fit.document import load
@@ -19,6 +19,7 @@ from scaling.fit.frontier import Cost
 from scaling.fit.laws import LAWS
 from scaling.quantity import parse_count
 
+DATA = ("n_params", "tokens", "loss")
 SAME_SIZE = 1e-3  # in log N: runs this near are of one size, and of one trunk where trunks are shared
 
 
@@ -155,11 +156,26 @@ def _count(name: str, value: object) -> float:
 def _belief(path: Path, document: dict[str, Any]) -> Belief:
     """The fitted law with its cost. Raises ScalingError for a document without a parametric law of N and D, or without its runs."""
     law = LAWS.get(document["law"])
-    if document["approach"] != "parametric" or law is None or set(law.inputs) != {"N", "D"} or not document["data"].get("tokens"):
+    if (
+        document["approach"] != "parametric"
+        or law is None
+        or set(law.inputs) != {"N", "D"}
+        or not all(document["data"].get(name) for name in DATA)
+    ):
         raise ScalingError(f"no parametric law of N and D ({document['law']}, {document['approach']})", where=str(path),
                            remedy="fit with: --law chinchilla --approach parametric")  # fmt: skip
-    theta = law.theta({name: np.asarray(entry["value"], float) for name, entry in document["params"].items()})
-    return Belief(law, np.asarray(theta, float), Cost(float(document["cost"]["c0"]), float(document["cost"]["p"])))
+    try:
+        theta = np.asarray(law.theta({name: np.asarray(entry["value"], float) for name, entry in document["params"].items()}), float)
+        cost, _ = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"])), document["objective"]["name"]
+    except (KeyError, TypeError) as error:
+        raise ScalingError(f"not a complete fit document: {error!r} is missing or of the wrong kind", where=str(path),
+                           remedy="write it again with: scaling fit SOURCE --out FIT.json") from None  # fmt: skip
+    n, d = _inputs(document)
+    with np.errstate(all="ignore"):
+        known = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
+    if not (known and np.isfinite(theta).all()):
+        raise ScalingError("its law gives no number for its own runs", where=str(path), remedy="fit again, with more runs")
+    return Belief(law, theta, cost)
 
 
 def _inputs(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -194,6 +210,9 @@ def _first_seed(sweep: Sweep) -> int:
     """One more than every seed of the sweep: a run of a seed already trained would repeat its noise."""
     used = {*sweep.seeds, *(seed for more in sweep.replicates for seed in more.seeds)}
     used |= {seed for cell in getattr(sweep.design, "cells", ()) for seed in cell.seeds or ()}
+    if max(used) + 1 + MOST_COPIES >= 2**32:
+        raise ScalingError(f"the seeds of the sweep reach {max(used)}, and new ones would pass 2^32", where=sweep.name,
+                           remedy="leave room: train the sweep with smaller seeds")  # fmt: skip
     return max(used) + 1
 
 
