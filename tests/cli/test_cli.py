@@ -138,3 +138,11 @@ def test_plan_lists_runs_and_trains_nothing(tmp_path):
     assert len(document["runs"]) == 4
     assert document["runs"][0]["seconds"] is None
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.parametrize("verb", [["plan"], ["fit"], ["report"], ["next", "--budget", "1e20", "--target", "1e22"]])
+def test_a_path_that_is_too_long_to_be_one_is_refused_without_a_traceback(verb):
+    found = scaling(verb[0], "x" * 300, *verb[1:])
+    assert found.returncode == 74
+    assert "File name too long" in found.stderr
+    assert "Traceback" not in found.stderr

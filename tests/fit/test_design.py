@@ -207,3 +207,16 @@ def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
     assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
     (tmp_path / "older.json").write_text(json.dumps({name: value for name, value in document.items() if name != "noise"}))
     assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(document["noise"]["sd"], rel=0.5)
+
+
+@pytest.mark.parametrize("noise", [1e-300, 10.0, 1e300])
+def test_noise_that_is_none_of_a_log_loss_is_refused(noise):
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    with pytest.raises(ScalingError, match="no noise of a log loss"):
+        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), noise=noise)
+
+
+def test_an_empty_name_of_a_law_is_not_taken_for_none():
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    with pytest.raises(ScalingError):
+        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), law_from="")
