@@ -82,7 +82,7 @@ def _type(annotation: Any) -> str:
     if hasattr(annotation, "__metadata__"):
         inner, *notes = arguments
         kinds = {type(note).__name__ for note in notes}
-        text = "count" if "BeforeValidator" in kinds else _type(inner)
+        text = "count" if "BeforeValidator" in kinds else "`false`" if inner is bool else _type(inner)
         return " ".join([text, *(bound for note in notes for bound in _bounds(note))])
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(_type(part) for part in arguments if part is not type(None)))

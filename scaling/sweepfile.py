@@ -17,7 +17,13 @@ from scaling.errors import ScalingError, nearest
 from scaling.plain import plain
 
 MAX_BYTES = 1_000_000
-FORMS = ("literal[", "PowerRule", "function-before")  # of a value that may be a word or a table, as pydantic names them
+FORMS = (
+    "literal[",
+    "PowerRule",
+    "function-before",
+    "constrained-",
+    "function-after[_off",
+)  # of a value that may be a word or a table, as pydantic names them
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -98,6 +104,8 @@ def _other_form(item: dict[str, Any]) -> bool:
     """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in which it was never meant."""
     meant_as_table = isinstance(item.get("input"), (Mapping, BaseModel))
     word = any(str(part).startswith(FORMS[0]) for part in item["loc"])
+    if any(str(part).startswith(FORMS[-1]) for part in item["loc"]):
+        return True  # `false` instead of a number: the mistake of the number is told
     return (meant_as_table and word) or (item["type"] == "model_type" and str(item["loc"][-1]) in FORMS)
 
 

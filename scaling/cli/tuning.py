@@ -64,11 +64,22 @@ def tune(
         wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json,
     )  # fmt: skip
     folder = folder_of(loaded, out)
+    _check_target(emit)
     found, _ = _tuned(loaded, sweep, folder, Training(means), emit)
     if as_json:
         return print_json(found)
     console().print(tuning_tables(found))
     return typer.echo(f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}")
+
+
+def _check_target(emit: Path | None) -> None:
+    """Raise ScalingError, before anything is trained, where --emit would replace what `tune` has not written itself."""
+    from scaling.tuning import MARK
+
+    if emit is None or not emit.exists():
+        return
+    if not emit.is_file() or MARK not in emit.read_bytes()[:4096].decode("utf-8", "replace"):
+        raise ScalingError("is there already, and `scaling tune` has not written it", where=str(emit), remedy="name another file")
 
 
 def tuned_first(loaded: Sweep, path: Path, folder: SweepFolder, training: Training) -> Sweep:
@@ -113,6 +124,7 @@ def _tuned(loaded: Sweep, path: Path, folder: SweepFolder, training: Training, e
         stage = SweepFolder(place)
         _stop_as(stage, training, training.train(stage, plan))
 
+    folder.check_same_sweep(loaded, law)
     with naming(path):
         task = resolve(loaded.base.task)
         found = carry_out(loaded, planner(task, open_task(task).vocab_size, law), folder.path, train, law)

@@ -23,12 +23,20 @@ def _short_slug(name: str) -> str:
     return name
 
 
+def _off(value: bool) -> bool:
+    """Only `false`."""
+    if value:
+        raise ValueError("should be a number, or false")
+    return value
+
+
 Count = Annotated[float, BeforeValidator(parse_count)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)]
+Off = Annotated[bool, AfterValidator(_off)]  # `false` and nothing else: a literal would take 0 for it
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

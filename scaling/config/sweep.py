@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, Strict, create_model, model_validator
 
-from scaling.config.base import Count, Counts, Frozen, Positive, Precision, Seeds, Slug
+from scaling.config.base import Count, Counts, Frozen, Off, Positive, Precision, Seeds, Slug
 from scaling.config.design import Axis, Design
 from scaling.config.model import ModelConfig
 from scaling.config.optim import EvalConfig, OptimConfig
@@ -58,7 +58,7 @@ class Tuning(Frozen):
     rungs: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
-    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal[False] = 0.25
+    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Off = 0.25
     margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
     extend: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)

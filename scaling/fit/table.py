@@ -112,7 +112,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if archive.has_runs(path):
         return []
-    if (path / "sweep.toml").exists():
+    if any((path / name).exists() for name in ("sweep.toml", "tuning.json")):
         raise ScalingError("holds no finished runs", where=str(path), remedy="train them first: scaling run SWEEP.toml")
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS and not file.name.startswith("."))
     found = found or find(path)

@@ -4,12 +4,13 @@ An exponent moves from .84 to .50 by tuning alone (Porian 2024). This room decid
 trains them is the caller's business.
 """
 
-from scaling.tuning.document import Recalled, document, emit, publish, recall
+from scaling.tuning.document import MARK, Recalled, document, emit, publish, recall
 from scaling.tuning.stage import Planner, Train, planner
 from scaling.tuning.tune import FOLDER, Tuned, is_pending, stage_folders, tune
 
 __all__ = [
     "FOLDER",
+    "MARK",
     "Planner",
     "Recalled",
     "Train",

@@ -21,6 +21,7 @@ from scaling.tuning.tune import Tuned, TunedField, TunedSize
 
 SCHEMA = 1
 NAME = "tuning.json"
+MARK = "with the rules that `scaling tune` measured"  # in the head of every sweep file that a tuning wrote
 SIGMA = 1.959964  # of a 95 % interval
 
 
@@ -139,7 +140,7 @@ def publish(folder: Path, found: dict[str, Any]) -> None:
 
 def emit(target: Path, sweep: Sweep) -> None:
     """Write the tuned sweep file, and read it back. Raises ScalingError (74)."""
-    head = f"The sweep {sweep.name} with the rules that `scaling tune` measured; {NAME} in its folder says from which runs."
+    head = f"The sweep {sweep.name} {MARK}; {NAME} in its folder says from which runs."
     write_sweep(sweep, target, head, over=True)
 
 
@@ -156,6 +157,8 @@ def recall(folder: Path, sweep: Sweep, simulated: str | None = None) -> Recalled
     path = folder / NAME
     try:
         held = durable.read_json(path)
+        if held.get("schema") != SCHEMA:
+            return Recalled(None, f"{path} has schema {held.get('schema')}, this program reads {SCHEMA}")
         if held.get("digest") != digest(sweep):
             return Recalled(None, f"{path} was measured for another version of the sweep file")
         if held.get("simulated") != simulated:

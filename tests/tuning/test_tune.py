@@ -275,3 +275,31 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
     frame = archive.load(stage)
     last = frame[(frame["split"] == "val") & (frame["metric"] == "loss")].sort_values("step").groupby("lr")["value"].last()
     assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
+
+
+def test_a_file_that_tune_has_not_written_and_a_strangers_folder_are_left_alone(tmp_path):
+    path, mine = tmp_path / "off.toml", tmp_path / "mine.toml"
+    path.write_text(dump_sweep(off()))
+    mine.write_text("precious")
+    for target in (mine, path, tmp_path):
+        done = scaling("tune", path, "--simulate", LAW, "--out", tmp_path / "out", "--emit", target)
+        assert done.returncode == 2
+        assert "is there already, and `scaling tune` has not written it" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert mine.read_text() == "precious"
+    other = tmp_path / "other"
+    (tmp_path / "else.toml").write_text(dump_sweep(off(name="else", tuning=[])))
+    assert scaling("run", tmp_path / "else.toml", "--simulate", LAW, "--out", other).returncode == 0
+    before = {each.name for each in other.iterdir()}
+    done = scaling("tune", path, "--simulate", LAW, "--out", other)
+    assert done.returncode == 2
+    assert "holds the sweep 'else', not 'off'" in done.stderr
+    assert {each.name for each in other.iterdir()} == before
+
+
+def test_a_tuning_of_another_schema_is_not_taken_up(tuned):
+    folder, _, _ = tuned
+    path = folder / "tuning.json"
+    publish(folder, {"schema": 99})
+    assert recall(folder, off(), LAW).why == f"{path} has schema 99, this program reads 1"
+    path.unlink()
