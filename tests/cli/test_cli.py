@@ -16,7 +16,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def scaling(*args, **options):
-    return subprocess.run([sys.executable, "-m", "scaling", *map(str, args)], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run([sys.executable, "-m", "scaling", *map(str, args)], capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -21,7 +21,7 @@ def answer(process):
     """What a child found out; its error where it failed."""
     with process:
         try:
-            out, errors = process.communicate(timeout=120)
+            out, errors = process.communicate(timeout=400)
         finally:
             process.kill()
     assert process.returncode == 0, errors[-4000:]
