@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
 
-.PHONY: setup demo test lint bench fidelity coverage lock clean
+.PHONY: setup demo test lint bench fidelity coverage design lock clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ fidelity: setup
 
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py --write docs/coverage.md
+
+design: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.design
 
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
