@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from scaling.errors import ScalingError
+
 SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 _PATTERN = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$")
 
@@ -30,6 +32,14 @@ def parse_count(value: object) -> float:
     if number > 1e30:
         raise ValueError(f"{value!r} is above 1e30")
     return number
+
+
+def count_option(value: object, where: str, remedy: str) -> float:
+    """The count that an option was given. Raises ScalingError that names the option, and what to write."""
+    try:
+        return parse_count(value)
+    except ValueError as error:
+        raise ScalingError(str(error), where=where, remedy=remedy) from None
 
 
 def format_count(value: float, digits: int = 3) -> str:

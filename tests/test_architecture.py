@@ -10,7 +10,7 @@ FREE = {"errors", "quantity", "plain"}
 CONFIG = {*FREE, "config", "sweepfile", "durable"}
 ALLOWED = {
     "errors": set(),
-    "quantity": set(),
+    "quantity": {"errors"},
     "plain": set(),
     "config": FREE,
     "sweepfile": {*FREE, "config", "durable"},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.quantity import format_count, format_flops
+from scaling.quantity import count_option, format_count, format_flops
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +20,7 @@ LawFrom = Annotated[
     str | None, typer.Option(metavar="FIT.json|published:NAME", help="The law to expect; default one through the middle of the plan.")
 ]
 Noise = Annotated[
-    float | None, typer.Option(metavar="SD", help="Standard deviation of a run's log loss; default that of the fit, or 0.007.")
+    float | None, typer.Option(metavar="SD", help="Standard deviation of a run's log loss; default that of the fit, or 0.01.")
 ]
 
 
@@ -37,19 +37,8 @@ def expectation(plan: Plan, target: str | None, law_from: str | None, noise: flo
     n, d, _ = (np.array(column, float) for column in zip(*cells, strict=True))
     c, trunk = (np.array(column) for column in zip(*cells.values(), strict=True))
     runs = Planned(n, d, c.astype(float), trunk, isinstance(plan.sweep.design, IsoflopDesign))
-    return expected(runs, _flops(target), law_from, noise)
-
-
-def _flops(text: str | None) -> float | None:
-    from scaling.errors import ScalingError
-    from scaling.quantity import parse_count
-
-    if text is None:
-        return None
-    try:
-        return parse_count(text)
-    except ValueError as error:
-        raise ScalingError(str(error), where="--target", remedy="give a positive number of FLOPs, such as 1e15") from None
+    goal = None if target is None else count_option(target, "--target", "give a positive number of FLOPs, such as 1e15")
+    return expected(runs, goal, law_from, noise)
 
 
 def expectation_lines(found: dict[str, Any]) -> list[Text]:

@@ -57,13 +57,15 @@ def run(
 ) -> None:
     """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
     from scaling.execute.policy import Policy
+    from scaling.quantity import count_option
     from scaling.sweepfile import load_sweep
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
     _check_options(executor, simulate, slurm, hosts, pack, dry_run)
     how = execution(mesh, micro_batch, remat)
-    policy = Policy(retries, fail_fast, _flops(max_flops), max_seconds)
+    most = None if max_flops is None else count_option(max_flops, "--max-flops", "write it as 1e15")
+    policy = Policy(retries, fail_fast, most, max_seconds)
     loaded, law = load_sweep(sweep), checked_law(simulate)
     folder = folder_of(loaded, out)
     if executor == "slurm":
@@ -91,21 +93,6 @@ def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, 
         raise ScalingError(
             f"--hosts {hosts} is for Ray, or for the inside of a Slurm job", remedy="add --executor ray, or use --slurm nodes=2"
         )
-
-
-def _flops(text: str | None) -> float | None:
-    """`1e15`, `2P` and the like."""
-    from scaling.quantity import parse_count
-
-    if text is None:
-        return None
-    try:
-        value = parse_count(text)
-    except ValueError as error:
-        raise ScalingError(f"--max-flops = {text[:40]!r}: {error}", remedy="write it as 1e15") from None
-    if not 0 < value < float("inf"):
-        raise ScalingError(f"--max-flops = {text[:40]!r} is not a positive number", remedy="write it as 1e15")
-    return float(value)
 
 
 def _passed_on(given: dict[str, Any]) -> list[str]:

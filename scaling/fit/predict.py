@@ -14,7 +14,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.document import interval, plain
 from scaling.fit.knowledge import Knowledge, knowledge
-from scaling.quantity import format_count, format_flops, parse_count
+from scaling.quantity import count_option, format_count, format_flops
 
 FAR_DECADES = 1.0
 INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
@@ -70,12 +70,7 @@ def predict(
 
 
 def _number(name: str, value: object) -> float:
-    try:
-        return parse_count(value)
-    except ValueError as error:
-        raise ScalingError(
-            f"--{name.replace('_', '-')}: {error}", remedy='give a positive number, such as 1e21, 5.76e23 or "70B"'
-        ) from None
+    return count_option(value, f"--{name.replace('_', '-')}", 'give a positive number, such as 1e21, 5.76e23 or "70B"')
 
 
 def _answer(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:

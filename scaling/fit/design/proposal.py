@@ -17,7 +17,7 @@ from scaling.fit.design.pool import Builder, Pool, candidates
 from scaling.fit.document import load
 from scaling.fit.frontier import Cost
 from scaling.fit.laws import LAWS
-from scaling.quantity import parse_count
+from scaling.quantity import count_option
 
 DATA = ("n_params", "tokens", "loss")
 SAME_SIZE = 1e-3  # in log N: runs this near are of one size, and of one trunk where trunks are shared
@@ -94,13 +94,13 @@ def next_runs(source: Path, budget: object, target: object, largest: object = No
     runs of a size share trunks. `largest` limits the cost of one run. Raises ScalingError.
     """
     path = _fit_path(Path(source))
-    spend, goal = _count("--budget", budget), _count("--target", target)
+    spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
     check_share(rho)
     document = load(path)
     belief, (n, d) = _belief(path, document), _inputs(document)
     builder = _builder(Path(source), document)
     shared = builder is not None and builder.schedule != "cosine"
-    terms = Terms(spend, goal, None if largest is None else _count("--largest", largest), shared, rho)
+    terms = Terms(spend, goal, None if largest is None else _flops(largest, "--largest"), shared, rho)
     noise = (document.get("noise") or {}).get("sd") or _scatter(belief, document, n, d)
     wide = inflation(document["objective"]["name"], float(document["objective"].get("delta") or 0.0), noise)
     found = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
@@ -137,6 +137,10 @@ def _listed(found: Designed, first: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _flops(value: object, where: str) -> float:
+    return count_option(value, where, "give a positive number of FLOPs, such as 1e15")
+
+
 def _fit_path(source: Path) -> Path:
     if not source.is_dir():
         return source
@@ -144,13 +148,6 @@ def _fit_path(source: Path) -> Path:
     if not found:
         raise ScalingError("holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}")
     return found[0]
-
-
-def _count(name: str, value: object) -> float:
-    try:
-        return parse_count(value)
-    except ValueError as error:
-        raise ScalingError(f"{name}: {error}", remedy="give a positive number of FLOPs, such as 1e15") from None
 
 
 def _belief(path: Path, document: dict[str, Any]) -> Belief:
