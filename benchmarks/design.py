@@ -21,6 +21,7 @@ import numpy as np
 
 from scaling.fit.design import Terms, designed
 from scaling.fit.design.belief import RHO, Belief
+from scaling.fit.design.pool import COOLDOWN
 from scaling.fit.design.proposal import Runs
 from scaling.fit.estimate import Estimate, estimate, refitted
 from scaling.fit.frontier import Cost
@@ -37,7 +38,6 @@ PILOTS = {  # largest budget, decades, budgets, sizes of each
 }
 SHARES = (1 / 8, 1 / 5, 1 / 2.5)  # of the grid's cost, pilot included
 OBJECTIVE = "mse-log"
-COOLDOWN = 0.2
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,10 @@ def run(
     if executor == "slurm":
         submit(folder, plan_of(already_tuned(loaded, folder), sweep), workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
-    means = TrainOptions(
+    options = TrainOptions(
         executor, simulate, how, policy, pack, workers, max_runs, hosts, resources, ray_address, wait_for_nodes, accept_changes, as_json
     )
-    training = Training(means)
+    training = Training(options)
     loaded = tuned_first(loaded, sweep, folder, training)
     ended = training.train(folder, plan_of(loaded, sweep, law))
     _finish(folder, sweep, ended, as_json)

@@ -59,7 +59,7 @@ class TrainOptions:
 class Training:
     """One command at work. Its budgets (runs, FLOPs, seconds) hold for everything it trains, in whatever folder."""
 
-    means: TrainOptions
+    options: TrainOptions
     begun: float | None = None
     runs: int = 0
     flops: float = 0.0
@@ -74,21 +74,21 @@ class Training:
         from scaling.execute.session import Sitting
         from scaling.execute.signals import Signals
 
-        means = self.means
+        options = self.options
         engine = launcher(
-            means.executor, folder, hosts=means.hosts, resources=means.resources, address=means.ray_address, wait=means.wait_for_nodes,
-            simulated=means.simulate,
+            options.executor, folder, hosts=options.hosts, resources=options.resources, address=options.ray_address, wait=options.wait_for_nodes,
+            simulated=options.simulate,
         )  # fmt: skip
-        count = default_engine_workers(means.workers, means.how, engine)
-        sitting = Sitting(folder, plan, note, means.simulate, means.accept_changes, workers_here=means.executor != "ray")
-        if means.simulate is None and means.executor == "local":
-            check([item for item in plan.runs if not folder.is_finished(item.run_id)], means.how, count, means.hosts)
+        count = default_engine_workers(options.workers, options.how, engine)
+        sitting = Sitting(folder, plan, note, options.simulate, options.accept_changes, workers_here=options.executor != "ray")
+        if options.simulate is None and options.executor == "local":
+            check([item for item in plan.runs if not folder.is_finished(item.run_id)], options.how, count, options.hosts)
         with Signals() as signals, sitting.lease:
             missing = sitting.settle()
-            chosen = missing[: None if means.max_runs is None else means.max_runs - self.runs]
+            chosen = missing[: None if options.max_runs is None else options.max_runs - self.runs]
             manner = self._manner(folder, plan, chosen, count)
             self.begun = self.begun or time.monotonic()
-            with Display(folder.path, plan, chosen, to_stderr=means.as_json) as display:
+            with Display(folder.path, plan, chosen, to_stderr=options.as_json) as display:
                 ended = sitting.train(chosen, manner, engine.open(count), signals, display.observe) if chosen else None
         self.runs, self.flops, self.left = self.runs + len(chosen), self.flops + display.tracker.flops_here, len(missing) - len(chosen)
         return ended
@@ -97,10 +97,12 @@ class Training:
         from scaling.execute.coordinator import Manner
         from scaling.family import read_outs
 
-        means = self.means
-        policy = replace(means.policy, flops_before=self.flops, seconds_before=time.monotonic() - self.begun if self.begun else 0.0)
-        packs = packing("1" if means.simulate else means.pack, [item.run for item in chosen], count, means.how, folder.packing)
-        return Manner(count, means.how, packs, means.accept_changes, policy, read_outs([item.run for item in plan.runs]) if chosen else {})
+        options = self.options
+        policy = replace(options.policy, flops_before=self.flops, seconds_before=time.monotonic() - self.begun if self.begun else 0.0)
+        packs = packing("1" if options.simulate else options.pack, [item.run for item in chosen], count, options.how, folder.packing)
+        return Manner(
+            count, options.how, packs, options.accept_changes, policy, read_outs([item.run for item in plan.runs]) if chosen else {}
+        )
 
     def stopped(self, ended: Ended | None) -> tuple[str, int] | None:
         """Why training stopped before all was trained, and the exit code of the contract; None where it did not."""
@@ -112,4 +114,4 @@ class Training:
             return ended.stopped, DISK
         if ended and ended.stopped:
             return ended.stopped, STOPPED
-        return (f"--max-runs {self.means.max_runs}", STOPPED) if self.left else None
+        return (f"--max-runs {self.options.max_runs}", STOPPED) if self.left else None

@@ -59,13 +59,13 @@ def tune(
         raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
     loaded, how = load_sweep(sweep), execution(mesh, micro_batch, remat)
     checked_law(simulate)
-    means = TrainOptions(
+    options = TrainOptions(
         executor, simulate, how, Policy(), pack, workers, max_runs, resources=resources, ray_address=ray_address,
         wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json,
     )  # fmt: skip
     folder = folder_of(loaded, out)
     _check_target(emit)
-    found, _ = _tuned(loaded, sweep, folder, Training(means), emit)
+    found, _ = _tuned(loaded, sweep, folder, Training(options), emit)
     if as_json:
         return print_json(found)
     console().print(tuning_tables(found))
@@ -118,7 +118,7 @@ def _tuned(loaded: Sweep, path: Path, folder: SweepFolder, training: Training, e
     from scaling.tuning import document, emit, planner, publish
     from scaling.tuning import tune as carry_out
 
-    law = training.means.simulate
+    law = training.options.simulate
 
     def train(place: Path, plan: Plan) -> None:
         stage = SweepFolder(place)
@@ -145,7 +145,7 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
         return
     reason, code = stop
     document = examine(stage)
-    if training.means.as_json:
+    if training.options.as_json:
         print_json(document)
     else:
         counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items() if count)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.isoflop import budgets
+from scaling.fit.noise import ROBUST
 from scaling.results import Points
 
 SHARES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.65, 0.78)
@@ -55,7 +56,7 @@ def collapse(points: Points, trails: Points, floor: float) -> dict[str, Any] | N
     closest = float(tried[int(np.argmin([_spread(found, each) for each in tried]))])
     middle = np.median([curve.normalised(used) for curve in found], 0)
     away = _away(found, closest).mean(1)
-    scale = max(1.4826 * float(np.median(np.abs(away))), SLIGHT / OFF)
+    scale = max(ROBUST * float(np.median(np.abs(away))), SLIGHT / OFF)
     return {
         "floor": used, "shares": list(SHARES), "middle": middle.tolist(), "spread": _spread(found, used),
         "closest_floor": closest, "closest_spread": _spread(found, closest),

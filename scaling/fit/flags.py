@@ -12,6 +12,7 @@ from scaling.errors import ScalingError
 from scaling.fit.estimate import Estimate, estimate
 from scaling.fit.frontier import CLOSED, Minimum, fit_cost, frontier
 from scaling.fit.isoflop import budgets
+from scaling.fit.noise import ROBUST
 from scaling.results import Points
 
 NEAR = 0.01  # N and D of two runs that count as one
@@ -55,8 +56,8 @@ def _none(points: Points) -> np.ndarray:
 
 
 def _robust(residual: np.ndarray) -> float:
-    """A standard deviation that outliers do not move: 1.4826 times the median distance from the median."""
-    sd = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
+    """A standard deviation that outliers do not move: from the median distance from the median."""
+    sd = ROBUST * float(np.median(np.abs(residual - np.median(residual))))
     return sd if sd > 1e-9 else 0.0
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -217,20 +217,3 @@ def sentence(found: Sequence[Verdict]) -> str:
     beaten = [each.forecast.role for each in others if each.measured < best.measured]
     listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
     return f"{told} Its neighbours at the same cost: {listed}" + (f"; {' and '.join(beaten)} the size is better." if beaten else ".")
-
-
-def document(found: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """The verdicts as plain values."""
-    return [_plain(each) for each in found]
-
-
-def _plain(each: Verdict) -> dict[str, Any]:
-    said: Mapping[str, Any] = each.forecast.model_dump()
-    return {
-        **said,
-        "n_params": each.n_params,
-        "tokens": each.tokens,
-        "measured": list(each.losses),
-        "error": each.error,
-        "inside": each.inside,
-    }

@@ -25,9 +25,19 @@ def _optima(found: Document, document: Document) -> Table:
     rows = tuple(_row(size) for size in found["sizes"])
     columns = (Column("N", "count"), Column("D", "count"), Column("optimum", "rough", True), Column("where"), Column("loss there", "number"),
                Column("recipe's value", "rough"), Column("its excess loss", "percent"), Column("rule's value", "rough"),
-               Column("its excess loss", "percent"))  # fmt: skip
-    cost = f"Tuning took {format_flops(document['flops'])} FLOPs, {document['share']:.0%} of the sweep's."
-    return Table(f"tuning-{found['field'].replace('.', '-')}", f"Tuned: {found['field']}", columns, rows, f"{_rule(found)} {cost}")
+               Column("its excess loss", "percent"), Column("note"))  # fmt: skip
+    told = f"{rule(found)} {cost(document)}"
+    return Table(f"tuning-{found['field'].replace('.', '-')}", f"Tuned: {found['field']}", columns, rows, told)
+
+
+def short(found: Document) -> Table:
+    """The optima of a field in 80 columns: the values of recipe and rule are left to the whole table."""
+    rows = tuple(
+        (row[0], row[2], row[6], row[8], "; ".join(str(part) for part in (row[3], row[9]) if part)) for row in map(_row, found["sizes"])
+    )
+    columns = (Column("N", "count"), Column("optimum", "rough", True), Column("recipe costs", "percent"), Column("rule costs", "percent"),
+               Column("where"))  # fmt: skip
+    return Table("tuning", f"Tuned: {found['field']}", columns, rows)
 
 
 def _row(size: Document) -> tuple[Cell, ...]:
@@ -35,15 +45,36 @@ def _row(size: Document) -> tuple[Cell, ...]:
     there: tuple[Any, ...] = (best["value"], best["lo"], best["hi"]) if best else (None, None, None)
     where = size["state"] if not size["why"] else f"{size['state']}: {size['why']}"
     costs = [part for name in ("recipe", "rule") for part in (size[name]["value"], size[name]["excess_relative"])]
-    return (size["n_params"], size["tokens"], there, where, best["loss"] if best else None, *costs)
+    return (size["n_params"], size["tokens"], there, where, best["loss"] if best else None, *costs, _note(size))
 
 
-def _rule(found: Document) -> str:
-    rule = found["rule"]
-    if rule["kind"] != "power":
-        return f"One size only: {rule['ratio']:.3g} times the recipe's rule."
-    low, high = (format_count(end) for end in rule["n_range"])
-    return f"Rule: {rule['coef']:.4g} x N^({rule['n_power']:.3f} ± {rule['n_power_se']:.3f}), N from {low} to {high}."
+def _note(size: Document) -> str:
+    """How an excess loss is known where the parabola does not tell it, and why there is none."""
+    parts = [f"best rung: {size['optimum']['why']}"] if size["optimum"] and size["optimum"].get("why") else []
+    parts += [f"{name}: {how}" for name in ("recipe", "rule") if (how := size[name].get("known_by")) not in (None, "fit")]
+    return "; ".join(parts)
+
+
+def rule(found: Document) -> str:
+    """The rule that the optima of a field came to, and how they moved with the tokens."""
+    held = found["rule"]
+    if held["kind"] != "power":
+        told = f"rule: {held['ratio']:.3g} times the recipe's, from one size: how it moves with N is not measured."
+    else:
+        low, high = (format_count(end) for end in held["n_range"])
+        told = (
+            f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
+        )
+    moved = found.get("horizon_power")
+    if moved is None:
+        return told
+    return f"{told} From the scouts' horizon to the whole the optimum moves as D^({moved['value']:.2f} ± {moved['se']:.2f}); the rule does not."
+
+
+def cost(document: Document) -> str:
+    """What the tuning cost beside the sweep."""
+    share = f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
+    return f"Tuning took {format_flops(document['flops'])} FLOPs, {share} the sweep's."
 
 
 def ladders(document: Document | None) -> list[Figure]:

@@ -14,7 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-ASSUMED_NOISE = 0.005  # relative sd of a run's loss: seeds differ by .003 to .011 nats of about 2 (MEASURED, "Hyper-parameters")
+ASSUMED_NOISE = (
+    0.005  # relative, of a rung: seeds differ by twice that (docs/LOG.md), but rungs share theirs, and that part moves no optimum
+)
 REACH, FAR_WEIGHT = 2, 0.25  # rungs on either side of the best, and the weight of the outermost
 NoiseFrom = Literal["seeds", "residuals", "assumed"]
 KnownFrom = Literal["fit", "rungs", "scouts", "diverges", "unknown"]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import design as benchmark
 from scaling.errors import ScalingError
 from scaling.fit.design import Planned, Runs, Terms, designed, expected, next_runs, write_sweep
-from scaling.fit.design.belief import Belief, inflation, joint, spread
+from scaling.fit.design.belief import Belief, inflation, shared_covariance, standard_errors
 from scaling.fit.document import dump
 from scaling.fit.estimate import estimate, refitted
 from scaling.fit.frontier import Cost
@@ -129,7 +129,7 @@ def test_trunks_say_more_for_the_money_where_noise_is_not_shared():
 def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
     cells = benchmark.pilot(TRUTH)
     held, random = belief_of(TRUTH), np.random.default_rng(0)
-    said = spread(held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho)
+    said = standard_errors(held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho)
     asked = []
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact), "mse-log")
@@ -145,7 +145,7 @@ def test_noise_of_branches_is_that_of_their_covariance():
     random = np.random.default_rng(1)
     rows, trunk = random.standard_normal((9, 3)), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
     covariance = 0.5 * (trunk[:, None] == trunk) + 0.5 * np.eye(9)
-    np.testing.assert_allclose(joint(rows, trunk, 0.5), rows.T @ covariance @ rows)
+    np.testing.assert_allclose(shared_covariance(rows, trunk, 0.5), rows.T @ covariance @ rows)
 
 
 def test_robust_objectives_cost_what_they_cost():
@@ -192,7 +192,7 @@ def test_weak_grids_are_named():
 def test_design_beats_the_grid_several_times_over():
     """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N* at ten times the largest budget."""
     cells, held = benchmark.isoflop(TRUTH, benchmark.LARGEST, 2, 5, 7), belief_of(TRUTH)
-    cost, grid = cells.cost(False), spread(held.rows(cells.n, cells.d), held.gradients(benchmark.TARGET), TRUTH.noise)
+    cost, grid = cells.cost(False), standard_errors(held.rows(cells.n, cells.d), held.gradients(benchmark.TARGET), TRUTH.noise)
     pilots = [(shared, benchmark.by_pilot(TRUTH, shared, np.random.default_rng([6, k]))) for shared in (False, True) for k in range(8)]
     chosen, _ = benchmark.rmse(
         benchmark.by_design(TRUTH, first, cost / 4, shared, False, np.random.default_rng([7, k]))

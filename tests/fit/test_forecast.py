@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scaling.fit.forecast import NEAR, document, sentence, verdicts
+from scaling.fit.forecast import NEAR, sentence, verdicts
 from scaling.sweepfile import dump_sweep, load_sweep
 from tests.sweep_files import tiny
 
@@ -64,7 +64,7 @@ def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
     found = verdicts(sweep, archive.load(fitted / "next"))
     assert [len(each.losses) for each in found] == [1, 2, 1]
     assert all(abs(each.error) < 0.01 for each in found)
-    assert all(abs(row["n_params"] / row["size"] - 1) < NEAR for row in document(found))
+    assert all(abs(each.n_params / each.forecast.size - 1) < NEAR for each in found)
     assert sentence(found) in page.replace("\\", "")
 
 

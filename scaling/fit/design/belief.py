@@ -15,7 +15,7 @@ from scaling.errors import ScalingError
 from scaling.fit.frontier import CLOSED, Cost, Frontier, frontier
 from scaling.fit.laws import Law
 
-RHO = 0.5  # share of the noise's variance that the branches of one trunk have in common: see `joint`
+RHO = 0.5  # share of the noise's variance that the branches of one trunk have in common: see `shared_covariance`
 STEP = 1e-5
 RIDGE = 1e-10  # of columns of unit length; keeps an information matrix that the runs leave singular invertible
 
@@ -60,7 +60,7 @@ class Belief:
         return np.stack([found.log_n + found.a * np.log(flops), np.log(loss), found.a], -1)
 
 
-def joint(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
+def shared_covariance(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
     """The covariance (T, T) of the sums of `rows` (n, T) x noise of unit variance, a share `rho` of it common to the runs of a trunk (n,).
 
     Branches of one trunk share the seed, the initial weights, and the data up to where they branch; the rest, their own
@@ -75,7 +75,7 @@ def joint(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
     return np.asarray((1 - rho) * own + rho * sums.T @ sums)
 
 
-def spread(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndarray | None = None, rho: float = RHO) -> np.ndarray:
+def standard_errors(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndarray | None = None, rho: float = RHO) -> np.ndarray:
     """Standard errors (T,) of what `gradients` (P, T) ask, after a fit by least squares of runs with `rows` (n, P) that weighs all alike.
 
     A fit does not know of trunks, so the correlation of the noise is put between two inverses of the information (sandwich).
@@ -85,7 +85,7 @@ def spread(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndar
     scaled = rows / unit
     information = scaled.T @ scaled + RIDGE * np.eye(rows.shape[1])
     influence = scaled @ np.linalg.solve(information, gradients / unit[:, None])
-    return np.asarray(noise * np.sqrt(np.diag(joint(influence, trunk, rho))))
+    return np.asarray(noise * np.sqrt(np.diag(shared_covariance(influence, trunk, rho))))
 
 
 def inflation(objective: str, delta: float, noise: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.fit.design.belief import joint
+from scaling.fit.design.belief import shared_covariance
 from scaling.fit.design.pool import Pool
 
 MISFIT = 0.01  # prior sd of the quadratic terms, in log loss at the end of the range where each is largest
@@ -154,7 +154,7 @@ def start(pool: Pool, offered: np.ndarray, logs: np.ndarray, before: Known, grad
     extra = known.shape[1] - offered.shape[1]
     prior = np.diag(np.r_[np.full(offered.shape[1], RIDGE), (before.noise / MISFIT / scale[-extra:]) ** 2])
     asked = np.concatenate([gradients, np.zeros((extra, gradients.shape[1]))]) / scale[:, None]
-    return Chosen(pool, rows, asked, known.T @ known + prior, joint(known, before.trunk, rho) + prior, rho)
+    return Chosen(pool, rows, asked, known.T @ known + prior, shared_covariance(known, before.trunk, rho) + prior, rho)
 
 
 def choose(design: Chosen, money: float, anchor: float, optimum: np.ndarray) -> Chosen:

@@ -12,7 +12,6 @@ from scaling.sweepfile import load_sweep
 from scaling.sweepfile import write_sweep as publish
 
 LONGEST_NAME = 64
-TUNED = "tuned.toml"  # where `scaling tune` leaves the sweep with the rules it measured
 
 
 def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
@@ -35,13 +34,9 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
 
 
 def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, where it was. None where there is no sweep.toml."""
-    folder = source if source.is_dir() else source.resolve().parent.parent
-    plain, tuned = folder / "sweep.toml", folder / TUNED
-    if not plain.is_file():
-        return None
-    found = load_sweep(plain)
-    return load_sweep(tuned) if found.tuning and tuned.is_file() else found
+    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, for `run` keeps that. None where there is no sweep.toml."""
+    path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
+    return load_sweep(path) if path.is_file() else None
 
 
 def _sweep(proposal: dict[str, Any], source: Sweep) -> Sweep:

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from scaling.errors import ScalingError
 from scaling.fit import gates
-from scaling.fit.design.belief import RHO, Belief, check_share, inflation, spread
+from scaling.fit.design.belief import RHO, Belief, check_share, inflation, standard_errors
 from scaling.fit.document import plain
 from scaling.fit.frontier import fit_cost
 from scaling.fit.isoflop import MIN_SIZES, SAME_SIZE, WINDOW, distinct, grid_bias
@@ -79,7 +79,7 @@ def expected(
         raise ScalingError(f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs", where="--law-from",
                            remedy="name another law or a nearer --target")  # fmt: skip
     rows, wide = assumed.belief.rows(plan.n, plan.d), inflation(objective, delta, sd_run)
-    sd = wide * spread(rows, assumed.belief.gradients(goal), sd_run, plan.trunk, rho)
+    sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.trunk, rho)
     if sd[0] > 1:
         warnings.append("N* at the target will be unknown by more than a factor of e: train larger budgets, or more sizes a budget")
     return plain({

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling import accounting, recipe
-from scaling.config import NConvention, Sweep
+from scaling.config import NConvention, OptimConfig, Sweep
 from scaling.errors import ScalingError
 from scaling.fit.frontier import Cost
 
 SIZES = 48
 RATIOS = 17  # tokens per parameter that are tried, within those of the runs
 CHEAPEST = 64  # no run is cheaper than this part of the money: a hundred tiny runs would rest on the law being exact
-COOLDOWN = 0.2
+COOLDOWN = float(OptimConfig.model_fields["cooldown_frac"].default)
+SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Builder:
 
     @property
     def schedule(self) -> str:
-        """The learning-rate schedule of the sweep; wsd unless it says otherwise."""
-        return self._optim.get("schedule", "wsd")
+        """The learning-rate schedule of the sweep."""
+        return self._optim.get("schedule", SCHEDULE)
 
     @property
     def cooldown(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
-from scaling.fit.design.belief import RHO, Belief, check_share, inflation, spread
+from scaling.fit.design.belief import RHO, Belief, check_share, inflation, standard_errors
 from scaling.fit.design.choose import ANCHOR, MOST_COPIES, SIMILAR, Known, choose, start
 from scaling.fit.design.emit import sweep_of
 from scaling.fit.design.pool import Builder, Pool, candidates
@@ -78,13 +78,13 @@ def designed(belief: Belief, runs: Runs, terms: Terms, builder: Builder | None =
     if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
         anchor = 0.0  # there is a run about as large
     choose(design, terms.budget, anchor, belief.optimum().n_star(pool.price))
-    before = spread(seen, gradients, runs.noise, runs.trunk, rho)
+    before = standard_errors(seen, gradients, runs.noise, runs.trunk, rho)
     found = Designed(pool, design.copies, design.spent, before, before)
     n, d, trunk = found.listed()
     rows = np.concatenate([seen, belief.rows(n, d)])
     old = np.arange(len(seen)) if runs.trunk is None else runs.trunk
     new = trunk if terms.shared else np.arange(len(n))
-    return replace(found, after=spread(rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho))
+    return replace(found, after=standard_errors(rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho))
 
 
 def next_runs(source: Path, budget: object, target: object, largest: object = None, rho: float = RHO) -> dict[str, Any]:
