@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,16 @@ class Measurement:
     stderr: float | None = None
     at: float | None = None
     seconds: float = 0.0
+
+
+class Reading(NamedTuple):
+    """What an examination says of a model, before it is placed in a run: see `Measurement`."""
+
+    metric: str
+    value: float
+    stderr: float | None = None
+    at: float | None = None
+    split: str = "val"
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,7 @@ def _corpus(task: TaskConfig) -> str:
     """What runs must share for their losses to compare: the digest of a corpus, whatever the limit, or the language."""
     if isinstance(task, SyntheticTask):
         return f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, data_seed {task.data_seed})"
-    return task.digest or task.kind
+    return (task.digest or task.kind) if isinstance(task, TextTask) else f"{task.kind} {task.canonical()}"
 
 
 def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:

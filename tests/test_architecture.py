@@ -52,7 +52,8 @@ ALLOWED = {
         "provenance",
     },
     "fit": {*CONFIG, "accounting", "results", "archive", "recipe", "settle", "tasks"},
-    "report": {*CONFIG, "accounting", "results", "archive", "fit"},
+    "lab": {*CONFIG, "accounting", "results", "fit", "tasks"},
+    "report": {*CONFIG, "accounting", "results", "archive", "fit", "lab"},
     "cli": None,  # may import every room
     "__main__": {"cli"},
 }

@@ -12,10 +12,11 @@ from scaling.config.optim import EvalConfig, OptimConfig
 from scaling.config.recipe import PowerRule, Recipe
 from scaling.config.run import RunConfig
 from scaling.config.sweep import Base, Forecast, Replicates, Sweep, Tuning
-from scaling.config.task import SyntheticTask, TaskConfig, TextTask
+from scaling.config.task import ArithmeticTask, InductionTask, ModularTask, RegressionTask, SyntheticTask, TaskConfig, TextTask
 
 __all__ = [
-    "Axis", "Base", "Count", "Design", "EpochsDesign", "EvalConfig", "Execution", "FlopsConvention", "Forecast", "Frozen", "GridDesign",
-    "IsoflopDesign", "LadderDesign", "ListDesign", "ListedCell", "MeshShape", "ModelConfig", "NConvention", "OptimConfig", "PowerRule",
-    "Precision", "Recipe", "Replicates", "RunConfig", "Sweep", "SyntheticTask", "TaskConfig", "TextTask", "Transfer", "Tuning", "finite",
+    "ArithmeticTask", "Axis", "Base", "Count", "Design", "EpochsDesign", "EvalConfig", "Execution", "FlopsConvention", "Forecast", "Frozen",
+    "GridDesign", "InductionTask", "IsoflopDesign", "LadderDesign", "ListDesign", "ListedCell", "MeshShape", "ModelConfig", "ModularTask",
+    "NConvention", "OptimConfig", "PowerRule", "Precision", "Recipe", "RegressionTask", "Replicates", "RunConfig", "Sweep", "SyntheticTask",
+    "TaskConfig", "TextTask", "Transfer", "Tuning", "finite",
 ]  # fmt: skip

@@ -37,7 +37,9 @@ class EvalConfig(Frozen):
     """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens` held-out tokens.
 
     `averaged` also measures the average of the weights so far, which forgets all but about the last tenth of the steps;
-    `noise_scale` the gradient noise scale in tokens, from `noise_sequences` training sequences (McCandlish 2018, appendix A).
+    `noise_scale` the gradient noise scale in tokens, from `noise_sequences` training sequences (McCandlish 2018, appendix A);
+    `by_position` the loss at each position of the window. At the end of a run on problems with a right answer, `samples` answers
+    are drawn at temperature 1 for each of `problems` held-out ones, and verified.
     """
 
     points: Annotated[int, Field(ge=1, le=10_000)] = 12
@@ -45,3 +47,6 @@ class EvalConfig(Frozen):
     averaged: bool = False
     noise_scale: bool = False
     noise_sequences: Annotated[int, Field(ge=2, le=65_536)] = 256
+    by_position: bool = False
+    samples: Annotated[int, Field(ge=1, le=2**20)] | None = None
+    problems: Annotated[int, Field(ge=1, le=2**20)] = 256

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scaling.config.base import Frozen
 
+DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
-class TextTask(Frozen):
+
+class _Task(Frozen):
+    """What every task says of its windows: `own_vocab_size` where it needs no data to know, and `predicted`, the places of a window's
+    targets that are scored (None: all of them).
+    """
+
+    @property
+    def own_vocab_size(self) -> int | None:
+        """Token ids are below this; None where the data decide."""
+        return None
+
+    @property
+    def predicted(self) -> tuple[int, ...] | None:
+        """Which of the seq_len targets count in the loss; None for all."""
+        return None
+
+
+class TextTask(_Task):
     """Next-token prediction on a token store: `corpus` is "stdlib" or a folder written by `scaling data prepare`.
 
     `digest` is the SHA-256 of the tokens. The planner fills it in, so every row says which corpus it was trained on.
@@ -30,7 +48,7 @@ class TextTask(Frozen):
         return data
 
 
-class SyntheticTask(Frozen):
+class SyntheticTask(_Task):
     """A stream of Zipf-distributed facts whose entropy is known exactly (Hutter's model of learning curves).
 
     Each fact is a key of `key_len` symbols followed by one value symbol that the key determines; key k has
@@ -42,7 +60,127 @@ class SyntheticTask(Frozen):
     zipf: Annotated[float, Field(gt=0.0, le=10.0)] = 0.5
     n_symbols: Annotated[int, Field(ge=2, le=2**16)] = 32
     seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
-    data_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data_seed: DataSeed = 0
+
+    @property
+    def own_vocab_size(self) -> int:
+        """The symbols."""
+        return self.n_symbols
 
 
-TaskConfig = Annotated[Union[TextTask, SyntheticTask], Field(discriminator="kind")]
+class ModularTask(_Task):
+    """Equations a o b = c modulo p, of which a share is trained on and the rest held out (Power 2022, section 3).
+
+    A window is a, b, "=", c; only c is predicted. `operation` is a + b, a - b, a b, or a^2 + a b + b^2.
+    """
+
+    kind: Literal["modular"]
+    p: Annotated[int, Field(ge=2, le=4096)] = 59
+    operation: Literal["add", "subtract", "multiply", "quadratic"] = "add"
+    train_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    data_seed: DataSeed = 0
+
+    @property
+    def seq_len(self) -> int:
+        """a, b and the sign."""
+        return 3
+
+    @property
+    def own_vocab_size(self) -> int:
+        """The residues and the sign."""
+        return self.p + 1
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The result alone."""
+        return (2,)
+
+
+class ArithmeticTask(_Task):
+    """Addition of two whole numbers, written digit by digit: 0012+0934=649000 (the sum's lowest digit first, unless `reverse` is off).
+
+    Operands are padded with zeros to `digits`; only the sum's digits + 1 digits are predicted. With `length_power` the lengths of
+    operands are drawn in training with P(l) ~ l^-length_power and evenly when held out: problems of mixed difficulty; without it
+    operands are even over 0 .. 10^digits - 1.
+    """
+
+    kind: Literal["arithmetic"]
+    digits: Annotated[int, Field(ge=1, le=18)] = 4
+    reverse: bool = True
+    length_power: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    data_seed: DataSeed = 0
+
+    @property
+    def seq_len(self) -> int:
+        """Two operands, two signs, and the sum but for its last digit."""
+        return 3 * self.digits + 2
+
+    @property
+    def own_vocab_size(self) -> int:
+        """Ten digits, "+" and "="."""
+        return 12
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The digits of the sum."""
+        return tuple(range(2 * self.digits + 1, self.seq_len))
+
+
+class InductionTask(_Task):
+    """A random segment repeated over the window: what comes next can only be copied (Olsson 2022, section "repeated random tokens").
+
+    Each window draws the length of its segment evenly from `shortest` to `longest`, so that no fixed distance can be learned.
+    """
+
+    kind: Literal["induction"]
+    n_symbols: Annotated[int, Field(ge=2, le=2**16)] = 64
+    shortest: Annotated[int, Field(ge=2, le=2**20)] = 10
+    longest: Annotated[int, Field(ge=2, le=2**20)] = 30
+    seq_len: Annotated[int, Field(ge=4, le=2**20)] = 64
+    data_seed: DataSeed = 0
+
+    @model_validator(mode="after")
+    def _repeats(self) -> InductionTask:
+        if not self.shortest <= self.longest < self.seq_len:
+            raise ValueError(f"segments of {self.shortest} to {self.longest} symbols do not repeat in a window of {self.seq_len}")
+        return self
+
+    @property
+    def own_vocab_size(self) -> int:
+        """The symbols."""
+        return self.n_symbols
+
+
+class RegressionTask(_Task):
+    """In-context linear regression (Garg 2022) in tokens: x_1, y_1, x_2, y_2, ... with y = w.x + noise and another w in each window.
+
+    x is one of 2^`n_features` points of {-1, 1}^n_features, w is normal with variance 1 / n_features, the noise has standard deviation
+    `noise`, and y is told as one of `n_levels` even levels from -3 to 3. Only the y are predicted.
+    """
+
+    kind: Literal["regression"]
+    n_features: Annotated[int, Field(ge=1, le=10)] = 4
+    n_levels: Annotated[int, Field(ge=4, le=4096)] = 32
+    noise: Annotated[float, Field(gt=0.0, le=10.0)] = 0.2
+    examples: Annotated[int, Field(ge=2, le=2**16)] = 16
+    data_seed: DataSeed = 0
+
+    @property
+    def seq_len(self) -> int:
+        """All x and y but for the last y."""
+        return 2 * self.examples - 1
+
+    @property
+    def own_vocab_size(self) -> int:
+        """The points x, then the levels of y."""
+        return int(2**self.n_features) + self.n_levels
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The places of y."""
+        return tuple(range(0, self.seq_len, 2))
+
+
+TaskConfig = Annotated[
+    Union[TextTask, SyntheticTask, ModularTask, ArithmeticTask, InductionTask, RegressionTask], Field(discriminator="kind")
+]

@@ -36,6 +36,28 @@ def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, how: Head
     return nll_CN.swapaxes(0, 1).reshape(-1)
 
 
+class TokenScores(NamedTuple):
+    """What a model says of each of N targets: its NLL in nats, whether it is the likeliest, sum_v p_v^2, and sum_v p_v worth_v."""
+
+    nll: Any
+    hit: Any
+    square: Any
+    mean: Any
+
+
+def token_scores(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, worth_V: jax.Array, how: Head) -> TokenScores:
+    """`TokenScores` of float32 (N,) each, a chunk of logits at a time."""
+
+    def one(_: None, part: tuple[jax.Array, jax.Array]) -> tuple[None, TokenScores]:
+        found = _evaluate(part[0], weight, part[1], how)
+        p_NV = found.e_NV / found.sum_N1
+        picked_N = jnp.take_along_axis(found.e_NV, part[1][:, None], axis=1)[:, 0]
+        return None, TokenScores(found.nll_N, picked_N >= 1.0, jnp.square(p_NV).sum(axis=1), p_NV @ worth_V)
+
+    _, found = jax.lax.scan(one, None, _chunked(x_NM, target_N, how))
+    return TokenScores(*(part_CN.swapaxes(0, 1).reshape(-1) for part_CN in found))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def head_loss(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, how: Head) -> tuple[jax.Array, jax.Array]:
     """(objective, loss): loss is the mean NLL in nats a token, the objective adds z_loss x mean(log Z^2) (Chowdhery 2022, section 5).

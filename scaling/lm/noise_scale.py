@@ -18,10 +18,10 @@ from scaling.config import Execution, RunConfig
 from scaling.errors import ScalingError
 from scaling.lm.mesh import Placement
 from scaling.lm.step import Shape, gradient_of, shape_of
+from scaling.results import Reading
 from scaling.settle import noise_group
 from scaling.tasks import Task
 
-Found = list[tuple[str, float, float | None]]  # metric, value, standard error
 FAR = 2**30  # training sequences before those that are measured: beyond the horizon of any run
 
 
@@ -40,7 +40,7 @@ class NoiseMeter:
         self._groups = place.tokens(windows.reshape(-1, size, windows.shape[-1]))
         self._group_tokens = size * self._seq_len
 
-    def measure(self, params: Any, z_loss: float) -> Found:
+    def measure(self, params: Any, z_loss: float) -> list[Reading]:
         """`noise_scale` in tokens, and its parts; it is left out where the square of the gradient cannot be told from 0."""
         squares, alongs, square = (np.asarray(number, np.float64) for number in self._program(params, self._groups, np.float32(z_loss)))
         return estimate(squares, alongs, float(square), self._group_tokens)
@@ -82,7 +82,7 @@ def noise_program(shape: Shape, how: Execution) -> Any:
     return jax.jit(run)
 
 
-def estimate(squares_C: np.ndarray, alongs_C: np.ndarray, square: float, group_tokens: int) -> Found:
+def estimate(squares_C: np.ndarray, alongs_C: np.ndarray, square: float, group_tokens: int) -> list[Reading]:
     """|G|^2, tr(Sigma) of one token and their ratio, from what `noise_program` returns (McCandlish 2018, appendix A.1 and eq. 2.9).
 
     Both parts are unbiased: with C groups, the square of their mean exceeds |G|^2 by tr(Sigma) / tokens, the mean of their
@@ -94,14 +94,15 @@ def estimate(squares_C: np.ndarray, alongs_C: np.ndarray, square: float, group_t
     signal = square - variance / n
     along, own = alongs_C[(n + 1) // 2 :], squares_C[(n + 1) // 2 :]
     of_signal, of_variance = 2.0 * along, own - 2.0 * along
-    found: Found = [
-        ("gradient_square", signal, _stderr(of_signal, n)),
-        ("gradient_variance", variance * group_tokens, _stderr(of_variance * group_tokens, n)),
+    found = [
+        Reading("gradient_square", signal, _stderr(of_signal, n), split="train"),
+        Reading("gradient_variance", variance * group_tokens, _stderr(of_variance * group_tokens, n), split="train"),
     ]
     if signal <= 0.0:
         return found
     ratio = variance / signal
-    return [("noise_scale", ratio * group_tokens, _stderr((of_variance - ratio * of_signal) / signal * group_tokens, n)), *found]
+    stderr = _stderr((of_variance - ratio * of_signal) / signal * group_tokens, n)
+    return [Reading("noise_scale", ratio * group_tokens, stderr, split="train"), *found]
 
 
 def _stderr(influence: np.ndarray, n: int) -> float | None:

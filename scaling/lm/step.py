@@ -17,7 +17,7 @@ import numpy as np
 from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.lm import optim
 from scaling.lm.forward import hidden, stack
-from scaling.lm.loss import Head, head_loss, token_nll
+from scaling.lm.loss import Head, TokenScores, head_loss, token_nll, token_scores
 from scaling.lm.mesh import Placement
 from scaling.lm.model import init
 
@@ -32,6 +32,7 @@ class Shape(NamedTuple):
     schedule: str
     precision: Precision = "float32"
     averaged: bool = False
+    predicted: tuple[int, ...] | None = None
 
 
 class State(NamedTuple):
@@ -45,7 +46,7 @@ class State(NamedTuple):
 
 def shape_of(run: RunConfig) -> Shape:
     """The shape of a run's programs."""
-    return Shape(run.model, run.task.seq_len, run.optim.schedule, run.precision, run.evals.averaged)
+    return Shape(run.model, run.task.seq_len, run.optim.schedule, run.precision, run.evals.averaged, run.task.predicted)
 
 
 def initial_state(shape: Shape, seed: int, how: Execution) -> State:
@@ -115,7 +116,8 @@ def gradient_of(shape: Shape, how: Execution) -> Any:
 
     def objective(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        return measure(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), z_loss)
+        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        return measure(x_NM, weight, target_N, z_loss)
 
     gradient = jax.grad(objective, has_aux=True)
 
@@ -135,6 +137,16 @@ def gradient_of(shape: Shape, how: Execution) -> Any:
     return accumulated
 
 
+def _asked(shape: Shape, x_NM: jax.Array, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the head reads and the targets, at the places that are predicted."""
+    target_BT = tokens_BT1[:, 1:]
+    if shape.predicted is None:
+        return x_NM, target_BT.reshape(-1)
+    places = np.array(shape.predicted)
+    x_BTM = x_NM.reshape(*target_BT.shape, -1)
+    return x_BTM[:, places].reshape(-1, x_BTM.shape[-1]), target_BT[:, places].reshape(-1)
+
+
 def _averaged(average: Any, params: Any, step: jax.Array) -> Any:
     """Polynomial-decay averaging (Shamir and Zhang 2013, eq. 10): weights grow with the step, so old ones are forgotten at any horizon."""
     share = (AVERAGE_POWER + 1.0) / (step.astype(jnp.float32) + 1.0 + AVERAGE_POWER)
@@ -150,11 +162,33 @@ def eval_program(shape: Shape, how: Execution) -> Any:
     def one(params: Any, tokens_BT1: jax.Array) -> jax.Array:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        nll_N = token_nll(x_NM, weight, tokens_BT1[:, 1:].reshape(-1), head)
+        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        nll_N = token_nll(x_NM, weight, target_N, head)
         return nll_N.reshape(len(tokens_BT1), -1).mean(axis=-1)
 
     def measure(params: Any, tokens_MBT1: jax.Array) -> jax.Array:
         with place.traced():
             return place.whole(jax.lax.map(functools.partial(one, params), tokens_MBT1))
+
+    return jax.jit(measure)
+
+
+@functools.lru_cache(maxsize=64)
+def score_program(shape: Shape, how: Execution) -> Any:
+    """`measure(params, tokens_MBT1, worth_V) -> TokenScores` of (M, B, P): each of the P predicted tokens of every window."""
+    through = hidden(shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"}))
+    head, place = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Placement(how)
+
+    def one(params: Any, worth_V: jax.Array, tokens_BT1: jax.Array) -> TokenScores:
+        tokens_BT1 = tokens_BT1.astype(jnp.int32)
+        x_NM, weight = through(params, tokens_BT1[:, :-1])
+        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        found = token_scores(x_NM, weight, target_N, worth_V, head)
+        return TokenScores(*(part_N.reshape(len(tokens_BT1), -1) for part_N in found))
+
+    def measure(params: Any, tokens_MBT1: jax.Array, worth_V: jax.Array) -> TokenScores:
+        with place.traced():
+            found = jax.lax.map(functools.partial(one, params, worth_V), tokens_MBT1)
+            return TokenScores(*place.whole(tuple(found)))
 
     return jax.jit(measure)

@@ -13,7 +13,7 @@ from scaling.config import RunConfig
 from scaling.measured import Outcome as Outcome
 from scaling.measured import divergence
 from scaling.measured import measurement_steps as measurement_steps
-from scaling.results import Measurement
+from scaling.results import Measurement, Reading
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Trail:
         self.loss_sum = self.norm_sum = 0.0
         self.since = 0
 
-    def see(self, found: Iterable[tuple[str, float, float | None]], step: int, split: str = "val") -> None:
-        """Record measurements, on held-out data if nothing else is said: (metric, value, standard error)."""
-        self.measured += [Measurement(step, split, name, value, stderr, seconds=self.seconds) for name, value, stderr in found]
+    def see(self, found: Iterable[Reading], step: int) -> None:
+        """Record what an examination after `step` steps has read."""
+        self.measured += [Measurement(step, one.split, one.metric, one.value, one.stderr, one.at, self.seconds) for one in found]
 
     def end(self, run: RunConfig, step: int, loss: float) -> None:
         """Record that the run diverged at a step."""

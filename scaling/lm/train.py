@@ -194,7 +194,9 @@ class _Journey:
             for run in measured:
                 self._trail(run).close_window(step, tokens_per_second)
                 self._trail(run).see(found, step)
-                self._trail(run).see(noise, step, "train")
+                self._trail(run).see(noise, step)
+                if step == run.n_steps:
+                    self._trail(run).see(self.examiner.conclude(state), step)
             if read and not self._trail(self.runs[index]).diverged:
                 self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:

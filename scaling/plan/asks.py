@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scaling.config import Axis, EpochsDesign, GridDesign, IsoflopDesign, ListDesign, ModelConfig, OptimConfig, Sweep
+from scaling.config import Axis, EpochsDesign, GridDesign, IsoflopDesign, ListDesign, ModelConfig, OptimConfig, Sweep, TaskConfig
 from scaling.errors import ScalingError, unknown
 from scaling.quantity import format_count, format_flops
 
 MAX_CELLS = 200_000
-WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule")  # fields whose values are words
+WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule", "task.operation")  # fields whose values are words
+NOT_VARIED = {"kind", "corpus", "digest", "unique_tokens"}  # of a task: a sweep asks one question of one corpus
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,21 @@ class Cell:
 class Settings:
     """One value of every axis: as the cell shows them, and as overrides of the sweep's base.
 
-    `shape` tells apart what decides the model and the batch, by its text: 1, 1.0 and True are equal, but not alike.
+    `task` holds only what an axis or a cell changes of the task. `shape` tells apart what decides the model and the batch, by its
+    text: 1, 1.0 and True are equal, but not alike.
     """
 
     chosen: tuple[tuple[str, Any], ...]
     model: dict[str, Any]
     optim: dict[str, Any]
+    task: dict[str, Any]
     batch_size: Any
     shape: str
 
     def over(self, own: tuple[tuple[str, Any], ...]) -> Settings:
         """The same with what a cell sets for itself."""
-        return _settings((*self.chosen, *own), {"model": self.model, "optim": self.optim}, self.batch_size) if own else self
+        base = {"model": self.model, "optim": self.optim, "task": self.task}
+        return _settings((*self.chosen, *own), base, self.batch_size) if own else self
 
 
 def asks(sweep: Sweep) -> list[Ask]:
@@ -106,21 +110,23 @@ def _repeats(design: EpochsDesign) -> Iterator[tuple[float, float | None]]:
         yield from ((amount, None) for amount in sorted({unique * epochs for unique in design.unique_tokens for epochs in design.epochs}))
 
 
-def check_axes(axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()) -> None:
+def check_axes(task: TaskConfig, axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()) -> None:
     """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where numbers belong, or that stands twice."""
     fields = [axis.field for axis in axes]
     for axis in axes:
-        _check_field("axis", axis.field, axis.values, "axes")
+        _check_field(task, "axis", axis.field, axis.values, "axes")
     if len(set(fields)) < len(fields):
         raise ScalingError(f"an axis field stands twice: {', '.join(fields)}", where="axes", remedy="give each field one axis")
     for field, value in dict.fromkeys(pair for cell in cells for pair in cell):
-        _check_field("setting", field, (value,), "design.cells")
+        _check_field(task, "setting", field, (value,), "design.cells")
         if field in fields:
             raise ScalingError(f"{field} is set by cells and by an axis", where="design.cells", remedy="leave out one of the two")
 
 
-def _check_field(what: str, field: str, values: tuple[Any, ...], where: str) -> None:
-    known = [f"model.{name}" for name in ModelConfig.model_fields] + [f"optim.{name}" for name in OptimConfig.model_fields] + ["batch_size"]
+def _check_field(task: TaskConfig, what: str, field: str, values: tuple[Any, ...], where: str) -> None:
+    own = [f"task.{name}" for name in type(task).model_fields if name not in NOT_VARIED]
+    known = [f"model.{name}" for name in ModelConfig.model_fields] + [f"optim.{name}" for name in OptimConfig.model_fields]
+    known += [*own, "batch_size"]
     if field not in known:
         raise unknown(f"{what} field", field, known, where=where)
     wrong = [value for value in values if isinstance(value, str) and field not in WORDS]
@@ -150,10 +156,10 @@ def settings(sweep: Sweep) -> list[Settings]:
 
 def _settings(chosen: tuple[tuple[str, Any], ...], base: dict[str, dict[str, Any]], batch_size: Any) -> Settings:
     """The base with the chosen values over it."""
-    over = {part: dict(each) for part, each in base.items()}
+    over: dict[str, dict[str, Any]] = {"task": {}} | {part: dict(each) for part, each in base.items()}
     for path, value in chosen:
         part, _, name = path.partition(".")
         if part in over:
             over[part][name] = value
     batch_size = dict(chosen).get("batch_size") or batch_size
-    return Settings(chosen, over["model"], over["optim"], batch_size, repr((over["model"], batch_size)))
+    return Settings(chosen, over["model"], over["optim"], over["task"], batch_size, repr((over["model"], over["task"], batch_size)))

@@ -59,7 +59,8 @@ class Builder:
 
     def siblings(self, ask: Ask, settings: Settings) -> list[PlannedRun]:
         """The runs of one size, amount and combination of settings: one for each seed. Raises ScalingError with the reason."""
-        sweep, seq_len, shape = self.sweep, self.task.seq_len, self._shape(ask.size, settings)
+        task = self._task(ask, settings)
+        sweep, seq_len, shape = self.sweep, task.seq_len, self._shape(ask.size, settings)
         n = shape.n_params[sweep.design.params]
         tokens = _tokens(ask, shape, n)
         sequences = settings.batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
@@ -72,7 +73,7 @@ class Builder:
             )
         )
         first = _validated(
-            model=shape.model, task=self._task(ask), optim=optim, batch_size=sequences, n_steps=n_steps,
+            model=shape.model, task=task, optim=optim, batch_size=sequences, n_steps=n_steps,
             seed=ask.seeds[0], precision=sweep.base.precision, evals=sweep.evals, simulated=self.simulated,
         )  # fmt: skip
         # the sweep has validated its seeds, and nothing else differs
@@ -81,14 +82,22 @@ class Builder:
             shape.memory_bytes[sequences] = memory.estimate(first).total
         return [PlannedRun(run, shape.n_params, shape.exact_flops * first.tokens, shape.memory_bytes[sequences]) for run in runs]
 
-    def _task(self, ask: Ask) -> TaskConfig:
-        """The task, limited to the unique tokens of the cell, in whole windows."""
+    def _task(self, ask: Ask, settings: Settings) -> TaskConfig:
+        """The task with what the cell changes of it, limited to the unique tokens of the cell, in whole windows."""
         if ask.unique is None:
-            return self.task
+            return self._varied(settings)
         if not isinstance(self.task, TextTask):
             raise recipe.Refused("a corpus can be limited only where there is one: the task is not text")
         seq_len = self.task.seq_len
         return self.task.model_copy(update={"unique_tokens": max(1, round(ask.unique / seq_len)) * seq_len})
+
+    def _varied(self, settings: Settings) -> TaskConfig:
+        if not settings.task:
+            return self.task
+        try:
+            return type(self.task).model_validate(self.task.model_dump() | settings.task)
+        except ValidationError as error:
+            raise recipe.Refused("; ".join(f"task.{_sentence(item)}" for item in error.errors())) from None
 
     def _shape(self, size: float, settings: Settings) -> _Shape:
         key = (size, settings.shape)
@@ -103,9 +112,10 @@ class Builder:
         return found
 
     def _new_shape(self, size: float, settings: Settings) -> _Shape:
-        sweep, seq_len = self.sweep, self.task.seq_len
+        sweep, task = self.sweep, self._varied(settings)
+        seq_len, vocab_size = task.seq_len, (settings.task and task.own_vocab_size) or self.vocab_size
         model = recipe.model_for(
-            size, sweep.recipe, vocab_size=self.vocab_size, seq_len=seq_len, params=sweep.design.params, overrides=settings.model
+            size, sweep.recipe, vocab_size=vocab_size, seq_len=seq_len, params=sweep.design.params, overrides=settings.model
         )
         counted = {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")}
         design = accounting.train_flops(model, seq_len, 1, sweep.design.flops) if isinstance(sweep.design, IsoflopDesign) else 0.0

@@ -52,7 +52,7 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     """
     found = asks(sweep)
     check_size(sweep, found)
-    check_axes(sweep.axes, (ask.settings for ask in found))
+    check_axes(task, sweep.axes, (ask.settings for ask in found))
     runs: dict[str, PlannedRun] = {}
     refused, merged = [], 0
     builder = Builder(sweep, task, vocab_size, simulated)

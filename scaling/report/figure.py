@@ -182,6 +182,8 @@ def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
 
 def ticks(low: float, high: float, log: bool, unit: str = "number") -> tuple[list[float], list[str]]:
     """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less than two are in sight."""
+    if high <= low:  # all that is shown has one value
+        return [low], [tick_label(low, unit)]
     found = _linear(low, high)
     if log:
         every = max(1, math.ceil(math.log10(high / low) / 7))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling import archive, durable, results
 from scaling.errors import BAD_INPUT, ScalingError
+from scaling.lab import phenomena
 from scaling.quantity import format_seconds
 from scaling.report.noise_scale import noise_scales
 from scaling.report.tables import Cell, Column, Document, Table
@@ -33,7 +34,7 @@ class Material:
 
     `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
     came of the forecasts that the sweep was written with, `tuning` how its recipe was measured, and
-    `noise_scale` the gradient noise of the runs that measured it.
+    `noise_scale` the gradient noise of the runs that measured it, and `rows` the whole results table, for the laboratory.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Material:
     verdicts: tuple[Verdict, ...] = ()
     tuning: Mapping[str, Any] | None = None
     noise_scale: pd.DataFrame | None = None
+    rows: pd.DataFrame | None = None
 
     @property
     def count(self) -> int:
@@ -101,7 +103,7 @@ def _folder(folder: Path, made: Path) -> Material:
     from scaling.fit.runs import curves
 
     table = archive.load(folder)
-    paths, refusals = _fits(folder, made)
+    paths, refusals = _fits(folder, made, phenomena.has_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)
@@ -110,7 +112,7 @@ def _folder(folder: Path, made: Path) -> Material:
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
         name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table),
-        tuple(verdicts(sweep, table)) if sweep else (), tuning, noise_scales(table),
+        tuple(verdicts(sweep, table)) if sweep else (), tuning, noise_scales(table), table,
     )  # fmt: skip
 
 
@@ -148,10 +150,10 @@ def _sweep(folder: Path) -> Sweep | None:
     return load_sweep(path) if path.exists() else None
 
 
-def _fits(folder: Path, made: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The folder's fit documents, the main one first; without any, the default fit is made here."""
+def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str, ...]]:
+    """The folder's fit documents, the main one first; without any, the default fit is made here where the runs can follow a law."""
     paths = sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
-    if paths:
+    if paths or not lawful:
         return paths, ()
     from scaling.fit.document import dump
     from scaling.fit.run import FitOptions, fit

@@ -11,30 +11,14 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import honesty, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
+from scaling.report import honesty, laboratory, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
 from scaling.report.figure import Figure
 from scaling.report.material import Material
+from scaling.report.section import Section
 from scaling.report.tables import Document, Table
 
 AHEAD = 10.0
 Forecasts = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report: prose, figures, tables, commands, in this order."""
-
-    id: str
-    title: str
-    figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
-    commands: Sequence[str] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Nothing to show but words."""
-        return not (self.figures or self.tables or self.commands)
 
 
 @dataclass(frozen=True)
@@ -74,6 +58,7 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
         _training(material),
         _tuning(material),
         *of_fit,
+        *laboratory.sections(material),
         _batch(material),
         _data(material),
         _provenance(material, command),
@@ -81,7 +66,8 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     kept = tuple(section for section in sections if not section.empty)
     verified = summary.verified(material.verdicts)
     if document is None:
-        refusals = () if verified else material.refusals or ("There is no fit to report on.",)
+        studied = any(section.id in laboratory.IDS for section in kept)
+        refusals = () if verified else material.refusals or (() if studied else ("There is no fit to report on.",))
         return Report(material.name, material.question, kept, tuple(verified), refusals)
     sentences = [*verified, summary.trained(document), summary.exponents(document), *([summary.forecast_sentence(ahead)] if ahead else [])]
     headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""

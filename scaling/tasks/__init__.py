@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
-from scaling.config import SyntheticTask, TaskConfig
+from scaling.config import ArithmeticTask, InductionTask, ModularTask, RegressionTask, SyntheticTask, TaskConfig, TextTask
 from scaling.errors import ScalingError
+from scaling.results import Reading
+from scaling.tasks.arithmetic import Arithmetic
+from scaling.tasks.induction import Induction
+from scaling.tasks.modular import open_modular
+from scaling.tasks.regression import Regression
+from scaling.tasks.scores import Scores
 from scaling.tasks.store import Split
 from scaling.tasks.synthetic import open_synthetic
 from scaling.tasks.text import open_text
@@ -41,6 +47,13 @@ class Task(Protocol):
     def entropy(self) -> float | None:
         """The lowest possible loss in nats per token; None where it is unknown."""
 
+    @property
+    def examined(self) -> tuple[Split, ...]:
+        """The splits whose windows are scored token by token for `metrics`; none where the loss says all."""
+
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+        """What the task measures beside the loss on windows (W, seq_len + 1) with their scores (W, P)."""
+
     def n_windows(self, split: Split) -> int:
         """Different windows of a split: one epoch of train, all of val."""
 
@@ -53,12 +66,24 @@ class Task(Protocol):
 
 def open_task(config: TaskConfig) -> Task:
     """The task of a configuration. Raises ScalingError for data that is missing, damaged, or not what `digest` says."""
-    return open_synthetic(config) if isinstance(config, SyntheticTask) else open_text(config)
+    if isinstance(config, TextTask):
+        return open_text(config)
+    opened: Task = _GENERATED[type(config)](config)
+    return opened
+
+
+_GENERATED: dict[type, Callable[[Any], Any]] = {
+    SyntheticTask: open_synthetic,
+    ModularTask: open_modular,
+    ArithmeticTask: Arithmetic,
+    InductionTask: Induction,
+    RegressionTask: Regression,
+}
 
 
 def resolve(config: TaskConfig) -> TaskConfig:
     """The configuration with the digest of its corpus filled in; opens the corpus, and builds the stdlib one."""
-    return config if isinstance(config, SyntheticTask) else config.model_copy(update={"digest": open_text(config).digest})
+    return config.model_copy(update={"digest": open_text(config).digest}) if isinstance(config, TextTask) else config
 
 
 def epochs(task: Task, tokens: int) -> float:
@@ -67,12 +92,17 @@ def epochs(task: Task, tokens: int) -> float:
 
 
 def val_batches(task: Task, size: int, tokens: int) -> Iterator[np.ndarray]:
-    """Full held-out batches of at most `size` windows on about `tokens` tokens: fixed windows, evenly spaced, none twice.
+    """The `fixed_batches` of what is held out."""
+    return fixed_batches(task, "val", size, tokens)
 
-    Raises ScalingError where `tokens` do not fill a window.
+
+def fixed_batches(task: Task, split: Split, size: int, tokens: int) -> Iterator[np.ndarray]:
+    """Full batches of at most `size` windows of a split on about `tokens` tokens: the same windows always, none twice.
+
+    Those held out are evenly spaced. Raises ScalingError where `tokens` do not fill a window.
     """
-    windows = min(tokens // task.seq_len, task.n_windows("val"))
+    windows = min(tokens // task.seq_len, task.n_windows(split))
     if windows < 1:
         raise ScalingError(f"evals.tokens = {tokens} do not fill a window of {task.seq_len}", remedy=f"at least {task.seq_len}")
     size = min(size, windows)
-    return (task.batch("val", index, size) for index in range(windows // size))
+    return (task.batch(split, index, size) for index in range(windows // size))

@@ -14,15 +14,14 @@ import numpy as np
 
 from scaling.config import SyntheticTask
 from scaling.errors import ScalingError
+from scaling.tasks.scores import Unexamined
 from scaling.tasks.store import SPLITS, Split
+from scaling.tasks.stream import N_WINDOWS, uniform, words
 from scaling.tasks.text import mixed
-
-N_WINDOWS = 2**40  # of each split: the stream ends nowhere, but counters and token counts stay exact
-_COUNTER_WORDS = 4  # 64-bit numbers that one step of Philox yields
 
 
 @dataclass(frozen=True)
-class Synthetic:
+class Synthetic(Unexamined):
     """An opened synthetic task: windows of whole facts, each `key_len` symbols of a key and the value it determines."""
 
     config: SyntheticTask
@@ -104,11 +103,8 @@ class Synthetic:
         A window starts with a fact and ends with the first symbol of another, so it predicts seq_len / period keys.
         """
         n_facts = self.seq_len // self.period + 1
-        steps = -(-n_facts // _COUNTER_WORDS)
-        source = np.random.Philox(key=np.random.SeedSequence((self.config.data_seed, SPLITS.index(split))).generate_state(2, np.uint64))
-        source.advance(index * size * steps)
-        words = source.random_raw(size * steps * _COUNTER_WORDS).reshape(size, -1)[:, :n_facts]
-        keys = np.searchsorted(self._cumulative, (words >> np.uint64(11)) * 2.0**-53, side="right")
+        drawn = uniform(words(self.config.data_seed, split, index * size, size, n_facts))
+        keys = np.searchsorted(self._cumulative, drawn, side="right")
         places = self.config.n_symbols ** np.arange(self.key_len - 1, -1, -1)
         digits = keys[..., None] // places % self.config.n_symbols
         facts = np.concatenate([digits, self.values[keys][..., None]], axis=-1)

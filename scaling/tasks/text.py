@@ -12,6 +12,7 @@ import numpy as np
 
 from scaling.config import TextTask
 from scaling.errors import ScalingError
+from scaling.tasks.scores import Unexamined
 from scaling.tasks.stdlib import stdlib_store
 from scaling.tasks.store import Split, TokenStore, check_ids, open_store
 
@@ -21,7 +22,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Unexamined):
     """An opened text task.
 
     A window holds seq_len + 1 tokens and starts at a multiple of seq_len (plus an offset of the epoch), so an epoch

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.chaos import kills, points, sweeps
 from benchmarks.chaos.verdict import Verdict
 
-STRIDE = 43  # of the crash points; `python -m benchmarks.chaos points` takes them all
+STRIDE = 61  # of the crash points; `python -m benchmarks.chaos points` takes them all
 NEEDS_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: run .ci/engines")
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 

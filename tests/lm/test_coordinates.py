@@ -27,13 +27,13 @@ def slopes(runs):
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_transfer_is_flat_over_widths(tied):
-    found = slopes({width: run_at(width, 2, BASE, tie_embeddings=tied) for width in (32, 64, 128)})
+    found = slopes({width: run_at(width, 2, BASE, tie_embeddings=tied) for width in (32, 128)})
     assert len(found) == 2 * len(KINDS)
     assert [(name, curve.slope) for name, curve in found.items() if not curve.flat] == []
 
 
 def test_the_standard_parametrisation_grows_with_the_width():
-    found = slopes({width: run_at(width, 2, None) for width in (32, 64, 128)})
+    found = slopes({width: run_at(width, 2, None) for width in (32, 128)})
     assert min(found[f"change of {kind}"].slope for kind in ("feed-forward", "residual")) > 0.5
     assert not found["change of residual"].flat
 

@@ -255,7 +255,7 @@ def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
 @pytest.mark.slow
 def test_real_runs_interrupted_and_taken_up(tmp_path):
     """Ctrl-C in the middle of a rung; the second call trains the rest, and the best rate of three is measured."""
-    entry = {"field": "optim.lr", "rungs": 3, "scout": False, "factor": 4.0, "sizes": ["2k"], "tokens_per_param": 300}
+    entry = {"field": "optim.lr", "rungs": 3, "scout": False, "factor": 4.0, "sizes": ["2k"], "tokens_per_param": 120}
     path, folder = tmp_path / "tiny.toml", tmp_path / "results"
     path.write_text(dump_sweep(tiny(recipe={"n_layers": 1, "size_tolerance": 1.0, "lr_width": 0.64}, tuning=[entry])))
     stage = folder / "tuning" / "optim.lr"

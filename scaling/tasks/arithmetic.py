@@ -1,0 +1,71 @@
+"""Addition with a verifier: problems whose answers are right or wrong, easy and hard ones mixed where that is asked for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from scaling.config import ArithmeticTask
+from scaling.results import Reading
+from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.store import Split
+from scaling.tasks.stream import Stream, uniform
+
+PLUS, EQUALS = 10, 11
+WORDS = 4  # random words a window: the lengths of both operands, and the operands
+
+
+class Arithmetic(Stream):
+    """An opened addition task; see `ArithmeticTask` for how a window is written."""
+
+    config: ArithmeticTask
+    examined: ClassVar[tuple[Split, ...]] = ("val",)
+
+    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, 3 digits + 3)."""
+        drawn = uniform(self._words(split, index, size, WORDS))
+        a, b = (self._operands(split, drawn[:, which], drawn[:, which + 2]) for which in (0, 1))
+        digits = self.config.digits
+        total = _written(a + b, digits + 1)
+        signs = [np.full((size, 1), sign) for sign in (PLUS, EQUALS)]
+        parts = [_written(a, digits), signs[0], _written(b, digits), signs[1], total[:, ::-1] if self.config.reverse else total]
+        return np.concatenate(parts, axis=1).astype(np.int32)
+
+    def _operands(self, split: Split, of_length: np.ndarray, of_value: np.ndarray) -> np.ndarray:
+        """Whole numbers (n,): even over all of `digits` digits, or of lengths as `length_power` says."""
+        digits, power = self.config.digits, self.config.length_power
+        if power is None:
+            return (of_value * 10**digits).astype(np.int64)
+        weights = np.arange(1, digits + 1) ** -(power if split == "train" else 0.0)
+        lengths = np.searchsorted(np.cumsum(weights / weights.sum())[:-1], of_length, side="right") + 1
+        least = np.where(lengths == 1, 0, 10 ** (lengths - 1))
+        return least + (of_value * (10**lengths - least)).astype(np.int64)
+
+    def prompts(self, windows: np.ndarray) -> np.ndarray:
+        """The part of each window up to "=", (n, 2 digits + 2)."""
+        return windows[:, : 2 * self.config.digits + 2]
+
+    def answers(self, windows: np.ndarray) -> np.ndarray:
+        """The right answer of each window, (n, digits + 1): what a verifier compares with."""
+        return windows[:, 2 * self.config.digits + 2 :]
+
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+        """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier score and log-likelihood of answers.
+
+        The Brier score is sum_v (p_v - [v is right])^2 a digit (Brier 1950, as Schaeffer 2023 uses it); digits are predicted with the
+        right ones before them, so an answer matches exactly if and only if greedy decoding writes it.
+        """
+        brier = scores.square - 2.0 * np.exp(-scores.nll) + 1.0
+        found = [
+            mean_reading("exact_match", np.asarray(scores.hit.all(axis=1))),
+            mean_reading("token_accuracy", scores.hit.mean(axis=1)),
+            mean_reading("brier", brier.mean(axis=1)),
+            mean_reading("answer_nll", scores.nll.sum(axis=1)),
+        ]
+        return found + [mean_reading("accuracy_at_position", scores.hit[:, place], place + 1.0) for place in range(scores.hit.shape[1])]
+
+
+def _written(numbers: np.ndarray, digits: int) -> np.ndarray:
+    """Decimal digits (n, digits), the highest first."""
+    return numbers[:, None] // 10 ** np.arange(digits - 1, -1, -1) % 10

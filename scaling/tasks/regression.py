@@ -1,0 +1,67 @@
+"""In-context linear regression: each window is a new linear function with examples of it (Garg 2022)."""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import numpy as np
+
+from scaling.config import RegressionTask
+from scaling.results import Reading
+from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.store import Split
+from scaling.tasks.stream import Stream, uniform
+
+REACH = 3.0  # levels of y lie evenly in [-REACH, REACH]; w.x has variance 1
+
+
+class Regression(Stream):
+    """An opened regression task; see `RegressionTask` for how a window is written."""
+
+    config: RegressionTask
+    examined: ClassVar[tuple[Split, ...]] = ("val",)
+
+    @functools.cached_property
+    def points(self) -> np.ndarray:
+        """The points x by token, (2^n_features, n_features) of -1 and 1."""
+        n = self.config.n_features
+        return 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1) - 1.0
+
+    @functools.cached_property
+    def levels(self) -> np.ndarray:
+        """The values that the tokens of y stand for, ascending."""
+        return np.linspace(-REACH, REACH, self.config.n_levels)
+
+    @functools.cached_property
+    def worth(self) -> np.ndarray:
+        """What each token is worth as an answer (V,): points are worth nothing."""
+        return np.concatenate([np.zeros(len(self.points)), self.levels])
+
+    def batch(self, split: Split, index: int, size: int) -> np.ndarray:
+        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, 2 examples)."""
+        n, m = self.config.n_features, self.config.examples
+        drawn = uniform(self._words(split, index, size, n + 2 * m))
+        w = _normal(drawn[:, :n]) * n**-0.5
+        tokens = (drawn[:, n : n + m] * len(self.points)).astype(np.int64)
+        y = np.einsum("wmn,wn->wm", self.points[tokens], w) + self.config.noise * _normal(drawn[:, n + m :])
+        step = self.levels[1] - self.levels[0]
+        told = np.clip(np.round((y + REACH) / step), 0, len(self.levels) - 1).astype(np.int64) + len(self.points)
+        return np.stack([tokens, told], axis=2).reshape(size, -1).astype(np.int32)
+
+    def examples(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The points (n, examples, n_features) and the values of y (n, examples) that windows tell."""
+        return self.points[windows[:, 0::2]], self.worth[windows[:, 1::2]]
+
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+        """`squared_error` of the mean of the predicted y, `at` the number of examples seen before."""
+        _, y = self.examples(windows)
+        error = np.square(scores.mean.astype(np.float64) - y)
+        return [mean_reading("squared_error", error[:, seen], float(seen)) for seen in range(error.shape[1])]
+
+
+def _normal(drawn: np.ndarray) -> np.ndarray:
+    """Standard normal numbers from numbers in [0, 1)."""
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri(np.clip(drawn, 2.0**-54, 1 - 2.0**-53)))

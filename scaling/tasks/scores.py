@@ -1,0 +1,39 @@
+"""From what a model says of single tokens to the metrics of a task."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from scaling.results import Reading
+from scaling.tasks.store import Split
+
+
+class Scores(NamedTuple):
+    """Of W windows the P predicted tokens, arrays (W, P): the NLL of the target in nats, whether it is the likeliest token,
+    sum_v p_v^2, and the mean sum_v p_v worth_v of what tokens are worth (0 where they are worth nothing).
+    """
+
+    nll: np.ndarray
+    hit: np.ndarray
+    square: np.ndarray
+    mean: np.ndarray
+
+
+class Unexamined:
+    """A task of which the loss says all."""
+
+    examined: ClassVar[tuple[Split, ...]] = ()
+
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+        """None."""
+        return []
+
+
+def mean_reading(metric: str, values: np.ndarray, at: float | None = None) -> Reading:
+    """The mean of independent values (n,) with its standard error."""
+    values = np.asarray(values, np.float64)
+    stderr = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return Reading(metric, float(values.mean()), stderr, at)
