@@ -37,6 +37,7 @@ class RunConfig(Frozen):
     def _trainable(self) -> RunConfig:
         if self.optim.warmup_steps > self.n_steps:
             raise ValueError(f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}")
+        check_answers(self.task, self.evals)
         if self.tokens >= MAX_TOKENS:
             raise ValueError(f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})")
         return self
@@ -84,6 +85,14 @@ class RunConfig(Frozen):
             known = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
             object.__setattr__(self, "_run_id", known)
         return known
+
+
+def check_answers(task: TaskConfig, evals: EvalConfig) -> None:
+    """Raises ValueError where answers should be drawn to problems of a task that has none."""
+    if evals.samples and not task.answerable:
+        raise ValueError(
+            f'evals.samples = {evals.samples}, but the task "{task.kind}" has no answers to verify: use "arithmetic", or leave it out'
+        )
 
 
 _IDENTITY = [(name, info.is_required(), info.default) for name, info in sorted(RunConfig.model_fields.items())]

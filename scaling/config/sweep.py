@@ -12,6 +12,7 @@ from scaling.config.design import Axis, Design
 from scaling.config.model import ModelConfig
 from scaling.config.optim import EvalConfig, OptimConfig
 from scaling.config.recipe import Recipe
+from scaling.config.run import check_answers
 from scaling.config.task import TaskConfig
 
 
@@ -102,6 +103,11 @@ class Sweep(Frozen):
     tuning: Annotated[tuple[Tuning, ...], Strict(False)] = ()
     forecasts: Annotated[tuple[Forecast, ...], Strict(False)] = ()
     evals: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Sweep:
+        check_answers(self.base.task, self.evals)
+        return self
 
     @property
     def digest(self) -> str:

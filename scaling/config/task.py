@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field, model_validator
 
@@ -13,8 +13,10 @@ DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 class _Task(Frozen):
     """What every task says of its windows: `own_vocab_size` where it needs no data to know, and `predicted`, the places of a window's
-    targets that are scored (None: all of them).
+    targets that are scored (None: all of them); `answerable` says whether a window is a problem whose answer can be verified.
     """
+
+    answerable: ClassVar[bool] = False
 
     @property
     def own_vocab_size(self) -> int | None:
@@ -103,6 +105,8 @@ class ArithmeticTask(_Task):
     operands are drawn in training with P(l) ~ l^-length_power and evenly when held out: problems of mixed difficulty; without it
     operands are even over 0 .. 10^digits - 1.
     """
+
+    answerable: ClassVar[bool] = True
 
     kind: Literal["arithmetic"]
     digits: Annotated[int, Field(ge=1, le=18)] = 4

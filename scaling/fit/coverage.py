@@ -13,10 +13,10 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier import fit_power
+from scaling.tasks.answers import ks, pass_at_k
 
 Array = np.ndarray
 MOST_K = 10_000
-POINTS = 40
 MIN_PROBLEMS = 10
 FORECAST_FROM = 64
 
@@ -28,21 +28,6 @@ class Counts:
     model: str
     n: Array
     c: Array
-
-
-def ks(most: int, points: int = POINTS) -> Array:
-    """Distinct numbers of samples, log-spaced from 1 to `most`."""
-    return np.unique(np.round(np.geomspace(1, most, points)).astype(int))
-
-
-def pass_at_k(n: Array, c: Array, k: Array) -> Array:
-    """Unbiased pass@k (P, K) of c right in n samples: 1 - C(n - c, k) / C(n, k), NaN where k > n (Chen et al. 2021, eq. 1)."""
-    from scipy.special import gammaln
-
-    wrong, n, k = (n - c)[:, None].astype(float), n[:, None].astype(float), k[None].astype(float)
-    inside = np.maximum(wrong - k, 0.0)
-    missed = gammaln(wrong + 1) - gammaln(inside + 1) - gammaln(n + 1) + gammaln(np.maximum(n - k, 0.0) + 1)
-    return np.where(k > n, np.nan, np.where(wrong < k, 1.0, -np.expm1(np.minimum(missed, 0.0))))
 
 
 def line(k: Array, coverage: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ noise of the gradient where it is asked for.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from scaling.config import RunConfig
 from scaling.lm.mesh import Placement
 from scaling.lm.noise_scale import NoiseMeter
+from scaling.lm.sampling import Answerer
 from scaling.lm.step import State, eval_program, score_program, shape_of
 from scaling.results import Reading
 from scaling.settle import EVAL_SEQUENCES
-from scaling.tasks import Scores, Task, fixed_batches
+from scaling.tasks import Scores, Task, Verifiable, fixed_batches
 from scaling.tasks.store import Split
 
 
@@ -30,6 +31,7 @@ class Examiner:
         self._held_out = place.tokens(self._windows)
         self._meter = NoiseMeter(run, task, place) if run.evals.noise_scale else None
         self._scorer = _Scorer(run, task, place, self._windows) if task.examined or run.evals.by_position else None
+        self._answerer = _answerer(run, task, place, self._windows) if run.task.answerable else None
 
     def _fixed(self, split: Split) -> np.ndarray:
         return np.stack(list(fixed_batches(self._task, split, EVAL_SEQUENCES, self._run.evals.tokens)))
@@ -56,12 +58,16 @@ class Examiner:
         """What a trunk says at the budget of a branch, without cooling down: its loss at the constant rate, and of the average."""
         return self.loss(state.params, "constant_loss") + self._averaged(state)
 
-    def conclude(self, state: State) -> list[Reading]:
-        """What is measured once, at the end of a run."""
-        return []
+    def conclude(self, state: State, run: RunConfig) -> list[Reading]:
+        """What is measured once, at the end of `run`: the answers that the model writes, where the task can verify them."""
+        return self._answerer.readings(state.params, run.seed) if self._answerer else []
 
     def _averaged(self, state: State) -> list[Reading]:
         return self.loss(state.average, "averaged_loss") if state.average != () else []
+
+
+def _answerer(run: RunConfig, task: Task, place: Placement, held_out: np.ndarray) -> Answerer:
+    return Answerer(run, cast(Verifiable, task), place, held_out.reshape(-1, held_out.shape[-1]))
 
 
 class _Scorer:

@@ -40,6 +40,12 @@ def stack(params: dict[str, Any]) -> dict[str, Any]:
     return params | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
+def unstacked(params: dict[str, Any], n_layers: int) -> dict[str, Any]:
+    """The inverse of `stack`."""
+    blocks = {i: jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]) for i in range(n_layers)}
+    return params | {"blocks": blocks}
+
+
 def hidden(
     cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:

@@ -36,6 +36,34 @@ def decode_step(
     return logits_BTV[:, 0], caches
 
 
+def draws(
+    cfg: ModelConfig, params: Any, prompt_BT: jax.Array, n_new: int, samples: int, key: jax.Array | None, precision: Precision = "float32"
+) -> tuple[jax.Array, jax.Array]:
+    """`samples` continuations of each prompt at temperature 1, or one greedy one where `key` is None; for use inside `jax.jit`.
+
+    Tokens, int32 (B, samples, n_new), and the log-likelihood in nats of each continuation (B, samples). A prompt is read once,
+    and its keys and values are copied for its samples. The last token is never read, so T + n_new - 1 positions suffice.
+    """
+    B, T = prompt_BT.shape
+
+    def choose(logits_NV: jax.Array, i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+        logits_NV = jax.nn.log_softmax(logits_NV)
+        token_N = logits_NV.argmax(axis=-1) if key is None else jax.random.categorical(jax.random.fold_in(key, i), logits_NV)
+        return token_N.astype(jnp.int32), jnp.take_along_axis(logits_NV, token_N[:, None], axis=-1)[:, 0]
+
+    def step(carry: tuple[jax.Array, Caches], i: jax.Array) -> tuple[tuple[jax.Array, Caches], tuple[jax.Array, jax.Array]]:
+        logits_NV, caches = decode_step(cfg, params, carry[0], carry[1], T - 1 + i, precision)
+        token_N, likelihood_N = choose(logits_NV, i)
+        return (token_N, caches), (token_N, likelihood_N)
+
+    logits_BTV, caches = prefill(cfg, params, prompt_BT, T + n_new - 1, precision)
+    caches = jax.tree.map(lambda rows: jnp.repeat(rows, samples, axis=0), caches)
+    first_N, likelihood_N = choose(jnp.repeat(logits_BTV[:, -1], samples, axis=0), 0)
+    _, (rest_IN, more_IN) = jax.lax.scan(step, (first_N, caches), jnp.arange(1, n_new))
+    token_NI = jnp.concatenate([first_N[None], rest_IN]).T
+    return token_NI.reshape(B, samples, n_new), (likelihood_N + more_IN.sum(axis=0)).reshape(B, samples)
+
+
 def generate(
     cfg: ModelConfig,
     params: Any,

@@ -196,7 +196,7 @@ class _Journey:
                 self._trail(run).see(found, step)
                 self._trail(run).see(noise, step)
                 if step == run.n_steps:
-                    self._trail(run).see(self.examiner.conclude(state), step)
+                    self._trail(run).see(self.examiner.conclude(state, run), step)
             if read and not self._trail(self.runs[index]).diverged:
                 self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,17 @@ class Task(Protocol):
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
         """int32 of shape (size, seq_len + 1); train never ends, val raises IndexError at its end."""
+
+
+@runtime_checkable
+class Verifiable(Task, Protocol):
+    """A task of problems with one right answer each: a written answer is right if its tokens are."""
+
+    def prompts(self, windows: np.ndarray) -> np.ndarray:
+        """The problem in each window (W, seq_len + 1): its first tokens (W, Q)."""
+
+    def answers(self, windows: np.ndarray) -> np.ndarray:
+        """The right answers: the remaining tokens (W, A)."""
 
 
 def open_task(config: TaskConfig) -> Task:

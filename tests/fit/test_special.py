@@ -5,7 +5,7 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
-from scaling.fit.coverage import Counts, beta_binomial, expected_coverage, fit_coverage, forecast, pass_at_k
+from scaling.fit.coverage import Counts, beta_binomial, expected_coverage, fit_coverage, forecast
 from scaling.fit.critical_batch import critical_batch, least_steps
 from scaling.fit.document import dump
 from scaling.fit.laws import LAWS
@@ -13,6 +13,7 @@ from scaling.fit.options import TABLE_LAWS, FitOptions
 from scaling.fit.predict import predict
 from scaling.fit.run import fit
 from scaling.fit.special import SPECIAL
+from scaling.tasks.answers import pass_at_k
 from tests.fit.test_run import simulated
 
 SCHEDULE = {"L0": 2.7, "A": 0.6, "alpha": 0.45, "B": 450.0, "C": 2.0, "beta": 0.6, "gamma": 0.65}
