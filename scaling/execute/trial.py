@@ -31,6 +31,7 @@ class Trial:
         """What `scaling.lm.probe` is asked."""
         fields = self.run.model_dump(mode="json", exclude_defaults=True)
         fields["task"] = {"kind": "text", "seq_len": self.run.task.seq_len}
+        fields["evals"] = {name: value for name, value in fields.get("evals", {}).items() if name != "samples"}  # nothing is answered
         run = fields | {"n_steps": 1000, "optim": {"lr": 1e-3, "schedule": self.run.optim.schedule}}
         return {"run": run, "how": self.how.model_dump(mode="json"), "pack": self.pack}
 

@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 
 from scaling.config import ArithmeticTask, EvalConfig, Execution, ModularTask, OptimConfig, RunConfig
 from scaling.errors import ScalingError
+from scaling.execute.trial import Trial
 from scaling.lm import sampling
 from scaling.lm.evaluate import Examiner
 from scaling.lm.mesh import Placement
@@ -116,3 +117,9 @@ def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_pat
     )
     with pytest.raises(ScalingError, match=message):
         load_sweep(path)
+
+
+def test_a_trial_of_speed_asks_for_no_answers():
+    """It trains the shape on other tokens, which have none."""
+    asked = RunConfig.model_validate(Trial(run(points=3)).request()["run"], strict=False)
+    assert (asked.evals.samples, asked.evals.points) == (None, 3)
