@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from scaling.accounting import n_params
 from scaling.config import ModelConfig, PowerRule, Recipe, Transfer
 from scaling.plan import plan
 from scaling.recipe import PUBLISHED, batch_size, doubts, learning_rate, model_for, optim_for
@@ -83,3 +84,19 @@ def test_a_batch_rule_of_tokens_grows_with_the_horizon():
     small, large = (item.run.batch_tokens for item in made.runs)
     assert large >= 8 * small
     assert any("recipe.batch_rule = step-law: N = " in text for text in made.warnings)
+
+
+@pytest.mark.parametrize("n_heads", [4, 8])
+@pytest.mark.parametrize(("ffn", "apart"), [("gelu", 0), ("relu2", 0), ("swiglu", 0.001)])
+def test_mha_gqa_and_mqa_weigh_the_same_where_the_feed_forward_takes_what_they_save(n_heads, ffn, apart):
+    def built(n_kv_heads, **changes):
+        given = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "ffn": ffn}
+        return model_for(100e3, Recipe(n_layers=2, **changes), vocab_size=256, seq_len=64, overrides=given)
+
+    whole = built(n_heads, kv_to_ffn=True)
+    assert whole == built(n_heads)
+    for n_kv_heads in (n_heads // 2, 1):
+        shared = built(n_kv_heads, kv_to_ffn=True)
+        assert (shared.d_model, shared.n_kv_heads) == (whole.d_model, n_kv_heads)
+        assert abs(n_params(shared, 64) / n_params(whole, 64) - 1) <= apart
+    assert n_params(built(1, width_multiple=64), 64) < 0.99 * n_params(built(n_heads, width_multiple=64), 64)

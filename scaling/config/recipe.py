@@ -35,6 +35,7 @@ class Recipe(Frozen):
     The warm-up is at most `warmup_frac` of the steps. The learning rate follows `lr_rule`: `width` is `lr_width / d_model`, or,
     with `transfer`, `lr_width / base_width` at every width; the published rules warn outside the range they were measured in.
     So does `batch_rule`, which `batch_tokens` replaces. The second moment forgets half in `b2_half_life` tokens.
+    With `kv_to_ffn` what fewer key-value heads save goes to the feed-forward, so that MHA, GQA and MQA of one width have the same N.
     `decay_timescale` sets the weight decay so that weights forget over that share of the run; without it there is none.
     `size_tolerance` is how far (in ln N) the nearest buildable model may lie from the size asked for.
     """
@@ -45,6 +46,7 @@ class Recipe(Frozen):
     d_head: Positive | None = None
     n_kv_heads: Positive | None = None
     ffn_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 4.0
+    kv_to_ffn: bool = False
     transfer: Transfer | None = None
     lr_rule: RuleName | PowerRule = "width"
     lr_width: Annotated[float, Field(gt=0.0)] = 0.16

@@ -45,17 +45,28 @@ def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
     return max(8, 8 * round(width * 2 / 24)) if gated else max(1, round(width))
 
 
+def saved_by_sharing(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
+    """The width of feed-forward that weighs as much as the keys and values that shared heads do without (Ainslie 2023, section 2.2).
+
+    A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3 d_model when gated.
+    """
+    return round(2 * (n_heads - n_kv_heads) * d_head / (3 if gated else 2))
+
+
 def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, Any]) -> ModelConfig:
     """The model of a width, with a sweep's overrides. Raises Refused with the reason when it cannot be built."""
     n_heads = overrides.get("n_heads") or max(1, d_model // (overrides.get("d_head") or head_width(d_model, recipe)))
     d_head = overrides.get("d_head") or max(1, d_model // n_heads)
+    gated = overrides.get("ffn") == "swiglu"
+    n_kv_heads = min(recipe.n_kv_heads or n_heads, n_heads)
+    saved = saved_by_sharing(n_heads, overrides.get("n_kv_heads") or n_kv_heads, d_head, gated) if recipe.kv_to_ffn else 0
     derived = {
         "n_layers": depth(d_model, recipe),
         "d_model": d_model,
         "n_heads": n_heads,
-        "n_kv_heads": min(recipe.n_kv_heads or n_heads, n_heads),
+        "n_kv_heads": n_kv_heads,
         "d_head": d_head,
-        "d_ff": ffn_width(d_model, overrides.get("ffn") == "swiglu", recipe),
+        "d_ff": ffn_width(d_model, gated, recipe) + saved,
         "vocab_size": vocab_size,
         **({"transfer": recipe.transfer, "gains": False} if recipe.transfer else {}),
     }
