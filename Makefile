@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
 
-.PHONY: setup demo test lint bench fidelity coverage design lock clean
+.PHONY: setup demo test lint bench lab fidelity coverage design lock clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,9 @@ lint: setup
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fits.py $(PEERS)
 	$(BIN)/python -m benchmarks.steps $(STEP_PEERS)
+
+lab: setup
+	$(BIN)/python benchmarks/laboratory.py
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity.py $(DATA)
