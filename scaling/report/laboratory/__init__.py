@@ -9,10 +9,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from scaling.report.laboratory import grokking
 from scaling.report.material import Material
 from scaling.report.section import Section
 
-STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {}
+STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
+    "grokking": grokking.section,
+}
 IDS = frozenset(STUDIES)
 
 
