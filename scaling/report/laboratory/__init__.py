@@ -9,11 +9,15 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scaling.report.laboratory import grokking
+from scaling.report.laboratory import context, grokking, variants
 from scaling.report.material import Material
 from scaling.report.section import Section
 
 STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
+    "attention": variants.attention,
+    "positions": variants.positions,
+    "norms": variants.norms,
+    "context": context.section,
     "grokking": grokking.section,
 }
 IDS = frozenset(STUDIES)
