@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
 
-.PHONY: setup demo test lint bench lab fidelity coverage design lock clean
+.PHONY: setup demo test test-all lint bench lab fidelity coverage design lock clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,9 @@ demo: setup
 	@echo "open $(DEMO)/report/index.html"
 
 test: setup
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
+
+test-all: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: setup

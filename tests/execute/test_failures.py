@@ -50,7 +50,7 @@ def sabotaged(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("kind", ["device", "abort"])
+@pytest.mark.parametrize("kind", ["device", pytest.param("abort", marks=pytest.mark.exhaustive)])
 def test_what_may_pass_is_tried_again(sabotaged, kind):
     done, runs = sabotaged(kind, 2)
     assert done.returncode == 0, done.stdout

@@ -38,7 +38,9 @@ def is_alive(pid):
         return handle.read().split(") ")[1][0] != "Z"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGUSR2, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGUSR1, 75), pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.exhaustive), (signal.SIGINT, 130)]
+)
 def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
     process = begun(path, tmp_path)
     workers = workers_of(process)

@@ -47,10 +47,10 @@ CASES = [
     ({"ffn": "swiglu", "n_kv_heads": 1, "norm": "layernorm", "bias": True}, {}),
     ({"tie_embeddings": True, "qk_norm": False, "pos": "learned", "ffn": "relu2"}, {"remat": "block"}),
     ({}, {"layers": "scan"}),
-    ({"seq_len": 512, "batch": 4}, {"remat": "products"}),
-    ({"gains": False}, {}),
-    ({"gains": False, "precision": "bfloat16"}, {"layers": "scan"}),
-    ({"gains": False}, {"layers": "scan"}),
+    pytest.param({"seq_len": 512, "batch": 4}, {"remat": "products"}, marks=pytest.mark.exhaustive),
+    pytest.param({"gains": False}, {}, marks=pytest.mark.exhaustive),
+    pytest.param({"gains": False, "precision": "bfloat16"}, {"layers": "scan"}, marks=pytest.mark.exhaustive),
+    pytest.param({"gains": False}, {"layers": "scan"}, marks=pytest.mark.exhaustive),
 ]
 
 

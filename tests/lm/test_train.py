@@ -69,7 +69,11 @@ def test_resume_is_exact_to_the_bit(tmp_path, model, dispatches):
 EVERY_OPTION = [{name: values[i % len(values)] for name, values in CHOICES.items()} for i in range(max(map(len, CHOICES.values())))]
 
 
-@pytest.mark.parametrize("options", EVERY_OPTION, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options",
+    [*EVERY_OPTION[:2], *(pytest.param(options, marks=pytest.mark.exhaustive) for options in EVERY_OPTION[2:])],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 def test_resume_is_exact_at_every_step_for_every_option(tmp_path, monkeypatch, options):
     """Stopped after each single step and taken up again, a run ends as if nothing had happened."""
     monkeypatch.setattr("scaling.lm.train.dispatch_steps", lambda run: 1)
