@@ -52,7 +52,7 @@ ALLOWED = {
         "provenance",
     },
     "fit": {*CONFIG, "accounting", "results", "archive", "recipe", "settle", "tasks"},
-    "lab": {*CONFIG, "accounting", "results", "fit", "tasks"},
+    "lab": {*CONFIG, "accounting", "results", "fit", "tasks", "settle"},
     "report": {*CONFIG, "accounting", "results", "archive", "fit", "lab"},
     "cli": None,  # may import every room
     "__main__": {"cli"},

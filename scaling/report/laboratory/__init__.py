@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scaling.report.laboratory import context, grokking, variants
+from scaling.report.laboratory import context, grokking, induction, overtraining, regression, variants
 from scaling.report.material import Material
 from scaling.report.section import Section
 
@@ -19,6 +19,9 @@ STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
     "norms": variants.norms,
     "context": context.section,
     "grokking": grokking.section,
+    "induction": induction.section,
+    "regression": regression.section,
+    "overtraining": overtraining.section,
 }
 IDS = frozenset(STUDIES)
 
