@@ -56,12 +56,14 @@ def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
     if len(np.unique(c / n)) < 2:
         raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
 
+    (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
+
     def loss(log_shape: Array) -> tuple[float, Array]:
         alpha, beta = np.exp(log_shape)
-        value = np.sum(betaln(c + alpha, n - c + beta) - betaln(alpha, beta))
+        value = np.sum(often * (betaln(c + alpha, n - c + beta) - betaln(alpha, beta)))
         shared = digamma(n + alpha + beta) - digamma(alpha + beta)
-        by_alpha = np.sum(digamma(c + alpha) - digamma(alpha) - shared)
-        by_beta = np.sum(digamma(n - c + beta) - digamma(beta) - shared)
+        by_alpha = np.sum(often * (digamma(c + alpha) - digamma(alpha) - shared))
+        by_beta = np.sum(often * (digamma(n - c + beta) - digamma(beta) - shared))
         return -float(value), -np.array([by_alpha * alpha, by_beta * beta])
 
     ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * 2) for start in ([-1.0, 1.0], [-1.0, 4.0], [0.0, 0.0])]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scaling.report.laboratory import context, grokking, induction, overtraining, regression, variants
+from scaling.report.laboratory import context, grokking, induction, overtraining, regression, sampling, variants
 from scaling.report.material import Material
 from scaling.report.section import Section
 
@@ -20,6 +20,7 @@ STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
     "context": context.section,
     "grokking": grokking.section,
     "induction": induction.section,
+    "sampling": sampling.section,
     "regression": regression.section,
     "overtraining": overtraining.section,
 }
