@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scaling.report.laboratory import context, grokking, induction, overtraining, regression, sampling, variants
+from scaling.report.laboratory import context, emergence, grokking, induction, overtraining, regression, sampling, variants
 from scaling.report.material import Material
 from scaling.report.section import Section
 
@@ -18,6 +18,7 @@ STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
     "positions": variants.positions,
     "norms": variants.norms,
     "context": context.section,
+    "emergence": emergence.section,
     "grokking": grokking.section,
     "induction": induction.section,
     "sampling": sampling.section,
