@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from scaling.report.laboratory import context, emergence, grokking, induction, overtraining, regression, sampling, variants
+from scaling.report.laboratory import context, emergence, grokking, induction, kaplan, overtraining, regression, sampling, variants
 from scaling.report.material import Material
 from scaling.report.section import Section
 
@@ -24,6 +24,7 @@ STUDIES: dict[str, Callable[[pd.DataFrame], Section | None]] = {
     "sampling": sampling.section,
     "regression": regression.section,
     "overtraining": overtraining.section,
+    "kaplan": kaplan.section,
 }
 IDS = frozenset(STUDIES)
 
