@@ -7,6 +7,7 @@ The exponent of the compute-optimal N moves from 0.84 to 0.5 with the convention
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from scaling.config import FlopsConvention, ModelConfig, NConvention
 
@@ -109,9 +110,36 @@ DEVICES = {
 }
 
 
+def decode_seconds(n: Any, cache_bytes: Any, attention_flops: Any, batch: int, device: Device, value_bytes: int = 2) -> tuple[Any, Any]:
+    """(arithmetic, reading) seconds of one step that decodes a token for each of `batch` sequences; the slower one is the roofline.
+
+    `n` parameters are read once for all; `cache_bytes` and `attention_flops` are those of one sequence. Numbers or arrays.
+    """
+    arithmetic = batch * (2 * n + attention_flops) / device.flops_per_second
+    return arithmetic, (n * value_bytes + batch * cache_bytes) / device.bytes_per_second
+
+
+def attention_flops(model: ModelConfig, tokens: int) -> int:
+    """FLOPs of QK^T and attention x V for one new token after `tokens` others."""
+    return 4 * model.n_layers * model.n_heads * model.d_head * tokens
+
+
 def decode_tokens_per_second(model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2) -> float:
     """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the weights and the cache."""
-    active = n_params(model, seq_len, "with_head")
-    flops = batch * (2 * active + 4 * model.n_layers * model.n_heads * model.d_head * seq_len)
-    moved = active * value_bytes + kv_cache_bytes(model, seq_len, batch, value_bytes)
-    return batch / max(flops / device.flops_per_second, moved / device.bytes_per_second)
+    active, cache = n_params(model, seq_len, "with_head"), kv_cache_bytes(model, seq_len, 1, value_bytes)
+    return batch / max(decode_seconds(active, cache, attention_flops(model, seq_len), batch, device, value_bytes))
+
+
+def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
+    """The model itself with all heads (MHA), grouped (GQA), and with one kv head (MQA).
+
+    Grouped is its own grouping, or the divisor of n_heads nearest to a quarter of them (Ainslie 2023).
+    """
+    heads = model.n_heads
+    grouped = model.n_kv_heads if 1 < model.n_kv_heads < heads else _divisor_near(heads, heads / 4)
+    forms = {"MHA": heads, f"GQA-{grouped}": grouped, "MQA": 1}
+    return {name: model.model_copy(update={"n_kv_heads": kv}) for name, kv in forms.items()}
+
+
+def _divisor_near(heads: int, wanted: float) -> int:
+    return min((kv for kv in range(1, heads + 1) if heads % kv == 0), key=lambda kv: abs(kv - wanted))

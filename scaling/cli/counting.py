@@ -35,20 +35,8 @@ def _counts(model: ModelConfig, seq_len: int, batch: int, device: accounting.Dev
         "parameters": accounting.parameter_groups(model, seq_len),
         "n_params": {name: accounting.n_params(model, seq_len, name) for name in N_CONVENTIONS},
         "train_flops_per_token": {name: accounting.train_flops(model, seq_len, seq_len, name) / seq_len for name in CONVENTIONS},
-        "attention": {name: _decoding(form, seq_len, batch, device) for name, form in attention_forms(model).items()},
+        "attention": {name: _decoding(form, seq_len, batch, device) for name, form in accounting.attention_forms(model).items()},
     }
-
-
-def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
-    """The model itself with all heads, grouped (its own grouping, or the divisor of n_heads nearest to an eighth), and one kv head."""
-    heads = model.n_heads
-    grouped = model.n_kv_heads if 1 < model.n_kv_heads < heads else _divisor_near(heads, heads / 4)
-    forms = {"MHA": heads, f"GQA-{grouped}": grouped, "MQA": 1}
-    return {name: model.model_copy(update={"n_kv_heads": kv}) for name, kv in forms.items()}
-
-
-def _divisor_near(heads: int, wanted: float) -> int:
-    return min((kv for kv in range(1, heads + 1) if heads % kv == 0), key=lambda kv: abs(kv - wanted))
 
 
 def _decoding(model: ModelConfig, seq_len: int, batch: int, device: accounting.Device) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verbs of the right half: fit, predict, next, report. None of them starts jax."""
+"""The verbs of the right half: fit, reconcile, next, report; predict has a file of its own. None of them starts jax."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
+from scaling.cli import predicting
 from scaling.cli.output import Json, console, note, print_json
-from scaling.errors import ScalingError
 
 Source = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files.")]
-FitOrName = Annotated[str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command("fit", epilog="Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json")(fit)
-    app.command("predict", epilog="Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21")(predict)
+    app.command("predict", epilog=predicting.EPILOG)(predicting.predict)
     app.command("reconcile", epilog="Example: scaling reconcile results/demo")(reconcile)
     app.command("next", epilog="Example: scaling next results/demo --budget 1e13 --target 1e15")(next_runs)
     app.command("report", epilog="Example: scaling report results/demo")(report)
@@ -87,48 +86,6 @@ def _default_fit_path(source: list[Path], name: str) -> Path | None:
     if len(source) == 1 and (source[0] / "runs").is_dir():
         return source[0] / "fits" / f"{name}.json"
     return None
-
-
-def predict(
-    source: FitOrName,
-    flops: Annotated[str | None, typer.Option(metavar="C", help="A training budget: the compute-optimal N and D.")] = None,
-    n_params: Annotated[str | None, typer.Option(metavar="N", help="Parameters, with --tokens: the loss.")] = None,
-    tokens: Annotated[str | None, typer.Option(metavar="D", help="Tokens, with --n-params: the loss.")] = None,
-    loss: Annotated[str | None, typer.Option(metavar="L", help="A loss in nats: the smallest budget that reaches it.")] = None,
-    inference_tokens: Annotated[
-        str | None, typer.Option(metavar="T", help="Tokens to be served: the size that costs least with them (Sardana).")
-    ] = None,
-    emit: Annotated[
-        Path | None, typer.Option(metavar="SWEEP.toml", help="With --flops: write the optimum, half and twice its size as a sweep.")
-    ] = None,
-    base: Annotated[Path | None, typer.Option(metavar="SWEEP.toml", help="With --emit: whose data and recipe the runs take over.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Turn a fit into N, D, loss and tokens per parameter, with intervals, a buildable model, and how far this is from the data."""
-    from scaling.fit.predict import predict as run_predict
-
-    if (emit is not None and flops is None) or (base is not None and emit is None):
-        raise ScalingError("--emit writes the runs of one budget", remedy="give --flops C --emit SWEEP.toml (and --base, if wished)")
-    document = run_predict(source, flops=flops, n_params=n_params, tokens=tokens, loss=loss, inference_tokens=inference_tokens)
-    if emit is not None:
-        from scaling.fit.forecast import emit as write_sweep
-
-        sweep = write_sweep(source, document["flops"]["value"], document["n_params"]["value"], emit, base, _task_of(base) if base else None)
-        note(f"written: {emit} ({len(sweep.forecasts)} forecasts); next: scaling run {emit}")
-    if as_json:
-        return print_json(document)
-    from scaling.report.text import prediction_text
-
-    return console().print(prediction_text(document))
-
-
-def _task_of(base: Path) -> dict[str, int]:
-    """The vocabulary and sequence length of a sweep's task."""
-    from scaling.sweepfile import load_sweep
-    from scaling.tasks import open_task, resolve
-
-    task = resolve(load_sweep(base).base.task)
-    return {"vocab_size": open_task(task).vocab_size, "seq_len": task.seq_len}
 
 
 def reconcile(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from scaling.errors import ScalingError
 from scaling.fit.document import interval, plain
 from scaling.fit.knowledge import Knowledge, knowledge
 from scaling.quantity import count_option, format_count, format_flops
+
+if TYPE_CHECKING:
+    from scaling.fit.serving import Serving
 
 FAR_DECADES = 1.0
 INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
@@ -30,22 +33,24 @@ def predict(
     loss: object = None,
     unique_tokens: object = None,
     inference_tokens: object = None,
+    smaller: object = None,
+    serving: Serving | None = None,
 ) -> dict[str, Any]:
     """The prediction document (DESIGN 8) for FLOPs, for N and D, or for a loss to reach; counts may be text such as 70B.
 
+    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with `serving`, in device-seconds;
+    `smaller` ("0.5,0.3", shares of N) what smaller models of the same loss cost.
     Raises ScalingError for a source that is not there, for a number that is none, and for more or fewer than one question.
     """
     asked = {"flops": flops, "n_params": n_params, "tokens": tokens, "loss": loss, "unique_tokens": unique_tokens}
     numbers = {name: _number(name, value) for name, value in asked.items() if value is not None}
-    demand = None if inference_tokens is None else _number("inference_tokens", inference_tokens)
+    demand = None if inference_tokens is None else _demand(inference_tokens)
     known = knowledge(source)
     answer = _answer(known, numbers)
     if demand is not None:
-        from scaling.fit.inference import with_demand
-
-        answer["inference"] = with_demand(
-            known.law, known.values, known.cost, answer["n_params"]["value"], answer["tokens"]["value"], demand
-        )
+        answer["inference"] = _inference(known, answer, demand, serving)
+    if smaller is not None:
+        answer["smaller"] = _smaller(known, answer, smaller, optimal={"n_params", "tokens"}.isdisjoint(numbers))
     if "flops" in numbers and known.roads:
         answer["roads"] = _side_by_side(known, numbers["flops"])
     if known.accuracy is not None and math.isfinite(answer["loss"]["value"]):
@@ -54,6 +59,10 @@ def predict(
         drawn = known.optimum_draws.loss(numbers["flops"]) if known.optimum_draws is not None and "flops" in numbers else None
         answer["accuracy"] = predicted_accuracy(dict(known.accuracy), answer["loss"]["value"], drawn, known.ci)
     model, refusal = _model(known, answer)
+    if serving is not None and model is not None:
+        from scaling.fit.serving import decoding
+
+        answer["decoding"] = decoding(model, serving)
     decades, warnings = _extrapolation(known, answer)
     return plain(
         {
@@ -71,6 +80,51 @@ def predict(
 
 def _number(name: str, value: object) -> float:
     return count_option(value, f"--{name.replace('_', '-')}", 'give a positive number, such as 1e21, 5.76e23 or "70B"')
+
+
+def _demand(value: object) -> float:
+    """Tokens to be served; none at all is an answer too."""
+    return 0.0 if str(value).strip() in ("0", "0.0") else _number("inference_tokens", value)
+
+
+def _size(answer: Mapping[str, Any], option: str) -> tuple[float, float]:
+    """N and D of an answer. Raises ScalingError where a law in one variable leaves one of them open."""
+    n, d = answer["n_params"]["value"], answer["tokens"]["value"]
+    if not (math.isfinite(n) and math.isfinite(d)):
+        raise ScalingError("this law names no N and D to start from", where=option, remedy="use a fit of the law chinchilla")
+    return float(n), float(d)
+
+
+def _inference(known: Knowledge, answer: Mapping[str, Any], demand: float, serving: Serving | None) -> dict[str, Any]:
+    """The document's `inference`: in FLOPs, and in device-seconds with the model that is then served."""
+    from scaling.fit.inference import with_demand
+
+    n, d = _size(answer, "--inference-tokens")
+    found: dict[str, Any] = dict(with_demand(known.law, known.values, known.cost, n, d, demand))
+    if serving is None:
+        return found
+    from scaling.fit.serving import decoding, servable, with_serving
+
+    vocab_size, seq_len = _task_of(known, n)
+    held = with_serving(known.law, known.values, known.cost, n, d, demand, serving, vocab_size)
+    least = held["forms"]["MHA"]
+    model = servable(least["n_params"], least["tokens"], vocab_size, seq_len)
+    return {**found, "serving": {**held, "model": model, "decoding": decoding(model, serving)}}
+
+
+def _smaller(known: Knowledge, answer: Mapping[str, Any], given: object, optimal: bool) -> list[dict[str, Any]]:
+    """The document's `smaller`; of an optimum, every draw has its own."""
+    from scaling.fit.smaller import check_reachable, fractions_of, prices
+
+    n, d = _size(answer, "--smaller")
+    rows = prices(known, n, d, fractions_of(given), answer["flops"]["value"] if optimal else None)
+    check_reachable(rows, n)
+    return rows
+
+
+def _task_of(known: Knowledge, n: float) -> tuple[int, int]:
+    """The vocabulary and window of the models that a law speaks of; published laws are of large vocabularies."""
+    return known.model.get("vocab_size", 32_000 if n >= 1e8 else 256), known.model.get("seq_len", 2048)
 
 
 def _answer(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:
@@ -169,9 +223,9 @@ def _model(known: Knowledge, answer: Mapping[str, Any]) -> tuple[dict[str, Any] 
         return None, []
     if n < 1 or d < 1:
         return None, [f"no model is named: N* = {n:.3g} and D* = {d:.3g} are no sizes; the law means nothing here"]
-    vocab_size = known.model.get("vocab_size", 32_000 if n >= 1e8 else 256)
+    vocab_size, seq_len = _task_of(known, n)
     try:
-        return describe(n, d, vocab_size=vocab_size, seq_len=known.model.get("seq_len", 2048)), []
+        return describe(n, d, vocab_size=vocab_size, seq_len=seq_len), []
     except ScalingError as error:
         return None, [f"no model is named: {error.what}"]
 

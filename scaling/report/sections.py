@@ -11,7 +11,7 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import honesty, laboratory, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
+from scaling.report import honesty, inference, laboratory, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
 from scaling.report.figure import Figure
 from scaling.report.material import Material
 from scaling.report.section import Section
@@ -135,6 +135,7 @@ def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Se
 def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = _there(plots_law.frontier_size(document), plots_law.frontier_tokens(document), plots_law.frontier_loss(document))
     listed = _there(tables.predictions(forecasts), tables.model(forecasts[-1])) if forecasts else []
+    listed += _there(inference.price(document, material.path))
     return Section("frontier", "Frontier", figures, [*listed, *([tables.roads(document)] if document["roads"] else [])])
 
 

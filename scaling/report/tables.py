@@ -344,17 +344,6 @@ def model(prediction: Mapping[str, Any]) -> Table | None:
     return pairs("model", "A model that can be built", rows)
 
 
-def inference(prediction: Mapping[str, Any]) -> Table | None:
-    """The size that is cheapest when it is also served, at the loss of the compute-optimal model (Sardana 2024)."""
-    held = prediction.get("inference")
-    if not held:
-        return None
-    in_all = f"{format_flops(held['flops_total'])}, {100 * held['saved_fraction']:.2g} % less than with the compute-optimal size"
-    named = (("tokens served", "demand_tokens"), ("parameters", "n_params"), ("training tokens", "tokens"))
-    rows = [*((label, format_count(held[name])) for label, name in named), ("FLOPs in all", in_all)]
-    return pairs("inference", "With inference demand", rows)
-
-
 def provenance(document: Document) -> Table:
     """Conventions, sources, digests, versions: what somebody needs to make the same numbers again."""
     source, objective, cost = document["source"], document["objective"], document["cost"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.quantity import format_flops
-from scaling.report import honesty, repeats, summary, tables, truth
+from scaling.report import honesty, inference, repeats, summary, tables, truth
 from scaling.report.escape import plain
 from scaling.report.tables import Column, Document, Table, estimate, number, shown
 
@@ -30,6 +30,15 @@ def prediction_text(prediction: Document) -> RenderableType:
     from rich.console import Group
 
     return Group(*_prediction_parts(prediction))
+
+
+def models_text(document: Document) -> RenderableType:
+    """Named models against the optimum of a law, without a prediction."""
+    from rich.console import Group
+
+    table = inference.models(document)
+    assert table is not None
+    return Group(grid(table), *_sentences(table.caption, document.get("basis")), *_warnings(document))
 
 
 def next_text(proposal: Document) -> RenderableType:
@@ -161,9 +170,18 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         yield from _sentences(f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}.")
     if prediction.get("roads"):
         yield grid(tables.predicted_roads(prediction))
-    for table in (tables.model(prediction), tables.inference(prediction)):
+    for table in (tables.model(prediction), inference.demand(prediction)):
         if table is not None:
             yield grid(table, heading=False)
+    for table in (
+        inference.served(prediction),
+        inference.decoding(prediction),
+        inference.smaller(prediction),
+        inference.models(prediction),
+    ):
+        if table is not None:
+            yield grid(table)
+            yield from _sentences(table.caption)
     yield from _sentences(_reach(prediction))
     yield from _warnings(prediction)
 
