@@ -20,6 +20,8 @@ from scaling.config import ModularTask
 from scaling.errors import ScalingError
 from scaling.lab import quadratic, rows
 from scaling.lab.finding import Finding
+from scaling.tasks import open_task
+from scaling.tasks.store import SPLITS
 
 LEVEL = 0.99
 POLES = 400  # places that are tried for the share below which nothing is understood
@@ -283,6 +285,20 @@ def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] 
         return tuple(quadratic.by_width(task, WIDTHS))
     except ScalingError:
         return None
+
+
+def mirrored(task: ModularTask) -> float | None:
+    """The share of held-out equations whose mirror image b o a is trained on: all that is won by knowing that both are alike.
+
+    None where the two are not.
+    """
+    if task.operation == "subtract":
+        return None
+    opened = open_task(task)
+    train, held = (opened.batch(split, 0, opened.n_windows(split)) for split in SPLITS)
+    known = np.zeros((task.p, task.p), bool)
+    known[train[:, 0], train[:, 1]] = True
+    return float(known[held[:, 1], held[:, 0]].mean())
 
 
 def _closed_form(task: ModularTask) -> list[Finding]:

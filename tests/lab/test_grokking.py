@@ -14,6 +14,7 @@ from scaling.plan import plan
 from scaling.report.laboratory.grokking import section
 from scaling.results import Measurement, Provenance, rows
 from scaling.sweepfile import load_sweep
+from scaling.tasks import open_task
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 LEARNED = 60.0
@@ -75,7 +76,7 @@ def test_a_power_with_a_pole_is_found_again():
 def test_the_main_sweep_shows_the_delay_and_the_control(main):
     found = grokking.study(main)
     assert (len(found.typical), len(found.control), found.others) == (3, 1, 0)
-    expected = LEARNED + 60 * 0.2**-1.1
+    expected = LEARNED + 60 * 0.2**-1.1 / found.typical[0].decay
     assert found.typical[0].understood == pytest.approx(expected, rel=0.12)
     late, control, closed = grokking.findings(found)
     assert late.holds is True
@@ -123,6 +124,15 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
     assert "without decay" not in second.notes[1]
     assert section(main[main["weight_decay"] == 0]) is None
     assert section(main[main["metric"] == "loss"]) is None
+
+
+def test_mirror_images_are_counted():
+    task = ModularTask(kind="modular", p=59)
+    windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
+    known = {tuple(pair) for pair in windows["train"]}
+    assert grokking.mirrored(task) == pytest.approx(np.mean([(b, a) in known for a, b in windows["val"]]))
+    assert grokking.mirrored(task) == pytest.approx(0.4, abs=0.03)
+    assert grokking.mirrored(ModularTask(kind="modular", operation="subtract")) is None
 
 
 @pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])

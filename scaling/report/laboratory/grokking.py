@@ -33,12 +33,12 @@ def _notes(found: Study) -> list[str]:
     dated = [run for run in found.typical if run.delay]
     if dated:
         when = f"{np.median([run.understood / run.learned for run in dated if run.understood and run.learned]):.1f}"
-        first = f"The model knows {LEVEL:.0%} of its training equations by heart (dashed) long before it answers as many of those held out (solid): that takes {when} times the steps."
+        first = f"The model knows {LEVEL:.0%} of its training equations by heart (dashed) before it answers as many of those held out (solid): that takes {when} times the steps."
     else:
         first = f"The model does not answer {LEVEL:.0%} of the equations held out (solid) within these steps."
     second = "Weight decay goes on shrinking the weights after the training equations are known, until the solution that serves all equations is the cheaper one (Varma 2023)"
     second += ", and without decay that time does not come within these steps." if _stays_low(found) else "."
-    third = "A network that is written down and not trained answers all equations, so it is the learning that is late."
+    third = "A network whose weights are written down, not trained, answers all equations, so it is the learning that is late."
     if found.by_fraction and found.by_decay:
         third = (
             "The delay is longer where fewer equations are shown, without end as their share falls to f_c, and where the decay is weaker."
@@ -61,6 +61,13 @@ def _accuracy(found: Study) -> Figure:
         f"{first.operation} modulo {first.p}, {first.fraction:.0%} of the {first.p**2:,} equations trained on, learning rate {first.lr:g}. "
     )
     caption += "Dashed: accuracy on these; solid: on those held out. One line a seed."
+    mirrored = grokking.mirrored(found.task)
+    if mirrored is not None:
+        traces.append(Rule(y=mirrored, label="mirror images"))
+        caption += (
+            f" {mirrored:.0%} of those held out are mirror images of ones trained on: to know that the order of a and b does not matter"
+        )
+        caption += " brings accuracy there and no further."
     return Figure("grokking", "Known by heart, and understood", caption, Axis("step", log=True, unit="count"),
                   Axis("accuracy", range=SHOWN), tuple(traces), size="wide")  # fmt: skip
 
