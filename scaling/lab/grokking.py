@@ -77,7 +77,10 @@ class Run:
 
 
 def crossing(step: np.ndarray, accuracy: np.ndarray, level: float = LEVEL) -> float | None:
-    """The first step at which an accuracy (n,) reaches a level: on a line in ln(step) between two measurements; None for never."""
+    """The first step at which an accuracy (n,) reaches a level: on a line in ln(step) between two measurements; None for never.
+
+    A run that is there at its first measurement is dated then, which may be late.
+    """
     reached = np.flatnonzero(accuracy >= level)
     if not len(reached):
         return None

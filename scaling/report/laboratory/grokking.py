@@ -54,8 +54,8 @@ def _accuracy(found: Study) -> Figure:
     """Both accuracies of every typical run and of the control."""
     traces: list[Trace] = [Rule(y=LEVEL, label=f"{LEVEL:.0%}")]
     decay = found.typical[0].decay
-    traces += _curves(found.typical, f"weight decay {decay:g}", 0)
-    traces += _curves(found.control, "no weight decay", 1)
+    traces += _curves(found.typical, f"decay {decay:g}", 0)
+    traces += _curves(found.control, "no decay", 1)
     first = found.typical[0]
     caption = (
         f"{first.operation} modulo {first.p}, {first.fraction:.0%} of the {first.p**2:,} equations trained on, learning rate {first.lr:g}. "
@@ -76,8 +76,8 @@ def _curves(runs: Sequence[Run], label: str, colour: int) -> list[Trace]:
     lines: list[Trace] = []
     for index, run in enumerate(runs):
         told = label if index == 0 else ""
-        lines.append(Line(run.step, run.train, f"{told}, train" if told else "", colour, "dash", 1.4, f"seed {run.seed}"))
-        lines.append(Line(run.step, run.test, f"{told}, test" if told else "", colour, "solid", 2.0, f"seed {run.seed}"))
+        lines.append(Line(run.step, run.train, f"{told}: train" if told else "", colour, "dash", 1.4, f"seed {run.seed}"))
+        lines.append(Line(run.step, run.test, f"{told}: test" if told else "", colour, "solid", 2.0, f"seed {run.seed}"))
     return lines
 
 
