@@ -20,6 +20,7 @@ from scaling.sweepfile import load_run
 from scaling.tasks import open_task, val_batches
 
 NEAR_BAYES = 0.05  # of the variance of y
+NEAR_ORDINARY = 0.15  # of the error of least squares
 USED = 0.9  # of what examples tell
 
 
@@ -120,17 +121,16 @@ def noise_variance(config: RegressionTask) -> float:
 
 
 def findings(found: Study) -> list[Finding]:
-    """How near the runs come to the best predictor, whether they beat least squares where it is weak, and whether examples help."""
-    error, held, n = found.error(), found.predictors, found.enough.start
-    of, few = f"{found.task.n_features} features", slice(n, 2 * n + 1)
+    """How near the runs come to the best predictor and to least squares, and how much of what examples tell they use."""
+    error, held, of = found.error(), found.predictors, f"{found.task.n_features} features"
     excess, theirs = float(found.excess(error)), float(found.excess(held.least_squares))
-    ordinary, mine = float(held.least_squares[few].mean()), float(error[few].mean())
+    over = float(error[found.enough].mean() / held.least_squares[found.enough].mean() - 1)
     used = float((error[0] - error[-1]) / (held.bayes[0] - held.bayes[-1]))
     return [
         Finding(f"squared error above the Bayes-optimal predictor's, mean over k >= n examples, {of}",
                 f"below {NEAR_BAYES:.0%} of the variance of y", f"{excess:.1%} (least squares {theirs:.1%})", excess < NEAR_BAYES),
-        Finding(f"squared error, mean over n <= k <= 2n examples, {of}", f"below {ordinary:.3g}, that of least squares", f"{mine:.3g}",
-                mine < ordinary),
+        Finding(f"squared error over that of least squares, mean over k >= n examples, {of}",
+                f"at most {NEAR_ORDINARY:.0%} more", f"{over:+.1%}", over <= NEAR_ORDINARY),
         Finding(f"fall of the squared error from no example to {len(error) - 1}, {of}",
                 f"at least {USED:.0%} of the Bayes-optimal predictor's", f"{used:.0%}", used >= USED),
     ]  # fmt: skip
