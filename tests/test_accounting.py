@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.accounting import DEVICES, decode_tokens_per_second, kv_cache_bytes, n_params, parameter_groups, train_flops
+from scaling.accounting import (
+    DEVICES,
+    attention_flops,
+    attention_forms,
+    decode_seconds,
+    decode_tokens_per_second,
+    kv_cache_bytes,
+    n_params,
+    parameter_groups,
+    train_flops,
+)
 from scaling.config import ModelConfig
 from scaling.lm.forward import forward
 from scaling.lm.model import init, shapes
@@ -130,6 +140,25 @@ def test_a_smaller_cache_decodes_faster_until_arithmetic_binds():
     speeds = [decode_tokens_per_second(GPT3.model_copy(update={"n_kv_heads": g}), 2048, 64, DEVICES["h100"]) for g in (96, 8, 1)]
     assert speeds == sorted(speeds)
     assert speeds[-1] <= DEVICES["h100"].flops_per_second / (2 * n_params(GPT3.model_copy(update={"n_kv_heads": 1}), 2048))
+
+
+def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
+    device = DEVICES["a100"]
+    arithmetic, reading = decode_seconds(7e9, 1e9, 0.0, 4, device)
+    assert arithmetic == pytest.approx(4 * 14e9 / 312e12)
+    assert reading == pytest.approx((14e9 + 4e9) / 2.039e12)
+    n = n_params(GPT3, 2048)
+    step = decode_seconds(n, kv_cache_bytes(GPT3, 2048), attention_flops(GPT3, 2048), 8, device)
+    assert decode_tokens_per_second(GPT3, 2048, 8, device) == pytest.approx(8 / max(step))
+
+
+@pytest.mark.parametrize(
+    ("n_kv_heads", "names"), [(96, ("MHA", "GQA-24", "MQA")), (8, ("MHA", "GQA-8", "MQA")), (1, ("MHA", "GQA-24", "MQA"))]
+)
+def test_the_forms_of_attention_keep_a_grouping_or_take_a_quarter(n_kv_heads, names):
+    forms = attention_forms(GPT3.model_copy(update={"n_kv_heads": n_kv_heads}))
+    assert tuple(forms) == names
+    assert [form.n_kv_heads for form in forms.values()] == [96, int(names[1].removeprefix("GQA-")), 1]
 
 
 @settings(deadline=None)

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
 FitOrName = Annotated[str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")]
 SERVED = "Serving, in device-seconds"
-EPILOG = """Examples:
+EPILOG = """Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21 --smaller 0.5,0.3
 
-scaling predict results/demo/fits/chinchilla.json --flops 1e21 --smaller 0.5,0.3
+Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device h100
 
-scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device h100
-
-scaling predict published:besiroglu2024 --models"""
+Example: scaling predict published:besiroglu2024 --models"""
 
 
 def predict(

@@ -1,0 +1,83 @@
+"""What `scaling predict` prints of over-training and serving, and what it refuses."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from scaling.cli import with_verbs
+
+LAW = "published:devries2023"
+
+
+def invoked(*options):
+    return CliRunner().invoke(with_verbs(), ["predict", *options])
+
+
+def predicted(*options):
+    """Standard output of `scaling predict`, which succeeds."""
+    done = invoked(*options)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_without_the_new_options_the_document_is_as_it_was():
+    found = json.loads(predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--json"))
+    assert {"smaller", "models", "decoding"}.isdisjoint(found)
+    assert set(found["inference"]) == {
+        "demand_tokens",
+        "n_params",
+        "tokens",
+        "flops_total",
+        "flops_total_without",
+        "flops_saved",
+        "saved_fraction",
+    }
+
+
+def test_any_option_of_serving_adds_device_seconds_and_caches():
+    found = json.loads(predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--mfu-training", "0.3", "--batch", "64", "--json"))
+    served = found["inference"]["serving"]
+    assert (served["device"], served["mfu_training"], served["batch"]) == ("h100", 0.3, 64)
+    assert set(served["forms"]) == {"MHA", "GQA", "MQA"}
+    assert "h200" in found["decoding"]["forms"]["MQA"]["tokens_per_second"]
+
+
+def test_the_tables_of_a_served_and_of_a_smaller_model():
+    text = predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--device", "h100", "--smaller", "0.5,0.3")
+    for words in (
+        "Training and serving, in device-days",
+        "KV cache a sequence",
+        "tpu-v5e",
+        "The price of a smaller model",
+        "2.15T",
+        "6.1T",
+        "20.8",
+        "106",
+    ):
+        assert words in text
+
+
+def test_named_models_need_no_question_and_stand_beside_one():
+    alone = json.loads(predicted("published:besiroglu2024", "--models", "--json"))
+    assert "flops" not in alone
+    assert any("decades of compute beyond" in text for text in alone["warnings"])
+    llama = next(row for row in alone["models"] if row["model"] == "Llama 3 8B")
+    assert llama["tokens_per_param"] == 1875
+    beside = json.loads(predicted("published:besiroglu2024", "--flops", "1e23", "--models", "--json"))
+    assert beside["models"] == alone["models"]
+    assert beside["flops"]["value"] == 1e23
+    assert "Chinchilla 70B" in predicted("published:besiroglu2024", "--models")
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--flops", "1e23", "--smaller", "0.01"], "critical size"),
+    (["--flops", "1e23", "--device", "abacus"], "known: a100"),
+    (["--flops", "1e23", "--mfu-prefill", "7"], "--mfu-prefill"),
+    (["--device", "h100"], "nothing is not a question"),
+    (["--models", "--smaller", "0.5"], "nothing is not a question"),
+])  # fmt: skip
+def test_questions_that_are_none_are_refused(options, words):
+    done = invoked(LAW, *options)
+    assert done.exit_code == 2
+    assert words in done.stderr
