@@ -78,8 +78,45 @@ def expected_coverage(alpha: float, beta: float, k: Array) -> Array:
     return np.asarray(-np.expm1(betaln(alpha, beta + k) - betaln(alpha, beta)))
 
 
+def logit_normal(n: Array, c: Array) -> tuple[float, float]:
+    """Mean and standard deviation of log odds of success over problems, normal, that make the counts most likely (by Gauss-Hermite).
+
+    An answer of several tokens is right with the product of their probabilities, so that chances spread over decades as no beta
+    distribution does. Raises ScalingError when no count differs from another.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    if len(np.unique(c / n)) < 2:
+        raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
+    (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
+    place_Q, log_weight_Q = _normal_nodes()
+
+    def loss(shape: Array) -> float:
+        odds_Q = shape[0] + np.exp(shape[1]) * place_Q
+        right_Q, wrong_Q = -np.logaddexp(0.0, -odds_Q), -np.logaddexp(0.0, odds_Q)
+        return -float(often @ logsumexp(np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q, axis=1))
+
+    ends = [minimize(loss, start, method="Nelder-Mead") for start in ([-5.0, 1.0], [-1.0, 0.5])]
+    best = min(ends, key=lambda end: float(end.fun))
+    return float(best.x[0]), float(np.exp(best.x[1]))
+
+
+def normal_coverage(mean: float, spread: float, k: Array) -> Array:
+    """Mean pass@k (K,) when log odds of success are normal."""
+    place_Q, log_weight_Q = _normal_nodes()
+    wrong_Q = -np.logaddexp(0.0, mean + spread * place_Q)
+    return np.asarray(-np.expm1(np.outer(k, wrong_Q)) @ np.exp(log_weight_Q))
+
+
+def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
+    """Places and log weights with which a standard normal is integrated."""
+    place, weight = np.polynomial.hermite_e.hermegauss(count)
+    return place, np.log(weight / weight.sum())
+
+
 def forecast(counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0) -> dict[str, float]:
-    """pass@k as forecast from `samples` of each problem, by the beta distribution and by the straight line, and as measured.
+    """pass@k as forecast from `samples` of each problem, by two distributions of success rates and by the straight line, and as measured.
 
     The samples are drawn from those at hand without replacement.
     """
@@ -92,6 +129,7 @@ def forecast(counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0
         "k": k,
         "samples": samples,
         "beta_binomial": float(expected_coverage(*shape, np.array([k]))[0]),
+        "logit_normal": float(normal_coverage(*logit_normal(few, seen), np.array([k]))[0]),
         "line": float(np.exp(-a * float(k) ** -b)),
         "measured": float(pass_at_k(counts.n, counts.c, np.array([k])).mean()),
     }

@@ -28,6 +28,7 @@ LEAST_R2, MOST_Z, PLATEAU_WITHIN = 0.98, 3.0, 0.02
 DRAWS = 5  # times that a forecast is made from other samples
 LEAST_POINTS = 3
 QUERIES = tuple(float(10**power) for power in range(10))
+FORECASTERS = {"beta_binomial": "beta-binomial", "logit_normal": "logit-normal", "line": "straight line in logs"}
 VOTES = ("pass_at_k", "majority_at_k", "best_of_k")
 
 
@@ -97,17 +98,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Forecast:
-    """pass@10^4 of a model as forecast from FORECAST_FROM samples of each problem, means over DRAWS choices of these, and the truth.
+    """pass@10^4 of a model as each of FORECASTERS tells it from FORECAST_FROM samples of each problem, and the truth.
 
-    The errors are means of |forecast - truth|.
+    `told` are means over DRAWS choices of these samples, `errors` means of |forecast - truth|.
     """
 
     model: Answered
-    beta_binomial: float
-    line: float
     truth: float
-    beta_error: float
-    line_error: float
+    told: dict[str, float]
+    errors: dict[str, float]
 
 
 def answered(table: pd.DataFrame) -> list[Answered]:
@@ -150,14 +149,14 @@ def _forecast(model: Answered, draws: int) -> Forecast | None:
     counts = Counts(model.run_id, np.full(len(model.correct), model.samples), model.correct)
     truth = float(model.exact[-1])
     try:
-        told = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
+        made = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
     except ScalingError:  # all problems have the same success rate: no distribution to see
         return None
-    beta, straight = (np.array([one[name] for one in told]) for name in ("beta_binomial", "line"))
-    if not np.isfinite([beta, straight]).all():
+    told = {name: np.array([one[name] for one in made]) for name in FORECASTERS}
+    if not np.isfinite(list(told.values())).all():
         return None
-    errors = (float(np.abs(each - truth).mean()) for each in (beta, straight))
-    return Forecast(model, float(beta.mean()), float(straight.mean()), truth, *errors)
+    errors = {name: float(np.abs(each - truth).mean()) for name, each in told.items()}
+    return Forecast(model, truth, {name: float(each.mean()) for name, each in told.items()}, errors)
 
 
 def plateau_gap(models: Sequence[Answered]) -> tuple[float, float]:
@@ -175,7 +174,14 @@ def traded(models: Sequence[Answered]) -> tuple[float | None, list[Solver]]:
 def findings(models: Sequence[Answered], ahead: Sequence[Forecast], ways: Sequence[Solver]) -> list[Finding]:
     """The figures that the study of test-time sampling promises, of the models, their `forecasts` and the ways that they are `traded` as."""
     chosen = [best(ways, queries) for queries in QUERIES] if ways else []
-    return [_lawful(models), _decoded(models), _forecast_better(ahead), _plateau(models), _optimum(chosen)]
+    return [
+        _lawful(models),
+        _decoded(models),
+        _forecast_better(ahead, "beta_binomial"),
+        _forecast_better(ahead, "logit_normal"),
+        _plateau(models),
+        _optimum(chosen),
+    ]
 
 
 def _lawful(models: Sequence[Answered]) -> Finding:
@@ -193,13 +199,14 @@ def _decoded(models: Sequence[Answered]) -> Finding:
                    f"{worst:+.2f} standard errors", abs(worst) <= MOST_Z)  # fmt: skip
 
 
-def _forecast_better(ahead: Sequence[Forecast]) -> Finding:
-    figure = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, beta-binomial against straight line"
+def _forecast_better(ahead: Sequence[Forecast], name: str) -> Finding:
+    figure = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, {FORECASTERS[name]}"
     if not ahead:
-        return Finding(figure, "smaller", "no model whose samples say anything", None)
-    beta, straight = (float(np.mean([getattr(one, name) for one in ahead])) for name in ("beta_error", "line_error"))
-    won = sum(one.beta_error < one.line_error for one in ahead)
-    return Finding(figure, "smaller", f"{beta:.3f} against {straight:.3f}; nearer for {won} of {len(ahead)} models", beta < straight)
+        return Finding(figure, f"less than by the {FORECASTERS['line']}", "no model whose samples say anything", None)
+    own, straight = (float(np.mean([one.errors[which] for one in ahead])) for which in (name, "line"))
+    won = sum(one.errors[name] < one.errors["line"] for one in ahead)
+    target = f"less than by the {FORECASTERS['line']}"
+    return Finding(figure, target, f"{own:.3f} against {straight:.3f}; nearer for {won} of {len(ahead)} models", own < straight)
 
 
 def _plateau(models: Sequence[Answered]) -> Finding:

@@ -5,7 +5,7 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
-from scaling.fit.coverage import Counts, beta_binomial, expected_coverage, fit_coverage, forecast
+from scaling.fit.coverage import Counts, beta_binomial, expected_coverage, fit_coverage, forecast, logit_normal, normal_coverage
 from scaling.fit.critical_batch import critical_batch, least_steps
 from scaling.fit.document import dump
 from scaling.fit.laws import LAWS
@@ -131,3 +131,18 @@ def test_kaplan_ns_is_recovered_through_the_critical_batch(tmp_path):
     got = fit([path], FitOptions(law="kaplan-ns", columns="N=n,S=steps,B=batch,L=loss", bootstrap=0, holdout="none"))
     assert {name: got["params"][name]["value"] for name in truth} == {name: pytest.approx(value, rel=1e-4) for name, value in truth.items()}
     assert any("B_crit" in note for note in got["source"]["notes"])
+
+
+def test_a_logit_normal_is_recovered_and_forecasts_where_chances_spread_over_decades():
+    rng = np.random.default_rng(2)
+    odds = rng.normal(-7.0, 4.0, 600)
+    n = np.full(600, 256)
+    counts = Counts("m", n, rng.binomial(n, 1 / (1 + np.exp(-odds))))
+    mean, spread = logit_normal(counts.n, counts.c)
+    assert (mean, spread) == pytest.approx((-7.0, 4.0), rel=0.2)
+    truth = float(np.mean(-np.expm1(-10_000 * np.logaddexp(0.0, odds))))
+    assert float(normal_coverage(-7.0, 4.0, np.array([10_000]))[0]) == pytest.approx(truth, abs=0.03)
+    ahead = forecast(counts, 10_000)
+    assert abs(ahead["logit_normal"] - truth) < abs(ahead["beta_binomial"] - truth)
+    with pytest.raises(ScalingError, match="the same success rate"):
+        logit_normal(n, np.zeros(600, int))

@@ -72,9 +72,9 @@ def test_the_decoder_is_found_out_where_it_draws_another_law(models):
 def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
-    assert np.mean([one.beta_error for one in ahead]) < np.mean([one.line_error for one in ahead])
+    assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean([one.errors["line"] for one in ahead])
     for one in ahead:
-        assert abs(one.beta_binomial - one.truth) < 0.1
+        assert abs(one.told["beta_binomial"] - one.truth) < 0.1
 
 
 def test_a_power_law_of_coverage_is_recovered(models):

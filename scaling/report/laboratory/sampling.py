@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from scaling.report.tables import Column, Table
 TITLE = "Test-time sampling"
 K_AXIS = Axis("samples k", log=True, unit="count")
 SHOWN_QUERIES = np.geomspace(QUERIES[0], QUERIES[-1], 80)
+SYMBOLS: tuple[Literal["circle", "diamond", "star"], ...] = ("circle", "star", "diamond")
 VOTE_LABELS = {"pass_at_k": "a verifier chooses (pass@k)", "best_of_k": "the likeliest sample", "majority_at_k": "majority vote"}
 
 
@@ -31,18 +33,44 @@ def section(table: pd.DataFrame) -> Section | None:
     target, ways = sampling.traded(models)
     ahead = sampling.forecasts(models)
     ramp = Ramp("parameters N", models[0].n_params, models[-1].n_params)
-    drawn = [coverage(models, ramp), forecast(ahead, ramp), votes(models), trade(ways, target, ramp)]
+    drawn = [coverage(models, ramp), forecast(ahead), votes(models), trade(ways, target, ramp)]
     tables = [findings.table("sampling", sampling.findings(models, ahead, ways)), laws(models), optimum(ways, target)]
-    return Section("sampling", TITLE, [one for one in drawn if one], [one for one in tables if one], _told())
+    return Section("sampling", TITLE, [one for one in drawn if one], [one for one in tables if one], _told(models, ways, target))
 
 
-def _told() -> tuple[str, ...]:
+def _told(models: Sequence[Answered], ways: Sequence[Solver], target: float | None) -> tuple[str, str, str]:
     """Three sentences."""
+    laws = [one.law for one in models if one.law]
+    shape = "a single problem's would fall exponentially"
+    if laws:
+        b = [law.b for law in laws]
+        first = f"falls as a k^-b in {len(laws)} models, b from {min(b):.2f} to {max(b):.2f} with R2 of at least {min(law.r2 for law in laws):.3f}"
+    else:
+        first = "cannot be seen to fall as a power, for no model solves some problems and not all"
+    one = _middling(models)
+    vote, own, verified = (100 * float(one.votes[name][1][-1]) for name in ("majority_at_k", "best_of_k", "pass_at_k"))
     return (
-        "Problems of mixed difficulty are solved one after another as more answers are sampled, so that -log pass@k falls as a power of k, though a single problem's would fall exponentially.",
-        "Without a verifier more samples soon stop helping: the vote and the model's own likelihood both find its likeliest answer, and no more problems are solved than those where this is right.",
-        "Samples buy with inference what training did not: one query is cheapest with a small model and many samples, a billion queries with a model that was trained for longer and needs few.",
+        f"Problems of mixed difficulty are solved one after another as more answers are sampled: -log pass@k {first}, where {shape}.",
+        f"Without a verifier a model can find no more than its likeliest answer, which is right for {100 * one.mode_is_right:.0f} % of the problems at "
+        f"N {format_count(one.n_params)}: the vote of {one.samples} samples solves {vote:.0f} %, the likeliest of them {own:.0f} %, and a verifier {verified:.0f} %.",
+        _told_trade(ways, target),
     )
+
+
+def _told_trade(ways: Sequence[Solver], target: float | None) -> str:
+    if target is None:
+        return "No coverage is reached by several models, so that training cannot be traded against sampling here."
+    few, many = (best(ways, queries).solver for queries in (QUERIES[0], QUERIES[-1]))
+    few_text, many_text = (f"N {format_count(way.n_params)}, D {format_count(way.tokens)} and {way.k} samples" for way in (few, many))
+    return (
+        f"Training is paid once and samples are paid by every query: to solve {100 * target:.0f} % of the problems, one query is cheapest with {few_text}, "
+        f"{QUERIES[-1]:.0e} queries with {many_text}."
+    )
+
+
+def _middling(models: Sequence[Answered]) -> Answered:
+    """The model that solves nearest to half of the problems at once."""
+    return min(models, key=lambda one: abs(one.once - 0.5))
 
 
 def coverage(models: Sequence[Answered], ramp: Ramp) -> Figure:
@@ -80,7 +108,7 @@ def _bits(passed: np.ndarray) -> np.ndarray:
     return np.where(inside, -np.log(np.where(inside, passed, 0.5)), np.nan)
 
 
-def forecast(ahead: Sequence[Forecast], ramp: Ramp) -> Figure | None:
+def forecast(ahead: Sequence[Forecast]) -> Figure | None:
     """pass@10^4 as forecast from a few samples against the truth."""
     if not ahead:
         return None
@@ -88,17 +116,17 @@ def forecast(ahead: Sequence[Forecast], ramp: Ramp) -> Figure | None:
     ends = [0.95 * min(truth), 1.0]
     notes = [f"{format_count(one.model.n_params)} parameters, {format_count(one.model.tokens)} tokens" for one in ahead]
     caption = f"From {FORECAST_FROM} samples of each problem to pass@{MOST_K}: means of {sampling.DRAWS} forecasts from other samples. On the dashed line the forecast is right."
-    traces = (
-        Line(ends, ends, "forecast = truth", "muted", "dash", 1.2),
-        Markers(truth, [one.beta_binomial for one in ahead], "beta-binomial", 0, "circle", 8, notes=notes),
-        Markers(truth, [one.line for one in ahead], "straight line in logs", 1, "diamond", 8, notes=notes),
+    traces: list[Trace] = [Line(ends, ends, "forecast = truth", "muted", "dash", 1.2)]
+    for colour, ((name, label), symbol) in enumerate(zip(sampling.FORECASTERS.items(), SYMBOLS, strict=True)):
+        traces.append(Markers(truth, [one.told[name] for one in ahead], label, colour, symbol, 8, notes=notes))
+    return Figure(
+        "sampling-forecast", "Forecasts of coverage", caption, Axis("pass@10⁴ (exact)"), Axis("pass@10⁴ (forecast)"), tuple(traces)
     )
-    return Figure("sampling-forecast", "Forecasts of coverage", caption, Axis("pass@10⁴ (exact)"), Axis("pass@10⁴ (forecast)"), traces)
 
 
 def votes(models: Sequence[Answered]) -> Figure:
     """With and without a verifier, for the model that solves nearest to half of the problems at once."""
-    one = min(models, key=lambda model: abs(model.once - 0.5))
+    one = _middling(models)
     traces: list[Trace] = [Rule(y=one.mode_is_right, label="likeliest answer is right")]
     for colour, (name, label) in enumerate(VOTE_LABELS.items()):
         k, value, stderr = one.votes[name]
