@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.fit.bootstrap import bootstrap
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.estimate import Estimate, estimate, problem_of
 from scaling.fit.laws import LAWS, Law, Param, Term
+from scaling.fit.optimise import Resample, follow
 from scaling.lab import rows
 from scaling.lab.finding import Finding
 from scaling.quantity import format_count
@@ -21,7 +21,8 @@ from scaling.results import Points
 METRIC = "loss_at_position"
 LEVEL = 0.95
 RESAMPLES = 400
-BLOCKS = 24  # runs of neighbouring positions whose errors turn together
+STEADIEST = 0.99  # correlation of the errors of neighbouring positions
+LEAST = 1e-3  # nats: a drawn loss stays above 0
 FEWEST = 8  # positions that a fit needs
 EXPONENT = next(param for param in LAWS["power"].params if param.name == "alpha")
 LAW = Law(
@@ -95,38 +96,49 @@ def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:
     kept = context >= first
     if kept.sum() < FEWEST:
         return Curve(*seen, {}, refused=f"{int(kept.sum())} positions are fewer than {FEWEST}")
+    context, loss, stderr = context[kept], loss[kept], _known(stderr[kept])
     try:
-        points = _points(context[kept], loss[kept], stderr[kept])
+        points = _points(context, loss, stderr)
         found = estimate(LAW, points, "mse")
-        alone = tuple(_exponent_of(_points(context[kept], column[kept], stderr[kept])) for column in by_seed.to_numpy(float).T)
+        alone = tuple(estimate(LAW, _points(context, column[kept], stderr), "mse").values["g"] for column in by_seed.to_numpy(float).T)
     except ScalingError as error:
         return Curve(*seen, {}, refused=error.what)
     if found.status == "not-identified":
         return Curve(*seen, {}, refused="; ".join(found.warnings))
-    return Curve(*seen, _intervals(found, points), _r2(found, points), alone)
+    return Curve(*seen, _intervals(found, points, stderr), _r2(found, points), alone)
+
+
+def _known(stderr: np.ndarray) -> np.ndarray:
+    """Standard errors over windows (n,); where one is not known, as from a single window, all count as small and alike."""
+    return stderr if (np.isfinite(stderr) & (stderr > 0)).all() else np.full_like(stderr, 1e-6)
 
 
 def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points:
-    """Positions weigh as the inverse of their variance over windows, relative to the mean; alike where it is not known."""
-    known = bool((np.isfinite(stderr) & (stderr > 0)).all())
-    weight = stderr**-2.0 if known else np.ones_like(loss)
+    """Positions weigh as the inverse of their variance over windows, relative to the mean."""
+    weight = stderr**-2.0
     return Points(loss=loss, others={"T": context}, weight=weight / weight.mean())
 
 
-def _exponent_of(points: Points) -> float:
-    return estimate(LAW, points, "mse").values["g"]
+def _intervals(found: Estimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
+    """95 % intervals: a parametric bootstrap (Efron and Tibshirani 1993, section 6.5) about the fit.
 
-
-def _intervals(found: Estimate, points: Points) -> dict[str, Interval]:
-    """95 % intervals: wild bootstrap of the residuals, whose signs turn together in blocks of neighbouring positions.
-
-    Positions of one window share its difficulty, so that the errors of neighbours are alike (Kuensch 1989 on blocks).
+    Errors have the size of `stderr` (n,), more where the residuals are larger than that, and follow one another as the residuals of
+    neighbouring positions do (first-order autoregression): the same windows stand behind all positions.
     """
-    context = points.others["T"]
-    edges = np.geomspace(context.min(), context.max() * 1.001, BLOCKS + 1)
-    drawn = bootstrap(found, points, RESAMPLES, cluster=np.digitize(context, edges), kind="wild")
+    task = problem_of(LAW, points, found.objective, found.delta)
+    start = task.centred(found.theta)
+    fitted = np.exp(LAW.log_predict(found.theta, points.others))
+    left = (points.loss - fitted) / stderr
+    size = max(1.0, math.sqrt(float(left @ left) / (len(left) - len(LAW.params))))
+    alike = float(np.clip(left[1:] @ left[:-1] / (left @ left), 0.0, STEADIEST)) if left.any() else 0.0
+    drawn = np.random.default_rng(0).standard_normal((RESAMPLES, len(left)))
+    for place in range(1, len(left)):
+        drawn[:, place] = alike * drawn[:, place - 1] + math.sqrt(1 - alike**2) * drawn[:, place]
+    shift = np.log(np.maximum(fitted + size * stderr * drawn, LEAST)) - np.log(points.loss)
+    ends = follow(task, np.repeat(start[None], RESAMPLES, 0), found.delta, Resample(shift=shift))
+    values = LAW.values(task.raw(ends.theta[ends.converged]))
     tail = 50 * (1 - LEVEL)
-    spread = {name: np.percentile(draws, [tail, 100 - tail]) for name, draws in LAW.values(drawn.theta).items()}
+    spread = {name: np.percentile(draws, [tail, 100 - tail]) for name, draws in values.items()}
     return {name: Interval(value, float(spread[name][0]), float(spread[name][1])) for name, value in found.values.items()}
 
 

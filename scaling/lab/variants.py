@@ -201,7 +201,7 @@ def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def findings(found: Comparison, kind: Kind) -> list[Finding]:
-    """The figures of a comparison: equal parameters, cache bytes (of attention), each difference to the reference, what pairing gives."""
+    """The figures of a comparison: equal parameters and cache bytes (of attention), each difference to the reference."""
     told = [_equal(found)] if kind is ATTENTION else []
     whole = found.named("MHA") if kind is ATTENTION else None
     first = whole or found.variants[0]
@@ -209,16 +209,13 @@ def findings(found: Comparison, kind: Kind) -> list[Finding]:
     if whole:
         told += [_cache(variant, whole) for variant in sorted(others, key=lambda variant: -variant.cache_bytes)]
     told += [_apart(found.between(first.name, variant.name), first.name, variant.name) for variant in others]
-    if found.pairing is not None:
-        target = "below 1: the same seed helps or harms all variants alike"
-        told.append(
-            Finding("standard error of a difference, paired by seed over unpaired", target, f"{found.pairing:.2f}", found.pairing < 1)
-        )
     return told
 
 
 def _equal(found: Comparison) -> Finding:
-    return Finding("parameters of the forms, largest over smallest", "within 1 %", f"{found.imbalance:.2%} apart", found.imbalance <= EQUAL)
+    return Finding(
+        "parameters of the forms, largest over smallest", "within 1 %", f"{100 * found.imbalance:.2f} % apart", found.imbalance <= EQUAL
+    )
 
 
 def _cache(variant: Variant, whole: Variant) -> Finding:

@@ -62,8 +62,9 @@ def _table(found: Sequence[Curve]) -> Table:
                Column("E", "number", True), Column("A", "number", True), Column("g", "number", True), Column("R2", "number"),
                Column("g by seed"), Column("note"))  # fmt: skip
     caption = (
-        "N counts all parameters. Positions weigh by their variance over windows. Intervals of 95 % are from a wild bootstrap of the residuals "
-        "in blocks of neighbouring positions; they hold for this set of windows, and g by seed shows what another seed changes."
+        "N counts all parameters. Positions weigh by their variance over windows. Intervals of 95 % are from a parametric bootstrap: errors as large "
+        "as over windows (or as the residuals, if larger), alike at neighbouring positions as the residuals are. All seeds see the same windows; "
+        "g by seed shows what another seed changes."
     )
     return Table("context", "Loss by position, L(T) = E + A T^-g", columns, rows, caption)
 

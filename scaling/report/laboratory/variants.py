@@ -108,9 +108,15 @@ def _pairs(name: str, found: Comparison) -> Table:
                Column("unpaired", "short"), Column("p", "short"), Column("told apart"))  # fmt: skip
     caption = (
         "By seed: Student's intervals of 95 %. A pair is told apart at 5 % when all pairs are looked at (Holm 1979). "
-        "Unpaired is the standard error that independent seeds would have."
+        "Unpaired is the standard error that independent seeds would have" + _pairing(found)
     )
     return Table(f"{name}-pairs", "Pairs", columns, rows, caption)
+
+
+def _pairing(found: Comparison) -> str:
+    if found.pairing is None:
+        return "."
+    return f": pairing by seed changes it by a factor of {found.pairing:.2f} (median over pairs)."
 
 
 def _against_cache(found: Comparison) -> Figure:
@@ -124,10 +130,9 @@ def _against_cache(found: Comparison) -> Figure:
         Markers(x, [v.mean for v in held], "mean, one standard error", 0, "circle", 9, *_reach(held), notes),
         *names,
     )
+    room = Axis("KV-cache bytes a token (bfloat16)", log=True, range=(x[0] / 1.3, x[-1] * 1.3))
     caption = "Final held-out loss against the bytes that the cache takes for a token. A thin line joins the runs of one seed."
-    return Figure(
-        "attention", "Loss against KV cache", caption, Axis("KV-cache bytes a token (bfloat16)", log=True), Axis("loss, nats"), traces
-    )
+    return Figure("attention", "Loss against KV cache", caption, room, Axis("loss, nats"), traces)
 
 
 def _ladder(name: str, title: str, many: str, found: Comparison) -> Figure:
@@ -175,7 +180,9 @@ def _said_of_attention(found: Comparison) -> list[str]:
     if found.imbalance <= variants.EQUAL:
         first = f"{names} have equal parameters ({format_count(found.variants[0].n_params)}): what fewer key-value heads save is in the feed-forward."
     else:
-        first = f"{names} differ in their parameters by {found.imbalance:.1%}, so their losses do not compare forms of attention alone."
+        first = (
+            f"{names} differ in their parameters by {100 * found.imbalance:.1f} %, so their losses do not compare forms of attention alone."
+        )
     small, large = (pick(found.variants, key=lambda variant: variant.cache_bytes) for pick in (min, max))
     pair = found.between(small.name, large.name)
     sign = "above" if pair.worse == small.name else "below"
