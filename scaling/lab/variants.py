@@ -37,7 +37,8 @@ def form(model: Mapping[str, Any]) -> str:
 
 def norm(model: Mapping[str, Any]) -> str:
     """The norm, and what is left out of the usual: QK-norm, gains."""
-    return NORMS[model["norm"]] + ("" if model["qk_norm"] else ", no QK-norm") + ("" if model["gains"] else ", no gains")
+    left = [name for name, held in (("QK-norm", model["qk_norm"]), ("gains", model["gains"])) if not held]
+    return NORMS[model["norm"]] + "".join(f" {word} {name}" for word, name in zip(("without", "and"), left, strict=False))
 
 
 @dataclass(frozen=True)
@@ -158,22 +159,24 @@ def _runs(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     seen = rows.trail(table, "loss")
     final = {(str(run_id), step): value for run_id, step, value in zip(seen["run_id"], seen["step"], seen["value"], strict=True)}
     found = []
+    lengths = {
+        str(run_id): int(length) for run_id, length in table.drop_duplicates("run_id")[["run_id", "seq_len"]].itertuples(index=False)
+    }
     for run_id, config in rows.configs(table).items():
-        model, steps = config["model"], config["n_steps"]
+        model, steps, seq_len = config["model"], config["n_steps"], lengths[run_id]  # not every task's configuration says its length
         rest = {name: value for name, value in model.items() if name not in kind.fields}
         cell = {**config, "model": rest, "seed": None}
-        tokens = steps * config["batch_size"] * config["task"]["seq_len"]
-        found.append(
-            (run_id, kind.label(model), json.dumps(cell, sort_keys=True), config["seed"], tokens, final.get((run_id, steps)), config)
-        )
-    return pd.DataFrame(found, columns=["run_id", "variant", "cell", "seed", "tokens", "loss", "config"])
+        tokens = steps * config["batch_size"] * seq_len
+        text = json.dumps(cell, sort_keys=True)
+        found.append((run_id, kind.label(model), text, config["seed"], tokens, final.get((run_id, steps)), config, seq_len))
+    return pd.DataFrame(found, columns=["run_id", "variant", "cell", "seed", "tokens", "loss", "config", "seq_len"])
 
 
 def _variant(name: str, part: pd.DataFrame) -> Variant:
     config = part["config"].iloc[0]
     model = ModelConfig.model_validate(config["model"])
     losses = {int(seed): float(loss) for seed, loss in zip(part["seed"], part["loss"], strict=True)}
-    return Variant(name, model, accounting.n_params(model, config["task"]["seq_len"], "total"), losses)
+    return Variant(name, model, accounting.n_params(model, int(part["seq_len"].iloc[0]), "total"), losses)
 
 
 def _difference(better: Variant, worse: Variant) -> Difference:

@@ -143,4 +143,4 @@ def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
 
 def test_norms_are_named_by_what_they_leave_out():
     names = [variants.norm(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains}) for qk in (True, False) for gains in (True, False)]
-    assert names == ["LayerNorm", "LayerNorm, no gains", "LayerNorm, no QK-norm", "LayerNorm, no QK-norm, no gains"]
+    assert names == ["LayerNorm", "LayerNorm without gains", "LayerNorm without QK-norm", "LayerNorm without QK-norm and gains"]

@@ -60,7 +60,7 @@ def _forms(found: Comparison) -> Table:
         Column("of MHA's"), Column("loss", "number"), Column("standard error", "short"), Column(f"minus {first.name}", "number", True),
         Column("seeds", "integer"),
     )  # fmt: skip
-    caption = f"D = {format_count(found.tokens)}; N counts all parameters, the cache is in bfloat16. Differences are paired by seed, with 95 % intervals."
+    caption = f"D = {format_count(found.tokens)}; N counts all parameters, the cache is in bfloat16. One learning rate for all. Differences are paired by seed, with 95 % intervals."
     return Table("attention", "Loss and cache of each form", columns, rows, caption)
 
 
@@ -80,7 +80,7 @@ def _ranking(name: str, title: str, one: str, found: Comparison) -> Table:
     )
     columns = (Column(one), Column("N", "count"), Column("loss", "number"), Column("standard error", "short"),
                Column(f"minus {best.name}", "number", True), Column("not told apart from"), Column("seeds", "integer"))  # fmt: skip
-    caption = f"D = {format_count(found.tokens)}; N counts all parameters. Differences are paired by seed, with 95 % intervals."
+    caption = f"D = {format_count(found.tokens)}; N counts all parameters. One learning rate for all. Differences are paired by seed, with 95 % intervals."
     return Table(name, f"{title} by loss", columns, rows, caption)
 
 
@@ -196,7 +196,7 @@ def _said_of_attention(found: Comparison) -> list[str]:
 def _said_of_ranking(found: Comparison, many: str) -> str:
     seeds = min(len(variant.losses) for variant in found.variants)
     order = ", ".join(variant.name for variant in found.variants)
-    return f"These {len(found.variants)} {many}, with {_seeds(seeds)} each, rank by mean loss: {order.replace(', no ', ' without ')}."
+    return f"These {len(found.variants)} {many}, with {_seeds(seeds)} each, rank by mean loss: {order}."
 
 
 def _said_of_best(found: Comparison) -> str:
@@ -209,7 +209,7 @@ def _said_of_pairs(found: Comparison) -> str:
         return "The seeds tell none of them apart." if len(found.variants) > 2 else "The seeds do not tell the two apart."
     if not found.alike:
         return "The seeds tell every pair apart." if len(found.variants) > 2 else "The seeds tell the two apart."
-    listed = "; ".join(f"{pair.better} and {pair.worse}" for pair in found.alike[:LISTED]).replace(", no ", " without ")
+    listed = "; ".join(f"{pair.better} and {pair.worse}" for pair in found.alike[:LISTED])
     more = f"; and {len(found.alike) - LISTED} further pairs" if len(found.alike) > LISTED else ""
     return f"The seeds cannot tell apart {len(found.alike)} of {len(found.differences)} pairs: {listed}{more}."
 
