@@ -10,7 +10,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def runs(table: pd.DataFrame) -> list[Run]:
 class Power:
     """delay = a (x - pole)^-b through points (n,), by least squares of ln(delay); each of a, b, pole is (value, lo, hi) at 95 %.
 
-    The pole is 0 where it is not fitted. `left_out` counts runs that were not understood in their time, of which the law knows nothing.
+    The pole is 0 where it is not fitted, or where the runs do not tell it from 0: its upper end stays then. `left_out` counts runs that were not understood in their time, of which the law knows nothing.
     """
 
     x: np.ndarray
@@ -203,7 +203,12 @@ def study(table: pd.DataFrame) -> Study | None:
 def _law(among: Sequence[Run], field: str, *, with_pole: bool) -> Power | None:
     dated = [run for run in among if run.delay]
     x, delay = np.array([getattr(run, field) for run in dated]), np.array([run.delay for run in dated], float)
-    return power(x, delay, with_pole=with_pole, left_out=len(among) - len(dated)) if dated else None
+    left_out = len(among) - len(dated)
+    law = power(x, delay, with_pole=with_pole, left_out=left_out) if dated else None
+    if law is None or not with_pole or law.pole[1] > 0:
+        return law
+    plain = power(x, delay, with_pole=False, left_out=left_out)  # a pole that may be 0 only blurs the rest
+    return plain and replace(plain, pole=(0.0, 0.0, law.pole[2]))
 
 
 def findings(found: Study) -> list[Finding]:
@@ -246,11 +251,18 @@ def interval(estimate: tuple[float, float, float], digits: int = 2) -> str:
     return f"{value} [{lo}, {hi}]"
 
 
+def share_law(law: Power) -> str:
+    """The law of the share in words, with f_c where it is known."""
+    if law.pole[1] > 0:
+        return f"a (f - f_c)^-b: f_c = {interval(law.pole, 3)}, b = {interval(law.b)}"
+    return f"a f^-b: b = {interval(law.b)}, no f_c seen (it is below {law.pole[2]:.3f})"
+
+
 def _fraction(found: Study) -> list[Finding]:
     law = found.by_fraction
     if law is None:
         return []
-    reached = f"a (f - f_c)^-b: f_c = {interval(law.pole, 3)}, b = {interval(law.b)}, R2 {law.r2:.3f}"
+    reached = f"{share_law(law)}, R2 {law.r2:.3f}"
     return [Finding("delay against the share f of equations trained on", "falls: b > 0", reached, law.b[1] > 0)]
 
 

@@ -11,7 +11,9 @@ from scaling.config import ModularTask
 from scaling.errors import ScalingError
 from scaling.lab import grokking, quadratic
 from scaling.plan import plan
+from scaling.report import laboratory
 from scaling.report.laboratory.grokking import section
+from scaling.report.material import Material
 from scaling.results import Measurement, Provenance, rows
 from scaling.sweepfile import load_sweep
 from scaling.tasks import open_task
@@ -96,6 +98,13 @@ def test_runs_that_did_not_get_there_decide_nothing(main):
     assert grokking.findings(grokking.study(early))[1].holds is False
 
 
+def test_a_pole_that_is_not_seen_is_not_told():
+    found = grokking.study(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
+    assert found.by_fraction.pole[:2] == (0.0, 0.0)
+    assert found.by_fraction.b[0] == pytest.approx(2.0, abs=0.3)
+    assert "no f_c seen" in grokking.share_law(found.by_fraction)
+
+
 def test_the_laws_are_read_off_the_other_sweep(laws):
     found = grokking.study(laws)
     assert found.others == 0
@@ -124,6 +133,11 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
     assert "without decay" not in second.notes[1]
     assert section(main[main["weight_decay"] == 0]) is None
     assert section(main[main["metric"] == "loss"]) is None
+
+
+def test_the_other_studies_let_these_rows_pass(main, laws):
+    for held in (main, laws):
+        assert [one.id for one in laboratory.sections(Material("grokking", rows=held))] == ["grokking"]
 
 
 def test_mirror_images_are_counted():

@@ -40,9 +40,7 @@ def _notes(found: Study) -> list[str]:
     second += ", and without decay that time does not come within these steps." if _stays_low(found) else "."
     third = "A network whose weights are written down, not trained, answers all equations, so it is the learning that is late."
     if found.by_fraction and found.by_decay:
-        third = (
-            "The delay is longer where fewer equations are shown, without end as their share falls to f_c, and where the decay is weaker."
-        )
+        third = "The delay is longer where fewer equations are shown and where the decay is weaker, and the lines are the laws fitted to both."
     return [first, second, third, *([f"{found.others} runs of further settings are not in these figures."] if found.others else [])]
 
 
@@ -84,11 +82,10 @@ def _curves(runs: Sequence[Run], label: str, colour: int) -> list[Trace]:
 def _fraction(law: Power | None) -> Figure | None:
     if law is None:
         return None
-    caption = (
-        f"Steps from {LEVEL:.0%} on train to {LEVEL:.0%} on test. The law has a share f_c = {grokking.interval(law.pole, 3)} (dotted) "
-    )
-    caption += f"below which more steps do not help, and b = {grokking.interval(law.b)}.{_left_out(law)}"
-    traces = (Rule(x=law.pole[0], label="f_c"), *_drawn(law, f"{number(law.a[0], 3)} (f - f_c)^-b"))
+    caption = f"Steps from {LEVEL:.0%} on train to {LEVEL:.0%} on test. The law is {grokking.share_law(law)}.{_left_out(law)}"
+    known = law.pole[1] > 0
+    label = f"{number(law.a[0], 3)} (f - f_c)^-b" if known else f"{number(law.a[0], 3)} f^-b"
+    traces = (*([Rule(x=law.pole[0], label="f_c")] if known else []), *_drawn(law, label))
     return Figure("grokking-fraction", "Delay against the share of equations trained on", caption, Axis("share f of equations trained on"),
                   Axis("delay in steps", log=True, unit="count"), traces)  # fmt: skip
 
