@@ -84,7 +84,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
     pictures += "residuals-prediction holdout bootstrap-cloud"
     expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "png")}
-    listed = "predictions model roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
+    listed = "predictions model smaller roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
     expected |= {f"tables/{name}.csv" for name in listed.split()} | {"index.html", "report.md", "SHA256SUMS"}
     assert names == expected
 
