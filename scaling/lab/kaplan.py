@@ -89,10 +89,11 @@ class CriticalBatch:
 
 @dataclass(frozen=True)
 class Study:
-    """What a folder shows of Kaplan's laws."""
+    """What a folder shows of Kaplan's laws; `improving` is the share of runs on limited text whose best loss is their last."""
 
     laws: tuple[Law, ...]
     batch: CriticalBatch | None
+    improving: float = 0.0
 
 
 def study(table: pd.DataFrame) -> Study | None:
@@ -101,16 +102,16 @@ def study(table: pd.DataFrame) -> Study | None:
     """
     if table.empty or set(table["task"]) != {"text"}:
         return None
-    limits = _limits(table)
-    noise = _noise(table)
+    limits, noise, improving = _limits(table), _noise(table), 0.0
     if limits and None not in limits.values():
         laws = [_of_limited(table, {run: limit for run, limit in limits.items() if limit})]
+        improving = _improving(table)
     elif noise is not None and not any(limits.values()):
         laws = _of_grid(table)
     else:
         return None
     held = tuple(law for law in laws if law is not None)
-    return Study(held, None if noise is None else CriticalBatch(noise)) if held else None
+    return Study(held, None if noise is None else CriticalBatch(noise), improving) if held else None
 
 
 def through(x: np.ndarray, y: np.ndarray) -> Power | None:
@@ -190,6 +191,12 @@ def _of_limited(table: pd.DataFrame, limits: dict[str, int]) -> Law | None:
     best = best.assign(unique=[limits[str(run_id)] for run_id in best["run_id"]], value=np.log(best["value"]))
     cells = best.groupby("unique", as_index=False)["value"].mean()
     return _law("D", LIMITED, pd.DataFrame({"d": cells["unique"], "loss": np.exp(cells["value"])}), "d")
+
+
+def _improving(table: pd.DataFrame) -> float:
+    """The share of runs that early stopping would not have stopped."""
+    best = [bool(held["value"].iloc[-1] <= held["value"].min()) for _, held in rows.trail(table, "loss").groupby("run_id")]
+    return float(np.mean(best))
 
 
 def _noise(table: pd.DataFrame) -> Power | None:

@@ -94,6 +94,13 @@ def test_limited_text_is_read_at_its_best(limited):
     np.testing.assert_allclose(law.power.x, [8192, 16384, 32768, 65536, 131072])
 
 
+def test_runs_that_were_still_improving_are_told(limited):
+    assert kaplan.study(limited).improving == 0.0
+    cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
+    assert kaplan.study(cut).improving == 1.0
+    assert "100%" in section(cut).notes[-1]
+
+
 def test_findings_ask_for_straight_lines_and_growing_noise(grid):
     assert all(one.holds for one in kaplan.findings(kaplan.study(grid)))
     bent = grid.copy()

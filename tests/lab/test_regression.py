@@ -89,7 +89,7 @@ def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_example
 
 def test_the_excess_is_a_share_of_the_variance():
     (study,) = regression.studies(table(1.5))
-    bayes = study.predictors.bayes[3:]
+    bayes = study.predictors.bayes[study.task.n_features :]
     assert float(study.excess(study.error())) == pytest.approx(0.5 * bayes.mean() / study.predictors.zero.mean())
 
 

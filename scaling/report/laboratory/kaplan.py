@@ -32,13 +32,15 @@ def _notes(found: Study) -> list[str]:
     told = ", ".join(f"{law.alpha[0]:.2g} for {law.letter}" for law in _distinct(found))
     inside = [law for law in _distinct(found) if law.alpha[1] <= law.published <= law.alpha[2]]
     agree = "none of the published exponents lies" if not inside else f"that of {', '.join(law.letter for law in inside)} lies"
-    return [
+    notes = [
         f"Each line is a power law without a floor, as Kaplan et al. 2020 fit them: the exponents here are {told}, and {agree} in its interval.",
-        "Equal exponents are not to be expected: these models read bytes and not tokens, are some thousand to a hundred thousand times smaller than "
-        "those published, and a byte's loss falls steeply while words are still being learned.",
+        "Equal exponents are not to be expected: the loss of other text in other units (bytes, a short window) is another quantity than that of web "
+        "text in tokens with 1,024 of them in sight, and these sizes lie at the small end of the 768 to 1.5e9 parameters of that study.",
         "R2 and the largest residual say how straight each line is: a floor or a second limit (too few tokens for the largest sizes, too small "
         "a model for the most tokens) bends it, and its exponent then holds for these points alone.",
     ]
+    still = f"Early stopping would not have stopped {found.improving:.0%} of the runs: their best loss is their last, and more passes might lower it."
+    return [*notes, still] if found.improving else notes
 
 
 def _distinct(found: Study) -> list[Law]:
