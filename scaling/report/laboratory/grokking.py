@@ -40,7 +40,9 @@ def _notes(found: Study) -> list[str]:
     second += ", and without decay that time does not come within these steps." if _stays_low(found) else "."
     third = "A network whose weights are written down, not trained, answers all equations, so it is the learning that is late."
     if found.by_fraction and found.by_decay:
-        third = "The delay is longer where fewer equations are shown and where the decay is weaker, and the lines are the laws fitted to both."
+        third = (
+            "The delay is longer where fewer equations are shown and where the decay is weaker, and the lines are the laws fitted to both."
+        )
     return [first, second, third, *([f"{found.others} runs of further settings are not in these figures."] if found.others else [])]
 
 
