@@ -20,6 +20,7 @@ from scaling.results import Points
 
 METRIC = "loss_at_position"
 LEVEL = 0.95
+NEAR = 0.05  # nats above the floor
 RESAMPLES = 400
 STEADIEST = 0.99  # correlation of the errors of neighbouring positions
 LEAST = 1e-3  # nats: a drawn loss stays above 0
@@ -50,7 +51,8 @@ class Curve:
     """The loss of one size at each position: `context` (n,) tokens before, `loss` (n,) nats, the mean over `seeds`, with `stderr` (n,)
     over windows (all seeds see the same ones), and the law's fit from `first` tokens on.
 
-    `params` are E, A, g with 95 % intervals; `r2` is of the fitted positions, weighted; `by_seed` is g of each seed alone;
+    `params` are E, A, g with 95 % intervals; `chi2` is the mean squared residual in standard errors (1: the law
+    holds as far as can be seen); `by_seed` is g of each seed alone;
     `refused` says why there is no fit.
     """
 
@@ -62,7 +64,7 @@ class Curve:
     stderr: np.ndarray
     first: int
     params: dict[str, Interval]
-    r2: float = math.nan
+    chi2: float = math.nan
     by_seed: tuple[float, ...] = ()
     refused: str = ""
 
@@ -73,8 +75,18 @@ class Curve:
 
     @property
     def gain(self) -> float:
-        """How much lower the loss is at the end of the window than after the first token, nats."""
-        return float(self.loss[0] - self.loss[-1])
+        """How much lower the loss is in the second half of the window than after the first token, nats."""
+        return float(self.loss[0] - self.late)
+
+    @property
+    def late(self) -> float:
+        """The mean loss in the second half of the window, nats: one position alone is noisy."""
+        return float(self.loss[len(self.loss) // 2 :].mean())
+
+    @property
+    def reach(self) -> float:
+        """After how many tokens the law lies within NEAR of its floor."""
+        return float((self.params["A"].value / NEAR) ** (1 / self.params["g"].value))
 
 
 def curves(table: pd.DataFrame, first: int = 1) -> list[Curve]:
@@ -105,7 +117,7 @@ def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:
         return Curve(*seen, {}, refused=error.what)
     if found.status == "not-identified":
         return Curve(*seen, {}, refused="; ".join(found.warnings))
-    return Curve(*seen, _intervals(found, points, stderr), _r2(found, points), alone)
+    return Curve(*seen, _intervals(found, points, stderr), _chi2(found, points, stderr), alone)
 
 
 def _known(stderr: np.ndarray) -> np.ndarray:
@@ -142,11 +154,9 @@ def _intervals(found: Estimate, points: Points, stderr: np.ndarray) -> dict[str,
     return {name: Interval(value, float(spread[name][0]), float(spread[name][1])) for name, value in found.values.items()}
 
 
-def _r2(found: Estimate, points: Points) -> float:
-    predicted = np.exp(LAW.log_predict(found.theta, points.others))
-    weight = np.ones_like(points.loss) if points.weight is None else points.weight
-    left = weight @ (points.loss - predicted) ** 2
-    return float(1 - left / (weight @ (points.loss - np.average(points.loss, weights=weight)) ** 2))
+def _chi2(found: Estimate, points: Points, stderr: np.ndarray) -> float:
+    left = (points.loss - np.exp(LAW.log_predict(found.theta, points.others))) / stderr
+    return float(left @ left / (len(left) - len(LAW.params)))
 
 
 def findings(found: Sequence[Curve]) -> list[Finding]:
@@ -159,11 +169,13 @@ def findings(found: Sequence[Curve]) -> list[Finding]:
             told.append(Finding(f"g, {name}", target, f"not fitted: {curve.refused}", None))
             continue
         g = curve.params["g"]
-        reached = f"{g.value:.3f} [{g.lo:.3f}, {g.hi:.3f}], R2 {curve.r2:.4f}"
+        reached = f"{g.value:.3f} [{g.lo:.3f}, {g.hi:.3f}], chi2 {curve.chi2:.2f} a position"
         told.append(Finding(f"g, {name}", target, reached, g.lo <= g.value <= g.hi and g.lo > 0))
     if len(found) > 1:
         gains = [curve.gain for curve in found]
         reached = ", ".join(f"{gain:.3f}" for gain in gains) + " nats"
         target = "larger models gain more (Kaplan 2020, appendix D.5)"
-        told.append(Finding("loss after one token less loss at the window's end, by size", target, reached, gains == sorted(gains)))
+        told.append(
+            Finding("loss after one token less that in the second half of the window, by size", target, reached, gains == sorted(gains))
+        )
     return told

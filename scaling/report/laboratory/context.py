@@ -54,17 +54,17 @@ def _law(curve: Curve) -> str:
 
 def _table(found: Sequence[Curve]) -> Table:
     rows = tuple(
-        (curve.n_params, curve.tokens, curve.seeds, float(curve.loss[0]), float(curve.loss[-1]),
-         *(_estimate(curve.params.get(name)) for name in context.LAW.names), None if np.isnan(curve.r2) else curve.r2, _by_seed(curve), curve.refused)
+        (curve.n_params, curve.tokens, curve.seeds, float(curve.loss[0]), curve.late,
+         *(_estimate(curve.params.get(name)) for name in context.LAW.names), None if np.isnan(curve.chi2) else curve.chi2, _by_seed(curve), curve.refused)
         for curve in found
     )  # fmt: skip
-    columns = (Column("N", "count"), Column("D", "count"), Column("seeds", "integer"), Column("loss after 1", "number"), Column("at the end", "number"),
-               Column("E", "number", True), Column("A", "number", True), Column("g", "number", True), Column("R2", "number"),
+    columns = (Column("N", "count"), Column("D", "count"), Column("seeds", "integer"), Column("loss after 1", "number"), Column("in the second half", "number"),
+               Column("E", "number", True), Column("A", "number", True), Column("g", "number", True), Column("chi2 a position", "short"),
                Column("g by seed"), Column("note"))  # fmt: skip
     caption = (
         "N counts all parameters. Positions weigh by their variance over windows. Intervals of 95 % are from a parametric bootstrap: errors as large "
         "as over windows (or as the residuals, if larger), alike at neighbouring positions as the residuals are. All seeds see the same windows; "
-        "g by seed shows what another seed changes."
+        "chi2 is the squared residual in standard errors; g by seed shows what another seed changes."
     )
     return Table("context", "Loss by position, L(T) = E + A T^-g", columns, rows, caption)
 
@@ -82,17 +82,20 @@ def _said(found: Sequence[Curve]) -> list[str]:
     last, first = found[-1], found[0]
     shown = (
         f"The model of {format_count(last.n_params)} parameters has a loss of {last.loss[0]:.2f} nats after one token, "
-        f"and of {last.loss[-1]:.2f} after {last.context[-1]:.0f}."
+        f"and of {last.late:.2f} in the second half of its window of {last.context[-1]:.0f}."
     )
     fitted = [curve for curve in found if curve.params]
     if fitted:
         told = ", ".join(f"{curve.params['g'].value:.2f} [{curve.params['g'].lo:.2f}, {curve.params['g'].hi:.2f}]" for curve in fitted)
-        law = f"The loss falls as a power of the context toward a floor, with exponents g of {told} from the smallest size to the largest."
+        law = (
+            f"The loss falls as a power of the context toward a floor, with exponents g of {told} from the smallest size to the largest, "
+            f"which comes within {context.NEAR:g} nats of its floor after about {max(1.0, fitted[-1].reach):.0f} tokens."
+        )
     else:
         law = "No power law of the context could be fitted."
     if first is last:
-        gained = f"Reading to the end of the window is worth {last.gain:.2f} nats."
+        gained = f"Reading on after the first token is worth {last.gain:.2f} nats."
     else:
         more = "more" if last.gain > first.gain else "less"
-        gained = f"Reading to the end of the window is worth {last.gain:.2f} nats to the largest size and {first.gain:.2f} to the smallest, so the larger gains {more}."
+        gained = f"Reading on after the first token is worth {last.gain:.2f} nats to the largest size and {first.gain:.2f} to the smallest, so the larger gains {more}."
     return [shown, law, gained]
