@@ -140,7 +140,9 @@ def _ladder(name: str, title: str, many: str, found: Comparison) -> Figure:
     x = [float(rank) for rank in range(1, len(held) + 1)]
     notes = [f"{variant.name}: loss {variant.mean:.4f}" for variant in held]
     top = max(max(variant.losses.values()) for variant in held)
-    names = [Text(at, top + 0.06 * _height(found), variant.name) for at, variant in zip(x, held, strict=True)]
+    names = [
+        Text(at, top + (0.06 + 0.06 * (at % 2)) * _height(found), variant.name) for at, variant in zip(x, held, strict=True)
+    ]  # long names take turns
     traces = (
         *_seed_lines(held, x),
         Markers(x, [v.mean for v in held], "mean, one standard error", 0, "circle", 9, *_reach(held), notes),
