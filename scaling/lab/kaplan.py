@@ -72,9 +72,14 @@ class Law:
 
 @dataclass(frozen=True)
 class CriticalBatch:
-    """B = B* / L^(1 / alpha_B) through noise scales in tokens against losses (Kaplan 2020, eq. 5.3)."""
+    """B = B* / L^(1 / alpha_B) through noise scales in tokens against losses at the ends of runs (Kaplan 2020, eq. 5.3).
+
+    `loss_before` and `noise_before` (m,) are those after warm-up and before the end, which the line does not use.
+    """
 
     power: Power
+    loss_before: np.ndarray
+    noise_before: np.ndarray
 
     @property
     def inverse_alpha(self) -> tuple[float, float, float]:
@@ -111,7 +116,7 @@ def study(table: pd.DataFrame) -> Study | None:
     else:
         return None
     held = tuple(law for law in laws if law is not None)
-    return Study(held, None if noise is None else CriticalBatch(noise), improving) if held else None
+    return Study(held, noise, improving) if held else None
 
 
 def through(x: np.ndarray, y: np.ndarray) -> Power | None:
@@ -199,15 +204,21 @@ def _improving(table: pd.DataFrame) -> float:
     return float(np.mean(best))
 
 
-def _noise(table: pd.DataFrame) -> Power | None:
-    """Noise scale against held-out loss wherever a run measured both after its warm-up; None where there is too little."""
-    noise = rows.trail(table, "noise_scale", "train")[["run_id", "step", "value"]]
+def _noise(table: pd.DataFrame) -> CriticalBatch | None:
+    """Noise scale against held-out loss at the ends of runs, and beside it what was measured before; None where there is too little.
+
+    The two do not mix: cooling the learning rate down lowers the loss and raises the noise scale severalfold, so a line through both
+    would be steeper than either.
+    """
+    noise = rows.trail(table, "noise_scale", "train")[["run_id", "step", "value"]].rename(columns={"value": "noise"})
     joined = noise.merge(rows.trail(table, "loss").rename(columns={"value": "loss"}), on=["run_id", "step"])
     if joined.empty:
         return None
-    warmup = rows.with_setting(joined, table, "optim.warmup_steps")["optim.warmup_steps"].to_numpy(float)
-    held = joined[joined["step"] > warmup]
-    return through(held["loss"].to_numpy(float), held["value"].to_numpy(float))
+    settings = rows.with_setting(rows.with_setting(joined, table, "n_steps"), table, "optim.warmup_steps")
+    at_end = settings["step"] == settings["n_steps"]
+    power = through(*(settings.loc[at_end, name].to_numpy(float) for name in ("loss", "noise")))
+    before = settings[~at_end & (settings["step"] > settings["optim.warmup_steps"])].drop_duplicates(["n_params", "step", "seed"])
+    return None if power is None else CriticalBatch(power, before["loss"].to_numpy(float), before["noise"].to_numpy(float))
 
 
 def findings(found: Study) -> list[Finding]:
@@ -219,7 +230,7 @@ def findings(found: Study) -> list[Finding]:
     ]  # fmt: skip
     if found.batch is not None:
         grows = found.batch.inverse_alpha
-        told.append(Finding("critical batch by gradient noise, 1/alpha_B of B = B* / L^(1/alpha_B)", "above 0: noise grows as loss falls",
+        told.append(Finding("critical batch by gradient noise at the ends of runs, 1/alpha_B of B = B* / L^(1/alpha_B)", "above 0: noise grows as loss falls",
                             f"{_interval(grows)} (Kaplan {1 / ALPHA_B:.2g})", grows[1] > 0))  # fmt: skip
     return told
 

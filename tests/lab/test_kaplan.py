@@ -61,8 +61,14 @@ def test_the_powers_of_a_grid_are_found_again(grid):
     assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
 
 
-def test_the_critical_batch_is_found_without_the_warm_up(grid):
+def test_the_critical_batch_is_that_of_the_ends(grid):
     batch = kaplan.study(grid).batch
+    assert len(batch.power.x) == 25
+    assert len(batch.loss_before) == 0  # within the warm-up
+    later = grid.copy()
+    later.loc[later["step"] == 20, "step"] = 60
+    assert len(kaplan.study(later).batch.loss_before) == 5  # branches of a trunk measured it once
+    assert kaplan.study(later).batch.power.slope == batch.power.slope
     assert batch.inverse_alpha == pytest.approx((2.5, 2.5, 2.5))
     assert batch.star == pytest.approx(500 * 3**2.5)
 

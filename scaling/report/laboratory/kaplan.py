@@ -73,9 +73,11 @@ def _batch(batch: CriticalBatch) -> Figure:
     traces = (
         Line(loss, batch.power.at(loss), f"{number(batch.star, 3)} / L^{batch.inverse_alpha[0]:.3g}", "ink", "dash", 1.6),
         Line(loss, critical_batch(loss), f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}", "muted", "dot", 1.4),
-        Markers(batch.power.x, batch.power.y, "evaluations", 0),
+        Markers(batch.power.x, batch.power.y, "ends of runs", 0),
+        Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
     )
-    caption = f"Gradient noise scale after warm-up, R2 {batch.power.r2:.3f} in logs. Kaplan's line is of his tokens and nats a token."
+    caption = f"The line goes through the ends of runs alone, R2 {batch.power.r2:.3f} in logs: there the learning rate is cooled down, which lowers the "
+    caption += "loss and raises the noise. Kaplan's line is of his tokens and nats a token."
     axes = Axis("loss (nats per byte or token)", True), Axis("noise scale (tokens)", True, "count")
     return Figure("kaplan-batch", "Critical batch by gradient noise", caption, *axes, traces)
 
