@@ -25,6 +25,8 @@ def repeats(opened: Task, plan: Plan) -> list[str]:
     limits = {run.task: None for run in runs if isinstance(run.task, TextTask) and run.task.unique_tokens is not None}
     for limited in limits:
         open_task(limited)  # refuses a limit that the corpus does not reach
+    if not isinstance(plan.sweep.base.task, TextTask):
+        return []  # a finite set of equations is read again and again; what that teaches is what such a sweep asks
     most = max((epochs(opened, run.tokens) for run in runs if run.task not in limits), default=0.0)
     if isinstance(plan.sweep.design, EpochsDesign):
         if isinstance(plan.sweep.base.task, TextTask) and plan.sweep.base.task.unique_tokens is not None:

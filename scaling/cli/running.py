@@ -126,7 +126,14 @@ def _summary(document: dict[str, Any], folder: Path, sweep: Path, ended: Ended |
         typer.echo(f"  kept, though the sweep file no longer asks for them: {len(document['no_longer_planned'])} runs")
     if ended and ended.stopped:
         typer.echo(f"  stopped, with all states saved: {ended.stopped}")
-    typer.echo(f"next: scaling fit {folder}" if not counts["missing"] else f"next: scaling run {sweep} takes up the rest")
+    typer.echo(f"next: {_onward(sweep)} {folder}" if not counts["missing"] else f"next: scaling run {sweep} takes up the rest")
+
+
+def _onward(sweep: Path) -> str:
+    """The verb that answers what the sweep asks."""
+    from scaling.sweepfile import load_sweep
+
+    return "scaling fit" if load_sweep(sweep).asks_for_a_law else "scaling report"
 
 
 def _listed(lines: Sequence[str], most: int = 20) -> None:

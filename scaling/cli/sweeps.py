@@ -131,7 +131,8 @@ def plan(
         note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None
     document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
-    document["expected"] = expectation(planned, target, law_from, noise)
+    if planned.sweep.asks_for_a_law or target is not None:
+        document["expected"] = expectation(planned, target, law_from, noise)
     if as_json:
         return print_json(document)
     return console().print(plan_table(document))

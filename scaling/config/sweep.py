@@ -15,6 +15,8 @@ from scaling.config.recipe import Recipe
 from scaling.config.run import check_answers
 from scaling.config.task import TaskConfig
 
+VARIANTS = {"model.norm", "model.pos", "model.qk_norm", "model.n_kv_heads"}  # no law holds across them
+
 
 def _partial(model: type[BaseModel], name: str) -> Any:
     """The same fields, none required: what a sweep file may override."""
@@ -108,6 +110,12 @@ class Sweep(Frozen):
     def _answerable(self) -> Sweep:
         check_answers(self.base.task, self.evals)
         return self
+
+    @property
+    def asks_for_a_law(self) -> bool:
+        """Whether one law of N and D can hold for its runs: they learn text or facts, and no variants of the model are compared."""
+        compared = {axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1}
+        return self.base.task.kind in ("text", "synthetic") and not compared & VARIANTS
 
     @property
     def digest(self) -> str:

@@ -30,7 +30,8 @@ TUNING_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Material:
-    """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent.
+    """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent,
+    `no_law` why no law was fitted where nobody asked for one.
 
     `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
     came of the forecasts that the sweep was written with, `tuning` how its recipe was measured, and
@@ -42,6 +43,7 @@ class Material:
     documents: Mapping[str, Document] = field(default_factory=dict)
     path: Path | None = None
     refusals: tuple[str, ...] = ()
+    no_law: tuple[str, ...] = ()
     curves: Points | None = None
     runs: Table | None = None
     failures: Table | None = None
@@ -103,15 +105,14 @@ def _folder(folder: Path, made: Path) -> Material:
     from scaling.fit.runs import curves
 
     table = archive.load(folder)
-    paths, refusals = _fits(folder, made, phenomena.has_law(table))
+    paths, no_law = _fits(folder, made, phenomena.has_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)
-    refusals = (*refusals, *doubt)
-    refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *refusals)
+    refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *doubt)
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return Material(
-        name, question, documents, next(iter(paths), None), refusals, evaluations, _runs(table, evaluations), failures, _origin(table),
+        name, question, documents, next(iter(paths), None), refusals, no_law, evaluations, _runs(table, evaluations), failures, _origin(table),
         tuple(verdicts(sweep, table)) if sweep else (), tuning, noise_scales(table), table,
     )  # fmt: skip
 

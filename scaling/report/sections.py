@@ -67,9 +67,15 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     verified = summary.verified(material.verdicts)
     if document is None:
         studied = any(section.id in laboratory.IDS for section in kept)
-        refusals = () if verified else material.refusals or (() if studied else ("There is no fit to report on.",))
-        return Report(material.name, material.question, kept, tuple(verified), refusals)
-    sentences = [*verified, summary.trained(document), summary.exponents(document), *([summary.forecast_sentence(ahead)] if ahead else [])]
+        silence = () if verified or studied else material.no_law or ("There is no fit to report on.",)
+        return Report(material.name, material.question, kept, (*verified, *laboratory.sentences(kept)), (*material.refusals, *silence))
+    sentences = [
+        *verified,
+        *laboratory.sentences(kept),
+        summary.trained(document),
+        summary.exponents(document),
+        *([summary.forecast_sentence(ahead)] if ahead else []),
+    ]
     headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""
     return Report(
         material.name, material.question, kept, tuple(sentences), material.refusals, headline,
