@@ -20,7 +20,7 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 SWEEPS = (
     "overtrain", "attention", "positions", "norms", "context", "sampling", "emergence", "grokking", "grokking-laws", "induction",
-    "regression", "kaplan",
+    "regression", "kaplan", "kaplan-d",
 )  # fmt: skip
 
 

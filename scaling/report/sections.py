@@ -67,8 +67,8 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     verified = summary.verified(material.verdicts)
     if document is None:
         studied = any(section.id in laboratory.IDS for section in kept)
-        silence = () if verified or studied else material.no_law or ("There is no fit to report on.",)
-        return Report(material.name, material.question, kept, (*verified, *laboratory.sentences(kept)), (*material.refusals, *silence))
+        no_law = () if verified or studied else material.no_law or ("There is no fit to report on.",)
+        return Report(material.name, material.question, kept, (*verified, *laboratory.sentences(kept)), (*material.refusals, *no_law))
     sentences = [
         *verified,
         *laboratory.sentences(kept),
