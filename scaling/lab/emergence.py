@@ -30,8 +30,12 @@ SEEDS = 5
 PRODUCT = 0.02  # the product law's target
 TRANSITION = 0.5  # share of the range of log-likelihood within one doubling of N, from which the model itself is said to jump
 SHARPER = 1.25  # times as sharp as log-likelihood, from which the metric is said to add to it
+HALF_LEARNED = (0.2, 0.9)  # accuracies between which a digit is neither guessed (.1) nor known
+ALL_OR_NOTHING = 0.9  # share of the digits outside of these
+RESAMPLES = 400
 ONE_CURVE = 0.95  # share of the variance along training
 EVEN = 5 / 9  # Sarle's coefficient of the even distribution
+VERDICTS = {True: "yes", False: "no", None: "these seeds do not settle it"}
 LEAST = 1e-6  # stands for an exact match of zero, for laws are fitted in logs; residuals are not
 
 
@@ -81,13 +85,58 @@ def trend(ends: pd.DataFrame, metric: str) -> Trend | None:
     n, value = middle.index.to_numpy(float), middle.to_numpy(float)
     if len(n) < SIZES or not np.isfinite(value).all() or value[0] == value[-1]:
         return None
-    x, span = np.log2(n), float(np.ptp(value))
-    begins = np.unique(np.concatenate([x, x - 1.0]))
-    ends_at = np.interp(begins + 1.0, x, value)
+    x = np.log2(n)
     share = (value - value[0]) / (value[-1] - value[0])
     first = int(np.argmax(share >= 0.5))  # at least 1: a share begins at 0
     halfway = np.interp(0.5, share[first - 1 : first + 1], x[first - 1 : first + 1])
-    return Trend(n, value, float(np.abs(ends_at - np.interp(begins, x, value)).max() / span), float(2.0**halfway))
+    return Trend(n, value, sharpness(x, value), float(2.0**halfway))
+
+
+def sharpness(x: Array, value: Array) -> float:
+    """The largest change of `value` (sizes,) between x and x + 1, x = log2 N, read off straight lines, as a share of its range."""
+    begins = np.unique(np.concatenate([x, x - 1.0]))
+    changes = np.abs(np.interp(begins + 1.0, x, value) - np.interp(begins, x, value))
+    return float(changes.max() / np.ptp(value))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A figure with the 95 % interval of resampled seeds, and the limit from which something is said to be there."""
+
+    value: float
+    lo: float
+    hi: float
+    limit: float
+
+    @property
+    def verdict(self) -> bool | None:
+        """None where the interval holds values on both sides of the limit: these seeds do not settle it."""
+        return True if self.lo >= self.limit else False if self.hi < self.limit else None
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}]"
+
+
+def decisions(ends: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision, Decision]:
+    """How many times as sharp exact match is as log-likelihood (a metric effect), and how sharp log-likelihood is (a transition)."""
+    x, draw = np.log2(trends["nll"].n), np.random.default_rng(0)
+    seeds = [group[["exact_match", "nll"]].to_numpy(float) for _, group in ends.groupby("n")]
+    medians = np.array(
+        [np.median(held[draw.integers(0, len(held), (RESAMPLES, len(held)))], axis=1) for held in seeds]
+    )  # sizes, resamples, 2
+    moving = medians[:, (np.ptp(medians, axis=0) > 0).all(axis=1)]
+    drawn = [(sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll)) for exact, nll in moving.transpose(1, 2, 0)]
+    lo, hi = np.percentile(drawn, [2.5, 97.5], axis=0)
+    exact_is, nll_is = trends["exact_match"].sharpness, trends["nll"].sharpness
+    return Decision(exact_is / nll_is, lo[0], hi[0], SHARPER), Decision(nll_is, lo[1], hi[1], TRANSITION)
+
+
+def all_or_nothing(table: pd.DataFrame, ends: pd.DataFrame) -> tuple[int, int]:
+    """At the ends of runs: how many digits are guessed or known, and how many there are; places that every run knows are not counted."""
+    placed = rows.last(table, "accuracy_at_position")
+    held = placed[placed["run_id"].isin(ends["run_id"])].pivot_table(index="run_id", columns="at", values="value").to_numpy()
+    held = held[:, (held < HALF_LEARNED[1]).any(axis=0)]
+    return int(((held <= HALF_LEARNED[0]) | (held >= HALF_LEARNED[1])).sum()), held.size
 
 
 @dataclass(frozen=True)
@@ -174,7 +223,7 @@ def at_threshold(ends: pd.DataFrame) -> Seeds:
     n = float((most["mean"] - 0.5).abs().idxmin())
     values = ends.loc[ends["n"] == n, "exact_match"].to_numpy(float)
     coefficient = sarle(values)
-    draws = [sarle(row) for row in np.random.default_rng(0).random((2000, len(values)))] if np.isfinite(coefficient) else []
+    draws = [sarle(row) for row in np.random.default_rng(0).random((1000, len(values)))] if np.isfinite(coefficient) else []
     return Seeds(n, values, coefficient, float(np.mean(np.array(draws) >= coefficient)) if draws else float("nan"))
 
 
@@ -194,7 +243,7 @@ def sarle(values: Array) -> float:
 
 @dataclass(frozen=True)
 class Study:
-    """All that the report tells of an addition ladder."""
+    """All that the report tells of an addition ladder: of `counted` digits at the ends of runs `settled` are guessed or known."""
 
     seen: pd.DataFrame
     ends: pd.DataFrame
@@ -202,21 +251,10 @@ class Study:
     shapes: tuple[Shape, Shape]
     curve: Curve
     seeds: Seeds
-
-    @property
-    def sharper(self) -> float:
-        """How many times as sharp in N exact match is as log-likelihood."""
-        return self.trends["exact_match"].sharpness / self.trends["nll"].sharpness
-
-    @property
-    def metric_effect(self) -> bool:
-        """Exact match is sharper than log-likelihood on the same runs: the metric adds to the jump."""
-        return self.sharper >= SHARPER
-
-    @property
-    def transition(self) -> bool:
-        """Log-likelihood itself passes more than half of its range within one doubling of N."""
-        return self.trends["nll"].sharpness >= TRANSITION
+    metric: Decision
+    transition: Decision
+    settled: int
+    counted: int
 
     def missed(self, by: str) -> Array:
         """|`product` or `power` - exact match| at the end of each run (runs,)."""
@@ -232,7 +270,8 @@ def study(table: pd.DataFrame) -> Study | None:
     trends = {metric: found for metric in (*NAMES, "nll") if (found := trend(ends, metric)) is not None}
     if not {"exact_match", "nll"} <= set(trends):
         return None
-    return Study(seen, ends, trends, shapes(ends), one_curve(seen), at_threshold(ends))
+    metric, transition = decisions(ends, trends)
+    return Study(seen, ends, trends, shapes(ends), one_curve(seen), at_threshold(ends), metric, transition, *all_or_nothing(table, ends))
 
 
 def findings(found: Study) -> list[Finding]:
@@ -240,7 +279,6 @@ def findings(found: Study) -> list[Finding]:
     product, power = found.missed("product"), found.missed("power")
     (sigmoid, law), seeds, curve = found.shapes, found.seeds, found.curve
     told = [NAMES[metric] for metric in NAMES if metric in found.trends]
-    exact, nll = found.trends["exact_match"], found.trends["nll"]
     return [
         Finding("metrics on the same checkpoints", f"{len(NAMES)}", f"{len(told)}: {', '.join(told)}", len(told) == len(NAMES)),
         Finding("product of per-position accuracies minus exact match", f"within {PRODUCT:g} in every run",
@@ -254,10 +292,12 @@ def findings(found: Study) -> list[Finding]:
                 True if len(seeds.values) >= SEEDS else None),
         Finding("exact match a function of log-likelihood along training", f"one falling curve explains {ONE_CURVE:.0%}",
                 f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints", bool(curve.r2 >= ONE_CURVE)),
-        Finding("metric effect: exact match sharper in N than log-likelihood", f"decided: yes from {SHARPER:g} times",
-                f"{found.sharper:.2f} times: {'yes' if found.metric_effect else 'no'}", True),
-        Finding("transition: share of log-likelihood's range within one doubling of N", f"decided: yes from {TRANSITION:g}",
-                f"{nll.sharpness:.2f} (exact match {exact.sharpness:.2f}): {'yes' if found.transition else 'no'}", True),
+        Finding("metric effect: sharpness in N of exact match over that of log-likelihood", f"yes if {SHARPER:g} or more",
+                f"{found.metric}: {VERDICTS[found.metric.verdict]}", None if found.metric.verdict is None else True),
+        Finding("transition: share of log-likelihood's range within one doubling of N", f"yes if {TRANSITION:g} or more",
+                f"{found.transition}: {VERDICTS[found.transition.verdict]}", None if found.transition.verdict is None else True),
+        Finding("digits that runs guess or know, not half-learned", f"all or nothing: {ALL_OR_NOTHING:.0%}",
+                f"{found.settled} of {found.counted}", found.settled >= ALL_OR_NOTHING * found.counted),
     ]  # fmt: skip
 
 

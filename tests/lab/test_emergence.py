@@ -75,8 +75,9 @@ def test_a_smooth_improvement_is_a_metric_effect():
 
 def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     found = emergence.study(ladder(sudden, at_16))
-    assert found.transition
-    assert not found.metric_effect
+    assert found.transition.verdict is True
+    assert found.metric.verdict is False
+    assert (found.settled, found.counted) == (50, 50)
     n = found.trends["nll"].n
     assert found.trends["nll"].sharpness == pytest.approx(1 / np.log2(n[3] / n[2]))  # three of five fail at 16: all of it from 16 to 24
     told = section(ladder(sudden, at_16)).notes
@@ -90,12 +91,26 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
     found = emergence.study(table)
-    assert found.metric_effect
-    assert not found.transition
+    assert found.metric.verdict is True
+    assert found.transition.verdict is False
+    assert found.settled < found.counted
     told = section(table).notes
     assert len(told) == 3
     assert "the metric adds to the jump" in told[1]
     assert "improves smoothly" in told[2]
+    assert "half-learned" in told[2]
+
+
+def test_seeds_that_disagree_settle_nothing():
+    """Each size has seeds that learned and seeds that did not, the more of them the larger it is."""
+    lucky = ladder(lambda width, seed, over: np.full(5, 0.99 if seed < WIDTHS.index(width) and over == 1.0 else 0.1), lambda width: 5)
+    found = emergence.study(lucky)
+    for one in (found.metric, found.transition):
+        assert one.lo <= one.value <= one.hi
+    assert emergence.Decision(0.6, 0.4, 0.9, 0.5).verdict is None
+    assert emergence.Decision(0.6, 0.5, 0.9, 0.5).verdict is True
+    assert emergence.Decision(0.4, 0.3, 0.49, 0.5).verdict is False
+    assert emergence.study(lucky).metric == found.metric  # the same resamples every time
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():

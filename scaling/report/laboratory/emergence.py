@@ -15,6 +15,18 @@ from scaling.report.tables import Column, Table, number
 
 ID, TITLE = "emergence", "Emergence: metric or transition?"
 SIZE = Axis("parameters N", log=True, unit="count")
+_AS = "Metric: exact match is {} times as sharp in N as log-likelihood on the same runs"
+METRIC = {
+    True: _AS + ", so the metric adds to the jump (from {:g} times on it is said to).",
+    False: _AS + ", so the metric adds little to the jump (less than {:g} times).",
+    None: _AS + "; these seeds do not settle whether the metric adds to the jump (from {:g} times on it is said to).",
+}
+_PASSES = "Model: log-likelihood itself passes {} of its range within one doubling of N, "
+MODEL = {
+    True: _PASSES + "at least the {:g} that are asked for, so there is a transition of the model itself",
+    False: _PASSES + "less than the {:g} that are asked for, so over N the model improves smoothly",
+    None: _PASSES + "and these seeds do not settle whether that is the {:g} of a transition",
+}
 SPREAD = 0.05  # half the width, in ln N, that the seeds of a size are spread over so that none hides another
 
 
@@ -36,19 +48,15 @@ def notes(found: Study) -> tuple[str, str, str]:
         f"{exact.value[0]:.2f} to {exact.value[-1]:.2f} and passes half of that way at {format_count(round(exact.halfway))}, log-likelihood "
         f"at {format_count(round(nll.halfway))}."
     )
-    times = f"exact match is {found.sharper:.2f} times as sharp in N as log-likelihood"
-    metric = (
-        f"Metric: {times} on the same runs, so the metric adds to the jump (from {emergence.SHARPER:g} times on it is said to)."
-        if found.metric_effect
-        else f"Metric: {times} on the same runs, so the metric adds little to the jump (less than {emergence.SHARPER:g} times)."
-    )
-    share = f"log-likelihood passes {nll.sharpness:.0%} of its range within one doubling of N"
-    model = (
-        f"Model: {share}, at least the {emergence.TRANSITION:.0%} that are asked for, so the jump is a transition of the model itself."
-        if found.transition
-        else f"Model: {share}, less than the {emergence.TRANSITION:.0%} that are asked for, so the model itself improves smoothly."
-    )
-    return saw, metric, model
+    return saw, METRIC[found.metric.verdict].format(found.metric, emergence.SHARPER), _model(found)
+
+
+def _model(found: Study) -> str:
+    """The third sentence: the transition over N, and the digits."""
+    said = MODEL[found.transition.verdict].format(found.transition, emergence.TRANSITION)
+    whole = found.settled >= emergence.ALL_OR_NOTHING * found.counted
+    digits = f"{found.settled} of the {found.counted} digits that some run does not know are guessed or known at the end of a run"
+    return f"{said}; {digits}, {'so what jumps is each digit' if whole else 'the others half-learned'}."
 
 
 def _metrics(found: Study) -> Figure:
