@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table that `make lab` prints; `holds` is None where the runs cannot say.
+    """One line of the table that `make lab` prints; `holds` is None where the runs do not settle it.
 
     `figure` names what is measured and `target` what it should be, both in words with units; `reached` is the number.
     """

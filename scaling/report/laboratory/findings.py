@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scaling.lab.finding import Finding
 from scaling.report.tables import Column, Table
 
-WORDS = {True: "yes", False: "no", None: "not measured"}
+WORDS = {True: "yes", False: "no", None: "not settled"}
 
 
 def table(study: str, found: Sequence[Finding]) -> Table:
