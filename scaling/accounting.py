@@ -74,7 +74,7 @@ def _chinchilla(model: ModelConfig, seq_len: int) -> int:
 def train_flops(model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact") -> float:
     """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the forward).
 
-    `exact`: matmuls, causal attention and head. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding
+    `exact`: matmuls, causal attention, and the head at every place, also where a task predicts only some. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding
     (Kaplan 2020, eq. 2.2 without its context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022,
     appendix F. A float: N D overflows 64 bits at the scale of published models.
     """
@@ -133,7 +133,7 @@ def decode_tokens_per_second(model: ModelConfig, seq_len: int, batch: int, devic
 def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
     """The model itself with all heads (MHA), grouped (GQA), and with one kv head (MQA).
 
-    Grouped is its own grouping, or the divisor of n_heads nearest to a quarter of them (Ainslie 2023).
+    Grouped (Ainslie 2023) is its own grouping, or the divisor of n_heads nearest to a quarter of them.
     """
     heads = model.n_heads
     grouped = model.n_kv_heads if 1 < model.n_kv_heads < heads else _divisor_near(heads, heads / 4)

@@ -178,6 +178,14 @@ def test_epochs_limit_the_corpus_and_keep_fresh_controls():
     assert len({item.run.trunk for item in made.runs if item.run.task.unique_tokens}) <= 2
 
 
+def test_an_axis_of_the_task_holds_for_limited_corpora_too():
+    design = {"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2]}
+    axes = [{"field": "task.seq_len", "values": [20, 30]}]
+    sweep = tiny(design=design, axes=axes, base={"batch_size": 8, "task": {"kind": "text", "seq_len": 30}})
+    found = {(item.run.task.seq_len, item.run.task.unique_tokens) for item in plan(sweep, sweep.base.task, 256).runs}
+    assert found == {(20, None), (20, 12_000), (30, None), (30, 12_000)}
+
+
 def test_a_stream_has_no_corpus_to_limit():
     with pytest.raises(ScalingError, match="a corpus can be limited only where there is one"):
         planned(design={"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2], "fresh": False})

@@ -15,7 +15,7 @@ from scaling.config.recipe import Recipe
 from scaling.config.run import check_answers
 from scaling.config.task import TaskConfig
 
-VARIANTS = {"model.norm", "model.pos", "model.qk_norm", "model.n_kv_heads"}  # no law holds across them
+VARIANTS = {"model.norm", "model.pos", "model.qk_norm", "model.gains", "model.n_kv_heads"}  # no law holds across them
 
 
 def _partial(model: type[BaseModel], name: str) -> Any:

@@ -71,7 +71,7 @@ class SyntheticTask(_Task):
 
 
 class ModularTask(_Task):
-    """Equations a o b = c modulo p, of which a share is trained on and the rest held out (Power 2022, section 3).
+    """Equations a o b = c modulo p, of which a share is trained on and the rest held out (Power 2022).
 
     A window is a, b, "=", c; only c is predicted. `operation` is a + b, a - b, a b, or a^2 + a b + b^2.
     """
@@ -103,7 +103,7 @@ class ArithmeticTask(_Task):
 
     Operands are padded with zeros to `digits`; only the sum's digits + 1 digits are predicted. With `length_power` the lengths of
     operands are drawn in training with P(l) ~ l^-length_power and evenly when held out: problems of mixed difficulty; without it
-    operands are even over 0 .. 10^digits - 1.
+    operands are even over 0 .. 10^digits - 1. Held-out problems are drawn by themselves: where there are few (10^(2 digits)) most were also trained on.
     """
 
     answerable: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """What a model costs in use, in device-seconds: training and prefill at a model FLOPs utilisation, decoding at its roofline.
 
-Sardana et al. 2024, section 4, weigh training, prompts and answers by the utilisation of each; here the decoding of a token is the
+Sardana et al. 2024 weigh training, prompts and answers by the utilisation of each; here the decoding of a token is the
 slower of its arithmetic and of reading weights and KV cache (Pope et al. 2023), unless its utilisation is given.
 """
 

@@ -43,6 +43,7 @@ def checkpoints(table: pd.DataFrame) -> pd.DataFrame:
     """One row a run and step of homogeneous addition (operands even over all numbers): run_id, seed, step, n, digits of an answer,
     `NAMES` (absent: nan), `nll` in nats a digit, `product` of the accuracies by position, `power` = (mean token accuracy)^digits.
     """
+    table = rows.ended(table)
     mine = table[(table["task"] == "arithmetic") & (table["split"] == "val")]
     known = {run for run, config in rows.configs(mine).items() if config["task"].get("length_power") is None} if len(mine) else set()
     mine = mine[mine["run_id"].isin(known)]
@@ -64,8 +65,10 @@ def finals(seen: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Trend:
-    """A metric over N, medians over seeds (the mean of runs that have learned and runs that have not is no run's value): `n` and `value` (sizes,); `sharpness` is its largest change within one doubling of N as a share of
-    its range (1 / log2(largest / smallest N) if it changes evenly), `halfway` the N at which half of the range is passed.
+    """A metric over N: `n` and `value` (sizes,), medians over seeds, for a mean of runs that have learned and runs that have not is no run's.
+
+    `sharpness` is its largest change within one doubling of N as a share of its range (1 / log2(largest / smallest N) if it changes
+    evenly), `halfway` the N at which half of the range is passed.
     """
 
     n: Array
@@ -101,7 +104,7 @@ def sharpness(x: Array, value: Array) -> float:
 
 @dataclass(frozen=True)
 class Decision:
-    """A figure with the 95 % interval of resampled seeds, and the limit from which something is said to be there."""
+    """A figure with the 95 % interval of resampled seeds (nan where a size has one seed), and the limit from which something is there."""
 
     value: float
     lo: float
@@ -114,11 +117,16 @@ class Decision:
         return True if self.lo >= self.limit else False if self.hi < self.limit else None
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}]"
+        known = np.isfinite(self.lo)
+        return f"{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}]" if known else f"{self.value:.2f} (a size has one seed: no interval)"
 
 
 def decisions(ends: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision, Decision]:
     """How many times as sharp exact match is as log-likelihood (a metric effect), and how sharp log-likelihood is (a transition)."""
+    exact_is, nll_is = trends["exact_match"].sharpness, trends["nll"].sharpness
+    if ends.groupby("n").size().min() < 2:
+        nan = float("nan")
+        return Decision(exact_is / nll_is, nan, nan, SHARPER), Decision(nll_is, nan, nan, TRANSITION)
     x, draw = np.log2(trends["nll"].n), np.random.default_rng(0)
     seeds = [group[["exact_match", "nll"]].to_numpy(float) for _, group in ends.groupby("n")]
     medians = np.array(
@@ -127,7 +135,6 @@ def decisions(ends: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision
     moving = medians[:, (np.ptp(medians, axis=0) > 0).all(axis=1)]
     drawn = [(sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll)) for exact, nll in moving.transpose(1, 2, 0)]
     lo, hi = np.percentile(drawn, [2.5, 97.5], axis=0)
-    exact_is, nll_is = trends["exact_match"].sharpness, trends["nll"].sharpness
     return Decision(exact_is / nll_is, lo[0], hi[0], SHARPER), Decision(nll_is, lo[1], hi[1], TRANSITION)
 
 
@@ -231,7 +238,7 @@ def sarle(values: Array) -> float:
     """Sarle's bimodality coefficient (g^2 + 1) / k, g the skewness and k the kurtosis (Ellison 1987; Knapp 2007, "Bimodality revisited").
 
     1 for two points in any proportion, which is the most; 5/9 for the even distribution, 1/3 for the normal one. The corrections for small
-    samples (Pfister et al. 2013, eq. 1) are left out: they give .29 to five values of which two differ from the other three. nan for fewer
+    samples (Pfister et al. 2013) are left out: they give .29 to five values of which two differ from the other three. nan for fewer
     than four values or equal ones.
     """
     away = np.asarray(values, float) - np.mean(values)

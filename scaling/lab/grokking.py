@@ -93,7 +93,7 @@ def crossing(step: np.ndarray, accuracy: np.ndarray, level: float = LEVEL) -> fl
 
 def runs(table: pd.DataFrame) -> list[Run]:
     """The modular runs of a results table whose accuracy is measured, ordered by share, decay, learning rate and seed."""
-    table = table[table["task"] == "modular"]
+    table = rows.ended(table[table["task"] == "modular"])
     known = rows.configs(table)
     found = []
     accuracies = rows.trail(table, "accuracy", "train").merge(rows.trail(table, "accuracy"), on=["run_id", "seed", "step"])

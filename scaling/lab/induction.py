@@ -80,6 +80,7 @@ class Study:
 
 def study(table: pd.DataFrame) -> Study | None:
     """The induction runs of a results table; None where there are none."""
+    table = rows.ended(table)
     copied = rows.trail(table[table["task"] == "induction"], "copied_loss")
     if copied.empty:
         return None
@@ -98,9 +99,10 @@ def findings(found: Study) -> list[Finding]:
     """What two layers must do and one must not: copy below half of ln V, and learn it in one drop."""
     bound = f"{found.runs[0].guess / 2:.3g} nats, half of ln V"
     steep = f"{LEAST_DROP:g} nats"
+    two = "two layers" if all(run.n_layers == 2 for run in found.deep) else "two layers or more"
     return [
-        _finding("copied loss at the end, two layers", f"below {bound}", found.deep, lambda run: run.final, max, _copies),
-        _finding("largest drop within a third of the steps so far, two layers", f"at least {steep}", found.deep, _fall, min, _falls),
+        _finding(f"copied loss at the end, {two}", f"below {bound}", found.deep, lambda run: run.final, max, _copies),
+        _finding(f"largest drop within a third of the steps so far, {two}", f"at least {steep}", found.deep, _fall, min, _falls),
         _finding("copied loss at the end, one layer", f"not below {bound}", found.shallow, lambda run: run.final, min,
                  lambda run: not _copies(run)),
         _finding("largest drop within a third of the steps so far, one layer", f"below {steep}", found.shallow, _fall, max,

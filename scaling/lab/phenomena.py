@@ -6,6 +6,7 @@ import pandas as pd
 
 LAWFUL = {"text", "synthetic"}
 WORDS = ("norm", "pos")  # one law holds for one of each
+SWITCHES = ("qk_norm", "gains")  # of norms
 SHAPE = ["n_layers", "d_model", "n_heads"]  # models of one shape, with other key-value heads, are forms of attention
 
 
@@ -17,8 +18,8 @@ def has_law(table: pd.DataFrame) -> bool:
 def has_variants(table: pd.DataFrame) -> bool:
     """Whether the runs compare norms, positions or forms of attention: no law holds across them."""
     runs = table.drop_duplicates("run_id")
-    switched = runs["config"].str.extract(r'"qk_norm":(\w+)')
-    if (runs[list(WORDS)].nunique() > 1).any() or (switched.nunique() > 1).any():
+    switched = [runs["config"].str.extract(rf'"{name}":(\w+)', expand=False) for name in SWITCHES]
+    if (runs[list(WORDS)].nunique() > 1).any() or any(each.nunique() > 1 for each in switched):
         return True
     return bool((runs.groupby(SHAPE)["n_kv_heads"].nunique() > 1).any())
 

@@ -72,7 +72,7 @@ class Study:
 
 def studies(table: pd.DataFrame) -> list[Study]:
     """The regression runs of a results table, one study for each task and set of windows."""
-    errors = rows.trail(table[table["task"] == "regression"], "squared_error")
+    errors = rows.trail(rows.ended(table[table["task"] == "regression"]), "squared_error")
     found: dict[tuple[RegressionTask, int], list[Run]] = {}
     for run_id, held in errors.groupby("run_id"):
         config = load_run(held["config"].iloc[0], f"run {run_id}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.results import DIVERGED
+
 KEYS = ["run_id", "seed", "step", "tokens", "flops", "at", "value", "stderr"]
 
 
@@ -14,6 +16,11 @@ def configs(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """The configuration of every run as a dictionary, by run_id."""
     firsts = table.drop_duplicates("run_id")
     return {str(run_id): json.loads(text) for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True)}
+
+
+def ended(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that did not diverge: the last measurement of one that did is not its end."""
+    return table[~table["run_id"].isin(table.loc[table["metric"] == DIVERGED, "run_id"])]
 
 
 def trail(table: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFrame:

@@ -34,7 +34,7 @@ VOTES = ("pass_at_k", "majority_at_k", "best_of_k")
 
 @dataclass(frozen=True)
 class Law:
-    """-log pass@k = a k^-b (Brown 2024, eq. 1) over the exact coverage at k = 1 .. 10^4."""
+    """-log pass@k = a k^-b (Brown 2024) over the exact coverage at k = 1 .. 10^4."""
 
     a: float
     b: float

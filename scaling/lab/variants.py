@@ -142,7 +142,7 @@ class Comparison:
 def compare(table: pd.DataFrame, kind: Kind) -> Comparison | None:
     """The cell with the most variants (then the most training), or None where no runs differ in the variant alone."""
     held = _runs(table, kind)
-    cells = [cell for _, cell in held.groupby("cell", sort=True) if cell["variant"].nunique() > 1]
+    cells = [cell for _, cell in held.groupby("cell", sort=True) if cell["variant"].nunique() > 1 and not _ambiguous(cell)]
     if not cells:
         return None
     chosen = max(cells, key=lambda cell: (cell["variant"].nunique(), cell["tokens"].iloc[0], len(cell)))
@@ -152,6 +152,11 @@ def compare(table: pd.DataFrame, kind: Kind) -> Comparison | None:
         return None
     pairs = _holm([_difference(*two) for two in itertools.combinations(variants, 2)])
     return Comparison(tuple(variants), pairs, int(chosen["tokens"].iloc[0]), len(chosen) - len(finished), len(cells) - 1)
+
+
+def _ambiguous(cell: pd.DataFrame) -> bool:
+    """Whether a variant has two models, as where an axis of d_ff stands beside one of heads: which to compare is not known."""
+    return bool(cell.duplicated(["variant", "seed"]).any())
 
 
 def _runs(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -232,7 +237,8 @@ def _apart(pair: Difference, first: str, other: str) -> Finding:
     figure = f"loss of {other} minus {first}, nats"
     sign = 1.0 if pair.worse == other else -1.0
     if pair.lo is None or pair.hi is None:
-        return Finding(figure, "with its 95 % interval over seeds", f"{sign * pair.mean:+.4f}, one seed", None)
+        paired = "one seed" if pair.count else "no seed in common"
+        return Finding(figure, "with its 95 % interval over seeds", f"{sign * pair.mean:+.4f}, {paired}", None)
     low, high = sorted((sign * pair.lo, sign * pair.hi))
     verdict = "told apart" if pair.apart else "not told apart"
     reached = f"{sign * pair.mean:+.4f} [{low:+.4f}, {high:+.4f}], {pair.count} seeds: {verdict}"

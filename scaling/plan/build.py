@@ -84,12 +84,12 @@ class Builder:
 
     def _task(self, ask: Ask, settings: Settings) -> TaskConfig:
         """The task with what the cell changes of it, limited to the unique tokens of the cell, in whole windows."""
+        task = self._varied(settings)
         if ask.unique is None:
-            return self._varied(settings)
-        if not isinstance(self.task, TextTask):
+            return task
+        if not isinstance(task, TextTask):
             raise recipe.Refused("a corpus can be limited only where there is one: the task is not text")
-        seq_len = self.task.seq_len
-        return self.task.model_copy(update={"unique_tokens": max(1, round(ask.unique / seq_len)) * seq_len})
+        return task.model_copy(update={"unique_tokens": max(1, round(ask.unique / task.seq_len)) * task.seq_len})
 
     def _varied(self, settings: Settings) -> TaskConfig:
         if not settings.task:

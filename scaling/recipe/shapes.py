@@ -46,7 +46,7 @@ def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
 
 
 def saved_by_sharing(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
-    """The width of feed-forward that weighs as much as the keys and values that shared heads do without (Ainslie 2023, section 2.2).
+    """The width of feed-forward that weighs as much as the keys and values that shared heads do without (Shazeer 2019 so widens it).
 
     A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3 d_model when gated.
     """

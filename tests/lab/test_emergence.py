@@ -60,7 +60,7 @@ def sudden(width, seed=0, over=1.0):
 
 
 def at_16(width):
-    return 5 if width == 16 else 1
+    return 5 if width == 16 else 2
 
 
 def test_a_smooth_improvement_is_a_metric_effect():
@@ -77,7 +77,7 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     found = emergence.study(ladder(sudden, at_16))
     assert found.transition.verdict is True
     assert found.metric.verdict is False
-    assert (found.settled, found.counted) == (50, 50)
+    assert (found.settled, found.counted) == (75, 75)
     n = found.trends["nll"].n
     assert found.trends["nll"].sharpness == pytest.approx(1 / np.log2(n[3] / n[2]))  # three of five fail at 16: all of it from 16 to 24
     told = section(ladder(sudden, at_16)).notes
@@ -87,7 +87,7 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
 
 def test_what_is_decided_follows_the_rows(monkeypatch):
     """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no transition."""
-    table = ladder(smooth, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
+    table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
     found = emergence.study(table)
@@ -99,6 +99,13 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     assert "the metric adds to the jump" in told[1]
     assert "improves smoothly" in told[2]
     assert "half-learned" in told[2]
+
+
+def test_one_seed_a_size_settles_nothing():
+    found = emergence.study(ladder(sudden))
+    assert found.metric.verdict is found.transition.verdict is None
+    told = [one for one in emergence.findings(found) if "one seed" in one.reached]
+    assert [one.holds for one in told] == [None, None]
 
 
 def test_seeds_that_disagree_settle_nothing():

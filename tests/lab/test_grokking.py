@@ -135,6 +135,18 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
     assert section(main[main["metric"] == "loss"]) is None
 
 
+def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
+    assert "no later than" in section(main.assign(value=1.0)).notes[0]
+    one = (main["split"] == "val") & (main["seed"] == 0)
+    assert "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
+    growing = section(table("grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay))
+    assert "longer where fewer" in section(laws).notes[2]
+    assert "longer where fewer" not in growing.notes[2]
+    other = main.assign(config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"'))
+    assert "not trained" in section(main).notes[2]
+    assert "not trained" not in section(other).notes[2]
+
+
 def test_the_other_studies_let_these_rows_pass(main, laws):
     for held in (main, laws):
         assert [one.id for one in laboratory.sections(Material("grokking", rows=held))] == ["grokking"]

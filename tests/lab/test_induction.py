@@ -9,7 +9,7 @@ import pytest
 from scaling.lab import induction
 from scaling.plan import plan
 from scaling.report.laboratory.induction import section
-from scaling.results import Measurement, Provenance, rows
+from scaling.results import DIVERGED, Measurement, Provenance, rows
 from scaling.sweepfile import load_sweep
 
 FILE = Path(__file__).parents[2] / "sweeps" / "induction.toml"
@@ -69,6 +69,23 @@ def test_one_bad_seed_or_a_slow_fall_is_told():
     bad = (rows["n_layers"] == 2) & (rows["seed"] == 1) & (rows["metric"] == "copied_loss")
     rows.loc[bad, "value"] = 3.5
     assert [one.holds for one in induction.findings(induction.study(rows))] == [False, False, True, True]
+
+
+def test_a_run_that_diverged_has_no_end():
+    rows = table()
+    deep = rows[rows["n_layers"] == 2]
+    gone = deep["run_id"].iloc[0]
+    early = rows[(rows["run_id"] != gone) | (rows["step"] < 200)]
+    told = deep.iloc[:1].assign(step=210, split="train", metric=DIVERGED, value=210.0)
+    found = induction.study(pd.concat([early, told]))
+    assert len(found.deep) == 2
+    assert [one.holds for one in induction.findings(found)] == [True] * 4
+
+
+def test_runs_of_more_than_two_layers_are_not_called_two():
+    rows = table()
+    deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
+    assert induction.findings(induction.study(deeper))[0].figure.endswith("two layers or more")
 
 
 def test_without_runs_of_one_layer_nothing_is_said_of_them():

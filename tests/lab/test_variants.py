@@ -136,9 +136,20 @@ def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
 def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
     assert not phenomena.has_law(swept(HEADS.values(), seeds=1))
     assert not phenomena.has_law(swept([{"pos": "rope"}, {"pos": "none"}], seeds=1))
-    assert not phenomena.has_law(swept([{"qk_norm": True}, {"qk_norm": False}], seeds=1))
+    for switch in ("qk_norm", "gains"):
+        assert not phenomena.has_law(swept([{switch: True}, {switch: False}], seeds=1))
     sizes = [dict(d_model=8 * heads, n_heads=heads, n_kv_heads=heads, d_ff=32 * heads) for heads in (1, 2, 4)]
     assert phenomena.has_law(swept(sizes, seeds=2))
+
+
+def test_a_variant_of_two_models_is_compared_with_nothing():
+    assert compare(swept([*HEADS.values(), dict(n_kv_heads=1, d_ff=128)]), ATTENTION) is None
+
+
+def test_variants_without_a_common_seed_have_a_difference_and_no_verdict():
+    found = compare(measured((run(0, pos="rope"), 1.9), (run(1, pos="none"), 2.0)), POSITION)
+    (told,) = findings(found, POSITION)
+    assert (told.holds, told.reached) == (None, "+0.1000, no seed in common")
 
 
 def test_norms_are_named_by_what_they_leave_out():

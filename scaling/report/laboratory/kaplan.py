@@ -35,7 +35,7 @@ def _notes(found: Study) -> list[str]:
     notes = [
         f"Each line is a power law without a floor, as Kaplan et al. 2020 fit them: the exponents here are {told}, and {agree} in its interval.",
         "Equal exponents are not to be expected: the loss of other text in other units (bytes, a short window) is another quantity than that of web "
-        "text in tokens with 1,024 of them in sight, and these sizes lie at the small end of the 768 to 1.5e9 parameters of that study.",
+        "text in tokens with 1,024 of them in sight, and that study's sizes reach from 768 to 1.5e9 parameters.",
         "R2 and the largest residual say how straight each line is: a floor or a second limit (too few tokens for the largest sizes, too small "
         "a model for the most tokens) bends it, and its exponent then holds for these points alone.",
     ]

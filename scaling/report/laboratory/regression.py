@@ -58,7 +58,7 @@ def _by_examples(found: Study, suffix: str) -> Figure:
     traces += [Line(seen, found.error(), "", 0, "solid", 1.2), Markers(seen, found.error(), "transformer", 0, **spread)]
     n = found.task.n_features
     caption = f"Mean squared error of the next y, {n} features, noise of standard deviation {found.task.noise:g}. "
-    caption += f"Points: mean of {len(ends)} seeds and their range. " if len(ends) > 1 else ""
+    caption += f"Points: mean of {len(ends)} runs and their range. " if len(ends) > 1 else ""
     caption += "Least squares takes the solution of least norm."
     return Figure(f"regression{suffix}", "Error by number of examples", caption, Axis("examples seen k"),
                   Axis("squared error", log=True), tuple(traces))  # fmt: skip
