@@ -88,10 +88,14 @@ def _demand(value: object) -> float:
 
 
 def _size(answer: Mapping[str, Any], option: str) -> tuple[float, float]:
-    """N and D of an answer. Raises ScalingError where a law in one variable leaves one of them open."""
+    """N and D of an answer. Raises ScalingError where a law in one variable leaves one of them open, or where there is no model of them."""
     n, d = answer["n_params"]["value"], answer["tokens"]["value"]
     if not (math.isfinite(n) and math.isfinite(d)):
         raise ScalingError("this law names no N and D to start from", where=option, remedy="use a fit of the law chinchilla")
+    if n < 1 or d < 1:
+        raise ScalingError(
+            f"N* = {n:.3g} and D* = {d:.3g} are no sizes to start from", where=option, remedy="ask for more FLOPs, or for a lower loss"
+        )
     return float(n), float(d)
 
 

@@ -22,6 +22,7 @@ FORMS = {"MHA": 1.0, "GQA": 0.25, "MQA": 0.0}  # share of the heads that have ke
 HEAD = 128
 SIZES = np.geomspace(1e-2, 10.0, 13)  # of the size asked about: the buildable models whose caches are measured
 VALUE_BYTES = 2  # weights and cache in bfloat16
+MOST = 2**40  # tokens of a request, and requests side by side
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Serving:
                 f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and a batch of {self.batch} are no requests",
                 remedy="give at least one output token and a batch of one",
             )
+        for name in ("prompt_tokens", "output_tokens", "batch"):
+            if getattr(self, name) > MOST:
+                raise ScalingError("more than any device serves", where=f"--{name.replace('_', '-')}", remedy=f"give at most {MOST:,}")
 
     @property
     def context(self) -> int:

@@ -172,3 +172,16 @@ def test_servings_that_are_none_are_refused(given, words):
     with pytest.raises(ScalingError) as caught:
         Serving(**given)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["prompt_tokens", "output_tokens", "batch"])
+def test_requests_larger_than_any_device_serves_are_refused(name):
+    with pytest.raises(ScalingError, match="more than any device serves"):
+        Serving(**{name: 10**400})
+
+
+@pytest.mark.parametrize("question", [{"inference_tokens": "1T"}, {"smaller": "0.5"}])
+def test_nothing_is_served_where_the_law_names_no_size(question):
+    """Kaplan's N*(C) at a loss of 1e9 nats is 0 parameters."""
+    with pytest.raises(ScalingError, match="are no sizes to start from"):
+        predict("published:kaplan2020", loss=1e9, **question)
