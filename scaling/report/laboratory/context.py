@@ -87,8 +87,9 @@ def _said(found: Sequence[Curve]) -> list[str]:
     fitted = [curve for curve in found if curve.params]
     if fitted:
         told = ", ".join(f"{curve.params['g'].value:.2f} [{curve.params['g'].lo:.2f}, {curve.params['g'].hi:.2f}]" for curve in fitted)
+        which = f"the exponent g of {told}" if len(fitted) == 1 else f"exponents g of {told} from the smallest size to the largest"
         law = (
-            f"The loss falls as a power of the context toward a floor, with exponents g of {told} from the smallest size to the largest, "
+            f"The loss falls as a power of the context toward a floor, with {which}, "
             f"which comes within {context.NEAR:g} nats of its floor after about {max(1.0, fitted[-1].reach):.0f} tokens."
         )
     else:

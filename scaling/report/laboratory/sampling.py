@@ -44,7 +44,7 @@ def _told(models: Sequence[Answered], ways: Sequence[Solver], target: float | No
     shape = "a single problem's would fall exponentially"
     if laws:
         b = [law.b for law in laws]
-        first = f"falls as a k^-b in {len(laws)} models, b from {min(b):.2f} to {max(b):.2f} with R2 of at least {min(law.r2 for law in laws):.3f}"
+        first = f"falls as a k^-b in {len(laws)} model{'s' * (len(laws) > 1)}, b from {min(b):.2f} to {max(b):.2f} with R2 of at least {min(law.r2 for law in laws):.3f}"
     else:
         first = "cannot be seen to fall as a power, for no model solves some problems and not all"
     one = _middling(models)
