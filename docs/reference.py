@@ -42,6 +42,26 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
 ]
 
 
+CHANGES = """## Changes from the command line
+
+`scaling plan`, `scaling run` and `scaling tune` take KEY=VALUE after the file:
+
+```
+scaling run sweeps/norms.toml optim.lr=3e-3 'seeds=[0,1]' evals.points=8
+scaling plan sweeps/demo.toml 'design.budgets=[3e10,1e11]' 'model.norm=[rmsnorm,layernorm]'
+```
+
+A key is named as the file names it; the tables of `[base]` may be named without it (`optim.lr`, `model.norm`, `task.seq_len`, `batch_size`).
+A value is TOML, and a bare word is text. Quote brackets: shells read them as patterns. A list for a field of `model`, `optim` or `task`,
+or for `batch_size`, is a scientific axis; one value takes the place of an axis of that field. What a [[tuning]] table or the cells of a
+list would set to something else is refused.
+
+The changed sweep is another sweep. Its name says what was changed (`norms-evals.points-8-optim.lr-0.003-seeds-0_1`, with a digest where
+that is too long), so it has a folder of its own, and `--out` with the folder of the unchanged sweep is refused. The same command takes it up
+again, and so does `scaling run FOLDER/sweep.toml`: the file that is kept there holds the changed sweep.
+"""
+
+
 def sweep_files() -> str:
     """The page about sweep files: every table with its keys, types, ranges and defaults."""
     parts = [
@@ -49,6 +69,7 @@ def sweep_files() -> str:
         'A sweep is one question and the runs that answer it, in one TOML file. Counts may be written `70B`, `1.4e12` or `"2T"`',
         "(suffixes K, M, B, T, P, E). An unknown key is an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an",
         "example. This page is written by `python docs/reference.py`.\n",
+        CHANGES,
     ]
     for title, model in TABLES:
         parts.append(f"## {title}\n\n{_prose(model)}\n\n| key | value | default |\n|---|---|---|")

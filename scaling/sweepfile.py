@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +28,7 @@ FORMS = (
 
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises ScalingError that names the file and every mistake in it."""
-    data = _read_toml(path)
+    data = read_toml(path)
     try:
         return Sweep.model_validate(data)
     except ValidationError as error:
@@ -58,7 +58,8 @@ def load_run(text: str, where: str) -> RunConfig:
         raise mistakes(error, RunConfig, where) from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A sweep file's tables as they stand, not yet checked. Raises ScalingError where it is no TOML file that can be read."""
     if not path.exists():
         raise ScalingError("no such file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
     if not path.is_file():
@@ -74,9 +75,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return data
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], where: str) -> ScalingError:
-    """All mistakes that pydantic found, as one error of two lines."""
-    found = [_sentence(dict(item), model) for item in error.errors(include_url=False) if not _other_form(dict(item))]
+def mistakes(error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()) -> ScalingError:
+    """All mistakes that pydantic found (at the place `within` and below it), as one error of two lines."""
+    items = [dict(item) for item in error.errors(include_url=False) if keys_of(item["loc"])[: len(within)] == list(within)]
+    found = [_sentence(item, model) for item in items if not _other_form(item)]
     what = "; ".join(dict.fromkeys(found))
     if len(found) > 1:
         what = f"{len(found)} mistakes: {what}"
@@ -84,7 +86,7 @@ def mistakes(error: ValidationError, model: type[BaseModel], where: str) -> Scal
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
-    location = [part for part in item["loc"] if part not in _tags() and not str(part).startswith(FORMS)]
+    location = keys_of(item["loc"])
     name = _dotted(location) or "the file"
     kind, message, value = item["type"], item["msg"], item.get("input")
     if kind == "extra_forbidden":
@@ -98,6 +100,11 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
+
+
+def keys_of(location: Sequence[Any]) -> list[Any]:
+    """The keys and indices of a place in the file, of what pydantic calls a location."""
+    return [part for part in location if part not in _tags() and not str(part).startswith(FORMS)]
 
 
 def _other_form(item: dict[str, Any]) -> bool:
@@ -116,7 +123,7 @@ def _dotted(location: list[Any]) -> str:
 
 def _tags() -> set[str]:
     """The discriminators that pydantic inserts into a location; they are no keys of the file."""
-    return {"text", "synthetic", "isoflop", "grid", "ladder", "list", "epochs"}
+    return {"text", "synthetic", "modular", "arithmetic", "induction", "regression", "isoflop", "grid", "ladder", "list", "epochs"}
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
@@ -126,11 +133,12 @@ def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
         if isinstance(part, int):
             continue
         fields = [inner.model_fields[part] for inner in models if part in inner.model_fields]
-        models = {found for field in fields for found in _models_in(field.annotation)}
+        models = {found for field in fields for found in models_in(field.annotation)}
     return {key for inner in models for key in inner.model_fields}
 
 
-def _models_in(annotation: Any) -> set[type[BaseModel]]:
+def models_in(annotation: Any) -> set[type[BaseModel]]:
+    """The models that a value of this annotation may be."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
-    return {found for inner in get_args(annotation) for found in _models_in(inner)}
+    return {found for inner in get_args(annotation) for found in models_in(inner)}

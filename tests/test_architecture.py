@@ -14,6 +14,7 @@ ALLOWED = {
     "plain": set(),
     "config": FREE,
     "sweepfile": {*FREE, "config", "durable"},
+    "overrides": {*CONFIG},
     "durable": FREE,
     "provenance": set(),
     "archive": {*FREE, "durable", "results"},

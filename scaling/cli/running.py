@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,25 +13,32 @@ import typer
 from scaling.cli.engines import DryRun, HostsOfARun, RayAddress, Request, SlurmSettings, WaitForNodes, submit
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
 from scaling.cli.output import Json, print_json
-from scaling.cli.sweeps import Out, SweepPath, folder_of, plan_of
+from scaling.cli.sweeps import Out, Overrides, SweepPath, folder_of, plan_of
 from scaling.cli.training import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.cli.tuning import already_tuned, tuned_first
 from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown
 
 if TYPE_CHECKING:
+    from scaling.config import Sweep
     from scaling.execute.coordinator import Ended
 
 ENGINES = ("local", "ray", "slurm")
 Flops = Annotated[str | None, typer.Option("--max-flops", metavar="FLOPS", help="Stop cleanly after this many FLOPs of training.")]
 
 
+EPILOG = """Example: scaling run sweeps/demo.toml --workers 2
+
+Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command."""
-    app.command("run", epilog="Example: scaling run sweeps/demo.toml --workers 2")(run)
+    app.command("run", epilog=EPILOG)(run)
 
 
 def run(
     sweep: SweepPath,
+    overrides: Overrides = None,
     out: Out = None,
     executor: Annotated[str, typer.Option(help="Where to train: local, ray or slurm.")] = "local",
     workers: Workers = None,
@@ -57,8 +65,8 @@ def run(
 ) -> None:
     """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
     from scaling.execute.policy import Policy
+    from scaling.overrides import described, load_changed
     from scaling.quantity import count_option
-    from scaling.sweepfile import load_sweep
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
@@ -66,18 +74,20 @@ def run(
     how = execution(mesh, micro_batch, remat)
     most = None if max_flops is None else count_option(max_flops, "--max-flops", "write it as 1e15")
     policy = Policy(retries, fail_fast, most, max_seconds)
-    loaded, law = load_sweep(sweep), checked_law(simulate)
+    loaded, law = load_changed(sweep, overrides or ()), checked_law(simulate)
+    asked = described(sweep, overrides or ())
     folder = folder_of(loaded, out)
     if executor == "slurm":
-        submit(folder, plan_of(already_tuned(loaded, folder), sweep), workers, slurm, dry_run, as_json, _passed_on(locals()))
+        submit(folder, plan_of(already_tuned(loaded, folder), asked), workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
     options = TrainOptions(
         executor, simulate, how, policy, pack, workers, max_runs, hosts, resources, ray_address, wait_for_nodes, accept_changes, as_json
     )
     training = Training(options)
-    loaded = tuned_first(loaded, sweep, folder, training)
-    ended = training.train(folder, plan_of(loaded, sweep, law))
-    _finish(folder, sweep, ended, as_json)
+    loaded = tuned_first(loaded, asked, folder, training)
+    ended = training.train(folder, plan_of(loaded, asked, law))
+    again = f"scaling run {asked}" + (f" {shlex.join(['--out', str(out)])}" if out else "")
+    _finish(folder, loaded, again, ended, as_json)
 
 
 def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, pack: str, dry_run: bool) -> None:
@@ -105,7 +115,7 @@ def _passed_on(given: dict[str, Any]) -> list[str]:
     return found + [f"--{name.replace('_', '-')}" for name in ("fail_fast", "accept_changes") if given[name]]
 
 
-def _finish(folder: Any, sweep: Path, ended: Ended | None, as_json: bool) -> None:
+def _finish(folder: Any, sweep: Sweep, again: str, ended: Ended | None, as_json: bool) -> None:
     """Say how the sweep stands, and end with the exit code of the contract."""
     from scaling.execute.status import status as examine
 
@@ -113,11 +123,11 @@ def _finish(folder: Any, sweep: Path, ended: Ended | None, as_json: bool) -> Non
     if as_json:
         print_json(document)
     else:
-        _summary(document, folder.path, sweep, ended)
+        _summary(document, folder.path, sweep, again, ended)
     _exit_as(document, ended)
 
 
-def _summary(document: dict[str, Any], folder: Path, sweep: Path, ended: Ended | None) -> None:
+def _summary(document: dict[str, Any], folder: Path, sweep: Sweep, again: str, ended: Ended | None) -> None:
     counts = document["counts"]
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
     typer.echo(f"{folder}: {text}")
@@ -126,14 +136,8 @@ def _summary(document: dict[str, Any], folder: Path, sweep: Path, ended: Ended |
         typer.echo(f"  kept, though the sweep file no longer asks for them: {len(document['no_longer_planned'])} runs")
     if ended and ended.stopped:
         typer.echo(f"  stopped, with all states saved: {ended.stopped}")
-    typer.echo(f"next: {_onward(sweep)} {folder}" if not counts["missing"] else f"next: scaling run {sweep} takes up the rest")
-
-
-def _onward(sweep: Path) -> str:
-    """The verb that answers what the sweep asks."""
-    from scaling.sweepfile import load_sweep
-
-    return "scaling fit" if load_sweep(sweep).asks_for_a_law else "scaling report"
+    onward = "scaling fit" if sweep.asks_for_a_law else "scaling report"
+    typer.echo(f"next: {onward} {folder}" if not counts["missing"] else f"next: {again} takes up the rest")
 
 
 def _listed(lines: Sequence[str], most: int = 20) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,29 +32,51 @@ if TYPE_CHECKING:
     from scaling.execute.folder import SweepFolder
     from scaling.plan import Plan
 
+
+def keys_that_begin(incomplete: str) -> list[str]:
+    """For the shell: the keys of a sweep file that begin so, with their sign."""
+    from scaling.overrides import known_keys
+
+    return [f"{key}=" for key in known_keys() if key.startswith(incomplete)]
+
+
 SweepPath = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file (TOML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Changes of the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'; a list for a field of model, optim or task is "
+        "an axis. The changed sweep has a name and a folder of its own.",
+        autocompletion=keys_that_begin,
+    ),
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
+
+
+PLAN_EPILOG = """Example: scaling plan sweeps/demo.toml
+
+Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    app.command("plan", epilog="Example: scaling plan sweeps/demo.toml")(plan)
+    app.command("plan", epilog=PLAN_EPILOG)(plan)
     app.command("train", epilog="Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one")(train)
     app.command("status", epilog="Example: scaling status results/demo")(status)
 
 
-def planned_sweep(path: Path, simulated: str | None = None, out: Path | None = None) -> tuple[Sweep, Plan]:
+def planned_sweep(path: Path, simulated: str | None = None, out: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Sweep, Plan]:
     """A sweep file, with what was tuned for it in its folder, and its plan on the corpus that is here (for a law to simulate).
 
     Raises ScalingError that names the file.
     """
-    from scaling.sweepfile import load_sweep
+    from scaling.overrides import described, load_changed
 
-    sweep = as_tuned(load_sweep(path), out, simulated)
-    return sweep, plan_of(sweep, path, simulated)
+    sweep = as_tuned(load_changed(path, overrides), out, simulated)
+    return sweep, plan_of(sweep, described(path, overrides), simulated)
 
 
-def plan_of(sweep: Sweep, path: Path, simulated: str | None = None) -> Plan:
+def plan_of(sweep: Sweep, path: Path | str, simulated: str | None = None) -> Plan:
     """The plan of a sweep that was read from `path`. Raises ScalingError that names the file."""
     from scaling.cli.repeats import repeats
     from scaling.plan import plan as expand
@@ -71,7 +93,7 @@ def plan_of(sweep: Sweep, path: Path, simulated: str | None = None) -> Plan:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Errors name the file that they come from."""
     try:
         yield
@@ -107,6 +129,7 @@ def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
 
 def plan(
     sweep: SweepPath,
+    overrides: Overrides = None,
     workers: Workers = None,
     probe: Annotated[bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")] = True,
     device: DeviceName = None,
@@ -125,7 +148,7 @@ def plan(
     how = execution(mesh, micro_batch, remat)
     count = default_workers(workers, how)
     room = room_of(device, count) if device else None
-    _, planned = planned_sweep(sweep)
+    _, planned = planned_sweep(sweep, overrides=overrides or ())
     check_shapes(planned.runs, how)
     if probe:
         note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")

@@ -10,7 +10,7 @@ import typer
 from scaling.cli.engines import RayAddress, Request, WaitForNodes
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
 from scaling.cli.output import Json, console, note, print_json
-from scaling.cli.sweeps import Out, SweepPath, folder_of, naming, plan_of
+from scaling.cli.sweeps import Out, Overrides, SweepPath, folder_of, naming, plan_of
 from scaling.cli.training import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.errors import ScalingError, unknown
 
@@ -24,13 +24,19 @@ ENGINES = ("local", "ray")
 Emit = Annotated[Path | None, typer.Option("--emit", metavar="SWEEP.toml", help="Write the tuned sweep here; default DIR/tuned.toml.")]
 
 
+EPILOG = """Example: scaling tune sweeps/tuning.toml --workers 2
+
+Example: scaling tune sweeps/honest.toml task.seq_len=128"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command."""
-    app.command("tune", epilog="Example: scaling tune sweeps/tuning.toml --workers 2")(tune)
+    app.command("tune", epilog=EPILOG)(tune)
 
 
 def tune(
     sweep: SweepPath,
+    overrides: Overrides = None,
     out: Out = None,
     emit: Emit = None,
     executor: Annotated[str, typer.Option(help="Where to train: local or ray.")] = "local",
@@ -50,14 +56,14 @@ def tune(
     """Measure what a sweep's [[tuning]] tables ask for, and write the sweep with the measured rules; run it again to take it up."""
     from scaling.cli.tuning_tables import tuning_tables
     from scaling.execute.policy import Policy
-    from scaling.sweepfile import load_sweep
+    from scaling.overrides import described, load_changed
 
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
     check_pack(pack)
     if simulate is not None and executor != "local":
         raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
-    loaded, how = load_sweep(sweep), execution(mesh, micro_batch, remat)
+    loaded, how = load_changed(sweep, overrides or ()), execution(mesh, micro_batch, remat)
     checked_law(simulate)
     options = TrainOptions(
         executor, simulate, how, Policy(), pack, workers, max_runs, resources=resources, ray_address=ray_address,
@@ -65,7 +71,7 @@ def tune(
     )  # fmt: skip
     folder = folder_of(loaded, out)
     _check_target(emit)
-    found, _ = _tuned(loaded, sweep, folder, Training(options), emit)
+    found, _ = _tuned(loaded, described(sweep, overrides or ()), folder, Training(options), emit)
     if as_json:
         return print_json(found)
     console().print(tuning_tables(found))
@@ -82,7 +88,7 @@ def _check_target(emit: Path | None) -> None:
         raise ScalingError("is there already, and `scaling tune` has not written it", where=str(emit), remedy="name another file")
 
 
-def tuned_first(loaded: Sweep, path: Path, folder: SweepFolder, training: Training) -> Sweep:
+def tuned_first(loaded: Sweep, path: str, folder: SweepFolder, training: Training) -> Sweep:
     """The sweep with its measured rules, which are measured now where they are not yet."""
     if not loaded.tuning:
         return loaded
@@ -111,7 +117,7 @@ def already_tuned(loaded: Sweep, folder: SweepFolder) -> Sweep:
     return held.sweep if held is not None and held.sweep is not None else loaded
 
 
-def _tuned(loaded: Sweep, path: Path, folder: SweepFolder, training: Training, emit_to: Path | None) -> tuple[dict[str, Any], Sweep]:
+def _tuned(loaded: Sweep, path: str, folder: SweepFolder, training: Training, emit_to: Path | None) -> tuple[dict[str, Any], Sweep]:
     """Tune a sweep in its folder, and publish tuning.json and the tuned sweep. Ends the command where training is stopped."""
     from scaling.execute.folder import SweepFolder
     from scaling.tasks import open_task, resolve
