@@ -11,6 +11,14 @@ import re
 from scaling.plain import plain
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#])")
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': r"{\char34}",
+    "`": r"{\char96}", "'": r"{\char39}", **{mark: "\\" + mark for mark in "&%$#_{}"},
+    "–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\ldots{}", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$", "≈": r"$\approx$", "≤": r"$\leq$",
+    "≥": r"$\geq$", "∝": r"$\propto$", "√": r"$\surd$", "→": r"$\to$", "∞": r"$\infty$", "‘": "`", "’": "'", "“": "``", "”": "''", "\u00a0": " ",
+    "\u2009": " ", "\u202f": " ", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "η": r"$\eta$",
+    "κ": r"$\kappa$", "λ": r"$\lambda$", "μ": r"$\mu$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "²": "$^2$", "³": "$^3$",
+}  # fmt: skip
 
 
 def for_plotly(text: object) -> str:
@@ -31,3 +39,15 @@ def for_csv(cell: object) -> object:
         return cell
     text = plain(cell)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
+def for_latex(text: object) -> str:
+    """One line of LaTeX that shows the text itself: no command, no cell or row ended early; other letters than these by their number."""
+    return re.sub("-(?=-)", "-{}", "".join(map(_latex, " ".join(plain(text).split()))))
+
+
+def _latex(letter: str) -> str:
+    known = _LATEX.get(letter)
+    if known is not None:
+        return known
+    return letter if letter.isascii() else f"(U+{ord(letter):04X})"

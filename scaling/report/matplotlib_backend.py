@@ -1,8 +1,9 @@
-"""A Figure as a file for papers and READMEs: SVG (the same bytes every time) or PNG. Light colours on white."""
+"""A Figure as a file for papers and READMEs: SVG, PDF or PNG, the same bytes every time. Light colours on white."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from scaling.report.escape import plain
 from scaling.report.figure import LIGHT, Band, Figure, Line, Markers, Ramp, Rule, Text, ticks
 
+UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
 STYLE: Any = {
@@ -39,11 +41,27 @@ def draw(figure: Figure) -> Any:
 
 
 def save(canvas: Any, kind: str, path: Path) -> None:
-    """Write a canvas as `svg` or `png`, without a date."""
+    """Write a canvas as `svg`, `pdf` or `png`, without a date."""
     import matplotlib
 
-    with matplotlib.rc_context(STYLE):
-        canvas.savefig(path, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    with matplotlib.rc_context(STYLE), _outlined(canvas) if kind == "pdf" else nullcontext():
+        canvas.savefig(path, format=kind, dpi=120, metadata=UNDATED[kind])
+
+
+@contextmanager
+def _outlined(canvas: Any) -> Iterator[None]:
+    """Letters as outlines, as SVG has them: journals refuse Type 3 fonts, and subsetting TrueType takes longer than all the rest."""
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text as Letters
+
+    letters = canvas.findobj(Letters)
+    for text in letters:
+        text.set_path_effects([Normal()])
+    try:
+        yield
+    finally:
+        for text in letters:
+            text.set_path_effects(None)
 
 
 def _axes(axes: Any, figure: Figure) -> None:

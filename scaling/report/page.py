@@ -1,4 +1,4 @@
-"""The end of the line: one self-contained page, the same as Markdown, figures as SVG and PNG, tables as CSV."""
+"""The end of the line: one self-contained page, the same as Markdown, figures as SVG, PDF and PNG, tables as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from scaling.durable import write_atomically, write_lines, write_text
 from scaling.errors import DISK, ScalingError
 from scaling.report import matplotlib_backend, plotly_backend
 from scaling.report.escape import for_markdown, plain
+from scaling.report.latex import latex
 from scaling.report.material import gather
 from scaling.report.sections import Report, compose
 
 TEMPLATES = Path(__file__).parent / "templates"
+PICTURES = ("svg", "png", "pdf")  # a canvas is laid out again each time: the order is part of the bytes
 
 
 def write_report(source: Path | Sequence[Path], out: Path | None = None, prediction: Mapping[str, Any] | None = None) -> Path:
@@ -42,14 +44,15 @@ def write_report(source: Path | Sequence[Path], out: Path | None = None, predict
         raise ScalingError(what, where=str(material.path), remedy="write it again with: scaling fit SOURCE --out FIT.json") from error
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure)
-        for kind in ("svg", "png"):
+        for kind in PICTURES:
             write_atomically(target / "figures" / f"{figure.name}.{kind}", partial(matplotlib_backend.save, canvas, kind))
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.csv())
+        write_text(target / "tables" / f"{table.name}.tex", latex(table))
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
-    names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in ("svg", "png")]
-    names += [f"tables/{table.name}.csv" for table in report.tables]
+    names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
+    names += [f"tables/{table.name}.{kind}" for table in report.tables for kind in ("csv", "tex")]
     _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
 import plotly.graph_objects as go
 import pytest
+from matplotlib.text import Text as Letters
 
 from scaling.report import plots_law, plots_runs
 from scaling.report.figure import DARK, LIGHT, Axis, Band, Figure, Line, Markers, Ramp, Rule, Text
@@ -74,6 +76,19 @@ def test_png_is_the_same_twice(tmp_path):
         save(draw(everything()), "png", tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pdf_is_the_same_whatever_the_hash_seed_and_says_no_date(tmp_path):
+    code = "import sys; from pathlib import Path; from tests.report.test_backends import HOSTILE, draw, everything, save; "
+    code += "save(draw(everything(HOSTILE)), 'pdf', Path(sys.argv[1]))"
+    canvas = draw(everything(HOSTILE))
+    save(canvas, "pdf", tmp_path / "one")
+    assert not any(text.get_path_effects() for text in canvas.findobj(Letters)), "the outlines are for the PDF alone"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "two"], env={**os.environ, "PYTHONHASHSEED": "12345"}, check=True)
+    first = (tmp_path / "one").read_bytes()
+    assert first == (tmp_path / "two").read_bytes()
+    assert first.startswith(b"%PDF")
+    assert not {word for word in (b"CreationDate", b"ModDate", b"/Type3", b"/BaseFont") if word in first}
 
 
 def test_importing_the_room_loads_no_plotting_and_no_jax():

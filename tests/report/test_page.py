@@ -83,10 +83,25 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
     names = {path.relative_to(folder / "report").as_posix() for path in (folder / "report").rglob("*") if path.is_file()}
     pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
     pictures += "residuals-prediction holdout bootstrap-cloud"
-    expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "png")}
+    expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")}
     listed = "predictions model smaller roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
-    expected |= {f"tables/{name}.csv" for name in listed.split()} | {"index.html", "report.md", "SHA256SUMS"}
+    expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {"index.html", "report.md", "SHA256SUMS"}
     assert names == expected
+
+
+def test_all_files_are_listed_with_their_digests(folder):
+    report = folder / "report"
+    listed = dict(reversed(line.split("  ")) for line in (report / "SHA256SUMS").read_text().splitlines() if not line.startswith("#"))
+    written = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()} - {"SHA256SUMS"}
+    assert set(listed) == written
+    assert all(hashlib.sha256((report / name).read_bytes()).hexdigest() == digest for name, digest in listed.items())
+
+
+def test_hostile_text_ends_no_row_of_a_latex_table(folder):
+    text = (folder / "report" / "tables" / "failures.tex").read_text(encoding="ascii")
+    body = text.partition("\\midrule")[2].partition("\\bottomrule")[0].strip().splitlines()
+    assert body == [line for line in body if line.endswith(" \\\\") and line.count(" & ") == 1]
+    assert "$<$script$>$alert(1)$<$/script$>$" in text
 
 
 def test_the_page_asks_for_nothing_and_runs_only_our_scripts(text):
