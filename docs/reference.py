@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -14,9 +15,10 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from scaling import config
+from scaling.sweepfile import schema
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
+VERBS = ["init", "schema", "plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
          "data info", "doctor"]  # fmt: skip
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),
@@ -68,7 +70,8 @@ def sweep_files() -> str:
         "# Sweep files\n",
         'A sweep is one question and the runs that answer it, in one TOML file. Counts may be written `70B`, `1.4e12` or `"2T"`',
         "(suffixes K, M, B, T, P, E). An unknown key is an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an",
-        "example. This page is written by `python docs/reference.py`.\n",
+        "example; `scaling init` writes a first one. With the line `#:schema ../docs/sweep.schema.json` at its top, editors complete its",
+        "keys (`scaling schema` prints that file). This page is written by `python docs/reference.py`.\n",
         CHANGES,
     ]
     for title, model in TABLES:
@@ -131,7 +134,7 @@ def _bounds(note: Any) -> list[str]:
 
 def command_line() -> str:
     """The page about the command line: the help of every verb, as a terminal of 100 columns shows it."""
-    parts = ["# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n"]
+    parts = ["# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n", COMPLETION]
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
     for verb in VERBS:
         command = [sys.executable, "-m", "scaling", *verb.split(), "--help"]
@@ -182,7 +185,33 @@ def _cells(row: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-PAGES = {"sweep-files.md": sweep_files, "command-line.md": command_line, "laws.md": laws, "house.md": house}
+def sweep_schema() -> str:
+    """The JSON Schema of sweep files, as `scaling schema` writes it."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
+COMPLETION = """## Shell completion
+
+```
+scaling --install-completion          # bash, zsh, fish or PowerShell: whichever runs this
+scaling --show-completion             # prints what it would install
+```
+
+Open a new shell afterwards. Verbs, options, files and the keys of a sweep file (`scaling run sweeps/demo.toml optim.`) are completed.
+
+## Colours and widths
+
+Colours and live tables are for terminals: a pipe or a log gets plain lines of full width. `NO_COLOR=1` leaves out colours on a terminal
+too, `COLUMNS` sets the width. On a narrow terminal long cells are folded, not cut.
+"""
+
+PAGES = {
+    "sweep.schema.json": sweep_schema,
+    "sweep-files.md": sweep_files,
+    "command-line.md": command_line,
+    "laws.md": laws,
+    "house.md": house,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

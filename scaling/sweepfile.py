@@ -28,11 +28,25 @@ FORMS = (
 
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file. Raises ScalingError that names the file and every mistake in it."""
-    data = read_toml(path)
+    return _sweep(read_toml(path), str(path))
+
+
+def parse_sweep(text: str, where: str) -> Sweep:
+    """The sweep that a text in TOML says. Raises ScalingError that names `where` and every mistake."""
+    return _sweep(tomllib.loads(text), where)
+
+
+def _sweep(data: dict[str, Any], where: str) -> Sweep:
     try:
         return Sweep.model_validate(data)
     except ValidationError as error:
-        raise mistakes(error, Sweep, str(path)) from None
+        raise mistakes(error, Sweep, where) from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of sweep files, by which editors complete and check them; rules between keys are not in it."""
+    found = Sweep.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "A sweep file of scaling"}
 
 
 def dump_sweep(sweep: Sweep) -> str:

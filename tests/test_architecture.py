@@ -15,6 +15,7 @@ ALLOWED = {
     "config": FREE,
     "sweepfile": {*FREE, "config", "durable"},
     "overrides": {*CONFIG},
+    "draft": {*CONFIG, "plan", "recipe"},
     "durable": FREE,
     "provenance": set(),
     "archive": {*FREE, "durable", "results"},

@@ -64,8 +64,8 @@ def main() -> None:
 @cache
 def with_verbs() -> typer.Typer:
     """The command with all its verbs."""
-    from scaling.cli import coordinates, data, fits, results, running, sweeps, tools, tuning
+    from scaling.cli import beginning, coordinates, data, fits, results, running, sweeps, tools, tuning
 
-    for module in (sweeps, tuning, running, fits, tools, coordinates, data, results):
+    for module in (beginning, sweeps, tuning, running, fits, tools, coordinates, data, results):
         module.register(app)
     return app

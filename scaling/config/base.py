@@ -6,7 +6,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 
 from scaling.quantity import parse_count
 
@@ -30,13 +30,19 @@ def _off(value: bool) -> bool:
     return value
 
 
-Count = Annotated[float, BeforeValidator(parse_count)]
+_COUNT = {  # what an editor is told of a count; `parse_count` decides
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
+        {"type": "string", "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*[kKmMbBgGtTpPE]?\s*$"},
+    ]
+}
+Count = Annotated[float, BeforeValidator(parse_count), WithJsonSchema(_COUNT)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)]
-Off = Annotated[bool, AfterValidator(_off)]  # `false` and nothing else: a literal would take 0 for it
+Off = Annotated[bool, AfterValidator(_off), WithJsonSchema({"const": False})]  # `false` and nothing else: a literal would take 0 for it
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
