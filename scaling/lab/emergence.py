@@ -304,7 +304,7 @@ def findings(found: Study) -> list[Finding]:
         Finding("transition: share of log-likelihood's range within one doubling of N", f"yes if {TRANSITION:g} or more",
                 f"{found.transition}: {VERDICTS[found.transition.verdict]}", None if found.transition.verdict is None else True),
         Finding("digits that runs guess or know, not half-learned", f"all or nothing: {ALL_OR_NOTHING:.0%}",
-                f"{found.settled} of {found.counted}", found.settled >= ALL_OR_NOTHING * found.counted),
+                f"{found.settled} of {found.counted}", found.settled >= ALL_OR_NOTHING * found.counted if found.counted else None),
     ]  # fmt: skip
 
 

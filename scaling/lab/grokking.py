@@ -28,6 +28,7 @@ POLES = 400  # places that are tried for the share below which nothing is unders
 RESAMPLES, SEED, CI = 1000, 0, 0.95
 LEAST_RATIO, CONTROL_BELOW, CONTROL_TIMES = 5.0, 0.5, 2.0
 WIDTHS = (16, 32, 64, 128, 256, 512)
+MOST_P = 257  # p^3 logits: beyond it they take a GB of memory, and minutes
 SETTING = ("p", "operation", "fraction", "decay", "lr")
 
 
@@ -295,7 +296,9 @@ def _product(found: Study) -> list[Finding]:
 
 @functools.lru_cache(maxsize=8)
 def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] | None:
-    """(width, accuracies) of the closed-form network on all equations of a task; None where none is known."""
+    """(width, accuracies) of the closed-form network on all equations of a task; None where none is known, or p exceeds `MOST_P`."""
+    if task.p > MOST_P:
+        return None
     try:
         return tuple(quadratic.by_width(task, WIDTHS))
     except ScalingError:

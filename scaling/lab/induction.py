@@ -86,6 +86,8 @@ def study(table: pd.DataFrame) -> Study | None:
         return None
     fresh = rows.trail(table, "fresh_loss")[["run_id", "step", "value"]].rename(columns={"value": "fresh"})
     joined = copied.merge(fresh, on=["run_id", "step"])
+    if joined.empty:
+        return None
     found = [
         Run(str(run_id), int(held["seed"].iloc[0]), int(held["n_layers"].iloc[0]), int(held["vocab_size"].iloc[0]),
             held["step"].to_numpy(), held["value"].to_numpy(float), held["fresh"].to_numpy(float))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.config import TextTask
+from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.critical_batch import ALPHA_B
 from scaling.fit.published import published
 from scaling.lab import rows
@@ -112,7 +113,12 @@ def study(table: pd.DataFrame) -> Study | None:
         laws = [_of_limited(table, {run: limit for run, limit in limits.items() if limit})]
         improving = _improving(table)
     elif noise is not None and not any(limits.values()):
-        laws = _of_grid(table)
+        try:
+            laws = _of_grid(table)
+        except ScalingError as error:
+            if error.exit_code != BAD_INPUT:
+                raise
+            return None  # several corpora, or no loss: there is nothing to compare
     else:
         return None
     held = tuple(law for law in laws if law is not None)

@@ -77,7 +77,9 @@ def studies(table: pd.DataFrame) -> list[Study]:
     for run_id, held in errors.groupby("run_id"):
         config = load_run(held["config"].iloc[0], f"run {run_id}")
         assert isinstance(config.task, RegressionTask)  # the rows say so
-        by_step = held.pivot_table(index="step", columns="at", values="value", dropna=False)
+        by_step = held.pivot_table(index="step", columns="at", values="value")
+        if by_step.shape[1] != config.task.examples or by_step.isna().to_numpy().any():
+            continue  # rows are lacking, or hold no number
         run = Run(str(run_id), config.seed, by_step.index.to_numpy(), by_step.to_numpy(float))
         found.setdefault((config.task, config.evals.tokens), []).append(run)
     return [Study(task, tuple(runs), predictors(task, tokens)) for (task, tokens), runs in found.items()]

@@ -115,6 +115,8 @@ def answered(table: pd.DataFrame) -> list[Answered]:
     told = {name: dict(list(rows.last(table, name).groupby("run_id"))) for name in ("samples", "mode_is_right", *VOTES)}
     found = []
     for run_id, problems in seen.items():
+        if run_id not in right or any(run_id not in held for held in told.values()):
+            continue  # rows are lacking
         first = problems.iloc[0]
         votes = {name: told[name][run_id] for name in VOTES}
         found.append(

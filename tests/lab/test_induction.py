@@ -108,3 +108,8 @@ def test_the_section_draws_every_run_and_says_three_sentences():
 def test_other_rows_have_no_section():
     rows = table()
     assert section(rows.assign(task="text")) is None
+
+
+def test_rows_that_lack_a_metric_have_no_section():
+    rows_ = table()
+    assert section(rows_[rows_["metric"] != "fresh_loss"]) is None

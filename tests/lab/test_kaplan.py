@@ -132,3 +132,11 @@ def test_the_sections_show_every_law(grid, limited):
     assert len(found.tables[1].rows) == 5
     assert [figure.name for figure in section(limited).figures] == ["kaplan-d-1"]
     assert "D lies in its interval" not in section(limited).notes[0]
+
+
+def test_runs_on_several_corpora_have_no_laws(grid):
+    mixed = grid.copy()
+    first = mixed["run_id"] == mixed["run_id"].iloc[0]
+    mixed.loc[first, "config"] = mixed.loc[first, "config"].str.replace('"digest":"d"', '"digest":"e"')
+    assert mixed["config"].str.contains('"digest":"e"').any()
+    assert kaplan.study(mixed) is None

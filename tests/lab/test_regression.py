@@ -100,3 +100,11 @@ def test_the_section_shows_all_three_predictors():
     assert len(found.notes) == 3
     assert len(found.figures) == 2
     assert section(table(1.0).assign(task="text")) is None
+
+
+def test_a_run_whose_rows_lack_their_examples_is_left_out():
+    held = table(1.0)
+    first = held["run_id"] == held["run_id"].iloc[0]
+    assert len(regression.studies(held.assign(at=held["at"].where(~first)))[0].runs) == held["run_id"].nunique() - 1
+    assert section(held.assign(at=np.nan)) is None
+    assert section(held.assign(value=np.nan)) is None

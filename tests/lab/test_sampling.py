@@ -136,3 +136,11 @@ def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkey
     assert len(found.notes) == 3
     assert all(isinstance(row[3], str) for row in found.tables[0].rows)
     assert section(table().query("metric == 'pass_at_k'")) is None
+
+
+@pytest.mark.parametrize("metric", ["pass_at_k", "mode_is_right", "correct_samples"])
+def test_a_model_whose_rows_lack_a_metric_is_left_out(metric):
+    held = table()
+    gone = (held["metric"] == metric) & (held["run_id"] == held["run_id"].iloc[0])
+    assert len(sampling.answered(held[~gone])) == 3
+    assert section(held[held["metric"] != metric]) is None
