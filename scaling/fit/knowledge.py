@@ -47,8 +47,10 @@ class Knowledge:
     noise_freedom: int | None = None
 
 
-def knowledge(source: str) -> Knowledge:
-    """A fit document's or a published law's knowledge. Raises ScalingError that names the source."""
+def knowledge(source: str | Mapping[str, Any]) -> Knowledge:
+    """What the file of a fit, a fit document itself, or a published law knows. Raises ScalingError that names the source."""
+    if isinstance(source, Mapping):
+        return _known("a fit of " + ", ".join(source["source"]["paths"]), source)
     if source.startswith(PREFIX):
         entry = published(source.removeprefix(PREFIX))
         try:
@@ -58,7 +60,10 @@ def knowledge(source: str) -> Knowledge:
         reach = {"flops": entry.flops_range} if entry.flops_range else {}
         return Knowledge(source, entry.law, entry.values, optimum=optimum, range=reach, warnings=entry.notes,
                          basis=f"{entry.reference}; {entry.convention}")  # fmt: skip
-    document = load(Path(source))
+    return _known(source, load(Path(source)))
+
+
+def _known(source: str, document: Mapping[str, Any]) -> Knowledge:
     if document["law"] in TABLE_LAWS:
         what = f"holds the law {document['law']}, which says nothing of N and D"
         raise ScalingError(what, where=source, remedy="give a fit of a law of the loss, such as chinchilla")

@@ -25,7 +25,7 @@ INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapol
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
 def predict(
-    source: str,
+    source: str | Mapping[str, Any],
     *,
     flops: object = None,
     n_params: object = None,
@@ -37,6 +37,8 @@ def predict(
     serving: Serving | None = None,
 ) -> dict[str, Any]:
     """The prediction document (DESIGN 8) for FLOPs, for N and D, or for a loss to reach; counts may be text such as 70B.
+
+    `source` is the file of a fit, its document, or `published:NAME`.
 
     `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with `serving`, in device-seconds;
     `smaller` ("0.5,0.3", shares of N) what smaller models of the same loss cost.

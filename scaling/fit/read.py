@@ -7,7 +7,7 @@ cells stay as they were written until a column is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from csv import reader as csv_lines
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from scaling.errors import DISK, ScalingError
 
+HELD, FOLDER = Path("DataFrame"), "scaling.folder"  # the place of a table in memory, and the attribute that holds its folder
 MAX_ROWS = 10_000_000
 MAX_BYTES = 2**31
 FORMS = "a results folder, a .csv, .json, .jsonl or .parquet file, or a folder of W&B or TensorBoard runs"
@@ -53,6 +54,38 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
     if table.empty:
         raise ScalingError("holds a header and no rows", where=str(path), remedy="it needs one row for each run")
     return table
+
+
+def held(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy of a table in memory as a file would give it: names as text, a named index as columns, rows counted from 0.
+
+    Raises ScalingError for a name that stands twice and for a table without rows.
+    """
+    labelled = [str(name) for name in frame.index.names if name is not None]
+    _check_header(HELD, [*labelled, *map(str, frame.columns)])
+    table = frame.reset_index(drop=not labelled)
+    table.columns = pd.Index([str(name) for name in table.columns])
+    if table.empty:
+        raise ScalingError("holds no rows", where=str(HELD), remedy="it needs one row for each run")
+    return table
+
+
+def origin(frame: pd.DataFrame) -> Path | None:
+    """The results folder that a table was loaded from, where it still says so."""
+    folder = frame.attrs.get(FOLDER)
+    return Path(folder) if isinstance(folder, str) else None
+
+
+def named_one(source: Path | pd.DataFrame) -> str:
+    """What a source is called in documents and messages."""
+    if isinstance(source, pd.DataFrame):
+        return f"{HELD} of {folder}" if (folder := origin(source)) else str(HELD)
+    return str(source)
+
+
+def named(sources: Iterable[Path | pd.DataFrame]) -> str:
+    """Several sources, with commas between them."""
+    return ", ".join(map(named_one, sources))
 
 
 def _check_header(path: Path, names: list[str]) -> None:

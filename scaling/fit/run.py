@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
@@ -22,6 +23,7 @@ from scaling.fit.honesty import examined
 from scaling.fit.isoflop import grid_bias
 from scaling.fit.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
+from scaling.fit.read import named
 from scaling.fit.roads import agreement, road_head, three_roads, written_road
 from scaling.fit.table import Source, read_source
 from scaling.results import Points
@@ -31,8 +33,8 @@ __all__ = ["FitOptions", "fit"]
 BESIDE = 100  # resamples of a law fitted beside the one asked for
 
 
-def fit(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
-    """The fit document (DESIGN 8) of sources of one kind. Raises ScalingError that names them when nothing can be fitted."""
+def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
+    """The fit document (DESIGN 8) of sources of one kind: folders, files, or tables in memory. Raises ScalingError that names them when nothing can be fitted."""
     if options.law in TABLE_LAWS:
         from scaling.fit.special import SPECIAL
 
@@ -52,12 +54,12 @@ def fit(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
 
 
 @contextmanager
-def _named(paths: Sequence[Path]) -> Iterator[None]:
+def _named(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
     """An error without a place is given that of the sources."""
     try:
         yield
     except ScalingError as error:
-        where = error.where or ", ".join(str(path) for path in paths)
+        where = error.where or named(paths)
         raise ScalingError(error.what, where=where, remedy=error.remedy, exit_code=error.exit_code) from None
 
 

@@ -18,7 +18,7 @@ from scaling.fit.annealing import NAMES, Curve, fit_annealing, goodness, predict
 from scaling.fit.coverage import Counts, expected_coverage, fit_coverage, forecast
 from scaling.fit.document import SCHEMA, interval, plain
 from scaling.fit.options import FitOptions
-from scaling.fit.read import READERS, read_bytes, read_table
+from scaling.fit.read import HELD, READERS, held, named, named_one, read_bytes, read_table
 from scaling.fit.table import numeric
 from scaling.fit.where import select
 
@@ -32,10 +32,10 @@ class Special:
 
     formula: str
     reference: str
-    fit: Callable[[Sequence[Path], FitOptions], dict[str, Any]]
+    fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], dict[str, Any]]
 
 
-def _tables(paths: Sequence[Path], options: FitOptions) -> tuple[Rows, str]:
+def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
     """The tables of all sources after `--where`, and the digest of their bytes.
 
     Raises ScalingError, also for options that such a table cannot follow.
@@ -45,20 +45,29 @@ def _tables(paths: Sequence[Path], options: FitOptions) -> tuple[Rows, str]:
     if given:
         asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ScalingError(f"{asked} means nothing to the law {options.law}", remedy="leave it out; rename columns in the table")
-    digest, found = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    found: Rows = []
     for path in paths:
+        if isinstance(path, pd.DataFrame):
+            table = held(path)
+            digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
+            found += _chosen(HELD, table, options)
+            continue
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS) if path.is_dir() else [path]
         for file in inside:
             data = read_bytes(file)
             digest.update(data)
-            table = read_table(file, data)
-            if options.where:
-                table = table[select(options.where, {str(name): table[name] for name in table.columns})]
-            if len(table):
-                found.append((file, table))
+            found += _chosen(file, read_table(file, data), options)
     if not found:
-        raise ScalingError("no table, or no row left", where=", ".join(map(str, paths)), remedy="name tables, or loosen --where")
+        raise ScalingError("no table, or no row left", where=named(paths), remedy="name tables, or loosen --where")
     return found, digest.hexdigest()
+
+
+def _chosen(place: Path, table: pd.DataFrame, options: FitOptions) -> Rows:
+    """The rows that `--where` keeps, where there are any."""
+    if options.where:
+        table = table[select(options.where, {str(name): table[name] for name in table.columns})]
+    return [(place, table)] if len(table) else []
 
 
 def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -72,9 +81,9 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     )
 
 
-def _document(law: str, paths: Sequence[Path], digest: str, options: FitOptions, **found: Any) -> dict[str, Any]:
+def _document(law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **found: Any) -> dict[str, Any]:
     """The keys that every fit document has, filled where they apply."""
-    source = {"paths": [str(path) for path in paths], "digest": digest, "columns": {}, "convention": {}, "notes": [], "model": {}}
+    source = {"paths": list(map(named_one, paths)), "digest": digest, "columns": {}, "convention": {}, "notes": [], "model": {}}
     blank: dict[str, Any] = {
         "derived": {},
         "status": "ok",
@@ -90,7 +99,7 @@ def _document(law: str, paths: Sequence[Path], digest: str, options: FitOptions,
     return plain({**head, "cost": {"c0": 6.0, "p": 1.0}, "source": source, **blank, **found})  # type: ignore[no-any-return]
 
 
-def coverage(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
+def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
     """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right), and model where there are several."""
     tables, digest = _tables(paths, options)
     groups = [counts for path, table in tables for counts in _counts(path, table)]
@@ -138,7 +147,7 @@ def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     return values.astype(int)
 
 
-def annealing(paths: Sequence[Path], options: FitOptions) -> dict[str, Any]:
+def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
     """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns step, lr, loss.
 
     `--holdout` leaves out the K longest curves (1 by default), or those whose names match (`constant_72000,wsd_*`).

@@ -20,7 +20,7 @@ from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.fit.columns import resolve
 from scaling.fit.noise import cells_of
-from scaling.fit.read import READERS, read_bytes, read_table
+from scaling.fit.read import HELD, READERS, held, named, named_one, origin, read_bytes, read_table
 from scaling.fit.readouts import as_runs
 from scaling.fit.runs import assemble, is_rows
 from scaling.fit.tracked import find, is_tracked, read_runs
@@ -68,16 +68,38 @@ class Source:
     diverged: pd.DataFrame | None = None
 
 
-def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
+Given = Path | pd.DataFrame
+
+
+def read_source(sources: Sequence[Given], options: SourceOptions) -> Source:
     """The points of one or several sources of one kind. Raises ScalingError that names the file and the fault."""
-    if not paths:
+    if not sources:
         raise ScalingError("no source is given", remedy="name a results folder or a table, for example results/demo")
     if options.drop_highest < 0:
         raise ScalingError(f"--drop-highest {options.drop_highest} is negative", remedy="give the number of runs to leave out")
+    rows, foreign, digest = read_rows(sources)
+    if rows and foreign:
+        raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="fit them one by one")
+    if rows:
+        folders = [origin(each) if isinstance(each, pd.DataFrame) else each for each in sources]
+        source = _from_results(named(sources), [folder for folder in folders if folder is not None], rows, options)
+    else:
+        source = _from_tables(foreign, options)
+    return replace(drop_highest(source, options.drop_highest), paths=tuple(map(named_one, sources)), digest=digest)
+
+
+def read_rows(sources: Sequence[Given]) -> tuple[list[pd.DataFrame], list[tuple[Path, pd.DataFrame]], str]:
+    """Tables as they stand, this program's rows apart from foreign ones, and the digest of their content."""
     digest = hashlib.sha256()
     rows: list[pd.DataFrame] = []
     foreign: list[tuple[Path, pd.DataFrame]] = []
-    for path in paths:
+    for path in sources:
+        if isinstance(path, pd.DataFrame):
+            table = held(path)
+            ours = is_rows(table)
+            digest.update(_content(table) if ours else table.to_csv(index=False).encode("utf-8", "replace"))
+            rows.append(table) if ours else foreign.append((HELD, table))
+            continue
         files = _files(path)
         logged = [file for file in files if is_tracked(file)]
         if logged:
@@ -92,11 +114,7 @@ def read_source(paths: Sequence[Path], options: SourceOptions) -> Source:
         if path.is_dir() and archive.has_runs(path):
             rows.append(archive.load(path))
             digest.update(_content(rows[-1]))
-    if rows and foreign:
-        raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="fit them one by one")
-    names = tuple(str(path) for path in paths)
-    source = _from_results(paths, rows, options) if rows else _from_tables(foreign, options)
-    return replace(drop_highest(source, options.drop_highest), paths=names, digest=digest.hexdigest())
+    return rows, foreign, digest.hexdigest()
 
 
 def _content(rows: pd.DataFrame) -> bytes:
@@ -134,8 +152,7 @@ def drop_highest(source: Source, count: int) -> Source:
     return replace(source, points=source.points.take(keep, reason), kaplan=kaplan, runs=runs)
 
 
-def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions) -> Source:
-    where = ", ".join(str(path) for path in paths)
+def _from_results(where: str, folders: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions) -> Source:
     if options.columns:
         raise ScalingError("--columns is for foreign tables; a results folder has its own", where=where, remedy="use --params and --flops")
     damaged = [f"{file}; its run is left out, and `scaling run` redoes it" for part in rows for file in part.attrs.get("damaged", ())]
@@ -146,7 +163,7 @@ def _from_results(paths: Sequence[Path], rows: list[pd.DataFrame], options: Sour
         keep = _select(options.where, {str(name): table[name] for name in table.columns}, where)
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
         table = table[keep]
-    sweeps = [path / "sweep.toml" for path in paths]
+    sweeps = [path / "sweep.toml" for path in folders]
     found = assemble(table, sweeps, options.params, options.flops, options.cluster)
     points, kaplan = found.points, found.kaplan
     if filtered:

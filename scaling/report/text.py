@@ -105,7 +105,7 @@ def _warnings(document: Document) -> Iterator[RenderableType]:
 
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
-    yield grid(tables.pairs("fit", "Fit", list(_header(document))), heading=False)
+    yield grid(tables.pairs("fit", "Fit", list(header(document))), heading=False)
     if not document.get("groups"):
         yield grid(tables.parameters(document))
     stages = (tables.groups(document), tables.schedules(document), tables.accuracy(document))
@@ -131,7 +131,8 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield from _warnings(document)
 
 
-def _header(document: Document) -> Iterator[tuple[str, str]]:
+def header(document: Document) -> Iterator[tuple[str, str]]:
+    """What was fitted to what, in pairs."""
     from scaling.fit.laws import LAWS
     from scaling.fit.special import SPECIAL
 
@@ -161,11 +162,7 @@ def _narrow_roads(document: Document) -> Table:
 
 
 def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
-    rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
-    rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
-    rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
-    rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in tables.OPTIMUM]
-    yield grid(tables.pairs("prediction", "Compute-optimal training", rows), heading=False)
+    yield grid(asked(prediction), heading=False)
     if prediction.get("accuracy"):
         yield from _sentences(f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}.")
     if prediction.get("roads"):
@@ -182,11 +179,20 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         if table is not None:
             yield grid(table)
             yield from _sentences(table.caption)
-    yield from _sentences(_reach(prediction))
+    yield from _sentences(reach(prediction))
     yield from _warnings(prediction)
 
 
-def _reach(prediction: Document) -> str | None:
+def asked(prediction: Document) -> Table:
+    """The model that a prediction is about, with intervals."""
+    rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
+    rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
+    rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
+    rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in tables.OPTIMUM]
+    return tables.pairs("prediction", "Compute-optimal training", rows)
+
+
+def reach(prediction: Document) -> str | None:
     """Whether the data reach this far; how far they do not is among the prediction's warnings."""
     decades = prediction.get("extrapolation_decades")
     if decades is None:
