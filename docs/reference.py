@@ -195,6 +195,7 @@ COMPLETION = """## Shell completion
 ```
 scaling --install-completion          # bash, zsh, fish or PowerShell: whichever runs this
 scaling --show-completion             # prints what it would install
+_SCALING_COMPLETE=source_zsh scaling  # the same for a shell that you name: source_bash, source_zsh, source_fish
 ```
 
 Open a new shell afterwards. Verbs, options, files and the keys of a sweep file (`scaling run sweeps/demo.toml optim.`) are completed.
@@ -202,7 +203,8 @@ Open a new shell afterwards. Verbs, options, files and the keys of a sweep file 
 ## Colours and widths
 
 Colours and live tables are for terminals: a pipe or a log gets plain lines of full width. `NO_COLOR=1` leaves out colours on a terminal
-too, `COLUMNS` sets the width. On a narrow terminal long cells are folded, not cut.
+too, `COLUMNS` sets the width. On a narrow terminal cells of a table break at spaces; where not even that fits, a row becomes a
+paragraph. No number is cut.
 """
 
 PAGES = {

@@ -1,0 +1,121 @@
+"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in three shells."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from scaling.cli import with_verbs
+from scaling.cli.output import LOG_WIDTH, console
+from scaling.cli.progress import Display
+from scaling.cli.tables import plan_document, plan_table, table
+from scaling.plan import plan
+from tests.sweep_files import tiny
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])(;[0-9;]*)?m")
+SWEEP = tiny()
+PLAN = plan(SWEEP, SWEEP.base.task, 16)
+
+
+def shown(what, width, **options):
+    made = Console(width=width, file=io.StringIO(), highlight=False, **options)
+    made.print(what)
+    return made.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 150])
+def test_nothing_of_a_plan_is_cut_on_a_narrow_terminal(width):
+    text = shown(plan_table(plan_document(PLAN, None, 1)), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    words = text.split()
+    for item in PLAN.runs:
+        assert item.run_id in words
+        assert f"{item.run.optim.lr:.2e}" in words
+
+
+def test_a_table_that_fits_stays_a_table():
+    made = table("title", "run", "status", "reason")
+    made.add_row("3f2a9c0d1e4b", "[green]done[/green]", "")
+    made.add_row("3f2a9c0d1e4c", "[red]failed[/red]", "the loss is no number")
+    assert shown(made, 40).splitlines()[1].split() == ["run", "status", "reason"]
+    assert [line.rstrip() for line in shown(made, 20).splitlines()[1:]] == [
+        "3f2a9c0d1e4b  status",
+        "done",
+        "3f2a9c0d1e4c  status",
+        "failed  reason the",
+        "loss is no number",
+    ]
+
+
+@pytest.mark.parametrize("width", [24, 40])
+def test_progress_fits_a_narrow_terminal(tmp_path, width):
+    display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
+    run = PLAN.runs[0]
+    event = {"event": "progress", "run_id": run.run_id, "step": 12, "n_steps": run.run.n_steps, "loss": 2.5, "tokens_per_second": 123456.0,
+             "flops_per_second": 4.2e9}  # fmt: skip
+    display.observe(event)
+    text = shown(display._table(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert {run.run_id, "2.500", "123,456", "4.20"} <= set(text.split())
+
+
+def test_no_color_is_respected(monkeypatch):
+    made = table("title", "run", "status")
+    made.add_row("one", "[red]failed[/red]")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert COLOUR.search(shown(made, 80, force_terminal=True, color_system="standard"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not COLOUR.search(shown(made, 80, force_terminal=True, color_system="standard"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_help_on_a_terminal_has_no_colour_under_no_color():
+    reader, writer = os.openpty()
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    done = subprocess.run([sys.executable, "-m", "scaling", "plan", "--help"], stdout=writer, stderr=writer, env=environment, timeout=60)
+    os.close(writer)
+    text = os.read(reader, 65_536).decode()
+    os.close(reader)
+    assert done.returncode == 0
+    assert "scaling plan" in text
+    assert not COLOUR.search(text)
+
+
+def test_a_log_is_not_cut_to_the_width_of_a_terminal(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert console().width == LOG_WIDTH
+
+
+def completed(shell, line):
+    words = line.split(" ")
+    environment = {
+        "_SCALING_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    return CliRunner().invoke(with_verbs(), [], prog_name="scaling", env=environment).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_verbs_options_and_keys(shell):
+    assert {"report", "reconcile", "results"} <= set(re.findall(r"\w+", completed(shell, "scaling re")))
+    assert "--max-runs" in completed(shell, "scaling run sweeps/demo.toml --max")
+    keys = completed(shell, "scaling plan sweeps/demo.toml optim.")
+    assert "optim.lr=" in keys
+    assert "model.norm" not in keys
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_can_be_had(shell):
+    found = CliRunner().invoke(with_verbs(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"})
+    assert f"_SCALING_COMPLETE=complete_{shell}" in found.stdout
+    assert found.exit_code == 0
