@@ -93,6 +93,7 @@ class Curve:
 def curves(table: pd.DataFrame, first: int = 1) -> list[Curve]:
     """One curve for each size and horizon at the end of its runs, smallest first; empty without losses by position on text."""
     found = rows.last(rows.ended(table[table["task"] == "text"]), METRIC)
+    found = found[np.isfinite(found["value"].astype(float)) & found["at"].notna()]
     if found.empty:
         return []
     keys = ["n_params", "seq_len", "tokens"]

@@ -179,6 +179,7 @@ def _edge(c: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 
 def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> Law | None:
+    cells = cells[np.isfinite(cells["loss"])]  # a run may have measured no number
     power = through(cells[column].to_numpy(float), cells["loss"].to_numpy(float))
     return None if power is None else Law(letter, counted, power, _published(letter))
 

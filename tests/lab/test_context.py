@@ -80,3 +80,12 @@ def test_the_section_has_a_picture_a_table_and_three_sentences_and_only_text_has
     assert "so the larger gains more." in section.notes[2]
     assert len(section.figures[0].traces) == 4
     assert sections.section(windows(task="induction")) is None
+
+
+def test_rows_without_a_number_or_a_position_are_left_out():
+    held = windows()
+    assert context.curves(held.assign(value=np.nan)) == []
+    assert sections.section(held.assign(at=np.nan)) is None
+    (curve,) = context.curves(held.assign(value=held["value"].where(held["seed"] == 0)))
+    assert curve.seeds == 1
+    assert np.isfinite(curve.loss).all()

@@ -140,3 +140,10 @@ def test_runs_on_several_corpora_have_no_laws(grid):
     mixed.loc[first, "config"] = mixed.loc[first, "config"].str.replace('"digest":"d"', '"digest":"e"')
     assert mixed["config"].str.contains('"digest":"e"').any()
     assert kaplan.study(mixed) is None
+
+
+def test_a_run_that_measured_no_number_is_no_point(limited):
+    held = limited.copy()
+    held.loc[held["run_id"] == held["run_id"].iloc[0], "value"] = np.nan
+    assert all(np.isfinite(law.alpha).all() for law in kaplan.study(held).laws)
+    assert kaplan.study(held.assign(value=np.nan)) is None
