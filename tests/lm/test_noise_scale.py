@@ -37,7 +37,7 @@ def sequence_gradients(run, params, tokens_CT1):
 def test_it_is_the_plain_formula_over_sequences():
     run = noisy_run()
     task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
-    found = {name: value for name, value, _ in NoiseMeter(run, task, Placement(SETTLED)).measure(params, run.optim.z_loss)}
+    found = {one.metric: one.value for one in NoiseMeter(run, task, Placement(SETTLED)).measure(params, run.optim.z_loss)}
     g_CP = sequence_gradients(run, params, task.batch("train", FAR // 12, 12))
     variance = g_CP.var(axis=0, ddof=1).sum()
     square = (g_CP.mean(axis=0) ** 2).sum() - variance / len(g_CP)
@@ -60,14 +60,14 @@ def test_estimates_are_unbiased_and_their_errors_honest(signal, widest):
     rng = np.random.default_rng(0)
     found = [estimate(*draws(signal, 64, 100, rng), group_tokens=10) for _ in range(400)]
     for name, truth in {"gradient_square": signal**2, "gradient_variance": 1000.0}.items():
-        values, errors = np.array([next((value, error) for key, value, error in each if key == name) for each in found]).T
+        values, errors = np.array([next((one.value, one.stderr) for one in each if one.metric == name) for each in found]).T
         assert values.mean() == pytest.approx(truth, abs=4 * values.std() / 20), name
         assert 0.85 < errors.mean() / values.std() < widest, name
 
 
 def test_without_a_signal_there_is_no_ratio():
-    assert [name for name, _, _ in estimate(np.ones(4), np.zeros(4), 0.2, 10)] == ["gradient_square", "gradient_variance"]
-    assert all(error is None for _, _, error in estimate(np.ones(2), np.zeros(2), 0.9, 10))
+    assert [one.metric for one in estimate(np.ones(4), np.zeros(4), 0.2, 10)] == ["gradient_square", "gradient_variance"]
+    assert all(one.stderr is None for one in estimate(np.ones(2), np.zeros(2), 0.9, 10))
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_the_mean_does_not_depend_on_how_it_is_computed():
     task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
     sliced = Execution(layers="unrolled", attention="own", micro_batch=2, loss_chunk=8, remat="block")
     plain, other = (NoiseMeter(run, task, Placement(how)).measure(params, 1e-4) for how in (SETTLED, sliced))
-    assert [value for _, value, _ in other] == pytest.approx([value for _, value, _ in plain], rel=1e-3)
+    assert [one.value for one in other] == pytest.approx([one.value for one in plain], rel=1e-3)
