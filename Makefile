@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := results/demo
 
-.PHONY: setup demo test test-all lint bench lab fidelity coverage design lock clean
+.PHONY: setup demo test test-all lint bench lab fidelity coverage design wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,9 @@ coverage: setup
 
 design: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.design
+
+wheel-check: setup
+	$(BIN)/python benchmarks/wheel.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
