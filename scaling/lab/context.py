@@ -13,7 +13,7 @@ from scaling.errors import ScalingError
 from scaling.fit.estimate import Estimate, estimate, problem_of
 from scaling.fit.laws import LAWS, Law, Param, Term
 from scaling.fit.optimise import Resample, follow
-from scaling.lab import rows
+from scaling.lab import phenomena, rows
 from scaling.lab.finding import Finding
 from scaling.quantity import format_count
 from scaling.results import Points
@@ -94,10 +94,10 @@ def curves(table: pd.DataFrame, first: int = 1) -> list[Curve]:
     """One curve for each size and horizon at the end of its runs, smallest first; empty without losses by position on text."""
     found = rows.last(rows.ended(table[table["task"] == "text"]), METRIC)
     found = found[np.isfinite(found["value"].astype(float)) & found["at"].notna()]
-    if found.empty:
+    if found.empty or phenomena.has_variants(table):  # variants are no seeds
         return []
-    keys = ["n_params", "seq_len", "tokens"]
-    return [_curve(cell, int(n), int(tokens), first) for (n, _, tokens), cell in found.groupby(keys, sort=True)]  # type: ignore[call-overload]
+    keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
+    return [_curve(cell, int(n), int(tokens), first) for (n, _, tokens, *_), cell in found.groupby(keys, sort=True)]  # type: ignore[call-overload]
 
 
 def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:

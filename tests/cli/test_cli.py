@@ -11,7 +11,23 @@ import pytest
 from scaling.sweepfile import dump_sweep
 from tests.sweep_files import tiny
 
-VERBS = ["plan", "tune", "run", "train", "status", "next", "fit", "predict", "report", "count", "coord-check", "data", "doctor"]
+VERBS = [
+    "plan",
+    "tune",
+    "run",
+    "train",
+    "status",
+    "next",
+    "fit",
+    "predict",
+    "report",
+    "count",
+    "coord-check",
+    "data",
+    "doctor",
+    "init",
+    "schema",
+]
 README = Path(__file__).parents[2] / "README.md"
 
 

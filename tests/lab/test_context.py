@@ -9,6 +9,7 @@ from scaling.report.laboratory import context as sections
 
 TOKENS = np.arange(1.0, 65.0)
 TRUE = dict(E=1.3, A=1.6, g=0.6)
+SAME = dict(norm="rmsnorm", pos="rope", n_layers=2, d_model=32, n_heads=2, n_kv_heads=2, lr=3e-3, batch_tokens=512, config="{}")
 
 
 def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=100, points=TOKENS):
@@ -21,7 +22,7 @@ def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=10
         for step, above in ((last // 2, 0.5), (last, 0.0)):
             table = pd.DataFrame({"at": points, "value": loss + above, "stderr": noise, "step": step, "seed": seed})
             tables.append(table.assign(run_id=f"{n_params}-{seed}", task=task, n_params=n_params, seq_len=64, tokens=step * 512, flops=1.0,
-                                       split="val", metric=context.METRIC))  # fmt: skip
+                                       split="val", metric=context.METRIC, **SAME))  # fmt: skip
     return pd.concat(tables, ignore_index=True)
 
 
@@ -35,6 +36,11 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
         assert 0.5 < curve.chi2 < 1.6
     told = context.findings([small, large])
     assert [one.holds for one in told] == [True, True, True]
+
+
+def test_variants_of_a_size_are_no_seeds_of_it():
+    assert context.curves(pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])) == []
+    assert len(context.curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
 
 
 def test_positions_weigh_as_their_variance_over_windows():
