@@ -181,7 +181,7 @@ def test_a_bit_flipped_anywhere_is_noticed(made, tmp_path):
             lease.hold(["aaaaaaaaaaaa"])
         want, chance = numbers(folder), random.Random(1)
         assert [item for item in inspect(folder) if item.state != "whole"] == []
-        assert [said for _ in range(50) if (said := flips.flip(folder, chance, want))] == []
+        assert [said for _ in range(30) if (said := flips.flip(folder, chance, want))] == []
 
 
 def test_no_read_fails_beside_a_writer(tmp_path):

@@ -36,7 +36,7 @@ def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path)
 
 def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
     process = subprocess.Popen(command("run", path, "--out", parts, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
@@ -50,6 +50,7 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     assert numbers(parts).equals(numbers(whole))
 
 
+@pytest.mark.exhaustive
 def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]})))
@@ -70,7 +71,7 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
 
 def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M"]})))
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
     process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)

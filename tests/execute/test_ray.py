@@ -149,6 +149,7 @@ def test_what_no_node_can_hold_is_refused(launch):
 
 
 @NEEDS_RAY
+@pytest.mark.exhaustive
 def test_a_worker_without_a_place_waits_says_so_and_can_be_given_up(launch, monkeypatch):
     monkeypatch.setattr(engine, "NOTICE_SECONDS", 0.2)
     notices = []
@@ -219,6 +220,7 @@ def _is_alive(pid):
 
 
 @NEEDS_RAY
+@pytest.mark.exhaustive
 def test_a_dead_node_ends_its_worker_and_no_other(stand_in, tmp_path, capfd):  # noqa: F811
     with nodes(2) as (found, (lost, _)), contextlib.closing(RayLauncher(tmp_path, address=found.address, command=stand_in)) as launcher:
         workers = [launcher.start(index) for index in range(2)]

@@ -343,6 +343,7 @@ def _preempt(cluster):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_time_limit_is_announced(cluster, sweep):
     made = sweep("wait")
     job_id = made.submit(time="1")

@@ -67,6 +67,7 @@ def test_a_preempted_sweep_comes_back_and_gives_the_same_bits(cluster, undisturb
     assert numbers(out).equals(want)
 
 
+@pytest.mark.exhaustive
 def test_two_nodes_train_one_run(cluster, tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["40k"]})))

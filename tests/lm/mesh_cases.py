@@ -23,7 +23,6 @@ CASES = {
     },
     "unrolled": {
         "fsdp=8": {"mesh": MeshShape(fsdp=8), "remat": "block"},
-        "tensor=2": {"mesh": MeshShape(tensor=2)},
         "2x2x2, micro": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "micro_batch": 8},
     },
 }

@@ -80,7 +80,7 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
 HALF = [(model, (None, 16)[i % 2]) for i, model in enumerate(COVERING[:8])]
 
 
-@pytest.mark.parametrize(("model", "chunk"), [*HALF[:3], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HALF[3:])])
+@pytest.mark.parametrize(("model", "chunk"), [*HALF[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HALF[2:])])
 def test_variants_take_a_step_in_half_precision(model, chunk):
     """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
     how, shape = Execution(layers="unrolled", loss_chunk=chunk), Shape(model, SEQ_LEN, "wsd", "bfloat16")

@@ -74,8 +74,7 @@ def test_factors_of_attention_and_branches():
     assert (transfer.attention_scale(unlimited), transfer.branch_factor(unlimited)) == (8**-0.5, 1.0)
 
 
-@pytest.mark.parametrize("flat", [True, False])
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(("flat", "stacked"), [(True, False), (False, True)])
 def test_each_array_has_its_learning_rate_decay_and_eps(flat, stacked):
     """Dey 2025, table 1: against AdamW with these three numbers for every kind of array, m = 3 and l = 2."""
     model = tiny_model(transfer=WIDER, bias=True)
