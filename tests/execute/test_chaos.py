@@ -154,7 +154,9 @@ def test_random_kills_lose_double_and_change_nothing(trained):
 
 
 @LINUX
-@pytest.mark.parametrize("defect", [DEFECTS[0], *(pytest.param(defect, marks=pytest.mark.exhaustive) for defect in DEFECTS[1:])])
+@pytest.mark.parametrize(
+    "defect", [pytest.param(defect, marks=pytest.mark.exhaustive) if place else defect for place, defect in enumerate(DEFECTS)]
+)
 def test_planted_defects_of_the_state_are_seen(trained, tmp_path, defect):
     path, _, want = trained
     (tmp_path / "sitecustomize.py").write_text(DIES_ONCE + DEFECTS[defect])
