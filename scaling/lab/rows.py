@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from scaling.results import DIVERGED
+from scaling.sweepfile import load_run
 
 KEYS = ["run_id", "seed", "step", "tokens", "flops", "at", "value", "stderr"]
 
 
 def configs(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The configuration of every run as a dictionary, by run_id."""
+    """The configuration of every run as a dictionary, by run_id; what older rows do not say stands at its default."""
     firsts = table.drop_duplicates("run_id")
-    return {str(run_id): json.loads(text) for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True)}
+    return {
+        str(run_id): load_run(text, f"run {run_id}").model_dump(mode="json")
+        for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True)
+    }
 
 
 def ended(table: pd.DataFrame) -> pd.DataFrame:
@@ -39,6 +45,46 @@ def with_setting(rows: pd.DataFrame, table: pd.DataFrame, field: str) -> pd.Data
     """`rows` with a further column `field` ("task.train_fraction"), read from the configurations; absent fields are None."""
     known = configs(table)
     return rows.assign(**{field: [_setting(known[run_id], field) for run_id in rows["run_id"]]})
+
+
+def of_one_task(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows of the task that most runs have (its fields but the seed of its data), and how many runs of other tasks are left out.
+
+    Runs of two tasks in one folder are two studies; pooled, the one would pass for a seed of the other.
+    """
+    return _kept(table, _commonest({run: _without_seeds(config["task"]) for run, config in configs(table).items()}))
+
+
+def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The rows of runs that differ within a size (`n_params`) by their seeds alone, and how many others are left out.
+
+    Of each size the setting that most runs have is kept; among equals the one that was trained on the most tokens.
+    """
+    size, tokens = (dict(table.groupby("run_id")[column].max()) for column in ("n_params", "tokens"))
+    setting = {run: _without_seeds(config) for run, config in configs(table).items()}
+    kept: set[str] = set()
+    for n in sorted(set(size.values())):
+        mine = {run: text for run, text in setting.items() if size[run] == n}
+        kept |= _commonest(mine, {text: float(tokens[run]) for run, text in mine.items()})
+    return _kept(table, kept)
+
+
+def _without_seeds(config: Mapping[str, Any]) -> str:
+    """A configuration as text, without its seeds: equal texts are equal runs but for chance."""
+    plain = {name: _without_seeds(value) if isinstance(value, dict) else value for name, value in config.items()}
+    return json.dumps({name: value for name, value in plain.items() if name not in ("seed", "data_seed")}, sort_keys=True)
+
+
+def _commonest(groups: Mapping[str, Hashable], then: Mapping[Any, float] | None = None) -> set[str]:
+    """The runs of the group with the most of them; `then` breaks ties, and after it the group's name."""
+    counts = Counter(groups.values())
+    best = max(counts, key=lambda group: (counts[group], (then or {}).get(group, 0.0), str(group)), default=None)
+    return {run for run, group in groups.items() if group == best}
+
+
+def _kept(table: pd.DataFrame, runs: set[str]) -> tuple[pd.DataFrame, int]:
+    held = table["run_id"].astype(str).isin(runs)
+    return table[held], int(table.loc[~held, "run_id"].nunique())
 
 
 def _setting(config: dict[str, Any], field: str) -> Any:

@@ -1,6 +1,7 @@
 """Variants are compared seed by seed, within runs that differ in nothing else, and no law is fitted across them."""
 
 import itertools
+import json
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.lab import phenomena, variants
+from scaling.lab import rows as held
 from scaling.lab.variants import ATTENTION, NORM, POSITION, compare, findings
 from scaling.lm.generate import empty_caches
 from scaling.report.laboratory import variants as sections
@@ -155,3 +157,10 @@ def test_variants_without_a_common_seed_have_a_difference_and_no_verdict():
 def test_norms_are_named_by_what_they_leave_out():
     names = [variants.norm(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains}) for qk in (True, False) for gains in (True, False)]
     assert names == ["LayerNorm", "LayerNorm without gains", "LayerNorm without QK-norm", "LayerNorm without QK-norm and gains"]
+
+
+def test_rows_that_were_written_before_a_field_existed_are_read_with_its_default():
+    config = json.loads(run(norm="rmsnorm").model_dump_json())
+    del config["model"]["gains"]
+    older = pd.DataFrame({"run_id": ["a"], "config": [json.dumps(config)]})
+    assert held.configs(older) == {"a": run(norm="rmsnorm").model_dump(mode="json")}
