@@ -250,7 +250,9 @@ def sarle(values: Array) -> float:
 
 @dataclass(frozen=True)
 class Study:
-    """All that the report tells of an addition ladder: of `counted` digits at the ends of runs `settled` are guessed or known."""
+    """All that the report tells of an addition ladder: of `counted` digits at the ends of runs `settled` are guessed or known;
+    `left_out` runs differ from the others of their size in more than the seed.
+    """
 
     seen: pd.DataFrame
     ends: pd.DataFrame
@@ -262,6 +264,7 @@ class Study:
     transition: Decision
     settled: int
     counted: int
+    left_out: int = 0
 
     def missed(self, by: str) -> Array:
         """|`product` or `power` - exact match| at the end of each run (runs,)."""
@@ -270,6 +273,8 @@ class Study:
 
 def study(table: pd.DataFrame) -> Study | None:
     """The addition ladder in a table, or None where there is none of three sizes whose exact match changes."""
+    table, of_other_tasks = rows.of_one_task(table[table["task"] == "arithmetic"])
+    table, of_other_settings = rows.of_one_setting(table)
     seen = checkpoints(table)
     ends = finals(seen) if len(seen) else seen
     if not len(ends) or ends["n"].nunique() < SIZES or ends["digits"].nunique() > 1:
@@ -278,7 +283,8 @@ def study(table: pd.DataFrame) -> Study | None:
     if not {"exact_match", "nll"} <= set(trends):
         return None
     metric, transition = decisions(ends, trends)
-    return Study(seen, ends, trends, shapes(ends), one_curve(seen), at_threshold(ends), metric, transition, *all_or_nothing(table, ends))
+    return Study(seen, ends, trends, shapes(ends), one_curve(seen), at_threshold(ends), metric, transition, *all_or_nothing(table, ends),
+                 of_other_tasks + of_other_settings)  # fmt: skip
 
 
 def findings(found: Study) -> list[Finding]:

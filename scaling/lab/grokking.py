@@ -29,18 +29,19 @@ RESAMPLES, SEED, CI = 1000, 0, 0.95
 LEAST_RATIO, CONTROL_BELOW, CONTROL_TIMES = 5.0, 0.5, 2.0
 WIDTHS = (16, 32, 64, 128, 256, 512)
 MOST_P = 257  # p^3 logits: beyond it they take a GB of memory, and minutes
-SETTING = ("p", "operation", "fraction", "decay", "lr")
+SETTING = ("p", "operation", "fraction", "decay", "lr", "rest")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's accuracy on both splits at its measured steps, arrays (n,), and what was asked of it."""
+    """A run's accuracy on both splits at its measured steps, arrays (n,), and what was asked of it; `rest` are model and task but for the share, as text."""
 
     run_id: str
     seed: int
     task: ModularTask
     decay: float
     lr: float
+    rest: str
     step: np.ndarray
     train: np.ndarray
     test: np.ndarray
@@ -103,7 +104,8 @@ def runs(table: pd.DataFrame) -> list[Run]:
         optim: dict[str, Any] = config["optim"]
         columns = (mine[name].to_numpy(float) for name in ("step", "value_x", "value_y"))
         task = ModularTask.model_validate(config["task"])
-        found.append(Run(str(run_id), int(config["seed"]), task, optim["weight_decay"], optim["lr"], *columns))
+        rest = rows.without_seeds({name: config[name] for name in ("model", "task")}, "train_fraction")
+        found.append(Run(str(run_id), int(config["seed"]), task, optim["weight_decay"], optim["lr"], rest, *columns))
     return sorted(found, key=lambda run: (run.fraction, run.decay, run.lr, run.seed))
 
 

@@ -52,7 +52,7 @@ def of_one_task(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
     Runs of two tasks in one folder are two studies; pooled, the one would pass for a seed of the other.
     """
-    return _kept(table, _commonest({run: _without_seeds(config["task"]) for run, config in configs(table).items()}))
+    return _kept(table, _commonest({run: without_seeds(config["task"]) for run, config in configs(table).items()}))
 
 
 def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -61,7 +61,7 @@ def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     Of each size the setting that most runs have is kept; among equals the one that was trained on the most tokens.
     """
     size, tokens = (dict(table.groupby("run_id")[column].max()) for column in ("n_params", "tokens"))
-    setting = {run: _without_seeds(config) for run, config in configs(table).items()}
+    setting = {run: without_seeds(config) for run, config in configs(table).items()}
     kept: set[str] = set()
     for n in sorted(set(size.values())):
         mine = {run: text for run, text in setting.items() if size[run] == n}
@@ -69,10 +69,11 @@ def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return _kept(table, kept)
 
 
-def _without_seeds(config: Mapping[str, Any]) -> str:
-    """A configuration as text, without its seeds: equal texts are equal runs but for chance."""
-    plain = {name: _without_seeds(value) if isinstance(value, dict) else value for name, value in config.items()}
-    return json.dumps({name: value for name, value in plain.items() if name not in ("seed", "data_seed")}, sort_keys=True)
+def without_seeds(config: Mapping[str, Any], *but: str) -> str:
+    """A configuration as text, without its seeds and the fields `but`: equal texts are equal runs but for chance and these."""
+    left_out = ("seed", "data_seed", *but)
+    plain = {name: without_seeds(value, *but) if isinstance(value, dict) else value for name, value in config.items()}
+    return json.dumps({name: value for name, value in plain.items() if name not in left_out}, sort_keys=True)
 
 
 def _commonest(groups: Mapping[str, Hashable], then: Mapping[Any, float] | None = None) -> set[str]:

@@ -201,3 +201,20 @@ def test_the_section_has_its_pictures_and_tables():
     assert {row[-1] for row in found.tables[0].rows} == {"yes"}
     assert "cannot settle" in found.figures[2].caption
     assert len(found.figures[2].traces[0].x) == 5
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
+    alike = ladder(smooth, seeds=lambda width: 3)
+    longer = results.rows(
+        "ladder",
+        run_of(16, 7).model_copy(update={"n_steps": 200}),
+        measured(200, np.full(5, 0.999), end=True),
+        Provenance("cpu", None, "0"),
+    )
+    other = ladder(smooth, reverse=False)
+    mixed = pd.concat([alike, longer.to_pandas(), other], ignore_index=True)
+    found, alone = emergence.study(mixed), emergence.study(alike)
+    assert found.left_out == 1 + other["run_id"].nunique()
+    assert {str(one) for one in emergence.findings(found)} == {str(one) for one in emergence.findings(alone)}
+    assert "more than the seed" in section(mixed).notes[-1]
+    assert len(section(alike).notes) == 3

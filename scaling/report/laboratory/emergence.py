@@ -40,15 +40,17 @@ def section(table: pd.DataFrame) -> Section | None:
     return Section(ID, TITLE, figures, tables, notes(found))
 
 
-def notes(found: Study) -> tuple[str, str, str]:
-    """What is seen, what the metric adds, and what the model itself does, each as the stated criterion decides."""
+def notes(found: Study) -> list[str]:
+    """What is seen, what the metric adds, and what the model itself does, each as the stated criterion decides; then who is left out."""
     exact, nll = found.trends["exact_match"], found.trends["nll"]
     saw = (
         f"From {format_count(exact.n[0])} to {format_count(exact.n[-1])} parameters exact match on addition goes from "
         f"{exact.value[0]:.2f} to {exact.value[-1]:.2f} and passes half of that way at {format_count(round(exact.halfway))}, log-likelihood "
         f"at {format_count(round(nll.halfway))}."
     )
-    return saw, METRIC[found.metric.verdict].format(found.metric, emergence.SHARPER), _model(found)
+    left_out = f"{found.left_out} runs that differ from the others of their size in more than the seed are not in these figures."
+    said = [saw, METRIC[found.metric.verdict].format(found.metric, emergence.SHARPER), _model(found)]
+    return [*said, *([left_out] if found.left_out else [])]
 
 
 def _model(found: Study) -> str:

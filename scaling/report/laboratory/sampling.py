@@ -35,7 +35,10 @@ def section(table: pd.DataFrame) -> Section | None:
     ramp = Ramp("parameters N", models[0].n_params, models[-1].n_params)
     drawn = [coverage(models, ramp), forecast(ahead), votes(models), trade(ways, target, ramp)]
     tables = [findings.table("sampling", sampling.findings(models, ahead, ways)), laws(models), optimum(ways, target)]
-    return Section("sampling", TITLE, [one for one in drawn if one], [one for one in tables if one], _told(models, ways, target))
+    others = table.loc[table["metric"] == "problem_nll", "run_id"].nunique() - len(models)
+    left_out = f"{others} runs of another task, or that lack rows, are not in these figures."
+    said = [*_told(models, ways, target), *([left_out] if others else [])]
+    return Section("sampling", TITLE, [one for one in drawn if one], [one for one in tables if one], said)
 
 
 def _told(models: Sequence[Answered], ways: Sequence[Solver], target: float | None) -> tuple[str, str, str]:
