@@ -70,13 +70,24 @@ def html(report: Report) -> str:
 
     drawn: dict[str, Any] = {figure.name: plotly_backend.to_plotly(figure) for figure in report.figures}
     plots = _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else ""
-    scripts = [_script(plotly_backend.plotly_js()), _script((TEMPLATES / "page.js").read_text(encoding="utf-8"))] if drawn else []
+    predictor = report.predictor
+    sources = {
+        "plotly": plotly_backend.plotly_js() if drawn else "",
+        "script": _template("page.js") if drawn else "",
+        "predict": _template("predictor.js") if predictor else "",
+    }
+    scripts = {name: _script(text) for name, text in sources.items()}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_cleaned,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    trusted = {"style": style, "plots": plots, "plotly": scripts[0] if scripts else "", "script": scripts[1] if scripts else ""}
+    style = _template("style.css") + (_template("predictor.css") if predictor else "")
+    trusted = {"style": style, "plots": plots, "predictor_data": _json(predictor.data) if predictor else "", **scripts}
     context = _context(report) | {name: Markup(text) for name, text in trusted.items()}
-    return environment.get_template("index.html.j2").render(policy=policy(scripts), **context)
+    allowed = policy([text for text in scripts.values() if text])
+    return environment.get_template("index.html.j2").render(policy=allowed, predictor=predictor, **context)
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def policy(scripts: Sequence[str]) -> str:

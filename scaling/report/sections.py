@@ -14,6 +14,7 @@ from scaling.quantity import format_flops
 from scaling.report import honesty, inference, laboratory, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
 from scaling.report.figure import Figure
 from scaling.report.material import Material
+from scaling.report.predictor import Predictor, predictor
 from scaling.report.section import Section
 from scaling.report.tables import Document, Table
 
@@ -34,6 +35,7 @@ class Report:
     tiles: tuple[summary.Tile, ...] = ()
     trust: tuple[str, ...] = ()
     verdict: tuple[str, str] | None = None
+    predictor: Predictor | None = None
     version: str = scaling.__version__
 
     @property
@@ -80,6 +82,7 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     return Report(
         material.name, material.question, kept, tuple(sentences), material.refusals, headline,
         tuple(summary.tiles(document, ahead)), (*silence, *_stale(material), *summary.trust(document, ahead)), summary.verdict(document),
+        predictor(material.path, tables.budget(ahead) if ahead else None),
     )  # fmt: skip
 
 

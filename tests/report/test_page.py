@@ -113,7 +113,7 @@ def test_the_page_asks_for_nothing_and_runs_only_our_scripts(text):
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy.split("style-src")[0]
     code = [source for kind, source in page.scripts if kind is None]
-    assert len(code) == 2
+    assert len(code) == 3
     for source in code:
         assert base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() in policy
     assert len(text.encode()) < 6_000_000

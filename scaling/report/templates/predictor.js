@@ -1,0 +1,266 @@
+"use strict";
+// `scaling predict FIT --flops C [--inference-tokens T]` in the browser: N*, D* and L* as powers of C, intervals as the central
+// percentiles of the fit's own draws, counts as Python prints them. What is said here is said in scaling/fit/predict.py first.
+(() => {
+  const fit = JSON.parse(document.getElementById("predictor-data").textContent);
+  const at = (id) => document.getElementById("predict-" + id);
+  const numbers = (held) => Object.fromEntries(Object.entries(held).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
+  const FAR_DECADES = 1, INSIDE = 0.05; // as fit/predict.py has them
+  const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as fit/equal_loss.py has them
+  const FORWARD = 2; // FLOPs a parameter and token when a model is used
+  const SUFFIXES = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15, E: 1e18 };
+  const COUNT = /^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$/;
+
+  // ---- numbers as Python reads and prints them
+
+  const parsed = (text) => {
+    const match = COUNT.exec(text);
+    if (!match) throw new Error(`"${text.trim()}" is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)`);
+    const value = Number(match[1].replaceAll("_", "")) * SUFFIXES[match[2].toUpperCase()];
+    if (!(value > 0 && value < Infinity)) throw new Error(`"${text.trim()}" is not a positive finite number`);
+    if (value > 1e30) throw new Error(`"${text.trim()}" is above 1e30`);
+    return value;
+  };
+
+  // the first `keep` of exact decimal digits, rounded half to even; JavaScript itself rounds half up
+  const rounded = (digits, keep) => {
+    const [head, rest] = [BigInt(digits.slice(0, keep) || "0"), digits.slice(keep)];
+    const half = "5".padEnd(rest.length, "0");
+    return head + (rest > half || (rest === half && head % 2n === 1n) ? 1n : 0n);
+  };
+
+  // [digits, exponent]: digits[0].digits[1..] x 10^exponent
+  const significant = (value, count) => {
+    const [mantissa, exponent] = value.toExponential(100).split("e");
+    const digits = String(rounded(mantissa.replace(".", ""), count));
+    return digits.length > count ? [digits.slice(0, count), Number(exponent) + 1] : [digits.padEnd(count, "0"), Number(exponent)];
+  };
+
+  const pointed = (digits, decimals) => {
+    const padded = digits.padStart(decimals + 1, "0");
+    return decimals > 0 ? `${padded.slice(0, -decimals)}.${padded.slice(-decimals)}` : padded;
+  };
+
+  const fixed = (value, decimals) => {
+    const [whole, fraction] = Math.abs(value).toFixed(100).split(".");
+    return (value < 0 ? "-" : "") + pointed(String(rounded(whole + fraction, whole.length + decimals)), decimals);
+  };
+
+  const power = (digits, exponent) => {
+    const size = String(Math.abs(exponent)).padStart(2, "0");
+    return `${pointed(digits, digits.length - 1)}e${exponent < 0 ? "-" : "+"}${size}`;
+  };
+
+  // Python's {value:.{count}g}
+  const general = (value, count) => {
+    if (value === 0 || !Number.isFinite(value)) return Number.isNaN(value) ? "nan" : String(value).replace("Infinity", "inf");
+    const [digits, exponent] = significant(Math.abs(value), count);
+    const bare = digits.replace(/0+$/, "");
+    const sign = value < 0 ? "-" : "";
+    if (exponent < -4 || exponent >= count) return sign + power(bare, exponent);
+    if (exponent < 0) return `${sign}0.${"0".repeat(-exponent - 1)}${bare}`;
+    return sign + pointed(bare.padEnd(exponent + 1, "0"), Math.max(0, bare.length - 1 - exponent));
+  };
+
+  const flopsText = (value) => general(value, 3).replace("e+", "e");
+
+  const countText = (value) => {
+    const unit = [["T", 1e12], ["B", 1e9], ["M", 1e6], ["k", 1e3]].find(([, scale]) => Math.abs(value) >= scale * 0.9995);
+    return unit && Math.abs(value) < 1e15 ? general(value / unit[1], 3) + unit[0] : general(value, 3);
+  };
+
+  const roughText = (value) => {
+    if (value === 0 || !Number.isFinite(value)) return general(value, 6);
+    const exponent = Math.floor(Math.log10(Math.abs(value)));
+    if (exponent > -5 && exponent < 6) return fixed(value, Math.max(0, 2 - exponent));
+    const [digits, tens] = significant(Math.abs(value), 3);
+    return (value < 0 ? "-" : "") + power(digits, tens).replace("e+0", "e").replace("e-0", "e-").replace("e+", "e");
+  };
+
+  const TEXT = { n_params: countText, tokens: countText, tokens_per_param: roughText, loss: roughText };
+
+  // ---- the fit: document.interval, Frontier, EqualLoss and Cost of scaling/fit
+
+  const quantile = (sorted, share) => {
+    const place = share * (sorted.length - 1), below = Math.floor(place), part = place - below;
+    const low = sorted[below], high = sorted[Math.min(below + 1, sorted.length - 1)];
+    return part < 0.5 ? low + (high - low) * part : high - (high - low) * (1 - part);
+  };
+
+  const interval = (value, draws) => {
+    const held = Float64Array.from(draws).filter(Number.isFinite).sort();
+    if (held.length < 2 || !Number.isFinite(value)) return { value, lo: null, hi: null };
+    const [lo, hi] = [(1 - fit.ci) / 2, (1 + fit.ci) / 2].map((share) => quantile(held, share));
+    return { value, lo: Math.min(lo, value), hi: Math.max(hi, value) };
+  };
+
+  const { c0, p } = fit.cost;
+  const best = numbers(fit.frontier);
+  const draws = fit.draws && numbers(fit.draws);
+  if (draws && !draws.b) { // C = c0 N^p D: what N* leaves is D*
+    draws.b = draws.a.map((a) => 1 - p * a);
+    draws.log_d = draws.log_n.map((logN) => -Math.log(c0) - p * logN);
+  }
+  const along = (held, logC, i) => {
+    const part = (name) => (i === undefined ? held[name] : held[name][i]);
+    const n = Math.exp(part("log_n") + part("a") * logC), d = Math.exp(part("log_d") + part("b") * logC);
+    const loss = held.gamma === undefined ? NaN : part("floor") + Math.exp(part("log_gap") - part("gamma") * logC);
+    return { n_params: n, tokens: d, tokens_per_param: d / n, loss };
+  };
+
+  const optimum = (flops) => {
+    const logC = Math.log(flops), value = along(best, logC);
+    const drawn = draws ? draws.a.map((_, i) => along(draws, logC, i)) : [];
+    return Object.fromEntries(Object.keys(TEXT).map((name) => [name, interval(value[name], drawn.map((each) => each[name]))]));
+  };
+
+  // the N that costs least to train and to serve at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3)
+  const withDemand = (n, d, demand) => {
+    const { a, alpha, b, beta } = fit.sameLoss;
+    const whole = a * Math.pow(n, -alpha) + b * Math.pow(d, -beta);
+    const tokens = (size) => {
+      const rest = whole - a * Math.pow(size, -alpha);
+      return rest > 0 ? Math.pow(rest / b, -1 / beta) : NaN;
+    };
+    const total = (size) => c0 * Math.pow(size, p) * tokens(size) + FORWARD * size * demand;
+    let centre = Math.log(n), span = SPAN;
+    for (let pass = 0; pass < PASSES; pass++, span /= NARROWING) {
+      let least = Infinity, found = -span;
+      for (let i = 0; i < POINTS; i++) {
+        const away = -span + (i * 2 * span) / (POINTS - 1), cost = total(Math.exp(centre + away));
+        if (cost < least) [least, found] = [cost, away];
+      }
+      centre += found;
+    }
+    const size = Math.exp(centre);
+    return { n_params: size, tokens: tokens(size), flops_total: total(size), saved_fraction: 1 - total(size) / total(n) };
+  };
+
+  // ---- in words, as the command line has them
+
+  const doubts = (flops, found) => {
+    const [low, high] = fit.range.flops;
+    const decades = Math.max(0, Math.log10(flops / high));
+    const said = [...fit.doubts];
+    if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
+    if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
+    if (decades > FAR_DECADES && draws) said.push("the interval holds if the law does: it does not know of errors in the law's form");
+    for (const [name, label] of [["n_params", "parameters"], ["tokens", "tokens"]]) {
+      const ends = fit.range[name], value = found[name].value;
+      if (ends && decades <= INSIDE && Number.isFinite(value) && !(ends[0] * 0.99 <= value && value <= ends[1] * 1.01))
+        said.push(`${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
+    }
+    const [n, d] = [found.n_params.value, found.tokens.value];
+    if (n < 1 || d < 1) said.push(`no model is named: N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes; the law means nothing here`);
+    return said;
+  };
+
+  const shown = (name, entry) => {
+    const text = (value) => (value === null || !Number.isFinite(value) ? "–" : TEXT[name](value));
+    return { value: text(entry.value), lo: text(entry.lo), hi: text(entry.hi), bare: entry.lo === null && entry.hi === null };
+  };
+
+  const tile = (place, { value, lo, hi, bare }) => {
+    place.textContent = value;
+    if (!bare) place.appendChild(document.createElement("small")).textContent = `${lo} to ${hi}`;
+  };
+
+  const sentence = (flops, texts) => {
+    const [n, d, ratio, loss] = Object.keys(TEXT).map((name) => {
+      const { value, lo, hi, bare } = texts[name];
+      return bare ? value : `${value} [${lo}, ${hi}]`;
+    });
+    return `For ${flopsText(flops)} FLOPs: ${n} parameters on ${d} tokens, ${ratio} tokens per parameter, loss ${loss}.`;
+  };
+
+  const servedSentence = (demand, texts) =>
+    ` With ${countText(demand)} tokens served, ${texts.n_params} parameters on ${texts.tokens} tokens cost least at that loss: ` +
+    `${texts.flops_total} FLOPs in all, ${texts.saved_fraction} less than with the compute-optimal size.`;
+
+  // ---- the page
+
+  const budget = at("budget"), budgetSlider = at("budget-slider"), demand = at("demand"), demandSlider = at("demand-slider");
+  let speaking;
+
+  const say = (text) => { // a slider on its way would else be read aloud step by step
+    clearTimeout(speaking);
+    speaking = setTimeout(() => { at("said").textContent = text; }, 250);
+  };
+
+  const refuse = (input, reason) => {
+    input.setAttribute("aria-invalid", "true");
+    Object.assign(at("refusal"), { textContent: reason, hidden: false });
+    at("answer").hidden = true;
+    clearTimeout(speaking);
+    at("said").textContent = "";
+  };
+
+  const isNone = (text) => ["", "0", "0.0"].includes(text.trim());
+
+  const asked = () => {
+    let input = budget;
+    try {
+      const flops = parsed(budget.value);
+      if (!demand || isNone(demand.value)) return { flops, served: 0 };
+      input = demand;
+      return { flops, served: parsed(demand.value) };
+    } catch (error) {
+      refuse(input, error.message);
+      return null;
+    }
+  };
+
+  const served = (flops, found, tokens) => {
+    const [n, d] = [found.n_params.value, found.tokens.value];
+    if (n < 1 || d < 1) return { refusal: `N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes to start from; ask for more FLOPs` };
+    const least = withDemand(n, d, tokens);
+    return {
+      n_params: countText(least.n_params), tokens: countText(least.tokens), flops_total: flopsText(least.flops_total),
+      saved_fraction: `${general(100 * least.saved_fraction, 2)} %`,
+    };
+  };
+
+  const answer = () => {
+    for (const input of [budget, demand]) input?.removeAttribute("aria-invalid");
+    const question = asked();
+    if (!question) return;
+    const { flops, served: tokens } = question;
+    const found = optimum(flops);
+    const texts = Object.fromEntries(Object.keys(TEXT).map((name) => [name, shown(name, found[name])]));
+    const inUse = tokens ? served(flops, found, tokens) : null;
+    if (inUse?.refusal) return refuse(demand, inUse.refusal);
+    at("refusal").hidden = true;
+    at("answer").hidden = false;
+    for (const place of document.querySelectorAll("[data-measure]")) tile(place, texts[place.dataset.measure]);
+    at("served").hidden = !inUse;
+    if (inUse) for (const place of document.querySelectorAll("[data-served]")) place.textContent = inUse[place.dataset.served];
+    say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : ""));
+    at("doubts").replaceChildren(...doubts(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("command").textContent = `${fit.command} ${budget.value.trim()}${inUse ? ` --inference-tokens ${demand.value.trim()}` : ""}`;
+  };
+
+  // the slider follows the text, and the text is what counts
+  const follow = (input, slider, none) => {
+    let log = NaN;
+    if (!none || !isNone(input.value)) try { log = Math.log10(parsed(input.value)); } catch { return; }
+    slider.value = Number.isNaN(log) ? slider.min : log;
+    slider.setAttribute("aria-valuetext", Number.isNaN(log) ? "none" : input.value.trim());
+  };
+
+  const connect = (input, slider, none) => {
+    input.addEventListener("input", () => { follow(input, slider, none); answer(); });
+    slider.addEventListener("input", () => {
+      const least = none && slider.value === slider.min;
+      input.value = least ? "" : flopsText(10 ** Number(slider.value));
+      slider.setAttribute("aria-valuetext", least ? "none" : input.value);
+      answer();
+    });
+    follow(input, slider, none);
+  };
+
+  budget.value = flopsText(fit.start);
+  connect(budget, budgetSlider, false);
+  if (demand) connect(demand, demandSlider, true);
+  document.getElementById("predict").hidden = false;
+  answer();
+})();
