@@ -12,14 +12,18 @@
     return base;
   };
 
+  // paper is no window: its figures get their size here, three small ones a line
+  const paper = (canvas) => canvas.closest(".small") ? { width: 214, height: 230 } : { width: 660, height: 350 };
   const draw = (dark, size) => {
     for (const canvas of document.querySelectorAll(".canvas")) {
       const { dark: change, ...light } = structuredClone(figures[canvas.dataset.figure]);
       const { data, layout } = dark ? changed(light, change) : light;
-      const narrow = canvas.clientWidth < 480 && !size;
-      if (narrow) Object.assign(layout.font, { size: 11 });
+      const { width, ...fixed } = size(canvas);
+      const narrow = (width ?? canvas.clientWidth) < 480;
+      if (narrow) layout.font.size = 11;
       const bar = !narrow && window.matchMedia("(hover: hover)").matches ? "hover" : false;
-      Plotly.react(canvas, data, Object.assign(layout, size), { ...figures.config, displayModeBar: bar });
+      Plotly.react(canvas, data, Object.assign(layout, { width, ...fixed }), { ...figures.config, displayModeBar: bar });
+      for (const drawing of canvas.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true"); // the label, caption and tables say it
     }
   };
 
@@ -36,9 +40,10 @@
     if (Object.keys(update).length) Plotly.relayout(canvas, update);
   };
 
-  draw(night.matches);
+  const screen = () => ({ width: undefined, height: undefined, autosize: true });
+  draw(night.matches, screen);
   for (const canvas of document.querySelectorAll(".canvas")) canvas.on("plotly_relayout", () => retick(canvas));
-  night.addEventListener("change", () => draw(night.matches));
-  window.addEventListener("beforeprint", () => draw(false, { width: 660, height: 350, autosize: false }));
-  window.addEventListener("afterprint", () => draw(night.matches, { width: undefined, height: undefined, autosize: true }));
+  night.addEventListener("change", () => draw(night.matches, screen));
+  window.addEventListener("beforeprint", () => draw(false, (canvas) => ({ ...paper(canvas), autosize: false })));
+  window.addEventListener("afterprint", () => draw(night.matches, screen));
 })();
