@@ -18,7 +18,7 @@ from scaling import config
 from scaling.sweepfile import schema
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["init", "schema", "plan", "tune", "run", "train", "status", "results compact", "results check", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
+VERBS = ["init", "schema", "plan", "tune", "run", "train", "status", "results compact", "results check", "results export", "results export-model", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
          "data info", "doctor"]  # fmt: skip
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),

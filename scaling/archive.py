@@ -302,6 +302,21 @@ def load(folder: Path) -> pd.DataFrame:
     return frame
 
 
+def read_run(folder: Path, run_id: str) -> pd.DataFrame:
+    """The rows of one published run, wherever they lie. Raises ScalingError where there are none."""
+    path = folder / LOOSE / f"{run_id}.parquet"
+    if path.exists():
+        try:
+            return _checked(path).to_pandas(use_threads=False)
+        except ScalingError:
+            if path.exists():
+                raise  # else it was merged meanwhile
+    table = _only(read_folder(folder).table, [run_id])
+    if table.num_rows == 0:
+        raise ScalingError(f"holds no finished run {run_id}", where=str(folder), remedy=f"scaling status {folder} lists its runs")
+    return table.to_pandas(use_threads=False)
+
+
 def damages(folder: Path) -> list[Damage]:
     """The published files that are not what was written, each with its runs. Every byte is read once."""
     found = []

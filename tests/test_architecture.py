@@ -56,6 +56,8 @@ ALLOWED = {
     "fit": {*CONFIG, "accounting", "results", "archive", "recipe", "settle", "tasks"},
     "lab": {*CONFIG, "accounting", "results", "fit", "tasks", "settle"},
     "report": {*CONFIG, "accounting", "results", "archive", "fit", "lab"},
+    "trackers": {*CONFIG, "accounting", "results", "archive", "plan", "fit"},
+    "export": {*CONFIG, "accounting", "results", "archive", "execute", "tasks", "lm"},
     "notebook": {*FREE, "fit", "report"},
     "cli": None,  # may import every room
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""The verbs that keep a results folder: merge its run files, and look whether every file is what was written."""
+"""The verbs that keep a results folder: merge its run files, look whether every file is what was written, hand on what it holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.output import Json, console, print_json
+from scaling.cli.output import Json, console, note, print_json
 from scaling.errors import RUNS_FAILED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
@@ -17,9 +17,11 @@ SHOWN = 40
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    made = typer.Typer(no_args_is_help=True, help="Keep a results folder: merge its run files, check every file.")
+    made = typer.Typer(no_args_is_help=True, help="Keep a results folder: merge its run files, check every file, export runs and models.")
     made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
     made.command("check", epilog="Example: scaling results check results/demo")(check)
+    made.command("export", epilog="Example: scaling results export results/reference --to tensorboard --out /tmp/boards")(export)
+    made.command("export-model", epilog="Example: scaling results export-model results/demo 3f2a9c0d1e4b --out exported")(export_model)
     app.add_typer(made, name="results")
 
 
@@ -64,3 +66,37 @@ def check(folder: Folder, as_json: Json = False) -> None:
         console().print(made) if shown else typer.echo(f"{folder}: {text}")
     if damaged:
         raise typer.Exit(RUNS_FAILED)
+
+
+def export(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="wandb (offline, or as WANDB_MODE says), tensorboard or mlflow.")],
+    out: Annotated[str, typer.Option("--out", metavar="PATH", help="Folder for the tracker's files; for MLflow also a URI.")],
+    as_json: Json = False,
+) -> None:
+    """Log every run of a folder to a tracker, from its rows: all numbers, its configuration, its sweep; again, and it adds what is new."""
+    from scaling.trackers import check
+    from scaling.trackers.export import export as carry_out
+
+    check([to], "--to")
+    done = carry_out(folder, to, out, note)
+    if as_json:
+        return print_json(done)
+    return typer.echo(f"{out}: {done['numbers_written']} numbers of {done['runs_written']} runs to {to} ({done['runs']} runs in {folder})")
+
+
+def export_model(
+    folder: Folder,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="A finished run that was trained with --keep-weights.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it back."""
+    from scaling.export import export_model as carry_out
+
+    document = carry_out(folder, run_id, out)
+    if as_json:
+        return print_json(document)
+    loss = document["loss"]
+    told = f", loss {loss['value']:.4f} nats" if loss else ""
+    return typer.echo(f"{out}: {len(document['tensors'])} arrays, {document['n_params']['total']} parameters{told}")

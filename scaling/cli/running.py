@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from scaling.config import Sweep
     from scaling.execute.coordinator import Ended
 
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="TRACKER", help="Log runs as they train to wandb, tensorboard or mlflow; may be given several times."),
+]
+KeepWeights = Annotated[
+    bool, typer.Option("--keep-weights", help="Keep the parameters of finished runs (4 bytes each), for `scaling results export-model`.")
+]
 ENGINES = ("local", "ray", "slurm")
 Flops = Annotated[str | None, typer.Option("--max-flops", metavar="FLOPS", help="Stop cleanly after this many FLOPs of training.")]
 
@@ -61,6 +69,8 @@ def run(
     slurm: SlurmSettings = "",
     dry_run: DryRun = False,
     accept_changes: AcceptChanges = False,
+    track: Track = None,
+    keep_weights: KeepWeights = False,
     as_json: Json = False,
 ) -> None:
     """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
@@ -71,6 +81,7 @@ def run(
     if executor not in ENGINES:
         raise unknown("executor", executor, ENGINES, where="--executor")
     _check_options(executor, simulate, slurm, hosts, pack, dry_run)
+    _check_followers(track or (), keep_weights, simulate, hosts)
     how = execution(mesh, micro_batch, remat)
     most = None if max_flops is None else count_option(max_flops, "--max-flops", "write it as 1e15")
     policy = Policy(retries, fail_fast, most, max_seconds)
@@ -81,10 +92,24 @@ def run(
         submit(folder, plan_of(already_tuned(loaded, folder), asked), workers, slurm, dry_run, as_json, _passed_on(locals()))
         return
     options = TrainOptions(
-        executor, simulate, how, policy, pack, workers, max_runs, hosts, resources, ray_address, wait_for_nodes, accept_changes, as_json
+        executor,
+        simulate,
+        how,
+        policy,
+        pack,
+        workers,
+        max_runs,
+        hosts,
+        resources,
+        ray_address,
+        wait_for_nodes,
+        accept_changes,
+        as_json,
+        tuple(track or ()),
     )
     training = Training(options)
     loaded = tuned_first(loaded, asked, folder, training)
+    training.options = replace(options, keep_weights=keep_weights)  # of the runs of a ladder nobody asks for the weights
     ended = training.train(folder, plan_of(loaded, asked, law))
     again = f"scaling run {asked}" + (f" {shlex.join(['--out', str(out)])}" if out else "")
     _finish(folder, loaded, again, ended, as_json)
@@ -105,6 +130,21 @@ def _check_options(executor: str, simulate: str | None, slurm: str, hosts: int, 
         )
 
 
+def _check_followers(track: Sequence[str], keep_weights: bool, simulate: str | None, hosts: int) -> None:
+    """Raise ScalingError for a tracker that is not here, or weights that nobody could keep, before anything is planned or written."""
+    from scaling.trackers import check
+
+    check(track, "--track")
+    if keep_weights and simulate is not None:
+        raise ScalingError(
+            "a simulated run has no weights", where="--keep-weights", remedy="leave out one of --keep-weights and --simulate"
+        )
+    if keep_weights and hosts > 1:
+        raise ScalingError(
+            f"weights that are spread over {hosts} hosts are not kept", where="--keep-weights", remedy="train on the devices of one host"
+        )
+
+
 def _passed_on(given: dict[str, Any]) -> list[str]:
     """The options that each element of a Slurm array takes over."""
     found: list[str] = []
@@ -112,7 +152,8 @@ def _passed_on(given: dict[str, Any]) -> list[str]:
                           ("max_seconds", None), ("max_runs", None)):  # fmt: skip
         if given[name] != default:
             found += [f"--{name.replace('_', '-')}", str(given[name])]
-    return found + [f"--{name.replace('_', '-')}" for name in ("fail_fast", "accept_changes") if given[name]]
+    found += [part for kind in given["track"] or () for part in ("--track", kind)]
+    return found + [f"--{name.replace('_', '-')}" for name in ("fail_fast", "accept_changes", "keep_weights") if given[name]]
 
 
 def _finish(folder: Any, sweep: Sweep, again: str, ended: Ended | None, as_json: bool) -> None:

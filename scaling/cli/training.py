@@ -53,6 +53,8 @@ class TrainOptions:
     wait_for_nodes: bool = False
     accept_changes: bool = False
     as_json: bool = False
+    track: tuple[str, ...] = ()
+    keep_weights: bool = False
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Training:
         from scaling.cli.progress import Display
         from scaling.execute.session import Sitting
         from scaling.execute.signals import Signals
+        from scaling.trackers.live import Live
 
         options = self.options
         engine = launcher(
@@ -88,8 +91,11 @@ class Training:
             chosen = missing[: None if options.max_runs is None else options.max_runs - self.runs]
             manner = self._manner(folder, plan, chosen, count)
             self.begun = self.begun or time.monotonic()
-            with Display(folder.path, plan, chosen, to_stderr=options.as_json) as display:
-                ended = sitting.train(chosen, manner, engine.open(count), signals, display.observe) if chosen else None
+            with (
+                Display(folder.path, plan, chosen, to_stderr=options.as_json) as display,
+                Live(options.track, folder.path, plan.sweep.name, chosen, display.observe) as live,
+            ):
+                ended = sitting.train(chosen, manner, engine.open(count), signals, live.observe) if chosen else None
         self.runs, self.flops, self.left = self.runs + len(chosen), self.flops + display.tracker.flops_here, len(missing) - len(chosen)
         return ended
 
@@ -100,9 +106,8 @@ class Training:
         options = self.options
         policy = replace(options.policy, flops_before=self.flops, seconds_before=time.monotonic() - self.begun if self.begun else 0.0)
         packs = packing("1" if options.simulate else options.pack, [item.run for item in chosen], count, options.how, folder.packing)
-        return Manner(
-            count, options.how, packs, options.accept_changes, policy, read_outs([item.run for item in plan.runs]) if chosen else {}
-        )
+        budgets = read_outs([item.run for item in plan.runs]) if chosen else {}
+        return Manner(count, options.how, packs, options.accept_changes, policy, budgets, bool(options.track), options.keep_weights)
 
     def stopped(self, ended: Ended | None) -> tuple[str, int] | None:
         """Why training stopped before all was trained, and the exit code of the contract; None where it did not."""

@@ -38,7 +38,8 @@ Listener = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True)
 class Manner:
     """How the runs of a sweep are carried out: processes side by side, the layout of each run, which share a program, the policy,
-    and the budgets that each trunk of the whole sweep passes.
+    and the budgets that each trunk of the whole sweep passes; whether workers tell what they measure, and whether they keep the
+    parameters of runs that end.
     """
 
     workers: int
@@ -47,6 +48,8 @@ class Manner:
     accept_other_machine: bool = False
     policy: Policy = field(default_factory=Policy)
     budgets: Mapping[str, tuple[int, ...]] | None = None
+    follow: bool = False
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,8 @@ def _train(pool: Pool, worker: Worker, lines: Iterator[str], family: Family) -> 
     pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
     pool.events.put({"event": "started", "run_id": leading[0]})
     told = _Told(pool, family)
-    worker.send(Order(pool.sweep, family, manner.how, notes, manner.accept_other_machine, str(pool.lease.path)).dump())
+    given = pool.sweep, family, manner.how, notes, manner.accept_other_machine, str(pool.lease.path), manner.follow, manner.keep_weights
+    worker.send(Order(*given).dump())
     over = any(told.hear(json.loads(line)) for line in lines)
     if not over:
         told.died(*worker.death())

@@ -1,7 +1,7 @@
 """A sweep's folder: what is planned, done, failed or left to do, each known from a file that a person can open.
 
 results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt  checkpoints/
-                  leases/  ledger/  logs/  damaged/  fits/  report/
+                  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/  fits/  report/
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scaling.sweepfile import dump_sweep, load_run
 
 Status = Literal["done", "running", "failed", "missing"]
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "leases", "fits")  # where temporary files may be left by a kill
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")  # where temporary files may be left by a kill
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class SweepFolder:
     def checkpoint(self, run_id: str) -> Path:
         """The state of an unfinished run."""
         return self.path / "checkpoints" / f"{run_id}.npz"
+
+    def weights(self, run_id: str) -> Path:
+        """The parameters of a run that has ended, where they were kept."""
+        return self.path / "weights" / f"{run_id}.npz"
 
     @property
     def packing(self) -> Path:

@@ -14,7 +14,7 @@ from scaling.errors import ScalingError
 from scaling.execute.ledger import entries
 
 State = Literal["whole", "damaged", "unsealed"]
-SKIPPED = ("damaged", "logs")  # set aside already, and what libraries say: no result rests on it
+SKIPPED = ("damaged", "logs", "tracking")  # set aside already, and what libraries say and write: no result rests on it
 SUMS = "SHA256SUMS"
 
 

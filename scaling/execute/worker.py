@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from scaling import __version__, results
-from scaling.config import Execution, TaskConfig
+from scaling.config import Execution, RunConfig, TaskConfig
 from scaling.execute.folder import SweepFolder
 from scaling.execute.publish import Emit, failed, publish
 from scaling.execute.signals import HEEDED
@@ -35,12 +36,14 @@ class Order:
     notes: Mapping[str, Any] = field(default_factory=dict)
     accept_other_machine: bool = False
     lease: str | None = None
+    follow: bool = False  # tell what is measured, for trackers
+    keep_weights: bool = False
 
     def dump(self) -> str:
         """One line of JSON; `load_order` reads it."""
         plain = {"family": self.family.dump(), "how": self.how.model_dump(mode="json")}
         rest = {"sweep": self.sweep, "notes": dict(self.notes), "accept_other_machine": self.accept_other_machine, "lease": self.lease}
-        return json.dumps(plain | rest)
+        return json.dumps(plain | rest | {"follow": self.follow, "keep_weights": self.keep_weights})
 
 
 def load_order(text: str) -> Order:
@@ -56,7 +59,7 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
     their checkpoint are emitted as `branched`: they are for whoever is free.
     """
-    from scaling.lm import hosts, machine, resume, train
+    from scaling.lm import hosts, machine, resume, train, weights
 
     family, how = order.family, order.how
     machine.tell_warnings(lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text}))
@@ -70,9 +73,18 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
             everyone.remove(run.run_id)
         emit({"event": "branched", "run_id": family.runs[0].run_id, "run_ids": [run.run_id for run in branch.runs]})
 
+    def measured(run: RunConfig, rows: Sequence[results.Measurement]) -> None:
+        told = [asdict(row) for row in rows if math.isfinite(row.value)]
+        if order.follow and told:
+            emit({"event": "measured", "run_id": run.run_id, "rows": told})
+
+    def ended(run: RunConfig, params: Any) -> None:
+        if order.keep_weights:
+            weights.keep(folder.weights(run.run_id), run, params)
+
     outcomes = train.train(
         family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
-        should_stop=should_stop, listener=train.Listener(progress, ready), accept_other_machine=order.accept_other_machine,
+        should_stop=should_stop, listener=train.Listener(progress, ready, measured, ended), accept_other_machine=order.accept_other_machine,
     )  # fmt: skip
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if hosts.is_first():

@@ -39,10 +39,16 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that names file and remedy."""
     rows: dict[str, dict[str, Any]] = {}
     for path in files:
-        key = str(path if path.suffix == ".wandb" else path.parent)
         read = _wandb if path.suffix == ".wandb" else _tensorboard
-        rows.setdefault(key, {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}).update(read(path))
+        rows.setdefault(_place(path), {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}).update(read(path))
     return pd.DataFrame(list(rows.values()))
+
+
+def _place(path: Path) -> str:
+    """What the files of one run have in common: their folder, or for the sittings of an offline W&B run its id beside one another."""
+    if path.suffix != ".wandb":
+        return str(path.parent)
+    return str(path.parents[1] / path.name if path.parent.name.startswith("offline-run-") else path)
 
 
 def _need(package: str, path: Path) -> ScalingError:
@@ -62,28 +68,47 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _wandb(path: Path) -> dict[str, Any]:
     """Configuration and last values of one offline run; a run that was cut off gives what it had written."""
+    row: dict[str, Any] = {}
+    for record in _wandb_records(path):
+        kind = record.WhichOneof("record_type")
+        items = {"run": record.run.config.update, "config": record.config.update, "history": record.history.item,
+                 "summary": record.summary.update}.get(kind or "", [])  # fmt: skip
+        row |= _values(items)
+    return row
+
+
+def wandb_history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(step, values by name) of each row of an offline run's history."""
+    for record in _wandb_records(path):
+        if record.WhichOneof("record_type") == "history":
+            yield int(record.history.step.num), _values(record.history.item)
+
+
+def _values(items: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in items:
+        name = item.key or ".".join(item.nested_key)
+        if not name.startswith("_"):
+            found |= dict(_flat(name, json.loads(item.value_json)))
+    return found
+
+
+def _wandb_records(path: Path) -> Iterator[Any]:
+    """The messages of an offline run. Raises ScalingError where the file is none or the package is missing."""
     try:
         from google.protobuf import message
         from wandb.proto import wandb_internal_pb2 as messages
     except ImportError:
         raise _need("wandb", path) from None
-    row: dict[str, Any] = {}
     try:
         for payload in _records(path.read_bytes(), path):
             record = messages.Record()
             record.ParseFromString(payload)
-            kind = record.WhichOneof("record_type")
-            items = {"run": record.run.config.update, "config": record.config.update, "history": record.history.item,
-                     "summary": record.summary.update}.get(kind or "", [])  # fmt: skip
-            for item in items:
-                name = item.key or ".".join(item.nested_key)
-                if not name.startswith("_"):
-                    row |= dict(_flat(name, json.loads(item.value_json)))
+            yield record
     except (ValueError, OSError, message.DecodeError) as error:
         raise ScalingError(
             f"not a readable W&B file: {str(error)[:120]}", where=str(path), remedy="leave it out, or export a CSV table"
         ) from None
-    return row
 
 
 def _records(data: bytes, path: Path) -> Iterator[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from scaling.lm.evaluate import Examiner
 from scaling.lm.feed import Feed, dispatch_steps
 from scaling.lm.layout import settle
 from scaling.lm.mesh import Placement
-from scaling.lm.step import member, shape_of, train_program
+from scaling.lm.step import State, member, shape_of, train_program
 from scaling.lm.trail import Outcome, Trail, first_bad, measurement_steps
+from scaling.results import Measurement
 from scaling.tasks import Task
 
 DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
@@ -48,10 +50,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told what while a family trains: progress, and which branch has its checkpoint (or could not be carried)."""
+    """Who is told what while a family trains: progress, which branch has its checkpoint (or could not be carried), what was measured
+    of a run at a step, and the parameters with which a run has ended (not of one that diverged), before its outcome is returned.
+    """
 
     progress: Callable[[Progress], None] = lambda progress: None
     ready: Callable[[Family], None] = lambda branch: None
+    measured: Callable[[RunConfig, Sequence[Measurement]], None] = lambda run, rows: None
+    ended: Callable[[RunConfig, Any], None] = lambda run, params: None
 
 
 def train(
@@ -199,11 +205,22 @@ class _Journey:
                     self._trail(run).see(self.examiner.conclude(state, run), step)
             if read and not self._trail(self.runs[index]).diverged:
                 self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
+            self._tell(index, state, step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:
             resume.save(self.save_to(branch), branch, self.carriage, self.how)
             resume.finish(self.how)
             self.aboard.remove(branch)
             self.listener.ready(branch)
+
+    def _tell(self, index: int, state: State, step: int) -> None:
+        """Tell what the trails of a run and its branches hold of this step, and the parameters where the run ends here."""
+        for run in self._lane(index):
+            fresh = list(takewhile(lambda row: row.step == step, reversed(self._trail(run).measured)))
+            if fresh:
+                self.listener.measured(run, fresh[::-1])
+        run = self.runs[index]
+        if step == run.n_steps and not self._trail(run).diverged:
+            self.listener.ended(run, state.params)
 
     def _remaining(self) -> Family:
         """The family as it goes on from here."""

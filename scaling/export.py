@@ -1,0 +1,170 @@
+"""A trained model as files that others read: `model.safetensors` and `config.json`, and the way back.
+
+    model = scaling.export.load("exported")
+    model.logits(tokens)          # (batch, time) ids in, float32 (batch, time, vocab) out
+
+`config.json` holds the whole configuration of the run, its counts and its loss, the digest of its corpus, the tokenizer, and for
+every array the meaning of its axes. It is this program's own architecture: no other library's loader knows it by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling import __version__, accounting, archive, durable
+from scaling.config import RunConfig, TextTask
+from scaling.errors import BAD_INPUT, ScalingError, unknown
+from scaling.sweepfile import load_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+FORMAT = "scaling-1"
+MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+CONVENTION = (
+    "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or d_out,d_in); qkv holds queries, then "
+    "keys, then values (heads x d_head each, keys and values n_kv_heads x d_head); the up matrix of swiglu holds the gate, then the value; "
+    "norms come before attention and feed-forward, and before the head (final_norm)"
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported model: its configuration, `config.json` as written, and its parameters as the program's own functions take them."""
+
+    run: RunConfig
+    config: dict[str, Any]
+    params: dict[str, Any]
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        """Logits, float32 of shape (batch, time, vocab), for ids of shape (batch, time). Raises ScalingError for ids that are none."""
+        from scaling.lm import weights
+
+        return weights.logits(self.run, self.params, tokens)
+
+
+def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
+    """Write a finished run's model to the folder `out`, whole or not at all; returns its config.json.
+
+    Raises ScalingError where the run kept no weights, or `out` is there.
+    """
+    _need_safetensors()
+    from safetensors.numpy import save_file
+
+    from scaling.execute.folder import SweepFolder
+    from scaling.lm import weights
+
+    if out.exists():
+        raise ScalingError("is there already", where=str(out), remedy="name another folder with --out, or delete this one")
+    finished = archive.finished(folder)
+    if run_id not in finished:
+        raise unknown("run", run_id, sorted(finished)[:12], where=str(folder))
+    rows, held = archive.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
+    run = load_run(rows["config"].iloc[0], f"run {run_id}")
+    if not held.exists():
+        what, remedy = f"run {run_id} has kept no weights", "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER"
+        raise ScalingError(what, where=str(folder), remedy=remedy)
+    named = weights.kept(held, run)
+    document = _document(run, rows) | {"tensors": {name: _shape(named[name], axes) for name, axes in weights.axes(run).items()}}
+    tokenizer = _tokenizer(run)
+    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        save_file(named, building / MODEL, metadata={"format": FORMAT, "run_id": run_id})
+        if tokenizer is not None:
+            document["tokenizer"], text = tokenizer
+            if text is not None:
+                (building / TOKENIZER).write_text(text, encoding="utf-8")
+        (building / CONFIG).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        for path in (*building.iterdir(), building):
+            durable.sync(path)
+        os.rename(building, out)
+    except OSError as error:
+        raise durable.disk_error(error, out) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return document
+
+
+def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
+    """What config.json says of a run."""
+    model, seq_len = run.model, run.task.seq_len
+    losses = rows[(rows["split"] == "val") & (rows["metric"] == "loss") & (rows["step"] == run.n_steps)]
+    loss = None if losses.empty else {"value": float(losses["value"].iloc[-1]), "stderr": _number(losses["stderr"].iloc[-1])}
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "run_id": run.run_id,
+        "sweep": str(rows["sweep"].iloc[0]),
+        "n_params": {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")},  # type: ignore[arg-type]
+        "tokens": run.tokens,
+        "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
+        "loss": loss,
+        "corpus_digest": run.task.digest if isinstance(run.task, TextTask) else None,
+        "tokenizer": None,
+        "convention": CONVENTION,
+        "run": run.model_dump(mode="json"),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _shape(array: np.ndarray, axes: tuple[str, ...]) -> dict[str, Any]:
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "axes": list(axes)}
+
+
+def _tokenizer(run: RunConfig) -> tuple[dict[str, Any], str | None] | None:
+    """The tokenizer of the run's corpus and its tokenizer.json, as far as that very corpus is still here."""
+    from scaling.tasks.text import open_corpus
+
+    if not isinstance(run.task, TextTask):
+        return None
+    try:
+        store = open_corpus(run.task.corpus)
+    except ScalingError as error:
+        if error.exit_code != BAD_INPUT:
+            raise
+        return None
+    if run.task.digest not in (None, store.manifest.digest):
+        return None
+    path = store.folder / TOKENIZER
+    return store.manifest.tokenizer.model_dump(mode="json"), path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def load(folder: str | Path) -> Model:
+    """The model of a folder that `export_model` wrote. Raises ScalingError where files are missing or do not fit one another."""
+    _need_safetensors()
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from scaling.lm import weights
+
+    folder = Path(folder)
+    remedy = "name a folder written by `scaling results export-model`"
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        named = load_file(folder / MODEL)
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise ScalingError(f"{CONFIG} is none of this program's", where=str(folder), remedy=remedy)
+        run = load_run(json.dumps(config["run"]), str(folder / CONFIG))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ScalingError(f"no exported model: {str(error)[:120]}", where=str(folder), remedy=remedy) from error
+    return Model(run, config, weights.nested(run, named))
+
+
+def _need_safetensors() -> None:
+    try:
+        import safetensors  # noqa: F401
+    except ImportError:
+        raise ScalingError(
+            "models are exported with a package that is not installed: safetensors", remedy='pip install "scaling[hf]"'
+        ) from None

@@ -1,0 +1,135 @@
+"""Runs in trackers while they train: the coordinator's events go to a process for each tracker, and are not waited for.
+
+A tracker that fails, hangs or is slow costs the sweep nothing: its queue is filled by the coordinator, emptied by a thread, and
+what does not fit is left out, for the rows that are published at the end of a run are read and logged whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from scaling.plan import PlannedRun
+
+PROGRESS_SECONDS = 2.0  # between two progress points of a run
+WAITING = 10_000  # events that may wait for a tracker
+CLOSING_SECONDS = 60.0  # that a tracker may take when all is trained
+TOLD = ("progress", "measured", "done", "diverged", "failed", "stopped")
+Listener = Callable[[dict[str, Any]], None]
+
+
+class Live:
+    """Passes events of a sweep on to `listener` and to trackers; what a tracker has to say comes to `listener` as a warning, once."""
+
+    def __init__(self, kinds: Sequence[str], folder: Path, sweep: str, runs: Sequence[PlannedRun], listener: Listener) -> None:
+        self.kinds, self.folder, self.sweep, self.listener = kinds, folder, sweep, listener
+        self.by_id = {planned.run_id: planned for planned in runs}
+        self.pipes: list[Pipe] = []
+        self._progress: dict[str, float] = {}
+        self._introduced: set[str] = set()
+
+    def __enter__(self) -> Live:
+        self.pipes = [Pipe(kind, self.folder, self.sweep) for kind in dict.fromkeys(self.kinds)] if self.by_id else []
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for pipe in self.pipes:
+            pipe.events.put(None)
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for pipe in self.pipes:
+            pipe.close(deadline)
+        self._warn()
+
+    def observe(self, event: dict[str, Any]) -> None:
+        """The listener of `execute`."""
+        self.listener(event)
+        if event["event"] in TOLD and self._is_due(event):
+            run_id = event["run_id"]
+            if run_id not in self._introduced:
+                self._introduced.add(run_id)
+                self._pass_on({"event": "run", "run_id": run_id, "config": self.by_id[run_id].run.model_dump_json()})
+            self._pass_on(event)
+        self._warn()
+
+    def _is_due(self, event: dict[str, Any]) -> bool:
+        if event["event"] != "progress":
+            return True
+        now = time.monotonic()
+        due = now - self._progress.get(event["run_id"], -PROGRESS_SECONDS) >= PROGRESS_SECONDS
+        if due:
+            self._progress[event["run_id"]] = now
+        return due
+
+    def _pass_on(self, event: dict[str, Any]) -> None:
+        for pipe in self.pipes:
+            if event["event"] not in ("progress", "measured") or pipe.events.qsize() < WAITING:
+                pipe.events.put(event)
+
+    def _warn(self) -> None:
+        for pipe in self.pipes:
+            if (text := pipe.complaint()) is not None:
+                remedy = f"the rows are whole: scaling results export {self.folder} --to {pipe.kind} --out PATH"
+                self.listener({"event": "warning", "run_id": "", "text": f"{pipe.kind} logs no more ({text}); {remedy}"})
+
+
+class Pipe:
+    """The process of one tracker, and the events that wait for it."""
+
+    def __init__(self, kind: str, folder: Path, sweep: str) -> None:
+        self.kind, self.events = kind, queue.SimpleQueue[dict[str, Any] | None]()
+        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._told = False
+        self._log = folder / "logs" / f"tracking-{kind}-{os.getpid()}.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._log, "w", encoding="utf-8") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scaling.trackers.recorder", str(folder), sweep, kind],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
+            )  # fmt: skip
+        for task in (self._feed, self._listen):
+            threading.Thread(target=task, daemon=True).start()
+
+    def _feed(self) -> None:
+        assert self.process.stdin is not None
+        try:
+            while (event := self.events.get()) is not None:
+                self.process.stdin.write(json.dumps(event) + "\n")
+                self.process.stdin.flush()
+            self.process.stdin.close()
+        except OSError:  # it has died, and has said why
+            while self.events.get() is not None:
+                pass
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        words = self.process.stdout.read().strip()
+        code = self.process.wait()
+        if code:
+            self._said.put(words or f"its process ended with code {code}")
+
+    def complaint(self) -> str | None:
+        """Why it logs no more, the first time that this is asked after it has failed."""
+        if self._told or self._said.empty():
+            return None
+        self._told = True
+        return self._said.get()
+
+    def close(self, deadline: float) -> None:
+        """Wait for it, but not for ever; a log without a word is removed."""
+        try:
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._said.put(f"it was still busy {CLOSING_SECONDS:.0f} seconds after the last run")
+            self.process.kill()
+            self.process.wait()
+        if self._log.exists() and self._log.stat().st_size == 0:
+            self._log.unlink()

@@ -1,0 +1,73 @@
+"""W&B, offline or online: the sweep is the group, a run has its own id, so that a later sitting goes on with it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scaling.fit.tracked import wandb_history
+from scaling.trackers.series import About, Point, Status
+
+PROJECT = "scaling"
+
+
+class WandB:
+    """Runs of the project WANDB_PROJECT (or "scaling"), with their files below `out`.
+
+    Offline where WANDB_MODE says so, or says nothing and nobody is logged in: a question for a key would wait for ever.
+    """
+
+    def __init__(self, out: Path) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        self.out = out
+        self.mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+
+    def open(self, about: About) -> WandBLog:
+        """The run of this id; what an offline run has logged in earlier sittings is read from its files."""
+        import wandb
+
+        held: dict[str, set[int]] = defaultdict(set)
+        for path in sorted(self.out.glob(f"wandb/offline-run-*-{about.run_id}/run-{about.run_id}.wandb")):
+            for step, values in wandb_history(path):
+                for name in values:
+                    held[name].add(step)
+        return WandBLog(lambda: self._begin(wandb, about), held)
+
+    def _begin(self, wandb: Any, about: About) -> Any:
+        self.out.mkdir(parents=True, exist_ok=True)
+        quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True, save_code=False)
+        resume = None if self.mode == "offline" else "allow"  # offline the id alone decides
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or PROJECT, group=about.sweep, id=about.run_id, name=about.run_id, dir=str(self.out),
+            config=dict(about.settings), mode=self.mode, resume=resume, reinit="create_new", settings=quiet,
+        )  # fmt: skip
+
+
+class WandBLog:
+    """One run in W&B, begun when there is something to write. Its history only goes forward: what comes late stands in the summary alone."""
+
+    def __init__(self, begin: Any, held: dict[str, set[int]]) -> None:
+        self.held, self._begin = held, begin
+        self._run: Any = None
+        self._step = max((max(steps) for steps in held.values()), default=-1)
+
+    def write(self, point: Point) -> None:
+        """One row of history; a step below the last is refused by W&B, and left out."""
+        if self._run is None:
+            self._run = self._begin()
+            if self._run.resumed:
+                self._step = max(self._step, self._run.starting_step - 1)
+        if point.step >= self._step:
+            self._run.log(dict(point.values), step=point.step)
+            self._step = point.step
+
+    def end(self, status: Status, last: Mapping[str, float]) -> None:
+        """The last values as the summary, then close; nothing is begun for a run of which W&B has all."""
+        if self._run is not None:
+            self._run.summary.update({**last, "status": status})
+            self._run.finish(exit_code=0 if status in ("done", "diverged") else 1)
