@@ -161,7 +161,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
         run, n, c = read(text, f"run {run_id}")
         cell = _SEED.sub("", text)
         runs.append(run)
-        corpora.add(_corpus(run.task))
+        corpora.add(corpus_of(run.task))
         loss = "diverged" if run_id in diverged else losses.get((run_id, run.n_steps), "no final validation loss")
         if not isinstance(loss, str) and not (np.isfinite(loss) and loss > 0):
             loss = "loss not finite and positive"
@@ -192,7 +192,7 @@ def _limit(run: RunConfig) -> int | None:
     return min(run.task.unique_tokens // run.task.seq_len * run.task.seq_len, run.tokens)
 
 
-def _corpus(task: TaskConfig) -> str:
+def corpus_of(task: TaskConfig) -> str:
     """What runs must share for their losses to compare: the digest of a corpus, whatever the limit, or the language."""
     if isinstance(task, SyntheticTask):
         return f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, data_seed {task.data_seed})"

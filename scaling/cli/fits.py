@@ -11,6 +11,9 @@ from scaling.cli import predicting
 from scaling.cli.output import Json, console, note, print_json
 
 Source = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files.")]
+REPORT_EPILOG = """Example: scaling report results/demo
+
+Example: scaling report results/base results/longer-context --out comparison --budgets 1e13,1e14"""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict", epilog=predicting.EPILOG)(predicting.predict)
     app.command("reconcile", epilog="Example: scaling reconcile results/demo")(reconcile)
     app.command("next", epilog="Example: scaling next results/demo --budget 1e13 --target 1e15")(next_runs)
-    app.command("report", epilog="Example: scaling report results/demo")(report)
+    app.command("report", epilog=REPORT_EPILOG)(report)
 
 
 def fit(
@@ -135,14 +138,31 @@ def next_runs(
 
 
 def report(
-    source: Annotated[list[Path], typer.Argument(metavar="DIR|FIT.json...", help="A results folder, or fits.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default DIR/report.")] = None,
+    source: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR|FIT.json...", help="A results folder, fits of one sweep, or several sweeps to compare with the first."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; default DIR/report, and ./comparison for several sweeps.")
+    ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(metavar="C,...", help="With several sweeps: FLOPs of the first at which the compute of the others is asked."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write report/index.html (self-contained), report.md, figures and tables."""
-    from scaling.report.page import write_report
+    """Write index.html (self-contained), report.md, figures and tables. Several sweeps are compared: do their laws differ, and how much
+    compute does one need for the loss of another?
+    """
+    from scaling import durable
+    from scaling.quantity import count_option
+    from scaling.report.material import several
+    from scaling.report.page import COMPARISON, write_report
 
-    page = write_report(source, out)
+    remedy = 'write FLOPs with commas between them: --budgets 1e13,"10T"'
+    asked = [count_option(part, "--budgets", remedy) for part in budgets.split(",")] if budgets is not None else []
+    page = write_report(source, out, budgets=asked)
     if as_json:
-        return print_json({"report": str(page), "folder": str(page.parent)})
+        found = durable.read_json(page.parent / f"{COMPARISON}.json") if several(source) else {}
+        return print_json({"report": str(page), "folder": str(page.parent), **({"comparison": found} if found else {})})
     return typer.echo(f"report: {page}")

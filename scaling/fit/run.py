@@ -16,6 +16,7 @@ from scaling.errors import ScalingError
 from scaling.fit import flags, repeats, truth
 from scaling.fit.critical_batch import corrected
 from scaling.fit.document import KEPT_POINTS, SCHEMA, interval, plain
+from scaling.fit.evaluation import evaluation_of
 from scaling.fit.fitted import Fitted, exponents, fit_law, parametric_head
 from scaling.fit.frontier import affordable, fit_cost
 from scaling.fit.holdout import holdout, rollout
@@ -135,7 +136,7 @@ def _source(source: Source, options: FitOptions) -> dict[str, Any]:
     return {
         "paths": list(source.paths), "digest": source.digest, "columns": dict(source.columns),
         "convention": dict(source.points.convention), "notes": list(source.notes), "model": dict(source.model),
-        "filters": filters,
+        "filters": filters, **({"evaluation": known} if (known := evaluation_of(source.runs)) else {}),
     }  # fmt: skip
 
 

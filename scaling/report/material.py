@@ -22,6 +22,7 @@ from scaling.sweepfile import load_sweep
 if TYPE_CHECKING:
     from scaling.config import Sweep
     from scaling.fit.forecast import Verdict
+    from scaling.fit.options import FitOptions
 
 MAIN = "chinchilla"
 RUNS_LISTED = 200
@@ -64,22 +65,109 @@ class Material:
         return next(iter(self.documents.values()), None)
 
 
+def several(sources: Sequence[Path]) -> bool:
+    """Whether these are several sweeps, to be compared: more than one folder, or fits of different runs. Raises ScalingError."""
+    _check_there(sources)
+    if len(sources) < 2:
+        return False
+    return any(path.is_dir() for path in sources) or len({_document(path)["source"].get("digest") for path in sources}) > 1
+
+
+def sides(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tuple[str, ...]]:
+    """One fit document for each of several sweeps, by name, and what the reader must know of how they were fitted.
+
+    A folder's own fit is taken where it was made as the first source's was and of the runs that the folder holds now; otherwise
+    the folder is fitted here as the first one was, and the document kept in the folder `made`. Raises ScalingError.
+    """
+    found: dict[str, Document] = {}
+    told: list[str] = []
+    names = _names(sources)
+    for place, (name, path) in enumerate(zip(names, sources, strict=True)):
+        if not path.is_dir():
+            found[name] = _document(path)
+            continue
+        asked = next(iter(found.values()), None)
+        found[name], why = _fit_like(path, asked, made / f"fit-{place + 1}.json")
+        told += [f"{name} was fitted for this comparison{' as ' + names[0] + ' was' if asked else ''}: {why}."] if why else []
+    return found, tuple(told)
+
+
+def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Document, str]:
+    """A folder's fit with the options of `asked` (None: its own main fit), and why it had to be made here; empty when it is there."""
+    from scaling.fit.document import dump, load
+    from scaling.fit.evaluation import evaluation_of
+    from scaling.fit.run import fit
+    from scaling.fit.table import read_rows
+
+    if not archive.has_runs(folder):
+        raise ScalingError("holds no finished runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
+    own = [_document(path) for path in sorted((folder / "fits").glob("*.json"), key=_main_first)]
+    rows, _, digest = read_rows([folder])
+    wanted = asked or next(iter(own), None)
+    options = options_of(wanted)
+    for document in own:
+        if document["source"].get("digest") == digest and document.get("bootstrap") and options_of(document) == options:
+            known = {"evaluation": evaluation_of(rows[0])}  # a fit of an earlier version does not say
+            return {**document, "source": {**known, **document["source"]}}, ""
+    dump(fit([folder], options), made)
+    if not own:
+        return load(made), "it held no fit"
+    return load(made), "its own fit is of other options, or of other runs than it holds now"
+
+
+def options_of(document: Document | None) -> FitOptions:
+    """The options that a fit document was made with, so far as they can be applied to the runs of another folder."""
+    from scaling.fit.options import FitOptions
+
+    if document is None:
+        return FitOptions()
+    objective, drawn, source = document["objective"], document.get("bootstrap") or {}, document["source"]
+    law = "two-stage" if document.get("accuracy") else document["law"]
+    held = {
+        "law": law,
+        "approach": document["approach"],
+        "ci": document["ci"],
+        "bootstrap": drawn.get("resamples"),
+        "seed": drawn.get("seed"),
+    }
+    if document["approach"] == "parametric":
+        held |= {"objective": objective["name"], "delta": objective["delta"]}
+    counted = {name: value for name, value in (source.get("convention") or {}).items() if value != "as given"}
+    filters = {name: value for name, value in (source.get("filters") or {}).items() if name != "cluster"}
+    given = {**held, **counted, **filters}
+    return FitOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def _names(sources: Sequence[Path]) -> list[str]:
+    """What each source is called: the name of its file or folder, with as much of its path as tells it from the others."""
+    whole = [path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in sources]
+    for length in range(1, max(len(path.parts) for path in whole) + 1):
+        names = ["/".join(path.parts[-length:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    raise ScalingError("a source is named twice", where=str(sources[0]), remedy="name each results folder or fit document once")
+
+
 def gather(sources: Sequence[Path], made: Path) -> Material:
-    """Material from one results folder, or from fit documents (the first is the main one). Raises ScalingError.
+    """Material from one results folder, or from fit documents of the same runs (the first is the main one). Raises ScalingError.
 
     A folder without fits is fitted here and the document kept as `made`, so that it is never older than the report.
     """
+    _check_there(sources)
+    if len(sources) == 1 and sources[0].is_dir():
+        return _folder(sources[0], made)
+    documents = {_title(path, sources): _document(path) for path in sources}
+    return Material(sources[0].stem, documents=documents, path=sources[0])
+
+
+def _check_there(sources: Sequence[Path]) -> None:
     for path in sources:
         if not path.exists():
             raise ScalingError("no such file or folder", where=str(path), remedy="name a results folder or a fit document (FIT.json)")
-    if len(sources) == 1 and sources[0].is_dir():
-        return _folder(sources[0], made)
-    folders = [path for path in sources if path.is_dir()]
-    if folders:
-        raise ScalingError("a report takes one results folder, or fit documents", where=str(folders[0]),
-                           remedy="report on each folder by itself, or name their fits/*.json")  # fmt: skip
-    documents = {_title(path, sources): _document(path) for path in sources}
-    return Material(sources[0].stem, documents=documents, path=sources[0])
+
+
+def _main_first(path: Path) -> tuple[bool, str]:
+    return path.stem != MAIN, path.stem
 
 
 def _title(path: Path, others: Sequence[Path]) -> str:
@@ -153,7 +241,7 @@ def _sweep(folder: Path) -> Sweep | None:
 
 def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str, ...]]:
     """The folder's fit documents, the main one first; without any, the default fit is made here where the runs can follow a law."""
-    paths = sorted((folder / "fits").glob("*.json"), key=lambda path: (path.stem != MAIN, path.stem))
+    paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
     if paths or not lawful:
         return paths, ()
     from scaling.fit.document import dump

@@ -12,36 +12,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scaling.durable import write_atomically, write_lines, write_text
+from scaling.durable import write_atomically, write_json, write_lines, write_text
 from scaling.errors import DISK, ScalingError
 from scaling.report import matplotlib_backend, plotly_backend
 from scaling.report.escape import for_markdown, plain
 from scaling.report.latex import latex
-from scaling.report.material import gather
+from scaling.report.material import gather, several, sides
 from scaling.report.sections import Report, compose
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("svg", "png", "pdf")  # a canvas is laid out again each time: the order is part of the bytes
 
 
-def write_report(source: Path | Sequence[Path], out: Path | None = None, prediction: Mapping[str, Any] | None = None) -> Path:
-    """Write the report of a results folder or of fit documents; returns the path of its index.html.
+COMPARISON = "comparison"
 
-    `out` is by default `report/` in the folder (or beside the document). `prediction` replaces the forecast for ten
-    times the largest budget. Raises ScalingError that names what is absent, damaged, or cannot be written.
+
+def write_report(
+    source: Path | Sequence[Path], out: Path | None = None, prediction: Mapping[str, Any] | None = None, budgets: Sequence[float] = ()
+) -> Path:
+    """Write the report of a results folder, of fit documents of the same runs, or a comparison of several sweeps; returns its index.html.
+
+    `out` is by default `report/` in the folder (or beside the document), and `comparison/` here for several sweeps, whose numbers
+    also lie there as comparison.json. `prediction` replaces the forecast for ten times the largest budget; `budgets` are FLOPs of
+    the first sweep at which a comparison asks what the others need. Raises ScalingError that names what is absent, damaged, or
+    cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
         raise ScalingError("nothing to report on", remedy="name a results folder or a fit document: scaling report results/demo")
-    target = out or (sources[0] if sources[0].is_dir() else sources[0].parent) / "report"
+    many = several(sources)
+    if budgets and not many:
+        raise ScalingError(
+            "budgets are asked of a comparison, and these are fits of one sweep", where="--budgets", remedy="name two sweeps"
+        )
+    target = out or (Path(COMPARISON) if many else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report")
     if target.exists() and not target.is_dir():
         raise ScalingError("is a file; a report is a folder", where=str(target), remedy="name another folder with --out", exit_code=DISK)
-    material = gather(sources, target / "fit.json")
-    try:
-        report = compose(material, prediction, shlex.join(["scaling", "report", *map(str, sources)]))
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-        raise ScalingError(what, where=str(material.path), remedy="write it again with: scaling fit SOURCE --out FIT.json") from error
+    said = shlex.join(
+        ["scaling", "report", *map(str, sources), *(["--budgets", ",".join(f"{each:g}" for each in budgets)] if budgets else [])]
+    )
+    report = _comparison(sources, target, budgets, said) if many else _of_one(sources, target, prediction, said)
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure)
         for kind in PICTURES:
@@ -53,8 +63,38 @@ def write_report(source: Path | Sequence[Path], out: Path | None = None, predict
     write_text(target / "index.html", html(report))
     names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
     names += [f"tables/{table.name}.{kind}" for table in report.tables for kind in ("csv", "tex")]
+    names += [f"{COMPARISON}.json"] if many else []
     _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
+
+
+def _of_one(sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str) -> Report:
+    """The report of one sweep."""
+    material = gather(sources, target / "fit.json")
+    try:
+        return compose(material, prediction, command)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _incomplete(error, str(material.path)) from error
+
+
+def _comparison(sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str) -> Report:
+    """The report of several sweeps; its numbers are written as comparison.json."""
+    from scaling.fit.compare import compare as compare_fits
+    from scaling.report.compare import compose as compose_comparison
+
+    documents, told = sides(sources, target)
+    try:
+        found = compare_fits(documents, budgets)
+        report = compose_comparison(found, documents, told, command)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _incomplete(error, ", ".join(documents)) from error
+    write_json(target / f"{COMPARISON}.json", {**found, "fitted": list(told)}, indent=1)
+    return report
+
+
+def _incomplete(error: Exception, where: str) -> ScalingError:
+    what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
+    return ScalingError(what, where=where, remedy="write it again with: scaling fit SOURCE --out FIT.json")
 
 
 def _write_sums(target: Path, names: Sequence[str]) -> None:

@@ -1,0 +1,45 @@
+"""Simulated pairs of sweeps: does the test of a difference hold its level where there is none, and see one where there is?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from scaling.fit.bootstrap import bootstrap
+from scaling.fit.compare import compare
+from scaling.fit.document import interval
+from scaling.fit.estimate import estimate
+from scaling.fit.frontier import Cost, frontier
+from scaling.fit.laws import LAWS
+from scaling.fit.simulate import Surface, sweep
+
+CI = 0.95
+
+
+def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> dict[str, Any]:
+    """The part of a fit document that a comparison reads, of one simulated sweep of `runs` runs."""
+    points = sweep(surface, runs, np.random.default_rng(seed))
+    law = LAWS[surface.law]
+    found = estimate(law, points)
+    drawn = law.values(bootstrap(found, points, resamples).theta)
+    best = frontier(law.name, {name: np.asarray(value) for name, value in found.values.items()}, Cost())
+    assert points.c is not None
+    return {
+        "law": law.name, "approach": "parametric", "objective": {"name": found.objective, "delta": found.delta}, "ci": CI,
+        "params": {name: interval(value, drawn[name], CI) for name, value in found.values.items()},
+        "derived": {name: interval(float(getattr(best, name)), None, CI) for name in ("a", "b")}, "roads": {}, "warnings": [],
+        "bootstrap": {"draws": drawn}, "cost": {"c0": 6.0, "p": 1.0}, "range": {"flops": [float(points.c.min()), float(points.c.max())]},
+        "source": {"paths": [surface.name], "digest": str(seed), "convention": {"params": "with_head", "flops": "6nd"}, "model": {},
+                   "evaluation": {"corpus": "one", "unit": "nats per token"}},
+        "status": found.status, "n_points": len(points),
+    }  # fmt: skip
+
+
+def trials(one: Surface, two: Surface, runs: int, count: int, resamples: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """The comparison of `two` with `one` for each of `count` simulated pairs."""
+    for trial in range(count):
+        pair = {name: document(surface, runs, resamples, [seed, trial, place]) for place, (name, surface) in
+                enumerate((("one", one), ("two", two)))}  # fmt: skip
+        yield compare(pair, seed=trial)
