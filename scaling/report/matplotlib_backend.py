@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from scaling.report.escape import plain
 from scaling.report.figure import LIGHT, Band, Figure, Line, Markers, Ramp, Rule, Text, ticks
 
 UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+SIZES = {"small": (3.4, 2.9), "half": (4.4, 3.3), "wide": (6.8, 4.4)}
+# inches; small as it is and half at three quarters fill a column of two (3.3), wide a page: letters stay at 7 points or more
 DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
+PAPER: Any = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}  # behind a word, so that it is read over lines
 STYLE: Any = {
     "svg.hashsalt": "scaling", "text.parse_math": False, "axes.unicode_minus": True, "font.family": "DejaVu Sans", "font.size": 9.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": LIGHT.muted, "axes.labelcolor": LIGHT.ink,
@@ -29,14 +33,15 @@ def draw(figure: Figure) -> Any:
     from matplotlib.figure import Figure as Canvas
 
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(3.6, 3.2) if figure.size == "small" else (6.8, 4.6))
+        width, height = SIZES[figure.size]
+        canvas = Canvas(figsize=(width, height))
         axes = canvas.add_subplot()
         for order, trace in enumerate(figure.traces):
             _DRAW[type(trace)](axes, trace, 2 + 0.01 * order)
-        _axes(axes, figure)
-        _legend(canvas, axes)
+        _axes(axes, figure, width - 0.8, height - 0.8)
+        _legend(canvas, axes, width)
         if figure.ramp is not None:
-            _colour_bar(canvas, axes, figure.ramp)
+            _colour_bar(canvas, axes, figure.ramp, height - 0.8)
     return canvas
 
 
@@ -64,20 +69,30 @@ def _outlined(canvas: Any) -> Iterator[None]:
             text.set_path_effects(None)
 
 
-def _axes(axes: Any, figure: Figure) -> None:
-    for axis, limits, name in zip((figure.x, figure.y), figure.limits(), ("x", "y"), strict=True):
+def _wrapped(text: str, inches: float) -> str:
+    """Text in lines of so many inches: what is longer would be cut, or leave no room for the axes."""
+    return fill(plain(text), max(12, int(inches / 0.075)))
+
+
+def _axes(axes: Any, figure: Figure, width: float, height: float) -> None:
+    for axis, limits, name, room in zip((figure.x, figure.y), figure.limits(), ("x", "y"), (width, height), strict=True):
         getattr(axes, f"set_{name}scale")("log" if axis.log else "linear")
         getattr(axes, f"set_{name}lim")(*limits)
         values, labels = ticks(*limits, axis.log, axis.unit)
         getattr(axes, f"set_{name}ticks")(values, labels)
         getattr(axes, f"set_{name}ticks")([], minor=True)
-        getattr(axes, f"set_{name}label")(plain(axis.label))
+        getattr(axes, f"set_{name}label")(_wrapped(axis.label, room))
 
 
-def _legend(canvas: Any, axes: Any) -> None:
+def _legend(canvas: Any, axes: Any, width: float) -> None:
+    """Below the axes, in as many columns as its longest word leaves; the canvas grows by its rows, and the axes keep their height."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        canvas.legend(handles, labels, loc="outside lower center", ncols=2 if max(map(len, labels)) > 24 else 4)
+        labels = [_wrapped(label, width - 0.5) for label in labels]
+        columns = max(1, min(4, int(width / (0.5 + 0.072 * max(map(len, labels))))))
+        rows = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
+        canvas.set_figheight(canvas.get_figheight() + 0.18 * (rows - 1))
+        canvas.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.8)
 
 
 def _label(text: str) -> str | None:
@@ -108,7 +123,7 @@ def _band(axes: Any, trace: Band, order: float) -> None:
 
 def _rule(axes: Any, trace: Rule, order: float) -> None:
     style = {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"], "zorder": order}
-    word = {"color": LIGHT.muted, "fontsize": 7.5}
+    word = {"color": LIGHT.muted, "fontsize": 8, "bbox": PAPER, "zorder": order, "in_layout": False}
     if trace.x is not None:
         axes.axvline(trace.x, **style)
         axes.annotate(plain(trace.label), (trace.x, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2),
@@ -120,14 +135,14 @@ def _rule(axes: Any, trace: Rule, order: float) -> None:
 
 
 def _text(axes: Any, trace: Text, order: float) -> None:
-    axes.text(trace.x, trace.y, plain(trace.text), ha=trace.anchor, va="center", color=LIGHT.colour(trace.colour), fontsize=7.5,
+    axes.text(trace.x, trace.y, plain(trace.text), ha=trace.anchor, va="center", color=LIGHT.colour(trace.colour), fontsize=8, bbox=PAPER, in_layout=False,
               zorder=order, clip_on=True)  # fmt: skip
 
 
 _DRAW: dict[type, Callable[[Any, Any, float], None]] = {Line: _line, Markers: _markers, Band: _band, Rule: _rule, Text: _text}
 
 
-def _colour_bar(canvas: Any, axes: Any, ramp: Ramp) -> None:
+def _colour_bar(canvas: Any, axes: Any, ramp: Ramp, height: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
@@ -135,5 +150,5 @@ def _colour_bar(canvas: Any, axes: Any, ramp: Ramp) -> None:
     bar = canvas.colorbar(ScalarMappable(cmap=colours), ax=axes, pad=0.015, aspect=32)
     values, labels = ticks(ramp.lo, ramp.hi, ramp.log, ramp.unit)
     bar.set_ticks([ramp.at(value) for value in values], labels=labels)
-    bar.set_label(plain(ramp.label))
+    bar.set_label(_wrapped(ramp.label, height))
     bar.outline.set_visible(False)

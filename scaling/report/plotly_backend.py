@@ -154,7 +154,13 @@ def _annotation(trace: Rule | Text, figure: Figure, theme: Theme) -> list[dict[s
 
 
 def _word(theme: Theme, colour: Colour) -> dict[str, Any]:
-    return {"showarrow": False, "font": {"size": 11, "color": theme.colour(colour)}}
+    """A word that stays readable over lines."""
+    return {
+        "showarrow": False,
+        "bgcolor": _rgba(theme.background, 0.75),
+        "borderpad": 1,
+        "font": {"size": 11, "color": theme.colour(colour)},
+    }
 
 
 def _place(value: float, axis: Axis) -> float:

@@ -36,13 +36,14 @@ def training_curves(curves: Points) -> Figure | None:
     runs = table["run"].unique()
     kept = runs[thinned(len(runs), CURVES_SHOWN)]
     drawn = [run for _, run in table[table["run"].isin(kept)].groupby("run", sort=False)]
-    x, y = _front(table["c"].to_numpy(float), table["loss"].to_numpy(float))
+    x, y = _steps(*_front(table["c"].to_numpy(float), table["loss"].to_numpy(float)))
     lines: list[Trace] = [*(_run_line(run, ramp) for run in drawn), Line(x, y, "best loss at this compute", "ink", "dash", 1.8)]
     shown = "" if len(kept) == len(runs) else f" {len(kept)} of {len(runs)} runs are drawn."
-    caption = f"Each line is one run, coloured by its size; the dashed line is the lowest loss reached with that much compute.{shown}"
+    caption = f"Each line is one run, coloured by its size; the dashed line is the lowest loss measured with that much compute.{shown}"
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
-    return Figure("training-curves", "Loss against compute", caption, C_AXIS, y_axis, tuple(lines), ramp)
+    several = ramp.hi > 1.02 * ramp.lo  # a scale of one size, or of sizes that round to one, tells nothing
+    return Figure("training-curves", "Loss against compute", caption, C_AXIS, y_axis, tuple(lines), ramp if several else None)
 
 
 def _run_line(run: pd.DataFrame, ramp: Ramp) -> Line:
@@ -59,6 +60,11 @@ def _front(flops: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     new = np.flatnonzero(np.r_[True, best[1:] < best[:-1]])
     kept = new[thinned(len(new), FRONT_SHOWN)]
     return flops[kept], loss[kept]
+
+
+def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The stairs through (x, y): what was reached stays reached until it is beaten; a slope between would be a loss that no run had."""
+    return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
 
 
 def thinned(count: int, limit: int) -> np.ndarray:

@@ -28,13 +28,14 @@ def pictures(document, folder):
         plots_law.frontier_loss,
         plots_law.contours,
     )
-    return [runs, *(draw(document) for draw in single), *plots_law.residuals(document), plots_law.cloud(document, published(document))]
+    return [runs, *(draw(document) for draw in single), *plots_law.residuals(document), plots_law.cloud(document, published(document)),
+            plots_law.exponents(document, published(document))]  # fmt: skip
 
 
 def test_all_figures_are_there_and_finite(document, results_folder):
     found = pictures(document, results_folder)
     assert all(figure is not None for figure in found)
-    assert len({figure.name for figure in found}) == len(found) == 11
+    assert len({figure.name for figure in found}) == len(found) == 12
     for figure in found:
         for trace in figure.traces:
             for name in ("x", "y", "lo", "hi"):
@@ -48,8 +49,10 @@ def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(resu
     *runs, front = kinds(figure, Line)
     assert len(runs) == len(BUDGETS) * len(WIDTHS) == 30
     assert len({line.colour for line in runs}) == len(WIDTHS)
-    assert (np.diff(front.y) < 0).all()
-    assert (np.diff(front.x) >= 0).all()
+    across, down = np.diff(front.x), np.diff(front.y)
+    assert ((across > 0) == (down == 0)).all(), "stairs: no slope claims a loss that was not measured"
+    assert (down <= 0).all()
+    assert (across >= 0).all()
     assert front.y[-1] == table.loss.min()
 
 
@@ -130,6 +133,20 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
     assert len(named["bootstrap refits"].x) == 300
     assert (named["this fit"].x[0], named["this fit"].y[0]) == (ALPHA, BETA)
     assert {"hoffmann2022", "besiroglu2024"} <= set(named)
+
+
+def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
+    spread = copy.deepcopy(document)
+    spread["roads"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
+    figure = plots_law.exponents(spread, published(document))
+    lines = kinds(figure, Line)
+    assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
+    assert lines[0].label == "parametric 0.530 [0.477, 0.583]"
+    for line in lines:
+        assert 98.9 <= np.asarray(line.y)[::2].sum() <= 100 + 1e-9, "all but what lies beyond the central 99 %"
+    assert np.asarray(lines[1].y).max() == 75
+    assert {word.text for word in kinds(figure, Text)} == set(published(document))
+    assert plots_law.exponents({**document, "bootstrap": None}, {}) is None
 
 
 def test_what_a_document_lacks_is_left_out(document):

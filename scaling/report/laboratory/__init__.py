@@ -45,5 +45,6 @@ def sentences(shown: Sequence[Section]) -> list[str]:
         lines = [row for table in section.tables if table.name.startswith("findings-") for row in table.rows]
         if section.id in IDS and lines:
             held = sum(row[3] == WORDS[True] for row in lines)
-            found.append(" ".join([f"{section.title}: {held} of {len(lines)} figures are reached.", *section.notes[:1]]))
+            title = section.title if section.title.endswith("?") else f"{section.title}:"
+            found.append(" ".join([f"{title} {held} of {len(lines)} figures are reached.", *section.notes[:1]]))
     return found
