@@ -55,11 +55,11 @@ def _viridis(at: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers."""
+    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers, ×2 for times."""
 
     label: str
     log: bool = False
-    unit: Literal["number", "count", "flops"] = "number"
+    unit: Literal["number", "count", "flops", "times"] = "number"
     range: tuple[float, float] | None = None
 
 
@@ -185,7 +185,9 @@ def ticks(low: float, high: float, log: bool, unit: str = "number") -> tuple[lis
     if high <= low:  # all that is shown has one value
         return [low], [tick_label(low, unit)]
     found = _linear(low, high)
-    if log:
+    if unit == "times":
+        found = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    elif log:
         every = max(1, math.ceil(math.log10(high / low) / 7))
         for mantissas in ((1,), (1, 3), (1, 2, 5)):
             steps = _decades(low, high, mantissas, every if mantissas == (1,) else 1)
@@ -212,9 +214,11 @@ def _linear(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def tick_label(value: float, unit: str) -> str:
-    """300k, 10¹⁸, 2.5."""
+    """300k, 10¹⁸, ×2, 2.5."""
     if unit == "count" and 1 <= abs(value) < 1e15:
         return format_count(value)
+    if unit == "times":
+        return f"×{value:.4g}"
     if unit == "number" or value <= 0:
         return f"{value:.4g}".replace("-", "−")
     exponent = math.floor(math.log10(value) + 1e-9)

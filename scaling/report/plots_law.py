@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from scaling.quantity import format_count, format_flops
-from scaling.report.figure import Axis, Band, Figure, Line, Markers, Ramp, Rule, Trace
+from scaling.report.figure import Axis, Band, Figure, Line, Markers, Ramp, Rule, Text, Trace
 from scaling.report.plots_runs import C_AXIS, D_AXIS, LOSS_AXIS, N_AXIS, POINTS_SHOWN, thinned
-from scaling.report.tables import ROADS, TITLES, Document, Which, power_law
+from scaling.report.tables import ROADS, TITLES, Column, Document, Which, estimate, power_law, shown
 
 BEYOND = 10.0
 TOKENS_PER_PARAM = 20.0
 LEVELS = 12
+BINS = 40
 
 
 def frontier_size(document: Document) -> Figure | None:
@@ -210,6 +211,45 @@ def cloud(document: Document, published: Mapping[str, Mapping[str, float]]) -> F
     traces.append(Markers([center[0]], [center[1]], "this fit", 1, "star", 15))
     caption = "Each ring is one refit to resampled runs: the tilt shows how far α and β trade against each other."
     return Figure("bootstrap-cloud", "Bootstrap cloud of the exponents", caption, x_axis, y_axis, tuple(traces))
+
+
+def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
+    """How the bootstrap spreads the exponent a of N* ~ C^a on each road, beside the published laws."""
+    drawn = {name: values for name in ROADS if len(values := _drawn_exponents(document, name)) > 1}
+    if not drawn:
+        return None
+    others = {name: law["a"] for name, law in published.items() if "a" in law}
+    ends = [end for values in drawn.values() for end in np.quantile(values, [0.005, 0.995])]
+    low, high = min([*ends, *others.values()]), max([*ends, *others.values()])
+    edges = np.linspace(low, high if high > low else low + 0.01, BINS + 1)
+    traces: list[Trace] = [Rule(x=0.5, label="a = ½")]
+    for name, values in drawn.items():
+        share = np.histogram(values, edges)[0] / len(values)
+        x, y, colour = np.repeat(edges, 2)[1:-1], 100 * np.repeat(share, 2), ROADS.index(name)
+        entry = shown(estimate((document["roads"].get(name) or {}).get("a")), Column("", "rough", True))
+        traces += [Band(x, np.zeros_like(y), y, colour), Line(x, y, f"{TITLES[name].split(' (')[0]} {entry}", colour, width=1.6)]
+    top = max(float(np.max(trace.y)) for trace in traces if isinstance(trace, Line))
+    traces += [trace for i, (name, a) in enumerate(others.items()) for trace in _named_exponent(name, a, top * (1.1 + 0.11 * i), edges)]
+    caption = "How many of the bootstrap's refits give which exponent, for each road; the diamonds above are the published laws."
+    x_axis = Axis("exponent a of N* ∝ C^a", range=(float(edges[0] - 0.02), float(edges[-1] + 0.02)))
+    y_axis = Axis("refits, %", range=(0.0, top * (1.25 + 0.11 * len(others))))
+    return Figure("bootstrap-exponent", "Bootstrap of the exponent a", caption, x_axis, y_axis, tuple(traces))
+
+
+def _named_exponent(name: str, a: float, height: float, edges: np.ndarray) -> list[Trace]:
+    """A published exponent as a diamond, with its name on the side where there is more room."""
+    right = a < (edges[0] + edges[-1]) / 2
+    beside = 0.015 * (edges[-1] - edges[0])
+    word = Text(a + (beside if right else -beside), height, name, "muted", "left" if right else "right")
+    return [Markers([a], [height], "", "muted", "diamond", 8, notes=[f"{name}: a = {a:.3g}"]), word]
+
+
+def _drawn_exponents(document: Document, road: str) -> np.ndarray:
+    """The finite draws (R,) of a road's a; of the law's own, all that the document keeps."""
+    whole = _draws(document) if road == "parametric" else None
+    listed = ((document["roads"].get(road) or {}).get("draws") or {}).get("a") or []
+    values = np.asarray(listed if whole is None else whole.a, float)
+    return values[np.isfinite(values)]
 
 
 def _cloud_axis(label: str, values: np.ndarray, others: list[float]) -> Axis:

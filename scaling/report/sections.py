@@ -11,7 +11,20 @@ from typing import Any
 import scaling
 from scaling.errors import ScalingError
 from scaling.quantity import format_flops
-from scaling.report import honesty, inference, laboratory, noise_scale, plots_law, plots_runs, repeats, summary, tables, truth, tuning
+from scaling.report import (
+    honesty,
+    inference,
+    laboratory,
+    noise_scale,
+    plots_law,
+    plots_runs,
+    repeats,
+    summary,
+    tables,
+    truth,
+    tuning,
+    wrong_size,
+)
 from scaling.report.figure import Figure
 from scaling.report.material import Material
 from scaling.report.predictor import Predictor, predictor
@@ -74,9 +87,10 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     sentences = [
         *verified,
         *laboratory.sentences(kept),
-        summary.trained(document),
-        summary.exponents(document),
         *([summary.forecast_sentence(ahead)] if ahead else []),
+        *([text] if (text := wrong_size.sentence(_wrong_size(material, forecasts))) else []),
+        summary.exponents(document),
+        summary.trained(document),
     ]
     headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""
     return Report(
@@ -143,9 +157,15 @@ def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Se
 
 def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = _there(plots_law.frontier_size(document), plots_law.frontier_tokens(document), plots_law.frontier_loss(document))
+    figures += wrong_size.figures(_wrong_size(material, forecasts))
     listed = _there(tables.predictions(forecasts), tables.model(forecasts[-1])) if forecasts else []
     listed += _there(inference.price(document, material.path))
     return Section("frontier", "Frontier", figures, [*listed, *([tables.roads(document)] if document["roads"] else [])])
+
+
+def _wrong_size(material: Material, forecasts: Forecasts) -> wrong_size.WrongSize | None:
+    """At the budget that the report forecasts."""
+    return wrong_size.wrong_size(material.path, tables.budget(forecasts[-1])) if forecasts else None
 
 
 def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
@@ -162,7 +182,12 @@ def _repeats(document: Document, material: Material, forecasts: Forecasts) -> Se
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = [
         *plots_law.residuals(document),
-        *_there(plots_runs.holdout(document), plots_law.cloud(document, published(document)), honesty.collapse(document)),
+        *_there(
+            plots_runs.holdout(document),
+            plots_law.cloud(document, published(document)),
+            plots_law.exponents(document, published(document)),
+            honesty.collapse(document),
+        ),
     ]
     return Section(
         "checks",

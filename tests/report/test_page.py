@@ -82,7 +82,7 @@ def text(folder):
 def test_all_parts_are_written_and_no_half_file_is_left(folder):
     names = {path.relative_to(folder / "report").as_posix() for path in (folder / "report").rglob("*") if path.is_file()}
     pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
-    pictures += "residuals-prediction holdout bootstrap-cloud"
+    pictures += "residuals-prediction holdout bootstrap-cloud bootstrap-exponent wrong-size-loss wrong-size-compute"
     expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")}
     listed = "predictions model smaller roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {"index.html", "report.md", "SHA256SUMS"}
@@ -142,7 +142,7 @@ def test_the_summary_says_what_was_trained_and_what_follows(text):
 def test_markdown_links_its_figures_and_has_no_html(folder):
     text = (folder / "report" / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", text)
-    assert len(links) == 11
+    assert len(links) == 14
     assert all((folder / "report" / link).is_file() for link in links)
     prose = [line for line in text.splitlines() if not line.startswith("    ")]  # indented code is literal
     assert not any("<" in line for line in prose)
