@@ -100,7 +100,7 @@ def documents(files: Sequence[File], column: str) -> Iterator[Document]:
         try:
             if suffix in ("jsonl", "ndjson", "parquet"):
                 rows = _parquet(file.path, column) if suffix == "parquet" else _jsonl(file.path, column)
-                yield from (_row(where, text) for where, text in rows)
+                yield from (row(where, text) for where, text in rows)
             else:
                 yield _text_file(file)
         except OSError as error:
@@ -117,7 +117,8 @@ def _text_file(file: File) -> Document:
     return Document(str(file.path), file.name.encode(errors="surrogateescape"), file.path.stat().st_size, opened)
 
 
-def _row(where: str, text: object) -> Document:
+def row(where: str, text: object) -> Document:
+    """A row's text as a document. Raises ScalingError that names `where` for what is no text."""
     if not isinstance(text, str):
         what = "the text is missing" if text is None else f"the text is of type {type(text).__name__}"
         raise ScalingError(what, where=where, remedy="leave such rows out of the file")
@@ -146,16 +147,16 @@ def _field(line: bytes, column: str, where: str, place: int) -> object:
     if len(line) == _MAX_ROW_BYTES:
         raise ScalingError(f"a line of {_MAX_ROW_BYTES} bytes or more", where=where, remedy=form)
     try:
-        row = json.loads(line.decode("utf-8"))
+        found = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _not_utf8(where, place + error.start) from None
     except (ValueError, RecursionError) as error:
         raise ScalingError(f"not JSON: {str(error)[:80]}", where=where, remedy=form) from None
-    if not isinstance(row, dict):
+    if not isinstance(found, dict):
         raise ScalingError("not a JSON object", where=where, remedy=form)
-    if column not in row:
-        raise unknown("field", column, row, where=where)
-    return row[column]
+    if column not in found:
+        raise unknown("field", column, found, where=where)
+    return found[column]
 
 
 def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:

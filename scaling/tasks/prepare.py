@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.tasks import hub
 from scaling.tasks.documents import Document, blocks, documents, list_files, sizes
-from scaling.tasks.store import Chunk, Split, refuse_foreign, verify, write_store
+from scaling.tasks.store import Chunk, Source, Split, refuse_foreign, verify, write_store
 from scaling.tasks.text import open_corpus
 from scaling.tasks.tokenizer import Encoder, byte_encoder, load_tokenizer, round_trip_checked, train_bpe
 
@@ -38,28 +39,30 @@ class _Piece:
 
 
 def prepare(
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     out: Path,
     tokenizer: str = "bytes",
     vocab_size: int = 4096,
     text_column: str = "text",
     val_frac: float = 0.1,
+    streaming: bool = False,
+    max_documents: int | None = None,
 ) -> dict[str, Any]:
-    """Write the token store `out` from files and folders; returns its manifest.
+    """Write the token store `out` from files and folders, then from data sets of Hugging Face ("hf:..."); returns its manifest.
 
-    `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens) or the path of a
-    tokenizer.json. Raises ScalingError that names file and place; nothing is left behind then.
+    `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens), the path of a tokenizer.json, or
+    "hf:" and a name or folder. The first `max_documents` are taken, empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
     """
     if not 0.0 < val_frac < 1.0:
         raise ScalingError(f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth")
     refuse_foreign(out)
-    files = list_files(sources, out)
-    few = len(list(itertools.islice(documents(files, text_column), FEW))) < FEW
+    texts = _Texts(sources, out, text_column, streaming, max_documents)
+    few = len(list(itertools.islice(texts.documents(), FEW))) < FEW
     excluded: Counter[str] = Counter()
 
     def pieces() -> Iterator[_Piece]:
         excluded.clear()
-        return _pieces(documents(files, text_column), val_frac, few, excluded)
+        return _pieces(texts.documents(), val_frac, few, excluded)
 
     encoder = _encoder(tokenizer, vocab_size, pieces)
     manifest = write_store(
@@ -67,11 +70,29 @@ def prepare(
         _chunks(pieces(), encoder),
         encoder.facts,
         split_rule=f"the last {val_frac:g} of each document" if few else f"{val_frac:g} of the documents, by SHA-256",
-        sources=sizes(sources, files),
+        sources=texts.sources,
         excluded=excluded,
         tokenizer_json=encoder.json,
     )
     return manifest.model_dump(mode="json", by_alias=True)
+
+
+class _Texts:
+    """The documents of files and data sets, pass after pass the same. Data sets come after files, each kind in the order it was named."""
+
+    def __init__(self, sources: Sequence[Path | str], out: Path, column: str, streaming: bool, most: int | None) -> None:
+        named = [hub.parse(str(source)) for source in sources if str(source).startswith(hub.PREFIX)]
+        self._paths = [Path(source) for source in sources if not str(source).startswith(hub.PREFIX)]
+        self._files = list_files(self._paths, out) if self._paths or not named else []
+        self._corpora = [hub.open_corpus(one, column, streaming=streaming) for one in named]
+        self._column, self._most = column, most
+        self.sources: list[Source] = []
+
+    def documents(self) -> Iterator[Document]:
+        """All of them, or the first; at the end of a pass `sources` says what it has read."""
+        everything = itertools.chain(documents(self._files, self._column), *(corpus.documents() for corpus in self._corpora))
+        yield from itertools.islice(everything, self._most)
+        self.sources[:] = [*sizes(self._paths, self._files), *(corpus.source for corpus in self._corpora)]
 
 
 def info(corpus: str | Path) -> dict[str, Any]:
@@ -125,7 +146,8 @@ def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Pie
     if tokenizer == "bytes":
         return byte_encoder()
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
-    found = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(Path(tokenizer))
+    path, name = hub.tokenizer_file(tokenizer) if tokenizer.startswith(hub.PREFIX) else (Path(tokenizer), None)
+    found = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(path, name)
     return round_trip_checked(found, next((piece.text for piece in pieces()), b""))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 import numpy as np
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, Strict, ValidationError, model_serializer, model_validator
 
 from scaling.config import Frozen
 from scaling.durable import sync
@@ -56,11 +56,21 @@ class SplitFacts(Frozen):
 
 
 class Source(Frozen):
-    """A file or folder as the user named it."""
+    """A file or folder as the user named it; or a data set of Hugging Face, with the texts and their bytes that were read of it (its
+    files are the library's business, `n_files` is 0), the column, and the commit on the Hub or the fingerprint of a saved folder.
+    """
 
     path: str
     n_files: int
     n_bytes: int
+    n_documents: int | None = None
+    column: str | None = None
+    revision: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is absent is not written: manifests of files are as they always were."""
+        return {name: value for name, value in told(self).items() if value is not None}
 
 
 class Manifest(Frozen):
@@ -231,7 +241,7 @@ def write_store(
     excluded: Mapping[str, int] | None = None,
     tokenizer_json: str | None = None,
 ) -> Manifest:
-    """Write a store, whole or not at all; `excluded` is read after the last chunk. Writing the same tokens again keeps the old store.
+    """Write a store, whole or not at all; `sources` and `excluded` are read after the last chunk. Writing the same tokens again keeps the old store.
 
     Raises ScalingError for an empty split, for a folder that holds something else, and (74) for disk or permissions.
     """

@@ -54,20 +54,20 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
     return _encoder(tokenizer, "bpe", f"bpe-{tokenizer.get_vocab_size()}")
 
 
-def load_tokenizer(path: Path) -> Encoder:
-    """A tokenizer from its `tokenizer.json`; the file's truncation, padding and special-token templates are switched off.
+def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
+    """A tokenizer from its `tokenizer.json`, under its file's name if no other is given; the file's truncation, padding and special-token templates are switched off.
 
     Raises ScalingError for a file that is missing or no tokenizer.
     """
     from tokenizers import Tokenizer
 
-    remedy = 'give "bytes", "bpe", or the path of a tokenizer.json'
+    remedy = 'give "bytes", "bpe", the path of a tokenizer.json, or hf:NAME'
     if not path.is_file():
         raise ScalingError("no such tokenizer", where=str(path), remedy=remedy)
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ScalingError("too large for a tokenizer.json", where=str(path), remedy=remedy)
-        return _encoder(Tokenizer.from_str(path.read_text(encoding="utf-8")), "file", path.name)
+        return _encoder(Tokenizer.from_str(path.read_text(encoding="utf-8")), "file", name or path.name)
     except OSError as error:
         raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
     except ScalingError:

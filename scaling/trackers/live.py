@@ -111,7 +111,8 @@ class Pipe:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        words = self.process.stdout.read().strip()
+        with self.process.stdout as answer:
+            words = answer.read().strip()
         code = self.process.wait()
         if code:
             self._said.put(words or f"its process ended with code {code}")

@@ -1,0 +1,198 @@
+"""Trackers hold what the rows hold, each number once, whoever reads them: with the libraries' own readers, after any number of sittings."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scaling import archive, results, trackers
+from scaling.cli import with_verbs
+from scaling.errors import ScalingError
+from scaling.execute.simulated import simulate
+from scaling.fit.tracked import _records
+from scaling.plan import plan
+from scaling.results import Provenance
+from scaling.tasks import open_task, resolve
+from scaling.trackers import KINDS
+from scaling.trackers.export import export
+from scaling.trackers.live import Live
+from scaling.trackers.opened import opened
+from scaling.trackers.recorder import Recorder
+from scaling.trackers.series import name_of
+from tests.sweep_files import tiny
+
+pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own
+CLOCKS = {"tokens", "flops", "seconds"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def service_of_wandb():
+    """The process that W&B keeps for later runs ends with the module."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
+@pytest.fixture(scope="module")
+def runs():
+    sweep = tiny(evals={"points": 4, "tokens": 3000})
+    task = resolve(sweep.base.task)
+    return plan(sweep, task, open_task(task).vocab_size, "published:besiroglu2024").runs[:2]
+
+
+def publish(folder, planned):
+    outcome = simulate(planned.run)
+    archive.write_run(folder, results.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    return outcome.measured
+
+
+@pytest.fixture
+def folder(tmp_path, runs):
+    for planned in runs:
+        publish(tmp_path / "sweep", planned)
+    return tmp_path / "sweep"
+
+
+def written(measured):
+    """The series of a run's rows."""
+    found = {}
+    for row in measured:
+        found.setdefault(name_of(row.split, row.metric, row.at), []).append((row.step, pytest.approx(row.value, rel=1e-6)))
+    return found
+
+
+def read(kind, out, run_id):
+    """The series and the settings that a tracker holds of a run, by its library's own reader, and how often there is such a run."""
+    return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](out, run_id)
+
+
+def read_wandb(out, run_id):
+    from wandb.proto import wandb_internal_pb2
+
+    series, settings, groups = {}, {}, set()  # wandb 0.31 has the messages, but no reader of its files: the framing is ours
+    for path in sorted(Path(out).glob(f"wandb/offline-run-*/run-{run_id}.wandb")):
+        for data in _records(path.read_bytes(), path):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "run":
+                settings |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+                groups.add((record.run.run_id, record.run.run_group))
+            for item in record.history.item:
+                name = item.key or ".".join(item.nested_key)
+                if not name.startswith("_"):
+                    series.setdefault(name, []).append((record.history.step.num, json.loads(item.value_json)))
+    assert groups == {(run_id, "tiny")}
+    return series, settings
+
+
+def read_tensorboard(out, run_id):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    held = EventAccumulator(str(Path(out) / "tiny" / run_id)).Reload()
+    series = {tag: [(event.step, event.value) for event in held.Scalars(tag)] for tag in held.Tags()["scalars"]}
+    content = held.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    told = metadata.parse_session_start_info_plugin_data(content).hparams
+    return series, {name: value.number_value if value.HasField("number_value") else value.string_value for name, value in told.items()}
+
+
+def read_mlflow(out, run_id):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=Path(out).absolute().as_uri())
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    (run,) = client.search_runs([experiment], filter_string=f"tags.`scaling.run_id` = '{run_id}'")
+    assert run.info.status == "FINISHED"
+    series = {name: [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+    return series, dict(run.data.params)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path):
+    pytest.importorskip(kind)
+    out = str(tmp_path / kind)
+    done = export(folder, kind, out)
+    assert (done["runs"], done["runs_written"]) == (2, 2)
+    again = export(folder, kind, out)
+    assert (again["runs_written"], again["numbers_written"]) == (0, 0)
+    for planned in runs:
+        series, settings = read(kind, out, planned.run_id)
+        assert {name: held for name, held in series.items() if name not in CLOCKS} == written(simulate(planned.run).measured)
+        assert series["tokens"][-1] == (planned.run.n_steps, planned.run.tokens)
+        assert float(settings["optim.lr"]) == pytest.approx(planned.run.optim.lr)
+        assert float(settings["n_params"]) == planned.n_params["total"]
+        assert settings["sweep"] == "tiny"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
+    pytest.importorskip(kind)
+    planned, out = runs[0], str(tmp_path / kind)
+    rows = simulate(planned.run).measured
+    steps = sorted({row.step for row in rows})
+
+    def sitting(*events):
+        recorder = Recorder(tmp_path / "sweep", "tiny", opened(kind, out))
+        recorder.hear({"event": "run", "run_id": planned.run_id, "config": planned.run.model_dump_json()})
+        for event in events:
+            recorder.hear({"run_id": planned.run_id, **event})
+        recorder.leave()
+
+    def progress(step):
+        return {"event": "progress", "step": step, "loss": 3.0, "tokens_per_second": 1e3}
+
+    def measured(step):
+        return {"event": "measured", "rows": [asdict(row) for row in rows if row.step == step]}
+
+    sitting(measured(steps[0]), progress(steps[1] + 2), progress(steps[1] + 4))
+    publish(tmp_path / "sweep", planned)
+    sitting(measured(steps[0]), progress(steps[1] + 3), progress(steps[1] + 6), measured(steps[2]), {"event": "done"})
+    series, _ = read(kind, out, planned.run_id)
+    assert series["progress/loss"] == [(steps[1] + more, 3.0) for more in (2, 4, 6)]
+    expected = written(rows)
+    for name, points in expected.items():
+        late = [point for point in points if kind == "wandb" and point[0] == steps[1]]  # its history goes forward only
+        assert sorted(series[name]) == [point for point in points if point not in late]
+
+
+def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path):
+    pytest.importorskip("tensorboard")
+    folder, told = tmp_path / "sweep", []
+    folder.mkdir()
+    (folder / "tracking").write_text("a file in its way")
+    progress = {"event": "progress", "run_id": runs[0].run_id, "loss": 3.0, "tokens_per_second": 1e3}
+    with Live(["tensorboard"], folder, "tiny", runs, told.append) as live:
+        begun = time.monotonic()
+        for step in range(2000):
+            live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": []} if step % 2 else {**progress, "step": step})
+        assert time.monotonic() - begun < 2.0
+    warnings = [event["text"] for event in told if event["event"] == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("tensorboard logs no more (")
+    assert f"scaling results export {folder} --to tensorboard" in warnings[0]
+    assert len(told) == 2001
+
+
+def test_a_tracker_that_refuses_is_an_error_of_the_export(folder, tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ScalingError, match="tensorboard refuses"):
+        export(folder, "tensorboard", str(tmp_path / "taken"))
+
+
+def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    (tmp_path / "tiny.toml").write_text("")
+    for arguments in (["run", "tiny.toml", "--track", "wandb"], ["results", "export", str(folder), "--to", "mlflow", "--out", "x"]):
+        done = CliRunner().invoke(with_verbs(), arguments)
+        assert done.exit_code == 2
+        assert 'pip install "scaling[trackers]"' in done.output
+    done = CliRunner().invoke(with_verbs(), ["run", "tiny.toml", "--track", "wandbb"])
+    assert done.exit_code == 2
+    assert "did you mean wandb" in done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "tiny.toml"]
