@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.quantity import format_count, format_flops
 from scaling.report.figure import Axis, Band, Figure, Line, Markers, Ramp, Rule, Text, Trace
-from scaling.report.plots_runs import C_AXIS, D_AXIS, LOSS_AXIS, N_AXIS, POINTS_SHOWN, thinned
+from scaling.report.plots_runs import C_AXIS, D_AXIS, LOSS_AXIS, N_AXIS, POINTS_SHOWN, of_all, thinned
 from scaling.report.tables import ROADS, TITLES, Column, Document, Which, estimate, power_law, shown
 
 BEYOND = 10.0
@@ -45,6 +45,7 @@ def frontier_loss(document: Document) -> Figure | None:
         Line(flops, line, "L*(C)", 0), Markers(flops[-1:], line[-1:], "ten times the largest budget", 1, "star", 14), _edge(document),
     )  # fmt: skip
     caption = "The line is the loss the law expects of a compute-optimal run, with its interval; runs of any other size lie above it."
+    caption += of_all(len(kept), document["n_points"])
     return Figure("frontier-loss", "Compute-optimal loss L*(C)", caption, C_AXIS, LOSS_AXIS, traces, size="wide")
 
 
@@ -152,6 +153,7 @@ def contours(document: Document) -> Figure | None:
     notes = [f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss {runs_loss[i]:.4g}" for i in kept]
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=notes))
     caption = "Lines of equal loss of the fitted law; along the frontier the loss is the lowest for its compute. Dots are the fitted runs."
+    caption += of_all(len(kept), document["n_points"])
     return Figure("contours", "Contours of the fitted law", caption, _fixed(C_AXIS, x), _fixed(N_AXIS, y), tuple(traces), ramp)
 
 
@@ -173,22 +175,21 @@ def residuals(document: Document) -> list[Figure]:
     data = document["data"]
     if not (data.get("n_params") and data.get("tokens")):
         return []
-    kept = thinned(len(data["loss"]), POINTS_SHOWN)
-    n, d, loss = (np.asarray(data[name], float)[kept] for name in ("n_params", "tokens", "loss"))
+    n, d, loss = (np.asarray(data[name], float) for name in ("n_params", "tokens", "loss"))
     law = predicted(document, n, d)
     if law is None:
         return []
-    error = np.log(loss / law)
-    notes = [f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %" for i in range(len(n))]
-    spread = f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %"
+    error, kept = np.log(loss / law), thinned(len(loss), POINTS_SHOWN)
+    notes = [f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %" for i in kept]
+    spread = f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %.{of_all(len(kept), document['n_points'])}"
     beside = {"size": (N_AXIS, n), "tokens": (D_AXIS, d), "prediction": (Axis("predicted loss", log=True), law)}
-    return [_residual(name, axis, values, error, notes, spread) for name, (axis, values) in beside.items()]
+    return [_residual(name, axis, values[kept], error[kept], notes, spread) for name, (axis, values) in beside.items()]
 
 
 def _residual(name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], spread: str) -> Figure:
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     traces = (Rule(y=0.0), Markers(values, error, "", 0, "circle", 6, notes=notes))
-    caption = f"log(measured / predicted); root mean square {spread}."
+    caption = f"log(measured / predicted); root mean square {spread}"
     y_axis = Axis("log residual", range=(-reach, reach))
     return Figure(f"residuals-{name}", f"Residuals against {name}", caption, axis, y_axis, traces, size="small")
 

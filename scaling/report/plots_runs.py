@@ -20,6 +20,7 @@ LOSS_AXIS = Axis("loss", log=True)
 CURVES_SHOWN = 240
 FRONT_SHOWN = 500
 POINTS_SHOWN = 2000
+HELD_SHOWN = 300
 
 
 def training_curves(curves: Points) -> Figure | None:
@@ -38,7 +39,7 @@ def training_curves(curves: Points) -> Figure | None:
     drawn = [run for _, run in table[table["run"].isin(kept)].groupby("run", sort=False)]
     x, y = _steps(*_front(table["c"].to_numpy(float), table["loss"].to_numpy(float)))
     lines: list[Trace] = [*(_run_line(run, ramp) for run in drawn), Line(x, y, "best loss at this compute", "ink", "dash", 1.8)]
-    shown = "" if len(kept) == len(runs) else f" {len(kept)} of {len(runs)} runs are drawn."
+    shown = of_all(len(kept), len(runs))
     caption = f"Each line is one run, coloured by its size; the dashed line is the lowest loss measured with that much compute.{shown}"
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
@@ -72,6 +73,11 @@ def thinned(count: int, limit: int) -> np.ndarray:
     return np.arange(count) if count <= limit else np.unique(np.linspace(0, count - 1, limit).round().astype(int))
 
 
+def of_all(drawn: int, count: int) -> str:
+    """What a caption says of a picture that shows some of the runs."""
+    return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
+
+
 def valleys(document: Document) -> Figure | None:
     """Loss against size at each budget, the fitted curve and its minimum (approach 2); refused budgets stay grey."""
     found = [valley for valley in (document["roads"].get("isoflop") or {}).get("valleys") or [] if valley.get("n_params")]
@@ -79,7 +85,8 @@ def valleys(document: Document) -> Figure | None:
         return None
     budgets = [float(valley["flops"]) for valley in found]
     ramp = Ramp("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
-    traces: list[Trace] = [trace for valley in found for trace in _valley(valley, ramp)]
+    most = max(2, POINTS_SHOWN // len(found))
+    traces: list[Trace] = [trace for valley in found for trace in _valley(valley, ramp, most)]
     good = [valley for valley in found if not valley.get("refused")]
     if good:
         traces.append(Line([v["n_star"] for v in good], [v["loss_star"] for v in good], "", "muted", "dot", 1.4))
@@ -88,13 +95,17 @@ def valleys(document: Document) -> Figure | None:
     refused = [f"{format_flops(valley['flops'])}: {valley['refused']}" for valley in found if valley.get("refused")]
     caption = "Each colour is one compute budget: dots are runs, curves the fitted valleys, stars their minima N*."
     caption += f" Refused (grey rings): {'; '.join(refused)}." if refused else ""
+    counts = [len(valley["n_params"]) for valley in found]
+    caption += of_all(sum(min(count, most) for count in counts), sum(counts))
     return Figure(
         "isoflop-valleys", "Loss against size at fixed compute", caption, N_AXIS, LOSS_AXIS, tuple(traces), ramp if len(found) > 1 else None
     )
 
 
-def _valley(valley: Mapping[str, Any], ramp: Ramp) -> list[Trace]:
-    sizes, losses = np.asarray(valley["n_params"], float), np.asarray(valley["loss"], float)
+def _valley(valley: Mapping[str, Any], ramp: Ramp, most: int) -> list[Trace]:
+    """A budget's runs, at most so many of them, and the curve that was fitted to all."""
+    kept = thinned(len(valley["n_params"]), most)
+    sizes, losses = np.asarray(valley["n_params"], float)[kept], np.asarray(valley["loss"], float)[kept]
     budget = format_flops(valley["flops"])
     notes = [f"{format_count(size)} parameters, loss {loss:.4g}, {budget} FLOPs" for size, loss in zip(sizes, losses, strict=True)]
     right = int(np.argmax(sizes))
@@ -110,9 +121,10 @@ def _valley(valley: Mapping[str, Any], ramp: Ramp) -> list[Trace]:
 def holdout(document: Document) -> Figure | None:
     """Predicted against measured loss of the budget that was left out; on the diagonal the prediction is exact."""
     held = document.get("holdout") or {}
-    rows: Sequence[Mapping[str, Any]] = held.get("rows") or []
-    if not rows:
+    every: Sequence[Mapping[str, Any]] = held.get("rows") or []
+    if not every:
         return None
+    rows = [every[i] for i in thinned(len(every), HELD_SHOWN)]
     measured, predicted = (np.array([row[name] for row in rows], float) for name in ("loss", "predicted"))
     ends = [np.array([row[name] for row in rows], float) for name in ("lo", "hi")]
     low, high = min(measured.min(), ends[0].min()), max(measured.max(), ends[1].max())
@@ -125,6 +137,7 @@ def holdout(document: Document) -> Figure | None:
         Markers(measured, predicted, "left-out runs", 1, "circle", 9, ends[0], ends[1], notes),
     )  # fmt: skip
     caption = f"The {format_flops(held['budget'])}-FLOP runs were left out, then predicted from the cheaper ones. The grey band is ±1 %."
+    caption += of_all(len(rows), len(every))
     return Figure(
         "holdout", "Hold-out prediction", caption, Axis("measured loss", range=limits), Axis("predicted loss", range=limits), traces
     )

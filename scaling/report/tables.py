@@ -18,6 +18,7 @@ Cell = Union[str, float, int, None, Estimate]
 Document = Mapping[str, Any]
 Which = Literal["n_star", "d_star"]
 ROADS = ("parametric", "isoflop", "envelope")
+ROWS_LISTED = 200
 TITLES = {"parametric": "parametric (approach 3)", "isoflop": "isoFLOP (approach 2)", "envelope": "envelope (approach 1)"}
 
 
@@ -39,17 +40,18 @@ OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
 
 @dataclass(frozen=True)
 class Table:
-    """Raw values with formats: people see rounded numbers, the CSV holds all digits."""
+    """Raw values with formats: people see rounded numbers, and of a long table its first `most` rows; the CSV holds all of them."""
 
     name: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+    most: int | None = None
 
     def shown(self) -> list[list[str]]:
         """The rows as people read them."""
-        return [[shown(cell, column) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows]
+        return [[shown(cell, column) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows[: self.most]]
 
     def csv(self) -> str:
         """The rows with all digits; an interval takes three columns."""
@@ -280,7 +282,9 @@ def holdout(document: Document) -> Table | None:
     )
     columns = (Column("N", "count"), Column("D", "count"), Column("measured", "number"), Column("predicted", "number", True),
                Column("error", "percent"))  # fmt: skip
-    return Table("holdout", "Hold-out", columns, rows, f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit.")
+    told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit."
+    told += f" The first {ROWS_LISTED} of {len(rows):,} runs; tables/holdout.csv holds all." if len(rows) > ROWS_LISTED else ""
+    return Table("holdout", "Hold-out", columns, rows, told, ROWS_LISTED)
 
 
 def exclusions(document: Document) -> Table:

@@ -63,6 +63,27 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
     assert "7 of 30 runs" in figure.caption
 
 
+def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
+    monkeypatch.setattr(plots_runs, "POINTS_SHOWN", 15)
+    monkeypatch.setattr(plots_law, "POINTS_SHOWN", 10)
+    monkeypatch.setattr(plots_runs, "HELD_SHOWN", 2)
+    valleys = plots_runs.valleys(document)
+    dots = [trace for trace in kinds(valleys, Markers) if trace.symbol in ("circle", "open")]
+    assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), "the smallest and the largest size stay"
+    assert " 15 of 30 runs are drawn." in valleys.caption
+    many = {**document, "n_points": 12_345}  # of which the document keeps some
+    for figure in (*plots_law.residuals(many), plots_law.contours(many), plots_law.frontier_loss(many)):
+        assert figure.caption.endswith(" 10 of 12,345 runs are drawn.")
+        assert max(len(trace.x) for trace in kinds(figure, Markers)) == 10
+    whole = plots_law.residuals(document)[0].caption
+    monkeypatch.setattr(plots_law, "POINTS_SHOWN", 3)
+    assert plots_law.residuals(document)[0].caption.split(";")[1].split(".")[:2] == whole.split(";")[1].split(".")[:2], (
+        "the error is that of all"
+    )
+    held = plots_runs.holdout(document)
+    assert " 2 of 6 runs are drawn." in held.caption
+
+
 def test_valleys_show_minima_and_name_refused_budgets(document):
     figure = plots_runs.valleys(document)
     stars = [trace for trace in kinds(figure, Markers) if trace.symbol == "star"]

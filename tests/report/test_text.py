@@ -97,3 +97,9 @@ def test_plain_drops_control_and_bidirectional_characters_and_lone_surrogates():
 )
 def test_numbers_keep_their_significant_digits(value, shown):
     assert number(value) == shown
+
+
+def test_people_see_the_first_rows_of_a_long_table_and_the_csv_holds_all():
+    table = Table("x", "x", (Column("n", "integer"),), tuple((n,) for n in range(9)), most=3)
+    assert table.shown() == [["0"], ["1"], ["2"]]
+    assert table.csv().split() == ["n", *map(str, range(9))]
