@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from scaling.draft import Question
     from scaling.plan import Plan
 
+SCHEMA_FILE = "sweep.schema.json"
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
 QUESTIONS = {
     "budget": "How many FLOPs may the whole sweep take? 6.7e12 take two minutes on two cores",
@@ -62,7 +64,7 @@ def init(
     question: Question = _question(flops, kind, corpus, opened.vocab_size, path)
     made = draft(question, lambda sweep: plan(sweep, resolve(sweep.base.task), opened.vocab_size))
     _check_free(path)
-    durable.write_text(path, made.text)
+    durable.write_text(path, _schema_line(path) + made.text)
     for doubt in _doubts(made.plan, opened):
         note(f"warning: {doubt}")
     if as_json:
@@ -78,6 +80,23 @@ def _check_free(path: Path) -> None:
         raise ScalingError("is there already", where=str(path), remedy="name another file, or delete this one")
     if not str(path).isprintable():
         raise ScalingError(f"{str(path)!r} holds a control character", where="PATH", remedy="name another file")
+
+
+def _schema_line(path: Path) -> str:
+    """The line by which editors know the schema, where one lies beside the file or in docs/ of a folder above; else nothing."""
+    from scaling.sweepfile import schema as made
+
+    folder = path.absolute().parent
+    for place in (folder, *(above / "docs" for above in (folder, *folder.parents))):
+        if (place / SCHEMA_FILE).is_file() and _is_schema(place / SCHEMA_FILE, made()["title"]):
+            return f"#:schema {_relative(place / SCHEMA_FILE, folder)}\n"
+    return ""
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path from a folder, as an editor reads it: with a dot in front, and slashes."""
+    found = Path(os.path.relpath(path, folder)).as_posix()
+    return found if found.startswith(".") else f"./{found}"
 
 
 def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, console, print_json
+from scaling.cli.listing import coordinate_rows
+from scaling.cli.output import Csv, Json, console, print_csv, print_json
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def coord_check(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Training steps of each model.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Seeds that sizes are averaged over.")] = 1,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Train small models of growing width (and depth) for a few steps, in standard parametrisation and with transfer, and print how
     the size of every kind of activation moves: flat where learning rates transfer.
@@ -48,6 +50,8 @@ def coord_check(
         asked["depth"] = _numbers(depths, "--depths", MAX_DEPTH, "2,4,8")
     loaded = load_sweep(sweep)
     document = check(loaded, open_task(loaded.base.task), asked, steps, seeds)
+    if as_csv:
+        return print_csv(coordinate_rows(document))
     return print_json(document) if as_json else _show(document)
 
 

@@ -25,7 +25,7 @@ def prepare(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Files or folders: text, .jsonl, .parquet; or a data set of Hugging Face: hf:OWNER/NAME[/CONFIG][:SPLIT], hf:FOLDER.",
+            help="Files or folders: text, .jsonl, .parquet; or a data set of Hugging Face: hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT if need be), hf:FOLDER.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The token store to write.")],

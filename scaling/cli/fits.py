@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli import predicting
-from scaling.cli.output import Json, console, note, print_json
+from scaling.cli import listing, predicting
+from scaling.cli.output import Csv, Json, console, note, note_warnings, print_csv, print_json
 
 Source = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files.")]
 REPORT_EPILOG = """Example: scaling report results/demo
@@ -61,6 +61,7 @@ def fit(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FIT.json", help="Where to write; for a results folder fits/<law>.json.")] = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Fit scaling laws to a sweep or to anybody's table: all three roads side by side, with intervals and warnings."""
     from scaling.fit.document import dump
@@ -79,6 +80,9 @@ def fit(
         note(f"written: {target}")
     if as_json:
         return print_json(document)
+    if as_csv:
+        note_warnings(document)
+        return print_csv(listing.fit_rows(document))
     from scaling.report.text import fit_text
 
     return console().print(fit_text(document))
@@ -100,6 +104,7 @@ def reconcile(
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Kaplan against Chinchilla: the exponents of the same runs under both ways of counting, and why they differ."""
     from scaling.fit.options import FitOptions
@@ -108,6 +113,9 @@ def reconcile(
     document = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
     if as_json:
         return print_json(document)
+    if as_csv:
+        note_warnings(document)
+        return print_csv(listing.reconcile_rows(document))
     from scaling.report.text import reconcile_text
 
     return console().print(reconcile_text(document))
@@ -121,6 +129,7 @@ def next_runs(
     rho: Annotated[float, typer.Option(help="Share of the noise that branches of one trunk have in common.")] = 0.5,
     out: Annotated[Path | None, typer.Option(metavar="SWEEP.toml", help="Write the proposal as a sweep that `scaling run` takes.")] = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Propose the runs that most reduce the uncertainty of the compute-optimal N and its loss at a target budget."""
     from scaling.fit.design import next_runs as propose
@@ -132,6 +141,9 @@ def next_runs(
         note(f"written: {out}")
     if as_json:
         return print_json(document)
+    if as_csv:
+        note_warnings(document)
+        return print_csv(document["runs"])
     from scaling.report.text import next_text
 
     return console().print(next_text(document))

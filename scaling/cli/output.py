@@ -1,18 +1,37 @@
-"""What every verb shares about printing: one JSON document on stdout when asked for, everything else for people."""
+"""What every verb shares about printing: one JSON document or one CSV table on stdout when asked for, everything else for people."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.errors import ScalingError
 from scaling.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")]
+FORMS = "scaling.forms"  # where a command line keeps what it was asked to print
+
+
+def _one_form(context: typer.Context, asked: bool) -> bool:
+    """Raise ScalingError where both forms are asked for, before anything is done."""
+    if asked and not context.resilient_parsing:
+        context.meta[FORMS] = context.meta.get(FORMS, 0) + 1
+        if context.meta[FORMS] > 1:
+            raise ScalingError("--json and --csv exclude each other", remedy="ask for one: stdout holds one document, or one table")
+    return asked
+
+
+Json = Annotated[
+    bool, typer.Option("--json", callback=_one_form, help="Print one JSON document on stdout; everything else goes to stderr.")
+]
+Csv = Annotated[
+    bool, typer.Option("--csv", callback=_one_form, help="Print one table as CSV on stdout, all digits; everything else goes to stderr.")
+]
 
 LOG_WIDTH = 150
 LARGE = 5000  # runs in a document that nobody reads by eye; indenting takes longer than all the rest
@@ -35,6 +54,51 @@ def print_json(document: Any) -> None:
     runs = document.get("runs") if isinstance(document, dict) else None
     large = isinstance(runs, list) and len(runs) > LARGE
     typer.echo(json.dumps(document, indent=None if large else 1, allow_nan=False))
+
+
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Rows as CSV on stdout, numbers with all digits, an empty cell where there is no value; `columns` head a table without rows.
+
+    What is nested becomes columns of its own, their names joined by dots; a list stays one cell, as JSON.
+    """
+    import csv
+    import io
+
+    from scaling.report.escape import for_csv
+
+    spread = [dict(_spread(row)) for row in rows]
+    names = list(dict.fromkeys([*columns, *(name for row in spread for name in row)]))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([for_csv(name) for name in names])
+    writer.writerows([for_csv(row.get(name)) for name in names] for row in spread)
+    typer.echo(text.getvalue(), nl=False)
+
+
+def print_pairs(document: Mapping[str, Any]) -> None:
+    """A document of facts as CSV: one row a fact."""
+    print_csv([{"field": name, "value": value} for name, value in _spread(document)], ("field", "value"))
+
+
+def _spread(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _spread(value, f"{before}{name}.")
+        elif isinstance(value, bool):
+            yield f"{before}{name}", "true" if value else "false"
+        else:
+            yield f"{before}{name}", json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def note_warnings(document: Mapping[str, Any]) -> None:
+    """The warnings of a document on stderr, where its table alone goes to stdout."""
+    for warning in document.get("warnings") or []:
+        note(f"warning: {warning}")
+
+
+def animates(made: Console) -> bool:
+    """Whether lines may be drawn over: a real terminal that can; colours forced upon a log do not make it one."""
+    return made.is_terminal and not made.is_dumb_terminal and made.file.isatty()
 
 
 def note(text: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, console, note, print_json
+from scaling.cli.listing import prediction_rows
+from scaling.cli.output import Csv, Json, console, note, note_warnings, print_csv, print_json
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def predict(
     ] = None,
     base: Annotated[Path | None, typer.Option(metavar="SWEEP.toml", help="With --emit: whose data and recipe the runs take over.")] = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Turn a fit into N, D, loss and tokens per parameter, with intervals, a buildable model, and how far this is from the data."""
     if (emit is not None and flops is None) or (base is not None and emit is None):
@@ -86,6 +88,9 @@ def predict(
         _emit(source, document, emit, base)
     if as_json:
         return print_json(document)
+    if as_csv:
+        note_warnings(document)
+        return print_csv(prediction_rows(document, smaller is not None, models))
     from scaling.report.text import models_text, prediction_text
 
     return console().print(prediction_text(document) if "flops" in document else models_text(document))

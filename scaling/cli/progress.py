@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scaling.cli.output import animates
 from scaling.cli.tables import table
 from scaling.execute.tracker import ENDED, Tracker
 from scaling.plan import Plan, PlannedRun
@@ -48,7 +49,7 @@ class Display:
         kept = f", {self.kept} not needed now" if self.kept else ""
         refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
         self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
-        if self.console.is_terminal and self.tracker.runs:
+        if animates(self.console) and self.tracker.runs:
             self.live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
             self.live.__enter__()
         return self

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.output import Json, console, note, print_json
+from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
 from scaling.errors import RUNS_FAILED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
@@ -43,7 +43,7 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     return typer.echo(f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed")
 
 
-def check(folder: Folder, as_json: Json = False) -> None:
+def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
     """Look at every file: is it what was written? Ends with 3 where one is not; `scaling run` then redoes what it held."""
     from rich.markup import escape
 
@@ -57,6 +57,8 @@ def check(folder: Folder, as_json: Json = False) -> None:
     document = {"counts": dict(counts), "damaged": [{"file": item.path, "reason": item.reason} for item in damaged]}
     if as_json:
         print_json(document)
+    elif as_csv:
+        print_csv([{"file": item.path, "state": item.state, "reason": item.reason} for item in found], ("file", "state", "reason"))
     else:
         text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
         shown = [item for item in found if item.state != "whole"]

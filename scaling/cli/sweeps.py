@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +26,7 @@ from scaling.cli.manner import (
     execution,
     several,
 )  # fmt: skip
-from scaling.cli.output import Json, console, note, print_json
+from scaling.cli.output import Csv, Json, animates, console, note, print_csv, print_json
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ Overrides = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
 
 
+TRAIN_SECONDS = 5.0
+LOG_SECONDS = 60.0
 PLAN_EPILOG = """Example: scaling plan sweeps/demo.toml
 
 Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe"""
@@ -140,6 +144,7 @@ def plan(
     law_from: LawFrom = None,
     noise: Noise = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show every run with N, D, C, batch, learning rate, steps, seconds and memory, and the intervals to expect; trains nothing."""
     from scaling.cli.tables import plan_document, plan_table
@@ -158,6 +163,9 @@ def plan(
         document["expected"] = expectation(planned, target, law_from, noise)
     if as_json:
         return print_json(document)
+    if as_csv:
+        note(f"{len(document['runs'])} runs; {len(document['refused'])} cells refused (--json gives the reasons)")
+        return print_csv(document["runs"])
     return console().print(plan_table(document))
 
 
@@ -203,7 +211,7 @@ def train(
             lease=lease,
         )
         done = folder.is_finished(run_id)
-        kind = "done" if done else worker.train_family(folder, order, should_stop=stop, emit=_print_progress)[run_id]
+        kind = "done" if done else worker.train_family(folder, order, should_stop=stop, emit=_progress())[run_id]
     document = {"run_id": run_id, "outcome": kind, "file": str(folder.run_file(run_id)), "reason": folder.reason(run_id) or None}
     if as_json and first:
         print_json(document)
@@ -231,9 +239,18 @@ def _claimed(folder: SweepFolder, planned: Plan, run_id: str, accept: bool, firs
         yield str(lease.path)
 
 
-def _print_progress(event: dict[str, Any]) -> None:
-    if event["event"] == "progress" and event["step"] % 64 == 0:
+def _progress() -> Callable[[dict[str, Any]], None]:
+    """Prints how a run gets on, one line every few seconds: a long run fills no log, and there is nothing to draw over."""
+    last = -math.inf
+
+    def show(event: dict[str, Any]) -> None:
+        nonlocal last
+        if event["event"] != "progress" or time.monotonic() - last < TRAIN_SECONDS:
+            return
+        last = time.monotonic()
         note(f"step {event['step']}/{event['n_steps']}  loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s")
+
+    return show
 
 
 def status(
@@ -241,14 +258,16 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Stay and follow until no run is in training.")] = False,
     every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks with --watch.")] = 2.0,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Say which runs of a sweep are done, running, failed or missing, the time left, and what it has cost so far."""
     from scaling.execute.folder import SweepFolder
     from scaling.sweepfile import load_sweep
 
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None)
-    if watch and as_json:
-        raise ScalingError("--watch and --json exclude each other", remedy="call `scaling status --json` again and again")
+    if watch and (as_json or as_csv):
+        form = "--json" if as_json else "--csv"
+        raise ScalingError(f"--watch and {form} exclude each other", remedy=f"call `scaling status {form}` again and again")
     if watch:
         return _watch(_in_training(folder), every)
     from scaling.cli.tables import status_table
@@ -257,6 +276,8 @@ def status(
     document = examine(_in_training(folder))
     for warning in document["warnings"]:
         note(f"warning: {warning}")
+    if as_csv:
+        return print_csv(document["runs"])
     return print_json(document) if as_json else console().print(status_table(document))
 
 
@@ -272,19 +293,28 @@ def _in_training(folder: SweepFolder) -> SweepFolder:
 
 
 def _watch(folder: SweepFolder, every: float) -> None:
-    """A table that stays up to date until nobody trains here any more."""
-    import time
-
+    """A table that stays up to date until nobody trains here any more; in a log, a line a minute and the table at the end."""
     from rich.live import Live
 
     from scaling.cli.tables import status_table
     from scaling.execute.lease import Watch
     from scaling.execute.status import status as examine
+    from scaling.quantity import format_seconds
 
-    seen = Watch()
+    seen, page, told = Watch(), console(), -math.inf
     document = examine(folder, seen)
-    with Live(status_table(document), console=console(), auto_refresh=False, vertical_overflow="visible") as live:
+    if not animates(page):
+        while document["processes"]:
+            if time.monotonic() - told > LOG_SECONDS:
+                told = time.monotonic()
+                counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items() if count)
+                note(f"{folder.path}: {counts}" + (f", {format_seconds(document['eta_seconds'])} left" if document["eta_seconds"] else ""))
+            time.sleep(every)
+            document = examine(folder, seen)
+        return page.print(status_table(document))
+    with Live(status_table(document), console=page, auto_refresh=False, vertical_overflow="visible") as live:
         while document["processes"]:
             time.sleep(every)
             document = examine(folder, seen)
             live.update(status_table(document), refresh=True)
+    return None

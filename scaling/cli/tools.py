@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, console, print_json
+from scaling.cli.output import Csv, Json, console, print_csv, print_json, print_pairs
 from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def count(
     batch: Annotated[int, typer.Option(min=1, max=2**24, help="Sequences decoded side by side.")] = 1,
     device: Annotated[str, typer.Option(help="Device of the decode roofline.")] = "h100",
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count parameters by group, FLOPs by convention, KV-cache bytes of MHA, GQA and MQA, and the decode roofline."""
     from scaling.cli.counting import count_document, count_table
@@ -35,6 +36,8 @@ def count(
     document = count_document(_models(model), seq_len, batch, device)
     if as_json:
         return print_json(document)
+    if as_csv:
+        return print_csv(document["models"])
     return console().print(count_table(document))
 
 
@@ -86,11 +89,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
     """Say what this machine has: devices, versions, allocator, cache, optional tools, and what is missing."""
     from scaling import doctor as room
 
     examination = room.examine()
     if as_json:
         return print_json(examination)
+    if as_csv:
+        return print_pairs(examination)
     return console().print(room.render(examination))

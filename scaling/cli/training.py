@@ -55,6 +55,7 @@ class TrainOptions:
     as_json: bool = False
     track: tuple[str, ...] = ()
     keep_weights: bool = False
+    as_csv: bool = False
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Training:
             manner = self._manner(folder, plan, chosen, count)
             self.begun = self.begun or time.monotonic()
             with (
-                Display(folder.path, plan, chosen, to_stderr=options.as_json) as display,
+                Display(folder.path, plan, chosen, to_stderr=options.as_json or options.as_csv) as display,
                 Live(options.track, folder.path, plan.sweep.name, chosen, display.observe) as live,
             ):
                 ended = sitting.train(chosen, manner, engine.open(count), signals, live.observe) if chosen else None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.engines import RayAddress, Request, WaitForNodes
+from scaling.cli.listing import rung_rows
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
-from scaling.cli.output import Json, console, note, print_json
+from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
 from scaling.cli.sweeps import Out, Overrides, SweepPath, folder_of, naming, plan_of
 from scaling.cli.training import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.errors import ScalingError, unknown
@@ -52,6 +53,7 @@ def tune(
     wait_for_nodes: WaitForNodes = False,
     accept_changes: AcceptChanges = False,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Measure what a sweep's [[tuning]] tables ask for, and write the sweep with the measured rules; run it again to take it up."""
     from scaling.cli.tuning_tables import tuning_tables
@@ -67,13 +69,15 @@ def tune(
     checked_law(simulate)
     options = TrainOptions(
         executor, simulate, how, Policy(), pack, workers, max_runs, resources=resources, ray_address=ray_address,
-        wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json,
+        wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json, as_csv=as_csv,
     )  # fmt: skip
     folder = folder_of(loaded, out)
     _check_target(emit)
     found, _ = _tuned(loaded, described(sweep, overrides or ()), folder, Training(options), emit)
     if as_json:
         return print_json(found)
+    if as_csv:
+        return print_csv(rung_rows(found))
     console().print(tuning_tables(found))
     return typer.echo(f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}")
 
@@ -155,6 +159,6 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
         print_json(document)
     else:
         counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items() if count)
-        typer.echo(f"{stage.path}: {counts}; stopped by {reason}")
-        typer.echo("next: the same command takes it up")
+        for line in (f"{stage.path}: {counts}; stopped by {reason}", "next: the same command takes it up"):
+            typer.echo(line, err=training.options.as_csv)
     raise typer.Exit(code)

@@ -84,3 +84,19 @@ def test_the_schema_is_printed_or_written_over_an_older_one_only(tmp_path):
 @pytest.mark.parametrize("verb", ["init", "schema"])
 def test_help_has_an_example(verb):
     assert f"Example: scaling {verb}" in scaling(verb, "--help").stdout
+
+
+def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place):
+    assert not scaling("init", "bare.toml", "--yes", "--data", "store").exit_code
+    assert scaling("schema", "--out", "sweep.schema.json").exit_code == 0
+    (place / "sweeps").mkdir()
+    (place / "docs").mkdir()
+    (place / "docs" / "sweep.schema.json").write_text((place / "sweep.schema.json").read_text())
+    for name in ("beside.toml", "sweeps/above.toml"):
+        assert not scaling("init", name, "--yes", "--data", "store").exit_code
+    firsts = [(place / name).read_text().splitlines()[0] for name in ("bare.toml", "beside.toml", "sweeps/above.toml")]
+    assert firsts[0].startswith("# How large")
+    assert firsts[1:] == ["#:schema ./sweep.schema.json", "#:schema ../docs/sweep.schema.json"]
+    (place / "docs" / "sweep.schema.json").write_text("{}")
+    assert not scaling("init", "sweeps/other.toml", "--yes", "--data", "store").exit_code
+    assert (place / "sweeps" / "other.toml").read_text().startswith("# How large")

@@ -1,0 +1,65 @@
+"""Which table `--csv` prints: of each verb's JSON document the rows that a person would plot or join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scaling.errors import ScalingError
+
+Document = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+ESTIMATE = ("value", "se", "lo", "hi")
+ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
+
+
+def fit_rows(document: Document) -> Rows:
+    """The parameters and what derives from them with their intervals; of coverage one row a model."""
+    if document.get("groups"):
+        return [dict(group) for group in document["groups"]]
+    held = {**document["params"], **document["derived"]}
+    return [{"parameter": name, **{part: entry.get(part) for part in ESTIMATE}} for name, entry in held.items()]
+
+
+def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
+    """What was predicted, with intervals; or the smaller models, or the named ones, where these are asked for. Raises ScalingError."""
+    if smaller and models:
+        raise ScalingError("--csv prints one table, and --smaller and --models are two", where="--csv", remedy="ask for one, or --json")
+    if models or smaller:
+        return [dict(row) for row in document["models" if models else "smaller"]]
+    return [{"quantity": name, **_estimated(document[name])} for name in ASKED if document.get(name) is not None]
+
+
+def _estimated(entry: Any) -> dict[str, Any]:
+    held = entry if isinstance(entry, Mapping) else {"value": entry}
+    return {part: held.get(part) for part in ("value", "lo", "hi")}
+
+
+def reconcile_rows(document: Document) -> Rows:
+    """The exponent a of the same runs, one row for each counting and road."""
+    return [
+        {"counting": row["told"], "road": road, **_estimated(row[road].get("a")), "refused": row[road].get("refused")}
+        for row in document["countings"]
+        for road in ("parametric", "isoflop", "envelope")
+    ]
+
+
+def rung_rows(document: Document) -> Rows:
+    """Every value that a ladder tried at a size, with its losses."""
+    return [
+        {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"], **rung}
+        for field in document["fields"]
+        for size in field["sizes"]
+        for rung in size["rungs"]
+    ]
+
+
+def coordinate_rows(document: Document) -> Rows:
+    """The size of every kind of activation at every width and depth, with the slope of its curve."""
+    return [
+        {"parametrisation": check["parametrisation"], "over": check["over"], "at": at, "kind": curve["kind"], "change": curve["change"],
+         "size": size, "slope": curve["slope"]}
+        for check in document["checks"]
+        for curve in check["curves"]
+        for at, size in zip(check["at"], curve["sizes"], strict=True)
+    ]  # fmt: skip

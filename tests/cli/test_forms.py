@@ -1,0 +1,163 @@
+"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on stdout."""
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scaling.cli import sweeps, with_verbs
+from scaling.cli.output import print_csv
+from scaling.cli.sweeps import _progress
+from scaling.fit.document import dump
+from scaling.sweepfile import dump_sweep
+from tests.report.conftest import document, results_folder  # noqa: F401
+from tests.sweep_files import tiny
+
+NO_TABLE = {"init", "schema", "run", "train", "report", "data prepare", "results compact", "results export", "results export-model"}
+
+
+def commands(group=None, before=""):
+    """Every verb with its click command, those of groups too."""
+    for name, command in (group or typer.main.get_command(with_verbs())).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+VERBS = dict(commands())
+
+
+def scaling(*args):
+    return CliRunner().invoke(with_verbs(), list(map(str, args)))
+
+
+def rows(done):
+    assert done.exit_code == 0, done.output
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_has_an_example_of_it(verb):
+    help_of = VERBS[verb].epilog or ""
+    assert f"Example: scaling {verb} " in f"{help_of} ".replace("\n", " ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_prints_a_table_prints_it_as_csv(verb):
+    options = {option for parameter in VERBS[verb].params for option in parameter.opts}
+    assert "--json" in options
+    assert ("--csv" in options) is (verb not in NO_TABLE)
+
+
+@pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])
+def test_stdout_holds_one_document_or_one_table(forms):
+    done = scaling("count", "--model", "d_model=64", *forms)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert "--json and --csv exclude each other" in done.stderr
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(dump_sweep(tiny()))
+    return path
+
+
+@pytest.fixture
+def fit(document, tmp_path):  # noqa: F811
+    dump(document, tmp_path / "fit.json")
+    return tmp_path / "fit.json"
+
+
+def test_a_plan_holds_every_run(sweep):
+    planned = json.loads(scaling("plan", sweep, "--no-probe", "--json").stdout)["runs"]
+    found = rows(scaling("plan", sweep, "--no-probe", "--csv"))
+    assert [row["run_id"] for row in found] == [run["run_id"] for run in planned]
+    assert [float(row["flops"]) for row in found] == [run["flops"] for run in planned]
+    assert found[0]["seconds"] == ""
+
+
+def test_a_model_is_one_row_with_dotted_columns():
+    row = rows(scaling("count", "--model", "d_model=64,n_layers=2", "--csv"))[0]
+    assert row["model.d_model"] == "64"
+    assert int(row["n_params.total"]) > 0
+    assert row["model.tie_embeddings"] == "false"
+
+
+def test_a_prediction_keeps_its_intervals_and_says_the_rest_on_stderr(fit):
+    told = json.loads(scaling("predict", fit, "--flops", "1e14", "--json").stdout)
+    done = scaling("predict", fit, "--flops", "1e14", "--csv")
+    found = {row["quantity"]: row for row in rows(done)}
+    assert list(found) == ["flops", "n_params", "tokens", "tokens_per_param", "loss"]
+    assert [float(found["loss"][part]) for part in ("value", "lo", "hi")] == [told["loss"][part] for part in ("value", "lo", "hi")]
+    assert all(f"warning: {warning}" in done.stderr for warning in told["warnings"])
+    smaller = rows(scaling("predict", fit, "--flops", "1e14", "--smaller", "0.5,0.8", "--csv"))
+    assert {row["fraction"] for row in smaller} == {"0.5", "0.8"}
+    assert "GPT-3 175B" in {row["model"] for row in rows(scaling("predict", "published:besiroglu2024", "--models", "--csv"))}
+    both = scaling("predict", fit, "--flops", "1e14", "--smaller", "0.5", "--models", "--csv")
+    assert (both.exit_code, both.stdout) == (2, "")
+
+
+def test_a_fit_and_what_follows_from_it(tmp_path):
+    table = tmp_path / "runs.csv"
+    lines = [f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)]
+    table.write_text("N,D,loss\n" + "\n".join(lines) + "\n")
+    found = {row["parameter"]: row for row in rows(scaling("fit", table, "--bootstrap", "0", "--csv"))}
+    assert {"E", "A", "B", "alpha", "beta", "a", "b"} <= set(found)
+    assert float(found["alpha"]["value"]) == pytest.approx(0.34, abs=0.01)
+    counted = rows(scaling("reconcile", table, "--bootstrap", "0", "--csv"))
+    assert {row["road"] for row in counted} == {"parametric", "isoflop", "envelope"}
+    assert all((row["value"] == "") == (row["refused"] != "") for row in counted)
+
+
+def test_the_states_of_runs_and_files(sweep, tmp_path):
+    out = tmp_path / "out"
+    assert scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    found = rows(scaling("status", out, "--csv"))
+    assert {row["status"] for row in found} == {"done"}
+    assert len(found) == 4
+    assert {row["state"] for row in rows(scaling("results", "check", out, "--csv"))} <= {"whole", "unsealed"}
+    refused = scaling("status", out, "--watch", "--csv")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+def test_facts_are_pairs():
+    found = {row["field"]: row["value"] for row in rows(scaling("data", "info", "--csv"))}
+    assert len(found) > 4
+    assert all(found)
+
+
+def test_a_cell_is_never_a_formula_and_a_table_without_rows_has_a_header(capsys):
+    print_csv([{"=name": "=1+1", "list": ["a", 1], "deep": {"er": None, "yes": True}}])
+    assert capsys.readouterr().out == '\'=name,list,deep.er,deep.yes\n\'=1+1,"[""a"", 1]",,true\n'
+    print_csv([], ("file", "state"))
+    assert capsys.readouterr().out == "file,state\n"
+
+
+def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
+    """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control codes."""
+    command = [sys.executable, "-m", "scaling", "run", str(sweep), "--out", str(tmp_path / "out"), "--simulate", "published:hoffmann2022"]
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path, check=True)
+    assert not {"\r", "\x1b"} & set(done.stdout + done.stderr)
+    assert len([line for line in done.stdout.splitlines() if line.startswith("[")]) == 4
+
+
+def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 6.0, 6.0, 7.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, math.inf))
+    show = _progress()
+    for step in (1, 2, 3):
+        show({"event": "progress", "step": step, "n_steps": 9, "loss": 2.0, "tokens_per_second": 1000.0})
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
+    assert sweeps.TRAIN_SECONDS < sweeps.LOG_SECONDS
