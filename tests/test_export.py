@@ -1,0 +1,136 @@
+"""A model that leaves the house is the one that was trained: its held-out loss is the row's, its logits are those of the kept weights."""
+
+import json
+
+import numpy as np
+import pytest
+import tomli_w
+from typer.testing import CliRunner
+
+from scaling import archive, results
+from scaling.cli import with_verbs
+from scaling.config import Execution
+from scaling.errors import ScalingError
+from scaling.execute.inspect import inspect
+from scaling.execute.simulated import simulate
+from scaling.plan import plan
+from scaling.results import Provenance
+from scaling.tasks import open_task, resolve
+from tests.execute.sweeping import scaling
+from tests.sweep_files import TINY, tiny
+
+pytest.importorskip("safetensors")
+ONE = TINY | {"design": {"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One tiny run, followed by TensorBoard where it is installed, its weights kept."""
+    root = tmp_path_factory.mktemp("trained")
+    (root / "one.toml").write_text(tomli_w.dumps(ONE), encoding="utf-8")
+    followed = ("--track", "tensorboard") if _has_tensorboard() else ()
+    done = scaling("run", root / "one.toml", "--out", root / "one", "--keep-weights", *followed)
+    assert done.returncode == 0, done.stderr
+    return root / "one"
+
+
+def _has_tensorboard():
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp_path):
+    from scaling.export import export_model, load
+    from scaling.lm import weights
+    from scaling.lm.evaluate import Examiner
+    from scaling.lm.layout import settle
+    from scaling.lm.mesh import Placement
+
+    (run_id,) = archive.finished(trained)
+    document = export_model(trained, run_id, tmp_path / "model")
+    model = load(tmp_path / "model")
+    rows = archive.read_run(trained, run_id)
+    reported = rows[(rows["metric"] == "loss") & (rows["split"] == "val")].iloc[-1]
+    assert document == model.config == json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (document["loss"]["value"], document["run_id"], document["sweep"]) == (reported["value"], run_id, "tiny")
+    assert document["n_params"]["total"] == sum(np.prod(entry["shape"]) for entry in document["tensors"].values())
+    assert {entry["dtype"] for entry in document["tensors"].values()} == {"float32"}
+    examiner = Examiner(model.run, open_task(model.run.task), Placement(settle(model.run, Execution())))
+    assert examiner.loss(model.params)[0].value == reported["value"]  # to the bit: the same program on the same machine
+    tokens = np.arange(60).reshape(2, 30) % model.run.model.vocab_size
+    kept = weights.nested(model.run, weights.kept(trained / "weights" / f"{run_id}.npz", model.run))
+    logits = model.logits(tokens)
+    assert (logits.shape, logits.dtype) == ((2, 30, model.run.model.vocab_size), np.float32)
+    np.testing.assert_array_equal(logits, weights.logits(model.run, kept, tokens))
+    with pytest.raises(ScalingError, match="is there already"):
+        export_model(trained, run_id, tmp_path / "model")
+    with pytest.raises(ScalingError, match="ids of the vocabulary"):
+        model.logits(tokens + 1000)
+    assert "weights" in {path.parent.name for path in trained.rglob("*.npz")}
+    assert not list((trained / "checkpoints").iterdir())
+
+
+def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (run_id,) = archive.finished(trained)
+    held = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
+    assert "progress/loss" in held.Tags()["scalars"]
+    for (split, metric), group in archive.read_run(trained, run_id).groupby(["split", "metric"]):
+        assert [event.step for event in held.Scalars(f"{split}/{metric}")] == group["step"].tolist()
+        np.testing.assert_allclose([event.value for event in held.Scalars(f"{split}/{metric}")], group["value"], rtol=1e-6)
+    assert not list((trained / "logs").glob("tracking-*"))
+    assert {found.state for found in inspect(trained)} == {"whole"}
+
+
+def test_axes_say_how_a_kernel_lies(trained):
+    from scaling.lm import weights
+    from scaling.sweepfile import load_run
+
+    (run_id,) = archive.finished(trained)
+    run = load_run(archive.read_run(trained, run_id)["config"].iloc[0], "here")
+    axes, d_ff, d_model = weights.axes(run), run.model.d_ff, run.model.d_model
+    kept = weights.kept(trained / "weights" / f"{run_id}.npz", run)
+    assert set(axes) == set(kept)
+    assert all(len(axes[name]) == array.ndim for name, array in kept.items())
+    assert (axes["blocks.0.ffn.up.kernel"], kept["blocks.0.ffn.up.kernel"].shape) == (("d_in", "d_out"), (d_model, d_ff))
+    assert (axes["blocks.0.ffn.down.kernel"], kept["blocks.0.ffn.down.kernel"].shape) == (("d_out", "d_in"), (d_model, d_ff))
+
+
+def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_path):
+    from scaling.export import export_model, load
+
+    sweep = tiny()
+    task = resolve(sweep.base.task)
+    planned = plan(sweep, task, open_task(task).vocab_size, "published:besiroglu2024").runs[0]
+    outcome = simulate(planned.run)
+    archive.write_run(tmp_path / "none", results.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    with pytest.raises(ScalingError, match="has kept no weights") as caught:
+        export_model(tmp_path / "none", planned.run_id, tmp_path / "model")
+    assert "--keep-weights" in caught.value.remedy
+    with pytest.raises(ScalingError, match="unknown run 'abc'"):
+        export_model(trained, "abc", tmp_path / "model")
+    with pytest.raises(ScalingError, match="no exported model"):
+        load(tmp_path)
+    (run_id,) = archive.finished(trained)
+    held = trained / "weights" / f"{run_id}.npz"
+    data = held.read_bytes()
+    try:
+        held.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+        with pytest.raises(ScalingError, match="not what was written"):
+            export_model(trained, run_id, tmp_path / "model")
+    finally:
+        held.write_bytes(data)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")])
+def test_weights_that_nobody_could_keep_are_refused_at_once(more, tmp_path):
+    done = CliRunner().invoke(with_verbs(), ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more])
+    assert done.exit_code == 2
+    assert "--keep-weights" in done.output
+    assert not (tmp_path / "x").exists()
