@@ -123,7 +123,7 @@ def _band(axes: Any, trace: Band, order: float) -> None:
 
 def _rule(axes: Any, trace: Rule, order: float) -> None:
     style = {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"], "zorder": order}
-    word = {"color": LIGHT.muted, "fontsize": 8, "bbox": PAPER, "zorder": order, "in_layout": False}
+    word = {"color": LIGHT.muted, "fontsize": 8, "bbox": PAPER, "zorder": 5, "in_layout": False}
     if trace.x is not None:
         axes.axvline(trace.x, **style)
         axes.annotate(plain(trace.label), (trace.x, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2),
@@ -136,7 +136,7 @@ def _rule(axes: Any, trace: Rule, order: float) -> None:
 
 def _text(axes: Any, trace: Text, order: float) -> None:
     axes.text(trace.x, trace.y, plain(trace.text), ha=trace.anchor, va="center", color=LIGHT.colour(trace.colour), fontsize=8, bbox=PAPER, in_layout=False,
-              zorder=order, clip_on=True)  # fmt: skip
+              zorder=5, clip_on=True)  # fmt: skip
 
 
 _DRAW: dict[type, Callable[[Any, Any, float], None]] = {Line: _line, Markers: _markers, Band: _band, Rule: _rule, Text: _text}

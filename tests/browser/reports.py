@@ -53,16 +53,16 @@ def hostile(folder):
 
 
 def table(folder):
-    """A fit of somebody's table: Hoffmann's law with noise, a column named with markup."""
+    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with markup."""
     noise = np.random.default_rng(0)
-    runs = [(n, d) for n in np.geomspace(1e7, 1e10, 7) for d in np.geomspace(2e8, 2e11, 6)]
+    runs = [(n, d) for n in np.geomspace(1e7, 1e10, 5) for d in np.geomspace(2e8, 2e11, 5)]
     with (folder / "runs.csv").open("w", newline="") as handle:
         lines = csv.writer(handle)
         lines.writerow(["params", "tokens", "loss", "<b>bold</b>"])
         for n, d in runs:
             lines.writerow([n, d, (1.69 + 406 / n**0.34 + 411 / d**0.28) * np.exp(noise.normal(0, 0.004)), 1])
-    dump(fit([folder / "runs.csv"], FitOptions(bootstrap=60)), folder / "table.json")
-    write(folder / "table.json", folder)
+    dump(fit([folder / "runs.csv"], FitOptions(bootstrap=40)), folder / f"{HOSTILE_NAME}.json")
+    write(folder / f"{HOSTILE_NAME}.json", folder)
 
 
 def laboratory(folder):

@@ -12,6 +12,12 @@
     return base;
   };
 
+  // beside a narrow figure a colour bar would take a third of it
+  const lay = (bar) => {
+    Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom", len: 1, ypad: 6, thickness: 10 });
+    bar.title.side = "top";
+  };
+
   // paper is no window: its figures get their size here, three small ones a line
   const paper = (canvas) => canvas.closest(".small") ? { width: 214, height: 230 } : { width: 660, height: 350 };
   const draw = (dark, size) => {
@@ -20,7 +26,11 @@
       const { data, layout } = dark ? changed(light, change) : light;
       const { width, ...fixed } = size(canvas);
       const narrow = (width ?? canvas.clientWidth) < 480;
-      if (narrow) layout.font.size = 11;
+      canvas.classList.toggle("narrow", narrow);
+      if (narrow) {
+        layout.font.size = 11;
+        for (const { marker } of data) if (marker?.colorbar) lay(marker.colorbar);
+      }
       const bar = !narrow && window.matchMedia("(hover: hover)").matches ? "hover" : false;
       Plotly.react(canvas, data, Object.assign(layout, { width, ...fixed }), { ...figures.config, displayModeBar: bar });
       for (const drawing of canvas.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true"); // the label, caption and tables say it
@@ -41,7 +51,11 @@
   };
 
   const screen = () => ({ width: undefined, height: undefined, autosize: true });
+  const turned = (canvas) => canvas.classList.contains("narrow") !== canvas.clientWidth < 480;
   draw(night.matches, screen);
+  window.addEventListener("resize", () => {
+    if (!window.matchMedia("print").matches && [...document.querySelectorAll(".canvas")].some(turned)) draw(night.matches, screen);
+  });
   for (const canvas of document.querySelectorAll(".canvas")) canvas.on("plotly_relayout", () => retick(canvas));
   night.addEventListener("change", () => draw(night.matches, screen));
   window.addEventListener("beforeprint", () => draw(false, (canvas) => ({ ...paper(canvas), autosize: false })));

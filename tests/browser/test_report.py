@@ -1,0 +1,167 @@
+"""A report in a real browser: drawn, silent, by itself, reachable by keyboard and screen reader, narrow, dark, on paper, and safe."""
+
+import math
+
+import pytest
+
+from tests.browser.reports import HOSTILE, HOSTILE_NAME, WRITERS
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+DRAWN = """() => [...document.querySelectorAll('.canvas')].map((canvas) => ({
+  name: canvas.dataset.figure,
+  traces: canvas.querySelectorAll('.scatterlayer .trace').length,
+  paths: [...canvas.querySelectorAll('.scatterlayer path')].map((path) => path.getAttribute('d') + path.getAttribute('transform')),
+  titles: [...canvas.querySelectorAll('.xtitle, .ytitle')].filter((title) => title.textContent).length,
+  ticks: [...canvas.querySelectorAll('.xtick, .ytick')].map((tick) => tick.textContent),
+  width: canvas.querySelector('.main-svg').getBoundingClientRect().width,
+  room: canvas.clientWidth,
+  ink: canvas.querySelector('.ytitle')?.style.fill,
+}))"""
+CUT = """() => {
+  const out = [];
+  for (const canvas of document.querySelectorAll('.canvas')) {
+    const room = canvas.getBoundingClientRect();
+    for (const word of canvas.querySelectorAll('text')) {
+      const box = word.getBoundingClientRect();
+      const gone = box.left < room.left - 1 || box.right > room.right + 1 || box.top < room.top - 1 || box.bottom > room.bottom + 1;
+      if (box.width && gone) out.push(canvas.dataset.figure + ': ' + word.textContent);
+    }
+  }
+  return out;
+}"""
+WIDER = """() => [...document.querySelectorAll('body *')]
+  .filter((one) => !one.closest('.scroll, nav, .skip, .canvas') && one.getBoundingClientRect().right > innerWidth + 1)
+  .map((one) => one.tagName + ' ' + one.className + ' ' + one.textContent.slice(0, 40))"""
+FOCUSED = """() => {
+  const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
+  const name = one.getAttribute('href') || one.getAttribute('aria-labelledby') || one.id || one.dataset.title || one.textContent;
+  const inside = box.width > 0 && box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight;
+  const tall = box.height > innerHeight || one.matches('.scroll');  // a long table needs no more than its upper edge in sight
+  return {what: [one.tagName, name, one.closest('.canvas')?.id ?? ''].join(' ').trim(),
+          seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1 && (inside || tall)};
+}"""
+REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+
+
+def of(*names):
+    """Run a test on the pages of these reports: what one template writes is tested where most of it is filled in."""
+    return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def opened(request, opening, reports):
+    """A report in a page that its tests share, one after the other."""
+    return opening(reports(request.param))
+
+
+@pytest.fixture
+def page(opened):
+    """The page wide and light; whatever it said or asked for in a test fails that test."""
+    opened.page.emulate_media(media="screen", color_scheme="light")
+    opened.page.set_viewport_size({"width": 1280, "height": 900})
+    yield opened.page
+    assert (opened.said, opened.asked) == ([], [])
+
+
+def redrawn(page):
+    """The figures, once plotly has followed a change of the window."""
+    page.wait_for_function("() => [...document.querySelectorAll('.canvas')].every((one) => "
+                           "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - one.clientWidth) < 2)")  # fmt: skip
+    return page.evaluate(DRAWN)
+
+
+def violations(page, kind="tag", values=RULES):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options={"runOnly": {"type": kind, "values": values}, "resultTypes": ["violations"]})
+    return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found.response["violations"]]
+
+
+@of(*WRITERS)
+def test_every_figure_is_drawn(page):
+    for figure in redrawn(page):
+        assert figure["traces"] > 0, figure["name"]
+        assert figure["paths"], figure["name"]
+        assert not any(word in path for path in figure["paths"] for word in ("NaN", "Infinity", "undefined")), figure["name"]
+        assert figure["titles"] == 2, figure["name"]
+        assert len(figure["ticks"]) >= 4, figure["name"]
+        assert math.isclose(figure["width"], figure["room"], abs_tol=2), figure["name"]
+    assert page.evaluate(CUT) == []
+
+
+@of("reference", "laboratory")
+def test_nobody_is_kept_out_in_light_and_dark(page):
+    assert violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    for figure in redrawn(page):
+        assert figure["ink"] == "rgb(232, 234, 237)", figure["name"]
+    assert violations(page, "rule", ["color-contrast"]) == [], "the rest is the same page"
+
+
+@of("reference", "table", "laboratory")
+def test_a_phone_shows_all_of_it(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert all(figure["traces"] for figure in redrawn(page))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(WIDER) == []
+    assert page.evaluate(CUT) == []
+
+
+@of("reference")
+def test_paper_gets_light_figures_that_fit(page):
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 690, "height": 1000})  # A4 between margins of 1.4 cm
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    for figure in page.evaluate(DRAWN):
+        assert figure["ink"] == "rgb(27, 31, 36)", figure["name"]
+        assert figure["width"] == (214 if figure["name"].startswith("residuals") else 660), figure["name"]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 690
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    redrawn(page)
+
+
+@of("reference", "lawless")
+def test_all_that_can_be_used_is_reached_by_the_keyboard_and_seen(page):
+    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0); }")
+    expected = page.evaluate(f"() => document.querySelectorAll({REACHABLE!r}).length")
+    reached = []
+    for _ in range(expected):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(FOCUSED))
+    assert [one["what"] for one in reached[:2]] == ["A #summary", "A #summary"], "the link that skips the sections, then the sections"
+    assert len({one["what"] for one in reached}) == expected - 1, "each once; two links lead to the summary"
+    assert [one["what"] for one in reached if not one["seen"]] == []
+
+
+@of("hostile")
+def test_text_of_strangers_is_shown_and_runs_nothing(page):
+    assert page.inner_text(".question") == HOSTILE
+    assert page.inner_text("body").count(HOSTILE) >= 5, "question, warning, reason, failure and path"
+    assert HOSTILE_NAME in page.inner_text("#table-laws + .scroll")
+    assert page.evaluate("window.ran") is None
+    assert page.query_selector("img, a[href^='javascript']") is None
+
+
+@of("table")
+def test_a_file_named_with_markup_names_its_report(page):
+    assert (page.inner_text("h1"), page.title()) == (HOSTILE_NAME, f"{HOSTILE_NAME}: scaling report")
+    assert page.evaluate("window.ran") is None
+
+
+def test_the_policy_blocks_what_is_planted(opening, reports, tmp_path):
+    planted = tmp_path / "planted.html"
+    text = reports("lawless").read_text(encoding="utf-8")
+    script = '<script>window.ran=1</script><img src="https://example.org/x.png" onerror="window.ran=2"><script src="//example.org/x.js"></script>'
+    script += '<iframe src="https://example.org"></iframe><form action="https://example.org"></form>'
+    planted.write_text(text.replace("<main>", "<main>" + script), encoding="utf-8")
+    watched = opening(planted)
+    watched.page.evaluate("document.forms[0].requestSubmit()")
+    assert watched.page.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+    assert watched.page.evaluate("window.ran") is None
+    assert watched.page.url == planted.as_uri()
+    assert watched.asked == []
+    refused = [said for said in watched.said if "Content Security Policy" in said]
+    assert len(refused) == len(watched.said) >= 6
