@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from scaling import durable
 from scaling.config import RunConfig, Sweep
+from scaling.config.base import SLUG
 from scaling.errors import ScalingError, nearest
 from scaling.plain import plain
 
@@ -77,7 +79,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ScalingError("no such file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
     if not path.is_file():
-        raise ScalingError("not a regular file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
+        raise ScalingError(
+            "is a folder" if path.is_dir() else "not a regular file",
+            where=str(path),
+            remedy="name a sweep file, for example sweeps/demo.toml",
+        )
     if path.stat().st_size > MAX_BYTES:
         raise ScalingError(f"{path.stat().st_size} bytes is too large for a sweep file", where=str(path), remedy="at most 1 MB")
     try:
@@ -108,12 +114,22 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if kind == "missing":
         return f"{name} is missing"
-    if kind.startswith("union_tag"):
-        return f"{name}.kind: {message[0].lower()}{message[1:]}"
+    if kind == "union_tag_invalid":
+        return _kind(name, str(item["ctx"]["tag"]), re.findall("'([^']*)'", item["ctx"]["expected_tags"]))
+    if kind == "union_tag_not_found":
+        return f"{name}.kind is missing"
+    if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
+        message = "may hold letters, digits, dots, dashes and underscores, a letter or digit first, 64 at most"
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
+
+
+def _kind(name: str, word: str, known: Sequence[str]) -> str:
+    """The mistake of a `kind` that is none of the known ones."""
+    guess = nearest(word, known)
+    return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {', '.join(known)}" + (f" (did you mean {guess}?)" if guess else "")
 
 
 def keys_of(location: Sequence[Any]) -> list[Any]:

@@ -210,7 +210,7 @@ kind = "isoflops"
 [base.task]
 kind = "text"
 """: """x.toml: 2 mistakes: name: 'CON' cannot name a folder on every system; \
-design.kind: input tag 'isoflops' found using 'kind' does not match any of the expected tags: 'isoflop', 'grid', 'ladder', 'list', 'epochs'
+design.kind = "isoflops": should be one of isoflop, grid, ladder, list, epochs (did you mean isoflop?)
   mend these values; docs/sweep-files.md lists every key with its range""",
     "": "x.toml: the sweep file is empty\n  see sweeps/demo.toml for the form",
     "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n  see sweeps/demo.toml for the form",
@@ -227,7 +227,7 @@ def test_every_mistake_of_a_file_is_named_at_once(tmp_path, text, message):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("name", "what"), [("absent.toml", "no such file"), (".", "not a regular file")])
+@pytest.mark.parametrize(("name", "what"), [("absent.toml", "no such file"), (".", "is a folder")])
 def test_what_is_no_file_is_refused(tmp_path, name, what):
     with pytest.raises(ScalingError, match=what):
         load_sweep(tmp_path / name)

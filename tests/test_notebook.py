@@ -121,7 +121,7 @@ def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
     assert table.dtypes.eq(float).all()
     assert predict(path, flops=1e20).document == again
     assert predict(fitted.document, loss=2.5).to_frame().loc["loss", "value"] == pytest.approx(2.5)
-    with pytest.raises(ScalingError, match="nothing is not a question"):
+    with pytest.raises(ScalingError, match="no question is asked"):
         predict(fitted)
 
 

@@ -128,7 +128,10 @@ def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
     """Where a sweep's results lie."""
     from scaling.execute.folder import SweepFolder
 
-    return SweepFolder(out or Path("results") / sweep.name)
+    path = out or Path("results") / sweep.name
+    if path.exists() and not path.is_dir():
+        raise ScalingError("is a file; results need a folder", where=str(path), remedy="name another one with --out")
+    return SweepFolder(path)
 
 
 def plan(
@@ -190,9 +193,9 @@ def train(
 
     if serve is not None:
         return worker.serve(serve, several(coordinator, processes, process))
-    environment.restart_once()
     if sweep is None or run_id is None:
         raise ScalingError("train needs a sweep file and --run RUN_ID", remedy="`scaling plan SWEEP` lists the run ids")
+    environment.restart_once()
     how = execution(mesh, micro_batch, remat)
     loaded, planned = planned_sweep(sweep, out=out)
     known = {item.run_id: item for item in planned.runs}
@@ -264,6 +267,8 @@ def status(
     from scaling.execute.folder import SweepFolder
     from scaling.sweepfile import load_sweep
 
+    if not target.exists():
+        raise ScalingError("no such file or folder", where=str(target), remedy="name a sweep file, or a folder made by `scaling run`")
     folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None)
     if watch and (as_json or as_csv):
         form = "--json" if as_json else "--csv"

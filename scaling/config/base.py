@@ -37,7 +37,8 @@ _COUNT = {  # what an editor is told of a count; `parse_count` decides
     ]
 }
 Count = Annotated[float, BeforeValidator(parse_count), WithJsonSchema(_COUNT)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_short_slug)]
+SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]

@@ -112,7 +112,7 @@ def _check(sides: Sequence[Side]) -> None:
         for letter, option in (("params", "N"), ("flops", "C")):
             ours, theirs = (each.known.convention.get(letter, UNKNOWN) for each in (first, side))
             if UNKNOWN not in (ours, theirs) and ours != theirs:
-                what = f"counts {option} as {theirs}, {first.name} as {ours}"
+                what = f"its fit counts {option} as {theirs}, that of {first.name} as {ours}"
                 raise ScalingError(what, where=side.name, remedy=f"fit it again with: scaling fit SOURCE --{letter} {ours} --out FIT.json")
 
 

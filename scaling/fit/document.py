@@ -84,6 +84,9 @@ def dump(document: Mapping[str, Any], path: Path) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """A document from its file. Raises ScalingError that names the file and what is wrong with it."""
+    if not path.exists():
+        remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
+        raise ScalingError("no such file", where=str(path), remedy=remedy)
     try:
         data = read_bytes(path)
         if _is_as_dumped(data):

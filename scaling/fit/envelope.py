@@ -45,7 +45,8 @@ def envelope(points: Points, curves: Points | None = None, resamples: int = 1000
     held = np.isfinite(n)
     sizes = len(np.unique(np.round(n[held], 6)))
     if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
-        lacking = f"{held.sum()} budgets with a winner inside the sizes, won by {sizes} sizes; an exponent needs {MIN_BUDGETS} of each"
+        lacking = f"at {held.sum()} budgets neither the smallest nor the largest size is best, and {sizes} sizes are best there; "
+        lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
         return Road("envelope", refused=lacking)
     found = through(tracks.log_c, n, d, loss)
     rows = zip(*(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True)

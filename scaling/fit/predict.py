@@ -142,8 +142,9 @@ def _answer(known: Knowledge, asked: Mapping[str, float]) -> dict[str, Any]:
     if question == {"n_params", "tokens"} or (question and known.optimum is None and question <= {"flops", "n_params", "tokens"}):
         return _at_inputs(known, asked)
     needed = "one of --flops, --loss, or --n-params with --tokens" if known.optimum is not None else f"the inputs of the law {known.law}"
-    given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(question)) or "nothing"
-    raise ScalingError(f"{given} is not a question that {known.source} answers", remedy=f"give {needed}")
+    given = " with ".join(f"--{name.replace('_', '-')}" for name in sorted(question))
+    what = f"{given} alone is not a question that {known.source} answers" if given else f"no question is asked of {known.source}"
+    raise ScalingError(what, remedy=f"give {needed}")
 
 
 def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:

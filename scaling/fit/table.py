@@ -305,9 +305,8 @@ def numeric(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
         remedy = "write decimal points, not commas" if comma else "mend the rows, or leave them out with --where"
         wrapped = any(re.fullmatch(r"\s*-\d{17,}\s*", cell) for _, cell in rows)
         remedy = "a product beyond 9.2e18 wrapped round in 64 bits: write it as a float, or leave the column out" if wrapped else remedy
-        raise ScalingError(
-            f"column {column!r} holds {len(rows)} cells that are not positive numbers ({shown})", where=str(path), remedy=remedy
-        )
+        held = f"{len(rows)} cells that are not positive numbers" if len(rows) > 1 else "a cell that is not a positive number"
+        raise ScalingError(f"column {column!r} holds {held} ({shown})", where=str(path), remedy=remedy)
     return values * header(column)[1]
 
 

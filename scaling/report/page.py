@@ -43,7 +43,9 @@ def write_report(
     many = several(sources)
     if budgets and not many:
         raise ScalingError(
-            "budgets are asked of a comparison, and these are fits of one sweep", where="--budgets", remedy="name two sweeps"
+            "budgets are asked of a comparison, and these are fits of one sweep",
+            where="--budgets",
+            remedy="name two sweeps: scaling report A B --budgets 1e13",
         )
     target = out or (Path(COMPARISON) if many else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report")
     if target.exists() and not target.is_dir():

@@ -74,8 +74,8 @@ def test_named_models_need_no_question_and_stand_beside_one():
     (["--flops", "1e23", "--smaller", "0.01"], "critical size"),
     (["--flops", "1e23", "--device", "abacus"], "known: a100"),
     (["--flops", "1e23", "--mfu-prefill", "7"], "--mfu-prefill"),
-    (["--device", "h100"], "nothing is not a question"),
-    (["--models", "--smaller", "0.5"], "nothing is not a question"),
+    (["--device", "h100"], "no question is asked"),
+    (["--models", "--smaller", "0.5"], "no question is asked"),
 ])  # fmt: skip
 def test_questions_that_are_none_are_refused(options, words):
     done = invoked(LAW, *options)

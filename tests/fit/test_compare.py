@@ -91,7 +91,7 @@ def test_holm_by_hand():
 
 REFUSED = {
     "the same runs": ({"source": {"digest": "[7, 0]"}}, "rests on the same runs as one"),
-    "another counting": ({"source": {"convention": {"params": "total", "flops": "6nd"}}}, "counts N as total, one as with_head"),
+    "another counting": ({"source": {"convention": {"params": "total", "flops": "6nd"}}}, "counts N as total, that of one as with_head"),
     "no draws": ({"bootstrap": None}, "holds no bootstrap draws"),
     "no budgets": ({"range": {}}, "which budgets were trained"),
     "no frontier": ({"law": "bnsl"}, "no compute-optimal N and D"),

@@ -99,7 +99,7 @@ def test_status_is_passed_on(folder):
 
 
 @pytest.mark.parametrize(("question", "words"), [
-    ({}, "nothing is not a question"),
+    ({}, "no question is asked"),
     ({"flops": "many"}, "'many'"),
     ({"flops": -1}, "-1"),
     ({"flops": "nan"}, "'nan'"),

@@ -1,0 +1,70 @@
+"""Every message of `wrong_inputs`, as a person reads it, stands in errors.txt: what is wrong, where, and what to do.
+
+After a change, read them again: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py, then `git diff tests/cli/errors.txt`.
+"""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scaling.cli import with_verbs
+from tests.cli.wrong_inputs import LINES, prepare
+from tests.report.conftest import document  # noqa: F401
+
+SNAPSHOT = Path(__file__).with_name("errors.txt")
+BOX = re.compile("[│╭╮╰╯─]+")
+CODES = {2, 74}
+
+
+def said(line):
+    """A command with its exit code and what stderr says, boxes of usage errors without their lines."""
+    done = CliRunner().invoke(with_verbs(), line, prog_name="scaling", input="")
+    assert done.exit_code in CODES, (line, done.output, done.exception)
+    assert done.stdout == "", line
+    text = done.stderr
+    if "Usage:" in text:
+        text = " ".join(BOX.sub(" ", text.partition("Try")[2].partition("\n")[2]).split()) + "\n"
+    return f"$ scaling {shlex.join(line)}\n[{done.exit_code}] {text}"
+
+
+@pytest.fixture(scope="module")
+def messages(document, tmp_path_factory):  # noqa: F811
+    folder = tmp_path_factory.mktemp("wrong")
+    prepare(folder, document)
+    names = sorted(path.name for path in folder.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "200")
+        command = typer.main.get_command(with_verbs())
+        patch.setattr("typer.testing._get_command", lambda app: command)  # built once, not for each line
+        patch.setattr("scaling.execute.environment.restart_once", lambda: None)  # it replaces this process
+        found = [said(line) for line in LINES]
+    assert sorted(path.name for path in folder.iterdir()) == names, "a refused command has written something"
+    return found
+
+
+def test_every_message_is_the_one_that_was_read(messages):
+    text = "\n".join(messages)
+    if os.environ.get("SCALING_RENEW"):
+        SNAPSHOT.write_text(text, encoding="utf-8")
+    assert text == SNAPSHOT.read_text(encoding="utf-8"), (
+        "read the new messages, then: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py"
+    )
+
+
+def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
+    for message in messages:
+        lines = message.rstrip("\n").splitlines()
+        assert "Traceback" not in message
+        assert not re.search(r"\b(NoneType|KeyError|TypeError|ValueError)\b", message), message
+        assert len(lines) >= 3 or "error:" not in message, message  # what, where, and on a line of its own the remedy
+
+
+def test_there_are_no_two_messages_for_one_command():
+    assert len({tuple(line) for line in LINES}) == len(LINES) >= 60

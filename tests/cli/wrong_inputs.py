@@ -1,0 +1,167 @@
+"""What people get wrong: files as they come, and command lines that `test_errors.py` shows with their messages in errors.txt."""
+
+import json
+from pathlib import Path
+
+from scaling.fit.document import dump
+from scaling.sweepfile import dump_sweep
+from tests.sweep_files import tiny
+
+CSV = "N,D,loss\n" + "\n".join(
+    f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 400 / d**0.28:.5f}" for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)
+)
+
+
+def sweep_files() -> dict[str, str]:
+    """Sweep files, the first of them right, each other one with one mistake."""
+    right = dump_sweep(tiny())
+
+    def wrong(old: str, new: str) -> str:
+        assert old in right
+        return right.replace(old, new)
+
+    return {
+        "tiny.toml": right,
+        "empty.toml": "",
+        "syntax.toml": "name = \n",
+        "key.toml": wrong("n_layers", "n_layer"),
+        "number.toml": wrong("2000.0", '"2kk"'),
+        "negative.toml": wrong("batch_size = 8", "batch_size = -8"),
+        "kind.toml": wrong('kind = "grid"', 'kind = "gird"'),
+        "name.toml": wrong('name = "tiny"', 'name = "../tiny"'),
+        "several.toml": wrong("2000.0", '"2kk"').replace("batch_size = 8", "batch_size = 0"),
+        "corpus.toml": dump_sweep(tiny(base={"task": {"kind": "text", "corpus": "no/such/folder"}})),
+        "bare.toml": 'name = "bare"\n',
+        "kindless.toml": wrong('kind = "grid"\n', ""),
+    }
+
+
+def tables() -> dict[str, str]:
+    """Tables of runs, the first of them right."""
+    return {
+        "runs.csv": CSV,
+        "empty.csv": "",
+        "header.csv": "N,D,loss\n",
+        "nameless.csv": "size,amount,score\n1e6,2e7,3.1\n",
+        "ragged.csv": "N,D,loss\n1e6,2e7,3.1\n1e6,2e7\n",
+        "twice.csv": "N,D,loss,loss\n1e6,2e7,3.1,3.2\n",
+        "words.csv": "N,D,loss\n1e6,2e7,low\n3e6,2e7,lower\n",
+        "comma.csv": 'N;D;loss\n1e6;2e7;"3,1"\n3e6;2e7;"3,0"\n',
+        "negative.csv": "N,D,loss\n-1e6,2e7,3.1\n3e6,2e7,3.0\n",
+        "few.csv": "N,D,loss\n1e6,2e7,3.1\n3e6,2e7,3.0\n",
+        "runs.json": '{"N": 1e6, "D": 2e7, "loss": 3.1}',
+        "broken.jsonl": '{"N": 1e6, "D": 2e7, "loss": 3.1}\n{"N": 1e6,\n',
+        "runs.pkl": "not opened",
+        "runs.xlsx": "not opened",
+        "runs.parquet": "no parquet",
+    }
+
+
+def prepare(folder: Path, document: dict) -> None:
+    """All files into a folder: sweeps, tables, fits (one right, others broken), and folders that hold no results."""
+    for name, text in {**sweep_files(), **tables()}.items():
+        (folder / name).write_text(text)
+    dump(document, folder / "fit.json")
+    dump(document | {"bootstrap": None}, folder / "no-draws.json")
+    dump(document | {"source": document["source"] | {"digest": "b" * 64, "convention": {"params": "total", "flops": "exact"}}},
+         folder / "total.json")  # fmt: skip
+    (folder / "edited.json").write_text((folder / "fit.json").read_text().replace('"status": "ok"', '"status": "OK"'))
+    (folder / "newer.json").write_text(json.dumps({"schema": 99}))
+    (folder / "other.json").write_text("{}")
+    (folder / "nothing").mkdir()
+    (folder / "a-file").write_text("a file")
+    (folder / "notes.txt").write_text("to be or not to be\n" * 400)
+
+
+TINY, FIT, LAW = "tiny.toml", "fit.json", "published:besiroglu2024"
+MODEL = "d_model=64,n_layers=2"
+LINES: list[list[str]] = [
+    ["plann", TINY],
+    ["plan"],
+    ["plan", "absent.toml"],
+    ["plan", "nothing"],
+    *(["plan", name] for name in sweep_files() if name != TINY),
+    ["plan", TINY, "optim.lr"],
+    ["plan", TINY, "optim.learning_rate=0.1"],
+    ["plan", TINY, "optim.lr=fast"],
+    ["plan", TINY, "model.norm=[rmsnorm,layer]"],
+    ["plan", TINY, "--no-probe", "--mesh", "data=two"],
+    ["plan", TINY, "--no-probe", "--mesh", "rows=2"],
+    ["plan", TINY, "--no-probe", "--remat", "all"],
+    ["plan", TINY, "--no-probe", "--device", "h1000"],
+    ["plan", TINY, "--no-probe", "--target", "big"],
+    ["plan", TINY, "--json", "--csv"],
+    ["run", TINY, "--workers", "0"],
+    ["run", TINY, "--executor", "locl"],
+    ["run", TINY, "--max-flops", "1e15x"],
+    ["run", TINY, "--pack", "many"],
+    ["run", TINY, "--dry-run"],
+    ["run", TINY, "--slurm", "partition=gpu"],
+    ["run", TINY, "--hosts", "2"],
+    ["run", TINY, "--simulate", "hoffmann2022"],
+    ["run", TINY, "--simulate", "published:hoffman2022"],
+    ["run", TINY, "--out", "a-file"],
+    ["tune", TINY],
+    ["train", TINY],
+    ["train", TINY, "--run", "0123456789ab"],
+    ["status", "absent"],
+    ["status", "nothing"],
+    ["status", "nothing", "--watch", "--json"],
+    ["results", "check", "absent"],
+    ["results", "compact", "nothing"],
+    ["fit", "absent.csv"],
+    ["fit", "nothing"],
+    *(["fit", name] for name in tables() if name != "runs.csv"),
+    ["fit", "runs.csv", "--law", "chinchila"],
+    ["fit", "runs.csv", "--columns", "N=size,D=D,L=loss"],
+    ["fit", "runs.csv", "--columns", "N"],
+    ["fit", "runs.csv", "--where", "loss < low"],
+    ["fit", "runs.csv", "--where", "loss < 0"],
+    ["fit", "runs.csv", "--where", "__import__('os')"],
+    ["fit", "runs.csv", "--ci", "95"],
+    ["fit", "runs.csv", "--holdout", "all"],
+    ["fit", "runs.csv", "--fix", "alpha"],
+    ["fit", "runs.csv", "--fix", "gamma=0.3"],
+    ["fit", "runs.csv", "--cluster", "seed"],
+    ["fit", "runs.csv", "--approach", "envelope", "--bootstrap", "0"],
+    ["fit", "runs.csv", "--bootstrap", "0", "--out", "a-file/fit.json"],
+    ["predict", "absent.json", "--flops", "1e21"],
+    ["predict", FIT],
+    ["predict", FIT, "--flops", "-1"],
+    ["predict", FIT, "--n-params", "7B"],
+    ["predict", FIT, "--loss", "0.5"],
+    ["predict", FIT, "--flops", "1e21", "--smaller", "2"],
+    ["predict", FIT, "--flops", "1e21", "--emit", TINY],
+    ["predict", FIT, "--emit", "new.toml"],
+    ["predict", "other.json", "--flops", "1e21"],
+    ["predict", "edited.json", "--flops", "1e21"],
+    ["predict", "newer.json", "--flops", "1e21"],
+    ["predict", "published:hoffman2022", "--flops", "1e21"],
+    ["predict", LAW, "--flops", "1e21", "--device", "abacus"],
+    ["next", "absent", "--budget", "1e12", "--target", "1e13"],
+    ["next", FIT, "--budget", "much", "--target", "1e13"],
+    ["next", FIT, "--budget", "1e12"],
+    ["reconcile", "absent.csv"],
+    ["report"],
+    ["report", "absent"],
+    ["report", "nothing"],
+    ["report", FIT, "--budgets", "1e13"],
+    ["report", FIT, "--out", "a-file"],
+    ["report", FIT, "total.json", "--out", "out"],
+    ["report", FIT, "no-draws.json", "total.json", "--out", "out"],
+    ["count"],
+    ["count", "--model", "d_model=64,n_layer=2"],
+    ["count", "--model", "d_model=sixty"],
+    ["count", "--model", MODEL, "--device", "h1000"],
+    ["coord-check", TINY, "--widths", "64"],
+    ["coord-check", TINY, "--widths", "64,big"],
+    ["data", "prepare", "absent.txt", "--out", "store"],
+    ["data", "prepare", "notes.txt", "--out", "a-file"],
+    ["data", "prepare", "notes.txt", "--out", "store", "--tokenizer", "bpee"],
+    ["data", "prepare", "notes.txt", "--out", "store", "--val-frac", "1"],
+    ["data", "info", "absent"],
+    ["init", TINY, "--yes"],
+    ["init", "new.toml", "--budget", "ten", "--yes"],
+    ["init", "new.toml", "--device", "h1000", "--yes"],
+    ["schema", "--out", "notes.txt"],
+]
