@@ -12,7 +12,7 @@ SHAPE = ["n_layers", "d_model", "n_heads"]  # models of one shape, with other ke
 
 def has_law(table: pd.DataFrame) -> bool:
     """Whether a law of N and D may be fitted without being asked for: runs on text or facts that differ in size, data and seed."""
-    return set(table["task"]) <= LAWFUL and not has_variants(table)
+    return set(table["task"].unique()) <= LAWFUL and not has_variants(table)
 
 
 def has_variants(table: pd.DataFrame) -> bool:

@@ -111,6 +111,8 @@ class Forecast:
 
 def answered(table: pd.DataFrame) -> list[Answered]:
     """The models of a table that have answered problems of one task (the one that most runs have), by size and training."""
+    if not (table["metric"] == "problem_nll").any():
+        return []
     table, _ = rows.of_one_task(table)
     seen, right = (dict(list(rows.last(table, name).groupby("run_id"))) for name in ("problem_nll", "correct_samples"))
     told = {name: dict(list(rows.last(table, name).groupby("run_id"))) for name in ("samples", "mode_is_right", *VOTES)}

@@ -141,7 +141,10 @@ class Comparison:
 
 def compare(table: pd.DataFrame, kind: Kind) -> Comparison | None:
     """The cell with the most variants (then the most training), or None where no runs differ in the variant alone."""
-    held = _runs(table, kind)
+    known = rows.configs(table)
+    if len({kind.label(config["model"]) for config in known.values()}) < 2:
+        return None
+    held = _runs(table, kind, known)
     cells = [cell for _, cell in held.groupby("cell", sort=True) if cell["variant"].nunique() > 1 and not _ambiguous(cell)]
     if not cells:
         return None
@@ -159,7 +162,7 @@ def _ambiguous(cell: pd.DataFrame) -> bool:
     return bool(cell.duplicated(["variant", "seed"]).any())
 
 
-def _runs(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def _runs(table: pd.DataFrame, kind: Kind, known: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     """Each run with its variant, its cell, and its final loss (NaN where it has none)."""
     seen = rows.trail(table, "loss")
     final = {(str(run_id), step): value for run_id, step, value in zip(seen["run_id"], seen["step"], seen["value"], strict=True)}
@@ -167,7 +170,7 @@ def _runs(table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     lengths = {
         str(run_id): int(length) for run_id, length in table.drop_duplicates("run_id")[["run_id", "seq_len"]].itertuples(index=False)
     }
-    for run_id, config in rows.configs(table).items():
+    for run_id, config in known.items():
         model, steps, seq_len = config["model"], config["n_steps"], lengths[run_id]  # not every task's configuration says its length
         rest = {name: value for name, value in model.items() if name not in kind.fields}
         cell = {**config, "model": rest, "seed": None}

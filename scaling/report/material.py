@@ -292,6 +292,6 @@ def _failures(folder: Path) -> Table | None:
 def _origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """Where and with what the runs were trained."""
     seconds = float(table.groupby("run_id")["seconds"].max().sum())
-    listed = {label: sorted({str(value) for value in table[column].dropna()}) for label, column in
+    listed = {label: sorted({str(value) for value in table[column].dropna().unique()}) for label, column in
               (("devices", "device"), ("commits", "commit"), ("trained with scaling", "version"), ("tasks", "task"))}  # fmt: skip
     return (*((label, ", ".join(values[:8]) or "–") for label, values in listed.items()), ("training time", format_seconds(seconds)))

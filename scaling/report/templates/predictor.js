@@ -234,7 +234,8 @@
     for (const place of document.querySelectorAll("[data-measure]")) tile(place, texts[place.dataset.measure]);
     at("served").hidden = !inUse;
     if (inUse) for (const place of document.querySelectorAll("[data-served]")) place.textContent = inUse[place.dataset.served];
-    say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : ""));
+    const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] ? " This lies within the budgets that were trained." : "";
+    say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
     at("doubts").replaceChildren(...doubts(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${budget.value.trim()}${inUse ? ` --inference-tokens ${demand.value.trim()}` : ""}`;
   };
