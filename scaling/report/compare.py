@@ -17,6 +17,7 @@ from scaling.report.summary import COUNTED, Tile
 from scaling.report.tables import Cell, Column, Document, Table, estimate, shown
 
 POINTS_SHOWN = 1000
+DASHED = "Dashed: beyond the largest budget that the sweep trained."
 RATIO, ROUGH = Column("", "rough", True), Column("", "rough")
 MEANING = {
     "a": "exponent of N* ∝ C^a",
@@ -30,7 +31,7 @@ Found = Mapping[str, Any]
 def compose(found: Found, documents: Mapping[str, Document], told: Sequence[str], command: str) -> Report:
     """The page of a comparison (`scaling.fit.compare.compare`) of these fit documents; `told` says how they were fitted."""
     others = [side["name"] for side in found["sides"][1:]]
-    name = " and ".join([found["baseline"], *others])
+    name = _listed([found["baseline"], *others])
     sections = (
         Section("compute", "Compute for the same loss", _there(losses(found, documents), multiplier(found)), _there(spending(found))),
         Section("exponents", "Exponents", tables=[estimates(found), tests(found)]),
@@ -155,14 +156,15 @@ def losses(found: Found, documents: Mapping[str, Document]) -> Figure | None:
     traces: list[Trace] = [_runs(documents[name], name, places.index(name)) for name in names]
     for name in names:
         traces += _frontier(found, name, "loss", places.index(name))
-    caption = "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: the runs; those of any other size lie above."
+    caption = "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: the runs; those of any other size lie above. "
+    caption += DASHED
     return Figure("compare-loss", "Compute-optimal loss L*(C)", caption, C_AXIS, LOSS_AXIS, tuple(traces), size="wide")
 
 
 def sizes(found: Found) -> Figure:
     """N*(C) of all sweeps."""
     traces = [trace for place, side in enumerate(found["sides"]) for trace in _frontier(found, side["name"], "n_star", place)]
-    caption = "The compute-optimal size of each sweep, with its interval; where the bands part, the sweeps ask for other models."
+    caption = f"The compute-optimal size of each sweep, with its interval; where the bands part, the sweeps ask for other models. {DASHED}"
     return Figure("compare-size", "Compute-optimal size N*(C)", caption, C_AXIS, N_AXIS, tuple(traces), size="wide")
 
 

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from scaling.cli import sweeps, with_verbs
 from scaling.cli.output import print_csv
 from scaling.cli.sweeps import _progress
+from scaling.execute.folder import SweepFolder
+from scaling.execute.status import status
 from scaling.fit.document import dump
 from scaling.sweepfile import dump_sweep
 from tests.report.conftest import document, results_folder  # noqa: F401
@@ -151,6 +153,19 @@ def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path, check=True)
     assert not {"\r", "\x1b"} & set(done.stdout + done.stderr)
     assert len([line for line in done.stdout.splitlines() if line.startswith("[")]) == 4
+
+
+def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(sweep, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    folder, ended = SweepFolder(out), status(SweepFolder(out))
+    looks = iter([{**ended, "processes": ["here"], "eta_seconds": 90.0}] * 3 + [ended])
+    monkeypatch.setattr("scaling.execute.status.status", lambda *_: next(looks))
+    sweeps._watch(folder, 0.0)
+    said = capsys.readouterr()
+    assert said.err == f"{out}: 4 done, 1 min 30 s left\n"
+    assert said.out.count("done") == 5
+    assert "\x1b" not in said.out
 
 
 def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
