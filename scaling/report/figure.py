@@ -55,11 +55,11 @@ def _viridis(at: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers, ×2 for times."""
+    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers, ×2 for times; percent ends at 100."""
 
     label: str
     log: bool = False
-    unit: Literal["number", "count", "flops", "times"] = "number"
+    unit: Literal["number", "count", "flops", "times", "percent"] = "number"
     range: tuple[float, float] | None = None
 
 
@@ -194,6 +194,8 @@ def ticks(low: float, high: float, log: bool, unit: str = "number") -> tuple[lis
             if len(steps) >= 3:
                 found = steps
                 break
+    if unit == "percent":
+        found = [value for value in found if value <= 100]
     return found, [tick_label(value, unit) for value in found]
 
 
@@ -219,7 +221,7 @@ def tick_label(value: float, unit: str) -> str:
         return format_count(value)
     if unit == "times":
         return f"×{value:.4g}"
-    if unit == "number" or value <= 0:
+    if unit in ("number", "percent") or value <= 0:
         return f"{value:.4g}".replace("-", "−")
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = f"{value / 10.0**exponent:.3g}"

@@ -233,7 +233,7 @@ def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) 
     traces += [trace for i, (name, a) in enumerate(others.items()) for trace in _named_exponent(name, a, top * (1.1 + 0.11 * i), edges)]
     caption = "How many of the bootstrap's refits give which exponent, for each road; the diamonds above are the published laws."
     x_axis = Axis("exponent a of N* ∝ C^a", range=(float(edges[0] - 0.02), float(edges[-1] + 0.02)))
-    y_axis = Axis("refits, %", range=(0.0, top * (1.25 + 0.11 * len(others))))
+    y_axis = Axis("refits, %", unit="percent", range=(0.0, top * (1.25 + 0.11 * len(others))))
     return Figure("bootstrap-exponent", "Bootstrap of the exponent a", caption, x_axis, y_axis, tuple(traces))
 
 

@@ -137,7 +137,7 @@ def holdout(document: Document) -> Figure | None:
         Markers(measured, predicted, "left-out runs", 1, "circle", 9, ends[0], ends[1], notes),
     )  # fmt: skip
     caption = f"The {format_flops(held['budget'])}-FLOP runs were left out, then predicted from the cheaper ones. The grey band is ±1 %."
-    caption += of_all(len(rows), len(every))
+    caption += of_all(len(rows), held["n_test"])
     return Figure(
         "holdout", "Hold-out prediction", caption, Axis("measured loss", range=limits), Axis("predicted loss", range=limits), traces
     )

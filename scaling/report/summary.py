@@ -39,13 +39,13 @@ def trained(document: Document) -> str:
     """What the fit rests on."""
     ranges, convention = document["range"], document["source"].get("convention") or {}
     left_out = sum(item["count"] for item in document["excluded"])
-    text = f"{document['n_points']} runs were fitted"
+    text = f"{document['n_points']:,} runs were fitted"
     if ranges.get("n_params") and ranges.get("flops"):
         (n_low, n_high), (c_low, c_high) = ranges["n_params"], ranges["flops"]
         counted = COUNTED.get(convention.get("params", ""), "")
         text += f", of {format_count(n_low)} to {format_count(n_high)} parameters" + (f" ({counted})" if counted else "")
         text += f" and {format_flops(c_low)} to {format_flops(c_high)} FLOPs"
-    return text + (f"; {left_out} were left out, with reasons below." if left_out else "; none was left out.")
+    return text + (f"; {left_out:,} were left out, with reasons below." if left_out else "; none was left out.")
 
 
 def _say(entry: Mapping[str, Any] | None, kind: Kind = "rough") -> str:
@@ -81,10 +81,10 @@ def holdout_sentence(document: Document) -> str | None:
     held = document.get("holdout")
     if not held or held.get("mean_abs_rel_error") is None:
         return None
-    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {held['n_test']} runs "
+    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {held['n_test']:,} runs "
     text += f"with a mean error of {100 * held['mean_abs_rel_error']:.2g} %"
     inside = round((held.get("covered") or 0) * held["n_test"])
-    return f"{text}; {inside} of {held['n_test']} lie inside their intervals."
+    return f"{text}; {inside:,} of {held['n_test']:,} lie inside their intervals."
 
 
 def trust(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:

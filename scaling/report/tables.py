@@ -283,7 +283,7 @@ def holdout(document: Document) -> Table | None:
     columns = (Column("N", "count"), Column("D", "count"), Column("measured", "number"), Column("predicted", "number", True),
                Column("error", "percent"))  # fmt: skip
     told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit."
-    told += f" The first {ROWS_LISTED} of {len(rows):,} runs; tables/holdout.csv holds all." if len(rows) > ROWS_LISTED else ""
+    told += f" {min(len(rows), ROWS_LISTED)} of {held['n_test']:,} runs are listed." if min(len(rows), ROWS_LISTED) < held["n_test"] else ""
     return Table("holdout", "Hold-out", columns, rows, told, ROWS_LISTED)
 
 

@@ -59,3 +59,8 @@ def test_one_point_still_has_room():
         assert all(math.isfinite(value) for value in (low, high))
         assert len(ticks(low, high, False)[0]) >= 2
     assert np.all(np.diff(ticks(*figure.limits()[0], True)[0]) > 0)
+
+
+def test_times_double_and_percent_end_at_a_hundred():
+    assert ticks(0.22, 4.5, True, "times") == ([0.25, 0.5, 1.0, 2.0, 4.0], ["×0.25", "×0.5", "×1", "×2", "×4"])
+    assert ticks(0.0, 190.0, False, "percent") == ([0.0, 50.0, 100.0], ["0", "50", "100"])
