@@ -53,7 +53,7 @@ def parametric_head(fitted: Fitted, points: Points, options: FitOptions) -> dict
     loose = [name for name, each in profiles.items() if not each.identified]
     warnings = list(found.warnings)
     if loose and not any("not identified" in text for text in warnings):
-        warnings.append(f"not identified by these data: {', '.join(loose)}; their intervals are open")
+        warnings.append(f"not identified by these data: {', '.join(loose)}: values far outside their intervals fit about as well")
     drawn, draws = fitted.drawn or {}, fitted.draws
     if draws is not None and draws.failed > 0.05 * draws.resamples:
         warnings.append(f"{draws.failed} of {draws.resamples} refits failed: the intervals are too narrow")

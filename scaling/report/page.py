@@ -14,7 +14,7 @@ from typing import Any
 
 from scaling.durable import write_atomically, write_json, write_lines, write_text
 from scaling.errors import DISK, ScalingError
-from scaling.report import matplotlib_backend, plotly_backend
+from scaling.report import laboratory, matplotlib_backend, plotly_backend
 from scaling.report.escape import for_markdown, plain
 from scaling.report.latex import latex
 from scaling.report.material import gather, several, sides
@@ -73,8 +73,9 @@ def write_report(
 def _of_one(sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str) -> Report:
     """The report of one sweep."""
     material = gather(sources, target / "fit.json")
+    studies = laboratory.sections(material)  # of rows alone: what fails here is no fault of a document
     try:
-        return compose(material, prediction, command)
+        return compose(material, prediction, command, studies)
     except (KeyError, TypeError, AttributeError) as error:
         raise _incomplete(error, str(material.path)) from error
 

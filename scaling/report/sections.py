@@ -62,8 +62,10 @@ class Report:
         return [table for section in self.sections for table in section.tables]
 
 
-def compose(material: Material, prediction: Mapping[str, Any] | None, command: str) -> Report:
-    """Everything the material allows; `prediction` replaces the forecast for ten times the largest budget."""
+def compose(material: Material, prediction: Mapping[str, Any] | None, command: str, studies: Sequence[Section] | None = None) -> Report:
+    """Everything the material allows; `prediction` replaces the forecast for ten times the largest budget, `studies` are the
+    laboratory's sections where they are made already.
+    """
     document = material.main
     forecasts, silence = _forecasts(material)
     ahead = prediction or (forecasts[-1] if forecasts else None)
@@ -73,7 +75,7 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
         _training(material),
         _tuning(material),
         *of_fit,
-        *laboratory.sections(material),
+        *(laboratory.sections(material) if studies is None else studies),
         _batch(material),
         _data(material),
         _provenance(material, command),

@@ -197,4 +197,5 @@ def reach(prediction: Document) -> str | None:
     decades = prediction.get("extrapolation_decades")
     if decades is None:
         return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
-    return None if decades > 0 else "This lies within the budgets that were trained."
+    outside = decades > 0 or any("below the data" in text for text in prediction.get("warnings") or [])
+    return None if outside else "This lies within the budgets that were trained."

@@ -109,7 +109,9 @@ def _decay(found: Study) -> Figure | None:
 
 
 def _left_out(law: Power) -> str:
-    return f" {law.left_out} runs that did not get there in their time are not in the law." if law.left_out else ""
+    if not law.left_out:
+        return ""
+    return f" {law.left_out} {'run' if law.left_out == 1 else 'runs'} that did not get there in time {'is' if law.left_out == 1 else 'are'} not in the law."
 
 
 def _drawn(law: Power, label: str) -> tuple[Trace, ...]:
