@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := results/demo
 INSTALL := .ci/install $(BIN)
 
-.PHONY: setup demo test test-all lint bench lab fidelity coverage design wheel-check lock clean
+.PHONY: setup demo test test-all lint docs screenshots bench lab fidelity coverage design compare wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
+
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fits.py $(PEERS)
 	$(BIN)/python -m benchmarks.steps $(STEP_PEERS)
@@ -50,6 +57,9 @@ coverage: setup
 design: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.design
 
+compare: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.compare
+
 wheel-check: setup
 	$(BIN)/python benchmarks/wheel.py
 
@@ -57,4 +67,4 @@ lock:
 	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) site
