@@ -48,7 +48,8 @@ CHANGES = """## Changes from the command line
 
 `scaling plan`, `scaling run` and `scaling tune` take KEY=VALUE after the file:
 
-```
+<!-- planned: a minute -->
+```sh
 scaling run sweeps/norms.toml optim.lr=3e-3 'seeds=[0,1]' evals.points=8
 scaling plan sweeps/demo.toml 'design.budgets=[3e10,1e11]' 'model.norm=[rmsnorm,layernorm]'
 ```
@@ -140,26 +141,28 @@ def command_line() -> str:
         command = [sys.executable, "-m", "scaling", *verb.split(), "--help"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         lines = "\n".join(line.rstrip() for line in done.stdout.replace("python -m scaling", "scaling").strip().splitlines())
-        parts.append(f"## scaling {verb}\n\n```\n{lines}\n```\n")
+        parts.append(f"## scaling {verb}\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)
 
 
 def laws() -> str:
-    """The page about the laws: every one that can be fitted, with its paper, and the published ones."""
+    """The page about the laws: every one that can be fitted, with its paper and when to trust it, and the published ones."""
     from scaling.fit.laws import LAWS
     from scaling.fit.published import PUBLISHED
     from scaling.fit.special import SPECIAL
 
     rows = [(name, law.formula, law.reference) for name, law in (*LAWS.items(), *SPECIAL.items())]
     rows.append(("two-stage", "chinchilla, then accuracy by sigmoid", "Bhagia et al. 2024; needs a column Y (accuracy)"))
-    parts = ["# Laws\n\nWhat `scaling fit --law NAME` fits. This page is written by `python docs/reference.py`.\n"]
-    parts += ["| name | law | source |\n|---|---|---|", *(_cells(row) for row in rows)]
+    parts = [LAWS_HEAD, "| name | law | source |\n|---|---|---|", *(_cells(row) for row in rows), "\n## When to trust them\n"]
+    parts += [f"**{name}.** {' '.join(WHEN[name].split())}\n" for name, _, _ in rows]
     parts += [
         "\n## Published\n\nWhat `scaling predict published:NAME` knows.\n\n| name | law | parameters | source | counted |\n|---|---|---|---|---|"
     ]
     for name, entry in PUBLISHED.items():
         values = ", ".join(f"{key} {value:.6g}" for key, value in entry.values.items())
         parts.append(_cells((name, entry.law, values, entry.reference, entry.convention)))
+    parts.append("\nWhat speaks against each:\n")
+    parts += [f"- {name}: {note}." for name, entry in PUBLISHED.items() for note in entry.notes]
     return "\n".join(parts) + "\n"
 
 
@@ -192,7 +195,8 @@ def sweep_schema() -> str:
 
 COMPLETION = """## Shell completion
 
-```
+<!-- not run: it changes the files of your shell -->
+```sh
 scaling --install-completion          # bash, zsh, fish or PowerShell: whichever runs this
 scaling --show-completion             # prints what it would install
 _SCALING_COMPLETE=source_zsh scaling  # the same for a shell that you name: source_bash, source_zsh, source_fish
@@ -206,6 +210,41 @@ Colours and live tables are for terminals: a pipe or a log gets plain lines of f
 too, `COLUMNS` sets the width. On a narrow terminal cells of a table break at spaces; where not even that fits, a row becomes a
 paragraph. No number is cut.
 """
+
+LAWS_HEAD = """# Laws
+
+What `scaling fit --law NAME` fits. N are parameters, D training tokens, C training FLOPs, M = D/N, U unique tokens, S steps; L is a loss in nats per token.
+[Conventions](conventions.md) say how they are counted, [your own table](your-own-table.md) how columns are named. This page is written by `python docs/reference.py`.
+"""
+WHEN = {  # what a reader asks before she uses a law: what it needs, and where it fails
+    "chinchilla": """The default, and the law whose intervals are verified by simulation (coverage.md). It needs several N at several D, four budgets or more, and runs that are
+        tuned and cooled down alike. Trust a, N* and L* over about one decade beyond the data, and never A and B alone. E is what the formula leaves over, not the entropy
+        of text; where `not-identified` stands, it is the sum that is predicted. Not for repeated tokens, nor far above the optimal D/N.""",
+    "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b = .5 by construction: never ask it for a.""",
+    "kaplan": """For N without embeddings and runs that stop when the held-out loss no longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and b
+        are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
+    "kaplan-n": """For models trained to convergence on data that never run out: where D limits, the exponent is too small.""",
+    "kaplan-d": """For models so large that N does not limit, stopped early: where N limits, the exponent is too small.""",
+    "kaplan-c": """For the lower edge of L against C: only runs that are the best at their C. Others flatten it.""",
+    "kaplan-ns": """For one pass over the data. S is the least number of steps, so steps at batch B (a column) are corrected by the
+        critical batch that Kaplan measured on his data (B* = 2e8 tokens, alpha_B = .21). On other data that is a guess: the laboratory has a sweep that measures it.""",
+    "power": """For compute-optimal runs alone, one a budget. It knows nothing of N and D, and cannot say what another split would have cost.""",
+    "data-constrained": """For repeated tokens. It needs runs at several epochs and fresh controls. R_D is known poorly even then ([11, 71] about 17.8 in honest-sweeps.md), R_N worse. Muennighoff et al. 2023 call data worthless beyond about 40 epochs; it has been tried here to 16.""",
+    "overtraining": """For ladders of tokens per parameter. It has one exponent for all M, so it is right only where the lines of log reducible loss against log C are parallel. Tried
+        here from M = 40, 80 and 160 to 640: errors of 1.8 % (laboratory.md), all on the hopeful side.""",
+    "bnsl": """For curves that bend, against C. Six parameters need many points on both sides of the break. A break that has not been seen yet cannot be foreseen: the law
+        describes better than it predicts.""",
+    "bnsl-n": """As bnsl, against N, with D that does not limit.""",
+    "bnsl-d": """As bnsl, against D, with N that does not limit.""",
+    "optimum": """For optima that somebody else found, one a budget. It is a straight line in logs and knows nothing of how they were found: an optimum at the edge of its grid bends
+        it.""",
+    "sigmoid": """For accuracy against the loss on a task. Both plateaus must be seen, or lo and hi are guesses. Where the sigmoid is steep, an error of the loss grows manyfold.""",
+    "coverage": """For counts of right answers, a row a problem. Trust it up to the number of samples that were drawn. For forecasts beyond, compare both routes: on the models of the
+        laboratory the straight line was nearer than the beta-binomial, on rates drawn from a beta the other way round.""",
+    "lr-annealing": """For loss curves of one model under several schedules, one of which decays. It predicts other schedules of that model at that batch; N, D and the peak rate must lie
+        within what was seen.""",
+    "two-stage": """For accuracies of models of one family on one task. Errors of both stages add up: see sigmoid. Not for tasks on which all models are at chance.""",
+}
 
 PAGES = {
     "sweep.schema.json": sweep_schema,
