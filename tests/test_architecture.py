@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
-FREE = {"errors", "quantity", "plain"}
+FREE = {"errors", "quantity", "plain", "nested"}
 CONFIG = {*FREE, "config", "sweepfile", "durable"}
 ALLOWED = {
     "errors": set(),
     "quantity": {"errors"},
     "plain": set(),
+    "nested": set(),
     "config": FREE,
     "sweepfile": {*FREE, "config", "durable"},
     "overrides": {*CONFIG},

@@ -82,7 +82,7 @@ def fit(
         return print_json(document)
     if as_csv:
         note_warnings(document)
-        return print_csv(listing.fit_rows(document))
+        return print_csv(listing.fit_rows(document), listing.FITTED)
     from scaling.report.text import fit_text
 
     return console().print(fit_text(document))
@@ -115,7 +115,7 @@ def reconcile(
         return print_json(document)
     if as_csv:
         note_warnings(document)
-        return print_csv(listing.reconcile_rows(document))
+        return print_csv(listing.reconcile_rows(document), listing.RECONCILED)
     from scaling.report.text import reconcile_text
 
     return console().print(reconcile_text(document))
@@ -143,7 +143,7 @@ def next_runs(
         return print_json(document)
     if as_csv:
         note_warnings(document)
-        return print_csv(document["runs"])
+        return print_csv(document["runs"], listing.PROPOSED)
     from scaling.report.text import next_text
 
     return console().print(next_text(document))

@@ -10,6 +10,21 @@ from scaling.errors import ScalingError
 Document = Mapping[str, Any]
 Rows = list[dict[str, Any]]
 ESTIMATE = ("value", "se", "lo", "hi")
+INTERVAL = ("value", "lo", "hi")
+
+# What heads a table without rows; the rows themselves say the same.
+PLANNED = (
+    "run_id", "n_params", "n_params_with_head", "n_params_nonembedding", "n_layers", "d_model", "tokens", "tokens_per_param", "flops",
+    "batch_tokens", "lr", "n_steps", "seed", "seconds", "memory_bytes",
+)  # fmt: skip
+ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
+STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
+FITTED = ("parameter", *ESTIMATE)
+PREDICTED = ("quantity", *INTERVAL)
+RECONCILED = ("counting", "road", *INTERVAL, "refused")
+PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
+RUNGS = ("field", "n_params", "tokens", "rung", "value", "scout_loss", "loss", "losses", "state", "survivor")
+SIZES = ("parametrisation", "over", "at", "kind", "change", "size", "slope")
 ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
 
@@ -32,7 +47,7 @@ def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
 
 def _estimated(entry: Any) -> dict[str, Any]:
     held = entry if isinstance(entry, Mapping) else {"value": entry}
-    return {part: held.get(part) for part in ("value", "lo", "hi")}
+    return {part: held.get(part) for part in INTERVAL}
 
 
 def reconcile_rows(document: Document) -> Rows:

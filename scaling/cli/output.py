@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.errors import ScalingError
+from scaling.nested import leaves
 from scaling.plain import plain
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
     from scaling.report.escape import for_csv
 
-    spread = [dict(_spread(row)) for row in rows]
-    names = list(dict.fromkeys([*columns, *(name for row in spread for name in row)]))
+    spread = [{name: _cell(value) for name, value in leaves(row)} for row in rows]
+    names = list(dict.fromkeys(name for row in spread for name in row)) or list(columns)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([for_csv(name) for name in names])
@@ -77,17 +78,13 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
 def print_pairs(document: Mapping[str, Any]) -> None:
     """A document of facts as CSV: one row a fact."""
-    print_csv([{"field": name, "value": value} for name, value in _spread(document)], ("field", "value"))
+    print_csv([{"field": name, "value": value} for name, value in leaves(document)], ("field", "value"))
 
 
-def _spread(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _spread(value, f"{before}{name}.")
-        elif isinstance(value, bool):
-            yield f"{before}{name}", "true" if value else "false"
-        else:
-            yield f"{before}{name}", json.dumps(value) if isinstance(value, (list, tuple)) else value
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
 def note_warnings(document: Mapping[str, Any]) -> None:

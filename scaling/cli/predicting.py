@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.listing import prediction_rows
+from scaling.cli.listing import PREDICTED, prediction_rows
 from scaling.cli.output import Csv, Json, console, note, note_warnings, print_csv, print_json
 from scaling.errors import ScalingError
 
@@ -90,7 +90,7 @@ def predict(
         return print_json(document)
     if as_csv:
         note_warnings(document)
-        return print_csv(prediction_rows(document, smaller is not None, models))
+        return print_csv(prediction_rows(document, smaller is not None, models), PREDICTED)
     from scaling.report.text import models_text, prediction_text
 
     return console().print(prediction_text(document) if "flops" in document else models_text(document))

@@ -13,6 +13,7 @@ import typer
 
 from scaling.cli.devices import DeviceName, annotate, check, check_shapes, room_of
 from scaling.cli.expecting import LawFrom, Noise, Target, expectation
+from scaling.cli.listing import PLANNED, ROOM, STATES
 from scaling.cli.manner import (
     AcceptChanges,
     Coordinator,
@@ -168,7 +169,7 @@ def plan(
         return print_json(document)
     if as_csv:
         note(f"{len(document['runs'])} runs; {len(document['refused'])} cells refused (--json gives the reasons)")
-        return print_csv(document["runs"])
+        return print_csv(document["runs"], PLANNED + (ROOM if room else ()))
     return console().print(plan_table(document))
 
 
@@ -282,7 +283,7 @@ def status(
     for warning in document["warnings"]:
         note(f"warning: {warning}")
     if as_csv:
-        return print_csv(document["runs"])
+        return print_csv(document["runs"], STATES)
     return print_json(document) if as_json else console().print(status_table(document))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from scaling.errors import ScalingError
+from scaling.nested import leaves
 
 BLOCK = 32768  # of a W&B log, as in LevelDB's
 HEAD = 7  # bytes before the first record, and of each record's own header
@@ -57,15 +58,6 @@ def _need(package: str, path: Path) -> ScalingError:
     )
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Nested dictionaries as dotted names; lists and what else is no number or text are left out."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat(f"{prefix}.{name}" if prefix else str(name), inner)
-    elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        yield prefix, value
-
-
 def _wandb(path: Path) -> dict[str, Any]:
     """Configuration and last values of one offline run; a run that was cut off gives what it had written."""
     row: dict[str, Any] = {}
@@ -85,11 +77,13 @@ def wandb_history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _values(items: Iterable[Any]) -> dict[str, Any]:
+    """Numbers and texts by dotted names; lists, switches and what is absent are left out."""
     found: dict[str, Any] = {}
     for item in items:
         name = item.key or ".".join(item.nested_key)
         if not name.startswith("_"):
-            found |= dict(_flat(name, json.loads(item.value_json)))
+            held = leaves(json.loads(item.value_json), name)
+            found |= {key: value for key, value in held if isinstance(value, (int, float, str)) and not isinstance(value, bool)}
     return found
 
 
