@@ -17,6 +17,10 @@ def test_reference_pages_are_fresh(name):
     assert done.stdout == (ROOT / "docs" / name).read_text(encoding="utf-8"), "renew with: python docs/reference.py"
 
 
+def test_no_word_of_the_command_line_was_taken_for_markup():
+    assert re.findall(r"\[\]|\ba  in\b", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")) == []
+
+
 def test_the_tree_of_the_readme_names_every_room():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rooms = [path.name for path in (ROOT / "scaling").iterdir() if (path / "__init__.py").exists()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.listing import coordinate_rows
+from scaling.cli.listing import SIZES, coordinate_rows
 from scaling.cli.output import Csv, Json, console, print_csv, print_json
 from scaling.errors import ScalingError
 
@@ -40,7 +40,7 @@ def coord_check(
     """Train small models of growing width (and depth) for a few steps, in standard parametrisation and with transfer, and print how
     the size of every kind of activation moves: flat where learning rates transfer.
 
-    Without a [recipe.transfer] in the sweep the least width and depth are the base. All models have the base's learning rate.
+    Where the sweep has no recipe.transfer the least width and depth are the base. All models have the base's learning rate.
     """
     from scaling.sweepfile import load_sweep
     from scaling.tasks import open_task
@@ -51,7 +51,7 @@ def coord_check(
     loaded = load_sweep(sweep)
     document = check(loaded, open_task(loaded.base.task), asked, steps, seeds)
     if as_csv:
-        return print_csv(coordinate_rows(document))
+        return print_csv(coordinate_rows(document), SIZES)
     return print_json(document) if as_json else _show(document)
 
 

@@ -13,6 +13,11 @@ from scaling.errors import RUNS_FAILED
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
 SHOWN = 40
+MODEL_EPILOG = """Example: scaling run sweeps/demo.toml --out results/kept --keep-weights
+
+Example: scaling results export-model results/kept RUN_ID --out exported
+
+Only runs that were trained with --keep-weights hold a model; `scaling status results/kept` lists their ids."""
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +26,7 @@ def register(app: typer.Typer) -> None:
     made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
     made.command("check", epilog="Example: scaling results check results/demo")(check)
     made.command("export", epilog="Example: scaling results export results/reference --to tensorboard --out /tmp/boards")(export)
-    made.command("export-model", epilog="Example: scaling results export-model results/demo 3f2a9c0d1e4b --out exported")(export_model)
+    made.command("export-model", epilog=MODEL_EPILOG)(export_model)
     app.add_typer(made, name="results")
 
 

@@ -36,7 +36,7 @@ Flops = Annotated[str | None, typer.Option("--max-flops", metavar="FLOPS", help=
 
 EPILOG = """Example: scaling run sweeps/demo.toml --workers 2
 
-Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'"""
+Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=\\[rmsnorm,layernorm]'"""
 
 
 def register(app: typer.Typer) -> None:

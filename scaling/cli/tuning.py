@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.cli.engines import RayAddress, Request, WaitForNodes
-from scaling.cli.listing import rung_rows
+from scaling.cli.listing import RUNGS, rung_rows
 from scaling.cli.manner import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
 from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
 from scaling.cli.sweeps import Out, Overrides, SweepPath, folder_of, naming, plan_of
@@ -55,7 +55,7 @@ def tune(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Measure what a sweep's [[tuning]] tables ask for, and write the sweep with the measured rules; run it again to take it up."""
+    """Measure what a sweep's tuning tables ask for, and write the sweep with the measured rules; run it again to take it up."""
     from scaling.cli.tuning_tables import tuning_tables
     from scaling.execute.policy import Policy
     from scaling.overrides import described, load_changed
@@ -77,7 +77,7 @@ def tune(
     if as_json:
         return print_json(found)
     if as_csv:
-        return print_csv(rung_rows(found))
+        return print_csv(rung_rows(found), RUNGS)
     console().print(tuning_tables(found))
     return typer.echo(f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}")
 

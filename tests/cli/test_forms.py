@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from scaling.cli import sweeps, with_verbs
+from scaling.cli.listing import PLANNED, RECONCILED, ROOM, STATES
 from scaling.cli.output import print_csv
 from scaling.cli.sweeps import _progress
 from scaling.execute.folder import SweepFolder
@@ -60,6 +61,15 @@ def test_every_verb_that_prints_a_table_prints_it_as_csv(verb):
     assert ("--csv" in options) is (verb not in NO_TABLE)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_word_of_a_help_is_taken_for_markup(verb):
+    """`[[tuning]]` or `[recipe.transfer]` would vanish."""
+    from rich.text import Text
+
+    texts = [VERBS[verb].help, VERBS[verb].epilog, *(getattr(parameter, "help", "") for parameter in VERBS[verb].params)]
+    assert [text for text in texts if text and Text.from_markup(text).plain != text.replace("\\[", "[")] == []
+
+
 @pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])
 def test_stdout_holds_one_document_or_one_table(forms):
     done = scaling("count", "--model", "d_model=64", *forms)
@@ -87,6 +97,11 @@ def test_a_plan_holds_every_run(sweep):
     assert [row["run_id"] for row in found] == [run["run_id"] for run in planned]
     assert [float(row["flops"]) for row in found] == [run["flops"] for run in planned]
     assert found[0]["seconds"] == ""
+    assert tuple(found[0]) == PLANNED
+
+
+def test_a_plan_for_a_device_says_whether_runs_fit(sweep):
+    assert tuple(rows(scaling("plan", sweep, "--no-probe", "--device", "h100", "--csv"))[0]) == PLANNED + ROOM
 
 
 def test_a_model_is_one_row_with_dotted_columns():
@@ -118,6 +133,7 @@ def test_a_fit_and_what_follows_from_it(tmp_path):
     assert {"E", "A", "B", "alpha", "beta", "a", "b"} <= set(found)
     assert float(found["alpha"]["value"]) == pytest.approx(0.34, abs=0.01)
     counted = rows(scaling("reconcile", table, "--bootstrap", "0", "--csv"))
+    assert tuple(counted[0]) == RECONCILED
     assert {row["road"] for row in counted} == {"parametric", "isoflop", "envelope"}
     assert all((row["value"] == "") == (row["refused"] != "") for row in counted)
 
@@ -127,6 +143,7 @@ def test_the_states_of_runs_and_files(sweep, tmp_path):
     assert scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
     found = rows(scaling("status", out, "--csv"))
     assert {row["status"] for row in found} == {"done"}
+    assert tuple(found[0]) == STATES
     assert len(found) == 4
     assert {row["state"] for row in rows(scaling("results", "check", out, "--csv"))} <= {"whole", "unsealed"}
     refused = scaling("status", out, "--watch", "--csv")
