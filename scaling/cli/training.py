@@ -94,7 +94,7 @@ class Training:
             self.begun = self.begun or time.monotonic()
             with (
                 Display(folder.path, plan, chosen, to_stderr=options.as_json or options.as_csv) as display,
-                Live(options.track, folder.path, plan.sweep.name, chosen, display.observe) as live,
+                Live(options.track, folder.path, plan.sweep.name, chosen, display.observe, signals) as live,
             ):
                 ended = sitting.train(chosen, manner, engine.open(count), signals, live.observe) if chosen else None
         self.runs, self.flops, self.left = self.runs + len(chosen), self.flops + display.tracker.flops_here, len(missing) - len(chosen)

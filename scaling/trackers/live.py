@@ -16,22 +16,37 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from scaling.plan import PlannedRun
 
 PROGRESS_SECONDS = 2.0  # between two progress points of a run
 WAITING = 10_000  # events that may wait for a tracker
 CLOSING_SECONDS = 60.0  # that a tracker may take when all is trained
+STOPPING_SECONDS = 3.0  # the same, where a signal asks the sweep to leave
+LAST_WORD_SECONDS = 5.0  # that a thread may take to say why a process has ended
+LOOK_SECONDS = 0.1  # between two looks at a process that is waited for
 TOLD = ("progress", "measured", "done", "diverged", "failed", "stopped")
 Listener = Callable[[dict[str, Any]], None]
 
 
-class Live:
-    """Passes events of a sweep on to `listener` and to trackers; what a tracker has to say comes to `listener` as a warning, once."""
+class Asked(Protocol):
+    """The signals that came so far: the first, and whether somebody will not wait."""
 
-    def __init__(self, kinds: Sequence[str], folder: Path, sweep: str, runs: Sequence[PlannedRun], listener: Listener) -> None:
-        self.kinds, self.folder, self.sweep, self.listener = kinds, folder, sweep, listener
+    received: int | None
+    insistent: bool
+
+
+class Live:
+    """Passes events of a sweep on to `listener` and to trackers; what a tracker has to say comes to `listener` as a warning, once.
+
+    Trackers may finish when all is trained; those that are slow are given up, sooner where `signals` ask the sweep to leave.
+    """
+
+    def __init__(
+        self, kinds: Sequence[str], folder: Path, sweep: str, runs: Sequence[PlannedRun], listener: Listener, signals: Asked | None = None
+    ) -> None:
+        self.kinds, self.folder, self.sweep, self.listener, self.signals = kinds, folder, sweep, listener, signals
         self.by_id = {planned.run_id: planned for planned in runs}
         self.pipes: list[Pipe] = []
         self._progress: dict[str, float] = {}
@@ -44,10 +59,16 @@ class Live:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for pipe in self.pipes:
             pipe.events.put(None)
-        deadline = time.monotonic() + CLOSING_SECONDS
+        begun = time.monotonic()
         for pipe in self.pipes:
-            pipe.close(deadline)
+            pipe.close(begun, self._patience)
         self._warn()
+
+    def _patience(self) -> float:
+        """Seconds that closing may take; asked again and again, for a signal may come meanwhile."""
+        if self.signals is None or self.signals.received is None:
+            return CLOSING_SECONDS
+        return 0.0 if self.signals.insistent else STOPPING_SECONDS
 
     def observe(self, event: dict[str, Any]) -> None:
         """The listener of `execute`."""
@@ -95,19 +116,24 @@ class Pipe:
                 [sys.executable, "-m", "scaling.trackers.recorder", str(folder), sweep, kind],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
             )  # fmt: skip
-        for task in (self._feed, self._listen):
-            threading.Thread(target=task, daemon=True).start()
+        self._threads = [threading.Thread(target=task, daemon=True) for task in (self._feed, self._listen)]
+        for thread in self._threads:
+            thread.start()
 
     def _feed(self) -> None:
         assert self.process.stdin is not None
+        event: dict[str, Any] | None = {}
         try:
-            while (event := self.events.get()) is not None:
-                self.process.stdin.write(json.dumps(event) + "\n")
-                self.process.stdin.flush()
-            self.process.stdin.close()
-        except OSError:  # it has died, and has said why
-            while self.events.get() is not None:
-                pass
+            with self.process.stdin as pipe:  # closed in any case: its end is what the process waits for
+                while (event := self.events.get()) is not None:
+                    pipe.write(json.dumps(event) + "\n")
+                    pipe.flush()
+        except OSError:
+            pass  # it has died, and has said why
+        except (TypeError, ValueError) as error:
+            self._said.put(f"an event of the sweep is no JSON: {error}")
+        while event is not None:
+            event = self.events.get()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -124,13 +150,22 @@ class Pipe:
         self._told = True
         return self._said.get()
 
-    def close(self, deadline: float) -> None:
-        """Wait for it, but not for ever; a log without a word is removed."""
-        try:
-            self.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._said.put(f"it was still busy {CLOSING_SECONDS:.0f} seconds after the last run")
-            self.process.kill()
-            self.process.wait()
+    def close(self, begun: float, patience: Callable[[], float]) -> None:
+        """Wait for it, but no longer than `patience` seconds from `begun`; a log without a word is removed."""
+        while self._is_busy():
+            waited = time.monotonic() - begun
+            if waited >= patience():
+                self._said.put(f"it was still busy {waited:.0f} seconds after the last run")
+                self.process.kill()
+                self.process.wait()
+        for thread in self._threads:  # either may have a last word
+            thread.join(LAST_WORD_SECONDS)
         if self._log.exists() and self._log.stat().st_size == 0:
             self._log.unlink()
+
+    def _is_busy(self) -> bool:
+        try:
+            self.process.wait(LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            return True
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,11 @@ PARAMS, METRICS = 100, 1000  # that MLflow takes in one request
 OLD_SECONDS = 60.0  # of a list of runs: another process may have begun one since
 
 
+def tracking_uri(out: str) -> str:
+    """`out` where it is a URI (`sqlite:///runs.db`, `file:/shared/mlruns`) or the word `databricks`; else that of the folder `out`."""
+    return out if re.match(r"[A-Za-z][\w+.-]+:", out) or out == "databricks" else Path(out).absolute().as_uri()
+
+
 class MLflow:
     """A tracking server or database by its URI, or a folder of files.
 
@@ -24,9 +30,9 @@ class MLflow:
 
     def __init__(self, out: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        if "://" not in out:
+        out = tracking_uri(out)
+        if out.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            out = Path(out).absolute().as_uri()
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=out)
@@ -89,7 +95,7 @@ class MLflowLog:
         for first in range(0, len(params), PARAMS):
             self._client.log_batch(self._run_id, params=params[first : first + PARAMS])
 
-    def write(self, point: Point) -> None:
+    def write(self, point: Point) -> bool:
         """A metric a name."""
         from mlflow.entities import Metric
 
@@ -98,6 +104,7 @@ class MLflowLog:
         found = [Metric(name, value, int(point.when * 1000), point.step) for name, value in point.values.items()]
         for first in range(0, len(found), METRICS):
             self._client.log_batch(self._run_id, metrics=found[first : first + METRICS])
+        return True
 
     def end(self, status: Status, last: Mapping[str, float]) -> None:
         """How it ended, where anything was written."""

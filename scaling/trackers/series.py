@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from scaling import accounting
 from scaling.config import RunConfig
+from scaling.nested import leaves
 from scaling.results import Measurement
 
 PROGRESS = "progress/"
@@ -48,8 +49,8 @@ class Log(Protocol):
     def held(self) -> Mapping[str, set[int]]:
         """The steps that it has of each name, from whatever sitting."""
 
-    def write(self, point: Point) -> None:
-        """Add numbers that it does not hold, at a step that is not below the last."""
+    def write(self, point: Point) -> bool:
+        """Add numbers that it does not hold; False where it does not take them, for it has a later step."""
 
     def end(self, status: Status, last: Mapping[str, float]) -> None:
         """Close it; `last` are the last values of the run's rows."""
@@ -68,20 +69,24 @@ class Series:
 
     log: Log
     held: dict[str, set[int]] = field(init=False)
+    refused: int = 0  # numbers that the tracker does not take
 
     def __post_init__(self) -> None:
         self.held = defaultdict(set, {name: set(steps) for name, steps in self.log.held.items()})
 
     def add(self, points: Iterable[Point]) -> int:
-        """Write what the tracker lacks, in order of steps; returns how many numbers that were."""
+        """Write what the tracker lacks, in order of steps; returns how many numbers it took."""
         count = 0
         for point in sorted(points, key=lambda point: point.step):
             fresh = {name: value for name, value in point.values.items() if self._is_new(name, point.step)}
-            if any(name not in ("tokens", "flops", "seconds") for name in fresh):
-                self.log.write(Point(point.step, fresh, point.when))
-                for name in fresh:
-                    self.held[name].add(point.step)
-                count += len(fresh)
+            if all(name in ("tokens", "flops", "seconds") for name in fresh):
+                continue
+            if not self.log.write(Point(point.step, fresh, point.when)):
+                self.refused += len(fresh)
+                continue
+            for name in fresh:
+                self.held[name].add(point.step)
+            count += len(fresh)
         return count
 
     def _is_new(self, name: str, step: int) -> bool:
@@ -99,18 +104,13 @@ def about(sweep: str, run: RunConfig) -> About:
         "tokens": run.tokens,
         "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
     }
-    return About(run.run_id, sweep, counts | dict(flat("", run.model_dump(mode="json"))))
+    fields = {name: _setting(value) for name, value in leaves(run.model_dump(mode="json")) if value is not None}
+    return About(run.run_id, sweep, counts | fields)
 
 
-def flat(prefix: str, value: Any) -> Iterator[tuple[str, Setting]]:
-    """Nested tables as dotted names; lists as JSON, what is absent not at all."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from flat(f"{prefix}.{name}" if prefix else str(name), inner)
-    elif isinstance(value, (int, float, str, bool)):
-        yield prefix, value
-    elif value is not None:
-        yield prefix, json.dumps(value)
+def _setting(value: Any) -> Setting:
+    """What a tracker takes as a hyper-parameter: a list is told as JSON."""
+    return value if isinstance(value, (int, float, str, bool)) else json.dumps(value)
 
 
 def name_of(split: str, metric: str, at: float | None) -> str:

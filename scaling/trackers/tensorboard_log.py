@@ -30,13 +30,14 @@ class TensorBoardLog:
         self._folder, self._about = folder, about
         self._writer: EventFileWriter | None = None
 
-    def write(self, point: Point) -> None:
+    def write(self, point: Point) -> bool:
         """A scalar a name."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._write(
             point.step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in point.values.items()]), point.when
         )
+        return True
 
     def _write(self, step: int, summary: object, when: float) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

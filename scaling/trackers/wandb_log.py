@@ -49,22 +49,29 @@ class WandB:
 
 
 class WandBLog:
-    """One run in W&B, begun when there is something to write. Its history only goes forward: what comes late stands in the summary alone."""
+    """One run in W&B, begun when there is something that it takes: its history only goes forward.
+
+    Of an online run only its number of steps is known, once it is begun; a step that it has is left out whole.
+    """
 
     def __init__(self, begin: Any, held: dict[str, set[int]]) -> None:
         self.held, self._begin = held, begin
         self._run: Any = None
         self._step = max((max(steps) for steps in held.values()), default=-1)
 
-    def write(self, point: Point) -> None:
-        """One row of history; a step below the last is refused by W&B, and left out."""
+    def write(self, point: Point) -> bool:
+        """One row of history; False for a step below the last, which W&B does not take."""
+        if point.step < self._step:
+            return False
         if self._run is None:
             self._run = self._begin()
             if self._run.resumed:
-                self._step = max(self._step, self._run.starting_step - 1)
-        if point.step >= self._step:
-            self._run.log(dict(point.values), step=point.step)
-            self._step = point.step
+                self._step = max(self._step, self._run.starting_step)
+        if point.step < self._step:
+            return False
+        self._run.log(dict(point.values), step=point.step)
+        self._step = point.step
+        return True
 
     def end(self, status: Status, last: Mapping[str, float]) -> None:
         """The last values as the summary, then close; nothing is begun for a run of which W&B has all."""

@@ -1,8 +1,11 @@
 """Trackers hold what the rows hold, each number once, whoever reads them: with the libraries' own readers, after any number of sittings."""
 
 import json
+import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 from scaling import archive, results, trackers
 from scaling.cli import with_verbs
 from scaling.errors import ScalingError
+from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
 from scaling.fit.tracked import _records
 from scaling.plan import plan
@@ -19,7 +23,8 @@ from scaling.results import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.trackers import KINDS
 from scaling.trackers.export import export
-from scaling.trackers.live import Live
+from scaling.trackers.live import CLOSING_SECONDS, Live, Pipe
+from scaling.trackers.mlflow_log import tracking_uri
 from scaling.trackers.opened import opened
 from scaling.trackers.recorder import Recorder
 from scaling.trackers.series import name_of
@@ -157,24 +162,93 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
     for name, points in expected.items():
         late = [point for point in points if kind == "wandb" and point[0] == steps[1]]  # its history goes forward only
         assert sorted(series[name]) == [point for point in points if point not in late]
+    files, said = sorted(Path(out).rglob("*")), []
+    done = export(tmp_path / "sweep", kind, out, said.append)
+    assert (done["numbers_written"], done["runs_written"], sorted(Path(out).rglob("*"))) == (0, 0, files)
+    late = sum(row.step == steps[1] for row in rows) + len(CLOCKS) if kind == "wandb" else 0
+    assert done["numbers_refused"] == late
+    assert said == (
+        [f"warning: wandb does not take {late} numbers: they belong to steps before the last that it holds of their run"] if late else []
+    )
 
 
-def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path):
+@contextmanager
+def halted(live):
+    """The processes of the trackers stand still: as those that hang, or are very slow."""
+    for pipe in live.pipes:
+        pipe.process.send_signal(signal.SIGSTOP)
+    yield
+    for pipe in live.pipes:
+        pipe.process.send_signal(signal.SIGCONT)
+
+
+def warnings_of(told):
+    return [event["text"] for event in told if event["event"] == "warning"]
+
+
+def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path, monkeypatch):
+    """More than a pipe holds is told to a process that does not read; later it fails, and its last word is read late."""
     pytest.importorskip("tensorboard")
-    folder, told = tmp_path / "sweep", []
+    folder, told, listen = tmp_path / "sweep", [], Pipe._listen
+
+    def listen_late(pipe):
+        pipe.process.wait()
+        time.sleep(0.3)
+        listen(pipe)
+
+    monkeypatch.setattr(Pipe, "_listen", listen_late)
     folder.mkdir()
     (folder / "tracking").write_text("a file in its way")
     progress = {"event": "progress", "run_id": runs[0].run_id, "loss": 3.0, "tokens_per_second": 1e3}
     with Live(["tensorboard"], folder, "tiny", runs, told.append) as live:
-        begun = time.monotonic()
-        for step in range(2000):
-            live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": []} if step % 2 else {**progress, "step": step})
-        assert time.monotonic() - begun < 2.0
-    warnings = [event["text"] for event in told if event["event"] == "warning"]
+
+        def tell():
+            for step in range(4000):
+                live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": []} if step % 2 else {**progress, "step": step})
+
+        with halted(live):
+            telling = threading.Thread(target=tell, daemon=True)
+            telling.start()
+            telling.join(60)
+            assert not telling.is_alive()
+    warnings = warnings_of(told)
     assert len(warnings) == 1
     assert warnings[0].startswith("tensorboard logs no more (")
+    assert "Error" in warnings[0]
     assert f"scaling results export {folder} --to tensorboard" in warnings[0]
-    assert len(told) == 2001
+    assert len(told) == 4001
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_makes_the_end_short_and_a_second_one_ends_it(times, runs, tmp_path):
+    told = []
+    with Signals() as signals, Live(["tensorboard"], tmp_path, "tiny", runs, told.append, signals) as live:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        live.pipes[0].process.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < CLOSING_SECONDS / 2
+    assert "still busy" in warnings_of(told)[0]
+    assert live.pipes[0].process.returncode == -signal.SIGKILL
+
+
+def test_an_event_that_cannot_be_told_ends_the_tracker_and_is_said(runs, tmp_path):
+    pytest.importorskip("tensorboard")
+    told, begun = [], time.monotonic()
+    with Live(["tensorboard"], tmp_path, "tiny", runs, told.append) as live:
+        live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": [object()]})
+    assert time.monotonic() - begun < CLOSING_SECONDS / 2
+    assert ["is no JSON" in text for text in warnings_of(told)] == [True]
+
+
+@pytest.mark.parametrize("out", ["file:/shared/mlruns", "sqlite:///runs.db", "http://host:5000", "databricks", "databricks://profile"])
+def test_a_uri_is_no_folder(out):
+    assert tracking_uri(out) == out
+
+
+@pytest.mark.parametrize("out", ["mlruns", "./a:b", "/shared/mlruns", "databricks-runs"])
+def test_a_folder_is_a_uri_of_files(out):
+    assert tracking_uri(out) == Path(out).absolute().as_uri()
 
 
 def test_a_tracker_that_refuses_is_an_error_of_the_export(folder, tmp_path):
@@ -182,6 +256,13 @@ def test_a_tracker_that_refuses_is_an_error_of_the_export(folder, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ScalingError, match="tensorboard refuses"):
         export(folder, "tensorboard", str(tmp_path / "taken"))
+
+
+def test_a_mistake_of_ours_is_not_told_as_the_trackers(folder, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("scaling.trackers.export.points_of", lambda rows, ended: {}["ours"])
+    with pytest.raises(KeyError, match="ours"):
+        export(folder, "tensorboard", str(tmp_path / "boards"))
 
 
 def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(tmp_path, monkeypatch, folder):
