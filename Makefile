@@ -14,6 +14,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -r requirements.lock
 	$(INSTALL) --no-deps -e .
+	$(BIN)/python -m compileall -q scaling  # else every process compiles it anew where PYTHONDONTWRITEBYTECODE is set
 	touch $(STAMP)
 
 demo: setup

@@ -220,7 +220,7 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
     "chinchilla": """The default, and the law whose intervals are verified by simulation (coverage.md). It needs several N at several D, four budgets or more, and runs that are
         tuned and cooled down alike. Trust a, N* and L* over about one decade beyond the data, and never A and B alone. E is what the formula leaves over, not the entropy
         of text; where `not-identified` stands, it is the sum that is predicted. Not for repeated tokens, nor far above the optimal D/N.""",
-    "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b = .5 by construction: never ask it for a.""",
+    "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b = .5 by construction where C = 6 N D (and nearly so where C is counted exactly): never ask it for a.""",
     "kaplan": """For N without embeddings and runs that stop when the held-out loss no longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and b
         are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
     "kaplan-n": """For models trained to convergence on data that never run out: where D limits, the exponent is too small.""",

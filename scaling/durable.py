@@ -149,7 +149,9 @@ def temporary_of(target: Path) -> Iterator[Path]:
 
 def disk_error(error: OSError, target: Path) -> ScalingError:
     """What the disk refused, where, with the space that is left; a folder of the path that is a file is named as such."""
-    blocked = next((str(above) for above in target.parents if above.exists() and not above.is_dir()), "")
+    blocked = ""
+    with contextlib.suppress(OSError):  # a disk that refuses may refuse this, too
+        blocked = next((str(above) for above in target.parents if above.exists() and not above.is_dir()), "")
     if blocked:
         return ScalingError(f"{blocked} is a file, not a folder", where=str(target), remedy="name another path", exit_code=DISK)
     room = ""

@@ -63,7 +63,11 @@ def compare(documents: Mapping[str, Document], budgets: Sequence[float] = (), se
 
     Raises ScalingError for documents of one source, of different conventions, without draws or without a frontier.
     """
-    sides = [_side(name, document) for name, document in documents.items()]
+    with np.errstate(all="ignore"):  # a draw may lie anywhere; what is not finite is told or left out
+        return _compared([_side(name, document) for name, document in documents.items()], budgets, seed)
+
+
+def _compared(sides: Sequence[Side], budgets: Sequence[float], seed: int) -> dict[str, Any]:
     _check(sides)
     first, others = sides[0], sides[1:]
     random = np.random.default_rng(seed)
@@ -197,13 +201,13 @@ def _taken(found: Frontier, rows: Array) -> Frontier:
 
 def share_for_same_loss(first: Frontier, other: Frontier, flops: Array) -> Array:
     """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first` reaches with them, both along their
-    frontiers; inf where `other` never does, however much it is given.
+    frontiers; inf where that loss is not above the floor of `other`, nan where a draw has no frontier.
     """
-    loss = first.loss(flops)
-    assert loss is not None
-    with np.errstate(over="ignore", invalid="ignore"):
-        needed = np.asarray(other.flops_for(loss)) / flops  # type: ignore[arg-type]
-    return np.where(np.isnan(needed), np.inf, needed)
+    loss = np.asarray(first.loss(flops), float)
+    needed = np.asarray(other.flops_for(loss)) / flops  # type: ignore[arg-type]
+    floor = np.asarray(other.floor, float)
+    never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
+    return np.where(never | (needed > 0), np.where(never, np.inf, needed), np.nan)
 
 
 def _spending(first: Side, other: Side, budgets: Sequence[float], random: np.random.Generator) -> dict[str, Any] | None:
@@ -228,10 +232,17 @@ def _spending(first: Side, other: Side, budgets: Sequence[float], random: np.ran
 
 
 def _shares(first: Side, other: Side, flops: Array, count: int, random: np.random.Generator) -> tuple[Array, Array]:
-    """The share at each budget (K,), and its draws (K, count); inf where the loss is out of reach."""
+    """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of reach. Pairs with a draw that has no
+    frontier are left out.
+    """
     rows = [random.integers(0, np.size(side.draws.a), count) for side in (first, other)]
     drawn = share_for_same_loss(_taken(first.draws, rows[0]), _taken(other.draws, rows[1]), flops[:, None])
-    return share_for_same_loss(first.optimum, other.optimum, flops), drawn
+    whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
+    if not whole.size:
+        raise ScalingError(
+            "no pair of refits has a frontier", where=other.name, remedy="fit it again with more draws: scaling fit SOURCE --bootstrap 1000"
+        )
+    return share_for_same_loss(first.optimum, other.optimum, flops), whole
 
 
 def _p_of_share(first: Side, other: Side, drawn: Array) -> float:
@@ -257,7 +268,7 @@ def _row(first: Side, other: Side, flops: float, share: float, drawn: Array) -> 
 
 def _inverse(value: float | None) -> float | None:
     """1 / share; an interval that is open above ends at a gain of nothing."""
-    return 0.0 if value is None else 1 / value
+    return 0.0 if value is None else 1 / value if value > 0 else None
 
 
 def open_interval(value: float, drawn: Array, ci: float) -> dict[str, float | None]:
@@ -280,7 +291,8 @@ def _curves(side: Side, sides: Sequence[Side], random: np.random.Generator) -> d
     for name in ("n_star", "loss"):
         value, drawn = getattr(side.optimum, name)(line), getattr(side.draws, name)(line[:, None])
         if value is not None:
-            lo, hi = np.nanquantile(drawn, [(1 - side.known.ci) / 2, (1 + side.known.ci) / 2], axis=1)
+            whole = drawn[:, np.isfinite(drawn).all(axis=0)]
+            lo, hi = np.quantile(whole, [(1 - side.known.ci) / 2, (1 + side.known.ci) / 2], axis=1) if whole.size else (value, value)
             found[name] = {"value": value, "lo": np.minimum(lo, value), "hi": np.maximum(hi, value)}
     return found
 

@@ -79,7 +79,7 @@ def _spending_sentence(first: str, other: str, held: Found, test: Found) -> str:
     place = f"what {first} reaches with {format_flops(top['flops'])} FLOPs"
     place += ", the largest budget that both trained" if held["both_trained"] else "; no budget was trained by both"
     if top["share"]["value"] is None:
-        return f"{other} reaches the loss of {first} with no compute at all by these fits ({place})."
+        return f"By these fits {other} never reaches the loss of {first}, whatever compute it is given ({place})."
     level = "" if test["apart"] else f" That is not told apart from the same compute (p = {shown(test['p_holm'], ROUGH)})."
     return f"{other} needs {shown(estimate(top['share']), RATIO)} times the compute of {first} for the same loss ({place}).{level}"
 
@@ -198,7 +198,9 @@ def multiplier(found: Found) -> Figure | None:
         colour = places.index(other)
         floor = float(gain[drawn].min()) / 20 if drawn.any() else 0.05
         traces += [Band(flops[drawn], np.maximum(lo[drawn], floor), hi[drawn], colour), Line(flops[drawn], gain[drawn], other, colour)]
-    traces += [Rule(x=float(spent[0][1]["range"][1]), label="largest budget of both")]
+    shared = [(other, float(held["range"][1])) for other, held in spent if held["both_trained"]]
+    alone = len(shared) == 1
+    traces += [Rule(x=top, label=f"largest budget of both{'' if alone else f' ({other})'}") for other, top in shared]
     first = found["baseline"]
     caption = f"How many times the compute {first} needs for the loss of the other sweep: above 1, the other is cheaper. To the right, extrapolated."
     axis = Axis("compute multiplier at equal loss", log=True)

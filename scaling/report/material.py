@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -82,6 +83,7 @@ def sides(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tup
     found: dict[str, Document] = {}
     told: list[str] = []
     names = _names(sources)
+    _check_apart(names, sources)
     for place, (name, path) in enumerate(zip(names, sources, strict=True)):
         if not path.is_dir():
             found[name] = _document(path)
@@ -90,6 +92,15 @@ def sides(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tup
         found[name], why = _fit_like(path, asked, made / f"fit-{place + 1}.json")
         told += [f"{name} was fitted for this comparison{' as ' + names[0] + ' was' if asked else ''}: {why}."] if why else []
     return found, tuple(told)
+
+
+def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
+    """Raise ScalingError where two folders hold runs in common."""
+    held: dict[str, set[str]] = {name: archive.finished(path) for name, path in zip(names, sources, strict=True) if path.is_dir()}
+    for (one, ours), (two, theirs) in combinations(held.items(), 2):
+        if ours & theirs:
+            what = f"holds {len(ours & theirs)} of the runs of {one}: their draws are not independent, and a test would say nothing"
+            raise ScalingError(what, where=two, remedy="compare sweeps that share no run")
 
 
 def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Document, str]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,9 +51,7 @@ def write_report(
     target = out or (Path(COMPARISON) if many else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report")
     if target.exists() and not target.is_dir():
         raise ScalingError("is a file; a report is a folder", where=str(target), remedy="name another folder with --out", exit_code=DISK)
-    said = shlex.join(
-        ["scaling", "report", *map(str, sources), *(["--budgets", ",".join(f"{each:g}" for each in budgets)] if budgets else [])]
-    )
+    said = shlex.join(["scaling", "report", *map(str, sources), *(["--budgets", ",".join(map(repr, budgets))] if budgets else [])])
     report = _comparison(sources, target, budgets, said) if many else _of_one(sources, target, prediction, said)
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure)
@@ -65,7 +64,7 @@ def write_report(
     write_text(target / "index.html", html(report))
     names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
     names += [f"tables/{table.name}.{kind}" for table in report.tables for kind in ("csv", "tex")]
-    names += [f"{COMPARISON}.json"] if many else []
+    names += [f"{COMPARISON}.json", *(path.name for path in target.glob("fit-*.json"))] if many else []
     _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
 
@@ -85,12 +84,15 @@ def _comparison(sources: Sequence[Path], target: Path, budgets: Sequence[float],
     from scaling.fit.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
-    documents, told = sides(sources, target)
-    try:
-        found = compare_fits(documents, budgets)
-        report = compose_comparison(found, documents, told, command)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _incomplete(error, ", ".join(documents)) from error
+    with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
+        documents, told = sides(sources, Path(made))
+        try:
+            found = compare_fits(documents, budgets)
+            report = compose_comparison(found, documents, told, command)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _incomplete(error, ", ".join(documents)) from error
+        for path in sorted(Path(made).iterdir()):
+            write_text(target / path.name, path.read_text(encoding="utf-8"))
     write_json(target / f"{COMPARISON}.json", {**found, "fitted": list(told)}, indent=1)
     return report
 

@@ -74,9 +74,10 @@ def _equal_loss(known: Knowledge) -> dict[str, float] | None:
 
     try:
         same = equal_loss(known.law, known.values, 1.0, 1.0)
-    except ScalingError:
-        return None  # a frontier of its own
-    return {name: float(getattr(same, name)) for name in ("a", "alpha", "b", "beta")}
+    except (ScalingError, OverflowError):
+        return None  # a frontier of its own, or exponents so unlike that a coefficient is no number
+    found = {name: float(getattr(same, name)) for name in ("a", "alpha", "b", "beta")}
+    return found if all(map(math.isfinite, found.values())) else None
 
 
 def _held(found: Frontier) -> dict[str, Any]:

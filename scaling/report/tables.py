@@ -58,7 +58,7 @@ class Table:
         header = [name for column in self.columns for name in _spread([column.name, f"{column.name} lo", f"{column.name} hi"], column)]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow([for_csv(name) for name in header])  # a column may be named after a folder
         for row in self.rows:
             writer.writerow([for_csv(item) for cell, column in zip(row, self.columns, strict=True) for item in _spread(cell, column)])
         return text.getvalue()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ class WandB:
 
     def _begin(self, wandb: Any, about: About) -> Any:
         self.out.mkdir(parents=True, exist_ok=True)
+        while any(self.out.glob(f"wandb/*run-{datetime.now():%Y%m%d_%H%M%S}-{about.run_id}")):
+            time.sleep(0.05)  # a folder is named after its second: a second sitting within it would write over the first
         quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True, save_code=False)
         resume = None if self.mode == "offline" else "allow"  # offline the id alone decides
         return wandb.init(

@@ -33,6 +33,7 @@ def own_files(here):
     (here / "more.jsonl").write_text('{"text": "and by opposing end them"}\n' * 200)
 
 
+@pytest.mark.timeout(900)  # a page's commands together; each has its own limit
 @pytest.mark.parametrize("name", RUN)
 @pytest.mark.filterwarnings("default")  # a reader's warnings are hers to read
 def test_what_a_page_says_can_be_done(name, tmp_path, monkeypatch):

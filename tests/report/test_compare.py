@@ -101,7 +101,7 @@ def test_a_share_out_of_reach_is_said_in_words(pair):
     held["params"]["E"]["value"] = 9.0
     held["bootstrap"]["draws"]["E"] = list(np.full(len(held["bootstrap"]["draws"]["E"]), 9.0))
     found = compare(documents)
-    assert sentences(found)[0].startswith("better reaches the loss of base with no compute at all")
+    assert sentences(found)[0].startswith("By these fits better never reaches the loss of base, whatever compute it is given")
     assert found["multipliers"]["better"]["at_top"]["unreached"] == 1.0
     report = compose(found, documents, (), "scaling report")
     assert "better does not reach this loss with any compute" in html(report)

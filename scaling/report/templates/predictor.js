@@ -237,8 +237,11 @@
     const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] ? " This lies within the budgets that were trained." : "";
     say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
     at("doubts").replaceChildren(...doubts(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-    at("command").textContent = `${fit.command} ${budget.value.trim()}${inUse ? ` --inference-tokens ${demand.value.trim()}` : ""}`;
+    at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };
+
+  // one word of a command line: "10 T" is 10T
+  const word = (input) => input.value.replace(/\s+/g, "");
 
   // the slider follows the text, and the text is what counts
   const follow = (input, slider, none) => {
