@@ -167,12 +167,15 @@ def report(
     compute does one need for the loss of another?
     """
     from scaling import durable
+    from scaling.errors import ScalingError
     from scaling.quantity import count_option
     from scaling.report.material import several
     from scaling.report.page import COMPARISON, write_report
 
     remedy = 'write FLOPs with commas between them: --budgets 1e13,"10T"'
     asked = [count_option(part, "--budgets", remedy) for part in budgets.split(",")] if budgets is not None else []
+    if any(each < 1 for each in asked):
+        raise ScalingError("a budget is at least one FLOP", where="--budgets", remedy=remedy)
     page = write_report(source, out, budgets=asked)
     if as_json:
         found = durable.read_json(page.parent / f"{COMPARISON}.json") if several(source) else {}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
-from scaling.errors import RUNS_FAILED
+from scaling.errors import RUNS_FAILED, ScalingError
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
 SHOWN = 40
@@ -86,10 +86,18 @@ def export(
     from scaling.trackers.export import export as carry_out
 
     check([to], "--to")
+    _check_folder(folder)
+    if not out.strip():
+        raise ScalingError("names no place", where="--out", remedy="name a folder for the tracker's files: --out boards")
     done = carry_out(folder, to, out, note)
     if as_json:
         return print_json(done)
     return typer.echo(f"{out}: {done['numbers_written']} numbers of {done['runs_written']} runs to {to} ({done['runs']} runs in {folder})")
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ScalingError("no such folder", where=str(folder), remedy="name a folder made by `scaling run`")
 
 
 def export_model(
@@ -101,6 +109,7 @@ def export_model(
     """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it back."""
     from scaling.export import export_model as carry_out
 
+    _check_folder(folder)
     document = carry_out(folder, run_id, out)
     if as_json:
         return print_json(document)

@@ -31,7 +31,11 @@ PARTS: dict[tuple[str, ...], type | tuple[type, ...]] = {  # each after the one 
     ("cost", "c0"): (int, float), ("cost", "p"): (int, float), ("objective", "name"): str, ("objective", "delta"): (int, float),
     ("noise",): dict, ("noise", "sd"): (int, float), ("accuracy",): dict, ("source", "paths"): list, ("source", "convention"): dict,
     ("source", "model"): dict, ("source", "model", "vocab_size"): int, ("source", "model", "seq_len"): int,
+    ("source", "digest"): str, ("source", "filters"): dict, ("source", "convention", "params"): str, ("source", "convention", "flops"): str,
+    ("bootstrap",): dict, ("bootstrap", "draws"): dict, ("bootstrap", "resamples"): int, ("bootstrap", "seed"): int,
 }  # fmt: skip
+SPANS = ("flops", "n_params", "tokens")  # of `range`: what was trained, from the smallest to the largest
+LONGEST = 300  # digits of a whole number that a float can still hold
 
 NEEDED = {
     ("cost", "c0"),
@@ -91,7 +95,7 @@ def load(path: Path) -> dict[str, Any]:
         data = read_bytes(path)
         if _is_as_dumped(data):
             durable.check_seal(data)
-        document = json.loads(data)
+        document = json.loads(data, parse_int=_whole)
     except durable.Broken as error:
         remedy = 'fit again; or, where you changed it yourself, delete its key "seal"'
         raise ScalingError(f"is damaged or was edited: {error}", where=str(path), remedy=remedy) from None
@@ -108,10 +112,17 @@ def load(path: Path) -> dict[str, Any]:
             raise _no_fit(path, f"the key {key!r} is missing")
         if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(document[key], bool):
             raise _no_fit(path, f"{key} = {str(document[key])[:40]!r} is not of the right kind")
-    _check_numbers(path, document)
     _check_parts(path, document)
+    _check_numbers(path, document)
+    _check_spans(path, document)
     document.pop("seal", None)
     return document
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _is_as_dumped(data: bytes) -> bool:
@@ -145,6 +156,19 @@ def _check_parts(path: Path, document: Mapping[str, Any]) -> None:
         wrong = not isinstance(held, kind) or isinstance(held, bool)
         if wrong or ((group, *names) in NEEDED and kind is not str and not 0 < held < math.inf):
             raise _no_fit(path, f"{'.'.join((group, *names))} = {str(held)[:40]!r} is not of the right kind")
+
+
+def _check_spans(path: Path, document: Mapping[str, Any]) -> None:
+    """The level of intervals is a share, and what was trained lies between two positive numbers."""
+    if not 0 < document["ci"] < 1:
+        raise _no_fit(path, f"ci = {document['ci']:g} is no level: it lies between 0 and 1")
+    for name in SPANS:
+        ends = document["range"].get(name)
+        if ends is None:
+            continue
+        numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+        if not numbers or not 0 < ends[0] <= ends[1] < math.inf:
+            raise _no_fit(path, f"range.{name} = {str(ends)[:40]} is no span of two positive numbers")
 
 
 def _no_fit(path: Path, what: str) -> ScalingError:

@@ -80,7 +80,11 @@ def _spending_sentence(first: str, other: str, held: Found, test: Found) -> str:
     place += ", the largest budget that both trained" if held["both_trained"] else "; no budget was trained by both"
     if top["share"]["value"] is None:
         return f"By these fits {other} never reaches the loss of {first}, whatever compute it is given ({place})."
-    level = "" if test["apart"] else f" That is not told apart from the same compute (p = {shown(test['p_holm'], ROUGH)})."
+    level = (
+        ""
+        if test["apart"]
+        else f" That is not told apart from the same compute (p = {shown(test['p_holm'], ROUGH)}, Holm's for all that is tested)."
+    )
     return f"{other} needs {shown(estimate(top['share']), RATIO)} times the compute of {first} for the same loss ({place}).{level}"
 
 
@@ -169,19 +173,21 @@ def sizes(found: Found) -> Figure:
 
 
 def _runs(document: Document, name: str, place: int) -> Markers:
-    flops, loss = (np.asarray(document["data"][key], float) for key in ("flops", "loss"))
+    flops, loss = (np.asarray(document["data"].get(key) or [], float) for key in ("flops", "loss"))
+    if len(flops) != len(loss):  # a document need not keep the C of its runs
+        flops = loss = np.empty(0)
     kept = thinned(len(loss), POINTS_SHOWN)
     return Markers(flops[kept], loss[kept], f"runs of {name}", place, "open", 4.5)
 
 
 def _frontier(found: Found, name: str, which: str, place: int) -> list[Trace]:
     held, flops = found["frontiers"][name][which], np.asarray(found["frontiers"][name]["flops"], float)
-    top = next(side["range"]["flops"][1] for side in found["sides"] if side["name"] == name)
+    low, top = next(side["range"]["flops"] for side in found["sides"] if side["name"] == name)
     band, line = Band(flops, held["lo"], held["hi"], place), np.asarray(held["value"], float)
-    inside = flops <= top * 1.05
-    edge = int(np.flatnonzero(inside)[-1]) if inside.any() else 0
-    ahead = Line(flops[edge:], line[edge:], "", place, "dash")
-    return [band, Line(flops[: edge + 1], line[: edge + 1], name, place), ahead]
+    inside = np.flatnonzero((flops >= low / 1.05) & (flops <= top * 1.05))
+    first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, 0)
+    beyond = [Line(flops[part], line[part], "", place, "dash") for part in (slice(0, first + 1), slice(last, None))]
+    return [band, Line(flops[first : last + 1], line[first : last + 1], name, place), *beyond]
 
 
 def multiplier(found: Found) -> Figure | None:

@@ -124,7 +124,8 @@ def collapse(document: Document) -> Figure | None:
     caption = (
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = {held['floor']:.3g}. Tuned alike, the curves fall "
         f"on one another: here they differ by {100 * held['spread']:.1f} %, and at best, with E = {held['closest_floor']:.3g}, by "
-        f"{100 * held['closest_spread']:.1f} %. Dotted curves lie off even then."
+        f"{100 * held['closest_spread']:.1f} %. Dashed: their middle."
     )
+    caption += " Dotted curves lie off even then." if any(curve["flagged"] for curve in held["curves"]) else ""
     y_axis = Axis("normalised loss", True)
     return Figure("collapse", "Do the loss curves collapse?", caption, Axis("share of the run", True), y_axis, tuple(traces), ramp)

@@ -76,12 +76,16 @@ def forecast_sentence(forecast: Mapping[str, Any]) -> str:
     return f"For {format_flops(budget(forecast) or 0)} FLOPs: {n} parameters on {d} tokens, {ratio} tokens per parameter, loss {loss}."
 
 
+def _runs(count: int) -> str:
+    return f"{count:,} run{'s' if count != 1 else ''}"
+
+
 def holdout_sentence(document: Document) -> str | None:
     """How well the largest budget was predicted from the smaller ones."""
     held = document.get("holdout")
     if not held or held.get("mean_abs_rel_error") is None:
         return None
-    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {held['n_test']:,} runs "
+    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {_runs(held['n_test'])} "
     text += f"with a mean error of {100 * held['mean_abs_rel_error']:.2g} %"
     inside = round((held.get("covered") or 0) * held["n_test"])
     return f"{text}; {inside:,} of {held['n_test']:,} lie inside their intervals."

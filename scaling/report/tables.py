@@ -141,7 +141,7 @@ def _estimated(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
 def _bootstrap(document: Document) -> str:
     drawn = document["bootstrap"]
     failed = f", {drawn['failed']} failed" if drawn.get("failed") else ""
-    return f"{drawn.get('resamples')} {drawn.get('kind', 'pairs')} resamples (seed {drawn.get('seed')}{failed})"
+    return f"{drawn.get('resamples')} refits, drawn by {drawn.get('kind', 'pairs')} (seed {drawn.get('seed')}{failed})"
 
 
 def power_law(road: Mapping[str, Any], which: Which, flops: Any) -> Any:
@@ -172,7 +172,7 @@ def flagged(document: Document) -> Table | None:
     )
     columns = (Column("reason"), Column("points", "integer"), Column("which"))
     rest = document["without_flagged"]
-    told = f"Kept in the fit. Without these {rest['left_out']} points: "
+    told = f"Kept in the fit. Without {'it' if rest['left_out'] == 1 else 'these ' + str(rest['left_out'])}: "
     if rest.get("refused"):
         return Table("flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}.")
     values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
@@ -282,7 +282,7 @@ def holdout(document: Document) -> Table | None:
     )
     columns = (Column("N", "count"), Column("D", "count"), Column("measured", "number"), Column("predicted", "number", True),
                Column("error", "percent"))  # fmt: skip
-    told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit."
+    told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit. Error: predicted / measured - 1."
     told += f" {min(len(rows), ROWS_LISTED)} of {held['n_test']:,} runs are listed." if min(len(rows), ROWS_LISTED) < held["n_test"] else ""
     return Table("holdout", "Hold-out", columns, rows, told, ROWS_LISTED)
 
