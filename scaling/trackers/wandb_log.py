@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scaling.fit.tracked import wandb_history
+from scaling.errors import ScalingError
+from scaling.fit.tracked import wandb_ended, wandb_history
 from scaling.trackers.series import About, Point, Status
 
 PROJECT = "scaling"
+WRITING_SECONDS = 10.0  # that W&B may take to write what it was told
 
 
 class WandB:
@@ -34,11 +36,17 @@ class WandB:
         import wandb
 
         held: dict[str, set[int]] = defaultdict(set)
-        for path in sorted(self.out.glob(f"wandb/offline-run-*-{about.run_id}/run-{about.run_id}.wandb")):
+        for path in self._sittings(about.run_id):
             for step, values in wandb_history(path):
                 for name in values:
                     held[name].add(step)
-        return WandBLog(lambda: self._begin(wandb, about), held)
+        return WandBLog(
+            lambda: self._begin(wandb, about), held, lambda: self._sittings(about.run_id)[-1:] if self.mode == "offline" else []
+        )
+
+    def _sittings(self, run_id: str) -> list[Path]:
+        """The files of an offline run, one a sitting, in order of time."""
+        return sorted(self.out.glob(f"wandb/offline-run-*/run-{run_id}.wandb"))
 
     def _begin(self, wandb: Any, about: About) -> Any:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -58,8 +66,8 @@ class WandBLog:
     Of an online run only its number of steps is known, once it is begun; a step that it has is left out whole.
     """
 
-    def __init__(self, begin: Any, held: dict[str, set[int]]) -> None:
-        self.held, self._begin = held, begin
+    def __init__(self, begin: Any, held: dict[str, set[int]], file: Callable[[], list[Path]]) -> None:
+        self.held, self._begin, self._file = held, begin, file
         self._run: Any = None
         self._step = max((max(steps) for steps in held.values()), default=-1)
 
@@ -82,3 +90,18 @@ class WandBLog:
         if self._run is not None:
             self._run.summary.update({**last, "status": status})
             self._run.finish(exit_code=0 if status in ("done", "diverged") else 1)
+            self._wait_for_the_file()
+
+    def _wait_for_the_file(self) -> None:
+        """W&B's own process may still be writing when it has finished: the next sitting reads this file to its last record."""
+        deadline = time.monotonic() + WRITING_SECONDS
+        while any(not is_whole(path) for path in self._file()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an offline run's file ends as one that was finished."""
+    try:
+        return wandb_ended(path)
+    except ScalingError:
+        return False

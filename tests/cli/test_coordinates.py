@@ -16,6 +16,7 @@ def sweep(tmp_path):
     return path
 
 
+@pytest.mark.exhaustive
 def test_the_document_names_what_is_not_flat(sweep):
     done = scaling("coord-check", sweep, "--widths", "16,32,64", "--steps", 3, "--json")
     assert done.returncode == 0, done.stderr

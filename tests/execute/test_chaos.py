@@ -153,6 +153,7 @@ def test_random_kills_lose_double_and_change_nothing(trained):
     assert verdict.kills > 3
 
 
+@pytest.mark.exhaustive
 @LINUX
 @pytest.mark.parametrize(
     "defect", [pytest.param(defect, marks=pytest.mark.exhaustive) if place else defect for place, defect in enumerate(DEFECTS)]

@@ -54,7 +54,7 @@ def flipped(data):
     return data[:100] + bytes([data[100] ^ 4]) + data[101:]
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped])
+@pytest.mark.parametrize("damage", [pytest.param(truncated, marks=pytest.mark.exhaustive), flipped])
 def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     path, out = copy
     want = numbers(out)
@@ -127,7 +127,9 @@ def test_a_run_in_both_kinds_of_file_is_one_run(copy):
     assert numbers(out).equals(want)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "failures", "sweep.toml", "ledger"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("plan.json", "failures", "sweep.toml")), "ledger"]
+)
 def test_other_damaged_files_are_told_and_mended(copy, name):
     path, out = copy
     run_id = archive.run_files(out)[0].stem
@@ -173,6 +175,7 @@ def test_foreign_files_are_left_alone(copy):
     assert status(out)["counts"]["done"] == 18
 
 
+@pytest.mark.exhaustive
 def test_a_bit_flipped_anywhere_is_noticed(made, tmp_path):
     path, _ = made
     folder = tmp_path / "out"
@@ -336,7 +339,14 @@ def test_what_is_no_file_is_set_aside(copy):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, 2]", "[" * 200_000, '{"sweep": 3, "runs": []}', '{"sweep": "x", "runs": [{"run_id": "aaaaaaaaaaaa"}]}', "\x00"]
+    "text",
+    [
+        "[1, 2]",
+        *(
+            pytest.param(text, marks=pytest.mark.exhaustive)
+            for text in ("[" * 200_000, '{"sweep": 3, "runs": []}', '{"sweep": "x", "runs": [{"run_id": "aaaaaaaaaaaa"}]}', "\x00")
+        ),
+    ],
 )
 def test_a_plan_of_the_wrong_kind_is_damaged(copy, text):
     path, out = copy

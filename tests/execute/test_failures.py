@@ -67,7 +67,10 @@ def test_retries_are_bounded(sabotaged, tmp_path):
     assert "Traceback" in (tmp_path / "out" / "failures" / f"{runs['failed']['run_id']}.txt").read_text()
 
 
-@pytest.mark.parametrize(("kind", "said"), [("memory", "out of memory (N = 7.8k, batch 8 x 30 tokens)"), ("bug", "ValueError: a bug")])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("memory", "out of memory (N = 7.8k, batch 8 x 30 tokens)"), pytest.param("bug", "ValueError: a bug", marks=pytest.mark.exhaustive)],
+)
 def test_what_will_not_pass_is_not_tried_again(sabotaged, kind, said):
     done, runs = sabotaged(kind, 1)
     assert done.returncode == 3

@@ -34,6 +34,7 @@ def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path)
     assert not (out / "failures").exists()
 
 
+@pytest.mark.exhaustive
 def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))

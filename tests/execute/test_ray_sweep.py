@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from scaling.execute.ledger import account
 from scaling.sweepfile import dump_sweep
 from tests.execute.ray_nodes import NEEDS_RAY, nodes
@@ -9,6 +11,7 @@ from tests.execute.sweeping import command, numbers, optimised, scaling, status,
 from tests.sweep_files import tiny
 
 
+@pytest.mark.exhaustive
 @NEEDS_RAY
 def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # the nodes take over what they are started with

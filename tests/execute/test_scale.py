@@ -22,6 +22,7 @@ def folder(tmp_path_factory):
     return made / "out"
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
     before = status(folder)
     assert sum(before["counts"].values()) == 1000

@@ -51,6 +51,7 @@ def test_elements_share_a_sweep_and_give_the_bits_of_a_local_run(cluster, undist
     assert len(list((out / "ledger").iterdir())) == 2  # both took part
 
 
+@pytest.mark.exhaustive
 def test_a_preempted_sweep_comes_back_and_gives_the_same_bits(cluster, undisturbed, tmp_path):
     path, want = undisturbed
     out = tmp_path / "out"

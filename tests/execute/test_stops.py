@@ -79,6 +79,7 @@ def test_a_warning_and_the_sigterm_after_it_are_one_request(path, tmp_path):
     assert list(tmp_path.glob("checkpoints/*.npz"))
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["2M"]})))
@@ -90,6 +91,7 @@ def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
     assert "retry 1 of 2" in said
 
 
+@pytest.mark.exhaustive
 def test_budgets_end_a_sweep_cleanly_and_it_goes_on_from_there(tmp_path):
     path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]})))

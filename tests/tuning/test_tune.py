@@ -252,6 +252,7 @@ def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
     assert "scaling tune SWEEP" in refused.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_real_runs_interrupted_and_taken_up(tmp_path):
     """Ctrl-C in the middle of a rung; the second call trains the rest, and the best rate of three is measured."""
@@ -277,6 +278,7 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
     assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_tune_has_not_written_and_a_strangers_folder_are_left_alone(tmp_path):
     path, mine = tmp_path / "off.toml", tmp_path / "mine.toml"
     path.write_text(dump_sweep(off()))
