@@ -59,3 +59,12 @@ def test_every_letter_becomes_ascii_with_balanced_braces():
 def test_long_words_are_set_as_a_paragraph():
     rows = (("why", "x " * WIDE),)
     assert r"{@{}l p{0.4\linewidth}@{}}" in latex(Table("notes", "Notes", (Column("what"), Column("reason")), rows))
+
+
+def test_a_table_that_is_wider_than_the_line_is_scaled_to_it():
+    columns = tuple(Column(f"quantity {place}", "number", True) for place in range(6))
+    wide = latex(Table("wide", "Wide", columns, (tuple((1.234, 1.1, 1.3) for _ in columns),))).splitlines()
+    assert r"% needs \usepackage{booktabs,graphicx}" in wide
+    assert wide[-1] == r"\end{tabular}}"
+    assert r"\resizebox{\linewidth}{!}{%" in wide
+    assert "resizebox" not in latex(TABLE)
