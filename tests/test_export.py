@@ -70,7 +70,7 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     with pytest.raises(ScalingError, match="ids of the vocabulary"):
         model.logits(tokens + 1000)
     assert "weights" in {path.parent.name for path in trained.rglob("*.npz")}
-    assert not list((trained / "checkpoints").iterdir())
+    assert not list((trained / "checkpoints").glob("*"))  # a run so short may have had none
 
 
 def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
