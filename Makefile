@@ -40,7 +40,7 @@ docs: setup
 	@echo "open site/index.html"
 
 screenshots: setup
-	$(BIN)/python docs/screenshots.py
+	$(BIN)/python -m docs.screenshots
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fits.py $(PEERS)

@@ -1,4 +1,4 @@
-"""The pictures of the documentation, from the program as it is: `python docs/screenshots.py` (make screenshots).
+"""The pictures of the documentation, from the program as it is: `python -m docs.screenshots` (make screenshots).
 
 The report of results/reference in Chromium (wide, narrow, dark) as PNG, and what three commands print as SVG. Nothing is trained. Needs
 Chromium; a picture above 250 kB is an error.
@@ -10,7 +10,6 @@ import io
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,12 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
+from tests.browser.chromium import DRAWN, FLAGS, browser_path
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = DOCS / "screenshots"
 MOST_BYTES = 250_000
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync")  # fmt: skip
-DRAWN = "() => [...document.querySelectorAll('.canvas')].every((canvas) => canvas.querySelector('.main-svg'))"
 COLUMNS, GAP = 110, 12
 
 
@@ -62,7 +60,7 @@ TERMINALS = {
 
 def main() -> int:
     """Write all pictures; returns the exit status."""
-    chromium = next(filter(None, map(shutil.which, ("/usr/bin/chromium", "chromium", "google-chrome"))), None)
+    chromium = browser_path()
     if chromium is None:
         sys.stderr.write("error: no Chromium here; on Debian: apt-get install chromium\n")
         return 2

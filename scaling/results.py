@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
     + [("split", _TEXT), ("metric", _TEXT), ("at", _REAL), ("value", _REAL), ("stderr", _REAL)]
     + [("seconds", _REAL), ("device", _TEXT), ("commit", _TEXT), ("version", _TEXT), ("config", _TEXT)]
 )
-_SEED = re.compile(r'"seed":\d+,')
+SEED = re.compile(r'"seed":(\d+),')  # in the text of a configuration: what differs between runs of one cell
 DIVERGED = "diverged_at_step"
 
 
@@ -159,7 +159,7 @@ def points(table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsC
     firsts = table[["run_id", "config"]].drop_duplicates("run_id").sort_values("run_id")
     for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True):
         run, n, c = read(text, f"run {run_id}")
-        cell = _SEED.sub("", text)
+        cell = SEED.sub("", text)
         runs.append(run)
         corpora.add(corpus_of(run.task))
         loss = "diverged" if run_id in diverged else losses.get((run_id, run.n_steps), "no final validation loss")
@@ -210,7 +210,7 @@ def reader(params: NConvention, flops: FlopsConvention) -> Callable[[str, str], 
     known: dict[str, tuple[RunConfig, float, float]] = {}
 
     def read(text: str, where: str) -> tuple[RunConfig, float, float]:
-        key = _SEED.sub("", text)
+        key = SEED.sub("", text)
         if key not in known:
             run = load_run(text, where)
             n = accounting.n_params(run.model, run.task.seq_len, params)

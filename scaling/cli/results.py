@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     made = typer.Typer(no_args_is_help=True, help="Keep a results folder: merge its run files, check every file, export runs and models.")
     made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
     made.command("check", epilog="Example: scaling results check results/demo")(check)
-    made.command("export", epilog="Example: scaling results export results/reference --to tensorboard --out /tmp/boards")(export)
+    made.command("export", epilog="Example: scaling results export results/reference --to tensorboard --out boards")(export)
     made.command("export-model", epilog=MODEL_EPILOG)(export_model)
     app.add_typer(made, name="results")
 

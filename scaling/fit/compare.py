@@ -204,7 +204,7 @@ def share_for_same_loss(first: Frontier, other: Frontier, flops: Array) -> Array
     frontiers; inf where that loss is not above the floor of `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
-    needed = np.asarray(other.flops_for(loss)) / flops  # type: ignore[arg-type]
+    needed = other.flops_for(loss) / flops
     floor = np.asarray(other.floor, float)
     never = np.isfinite(loss) & np.isfinite(floor) & (loss <= floor)
     return np.where(never | (needed > 0), np.where(never, np.inf, needed), np.nan)

@@ -119,7 +119,7 @@ class Frontier:
             return None
         return self.floor + np.exp(self.log_gap - self.gamma * np.log(flops))
 
-    def flops_for(self, loss: float) -> np.ndarray:
+    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
         """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
         if self.floor is None or self.log_gap is None or self.gamma is None:
             raise ScalingError("this fit gives no loss along its frontier", remedy="give FLOPs, or use the parametric fit")

@@ -81,13 +81,16 @@ def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
     draws = {name: np.array(column, float) for name, column in listed.items()} if listed else None
     road_only = document["approach"] != "parametric"
     optimum, spread = (_road_frontier if road_only else _law_frontier)(document["law"], values, draws, cost)
+    roads = _roads(document)
+    if optimum is not None and document["approach"] in roads:
+        roads[document["approach"]] = optimum, spread  # a road keeps fewer draws than the fit
     reach = {name: (float(ends[0]), float(ends[1])) for name, ends in document["range"].items() if ends and None not in ends}
     warnings = [f"the fit's status is {document['status']!r}: see its warnings"] if document["status"] != "ok" else []
     convention = document["source"].get("convention") or {}
     basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
     law = "frontier" if road_only else document["law"]
     return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
-                     document["source"].get("model") or {}, tuple(warnings), basis, _roads(document),
+                     document["source"].get("model") or {}, tuple(warnings), basis, roads,
                      document.get("accuracy"), (document.get("noise") or {}).get("sd"), convention,
                      (document.get("noise") or {}).get("freedom"))  # fmt: skip
 

@@ -17,7 +17,6 @@ from scaling.fit.knowledge import Knowledge, knowledge
 from scaling.quantity import count_option, format_count, format_flops
 
 if TYPE_CHECKING:
-    from scaling.fit.frontier import Frontier
     from scaling.fit.serving import Serving
 
 FAR_DECADES = 1.0
@@ -164,18 +163,12 @@ def _at_flops(known: Knowledge, flops: float) -> dict[str, Any]:
 def _side_by_side(known: Knowledge, flops: float) -> dict[str, Any]:
     """N*, D* and L* at C by every road that the fit found."""
     found = {}
-    for name, (road, few) in known.roads.items():
-        spread = known.optimum_draws if known.optimum is not None and _same(road, known.optimum) else few  # a road keeps fewer draws
+    for name, (road, spread) in known.roads.items():
         here: tuple[Any, ...] = (road.n_star(flops), road.d_star(flops), np.nan if road.floor is None else road.loss(flops))
         drawn = (None, None, None) if spread is None else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
         parts = zip(("n_params", "tokens", "loss"), here, drawn, strict=True)
         found[name] = {each: _estimate(value, draws, known.ci) for each, value, draws in parts}
     return found
-
-
-def _same(one: Frontier, other: Frontier) -> bool:
-    """Whether two roads are one: the fit's own stands among the roads, too."""
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("a", "log_n", "b", "log_d"))
 
 
 def _at_loss(known: Knowledge, loss: float) -> dict[str, Any]:

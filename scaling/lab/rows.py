@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from scaling.results import DIVERGED
+from scaling.nested import leaves
+from scaling.results import DIVERGED, SEED
 from scaling.sweepfile import load_run
 
-_SEED = re.compile(r'"seed":(\d+),')
 KEYS = ["run_id", "seed", "step", "tokens", "flops", "at", "value", "stderr"]
 
 
@@ -26,11 +25,11 @@ def configs(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     found = {}
     for run_id, text in zip(firsts["run_id"].to_list(), firsts["config"].to_list(), strict=True):
-        seeds = _SEED.findall(text)
+        seeds = SEED.findall(text)
         if len(seeds) != 1:  # a task with a seed of its own: which is which, only the whole configuration says
             found[str(run_id)] = load_run(text, f"run {run_id}").model_dump(mode="json")
             continue
-        shared = _SEED.sub("", text)
+        shared = SEED.sub("", text)
         if shared not in known:
             known[shared] = load_run(text, f"run {run_id}").model_dump(mode="json")
         found[str(run_id)] = {**known[shared], "seed": int(seeds[0])}
@@ -85,8 +84,7 @@ def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def without_seeds(config: Mapping[str, Any], *but: str) -> str:
     """A configuration as text, without its seeds and the fields `but`: equal texts are equal runs but for chance and these."""
     left_out = ("seed", "data_seed", *but)
-    plain = {name: without_seeds(value, *but) if isinstance(value, dict) else value for name, value in config.items()}
-    return json.dumps({name: value for name, value in plain.items() if name not in left_out}, sort_keys=True)
+    return json.dumps(sorted(leaf for leaf in leaves(config) if leaf[0].rpartition(".")[2] not in left_out))
 
 
 def _commonest(groups: Mapping[str, Hashable], then: Mapping[Any, float] | None = None) -> set[str]:

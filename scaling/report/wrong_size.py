@@ -64,8 +64,7 @@ def _at(known: Knowledge, values: Any, optimum: Frontier, flops: float, n: np.nd
     law, d = LAWS[known.law], known.cost.tokens(n, np.asarray(flops))
     inputs = {"N": n, "D": d, "U": d}  # every token is new
     loss = np.exp(law.log_predict(law.theta(values), {letter: inputs[letter] for letter in law.inputs}))
-    log_gap, gamma, floor = (np.asarray(part)[..., None] for part in (optimum.log_gap, optimum.gamma, optimum.floor))
-    needed = np.exp((log_gap - np.log(np.maximum(loss - floor, 0.0))) / gamma)
+    needed = optimum.flops_for(loss.T).T  # draws last, as those of the frontier are
     return loss, np.maximum(1 - needed / flops, 0.0)
 
 

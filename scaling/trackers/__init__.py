@@ -9,14 +9,13 @@ from importlib.util import find_spec
 
 from scaling.errors import ScalingError, unknown
 
-PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard", "mlflow": "mlflow"}
-KINDS = tuple(PACKAGES)
+KINDS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
 
 def check(kinds: Sequence[str], where: str) -> None:
     """Raise ScalingError for a tracker that is not known, or whose package is not installed; `where` is the option that named it."""
     for kind in kinds:
-        if kind not in PACKAGES:
+        if kind not in KINDS:
             raise unknown("tracker", kind, KINDS, where=where)
-        if find_spec(PACKAGES[kind]) is None:
+        if find_spec(kind) is None:
             raise ScalingError(f"{kind} needs a package that is not installed", where=where, remedy='pip install "scaling[trackers]"')

@@ -7,18 +7,12 @@
 anything but the file itself fails it.
 """
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-)  # fmt: skip
-PLACES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
-DRAWN = "() => [...document.querySelectorAll('.canvas')].every((canvas) => canvas.querySelector('.main-svg'))"
+from tests.browser.chromium import DRAWN, FLAGS, browser_path
 
 
 def pytest_collection_modifyitems(items):
@@ -60,7 +54,7 @@ def watch(page, path):
 @pytest.fixture(scope="session")
 def chromium():
     """The path of a Chromium; tests are skipped with the reason where there is none."""
-    found = next(filter(None, map(shutil.which, PLACES)), None)
+    found = browser_path()
     if found is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium); pages are not tested in a browser")
     return found

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from benchmarks.compare import cheaper, steeper
+from benchmarks.twins import document
 from scaling.errors import ScalingError
 from scaling.fit.compare import compare, holm, open_interval, share_for_same_loss, two_sided
 from scaling.fit.evaluation import comparable
 from scaling.fit.frontier import Cost, frontier
 from scaling.fit.simulate import SURFACES
-from scaling.fit.twins import document
 
 LAW = SURFACES[0]
 
