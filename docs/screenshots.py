@@ -52,7 +52,7 @@ SHOTS = (
     Shot(OUT / "report-narrow-valleys.png", 390, 844, starts=("#plot-isoflop-valleys",)),
 )
 TERMINALS = {
-    "plan": "scaling plan sweeps/demo.toml",
+    "plan": "scaling plan sweeps/demo.toml --no-probe",  # seconds are of the machine, and of what else it does
     "fit": "scaling fit results/reference --out {folder}/fit.json",
     "predict": "scaling predict results/reference/fits/chinchilla.json --flops 1e14",
 }
