@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.scale import timed
-from scaling import accounting, archive, durable
+from scaling import accounting, files
 from scaling.config import ModelConfig, OptimConfig, RunConfig, SyntheticTask
-from scaling.fit.published import published
-from scaling.results import SCHEMA, Measurement, Provenance, rows
+from scaling.fit.laws.published import published
+from scaling.store import run_files
+from scaling.store.rows import SCHEMA, Measurement, Provenance, rows
 
 BUDGETS = np.geomspace(1e16, 1e19, 20)
 WIDTHS = range(192, 1152, 48)
@@ -68,7 +69,7 @@ def batches(runs: int) -> Iterator[pa.Table]:
     for run in cells():
         found.append(seeds_of(run, each, noise))
         count += each
-        if count + each > archive.RUNS_A_FILE:
+        if count + each > run_files.RUNS_A_FILE:
             yield pa.concat_tables(found)
             found, count = [], 0
     if found:
@@ -80,14 +81,14 @@ def publish(folder: Path, table: pa.Table, number: int) -> None:
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": "1"})
-        known = {run_id: [archive.rows_digest(part), 0, 0] for run_id, part in archive.by_run(table)}
+        known = {run_id: [run_files.rows_digest(part), 0, 0] for run_id, part in run_files.by_run(table)}
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
-            writer.write_table(table.cast(schema), row_group_size=archive.RUNS_A_GROUP * len(EVALUATIONS))
+            writer.write_table(table.cast(schema), row_group_size=run_files.RUNS_A_GROUP * len(EVALUATIONS))
             text = json.dumps({"shared": ["{}"], "runs": known})
-            writer.add_key_value_metadata({archive.INDEX.decode(): text, "scaling.seal": durable.BLANK})
-        durable.seal_file(path)
+            writer.add_key_value_metadata({run_files.INDEX.decode(): text, "scaling.seal": files.BLANK})
+        files.seal_file(path)
 
-    durable.write_atomically(folder / archive.MERGED / f"{number:016x}.parquet", write)
+    files.write_atomically(folder / run_files.MERGED / f"{number:016x}.parquet", write)
 
 
 SCROLL = """() => new Promise((done) => {
@@ -132,7 +133,7 @@ def main() -> None:
     asked.add_argument("--keep", type=Path)
     given = asked.parse_args()
     folder = (given.keep or Path(tempfile.mkdtemp(prefix="big-report-"))) / "big"
-    if not archive.has_runs(folder):
+    if not run_files.has_runs(folder):
         for number, table in enumerate(batches(given.runs)):
             publish(folder, table, number)
     print("| step | seconds | peak GiB |\n|---|---|---|")

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.simulated_sweeps import DESIGNS, SURFACES, Surface
 from benchmarks.twins import trials
-from scaling.fit.simulate import DESIGNS, SURFACES, Surface
 
 
 def cheaper(surface: Surface, factor: float) -> Surface:

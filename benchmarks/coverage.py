@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.fit.simulate import DESIGNS, SURFACES, trials
+from benchmarks.simulated_sweeps import DESIGNS, SURFACES, trials
 
 HEAD = """# Coverage: do the intervals hold the truth?
 

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.fit.design import Terms, designed
-from scaling.fit.design.belief import RHO, Belief
-from scaling.fit.design.pool import COOLDOWN
-from scaling.fit.design.proposal import Runs
+from benchmarks.simulated_sweeps import SURFACES, Surface
 from scaling.fit.estimate import Estimate, estimate, refitted
-from scaling.fit.frontier import Cost
-from scaling.fit.laws import LAWS
-from scaling.fit.simulate import SURFACES, Surface
-from scaling.results import Points
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.laws.laws import LAWS
+from scaling.points.points import Points
+from scaling.predict.design import Terms, designed
+from scaling.predict.design.candidates import COOLDOWN
+from scaling.predict.design.law_model import RHO, Belief
+from scaling.predict.design.next_runs import Runs
 
 LARGEST = 1e21
 TARGET = 10 * LARGEST

@@ -18,9 +18,9 @@ import numpy as np
 
 from scaling.fit.bootstrap import bootstrap, resampled
 from scaling.fit.estimate import estimate, penalty, problem_of
-from scaling.fit.laws import LAWS
-from scaling.fit.optimise import Problem
-from scaling.results import Points
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.newton import Problem
+from scaling.points.points import Points
 
 LAW = LAWS["chinchilla"]
 DELTA = 1e-3

@@ -26,11 +26,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scaling import memory, recipe
+from scaling import recipe
 from scaling.accounting import n_params
 from scaling.config import EvalConfig, Execution, ModelConfig, OptimConfig, Recipe, RunConfig, SyntheticTask
 from scaling.execute.environment import ALLOCATOR, worker_environment
-from scaling.quantity import format_bytes, format_count
+from scaling.formatting import format_bytes, format_count
+from scaling.plan import memory
 
 ROOT = Path(__file__).parents[1]
 SEQUENCES = 4  # held-out windows: as few as do not hide what a step needs
@@ -124,9 +125,9 @@ def _child(name: str, kind: str) -> dict[str, Any]:
 
 
 def _train(run: RunConfig, how: Execution) -> None:
-    from scaling.family import Family
-    from scaling.lm.train import train
+    from scaling.config.run_groups import Family
     from scaling.tasks import open_task
+    from scaling.train.trainer import train
 
     with tempfile.TemporaryDirectory() as folder:
         outcome = train(Family((run,)), open_task(run.task), lambda member: Path(folder) / member.name, how)
@@ -144,8 +145,8 @@ def xla_bytes(run: RunConfig, how: Execution) -> int:
     import jax
     import jax.numpy as jnp
 
-    from scaling.lm import optim, step
-    from scaling.settle import dispatch_steps, settled
+    from scaling.config.resolve_execution import dispatch_steps, settled
+    from scaling.train import optim, step
 
     chosen, shape = settled(run, how, "cpu"), step.shape_of(run)
     state = jax.eval_shape(lambda: step.initial_state(shape, 0, chosen))

@@ -1,6 +1,6 @@
 """Our own step as a contestant of `steps.py`: `python -m benchmarks.step_ours RUN [once]`, RUN a `RunConfig` as JSON.
 
-What is timed is `scaling.lm.probe.seconds_per_step`: the compiled program with which `scaling run` trains. With `once` it
+What is timed is `scaling.train.step_timing.seconds_per_step`: the compiled program with which `scaling run` trains. With `once` it
 prints how long the first step took after the imports, compilation or cache included, and ends.
 """
 
@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.step_serve import serve
 from scaling.config import RunConfig
-from scaling.lm.probe import seconds_per_step
+from scaling.train.step_timing import seconds_per_step
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from typing import Any
 
 import tomli_w
 
-from scaling.doctor import examine
-from scaling.sweepfile import load_sweep
+from scaling.cli.doctor import examine
+from scaling.config.sweep_file import load_sweep
 
 SWEEPS = [Path("sweeps/demo.toml"), Path("sweeps/trunks.toml")]
 ROADS = {"isoflop": ["--approach", "isoflop"], "parametric": ["--approach", "parametric"]}

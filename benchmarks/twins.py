@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.simulated_sweeps import Surface, sweep
 from scaling.fit.bootstrap import bootstrap
-from scaling.fit.compare import compare
-from scaling.fit.document import interval
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier import Cost, frontier
-from scaling.fit.laws import LAWS
-from scaling.fit.simulate import Surface, sweep
+from scaling.fit.fit_document import interval
+from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.laws.laws import LAWS
+from scaling.predict.compare import compare
 
 CI = 0.95
 

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from scaling import config
-from scaling.sweepfile import schema
+from scaling.config.sweep_file import schema
 
 HERE = Path(__file__).resolve().parent
 VERBS = ["init", "schema", "plan", "tune", "run", "train", "status", "results compact", "results check", "results export", "results export-model", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
@@ -147,9 +147,9 @@ def command_line() -> str:
 
 def laws() -> str:
     """The page about the laws: every one that can be fitted, with its paper and when to trust it, and the published ones."""
-    from scaling.fit.laws import LAWS
-    from scaling.fit.published import PUBLISHED
-    from scaling.fit.special import SPECIAL
+    from scaling.fit.laws.laws import LAWS
+    from scaling.fit.laws.published import PUBLISHED
+    from scaling.fit.special.table_laws import SPECIAL
 
     rows = [(name, law.formula, law.reference) for name, law in (*LAWS.items(), *SPECIAL.items())]
     rows.append(("two-stage", "chinchilla, then accuracy by sigmoid", "Bhagia et al. 2024; needs a column Y (accuracy)"))

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling import __version__, accounting, archive, durable
+from scaling import __version__, accounting, files
 from scaling.config import RunConfig, TextTask
+from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError, unknown
-from scaling.sweepfile import load_run
+from scaling.store import run_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +45,9 @@ class Model:
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Logits, float32 of shape (batch, time, vocab), for ids of shape (batch, time). Raises ScalingError for ids that are none."""
-        from scaling.lm import weights
+        from scaling.train import saved_params
 
-        return weights.logits(self.run, self.params, tokens)
+        return saved_params.logits(self.run, self.params, tokens)
 
 
 def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
@@ -57,21 +58,21 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
     _need_safetensors()
     from safetensors.numpy import save_file
 
-    from scaling.execute.folder import SweepFolder
-    from scaling.lm import weights
+    from scaling.execute.sweep_folder import SweepFolder
+    from scaling.train import saved_params
 
     if out.exists():
         raise ScalingError("is there already", where=str(out), remedy="name another folder with --out, or delete this one")
-    finished = archive.finished(folder)
+    finished = run_files.finished(folder)
     if run_id not in finished:
         raise unknown("run", run_id, sorted(finished)[:12], where=str(folder))
-    rows, held = archive.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
+    rows, held = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
     if not held.exists():
         what, remedy = f"run {run_id} has kept no weights", "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER"
         raise ScalingError(what, where=str(folder), remedy=remedy)
-    named = weights.kept(held, run)
-    document = _document(run, rows) | {"tensors": {name: _shape(named[name], axes) for name, axes in weights.axes(run).items()}}
+    named = saved_params.kept(held, run)
+    document = _document(run, rows) | {"tensors": {name: _shape(named[name], axes) for name, axes in saved_params.axes(run).items()}}
     tokenizer = _tokenizer(run)
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -84,10 +85,10 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
                 (building / TOKENIZER).write_text(text, encoding="utf-8")
         (building / CONFIG).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         for path in (*building.iterdir(), building):
-            durable.sync(path)
+            files.sync(path)
         os.rename(building, out)
     except OSError as error:
-        raise durable.disk_error(error, out) from error
+        raise files.disk_error(error, out) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return document
@@ -146,7 +147,7 @@ def load(folder: str | Path) -> Model:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from scaling.lm import weights
+    from scaling.train import saved_params
 
     folder = Path(folder)
     remedy = "name a folder written by `scaling results export-model`"
@@ -158,7 +159,7 @@ def load(folder: str | Path) -> Model:
         run = load_run(json.dumps(config["run"]), str(folder / CONFIG))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ScalingError(f"no exported model: {str(error)[:120]}", where=str(folder), remedy=remedy) from error
-    return Model(run, config, weights.nested(run, named))
+    return Model(run, config, saved_params.nested(run, named))
 
 
 def _need_safetensors() -> None:

@@ -19,9 +19,9 @@ from scaling.accounting import (
     train_flops,
 )
 from scaling.config import ModelConfig
-from scaling.lm.forward import forward
-from scaling.lm.model import init, shapes
-from tests.lm.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
+from scaling.train.model.forward import forward
+from scaling.train.model.transformer import init, shapes
+from tests.train.model.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
 
 
 def group(path):

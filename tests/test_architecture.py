@@ -84,7 +84,7 @@ def imported_rooms(path):
 def test_imports_follow_the_plan_of_the_house(path):
     here = room(path)
     if here == "__init__":
-        assert imported_rooms(path) == {"notebook"}  # for type checkers alone: tests/test_notebook.py sees that nothing is imported
+        assert imported_rooms(path) == {"notebook"}  # for type checkers alone: tests/test_api.py sees that nothing is imported
     elif ALLOWED[here] is not None:
         assert imported_rooms(path) - {here} <= ALLOWED[here]
 

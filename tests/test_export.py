@@ -7,14 +7,14 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
-from scaling import archive, results
 from scaling.cli import with_verbs
 from scaling.config import Execution
 from scaling.errors import ScalingError
-from scaling.execute.inspect import inspect
 from scaling.execute.simulated import simulate
+from scaling.execute.verify import inspect
 from scaling.plan import plan
-from scaling.results import Provenance
+from scaling.store import rows, run_files
+from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from tests.execute.sweeping import scaling
 from tests.sweep_files import TINY, tiny
@@ -44,15 +44,15 @@ def _has_tensorboard():
 
 def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp_path):
     from scaling.export import export_model, load
-    from scaling.lm import weights
-    from scaling.lm.evaluate import Examiner
-    from scaling.lm.layout import settle
-    from scaling.lm.mesh import Placement
+    from scaling.train import saved_params
+    from scaling.train.evaluate import Examiner
+    from scaling.train.fingerprint import settle
+    from scaling.train.sharding import Placement
 
-    (run_id,) = archive.finished(trained)
+    (run_id,) = run_files.finished(trained)
     document = export_model(trained, run_id, tmp_path / "model")
     model = load(tmp_path / "model")
-    rows = archive.read_run(trained, run_id)
+    rows = run_files.read_run(trained, run_id)
     reported = rows[(rows["metric"] == "loss") & (rows["split"] == "val")].iloc[-1]
     assert document == model.config == json.loads((tmp_path / "model" / "config.json").read_text())
     assert (document["loss"]["value"], document["run_id"], document["sweep"]) == (reported["value"], run_id, "tiny")
@@ -61,10 +61,10 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     examiner = Examiner(model.run, open_task(model.run.task), Placement(settle(model.run, Execution())))
     assert examiner.loss(model.params)[0].value == reported["value"]  # to the bit: the same program on the same machine
     tokens = np.arange(60).reshape(2, 30) % model.run.model.vocab_size
-    kept = weights.nested(model.run, weights.kept(trained / "weights" / f"{run_id}.npz", model.run))
+    kept = saved_params.nested(model.run, saved_params.kept(trained / "weights" / f"{run_id}.npz", model.run))
     logits = model.logits(tokens)
     assert (logits.shape, logits.dtype) == ((2, 30, model.run.model.vocab_size), np.float32)
-    np.testing.assert_array_equal(logits, weights.logits(model.run, kept, tokens))
+    np.testing.assert_array_equal(logits, saved_params.logits(model.run, kept, tokens))
     with pytest.raises(ScalingError, match="is there already"):
         export_model(trained, run_id, tmp_path / "model")
     with pytest.raises(ScalingError, match="ids of the vocabulary"):
@@ -77,10 +77,10 @@ def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run_id,) = archive.finished(trained)
+    (run_id,) = run_files.finished(trained)
     held = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
     assert "progress/loss" in held.Tags()["scalars"]
-    for (split, metric), group in archive.read_run(trained, run_id).groupby(["split", "metric"]):
+    for (split, metric), group in run_files.read_run(trained, run_id).groupby(["split", "metric"]):
         assert [event.step for event in held.Scalars(f"{split}/{metric}")] == group["step"].tolist()
         np.testing.assert_allclose([event.value for event in held.Scalars(f"{split}/{metric}")], group["value"], rtol=1e-6)
     assert not list((trained / "logs").glob("tracking-*"))
@@ -88,13 +88,13 @@ def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
 
 
 def test_axes_say_how_a_kernel_lies(trained):
-    from scaling.lm import weights
-    from scaling.sweepfile import load_run
+    from scaling.config.sweep_file import load_run
+    from scaling.train import saved_params
 
-    (run_id,) = archive.finished(trained)
-    run = load_run(archive.read_run(trained, run_id)["config"].iloc[0], "here")
-    axes, d_ff, d_model = weights.axes(run), run.model.d_ff, run.model.d_model
-    kept = weights.kept(trained / "weights" / f"{run_id}.npz", run)
+    (run_id,) = run_files.finished(trained)
+    run = load_run(run_files.read_run(trained, run_id)["config"].iloc[0], "here")
+    axes, d_ff, d_model = saved_params.axes(run), run.model.d_ff, run.model.d_model
+    kept = saved_params.kept(trained / "weights" / f"{run_id}.npz", run)
     assert set(axes) == set(kept)
     assert all(len(axes[name]) == array.ndim for name, array in kept.items())
     assert (axes["blocks.0.ffn.up.kernel"], kept["blocks.0.ffn.up.kernel"].shape) == (("d_in", "d_out"), (d_model, d_ff))
@@ -108,7 +108,7 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
     task = resolve(sweep.base.task)
     planned = plan(sweep, task, open_task(task).vocab_size, "published:besiroglu2024").runs[0]
     outcome = simulate(planned.run)
-    archive.write_run(tmp_path / "none", results.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    run_files.write_run(tmp_path / "none", rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
     with pytest.raises(ScalingError, match="has kept no weights") as caught:
         export_model(tmp_path / "none", planned.run_id, tmp_path / "model")
     assert "--keep-weights" in caught.value.remedy
@@ -116,7 +116,7 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
         export_model(trained, "abc", tmp_path / "model")
     with pytest.raises(ScalingError, match="no exported model"):
         load(tmp_path)
-    (run_id,) = archive.finished(trained)
+    (run_id,) = run_files.finished(trained)
     held = trained / "weights" / f"{run_id}.npz"
     data = held.read_bytes()
     try:

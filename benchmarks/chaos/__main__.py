@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks.chaos import flips, kills, points, reads
 from benchmarks.chaos.sweeps import FILES_SWEEP, POINTS_SWEEP, TRAINED_SWEEP
 from benchmarks.chaos.verdict import Verdict, numbers
-from scaling.execute.folder import SweepFolder
+from scaling.config.sweep_file import load_sweep
+from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan
-from scaling.sweepfile import load_sweep
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.chaos.verdict import numbers
-from scaling import archive
 from scaling.errors import ScalingError
-from scaling.execute.inspect import inspect
 from scaling.execute.lease import Lease
+from scaling.execute.verify import inspect
+from scaling.store import run_files
 
 LAW = "published:hoffmann2022"
 STOPPED = """
@@ -72,7 +72,7 @@ def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
         return _fits(path, where)
     try:
         found = numbers(folder)
-        told = archive.load(folder).attrs["damaged"]
+        told = run_files.load(folder).attrs["damaged"]
     except ScalingError as error:
         return "" if path.name in str(error) else f"not named: {where}: {error}"
     kept = want[want["run_id"].isin(set(found["run_id"]))].reset_index(drop=True)
@@ -85,7 +85,7 @@ def _fits(path: Path, where: str) -> str:
     """A fit that is damaged must be refused by whoever reads it."""
     if path.parent.name != "fits":
         return ""
-    from scaling.fit.document import load
+    from scaling.fit.fit_document import load
 
     try:
         load(path)

@@ -20,10 +20,10 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.chaos.verdict import Verdict, Witness, judge, numbers
-from scaling import archive
 from scaling.errors import ScalingError
-from scaling.execute.folder import SweepFolder
 from scaling.execute.status import status
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.store import run_files
 
 WORKERS = 2
 TARGETS = ("coordinator", "worker", "everything")
@@ -70,8 +70,8 @@ def read(folder: Path, verdict: Verdict, where: str) -> None:
     """Read as users do; a folder that holds nothing yet may say so."""
     try:
         document = status(SweepFolder(folder))
-        if archive.has_runs(folder):
-            damaged = archive.load(folder).attrs["damaged"]
+        if run_files.has_runs(folder):
+            damaged = run_files.load(folder).attrs["damaged"]
             verdict.notes += [f"{where}: {text}" for text in [*damaged, *document["warnings"]]]
     except ScalingError as error:
         if "holds no sweep" not in error.what and "no finished runs" not in error.what:

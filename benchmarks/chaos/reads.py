@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scaling import archive
-from scaling.execute.folder import SweepFolder
 from scaling.execute.lease import Lease
 from scaling.execute.publish import publish
 from scaling.execute.session import compact
 from scaling.execute.simulated import simulate
 from scaling.execute.status import status
+from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
-from scaling.results import Provenance
+from scaling.store import run_files
+from scaling.store.rows import Provenance
 
 MERGE_EVERY = 7
 
@@ -36,10 +36,10 @@ def write(folder: Path, plan: Plan, over: Any) -> None:
 
 def _loose_again(folder: Path) -> None:
     """Put the merged runs back as single files, those first, so that no reader ever misses a run."""
-    from scaling import merge
+    from scaling.store import compaction
 
-    for path in archive.merged_files(folder):
-        merge.rescue(folder, path)
+    for path in run_files.merged_files(folder):
+        compaction.rescue(folder, path)
         path.unlink()
 
 
@@ -67,7 +67,7 @@ def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple
 def _one(folder: Path, seen: set[str], rows: dict[str, int], number: int) -> list[str]:
     """One read: the rows, and every tenth time the status."""
     try:
-        held = archive.read_folder(folder, ["run_id", "step", "metric"])
+        held = run_files.read_folder(folder, ["run_id", "step", "metric"])
         if number % 10 == 0:
             status(SweepFolder(folder))
     except Exception as error:  # noqa: BLE001 - any exception of a reader is what is looked for

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from scaling import archive
-from scaling.execute.ledger import entries
+from scaling.execute.attempts import entries
+from scaling.store import run_files
 
 CLOCK = ("seconds", "tokens_per_second")
 
@@ -47,7 +47,7 @@ class Verdict:
 
 def numbers(folder: Path) -> pd.DataFrame:
     """All rows but the clock's, in a fixed order, repeats included."""
-    frame = archive.load(folder)
+    frame = run_files.load(folder)
     frame = frame[~frame["metric"].isin(CLOCK)].drop(columns=["seconds", "commit"])
     return frame.sort_values(["run_id", "step", "split", "metric", "at", "value"], kind="stable").reset_index(drop=True)
 
@@ -63,7 +63,7 @@ class Witness:
     def look(self, verdict: Verdict, where: str) -> set[str]:
         """Compare with the last look; returns the runs that are finished now."""
         starts = _starts(self.folder)
-        merged = archive.merged_ids(self.folder)
+        merged = run_files.merged_ids(self.folder)
         for run_id, digest in self.files.items():
             path = self.folder / "runs" / f"{run_id}.parquet"
             if not path.exists() and run_id not in merged:
@@ -72,7 +72,7 @@ class Witness:
                 verdict.fault("different", f"{where}: the file of finished run {run_id} has changed")
             if starts[run_id] != self.begun[run_id]:
                 verdict.fault("duplicated", f"{where}: finished run {run_id} was trained again")
-        for path in archive.run_files(self.folder):
+        for path in run_files.run_files(self.folder):
             self.files.setdefault(path.stem, _digest(path))
             self.begun.setdefault(path.stem, starts[path.stem])
         return set(self.files)

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from scaling.errors import DISK, ScalingError
-from scaling.plain import plain
+from scaling.formatting import plain
 
 
 class Verbs(TyperGroup):
@@ -64,8 +64,28 @@ def main() -> None:
 @cache
 def with_verbs() -> typer.Typer:
     """The command with all its verbs."""
-    from scaling.cli import beginning, coordinates, data, fits, results, running, sweeps, tools, tuning
+    from scaling.cli import (
+        coord_check,
+        count,
+        data,
+        doctor,
+        fit,
+        init,
+        next,
+        plan,
+        predict,
+        reconcile,
+        report,
+        results,
+        run,
+        status,
+        train,
+        tune,
+    )  # fmt: skip
 
-    for module in (beginning, sweeps, tuning, running, fits, tools, coordinates, data, results):
+    for module in (
+        init, plan, tune, run, train, status, fit, predict, reconcile, next, report, count, coord_check, data,
+        results, doctor,
+    ):  # fmt: skip
         module.register(app)
     return app

@@ -44,7 +44,7 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Write a memory-mapped token store with its manifest, split by document into training and validation."""
-    from scaling.tasks.prepare import prepare as run_prepare
+    from scaling.tasks.corpus.prepare import prepare as run_prepare
 
     note(f"preparing {len(source)} source(s) ...")
     document = run_prepare(source, out, tokenizer=tokenizer, vocab_size=vocab_size, text_column=text_column, val_frac=val_frac,
@@ -61,7 +61,7 @@ def info(
     as_csv: Csv = False,
 ) -> None:
     """Verify a token store and show what it holds."""
-    from scaling.tasks.prepare import info as run_info
+    from scaling.tasks.corpus.prepare import info as run_info
 
     document = run_info(folder)
     if as_json:

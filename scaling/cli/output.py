@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.errors import ScalingError
-from scaling.nested import leaves
-from scaling.plain import plain
+from scaling.formatting import leaves, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +64,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     import csv
     import io
 
-    from scaling.report.escape import for_csv
+    from scaling.render.escape import for_csv
 
     spread = [{name: _cell(value) for name, value in leaves(row)} for row in rows]
     names = list(dict.fromkeys(name for row in spread for name in row)) or list(columns)

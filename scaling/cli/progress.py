@@ -17,9 +17,9 @@ from rich.text import Text
 
 from scaling.cli.output import animates
 from scaling.cli.tables import table
-from scaling.execute.tracker import ENDED, Tracker
+from scaling.execute.progress import ENDED, Tracker
+from scaling.formatting import format_count, format_flops, format_seconds
 from scaling.plan import Plan, PlannedRun
-from scaling.quantity import format_count, format_flops, format_seconds
 
 LINE_SECONDS = 15.0
 MANY = 500

@@ -34,9 +34,9 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     """Merge the files of single runs into few; safe beside `scaling run`, and after a kill simply called again."""
     from dataclasses import asdict
 
-    from scaling.execute.folder import SweepFolder
     from scaling.execute.lease import Lease
     from scaling.execute.session import compact as merge
+    from scaling.execute.sweep_folder import SweepFolder
 
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
@@ -53,8 +53,8 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
     from rich.markup import escape
 
     from scaling.cli.tables import table
-    from scaling.execute.inspect import inspect
-    from scaling.plain import plain
+    from scaling.execute.verify import inspect
+    from scaling.formatting import plain
 
     found = inspect(folder)
     counts = Counter(item.state for item in found)

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from scaling.cli.expecting import expectation_lines
-from scaling.quantity import format_bytes, format_count, format_flops, format_seconds
+from scaling.cli.expected_precision import expectation_lines
+from scaling.formatting import format_bytes, format_count, format_flops, format_seconds
 
 if TYPE_CHECKING:
-    from scaling.execute.estimate import Speed
+    from scaling.execute.timing import Speed
     from scaling.plan import Plan, PlannedRun
 
 SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out, and nobody reads them

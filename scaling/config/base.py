@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 
-from scaling.quantity import parse_count
+from scaling.formatting import parse_count
 
 NConvention = Literal["with_head", "total", "nonembedding"]
 FlopsConvention = Literal["exact", "6nd", "kaplan", "chinchilla"]

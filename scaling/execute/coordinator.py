@@ -17,19 +17,45 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.config import Execution, RunConfig
+from scaling.config.run_groups import Family
 from scaling.errors import DISK, STOPPED, ScalingError
-from scaling.execute.folder import SweepFolder
+from scaling.execute.attempts import Ledger
 from scaling.execute.lease import Lease
-from scaling.execute.ledger import Ledger
+from scaling.execute.local import Launcher, Worker
 from scaling.execute.packing import Packing
-from scaling.execute.policy import PASSING, Policy
-from scaling.execute.processes import Launcher, Worker
+from scaling.execute.progress import ENDED, Tracker
+from scaling.execute.run_queue import Work
 from scaling.execute.signals import Signals
-from scaling.execute.tracker import ENDED, Tracker
-from scaling.execute.work import Work
+from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import Order
-from scaling.family import Family
 from scaling.plan import PlannedRun
+
+PASSING = ("died", "device")  # causes that may not come again: a killed process, a device or link error
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`retries` of a run whose worker died or whose device failed, from its checkpoint; the others are kept as failures.
+
+    `max_flops` (model FLOPs trained by this command) and `max_seconds` (of this command) end it with all states saved;
+    `flops_before` and `seconds_before` were spent by the same command on another folder.
+    """
+
+    retries: int = 2
+    fail_fast: bool = False
+    max_flops: float | None = None
+    max_seconds: float | None = None
+    flops_before: float = 0.0
+    seconds_before: float = 0.0
+
+    def spent(self, flops: float, seconds: float) -> str:
+        """Which budget is used up; empty while none is."""
+        if self.max_flops is not None and self.flops_before + flops >= self.max_flops:
+            return f"--max-flops {self.max_flops:.3g} is used up"
+        if self.max_seconds is not None and self.seconds_before + seconds >= self.max_seconds:
+            return f"--max-seconds {self.max_seconds:g} are over"
+        return ""
+
 
 PROGRESS_SECONDS = 1.0
 Listener = Callable[[dict[str, Any]], None]

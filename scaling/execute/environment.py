@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from scaling.cache import cache_folder
+from scaling.store.cache import cache_folder
 
 # glibc returns every large buffer to the kernel and faults it in again at each step: keeping memory doubles CPU speed.
 ALLOCATOR = {

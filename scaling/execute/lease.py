@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from scaling import durable
+from scaling import files
 from scaling.errors import STOPPED, ScalingError
 
 BEAT, EXPIRES = 4.0, 24.0  # seconds: whoever takes over has waited less than 30
@@ -89,7 +89,7 @@ class Lease:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise durable.disk_error(error, self.path) from error
+            raise files.disk_error(error, self.path) from error
         with self.deciding():  # nobody may sweep up the lock file before it is locked
             self.lock_fd = os.open(self.folder / f"{self.name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
             fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
@@ -113,7 +113,7 @@ class Lease:
             "pid": os.getpid(),
             "runs": sorted(self.runs),
         }
-        durable.write_json(self.path, document, indent=None, durable=False)
+        files.write_json(self.path, document, indent=None, durable=False)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
@@ -140,7 +140,7 @@ class Lease:
                 raise ScalingError("another process holds the folder", where=str(self.folder / ".lock"), remedy="try again",
                                    exit_code=STOPPED) from None  # fmt: skip
             except OSError as error:
-                raise durable.disk_error(error, self.folder / ".lock") from error
+                raise files.disk_error(error, self.folder / ".lock") from error
             with lock:
                 others = [peer for peer in self._readable_peers() if peer.name != self.name]
                 yield {run_id for peer in others for run_id in peer.runs}
@@ -186,13 +186,13 @@ class Lease:
         """Tell `scaling status` how the runs in hand stand; a progress that cannot be written is no reason to stop."""
         document = {"runs": list(live), "eta_seconds": eta_seconds}
         with contextlib.suppress(ScalingError):
-            durable.write_json(self.folder / f"{self.name}.live.json", document, indent=None, durable=False)
+            files.write_json(self.folder / f"{self.name}.live.json", document, indent=None, durable=False)
 
 
 def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]:
     """The processes that train in a folder now. With `bury` (inside `deciding`) the leases of dead ones are removed."""
     folder, found = sweep_folder / "leases", []
-    for path in durable.listed(folder, ".json"):
+    for path in files.listed(folder, ".json"):
         if path.name.endswith(".live.json"):
             continue
         with contextlib.suppress(FileNotFoundError):  # ended while we looked
@@ -222,19 +222,19 @@ def _sweep(folder: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], bool]:
     try:
-        document = durable.read_json(path)
+        document = files.read_json(path)
         runs = document.get("runs")
         return document, isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs)
-    except durable.Broken:  # its owner writes it anew with its next claim; until then it holds what we cannot know
+    except files.Broken:  # its owner writes it anew with its next claim; until then it holds what we cannot know
         return {}, False
 
 
 def _peer(path: Path, document: dict[str, Any], readable: bool) -> Peer:
     try:
-        live = durable.read_json(path.with_name(f"{path.stem}.live.json"))
+        live = files.read_json(path.with_name(f"{path.stem}.live.json"))
         said = tuple(entry for entry in live["runs"] if isinstance(entry["run_ids"], list))
         eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
-    except (OSError, durable.Broken, KeyError, TypeError, ValueError):  # not said yet, or damaged: the next second brings another
+    except (OSError, files.Broken, KeyError, TypeError, ValueError):  # not said yet, or damaged: the next second brings another
         said, eta = (), None
     runs = frozenset(document["runs"]) if readable else frozenset()
     return Peer(path.stem, str(document.get("host", "?")), runs, said, eta, readable)

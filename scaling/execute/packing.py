@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling import accounting, durable
+from scaling import accounting, files
 from scaling.config import Execution, RunConfig
+from scaling.config.run_groups import Family, families, packed
 from scaling.errors import ScalingError
-from scaling.execute.trial import Trial, timed
-from scaling.family import Family, families, packed
+from scaling.execute.timing import Trial, timed
 
 LARGEST = 256
 WORTH_TIMING = 2e12  # FLOPs of training, a minute or two on a CPU, below which trials cost more than they can save
@@ -53,14 +53,14 @@ class Packing:
 
     def write(self, path: Path) -> None:
         """Keep the choices: a sweep that goes on must not choose again, for a pack changes the last bits."""
-        durable.write_json(path, {key: asdict(choice) for key, choice in self.choices.items()})
+        files.write_json(path, {key: asdict(choice) for key, choice in self.choices.items()})
 
 
 def read(path: Path) -> Packing:
     """What `Packing.write` kept. Raises ScalingError where it is damaged."""
     try:
-        return Packing({key: Choice(**choice) for key, choice in durable.read_json(path).items()})
-    except (durable.Broken, ValueError, TypeError, AttributeError) as error:
+        return Packing({key: Choice(**choice) for key, choice in files.read_json(path).items()})
+    except (files.Broken, ValueError, TypeError, AttributeError) as error:
         remedy = "delete it: packs are then timed again, and unfinished runs start anew"
         raise ScalingError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
 

@@ -7,20 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scaling import archive, results
 from scaling.accounting import n_params
 from scaling.config import RunConfig
 from scaling.errors import ScalingError
-from scaling.execute.folder import SweepFolder
-from scaling.quantity import format_count
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.formatting import format_count
+from scaling.store import rows, run_files
 
 PASSING = ("INTERNAL", "UNAVAILABLE", "ABORTED", "DATA_LOSS", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")  # of XLA: a device or link
 Emit = Callable[[dict[str, Any]], None]
 
 
-def publish(
-    folder: SweepFolder, sweep: str, run: RunConfig, outcome: Any, source: results.Provenance, lease: Path | None
-) -> dict[str, Any]:
+def publish(folder: SweepFolder, sweep: str, run: RunConfig, outcome: Any, source: rows.Provenance, lease: Path | None) -> dict[str, Any]:
     """Write the rows of a run that is done or has diverged, once; returns the event that tells it.
 
     Where the `lease` under which it was trained has been ended by another process, nothing is written.
@@ -34,7 +32,7 @@ def publish(
         folder.write_failure(run.run_id, outcome.reason)
     else:
         folder.failure(run.run_id).unlink(missing_ok=True)
-    archive.write_run(folder.path, results.rows(sweep, run, outcome.measured, source))
+    run_files.write_run(folder.path, rows.rows(sweep, run, outcome.measured, source))
     return told
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
-from scaling.execute.cluster import Resources, connect, has, import_ray, parse_resources
-from scaling.execute.relay import CONTROL, EVENTS, ORDERS, Duty, Relay
+from scaling.execute.ray_actor import CONTROL, EVENTS, ORDERS, Duty, Relay
+from scaling.execute.ray_cluster import Resources, connect, has, import_ray, parse_resources
 
 __all__ = ["RayLauncher", "RayWorker", "Resources", "parse_resources"]
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from scaling import archive, durable, merge
-from scaling.execute import origin
+from scaling import files
+from scaling.errors import ScalingError
 from scaling.execute.coordinator import Ended, Listener, Manner, execute
-from scaling.execute.folder import SweepFolder
 from scaling.execute.lease import Lease
-from scaling.execute.processes import Launcher
+from scaling.execute.local import Launcher
 from scaling.execute.signals import Signals
+from scaling.execute.sweep_folder import Damaged, SweepFolder
 from scaling.plan import Plan, PlannedRun
+from scaling.store import compaction, run_files
+from scaling.store.provenance import code_digest, versions
 
 Say = Callable[[str], None]
 
@@ -40,14 +43,14 @@ class Sitting:
         """
         with self.lease.deciding():
             self.folder.check_same_sweep(self.plan.sweep, self.simulated)
-            now = origin.origin(self.plan, self.simulated)
-            for change in origin.check(self.folder, now, accepted=self.accept_changes):
+            now = origin(self.plan, self.simulated)
+            for change in check(self.folder, now, accepted=self.accept_changes):
                 self.say(f"warning: results of two origins: {change}")
             self.folder.write_plan(self.plan, now)
             self._mend()
-            finished = archive.finished(self.folder.path)
+            finished = run_files.finished(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
-        if len(archive.run_files(self.folder.path)) > merge.WORTH:
+        if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
             compact(self.folder.path, self.lease)
         if self.lease.is_alone():
             self.folder.clean(finished, complete=not missing)
@@ -57,13 +60,13 @@ class Sitting:
         """Set damaged result files aside; what they held is missing then, and trained again."""
         for path in _no_files(self.folder.path):
             self.say(f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}")
-        for damage in archive.damages(self.folder.path):
-            if damage.path.parent.name == archive.MERGED:
-                merge.rescue(self.folder.path, damage.path)
+        for damage in run_files.damages(self.folder.path):
+            if damage.path.parent.name == run_files.MERGED:
+                compaction.rescue(self.folder.path, damage.path)
             target = self.folder.set_aside(damage.path)
             count = f"{len(damage.run_ids)} runs are" if len(damage.run_ids) != 1 else f"run {damage.run_ids[0]} is"
             self.say(f"warning: {damage}; set aside as {target.relative_to(self.folder.path)}, {count} trained again")
-        for path in durable.listed(self.folder.path / "failures", ".txt"):
+        for path in files.listed(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
                 self.say(f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}")
 
@@ -72,35 +75,71 @@ class Sitting:
     ) -> Ended:
         """Train `runs`, and merge run files where they have become many."""
         ended = execute(self.folder, self.plan.sweep.name, runs, manner, launcher, self.lease, signals, listener)
-        if len(archive.run_files(self.folder.path)) > merge.WORTH:
+        if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
             compact(self.folder.path, self.lease)
         return ended
 
 
-def compact(folder: Path, lease: Lease) -> merge.Merged:
+def compact(folder: Path, lease: Lease) -> compaction.Merged:
     """Merge the run files of a folder, file by file, so that nobody waits long for a decision of his own."""
-    found: list[merge.Merged] = []
+    found: list[compaction.Merged] = []
     while not found or found[-1].removed > found[-1].written:  # else nothing becomes less
         with lease.deciding():
-            found.append(merge.compact(folder, most=1))
+            found.append(compaction.compact(folder, most=1))
     runs, written, removed = (sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed"))
-    return merge.Merged(runs, written, removed, tuple(dict.fromkeys(text for part in found for text in part.damaged)))
+    return compaction.Merged(runs, written, removed, tuple(dict.fromkeys(text for part in found for text in part.damaged)))
 
 
 def _no_files(folder: Path) -> list[Path]:
     """What stands in the place of a result file without being one: folders, pipes, links that lead nowhere."""
-    places = [(folder / name, ".parquet") for name in (archive.LOOSE, archive.MERGED)] + [(folder / "failures", ".txt")]
+    places = [(folder / name, ".parquet") for name in (run_files.LOOSE, run_files.MERGED)] + [(folder / "failures", ".txt")]
     return [
-        path
-        for place, suffix in places
-        if place.is_dir()
-        for path in set(place.glob(f"[!.]*{suffix}")) - set(durable.listed(place, suffix))
+        path for place, suffix in places if place.is_dir() for path in set(place.glob(f"[!.]*{suffix}")) - set(files.listed(place, suffix))
     ]
 
 
 def _is_whole(path: Path) -> bool:
     try:
-        durable.check_file(path)
-    except (durable.Broken, FileNotFoundError):
+        files.check_file(path)
+    except (files.Broken, FileNotFoundError):
         return False
     return True
+
+
+def origin(plan: Plan, simulated: str | None = None) -> dict[str, Any]:
+    """What the runs of a plan are trained by, as plan.json keeps it."""
+    task = plan.runs[0].run.task
+    found: dict[str, Any] = {"corpus": getattr(task, "digest", None) or task.kind, "simulated": simulated}
+    if simulated is None:
+        found |= {"code": code_digest(), "versions": versions()}
+    return found
+
+
+def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[str]:
+    """What has changed since the folder's finished runs were trained, as lines.
+
+    Raises ScalingError unless there is nothing, or it is `accepted`.
+    """
+    if not (folder.path / "plan.json").exists() or not run_files.has_runs(folder.path):
+        return []
+    try:
+        held = folder.read_plan()
+    except Damaged:
+        return ["plan.json is damaged: whether code or corpus have changed is not known; it is written anew"]
+    changed = [text for text in (_difference(name, held.get(name), now.get(name)) for name in ("corpus", "code", "versions")) if text]
+    if changed and not accepted:
+        raise ScalingError(
+            f"its finished runs are of another origin: {'; '.join(changed)}",
+            where=str(folder.path),
+            remedy="choose another --out folder, restore what has changed, or mix them with --accept-changes",
+        )
+    return changed
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if was is None or now is None or was == now:
+        return ""
+    if isinstance(was, dict):
+        parts = [f"{key} {was.get(key)} became {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
+        return ", ".join(parts)
+    return f"{name} was {str(was)[:12]}, is {str(now)[:12]}"

@@ -8,21 +8,28 @@ drawn from its run_id.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-from scaling import accounting, recipe
+from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown
-from scaling.fit.laws import LAWS, Law
-from scaling.fit.published import PUBLISHED, Published
-from scaling.measured import Outcome, divergence, measurement_steps
-from scaling.results import Measurement
+from scaling.execute.publish import failed, publish
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.execute.worker import Order, load_order
+from scaling.fit.laws.laws import LAWS, Law
+from scaling.fit.laws.published import PUBLISHED, Published
+from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
 
 PREFIX = "published:"
 SEED_NOISE = 0.005  # sd of a run's log loss; seeds differ by .02 to .04 nats of 1.85 at 50k parameters (docs/LOG.md), larger models less
@@ -140,3 +147,65 @@ def _normal(run: RunConfig, what: str) -> float:
 
 def _between(ends: tuple[float, float], share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
+
+
+class SimulatedWorker:
+    """Takes orders as a worker process does, and answers from the law."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder, self._stopped = folder, threading.Event()
+        self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def send(self, line: str) -> None:
+        """Queue an order."""
+        self._orders.put(line)
+
+    def events(self) -> Iterator[str]:
+        """What a worker process would say."""
+        while (line := self._orders.get()) is not None:
+            for event in self._carried_out(load_order(line)):
+                yield json.dumps(event)
+
+    def _carried_out(self, order: Order) -> Iterator[dict[str, Any]]:
+        lease = Path(order.lease) if order.lease else None
+        for run in order.family.everyone():
+            source = Provenance(f"simulated: {run.simulated}", None, __version__, {"simulated": run.simulated}, order.notes)
+            try:
+                if self._stopped.is_set():
+                    yield {"event": "stopped", "run_id": run.run_id, "reason": "before it began"}
+                else:
+                    yield publish(self.folder, order.sweep, run, simulate(run), source, lease)
+            except ScalingError as error:
+                yield failed(run, error)
+        yield {"event": "over", "run_id": order.family.runs[0].run_id}
+
+    def alive(self) -> bool:
+        """It does not die before this process does."""
+        return True
+
+    def signal(self, number: int) -> None:
+        """Simulate nothing more."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def death(self) -> tuple[str, str]:
+        """It has none."""
+        return "", ""
+
+
+class SimulatedLauncher:
+    """Starts simulated workers for a folder."""
+
+    scarce = False
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self.folder = folder
+
+    def start(self, index: int) -> SimulatedWorker:
+        """Another one."""
+        return SimulatedWorker(self.folder)
+
+    def close(self) -> None:
+        """Nothing is held."""

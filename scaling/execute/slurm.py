@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaling.durable import write_text
 from scaling.errors import ScalingError
+from scaling.files import write_text
 
 # What the script sets itself, and what would make sbatch do something else than submit it.
 OURS = {

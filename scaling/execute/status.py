@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scaling import archive
-from scaling.execute.folder import SweepFolder
+from scaling.execute.attempts import Account, account
 from scaling.execute.lease import Peer, Watch, peers
-from scaling.execute.ledger import Account, account
-from scaling.results import DIVERGED
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.store import run_files
+from scaling.store.rows import DIVERGED
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
 
@@ -35,7 +35,7 @@ def status(folder: SweepFolder, watch: Watch | None = None) -> dict[str, Any]:
     """
     document = folder.read_plan()
     training = peers(folder.path, watch or Watch())
-    held = archive.read_folder(folder.path, COLUMNS)
+    held = run_files.read_folder(folder.path, COLUMNS)
     facts = _facts(folder, held, training)
     runs = [_run_status(planned, facts) for planned in document["runs"]]
     counts = {name: sum(run["status"] == name for run in runs) for name in ("done", "running", "failed", "missing")}
@@ -54,7 +54,7 @@ def status(folder: SweepFolder, watch: Watch | None = None) -> dict[str, Any]:
     }
 
 
-def _facts(folder: SweepFolder, held: archive.Held, training: list[Peer]) -> _Facts:
+def _facts(folder: SweepFolder, held: run_files.Held, training: list[Peer]) -> _Facts:
     return _Facts(
         losses=_losses(held),
         reasons=folder.reasons(),
@@ -65,7 +65,7 @@ def _facts(folder: SweepFolder, held: archive.Held, training: list[Peer]) -> _Fa
     )
 
 
-def _losses(held: archive.Held) -> dict[str, tuple[int | None, float | None]]:
+def _losses(held: run_files.Held) -> dict[str, tuple[int | None, float | None]]:
     """(step, loss) of the last validation of each run; (None, None) where it diverged before one."""
     table = held.table
     ids = np.asarray(table.column("run_id").to_numpy(zero_copy_only=False))
@@ -113,7 +113,7 @@ def _cost(document: dict[str, Any], facts: _Facts) -> dict[str, float]:
     return {"worker_seconds": facts.account.seconds + seconds, "flops": facts.account.flops + now, "planned_flops": planned}
 
 
-def _warnings(held: archive.Held, facts: _Facts, training: list[Peer]) -> list[str]:
+def _warnings(held: run_files.Held, facts: _Facts, training: list[Peer]) -> list[str]:
     found = [str(damage) for damage in held.damages]
     if facts.account.unreadable:
         found.append(f"ledger: {facts.account.unreadable} entries cannot be read: attempts and cost are too low by them")

@@ -17,13 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from scaling import __version__, results
+from scaling import __version__
 from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.execute.folder import SweepFolder
+from scaling.config.run_groups import Family, load_family
 from scaling.execute.publish import Emit, failed, publish
 from scaling.execute.signals import HEEDED
-from scaling.family import Family, load_family
-from scaling.provenance import commit
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.store import rows
+from scaling.store.provenance import commit
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
     their checkpoint are emitted as `branched`: they are for whoever is free.
     """
-    from scaling.lm import hosts, machine, resume, train, weights
+    from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     family, how = order.family, order.how
-    machine.tell_warnings(lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text}))
+    fingerprint.tell_warnings(lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text}))
     everyone = [run.run_id for run in family.everyone()]
 
-    def progress(found: train.Progress) -> None:
+    def progress(found: trainer.Progress) -> None:
         emit({"event": "progress", **asdict(found), "run_ids": everyone})
 
     def ready(branch: Family) -> None:
@@ -73,30 +74,30 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
             everyone.remove(run.run_id)
         emit({"event": "branched", "run_id": family.runs[0].run_id, "run_ids": [run.run_id for run in branch.runs]})
 
-    def measured(run: RunConfig, rows: Sequence[results.Measurement]) -> None:
+    def measured(run: RunConfig, rows: Sequence[rows.Measurement]) -> None:
         told = [asdict(row) for row in rows if math.isfinite(row.value)]
         if order.follow and told:
             emit({"event": "measured", "run_id": run.run_id, "rows": told})
 
     def ended(run: RunConfig, params: Any) -> None:
         if order.keep_weights:
-            weights.keep(folder.weights(run.run_id), run, params)
+            saved_params.keep(folder.weights(run.run_id), run, params)
 
-    outcomes = train.train(
+    outcomes = trainer.train(
         family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
-        should_stop=should_stop, listener=train.Listener(progress, ready, measured, ended), accept_other_machine=order.accept_other_machine,
+        should_stop=should_stop, listener=trainer.Listener(progress, ready, measured, ended), accept_other_machine=order.accept_other_machine,
     )  # fmt: skip
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
-    if hosts.is_first():
+    if distributed.is_first():
         lease = Path(order.lease) if order.lease else None
-        source = results.Provenance(machine.describe(), commit(), __version__, machine.fingerprint(how, len(family.runs)), order.notes)
+        source = rows.Provenance(fingerprint.describe(), commit(), __version__, fingerprint.fingerprint(how, len(family.runs)), order.notes)
         for run in family.everyone():
             if run.run_id in outcomes:
                 told = publish(folder, order.sweep, run, outcomes[run.run_id], source, lease)
                 kinds[run.run_id] = told["event"]
                 emit(told)
     if "stopped" not in kinds.values():
-        resume.discard(folder.checkpoint(family.name), how)
+        checkpointing.discard(folder.checkpoint(family.name), how)
     return kinds
 
 
@@ -153,7 +154,7 @@ def _teller(protocol: TextIO, flag: StopFlag) -> Emit:
 
 def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
     commands = _commands(flag)
-    importlib.import_module("scaling.lm.train")  # takes seconds: not when the first order has come
+    importlib.import_module("scaling.train.trainer")  # takes seconds: not when the first order has come
     emit({"event": "ready", "pid": os.getpid()})
     while not flag() and (command := commands()) is not None:
         order = load_order(command)

@@ -13,8 +13,8 @@ import numpy as np
 
 from scaling.errors import ScalingError, unknown
 from scaling.fit.estimate import Estimate, problem_of, refitted, spread
-from scaling.fit.optimise import Minima, Problem, Resample, follow
-from scaling.results import Points
+from scaling.fit.newton import Minima, Problem, Resample, follow
+from scaling.points.points import Points
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points held at once

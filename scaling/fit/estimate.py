@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit import gates
-from scaling.fit.laws import Law
-from scaling.fit.objectives import objective as objective_named
-from scaling.fit.optimise import Problem, follow, holding, joined, problem, thinned
-from scaling.results import Points
+from scaling.fit import identifiability
+from scaling.fit.laws.laws import Law
+from scaling.fit.laws.objectives import objective as objective_named
+from scaling.fit.newton import Problem, follow, holding, joined, problem, thinned
+from scaling.points.points import Points
 
 Array = np.ndarray
 MOST_STARTS = 16
@@ -97,11 +97,11 @@ def estimate(
     delta that is not positive.
     """
     fixed = dict(fixed or {})
-    doubts = gates.check(law, points, fixed, where)
+    doubts = identifiability.check(law, points, fixed, where)
     task = problem_of(law, points, objective, delta, fixed, one_sided)
     found, starts, certain = _global(task)
     warnings, status = _verdict(task, found, starts, certain)
-    if gates.coupled(task.logs) and status == "ok":
+    if identifiability.coupled(task.logs) and status == "ok":
         status = "not-identified"
     return Estimate(law, task.raw(found), objective, delta, starts.minima[0].value, status, (*doubts, *warnings), starts, fixed, one_sided)
 
@@ -247,10 +247,10 @@ def _verdict(task: Problem, theta: Array, tried: Starts, certain: bool) -> tuple
     law, best = task.law, tried.minima[0]
     at_bound = _at_bounds(task, theta)
     moving = [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and i not in at_bound]
-    condition = gates.condition(task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight)
+    condition = identifiability.condition(task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight)
     rivals = [one for one in tried.minima[1:] if one.value <= best.value * (1 + NEARLY_AS_GOOD)]
     warnings = [f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it" for i in at_bound]
-    if condition > gates.CONDITION:
+    if condition > identifiability.CONDITION:
         warnings.append(f"not identified: parameters trade against each other (condition number {condition:.2g})")
     if rivals:
         told = ", ".join(
@@ -261,7 +261,7 @@ def _verdict(task: Problem, theta: Array, tried: Starts, certain: bool) -> tuple
         warnings.append(f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum")
     if law.floor and best.params[law.floor] > (1 - CLOSE_TO_FLOOR) * task.loss.min():
         warnings.append(f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it")
-    if at_bound or condition > gates.CONDITION or rivals:
+    if at_bound or condition > identifiability.CONDITION or rivals:
         return warnings, "not-identified"
     return (warnings, "ok") if certain else ([*warnings, "the best start did not converge"], "not-converged")
 

@@ -9,12 +9,12 @@ from typing import get_args
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown
 from scaling.fit.bootstrap import KINDS
-from scaling.fit.columns import parse_columns
-from scaling.fit.laws import LAWS
-from scaling.fit.objectives import OBJECTIVES
-from scaling.fit.readouts import KINDS as READ_OUTS
-from scaling.fit.table import SourceOptions
-from scaling.fit.valleys import METHODS
+from scaling.fit.frontier.isoflop import METHODS
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.objectives import OBJECTIVES
+from scaling.points.columns import parse_columns
+from scaling.points.run_tables import KINDS as READ_OUTS
+from scaling.points.source import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run

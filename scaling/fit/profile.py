@@ -19,8 +19,8 @@ import numpy as np
 
 from scaling.fit.bootstrap import LARGE, PART
 from scaling.fit.estimate import Estimate, problem_of, refitted
-from scaling.fit.optimise import ONCE, Problem, expand, minimise
-from scaling.results import Points
+from scaling.fit.newton import ONCE, Problem, expand, minimise
+from scaling.points.points import Points
 
 Array = np.ndarray
 FIRST, GROWTH, ROUNDS, REFINED = 0.5, 1.5, 14, 2  # steps outward, in half-widths of the quadratic interval; then inward

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scaling import accounting, memory, recipe
+from scaling import accounting, recipe
 from scaling.config import IsoflopDesign, ModelConfig, RunConfig, Sweep, TaskConfig, TextTask
 from scaling.errors import ScalingError
-from scaling.plan.asks import Ask, Settings
+from scaling.plan import memory
+from scaling.plan.cells import Ask, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from scaling import accounting
 from scaling.config import Sweep, TaskConfig
+from scaling.config.run_groups import Family, families, uncollected
 from scaling.errors import ScalingError
-from scaling.family import Family, families, uncollected
-from scaling.plan.asks import Ask, Cell, Settings, asks, check_axes, check_size, settings
 from scaling.plan.build import Builder, PlannedRun
+from scaling.plan.cells import Ask, Cell, Settings, asks, check_axes, check_size, settings
 
 
 @dataclass(frozen=True)

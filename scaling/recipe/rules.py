@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling.config import PowerRule
-from scaling.quantity import format_count
+from scaling.formatting import format_count
 from scaling.recipe.shapes import Refused
 
 Formula = Callable[[float, float], float]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, NConvention, Recipe
 from scaling.errors import ScalingError
-from scaling.quantity import format_count
+from scaling.formatting import format_count
 
 MAX_WIDTHS = 2**20  # steps of width_multiple that are tried: beyond 1e13 parameters even in one layer
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from scaling.quantity import format_count, format_flops
-from scaling.report.figure import Axis, Band, Figure, Line, Markers, Rule, Trace
-from scaling.report.plots_runs import C_AXIS, LOSS_AXIS, N_AXIS, thinned
-from scaling.report.section import Section
+from scaling.formatting import format_count, format_flops
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, Rule, Trace
+from scaling.render.section import Section
+from scaling.render.table import Cell, Column, Document, Table, estimate, shown
+from scaling.report.parts.run_plots import C_AXIS, LOSS_AXIS, N_AXIS, thinned
 from scaling.report.sections import Report
 from scaling.report.summary import COUNTED, Tile
-from scaling.report.tables import Cell, Column, Document, Table, estimate, shown
 
 POINTS_SHOWN = 1000
 DASHED = "Dashed: beyond the largest budget that the sweep trained."
@@ -29,7 +29,7 @@ Found = Mapping[str, Any]
 
 
 def compose(found: Found, documents: Mapping[str, Document], told: Sequence[str], command: str) -> Report:
-    """The page of a comparison (`scaling.fit.compare.compare`) of these fit documents; `told` says how they were fitted."""
+    """The page of a comparison (`scaling.predict.compare.compare`) of these fit documents; `told` says how they were fitted."""
     others = [side["name"] for side in found["sides"][1:]]
     name = _listed([found["baseline"], *others])
     sections = (

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scaling.durable import write_atomically, write_json, write_lines, write_text
 from scaling.errors import DISK, ScalingError
-from scaling.report import laboratory, matplotlib_backend, plotly_backend
-from scaling.report.escape import for_markdown, plain
-from scaling.report.latex import latex
-from scaling.report.material import gather, several, sides
+from scaling.files import write_atomically, write_json, write_lines, write_text
+from scaling.render import matplotlib_backend, plotly_backend
+from scaling.render.escape import for_markdown, plain
+from scaling.render.latex import latex
+from scaling.report.inputs import gather, several, sides
 from scaling.report.sections import Report, compose
+from scaling.studies import sections
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("svg", "png", "pdf")  # a canvas is laid out again each time: the order is part of the bytes
@@ -72,7 +73,7 @@ def write_report(
 def _of_one(sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str) -> Report:
     """The report of one sweep."""
     material = gather(sources, target / "fit.json")
-    studies = laboratory.sections(material)  # of rows alone: what fails here is no fault of a document
+    studies = sections.sections(material)  # of rows alone: what fails here is no fault of a document
     try:
         return compose(material, prediction, command, studies)
     except (KeyError, TypeError, AttributeError) as error:
@@ -81,7 +82,7 @@ def _of_one(sources: Sequence[Path], target: Path, prediction: Mapping[str, Any]
 
 def _comparison(sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
-    from scaling.fit.compare import compare as compare_fits
+    from scaling.predict.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
     with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused

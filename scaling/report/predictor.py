@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier import Frontier
-from scaling.fit.knowledge import Knowledge, knowledge
+from scaling.fit.frontier.frontier import Frontier
+from scaling.predict.law_source import Knowledge, knowledge
 
 DIGITS = 10  # of a draw, as documents keep them: what is shown has three
 ABOVE, SERVED = 6, 12  # decades that the sliders reach beyond the data: budgets, tokens served
@@ -70,7 +70,7 @@ def _decade(value: float, beyond: int) -> int:
 
 def _equal_loss(known: Knowledge) -> dict[str, float] | None:
     """N^-alpha and D^-beta with their coefficients, whose sum stays the same at equal loss; None for a law that has no such sum."""
-    from scaling.fit.equal_loss import equal_loss
+    from scaling.predict.iso_loss import equal_loss
 
     try:
         same = equal_loss(known.law, known.values, 1.0, 1.0)

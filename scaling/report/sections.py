@@ -10,26 +10,25 @@ from typing import Any
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.quantity import format_flops
-from scaling.report import (
-    honesty,
+from scaling.formatting import format_flops
+from scaling.render.figure import Figure
+from scaling.render.section import Section
+from scaling.render.table import Document, Table
+from scaling.report import summary
+from scaling.report.inputs import Material
+from scaling.report.parts import (
+    diagnostics,
+    fit_tables,
+    gradient_noise,
     inference,
-    laboratory,
-    noise_scale,
-    plots_law,
-    plots_runs,
-    repeats,
-    summary,
-    tables,
-    truth,
+    law_plots,
+    repeated_data,
+    run_plots,
     tuning,
     wrong_size,
 )
-from scaling.report.figure import Figure
-from scaling.report.material import Material
 from scaling.report.predictor import Predictor, predictor
-from scaling.report.section import Section
-from scaling.report.tables import Document, Table
+from scaling.studies import sections as studies_sections
 
 AHEAD = 10.0
 Forecasts = Sequence[Mapping[str, Any]]
@@ -75,7 +74,7 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
         _training(material),
         _tuning(material),
         *of_fit,
-        *(laboratory.sections(material) if studies is None else studies),
+        *(studies_sections.sections(material) if studies is None else studies),
         _batch(material),
         _data(material),
         _provenance(material, command),
@@ -83,28 +82,28 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     kept = tuple(section for section in sections if not section.empty)
     verified = summary.verified(material.verdicts)
     if document is None:
-        studied = any(section.id in laboratory.IDS for section in kept)
+        studied = any(section.id in studies_sections.IDS for section in kept)
         no_law = () if verified or studied else material.no_law or ("There is no fit to report on.",)
-        return Report(material.name, material.question, kept, (*verified, *laboratory.sentences(kept)), (*material.refusals, *no_law))
+        return Report(material.name, material.question, kept, (*verified, *studies_sections.sentences(kept)), (*material.refusals, *no_law))
     sentences = [
         *verified,
-        *laboratory.sentences(kept),
+        *studies_sections.sentences(kept),
         *([summary.forecast_sentence(ahead)] if ahead else []),
         *([text] if (text := wrong_size.sentence(_wrong_size(material, forecasts))) else []),
         summary.exponents(document),
         summary.trained(document),
     ]
-    headline = f"Compute-optimal at {format_flops(tables.budget(ahead) or 0)} FLOPs" if ahead else ""
+    headline = f"Compute-optimal at {format_flops(fit_tables.budget(ahead) or 0)} FLOPs" if ahead else ""
     return Report(
         material.name, material.question, kept, tuple(sentences), material.refusals, headline,
         tuple(summary.tiles(document, ahead)), (*silence, *_stale(material), *summary.trust(document, ahead)), summary.verdict(document),
-        predictor(material.path, tables.budget(ahead) if ahead else None),
+        predictor(material.path, fit_tables.budget(ahead) if ahead else None),
     )  # fmt: skip
 
 
 def _forecasts(material: Material) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the largest, or why there are none."""
-    from scaling.fit.predict import predict
+    from scaling.predict.predict import predict
 
     span = ((material.main or {}).get("range") or {}).get("flops")
     if not span or material.path is None:
@@ -131,13 +130,13 @@ def _verified(material: Material) -> Section:
     return Section(
         "verified",
         "Prediction against measurement",
-        _there(honesty.forecast_figure(material.verdicts)),
-        _there(honesty.forecasts(material.verdicts)),
+        _there(diagnostics.forecast_figure(material.verdicts)),
+        _there(diagnostics.forecasts(material.verdicts)),
     )
 
 
 def _training(material: Material) -> Section:
-    return Section("training", "Training", _there(plots_runs.training_curves(material.curves) if material.curves else None))
+    return Section("training", "Training", _there(run_plots.training_curves(material.curves) if material.curves else None))
 
 
 def _tuning(material: Material) -> Section:
@@ -148,47 +147,47 @@ def _batch(material: Material) -> Section:
     return Section(
         "batch",
         "Gradient noise and batch",
-        _there(noise_scale.figure(material.noise_scale)),
-        _there(noise_scale.table(material.noise_scale)),
+        _there(gradient_noise.figure(material.noise_scale)),
+        _there(gradient_noise.table(material.noise_scale)),
     )
 
 
 def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    return Section("valleys", "IsoFLOP valleys", _there(plots_runs.valleys(document)))
+    return Section("valleys", "IsoFLOP valleys", _there(run_plots.valleys(document)))
 
 
 def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    figures = _there(plots_law.frontier_size(document), plots_law.frontier_tokens(document), plots_law.frontier_loss(document))
+    figures = _there(law_plots.frontier_size(document), law_plots.frontier_tokens(document), law_plots.frontier_loss(document))
     figures += wrong_size.figures(_wrong_size(material, forecasts))
-    listed = _there(tables.predictions(forecasts), tables.model(forecasts[-1])) if forecasts else []
+    listed = _there(fit_tables.predictions(forecasts), fit_tables.model(forecasts[-1])) if forecasts else []
     listed += _there(inference.price(document, material.path))
-    return Section("frontier", "Frontier", figures, [*listed, *([tables.roads(document)] if document["roads"] else [])])
+    return Section("frontier", "Frontier", figures, [*listed, *([fit_tables.roads(document)] if document["roads"] else [])])
 
 
 def _wrong_size(material: Material, forecasts: Forecasts) -> wrong_size.WrongSize | None:
     """At the budget that the report forecasts."""
-    return wrong_size.wrong_size(material.path, tables.budget(forecasts[-1])) if forecasts else None
+    return wrong_size.wrong_size(material.path, fit_tables.budget(forecasts[-1])) if forecasts else None
 
 
 def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    beside = tables.laws(material.documents, published(document)) if document["roads"] else None
-    stages = _there(tables.groups(document), tables.schedules(document), tables.accuracy(document))
-    fitted = [] if document.get("groups") else [tables.parameters(document), *_there(truth.truth(document))]
-    return Section("law", "The law", _there(plots_law.contours(document)), [*fitted, *stages, *_there(beside, tables.kaplan(document))])
+    beside = fit_tables.laws(material.documents, published(document)) if document["roads"] else None
+    stages = _there(fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document))
+    fitted = [] if document.get("groups") else [fit_tables.parameters(document), *_there(fit_tables.truth(document))]
+    return Section("law", "The law", _there(law_plots.contours(document)), [*fitted, *stages, *_there(beside, fit_tables.kaplan(document))])
 
 
 def _repeats(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    return Section("repeats", "Repeated data", _there(repeats.figure(document)), _there(repeats.repeats(document)))
+    return Section("repeats", "Repeated data", _there(repeated_data.figure(document)), _there(repeated_data.repeats(document)))
 
 
 def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
     figures = [
-        *plots_law.residuals(document),
+        *law_plots.residuals(document),
         *_there(
-            plots_runs.holdout(document),
-            plots_law.cloud(document, published(document)),
-            plots_law.exponents(document, published(document)),
-            honesty.collapse(document),
+            run_plots.holdout(document),
+            law_plots.cloud(document, published(document)),
+            law_plots.exponents(document, published(document)),
+            diagnostics.collapse(document),
         ),
     ]
     return Section(
@@ -196,27 +195,30 @@ def _checks(document: Document, material: Material, forecasts: Forecasts) -> Sec
         "Checks",
         figures,
         _there(
-            tables.holdout(document),
-            honesty.noise(document),
-            honesty.over_frontier(document),
-            honesty.above(document),
-            tables.minima(document),
-            tables.rollout(document),
-            tables.flagged(document),
+            fit_tables.holdout(document),
+            diagnostics.noise(document),
+            diagnostics.over_frontier(document),
+            diagnostics.above(document),
+            fit_tables.minima(document),
+            fit_tables.rollout(document),
+            fit_tables.flagged(document),
         ),
     )
 
 
 def _data(material: Material) -> Section:
-    left_out = tables.exclusions(material.main) if material.main and material.main["excluded"] else None
+    left_out = fit_tables.exclusions(material.main) if material.main and material.main["excluded"] else None
     return Section("data", "Data", tables=_there(left_out, material.failures, material.runs))
 
 
 def _provenance(material: Material, command: str) -> Section:
-    origin = tables.pairs("training-origin", "Where the runs were trained", material.origin) if material.origin else None
+    origin = fit_tables.pairs("training-origin", "Where the runs were trained", material.origin) if material.origin else None
     commands = [fit_command(material.main), command] if material.main else [command]
     return Section(
-        "provenance", "Provenance", tables=_there(tables.provenance(material.main) if material.main else None, origin), commands=commands
+        "provenance",
+        "Provenance",
+        tables=_there(fit_tables.provenance(material.main) if material.main else None, origin),
+        commands=commands,
     )
 
 
@@ -225,7 +227,7 @@ OF_FIT: tuple[Callable[[Document, Material, Forecasts], Section], ...] = (_valle
 
 def published(document: Document) -> dict[str, dict[str, float]]:
     """Published laws that have a frontier: its a and b, and the parameters where the law is the document's own."""
-    from scaling.fit.published import PUBLISHED
+    from scaling.fit.laws.published import PUBLISHED
 
     found: dict[str, dict[str, float]] = {}
     for name, entry in PUBLISHED.items():

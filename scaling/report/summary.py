@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scaling.quantity import format_count, format_flops
-from scaling.report.tables import OPTIMUM, Column, Document, Kind, budget, estimate, shown
+from scaling.formatting import format_count, format_flops
+from scaling.render.table import Column, Document, Kind, estimate, shown
+from scaling.report.parts.fit_tables import OPTIMUM, budget
 
 if TYPE_CHECKING:
-    from scaling.fit.forecast import Verdict
+    from scaling.predict.verification import Verdict
 
 COUNTED = {"with_head": "blocks and output matrix", "total": "all parameters", "nonembedding": "without embeddings"}
 
@@ -65,7 +66,7 @@ def verified(found: Sequence[Verdict]) -> list[str]:
     """What came of the forecasts that a sweep was written with."""
     if not found:
         return []
-    from scaling.fit.forecast import sentence
+    from scaling.predict.verification import sentence
 
     return [sentence(found)]
 

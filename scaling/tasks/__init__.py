@@ -9,13 +9,13 @@ import numpy as np
 
 from scaling.config import ArithmeticTask, InductionTask, ModularTask, RegressionTask, SyntheticTask, TaskConfig, TextTask
 from scaling.errors import ScalingError
-from scaling.results import Reading
+from scaling.store.rows import Reading
 from scaling.tasks.arithmetic import Arithmetic
+from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.induction import Induction
 from scaling.tasks.modular import open_modular
 from scaling.tasks.regression import Regression
 from scaling.tasks.scores import Scores
-from scaling.tasks.store import Split
 from scaling.tasks.synthetic import open_synthetic
 from scaling.tasks.text import open_text
 

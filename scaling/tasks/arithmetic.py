@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.config import ArithmeticTask
-from scaling.results import Reading
+from scaling.store.rows import Reading
+from scaling.tasks.corpus.token_store import Split
+from scaling.tasks.generated import Stream, uniform
 from scaling.tasks.scores import Scores, mean_reading
-from scaling.tasks.store import Split
-from scaling.tasks.stream import Stream, uniform
 
 PLUS, EQUALS = 10, 11
 WORDS = 4  # random words a window: the lengths of both operands, and the operands

@@ -12,9 +12,9 @@ import numpy as np
 
 from scaling.config import ModularTask
 from scaling.errors import ScalingError
-from scaling.results import Reading
+from scaling.store.rows import Reading
+from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.scores import Scores, mean_reading
-from scaling.tasks.store import Split
 
 OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.config import RegressionTask
-from scaling.results import Reading
+from scaling.store.rows import Reading
+from scaling.tasks.corpus.token_store import Split
+from scaling.tasks.generated import Stream, uniform
 from scaling.tasks.scores import Scores, mean_reading
-from scaling.tasks.store import Split
-from scaling.tasks.stream import Stream, uniform
 
 REACH = 3.0  # levels of y lie evenly in [-REACH, REACH]; w.x has variance 1
 

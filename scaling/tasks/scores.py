@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from scaling.results import Reading
-from scaling.tasks.store import Split
+from scaling.store.rows import Reading
+from scaling.tasks.corpus.token_store import Split
 
 
 class Scores(NamedTuple):

@@ -14,9 +14,9 @@ import numpy as np
 
 from scaling.config import SyntheticTask
 from scaling.errors import ScalingError
+from scaling.tasks.corpus.token_store import SPLITS, Split
+from scaling.tasks.generated import N_WINDOWS, uniform, words
 from scaling.tasks.scores import Unexamined
-from scaling.tasks.store import SPLITS, Split
-from scaling.tasks.stream import N_WINDOWS, uniform, words
 from scaling.tasks.text import mixed
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from scaling.config import TextTask
 from scaling.errors import ScalingError
+from scaling.tasks.corpus.stdlib import stdlib_store
+from scaling.tasks.corpus.token_store import Split, TokenStore, check_ids, open_store
 from scaling.tasks.scores import Unexamined
-from scaling.tasks.stdlib import stdlib_store
-from scaling.tasks.store import Split, TokenStore, check_ids, open_store
 
 CHUNK = 1024  # windows whose places are worked out at once
 _ROUNDS = 4

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling import archive
+from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
-from scaling.results import DIVERGED
-from scaling.sweepfile import load_run
+from scaling.store import run_files
+from scaling.store.rows import DIVERGED
 from scaling.trackers.opened import opened
 from scaling.trackers.series import Log, Point, Series, Status, about, last_values, points_of
 
@@ -24,7 +24,7 @@ def export(folder: Path, kind: str, out: str, say: Callable[[str], None] = lambd
 
     Raises ScalingError where there is nothing to export, or the tracker refuses.
     """
-    rows = archive.load(folder)
+    rows = run_files.load(folder)
     for damaged in rows.attrs["damaged"]:
         say(f"warning: not exported: {damaged}")
     now, written, told, refused = time.time(), 0, 0, 0

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scaling import archive
 from scaling.config import RunConfig
-from scaling.results import Measurement
-from scaling.sweepfile import load_run
+from scaling.config.sweep_file import load_run
+from scaling.store import run_files
+from scaling.store.rows import Measurement
 from scaling.trackers.opened import opened, place
 from scaling.trackers.series import PROGRESS, Point, Series, Tracker, about, last_values, measured_point, points_of
 
@@ -52,7 +52,7 @@ class Recorder:
 
     def _conclude(self, run_id: str, kind: Any) -> None:
         """A published run: whatever its rows hold beyond what was logged while it trained."""
-        points = points_of(archive.read_run(self.folder, run_id), time.time())
+        points = points_of(run_files.read_run(self.folder, run_id), time.time())
         series = self._series(run_id)
         series.add(points)
         self.open.pop(run_id).log.end(kind, last_values(points))

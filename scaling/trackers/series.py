@@ -16,8 +16,8 @@ import pandas as pd
 
 from scaling import accounting
 from scaling.config import RunConfig
-from scaling.nested import leaves
-from scaling.results import Measurement
+from scaling.formatting import leaves
+from scaling.store.rows import Measurement
 
 PROGRESS = "progress/"
 Setting = int | float | str | bool

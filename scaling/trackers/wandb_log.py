@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
-from scaling.fit.tracked import wandb_ended, wandb_history
+from scaling.points.tracker_logs import wandb_ended, wandb_history
 from scaling.trackers.series import About, Point, Status
 
 PROJECT = "scaling"

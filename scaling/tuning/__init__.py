@@ -5,7 +5,7 @@ trains them is the caller's business.
 """
 
 from scaling.tuning.document import MARK, Recalled, document, emit, publish, recall
-from scaling.tuning.stage import Planner, Train, planner
+from scaling.tuning.field_tuning import Planner, Train, planner
 from scaling.tuning.tune import FOLDER, Tuned, is_pending, stage_folders, tune
 
 __all__ = [

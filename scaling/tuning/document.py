@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from scaling import durable
+from scaling import files
 from scaling.config import Sweep, finite
-from scaling.sweepfile import write_sweep
+from scaling.config.sweep_file import write_sweep
 from scaling.tuning.ladder import survivors
 from scaling.tuning.optimum import Excess, Optimum, means
 from scaling.tuning.tune import Tuned, TunedField, TunedSize
@@ -132,10 +132,10 @@ def _with_se(pair: tuple[float, float] | None) -> dict[str, float] | None:
 def publish(folder: Path, found: dict[str, Any]) -> None:
     """Write tuning.json, unless it says this already. Raises ScalingError (74)."""
     path = folder / NAME
-    with contextlib.suppress(FileNotFoundError, durable.Broken):  # it is written anew, for everything in it comes from the runs
-        if durable.read_json(path) == found:
+    with contextlib.suppress(FileNotFoundError, files.Broken):  # it is written anew, for everything in it comes from the runs
+        if files.read_json(path) == found:
             return
-    durable.write_json(path, found)
+    files.write_json(path, found)
 
 
 def emit(target: Path, sweep: Sweep) -> None:
@@ -156,7 +156,7 @@ def recall(folder: Path, sweep: Sweep, simulated: str | None = None) -> Recalled
     """What tuning.json in a sweep's folder makes of `sweep`. Raises ScalingError (74) where it must not be read."""
     path = folder / NAME
     try:
-        held = durable.read_json(path)
+        held = files.read_json(path)
         if held.get("schema") != SCHEMA:
             return Recalled(None, f"{path} has schema {held.get('schema')}, this program reads {SCHEMA}")
         if held.get("digest") != digest(sweep):
@@ -166,5 +166,5 @@ def recall(folder: Path, sweep: Sweep, simulated: str | None = None) -> Recalled
         return Recalled(Sweep.model_validate_json(json.dumps(held["tuned"])))
     except (FileNotFoundError, NotADirectoryError):
         return Recalled(None, "not tuned yet")
-    except (durable.Broken, KeyError, ValidationError) as error:
+    except (files.Broken, KeyError, ValidationError) as error:
         return Recalled(None, f"{path} is damaged: {str(error).splitlines()[0]}")

@@ -10,12 +10,12 @@ from typing import Any
 
 from scaling.config import PowerRule, Sweep
 from scaling.errors import ScalingError
-from scaling.quantity import format_count
+from scaling.formatting import format_count
+from scaling.tuning.field_tuning import Planner, SizeLadder, Stage, Train
 from scaling.tuning.fields import is_measured, scaled, with_rule
 from scaling.tuning.ladder import Standing, standing
 from scaling.tuning.optimum import Excess, Optimum, excess, locate
-from scaling.tuning.stage import Planner, SizeLadder, Stage, Train
-from scaling.tuning.transfer import Power, power_rule, weighted_mean
+from scaling.tuning.power_rule import Power, power_rule, weighted_mean
 
 SURE = 2.0  # standard errors
 FOLDER = "tuning"  # beside the runs of the sweep itself

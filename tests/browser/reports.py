@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scaling.archive import write_run
-from scaling.fit.document import dump
+from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
-from scaling.fit.run import fit
-from scaling.report.material import gather
+from scaling.fit.pipeline import fit
+from scaling.report.inputs import gather
 from scaling.report.page import html
 from scaling.report.sections import compose
-from scaling.results import SCHEMA
-from tests.lab import test_emergence as emergence
-from tests.lab import test_grokking as grokking
+from scaling.store.rows import SCHEMA
+from scaling.store.run_files import write_run
+from tests.studies import test_emergence as emergence
+from tests.studies import test_grokking as grokking
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a href="javascript:window.ran=3">{{ 7*7 }}</a>'

@@ -6,16 +6,17 @@ import math
 import numpy as np
 import pytest
 
-from scaling.fit.document import dump
+from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
-from scaling.fit.predict import predict
-from scaling.fit.run import fit
-from scaling.quantity import format_count, format_flops
+from scaling.fit.pipeline import fit
+from scaling.formatting import format_count, format_flops
+from scaling.predict.predict import predict
+from scaling.render.table import Column, estimate, shown
 from scaling.report import summary
 from scaling.report.page import html
+from scaling.report.parts.fit_tables import OPTIMUM
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
-from scaling.report.tables import OPTIMUM, Column, estimate, shown
 from tests.browser.reports import REFERENCE
 
 ANSWERS = """(questions) => questions.map(([budget, demand]) => {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.sweepfile import dump_sweep
+from scaling.config.sweep_file import dump_sweep
 from tests.sweep_files import tiny
 
 VERBS = [

@@ -13,14 +13,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import sweeps, with_verbs
-from scaling.cli.listing import PLANNED, RECONCILED, ROOM, STATES
+from scaling.cli import sweep_options, with_verbs
+from scaling.cli.csv_rows import PLANNED, RECONCILED, ROOM, STATES
 from scaling.cli.output import print_csv
-from scaling.cli.sweeps import _progress
-from scaling.execute.folder import SweepFolder
+from scaling.cli.train import _progress
+from scaling.config.sweep_file import dump_sweep
 from scaling.execute.status import status
-from scaling.fit.document import dump
-from scaling.sweepfile import dump_sweep
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.fit.fit_document import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 
@@ -178,7 +178,7 @@ def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(swe
     folder, ended = SweepFolder(out), status(SweepFolder(out))
     looks = iter([{**ended, "processes": ["here"], "eta_seconds": 90.0}] * 3 + [ended])
     monkeypatch.setattr("scaling.execute.status.status", lambda *_: next(looks))
-    sweeps._watch(folder, 0.0)
+    sweep_options._watch(folder, 0.0)
     said = capsys.readouterr()
     assert said.err == f"{out}: 4 done, 1 min 30 s left\n"
     assert said.out.count("done") == 5
@@ -192,4 +192,4 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     for step in (1, 2, 3):
         show({"event": "progress", "step": step, "n_steps": 9, "loss": 2.0, "tokens_per_second": 1000.0})
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
-    assert sweeps.TRAIN_SECONDS < sweeps.LOG_SECONDS
+    assert sweep_options.TRAIN_SECONDS < sweep_options.LOG_SECONDS

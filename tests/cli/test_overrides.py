@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scaling.cli import with_verbs
-from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.config.sweep_file import dump_sweep, load_sweep
 from tests.sweep_files import tiny
 
 REHEARSED = ["--simulate", "published:hoffmann2022"]

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from scaling.fit.document import dump
-from scaling.sweepfile import dump_sweep
+from scaling.config.sweep_file import dump_sweep
+from scaling.fit.fit_document import dump
 from tests.sweep_files import tiny
 
 CSV = "N,D,loss\n" + "\n".join(

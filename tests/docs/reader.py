@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from scaling.cli import with_verbs
-from scaling.sweepfile import parse_sweep
+from scaling.config.sweep_file import parse_sweep
 from tests.docs.blocks import ROOT, Block, Command, commands, matches
 
 TRAINS = {"run", "tune", "train"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling import archive
+from scaling.store import run_files
 
 CLOCK = ["seconds"]
 
@@ -29,7 +29,7 @@ def scaling(*args, **options):
 
 def numbers(folder):
     """All rows but the clock's, in a fixed order."""
-    table = archive.load(Path(folder)).drop(columns=CLOCK)
+    table = run_files.load(Path(folder)).drop(columns=CLOCK)
     table = table[table["metric"] != "tokens_per_second"]
     return table.sort_values(["run_id", "step", "split", "metric"]).reset_index(drop=True)
 

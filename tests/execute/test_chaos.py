@@ -46,23 +46,23 @@ def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
 
 def append_twice():
     """A writer that adds a run's rows to what is there, as a list of results would."""
-    from scaling import archive, results
+    from scaling.store import rows, run_files
 
-    rows = results.rows
+    rows = rows.rows
 
     def doubled(*arguments):
         table = rows(*arguments)
-        return archive.pa.concat_tables([table, table]).replace_schema_metadata(table.schema.metadata)
+        return run_files.pa.concat_tables([table, table]).replace_schema_metadata(table.schema.metadata)
 
-    results.rows = doubled
+    rows.rows = doubled
 
 
 def mark_before_write():
     """A run that counts as finished before its rows are on the disk."""
-    from scaling import archive
+    from scaling.store import run_files
 
-    write, finished = archive.write_run, archive.finished
-    alone = archive.is_finished
+    write, finished = run_files.write_run, run_files.finished
+    alone = run_files.is_finished
 
     def marked(folder, table):
         marks = folder / "marks"
@@ -73,8 +73,8 @@ def mark_before_write():
     def counted(folder):
         return finished(folder) | ({path.name for path in (folder / "marks").iterdir()} if (folder / "marks").exists() else set())
 
-    archive.write_run, archive.finished = marked, counted
-    archive.is_finished = lambda folder, run_id: alone(folder, run_id) or (folder / "marks" / run_id).exists()
+    run_files.write_run, run_files.finished = marked, counted
+    run_files.is_finished = lambda folder, run_id: alone(folder, run_id) or (folder / "marks" / run_id).exists()
 
 
 @NEEDS_STRACE

@@ -13,15 +13,16 @@ import pytest
 
 from benchmarks.chaos import flips, reads
 from benchmarks.chaos.verdict import numbers
-from scaling import archive, durable, merge
+from scaling import files
+from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
-from scaling.execute.folder import SweepFolder
-from scaling.execute.inspect import inspect
+from scaling.execute.attempts import Ledger, account
 from scaling.execute.lease import Lease
-from scaling.execute.ledger import Ledger, account
 from scaling.execute.status import status as examine
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.execute.verify import inspect
 from scaling.plan import plan
-from scaling.sweepfile import dump_sweep
+from scaling.store import compaction, run_files
 from tests.execute.sweeping import scaling, status, wait_for
 from tests.sweep_files import tiny
 
@@ -58,7 +59,7 @@ def flipped(data):
 def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     path, out = copy
     want = numbers(out)
-    victim = archive.run_files(out)[3]
+    victim = run_files.run_files(out)[3]
     victim.write_bytes(damage(victim.read_bytes()))
     entry = next(run for run in status(out)["runs"] if run["run_id"] == victim.stem)
     assert entry["status"] == "missing"
@@ -82,14 +83,14 @@ def test_a_merge_changes_no_number_and_can_be_repeated(copy):
     want = numbers(out)
     before = examine(SweepFolder(out))
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["runs"] == len(want["run_id"].unique())
-    assert archive.run_files(out) == []
-    assert len(archive.merged_files(out)) == 1
+    assert run_files.run_files(out) == []
+    assert len(run_files.merged_files(out)) == 1
     assert numbers(out).equals(want)
     after = examine(SweepFolder(out))
     assert after["runs"] == before["runs"]
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["written"] == 0
     assert "0 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout
-    facts = dict(archive.fingerprints(out))
+    facts = dict(run_files.fingerprints(out))
     assert set(facts) == set(want["run_id"])
     assert {fact["simulated"] for fact in facts.values()} == {LAW}
 
@@ -97,13 +98,13 @@ def test_a_merge_changes_no_number_and_can_be_repeated(copy):
 def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
     path, out = copy
     want = numbers(out)
-    monkeypatch.setattr(merge, "RUNS_A_GROUP", 4)
+    monkeypatch.setattr(compaction, "RUNS_A_GROUP", 4)
     with Lease(out) as lease, lease.deciding():
-        merge.compact(out)
-    (victim,) = archive.merged_files(out)
+        compaction.compact(out)
+    (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
     victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
-    (damage,) = archive.damages(out)
+    (damage,) = run_files.damages(out)
     assert 0 < len(damage.run_ids) <= 4
     kept = want[~want["run_id"].isin(damage.run_ids)].reset_index(drop=True)
     assert numbers(out).equals(kept)
@@ -115,15 +116,15 @@ def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
 def test_a_run_in_both_kinds_of_file_is_one_run(copy):
     _, out = copy
     want = numbers(out)
-    single = archive.run_files(out)[0]
+    single = run_files.run_files(out)[0]
     data = single.read_bytes()
     with Lease(out) as lease, lease.deciding():
-        merge.compact(out)
+        compaction.compact(out)
     single.write_bytes(data)
     assert numbers(out).equals(want)
     with Lease(out) as lease, lease.deciding():
-        assert merge.compact(out).removed >= 1
-    assert archive.run_files(out) == []
+        assert compaction.compact(out).removed >= 1
+    assert run_files.run_files(out) == []
     assert numbers(out).equals(want)
 
 
@@ -132,7 +133,7 @@ def test_a_run_in_both_kinds_of_file_is_one_run(copy):
 )
 def test_other_damaged_files_are_told_and_mended(copy, name):
     path, out = copy
-    run_id = archive.run_files(out)[0].stem
+    run_id = run_files.run_files(out)[0].stem
     if name == "failures":
         SweepFolder(out).write_failure(run_id, "it was late")
     victim = {"failures": out / "failures" / f"{run_id}.txt", "ledger": next(out.glob("ledger/*"))}.get(name, out / name)
@@ -231,11 +232,11 @@ def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_ther
         assert "bytes free" in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         assert list(out.rglob("*.tmp")) == []
-        held = {file.name: file.read_bytes() for file in archive.run_files(out)}
+        held = {file.name: file.read_bytes() for file in run_files.run_files(out)}
         assert 0 < len(held) < 18
         remount("size=20M")
         assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
-        assert {file.name: file.read_bytes() for file in archive.run_files(out) if file.name in held} == held
+        assert {file.name: file.read_bytes() for file in run_files.run_files(out) if file.name in held} == held
         assert numbers(out).equals(numbers(whole))
 
 
@@ -253,24 +254,24 @@ def test_a_read_only_folder_is_told(made, tmp_path):
 
 
 def test_seals(tmp_path):
-    durable.write_json(tmp_path / "a.json", {"x": 1.5})
-    assert durable.read_json(tmp_path / "a.json") == {"x": 1.5}
+    files.write_json(tmp_path / "a.json", {"x": 1.5})
+    assert files.read_json(tmp_path / "a.json") == {"x": 1.5}
     (tmp_path / "b.json").write_text('{"x": 2}')
-    assert durable.read_json(tmp_path / "b.json") == {"x": 2}  # unsealed: by hand, or of an older version
+    assert files.read_json(tmp_path / "b.json") == {"x": 2}  # unsealed: by hand, or of an older version
     data = (tmp_path / "a.json").read_bytes()
     for place in range(len(data)):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-        with pytest.raises(durable.Broken):
-            durable.check_seal(damaged)
-    long = b"x" * 200_000 + durable.BLANK.encode() + b"y" * 100_000
-    assert durable.check_seal(durable.sealed(long))
-    with pytest.raises(durable.Broken):
-        durable.check_seal(durable.sealed(long)[:-1] + b"z")
+        with pytest.raises(files.Broken):
+            files.check_seal(damaged)
+    long = b"x" * 200_000 + files.BLANK.encode() + b"y" * 100_000
+    assert files.check_seal(files.sealed(long))
+    with pytest.raises(files.Broken):
+        files.check_seal(files.sealed(long)[:-1] + b"z")
 
 
 def test_write_once_keeps_what_is_there(tmp_path):
-    assert durable.write_once(tmp_path / "a", lambda path: path.write_text("first"))
-    assert not durable.write_once(tmp_path / "a", lambda path: path.write_text("second"))
+    assert files.write_once(tmp_path / "a", lambda path: path.write_text("first"))
+    assert not files.write_once(tmp_path / "a", lambda path: path.write_text("second"))
     assert (tmp_path / "a").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -279,8 +280,8 @@ def test_another_origin_is_told_before_results_mix(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--max-runs", 1).returncode == 0
-    document = durable.read_json(out / "plan.json")
-    durable.write_json(out / "plan.json", document | {"code": "0123456789ab"})
+    document = files.read_json(out / "plan.json")
+    files.write_json(out / "plan.json", document | {"code": "0123456789ab"})
     done = scaling("run", path, "--out", out)
     assert done.returncode == 2
     assert "code was 0123456789ab, is " in done.stderr
@@ -301,17 +302,17 @@ def test_simulated_and_trained_runs_do_not_mix(copy):
 
 def test_a_newer_schema_is_refused(copy):
     _, out = copy
-    victim = archive.run_files(out)[0]
-    table = archive.read_parquet(victim)
-    archive.pq.write_table(table.replace_schema_metadata({b"scaling.schema": b"99"}), victim)
+    victim = run_files.run_files(out)[0]
+    table = run_files.read_parquet(victim)
+    run_files.pq.write_table(table.replace_schema_metadata({b"scaling.schema": b"99"}), victim)
     with pytest.raises(ScalingError, match="row schema 99"):
-        archive.load(out)
+        run_files.load(out)
 
 
 def test_a_run_under_the_name_of_another_is_redone_and_a_merge_leaves_it_alone(copy):
     path, out = copy
     want = numbers(out)
-    one, other = archive.run_files(out)[:2]
+    one, other = run_files.run_files(out)[:2]
     other.write_bytes(one.read_bytes())
     assert "do not belong" in scaling("results", "check", out).stdout
     told = scaling("results", "compact", out)
@@ -324,7 +325,7 @@ def test_a_run_under_the_name_of_another_is_redone_and_a_merge_leaves_it_alone(c
 def test_what_is_no_file_is_set_aside(copy):
     path, out = copy
     want = numbers(out)
-    pipe, folder, loop = archive.run_files(out)[:3]
+    pipe, folder, loop = run_files.run_files(out)[:3]
     for victim in (pipe, folder, loop):
         victim.unlink()
     os.mkfifo(pipe)
@@ -366,7 +367,7 @@ def test_leases_ledgers_and_merged_files_of_the_wrong_kind_stop_no_reader(copy):
     (out / "leases" / "y.live.json").write_text('{"runs": 3}')
     (out / "ledger" / "q.jsonl").mkdir()
     (out / "merged").mkdir()
-    archive.pq.write_table(archive.pa.table({"a": [1]}), out / "merged" / "z.parquet")
+    run_files.pq.write_table(run_files.pa.table({"a": [1]}), out / "merged" / "z.parquet")
     document = status(out)
     assert document["counts"]["done"] == 18
     assert "another table" in " ".join(document["warnings"])
@@ -394,4 +395,4 @@ def test_a_reader_that_leaves_does_not_end_the_sweep(made, tmp_path):
         f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
     )
     subprocess.run(["bash", "-c", command], check=True, capture_output=True)
-    wait_for(lambda: len(archive.finished(tmp_path / "out")) == 18, seconds=20)
+    wait_for(lambda: len(run_files.finished(tmp_path / "out")) == 18, seconds=20)

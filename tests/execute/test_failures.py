@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from scaling.config.sweep_file import dump_sweep
 from scaling.execute.publish import cause_of
-from scaling.sweepfile import dump_sweep
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny
 

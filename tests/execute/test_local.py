@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from scaling import archive, results
-from scaling.sweepfile import dump_sweep
+from scaling.config.sweep_file import dump_sweep
+from scaling.store import rows, run_files
 from tests.execute.sweeping import command, numbers, optimised, scaling, training, wait_for, workers_of
 from tests.sweep_files import TINY, tiny
 
@@ -94,7 +94,7 @@ def test_diverged_runs_are_results_and_exit_3(tmp_path):
         done = scaling("run", path, "--out", out, "--workers", 1, env=optimised())
         assert done.returncode == 3
         assert "diverged at step" in done.stdout
-    assert results.points(archive.load(out)).excluded == (("diverged", 1),)
+    assert rows.points(run_files.load(out)).excluded == (("diverged", 1),)
 
 
 def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):
@@ -123,5 +123,5 @@ def test_train_takes_one_run_by_its_id(sweep_file, tmp_path):
     done = scaling("train", sweep_file, "--run", run_id, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcome"] == "done"
-    assert [path.stem for path in archive.run_files(out)] == [run_id]
+    assert [path.stem for path in run_files.run_files(out)] == [run_id]
     assert scaling("train", sweep_file, "--run", "nothing", "--out", out).returncode == 2

@@ -6,12 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling.config import Execution, MeshShape
+from scaling.config.run_groups import families
+from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute import packing
 from scaling.execute.packing import Choice, Packing
-from scaling.family import families
 from scaling.plan import plan
-from scaling.sweepfile import dump_sweep
 from scaling.tasks import open_task
 from tests.execute.test_local import scaling
 from tests.sweep_files import tiny

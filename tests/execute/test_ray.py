@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from scaling import archive
+from scaling.config.run_groups import families
 from scaling.errors import ScalingError
 from scaling.execute import ray as engine
-from scaling.execute.processes import LocalLauncher
+from scaling.execute.local import LocalLauncher
 from scaling.execute.ray import RayLauncher, Resources, parse_resources
 from scaling.execute.worker import Order
-from scaling.family import families
 from scaling.plan import plan
+from scaling.store import run_files
 from scaling.tasks import open_task
 from tests.execute.ray_nodes import COORDINATOR, NEEDS_RAY, cluster, heard, nodes, stand_in, wait_for  # noqa: F401
 from tests.sweep_files import tiny
@@ -245,7 +245,7 @@ def test_a_dead_node_ends_its_worker_and_no_other(stand_in, tmp_path, capfd):  #
 
 def _rows(folder):
     """All rows but the clock's, in a fixed order."""
-    table = archive.load(folder).drop(columns=["seconds"])
+    table = run_files.load(folder).drop(columns=["seconds"])
     table = table[table["metric"] != "tokens_per_second"]
     return table.sort_values(["run_id", "step", "split", "metric"]).reset_index(drop=True)
 

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from scaling.execute.ledger import account
-from scaling.sweepfile import dump_sweep
+from scaling.config.sweep_file import dump_sweep
+from scaling.execute.attempts import account
 from tests.execute.ray_nodes import NEEDS_RAY, nodes
 from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import tiny

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.scale import sweep_file
-from scaling import archive, merge
+from scaling.store import compaction, run_files
 from tests.execute.sweeping import scaling, status
 
 LAW = "published:hoffmann2022"
@@ -27,12 +27,12 @@ def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
     before = status(folder)
     assert sum(before["counts"].values()) == 1000
     assert before["counts"]["missing"] == before["counts"]["running"] == 0
-    monkeypatch.setattr(merge, "RUNS_A_FILE", 400)
+    monkeypatch.setattr(compaction, "RUNS_A_FILE", 400)
     found = []
     while not found or found[-1].written:
-        found.append(merge.compact(folder, most=1))
-    assert len(archive.merged_files(folder)) == 3
-    assert archive.run_files(folder) == []
+        found.append(compaction.compact(folder, most=1))
+    assert len(run_files.merged_files(folder)) == 3
+    assert run_files.run_files(folder) == []
     after = status(folder)
     assert after["runs"] == before["runs"]
     again = json.loads(scaling("run", folder.parent / "scale.toml", "--out", folder, "--simulate", LAW, "--json").stdout)
@@ -40,24 +40,24 @@ def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
 
 
 def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeypatch):
-    from scaling.execute.folder import SweepFolder
     from scaling.execute.publish import publish
     from scaling.execute.session import Sitting
     from scaling.execute.simulated import simulate
+    from scaling.execute.sweep_folder import SweepFolder
     from scaling.plan import plan
-    from scaling.results import Provenance
+    from scaling.store.rows import Provenance
     from tests.sweep_files import tiny
 
     sweep = tiny(seeds=[0, 1, 2])
     planned = plan(sweep, sweep.base.task, 16, LAW)
     for item in planned.runs[:10]:
         publish(SweepFolder(tmp_path), "tiny", item.run, simulate(item.run), Provenance("x", None, "0"), None)
-    monkeypatch.setattr(merge, "WORTH", 5)
+    monkeypatch.setattr(compaction, "WORTH", 5)
     sitting = Sitting(SweepFolder(tmp_path), planned, print, LAW)
     with sitting.lease:
         assert len(sitting.settle()) == 2
-    assert archive.run_files(tmp_path) == []
-    assert len(archive.finished(tmp_path)) == 10
+    assert run_files.run_files(tmp_path) == []
+    assert len(run_files.finished(tmp_path)) == 10
 
 
 def test_watching_ends_when_nobody_trains(folder):

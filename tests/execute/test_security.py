@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling import durable
-from scaling.execute.folder import SweepFolder
-from scaling.sweepfile import dump_sweep
+from scaling import files
+from scaling.config.sweep_file import dump_sweep
+from scaling.execute.sweep_folder import SweepFolder
 from tests.execute.sweeping import command, scaling
 from tests.sweep_files import tiny
 
@@ -44,7 +44,7 @@ def test_a_name_that_is_a_path_is_refused(tmp_path, name):
 def test_a_plan_whose_run_ids_are_paths_is_not_believed(tmp_path):
     (tmp_path / "secret.txt").write_text("secret\n")
     run = {"run_id": "../../secret", "n_params": {"total": 1}, "tokens": 1, "flops": 1.0, "seed": 0}
-    durable.write_json(tmp_path / "a" / "b" / "plan.json", {"sweep": "x", "runs": [run]})
+    files.write_json(tmp_path / "a" / "b" / "plan.json", {"sweep": "x", "runs": [run]})
     done = scaling("status", tmp_path / "a" / "b")
     assert done.returncode == 2
     assert "secret\n" not in done.stdout + done.stderr
@@ -65,7 +65,7 @@ def test_a_link_in_the_place_of_a_run_leads_nothing_out_of_the_folder(tmp_path):
 
 
 def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
-    from scaling.lm import checkpoint
+    from scaling.train import local_checkpoint
 
     mark, path = tmp_path / "mark", tmp_path / "c.npz"
     held = io.BytesIO()
@@ -73,11 +73,11 @@ def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("progress.npy", held.getvalue())
         archive.writestr("leaf_0.npy", held.getvalue())
-    with pytest.raises(checkpoint.Unreadable):
-        checkpoint.restore(path, np.zeros(1))
+    with pytest.raises(local_checkpoint.Unreadable):
+        local_checkpoint.restore(path, np.zeros(1))
     path.write_bytes(pickle.dumps(Mark(str(mark))))
-    with pytest.raises(checkpoint.Unreadable):
-        checkpoint.restore(path, np.zeros(1))
+    with pytest.raises(local_checkpoint.Unreadable):
+        local_checkpoint.restore(path, np.zeros(1))
     assert not mark.exists()
 
 
@@ -93,7 +93,7 @@ def test_text_from_a_folder_reaches_the_terminal_without_control_characters_and_
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 3).returncode == 0
-    document = durable.read_json(out / "plan.json")
+    document = files.read_json(out / "plan.json")
     run_id = next(run["run_id"] for run in document["runs"] if not SweepFolder(out).is_finished(run["run_id"]))
     SweepFolder(out).write_failure(run_id, f"{ESCAPE}[/bold] [link=http://x]text")
     for verb in (["status", out], ["run", path, "--out", out, "--simulate", LAW, "--max-runs", 1], ["report", out]):

@@ -14,14 +14,13 @@ from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError
 from scaling.execute.simulated import SEED_NOISE, check_law, known, simulate
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier import Cost, frontier
-from scaling.fit.isoflop import isoflop
-from scaling.fit.laws import LAWS
-from scaling.fit.published import published
-from scaling.measured import measurement_steps
+from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.isoflop import isoflop
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.published import published
 from scaling.plan import plan
-from scaling.results import DIVERGED, Points, Provenance, rows
-from scaling.simulation import check_not_mixed
+from scaling.points.points import Points, check_not_mixed
+from scaling.store.rows import DIVERGED, Provenance, measurement_steps, rows
 from tests.sweep_files import tiny
 
 HOFFMANN, BESIROGLU = "published:hoffmann2022", "published:besiroglu2024"

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from scaling.execute.ledger import account
-from scaling.sweepfile import dump_sweep
+from scaling.config.sweep_file import dump_sweep
+from scaling.execute.attempts import account
 from tests.execute.slurm_cluster import running
 from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import TINY, tiny

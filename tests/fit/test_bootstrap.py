@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
+from benchmarks.simulated_sweeps import DESIGNS, SURFACES, sweep, trials
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import LARGE, bootstrap
+from scaling.fit.diagnostics.holdout import rollout
 from scaling.fit.estimate import estimate
-from scaling.fit.holdout import rollout
-from scaling.fit.laws import LAWS
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.profile import profile
-from scaling.fit.simulate import DESIGNS, SURFACES, sweep, trials
-from scaling.results import Points
+from scaling.points.points import Points
 
 LAW = LAWS["chinchilla"]
 CHINCHILLA = SURFACES[0]

@@ -7,10 +7,10 @@ import pytest
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap, resampled
 from scaling.fit.estimate import estimate
-from scaling.fit.laws import LAWS
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.profile import profile
-from scaling.results import Points
-from tests.fit.test_laws import TRUTH, surface
+from scaling.points.points import Points
+from tests.fit.laws.test_laws import TRUTH, surface
 
 CHINCHILLA = LAWS["chinchilla"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from scaling import accounting
-from scaling.archive import write_run
 from scaling.config import ModelConfig, OptimConfig, RunConfig, SyntheticTask
-from scaling.results import Measurement, Provenance, rows
+from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.run_files import write_run
 
 E, A, B, ALPHA, BETA = 1.1, 12.0, 45.0, 0.31, 0.35
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13)

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from scaling.cli import with_verbs
 from scaling.errors import ScalingError
-from scaling.fit.compare import compare
-from scaling.fit.document import dump
-from scaling.fit.run import FitOptions
+from scaling.fit.fit_document import dump
+from scaling.fit.pipeline import FitOptions
+from scaling.predict.compare import compare
 from scaling.report.compare import compose, sentences
-from scaling.report.material import options_of, several, sides
+from scaling.report.inputs import options_of, several, sides
 from scaling.report.page import html, write_report
 
 HOSTILE = "<script>alert(1)</script>|[x](y) \\input"

@@ -12,10 +12,10 @@ from html.parser import HTMLParser
 import pytest
 
 from scaling.config import Sweep
+from scaling.config.sweep_file import dump_sweep
 from scaling.errors import DISK, ScalingError
-from scaling.fit.document import dump
+from scaling.fit.fit_document import dump
 from scaling.report.page import write_report
-from scaling.sweepfile import dump_sweep
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 [x](javascript:alert(4)) | `'
 

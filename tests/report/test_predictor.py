@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from scaling.fit.document import dump
-from scaling.fit.knowledge import knowledge
+from scaling.fit.fit_document import dump
+from scaling.predict.law_source import knowledge
 from scaling.report.page import html
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report

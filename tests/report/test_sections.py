@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.fit.document import dump
-from scaling.report.material import gather
+from scaling.fit.fit_document import dump
+from scaling.report.inputs import gather
 from scaling.report.sections import compose, fit_command
 from tests.report.conftest import interval
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.tasks.store import Chunk, Source, write_store
-from scaling.tasks.tokenizer import BYTES
+from scaling.tasks.corpus.token_store import Chunk, Source, write_store
+from scaling.tasks.corpus.tokenizer import BYTES
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from scaling.config import TextTask
 from scaling.errors import ScalingError
 from scaling.tasks import epochs, open_task, resolve, val_batches
-from scaling.tasks.store import TokenizerFacts, open_store
+from scaling.tasks.corpus.token_store import TokenizerFacts, open_store
 from scaling.tasks.text import _starts, _stride, permuted
 
 

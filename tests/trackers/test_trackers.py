@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scaling import archive, results, trackers
+from scaling import trackers
 from scaling.cli import with_verbs
 from scaling.errors import ScalingError
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
-from scaling.fit.tracked import _records
 from scaling.plan import plan
-from scaling.results import Provenance
+from scaling.points.tracker_logs import _records
+from scaling.store import rows, run_files
+from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.trackers import KINDS
 from scaling.trackers.export import export
@@ -51,7 +52,7 @@ def runs():
 
 def publish(folder, planned):
     outcome = simulate(planned.run)
-    archive.write_run(folder, results.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    run_files.write_run(folder, rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
     return outcome.measured
 
 

@@ -7,15 +7,15 @@ import subprocess
 
 import pytest
 
-from scaling import archive
-from scaling.cli.training import Training, TrainOptions
+from scaling.cli.training_session import Training, TrainOptions
 from scaling.config import Execution, PowerRule, Sweep
+from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
-from scaling.execute.folder import SweepFolder
-from scaling.execute.policy import Policy
+from scaling.execute.coordinator import Policy
+from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan
-from scaling.results import Measurement, Provenance, rows
-from scaling.sweepfile import dump_sweep, load_sweep
+from scaling.store import run_files
+from scaling.store.rows import Measurement, Provenance, rows
 from scaling.tasks import open_task
 from scaling.tuning import document, emit, is_pending, planner, publish, recall, stage_folders, tune
 from scaling.tuning.fields import half_life
@@ -107,7 +107,7 @@ def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
     assert place == folder / "tuning" / "optim.lr"
     sweep = load_sweep(place / "sweep.toml")
     held = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size, LAW)
-    assert {item.run_id for item in held.runs} == archive.finished(place)
+    assert {item.run_id for item in held.runs} == run_files.finished(place)
     assert len(held.runs) == found.fields[0].stage.n_runs
 
 
@@ -174,7 +174,7 @@ def known(sweep, folder):
             run, n = item.run, item.n_params["with_head"]
             loss = 2 + 0.05 * octaves(run.optim.lr, 2 * n**-0.5) + 0.05 * octaves(run.batch_tokens, 4 * n**0.5)
             loss += 0.05 * octaves(half_life(run), 0.5 * n)
-            count.append(archive.write_run(place, rows(planned.sweep.name, run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE)))
+            count.append(run_files.write_run(place, rows(planned.sweep.name, run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE)))
 
     return tune(sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, None), folder, train), sum(count)
 
@@ -227,7 +227,7 @@ def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tune
     stopped = scaling("tune", path, *options, "--max-runs", 50)
     assert stopped.returncode == 75, stopped.stderr
     assert "stopped by --max-runs 50" in stopped.stdout
-    assert len(archive.finished(folder / "tuning" / "optim.lr")) == 50
+    assert len(run_files.finished(folder / "tuning" / "optim.lr")) == 50
     done = scaling("run", path, *options, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 4
@@ -265,15 +265,15 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
     wait_for(lambda: training(stage) or first.poll() is not None)
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=60) == 130
-    assert len(archive.finished(stage)) < 3
+    assert len(run_files.finished(stage)) < 3
     done = scaling("tune", path, *options, "--json")
     assert done.returncode == 0, done.stderr
     (size,) = json.loads(done.stdout)["fields"][0]["sizes"]
     assert size["state"] == "interior"
-    assert len(archive.finished(stage)) == len(size["rungs"])
+    assert len(run_files.finished(stage)) == len(size["rungs"])
     width = load_sweep(folder / "tuned.toml").recipe.lr_width
     assert width == pytest.approx(0.64 * size["optimum"]["value"] / size["recipe"]["value"])
-    frame = archive.load(stage)
+    frame = run_files.load(stage)
     last = frame[(frame["split"] == "val") & (frame["metric"] == "loss")].sort_values("step").groupby("lr")["value"].last()
     assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
 

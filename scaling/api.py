@@ -1,0 +1,195 @@
+"""`from scaling import load, fit, predict`: the verbs of the right half for notebooks. pandas in, pandas out, HTML in between.
+
+Every number comes from the functions behind the command line; a result holds the document that `--json` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Union
+
+import pandas as pd
+
+from scaling.errors import ScalingError, unknown
+from scaling.fit.fit_document import dump
+from scaling.fit.options import FitOptions
+from scaling.fit.pipeline import fit as run_fit
+from scaling.points.readers import FOLDER, named
+from scaling.points.source import read_rows
+from scaling.predict.predict import predict as run_predict
+from scaling.predict.serving import Serving
+from scaling.report import notebook_html
+from scaling.report.parts.fit_tables import OPTIMUM
+
+Place = Union[str, PathLike[str]]
+Source = Union[Place, pd.DataFrame, Sequence[Union[Place, pd.DataFrame]]]
+OPTIONS = {item.name for item in fields(FitOptions)}
+ESTIMATE = ["value", "se", "lo", "hi"]
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """The answer to one question; `document` is what `scaling predict --json` prints."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to mind before the numbers are used."""
+        return list(self.document["warnings"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN where there is no interval."""
+        names = ["flops", *(name for name, _, _ in OPTIMUM)]
+        return _frame({name: self.document.get(name) or {} for name in names}, "quantity", ["value", "lo", "hi"])
+
+    def __repr__(self) -> str:
+        """What the terminal shows."""
+        return notebook_html.prediction_words(self.document)
+
+    def _repr_html_(self) -> str:
+        return notebook_html.prediction_html(self.document)
+
+
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """A fitted law; `document` is what `scaling fit --json` prints."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def params(self) -> pd.DataFrame:
+        """The law's parameters: value, se, lo and hi by name."""
+        return _frame(self.document["params"], "parameter", ESTIMATE)
+
+    @property
+    def derived(self) -> pd.DataFrame:
+        """What derives from the parameters, such as the exponents a and b of N* and D*."""
+        return _frame(self.document["derived"], "parameter", ESTIMATE)
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """The points that were fitted (at most 5,000 of them), one row each: n_params, tokens, flops, loss and others."""
+        return pd.DataFrame(self.document["data"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to mind before the law is used."""
+        return list(self.document["warnings"])
+
+    def predict(self, **question: Any) -> Prediction:
+        """What the law says of a question: see `scaling.predict`."""
+        return predict(self, **question)
+
+    def save(self, path: Place) -> Path:
+        """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises ScalingError (74)."""
+        dump(self.document, Path(path))
+        return Path(path)
+
+    def __repr__(self) -> str:
+        """What the terminal shows."""
+        return notebook_html.fit_words(self.document)
+
+    def _repr_html_(self) -> str:
+        return notebook_html.fit_html(self.document)
+
+
+def load(source: Source) -> pd.DataFrame:
+    """Runs as a table. A results folder gives every measurement of every run, one row each; a file gives its own columns.
+
+    Columns in which every cell is a number become numbers; others stay as they were written ("70B"), and `fit` reads them.
+    Raises ScalingError that names the file and the fault.
+    """
+    sources = _sources(source)
+    rows, foreign, _ = read_rows(sources)
+    if rows and foreign:
+        raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="load them one by one")
+    if not rows:
+        tables = [_numbers(table) for _, table in foreign]
+        if any(list(table.columns) != list(tables[0].columns) for table in tables):
+            raise ScalingError("the tables do not hold the same columns", where=named(sources), remedy="load them one by one")
+        return pd.concat(tables, ignore_index=True)
+    table = pd.concat(rows, ignore_index=True)
+    only = sources[0]
+    table.attrs = {FOLDER: str(only)} if len(sources) == 1 and isinstance(only, Path) and only.is_dir() else {}
+    damaged = [str(each) for part in rows for each in part.attrs.get("damaged", ())]
+    if damaged:
+        table.attrs["damaged"] = damaged
+    return table
+
+
+def fit(source: Source, law: str = "chinchilla", *, columns: str | Mapping[str, str] | None = None, **options: Any) -> Fit:
+    """Fit a scaling law to a results folder, a file, a DataFrame, or several of one kind.
+
+    `columns` says which column holds what, `{"N": "params", "D": "tokens", "L": "loss"}`, or as text as on the command line.
+    `options` are those of `scaling fit`, with underscores: approach, objective, delta, where, holdout, bootstrap, ci, seed, ...
+    Raises ScalingError that says what is wrong, where, and what to do instead.
+    """
+    wrong = next((name for name in options if name not in OPTIONS), None)
+    if wrong is not None:
+        raise unknown("option", wrong, OPTIONS, where="fit")
+    return Fit(run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options)))
+
+
+def predict(
+    source: Fit | Mapping[str, Any] | Place,
+    *,
+    flops: object = None,
+    n_params: object = None,
+    tokens: object = None,
+    loss: object = None,
+    unique_tokens: object = None,
+    inference_tokens: object = None,
+    smaller: object = None,
+    serving: Mapping[str, Any] | None = None,
+) -> Prediction:
+    """The compute-optimal model for FLOPs, the loss of N and D, or the budget that reaches a loss.
+
+    `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME". Counts may be text such as "70B".
+    `inference_tokens` adds the size that is cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss
+    cost, `serving` ({"device": "h100", ...}, as on the command line) the same in device-seconds. Raises ScalingError.
+    """
+    if isinstance(source, Fit):
+        source = source.document
+    elif not isinstance(source, Mapping):
+        source = str(source)
+    question = {"flops": flops, "n_params": n_params, "tokens": tokens, "loss": loss, "unique_tokens": unique_tokens,
+                "inference_tokens": inference_tokens, "smaller": smaller}  # fmt: skip
+    return Prediction(run_predict(source, **question, serving=Serving(**serving) if serving is not None else None))
+
+
+def _sources(source: Source) -> list[Path | pd.DataFrame]:
+    """Paths and tables. Raises ScalingError for what is neither."""
+    listed = list(source) if isinstance(source, (list, tuple)) else [source]
+    for each in listed:
+        if not isinstance(each, (str, PathLike, pd.DataFrame)):
+            raise ScalingError(f"a {type(each).__name__} is no source of runs", remedy="give a path or a pandas DataFrame")
+    return [each if isinstance(each, pd.DataFrame) else Path(each) for each in listed]  # type: ignore[arg-type]
+
+
+def _columns(columns: str | Mapping[str, str] | None) -> str | None:
+    """The columns as the command line takes them. Raises ScalingError for a name that this form cannot hold."""
+    if columns is None or isinstance(columns, str):
+        return columns
+    from scaling.points.columns import parse_columns
+
+    text = ",".join(f"{letter}={column}" for letter, column in columns.items())
+    if parse_columns(text) != {str(letter).strip().upper(): str(column) for letter, column in columns.items()}:
+        raise ScalingError(f"columns {dict(columns)} cannot be told apart", where="columns", remedy="rename them in the table")
+    return text
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with numbers where every cell of a column is one, or empty."""
+    converted = {name: pd.to_numeric(table[name], errors="coerce") for name in table.columns}
+    blank = {name: table[name].isna() | table[name].astype(str).str.strip().eq("") for name in table.columns}
+    return table.assign(**{name: values for name, values in converted.items() if (values.notna() | blank[name]).all()})
+
+
+def _frame(entries: Mapping[str, Mapping[str, Any]], index: str, columns: list[str]) -> pd.DataFrame:
+    """Estimates as a table of floats, a row each."""
+    rows = [[entry.get(column) for column in columns] for entry in entries.values()]
+    return pd.DataFrame(rows, index=pd.Index(list(entries), name=index), columns=columns, dtype=float)

@@ -1,0 +1,187 @@
+"""The verbs before the first sweep: `init` writes a sweep file, `schema` tells editors what one may hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scaling.cli.output import Json, note, print_json
+from scaling.errors import ScalingError, unknown
+
+if TYPE_CHECKING:
+    from scaling.plan import Plan
+    from scaling.plan.starter_sweep import Question
+
+SCHEMA_FILE = "sweep.schema.json"
+DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
+QUESTIONS = {
+    "budget": "How many FLOPs may the whole sweep take? 6.7e12 take two minutes on two cores",
+    "device": "On what will it train? cpu, gpu, tpu, or a name such as h100",
+    "data": 'On what data? "stdlib" (Python source, nothing to download), or a folder that `scaling data prepare` wrote',
+}
+INIT_EPILOG = """Example: scaling init
+
+Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib"""
+SCHEMA_EPILOG = """Example: scaling schema --out sweep.schema.json
+
+Then begin a sweep file with the line #:schema ./sweep.schema.json: editors that know TOML schemas (Even Better TOML, Tombi, taplo) complete its keys."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command("init", epilog=INIT_EPILOG)(init)
+    app.command("schema", epilog=SCHEMA_EPILOG)(schema)
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The sweep file to write; its stem names the sweep.")] = Path("sweep.toml"),
+    budget: Annotated[str | None, typer.Option(metavar="FLOPS", help="FLOPs of the whole sweep: 1e13.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, gpu, tpu, or a name: h100, tpu-v5e, ...")] = None,
+    data: Annotated[str | None, typer.Option(metavar="stdlib|FOLDER", help="stdlib, or a folder of `scaling data prepare`.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take 1e13, cpu, stdlib for what is not given.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a commented sweep file for a budget, a device and data: asks for what is not given as an option."""
+    from scaling import files
+    from scaling.formatting import count_option, format_flops
+    from scaling.plan import plan
+    from scaling.plan.starter_sweep import draft
+    from scaling.tasks import open_task, resolve
+
+    _check_free(path)
+    flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget", "write FLOPs as 1e13"))
+    kind = _answer("device", device, yes, _kind)
+    corpus, task = _answer("data", data, yes, _opened)
+    opened = open_task(resolve(task))
+    question: Question = _question(flops, kind, corpus, opened.vocab_size, path)
+    made = draft(question, lambda sweep: plan(sweep, resolve(sweep.base.task), opened.vocab_size))
+    _check_free(path)
+    files.write_text(path, _schema_line(path) + made.text)
+    for doubt in _doubts(made.plan, opened):
+        note(f"warning: {doubt}")
+    if as_json:
+        document = {"path": str(path), "name": question.name, "runs": len(made.plan.runs), "flops": made.plan.flops, "device": kind}
+        return print_json(document)
+    typer.echo(f"{path}: {len(made.plan.runs)} runs, {format_flops(made.plan.flops)} FLOPs on {kind}")
+    return typer.echo(f"next: scaling plan {shlex.quote(str(path))}")
+
+
+def _check_free(path: Path) -> None:
+    """Raise ScalingError for a file that is there, or a name that a comment or a command cannot hold."""
+    if path.exists() or path.is_symlink():
+        raise ScalingError("is there already", where=str(path), remedy="name another file, or delete this one")
+    if not str(path).isprintable():
+        raise ScalingError(f"{str(path)!r} holds a control character", where="PATH", remedy="name another file")
+
+
+def _schema_line(path: Path) -> str:
+    """The line by which editors know the schema, where one lies beside the file or in docs/ of a folder above; else nothing."""
+    from scaling.config.sweep_file import schema as made
+
+    folder = path.absolute().parent
+    for place in (folder, *(above / "docs" for above in (folder, *folder.parents))):
+        if (place / SCHEMA_FILE).is_file() and _is_schema(place / SCHEMA_FILE, made()["title"]):
+            return f"#:schema {_relative(place / SCHEMA_FILE, folder)}\n"
+    return ""
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path from a folder, as an editor reads it: with a dot in front, and slashes."""
+    found = Path(os.path.relpath(path, folder)).as_posix()
+    return found if found.startswith(".") else f"./{found}"
+
+
+def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:
+    """An option, a default, or what a person says; on a terminal a wrong answer is asked for again."""
+    if given is not None or yes:
+        return check(DEFAULTS[name] if given is None else given)
+    while True:
+        typer.echo(f"{QUESTIONS[name]} [{DEFAULTS[name]}]: ", err=True, nl=False)
+        line = sys.stdin.readline()
+        if not line:
+            raise ScalingError(
+                "no answer: the input has ended", where=f"--{name}", remedy="give it as an option, or --yes for the defaults"
+            )
+        try:
+            return check(line.strip() or DEFAULTS[name])
+        except ScalingError as error:
+            if not sys.stdin.isatty():
+                raise
+            note(str(error))
+
+
+def _kind(device: str) -> str:
+    """cpu, gpu or tpu. Raises ScalingError listing the known names."""
+    from scaling.accounting import DEVICES
+
+    if device in ("cpu", "gpu", "tpu"):
+        return device
+    if device not in DEVICES:
+        raise unknown("device", device, ["cpu", "gpu", "tpu", *DEVICES], where="--device")
+    return "tpu" if device.startswith("tpu") else "gpu"
+
+
+def _opened(data: str) -> tuple[str, Any]:
+    """The corpus and its task. Raises ScalingError where it is not one."""
+    from pydantic import ValidationError
+
+    from scaling.config import TextTask
+    from scaling.tasks import resolve
+
+    try:
+        task = TextTask(kind="text", corpus=data)
+    except ValidationError as error:
+        raise ScalingError(
+            str(error.errors()[0]["msg"]), where="--data", remedy="name a folder that `scaling data prepare` wrote"
+        ) from None
+    resolve(task)
+    return data, task
+
+
+def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path) -> Question:
+    from scaling.plan.starter_sweep import Question
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64].rstrip("-._") or "sweep"
+    return Question(flops, kind, corpus, vocab_size, path, name)
+
+
+def _doubts(planned: Plan, opened: Any) -> list[str]:
+    from scaling.cli.sweep_options import repeats
+
+    return [*planned.warnings, *repeats(opened, planned)]
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here, over an older schema; default stdout.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the JSON Schema of sweep files (draft 2020-12), for editors that complete and check TOML."""
+    from scaling import files
+    from scaling.config.sweep_file import schema as made
+
+    document = made()
+    if out is None:
+        return print_json(document)
+    if out.exists() and not _is_schema(out, document["title"]):
+        raise ScalingError("is there already, and is no schema of sweep files", where=str(out), remedy="name another file")
+    files.write_text(out, json.dumps(document, indent=1) + "\n")
+    if as_json:
+        return print_json({"path": str(out)})
+    return typer.echo(f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}")
+
+
+def _is_schema(path: Path, title: str) -> bool:
+    """Whether a file is one that `scaling schema` wrote, by this program or an older one."""
+    try:
+        held = json.loads(path.read_bytes()[:1_000_000])
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(held, dict) and held.get("title") == title

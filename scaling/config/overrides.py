@@ -1,0 +1,239 @@
+"""A sweep file changed from the command line: KEY=VALUE over its tables, under a name that says so, so that no results are mixed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from scaling.config import Base, Sweep
+from scaling.config.sweep_file import keys_of, load_sweep, mistakes, models_in, read_toml
+from scaling.errors import ScalingError
+
+SHORT = ("task", "model", "optim", "batch_size", "precision")  # tables and keys of [base], which may be named without it
+VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fields is an axis
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+LONGEST_NAME = 64
+_REMEDY = "write KEY=VALUE as a sweep file names it: optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
+
+
+@dataclass(frozen=True)
+class Override:
+    """One KEY=VALUE: the text as it was typed, the keys of its place in the file, and its value."""
+
+    text: str
+    keys: tuple[str, ...]
+    value: Any
+
+    @property
+    def field(self) -> str:
+        """What an axis would call it, and what the name of the changed sweep does."""
+        return ".".join(self.keys[1:] if self.keys[0] == "base" else self.keys)
+
+    @property
+    def is_axis(self) -> bool:
+        """Whether it is a list for one field of the task, the model or the optimiser, or for the batch: values to be compared."""
+        whole = ("batch_size",) if len(self.keys) == 2 else VARIED
+        return isinstance(self.value, list) and self.keys[0] == "base" and self.keys[1] in whole and len(self.keys) <= 3
+
+    def reaches(self, place: Sequence[Any]) -> bool:
+        """Whether a mistake at `place` may come from it: one of the two lies within the other."""
+        if self.is_axis and place[:1] == ["axes"]:
+            return True
+        return all(one == other for one, other in zip(self.keys, place, strict=False))
+
+
+def parse(text: str) -> Override:
+    """KEY=VALUE; the value is TOML, and a bare word, alone or in a list, is text. Raises ScalingError that names it."""
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not KEY.fullmatch(key) or not value:
+        raise ScalingError(f"{text[:80]!r} is no KEY=VALUE", where="override", remedy=_REMEDY)
+    keys = tuple(key.split("."))
+    if keys[0] in SHORT:
+        keys = ("base", *keys)
+    if keys == ("base",):
+        raise ScalingError(f"{text[:80]!r} replaces all of [base]", where="override", remedy=_REMEDY)
+    return Override(text, keys, _value(value, text))
+
+
+def _value(text: str, whole: str) -> Any:
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        found = {}
+    if list(found) == ["value"]:
+        return found["value"]
+    if text[0] + text[-1] == "[]" and not re.search(r"[\[\]{}\"']", text[1:-1]):
+        items = [item.strip() for item in text[1:-1].removesuffix(",").split(",")]
+        if all(items):
+            return [_value(item, whole) for item in items]
+    if text[0] in "[{\"'":
+        raise ScalingError(f"{whole[:80]!r}: {text[:60]!r} is not a TOML value", where="override", remedy=_REMEDY)
+    return text
+
+
+def known_keys() -> list[str]:
+    """The keys that one value or list can be given for, as they are written on a command line."""
+    found: set[str] = set()
+    for name, info in Sweep.model_fields.items():
+        inner = [key for model in models_in(info.annotation) for key in model.model_fields]
+        if name == "base":
+            found |= {key for key in inner if key not in ("task", "model", "optim")}
+        elif str(info.annotation).startswith("tuple[") or not inner:
+            found.add(name)
+        else:
+            found |= {f"{name}.{key}" for key in inner}
+    for name in ("task", "model", "optim"):
+        found |= {f"{name}.{key}" for model in models_in(Base.model_fields[name].annotation) for key in model.model_fields}
+    return sorted(found)
+
+
+def load_changed(path: Path, overrides: Iterable[str]) -> Sweep:
+    """A sweep file with KEY=VALUE over it, in whatever order; the same sweep, with its own name, where they change nothing.
+
+    A list for a field of task, model or optimiser becomes a scientific axis; one value takes the place of an axis of that field.
+    Raises ScalingError that names the file, the overrides that are wrong, and what is wrong with them.
+    """
+    asked = sorted((parse(text) for text in overrides), key=lambda override: len(override.keys))  # whole tables first
+    if not asked:
+        return load_sweep(path)
+    original, data = load_sweep(path), read_toml(path)
+    _check_once(asked, path)
+    for override in asked:
+        if override.is_axis:
+            _try_values(data, override, path)
+        data = _changed(data, override, path)
+    changed = _validated(data, asked, path)
+    if changed == original:
+        return original
+    if ("name",) in [override.keys for override in asked]:
+        if changed.name == original.name:
+            what = f"name = {changed.name!r} is the name of the unchanged sweep, and their results would be mixed"
+            raise ScalingError(what, where=described(path, ["name=..."]), remedy="leave it out, or give another name")
+        return changed
+    return changed.model_copy(update={"name": name_of(original.name, asked)})
+
+
+def described(path: Path, overrides: Sequence[str]) -> str:
+    """A sweep with its overrides, as a shell takes them."""
+    return shlex.join([str(path), *overrides])
+
+
+def _check_once(asked: Sequence[Override], path: Path) -> None:
+    seen: dict[tuple[str, ...], str] = {}
+    for override in asked:
+        if override.keys in seen:
+            where = described(path, [seen[override.keys], override.text])
+            raise ScalingError(f"{override.field} is given twice", where=where, remedy="leave out one of the two")
+        seen[override.keys] = override.text
+
+
+def _changed(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
+    """A copy of the tables with one override. Raises ScalingError where it would change nothing, or there is no such table."""
+    changed = copy.deepcopy(data)
+    axes = changed.get("axes", [])
+    same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == override.field]
+    _check_effect(override, changed, path)
+    if override.is_axis:
+        for axis in same:
+            axis["values"] = override.value
+        if not same:
+            changed["axes"] = [*axes, {"field": override.field, "values": override.value}]
+        return changed
+    if same:
+        changed["axes"] = [axis for axis in axes if axis not in same]
+    return _set(changed, override, path)
+
+
+def _check_effect(override: Override, data: dict[str, Any], path: Path) -> None:
+    """Raise ScalingError for a field that the design's cells, or a tuning, would set to something else."""
+    where = described(path, [override.text])
+    cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
+    if any(override.field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
+        raise ScalingError(f"{override.field} is set by cells of the design", where=where, remedy="change it in the file")
+    tuned = [entry.get("field", "optim.lr") for entry in data.get("tuning", []) if isinstance(entry, dict)]
+    if override.field in tuned:
+        remedy = f"add tuning=[] to train with what you give, or leave out {override.field} to have it tuned"
+        raise ScalingError(f"{override.field} is tuned by a [[tuning]] table, which would replace it", where=where, remedy=remedy)
+
+
+def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
+    table = data
+    for key in override.keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            what = f"{key} is a list of tables, or no table, and has no key to set"
+            raise ScalingError(what, where=described(path, [override.text]), remedy=f"give all of it, as {key}=[...], or change the file")
+    table[override.keys[-1]] = override.value
+    return data
+
+
+def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
+    """Raise ScalingError for a value of an axis that its field could never take: an axis itself takes anything."""
+    for value in override.value:
+        found = _mistakes(_set(copy.deepcopy(data), Override(override.text, override.keys, value), path))
+        if found is not None and any(keys_of(item["loc"])[: len(override.keys)] == list(override.keys) for item in found.errors()):
+            raise mistakes(found, Sweep, described(path, [override.text]), within=override.keys)
+
+
+def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> Sweep:
+    error = _mistakes(data)
+    if error is None:
+        return Sweep.model_validate(data)
+    places = [keys_of(item["loc"]) for item in error.errors()]
+    guilty = [override.text for override in asked if any(override.reaches(place) for place in places)]
+    raise mistakes(error, Sweep, described(path, guilty))
+
+
+def _mistakes(data: dict[str, Any]) -> ValidationError | None:
+    try:
+        Sweep.model_validate(data)
+    except ValidationError as error:
+        return error
+    return None
+
+
+def name_of(name: str, asked: Sequence[Override]) -> str:
+    """The name of a changed sweep: its own, and every field with its value in order, or a digest of them where that says too little.
+
+    `demo optim.lr=3e-4 seeds=[0,1]` is demo-optim.lr-0.0003-seeds-0_1, whatever the order and the spelling.
+    """
+    ordered = sorted(asked, key=lambda override: override.field)
+    told = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
+    exact = all(_is_plain(override.value) for override in ordered)
+    canonical = json.dumps([(override.field, override.value) for override in ordered], sort_keys=True, default=str)
+    mark = f"-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    told = re.sub(r"[^A-Za-z0-9._-]+", "_", told)
+    if exact and len(name + told) <= LONGEST_NAME:
+        return name + told
+    room = LONGEST_NAME - len(mark)
+    fields = "".join(f"-{override.field}" for override in ordered)
+    whole = name + told if len(name + told) <= room else name + fields
+    return whole[:room].rstrip(".-_") + mark
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return "_".join(map(_word, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}".replace("e+", "e") if isinstance(value, float) else str(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `_word` says all of it, and nothing else looks the same."""
+    if isinstance(value, list):
+        return bool(value) and all(_is_plain(item) and not isinstance(item, list) for item in value)
+    if isinstance(value, float):
+        return float(f"{value:g}") == value
+    return isinstance(value, (bool, int)) or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9]+([.][A-Za-z0-9]+)*", value) is not None)

@@ -1,0 +1,218 @@
+"""A sweep's folder: what is planned, done, failed or left to do, each known from a file that a person can open.
+
+results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt  checkpoints/
+                  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/  fits/  report/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling import files
+from scaling.config import Sweep
+from scaling.config.sweep_file import dump_sweep, load_run
+from scaling.errors import ScalingError
+from scaling.formatting import plain
+from scaling.plan import Plan
+from scaling.store import run_files
+
+Status = Literal["done", "running", "failed", "missing"]
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")  # where temporary files may be left by a kill
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The paths of one sweep's folder; nothing is created by asking for a path."""
+
+    path: Path
+
+    def run_file(self, run_id: str) -> Path:
+        """A finished run's rows, until they are merged with others."""
+        return self.path / run_files.LOOSE / f"{run_id}.parquet"
+
+    def failure(self, run_id: str) -> Path:
+        """Why the last attempt failed, first line first."""
+        return self.path / "failures" / f"{run_id}.txt"
+
+    def checkpoint(self, run_id: str) -> Path:
+        """The state of an unfinished run."""
+        return self.path / "checkpoints" / f"{run_id}.npz"
+
+    def weights(self, run_id: str) -> Path:
+        """The parameters of a run that has ended, where they were kept."""
+        return self.path / "weights" / f"{run_id}.npz"
+
+    @property
+    def packing(self) -> Path:
+        """Which shapes share programs, as it was chosen when the sweep was begun."""
+        return self.path / "packing.json"
+
+    def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
+        """Raise ScalingError when the folder holds another sweep, or simulated results beside real ones; an edited sweep is welcome."""
+        name, law = self._holds()
+        if name is not None and name != sweep.name:
+            raise ScalingError(
+                f"holds the sweep {name!r}, not {sweep.name!r}",
+                where=str(self.path),
+                remedy="choose another --out folder or rename the sweep",
+            )
+        if name is not None and law != simulated:
+            was = f"simulated runs ({law})" if law else "trained runs"
+            raise ScalingError(
+                f"holds {was}; trained and simulated runs do not mix, nor runs of two laws",
+                where=str(self.path),
+                remedy="choose another --out folder",
+            )
+
+    def _holds(self) -> tuple[str | None, str | None]:
+        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None) for an empty one."""
+        with contextlib.suppress(Damaged):  # then it is written anew
+            if (self.path / "plan.json").exists():
+                held = self.read_plan()
+                return held["sweep"], held.get("simulated")
+        if not run_files.has_runs(self.path):
+            return None, None
+        table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
+        if table.num_rows == 0:
+            return None, None
+        config = load_run(table.column("config")[0].as_py(), str(self.path))
+        return table.column("sweep")[0].as_py(), config.simulated
+
+    def write_plan(self, plan: Plan, origin: dict[str, Any] | None = None) -> None:
+        """Publish the sweep file and its planned runs, so that the folder explains itself without the corpus.
+
+        `origin` says by what the runs are trained: digests of code and corpus, versions, the simulated law.
+        """
+        document = {
+            "sweep": plan.sweep.name,
+            **(origin or {}),
+            "runs": [
+                {"run_id": item.run_id, "n_params": item.n_params, "tokens": item.run.tokens, "flops": item.flops, "seed": item.run.seed}
+                for item in plan.runs
+            ],
+            "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
+        }
+        files.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
+        if not self._is_planned(document):
+            files.write_json(self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None)
+
+    def _is_planned(self, document: dict[str, Any]) -> bool:
+        """Whether plan.json says this already: a large one takes a second to write."""
+        try:
+            return (self.path / "plan.json").exists() and self.read_plan() == document
+        except Damaged:
+            return False
+
+    def read_plan(self) -> dict[str, Any]:
+        """The document of `write_plan`, not to be changed.
+
+        Raises ScalingError when the folder holds no plan, Damaged when it is not what was written.
+        """
+        path = self.path / "plan.json"
+        try:
+            stamp = path.stat() if path.is_file() else None
+            if stamp is None and os.path.lexists(path):
+                raise files.Broken("it is no file that can be read")
+            stamp = stamp or path.stat()
+            return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ScalingError(
+                "holds no sweep (no plan.json)", where=str(self.path), remedy="name a sweep file or a folder made by `scaling run`"
+            ) from None
+        except files.Broken as error:
+            raise Damaged(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
+
+    def write_failure(self, run_id: str, text: str) -> None:
+        """Keep why a run failed."""
+        files.write_lines(self.failure(run_id), text, comment="# ")
+
+    def reason(self, run_id: str) -> str:
+        """First line of the failure note; empty without one. A damaged note says so."""
+        path = self.failure(run_id)
+        try:
+            data = path.read_bytes()
+        except PermissionError as error:
+            raise files.unreadable(error, path) from None
+        except OSError:
+            return ""
+        text = plain(data.decode("utf-8", errors="replace").partition("\n")[0])
+        try:
+            files.check_seal(data)
+        except files.Broken:
+            return f"(this note is damaged) {text}"
+        return text
+
+    def reasons(self) -> dict[str, str]:
+        """Of every run with a failure note, its reason."""
+        return {path.stem: self.reason(path.stem) for path in files.listed(self.path / "failures", ".txt")}
+
+    def is_finished(self, run_id: str) -> bool:
+        """Whether the run is published."""
+        return run_files.is_finished(self.path, run_id)
+
+    def clean(self, finished: Iterable[str], *, complete: bool = False) -> None:
+        """Remove temporary files and the checkpoints of finished runs (all of them in a `complete` sweep).
+
+        Only while no other process trains here.
+        """
+        for name in WRITTEN:
+            for path in (self.path / name).glob(".*.tmp"):
+                if files.TEMPORARY.match(path.name):
+                    _remove(path)
+        gone = set(finished)
+        for path in (self.path / "checkpoints").glob("[!.]*"):
+            if (complete or path.name.partition(".")[0] in gone) and not path.name.endswith(".damaged"):
+                _remove(path)
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a damaged file to damaged/, under a name of its own."""
+        target = self.path / "damaged" / f"{path.parent.name}-{path.name}"
+        count = 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{path.parent.name}-{count}-{path.name}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+        except OSError as error:
+            raise files.disk_error(error, target) from error
+        return target
+
+
+class Damaged(ScalingError):
+    """A file of the folder that is not what was written, and that the next `scaling run` writes anew."""
+
+
+@lru_cache(maxsize=1)
+def _plan(path: Path, *stamp: int) -> dict[str, Any]:
+    """A plan as long as its file stays the same. Raises as the file deserves."""
+    document = files.read_json(path)
+    if not isinstance(document.get("sweep"), str) or not isinstance(document.get("runs"), list):
+        raise files.Broken("it names no sweep or no runs")
+    if not all(map(_is_planned_run, document["runs"])):
+        raise files.Broken("an entry is not a planned run")
+    return document
+
+
+def _is_planned_run(run: Any) -> bool:
+    """Whether an entry has what its readers need: an id that is one (and no path), sizes and cost."""
+    if not isinstance(run, dict) or not isinstance(run.get("run_id"), str) or not isinstance(run.get("n_params"), dict):
+        return False
+    numbers = (run.get("tokens"), run.get("flops"), run["n_params"].get("total"))
+    return bool(RUN_ID.fullmatch(run["run_id"])) and all(isinstance(number, (int, float)) for number in numbers)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""Points that deserve a second look: named with a reason, never dropped. The fit is shown with and without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit.diagnostics.seed_noise import ROBUST
+from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.frontier.frontier import CLOSED, Minimum, fit_cost, frontier
+from scaling.fit.frontier.isoflop import budgets
+from scaling.points.points import Points
+
+NEAR = 0.01  # N and D of two runs that count as one
+FAR = 5.0  # robust standard deviations
+MIN_SIZES = 7  # of a budget, for a cubic to be checked against the runs left out of it
+MOST = 20_000  # points beyond which single ones decide nothing
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A reason and the points (mask) that it concerns."""
+
+    reason: str
+    mask: np.ndarray
+
+
+def flags(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> list[Flag]:
+    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones included."""
+    if points.n is None or points.d is None or len(points) > MOST:
+        return []
+    residual = np.log(points.loss) - found.law.log_predict(found.theta, points.inputs(found.law.inputs))
+    noise = _robust(residual)
+    listed = [
+        Flag("fewer tokens than parameters (D/N below 1)", np.asarray(points.d) < np.asarray(points.n)),
+        Flag("a budget whose minimum lies at the edge of its sizes (off-centre)", _off_centre(points, valleys)),
+        Flag(
+            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise", _duplicates(points, noise)
+        ),
+        Flag(f"off the curve of its budget by more than {FAR:g} robust standard deviations", _off_curve(points)),
+        Flag(
+            f"off the fitted law by more than {FAR:g} robust standard deviations",
+            np.abs(residual) > FAR * noise if noise else _none(points),
+        ),
+    ]
+    return [flag for flag in listed if flag.mask.any()]
+
+
+def _none(points: Points) -> np.ndarray:
+    return np.zeros(len(points), bool)
+
+
+def _robust(residual: np.ndarray) -> float:
+    """A standard deviation that outliers do not move: from the median distance from the median."""
+    sd = ROBUST * float(np.median(np.abs(residual - np.median(residual))))
+    return sd if sd > 1e-9 else 0.0
+
+
+def _off_centre(points: Points, valleys: Sequence[Minimum]) -> np.ndarray:
+    mask = _none(points)
+    for valley in valleys:
+        if "edge" in valley.refused and valley.index is not None:
+            mask[valley.index] = True
+    return mask
+
+
+def _duplicates(points: Points, noise: float) -> np.ndarray:
+    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a difference."""
+    mask = _none(points)
+    log_n, log_d, log_loss = np.log(np.asarray(points.n)), np.log(np.asarray(points.d)), np.log(points.loss)
+    others = [np.log(np.maximum(column, 1e-300)) for column in points.others.values()]  # unique tokens, steps, ...
+    order = np.argsort(log_n, kind="stable")
+    for place, row in enumerate(order):
+        for other in order[place + 1 :]:
+            if log_n[other] - log_n[row] > NEAR:
+                break
+            same = all(abs(column[other] - column[row]) <= NEAR for column in (log_d, *others))
+            if same and abs(log_loss[other] - log_loss[row]) > max(FAR * np.sqrt(2) * noise, 1e-6):
+                mask[[row, other]] = True
+    return mask
+
+
+def _off_curve(points: Points) -> np.ndarray:
+    """Runs that the cubic through the other runs of their budget misses by more than FAR times the scatter of all such misses."""
+    mask = _none(points)
+    if points.c is None:
+        return mask
+    rows, misses = [], []
+    for index in budgets(np.asarray(points.n), points.c):
+        if len(index) < MIN_SIZES:
+            continue
+        x = np.log(np.asarray(points.n)[index])
+        design = np.vander(x - x.mean(), 4)
+        hat = design @ np.linalg.pinv(design)
+        left = 1 - np.diag(hat)
+        inside = left > 0.2  # an end decides its own curve
+        rows.append(index[inside])
+        misses.append(((np.eye(len(x)) - hat) @ np.log(points.loss[index]) / np.sqrt(np.maximum(left, 0.2)))[inside])
+    if rows:
+        miss = np.concatenate(misses)
+        noise = _robust(miss)
+        mask[np.concatenate(rows)[np.abs(miss) > FAR * noise]] = noise > 0
+    return mask
+
+
+def report(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> dict[str, Any]:
+    """The document's `flagged` and `without_flagged`: reasons with counts and points, and the fit without all of them."""
+    listed = flags(points, found, valleys)
+    if not listed:
+        return {"flagged": []}
+    either = np.logical_or.reduce([flag.mask for flag in listed])
+    entries = [
+        {"reason": flag.reason, "count": int(flag.mask.sum()), "points": [_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]]}
+        for flag in listed
+    ]
+    return {"flagged": entries, "without_flagged": _without(points.take(~either), found, int(either.sum()))}
+
+
+def _point(points: Points, row: int) -> dict[str, float]:
+    return {"row": int(row) + 1, "n_params": float(np.asarray(points.n)[row]), "tokens": float(np.asarray(points.d)[row]),
+            "loss": float(points.loss[row])}  # fmt: skip
+
+
+def _without(rest: Points, found: Estimate, count: int) -> dict[str, Any]:
+    """The fit without the flagged points, or why there is none."""
+    try:
+        again = estimate(found.law, rest, found.objective, found.delta, fixed=found.fixed, one_sided=found.one_sided)
+    except ScalingError as error:
+        return {"n_points": len(rest), "left_out": count, "refused": error.what}
+    written: dict[str, Any] = {"n_points": len(rest), "left_out": count, "params": again.values, "status": again.status}
+    if found.law.name in CLOSED and rest.c is not None:
+        held = frontier(found.law.name, {name: np.asarray(value) for name, value in again.values.items()}, fit_cost(rest))
+        written |= {"a": float(held.a), "n_star_at_top": float(held.n_star(float(rest.c.max())))}
+    return written

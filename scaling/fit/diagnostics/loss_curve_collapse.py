@@ -1,0 +1,103 @@
+"""Do the loss curves of compute-optimal runs fall on one another? A free check of the recipe: an untuned size does not.
+
+With tuned hyper-parameters and data in proportion, (L(t) - E) / (L(T) - E) against the share t / T of a run is one curve for
+all sizes, closer than seeds are to each other (Qiu 2025, "supercollapse"). Here t ends before the cooldown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling.fit.diagnostics.seed_noise import ROBUST
+from scaling.fit.frontier.isoflop import budgets
+from scaling.points.points import Points
+
+SHARES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.65, 0.78)
+MIN_RUNS = 3
+FLOOR = 0.9  # of the lowest loss: a floor closer than that would divide by next to nothing
+TRIED = 40  # floors
+OFF = 3.0  # robust standard deviations
+SLIGHT = 0.03  # deviations below this are no matter
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run's losses at each of SHARES, and at its end."""
+
+    run_id: str
+    n: float
+    d: float
+    losses: np.ndarray
+    last: float
+
+    def normalised(self, floor: float) -> np.ndarray:
+        """(L(t) - E) / (L(T) - E)."""
+        return np.asarray((self.losses - floor) / (self.last - floor))
+
+
+def collapse(points: Points, trails: Points, floor: float) -> dict[str, Any] | None:
+    """The document's `collapse`: curves of the best run of each budget, their spread, and which lie off; None with fewer than three.
+
+    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where the law does not settle E, the
+    floor at which the curves lie closest (`closest_floor`, `closest_spread`) is the fairer judge.
+    """
+    if points.n is None or points.d is None or points.c is None or trails.group is None:
+        return None
+    best = [index[int(np.argmin(points.loss[index]))] for index in budgets(points.n, points.c)]
+    used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
+    found = [curve for row in best if (curve := _curve(points, trails, row)) is not None]
+    if len(found) < MIN_RUNS:
+        return None
+    tried = np.linspace(0.0, FLOOR * points.loss.min(), TRIED)
+    closest = float(tried[int(np.argmin([_spread(found, each) for each in tried]))])
+    middle = np.median([curve.normalised(used) for curve in found], 0)
+    away = _away(found, closest).mean(1)
+    scale = max(ROBUST * float(np.median(np.abs(away))), SLIGHT / OFF)
+    return {
+        "floor": used, "shares": list(SHARES), "middle": middle.tolist(), "spread": _spread(found, used),
+        "closest_floor": closest, "closest_spread": _spread(found, closest),
+        "curves": [
+            {"run_id": curve.run_id, "n_params": curve.n, "tokens": curve.d, "y": curve.normalised(used).tolist(), "off": float(off), "flagged": bool(abs(off) > OFF * scale)}
+            for curve, off in zip(found, away, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _away(found: Sequence[Curve], floor: float) -> np.ndarray:
+    """Relative distances (curves, shares) of the normalised curves from their middle."""
+    y = np.array([curve.normalised(floor) for curve in found])
+    return np.asarray(y / np.median(y, 0) - 1)
+
+
+def _spread(found: Sequence[Curve], floor: float) -> float:
+    return float(np.sqrt((_away(found, floor) ** 2).mean()))
+
+
+def _curve(points: Points, trails: Points, row: int) -> Curve | None:
+    """The losses of the run that a point is the end of, interpolated in log t; None where it was measured too seldom."""
+    n, d, loss = float(np.asarray(points.n)[row]), float(np.asarray(points.d)[row]), float(points.loss[row])
+    ends = (np.asarray(trails.n) == n) & (np.asarray(trails.d) == d) & (trails.loss == loss)
+    if not ends.any():
+        return None
+    run_id = str(np.asarray(trails.group)[int(np.flatnonzero(ends)[0])])
+    mine = np.asarray(trails.group) == run_id
+    share, value = np.asarray(trails.d)[mine] / d, trails.loss[mine]
+    order = np.argsort(share)
+    share, value = share[order], value[order]
+    if share[0] > SHARES[0] * 1.5 or len(share) < 5:
+        return None
+    at = np.interp(np.log(SHARES), np.log(share), np.log(value))
+    return Curve(run_id, n, d, np.exp(at), loss)
+
+
+def warnings(found: dict[str, Any] | None) -> list[str]:
+    """What the collapse says against single runs."""
+    off = [curve for curve in (found or {}).get("curves", ()) if curve["flagged"]]
+    return [
+        f"the curve of run {curve['run_id']} (N = {curve['n_params']:.3g}) lies {100 * curve['off']:+.0f} % off the others': "
+        "its size is not tuned as they are" for curve in off
+    ]  # fmt: skip

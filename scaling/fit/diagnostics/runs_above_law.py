@@ -1,0 +1,109 @@
+"""Runs above the fitted law, each with the likely cause: a law is the best that a size and its tokens can do, and neglect only adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling.fit.estimate import Estimate
+from scaling.points.points import Points
+
+FAR = 3.0  # standard deviations of one run
+FEW_STEPS = 200
+LONG_WARMUP = 0.15  # of the steps
+OTHER_RATE = 1.6  # times the neighbours' learning rate x width
+OTHER_BATCH = 3.0
+ROSE = 0.005  # relative, from the lowest evaluation to the last
+NEIGHBOURS = 6
+SHOWN = 50
+
+
+def above(points: Points, runs: pd.DataFrame, trails: Points, found: Estimate, noise: float) -> list[dict[str, Any]]:
+    """The document's `above`: runs whose loss lies FAR noises over the law, the worst first: {run_id, n_params, tokens, loss, excess, cause}.
+
+    `runs` has one row a point with its configuration, `noise` is the standard deviation of one run's log loss.
+    """
+    if points.n is None or points.d is None:
+        return []
+    residual = np.log(points.loss) - found.law.log_predict(found.theta, points.inputs(found.law.inputs))
+    rows = np.flatnonzero(residual > FAR * noise)
+    rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
+    return [
+        {"run_id": str(runs["run_id"].iloc[row]), "n_params": float(points.n[row]), "tokens": float(points.d[row]),
+         "loss": float(points.loss[row]), "excess": float(np.expm1(residual[row])), "cause": _cause(int(row), points, runs, trails)}
+        for row in rows
+    ]  # fmt: skip
+
+
+def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[dict[str, Any]]:
+    """Entries as those of `above` for runs that diverged; they have no loss, and the usual cause is a learning rate that is too high."""
+    usual = float(np.median(runs["lr"].to_numpy(float) * _widths(runs))) if len(runs) else np.nan
+    rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
+    columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
+    return [
+        {"run_id": run_id, "n_params": float(n), "tokens": float(d), "loss": None, "excess": None,
+         "cause": f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'"}
+        for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
+    ]  # fmt: skip
+
+
+def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
+    """The first of the usual causes that the run shows."""
+    config = runs["config"].iloc[row]
+    steps, optim = int(config["n_steps"]), config["optim"]
+    rose = _rise(str(runs["run_id"].iloc[row]), trails)
+    if rose > ROSE:
+        repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
+        return f"its loss rose by {100 * rose:.1f} % towards the end: {'over-fitted to repeated data' if repeats else 'unstable, the learning rate is too high'}"
+    if steps < FEW_STEPS:
+        return f"too few steps: {steps}"
+    warmup = int(optim.get("warmup_steps", 0)) / steps
+    if warmup > LONG_WARMUP:
+        return f"{100 * warmup:.0f} % of its steps are warm-up"
+    near = _neighbours(row, points)
+    rate = _against(row, near, runs["lr"].to_numpy(float) * _widths(runs))
+    if max(rate, 1 / rate) > OTHER_RATE:
+        return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
+    batch = _against(row, near, runs["batch_tokens"].to_numpy(float))
+    if max(batch, 1 / batch) > OTHER_BATCH:
+        return f"its batch is {batch:.2g} times its neighbours'"
+    return "no cause seen: train it again with another seed"
+
+
+def _rise(run_id: str, trails: Points) -> float:
+    """How far the last evaluation of a run lies above its lowest."""
+    mine = np.asarray(trails.group) == run_id
+    order = np.argsort(np.asarray(trails.d)[mine])
+    losses = trails.loss[mine][order]
+    return float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
+
+
+def _widths(runs: pd.DataFrame) -> np.ndarray:
+    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer that of the base, whose rate it is."""
+    bases = [(config.get("model", {}).get("transfer") or {}).get("base_width") for config in runs["config"]]
+    return np.array([base or width for base, width in zip(bases, runs["d_model"], strict=True)], float)
+
+
+def _neighbours(row: int, points: Points) -> np.ndarray:
+    """The runs nearest in log N and log D, itself left out."""
+    away = np.hypot(*(np.log(np.asarray(values)) - np.log(np.asarray(values)[row]) for values in (points.n, points.d)))
+    away[row] = np.inf
+    return np.argsort(away, kind="stable")[: min(NEIGHBOURS, len(away) - 1)]
+
+
+def _against(row: int, near: np.ndarray, values: np.ndarray) -> float:
+    """A value over the median of its neighbours'."""
+    return float(values[row] / np.median(values[near])) if len(near) else 1.0
+
+
+def warnings(found: list[dict[str, Any]]) -> list[str]:
+    """One line for all of them."""
+    if not found:
+        return []
+    worst = found[0]
+    told = f"{len(found)} runs lie" if len(found) > 1 else "1 run lies"
+    return [
+        f"{told} above the law by more than {FAR:g} noises, the worst by {100 * worst['excess']:.1f} % ({worst['run_id']}: {worst['cause']})"
+    ]

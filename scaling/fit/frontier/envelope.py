@@ -1,0 +1,123 @@
+"""Approach 1 (Hoffmann 2022, section 3.1): at each compute, which run has the lowest loss? Its N and D are the frontier.
+
+Runs are tracks of loss against C: all evaluations of a run where the source is a results folder, else the final losses
+of runs of one size. The road reads off runs that exist, so its answer is a step function smoothed by a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.fit.frontier.frontier import Frontier, Minimum, Road, affordable, through
+from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, WINDOW, budgets
+from scaling.points.points import Points
+
+GRID = 64
+MIN_TRACKS = 3  # runs that must compete at a budget
+MIN_WINNERS = 3  # sizes that must win somewhere
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Log losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each track; log D like the losses."""
+
+    log_c: np.ndarray
+    loss: np.ndarray
+    log_n: np.ndarray
+    log_d: np.ndarray
+
+
+def envelope(points: Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0) -> Road:
+    """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the runs, where there are.
+
+    A budget whose winner is the smallest or the largest that competes is left out: the true winner may lie beyond.
+    Intervals resample whole tracks. `refused` says what is lacking.
+    """
+    if points.n is None or points.d is None or points.c is None:
+        return Road("envelope", refused="the table lacks N, D or C")
+    tracks = _tracks(points if curves is None else curves, curves is not None)
+    if tracks is None:
+        return Road("envelope", refused="no compute at which runs of several sizes compete")
+    present = np.ones((1, len(tracks.log_n)), bool)
+    n, d, loss = (row[0] for row in _winners(tracks, present))
+    held = np.isfinite(n)
+    sizes = len(np.unique(np.round(n[held], 6)))
+    if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
+        lacking = f"at {held.sum()} budgets neither the smallest nor the largest size is best, and {sizes} sizes are best there; "
+        lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
+        return Road("envelope", refused=lacking)
+    found = through(tracks.log_c, n, d, loss)
+    rows = zip(*(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True)
+    minima = tuple(Minimum(*row) for row in rows)
+    draws = _resampled(tracks, resamples, seed) if resamples else None
+    return Road("envelope", found, draws, minima, tuple(_warnings(found, curves is None)))
+
+
+def _warnings(found: Frontier, finals: bool) -> list[str]:
+    warnings = ["only final losses: sizes are joined along C by their own runs"] if finals else []
+    if abs(float(found.a + found.b) - 1) > 0.05:
+        warnings.append(f"a + b = {float(found.a + found.b):.3f}: the winners do not lie on a line")
+    return warnings
+
+
+def _tracks(points: Points, by_run: bool) -> Tracks | None:
+    """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those of an isoFLOP design."""
+    n, d, c = points.inputs("NDC").values()
+    log_c, log_n, log_d = np.log(c), np.log(n), np.log(d)
+    label = np.unique(points.group, return_inverse=True)[1] if by_run and points.group is not None else _sizes(log_n)
+    order = np.lexsort((log_c, label))
+    along = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    grid = np.linspace(log_c.min(), log_c.max(), GRID)
+    if np.median([len(row) for row in along]) < 2:
+        centres = np.array([log_c[index].mean() for index in budgets(n, c)])
+        grid = centres if len(centres) >= MIN_BUDGETS else grid
+    loss = np.array([_read(grid, log_c[row], np.log(points.loss[row])) for row in along])
+    tokens = np.array([_read(grid, log_c[row], log_d[row]) for row in along])
+    contested = np.isfinite(loss).sum(0) >= MIN_TRACKS
+    if not contested.any():
+        return None
+    return Tracks(grid[contested], loss[:, contested], np.array([log_n[row].mean() for row in along]), tokens[:, contested])
+
+
+def _sizes(log_n: np.ndarray) -> np.ndarray:
+    """Labels of sizes that lie within 2 % of their neighbour."""
+    order = np.argsort(log_n, kind="stable")
+    label = np.empty(len(log_n), int)
+    label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
+    return label
+
+
+def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Interpolation that reaches half a window beyond its ends, so that a single run counts at its own budget."""
+    inside = (grid > x[0] - WINDOW / 2) & (grid < x[-1] + WINDOW / 2)
+    return np.where(inside, np.interp(grid, x, y), np.nan)
+
+
+def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The log N, log D and log loss (R, budgets) of the lowest track among those `present` (R, tracks); NaN where it is at the edge."""
+    shape = (len(present), len(tracks.log_c))
+    n, d, loss = (np.full(shape, np.nan) for _ in range(3))
+    for column in range(shape[1]):
+        held = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
+        by_loss = held[np.argsort(tracks.loss[held, column], kind="stable")]
+        by_size = held[np.argsort(tracks.log_n[held], kind="stable")]
+        won, smallest, largest = (order[present[:, order].argmax(1)] for order in (by_loss, by_size, by_size[::-1]))
+        size = tracks.log_n[won]
+        interior = present[:, held].any(1) & (size > tracks.log_n[smallest] + SAME_SIZE) & (size < tracks.log_n[largest] - SAME_SIZE)
+        n[:, column] = np.where(interior, size, np.nan)
+        d[:, column] = np.where(interior, tracks.log_d[won, column], np.nan)
+        loss[:, column] = np.where(interior, tracks.loss[won, column], np.nan)
+    return n, d, loss
+
+
+def _resampled(tracks: Tracks, resamples: int, seed: int) -> Frontier:
+    """Frontiers of tracks drawn with replacement; draws with too few winners are left out."""
+    count = len(tracks.log_n)
+    drawn = np.random.default_rng(seed).integers(0, count, (affordable(resamples, count), count))
+    present = np.zeros(drawn.shape, bool)
+    np.put_along_axis(present, drawn, True, axis=1)
+    n, d, loss = _winners(tracks, present)
+    usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf))
+    return through(tracks.log_c, n[usable], d[usable], loss[usable])

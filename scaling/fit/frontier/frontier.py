@@ -1,0 +1,211 @@
+"""The compute-optimal frontier N*(C), D*(C), L*(C): what all three roads lead to, in one type.
+
+A cost C = c0 N^p D turns a law of N and D into powers of C. C = 6 N D is the common case; an exact count of FLOPs bends
+at small N, where attention and head weigh more, and is then fitted on the runs' own numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.points.points import Points
+
+EXACT_6ND = 1e-3
+DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
+DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be told apart
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Training FLOPs C = c0 N^p D."""
+
+    c0: float = 6.0
+    p: float = 1.0
+
+    def flops(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """C of N parameters and D tokens."""
+        return self.c0 * np.power(n, self.p) * d
+
+    def tokens(self, n: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """D that C pays for at N."""
+        return np.asarray(c / (self.c0 * np.power(n, self.p)))
+
+
+def fit_cost(points: Points) -> Cost:
+    """The cost of a table's own N, D and C: exactly 6 N D where it is that, else least squares of log(C/D) on log N."""
+    if points.n is None or points.d is None or points.c is None:
+        return Cost()
+    if np.all(np.abs(points.c / (6.0 * points.n * points.d) - 1) < EXACT_6ND):
+        return Cost()
+    if np.ptp(np.log(points.n)) < 0.1:
+        return Cost(float(np.median(points.c / (points.n * points.d))), 1.0)
+    p, log_c0 = fit_power(np.log(points.n), np.log(points.c / points.d))
+    return Cost(float(np.exp(log_c0)), float(p))
+
+
+def fit_power(log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(exponent, log coefficient) of y = k x^e by least squares in logs, weighted by 1/std^2 (Porian 2024, appendix).
+
+    `log_x` (n,); `log_y` (..., n) may hold NaN, which weighs nothing; results have the leading shape of `log_y`.
+    """
+    weight = np.isfinite(log_y) / (1.0 if std is None else np.square(std))
+    y = np.where(np.isfinite(log_y), log_y, 0.0)
+    total = weight.sum(-1)
+    mean_x, mean_y = (weight * log_x).sum(-1) / total, (weight * y).sum(-1) / total
+    centred = log_x - mean_x[..., None]
+    exponent = (weight * centred * y).sum(-1) / (weight * centred**2).sum(-1)
+    return exponent, mean_y - exponent * mean_x
+
+
+def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, log K, gamma) of L = E + K C^-gamma, E >= 0, by least squares of relative errors; `loss` (..., n) may hold NaN.
+
+    Linear in E and K at each gamma of a grid (variable projection). For the minima of a few budgets; `estimate` fits runs.
+    """
+    weight = np.where(np.isfinite(loss), 1.0, 0.0)
+    y = np.where(np.isfinite(loss), loss, 1.0)
+    x = log_c - log_c.mean()
+    gamma, width = np.full(loss.shape[:-1], DECAY), DECAY_SPAN
+    for count in (25, 9, 9):  # a coarse grid, then twice the surroundings of its best point
+        tried = gamma * np.exp(width * np.linspace(-1, 1, count).reshape(-1, *[1] * gamma.ndim))
+        costs = np.array([_decay_at(each[..., None], x, y, weight)[2] for each in tried])
+        gamma = np.take_along_axis(tried, costs.argmin(0)[None], 0)[0]
+        width = 2 * width / (count - 1)
+    floor, k, _ = _decay_at(gamma[..., None], x, y, weight)
+    return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
+
+
+def _decay_at(gamma: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
+    p, q = np.exp(-gamma * x) / y, 1 / y
+    pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
+    det = np.maximum(pp * qq - pq**2, 1e-300)
+    floor = np.maximum((pp * q1 - pq * p1) / det, 0.0)
+    k = (p1 - floor * pq) / pp
+    k = np.where(k > 0, k, 0.0)
+    return floor, k, (weight * (floor[..., None] * q + k[..., None] * p - 1) ** 2).sum(-1)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or arrays over draws (R,).
+
+    `gamma` is None where a road gives no loss.
+    """
+
+    a: np.ndarray
+    log_n: np.ndarray
+    b: np.ndarray
+    log_d: np.ndarray
+    floor: np.ndarray | None = None
+    log_gap: np.ndarray | None = None
+    gamma: np.ndarray | None = None
+
+    def n_star(self, flops: float | np.ndarray) -> np.ndarray:
+        """N*(C)."""
+        return np.exp(self.log_n + self.a * np.log(flops))
+
+    def d_star(self, flops: float | np.ndarray) -> np.ndarray:
+        """D*(C)."""
+        return np.exp(self.log_d + self.b * np.log(flops))
+
+    def loss(self, flops: float | np.ndarray) -> np.ndarray | None:
+        """L*(C), None where the road gives none."""
+        if self.floor is None or self.log_gap is None or self.gamma is None:
+            return None
+        return self.floor + np.exp(self.log_gap - self.gamma * np.log(flops))
+
+    def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
+        """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
+        if self.floor is None or self.log_gap is None or self.gamma is None:
+            raise ScalingError("this fit gives no loss along its frontier", remedy="give FLOPs, or use the parametric fit")
+        gap = np.asarray(loss - self.floor, float)
+        safe = np.where(gap > 0, gap, np.nan)
+        return np.exp((self.log_gap - np.log(safe)) / self.gamma)
+
+
+def through(log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray) -> Frontier:
+    """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the decay of L*."""
+    (a, k_n), (b, k_d) = fit_power(log_c, log_n), fit_power(log_c, log_d)
+    if len(log_c) < DECAY_BUDGETS:
+        return Frontier(a, k_n, b, k_d)
+    return Frontier(a, k_n, b, k_d, *fit_decay(log_c, np.exp(log_loss)))
+
+
+def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+    """Closed form for the laws in N and D. `values` are reported parameters, scalars or arrays over draws.
+
+    Raises ScalingError for a law without a compute-optimal N and D.
+    """
+    closed = CLOSED.get(law)
+    if closed is None:
+        raise ScalingError(
+            f"the law {law} has no compute-optimal N and D", remedy=f"laws with a frontier: {', '.join(CLOSED)}; or give N and D"
+        )
+    return closed({name: np.asarray(value, float) for name, value in values.items()}, cost)
+
+
+def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+    """N* = G (C/c0)^a, G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta) (Hoffmann 2022, eq. 4, p = 1).
+
+    The data-constrained law is this one as long as every token is new (Muennighoff 2023, eq. 5).
+    """
+    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
+    log_a, log_b = np.log(values["A"]), np.log(values["B"])
+    whole = alpha + cost.p * beta
+    a, log_g = beta / whole, (np.log(alpha / (cost.p * beta)) + log_a - log_b) / whole
+    log_n = log_g - a * np.log(cost.c0)
+    log_d = -np.log(cost.c0) - cost.p * log_n
+    log_gap = log_a - alpha * log_n + np.log1p(alpha / (cost.p * beta))
+    return Frontier(a, log_n, 1 - cost.p * a, log_d, values["E"], log_gap, alpha * a)
+
+
+def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+    """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p c0 D_c))^(1/(p + r))."""
+    alpha_n, alpha_d = values["alpha_N"], values["alpha_D"]
+    r = alpha_n / alpha_d
+    a = 1 / (cost.p + r)
+    log_n = a * (np.log(r / (cost.p * cost.c0)) + r * np.log(values["N_c"]) - np.log(values["D_c"]))
+    log_d = -np.log(cost.c0) - cost.p * log_n
+    log_gap = alpha_d * (r * (np.log(values["N_c"]) - log_n) + np.log1p(r / cost.p))
+    return Frontier(a, log_n, 1 - cost.p * a, log_d, np.zeros_like(a), log_gap, alpha_n * a)
+
+
+CLOSED = {"chinchilla": _chinchilla, "chinchilla-tied": _chinchilla, "data-constrained": _chinchilla, "kaplan": _kaplan}
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The best N and D at one budget and their loss; or the reason why there is none.
+
+    `index` are the points of the budget, `curve` (2, k) the N and loss of what was fitted to them.
+    """
+
+    flops: float
+    n_star: float = np.nan
+    d_star: float = np.nan
+    loss_star: float = np.nan
+    refused: str = ""
+    index: np.ndarray | None = None
+    curve: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Road:
+    """One of the three roads to the frontier. `frontier` is None when refused; `draws` are its bootstrap over runs."""
+
+    name: str
+    frontier: Frontier | None = None
+    draws: Frontier | None = None
+    minima: tuple[Minimum, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def affordable(resamples: int, width: int) -> int:
+    """Resamples of `width` numbers that fit into a few hundred megabytes; a table that large needs fewer of them."""
+    return max(20, min(resamples, 20_000_000 // max(1, width)))

@@ -1,0 +1,231 @@
+"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its bottoms are the frontier.
+
+N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A valley without an
+interior bottom is refused with its reason, never extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scaling.errors import unknown
+from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, Road, affordable, frontier, through
+from scaling.points.points import Points
+
+WINDOW = 0.08  # runs whose C lies within 8 % share a budget
+MIN_SIZES = 4
+MIN_BUDGETS = 3
+SAME_SIZE = 0.02  # sizes within 2 % are one size
+
+
+def distinct(values: np.ndarray) -> int:
+    """How many sizes there are when those within 2 % count as one; a continuum counts by its width."""
+    gaps = np.diff(np.sort(np.log(values)))
+    near = gaps <= SAME_SIZE
+    return 1 + int((~near).sum()) + int(gaps[near].sum() / (4 * SAME_SIZE))
+
+
+def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
+    """The indices of the runs of each budget, cheapest first: the densest windows of log C that hold four sizes or more.
+
+    A window with three quarters as many runs beside it as in it is part of a continuum, and one with under a third of
+    the fullest window's sizes came about by chance; neither is a budget.
+    """
+    order = np.argsort(c, kind="stable")
+    x = np.log(c)[order]
+    ends = np.searchsorted(x, x + window, side="right")
+    inside = ends - np.arange(len(x))
+    beside = np.searchsorted(x, x[ends - 1] + window, side="right") - np.searchsorted(x, x - window) - inside
+    candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * beside <= 3 * inside))
+    taken, found = np.zeros(len(x), bool), []
+    for start in candidates[np.argsort(-inside[candidates], kind="stable")]:
+        rows = np.s_[start : ends[start]]
+        if not taken[rows].any() and distinct(n[order[rows]]) >= MIN_SIZES:
+            taken[rows] = True
+            found.append(order[rows])
+    fullest = max((distinct(n[index]) for index in found), default=0)
+    return sorted((index for index in found if 3 * distinct(n[index]) >= fullest), key=lambda index: float(c[index[0]]))
+
+
+def isoflop(points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0) -> Road:
+    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says what is lacking.
+
+    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto each fitted curve; with
+    four to ten runs in a valley their own scatter alone would say too little. Raises ScalingError for an unknown method.
+    """
+    if method not in METHODS:
+        raise unknown("valley method", method, METHODS)
+    if points.n is None or points.d is None or points.c is None:
+        return Road("isoflop", refused="the table lacks N, D or C")
+    valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
+    usable = [valley for valley in valleys if not valley.refused]
+    if len(usable) < MIN_BUDGETS:
+        lacking = (
+            f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
+        )
+        return Road("isoflop", minima=valleys, refused=lacking)
+    measured = np.log([[getattr(valley, name) for valley in usable] for name in ("flops", "n_star", "d_star", "loss_star")])
+    found = through(*measured)
+    draws = _redrawn(points, usable, method, resamples, seed) if resamples else None
+    return Road("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
+
+
+def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
+    warnings = [f"budget {valley.flops:.3g} is refused: {valley.refused}" for valley in valleys if valley.refused]
+    if sum(not valley.refused for valley in valleys) == MIN_BUDGETS:
+        warnings.append(f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error")
+    if abs(float(found.a + found.b) - 1) > 0.02:
+        warnings.append(f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D")
+    return warnings
+
+
+def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
+    n, d, c = (values[index] for values in points.inputs("NDC").values())
+    loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
+    by_n, by_d = (bottoms(method, np.log(values), loss) for values in (n, d))
+    refused = by_n.reason or by_d.reason
+    if refused:
+        return Minimum(flops, refused=refused, index=index)
+    curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
+    return Minimum(flops, float(np.exp(by_n.at[0])), float(np.exp(by_d.at[0])), float(by_n.loss[0]), index=index, curve=curve)
+
+
+def _redrawn(points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int) -> Frontier:
+    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts for nothing in it."""
+    rows = [np.asarray(valley.index) for valley in valleys]
+    log_n, log_d = ([np.log(values[row]) for row in rows] for values in points.inputs("ND").values())
+    pool = np.concatenate([scatter(x, points.loss[row], method)[1] for x, row in zip(log_n, rows, strict=True)])
+    rng = np.random.default_rng(seed)
+    count = affordable(resamples, len(pool))
+    noise = [rng.choice(pool, (count, len(row))) for row in rows]
+
+    def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Bottoms and their losses (R, budgets)."""
+        parts = zip(axis, rows, noise, strict=True)
+        found = [bottoms(method, x, scatter(x, points.loss[row], method)[0] + shift) for x, row, shift in parts]
+        return np.stack([each.at for each in found], -1), np.stack([each.loss for each in found], -1)
+
+    n, loss = drawn(log_n)
+    d, _ = drawn(log_d)
+    enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
+    return through(np.log([valley.flops for valley in valleys]), n[enough], d[enough], np.log(loss[enough]))
+
+
+def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) -> str | None:
+    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the law's own optimum.
+
+    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent (the bias is in the
+    method, more runs do not remove it). None where the law or the grid gives no frontier.
+    """
+    if points.n is None or points.d is None or law != "chinchilla":
+        return None
+    loss = values["E"] + values["A"] * points.n ** -values["alpha"] + values["B"] * points.d ** -values["beta"]
+    noiseless = isoflop(replace(points, loss=loss), resamples=0)
+    if noiseless.frontier is None:
+        return None
+    truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, cost)
+    largest = max(minimum.flops for minimum in noiseless.minima if not minimum.refused)
+    off_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
+    return f"grid bias of a: {float(noiseless.frontier.a - truth.a):+.4f}, of N* at the largest budget: {100 * off_n:+.1f} %"
+
+
+Array = np.ndarray
+
+
+GRID = 41  # points of the curve that is drawn
+
+
+FINE = 4001  # points on which the interpolant's minimum is sought; a draw makes do with a fifth
+
+
+LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
+
+
+@dataclass(frozen=True)
+class Bottoms:
+    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where refused; `reason` of the first row, "" if it has
+    a bottom; `curve` (2, k) is its log size and loss.
+    """
+
+    at: Array
+    loss: Array
+    reason: str
+    curve: Array
+
+
+def bottoms(method: str, x: Array, y: Array) -> Bottoms:
+    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the sizes has none.
+
+    Raises ScalingError for an unknown method.
+    """
+    if method not in METHODS:
+        raise unknown("valley method", method, METHODS)
+    at, loss, curve = METHODS[method](x, np.atleast_2d(y))
+    inside = (at > x.min()) & (at < x.max())
+    reason = "" if inside[0] else _reason(method, at[0], x)
+    return Bottoms(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), reason, curve)
+
+
+def _reason(method: str, at: float, x: Array) -> str:
+    if np.isnan(at):
+        return f"the fitted {method} is not convex" if method == "parabola" else f"the fitted {method} has no minimum"
+    return f"the minimum lies at the edge, {'below the smallest' if at <= x.min() else 'above the largest'} size"
+
+
+def scatter(x: Array, y: Array, method: str) -> tuple[Array, Array]:
+    """The fitted curve (n,) at the runs and its residuals divided by sqrt(1 - leverage) (HC2).
+
+    Akima's interpolant passes through every run, so its scatter is that about a cubic (about a parabola, of four runs).
+    """
+    degree = 2 if method == "parabola" or len(y) < 5 else 3
+    design = np.vander(x - x.mean(), degree + 1, increasing=True)
+    hat = design @ np.linalg.pinv(design)
+    fitted = hat @ y
+    residual = (y - fitted) / np.sqrt(np.maximum(1 - np.diag(hat), LEAST_FREE))
+    return (y if method == "akima" else fitted), residual
+
+
+def _powers(x: Array, y: Array, degree: int) -> Array:
+    """Least-squares coefficients (degree + 1, R) of y (R, n) in powers of x - mean(x)."""
+    return np.asarray(np.linalg.pinv(np.vander(x - x.mean(), degree + 1, increasing=True)) @ y.T)
+
+
+def _drawn(x: Array, coefficients: Array) -> Array:
+    grid = np.linspace(x.min(), x.max(), GRID)
+    return np.array([grid, np.polynomial.polynomial.polyval(grid - x.mean(), coefficients)])
+
+
+def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    found = _powers(x, y, 2)
+    c0, c1, c2 = found
+    u = np.where(c2 > 0, -c1 / (2 * np.where(c2 > 0, c2, 1.0)), np.nan)
+    return u + x.mean(), c0 + c1 * u / 2, _drawn(x, found[:, 0])
+
+
+def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is positive."""
+    found = _powers(x, y, 3)
+    c0, c1, c2, c3 = found
+    inner = c2**2 - 3 * c1 * c3
+    below = c2 + np.sqrt(np.where(inner > 0, inner, np.nan))
+    u = -c1 / np.where(below == 0, np.nan, below)
+    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), _drawn(x, found[:, 0])
+
+
+def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged first."""
+    from scipy.interpolate import Akima1DInterpolator  # 0.3 s, needed here only
+
+    sizes, where = np.unique(x, return_inverse=True)
+    member = (where == np.arange(len(sizes))[:, None]) / np.bincount(where)[:, None]
+    grid = np.linspace(sizes[0], sizes[-1], FINE if len(y) == 1 else FINE // 5)
+    values = Akima1DInterpolator(sizes, member @ np.log(y).T)(grid)
+    best = np.argmin(values, axis=0)
+    curve = np.array([grid, np.exp(values[:, 0])])[:, :: len(grid) // (GRID - 1)]
+    return grid[best], np.exp(np.take_along_axis(values, best[None], 0)[0]), curve
+
+
+METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {"parabola": _parabola, "cubic": _cubic, "akima": _akima}

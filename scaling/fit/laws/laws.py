@@ -1,0 +1,365 @@
+"""Scaling laws as values: what `estimate` fits, `predict` evaluates and the plots draw.
+
+Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k is affine in the
+internal coordinates theta and in the logs of the inputs: log A - alpha log N. With a root T (Kaplan's L(N,D)) it is
+log L = T log sum_k exp(z_k / T). Values, gradients, second derivatives and the change of units follow from the terms
+alone, so a further law of that kind is one further literal in `LAWS`.
+
+Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing point X_c by
+alpha log X_c. In units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scaling.fit.laws.derivatives import (
+    Array,
+    Bound,
+    Expansion,
+    Feature,
+    Inputs,
+    break_of,
+    broken_power,
+    data_constrained,
+    logistic,
+    repeats,
+    saturating,
+    sum_of_powers,
+)  # fmt: skip
+
+UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
+UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
+GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
+SLOW = tuple(np.geomspace(0.01, 1.2, 18))
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the internal coordinate in
+    centred units: the value itself, its log where `log`, or the log times the exponent named `crossing`. The log of a
+    `place` is counted from the unit of that input.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    log: bool = False
+    crossing: str = ""
+    grid: tuple[float, ...] = ()
+    place: str = ""
+
+
+def _floor(name: str) -> Param:
+    return Param(name, (0.0, np.inf))
+
+
+def _coefficient(name: str) -> Param:
+    return Param(name, (-30.0, 30.0), log=True)
+
+
+def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
+    return Param(name, (1e-3, 4.0), grid=grid)
+
+
+def _crossing(name: str, exponent: str) -> Param:
+    return Param(name, (-30.0, 30.0), crossing=exponent)
+
+
+@dataclass(frozen=True)
+class Term:
+    """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha": {"N": -1}} is N^-alpha."""
+
+    coefficient: str
+    powers: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and `columns` replace them.
+
+    `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves; `derived` what follows from the
+    reported parameters at C = 6 N D. `custom(logs)` is what `bind` returns; `columns` what `log_columns` does.
+    """
+
+    name: str
+    formula: str
+    reference: str
+    inputs: tuple[str, ...]
+    params: tuple[Param, ...]
+    terms: tuple[Term, ...]
+    floor: str = ""
+    root: str = ""
+    derived: Callable[[Inputs], dict[str, Array]] | None = None
+    custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
+    columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The reported names, in the order of theta."""
+        return tuple(param.name for param in self.params)
+
+    def index(self, name: str) -> int:
+        """The place of a parameter in theta."""
+        return self.names.index(name)
+
+    def bind(self, logs: Inputs) -> Bound:
+        """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
+        if self.custom:
+            return self.custom(logs)
+        floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
+        return sum_of_powers(self._features(logs), len(self.params), floor, root)
+
+    def _features(self, logs: Inputs) -> list[list[Feature]]:
+        """For each term the parameters it is affine in, each with its factor (n,); the coefficient's, 1, comes first."""
+        found = []
+        for term in self.terms:
+            slopes = [(self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()]
+            found.append([(self.index(term.coefficient), np.ones_like(slopes[0][1])), *slopes])
+        return found
+
+    def log_columns(self, theta: Array, logs: Inputs) -> Array:
+        """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the root, at the exponents of theta (G, P)."""
+        if self.columns:
+            return self.columns(theta, logs)
+        return np.stack([sum(theta[:, j, None] * feature for j, feature in term[1:]) for term in self._features(logs)], 1)
+
+    def log_predict(self, theta: Array, x: Inputs) -> Array:
+        """Natural log of the predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
+        expansion, lead = self._at(theta, x)
+        return expansion.value.reshape(*lead, -1)
+
+    def jacobian(self, theta: Array, x: Inputs) -> Array:
+        """Gradient of log_predict in theta (..., n, P)."""
+        expansion, lead = self._at(theta, x)
+        return np.moveaxis(expansion.gradient, 1, 2).reshape(*lead, -1, len(self.params))
+
+    def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
+        theta = np.asarray(theta, float)
+        return self.bind({name: np.log(x[name]) for name in self.inputs})(theta.reshape(-1, len(self.params))), theta.shape[:-1]
+
+    def values(self, theta: Array) -> dict[str, Array]:
+        """Reported parameters {name: (...)} of theta (..., P)."""
+        theta = np.asarray(theta, float)
+        return {param.name: self._reported(param, theta, theta[..., i]) for i, param in enumerate(self.params)}
+
+    def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
+        if param.crossing:
+            return np.exp(np.minimum(inner / theta[..., self.index(param.crossing)], 700.0))
+        return np.exp(inner) if param.log else inner
+
+    def theta(self, values: Mapping[str, Array | float]) -> Array:
+        """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further names are ignored."""
+        inner = []
+        for param in self.params:
+            value = np.asarray(values[param.name], float)
+            scale = np.asarray(values[param.crossing], float) if param.crossing else 1.0
+            inner.append(scale * np.log(value) if param.log or param.crossing else value)
+        return np.stack(np.broadcast_arrays(*inner), -1)
+
+    def centring(self, units: Mapping[str, float]) -> Array:
+        """The matrix (P, P) that takes theta to the theta of inputs divided by exp(units[letter])."""
+        matrix = np.eye(len(self.params))
+        for term in self.terms:
+            for exponent, powers in term.powers.items():
+                shift = sum(power * units[letter] for letter, power in powers.items())
+                matrix[self.index(term.coefficient), self.index(exponent)] += shift
+        return matrix
+
+    def offset(self, units: Mapping[str, float]) -> Array:
+        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that input's unit."""
+        return np.array([units[param.place] if param.place else 0.0 for param in self.params])
+
+
+def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
+    """The log of a product of powers of the inputs (n,)."""
+    return np.sum([power * logs[letter] for letter, power in powers.items()], axis=0)
+
+
+def units(law: Law, logs: Inputs) -> dict[str, float]:
+    """The mean log of each input: the units in which a law's coordinates are nearly uncorrelated."""
+    means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
+    return {letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)] for letter in law.inputs}
+
+
+def _effective_columns(theta: Array, logs: Inputs) -> Array:
+    """The powers of N and of effective D; that N decays too depends on A and B, and is left to the polish."""
+    log_u = np.minimum(logs["U"], logs["D"])
+    data, _, _ = saturating(repeats(logs["D"], log_u), theta[:, 5, None])
+    return np.stack([-theta[:, 3, None] * logs["N"], -theta[:, 4, None] * (log_u + data)], 1)
+
+
+def _powers_of_c(values: Inputs) -> dict[str, Array]:
+    """a, b and G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
+    alpha, beta = values["alpha"], values.get("beta", values["alpha"])
+    whole = alpha + beta
+    return {"a": beta / whole, "b": alpha / whole, "G": np.exp((np.log(alpha * values["A"]) - np.log(beta * values["B"])) / whole)}
+
+
+def _kaplan_powers(values: Inputs) -> dict[str, Array]:
+    """Exponents of N* ~ C^a, D* ~ C^b when L(N,D) is minimised at C = 6 N D (Kaplan 2020, eq. 1.5)."""
+    whole = values["alpha_N"] + values["alpha_D"]
+    return {"a": values["alpha_D"] / whole, "b": values["alpha_N"] / whole}
+
+
+def _crossing_law(name: str, letter: str, equation: str) -> Law:
+    """L(X) = (X_c / X)^alpha_X, one of Kaplan's laws in one variable."""
+    exponent, crossing = f"alpha_{letter}", f"{letter}_c"
+    return Law(
+        name=name,
+        formula=f"L({letter}) = ({crossing}/{letter})^{exponent}",
+        reference=f"Kaplan et al. 2020, {equation}",
+        inputs=(letter,),
+        params=(_exponent(exponent, SLOW), _crossing(crossing, exponent)),
+        terms=(Term(crossing, {exponent: {letter: -1}}),),
+    )
+
+
+def _broken_columns(letter: str) -> Callable[[Array, Inputs], Array]:
+    """The power of x with its break, as `log_columns` gives it."""
+
+    def columns(theta: Array, logs: Inputs) -> Array:
+        _, soft = break_of(theta, logs[letter])
+        return np.asarray(-theta[:, 2, None] * logs[letter] - theta[:, 3, None] * np.exp(theta[:, 5, None]) * soft)[:, None]
+
+    return columns
+
+
+def _broken_law(name: str, letter: str) -> Law:
+    """The broken power law with one break, in one variable."""
+    return Law(
+        name=name,
+        formula=f"L({letter}) = E + b {letter}^-c0 (1 + ({letter}/d)^(1/f))^(-c1 f)",
+        reference="Caballero et al. 2023 (Broken Neural Scaling Laws), eq. 1, one break",
+        inputs=(letter,),
+        params=(
+            _floor("E"),
+            _coefficient("b"),
+            Param("c0", (-2.0, 4.0), grid=(0.02, 0.06, 0.15, 0.3, 0.6)),
+            Param("c1", (-4.0, 4.0), grid=(-0.3, -0.08, 0.08, 0.3)),
+            Param("d", (-15.0, 15.0), log=True, grid=(-4.0, -2.0, 0.0, 2.0, 4.0), place=letter),
+            Param("f", (-3.0, 3.0), log=True, grid=(-1.5, 0.0)),
+        ),
+        terms=(Term("b", {"c0": {letter: -1}}),),
+        floor="E",
+        custom=lambda logs: broken_power(logs[letter]),
+        columns=_broken_columns(letter),
+    )
+
+
+def _logistic_columns(theta: Array, logs: Inputs) -> Array:
+    return -np.logaddexp(0.0, np.exp(theta[:, 2, None]) * (np.exp(logs["X"]) - theta[:, 3, None]))[:, None]
+
+
+_N_AND_D = (Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}))
+_E_A_B = (_floor("E"), _coefficient("A"), _coefficient("B"))
+_ALL = (
+    Law(
+        name="chinchilla",
+        formula="L(N,D) = E + A/N^alpha + B/D^beta",
+        reference="Hoffmann et al. 2022, eq. 2",
+        inputs=("N", "D"),
+        params=(*_E_A_B, _exponent("alpha"), _exponent("beta")),
+        terms=_N_AND_D,
+        floor="E",
+        derived=_powers_of_c,
+    ),
+    Law(
+        name="chinchilla-tied",
+        formula="L(N,D) = E + A/N^alpha + B/D^alpha",
+        reference="Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
+        inputs=("N", "D"),
+        params=(*_E_A_B, _exponent("alpha")),
+        terms=(Term("A", {"alpha": {"N": -1}}), Term("B", {"alpha": {"D": -1}})),
+        floor="E",
+        derived=_powers_of_c,
+    ),
+    Law(
+        name="kaplan",
+        formula="L(N,D) = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D",
+        reference="Kaplan et al. 2020, eq. 1.5",
+        inputs=("N", "D"),
+        params=(_exponent("alpha_N", SLOW), _exponent("alpha_D", SLOW), _crossing("N_c", "alpha_N"), _crossing("D_c", "alpha_D")),
+        terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("D_c", {"alpha_D": {"D": -1}})),
+        root="alpha_D",
+        derived=_kaplan_powers,
+    ),
+    _crossing_law("kaplan-n", "N", "eq. 1.1"),
+    _crossing_law("kaplan-d", "D", "eq. 1.2"),
+    _crossing_law("kaplan-c", "C", "eq. 1.3"),
+    Law(
+        name="kaplan-ns",
+        formula="L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps (far above the critical batch)",
+        reference="Kaplan et al. 2020, eq. 1.6",
+        inputs=("N", "S"),
+        params=(_exponent("alpha_N", SLOW), _exponent("alpha_S"), _crossing("N_c", "alpha_N"), _crossing("S_c", "alpha_S")),
+        terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("S_c", {"alpha_S": {"S": -1}})),
+    ),
+    Law(
+        name="power",
+        formula="L(C) = E + A/C^alpha",
+        reference="Henighan et al. 2020, eq. 1.1, in compute",
+        inputs=("C",),
+        params=(_floor("E"), _coefficient("A"), _exponent("alpha", SLOW)),
+        terms=(Term("A", {"alpha": {"C": -1}}),),
+        floor="E",
+    ),
+    Law(
+        name="data-constrained",
+        formula="L(N,D,U) = E + A/N'^alpha + B/D'^beta, N' and D' discounting repeats by R_N and R_D",
+        reference="Muennighoff et al. 2023, eq. 5 to 7",
+        inputs=("N", "D", "U"),
+        params=(
+            *_E_A_B,
+            _exponent("alpha", GENTLE[::3]),
+            _exponent("beta", GENTLE[::3]),
+            Param("R_D", (-7.0, 12.0), log=True, grid=(0.5, 2.5, 4.0, 6.0)),
+            Param("R_N", (-7.0, 12.0), log=True, grid=(-0.5, 0.5, 1.5, 4.0)),
+        ),
+        terms=_N_AND_D,
+        floor="E",
+        derived=_powers_of_c,
+        custom=data_constrained,
+        columns=_effective_columns,
+    ),
+    Law(
+        name="overtraining",
+        formula="L(C,M) = E + (A M^eta + B M^-eta) C^-eta, M = D/N",
+        reference="Gadre et al. 2024, eq. 4",
+        inputs=("N", "D", "C"),
+        params=(*_E_A_B, _exponent("eta", SLOW)),
+        terms=(Term("A", {"eta": {"D": 1, "N": -1, "C": -1}}), Term("B", {"eta": {"D": -1, "N": 1, "C": -1}})),
+        floor="E",
+    ),
+    _broken_law("bnsl", "C"),
+    _broken_law("bnsl-n", "N"),
+    _broken_law("bnsl-d", "D"),
+    Law(
+        name="optimum",
+        formula="N*(C) = K C^a",
+        reference="Hoffmann et al. 2022, section 3.2: the line through the minima of approach 2; L names the column of N* (or D*)",
+        inputs=("C",),
+        params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
+        terms=(Term("K", {"a": {"C": 1}}),),
+    ),
+    Law(
+        name="sigmoid",
+        formula="accuracy(X) = lo + span / (1 + exp(k (X - X_0))), X the loss on the task",
+        reference="Llama 3 (Dubey et al. 2024), section 3.2.1; Bhagia et al. 2024, eq. 3",
+        inputs=("X",),
+        params=(
+            Param("lo", (0.0, 1.0)),
+            Param("span", (-7.0, 0.5), log=True),
+            Param("k", (-3.0, 5.0), log=True, grid=tuple(np.log([0.5, 1, 2, 4, 8, 16]))),
+            Param("X_0", (-10.0, 30.0), grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)]))),
+        ),
+        terms=(Term("span", {}),),
+        floor="lo",
+        derived=lambda values: {"hi": values["lo"] + values["span"]},
+        custom=lambda logs: logistic(logs["X"]),
+        columns=_logistic_columns,
+    ),
+)
+LAWS: dict[str, Law] = {law.name: law for law in _ALL}

@@ -1,0 +1,170 @@
+"""Test-time sampling: how the share of problems solved grows with the number of samples, -log pass@k = a k^-b.
+
+Two routes to b. The direct one fits the line through the unbiased estimates of pass@k (Brown et al. 2024, eq. 1; Chen et al.
+2021, eq. 1). The other fits a beta distribution to the problems' success rates by maximum likelihood and follows from it
+(Schaeffer et al. 2025, How Do Large Language Monkeys Get Their Power (Laws)?): it needs fewer samples a problem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import fit_power
+from scaling.tasks.answer_metrics import ks, pass_at_k
+
+Array = np.ndarray
+MOST_K = 10_000
+MIN_PROBLEMS = 10
+FORECAST_FROM = 64
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one model: `n` samples drawn and `c` of them right, for each problem (P,)."""
+
+    model: str
+    n: Array
+    c: Array
+
+
+def line(k: Array, coverage: Array) -> tuple[Array, Array]:
+    """(a, b) of -log pass@k = a k^-b by least squares in logs; `coverage` (..., K), what is 0 or 1 weighs nothing."""
+    inside = (coverage > 0) & (coverage < 1)
+    logs = np.log(-np.log(np.where(inside, coverage, 0.5)))
+    slope, log_a = fit_power(np.log(k), np.where(inside, logs, np.nan))
+    return np.exp(log_a), -slope
+
+
+def r_squared(k: Array, coverage: Array) -> float:
+    """How much of the variance of log(-log pass@k) the line explains."""
+    a, b = line(k, coverage)
+    logs = np.log(-np.log(coverage))
+    return float(1 - np.sum((logs - np.log(a) + b * np.log(k)) ** 2) / np.sum((logs - logs.mean()) ** 2))
+
+
+def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
+    """The beta distribution (alpha, beta) of success rates that makes the counts most likely.
+
+    Raises ScalingError when no count differs from another: then there is no distribution to see.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import betaln, digamma
+
+    if len(np.unique(c / n)) < 2:
+        raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
+
+    (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
+
+    def loss(log_shape: Array) -> tuple[float, Array]:
+        alpha, beta = np.exp(log_shape)
+        value = np.sum(often * (betaln(c + alpha, n - c + beta) - betaln(alpha, beta)))
+        shared = digamma(n + alpha + beta) - digamma(alpha + beta)
+        by_alpha = np.sum(often * (digamma(c + alpha) - digamma(alpha) - shared))
+        by_beta = np.sum(often * (digamma(n - c + beta) - digamma(beta) - shared))
+        return -float(value), -np.array([by_alpha * alpha, by_beta * beta])
+
+    ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * 2) for start in ([-1.0, 1.0], [-1.0, 4.0], [0.0, 0.0])]
+    best = min(ends, key=lambda end: float(end.fun))
+    return float(np.exp(best.x[0])), float(np.exp(best.x[1]))
+
+
+def expected_coverage(alpha: float, beta: float, k: Array) -> Array:
+    """Mean pass@k (K,) when success rates are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta)."""
+    from scipy.special import betaln
+
+    return np.asarray(-np.expm1(betaln(alpha, beta + k) - betaln(alpha, beta)))
+
+
+def logit_normal(n: Array, c: Array) -> tuple[float, float]:
+    """Mean and standard deviation of log odds of success over problems, normal, that make the counts most likely (by Gauss-Hermite).
+
+    An answer of several tokens is right with the product of their probabilities, so that chances spread over decades as no beta
+    distribution does. Raises ScalingError when no count differs from another.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    if len(np.unique(c / n)) < 2:
+        raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
+    (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
+    place_Q, log_weight_Q = _normal_nodes()
+
+    def loss(shape: Array) -> float:
+        odds_Q = shape[0] + np.exp(shape[1]) * place_Q
+        right_Q, wrong_Q = -np.logaddexp(0.0, -odds_Q), -np.logaddexp(0.0, odds_Q)
+        return -float(often @ logsumexp(np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q, axis=1))
+
+    ends = [minimize(loss, start, method="Nelder-Mead") for start in ([-5.0, 1.0], [-1.0, 0.5])]
+    best = min(ends, key=lambda end: float(end.fun))
+    return float(best.x[0]), float(np.exp(best.x[1]))
+
+
+def normal_coverage(mean: float, spread: float, k: Array) -> Array:
+    """Mean pass@k (K,) when log odds of success are normal."""
+    place_Q, log_weight_Q = _normal_nodes()
+    wrong_Q = -np.logaddexp(0.0, mean + spread * place_Q)
+    return np.asarray(-np.expm1(np.outer(k, wrong_Q)) @ np.exp(log_weight_Q))
+
+
+def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
+    """Places and log weights with which a standard normal is integrated."""
+    place, weight = np.polynomial.hermite_e.hermegauss(count)
+    return place, np.log(weight / weight.sum())
+
+
+def forecast(counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0) -> dict[str, float]:
+    """pass@k as forecast from `samples` of each problem, by two distributions of success rates and by the straight line, and as measured.
+
+    The samples are drawn from those at hand without replacement.
+    """
+    few = np.minimum(counts.n, samples)
+    seen = np.random.default_rng(seed).hypergeometric(counts.c, counts.n - counts.c, few)
+    reach = ks(int(few.min()))
+    a, b = line(reach, pass_at_k(few, seen, reach).mean(0))
+    shape = beta_binomial(few, seen)
+    return {
+        "k": k,
+        "samples": samples,
+        "beta_binomial": float(expected_coverage(*shape, np.array([k]))[0]),
+        "logit_normal": float(normal_coverage(*logit_normal(few, seen), np.array([k]))[0]),
+        "line": float(np.exp(-a * float(k) ** -b)),
+        "measured": float(pass_at_k(counts.n, counts.c, np.array([k])).mean()),
+    }
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The law of one model: a and b with their draws over problems (R,), R^2, the beta shape with the b that follows from it,
+    and the curve: k and pass@k (K,).
+    """
+
+    a: float
+    b: float
+    a_draws: Array
+    b_draws: Array
+    r2: float
+    shape: tuple[float, float]
+    b_from_shape: float
+    k: Array
+    coverage: Array
+
+
+def fit_coverage(counts: Counts, resamples: int = 1000, seed: int = 0) -> Coverage:
+    """Both routes for one model, resampling problems. Raises ScalingError for too few problems or samples."""
+    if len(counts.n) < MIN_PROBLEMS:
+        raise ScalingError(f"{len(counts.n)} problems of {counts.model}: at least {MIN_PROBLEMS} are needed", remedy="add problems")
+    k = ks(min(MOST_K, int(counts.n.min())))
+    each = pass_at_k(counts.n, counts.c, k)
+    mean = each.mean(0)
+    if len(k) < 3 or not ((mean > 0) & (mean < 1)).sum() >= 3:
+        raise ScalingError(f"pass@k of {counts.model} is 0 or 1 for nearly all k", remedy="draw more samples, or use harder problems")
+    a, b = line(k, mean)
+    picks = np.random.default_rng(seed).multinomial(len(each), np.full(len(each), 1 / len(each)), resamples)
+    drawn = line(k, picks @ each / len(each))
+    shape = beta_binomial(counts.n, counts.c)
+    inside = (mean > 0) & (mean < 1)
+    followed = float(line(k, expected_coverage(*shape, k))[1])
+    return Coverage(float(a), float(b), *drawn, r_squared(k[inside], mean[inside]), shape, followed, k, mean)

@@ -1,0 +1,91 @@
+"""Counts as people write them: `70B`, `1.4e12`, `2T`, `1_000`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from scaling.errors import ScalingError
+
+SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_PATTERN = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$")
+
+
+def parse_count(value: object) -> float:
+    """A positive finite number from a number or from text with an optional suffix K, M, B (or G), T, P, E.
+
+    Raises ValueError with a message that names the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"{value!r} is not a number")
+    if isinstance(value, str):
+        match = _PATTERN.match(value) if len(value) <= 64 else None
+        if match is None:
+            raise ValueError(f'{value[:64]!r} is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)')
+        number = float(match[1].replace("_", "")) * SUFFIXES[match[2].upper()]
+    elif isinstance(value, int) and abs(value) > 10**30:
+        raise ValueError("the number is above 1e30")
+    else:
+        number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(f"{value!r} is not a positive finite number")
+    if number > 1e30:
+        raise ValueError(f"{value!r} is above 1e30")
+    return number
+
+
+def count_option(value: object, where: str, remedy: str) -> float:
+    """The count that an option was given. Raises ScalingError that names the option, and what to write."""
+    try:
+        return parse_count(value)
+    except ValueError as error:
+        raise ScalingError(str(error), where=where, remedy=remedy) from None
+
+
+def format_count(value: float, digits: int = 3) -> str:
+    """Three significant digits and a suffix for parameters and tokens: 1.34B, 15.0T, 36.9k."""
+    for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= scale * 0.9995:
+            return f"{value / scale:.{digits}g}{suffix}" if abs(value) < 1e15 else f"{value:.{digits}g}"
+    return f"{value:.{digits}g}"
+
+
+def format_flops(value: float) -> str:
+    """FLOPs in the form that papers print: 5.76e+23 becomes 5.76e23."""
+    return f"{value:.3g}".replace("e+", "e")
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: 8.1 s, 2 min 05 s, 1 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_bytes(count: float) -> str:
+    """Binary units: 4.0 GiB."""
+    for unit, scale in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object, limit: int = 2000) -> str:
+    """Text without control, bidirectional-override and unpaired surrogate characters, cut to `limit` characters."""
+    cleaned = _CONTROL.sub("", str(text)).encode("utf-8", "replace").decode("utf-8")
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of whatever in `value` is no mapping, in its order; lists and None are left as they are."""
+    if isinstance(value, Mapping):
+        for inner, held in value.items():
+            yield from leaves(held, f"{name}.{inner}" if name else str(inner))
+    else:
+        yield name, value

@@ -1,0 +1,100 @@
+"""Whether runs fit a device's memory, present or not, and what would make them fit. No jax here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from scaling.config import Execution, RunConfig
+from scaling.config.mesh import describe
+from scaling.config.resolve_execution import Kind
+from scaling.errors import ScalingError
+from scaling.formatting import format_bytes, format_count
+from scaling.plan import memory
+
+USABLE = 0.92  # of a device's memory: the rest is its context, its collectives' buffers, and what an allocator cannot join
+REMATS = ("none", "products", "block")
+LARGEST_MESH = 4096
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one training process may fill: of an accelerator each device, of a CPU this process's share of the memory."""
+
+    name: str
+    kind: Kind
+    capacity_bytes: int
+
+    def needs(self, run: RunConfig, how: Execution) -> int:
+        """Bytes that a run takes here: of an accelerator's memory, or of a process on a CPU."""
+        return memory.process_bytes(run, how) if self.kind == "cpu" else memory.estimate(run, how, self.kind).total
+
+    def fits(self, runs: Sequence[RunConfig], how: Execution) -> bool:
+        """Whether each of the runs does."""
+        return all(self.needs(run, how) <= self.capacity_bytes for run in runs)
+
+
+def remedy(runs: Sequence[RunConfig], how: Execution, room: Room) -> Execution | None:
+    """The least change to `how` under which all runs fit, if there is one.
+
+    First the largest micro-batch alone, then with products and with blocks computed again, then the smallest mesh (`fsdp`)
+    with any of these. A mesh adds devices, so it is none for a CPU.
+    """
+    return next((chosen for chosen in _choices(runs, how, room.kind) if room.fits(runs, chosen)), None)
+
+
+def _choices(runs: Sequence[RunConfig], how: Execution, kind: Kind) -> Iterator[Execution]:
+    batch = math.gcd(*(run.batch_size for run in runs))
+    for fsdp in _fsdp_sizes(batch, how, kind):
+        mesh = how.mesh.model_copy(update={"fsdp": fsdp})
+        shares = mesh.data * fsdp
+        sizes = [size for size in range(batch, 0, -1) if batch % size == 0 and size % shares == 0]
+        for remat in REMATS[REMATS.index(how.remat) :]:
+            for size in sizes:
+                if how.micro_batch is None or size <= how.micro_batch:
+                    whole = how.micro_batch is None and all(size == run.batch_size for run in runs)
+                    yield how.model_copy(update={"mesh": mesh, "remat": remat, "micro_batch": None if whole else size})
+
+
+def _fsdp_sizes(batch: int, how: Execution, kind: Kind) -> list[int]:
+    """The mesh as it is, and larger ones that divide the batch."""
+    now, data = how.mesh.fsdp, how.mesh.data
+    larger = range(2 * now, min(batch // data, LARGEST_MESH) + 1, now) if kind != "cpu" else range(0)
+    return [now, *(size for size in larger if batch % (size * data) == 0)]
+
+
+def flags(chosen: Execution, how: Execution) -> str:
+    """The options of the command line that turn `how` into `chosen`."""
+    parts = []
+    if chosen.mesh != how.mesh:
+        parts.append(f"--mesh {describe(chosen.mesh)}")
+    if chosen.micro_batch != how.micro_batch:
+        parts.append(f"--micro-batch {chosen.micro_batch}")
+    if chosen.remat != how.remat:
+        parts.append(f"--remat {chosen.remat}")
+    return " ".join(parts)
+
+
+def check_fits(runs: Sequence[RunConfig], how: Execution, room: Room) -> None:
+    """Raise ScalingError naming the largest run that does not fit, and the options under which all of them do."""
+    sizes = {run.run_id: room.needs(run, how) for run in runs}
+    large = [run for run in runs if sizes[run.run_id] > room.capacity_bytes]
+    if not large:
+        return
+    worst = max(large, key=lambda run: sizes[run.run_id])
+    count = f" ({len(large)} of {len(runs)} runs do not fit)" if len(large) > 1 else ""
+    batch = f"{how.micro_batch or worst.batch_size} x {worst.task.seq_len} tokens at once"
+    needs, has = format_bytes(sizes[worst.run_id]), format_bytes(room.capacity_bytes)
+    parameters = format_count(memory.n_params(worst))
+    what = f"{parameters} parameters and {batch} need {needs}, {room.name} has {has}{count}"
+    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, how, room))
+
+
+def _advice(runs: Sequence[RunConfig], how: Execution, room: Room) -> str:
+    chosen = remedy(runs, how, room)
+    if chosen is not None:
+        return f"it fits with {flags(chosen, how)}"
+    if room.kind == "cpu":
+        return "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a smaller model"
+    return "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size for a larger mesh, or a smaller model"

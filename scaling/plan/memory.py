@@ -1,0 +1,281 @@
+"""What a run holds in a device's memory at its peak, present or not: an estimate from shapes alone, term by term. No jax here.
+
+The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler for what other devices
+keep), so they follow `lm/`: who changes what a layer keeps for its backward pass changes `_layer_words` too, and
+`tests/plan/test_memory_against_xla.py` compares both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from scaling import accounting
+from scaling.config import EvalConfig, Execution, ModelConfig, Precision, RunConfig
+from scaling.config.resolve_execution import (
+    EVAL_SEQUENCES,
+    READ_AHEAD_BYTES,
+    Kind,
+    attention_blocks,
+    dispatch_steps,
+    noise_group,
+    settled,
+)
+
+WORD = 4  # bytes of a float32 or an int32
+PROCESS_BYTES = 540 * 2**20  # Python, jax and its compiler before the model: benchmarks/memory.py
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that one device holds at the peak of a run, by what they are.
+
+    `activations` are those kept for the backward pass and what one layer needs besides; `loss` is what the head and its
+    logits need beyond that, `update` and `evaluation` what these need beyond the peak of the gradient.
+    """
+
+    parameters: int
+    moments: int
+    average: int
+    gradients: int
+    activations: int
+    loss: int
+    update: int
+    evaluation: int
+    data: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(vars(self).values())
+
+    @property
+    def temporary(self) -> int:
+        """What exists only while a step or an evaluation is computed."""
+        return self.gradients + self.activations + self.loss + self.update + self.evaluation
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`, and how they are computed."""
+
+    run: RunConfig
+    how: Execution
+    kind: Kind
+
+    @property
+    def tokens(self) -> float:
+        """Tokens in one pass."""
+        return (self.how.micro_batch or self.run.batch_size) * self.run.task.seq_len / self.batch_shares
+
+    @property
+    def batch_shares(self) -> int:
+        return self.how.mesh.data * self.how.mesh.fsdp
+
+    @property
+    def half(self) -> float:
+        """Width of an operand of a product, in words."""
+        return 0.5 if self.run.precision == "bfloat16" else 1.0
+
+    @property
+    def unrolled(self) -> bool:
+        """XLA on a CPU: fuses as it likes among layers, and merges what is computed again with the first time."""
+        return self.kind == "cpu" and self.how.layers == "unrolled"
+
+    def divided(self, width: float) -> float:
+        """A width that `tensor` divides."""
+        return width / self.how.mesh.tensor
+
+    @property
+    def heads(self) -> float:
+        """Width of all queries."""
+        return self.divided(self.run.model.n_heads * self.run.model.d_head)
+
+    @property
+    def kv(self) -> float:
+        """Width of all keys."""
+        return self.divided(self.run.model.n_kv_heads * self.run.model.d_head)
+
+    @property
+    def ffn(self) -> float:
+        return self.divided(self.run.model.d_ff)
+
+    @property
+    def inner(self) -> float:
+        """Columns of the first matrix of the feed-forward part."""
+        return self.ffn * (2 if self.run.model.ffn == "swiglu" else 1)
+
+    @property
+    def scores(self) -> float:
+        """Unmasked scores of a token in all heads, as blocks of queries compute them; none in fused attention."""
+        if self.how.attention == "fused":
+            return 0.0
+        blocks = attention_blocks(self.run.task.seq_len)
+        return self.divided(self.run.model.n_heads) * self.run.task.seq_len * (blocks + 1) / (2 * blocks)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """All of a run that decides its memory: horizon, seed and optimiser do not. `run` is one run of that shape."""
+
+    model: ModelConfig
+    seq_len: int
+    batch_size: int
+    precision: Precision
+    evals: EvalConfig
+    run: RunConfig = field(compare=False, repr=False)
+
+
+def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> Memory:
+    """What one device of a `kind` holds at the peak of training `run` under `how`, in bytes.
+
+    Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code, the compiler, the
+    batches read ahead; see `process_bytes`.
+    """
+    return _estimated(_Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run), how or Execution(), kind)
+
+
+@lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
+def _estimated(shape: _Shape, how: Execution, kind: Kind) -> Memory:
+    run = shape.run
+    part = _Part(run, settled(run, how, kind), kind)
+    held, averaged = _held_words(part), run.evals.averaged
+    whole = _gathered_words(part)
+    gradients = held * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1) + whole
+    kept = part.tokens * run.model.n_layers * _layer_words(part)
+    backward, loss = part.tokens * _backward_words(part), _loss_words(part)
+    step = gradients + kept + max(backward, loss)
+    update = held * (2 if part.how.mesh.n_devices == 1 else 1)
+    evaluation = max(_evaluation_words(part), _noise_words(part))
+    data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
+    return Memory(
+        parameters=_bytes(held), moments=_bytes(2 * held), average=_bytes(held * averaged),
+        gradients=_bytes(gradients), activations=_bytes(kept + backward), loss=_bytes(max(0.0, loss - backward)),
+        update=_bytes(max(0.0, update - step)), evaluation=_bytes(max(0.0, evaluation - max(step, update))), data=round(data),
+    )  # fmt: skip
+
+
+def n_params(run: RunConfig) -> int:
+    """All parameters of a run's model."""
+    return accounting.n_params(run.model, run.task.seq_len, "total")
+
+
+def _bytes(words: float) -> int:
+    return round(WORD * words)
+
+
+def _held_words(part: _Part) -> float:
+    """Parameters of one device: all, over `fsdp` and `tensor`."""
+    return n_params(part.run) / (part.how.mesh.fsdp * part.how.mesh.tensor)
+
+
+def _gathered_words(part: _Part) -> float:
+    """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with their gradients, and a layer's."""
+    if part.how.mesh.fsdp == 1:
+        return 0.0
+    model = part.run.model
+    groups = accounting.parameter_groups(model, part.run.task.seq_len)
+    vocabulary = 2 * (groups["embedding"] + groups["unembedding"])
+    layer = 2 * (groups["attention"] + groups["ffn"]) / model.n_layers
+    return part.divided(vocabulary + layer)
+
+
+def _layer_words(part: _Part) -> float:
+    """Words a token that a layer keeps for its backward pass."""
+    d_model = part.run.model.d_model
+    if part.unrolled:
+        return _unrolled_words(part)
+    if part.how.remat == "block":
+        return d_model
+    if part.how.remat == "products":
+        return 2 * d_model + part.heads + 2 * part.kv + part.inner
+    return _differentiated_words(part)
+
+
+def _differentiated_words(part: _Part, half: float | None = None) -> float:
+    """What differentiation keeps of a layer: each residual is an operand of some product, or the result of a non-linear step."""
+    model, half = part.run.model, half or part.half
+    norms = 2 * model.d_model * (1 + _operand(model, half))
+    qk_norm = part.heads + part.kv if model.qk_norm else 0.0
+    if part.how.attention == "fused":
+        attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
+    else:
+        attention = part.heads * (1 + 2 * half) + 2 * part.kv * half + part.scores * half
+    ffn = part.ffn * ({"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn] + (half if part.kind == "cpu" else 0.0))
+    return norms + qk_norm + attention + ffn
+
+
+def _operand(model: ModelConfig, half: float) -> float:
+    """Words of what a product reads behind a norm: nothing where that is the norm's own result, as it is and without a gain."""
+    return half if model.gains or half < 1 else 0.0
+
+
+def _unrolled_words(part: _Part) -> float:
+    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies what products read in blocks."""
+    model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
+    norms = model.d_model * (4 + 2 * _operand(model, half))
+    qk_norm = 2 * part.heads + 3 * part.kv if model.qk_norm else 0.0
+    attention = part.heads * (1 + 2 * half) + part.kv * (1 + blocks * half) + part.scores * half
+    ffn = part.ffn * ({"gelu": 2.0, "swiglu": 4.0, "relu2": 1.0}[model.ffn] + half)
+    return norms + qk_norm + attention + ffn
+
+
+def _backward_words(part: _Part) -> float:
+    """Words a token at the peak of the backward pass besides what is kept: gradients of activations, and a layer computed again."""
+    d_model = part.run.model.d_model
+    if part.unrolled:
+        return 2 * d_model + part.ffn * (2 - part.half)
+    if part.kind != "cpu":
+        return 2 * (d_model + part.ffn)
+    if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
+        return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
+    again = _unrolled_words(part) + (part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0)
+    return again - (part.inner + d_model if part.how.remat == "products" else 0.0)
+
+
+def _loss_words(part: _Part) -> float:
+    """Words of the head and its loss: the last norm, both gradients of the last product, and the logits of a chunk.
+
+    A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second into the product.
+    """
+    model = part.run.model
+    chunk = min(part.how.loss_chunk or part.tokens, part.tokens)
+    head = part.divided(model.vocab_size * model.d_model)
+    copies = 2 if part.kind == "cpu" else 1
+    return part.tokens * 5 * model.d_model + head + copies * chunk * part.divided(model.vocab_size)
+
+
+def _evaluation_words(part: _Part) -> float:
+    """Words of one held-out batch on its way forward."""
+    run = part.run
+    windows = max(1, min(EVAL_SEQUENCES, run.evals.tokens // run.task.seq_len))
+    tokens = windows * run.task.seq_len / part.batch_shares
+    layer = max(2 * run.model.d_model + 2 * part.inner, 2.4 * max(run.model.d_model, part.heads) + 2 * part.scores)
+    chunk = min(part.how.loss_chunk or tokens, tokens)
+    return max(tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size))
+
+
+def _noise_words(part: _Part) -> float:
+    """Words of the gradient noise scale where it is measured: the sum of all gradients, one of them, and its pass."""
+    if not part.run.evals.noise_scale:
+        return 0.0
+    group = replace(part, how=part.how.model_copy(update={"micro_batch": noise_group(part.run, part.how)}))
+    kept = group.tokens * group.run.model.n_layers * _layer_words(group)
+    return 2 * _held_words(group) + _gathered_words(group) + kept + max(group.tokens * _backward_words(group), _loss_words(group))
+
+
+def read_ahead_bytes(run: RunConfig) -> int:
+    """Batches that a process holds beside those on its device: read ahead, and put together for a dispatch."""
+    batch = WORD * run.batch_size * (run.task.seq_len + 1)
+    steps = dispatch_steps(run)
+    return batch * (steps + max(2, min(2 * steps, READ_AHEAD_BYTES // batch)))
+
+
+def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
+    """The least that a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of its mesh, the batches read ahead.
+
+    It may hold `estimate(...).temporary` bytes more: what it frees it keeps (`execute.environment.ALLOCATOR`), and glibc
+    before 2.38 may find no room for a large aligned buffer where an equal one was.
+    """
+    devices = how.mesh.n_devices if how else 1
+    return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, how, "cpu").total

@@ -1,0 +1,56 @@
+"""What the losses of a fit were measured on: two losses compare on the same text, in the same tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from scaling.config.sweep_file import load_run
+from scaling.points.points import corpus_of
+
+UNIT = "nats per token"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the losses of two fits compare (None: the fits do not say), and the sentence that says why."""
+
+    compare: bool | None
+    why: str
+
+
+def evaluation_of(runs: pd.DataFrame | None) -> dict[str, Any]:
+    """What the runs of a results folder (`config` as text or as a dictionary) were evaluated on; empty for a foreign table.
+
+    `corpus` is the digest of the tokens, so another tokenizer is another corpus; `simulated` names the law of simulated runs.
+    """
+    if runs is None or "config" not in runs.columns or runs.empty:
+        return {}
+    held = runs["config"].iloc[0]
+    run = load_run(held if isinstance(held, str) else json.dumps(held), f"run {runs['run_id'].iloc[0]}")
+    return {"task": run.task.kind, "corpus": corpus_of(run.task), "unit": UNIT, "simulated": run.simulated}
+
+
+def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Verdict:
+    """Whether the losses of two fit documents compare."""
+    (ours, theirs), (model, other) = ([(each["source"].get(name) or {}) for each in (one, two)] for name in ("evaluation", "model"))
+    if not ours or not theirs:
+        return Verdict(None, "It is not known on what the losses were measured. What follows on compute holds only if both sweeps were "
+                             "evaluated on the same text, in the same tokens and the same unit.")  # fmt: skip
+    if ours.get("unit") != theirs.get("unit"):
+        return Verdict(False, f"Losses are not comparable: they are in {ours.get('unit')} and in {theirs.get('unit')}.")
+    if bool(ours.get("simulated")) != bool(theirs.get("simulated")):
+        return Verdict(False, "Losses are not comparable: one sweep was trained, the other simulated.")
+    if ours.get("simulated"):
+        return Verdict(True, f"Both sweeps are simulated, from {ours['simulated']} and {theirs['simulated']}: nothing was trained.")
+    if ours.get("corpus") != theirs.get("corpus"):
+        corpora = " and ".join(str(each.get("corpus"))[:12] for each in (ours, theirs))
+        return Verdict(False, f"Losses are not comparable: they were measured on different data ({corpora}).")
+    if model.get("seq_len") != other.get("seq_len"):
+        lengths = " and ".join(str(each.get("seq_len") or "several") for each in (model, other))
+        return Verdict(True, f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier evaluation.")
+    return Verdict(True, "Both sweeps were evaluated on the same corpus in the same tokens.")

@@ -1,0 +1,150 @@
+"""Runs as trackers keep them: offline W&B files (`run-*.wandb`) and TensorBoard event files, one row a run.
+
+A row holds the configuration and the last value of every metric; which columns are N, D and the loss is decided as for any
+table. Both need an optional package, for the protobuf messages inside: `pip install "scaling[trackers]"`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scaling.errors import ScalingError
+from scaling.formatting import leaves
+
+BLOCK = 32768  # of a W&B log, as in LevelDB's
+HEAD = 7  # bytes before the first record, and of each record's own header
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+MOST_FILES = 100_000
+
+
+def find(folder: Path) -> list[Path]:
+    """The tracker files in a folder and below it, in order of their paths."""
+    found = sorted(path for pattern in ("run-*.wandb", "*events.out.tfevents.*") for path in folder.rglob(pattern))
+    if len(found) > MOST_FILES:
+        raise ScalingError(f"{len(found):,} tracker files", where=str(folder), remedy="name a folder of one sweep")
+    return found
+
+
+def is_tracked(path: Path) -> bool:
+    """Whether a file is one of a tracker's."""
+    return path.suffix == ".wandb" or "events.out.tfevents." in path.name
+
+
+def read_runs(files: Iterable[Path]) -> pd.DataFrame:
+    """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that names file and remedy."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path in files:
+        read = _wandb if path.suffix == ".wandb" else _tensorboard
+        rows.setdefault(_place(path), {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}).update(read(path))
+    return pd.DataFrame(list(rows.values()))
+
+
+def _place(path: Path) -> str:
+    """What the files of one run have in common: their folder, or for the sittings of an offline W&B run its id beside one another."""
+    if path.suffix != ".wandb":
+        return str(path.parent)
+    return str(path.parents[1] / path.name if path.parent.name.startswith("offline-run-") else path)
+
+
+def _need(package: str, path: Path) -> ScalingError:
+    return ScalingError(
+        f"reading this file needs the package {package}", where=str(path), remedy=f"pip install {package}, or export a CSV table"
+    )
+
+
+def _wandb(path: Path) -> dict[str, Any]:
+    """Configuration and last values of one offline run; a run that was cut off gives what it had written."""
+    row: dict[str, Any] = {}
+    for record in _wandb_records(path):
+        kind = record.WhichOneof("record_type")
+        items = {"run": record.run.config.update, "config": record.config.update, "history": record.history.item,
+                 "summary": record.summary.update}.get(kind or "", [])  # fmt: skip
+        row |= _values(items)
+    return row
+
+
+def wandb_history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(step, values by name) of each row of an offline run's history."""
+    for record in _wandb_records(path):
+        if record.WhichOneof("record_type") == "history":
+            yield int(record.history.step.num), _values(record.history.item)
+
+
+def wandb_ended(path: Path) -> bool:
+    """Whether an offline run's file holds the record of its end."""
+    return any(record.WhichOneof("record_type") == "exit" for record in _wandb_records(path))
+
+
+def _values(items: Iterable[Any]) -> dict[str, Any]:
+    """Numbers and texts by dotted names; lists, switches and what is absent are left out."""
+    found: dict[str, Any] = {}
+    for item in items:
+        name = item.key or ".".join(item.nested_key)
+        if not name.startswith("_"):
+            held = leaves(json.loads(item.value_json), name)
+            found |= {key: value for key, value in held if isinstance(value, (int, float, str)) and not isinstance(value, bool)}
+    return found
+
+
+def _wandb_records(path: Path) -> Iterator[Any]:
+    """The messages of an offline run. Raises ScalingError where the file is none or the package is missing."""
+    try:
+        from google.protobuf import message
+        from wandb.proto import wandb_internal_pb2 as messages
+    except ImportError:
+        raise _need("wandb", path) from None
+    try:
+        for payload in _records(path.read_bytes(), path):
+            record = messages.Record()
+            record.ParseFromString(payload)
+            yield record
+    except (ValueError, OSError, message.DecodeError) as error:
+        raise ScalingError(
+            f"not a readable W&B file: {str(error)[:120]}", where=str(path), remedy="leave it out, or export a CSV table"
+        ) from None
+
+
+def _records(data: bytes, path: Path) -> Iterator[bytes]:
+    """The payloads of a log in LevelDB's framing: blocks of 32 KiB, records that may span several of them."""
+    if not data.startswith(b":W&B"):
+        raise ScalingError(f"not a W&B file (it starts with {data[:8]!r})", where=str(path), remedy="name run-*.wandb files")
+    place, parts = HEAD, b""
+    while place + HEAD <= len(data):
+        if BLOCK - place % BLOCK < HEAD:
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[place : place + HEAD])
+        if kind not in (FULL, FIRST, MIDDLE, LAST) or place + HEAD + length > len(data):
+            return  # the run was cut off here
+        payload = data[place + HEAD : place + HEAD + length]
+        place += HEAD + length
+        parts = payload if kind in (FULL, FIRST) else parts + payload
+        if kind in (FULL, LAST):
+            yield parts
+
+
+def _tensorboard(path: Path) -> dict[str, Any]:
+    """Hyper-parameters and the last value of every scalar of one event file, and its last `step`."""
+    try:
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+        from tensorboard.plugins.hparams import metadata
+        from tensorboard.util.tensor_util import make_ndarray
+    except ImportError:
+        raise _need("tensorboard", path) from None
+    row: dict[str, Any] = {}
+    for event in EventFileLoader(str(path)).Load():
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "hparams" and value.tag == metadata.SESSION_START_INFO_TAG:
+                started = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
+                row |= {name: held.number_value or held.string_value for name, held in started.hparams.items()}
+            elif value.HasField("tensor"):
+                found = make_ndarray(value.tensor)
+                if found.size == 1 and found.dtype.kind in "fiu":
+                    row |= {value.tag: float(found.reshape(())), "step": float(event.step)}
+    return row

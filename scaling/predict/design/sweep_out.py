@@ -1,0 +1,55 @@
+"""A proposal becomes a sweep file: the cells as a list, all else as in the sweep that the fit came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scaling.config import ListDesign, ListedCell, Sweep
+from scaling.config.sweep_file import load_sweep
+from scaling.config.sweep_file import write_sweep as publish
+from scaling.errors import ScalingError
+from scaling.formatting import format_flops
+
+LONGEST_NAME = 64
+
+
+def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
+    """Write the proposal of `next_runs` for `source` as a sweep that `scaling plan` and `scaling run` accept.
+
+    Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the rules that were tuned for it.
+    Raises ScalingError without a sweep, and where `out` is there already.
+    """
+    parent = sweep_of(source)
+    if parent is None:
+        raise ScalingError(f"{source} has no sweep.toml, so nobody knows how its models are built", where="--out",
+                           remedy="leave out --out, or name a results folder of `scaling run`")  # fmt: skip
+    if proposal["params"] is None:
+        raise ScalingError("the fit does not say how its N, vocabulary and window were", where=proposal["source"],
+                           remedy="fit the results folder again: scaling fit DIR")  # fmt: skip
+    sweep = _sweep(proposal, parent)
+    head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: {format_flops(proposal['spent'])} FLOPs."
+    publish(sweep, out, head)
+    return sweep
+
+
+def sweep_of(source: Path) -> Sweep | None:
+    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, for `run` keeps that. None where there is no sweep.toml."""
+    path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
+    return load_sweep(path) if path.is_file() else None
+
+
+def _sweep(proposal: dict[str, Any], source: Sweep) -> Sweep:
+    cells = tuple(ListedCell(size=run["n_params"], tokens=run["tokens"], seeds=tuple(run["seeds"])) for run in proposal["runs"])
+    design = ListDesign(kind="list", cells=cells, params=proposal["params"])
+    asked = f"The runs that say most about the optimum at {format_flops(proposal['target'])} FLOPs after {source.name}."
+    kept = {name: getattr(source, name) for name in ("base", "recipe", "axes", "evals")}
+    return Sweep(name=_name(source.name), question=asked, design=design, seeds=(proposal["runs"][0]["seeds"][0],), **kept)
+
+
+def _name(source: str) -> str:
+    """<source>-next, and <source>-next2, -next3 for the one after."""
+    stem, _, tail = source.rpartition("-next")
+    if stem and (not tail or tail.isdigit()):
+        return f"{stem}-next{int(tail or 1) + 1}"[:LONGEST_NAME]
+    return f"{source[: LONGEST_NAME - 5]}-next"

@@ -1,0 +1,229 @@
+"""A picture without a backend: traces, axes and a caption as frozen values that plotly and matplotlib both draw.
+
+A colour is an index into a colour-blind-safe palette (Okabe and Ito 2008, darkened or lightened to keep contrast), a
+number in [0, 1] on an ordered scale (viridis), or "ink" / "muted". Each theme gives them their hexadecimal value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Union
+
+import numpy as np
+
+from scaling.formatting import format_count
+
+Colour = Union[int, float, str]
+_VIRIDIS = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PAD = 0.04
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one mode; `ramp` is the part of viridis that stands out from the background."""
+
+    background: str
+    ink: str
+    muted: str
+    grid: str
+    palette: tuple[str, ...]
+    ramp: tuple[float, float]
+
+    def colour(self, colour: Colour) -> str:
+        """The hexadecimal value of a colour."""
+        if isinstance(colour, str):
+            return str(getattr(self, colour))
+        if isinstance(colour, int):
+            return self.palette[colour % len(self.palette)]
+        low, high = self.ramp
+        return _viridis(low + (high - low) * min(max(colour, 0.0), 1.0))
+
+
+LIGHT = Theme("#ffffff", "#1b1f24", "#6b7280", "#e7e9ee", ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#3a8fc4"), (0.0, 0.8))
+DARK = Theme("#15181d", "#e8eaed", "#9aa2ae", "#2c313a", ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"), (0.25, 1.0))
+
+
+def _viridis(at: float) -> str:
+    index = min(int(at * (len(_VIRIDIS) - 1)), len(_VIRIDIS) - 2)
+    part = at * (len(_VIRIDIS) - 1) - index
+    low, high = (bytes.fromhex(_VIRIDIS[index + step]) for step in (0, 1))
+    return "#" + bytes(round(a + (b - a) * part) for a, b in zip(low, high, strict=True)).hex()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers, ×2 for times; percent ends at 100."""
+
+    label: str
+    log: bool = False
+    unit: Literal["number", "count", "flops", "times", "percent"] = "number"
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve; without a label it stays out of the legend."""
+
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    label: str = ""
+    colour: Colour = 0
+    dash: Literal["solid", "dash", "dot"] = "solid"
+    width: float = 2.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Markers:
+    """Points, with optional intervals [lo, hi] along y and one note a point (shown on hover)."""
+
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
+    label: str = ""
+    colour: Colour = 0
+    symbol: Literal["circle", "open", "diamond", "cross", "star"] = "circle"
+    size: float = 7.0
+    lo: Sequence[float] | np.ndarray | None = None
+    hi: Sequence[float] | np.ndarray | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between two curves."""
+
+    x: Sequence[float] | np.ndarray
+    lo: Sequence[float] | np.ndarray
+    hi: Sequence[float] | np.ndarray
+    colour: Colour = 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A thin line across the picture at one x or one y."""
+
+    x: float | None = None
+    y: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A word in the picture, anchored at its left, centre or right."""
+
+    x: float
+    y: float
+    text: str
+    colour: Colour = "muted"
+    anchor: Literal["left", "center", "right"] = "center"
+
+
+Trace = Union[Line, Markers, Band, Rule, Text]
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """The ordered colour scale of a picture: colour 0.0 stands for `lo` and 1.0 for `hi`."""
+
+    label: str
+    lo: float
+    hi: float
+    unit: Literal["number", "count", "flops"] = "count"
+    log: bool = True
+
+    def at(self, value: float) -> float:
+        """Where a value lies on the scale, in [0, 1]."""
+        scale = math.log if self.log else float
+        span = scale(self.hi) - scale(self.lo)
+        return 0.5 if span <= 0 else (scale(value) - scale(self.lo)) / span
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture. `name` is its file name; `caption` says in one or two sentences what to see."""
+
+    name: str
+    title: str
+    caption: str
+    x: Axis
+    y: Axis
+    traces: tuple[Trace, ...]
+    ramp: Ramp | None = None
+    size: Literal["small", "half", "wide"] = "half"
+
+    def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The ranges of x and y: as asked, or those of the data with a margin."""
+        return _limits(self.x, _values(self.traces, "x")), _limits(self.y, _values(self.traces, "y"))
+
+
+def _values(traces: Sequence[Trace], direction: Literal["x", "y"]) -> Iterator[float]:
+    for trace in traces:
+        names = ("x",) if direction == "x" else ("y", "lo", "hi")
+        for name in names:
+            value = getattr(trace, name, None)
+            if value is not None:
+                yield from (float(item) for item in np.atleast_1d(np.asarray(value, float)))
+
+
+def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
+    if axis.range is not None:
+        return axis.range
+    kept = [value for value in values if math.isfinite(value) and (value > 0 or not axis.log)]
+    low, high = (min(kept), max(kept)) if kept else (1.0, 10.0)
+    if axis.log:
+        margin = PAD * math.log(high / low) or 0.1
+        return low * math.exp(-margin), high * math.exp(margin)
+    margin = PAD * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def ticks(low: float, high: float, log: bool, unit: str = "number") -> tuple[list[float], list[str]]:
+    """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less than two are in sight."""
+    if high <= low:  # all that is shown has one value
+        return [low], [tick_label(low, unit)]
+    found = _linear(low, high)
+    if unit == "times":
+        found = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+    elif log:
+        every = max(1, math.ceil(math.log10(high / low) / 7))
+        for mantissas in ((1,), (1, 3), (1, 2, 5)):
+            steps = _decades(low, high, mantissas, every if mantissas == (1,) else 1)
+            if len(steps) >= 3:
+                found = steps
+                break
+    if unit == "percent":
+        found = [value for value in found if value <= 100]
+    return found, [tick_label(value, unit) for value in found]
+
+
+def _decades(low: float, high: float, mantissas: tuple[int, ...], every: int) -> list[float]:
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = [m * 10.0**e for e in exponents if e % every == 0 for m in mantissas]
+    return [step for step in steps if low <= step <= high]
+
+
+def _linear(low: float, high: float, count: int = 4) -> list[float]:
+    """Multiples of the largest of 1, 2, 5 x 10^k that leaves `count` of them in sight."""
+    power = 10.0 ** math.floor(math.log10(high - low))
+    for step in (m * power / scale for scale in (1, 10, 100) for m in (5, 2, 1)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 >= count:
+            break
+    return [round(k * step, 15) for k in range(first, last + 1)]
+
+
+def tick_label(value: float, unit: str) -> str:
+    """300k, 10¹⁸, ×2, 2.5."""
+    if unit == "count" and 1 <= abs(value) < 1e15:
+        return format_count(value)
+    if unit == "times":
+        return f"×{value:.4g}"
+    if unit in ("number", "percent") or value <= 0:
+        return f"{value:.4g}".replace("-", "−")
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = f"{value / 10.0**exponent:.3g}"
+    power = "10" + str(exponent).translate(_SUPERSCRIPT)
+    return power if mantissa == "1" else f"{mantissa}×{power}"

@@ -1,0 +1,133 @@
+"""What repeated tokens were worth, as a table and a picture: D'/U against epochs, read off the runs, beside the law."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scaling.formatting import format_count
+from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Trace
+from scaling.render.table import Cell, Column, Document, Table, number
+
+PUBLISHED = "muennighoff2023"
+TITLE = "What repeated tokens were worth"
+SHOWN = 24  # rows in a terminal
+SYMBOLS = ("circle", "diamond", "star", "cross")
+Row = Mapping[str, Any]
+
+
+def repeats(document: Document) -> Table | None:
+    """Each repeated size, corpus and number of epochs with the fresh tokens D' of the same loss."""
+    held: Sequence[Row] = document.get("repeats") or []
+    if not held:
+        return None
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (row["n_params"], row["unique_tokens"], row["epochs"], row["tokens"], row["loss"], row["effective_tokens"], _ratio(row),
+         row["predicted_ratio"], _note(row))
+        for row in held
+    )  # fmt: skip
+    columns = (Column("N", "count"), Column("unique U", "count"), Column("epochs", "rough"), Column("D", "count"), Column("loss", "number"),
+               Column("fresh D'", "count"), Column("D'/U", "rough", True), Column("D'/U by the law", "rough"), Column("note"))  # fmt: skip
+    return Table("repeats", TITLE, columns, rows, told(document))
+
+
+def short(document: Document) -> Table | None:
+    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a screen."""
+    held: Sequence[Row] = document.get("repeats") or []
+    if not held:
+        return None
+    known = [row for row in held if row["ratio"] is not None]
+    rows = tuple(
+        (row["n_params"], row["unique_tokens"], row["epochs"], _ratio(row), row["predicted_ratio"], _note(row)) for row in known[:SHOWN]
+    )
+    columns = (Column("N", "count"), Column("U", "count"), Column("epochs", "rough"), Column("D'/U", "rough", True),
+               Column("law", "rough"), Column("note"))  # fmt: skip
+    cut = f"{len(rows)} of {len(held)} cells; the document holds all, and {len(held) - len(known)} have no fresh runs of their size. "
+    return Table("repeats", TITLE, columns, rows, (cut if len(rows) < len(held) else "") + told(document))
+
+
+def _ratio(row: Row) -> tuple[float | None, float | None, float | None]:
+    return row["ratio"], row["lo"], row["hi"]
+
+
+def _note(row: Row) -> str:
+    if row["ratio"] is None:
+        return "no fresh runs"
+    return "beyond the fresh runs" if row["extrapolated"] else ""
+
+
+def told(document: Document) -> str:
+    """How D' was found, and what R_D the law and the table itself give."""
+    law = document["repeats_law"]
+    text = "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
+    if law["R_D"] is None:
+        text += f"The law {law['law']} is not fitted: {law['refused']}. "
+    else:
+        doubt = "" if law["status"] == "ok" else f" ({law['status']})"
+        ends = [law["R_D"][name] for name in ("lo", "hi")]
+        span = "" if None in ends else f" [{number(ends[0], 3)}, {number(ends[1], 3)}]"
+        text += f"The law {law['law']} fitted to all runs has R_D = {number(law['R_D']['value'], 3)}{span}{doubt}. "
+    if law.get("R_D_read"):
+        text += f"Fitted to this table alone, R_D = {number(law['R_D_read'], 3)}. "
+    return f"{text}Muennighoff et al. 2023 found {number(_published(), 3)}."
+
+
+def _published() -> float:
+    from scaling.fit.laws.published import published
+
+    return float(published(PUBLISHED).values["R_D"])
+
+
+def figure(document: Document) -> Figure | None:
+    """D'/U against epochs: one series a size and corpus, the line on which repeats are as good as new, and the laws."""
+    held: list[Row] = [row for row in document.get("repeats") or [] if row["ratio"]]
+    if not held:
+        return None
+    epochs = np.geomspace(1.0, max(row["epochs"] for row in held) * 1.15, 60)
+    lines = [Line(epochs, epochs, "as good as new", "muted", "dash", 1.6), *_laws(document, epochs)]
+    caption = "Fresh tokens that would have given the same loss, for each unique token, against how often these were read. "
+    caption += "On the dashed line a repeated token is worth a new one."
+    beyond = sum(bool(row["extrapolated"]) for row in held)
+    caption += f" Rings lie beyond the fresh runs ({beyond})." if beyond else ""
+    axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
+    sizes = [row["n_params"] for row in held]
+    ramp = Ramp("parameters N", min(sizes), max(sizes))
+    traces = (*lines, *_series(held, ramp))
+    return Figure("repeats", TITLE, caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide")
+
+
+def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
+    from scaling.fit.diagnostics.repeated_data import worth
+
+    law = document["repeats_law"]
+    for r_d, label, colour in (
+        ((law["R_D"] or {}).get("value"), "law fitted to all runs", 0),
+        (law.get("R_D_read"), "fitted to these points", 1),
+    ):
+        if r_d:
+            yield Line(epochs, worth(epochs, r_d), f"{label}, R_D = {number(r_d, 3)}", colour)
+    yield Line(epochs, worth(epochs, _published()), f"Muennighoff 2023, R_D = {number(_published(), 3)}", "ink", "dot", 1.6)
+
+
+def _series(held: Sequence[Row], ramp: Ramp) -> Iterator[Trace]:
+    """A colour for each size, a symbol for each corpus (named once in the legend), rings beyond the fresh runs."""
+    corpora = sorted({row["unique_tokens"] for row in held})
+    named: set[float] = set()
+    for n, unique, beyond in dict.fromkeys((row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in held):
+        mine = [row for row in held if (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) == (n, unique, beyond)]
+        label = "" if beyond or unique in named else f"U {format_count(unique)}"
+        named |= set() if beyond else {unique}
+        yield _markers(mine, label, ramp.at(n), "open" if beyond else SYMBOLS[corpora.index(unique) % len(SYMBOLS)])
+
+
+def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Markers:
+    ends: list[Any] = [[row[name] for row in rows] for name in ("lo", "hi")]
+    known = None not in ends[0] and None not in ends[1]
+    notes = [
+        f"{format_count(row['n_params'])} parameters, {row['epochs']:.3g} epochs, loss {row['loss']:.4g}: worth {row['ratio']:.3g} x U"
+        for row in rows
+    ]
+    x, y = [row["epochs"] for row in rows], [row["ratio"] for row in rows]
+    return Markers(x, y, label, colour, symbol, 8, ends[0] if known else None, ends[1] if known else None, notes)

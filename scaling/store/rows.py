@@ -1,0 +1,118 @@
+"""The Parquet row, where the two halves of the line meet: one measurement of one run at one step.
+
+How rows lie on the disk is the archive's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from scaling import accounting
+from scaling.config import RunConfig
+
+SCHEMA_VERSION = 1
+_TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
+SCHEMA = pa.schema(
+    [("sweep", _TEXT), ("run_id", _TEXT), ("seed", _INT), ("task", _TEXT)]
+    + [(name, _INT) for name in ("n_params", "n_params_nonembedding", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff")]
+    + [("seq_len", _INT), ("vocab_size", _INT), ("norm", _TEXT), ("pos", _TEXT), ("ffn", _TEXT)]
+    + [("batch_tokens", _INT), ("lr", _REAL), ("weight_decay", _REAL)]
+    + [("step", _INT), ("tokens", _INT), ("flops", _REAL)]
+    + [("split", _TEXT), ("metric", _TEXT), ("at", _REAL), ("value", _REAL), ("stderr", _REAL)]
+    + [("seconds", _REAL), ("device", _TEXT), ("commit", _TEXT), ("version", _TEXT), ("config", _TEXT)]
+)
+SEED = re.compile(r'"seed":(\d+),')  # in the text of a configuration: what differs between runs of one cell
+DIVERGED = "diverged_at_step"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a run: `metric` on `split` after `step` steps; `at` is the metric's argument (position, k)."""
+
+    step: int
+    split: str
+    metric: str
+    value: float
+    stderr: float | None = None
+    at: float | None = None
+    seconds: float = 0.0
+
+
+class Reading(NamedTuple):
+    """What an examination says of a model, before it is placed in a run: see `Measurement`."""
+
+    metric: str
+    value: float
+    stderr: float | None = None
+    at: float | None = None
+    split: str = "val"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run's numbers come from.
+
+    `fingerprint` holds what decides the bits (versions, cores, flags), `notes` how the run was carried out (its pack, why).
+    """
+
+    device: str
+    commit: str | None
+    version: str
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rows(sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Provenance) -> pa.Table:
+    """The rows of one run in the fixed schema; `n_params` is the total, `flops` the exact count up to `step`."""
+    model, seq_len = run.model, run.task.seq_len
+    constant = {
+        "sweep": sweep, "run_id": run.run_id, "seed": run.seed, "task": run.task.kind,
+        "n_params": accounting.n_params(model, seq_len, "total"),
+        "n_params_nonembedding": accounting.n_params(model, seq_len, "nonembedding"),
+        "n_layers": model.n_layers, "d_model": model.d_model, "n_heads": model.n_heads, "n_kv_heads": model.n_kv_heads,
+        "d_ff": model.d_ff, "seq_len": seq_len, "vocab_size": model.vocab_size,
+        "norm": model.norm, "pos": model.pos, "ffn": model.ffn,
+        "batch_tokens": run.batch_tokens, "lr": run.optim.lr, "weight_decay": run.optim.weight_decay,
+        "device": source.device, "commit": source.commit, "version": source.version, "config": run.model_dump_json(),
+    }  # fmt: skip
+    table = [constant | _measured_cells(run, item) for item in measured]
+    metadata = {"scaling.schema": str(SCHEMA_VERSION)}
+    for name, facts in (("fingerprint", source.fingerprint), ("execution", source.notes)):
+        metadata[f"scaling.{name}"] = json.dumps(dict(facts), sort_keys=True)
+    return pa.Table.from_pylist(table, schema=SCHEMA.with_metadata(metadata))
+
+
+def _measured_cells(run: RunConfig, item: Measurement) -> dict[str, Any]:
+    tokens = item.step * run.batch_tokens
+    flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
+    measured = {name: getattr(item, name) for name in ("step", "split", "metric", "at", "value", "stderr", "seconds")}
+    return measured | {"tokens": tokens, "flops": flops}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `done`, `diverged` (a result, with its reason) or `stopped` (a checkpoint holds its state)."""
+
+    kind: Literal["done", "diverged", "stopped"]
+    measured: tuple[Measurement, ...]
+    reason: str = ""
+
+
+def measurement_steps(run: RunConfig) -> list[int]:
+    """The steps after which a run is evaluated: evenly spaced in log(step) from 2 % of the run to its end."""
+    spaced = np.geomspace(max(1.0, 0.02 * run.n_steps), run.n_steps, run.evals.points)
+    return sorted({int(round(step)) for step in spaced} | {run.n_steps})
+
+
+def divergence(run: RunConfig, step: int, loss: float, seconds: float) -> tuple[Measurement, str]:
+    """The row that says at which step a run diverged, and the reason: its training loss there (nats) and its learning rate."""
+    where = f"diverged at step {step} of {run.n_steps}"
+    reason = f"{where}: training loss {loss:.4g} nats at learning rate {run.optim.lr:.3g}"
+    return Measurement(step, "train", DIVERGED, float(step), seconds=seconds), reason

@@ -1,0 +1,315 @@
+"""The token store, between text and training: a folder of memory-mapped tokens with a manifest that proves them.
+
+    manifest.json   what the tokens are, where they come from, their SHA-256
+    train.bin val.bin   tokens, little-endian unsigned integers of the narrowest type that holds the vocabulary
+    tokenizer.json      only where the tokenizer is not plain bytes
+
+A store is written under another name, synced and renamed, so a folder that has its name is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, get_args
+
+import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, Strict, ValidationError, model_serializer, model_validator
+
+from scaling.config import Frozen
+from scaling.errors import DISK, ScalingError
+from scaling.files import sync
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SCHEMA = 1
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+_MAX_MANIFEST_BYTES = 16 * 2**20
+_HASH_BYTES = 2**24
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class TokenizerFacts(Frozen):
+    """Which tokenizer wrote the tokens. `separator` ends each document; `lossless`: the tokens give back the text."""
+
+    kind: Literal["bytes", "bpe", "file"]
+    name: str
+    vocab_size: Annotated[int, Field(gt=1, le=2**31)]
+    separator: int | None = None
+    lossless: bool = True
+
+
+class SplitFacts(Frozen):
+    """One side of the split. `n_bytes` counts the source text in UTF-8 and one byte for each separator."""
+
+    n_tokens: Annotated[int, Field(gt=0)]
+    n_documents: Annotated[int, Field(gt=0)]
+    n_bytes: Annotated[int, Field(gt=0)]
+    bytes_per_token: Annotated[float, Field(gt=0)]
+    sha256: _Sha256
+
+
+class Source(Frozen):
+    """A file or folder as the user named it; or a data set of Hugging Face, with the texts and their bytes that were read of it (its
+    files are the library's business, `n_files` is 0), the column, and the commit on the Hub or the fingerprint of a saved folder.
+    """
+
+    path: str
+    n_files: int
+    n_bytes: int
+    n_documents: int | None = None
+    column: str | None = None
+    revision: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is absent is not written: manifests of files are as they always were."""
+        return {name: value for name, value in told(self).items() if value is not None}
+
+
+class Manifest(Frozen):
+    """`manifest.json`. `digest` is the SHA-256 of the two splits' SHA-256, in hexadecimal, train first."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    tokenizer: TokenizerFacts
+    dtype: Literal["uint8", "uint16", "uint32"]
+    splits: dict[Split, SplitFacts]
+    split_rule: str
+    sources: Annotated[tuple[Source, ...], Strict(False)]
+    excluded: dict[str, int] = {}
+    digest: _Sha256
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if set(self.splits) != set(SPLITS):
+            raise ValueError("splits must be train and val")
+        if self.digest != _digest({name: facts.sha256 for name, facts in self.splits.items()}):
+            raise ValueError("digest does not belong to the splits")
+        if self.dtype != dtype_for(self.tokenizer.vocab_size):
+            raise ValueError(f"dtype {self.dtype} is not that of a vocabulary of {self.tokenizer.vocab_size}")
+        return self
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens to append to a split, with the bytes of text and the number of documents that they end."""
+
+    split: Split
+    tokens: np.ndarray
+    n_bytes: int
+    n_documents: int
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """An opened store: `tokens[split]` is a read-only memory map of shape (n_tokens,)."""
+
+    folder: Path
+    manifest: Manifest
+    tokens: Mapping[Split, np.ndarray]
+
+
+def dtype_for(vocab_size: int) -> str:
+    """The narrowest unsigned type that holds every token id."""
+    return np.min_scalar_type(vocab_size - 1).name
+
+
+def _digest(sha256: Mapping[Split, str]) -> str:
+    return hashlib.sha256("".join(sha256[name] for name in SPLITS).encode()).hexdigest()
+
+
+# Reading
+
+
+def open_store(folder: Path) -> TokenStore:
+    """Open a store and check that its files have the sizes of the manifest; `verify` checks their content.
+
+    Raises ScalingError that names the file for a folder that is missing, foreign or damaged.
+    """
+    manifest = _read_manifest(folder)
+    return TokenStore(folder, manifest, {split: _map(folder, manifest, split) for split in SPLITS})
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "is no token store: it holds no manifest.json" if folder.is_dir() else "no such token store"
+        raise ScalingError(what, where=str(folder), remedy='write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"')
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ValueError("it is too large")
+        text = path.read_text(encoding="utf-8")
+        written = json.loads(text)
+        if isinstance(written, dict) and isinstance(written.get("schema"), int) and written["schema"] > SCHEMA:
+            raise ScalingError(f"store schema {written['schema']}, this program reads {SCHEMA}", where=str(path), remedy="update scaling")
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
+        raise _damaged(path, f"not the manifest of a token store: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"not the manifest of a token store: {error}") from None
+    except OSError as error:
+        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
+
+
+def _damaged(path: Path, what: str) -> ScalingError:
+    return ScalingError(what, where=str(path), remedy=f"delete {path.parent} and write the store again")
+
+
+def _map(folder: Path, manifest: Manifest, split: Split) -> np.ndarray:
+    path, dtype = folder / f"{split}.bin", np.dtype(manifest.dtype).newbyteorder("<")
+    expected = manifest.splits[split].n_tokens * dtype.itemsize
+    if not path.is_file():
+        raise _damaged(path, "the file is missing")
+    if path.stat().st_size != expected:
+        raise _damaged(path, f"has {path.stat().st_size} bytes where the manifest says {expected}")
+    try:
+        return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+    except OSError as error:
+        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
+
+
+def verify(store: TokenStore) -> None:
+    """Read every token: SHA-256 as in the manifest, ids below the vocabulary. Raises ScalingError naming the file."""
+    for split, tokens in store.tokens.items():
+        digest, highest = hashlib.sha256(), 0
+        for part in _parts(tokens):
+            digest.update(part.data)
+            highest = max(highest, int(part.max()))
+        path = store.folder / f"{split}.bin"
+        if digest.hexdigest() != store.manifest.splits[split].sha256:
+            raise _damaged(path, "its SHA-256 is not that of the manifest: the tokens were changed or damaged")
+        check_ids(highest, store.manifest.tokenizer.vocab_size, str(path))
+
+
+def _parts(tokens: np.ndarray) -> Iterator[np.ndarray]:
+    step = _HASH_BYTES // tokens.itemsize
+    return (tokens[start : start + step] for start in range(0, len(tokens), step))
+
+
+def check_ids(highest: int, vocab_size: int, where: str) -> None:
+    """Refuse a token id outside the vocabulary: an embedding table would clamp it without a word."""
+    if highest >= vocab_size:
+        what, remedy = f"token id {highest} in a vocabulary of {vocab_size}", "write the store again: scaling data prepare"
+        raise ScalingError(what, where=where, remedy=remedy)
+
+
+# Writing
+
+
+@dataclass
+class _Sink:
+    """One split while it is written."""
+
+    handle: BinaryIO
+    vocab_size: int
+    n_tokens: int = 0
+    n_documents: int = 0
+    n_bytes: int = 0
+    sha256: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, chunk: Chunk) -> None:
+        if len(chunk.tokens):
+            check_ids(int(chunk.tokens.max()), self.vocab_size, "the tokenizer")
+            narrow = np.ascontiguousarray(chunk.tokens, np.dtype(dtype_for(self.vocab_size)).newbyteorder("<"))
+            self.sha256.update(narrow.data)
+            self.handle.write(narrow.data)
+        self.n_tokens += len(chunk.tokens)
+        self.n_documents += chunk.n_documents
+        self.n_bytes += chunk.n_bytes
+
+    def facts(self) -> SplitFacts:
+        per_token = self.n_bytes / self.n_tokens
+        counts = {"n_tokens": self.n_tokens, "n_documents": self.n_documents, "n_bytes": self.n_bytes}
+        return SplitFacts(**counts, bytes_per_token=per_token, sha256=self.sha256.hexdigest())
+
+
+def write_store(
+    folder: Path,
+    chunks: Iterable[Chunk],
+    tokenizer: TokenizerFacts,
+    *,
+    split_rule: str,
+    sources: Sequence[Source],
+    excluded: Mapping[str, int] | None = None,
+    tokenizer_json: str | None = None,
+) -> Manifest:
+    """Write a store, whole or not at all; `sources` and `excluded` are read after the last chunk. Writing the same tokens again keeps the old store.
+
+    Raises ScalingError for an empty split, for a folder that holds something else, and (74) for disk or permissions.
+    """
+    refuse_foreign(folder)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        splits = _write_tokens(building, chunks, tokenizer.vocab_size)
+        digest = _digest({name: facts.sha256 for name, facts in splits.items()})
+        manifest = Manifest.model_validate({
+            "schema": SCHEMA, "tokenizer": tokenizer, "dtype": dtype_for(tokenizer.vocab_size), "splits": splits,
+            "split_rule": split_rule, "sources": tuple(sources), "excluded": dict(excluded or {}), "digest": digest,
+        })  # fmt: skip
+        if tokenizer_json is not None:
+            (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+        (building / MANIFEST).write_text(manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+        return manifest if _publish(building, folder) else _same(folder, manifest)
+    except OSError as error:
+        reason, remedy = error.strerror or str(error), "free space or mend the permissions, then run again"
+        raise ScalingError(f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to write over anything but a token store or an empty folder."""
+    remedy = "name another folder with --out, or move this one away"
+    if folder.exists() and not folder.is_dir():
+        raise ScalingError("is a file, not a folder", where=str(folder), remedy=remedy)
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise ScalingError("holds something else than a token store", where=str(folder), remedy=remedy)
+
+
+def _write_tokens(building: Path, chunks: Iterable[Chunk], vocab_size: int) -> dict[Split, SplitFacts]:
+    with contextlib.ExitStack() as stack:
+        sinks = {name: _Sink(stack.enter_context(open(building / f"{name}.bin", "wb")), vocab_size) for name in SPLITS}
+        for chunk in chunks:
+            sinks[chunk.split].add(chunk)
+    if not any(sink.n_bytes for sink in sinks.values()):
+        raise ScalingError("the corpus is empty: no document holds text", remedy="name files with text in them")
+    for name, sink in sinks.items():
+        if sink.n_tokens == 0 or sink.n_documents == 0:
+            other = "raise" if name == "val" else "lower"
+            raise ScalingError(f"no document fell into the {name} split", remedy=f"{other} --val-frac, or give more documents")
+    return {name: sink.facts() for name, sink in sinks.items()}
+
+
+def _publish(building: Path, folder: Path) -> bool:
+    """Sync the finished files and rename their folder; False where a store stands there already."""
+    for path in (*building.iterdir(), building):
+        sync(path)
+    try:
+        os.rename(building, folder)
+    except OSError:
+        if not (folder / MANIFEST).is_file():
+            raise
+        return False
+    sync(folder.parent)
+    return True
+
+
+def _same(folder: Path, manifest: Manifest) -> Manifest:
+    """The store that stands there already, if it is intact and holds the same tokens."""
+    standing = open_store(folder)
+    if standing.manifest.digest != manifest.digest:
+        raise ScalingError(f"holds another token store (digest {standing.manifest.digest[:12]}, new {manifest.digest[:12]})",
+                           where=str(folder), remedy="name another folder with --out, or delete this one")  # fmt: skip
+    verify(standing)
+    return standing.manifest

@@ -1,0 +1,118 @@
+"""The coordinate check: do activations keep their size while width or depth grows? (Yang 2022, Tensor Programs V, appendix D.1)
+
+Models of growing width are trained for a few steps at one learning rate. Where the parametrisation is right, the mean absolute
+size of every kind of activation, and of its change since step 0, does not depend on the width; where it is wrong, some
+grow as a power of it. Seconds on a CPU tell what a learning-rate sweep over widths would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling.config import Execution, ModelConfig, RunConfig
+from scaling.tasks import Task
+from scaling.train import optim
+from scaling.train.model.loss import Head, logits_NV
+from scaling.train.model.transformer import Transformer
+from scaling.train.step import initial_state, shape_of, train_program
+
+KINDS = ("embedding", "attention", "feed-forward", "residual", "logits")
+TOLERANCE = 0.2  # of a slope of log size against log width: finite widths and few steps give up to .1
+PROBED = 8  # held-out sequences whose activations are looked at
+PLAIN = Execution(layers="unrolled", attention="own")
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile, for five steps
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The mean absolute size of one kind of activation after the last step, or of its change since step 0, at each width or depth."""
+
+    kind: str
+    change: bool
+    sizes: tuple[float, ...]
+    slope: float
+
+    @property
+    def name(self) -> str:
+        """As a table names it."""
+        return f"change of {self.kind}" if self.change else self.kind
+
+    @property
+    def flat(self) -> bool:
+        """Whether the size depends neither on width nor on depth.
+
+        Logits, and their change, may fall as width^-0.5: so do the initial ones, which training first has to take back.
+        """
+        low = -0.5 if self.kind == "logits" else 0.0
+        return low - TOLERANCE < self.slope < TOLERANCE
+
+
+def curves(runs: Mapping[int, RunConfig], task: Task, steps: int, seeds: int = 1) -> tuple[Curve, ...]:
+    """The curves of runs by their width or depth, sizes averaged over seeds 0 .. seeds - 1."""
+    means_QX = np.array([measure(run, task, steps, seeds) for run in runs.values()]).mean(axis=1).T
+    names = [(kind, change) for change in (False, True) for kind in KINDS]
+    at = tuple(runs)
+    return tuple(Curve(*name, tuple(map(float, sizes)), slope(at, sizes)) for name, sizes in zip(names, means_QX, strict=True))
+
+
+def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
+    """Of log size against log width or depth, by least squares; not a number where a size is 0 or not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = np.log(np.asarray(at, float)), np.log(np.asarray(sizes, float))
+    x = x - x.mean()
+    return float((x * (y - y.mean())).sum() / (x * x).sum()) if np.isfinite(y).all() else math.nan
+
+
+def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
+    """Mean absolute activations after `steps` steps, then of their change since step 0, each in the order of KINDS: (seeds, 2 x kinds)."""
+    tokens_BT = task.batch("val", 0, min(PROBED, task.n_windows("val")))[:, :-1]
+    batches_KBT1 = np.stack([task.batch("train", step, run.batch_size) for step in range(steps)])
+    rest = optim.hyper(run.optim, run.n_steps), batches_KBT1, np.int32(steps)
+    state = initial_state(shape_of(run), 0, PLAIN)
+    look = _quick(jax.jit(activations(run.model, run.task.seq_len)), state.params, tokens_BT)
+    program = _quick(train_program(shape_of(run), PLAIN), state, *rest)
+    found = []
+    for seed in range(seeds):
+        state = initial_state(shape_of(run), seed, PLAIN)
+        before = look(state.params, tokens_BT)
+        after = look(program(state, *rest)[0].params, tokens_BT)
+        found.append([_size(after[kind]) for kind in KINDS] + [_size(after[kind] - before[kind]) for kind in KINDS])
+    return np.array(found)
+
+
+def _size(array: jax.Array) -> float:
+    return float(jnp.abs(array).mean())
+
+
+def _quick(program: Any, *arguments: Any) -> Any:
+    """A jitted program, compiled for these arguments without optimising."""
+    return program.lower(*arguments).compile(compiler_options=QUICK)
+
+
+def activations(cfg: ModelConfig, seq_len: int) -> Any:
+    """The function `(params, tokens_BT) -> kind: array`: branches as (L, N, M) before their multiplier, the residual stream (N, M)
+    before the first and after the last block, logits (N, V).
+    """
+    graph = nnx.graphdef(Transformer(cfg, seq_len, "float32"))
+
+    def look(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+        model = nnx.merge(graph, params)
+        first_NM, place = model.embed(tokens_BT, tokens_BT.shape[1])
+        x_NM, mixed, fed = first_NM, [], []
+        for block in model.blocks:
+            mixed.append(block.attention(block.attention_norm(x_NM), place, None)[0])
+            x_NM = block.joined(x_NM, mixed[-1])
+            fed.append(block.ffn(block.ffn_norm(x_NM)))
+            x_NM = block.joined(x_NM, fed[-1])
+        logits = logits_NV(model.last(x_NM), model.head, Head("float32", cfg.tie_embeddings))
+        return dict(zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True))
+
+    return look

@@ -1,0 +1,228 @@
+"""The decoder-only transformer: a `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
+
+Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every projection: on a CPU
+that doubles the speed of a step.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from scaling.config import ModelConfig
+from scaling.train.model import mup, positions
+from scaling.train.model.attention import Cache, attend, attend_fused
+from scaling.train.model.matmul import matmul
+from scaling.train.model.norms import layer_normalise, rms_normalise
+
+
+def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
+    """The shape of a float32 array, and how `init` fills it: mean + std x normal numbers."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32), mean=mean, std=std)
+
+
+class Dense(nnx.Module):
+    """x W + b: operands in the compute dtype, sums and result in float32.
+
+    Stored as (d_in, d_out), or as (d_out, d_in) when the output is the narrower side: the gradient of a wide matrix is
+    twice as fast to compute on a CPU.
+    """
+
+    def __init__(self, d_in: int, d_out: int, std: float, *, bias: bool, dtype: str) -> None:
+        self.kernel = _parameter(min(d_in, d_out), max(d_in, d_out), std=std)
+        self.bias = _parameter(d_out) if bias else None
+        self.transposed, self.dtype = d_out < d_in, dtype
+
+    def __call__(self, x_NI: jax.Array) -> jax.Array:
+        """(N, d_in) to (N, d_out)."""
+        y_NO = matmul(x_NI, self.kernel[...], self.dtype, self.transposed)
+        return y_NO if self.bias is None else y_NO + self.bias[...]
+
+
+class Norm(nnx.Module):
+    """RMSNorm (Zhang and Sennrich 2019) with a gain, or LayerNorm (Ba 2016) with a gain and, if asked for, a bias.
+
+    Without `cfg.gains` nothing is multiplied; a bias of LayerNorm stays.
+    """
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        self.centred = cfg.norm == "layernorm"
+        self.gain = _parameter(cfg.d_model, mean=1.0) if cfg.gains else None
+        self.bias = _parameter(cfg.d_model) if self.centred and cfg.bias else None
+
+    def __call__(self, x_NM: jax.Array) -> jax.Array:
+        """(N, M) to (N, M), in float32."""
+        y_NM = (layer_normalise if self.centred else rms_normalise)(x_NM)
+        y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
+        return y_NM if self.bias is None else y_NM + self.bias[...]
+
+
+class HeadNorm(nnx.Module):
+    """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023).
+
+    Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn how sharply it looks. The
+    norms' gains spoil the transfer because d_model of them, moving together, change what the next matrix sees; here there
+    are d_head whatever the width, shared by all heads, and under `transfer` their step is the same at every width.
+    """
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        self.q_gain, self.k_gain = _parameter(cfg.d_head, mean=1.0), _parameter(cfg.d_head, mean=1.0)
+
+    def __call__(self, qk_NAK: jax.Array, n_heads: int) -> jax.Array:
+        """Queries and keys together, (N, H + G, K); the first `n_heads` are queries."""
+        kinds_A1 = (jnp.arange(qk_NAK.shape[1]) < n_heads)[:, None]
+        return rms_normalise(qk_NAK) * jnp.where(kinds_A1, self.q_gain[...], self.k_gain[...])
+
+
+class Attention(nnx.Module):
+    """Causal self-attention with one fused matrix for queries, keys and values."""
+
+    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
+        self.cfg, self.dtype = cfg, dtype
+        width, kv_width = cfg.n_heads * cfg.d_head, cfg.n_kv_heads * cfg.d_head
+        self.qkv = Dense(cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
+        self.out = Dense(width, cfg.d_model, (2 * mup.initial_depth(cfg) * width) ** -0.5, bias=cfg.bias, dtype=dtype)
+        self.qk_norm = HeadNorm(cfg) if cfg.qk_norm else None
+
+    def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
+        """(N, M) to (N, M), and the cache with the keys and values of these tokens."""
+        cfg, (B, T, H, G) = self.cfg, (place.batch, x_NM.shape[0] // place.batch, self.cfg.n_heads, self.cfg.n_kv_heads)
+        qk_NX, v_NX = jnp.split(self.qkv(x_NM), [(H + G) * cfg.d_head], axis=1)
+        qk_BTAK, v_BTGK = qk_NX.reshape(B, T, H + G, cfg.d_head), v_NX.reshape(B, T, G, cfg.d_head).astype(self.dtype)
+        if self.qk_norm is not None:
+            qk_BTAK = self.qk_norm(qk_BTAK.reshape(B * T, H + G, -1), H).reshape(qk_BTAK.shape)
+        if place.rotation is not None:
+            qk_BTAK = positions.rotate(qk_BTAK, *place.rotation)
+        q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
+        if cache is not None:
+            cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
+        scale = mup.attention_scale(cfg)
+        if place.fused:
+            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale)
+        else:
+            mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start, scale)
+        return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
+
+
+class Place(NamedTuple):
+    """Where tokens stand: sequences in the batch, position of the first token, the rotary tables of all positions; and whose attention."""
+
+    batch: int
+    start: jax.Array | int
+    rotation: tuple[jax.Array, jax.Array] | None
+    fused: bool = False
+
+
+class FeedForward(nnx.Module):
+    """GELU (Hendrycks 2016), squared ReLU (So 2021), or SwiGLU (Shazeer 2020) with gate and value in one matrix."""
+
+    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
+        self.kind = cfg.ffn
+        inner = 2 * cfg.d_ff if cfg.ffn == "swiglu" else cfg.d_ff
+        self.up = Dense(cfg.d_model, inner, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
+        self.down = Dense(cfg.d_ff, cfg.d_model, (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5, bias=cfg.bias, dtype=dtype)
+
+    def __call__(self, x_NM: jax.Array) -> jax.Array:
+        """(N, M) to (N, M)."""
+        x_NF = self.up(x_NM)
+        if self.kind == "swiglu":
+            gate_NF, value_NF = jnp.split(x_NF, 2, axis=-1)
+            return self.down(jax.nn.silu(gate_NF) * value_NF)
+        return self.down(jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF))
+
+
+class Block(nnx.Module):
+    """Attention and feed-forward, each reading a normalised copy of the residual stream and adding to it, times `share`."""
+
+    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
+        self.share = mup.branch_factor(cfg)
+        self.attention_norm, self.attention = Norm(cfg), Attention(cfg, dtype)
+        self.ffn_norm, self.ffn = Norm(cfg), FeedForward(cfg, dtype)
+
+    def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
+        """One layer; see Attention."""
+        mixed_NM, cache = self.attention(self.attention_norm(x_NM), place, cache)
+        x_NM = self.joined(x_NM, mixed_NM)
+        return self.joined(x_NM, self.ffn(self.ffn_norm(x_NM))), cache
+
+    def joined(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
+        """The residual stream after a branch."""
+        return x_NM + (branch_NM if self.share == 1.0 else self.share * branch_NM)
+
+
+class Transformer(nnx.Module):
+    """Embedding, blocks, final norm, head: the parts that `forward` joins.
+
+    Matrices start with variance 1 / inputs (LeCun 1998), those that write to the residual stream divided by 2 n_layers
+    (Radford 2019). Embeddings start at 1, or at the head's scale when they are also the head or share the sum with
+    learned positions. With `cfg.transfer` depth and the head's width are those of the base (see `transfer`). At 25k and 100k parameters on bytes a head that starts at 0 or .02 costs .06 to .15 nats after
+    700k tokens, embeddings at .02 up to .06, positions at .02 another .1.
+    """
+
+    def __init__(self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True) -> None:
+        self.cfg = cfg
+        head_std = mup.head_width(cfg) ** -0.5
+        std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
+        self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
+        self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
+        self.blocks = nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)]) if with_blocks else None
+        self.final_norm = Norm(cfg)
+        self.unembedding = None if cfg.tie_embeddings else _parameter(cfg.d_model, cfg.vocab_size, std=head_std)
+
+    def embed(self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0) -> tuple[jax.Array, Place]:
+        """The residual stream (N, M) at its beginning, and where its tokens stand among `length` positions."""
+        B, T = tokens_BT.shape
+        x_NM = self.embedding[...][tokens_BT.reshape(-1)]
+        if self.cfg.pos in ("learned", "sinusoidal"):
+            table_SM = positions.sinusoids_TM(length, self.cfg.d_model) if self.position is None else self.position[...]
+            x_NM = (x_NM.reshape(B, T, -1) + _rows(table_SM, start, T)).reshape(x_NM.shape)
+        if self.cfg.pos != "rope":
+            return x_NM, Place(B, start, None)
+        cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
+        return x_NM, Place(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
+
+    def last(self, x_NM: jax.Array) -> jax.Array:
+        """What the head reads, (N, M): the normalised residual stream, over m where the model is m times as wide as its base."""
+        y_NM, m = self.final_norm(x_NM), mup.widening(self.cfg)
+        return y_NM if m == 1.0 else y_NM * (1.0 / m)
+
+    @property
+    def head(self) -> jax.Array:
+        """The last matrix, (M, V), or the embedding (V, M) when tied."""
+        return self.embedding[...] if self.unembedding is None else self.unembedding[...]
+
+
+def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) -> jax.Array:
+    """Rows start .. start + count of a table; a constant when `start` is one."""
+    return jnp.asarray(table_SX[start : start + count]) if isinstance(start, int) else jax.lax.dynamic_slice_in_dim(table_SX, start, count)
+
+
+@functools.lru_cache(maxsize=256)
+def _state(cfg: ModelConfig, seq_len: int) -> Any:
+    return nnx.split(Transformer(cfg, seq_len, "float32"))[1]
+
+
+def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:
+    """The parameters' shapes and dtypes as a nested dict, without computing anything; `seq_len` sizes learned positions."""
+    return nnx.to_pure_dict(_state(cfg, seq_len))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
+    """Float32 parameters drawn from `key`, of the structure of `shapes`.
+
+    All normal numbers come from one draw, which compiles three times as fast as a draw for each matrix.
+    """
+    leaves = [leaf for _, leaf in nnx.to_flat_state(_state(cfg, seq_len))]
+    random = [leaf.size if leaf.std else 0 for leaf in leaves]
+    pieces = jnp.split(jax.random.normal(key, (sum(random),), jnp.float32), np.cumsum(random)[:-1].tolist())
+    arrays = [
+        leaf.mean + leaf.std * piece.reshape(leaf.shape) if leaf.std else jnp.full(leaf.shape, leaf.mean, jnp.float32)
+        for leaf, piece in zip(leaves, pieces, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(shapes(cfg, seq_len)), arrays)

@@ -1,0 +1,114 @@
+"""AdamW and its schedules with every number traced: one compiled step serves all learning rates, decays and horizons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scaling.config import ModelConfig, OptimConfig
+from scaling.train.model import mup
+
+
+class Hyper(NamedTuple):
+    """The optimiser's numbers as traced scalars; `n_steps` is the horizon of the schedule."""
+
+    lr: jax.Array
+    warmup_steps: jax.Array
+    n_steps: jax.Array
+    cooldown_steps: jax.Array
+    final_lr_frac: jax.Array
+    weight_decay: jax.Array
+    b1: jax.Array
+    b2: jax.Array
+    eps: jax.Array
+    clip: jax.Array
+    z_loss: jax.Array
+
+
+def hyper(optim: OptimConfig, n_steps: int) -> Hyper:
+    """The traced numbers of an optimiser configuration; no clipping is an infinite norm."""
+    derived = {"n_steps": n_steps, "cooldown_steps": optim.cooldown_steps(n_steps), "clip": optim.clip or float("inf")}
+    values = optim.model_dump() | derived
+    return Hyper(*(jnp.float32(values[name]) for name in Hyper._fields))
+
+
+def learning_rate(schedule: str, h: Hyper, step: jax.Array) -> jax.Array:
+    """The learning rate of the update that follows `step` finished ones.
+
+    Linear warm-up, then: `constant`; `cosine` to final_lr_frac at n_steps (Loshchilov and Hutter 2017); `wsd`, constant
+    until the last cooldown_frac of the steps and then 1 - sqrt (Hagele 2024, eq. 2).
+    """
+    now = step.astype(jnp.float32)
+    warm = jnp.minimum(1.0, (now + 1.0) / jnp.maximum(h.warmup_steps, 1.0))
+    if schedule == "constant":
+        return h.lr * warm
+    if schedule == "cosine":
+        done = jnp.clip((now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0), 0.0, 1.0)
+        shape = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+    else:
+        done = jnp.clip((now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0), 0.0, 1.0)
+        shape = 1.0 - jnp.sqrt(done)
+    return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
+
+
+def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True, model: ModelConfig | None = None) -> optax.GradientTransformation:
+    """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
+
+    `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU. The
+    `model`'s transfer multiplies learning rates leaf by leaf: what Adam gives, but not the decay, for lr x decay stays.
+    """
+    adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
+    adam = optax.flatten(adam) if flat else adam
+    decay = optax.add_decayed_weights(h.weight_decay, _decayed)
+    return optax.chain(_scaled(adam, model), decay, optax.scale_by_learning_rate(lr))
+
+
+def _scaled(adam: optax.GradientTransformation, model: ModelConfig | None) -> optax.GradientTransformation:
+    """Adam with `transfer.factors` for the eps and the learning rate of each leaf; itself where there is no transfer.
+
+    Adam does not change when gradients and eps are multiplied by one number, so moments that are flat keep one eps: the
+    gradient is divided by the factor.
+    """
+    if model is None or model.transfer is None:
+        return adam
+
+    def by_leaf(tree: Any, factor: Callable[[mup.Factors], float]) -> Any:
+        def one(path: Any, leaf: jax.Array) -> jax.Array:
+            number = factor(mup.factors(model, [key.key for key in path]))
+            return leaf if number == 1.0 else leaf * number
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
+    def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
+        changes, moments = adam.update(by_leaf(gradient, lambda factors: 1.0 / factors.eps), moments, params)
+        return by_leaf(changes, lambda factors: factors.lr), moments
+
+    return optax.GradientTransformation(adam.init, update)  # type: ignore[arg-type]
+
+
+def _decayed(params: Any) -> Any:
+    """Which leaves are matrices, by name: blocks that are stacked give a vector a second axis."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith(("gain", "bias")), params)
+
+
+def update(
+    schedule: str,
+    h: Hyper,
+    params: Any,
+    moments: Any,
+    gradient: Any,
+    step: jax.Array,
+    *,
+    flat: bool = True,
+    model: ModelConfig | None = None,
+) -> tuple[Any, Any, jax.Array]:
+    """One clipped AdamW update; returns parameters, moments and the norm of the unclipped gradient."""
+    norm = optax.tree.norm(gradient)
+    scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
+    gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
+    changes, moments = transform(h, learning_rate(schedule, h, step), flat=flat, model=model).update(gradient, moments, params)
+    return optax.apply_updates(params, changes), moments, norm

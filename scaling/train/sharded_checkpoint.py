@@ -1,0 +1,232 @@
+"""A state that lives on many devices, on disk: Orbax writes the shards while training goes on, and a manifest says when a save is whole.
+
+<name>.sharded/00000007/  state/ (Orbax)  progress.json  manifest.json (SHA-256 of every file)
+
+A save is written under a name with a dot, hashed, synced, and only then renamed: Orbax checks no payload and syncs no
+metadata by itself. The last two are kept, so that a damaged one costs the steps since the one before. Every process calls
+`save`, `wait` and `restore` at the same point on one shared folder; process 0 hashes, publishes and judges. No pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.options import AsyncOptions
+
+from scaling.errors import DISK, ScalingError
+from scaling.files import sync
+from scaling.train import fingerprint
+from scaling.train.distributed import agreed, is_first
+from scaling.train.local_checkpoint import Unreadable
+
+FORMAT = 1
+KEPT = 2
+_writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # the interpreter waits for it at its end
+_attempts = itertools.count()  # no folder is written twice: TensorStore remembers what it wrote there, even where that failed
+_pending: list[tuple[Path, Future[None]]] = []
+
+
+def folder(path: Path) -> Path:
+    """Where the saves of the run of `path` lie."""
+    return path.with_suffix(".sharded")
+
+
+def exists(path: Path) -> bool:
+    """Whether a run left its state here."""
+    return bool(agreed(np.array([bool(_saves(path))]))[0])
+
+
+def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
+    """Copy `state` off the devices and return; the files appear when all of them are on disk. Waits for the save before."""
+    wait()
+    number, attempt = agreed(np.array([_next(path), next(_attempts)]))
+    hidden = folder(path) / f".{number:08d}.{attempt}"
+    if is_first():
+        _clean(path)
+    checkpointer = _checkpointer()
+    with _disk_errors(path):
+        checkpointer.save((hidden / "state").absolute(), _named(state))
+    document = json.dumps(progress | {"format": FORMAT, "leaves": _described(state)}, allow_nan=False)
+    _pending.append((path, _writer.submit(_publish, checkpointer, path, hidden, document)))
+
+
+def wait() -> None:
+    """Return when the save under way is whole on every process. Raises ScalingError (74) for a full disk, and whatever else went wrong."""
+    if not _pending:
+        return
+    path, done = _pending.pop()
+    error = done.exception()
+    failed = agreed(np.array([error is not None]))[0]
+    with _disk_errors(path):
+        if error is not None:
+            raise error
+    if failed:
+        raise ScalingError("process 0 could not write the checkpoint", where=str(path), remedy="its own message says why", exit_code=DISK)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that makes folders before `save` returns: where they cannot be made, its threads would wait for them for 20 minutes."""
+    return ocp.StandardCheckpointer(async_options=AsyncOptions(create_directories_asynchronously=False))
+
+
+def _publish(checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str) -> None:
+    """In the background: wait for the shards, then make the save visible. What failed leaves nothing that fills the disk."""
+    try:
+        with contextlib.closing(checkpointer):
+            checkpointer.wait_until_finished()
+        if is_first():
+            _make_visible(path, hidden, document)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _make_visible(path: Path, hidden: Path, document: str) -> None:
+    """Hash, sync and rename; then drop the saves before the last two."""
+    (hidden / "progress.json").write_text(document, encoding="utf-8")
+    sums = _sums(hidden)
+    (hidden / "manifest.json").write_text(json.dumps(sums, indent=0), encoding="utf-8")
+    for folder_path, _, names in os.walk(hidden):
+        for name in [*names, "."]:
+            sync(Path(folder_path) / name)
+    hidden.rename(folder(path) / hidden.name.split(".")[1])
+    sync(folder(path))
+    sync(folder(path).parent)
+    for old in _saves(path)[:-KEPT]:
+        shutil.rmtree(folder(path) / old)
+
+
+def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """The newest whole save, in the structure of `like` and where its arrays are (the mesh may be another), and the progress.
+
+    A damaged save is set aside with a warning and the one before is taken. Raises Unreadable where none is left, and
+    ScalingError where the save is whole but holds other arrays.
+    """
+    wait()
+    number = int(agreed(np.array([_newest_whole(path) if is_first() else 0]))[0])
+    if number < 0:
+        raise Unreadable(f"none of the saves in {folder(path).name} is whole")
+    chosen = folder(path) / f"{number:08d}"
+    progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
+    _check_arrays(progress["leaves"], _described(like), chosen)
+    target = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in _named(like).items()}
+    with contextlib.closing(_checkpointer()) as checkpointer:
+        found = checkpointer.restore((chosen / "state").absolute(), target)
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in target]), progress
+
+
+def _check_arrays(held: list[Any], wanted: list[Any], where: Path) -> None:
+    for one, other in itertools.zip_longest(held, wanted):
+        if one != other:
+            what = f"holds {' '.join(map(str, one or ['nothing']))} where the run needs {' '.join(map(str, other or ['nothing']))}"
+            remedy = "train on with the same layers (unrolled or scan) and settings, or delete the checkpoint"
+            raise ScalingError(what, where=str(where), remedy=remedy)
+
+
+def set_aside(path: Path) -> None:
+    """Put what is here under another name, for a person to look at."""
+    if is_first():
+        target = path.with_suffix(".damaged")
+        shutil.rmtree(target, ignore_errors=True)
+        folder(path).rename(target)
+    agreed(np.array([0]))  # nobody goes on before it is done
+
+
+def discard(path: Path) -> None:
+    """Remove the saves of a run that has ended."""
+    wait()
+    if is_first():
+        shutil.rmtree(folder(path), ignore_errors=True)
+
+
+def _saves(path: Path) -> list[str]:
+    """Names of the visible saves, oldest first."""
+    return sorted(item.name for item in folder(path).glob("*") if item.is_dir() and item.name.isascii() and item.name.isdigit())
+
+
+def _next(path: Path) -> int:
+    """A number above that of every save, whole or damaged."""
+    numbers = (item.name.removesuffix(".damaged") for item in folder(path).glob("*"))
+    return 1 + max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+
+
+def _clean(path: Path) -> None:
+    """Remove what a save that was killed or refused left behind; what its last threads still write goes the next time."""
+    for item in folder(path).glob(".[0-9]*"):
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item, ignore_errors=True)
+
+
+def _named(state: Any) -> dict[str, Any]:
+    """The leaves of a state under names that sort as they stand."""
+    return {f"leaf_{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _described(state: Any) -> list[list[Any]]:
+    """Path, shape and dtype of every leaf; Orbax itself would cast in silence."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [[jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves]
+
+
+def _newest_whole(path: Path) -> int:
+    """The number of the newest save that is what its manifest says, -1 without one."""
+    _clean(path)
+    for name in reversed(_saves(path)):
+        try:
+            _check(folder(path) / name)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the one before may be whole
+            fingerprint.warn(f"{folder(path).name}/{name}: save set aside: {type(error).__name__}: {error}")
+            damaged = folder(path) / f"{name}.damaged"
+            shutil.rmtree(damaged, ignore_errors=True)
+            (folder(path) / name).rename(damaged)
+        else:
+            return int(name)
+    return -1
+
+
+def _check(save_folder: Path) -> None:
+    written = json.loads((save_folder / "manifest.json").read_text(encoding="utf-8"))
+    found = _sums(save_folder)
+    for name in sorted({*written, *found}):
+        if written.get(name) != found.get(name):
+            raise Unreadable(f"{name} is not what was written" if name in found else f"{name} is missing")
+    progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
+    if progress["format"] != FORMAT:
+        raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
+
+
+def _sums(save_folder: Path) -> dict[str, str]:
+    """SHA-256 of every file but the manifest, several at a time."""
+    files = sorted(item for item in save_folder.rglob("*") if item.is_file() and item != save_folder / "manifest.json")
+    with ThreadPoolExecutor(8) as pool:
+        return {str(item.relative_to(save_folder)): total for item, total in zip(files, pool.map(_sum, files), strict=True)}
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a ScalingError; TensorStore calls a full one RESOURCE_EXHAUSTED, as jax does memory."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and "os_error_code" not in str(error):
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        remedy = "free space or mend the permissions, then run again"
+        raise ScalingError(f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK) from error

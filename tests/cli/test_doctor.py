@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from scaling.cli import doctor
+
+
+@pytest.fixture
+def healthy(monkeypatch, tmp_path):
+    """An examination of this machine without the seconds that jax takes."""
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NPROC", raising=False)
+    found = {"backend": "cpu", "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2}
+    monkeypatch.setattr(doctor, "ask_devices", lambda: found)
+    return doctor.examine()
+
+
+def told(examination):
+    return [what for what, _ in doctor.problems(examination)]
+
+
+def test_an_examination_is_json_and_can_be_shown(healthy, tmp_path):
+    assert json.loads(json.dumps(healthy, allow_nan=False)) == healthy
+    assert healthy["disk"]["free_bytes"] > 0
+    assert healthy["cpu"]["usable_cores"] >= 1
+    assert {one["name"]: one["fits"] for one in healthy["packages"]}["jax"]
+    assert healthy["cache"] == {"folder": str(tmp_path / "cache"), "exists": False, "writable": True, "private": None, "own": None}
+    assert not (tmp_path / "cache").exists()
+    page = StringIO()
+    Console(file=page, width=120).print(doctor.render(healthy))
+    assert "2 x cpu (cpu)" in page.getvalue()
+    assert "made when needed" in page.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "expected"),
+    [
+        ("jax", {"error": "no answer within 90 s"}, "jax does not start: no answer"),
+        ("cpu", {"isa": ["fma"], "architecture": "x86_64"}, "no AVX2"),
+        ("cpu", {"quota_cores": 0.5}, "may use 0.5"),
+        ("disk", {"free_bytes": 1000}, "1000 B free"),
+        ("memory", {"limit_bytes": 2**30}, "1 GiB of memory"),
+        ("cache", {"writable": False}, "not yours to write"),
+        ("environment", {"NPROC": "many"}, "NPROC = 'many'"),
+        ("environment", {"NPROC": "100000"}, "NPROC = '100000'"),
+        ("allocator", {"workers_keep_memory": False}, "return their memory"),
+    ],
+)
+def test_what_is_wrong_is_told_with_a_remedy(healthy, part, change, expected):
+    before = told(healthy)
+    healthy[part] = healthy[part] | change
+    added = [(what, remedy) for what, remedy in doctor.problems(healthy) if what not in before]
+    assert len(added) == 1
+    assert expected in added[0][0]
+    assert added[0][1]
+
+
+def test_missing_packages_and_unused_accelerators_are_told(healthy):
+    healthy["packages"].append({"name": "optax", "installed": None, "wanted": ">=9", "fits": False})
+    assert "optax is missing; wanted: >=9" in told(healthy)
+    healthy["accelerator_driver"] = True
+    assert "an accelerator is here, but jax uses the CPU" in told(healthy)
+
+
+def test_text_from_outside_cannot_draw_on_the_screen(healthy):
+    healthy["environment"]["XLA_FLAGS"] = "[/bold] \x1b[31mred"
+    page = StringIO()
+    Console(file=page, width=200, force_terminal=False).print(doctor.render(healthy))
+    assert "[/bold]" in page.getvalue()
+    assert "\x1b" not in page.getvalue()
+
+
+def test_devices_are_asked_in_a_child(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+    assert "nonsense" in doctor.ask_devices()["error"]
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert doctor.ask_devices()["backend"] == "cpu"
+    monkeypatch.setattr(doctor, "DEVICE_SECONDS", 0.01)
+    assert doctor.ask_devices() == {"error": "no answer within 0.01 s"}
+
+
+def test_the_doctor_imports_no_jax():
+    code = "import sys, scaling.doctor; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,102 @@
+"""`scaling init` and `scaling schema`: what they write, what they ask, what they refuse."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from scaling.cli import with_verbs
+from scaling.config.sweep_file import load_sweep, schema
+
+
+def scaling(*args, said=None):
+    return CliRunner().invoke(with_verbs(), list(map(str, args)), input=said)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 2000)
+    assert scaling("data", "prepare", "text.txt", "--out", "store").exit_code == 0
+    return tmp_path
+
+
+def test_flags_and_answers_write_the_same_file(place):
+    flags = scaling("init", "flags.toml", "--budget", "1e13", "--device", "h100", "--data", "store")
+    assert flags.exit_code == 0, flags.stderr
+    asked = scaling("init", "asked.toml", said="1e13\nh100\nstore\n")
+    assert asked.stderr.count("[") == 3
+    assert "How many FLOPs" not in asked.stdout
+    assert (place / "asked.toml").read_text().replace("asked", "flags") == (place / "flags.toml").read_text()
+    sweep = load_sweep(place / "flags.toml")
+    assert (sweep.name, sweep.base.task.corpus, sweep.base.precision) == ("flags", "store", "bfloat16")
+    said = flags.stdout.splitlines()
+    assert said[-1] == "next: scaling plan flags.toml"
+    assert "warning: up to" in flags.stderr  # 84,000 bytes are read many times over
+
+
+def test_what_is_planned_is_what_was_said(place):
+    said = json.loads(scaling("init", "my first.toml", "--budget", "1e13", "--data", "store", "--yes", "--json").stdout)
+    document = json.loads(scaling("plan", "my first.toml", "--no-probe", "--json").stdout)
+    assert (said["name"], said["runs"], said["device"]) == ("my-first", len(document["runs"]), "cpu")
+    assert said["flops"] < 1e13
+
+
+REFUSED = [
+    (["--budget", "ten"], "", ["--budget", "'ten' is not a number"]),
+    (["--budget", "1e10", "--device", "cpu", "--data", "store"], "", ["too few for isoFLOP valleys"]),
+    (["--device", "h1000", "--yes"], "", ["--device", "did you mean h100?"]),
+    (["--data", "absent", "--yes"], "", ["absent"]),
+    ([], "1e13\n", ["--device", "no answer", "--yes"]),
+    ([], "1e13\nabacus\n", ["unknown device 'abacus'"]),
+]
+
+
+@pytest.mark.parametrize(("args", "said", "words"), REFUSED, ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "")
+def test_a_wrong_answer_is_exit_2_and_writes_nothing(place, args, said, words):
+    before = sorted(place.iterdir())
+    refused = scaling("init", "first.toml", *args, said=said)
+    assert refused.exit_code == 2
+    for word in words:
+        assert word in refused.stderr
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_file_that_is_there_stays(place):
+    (place / "first.toml").write_text("mine")
+    refused = scaling("init", "first.toml", "--yes")
+    assert (refused.exit_code, (place / "first.toml").read_text()) == (2, "mine")
+    assert "is there already" in refused.stderr
+
+
+def test_the_schema_is_printed_or_written_over_an_older_one_only(tmp_path):
+    assert json.loads(scaling("schema").stdout) == schema()
+    out = tmp_path / "sweep.schema.json"
+    for _ in range(2):
+        written = scaling("schema", "--out", out)
+        assert "#:schema ./sweep.schema.json" in written.stdout
+    assert json.loads(out.read_text()) == schema()
+    out.write_text("mine")
+    refused = scaling("schema", "--out", out)
+    assert (refused.exit_code, out.read_text()) == (2, "mine")
+
+
+@pytest.mark.parametrize("verb", ["init", "schema"])
+def test_help_has_an_example(verb):
+    assert f"Example: scaling {verb}" in scaling(verb, "--help").stdout
+
+
+def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place):
+    assert not scaling("init", "bare.toml", "--yes", "--data", "store").exit_code
+    assert scaling("schema", "--out", "sweep.schema.json").exit_code == 0
+    (place / "sweeps").mkdir()
+    (place / "docs").mkdir()
+    (place / "docs" / "sweep.schema.json").write_text((place / "sweep.schema.json").read_text())
+    for name in ("beside.toml", "sweeps/above.toml"):
+        assert not scaling("init", name, "--yes", "--data", "store").exit_code
+    firsts = [(place / name).read_text().splitlines()[0] for name in ("bare.toml", "beside.toml", "sweeps/above.toml")]
+    assert firsts[0].startswith("# How large")
+    assert firsts[1:] == ["#:schema ./sweep.schema.json", "#:schema ../docs/sweep.schema.json"]
+    (place / "docs" / "sweep.schema.json").write_text("{}")
+    assert not scaling("init", "sweeps/other.toml", "--yes", "--data", "store").exit_code
+    assert (place / "sweeps" / "other.toml").read_text().startswith("# How large")

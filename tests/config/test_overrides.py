@@ -1,0 +1,158 @@
+"""A sweep file changed from the command line: what is set, what becomes an axis, what it is called, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from scaling.config.overrides import known_keys, load_changed, parse
+from scaling.config.sweep_file import dump_sweep, load_sweep
+from scaling.errors import ScalingError
+from tests.sweep_files import tiny
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+CELLS = {"kind": "list", "cells": [{"size": "2k", "tokens": "20k", "settings": {"optim.lr": 0.01}}]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    def written(**changes):
+        target = tmp_path / "tiny.toml"
+        target.write_text(dump_sweep(tiny(**changes)))
+        return target
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "value"),
+    [
+        ("optim.lr=3e-4", ("base", "optim", "lr"), 3e-4),
+        ("base.optim.lr = 3e-4", ("base", "optim", "lr"), 3e-4),
+        ("design.sizes=[2k,6k]", ("design", "sizes"), ["2k", "6k"]),
+        ("design.budgets=[1e12, 1e13]", ("design", "budgets"), [1e12, 1e13]),
+        ("seeds=[0,1]", ("seeds",), [0, 1]),
+        ("model.norm=[rmsnorm,layernorm]", ("base", "model", "norm"), ["rmsnorm", "layernorm"]),
+        ("model.qk_norm=false", ("base", "model", "qk_norm"), False),
+        ("task.corpus=data/mine", ("base", "task", "corpus"), "data/mine"),
+        ('task={kind="synthetic", n_facts=64}', ("base", "task"), {"kind": "synthetic", "n_facts": 64}),
+        ("tuning=[]", ("tuning",), []),
+    ],
+)
+def test_a_value_is_toml_and_a_bare_word_is_text(text, keys, value):
+    found = parse(text)
+    assert (found.keys, found.value) == (keys, value)
+
+
+@pytest.mark.parametrize(
+    "text", ["lr", "=1", "optim.lr=", "a b=1", "optim..lr=1", "seeds=[0,1", 'name="x', "seeds=[0,,1]", "base=1", "x=[[1,a]]"]
+)
+def test_what_is_no_pair_is_refused_by_name(text):
+    with pytest.raises(ScalingError, match="override") as found:
+        parse(text)
+    assert text in found.value.what
+
+
+def test_values_reach_their_tables_and_the_name_says_so(path):
+    changed = load_changed(path(), ["evals.points=8", "optim.lr=3e-4", "task.seq_len=16", "seeds=[0,1]", "design.sizes=[3k]"])
+    assert (changed.evals.points, changed.base.optim.lr, changed.base.task.seq_len) == (8, 3e-4, 16)
+    assert (changed.seeds, changed.design.sizes) == ((0, 1), (3000.0,))
+    assert changed.name.startswith("tiny-design.sizes-evals.points-optim.lr-seeds-task.seq")
+    assert len(changed.name) <= 64
+    assert load_changed(path(), ["optim.lr=3e-4", "seeds=[0, 1]"]).name == "tiny-optim.lr-0.0003-seeds-0_1"
+
+
+def test_the_name_depends_on_what_is_asked_and_not_on_how_it_is_written(path):
+    one, other = (load_changed(path(), pairs) for pairs in (["seeds=[0,1]", "optim.lr=3e-4"], ["base.optim.lr=0.0003", "seeds=[0,1]"]))
+    assert one == other
+    names = {load_changed(path(), [f"optim.lr={value}"]).name for value in ("0.1", "0.10000001", "0.10000002", "0.11")}
+    assert len(names) == 4
+    long = [load_changed(path(), [f"seeds=[{', '.join(map(str, range(last)))}]"]).name for last in (40, 41)]
+    assert len(set(long)) == 2
+    assert all(name.startswith("tiny-seeds-") and len(name) <= 64 for name in long)
+
+
+def test_what_changes_nothing_keeps_the_name(path):
+    assert load_changed(path(), ["seeds=[0]", "evals.points=3"]) == load_changed(path(), []) == load_sweep(path())
+
+
+def test_a_list_for_a_field_is_an_axis_and_one_value_replaces_it(path):
+    changed = load_changed(path(), ["model.norm=[rmsnorm,layernorm]", "batch_size=[4,8]"])
+    assert [(axis.field, axis.values, axis.role) for axis in changed.axes] == [
+        ("batch_size", (4, 8), "scientific"),
+        ("model.norm", ("rmsnorm", "layernorm"), "scientific"),
+    ]
+    axes = [{"field": "optim.lr", "values": [0.01, 0.02], "role": "nuisance"}]
+    wider = load_changed(path(axes=axes), ["optim.lr=[0.01,0.03]"])
+    assert [(axis.values, axis.role) for axis in wider.axes] == [((0.01, 0.03), "nuisance")]
+    fixed = load_changed(path(axes=axes), ["optim.lr=0.03"])
+    assert (fixed.axes, fixed.base.optim.lr) == ((), 0.03)
+
+
+REFUSED = {
+    "optim.lrr=3e-4": "base.optim.lrr is not a known key (did you mean lr?)",
+    "optim.lr=x": 'base.optim.lr = "x": should be a valid number',
+    "model.nrom=[rmsnorm,layernorm]": "base.model.nrom is not a known key (did you mean norm?)",
+    "model.norm=[rmsnorm,layrnorm]": 'base.model.norm = "layrnorm"',
+    "model.norm=[]": "axes[0].values",
+    "evals.points=[4,8]": "evals.points",
+    "evals.points=0": "evals.points = 0: should be greater than or equal to 1",
+    "desing.sizes=[1k]": "desing is not a known key (did you mean design?)",
+    "design.sizes=[2kk]": "'2kk' is not a number",
+    "axes.field=x": "axes",
+    "name=../x": "name",
+    "name=tiny": None,
+}
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED.items())
+def test_a_mistake_names_the_override_that_made_it(path, text, words):
+    target = path()
+    if words is None:
+        with pytest.raises(ScalingError, match="unchanged sweep"):
+            load_changed(target, [text, "seeds=[1]"])
+        return
+    with pytest.raises(ScalingError) as found:
+        load_changed(target, ["seeds=[1]", text])
+    assert words in found.value.what
+    assert found.value.where.startswith(str(target))
+    assert text.split("=")[1][:8] in found.value.where
+    assert "seeds" not in found.value.where
+
+
+def test_the_mistakes_of_the_file_itself_are_not_laid_to_an_override(path):
+    target = path()
+    target.write_text(target.read_text().replace("n_layers", "n_layer"))
+    with pytest.raises(ScalingError, match="n_layer is not a known key") as found:
+        load_changed(target, ["seeds=[1]"])
+    assert found.value.where == str(target)
+
+
+def test_what_would_not_take_effect_is_refused(path):
+    with pytest.raises(ScalingError, match="given twice"):
+        load_changed(path(), ["optim.lr=1e-3", "base.optim.lr=2e-3"])
+    with pytest.raises(ScalingError, match="set by cells"):
+        load_changed(path(design=CELLS), ["optim.lr=1e-3"])
+    tuned = path(tuning=[{"field": "optim.lr"}])
+    with pytest.raises(ScalingError, match="tuned by a") as found:
+        load_changed(tuned, ["optim.lr=1e-3"])
+    assert "tuning=[]" in found.value.remedy
+    assert load_changed(tuned, ["optim.lr=1e-3", "tuning=[]"]).tuning == ()
+
+
+def test_every_key_that_a_shell_offers_has_its_place(path):
+    keys = known_keys()
+    assert {"optim.lr", "model.norm", "task.seq_len", "design.budgets", "evals.points", "seeds", "recipe.n_layers", "batch_size"} <= set(
+        keys
+    )
+    for key in keys:
+        with pytest.raises(ScalingError) as found:
+            load_changed(path(), [f"{key}={{a_key_nobody_knows = 1}}"])
+        assert f"{key.split('.')[-1]} is not a known key" not in found.value.what or key.startswith(("design", "task"))
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "norms.toml", "epochs.toml"])
+def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
+    changed = load_changed(SWEEPS / name, ["model.norm=[rmsnorm,layernorm]", "task.seq_len=128", "evals.points=4", "optim.lr=1e-3"])
+    target = tmp_path / "kept.toml"
+    target.write_text(dump_sweep(changed))
+    assert load_sweep(target) == changed

@@ -1,0 +1,65 @@
+"""The JSON Schema of sweep files: valid itself, true of every sweep file here, and not of the mistakes that editors can show."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from scaling.config import Sweep
+from scaling.config.sweep_file import schema
+
+ROOT = Path(__file__).parents[1]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def checked():
+    jsonschema = pytest.importorskip("jsonschema")  # it comes with Ray
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_file_here_follows_it(checked, path):
+    assert [error.message for error in checked.iter_errors(tomllib.loads(path.read_text(encoding="utf-8")))] == []
+
+
+WRONG = {
+    'sizes = ["3.7k"': 'sizes = ["3.7kk"',
+    'kind = "isoflop"': 'kind = "isoflops"',
+    "n_layers = 2": "n_layer = 2",
+    "points = 8": "points = 0",
+    "batch_size = 8": 'batch_size = "8"',
+    "seq_len = 64": "seq_len = 1",
+    'name = "demo"': 'name = "../demo"',
+    "[evals]": "[eval]",
+}
+
+
+@pytest.mark.parametrize(("right", "wrong"), WRONG.items())
+def test_it_sees_what_loading_refuses(checked, right, wrong):
+    text = (ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8")
+    assert right in text
+    assert not checked.is_valid(tomllib.loads(text.replace(right, wrong)))
+
+
+def test_every_key_of_a_sweep_stands_in_it():
+    found = schema()
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert set(found["properties"]) == set(Sweep.model_fields)
+    assert set(found["required"]) == {"name", "design", "base"}
+    assert found["additionalProperties"] is False
+    assert all(entry["additionalProperties"] is False for entry in found["$defs"].values())
+    assert {"norm", "n_heads", "pos"} <= set(found["$defs"]["ModelOverrides"]["properties"])
+
+
+def test_the_one_in_the_docs_is_fresh():
+    assert json.loads((ROOT / "docs" / "sweep.schema.json").read_text(encoding="utf-8")) == schema(), "renew with: python docs/reference.py"
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_file_names_its_schema_for_editors(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == "#:schema ../docs/sweep.schema.json"
+    assert (path.parent / first.removeprefix("#:schema ")).is_file()

@@ -1,0 +1,134 @@
+"""What makes a sweep stop: signals, budgets, a first failure; and what it leaves."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from scaling.config.sweep_file import dump_sweep
+from scaling.execute.attempts import account
+from scaling.store import run_files
+from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for, workers_of
+from tests.sweep_files import TINY, tiny
+
+LONG = {"kind": "grid", "sizes": ["6k"], "tokens": ["8M"]}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    made = tmp_path_factory.mktemp("sweep") / "tiny.toml"
+    made.write_text(dump_sweep(tiny(design=LONG)))
+    return made
+
+
+def begun(path, out):
+    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: training(out), seconds=120)
+    return process
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as handle:
+        return handle.read().split(") ")[1][0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGUSR1, 75), pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.exhaustive), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
+    process = begun(path, tmp_path)
+    workers = workers_of(process)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "stopped" in said
+    assert not any(map(is_alive, workers))
+    assert list(tmp_path.glob("checkpoints/*.npz"))
+    assert list(tmp_path.rglob("*.tmp")) == []
+    assert list(tmp_path.glob("leases/*.json")) == []
+
+
+def test_a_second_ctrl_c_leaves_at_once(path, tmp_path):
+    process = begun(path, tmp_path)
+    workers = workers_of(process)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)  # it cannot save
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - begin < 5
+    wait_for(lambda: not any(map(is_alive, workers)), seconds=10)
+
+
+def test_a_warning_and_the_sigterm_after_it_are_one_request(path, tmp_path):
+    process = begun(path, tmp_path)
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert list(tmp_path.glob("checkpoints/*.npz"))
+
+
+@pytest.mark.exhaustive
+def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["2M"]})))
+    process = begun(path, out)
+    for pid in workers_of(process):
+        os.kill(pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "retry 1 of 2" in said
+
+
+@pytest.mark.exhaustive
+def test_budgets_end_a_sweep_cleanly_and_it_goes_on_from_there(tmp_path):
+    path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]})))
+    assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
+    done = scaling("run", path, "--out", out, "--workers", 1, "--max-flops", "1e10", env=optimised())
+    assert done.returncode == 75, done.stdout
+    assert "--max-flops 1e+10 is used up" in done.stdout
+    spent = status(out)["cost"]["flops"]
+    assert 1e10 <= spent < 4e10
+    assert scaling("run", path, "--out", out, "--workers", 1, env=optimised()).returncode == 0
+    assert numbers(out).equals(numbers(whole))
+    assert status(out)["cost"]["flops"] == pytest.approx(status(whole)["cost"]["flops"], rel=0.2)
+
+
+def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
+    begin = time.monotonic()
+    done = scaling("run", path, "--out", tmp_path, "--workers", 1, "--max-seconds", 5, env=optimised())
+    assert done.returncode == 75
+    assert "--max-seconds 5 are over" in done.stdout
+    assert time.monotonic() - begin < 60
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "lots"])
+def test_a_budget_that_is_none_is_refused(path, tmp_path, given):
+    done = scaling("run", path, "--out", tmp_path / "out", f"--max-flops={given}")
+    assert done.returncode == 2
+    assert "--max-flops" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_fail_fast_stops_at_the_first_run_that_diverges(tmp_path):
+    base = TINY["base"] | {"optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"}, "model": {"qk_norm": False}}
+    axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(base=base, axes=axes, seeds=[0, 1, 2], design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})))
+    done = scaling("run", path, "--out", out, "--workers", 1, "--fail-fast")
+    assert done.returncode == 3, done.stdout
+    assert "--fail-fast" in done.stdout
+    assert len(run_files.finished(out)) < 6
+    assert sum(account(out).attempts.values()) < 6

@@ -1,0 +1,57 @@
+"""Seeds: the noise that replicates show, and whether the law misses more than that."""
+
+import numpy as np
+import pytest
+
+from scaling.fit.diagnostics import seed_noise
+from scaling.fit.estimate import estimate
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.options import FitOptions
+from scaling.fit.pipeline import fit
+from scaling.points.points import Points
+
+TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
+CHINCHILLA = LAWS["chinchilla"]
+
+
+def sweep(sd=0.005, seeds=3, bend=0.0, seed=0):
+    """A grid of sizes and tokens with replicates; `bend` makes the law wrong."""
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)))
+    cell = np.repeat(np.arange(len(n)), seeds)
+    n, d = n[cell], d[cell]
+    log_loss = CHINCHILLA.log_predict(CHINCHILLA.theta(TRUTH), {"N": n, "D": d}) + bend * np.sin(2 * np.log(n)) * np.cos(np.log(d))
+    return Points(np.exp(log_loss + sd * np.random.default_rng(seed).standard_normal(len(n))), n, d, 6 * n * d, cell=cell)
+
+
+def test_the_noise_of_seeds_is_found_within_its_interval():
+    found = [seed_noise.seed_noise(sweep(seed=seed), 0.9) for seed in range(60)]
+    assert np.mean([each.sd for each in found]) == pytest.approx(0.005, rel=0.03)
+    assert 0.78 <= np.mean([each.lo <= 0.005 <= each.hi for each in found]) <= 1.0
+    assert {(each.cells, each.freedom) for each in found} == {(36, 72)}
+
+
+def test_without_replicates_the_noise_is_that_of_the_residuals():
+    points = sweep(seeds=1)
+    assert seed_noise.seed_noise(points) is None
+    told = [seed_noise.report(each, estimate(CHINCHILLA, each), 0.95) for each in (sweep(seeds=1, seed=seed) for seed in range(12))]
+    assert np.mean([each["sd"] for each in told]) == pytest.approx(0.005, rel=0.2)
+    assert all(each["from"] == "residuals" and "lack_of_fit" not in each and not seed_noise.warnings(each) for each in told)
+
+
+def test_a_law_that_is_wrong_is_told_from_noise():
+    for bend, wrong in ((0.0, False), (0.01, True)):
+        points = sweep(bend=bend)
+        told = seed_noise.report(points, estimate(CHINCHILLA, points), 0.95)
+        assert told["sd"] == pytest.approx(0.005, rel=0.25)
+        assert bool(seed_noise.warnings(told)) == wrong
+    assert "times as far about the law as seeds do" in seed_noise.warnings(told)[0]
+
+
+def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
+    points = sweep(seeds=2)
+    rows = zip(points.n, points.d, points.loss, np.tile([0, 1], len(points) // 2), strict=True)
+    text = "\n".join(["params,tokens,loss,seed", *(f"{n:.6g},{d:.6g},{loss:.8g},{seed}" for n, d, loss, seed in rows)])
+    (tmp_path / "runs.csv").write_text(text + "\n")
+    found = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))["noise"]
+    assert (found["from"], found["cells"]) == ("seeds", 36)
+    assert found["sd"] == pytest.approx(0.005, rel=0.3)

@@ -1,0 +1,105 @@
+"""The fitted E beside the true floor of a synthetic language."""
+
+import numpy as np
+import pytest
+
+from scaling.config import Execution, SyntheticTask
+from scaling.fit.diagnostics.synthetic_floor import compared, truth_of
+from scaling.fit.pipeline import FitOptions, fit
+from scaling.plan import plan
+from scaling.store import rows
+from scaling.store.rows import Measurement
+from scaling.store.run_files import write_run
+from scaling.tasks import open_task
+from tests.sweep_files import tiny
+
+SOURCE = rows.Provenance("1 x test", None, "0")
+DESIGN = {"kind": "grid", "sizes": ["2k", "4k", "8k", "16k"], "tokens": ["20k", "40k", "80k", "160k"]}
+
+
+def planned(**changes):
+    sweep = tiny(design=DESIGN, **changes)
+    return [item.run for item in plan(sweep, sweep.base.task, 16).runs]
+
+
+def written(folder, runs, floor):
+    """A results folder whose losses approach `floor`, with a little noise."""
+    noise = np.random.default_rng(0)
+    for run in runs:
+        n = rows.accounting.n_params(run.model, run.task.seq_len)
+        loss = (floor + 40 / n**0.6 + 300 / run.tokens**0.6) * np.exp(noise.normal(0, 0.001))
+        write_run(folder, rows.rows("x", run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def known():
+    """The language of the tiny sweep and its floor on the 64 windows that 3,000 tokens ask for."""
+    task = open_task(planned()[0].task)
+    return task, float(task.ideal_loss(task.batch("val", 0, 64)).mean())
+
+
+def test_the_document_tells_the_truth(tmp_path, known):
+    task, floor = known
+    document = fit([written(tmp_path / "x", planned(), floor)], FitOptions(bootstrap=100))
+    told = document["truth"]
+    assert told["entropy"] == pytest.approx(task.entropy)
+    assert told["floor"] == pytest.approx(floor)
+    assert told["entropy"] != told["floor"]
+    assert told["fitted_E"] == document["params"]["E"]["value"]
+    assert told["floor_difference_percent"] == pytest.approx(100 * (told["fitted_E"] / floor - 1))
+    assert abs(told["floor_difference_percent"]) < 2
+    assert told["difference_percent"] == pytest.approx(100 * (told["fitted_E"] / task.entropy - 1))
+    assert told["covers"] is (told["lo"] <= floor <= told["hi"])
+
+
+def test_a_wrong_floor_is_not_hidden(tmp_path, known):
+    document = fit([written(tmp_path / "x", planned(), 0.9 * known[1])], FitOptions(bootstrap=100))
+    assert document["truth"]["floor_difference_percent"] == pytest.approx(-10, abs=2)
+    assert document["truth"]["covers"] is False
+
+
+def test_a_law_without_a_floor_has_no_truth_to_tell(tmp_path, known):
+    assert "truth" not in fit([written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0))
+
+
+def frame(*runs):
+    return rows.pd.DataFrame({"config": [run.model_dump() for run in runs]})
+
+
+def test_what_has_no_known_truth_gets_none():
+    run = planned()[0]
+    assert truth_of(None) is None
+    assert truth_of(frame(run.model_copy(update={"simulated": "published:hoffmann2022"}))) is None
+    text = run.model_dump() | {"task": {"kind": "text", "seq_len": 30}}
+    assert truth_of(rows.pd.DataFrame({"config": [text]})) is None
+    assert compared(None, {"value": 1.0, "lo": None, "hi": None}) is None
+    assert compared({"entropy": 1.0}, None) is None
+
+
+def test_runs_measured_on_different_windows_share_the_entropy_alone():
+    run = planned()[0]
+    longer = run.model_copy(update={"evals": run.evals.model_copy(update={"tokens": 6000})})
+    told = truth_of(frame(run, longer))
+    assert set(told) == {"entropy"}
+    beside = compared(told, {"value": 0.5 * told["entropy"], "lo": 0.4 * told["entropy"], "hi": 1.2 * told["entropy"]})
+    assert (beside["floor"], beside["floor_difference_percent"], beside["covers"]) == (None, None, True)
+    assert beside["difference_percent"] == pytest.approx(-50)
+
+
+def test_the_floor_is_that_of_the_windows_which_training_measures():
+    from scaling.config.resolve_execution import settled
+    from scaling.train.evaluate import Examiner
+    from scaling.train.sharding import Placement
+
+    run = planned()[0]
+    task = open_task(run.task)
+    windows = np.asarray(Examiner(run, task, Placement(settled(run, Execution(), "cpu")))._windows)
+    measured = task.ideal_loss(windows.reshape(-1, run.task.seq_len + 1)).mean()
+    assert truth_of(frame(run))["floor"] == pytest.approx(float(measured))
+
+
+def test_floor_and_entropy_meet_on_many_windows():
+    task = open_task(SyntheticTask(kind="synthetic", n_facts=500, n_symbols=8, seq_len=60))
+    losses = task.ideal_loss(task.batch("val", 0, 20_000))
+    assert abs(losses.mean() - task.entropy) < 4 * losses.std() / np.sqrt(len(losses))

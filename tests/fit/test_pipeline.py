@@ -1,0 +1,181 @@
+"""`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad input refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.fit.diagnostics.holdout import split
+from scaling.fit.fit_document import KEYS, dump, interval, load
+from scaling.fit.pipeline import FitOptions, fit
+from scaling.points.points import Points
+
+LAW = {"E": 1.7, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+
+
+def simulated(path, noise=0.002, seed=0, budgets=6, sizes=7):
+    """An isoFLOP sweep of a known law, written as a CSV file."""
+    rng = np.random.default_rng(seed)
+    c = np.repeat(np.geomspace(1e18, 1e21, budgets), sizes)
+    centre = 0.1 * c**0.5
+    n = centre * np.tile(np.geomspace(0.25, 4, sizes), budgets)
+    d = c / (6 * n)
+    loss = (LAW["E"] + LAW["A"] * n ** -LAW["alpha"] + LAW["B"] * d ** -LAW["beta"]) * np.exp(rng.normal(0, noise, len(n)))
+    path.write_text("N,D,loss\n" + "".join(f"{a!r},{b!r},{y!r}\n" for a, b, y in zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    return fit([simulated(tmp_path_factory.mktemp("run") / "runs.csv")], FitOptions(bootstrap=200))
+
+
+def test_document_has_its_keys_and_survives_the_file(document, tmp_path):
+    assert set(KEYS) <= set(document)
+    dump(document, tmp_path / "fit.json")
+    assert load(tmp_path / "fit.json") == json.loads(json.dumps(document))
+    assert "NaN" not in (tmp_path / "fit.json").read_text()
+
+
+def test_fit_recovers_the_law_within_its_intervals(document):
+    for name in ("alpha", "beta", "E"):
+        entry = document["params"][name]
+        assert entry["lo"] <= entry["value"] <= entry["hi"]
+        assert abs(entry["value"] - LAW[name]) < 4 * entry["se"]
+    a = document["derived"]["a"]
+    assert abs(a["value"] - 0.37 / 0.72) < 4 * a["se"]
+    assert document["n_points"] == 42
+    assert len(document["bootstrap"]["draws"]["alpha"]) == 200 - document["bootstrap"]["failed"]
+    assert document["source"]["convention"]["flops"] == "6nd"
+    assert document["cost"] == {"c0": 6.0, "p": 1.0}
+
+
+def test_three_roads_stand_side_by_side(document):
+    for road in document["roads"].values():
+        assert abs(road["a"]["value"] - 0.514) < 0.08
+        assert road["a"]["lo"] <= road["a"]["value"] <= road["a"]["hi"]
+    assert len(document["roads"]["isoflop"]["valleys"]) == 6
+    assert any("grid bias" in text for text in document["roads"]["isoflop"]["warnings"])
+    assert document["agreement"].startswith("The roads agree")
+
+
+def test_largest_budget_is_held_out(document):
+    held = document["holdout"]
+    assert (held["n_train"], held["n_test"]) == (35, 7)
+    np.testing.assert_allclose(held["budget"], 1e21, rtol=1e-6)
+    assert held["mean_abs_rel_error"] < 0.01
+    assert held["covered"] >= 5 / 7
+
+
+def test_kaplan_is_fitted_beside(document):
+    assert document["kaplan"]["convention"]["params"] == "as given"
+    assert set(document["kaplan"]["params"]) == {"alpha_N", "alpha_D", "N_c", "D_c"}
+    assert 0.2 < document["kaplan"]["a"]["value"] < 0.8
+
+
+@pytest.mark.parametrize("approach", ["isoflop", "envelope"])
+def test_other_roads_can_head_the_document(tmp_path, approach):
+    got = fit([simulated(tmp_path / "runs.csv")], FitOptions(approach=approach, bootstrap=100, holdout="none"))
+    assert got["derived"]["a"] == got["roads"][approach]["a"]
+    assert set(got["params"]) == {"a", "n_coef", "b", "d_coef", "E", "K", "gamma"}
+    assert got["holdout"] is None
+
+
+def test_certified_chinchilla(shared_data):
+    options = FitOptions(columns="N=Model Size,C=Training FLOP,L=loss", drop_highest=5, bootstrap=0)
+    got = fit([shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"], options)
+    np.testing.assert_allclose(got["objective"]["value"], 1.0182740178e-3, rtol=1e-8)
+    for name, value in {"E": 1.817218, "A": 477.826, "B": 2143.417, "alpha": 0.347310, "beta": 0.367172}.items():
+        np.testing.assert_allclose(got["params"][name]["value"], value, rtol=2e-5)
+    np.testing.assert_allclose(got["derived"]["a"]["value"], 0.51390, atol=5e-6)
+    assert got["excluded"] == [{"reason": "among the 5 highest losses", "count": 5}]
+    assert "bootstrap" not in got
+    assert got["params"]["A"]["lo"] is None
+
+
+def test_hold_out_needs_something_left():
+    c = np.repeat([1e18, 1e19, 1e20, 1e21], 5)
+    n = np.tile(np.geomspace(1e8, 2e9, 5), 4)
+    points = Points(np.ones(20), n, c / n, c)
+    out, budget = split(points)
+    assert out.sum() == 5
+    assert round(budget / 1e21, 6) == 1
+    assert split(points, 2) is None
+    assert split(points.take(points.c < 1e20)) is None
+    scattered = Points(np.ones(60), np.geomspace(1e6, 1e9, 60), np.ones(60), np.geomspace(1e15, 1e18, 60))
+    assert split(scattered)[0].sum() == 9  # the top 15 % of the range of log C
+
+
+def test_interval_holds_its_value():
+    found = interval(5.0, np.array([1.0, 2.0, 3.0, np.nan]), 0.9)
+    assert found["lo"] <= 5.0 <= found["hi"]
+    assert interval(5.0, None, 0.9) == {"value": 5.0, "se": None, "lo": None, "hi": None}
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"law": "chinchila"}, "did you mean chinchilla?"),
+    ({"objective": "hubr"}, "huber"),
+    ({"approach": "isoflops"}, "did you mean isoflop?"),
+    ({"params": "all"}, "with_head"),
+    ({"ci": 1.0}, "--ci"),
+    ({"ci": float("nan")}, "--ci"),
+    ({"bootstrap": -1}, "--bootstrap"),
+    ({"bootstrap": 200_000}, "--bootstrap"),
+    ({"delta": 0.0}, "--delta"),
+    ({"seed": -1}, "--seed"),
+    ({"holdout": "some"}, "--holdout"),
+    ({"holdout": "0"}, "--holdout"),
+])  # fmt: skip
+def test_options_are_checked_before_a_file_is_opened(options, words):
+    with pytest.raises(ScalingError) as caught:
+        FitOptions(**options)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("few.csv", "N,D,loss\n1e6,1e7,3\n2e6,1e7,2.9\n"),
+    ("same_n.csv", "N,D,loss\n" + "".join(f"1e6,{n}e7,{4 - n / 10}\n" for n in range(1, 9))),
+    ("same_d.csv", "N,D,loss\n" + "".join(f"{n}e6,1e7,{4 - n / 10}\n" for n in range(1, 9))),
+    ("one_point.csv", "N,D,loss\n" + "1e6,1e7,3\n" * 8),
+    ("no_d.csv", "N,loss\n" + "".join(f"{n}e6,{4 - n / 10}\n" for n in range(1, 9))),
+])  # fmt: skip
+def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ScalingError) as caught:
+        fit([tmp_path / name], FitOptions())
+    assert name in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
+    path = simulated(tmp_path / "two.csv", budgets=2)
+    with pytest.raises(ScalingError, match=r"two.csv: approach isoflop: 2 usable budgets"):
+        fit([path], FitOptions(approach="isoflop", bootstrap=0))
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda d: d.pop("params"), "'params' is missing"),
+    (lambda d: d.update(schema=2), "schema 2"),
+    (lambda d: d.update(warnings="none"), "warnings"),
+    (lambda d: d["params"].update(A=3.0), "params.A"),
+    (lambda d: d["params"]["A"].update(value="3"), "params.A"),
+    (lambda d: d["bootstrap"]["draws"]["A"].pop(), "equally long"),
+    (lambda d: d["data"].update(loss=["x"] * 42), "not a number"),
+])  # fmt: skip
+def test_damaged_documents_are_refused(document, tmp_path, change, words):
+    damaged = json.loads(json.dumps(document))
+    change(damaged)
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(damaged))
+    with pytest.raises(ScalingError) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert "bad.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"schema": "x"}'])
+def test_what_is_no_document_is_refused(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(ScalingError, match=r"bad\.json"):
+        load(tmp_path / "bad.json")

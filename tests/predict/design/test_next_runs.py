@@ -1,0 +1,222 @@
+"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans; and what a plan may expect."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import design as benchmark
+from benchmarks.simulated_sweeps import SURFACES
+from scaling.config.sweep_file import load_sweep
+from scaling.errors import ScalingError
+from scaling.fit.estimate import estimate, refitted
+from scaling.fit.fit_document import dump
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.pipeline import FitOptions, fit
+from scaling.plan import plan
+from scaling.predict.design import Planned, Runs, Terms, designed, expected, next_runs, write_sweep
+from scaling.predict.design.law_model import Belief, inflation, shared_covariance, standard_errors
+from tests.fit.test_pipeline import simulated
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+TRUTH = SURFACES[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("next")
+    dump(fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=300, holdout="none")), folder / "fits" / "chinchilla.json")
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A results folder of the demo: its sweep and its fit."""
+    shutil.copytree(REFERENCE / "fits", tmp_path / "demo" / "fits")
+    shutil.copy(REFERENCE / "sweep.toml", tmp_path / "demo" / "sweep.toml")
+    return tmp_path / "demo"
+
+
+def belief_of(surface):
+    law = LAWS[surface.law]
+    return Belief(law, np.asarray(law.theta(surface.values), float), Cost())
+
+
+def test_proposal_spends_the_budget_and_narrows_the_target(folder):
+    found = next_runs(folder, "3e21", "1e23")
+    sd = found["sd_log_n_star"]
+    assert 0.9 * 3e21 < found["spent"] <= 3e21
+    assert sd["after"] < 0.85 * sd["before"]
+    assert found["sd_log_loss"]["after"] < found["sd_log_loss"]["before"]
+    assert next_runs(folder, "3e22", "1e23")["sd_log_n_star"]["after"] < sd["after"]
+    for run in found["runs"]:
+        np.testing.assert_allclose(run["flops"], 6 * run["n_params"] * run["tokens"], rtol=1e-9)
+        assert run["copies"] == len(run["seeds"])
+    assert max(run["copies"] for run in found["runs"]) >= 2  # so that noise can be seen
+
+
+def test_expected_sd_agrees_with_the_bootstrap(folder):
+    document = json.loads((folder / "fits" / "chinchilla.json").read_text())
+    draws = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
+    alpha, beta = draws["alpha"], draws["beta"]
+    log_n = np.log(alpha * draws["A"] / (beta * draws["B"])) / (alpha + beta) + beta / (alpha + beta) * np.log(1e23 / 6)
+    np.testing.assert_allclose(next_runs(folder, "1e21", "1e23")["sd_log_n_star"]["before"], np.std(log_n), rtol=0.35)
+
+
+def test_much_money_buys_a_run_that_anchors_the_extrapolation(folder):
+    found = next_runs(folder, "1e22", "1e24")
+    assert 0.35e22 <= max(run["flops"] for run in found["runs"]) <= 1e22
+    limited = next_runs(folder, "1e22", "1e24", "2e21")
+    assert 1.4e21 <= max(run["flops"] for run in limited["runs"]) <= 2e21
+
+
+def test_refusals(folder, tmp_path):
+    for source, budget, target, words in (
+        (tmp_path, 1e21, 1e23, "holds no fit"), (folder, "lots", 1e23, "'lots'"), (folder, 1e21, -1, "--target"), (folder, 1e9, 1e23, "--budget"),
+    ):  # fmt: skip
+        with pytest.raises(ScalingError, match=words):
+            next_runs(source, budget, target)
+    with pytest.raises(ScalingError, match="no share of the noise"):
+        next_runs(folder, 1e21, 1e23, rho=1.0)
+    document = json.loads((folder / "fits" / "chinchilla.json").read_text())
+    (tmp_path / "road.json").write_text(json.dumps(document | {"approach": "isoflop"}))
+    with pytest.raises(ScalingError, match=r"road\.json: no parametric law"):
+        next_runs(tmp_path / "road.json", 1e21, 1e23)
+    with pytest.raises(ScalingError, match=r"no sweep\.toml"):
+        write_sweep(next_runs(folder, 1e21, 1e23), folder, tmp_path / "next.toml")
+
+
+def test_proposal_becomes_a_sweep_that_plans_at_the_cost_it_named(trained, tmp_path):
+    proposal = next_runs(trained, "5e12", "1e13")
+    write_sweep(proposal, trained, tmp_path / "next.toml")
+    sweep = load_sweep(tmp_path / "next.toml")
+    made = plan(sweep, sweep.base.task, 256)
+    assert sweep.name == "demo-next"
+    assert not made.refused
+    assert not made.merged
+    assert len(made.runs) == sum(run["copies"] for run in proposal["runs"])
+    np.testing.assert_allclose(made.shared_flops, proposal["spent"], rtol=5e-3)  # cooldowns are whole steps
+    np.testing.assert_allclose(made.flops, proposal["cost"]["alone"], rtol=1e-9)
+    asked = Counter((run["n_params"], run["tokens"]) for run in proposal["runs"] for _ in run["seeds"])
+    assert Counter((item.n_params["with_head"], item.run.tokens) for item in made.runs) == asked
+    assert 0 not in {item.run.seed for item in made.runs}  # seed 0 is trained: it would repeat its noise
+    with pytest.raises(ScalingError, match="there already"):
+        write_sweep(proposal, trained, tmp_path / "next.toml")
+
+
+def test_without_trunks_every_run_is_paid_whole(trained):
+    text = (trained / "sweep.toml").read_text()
+    (trained / "sweep.toml").write_text(text + '\n[base.optim]\nschedule = "cosine"\n')
+    found = next_runs(trained, "5e12", "1e13")
+    assert not found["shared"]
+    assert found["spent"] == found["cost"]["alone"]
+    assert {run["trunk"] for run in found["runs"]} == {None}
+
+
+def test_trunks_say_more_for_the_money_where_noise_is_not_shared():
+    cells = benchmark.pilot(TRUTH)
+    runs = Runs(cells.n, cells.d, 0.005)
+    alone, shared = (designed(belief_of(TRUTH), runs, Terms(1e21, 1e22, None, trunks, 0.0)) for trunks in (False, True))
+    assert shared.spent <= 1e21
+    assert shared.after[0] < alone.after[0]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
+    cells = benchmark.pilot(TRUTH)
+    held, random = belief_of(TRUTH), np.random.default_rng(0)
+    said = standard_errors(held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho)
+    asked = []
+    exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
+    first = estimate(held.law, benchmark.points(cells, exact), "mse-log")
+    for _ in range(200):
+        common, own = random.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk], random.standard_normal(len(cells.n))
+        loss = exact * np.exp(0.002 * (np.sqrt(rho) * common + np.sqrt(1 - rho) * own))
+        found = Belief(held.law, refitted(first, benchmark.points(cells, loss)).theta, Cost()).optimum()
+        asked.append([np.log(found.n_star(1e20)), np.log(found.loss(1e20)), found.a])
+    np.testing.assert_allclose(np.std(asked, 0), said, rtol=0.2)  # 200 fits know a standard deviation to 5 %
+
+
+def test_noise_of_branches_is_that_of_their_covariance():
+    random = np.random.default_rng(1)
+    rows, trunk = random.standard_normal((9, 3)), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    covariance = 0.5 * (trunk[:, None] == trunk) + 0.5 * np.eye(9)
+    np.testing.assert_allclose(shared_covariance(rows, trunk, 0.5), rows.T @ covariance @ rows)
+
+
+def test_robust_objectives_cost_what_they_cost():
+    assert inflation("mse-log", 1e-3, 0.005) == 1
+    np.testing.assert_allclose(inflation("lad-log", 1e-3, 0.005), np.sqrt(np.pi / 2))
+    np.testing.assert_allclose(inflation("huber-log", 1.345, 1.0), np.sqrt(1 / 0.95), rtol=1e-3)  # Huber's own constant
+
+
+def test_expectation_of_a_plan_holds_in_simulation():
+    cells, random = benchmark.isoflop(TRUTH, 1e20, 2, 5, 7), np.random.default_rng(2)
+    held = belief_of(TRUTH)
+    runs = Planned(cells.n, cells.d, 6 * cells.n * cells.d, cells.trunk, True)
+    said = expected(runs, 1e21, "published:besiroglu2024", 0.003)
+    assert not said["warnings"]
+    exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
+    first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
+    found = [refitted(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35)))) for _ in range(60)]
+    optima = [Belief(each.law, each.theta, Cost()).optimum() for each in found]
+    np.testing.assert_allclose(np.std([np.log(each.n_star(1e21)) for each in optima]), said["sd_log_n_star"], rtol=0.35)
+    np.testing.assert_allclose(np.std([each.a for each in optima]), said["sd_a"], rtol=0.35)
+    assert said["a"]["lo"] < 0.5126 < said["a"]["hi"]
+
+
+def test_a_law_through_the_middle_warns_of_no_place():
+    cells = benchmark.isoflop(TRUTH, 1e12, 2, 5, 7)
+    runs = Planned(cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.trunk, True)  # 30 times off by the published law
+    assert expected(runs)["warnings"] == []
+    off = expected(runs, law_from="published:besiroglu2024")["warnings"]
+    assert len([text for text in off if text.startswith("off-centre")]) == 5
+    assert expected(runs)["loss"]["value"] is None
+
+
+def test_weak_grids_are_named():
+    n = np.tile([1e6, 3e6, 9e6], 2)
+    c = np.repeat([1e15, 1e16], 3)
+    told = expected(Planned(n, c / (6 * n), c, np.arange(6), True))
+    assert [text.split(":")[0] for text in told["warnings"]][:2] == ["2 budgets", "fewer than 4 sizes at 1e15, 1e16 FLOPs"]
+    ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
+    assert "cannot be told apart" in ladder["refused"] or "distinct" in ladder["refused"]
+    with pytest.raises(ScalingError, match="--noise"):
+        expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
+
+
+def test_design_beats_the_grid_several_times_over():
+    """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N* at ten times the largest budget."""
+    cells, held = benchmark.isoflop(TRUTH, benchmark.LARGEST, 2, 5, 7), belief_of(TRUTH)
+    cost, grid = cells.cost(False), standard_errors(held.rows(cells.n, cells.d), held.gradients(benchmark.TARGET), TRUTH.noise)
+    pilots = [(shared, benchmark.by_pilot(TRUTH, shared, np.random.default_rng([6, k]))) for shared in (False, True) for k in range(8)]
+    chosen, _ = benchmark.rmse(
+        benchmark.by_design(TRUTH, first, cost / 4, shared, False, np.random.default_rng([7, k]))
+        for k, (shared, first) in enumerate(pilots)
+    )
+    assert chosen[0] < grid[0]
+
+
+def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
+    document = json.loads((folder / "fits" / "chinchilla.json").read_text())
+    (tmp_path / "seeds.json").write_text(json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "from": "seeds"}}))
+    assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
+    (tmp_path / "older.json").write_text(json.dumps({name: value for name, value in document.items() if name != "noise"}))
+    assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(document["noise"]["sd"], rel=0.5)
+
+
+@pytest.mark.parametrize("noise", [1e-300, 10.0, 1e300])
+def test_noise_that_is_none_of_a_log_loss_is_refused(noise):
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    with pytest.raises(ScalingError, match="no noise of a log loss"):
+        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), noise=noise)
+
+
+def test_an_empty_name_of_a_law_is_not_taken_for_none():
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    with pytest.raises(ScalingError):
+        expected(Planned(n, d, 6 * n * d, np.arange(len(n))), law_from="")

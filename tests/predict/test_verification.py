@@ -1,0 +1,126 @@
+"""The loop closes: a fit writes the runs that test it, they are trained (here: simulated), and the report says what came of it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from scaling.config.sweep_file import dump_sweep, load_sweep
+from scaling.predict.verification import NEAR, sentence, verdicts
+from tests.sweep_files import tiny
+
+HOFFMANN = "published:hoffmann2022"
+SWEEP = tiny(
+    name="loop",
+    design={"kind": "isoflop", "budgets": ["1e18", "3e18", "1e19", "3e19", "1e20"], "sizes": ["30M", "60M", "120M", "240M", "480M", "1B"],
+            "tokens_per_param_range": [2, 900]},
+    base={"task": {"kind": "synthetic", "seq_len": 2049, "n_symbols": 1024, "n_facts": 2**20}}, recipe={},
+)  # fmt: skip
+
+
+def scaling(*args):
+    return subprocess.run([sys.executable, "-m", "scaling", *map(str, args)], capture_output=True, text=True, timeout=300)
+
+
+def done(*args):
+    found = scaling(*args)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A simulated sweep, fitted: its folder."""
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "loop.toml").write_text(dump_sweep(SWEEP))
+    done("run", folder / "loop.toml", "--simulate", HOFFMANN, "--out", folder / "loop")
+    done("fit", folder / "loop", "--bootstrap", 200)
+    return folder
+
+
+def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
+    fit, out = fitted / "loop/fits/chinchilla.json", fitted / "next.toml"
+    said = json.loads(done("predict", fit, "--flops", "8e20", "--emit", out, "--json"))
+    sweep = load_sweep(out)
+    assert [each.role for each in sweep.forecasts] == ["half", "optimum", "twice"]
+    assert sweep.forecasts[1].size == pytest.approx(said["n_params"]["value"], rel=0.3)
+    assert all(each.lo < each.loss < each.hi for each in sweep.forecasts)
+    planned = json.loads(done("plan", out, "--no-probe", "--json"))
+    assert not planned["refused"]
+    assert len(planned["runs"]) == 4  # the optimum with two seeds
+    assert {round(run["flops"] / 8e20, 3) for run in planned["runs"]} == {1.0}
+
+    done("run", out, "--simulate", HOFFMANN, "--out", fitted / "next")
+    done("report", fitted / "next")
+    page = (fitted / "next/report/report.md").read_text()
+    assert "Prediction against measurement" in page
+    assert "4 of 4 runs lie in their 95 % intervals" in page or "3 of 4 runs lie in their 95 % intervals" in page
+    assert "the law said" in page
+    assert "8.0 times the largest budget that the law had seen" in page
+
+    from scaling.store import run_files
+
+    found = verdicts(sweep, run_files.load(fitted / "next"))
+    assert [len(each.losses) for each in found] == [1, 2, 1]
+    assert all(abs(each.error) < 0.01 for each in found)
+    assert all(abs(each.n_params / each.forecast.size - 1) < NEAR for each in found)
+    assert sentence(found) in page.replace("\\", "")
+
+
+def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
+    out = fitted / "published.toml"
+    done("predict", HOFFMANN, "--flops", "1e19", "--emit", out, "--base", fitted / "loop.toml")
+    assert [each.lo for each in load_sweep(out).forecasts] == [None] * 3  # it has no draws
+    assert not json.loads(done("plan", out, "--no-probe", "--json"))["refused"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["loop/fits/chinchilla.json", "--loss", "2.5", "--emit", "x.toml"], "--emit writes the runs of one budget"),
+        (["loop/fits/chinchilla.json", "--flops", "8e20", "--base", "loop.toml"], "--emit writes the runs of one budget"),
+        (["loop/fits/chinchilla.json", "--flops", "8e20", "--emit", "loop.toml"], "is there already"),
+        ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml"], "a published law has no sweep"),
+        ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml", "--base", "none.toml"], "no such file"),
+    ],
+)
+def test_what_cannot_be_emitted_is_refused_and_nothing_written(fitted, args, words):
+    places = [fitted / arg if arg.endswith((".json", ".toml")) else arg for arg in args]
+    found = scaling("predict", *places)
+    assert found.returncode == 2
+    assert words in found.stderr
+    assert not (fitted / "x.toml").exists()
+
+
+def test_runs_of_a_forecast_without_an_interval_are_not_counted_as_inside():
+    from scaling.config import Forecast
+    from scaling.predict.verification import Verdict
+
+    bare = Verdict(Forecast(size=1e6, tokens=1e7, flops=6e13, loss=2.0), 1e6, 1e7, (2.5,))
+    assert bare.inside is None
+    assert "It came without an interval." in sentence([bare])
+
+
+@pytest.mark.parametrize(("counted", "flops"), [("6nd", "6nd"), (None, "exact"), ("as given", "exact")])
+def test_the_budget_is_counted_as_the_fit_counts_it(fitted, counted, flops):
+    from scaling import accounting
+    from scaling.predict.verification import emit
+
+    fit = json.loads((fitted / "loop/fits/chinchilla.json").read_text())
+    told = {"params": "with_head"} | ({"flops": counted} if counted else {})
+    path, out = fitted / "loop" / "fits" / f"{counted}.json", fitted / f"{counted}.toml"
+    path.write_text(json.dumps(fit | {"source": fit["source"] | {"convention": told}}))
+    sweep = emit(str(path), 8e20, 1e9, out)
+    path.unlink()
+    assert sweep.design.flops == flops
+    model = planned_models(out)
+    for cell in sweep.design.cells:
+        assert accounting.train_flops(model[cell.size], 2049, 1, flops) * cell.tokens == pytest.approx(8e20, rel=1e-6)
+
+
+def planned_models(path):
+    from scaling.plan import plan
+
+    sweep = load_sweep(path)
+    return {float(item.n_params["with_head"]): item.run.model for item in plan(sweep, sweep.base.task, 1024).runs}

@@ -1,0 +1,66 @@
+"""Ticks, colours and limits: what both backends rely on."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scaling.render.figure import DARK, LIGHT, Axis, Band, Figure, Line, Markers, ticks
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "unit", "labels"),
+    [
+        (1e11, 1e14, True, "flops", ["10¹¹", "10¹²", "10¹³", "10¹⁴"]),
+        (4e3, 5e5, True, "count", ["10k", "30k", "100k", "300k"]),
+        (1.5, 5.2, True, "number", ["2", "3", "4", "5"]),
+        (1.9, 2.3, True, "number", ["1.9", "2", "2.1", "2.2", "2.3"]),
+        (-0.012, 0.012, False, "number", ["−0.01", "−0.005", "0", "0.005", "0.01"]),
+        (1e6, 1e26, True, "flops", ["10⁶", "10⁹", "10¹²", "10¹⁵", "10¹⁸", "10²¹", "10²⁴"]),
+    ],
+)
+def test_ticks_are_few_and_round(low, high, log, unit, labels):
+    values, shown = ticks(low, high, log, unit)
+    assert shown == labels
+    assert all(low <= value <= high * (1 + 1e-12) for value in values)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_every_line_colour_stands_out_from_its_background(theme):
+    def luminance(colour):
+        parts = [value / 255 for value in bytes.fromhex(colour[1:])]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one, two):
+        high, low = sorted((luminance(one), luminance(two)), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    for colour in [*range(6), "muted"]:
+        assert contrast(theme.colour(colour), theme.background) >= 3, colour
+    assert contrast(theme.ink, theme.background) >= 7
+    ramp = [luminance(theme.colour(step / 8)) for step in range(9)]
+    assert ramp == sorted(ramp), "an ordered scale must be ordered in grey too"
+    assert min(contrast(theme.colour(step / 8), theme.background) for step in range(9)) > 1.6
+
+
+def test_limits_hold_all_traces_and_ignore_what_a_log_axis_cannot_show():
+    traces = (Line([1, 10], [2.0, 3.0]), Band([1, 100], [0.0, 1.0], [4.0, 5.0]), Markers([5], [9.0], lo=[8.0], hi=[11.0]))
+    figure = Figure("x", "", "", Axis("x", log=True), Axis("y", log=True), traces)
+    (x_low, x_high), (y_low, y_high) = figure.limits()
+    assert 0 < x_low < 1 < 100 < x_high
+    assert 0 < y_low < 1 < 11 < y_high < 13
+
+
+def test_one_point_still_has_room():
+    figure = Figure("x", "", "", Axis("x", log=True), Axis("y"), (Markers([5.0], [7.0]),))
+    for low, high in figure.limits():
+        assert low < high
+        assert all(math.isfinite(value) for value in (low, high))
+        assert len(ticks(low, high, False)[0]) >= 2
+    assert np.all(np.diff(ticks(*figure.limits()[0], True)[0]) > 0)
+
+
+def test_times_double_and_percent_end_at_a_hundred():
+    assert ticks(0.22, 4.5, True, "times") == ([0.25, 0.5, 1.0, 2.0, 4.0], ["×0.25", "×0.5", "×1", "×2", "×4"])
+    assert ticks(0.0, 190.0, False, "percent") == ([0.0, 50.0, 100.0], ["0", "50", "100"])

@@ -1,0 +1,105 @@
+"""What the terminal shows, and what hostile text does to it: nothing."""
+
+import copy
+import io
+
+import pytest
+
+from scaling.fit.fit_document import dump
+from scaling.predict.predict import predict
+from scaling.render.escape import for_csv, for_markdown, plain
+from scaling.render.table import Column, Table, number
+from scaling.report.terminal import fit_text, prediction_text
+
+
+def printed(renderable, monkeypatch, terminal=False):
+    from rich.console import Console
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=terminal).print(renderable)
+    return out.getvalue()
+
+
+def test_a_fit_fits_eighty_columns_without_colour(document, monkeypatch):
+    text = printed(fit_text(document), monkeypatch)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "\x1b" not in text
+    assert "\x1b[3" not in printed(fit_text(document), monkeypatch, terminal=True), "NO_COLOR leaves bold and no colour"
+    for word in (
+        "alpha",
+        "0.3100",
+        "0.279",
+        "huber-log",
+        "with_head",
+        "30 fitted",
+        "2 diverged",
+        "not identified",
+        "isoflop",
+        "0.550 [0.495, 0.605]",
+    ):
+        assert word in text, word
+    assert "Hold-out: fitted without the 1e13-FLOP budget" in text
+    assert "warning: E = 1.1 lies close" in text
+
+
+def test_a_refused_road_gives_its_reason(document, monkeypatch):
+    refused = copy.deepcopy(document)
+    refused["roads"]["envelope"] = {"refused": "two budgets only"}
+    assert "envelope: two budgets only." in printed(fit_text(refused), monkeypatch)
+
+
+def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
+    dump(document, tmp_path / "fit.json")
+    text = printed(prediction_text(predict(str(tmp_path / "fit.json"), flops=1e15, inference_tokens=1e9)), monkeypatch)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for word in ("parameters N*", "tokens per parameter", "A model that can be built", "tokens served", "decades"):
+        assert word in text, word
+    plainly = printed(prediction_text(predict("published:kaplan2020", flops=1e20)), monkeypatch)
+    assert "nobody can say how far" in plainly
+
+
+def test_hostile_text_stays_text_in_a_terminal(document, monkeypatch):
+    hostile = copy.deepcopy(document)
+    hostile["warnings"] = ["[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07 \u202egnp.exe"]
+    hostile["source"]["paths"] = ["[link=https://x]\x1b[2Jfile[/link]"]
+    text = printed(fit_text(hostile), monkeypatch, terminal=True)
+    assert "[bold]x[/bold] [/] [31mred" in text
+    assert "[link=https://x][2Jfile[/link]" in text
+    assert not {"\x1b[31m", "\x1b[2J", "\x1b]0", "\x07", "\u202e"} & {text[i : i + n] for n in (1, 4, 5) for i in range(len(text))}
+
+
+@pytest.mark.parametrize("start", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_no_cell_is_a_formula(start):
+    table = Table("x", "x", (Column("name"), Column("value", "number")), ((start, -1.5),))
+    assert table.csv().splitlines()[1].lstrip('"').startswith("'")
+    assert for_csv(-1.5) == -1.5
+    assert for_csv(None) is None
+
+
+def test_csv_keeps_all_digits_and_spreads_intervals():
+    table = Table("x", "x", (Column("a", "number", True), Column("n", "count")), (((0.123456789, 0.1, None), 123456.0),))
+    assert table.csv() == "a,a lo,a hi,n\n0.123456789,0.1,,123456.0\n"
+    assert table.shown() == [["0.123 [0.100, …]", "123k"]]
+
+
+def test_markdown_shows_markup_as_text():
+    assert for_markdown("<b> | [x](javascript:1) `c` *a*\n# h") == r"&lt;b&gt; \| \[x\](javascript:1) \`c\` \*a\* \# h"
+
+
+def test_plain_drops_control_and_bidirectional_characters_and_lone_surrogates():
+    assert plain("a\x00b\x1b[31m\u202ec\udcff\n") == "ab[31mc?\n"
+    assert len(plain("x" * 10_000)) == 2000
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.5139, "0.5139"), (2143.417, "2143"), (1.0182740178e-3, "0.001018"), (7.319e10, "7.319e10"), (0.0, "0")]
+)
+def test_numbers_keep_their_significant_digits(value, shown):
+    assert number(value) == shown
+
+
+def test_people_see_the_first_rows_of_a_long_table_and_the_csv_holds_all():
+    table = Table("x", "x", (Column("n", "integer"),), tuple((n,) for n in range(9)), most=3)
+    assert table.shown() == [["0"], ["1"], ["2"]]
+    assert table.csv().split() == ["n", *map(str, range(9))]

@@ -1,0 +1,97 @@
+"""The loss by position is fitted as L(T) = E + A T^-g, with an interval that holds what was put in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.studies import context
+from scaling.studies.sections import context as sections
+
+TOKENS = np.arange(1.0, 65.0)
+TRUE = dict(E=1.3, A=1.6, g=0.6)
+SAME = dict(norm="rmsnorm", pos="rope", n_layers=2, d_model=32, n_heads=2, n_kv_heads=2, lr=3e-3, batch_tokens=512, config="{}")
+
+
+def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=100, points=TOKENS):
+    """Rows of the loss at each position, at the end of the run and (too high) at half of it."""
+    drawn = np.random.default_rng(n_params)
+    shared = drawn.normal(0, noise, len(points))
+    tables = []
+    for seed in range(seeds):
+        loss = law["E"] + law["A"] * points ** -law["g"] + shared
+        for step, above in ((last // 2, 0.5), (last, 0.0)):
+            table = pd.DataFrame({"at": points, "value": loss + above, "stderr": noise, "step": step, "seed": seed})
+            tables.append(table.assign(run_id=f"{n_params}-{seed}", task=task, n_params=n_params, seq_len=64, tokens=step * 512, flops=1.0,
+                                       split="val", metric=context.METRIC, **SAME))  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_the_law_of_each_size_is_recovered_within_its_interval():
+    small, large = context.curves(pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()]))
+    assert (small.n_params, large.n_params, small.seeds, small.refused) == (40_000, 90_000, 2, "")
+    for curve, true in ((small, TRUE), (large, TRUE | {"E": 1.1, "A": 1.9})):
+        for name, value in true.items():
+            assert curve.params[name].lo < value < curve.params[name].hi
+        assert curve.params["g"].hi - curve.params["g"].lo < 0.15
+        assert 0.5 < curve.chi2 < 1.6
+    told = context.findings([small, large])
+    assert [one.holds for one in told] == [True, True, True]
+
+
+def test_variants_of_a_size_are_no_seeds_of_it():
+    assert context.curves(pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])) == []
+    assert len(context.curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
+
+
+def test_positions_weigh_as_their_variance_over_windows():
+    table = windows(noise=0.004)
+    wild = table["at"] > 32
+    table.loc[wild, "value"] += 0.3 * (-1.0) ** table["at"][wild]
+    table.loc[wild, "stderr"] = 3.0
+    (curve,) = context.curves(table)
+    assert curve.params["g"].value == pytest.approx(TRUE["g"], abs=0.05)
+
+
+def test_errors_that_neighbours_share_widen_the_interval():
+    """Errors of .01 nats that drift from position to position say less about g than errors drawn anew at each."""
+    drawn = np.random.default_rng(5).normal(0, 0.01, len(TOKENS))
+    drift = drawn.copy()
+    for place in range(1, len(drift)):
+        drift[place] = 0.9 * drift[place - 1] + np.sqrt(1 - 0.9**2) * drawn[place]
+    fitted = TRUE["E"] + TRUE["A"] * TOKENS ** -TRUE["g"]
+    wide, narrow = (context.curves(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn))
+    assert wide.hi - wide.lo > 1.3 * (narrow.hi - narrow.lo)
+    assert wide.lo < TRUE["g"] < wide.hi
+
+
+def at_end(loss):
+    """The rows of one run whose loss at the positions is given."""
+    table = windows(seeds=1)
+    return table[table["step"] == 100].assign(value=loss)
+
+
+def test_too_few_positions_are_refused_and_said():
+    (curve,) = context.curves(windows(points=TOKENS[:5]))
+    assert not curve.params
+    assert curve.refused == "5 positions are fewer than 8"
+    (finding,) = context.findings([curve])
+    assert finding.holds is None
+    assert finding.reached == "not fitted: 5 positions are fewer than 8"
+
+
+def test_the_section_has_a_picture_a_table_and_three_sentences_and_only_text_has_it():
+    section = sections.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
+    assert [table.name for table in section.tables] == ["context", "findings-context"]
+    assert len(section.notes) == 3
+    assert "so the larger gains more." in section.notes[2]
+    assert len(section.figures[0].traces) == 4
+    assert sections.section(windows(task="induction")) is None
+
+
+def test_rows_without_a_number_or_a_position_are_left_out():
+    held = windows()
+    assert context.curves(held.assign(value=np.nan)) == []
+    assert sections.section(held.assign(at=np.nan)) is None
+    (curve,) = context.curves(held.assign(value=held["value"].where(held["seed"] == 0)))
+    assert curve.seeds == 1
+    assert np.isfinite(curve.loss).all()

@@ -1,0 +1,190 @@
+"""From rows to dates, laws, findings and a section; and the network that adds without training."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.config import ModularTask
+from scaling.config.sweep_file import load_sweep
+from scaling.errors import ScalingError
+from scaling.plan import plan
+from scaling.report.inputs import Material
+from scaling.store.rows import Measurement, Provenance, rows
+from scaling.studies import grokking, quadratic_network, sections
+from scaling.studies.sections.grokking import section
+from scaling.tasks import open_task
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+LEARNED = 60.0
+POLE, POWER = 0.2, 1.1
+
+
+def told_delay(run):
+    """The delay that these rows are made with: a pole in the share, a power of the decay, a few percent between seeds."""
+    noise = np.random.default_rng((run.seed, round(100 * run.task.train_fraction))).normal(0, 0.03)
+    return 60 * (run.task.train_fraction - POLE) ** -POWER / run.optim.weight_decay / (run.optim.lr / 0.01) * math.exp(noise)
+
+
+def table(name, delay=told_delay):
+    """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which they reach 1."""
+    sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
+    for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
+        run, measured = item.run, []
+        understood = LEARNED + delay(run) if run.optim.weight_decay else math.inf
+        for step in np.unique(np.geomspace(1, run.n_steps, 100).round().astype(int)).tolist():
+            for split, full in (("train", LEARNED), ("val", understood)):
+                value = min(1.0, max(0.1, 1 + 5 * (step / full - 1))) if full < math.inf else 0.2
+                measured.append(Measurement(step, split, "accuracy", value))
+        found.append(rows(name, run, measured, Provenance("cpu", None, "0")).to_pandas())
+    return pd.concat(found)
+
+
+@pytest.fixture(scope="module")
+def main():
+    return table("grokking")
+
+
+@pytest.fixture(scope="module")
+def laws():
+    return table("grokking-laws")
+
+
+def test_a_crossing_lies_between_two_measurements():
+    step = np.array([1.0, 10.0, 100.0])
+    assert grokking.crossing(step, np.array([0.0, 0.98, 1.0])) == pytest.approx(10 * math.sqrt(10))
+    assert grokking.crossing(step, np.array([1.0, 0.0, 1.0])) == 1.0
+    assert grokking.crossing(step, np.array([0.0, 0.5, 0.98])) is None
+
+
+def test_a_power_with_a_pole_is_found_again():
+    x = np.repeat([0.6, 0.5, 0.4, 0.35, 0.3], 3)
+    noise = np.random.default_rng(1).normal(0, 0.02, len(x))
+    law = grokking.power(x, 60 * (x - 0.2) ** -1.1 * np.exp(noise), with_pole=True)
+    assert law.pole[0] == pytest.approx(0.2, abs=0.03)
+    assert law.b[0] == pytest.approx(1.1, abs=0.2)
+    assert law.pole[1] < 0.2 < law.pole[2]
+    assert law.b[1] < 1.1 < law.b[2]
+    assert law.r2 > 0.98
+    straight = grokking.power(np.array([0.5, 1.0, 2.0]), np.array([800.0, 400.0, 200.0]), with_pole=False)
+    assert (straight.a[0], straight.b[0], straight.pole[0]) == pytest.approx((400.0, 1.0, 0.0))
+    assert grokking.power(x[:9], np.ones(9), with_pole=True) is None
+    assert grokking.power(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
+
+
+def test_the_main_sweep_shows_the_delay_and_the_control(main):
+    found = grokking.study(main)
+    assert (len(found.typical), len(found.control), found.others) == (3, 1, 0)
+    expected = LEARNED + 60 * 0.2**-1.1 / found.typical[0].decay
+    assert found.typical[0].understood == pytest.approx(expected, rel=0.12)
+    late, control, closed = grokking.findings(found)
+    assert late.holds is True
+    assert float(late.reached.split()[0]) == pytest.approx(expected / LEARNED, rel=0.12)
+    assert (control.holds, control.reached[:4]) == (True, "0.20")
+    assert (closed.holds, "all 3,481 equations" in closed.figure) == (True, True)
+
+
+def test_runs_that_did_not_get_there_decide_nothing(main):
+    never = main.assign(value=np.where(main["split"] == "val", 0.3, main["value"]))
+    found = grokking.study(never)
+    assert [one.holds for one in grokking.findings(found)[:2]] == [None, None]
+    assert "3 of 3 runs not there by step" in grokking.findings(found)[0].reached
+    early = main.assign(value=1.0)
+    assert grokking.study(early).typical[0].delay is None
+    assert grokking.findings(grokking.study(early))[0].holds is False
+    assert grokking.findings(grokking.study(early))[1].holds is False
+
+
+def test_a_pole_that_is_not_seen_is_not_told():
+    found = grokking.study(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
+    assert found.by_fraction.pole[:2] == (0.0, 0.0)
+    assert found.by_fraction.b[0] == pytest.approx(2.0, abs=0.3)
+    assert "no f_c seen" in grokking.share_law(found.by_fraction)
+
+
+def test_the_laws_are_read_off_the_other_sweep(laws):
+    found = grokking.study(laws)
+    assert found.others == 0
+    assert found.by_fraction.left_out == found.by_decay.left_out == 0
+    assert found.by_fraction.pole[0] == pytest.approx(POLE, abs=0.04)
+    assert found.by_decay.b[0] == pytest.approx(1.0, abs=0.1)
+    assert {one.figure: one.holds for one in grokking.findings(found) if one.figure.startswith("delay")} == {
+        "delay against the share f of equations trained on": True,
+        "delay against weight decay": True,
+        "delay x learning rate x weight decay": True,
+    }
+    expected = 60 * 0.2**-1.1 * 0.01
+    for _, _, product in grokking.products(found):
+        assert product == pytest.approx(expected, rel=0.12)
+
+
+def test_the_section_has_its_figures_and_three_sentences(main, laws):
+    first, second = section(main), section(laws)
+    assert [figure.name for figure in first.figures] == ["grokking", "grokking-closed-form"]
+    assert [figure.name for figure in second.figures] == ["grokking", "grokking-fraction", "grokking-decay", "grokking-closed-form"]
+    for one in (first, second):
+        assert len(one.notes) == 3
+        assert all(note.endswith(".") and ". " not in note for note in one.notes)
+        assert one.tables[0].name == "findings-grokking"
+    assert "without decay" in first.notes[1]
+    assert "without decay" not in second.notes[1]
+    assert section(main[main["weight_decay"] == 0]) is None
+    assert section(main[main["metric"] == "loss"]) is None
+
+
+def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
+    assert "no later than" in section(main.assign(value=1.0)).notes[0]
+    one = (main["split"] == "val") & (main["seed"] == 0)
+    assert "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
+    growing = section(table("grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay))
+    assert "longer where fewer" in section(laws).notes[2]
+    assert "longer where fewer" not in growing.notes[2]
+    other = main.assign(config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"'))
+    assert "not trained" in section(main).notes[2]
+    assert "not trained" not in section(other).notes[2]
+
+
+def test_the_other_studies_let_these_rows_pass(main, laws):
+    for held in (main, laws):
+        assert [one.id for one in sections.sections(Material("grokking", rows=held))] == ["grokking"]
+
+
+def test_mirror_images_are_counted():
+    task = ModularTask(kind="modular", p=59)
+    windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
+    known = {tuple(pair) for pair in windows["train"]}
+    assert grokking.mirrored(task) == pytest.approx(np.mean([(b, a) in known for a, b in windows["val"]]))
+    assert grokking.mirrored(task) == pytest.approx(0.4, abs=0.03)
+    assert grokking.mirrored(ModularTask(kind="modular", operation="subtract")) is None
+
+
+@pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])
+def test_the_closed_form_answers_all_equations_where_it_is_wide(p, operation):
+    task = ModularTask(kind="modular", p=p, operation=operation, train_fraction=0.5)
+    assert quadratic_network.accuracy(task, 512) == 1.0
+    assert quadratic_network.accuracy(task, 4) < 0.9
+
+
+def test_the_closed_form_is_about_one_at_the_sum_alone():
+    a, b = (part.ravel() for part in np.mgrid[0:7, 0:7])
+    logits = quadratic_network.built(7, 20_000).logits(a, b)
+    np.testing.assert_allclose(logits, np.eye(7)[(a + b) % 7], atol=0.1)
+
+
+def test_an_operation_without_a_closed_form_is_refused():
+    task = ModularTask(kind="modular", operation="multiply")
+    with pytest.raises(ScalingError, match="no closed form is known here for multiply"):
+        quadratic_network.accuracy(task, 64)
+    assert grokking.closed_form(task) is None
+    assert grokking.closed_form(ModularTask(kind="modular", p=4096)) is None  # p^3 logits would not fit in memory
+    with pytest.raises(ScalingError, match="0 units wide"):
+        quadratic_network.built(5, 0)
+
+
+def test_scores_of_logits_are_those_of_their_softmax():
+    found = quadratic_network.scores(np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), np.array([0, 1]))
+    np.testing.assert_allclose(found.nll[:, 0], [math.log(2), math.log(10)])
+    np.testing.assert_allclose(found.square[:, 0], [0.375, 0.66])
+    assert found.hit[:, 0].tolist() == [True, False]

@@ -1,0 +1,115 @@
+"""From rows to drops, findings and a section."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.config.sweep_file import load_sweep
+from scaling.plan import plan
+from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
+from scaling.studies import induction
+from scaling.studies.sections.induction import section
+
+FILE = Path(__file__).parents[2] / "sweeps" / "induction.toml"
+STEPS = (1, 50, 100, 200, 260, 330, 400)
+DEEP, SHALLOW = (4.3, 4.1, 3.8, 3.3, 1.6, 0.5, 0.2), (4.3, 4.1, 3.8, 3.4, 3.2, 3.1, 3.0)
+
+
+def table(deep=DEEP, shallow=SHALLOW):
+    """The shipped sweep as if trained: one curve for two layers, another for one, a little later for later seeds."""
+    sweep, found = load_sweep(FILE), []
+    for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
+        measured = []
+        for step, value in zip(STEPS, shallow if item.run.model.n_layers == 1 else deep, strict=True):
+            measured += [Measurement(step, "val", "copied_loss", value + 0.01 * item.run.seed), Measurement(step, "val", "fresh_loss", 4.2)]
+        found.append(rows("induction", item.run, measured, Provenance("cpu", None, "0")).to_pandas())
+    return pd.concat(found)
+
+
+def run(step, copied):
+    return induction.Run("r", 0, 2, 64, np.array(step), np.array(copied), np.array(copied))
+
+
+def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_else():
+    runs = plan(load_sweep(FILE), load_sweep(FILE).base.task, 64).runs
+    assert sorted(item.run.model.n_layers for item in runs) == [1, 1, 1, 2, 2, 2]
+    assert len({item.run.model.model_copy(update={"n_layers": 1}).canonical() for item in runs}) == 1
+    assert len({(item.run.optim.canonical(), item.run.tokens, item.run.batch_size) for item in runs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "copied", "expected"),
+    [
+        ((100, 150), (4.0, 1.0), (3.0, 100, 150)),  # 50 is a third of 150
+        ((100, 151), (4.0, 1.0), (0.0, 100, 151)),  # 51 is more
+        ((10, 12, 14, 40), (4.0, 3.0, 2.5, 0.1), (1.5, 10, 14)),  # the pair, not the neighbours; 40 is too far from all
+        ((10, 12, 14), (1.0, 2.0, 3.0), (-1.0, 10, 12)),  # a rise is no drop
+    ],
+)
+def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
+    found = run(step, copied).drop
+    assert (found.nats, found.start, found.end) == expected
+
+
+def test_findings_hold_for_a_drop_and_a_stall():
+    found = induction.findings(induction.study(table()))
+    assert [one.holds for one in found] == [True] * 4
+    assert found[0].reached == "0.22 nats, the worst of 3 runs"
+    assert "2.08 nats" in found[0].target
+    assert found[1].reached.startswith("1.7 nats")
+
+
+def test_one_bad_seed_or_a_slow_fall_is_told():
+    slow = (4.3, 3.8, 3.3, 2.8, 2.3, 1.8, 1.3)
+    assert [one.holds for one in induction.findings(induction.study(table(deep=slow)))] == [True, False, True, True]
+    assert [one.holds for one in induction.findings(induction.study(table(shallow=DEEP)))] == [True, True, False, False]
+    rows = table()
+    bad = (rows["n_layers"] == 2) & (rows["seed"] == 1) & (rows["metric"] == "copied_loss")
+    rows.loc[bad, "value"] = 3.5
+    assert [one.holds for one in induction.findings(induction.study(rows))] == [False, False, True, True]
+
+
+def test_a_run_that_diverged_has_no_end():
+    rows = table()
+    deep = rows[rows["n_layers"] == 2]
+    gone = deep["run_id"].iloc[0]
+    early = rows[(rows["run_id"] != gone) | (rows["step"] < 200)]
+    told = deep.iloc[:1].assign(step=210, split="train", metric=DIVERGED, value=210.0)
+    found = induction.study(pd.concat([early, told]))
+    assert len(found.deep) == 2
+    assert [one.holds for one in induction.findings(found)] == [True] * 4
+
+
+def test_runs_of_more_than_two_layers_are_not_called_two():
+    rows = table()
+    deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
+    assert induction.findings(induction.study(deeper))[0].figure.endswith("two layers or more")
+
+
+def test_without_runs_of_one_layer_nothing_is_said_of_them():
+    rows = table()
+    found = induction.findings(induction.study(rows[rows["n_layers"] == 2]))
+    assert [one.holds for one in found] == [True, True, None, None]
+
+
+def test_the_section_draws_every_run_and_says_three_sentences():
+    found = section(table())
+    lines = [trace for trace in found.figures[0].traces if hasattr(trace, "dash")]
+    assert len(lines) == 12
+    assert {line.label for line in lines} - {""} == {f"{n}, {what}" for n in ("1 layer", "2 layers") for what in ("copied", "fresh")}
+    assert len(found.notes) == 3
+    assert "3 of 3" in found.notes[1]
+    assert "0 of 3" in found.notes[2]
+    assert [each.name for each in found.tables] == ["findings-induction", "induction"]
+
+
+def test_other_rows_have_no_section():
+    rows = table()
+    assert section(rows.assign(task="text")) is None
+
+
+def test_rows_that_lack_a_metric_have_no_section():
+    rows_ = table()
+    assert section(rows_[rows_["metric"] != "fresh_loss"]) is None

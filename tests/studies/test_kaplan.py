@@ -1,0 +1,149 @@
+"""From a shipped sweep as if trained on known powers to the laws, findings and a section."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling import accounting
+from scaling.config.sweep_file import load_sweep
+from scaling.plan import plan
+from scaling.store.rows import Measurement, Provenance, rows
+from scaling.studies import kaplan
+from scaling.studies.sections.kaplan import section
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+def table(name, measured):
+    """The shipped sweep as if trained: `measured(run, N without embeddings)` gives the rows."""
+    sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
+    for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
+        n = accounting.n_params(item.run.model, 64, "nonembedding")
+        found.append(rows(name, item.run, measured(item.run, n), Provenance("cpu", None, "0")).to_pandas())
+    return pd.concat(found)
+
+
+def grid_rows(run, n):
+    """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the warm-up that follows neither."""
+    loss = 9 * n**-0.1 * run.tokens**-0.05
+    noise = [Measurement(step, "train", "noise_scale", value) for step, value in ((20, 9e9), (run.n_steps, 500 * (loss / 3) ** -2.5))]
+    return [Measurement(20, "val", "loss", 5.0), Measurement(run.n_steps, "val", "loss", loss), *noise]
+
+
+def limited_rows(run, _):
+    """The best loss is 6 U^-.08 and comes in the middle."""
+    best = 6 * run.task.unique_tokens**-0.08
+    return [Measurement(step, "val", "loss", best * factor) for step, factor in ((9, 1.5), (run.n_steps // 2, 1.0), (run.n_steps, 1.2))]
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return table("kaplan", grid_rows)
+
+
+@pytest.fixture(scope="module")
+def limited():
+    return table("kaplan-d", limited_rows)
+
+
+def test_the_powers_of_a_grid_are_found_again(grid):
+    found = kaplan.study(grid)
+    laws = {(law.letter, "with head" in law.counted): law for law in found.laws}
+    assert set(laws) == {("N", False), ("N", True), ("D", False), ("C", False)}
+    assert laws["N", False].alpha == pytest.approx((0.1, 0.1, 0.1))
+    assert laws["D", False].alpha == pytest.approx((0.05, 0.05, 0.05))
+    assert laws["N", True].alpha[0] > 0.1  # head and embeddings flatten N where models are small
+    assert 0.05 <= laws["C", False].alpha[0] <= 0.1  # along the edge both N and D grow
+    law = laws["N", False]
+    assert law.power.at(np.array([law.crossing])) == pytest.approx(1.0)
+    assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
+
+
+def test_the_critical_batch_is_that_of_the_ends(grid):
+    batch = kaplan.study(grid).batch
+    assert len(batch.power.x) == 25
+    assert len(batch.loss_before) == 0  # within the warm-up
+    later = grid.copy()
+    later.loc[later["step"] == 20, "step"] = 60
+    assert len(kaplan.study(later).batch.loss_before) == 5  # branches of a trunk measured it once
+    assert kaplan.study(later).batch.power.slope == batch.power.slope
+    assert batch.inverse_alpha == pytest.approx((2.5, 2.5, 2.5))
+    assert batch.star == pytest.approx(500 * 3**2.5)
+
+
+def test_the_edge_holds_what_no_cheaper_run_beats():
+    c, loss = np.array([4.0, 1.0, 2.0, 3.0, 2.0]), np.array([2.0, 5.0, 4.0, 4.5, 4.2])
+    assert kaplan._edge(c, loss).tolist() == [True, True, True, False, False]
+
+
+def test_a_line_has_the_interval_of_student():
+    """Against scipy's own regression."""
+    from scipy.stats import linregress, t
+
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1, 1e3, 9)
+    y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
+    found, right = kaplan.through(x, y), linregress(np.log(x), np.log(y))
+    assert found.slope == pytest.approx(right.slope)
+    assert found.hi - found.slope == pytest.approx(t.ppf(0.975, 7) * right.stderr)
+    assert found.r2 == pytest.approx(right.rvalue**2)
+    assert kaplan.through(x[:3], y[:3]) is None
+
+
+def test_limited_text_is_read_at_its_best(limited):
+    found = kaplan.study(limited)
+    (law,) = found.laws
+    assert (law.letter, law.counted, found.batch) == ("D", kaplan.LIMITED, None)
+    assert law.alpha == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
+    np.testing.assert_allclose(law.power.x, [8192, 16384, 32768, 65536, 131072])
+
+
+def test_runs_that_were_still_improving_are_told(limited):
+    assert kaplan.study(limited).improving == 0.0
+    cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
+    assert kaplan.study(cut).improving == 1.0
+    assert "100%" in section(cut).notes[-1]
+
+
+def test_findings_ask_for_straight_lines_and_growing_noise(grid):
+    assert all(one.holds for one in kaplan.findings(kaplan.study(grid)))
+    bent = grid.copy()
+    chosen = (bent["metric"] == "loss") & (bent["step"] > 20)
+    bent.loc[chosen, "value"] = 3 + np.abs(np.log(bent.loc[chosen, "n_params"] / 2e4))  # a valley in N
+    told = kaplan.findings(kaplan.study(bent))
+    assert told[0].holds is False
+    shrinking = grid.copy()
+    shrinking.loc[shrinking["metric"] == "noise_scale", "value"] **= -1
+    assert kaplan.findings(kaplan.study(shrinking))[-1].holds is False
+
+
+def test_other_folders_have_no_section(grid):
+    assert section(grid[grid["metric"] != "noise_scale"]) is None  # a grid that was not asked for noise
+    assert section(grid.assign(task="synthetic")) is None
+    assert section(table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)])) is None  # limited beside fresh
+
+
+def test_the_sections_show_every_law(grid, limited):
+    found = section(grid)
+    assert [figure.name for figure in found.figures] == ["kaplan-n-1", "kaplan-n-2", "kaplan-d-3", "kaplan-c-4", "kaplan-batch"]
+    assert len(found.notes) == 3
+    assert len(found.tables[1].rows) == 5
+    assert [figure.name for figure in section(limited).figures] == ["kaplan-d-1"]
+    assert "D lies in its interval" not in section(limited).notes[0]
+
+
+def test_runs_on_several_corpora_have_no_laws(grid):
+    mixed = grid.copy()
+    first = mixed["run_id"] == mixed["run_id"].iloc[0]
+    mixed.loc[first, "config"] = mixed.loc[first, "config"].str.replace('"digest":"d"', '"digest":"e"')
+    assert mixed["config"].str.contains('"digest":"e"').any()
+    assert kaplan.study(mixed) is None
+
+
+def test_a_run_that_measured_no_number_is_no_point(limited):
+    held = limited.copy()
+    held.loc[held["run_id"] == held["run_id"].iloc[0], "value"] = np.nan
+    assert all(np.isfinite(law.alpha).all() for law in kaplan.study(held).laws)
+    assert kaplan.study(held.assign(value=np.nan)) is None

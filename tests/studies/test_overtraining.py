@@ -1,0 +1,121 @@
+"""A ladder of tokens per parameter: which runs are one, what the laws see, and what they say of the rest."""
+
+import numpy as np
+import pytest
+
+from scaling import accounting
+from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.render.figure import Line, Markers
+from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.run_files import load, write_run
+from scaling.studies import overtraining
+from scaling.studies.sections.overtraining import notes, section
+
+WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
+
+
+def simulated(n, d, c, bend=0.0):
+    """Gadre's law with E 1.4, A 30, B 60, eta .17; `bend` adds to the loss where D/N is large."""
+    m = d / n
+    return 1.4 + (30 * m**0.17 + 60 * m**-0.17) * c**-0.17 + bend * (m > 100)
+
+
+def runs(ratios=RATIOS, widths=WIDTHS, seeds=(0,), unique=None):
+    for width in widths:
+        model = ModelConfig(n_layers=2, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=256)
+        task = TextTask(kind="text", corpus="stdlib", seq_len=64, digest="0" * 64, unique_tokens=unique)
+        n = accounting.n_params(model, 64)
+        for ratio in ratios:
+            for seed in seeds:
+                yield (
+                    n,
+                    RunConfig(model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=round(ratio * n / 512), seed=seed),
+                )
+
+
+def folder(tmp_path, bend=0.0, noise=0.0, **kind):
+    """The table of a simulated ladder."""
+    rng = np.random.default_rng(0)
+    for n, run in runs(**kind):
+        c = accounting.train_flops(run.model, 64, run.tokens)
+        value = simulated(n, run.tokens, c, bend) * np.exp(noise * rng.normal())
+        write_run(tmp_path, rows("ladder", run, [Measurement(run.n_steps, "val", "loss", float(value))], Provenance("cpu", "0" * 40, "0")))
+    return load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A ladder that follows the law, with the noise of two seeds."""
+    return folder(tmp_path_factory.mktemp("straight"), noise=0.002, seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def bent(tmp_path_factory):
+    """The same runs, but those above 100 tokens per parameter are worse than the law."""
+    return folder(tmp_path_factory.mktemp("bent"), noise=0.002, seeds=(0, 1), bend=0.2)
+
+
+@pytest.fixture(scope="module")
+def studies(straight, bent):
+    return overtraining.study(straight), overtraining.study(bent)
+
+
+def test_a_law_that_holds_is_told_from_few_tokens_per_parameter(studies):
+    found, _ = studies
+    np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)
+    assert found.ladder.fitted.tolist() == [True, True, True, True, False]
+    assert len(found.at(-1)) == 8
+    mine = overtraining.findings(found)[0]
+    assert mine.holds
+    assert "4x more tokens per parameter" in mine.figure
+    assert np.abs(found.error("overtraining")[found.at(-1)]).max() < 0.01
+
+
+def test_a_law_that_bends_beyond_what_was_fitted_is_a_miss(studies):
+    _, found = studies
+    mine = overtraining.findings(found)[0]
+    assert mine.holds is False
+    assert "on average" in mine.reached
+    assert "only roughly" in notes(found)[2]
+
+
+def test_the_laws_do_not_see_the_held_out_runs(studies):
+    for law in overtraining.LAW_NAMES:
+        np.testing.assert_array_equal(studies[0].laws[law].theta, studies[1].laws[law].theta)
+
+
+@pytest.mark.parametrize("kind", [
+    {"ratios": (10, 20, 40)},  # three rungs
+    {"ratios": (10, 15, 22, 33)},  # the largest is no four times the least
+    {"widths": (32, 48)},
+    {"unique": 64_000},  # repeated tokens
+])  # fmt: skip
+def test_what_is_no_ladder_has_no_section(tmp_path, kind):
+    assert section(folder(tmp_path, **kind)) is None
+
+
+def test_runs_of_equal_compute_are_no_ladder(tmp_path):
+    for n, run in runs(ratios=(1,)):
+        for budget in (1e10, 3e10, 1e11, 3e11, 1e12):
+            steps = max(20, round(budget / 6 / n / 512))
+            whole = run.model_copy(update={"n_steps": steps})
+            write_run(tmp_path, rows("iso", whole, [Measurement(steps, "val", "loss", 2.0)], Provenance("cpu", "0" * 40, "0")))
+    assert overtraining.ladder(load(tmp_path)) is None
+
+
+def test_the_section_shows_what_was_measured_and_predicted(straight):
+    shown = section(straight)
+    assert len(shown.notes) == 3
+    assert [table.name for table in shown.tables] == ["findings-overtraining", "overtraining", "models"]
+    assert len(shown.tables[1].rows) == 2 * len(WIDTHS)
+    figure = shown.figures[0]
+    open_marks = [trace for trace in figure.traces if isinstance(trace, Markers) and trace.symbol == "open"]
+    assert sum(len(trace.x) for trace in open_marks) == 2 * len(WIDTHS)
+    assert [trace.dash for trace in figure.traces if isinstance(trace, Line)] == ["solid"] * 4 + ["dash"]
+
+
+def test_a_ladder_too_short_for_the_laws_is_told(tmp_path):
+    found = overtraining.study(folder(tmp_path, ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
+    assert found.ladder.fitted.sum() == 2
+    for finding in overtraining.findings(found):
+        assert finding.holds is not None or "not fitted" in finding.reached

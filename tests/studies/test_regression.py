@@ -1,0 +1,110 @@
+"""The predictors against direct solutions; from rows to an excess, findings and a section."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.config import RegressionTask
+from scaling.config.sweep_file import load_sweep
+from scaling.plan import plan
+from scaling.store.rows import Measurement, Provenance, rows
+from scaling.studies import regression
+from scaling.studies.sections.regression import section
+from scaling.tasks import open_task
+
+FILE = Path(__file__).parents[2] / "sweeps" / "regression.toml"
+CONFIG = RegressionTask(kind="regression", n_features=3, n_levels=400, noise=0.5, examples=8)
+
+
+def table(factor, tokens=4096):
+    """The shipped sweep as if trained: errors `factor` times the best predictor's at the end, without examples all along at first."""
+    sweep, found = load_sweep(FILE), []
+    for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
+        run = item.run.model_copy(update={"evals": item.run.evals.model_copy(update={"tokens": tokens})})
+        held = regression.predictors(run.task, tokens)
+        measured = [
+            Measurement(step, "val", "squared_error", float(value), at=float(seen))
+            for step, errors in ((10, held.zero), (run.n_steps, factor * held.bayes))
+            for seen, value in enumerate(errors)
+        ]
+        found.append(rows("regression", run, measured, Provenance("cpu", None, "0")).to_pandas())
+    return pd.concat(found)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    task = open_task(CONFIG)
+    return task.examples(task.batch("val", 0, 1500))
+
+
+@pytest.mark.parametrize("seen", [0, 1, 2, 5])
+def test_least_squares_is_the_solution_of_least_norm(examples, seen):
+    x, y = (part[:40] for part in examples)
+    right = [x[i, seen] @ np.linalg.lstsq(x[i, :seen], y[i, :seen], rcond=None)[0] if seen else 0.0 for i in range(40)]
+    np.testing.assert_allclose(regression.least_squares(x, y, seen), right, atol=1e-9)
+
+
+@pytest.mark.parametrize("seen", [0, 1, 4])
+def test_bayes_is_the_mean_of_a_gaussian_process(examples, seen):
+    """The same posterior from the covariance of the values of y: k(x, x') = x.x' / n, plus noise."""
+    x, y = (part[:40] for part in examples)
+    noise, right = 0.5**2 + (6 / 399) ** 2 / 12, []
+    for i in range(40):
+        past = x[i, :seen]
+        covariance = past @ past.T / 3 + noise * np.eye(seen)
+        right.append((past @ x[i, seen] / 3) @ np.linalg.solve(covariance, y[i, :seen]))
+    np.testing.assert_allclose(regression.bayes(x, y, seen, CONFIG), right, atol=1e-9)
+
+
+def test_no_penalty_does_better_than_the_bayes_one(examples):
+    x, y = examples
+    best = np.square(regression.bayes(x, y, 3, CONFIG) - y[:, 3]).mean()
+    for noise in (0.1, 2.0):  # a penalty 25 times too small, 16 times too large
+        other = regression.bayes(x, y, 3, CONFIG.model_copy(update={"noise": noise}))
+        assert np.square(other - y[:, 3]).mean() > best
+    assert np.square(regression.least_squares(x, y, 3) - y[:, 3]).mean() > best
+
+
+def test_the_predictors_see_the_windows_that_runs_are_examined_on():
+    held = regression.predictors(CONFIG, 8192)
+    task = open_task(CONFIG)
+    count = 8192 // task.seq_len
+    _, y = task.examples(task.batch("val", 0, count - count % 32))
+    assert held.zero.shape == (8,)
+    np.testing.assert_allclose(held.zero, np.square(y).mean(axis=0), rtol=0.05)
+
+
+def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_examples():
+    (study,) = regression.studies(table(1.0))
+    assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
+    assert len(study.runs) == 2
+    assert [one.holds for one in regression.findings(study)] == [True, True, True]
+    poor = table(1.0)
+    poor = poor[poor["step"] == 10]  # where they answered nothing yet
+    (study,) = regression.studies(poor)
+    assert [one.holds for one in regression.findings(study)] == [False, False, False]
+
+
+def test_the_excess_is_a_share_of_the_variance():
+    (study,) = regression.studies(table(1.5))
+    bayes = study.predictors.bayes[study.task.n_features :]
+    assert float(study.excess(study.error())) == pytest.approx(0.5 * bayes.mean() / study.predictors.zero.mean())
+
+
+def test_the_section_shows_all_three_predictors():
+    found = section(table(1.0))
+    labels = [getattr(trace, "label", "") for trace in found.figures[0].traces]
+    assert {"transformer", "least squares", "Bayes-optimal (ridge)"} <= set(labels)
+    assert len(found.notes) == 3
+    assert len(found.figures) == 2
+    assert section(table(1.0).assign(task="text")) is None
+
+
+def test_a_run_whose_rows_lack_their_examples_is_left_out():
+    held = table(1.0)
+    first = held["run_id"] == held["run_id"].iloc[0]
+    assert len(regression.studies(held.assign(at=held["at"].where(~first)))[0].runs) == held["run_id"].nunique() - 1
+    assert section(held.assign(at=np.nan)) is None
+    assert section(held.assign(value=np.nan)) is None

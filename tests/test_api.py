@@ -1,0 +1,193 @@
+"""`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as HTML that shows text as text."""
+
+import importlib
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scaling
+from scaling import fit, load, predict
+from scaling.errors import ScalingError
+from scaling.fit.options import FitOptions
+from scaling.fit.pipeline import fit as run_fit
+from scaling.predict.predict import predict as run_predict
+
+RESULTS = Path(__file__).parents[1] / "results" / "honest"
+HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
+N, D = (axis.ravel() for axis in np.meshgrid([1e6, 3e6, 1e7, 3e7], [2e7, 1e8, 5e8]))
+TABLE = pd.DataFrame({"N": N, "D": D, "loss": 1.7 + 400 / N**0.34 + 400 / D**0.28})
+QUICK = {"bootstrap": 0, "holdout": "none"}
+
+
+class Tags(HTMLParser):
+    """The elements of a fragment that a browser would make, and what lies between them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.opened, self.attributes, self.words = [], set(), ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.opened.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(TABLE, **QUICK)
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys; before = set(sys.modules); import scaling; dir(scaling); scaling.fit; "
+    code += "print({'jax', 'numpy', 'pandas', 'scipy', 'pydantic', 'typer', 'scaling.api'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    code = "import sys; from scaling import fit, load, predict; predict('published:besiroglu2024', flops=1e21); "
+    code += "print({'jax', 'scipy', 'matplotlib', 'plotly', 'rich', 'jinja2', 'typer'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_fit_is_the_package_and_the_function():
+    assert fit is importlib.import_module("scaling.fit") is scaling.fit
+    assert {"fit", "load", "predict", "__version__"} <= set(dir(scaling))
+    with pytest.raises(AttributeError, match="no attribute 'fits'"):
+        _ = scaling.fits
+
+
+def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
+    TABLE.to_csv(tmp_path / "runs.csv", index=False)
+    document = run_fit([tmp_path / "runs.csv"], FitOptions(**QUICK))
+    assert {**fitted.document, "source": None} == {**document, "source": None}
+    assert fitted.document["source"]["paths"] == ["DataFrame"]
+    assert fitted.params.loc["alpha", "value"] == document["params"]["alpha"]["value"] == pytest.approx(0.34, abs=1e-3)
+    assert list(fitted.params.columns) == ["value", "se", "lo", "hi"]
+    assert np.isnan(fitted.params["lo"]).all(), "no bootstrap, no intervals"
+    assert {"a", "b"} <= set(fitted.derived.index)
+    assert list(fitted.data["loss"]) == list(TABLE["loss"])
+    assert fitted.warnings == document["warnings"]
+
+
+def test_frames_of_any_shape_are_read(fitted):
+    shuffled = TABLE.iloc[::-1].rename(columns={"N": "size in words", "loss": 3}).set_index("D")
+    again = fit(shuffled, columns={"N": "size in words", "D": "D", "L": "3"}, **QUICK)
+    assert again.params["value"].to_dict() == pytest.approx(fitted.params["value"].to_dict(), rel=1e-4)
+    written = pd.DataFrame({"N": ["1M", "3M", "10M"] * 3, "D": ["20M"] * 3 + ["100M"] * 3 + ["0.5B"] * 3}).astype(object)
+    numbers = load_numbers(written)
+    written["loss"] = 1.7 + 400 / numbers["N"] ** 0.34 + 400 / numbers["D"] ** 0.28
+    assert fit([written.iloc[:5], written.iloc[5:]], **QUICK).document["n_points"] == 9
+
+
+def load_numbers(table):
+    return table.map(lambda text: float(text[:-1]) * {"M": 1e6, "B": 1e9}[text[-1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ((TABLE,), {"lawn": "kaplan"}, "unknown option 'lawn'"),
+        ((TABLE,), {"law": "kaplann"}, "did you mean kaplan-n?"),
+        ((TABLE,), {"columns": {"N": "params"}}, "DataFrame: no column 'params'"),
+        ((TABLE,), {"columns": {"N": "N", "D": "x,L=y"}}, "cannot be told apart"),
+        ((TABLE.iloc[:0],), {}, "DataFrame: holds no rows"),
+        ((TABLE.set_index("N", drop=False),), {}, "column 'N' stands twice"),
+        ((TABLE.assign(loss=["low"] * len(TABLE)),), {}, "row 1: 'low'"),
+        ((TABLE.to_dict(),), {}, "a dict is no source"),
+        (("absent.csv",), {}, "absent.csv: no such file"),
+        (([],), {}, "no source is given"),
+    ],
+)
+def test_bad_input_says_what_and_where(arguments, options, said):
+    with pytest.raises(ScalingError, match=said.replace("?", r"\?")):
+        fit(*arguments, **options)
+
+
+def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
+    path = fitted.save(tmp_path / "fit.json")
+    answer = fitted.predict(flops="1e20")
+    again = run_predict(str(path), flops=1e20)
+    assert {**answer.document, "source": None} == {**again, "source": None}
+    assert answer.document["source"] == "a fit of DataFrame"
+    table = answer.to_frame()
+    assert list(table.index) == ["flops", "n_params", "tokens", "tokens_per_param", "loss"]
+    assert table.loc["n_params", "value"] == again["n_params"]["value"]
+    assert table.dtypes.eq(float).all()
+    assert predict(path, flops=1e20).document == again
+    assert predict(fitted.document, loss=2.5).to_frame().loc["loss", "value"] == pytest.approx(2.5)
+    with pytest.raises(ScalingError, match="no question is asked"):
+        predict(fitted)
+
+
+def test_a_published_law_predicts_and_shows_itself():
+    answer = predict("published:besiroglu2024", flops=5.76e23, serving={"device": "h100"}, inference_tokens="2T")
+    page = Tags(answer._repr_html_())
+    assert "besiroglu2024" in page.words
+    assert "A model that can be built" in page.words
+    assert "serving" in answer.document["inference"]
+    assert "Compute-optimal training" in repr(answer)
+    assert "\x1b" not in repr(answer)
+
+
+def test_html_shows_hostile_text_as_text():
+    rows = TABLE.rename(columns={"loss": HOSTILE}).assign(tokenizer=[HOSTILE, "b"] * 6)
+    found = fit(rows, columns=f"N=N,D=D,L={HOSTILE}", **QUICK)
+    found.document["warnings"].append(HOSTILE + "\x1b[31m\u202e")
+    for shown in (found._repr_html_(), hostile_prediction(found)._repr_html_()):
+        page = Tags(shown)
+        assert not {"script", "img", "link", "style", "iframe"} & set(page.opened)
+        assert page.attributes <= {"style", "scope"}
+        assert "alert(1)" in page.words
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+    assert "\x1b" not in repr(found)
+
+
+def hostile_prediction(found):
+    answer = found.predict(flops=1e20)
+    answer.document["warnings"].append(HOSTILE)
+    answer.document["source"] = HOSTILE + "\x1b"
+    return answer
+
+
+def test_a_results_folder_goes_through_pandas_unchanged(monkeypatch):
+    monkeypatch.chdir(RESULTS.parents[1])
+    rows = load("results/honest")
+    assert len(rows) == 1765
+    assert {"run_id", "step", "metric", "value", "n_params"} <= set(rows.columns)
+    direct = json.loads(json.dumps(run_fit([Path("results/honest")], FitOptions(**QUICK))))
+    through = json.loads(json.dumps(fit(rows, **QUICK).document))
+    assert through["source"]["digest"] == direct["source"]["digest"]
+    assert through["source"].pop("paths") == ["DataFrame of results/honest"]
+    assert direct["source"].pop("paths") == ["results/honest"]
+    assert through == direct
+    assert fit(rows[rows["run_id"] != rows["run_id"].iloc[0]], **QUICK).document["n_points"] == direct["n_points"] - 1
+
+
+def test_a_file_loads_with_numbers_where_all_cells_are(tmp_path):
+    (tmp_path / "runs.csv").write_text("N,D,loss,note\n1e6,20M,3.5,a\n2e6,40M,,b\n")
+    table = load(tmp_path / "runs.csv")
+    assert table["N"].tolist() == [1e6, 2e6]
+    assert table["D"].tolist() == ["20M", "40M"]
+    assert table["loss"].isna().tolist() == [False, True]
+    (tmp_path / "other.csv").write_text("N,loss\n1,2\n")
+    with pytest.raises(ScalingError, match="do not hold the same columns"):
+        load(tmp_path)
+
+
+def test_laws_with_tables_of_their_own_take_frames(tmp_path):
+    draws = np.random.default_rng(0).binomial(400, np.linspace(0.02, 0.6, 40))
+    table = pd.DataFrame({"n": 400, "c": draws})
+    table.to_csv(tmp_path / "counts.csv", index=False)
+    found, document = fit(table, "coverage", bootstrap=0), run_fit([tmp_path / "counts.csv"], FitOptions(law="coverage", bootstrap=0))
+    assert found.document["params"] == document["params"]
+    assert found.document["source"]["paths"] == ["DataFrame"]
+    assert Tags(found._repr_html_()).opened.count("table") >= 2
+    with pytest.raises(ScalingError, match="says nothing of N and D"):
+        found.predict(flops=1e20)

@@ -1,0 +1,80 @@
+"""A few training steps on meshes of eight forced devices, compared with one device: run by test_mesh as a child."""
+
+import json
+
+import jax
+import numpy as np
+
+from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, SyntheticTask, Transfer
+from scaling.train import optim
+from scaling.train.sharding import Placement
+from scaling.train.step import eval_program, initial_state, shape_of, train_program
+
+SCANNED = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=64, ffn="swiglu", bias=True)
+UNROLLED = dict(n_layers=1, d_model=32, n_heads=8, n_kv_heads=1, d_head=8, d_ff=16, vocab_size=65, pos="learned", tie_embeddings=True)
+UNROLLED |= {"gains": False, "transfer": Transfer(base_width=16)}
+MODELS = {"scan": SCANNED, "unrolled": UNROLLED}
+STEPS = 3
+CASES = {
+    "scan": {
+        "data=8": {"mesh": MeshShape(data=8)},
+        "tensor=4, micro": {"mesh": MeshShape(tensor=4), "micro_batch": 8, "loss_chunk": 32},
+        "2x2x2": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "loss_chunk": 64},
+    },
+    "unrolled": {
+        "fsdp=8": {"mesh": MeshShape(fsdp=8), "remat": "block"},
+        "2x2x2, micro": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "micro_batch": 8},
+    },
+}
+
+
+def run_of(layers):
+    """A run whose model is of the kind that is scanned, or unrolled."""
+    task = SyntheticTask(kind="synthetic", seq_len=8)
+    return RunConfig(model=ModelConfig(**MODELS[layers]), task=task, optim=OptimConfig(lr=1e-2), batch_size=16, n_steps=100)
+
+
+def trained(layers, how):
+    """State, losses, gradient norms and held-out losses after a few steps; the last held-out batch is no multiple of eight."""
+    run, place = run_of(layers), Placement(how)
+    shape = shape_of(run)
+    tokens = np.random.default_rng(0).integers(0, run.model.vocab_size, (STEPS, run.batch_size, 9)).astype(np.int32)
+    state, losses, norms = train_program(shape, how)(
+        initial_state(shape, 0, how), optim.hyper(run.optim, run.n_steps), place.tokens(tokens), STEPS
+    )
+    held_out = eval_program(shape, how)(state.params, place.tokens(tokens[:, :10])) if how.loss_chunk or how.mesh.n_devices == 1 else None
+    return state, np.asarray(losses), np.asarray(norms), held_out
+
+
+def moments(state):
+    """The first moments as one vector: averages of the gradients."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.moments[0].mu)])
+
+
+def shards(tree):
+    """Shape and shape of a shard of every leaf, by its path."""
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): [leaf.shape, leaf.addressable_shards[0].data.shape] for path, leaf in found}
+
+
+def main():
+    """Print what differs between each mesh and one device."""
+    report = {}
+    for layers, cases in CASES.items():
+        alone, losses, norms, held_out = trained(layers, Execution(layers=layers))
+        assert not any(leaf.committed for leaf in jax.tree.leaves(alone))
+        for name, choices in cases.items():
+            state, *found = trained(layers, Execution(layers=layers, **choices))
+            differences = [found[0] - losses, found[1] - norms, moments(state) - moments(alone)]
+            differences += [np.asarray(found[2]) - np.asarray(held_out)] if found[2] is not None else []
+            report[f"{layers} {name}"] = {
+                "differences": [float(np.abs(difference).max()) for difference in differences],
+                "whole": all(numbers.sharding.is_fully_replicated for numbers in found[2:] if numbers is not None),
+                "params": shards(state.params),
+                "mu": shards(state.moments[0].mu),
+            }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

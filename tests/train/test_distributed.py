@@ -1,0 +1,81 @@
+"""Two processes are one machine: same losses, one decision, one writer; and what does not describe a job is refused."""
+
+import socket
+
+import pytest
+
+from scaling.config.run_groups import Family
+from scaling.errors import ScalingError
+from scaling.tasks import open_task
+from scaling.train import trainer
+from scaling.train.distributed import Hosts, joined
+from tests.train import child_processes
+from tests.train.test_trainer import numbers, one_run
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    port, folder = free_port(), tmp_path_factory.mktemp("job")
+    started = [child_processes.start("tests.train.distributed_cases", port, index, folder, devices=2) for index in range(2)]
+    return [child_processes.answer(process) for process in started]
+
+
+def test_both_processes_see_all_devices_and_agree(reports):
+    assert [report["devices"] for report in reports] == [[4, 2], [4, 2]]
+    assert [report["agreed"] for report in reports] == [[7, 3], [7, 3]]
+    assert reports[0]["whole"] == reports[1]["whole"]
+
+
+def test_the_numbers_are_those_of_one_process(reports, tmp_path):
+    run = one_run("5k")
+    alone = trainer.train(Family((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")[run.run_id]
+    found, expected = reports[0]["whole"], [list(item) for item in numbers(alone)]
+    assert [item[:3] for item in found] == [item[:3] for item in expected]
+    assert [item[3] for item in found] == pytest.approx([item[3] for item in expected], abs=1e-5)
+
+
+def test_process_0_stops_both_and_they_go_on_to_the_bit(reports):
+    for report in reports:
+        assert report["stopped"] == "stopped"
+        assert report["saved"]
+        assert report["resumed"] == report["whole"]
+
+
+def test_only_process_0_publishes(reports):
+    assert [report["writes"] for report in reports] == [True, False]
+    assert [report["published"] for report in reports] == [1, 0]
+
+
+def test_a_mesh_that_leaves_a_process_out_is_refused(reports):
+    for text in reports[1]["refused"]:
+        assert "data x fsdp x tensor = 4" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"coordinator": "10.0.0.1:80"}, "the number of processes and the index of this process is missing"),
+        ({"coordinator": "10.0.0.1", "n_processes": 2, "index": 0}, "names no port"),
+        ({"coordinator": "10.0.0.1:80", "n_processes": 2, "index": 2}, "process 2 of 2"),
+    ],
+)
+def test_settings_that_describe_no_job_are_refused(settings, said):
+    with pytest.raises(ScalingError, match=said) as caught:
+        Hosts(**settings)
+    assert caught.value.remedy
+
+
+def test_processes_that_do_not_meet_are_told_why(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DEADLINE_EXCEEDED: only 1 of 2 processes came")
+
+    monkeypatch.setattr("jax.distributed.initialize", fail)
+    with pytest.raises(ScalingError, match="did not meet: DEADLINE") as caught, joined(Hosts("127.0.0.1:80", 2, 0)):
+        pass
+    assert "same coordinator" in caught.value.remedy

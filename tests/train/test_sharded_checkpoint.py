@@ -1,0 +1,77 @@
+"""A state on eight devices comes back to the bit, on any mesh; what is damaged is noticed, and the save before it taken."""
+
+import pytest
+
+from scaling.config.run_groups import Family
+from scaling.errors import ScalingError
+from scaling.tasks import open_task
+from scaling.train.trainer import train
+from tests.train import child_processes
+from tests.train.test_trainer import one_run
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return child_processes.answer(child_processes.start("tests.train.checkpoint_cases", tmp_path_factory.mktemp("saves"), devices=8))
+
+
+def test_a_state_comes_back_to_the_bit_though_training_went_on(report):
+    assert report["round trip"]["note"] == 2
+    assert report["round trip"]["same"]
+    assert report["round trip"]["placed"]
+
+
+def test_it_comes_back_on_another_mesh(report):
+    assert report["round trip"]["elsewhere"]
+    assert report["round trip"]["devices"] == 4
+
+
+def test_a_save_returns_before_it_is_whole(report):
+    assert report["round trip"]["returned"] < report["round trip"]["whole"]
+
+
+def test_damage_to_any_file_is_noticed_and_the_save_before_taken(report):
+    damaged = report["damages"]
+    assert {"flip manifest.json", "delete progress.json", "flip state/_METADATA", "flip state/manifest.ocdbt"} <= set(damaged)
+    assert any(name.startswith("flip state/ocdbt.process_0/d/") for name in damaged)
+    assert set(map(tuple, damaged.values())) == {(1, True)}
+
+
+def test_half_a_save_is_no_save(report):
+    assert report["interrupted"]["half-written"] == 2
+    assert report["interrupted"]["cleaned"]
+
+
+def test_when_none_is_whole_they_are_set_aside(report):
+    assert "none of the saves in run.sharded is whole" in report["interrupted"]["all damaged"]
+    assert report["interrupted"]["set aside"]
+
+
+def test_the_last_two_are_kept(report):
+    assert report["others"]["kept"] == ["00000003", "00000004"]
+    assert report["others"]["discarded"]
+
+
+def test_other_arrays_are_refused(report):
+    assert "where the run needs" in report["others"]["other arrays"]
+
+
+def test_an_error_in_the_background_is_raised(report):
+    code, text = report["others"]["disk"]
+    assert code == 74
+    assert "run.sharded: cannot write" in text
+
+
+def test_a_full_disk_leaves_nothing_half_written(report):
+    code, text = report["others"]["full"]
+    assert code == 74
+    assert "run.sharded: cannot write" in text
+    assert report["others"]["left"] == ["00000001", "00000002"]
+
+
+def test_a_run_of_a_mesh_does_not_start_again_on_one_device(tmp_path):
+    run = one_run()
+    (tmp_path / "c.sharded").mkdir()
+    with pytest.raises(ScalingError, match="written on a mesh and cannot go on on one device") as caught:
+        train(Family((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
+    assert caught.value.remedy == "go on with a mesh, or delete the checkpoint"

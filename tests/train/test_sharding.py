@@ -1,0 +1,69 @@
+"""A mesh changes where arrays live and nothing else; the rules say where, and what does not fit is refused."""
+
+import math
+
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from scaling.config import MeshShape
+from scaling.train.sharding import Rules
+from tests.train import child_processes
+from tests.train.sharding_cases import CASES
+
+NAMES = [f"{layers} {name}" for layers, cases in CASES.items() for name in cases]
+CUBE = MeshShape(data=2, fsdp=2, tensor=2)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return child_processes.answer(child_processes.start("tests.train.sharding_cases", devices=8))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_norms_and_gradients_are_those_of_one_device(report, name):
+    assert max(report[name]["differences"]) < 1e-5
+    assert report[name]["whole"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_matrix_is_divided_by_fsdp_and_tensor(report, name):
+    layers, _, case = name.partition(" ")
+    mesh = CASES[layers][case]["mesh"]
+    for tree in ("params", "mu"):
+        for path, (shape, shard) in report[name][tree].items():
+            is_matrix = "kernel" in path or "embedding" in path
+            expected = mesh.fsdp * mesh.tensor if is_matrix else mesh.fsdp if "position" in path else 1
+            assert math.prod(shape) == expected * math.prod(shard), path
+    assert report[name]["params"] == report[name]["mu"]
+
+
+def spec(path, shape, mesh=CUBE):
+    return Rules().spec(path.split("."), shape, 64, mesh)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "expected"),
+    [
+        ("embedding", (512, 64), P(("tensor",), ("fsdp",))),
+        ("unembedding", (64, 512), P(("fsdp",), ("tensor",))),
+        ("position", (32, 64), P(None, ("fsdp",))),
+        ("blocks.attention.qkv.kernel", (64, 192), P(("fsdp",), ("tensor",))),
+        ("blocks.attention.qkv.kernel", (48, 64), P(("tensor",), ("fsdp",))),  # stored transposed: the output is narrower
+        ("blocks.attention.out.kernel", (64, 64), P(("tensor",), ("fsdp",))),
+        ("blocks.attention.out.kernel", (64, 128), P(("fsdp",), ("tensor",))),  # transposed
+        ("blocks.attention.out.kernel", (32, 64), P(("tensor",), ("fsdp",))),
+        ("blocks.ffn.up.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),  # stacked layers
+        ("blocks.ffn.down.kernel", (3, 64, 256), P(None, ("fsdp",), ("tensor",))),
+        ("blocks.ffn.up.bias", (256,), P()),
+        ("blocks.ffn_norm.gain", (3, 64), P()),
+        ("count", (), P()),
+    ],
+)
+def test_rules(path, shape, expected):
+    assert spec(path, shape) == expected
+
+
+def test_an_axis_that_does_not_divide_moves_to_the_other_side_or_away():
+    assert spec("embedding", (511, 64)) == P(None, ("tensor", "fsdp"))
+    assert spec("embedding", (511, 62), MeshShape(fsdp=4)) == P(None, None)
+    assert spec("embedding", (512, 62), MeshShape(fsdp=4)) == P(("fsdp",), None)
