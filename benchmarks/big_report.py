@@ -35,11 +35,27 @@ def cells() -> list[RunConfig]:
     found = []
     for width in WIDTHS:
         heads = width // 48
-        model = ModelConfig(n_layers=8, d_model=width, n_heads=heads, n_kv_heads=heads, d_head=48, d_ff=4 * width, vocab_size=VOCABULARY)
+        model = ModelConfig(
+            n_layers=8,
+            d_model=width,
+            n_heads=heads,
+            n_kv_heads=heads,
+            d_head=48,
+            d_ff=4 * width,
+            vocab_size=VOCABULARY,
+        )
         task = SyntheticTask(kind="synthetic", seq_len=SEQ_LEN)
         for budget in BUDGETS:
             batch = max(1, round(budget / accounting.train_flops(model, SEQ_LEN, SEQ_LEN * STEPS)))
-            found.append(RunConfig(model=model, task=task, optim=OptimConfig(lr=1e-3), batch_size=batch, n_steps=STEPS))
+            found.append(
+                RunConfig(
+                    model=model,
+                    task=task,
+                    optim=OptimConfig(lr=1e-3),
+                    batch_size=batch,
+                    n_steps=STEPS,
+                )
+            )
     return found
 
 
@@ -48,18 +64,34 @@ def seeds_of(run: RunConfig, count: int, noise: np.random.Generator) -> pa.Table
     law = dict(published("hoffmann2022").values)
     n = accounting.n_params(run.model, SEQ_LEN)
     d = run.batch_tokens * np.array(EVALUATIONS)
-    level = law["E"] + law["A"] / n ** law["alpha"] + law["B"] / d ** law["beta"] + 0.1 * (1 - np.array(EVALUATIONS) / STEPS)
-    one = rows("big", run, [Measurement(step, "val", "loss", 1.0, 0.004) for step in EVALUATIONS], Provenance("cpu x2", "0" * 40, "0.1.0"))
+    level = (
+        law["E"]
+        + law["A"] / n ** law["alpha"]
+        + law["B"] / d ** law["beta"]
+        + 0.1 * (1 - np.array(EVALUATIONS) / STEPS)
+    )
+    one = rows(
+        "big",
+        run,
+        [Measurement(step, "val", "loss", 1.0, 0.004) for step in EVALUATIONS],
+        Provenance("cpu x2", "0" * 40, "0.1.0"),
+    )
     copies = [run.model_copy(update={"seed": seed}) for seed in range(count)]
     changed = {
-        "run_id": [copy.run_id for copy in copies], "seed": list(range(count)), "config": [copy.model_dump_json() for copy in copies],
-    }  # fmt: skip
+        "run_id": [copy.run_id for copy in copies],
+        "seed": list(range(count)),
+        "config": [copy.model_dump_json() for copy in copies],
+    }
     table = pa.concat_tables([one.replace_schema_metadata(None)] * count)
-    losses = np.minimum(level, 10.2) * np.exp(noise.normal(0, NOISE, (count, 1)) + noise.normal(0, NOISE / 4, (count, len(level))))
+    losses = np.minimum(level, 10.2) * np.exp(
+        noise.normal(0, NOISE, (count, 1)) + noise.normal(0, NOISE / 4, (count, len(level)))
+    )
     for name, values in changed.items():
         column = pa.array([value for value in values for _ in EVALUATIONS], SCHEMA.field(name).type)
         table = table.set_column(SCHEMA.names.index(name), SCHEMA.field(name), column)
-    return table.set_column(SCHEMA.names.index("value"), SCHEMA.field("value"), pa.array(losses.ravel()))
+    return table.set_column(
+        SCHEMA.names.index("value"), SCHEMA.field("value"), pa.array(losses.ravel())
+    )
 
 
 def batches(runs: int) -> Iterator[pa.Table]:
@@ -81,12 +113,18 @@ def publish(folder: Path, table: pa.Table, number: int) -> None:
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": "1"})
-        known = {run_id: [run_files.rows_digest(part), 0, 0] for run_id, part in run_files.by_run(table)}
+        known = {
+            run_id: [run_files.rows_digest(part), 0, 0] for run_id, part in run_files.by_run(table)
+        }
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
-            writer.write_table(table.cast(schema), row_group_size=run_files.RUNS_A_GROUP * len(EVALUATIONS))
+            writer.write_table(
+                table.cast(schema), row_group_size=run_files.RUNS_A_GROUP * len(EVALUATIONS)
+            )
             text = json.dumps({"shared": ["{}"], "runs": known})
-            writer.add_key_value_metadata({run_files.INDEX.decode(): text, "scaling.seal": files.BLANK})
-        files.seal_file(path)
+            writer.add_key_value_metadata(
+                {run_files.INDEX.decode(): text, "scaling.seal": files.BLANK}
+            )
+        files.append_checksum(path)
 
     files.write_atomically(folder / run_files.MERGED / f"{number:016x}.parquet", write)
 
@@ -114,16 +152,24 @@ def browse(page: Path) -> dict[str, float]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
         tab.set_default_timeout(300_000)
         begin = time.monotonic()
         tab.goto(page.resolve().as_uri())
-        tab.wait_for_function("() => [...document.querySelectorAll('.canvas')].every((one) => one.querySelector('.main-svg'))")
+        tab.wait_for_function(
+            "() => [...document.querySelectorAll('.canvas')].every((one) => one.querySelector('.main-svg'))"
+        )
         drawn = time.monotonic() - begin
         gaps = tab.evaluate(SCROLL)
         browser.close()
-    return {"open in Chromium, all figures drawn": drawn, "a frame while scrolling, median": gaps["middle"], "the longest": gaps["longest"]}
+    return {
+        "open in Chromium, all figures drawn": drawn,
+        "a frame while scrolling, median": gaps["middle"],
+        "the longest": gaps["longest"],
+    }
 
 
 def main() -> None:
@@ -138,8 +184,9 @@ def main() -> None:
             publish(folder, table, number)
     print("| step | seconds | peak GiB |\n|---|---|---|")
     for name, command in {
-        "fit": ("fit", folder, "--out", folder / "fits" / "chinchilla.json", "--json"), "report": ("report", folder),
-    }.items():  # fmt: skip
+        "fit": ("fit", folder, "--out", folder / "fits" / "chinchilla.json", "--json"),
+        "report": ("report", folder),
+    }.items():
         seconds, peak, _ = timed(*command)
         print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
     page = folder / "report" / "index.html"
@@ -147,12 +194,18 @@ def main() -> None:
         print(f"| {name} | {seconds:.2f} | |", flush=True)
     document = json.loads((folder / "fits" / "chinchilla.json").read_text(encoding="utf-8"))
     parts = {
-        "index.html": page, "report.md": page.with_name("report.md"),
-        **{f"figures/*.{kind}": page.parent / "figures" / f"*.{kind}" for kind in ("svg", "pdf", "png")},
-    }  # fmt: skip
+        "index.html": page,
+        "report.md": page.with_name("report.md"),
+        **{
+            f"figures/*.{kind}": page.parent / "figures" / f"*.{kind}"
+            for kind in ("svg", "pdf", "png")
+        },
+    }
     print(f"\n{document['n_points']:,} runs fitted")
     for name, pattern in parts.items():
-        print(f"{name}: {sum(path.stat().st_size for path in pattern.parent.glob(pattern.name)) / 1e6:.2f} MB")
+        print(
+            f"{name}: {sum(path.stat().st_size for path in pattern.parent.glob(pattern.name)) / 1e6:.2f} MB"
+        )
 
 
 if __name__ == "__main__":

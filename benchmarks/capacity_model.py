@@ -36,7 +36,11 @@ def limits(task: Synthetic) -> dict[str, float]:
     With p_k = c k^-(1 + a): sum_{k > m} p_k -> c m^-a / a, so alpha = a. sum p_k exp(-n p_k) is, by u = n p_k, the integral
     c^(1/(1+a)) n^(-a/(1+a)) Gamma(a/(1+a)) / (1+a), so beta = a / (1 + a). Both hold far below n_facts.
     """
-    a, c, scale = task.config.zipf, float(task.probabilities[0]), math.log(task.config.n_symbols) / task.period
+    a, c, scale = (
+        task.config.zipf,
+        float(task.probabilities[0]),
+        math.log(task.config.n_symbols) / task.period,
+    )
     beta = a / (1 + a)
     per_fact = scale * c ** (1 / (1 + a)) * math.gamma(beta) / (1 + a)
     return {"alpha": a, "beta": beta, "A": scale * c / a, "B": per_fact * task.period**beta}

@@ -43,7 +43,9 @@ def main() -> None:
             lines.append(f"| {surface.name} | {runs} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     error = 100 * np.sqrt(ci * (1 - ci) / given.sweeps)
-    head = HEAD.format(sweeps=given.sweeps, resamples=given.resamples, ci=ci, noise=SURFACES[0].noise, error=error)
+    head = HEAD.format(
+        sweeps=given.sweeps, resamples=given.resamples, ci=ci, noise=SURFACES[0].noise, error=error
+    )
     if given.write:
         given.write.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - begun:.0f} s")

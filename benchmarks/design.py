@@ -24,15 +24,20 @@ from scaling.fit.estimate import Estimate, estimate, refitted
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
-from scaling.predict.design import Terms, designed
+from scaling.predict.design import DesignConstraints, designed
 from scaling.predict.design.candidates import COOLDOWN
-from scaling.predict.design.law_model import RHO, Belief
+from scaling.predict.design.law_model import RHO, LinearizedLaw
 from scaling.predict.design.next_runs import Runs
 
 LARGEST = 1e21
 TARGET = 10 * LARGEST
 PILOTS = {  # largest budget, decades, budgets, sizes of each
-    "far": (LARGEST / 100, 2.0, 5, 7),  # the grid again, two decades cheaper: cheapest where the law holds over four decades
+    "far": (
+        LARGEST / 100,
+        2.0,
+        5,
+        7,
+    ),  # the grid again, two decades cheaper: cheapest where the law holds over four decades
     "middle": (LARGEST / 100, 1.0, 4, 7),
     "near": (LARGEST / 20, 1.0, 3, 5),
 }
@@ -76,8 +81,12 @@ def pilot(surface: Surface, kind: str = "far") -> Cells:
     best = surface.frontier().n_star(c)
     step = 16 ** (1 / (sizes - 1))
     ladder = best[0] / 4 * step ** np.arange(200)
-    cells = [(n, flops / (6 * n), place) for flops, at in zip(c, best, strict=True)
-             for place, n in enumerate(ladder) if at / 4.3 <= n <= at * 4.3]  # fmt: skip
+    cells = [
+        (n, flops / (6 * n), place)
+        for flops, at in zip(c, best, strict=True)
+        for place, n in enumerate(ladder)
+        if at / 4.3 <= n <= at * 4.3
+    ]
     return Cells(*(np.array(column) for column in zip(*cells, strict=True)))
 
 
@@ -88,7 +97,10 @@ class Bent(Surface):
     bend: float = 0.0
 
 
-TRUTHS = (*SURFACES, Bent("chinchilla, bent by 0.3 %", SURFACES[0].law, SURFACES[0].values, bend=0.003))
+TRUTHS = (
+    *SURFACES,
+    Bent("chinchilla, bent by 0.3 %", SURFACES[0].law, SURFACES[0].values, bend=0.003),
+)
 
 
 def log_loss(surface: Surface, n: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -112,7 +124,10 @@ def losses(surface: Surface, cells: Cells, shared: bool, rng: np.random.Generato
     """Noisy losses (m,): with trunks a share RHO of the variance is common to the branches of one."""
     own = rng.standard_normal(len(cells.n))
     if shared:
-        own = np.sqrt(1 - RHO) * own + np.sqrt(RHO) * rng.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk]
+        own = (
+            np.sqrt(1 - RHO) * own
+            + np.sqrt(RHO) * rng.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk]
+        )
     return np.exp(log_loss(surface, cells.n, cells.d) + surface.noise * own)
 
 
@@ -123,7 +138,7 @@ def points(cells: Cells, loss: np.ndarray) -> Points:
 
 def errors(surface: Surface, found: Estimate) -> tuple[float, float]:
     """Errors of log N* and log L* at the target."""
-    here, (log_n, log_l) = Belief(found.law, found.theta, Cost()).optimum(), truth(surface)
+    here, (log_n, log_l) = LinearizedLaw(found.law, found.theta, Cost()).optimum(), truth(surface)
     loss = here.loss(TARGET)
     assert loss is not None  # the laws here all have one
     return float(np.log(here.n_star(TARGET)) - log_n), float(np.log(loss) - log_l)
@@ -132,7 +147,10 @@ def errors(surface: Surface, found: Estimate) -> tuple[float, float]:
 def by_grid(surface: Surface, rng: np.random.Generator) -> tuple[float, float]:
     """Errors of the grid."""
     cells = isoflop(surface, LARGEST, 2, 5, 7)
-    return errors(surface, estimate(LAWS[surface.law], points(cells, losses(surface, cells, False, rng)), OBJECTIVE))
+    return errors(
+        surface,
+        estimate(LAWS[surface.law], points(cells, losses(surface, cells, False, rng)), OBJECTIVE),
+    )
 
 
 @dataclass(frozen=True)
@@ -145,7 +163,9 @@ class Pilot:
 
     def runs(self, shared: bool) -> Runs:
         """As `designed` takes them, with the noise that the residuals show."""
-        residual = np.log(self.loss) - self.found.law.log_predict(self.found.theta, {"N": self.cells.n, "D": self.cells.d})
+        residual = np.log(self.loss) - self.found.law.log_predict(
+            self.found.theta, {"N": self.cells.n, "D": self.cells.d}
+        )
         noise = float(np.sqrt(np.sum(residual**2) / (len(residual) - len(self.found.theta))))
         return Runs(self.cells.n, self.cells.d, noise, self.cells.trunk if shared else None)
 
@@ -157,17 +177,30 @@ def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator, kind: str
     return Pilot(cells, loss, estimate(LAWS[surface.law], points(cells, loss), OBJECTIVE))
 
 
-def by_design(surface: Surface, first: Pilot, money: float, shared: bool, oracle: bool, rng: np.random.Generator) -> tuple[float, float]:
+def by_design(
+    surface: Surface,
+    first: Pilot,
+    money: float,
+    shared: bool,
+    oracle: bool,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
     """Errors of a pilot, `designed` and a refit, for `money` FLOPs altogether."""
     law = LAWS[surface.law]
     theta = np.asarray(law.theta(surface.values), float) if oracle else first.found.theta
-    terms = Terms(money - first.cells.cost(shared), TARGET, LARGEST, shared)
-    n, d, trunk = designed(Belief(law, theta, Cost()), first.runs(shared), terms).listed()
+    terms = DesignConstraints(money - first.cells.cost(shared), TARGET, LARGEST, shared)
+    n, d, trunk = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms).listed()
     then = Cells(n, d, np.unique(trunk, return_inverse=True)[1])
     both = first.cells.joined(then)
     if both.cost(shared) > money * 1.001 or (6 * both.n * both.d).max() > LARGEST * 1.001:
         raise AssertionError("the design costs more than it may")
-    return errors(surface, refitted(first.found, points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)]))))
+    return errors(
+        surface,
+        refitted(
+            first.found,
+            points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)])),
+        ),
+    )
 
 
 def rmse(pairs: Iterator[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -191,13 +224,19 @@ def compare(surface: Surface, trials: int) -> Iterator[str]:
     aim, wrong = rmse(by_grid(surface, np.random.default_rng([1, k])) for k in range(trials))
     yield f"{surface.name}: grid of 35 runs, {cost:.3g} FLOPs: RMSE log N* {aim[0]:.4f} +- {wrong[0]:.4f}, log L* {aim[1]:.5f} +- {wrong[1]:.5f}"
     for shared, kind in itertools.product((False, True), PILOTS):
-        pilots = [by_pilot(surface, shared, np.random.default_rng([2, k]), kind) for k in range(trials)]
+        pilots = [
+            by_pilot(surface, shared, np.random.default_rng([2, k]), kind) for k in range(trials)
+        ]
         for oracle in (False, True) if kind == "far" else (False,):
-            found = [rmse(_errors(surface, pilots, share * cost, shared, oracle)) for share in SHARES]
+            found = [
+                rmse(_errors(surface, pilots, share * cost, shared, oracle)) for share in SHARES
+            ]
             yield f"  {kind + ' pilot, ' + ('trunks' if shared else 'alone') + (', oracle' if oracle else ''):26} {_told(found, aim)}"
 
 
-def _errors(surface: Surface, pilots: list[Pilot], money: float, shared: bool, oracle: bool) -> Iterator[tuple[float, float]]:
+def _errors(
+    surface: Surface, pilots: list[Pilot], money: float, shared: bool, oracle: bool
+) -> Iterator[tuple[float, float]]:
     for k, first in enumerate(pilots):
         yield by_design(surface, first, money, shared, oracle, np.random.default_rng([3, k]))
 
@@ -205,15 +244,21 @@ def _errors(surface: Surface, pilots: list[Pilot], money: float, shared: bool, o
 def _told(found: list[tuple[np.ndarray, np.ndarray]], aim: np.ndarray) -> str:
     roots = np.array([root for root, _ in found])
     ratios = [factor(np.array(SHARES), roots[:, place], aim[place]) for place in (0, 1)]
-    shown = [f"{'' if inside else '> ' if ratio > 4 else '< '}{ratio:.1f}x" for ratio, inside in ratios]
-    told = "; ".join(f"1/{1 / share:.3g}: {root[0]:.4f} +- {mc[0]:.4f}, {root[1]:.5f} +- {mc[1]:.5f}"
-                     for share, (root, mc) in zip(SHARES, found, strict=True))  # fmt: skip
+    shown = [
+        f"{'' if inside else '> ' if ratio > 4 else '< '}{ratio:.1f}x" for ratio, inside in ratios
+    ]
+    told = "; ".join(
+        f"1/{1 / share:.3g}: {root[0]:.4f} +- {mc[0]:.4f}, {root[1]:.5f} +- {mc[1]:.5f}"
+        for share, (root, mc) in zip(SHARES, found, strict=True)
+    )
     return f"cheaper at equal error of N* {shown[0]:7} of L* {shown[1]:7} RMSE at {told}"
 
 
 def main() -> None:
     """Print the table of all surfaces."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=60)
     trials = parser.parse_args().trials
     for surface in TRUTHS:

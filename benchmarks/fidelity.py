@@ -26,7 +26,9 @@ class Claim:
 def claims(page: Path = PAGE) -> Iterator[Claim]:
     """The blocks of the page, in order."""
     for command, table in re.findall(
-        r"^    (scaling .+)\n\n\| key \| value \|\n\|---\|---\|\n((?:\|.+\|\n)+)", page.read_text(encoding="utf-8"), re.M
+        r"^    (scaling .+)\n\n\| key \| value \|\n\|---\|---\|\n((?:\|.+\|\n)+)",
+        page.read_text(encoding="utf-8"),
+        re.M,
     ):
         rows = [row.strip("|").split("|") for row in table.strip().splitlines()]
         yield Claim(command, {key.strip(): value.strip() for key, value in rows})
@@ -57,11 +59,13 @@ def answer(words: list[str]) -> Any:
     """The JSON document that a command prints, run in this process."""
     from typer.testing import CliRunner
 
-    from scaling.cli import with_verbs
+    from scaling.cli import with_commands
 
-    done = CliRunner().invoke(with_verbs(), [*words, "--json"])
+    done = CliRunner().invoke(with_commands(), [*words, "--json"])
     if done.exit_code:
-        raise RuntimeError(f"scaling {' '.join(words)}: exit {done.exit_code}\n{done.stderr or done.output}")
+        raise RuntimeError(
+            f"scaling {' '.join(words)}: exit {done.exit_code}\n{done.stderr or done.output}"
+        )
     return json.loads(done.stdout)
 
 

@@ -34,7 +34,9 @@ def by_chinchilla(path: Path) -> tuple[float, dict[str, float]]:
         fitted = Chinchilla(folder, param_grid=GRID, loss_fn=log_huber, log_level=50)
         for n, d, loss in zip(runs["N"], runs["D"], runs["loss"], strict=True):
             fitted.database.append(C=6 * n * d, N=n, D=d, loss=loss)
-        fitted.visualizer.optim = lambda *args, **options: None  # its plots are not what is measured
+        fitted.visualizer.optim = lambda *args, **options: (
+            None
+        )  # its plots are not what is measured
         begun = time.perf_counter()
         fitted.fit(parallel=True)
         seconds = time.perf_counter() - begun
@@ -47,19 +49,30 @@ def by_simple(path: Path, draws: int) -> tuple[float, dict[str, float]]:
     from simple_scaling_laws import fit
 
     runs = columns(path)
-    frame = pl.DataFrame({
-        "training_run_id": [str(index) for index in range(len(runs["N"]))], "test_set_id": ["validation"] * len(runs["N"]),
-        "model_size__n_params": runs["N"], "dataset_size__n_tokens": runs["D"], "test_loss__cross_entropy": runs["loss"],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "training_run_id": [str(index) for index in range(len(runs["N"]))],
+            "test_set_id": ["validation"] * len(runs["N"]),
+            "model_size__n_params": runs["N"],
+            "dataset_size__n_tokens": runs["D"],
+            "test_loss__cross_entropy": runs["loss"],
+        }
+    )
     begun = time.perf_counter()
     model = fit(frame, law="separable-power", n_draws=draws, seed=0)
-    return time.perf_counter() - begun, {name: float(value) for name, value in model.params("test_loss__cross_entropy").items()}
+    return time.perf_counter() - begun, {
+        name: float(value) for name, value in model.params("test_loss__cross_entropy").items()
+    }
 
 
 def main() -> None:
     """Fit and print {seconds, params}."""
     peer, path = sys.argv[1], Path(sys.argv[2])
-    seconds, params = by_chinchilla(path) if peer == "chinchilla" else by_simple(path, 1000 if peer == "draws" else 2)
+    seconds, params = (
+        by_chinchilla(path)
+        if peer == "chinchilla"
+        else by_simple(path, 1000 if peer == "draws" else 2)
+    )
     print(json.dumps({"seconds": seconds, "params": params}))
 
 

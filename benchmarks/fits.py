@@ -48,16 +48,27 @@ def peer(task: Problem, start: np.ndarray, weight: np.ndarray) -> np.ndarray:
         here = law(theta[None])
         residual = here.value[0] - task.log_loss
         inner = np.clip(residual, -DELTA, DELTA)
-        return (weight * inner * (residual - inner / 2)).sum() / DELTA, here.gradient[0] @ (weight * inner) / DELTA
+        return (weight * inner * (residual - inner / 2)).sum() / DELTA, here.gradient[0] @ (
+            weight * inner
+        ) / DELTA
 
-    done = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-9})
+    done = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-9},
+    )
     return np.asarray(done.x)
 
 
 def multi_start(task: Problem, starts: int = STARTS) -> float:
     """The plain way: scipy from random starts over the published ranges; returns the best objective."""
     random, weight = np.random.default_rng(0), np.ones(len(task.loss))
-    low, high = LAW.theta({"E": 0.5, "A": 1.0, "B": 1.0, "alpha": 0.1, "beta": 0.1}), np.array([3.0, 25.0, 25.0, 2.0, 2.0])
+    low, high = (
+        LAW.theta({"E": 0.5, "A": 1.0, "B": 1.0, "alpha": 0.1, "beta": 0.1}),
+        np.array([3.0, 25.0, 25.0, 2.0, 2.0]),
+    )
     found = [peer(task, task.centred(random.uniform(low, high)), weight) for _ in range(starts)]
     return float(min(penalty(task, np.array(found))))
 
@@ -80,7 +91,12 @@ def from_shell(command: list[str]) -> float:
 def by_peer(python: str, name: str, table: Path) -> float:
     """Seconds that a peer reports for its own fit, imports left out."""
     script = Path(__file__).with_name("fit_peers.py")
-    done = [subprocess.run([python, str(script), name, str(table)], check=True, capture_output=True, text=True) for _ in range(3)]
+    done = [
+        subprocess.run(
+            [python, str(script), name, str(table)], check=True, capture_output=True, text=True
+        )
+        for _ in range(3)
+    ]
     return min(float(json.loads(each.stdout)["seconds"]) for each in done)
 
 
@@ -88,7 +104,10 @@ def table_of(points: Points, folder: Path) -> Path:
     """The points as a CSV file."""
     path = folder / "runs.csv"
     columns = [np.asarray(values).tolist() for values in (points.n, points.d, points.loss)]
-    path.write_text("N,D,loss\n" + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in zip(*columns, strict=True)))
+    path.write_text(
+        "N,D,loss\n"
+        + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in zip(*columns, strict=True))
+    )
     return path
 
 
@@ -103,28 +122,66 @@ def main() -> None:
     points = data()
     best = estimate(LAW, points)
     task = problem_of(LAW, points, "huber-log", DELTA)
-    print(f"| {'240 runs, Chinchilla law, one thread':<64} | seconds   | ratio   |\n|{'-' * 66}|{'-' * 11}|{'-' * 9}|")
+    print(
+        f"| {'240 runs, Chinchilla law, one thread':<64} | seconds   | ratio   |\n|{'-' * 66}|{'-' * 11}|{'-' * 9}|"
+    )
     ours = timed(lambda: estimate(LAW, points))
     line("optimum: ours (grid of basins, 16 starts, Newton to 1e-7)", ours, ours)
-    line(f"optimum: scipy L-BFGS-B, {STARTS} random starts, analytic gradient", timed(lambda: multi_start(task), 1), ours)
+    line(
+        f"optimum: scipy L-BFGS-B, {STARTS} random starts, analytic gradient",
+        timed(lambda: multi_start(task), 1),
+        ours,
+    )
     with tempfile.TemporaryDirectory() as name:
         table = table_of(points, Path(name))
         if python:
-            line("optimum: chinchilla 0.2 (BFGS, 32 starts, all cores)", by_peer(python, "chinchilla", table), ours)
-            line("optimum: simple-scaling-laws 0.2", by_peer(python, "simple-scaling-laws", table), ours)
+            line(
+                "optimum: chinchilla 0.2 (BFGS, 32 starts, all cores)",
+                by_peer(python, "chinchilla", table),
+                ours,
+            )
+            line(
+                "optimum: simple-scaling-laws 0.2",
+                by_peer(python, "simple-scaling-laws", table),
+                ours,
+            )
         ours = timed(lambda: bootstrap(best, points, 4000), repeat=2) / 4000
         weights = resampled(PEER_REFITS, len(points), None, np.random.default_rng(0))
         line("one bootstrap refit of 4,000: ours, each converged", ours, ours)
-        theirs = timed(lambda: [peer(task, task.centred(best.theta), weight) for weight in weights], repeat=2) / PEER_REFITS
+        theirs = (
+            timed(
+                lambda: [peer(task, task.centred(best.theta), weight) for weight in weights],
+                repeat=2,
+            )
+            / PEER_REFITS
+        )
         line("one bootstrap refit: scipy L-BFGS-B from the optimum", theirs, ours)
         if python:
-            line("one draw of 1,000: simple-scaling-laws", by_peer(python, "draws", table) / 1000, ours)
-        command = [sys.executable, "-m", "scaling", "fit", str(table), "--bootstrap", "1000", "--out", str(Path(name) / "fit.json")]
+            line(
+                "one draw of 1,000: simple-scaling-laws",
+                by_peer(python, "draws", table) / 1000,
+                ours,
+            )
+        command = [
+            sys.executable,
+            "-m",
+            "scaling",
+            "fit",
+            str(table),
+            "--bootstrap",
+            "1000",
+            "--out",
+            str(Path(name) / "fit.json"),
+        ]
         shell = from_shell(command)
         line("shell to answer: scaling fit, three roads, 1,000 refits", shell, shell)
         if python:
             script = str(Path(__file__).with_name("fit_peers.py"))
-            line("shell to answer: simple-scaling-laws, 1,000 draws", from_shell([python, script, "draws", str(table)]), shell)
+            line(
+                "shell to answer: simple-scaling-laws, 1,000 draws",
+                from_shell([python, script, "draws", str(table)]),
+                shell,
+            )
 
 
 if __name__ == "__main__":

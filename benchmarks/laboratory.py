@@ -19,17 +19,32 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = (
-    "overtrain", "attention", "positions", "norms", "context", "sampling", "emergence", "grokking", "grokking-laws", "induction",
-    "regression", "kaplan", "kaplan-d",
-)  # fmt: skip
+    "overtrain",
+    "attention",
+    "positions",
+    "norms",
+    "context",
+    "sampling",
+    "emergence",
+    "grokking",
+    "grokking-laws",
+    "induction",
+    "regression",
+    "kaplan",
+    "kaplan-d",
+)
 
 
 def scaling(*words: str) -> None:
     """A command of the program; what it says goes to a log beside the results."""
     with open(ROOT / "results" / "laboratory.log", "a", encoding="utf-8") as log:
-        done = subprocess.run([sys.executable, "-m", "scaling", *words], cwd=ROOT, stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "scaling", *words], cwd=ROOT, stdout=log, stderr=log, check=False
+        )
     if done.returncode:
-        raise SystemExit(f"scaling {' '.join(words)} ended with {done.returncode}: see results/laboratory.log")
+        raise SystemExit(
+            f"scaling {' '.join(words)} ended with {done.returncode}: see results/laboratory.log"
+        )
 
 
 def findings(folder: Path) -> Iterator[dict[str, str]]:
@@ -43,12 +58,16 @@ def main() -> None:
     """Train, report, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(SWEEPS)}")
-    parser.add_argument("--again", action="store_true", help="report on what is there; train nothing")
+    parser.add_argument(
+        "--again", action="store_true", help="report on what is there; train nothing"
+    )
     asked = parser.parse_args()
     unknown = set(asked.names) - set(SWEEPS)
     if unknown:
         parser.error(f"no such sweep: {', '.join(sorted(unknown))}; there are {', '.join(SWEEPS)}")
-    shown = Table("sweep", "figure", "target", "reached", "holds", "seconds", title="The laboratory")
+    shown = Table(
+        "sweep", "figure", "target", "reached", "holds", "seconds", title="The laboratory"
+    )
     (ROOT / "results").mkdir(exist_ok=True)
     for name in asked.names or SWEEPS:
         begun, folder = time.monotonic(), f"results/{name}"
@@ -57,7 +76,9 @@ def main() -> None:
         scaling("report", folder)
         seconds = f"{time.monotonic() - begun:.0f}"
         for line in findings(ROOT / folder):
-            shown.add_row(name, line["figure"], line["target"], line["reached"], line["holds"], seconds)
+            shown.add_row(
+                name, line["figure"], line["target"], line["reached"], line["holds"], seconds
+            )
             name = seconds = ""
         shown.add_section()
     Console(width=180).print(shown)

@@ -26,7 +26,11 @@ def main() -> None:
         path = Path(folder) / "runs.parquet"
         pq.write_table(pa.table({"N": n, "D": d, "loss": loss}), path)
         begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "scaling", "fit", str(path)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "scaling", "fit", str(path)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"{ROWS:,} runs: {time.perf_counter() - begun:.1f} s, {peak:.2f} GiB")
 

@@ -28,7 +28,15 @@ from typing import Any
 
 from scaling import recipe
 from scaling.accounting import n_params
-from scaling.config import EvalConfig, Execution, ModelConfig, OptimConfig, Recipe, RunConfig, SyntheticTask
+from scaling.config import (
+    EvalConfig,
+    Execution,
+    ModelConfig,
+    OptimConfig,
+    Recipe,
+    RunConfig,
+    SyntheticTask,
+)
 from scaling.execute.environment import ALLOCATOR, worker_environment
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory
@@ -72,7 +80,14 @@ def model_run(name: str) -> tuple[RunConfig, Execution]:
     task = SyntheticTask(kind="synthetic", n_facts=256, n_symbols=vocab_size, seq_len=seq_len)
     evals = EvalConfig(points=1, tokens=SEQUENCES * seq_len)
     steps = 64 if size < 1e6 else 4
-    run = RunConfig(model=model, task=task, optim=OptimConfig(lr=1e-3), batch_size=batch, n_steps=steps, evals=evals)
+    run = RunConfig(
+        model=model,
+        task=task,
+        optim=OptimConfig(lr=1e-3),
+        batch_size=batch,
+        n_steps=steps,
+        evals=evals,
+    )
     return run, Execution.model_validate(how)
 
 
@@ -99,11 +114,18 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def _in_child(name: str, kind: str, cache: str) -> dict[str, Any]:
-    environment = {**worker_environment(1), "JAX_COMPILATION_CACHE_DIR": cache, "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **worker_environment(1),
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "NPROC": "1",
+        "JAX_PLATFORMS": "cpu",
+    }
     if kind == "run":
         environment = {key: value for key, value in environment.items() if key not in ALLOCATOR}
     command = [sys.executable, "-m", "benchmarks.memory", "--child", name, "--kind", kind]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -115,9 +137,13 @@ def _child(name: str, kind: str) -> dict[str, Any]:
     if kind == "process":
         _train(run, how)
         return {"process": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    small = ModelConfig(n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_head=8, d_ff=8, vocab_size=16)
+    small = ModelConfig(
+        n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_head=8, d_ff=8, vocab_size=16
+    )
     task = SyntheticTask(kind="synthetic", n_facts=16, n_symbols=16, seq_len=8)
-    _train(run.model_copy(update={"model": small, "task": task, "batch_size": 1, "n_steps": 2}), how)
+    _train(
+        run.model_copy(update={"model": small, "task": task, "batch_size": 1, "n_steps": 2}), how
+    )
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     _train(run, how)
@@ -125,12 +151,14 @@ def _child(name: str, kind: str) -> dict[str, Any]:
 
 
 def _train(run: RunConfig, how: Execution) -> None:
-    from scaling.config.run_groups import Family
+    from scaling.config.run_groups import RunGroup
     from scaling.tasks import open_task
     from scaling.train.trainer import train
 
     with tempfile.TemporaryDirectory() as folder:
-        outcome = train(Family((run,)), open_task(run.task), lambda member: Path(folder) / member.name, how)
+        outcome = train(
+            RunGroup((run,)), open_task(run.task), lambda member: Path(folder) / member.name, how
+        )
     if outcome[run.run_id].kind != "done":
         raise RuntimeError(f"{run.run_id} ended as {outcome[run.run_id]}")
 
@@ -145,15 +173,26 @@ def xla_bytes(run: RunConfig, how: Execution) -> int:
     import jax
     import jax.numpy as jnp
 
-    from scaling.config.resolve_execution import dispatch_steps, settled
+    from scaling.config.resolve_execution import dispatch_steps, resolve
     from scaling.train import optim, step
 
-    chosen, shape = settled(run, how, "cpu"), step.shape_of(run)
+    chosen, shape = resolve(run, how, "cpu"), step.shape_of(run)
     state = jax.eval_shape(lambda: step.initial_state(shape, 0, chosen))
-    tokens = jax.ShapeDtypeStruct((dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32)
-    program = step.train_program(shape, chosen).lower(state, optim.hyper(run.optim, run.n_steps), tokens, jnp.int32(1)).compile()
+    tokens = jax.ShapeDtypeStruct(
+        (dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32
+    )
+    program = (
+        step.train_program(shape, chosen)
+        .lower(state, optim.hyper(run.optim, run.n_steps), tokens, jnp.int32(1))
+        .compile()
+    )
     plan = program.memory_analysis()
-    return plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (
+        plan.temp_size_in_bytes
+        + plan.argument_size_in_bytes
+        + plan.output_size_in_bytes
+        - plan.alias_size_in_bytes
+    )
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -161,8 +200,17 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [COLUMNS, "|" + "---|" * (COLUMNS.count("|") - 1)]
     for row in rows:
         sizes = [format_bytes(row[key]) for key in ("estimate", "xla", "measured")]
-        process = [format_bytes(row[key]) for key in ("process_least", "process_most", "process_measured")]
-        cells = [row["model"], format_count(row["n_params"]), row["batch"], *sizes, f"{row['ratio']:.2f}", *process]
+        process = [
+            format_bytes(row[key]) for key in ("process_least", "process_most", "process_measured")
+        ]
+        cells = [
+            row["model"],
+            format_count(row["n_params"]),
+            row["batch"],
+            *sizes,
+            f"{row['ratio']:.2f}",
+            *process,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     host = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return (

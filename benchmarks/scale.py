@@ -46,14 +46,21 @@ def sweep_file(path: Path, runs: int) -> None:
     """20 sizes, 50 numbers of tokens, and as many seeds as it takes."""
     sizes = ", ".join(f"{1e6 * 1.25**i:.0f}" for i in range(20))
     tokens = ", ".join(f"{1e9 * 1.1**i:.0f}" for i in range(50))
-    path.write_text(SWEEP.format(seeds=", ".join(map(str, range(runs // 1000))), sizes=sizes, tokens=tokens), encoding="utf-8")
+    path.write_text(
+        SWEEP.format(seeds=", ".join(map(str, range(runs // 1000))), sizes=sizes, tokens=tokens),
+        encoding="utf-8",
+    )
 
 
 def timed(*arguments: object) -> tuple[float, float, str]:
     """(seconds, peak GiB, stdout) of a command; the command as a user calls it, from its start."""
     begin = time.monotonic()
     with subprocess.Popen(
-        [sys.executable, *(["-m", "scaling"] if arguments[0] != "-c" else []), *map(str, arguments)],
+        [
+            sys.executable,
+            *(["-m", "scaling"] if arguments[0] != "-c" else []),
+            *map(str, arguments),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -102,7 +109,9 @@ def main() -> None:
         json.loads(said)
         print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"\n{given.runs:,} runs, {size / 2**20:.0f} MiB in {sum(path.is_file() for path in folder.rglob('*'))} files")
+    print(
+        f"\n{given.runs:,} runs, {size / 2**20:.0f} MiB in {sum(path.is_file() for path in folder.rglob('*'))} files"
+    )
 
 
 if __name__ == "__main__":

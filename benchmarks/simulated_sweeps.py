@@ -33,12 +33,22 @@ class Surface:
 
     def frontier(self) -> Frontier:
         """The true optimum at C = 6 N D."""
-        return frontier(self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost())
+        return frontier(
+            self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
+        )
 
 
 SURFACES = (
-    Surface("chinchilla", "chinchilla", {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}),
-    Surface("asymmetric", "chinchilla", {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.465, "beta": 0.155}),
+    Surface(
+        "chinchilla",
+        "chinchilla",
+        {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
+    ),
+    Surface(
+        "asymmetric",
+        "chinchilla",
+        {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.465, "beta": 0.155},
+    ),
     Surface("kaplan", "kaplan", {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13}),
 )
 DESIGNS = {20: (4, 5), 50: (5, 10), 200: (10, 20)}  # runs: (budgets, sizes of each)
@@ -52,7 +62,9 @@ def sweep(surface: Surface, runs: int, rng: np.random.Generator) -> Points:
     d = c / (6 * n)
     law = LAWS[surface.law]
     log_loss = law.log_predict(law.theta(surface.values), {"N": n, "D": d})
-    return Points(loss=np.exp(log_loss + surface.noise * rng.standard_normal(len(n))), n=n, d=d, c=c)
+    return Points(
+        loss=np.exp(log_loss + surface.noise * rng.standard_normal(len(n))), n=n, d=d, c=c
+    )
 
 
 def answers(found: Frontier) -> dict[str, np.ndarray]:
@@ -65,7 +77,9 @@ def answers(found: Frontier) -> dict[str, np.ndarray]:
     return asked
 
 
-def trials(surface: Surface, runs: int, count: int, resamples: int, ci: float, seed: int = 0) -> Iterator[dict[str, bool]]:
+def trials(
+    surface: Surface, runs: int, count: int, resamples: int, ci: float, seed: int = 0
+) -> Iterator[dict[str, bool]]:
     """For each of `count` simulated sweeps, which intervals hold the truth."""
     truth = {name: float(value) for name, value in answers(surface.frontier()).items()}
     law = LAWS[surface.law]
@@ -74,6 +88,12 @@ def trials(surface: Surface, runs: int, count: int, resamples: int, ci: float, s
         found = estimate(law, points)
         draws = bootstrap(found, points, resamples, trial)
         values = {name: np.asarray(value) for name, value in found.values.items()}
-        here, drawn = answers(frontier(law.name, values, Cost())), answers(frontier(law.name, law.values(draws.theta), Cost()))
+        here, drawn = (
+            answers(frontier(law.name, values, Cost())),
+            answers(frontier(law.name, law.values(draws.theta), Cost())),
+        )
         ends = {name: interval(float(here[name]), drawn[name], ci) for name in truth}
-        yield {name: bool((ends[name]["lo"] or -np.inf) <= value <= (ends[name]["hi"] or np.inf)) for name, value in truth.items()}
+        yield {
+            name: bool((ends[name]["lo"] or -np.inf) <= value <= (ends[name]["hi"] or np.inf))
+            for name, value in truth.items()
+        }

@@ -25,13 +25,22 @@ def nanogpt(cell: dict[str, Any], variant: str) -> tuple[Callable[[int], object]
 
     torch.set_num_threads(cell["threads"])
     torch.manual_seed(0)
-    config = GPTConfig(block_size=cell["seq_len"], vocab_size=cell["vocab_size"], n_layer=cell["n_layers"],
-                       n_head=cell["n_heads"], n_embd=cell["d_model"], dropout=0.0, bias=False)  # fmt: skip
+    config = GPTConfig(
+        block_size=cell["seq_len"],
+        vocab_size=cell["vocab_size"],
+        n_layer=cell["n_layers"],
+        n_head=cell["n_heads"],
+        n_embd=cell["d_model"],
+        dropout=0.0,
+        bias=False,
+    )
     model = GPT(config)
     adamw = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), "cpu")
     n_params = model.get_num_params() - model.lm_head.weight.numel()
     model = torch.compile(model) if variant == "compiled" else model
-    precision = torch.autocast("cpu", torch.bfloat16) if variant == "bfloat16" else contextlib.nullcontext()
+    precision = (
+        torch.autocast("cpu", torch.bfloat16) if variant == "bfloat16" else contextlib.nullcontext()
+    )
     tokens = torch.randint(cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"] + 1))
 
     def take(count: int) -> None:
@@ -58,26 +67,54 @@ def nanodo(cell: dict[str, Any]) -> tuple[Callable[[int], object], dict[str, Any
     from ml_collections import ConfigDict
     from nanodo import model, optimizer
 
-    shape = model.DoConfig(D=cell["d_model"], H=cell["n_heads"], L=cell["seq_len"], N=cell["n_layers"], V=cell["vocab_size"],
-                           F=4 * cell["d_model"], dtype="float32", fsdp_enabled=False)  # fmt: skip
-    schedule = {"num_train_steps": 100_000, "peak_learning_rate": 0.0016, "init_learning_rate": 0.00016, "final_learning_rate": 0.00016,
-                "warmup_steps": 1000, "decay_type": "cosine", "weight_decay": 0.1, "clip_by_global_norm": None, "optimizer": "adamw"}  # fmt: skip
+    shape = model.DoConfig(
+        D=cell["d_model"],
+        H=cell["n_heads"],
+        L=cell["seq_len"],
+        N=cell["n_layers"],
+        V=cell["vocab_size"],
+        F=4 * cell["d_model"],
+        dtype="float32",
+        fsdp_enabled=False,
+    )
+    schedule = {
+        "num_train_steps": 100_000,
+        "peak_learning_rate": 0.0016,
+        "init_learning_rate": 0.00016,
+        "final_learning_rate": 0.00016,
+        "warmup_steps": 1000,
+        "decay_type": "cosine",
+        "weight_decay": 0.1,
+        "clip_by_global_norm": None,
+        "optimizer": "adamw",
+    }
     module, adamw = model.TransformerDo(shape), optimizer.get_optimizer(ConfigDict(schedule))
-    tokens = np.random.default_rng(0).integers(1, cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"]), dtype=np.int32)
+    tokens = np.random.default_rng(0).integers(
+        1, cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"]), dtype=np.int32
+    )
 
     def loss(params: Any, tokens_BT: jax.Array) -> jax.Array:
         targets_BT = jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, 1)))
         weights_BT = jnp.where(targets_BT != 0, 1, 0).astype(jnp.float32)
-        nll_BT = optax.losses.softmax_cross_entropy_with_integer_labels(module.apply({"params": params}, tokens_BT), targets_BT)
+        nll_BT = optax.losses.softmax_cross_entropy_with_integer_labels(
+            module.apply({"params": params}, tokens_BT), targets_BT
+        )
         return jnp.sum(nll_BT * weights_BT) / weights_BT.sum()
 
     def step(state: TrainState, tokens_BT: jax.Array) -> tuple[TrainState, jax.Array]:
         value, gradient = jax.value_and_grad(loss)(state.params, tokens_BT)
         updates, moments = state.tx.update(gradient, state.opt_state, state.params)
-        return state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=moments), value
+        return state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=moments,
+        ), value
 
     params = jax.jit(module.init)(jax.random.PRNGKey(42), tokens[0])["params"]
-    state, program = TrainState.create(apply_fn=module.apply, params=params, tx=adamw), jax.jit(step, donate_argnums=0)
+    state, program = (
+        TrainState.create(apply_fn=module.apply, params=params, tx=adamw),
+        jax.jit(step, donate_argnums=0),
+    )
 
     def take(count: int) -> None:
         nonlocal state
@@ -86,8 +123,16 @@ def nanodo(cell: dict[str, Any]) -> tuple[Callable[[int], object], dict[str, Any
         jax.block_until_ready((state, value))
 
     embeddings = {"embed", "pos_embed"}
-    n_params = sum(leaf.size for name, part in params.items() if name not in embeddings for leaf in jax.tree.leaves(part))
-    return take, {"n_params": n_params, "versions": {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__}}
+    n_params = sum(
+        leaf.size
+        for name, part in params.items()
+        if name not in embeddings
+        for leaf in jax.tree.leaves(part)
+    )
+    return take, {
+        "n_params": n_params,
+        "versions": {"jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__},
+    }
 
 
 def main() -> None:

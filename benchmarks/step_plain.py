@@ -31,11 +31,22 @@ def initial(cell: dict[str, Any]) -> dict[str, Any]:
         return jnp.asarray(0.02 * random.standard_normal(shape), jnp.float32)
 
     def block() -> dict[str, jax.Array]:
-        return {"ln1": jnp.ones(d), "qkv": matrix(d, 3 * d), "out": matrix(d, d),
-                "ln2": jnp.ones(d), "up": matrix(d, 4 * d), "down": matrix(4 * d, d)}  # fmt: skip
+        return {
+            "ln1": jnp.ones(d),
+            "qkv": matrix(d, 3 * d),
+            "out": matrix(d, d),
+            "ln2": jnp.ones(d),
+            "up": matrix(d, 4 * d),
+            "down": matrix(4 * d, d),
+        }
 
     blocks = [block() for _ in range(cell["n_layers"])]
-    return {"wte": matrix(cell["vocab_size"], d), "wpe": matrix(cell["seq_len"], d), "blocks": blocks, "ln": jnp.ones(d)}
+    return {
+        "wte": matrix(cell["vocab_size"], d),
+        "wpe": matrix(cell["seq_len"], d),
+        "blocks": blocks,
+        "ln": jnp.ones(d),
+    }
 
 
 def layer_norm(x_BTM: jax.Array, gain_M: jax.Array) -> jax.Array:
@@ -47,7 +58,9 @@ def layer_norm(x_BTM: jax.Array, gain_M: jax.Array) -> jax.Array:
 def attention(x_BTM: jax.Array, block: dict[str, jax.Array], n_heads: int) -> jax.Array:
     """Causal softmax attention."""
     B, T, M = x_BTM.shape
-    q_BTHK, k_BTHK, v_BTHK = (part.reshape(B, T, n_heads, -1) for part in jnp.split(x_BTM @ block["qkv"], 3, axis=-1))
+    q_BTHK, k_BTHK, v_BTHK = (
+        part.reshape(B, T, n_heads, -1) for part in jnp.split(x_BTM @ block["qkv"], 3, axis=-1)
+    )
     scores_BHTS = jnp.einsum("bthk,bshk->bhts", q_BTHK, k_BTHK) / jnp.sqrt(M // n_heads)
     scores_BHTS = jnp.where(jnp.tril(jnp.ones((T, T), bool)), scores_BHTS, -jnp.inf)
     mixed_BTHK = jnp.einsum("bhts,bshk->bthk", jax.nn.softmax(scores_BHTS, axis=-1), v_BTHK)
@@ -67,10 +80,14 @@ def loss(params: dict[str, Any], tokens_BT1: jax.Array, n_heads: int) -> jax.Arr
 
 def plain(cell: dict[str, Any]) -> tuple[Callable[[int], object], dict[str, Any]]:
     """The training step."""
-    adamw = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, b2=0.95, weight_decay=0.1))
+    adamw = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(1e-3, b2=0.95, weight_decay=0.1)
+    )
     params = initial(cell)
     state = params, adamw.init(params)
-    tokens = np.random.default_rng(0).integers(0, cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"] + 1), dtype=np.int32)
+    tokens = np.random.default_rng(0).integers(
+        0, cell["vocab_size"], (BATCHES, cell["batch"], cell["seq_len"] + 1), dtype=np.int32
+    )
 
     def step(state: Any, tokens_BT1: jax.Array) -> tuple[Any, jax.Array]:
         params, moments = state
@@ -86,19 +103,26 @@ def plain(cell: dict[str, Any]) -> tuple[Callable[[int], object], dict[str, Any]
             state, value = program(state, tokens[i % BATCHES])
         jax.block_until_ready((state, value))
 
-    return take, {"n_params": sum(leaf.size for leaf in jax.tree.leaves((params["blocks"], params["ln"])))}
+    return take, {
+        "n_params": sum(leaf.size for leaf in jax.tree.leaves((params["blocks"], params["ln"])))
+    }
 
 
 def peak() -> tuple[Callable[[int], object], dict[str, Any]]:
     """Square float32 matmuls."""
-    side = jnp.asarray(np.random.default_rng(0).standard_normal((PEAK_SIDE, PEAK_SIDE)), jnp.float32)
+    side = jnp.asarray(
+        np.random.default_rng(0).standard_normal((PEAK_SIDE, PEAK_SIDE)), jnp.float32
+    )
     product = jax.jit(jnp.matmul)
 
     def take(count: int) -> None:
         for _ in range(count):
             product(side, side).block_until_ready()
 
-    return take, {"flops": 2 * PEAK_SIDE**3, "versions": {"jax": jax.__version__, "optax": optax.__version__}}
+    return take, {
+        "flops": 2 * PEAK_SIDE**3,
+        "versions": {"jax": jax.__version__, "optax": optax.__version__},
+    }
 
 
 def main() -> None:

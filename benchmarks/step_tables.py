@@ -29,8 +29,12 @@ def summarise(document: dict[str, Any]) -> dict[str, Any]:
         for entrant in row["contestants"].values():
             entrant["flops_per_second"] = entrant["tokens_per_second"] * entrant["flops_per_token"]
             entrant["fraction_of_peak"] = entrant["flops_per_second"] / peak
-        row["ratios"] = ratios({name: entrant["tokens_per_second"] for name, entrant in row["contestants"].items()})
-    document["geometric_means"] = {name: geometric_means(document[name]) for name in ("cells", "one_process") if document[name]}
+        row["ratios"] = ratios(
+            {name: entrant["tokens_per_second"] for name, entrant in row["contestants"].items()}
+        )
+    document["geometric_means"] = {
+        name: geometric_means(document[name]) for name in ("cells", "one_process") if document[name]
+    }
     return document
 
 
@@ -39,14 +43,27 @@ def ratios(speed: dict[str, float]) -> dict[str, float]:
     theirs = [name for name in speed if not name.startswith((OURS, RECIPE, PLAIN))] or [PLAIN]
     single = max(speed[name] for name in theirs if not name.endswith(HALF))
     either = max(speed[name] for name in theirs)
-    each = {f"ours / {name}": speed[OURS + HALF if name.endswith(HALF) else OURS] / speed[name] for name in (*theirs, PLAIN)}
+    each = {
+        f"ours / {name}": speed[OURS + HALF if name.endswith(HALF) else OURS] / speed[name]
+        for name in (*theirs, PLAIN)
+    }
     plain = {"ratio": speed[OURS] / single, "recipe": speed[RECIPE] / single}
-    return each | plain | {"ratio, bf16": speed[OURS + HALF] / either, "recipe, bf16": speed[RECIPE + HALF] / either}
+    return (
+        each
+        | plain
+        | {
+            "ratio, bf16": speed[OURS + HALF] / either,
+            "recipe, bf16": speed[RECIPE + HALF] / either,
+        }
+    )
 
 
 def geometric_means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Over the cells of a table."""
-    return {name: math.exp(sum(math.log(row["ratios"][name]) for row in rows) / len(rows)) for name in rows[0]["ratios"]}
+    return {
+        name: math.exp(sum(math.log(row["ratios"][name]) for row in rows) / len(rows))
+        for name in rows[0]["ratios"]
+    }
 
 
 def rounded(value: float) -> str:
@@ -68,8 +85,16 @@ def table(rows: list[dict[str, Any]], means: dict[str, float]) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
         entries = [row["contestants"][name] for name in names]
-        speeds = [f"{rounded(entry['tokens_per_second'])} ({entry['fraction_of_peak']:.2f})" for entry in entries]
-        cells = [*row["cell"].split("-"), str(row["batch"]), *speeds, *(f"{row['ratios'][name]:.2f}" for name in SHOWN)]
+        speeds = [
+            f"{rounded(entry['tokens_per_second'])} ({entry['fraction_of_peak']:.2f})"
+            for entry in entries
+        ]
+        cells = [
+            *row["cell"].split("-"),
+            str(row["batch"]),
+            *speeds,
+            *(f"{row['ratios'][name]:.2f}" for name in SHOWN),
+        ]
         lines.append(f"| {' | '.join(cells)} | {row['noise']:.2f} |")
     over = [f"{means[key]:.2f}x" if (key := f"ours / {name}") in means else "" for name in names]
     shown = [f"**{means[name]:.2f}**" for name in SHOWN]
@@ -80,13 +105,24 @@ def table(rows: list[dict[str, Any]], means: dict[str, float]) -> str:
 def page(document: dict[str, Any]) -> str:
     """The whole page."""
     machine = document["machine"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "jax", "torch", "flax", "optax") if name in machine)
-    head = HEAD.format(cores=machine["cores"], cpu=machine["cpu"], peak=document["peak_flops_per_second"] / 1e9, versions=versions,
-                       rounds=document["rounds"])  # fmt: skip
+    versions = ", ".join(
+        f"{name} {machine[name]}"
+        for name in ("python", "jax", "torch", "flax", "optax")
+        if name in machine
+    )
+    head = HEAD.format(
+        cores=machine["cores"],
+        cpu=machine["cpu"],
+        peak=document["peak_flops_per_second"] / 1e9,
+        versions=versions,
+        rounds=document["rounds"],
+    )
     parts = [head, table(document["cells"], document["geometric_means"]["cells"])]
     if document["one_process"]:
-        parts += ["## One process of two threads\n",
-                  table(document["one_process"], document["geometric_means"]["one_process"])]  # fmt: skip
+        parts += [
+            "## One process of two threads\n",
+            table(document["one_process"], document["geometric_means"]["one_process"]),
+        ]
     if "start_up" in document:
         parts.append(beside(document))
     return "\n".join(parts)

@@ -60,7 +60,12 @@ class Shape:
 
 
 SHAPES = {"50k": Shape(2, 48, 2, 32), "1M": Shape(5, 128, 4, 16), "10M": Shape(6, 384, 6, 8)}
-CELLS = tuple((size, seq_len, vocab_size) for vocab_size in (256, 4096) for seq_len in (128, 256) for size in SHAPES)
+CELLS = tuple(
+    (size, seq_len, vocab_size)
+    for vocab_size in (256, 4096)
+    for seq_len in (128, 256)
+    for size in SHAPES
+)
 QUICK = tuple((size, 128, 256) for size in SHAPES)
 ALONE = QUICK[:2]
 Cell = tuple[str, int, int]
@@ -71,10 +76,20 @@ def their_model(cell: Cell) -> ModelConfig:
     size, _, vocab_size = cell
     shape = SHAPES[size]
     return ModelConfig(
-        n_layers=shape.n_layers, d_model=shape.d_model, n_heads=shape.n_heads, n_kv_heads=shape.n_heads,
-        d_head=shape.d_model // shape.n_heads, d_ff=4 * shape.d_model, vocab_size=vocab_size, tie_embeddings=True,
-        norm="layernorm", pos="learned", ffn="gelu", qk_norm=False, bias=False,
-    )  # fmt: skip
+        n_layers=shape.n_layers,
+        d_model=shape.d_model,
+        n_heads=shape.n_heads,
+        n_kv_heads=shape.n_heads,
+        d_head=shape.d_model // shape.n_heads,
+        d_ff=4 * shape.d_model,
+        vocab_size=vocab_size,
+        tie_embeddings=True,
+        norm="layernorm",
+        pos="learned",
+        ffn="gelu",
+        qk_norm=False,
+        bias=False,
+    )
 
 
 def recipe_model(cell: Cell) -> ModelConfig:
@@ -96,10 +111,18 @@ class Process:
 
     def __init__(self, command: list[str], threads: int, tuned: bool) -> None:
         count = {"NPROC": str(threads), "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
-        environment = (worker_environment(cores() // threads) if tuned else dict(os.environ)) | count
+        environment = (
+            worker_environment(cores() // threads) if tuned else dict(os.environ)
+        ) | count
         self.noise = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.noise
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.noise,
         )
         self._facts: dict[str, Any] | None = None
         self.best = float("inf")
@@ -122,7 +145,9 @@ class Process:
         line = self.process.stdout.readline()
         if not line:
             self.noise.seek(0)
-            raise SystemExit(f"{' '.join(map(str, self.process.args))[:200]}\n{self.noise.read()[-2000:]}")
+            raise SystemExit(
+                f"{' '.join(map(str, self.process.args))[:200]}\n{self.noise.read()[-2000:]}"
+            )
         return json.loads(line)
 
     def close(self) -> None:
@@ -131,10 +156,14 @@ class Process:
         self.noise.close()
 
 
-def commands(cell: Cell, given: argparse.Namespace, threads: int) -> dict[str, tuple[list[str], bool]]:
+def commands(
+    cell: Cell, given: argparse.Namespace, threads: int
+) -> dict[str, tuple[list[str], bool]]:
     """The contestants of a cell: command, and whether our worker environment is part of it."""
     size, seq_len, vocab_size = cell
-    shape = json.dumps(asdict(SHAPES[size]) | {"seq_len": seq_len, "vocab_size": vocab_size, "threads": threads})
+    shape = json.dumps(
+        asdict(SHAPES[size]) | {"seq_len": seq_len, "vocab_size": vocab_size, "threads": threads}
+    )
     peers = {
         NANOGPT: ("nanogpt", given.nanogpt),
         NANOGPT + HALF: ("nanogpt-bfloat16", given.nanogpt),
@@ -150,8 +179,14 @@ def commands(cell: Cell, given: argparse.Namespace, threads: int) -> dict[str, t
         PLAIN: ([*mine, "benchmarks.step_plain", shape], False),
         OURS: ([*mine, "benchmarks.step_ours", run_of(their_model(cell), cell)], True),
         RECIPE: ([*mine, "benchmarks.step_ours", run_of(recipe_model(cell), cell)], True),
-        OURS + HALF: ([*mine, "benchmarks.step_ours", run_of(their_model(cell), cell, "bfloat16")], True),
-        RECIPE + HALF: ([*mine, "benchmarks.step_ours", run_of(recipe_model(cell), cell, "bfloat16")], True),
+        OURS + HALF: (
+            [*mine, "benchmarks.step_ours", run_of(their_model(cell), cell, "bfloat16")],
+            True,
+        ),
+        RECIPE + HALF: (
+            [*mine, "benchmarks.step_ours", run_of(recipe_model(cell), cell, "bfloat16")],
+            True,
+        ),
     }
 
 
@@ -162,7 +197,9 @@ def take_turns(entrants: dict[str, list[Process]], rounds: int) -> dict[str, lis
     """
     for process in (process for group in entrants.values() for process in group):
         assert process.facts  # all are ready, and quiet, before the first turn
-    seconds: dict[str, list[list[float]]] = {name: [[] for _ in group] for name, group in entrants.items()}
+    seconds: dict[str, list[list[float]]] = {
+        name: [[] for _ in group] for name, group in entrants.items()
+    }
     calm = 0
     while calm < rounds and len(seconds[PEAK][0]) < PATIENCE * rounds:
         for name, group in entrants.items():
@@ -175,7 +212,9 @@ def take_turns(entrants: dict[str, list[Process]], rounds: int) -> dict[str, lis
     return seconds
 
 
-def one_cell(cell: Cell, given: argparse.Namespace, peak: Process, processes: int) -> dict[str, Any]:
+def one_cell(
+    cell: Cell, given: argparse.Namespace, peak: Process, processes: int
+) -> dict[str, Any]:
     """All contestants of a cell: each one process with all cores, or `processes` that share the cores, all at the same time."""
     begun, threads = time.perf_counter(), CORES // processes
     entrants = {
@@ -183,41 +222,77 @@ def one_cell(cell: Cell, given: argparse.Namespace, peak: Process, processes: in
         for name, (command, tuned) in commands(cell, given, threads).items()
     }
     seconds = take_turns(entrants | {PEAK: [peak]}, given.rounds)
-    found = {name: contestant(cell, name, group[0].facts, seconds[name]) for name, group in entrants.items()}
+    found = {
+        name: contestant(cell, name, group[0].facts, seconds[name])
+        for name, group in entrants.items()
+    }
     for process in (process for group in entrants.values() for process in group):
         process.close()
     noise = float(np.median(seconds[PEAK][0])) / peak.best
     speeds = ", ".join(f"{name} {row['tokens_per_second']:,.0f}" for name, row in found.items())
-    say(f"{label(cell)}, {processes} at a time: {speeds} ({time.perf_counter() - begun:.0f} s, noise {noise:.2f})")
-    return {"cell": label(cell), "batch": SHAPES[cell[0]].batch, "noise": noise, "contestants": found}
+    say(
+        f"{label(cell)}, {processes} at a time: {speeds} ({time.perf_counter() - begun:.0f} s, noise {noise:.2f})"
+    )
+    return {
+        "cell": label(cell),
+        "batch": SHAPES[cell[0]].batch,
+        "noise": noise,
+        "contestants": found,
+    }
 
 
-def contestant(cell: Cell, name: str, facts: dict[str, Any], seconds: list[list[float]]) -> dict[str, Any]:
+def contestant(
+    cell: Cell, name: str, facts: dict[str, Any], seconds: list[list[float]]
+) -> dict[str, Any]:
     """The row of a contestant; the best turn counts, and processes side by side add up."""
     model = recipe_model(cell) if name.startswith(RECIPE) else their_model(cell)
     counted = n_params(model, cell[1], "nonembedding")
     if facts.get("n_params", counted) != counted:
-        raise SystemExit(f"{name} has {facts['n_params']} parameters in {label(cell)}, not {counted}")
+        raise SystemExit(
+            f"{name} has {facts['n_params']} parameters in {label(cell)}, not {counted}"
+        )
     tokens = SHAPES[cell[0]].batch * cell[1]
     speed = max(sum(tokens / each for each in turn) for turn in zip(*seconds, strict=True))
     flops = train_flops(model, cell[1], 1, "exact")
-    return {"n_params": counted, "flops_per_token": flops, "seconds": seconds, "tokens_per_second": speed} | facts
+    return {
+        "n_params": counted,
+        "flops_per_token": flops,
+        "seconds": seconds,
+        "tokens_per_second": speed,
+    } | facts
 
 
 def start_up(folder: Path) -> dict[str, float]:
     """Seconds from the imports' end to the end of the first step of the recipe's 1M model: cold, and with a warm cache."""
     cell = ("1M", 128, 256)
-    environment = worker_environment(1) | {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.step_ours", run_of(recipe_model(cell), cell), "once"]
+    environment = worker_environment(1) | {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.step_ours",
+        run_of(recipe_model(cell), cell),
+        "once",
+    ]
     seconds = [
-        json.loads(subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout) for _ in range(4)
+        json.loads(
+            subprocess.run(
+                command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for _ in range(4)
     ]
     return {"cold_seconds": seconds[0], "warm_seconds": min(seconds[1:])}
 
 
 def data_speed() -> dict[str, float]:
     """Tokens a second that `Task.batch` reads of the memory-mapped standard library: windows in the order of training, all over the file."""
-    task, batch = open_task(TextTask(kind="text", corpus="stdlib", seq_len=128)), SHAPES["50k"].batch
+    task, batch = (
+        open_task(TextTask(kind="text", corpus="stdlib", seq_len=128)),
+        SHAPES["50k"].batch,
+    )
     best, index = 0.0, 0
     for _ in range(3):
         begun, first = time.perf_counter(), index
@@ -240,9 +315,15 @@ def say(text: str) -> None:
 
 def machine(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """What was measured on, and the versions of all libraries that took part."""
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
-    versions = {name: version for each in facts for name, version in each.get("versions", {}).items()}
+    info = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    )
+    names = [
+        line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")
+    ]
+    versions = {
+        name: version for each in facts for name, version in each.get("versions", {}).items()
+    }
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": CORES,
@@ -253,19 +334,37 @@ def machine(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    ask = argparse.ArgumentParser(prog="python -m benchmarks.steps", description="Tokens a second of one training step.")
-    ask.add_argument("--peers", metavar="PYTHON", help="an interpreter with torch, jax, flax, optax and ml_collections")
-    ask.add_argument("--nanogpt", metavar="FOLDER", type=Path, help="a checkout of karpathy/nanoGPT")
-    ask.add_argument("--nanodo", metavar="FOLDER", type=Path, help="a checkout of google-deepmind/nanodo")
-    ask.add_argument("--compile", action="store_true", help="nanoGPT through torch.compile as well (needs a C++ compiler)")
+    ask = argparse.ArgumentParser(
+        prog="python -m benchmarks.steps", description="Tokens a second of one training step."
+    )
+    ask.add_argument(
+        "--peers",
+        metavar="PYTHON",
+        help="an interpreter with torch, jax, flax, optax and ml_collections",
+    )
+    ask.add_argument(
+        "--nanogpt", metavar="FOLDER", type=Path, help="a checkout of karpathy/nanoGPT"
+    )
+    ask.add_argument(
+        "--nanodo", metavar="FOLDER", type=Path, help="a checkout of google-deepmind/nanodo"
+    )
+    ask.add_argument(
+        "--compile",
+        action="store_true",
+        help="nanoGPT through torch.compile as well (needs a C++ compiler)",
+    )
     ask.add_argument("--quick", action="store_true", help=f"only {', '.join(map(label, QUICK))}")
-    ask.add_argument("--cells", help=f"some of {','.join(map(label, CELLS))}; nothing else is measured")
+    ask.add_argument(
+        "--cells", help=f"some of {','.join(map(label, CELLS))}; nothing else is measured"
+    )
     ask.add_argument("--rounds", type=int, default=5, help="calm turns of each contestant")
     ask.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     ask.add_argument("--write", type=Path, metavar="FILE", help="write the tables as a page")
     given = ask.parse_args()
     known = {label(cell): cell for cell in CELLS}
-    wanted = given.cells.split(",") if given.cells else list(map(label, QUICK if given.quick else CELLS))
+    wanted = (
+        given.cells.split(",") if given.cells else list(map(label, QUICK if given.quick else CELLS))
+    )
     if unknown := set(wanted) - set(known):
         ask.error(f"no such cell: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     if (given.nanogpt or given.nanodo) and not given.peers:

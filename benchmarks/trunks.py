@@ -44,7 +44,13 @@ class Trained:
 def scaling(*args: str, cache: str | None = None) -> str:
     """What a command prints on stdout."""
     environment = dict(os.environ) | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
-    done = subprocess.run([sys.executable, "-m", "scaling", *args], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "scaling", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
     if done.returncode not in (0, 3):
         raise SystemExit(f"scaling {' '.join(args)}: exit {done.returncode}\n{done.stderr}")
     return done.stdout
@@ -53,7 +59,9 @@ def scaling(*args: str, cache: str | None = None) -> str:
 def separate(sweep: Path, folder: Path) -> Path:
     """The same sweep with the cosine schedule: no two runs share a step."""
     loaded = load_sweep(sweep)
-    document = loaded.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {"name": f"{loaded.name}-cosine"}
+    document = loaded.model_dump(mode="json", exclude_none=True, exclude_defaults=True) | {
+        "name": f"{loaded.name}-cosine"
+    }
     document["base"]["optim"] = document["base"].get("optim", {}) | {"schedule": "cosine"}
     path = folder / f"{loaded.name}-cosine.toml"
     path.write_text(tomli_w.dumps(document))
@@ -72,37 +80,69 @@ def trained(sweep: Path, folder: Path) -> Trained:
         note.write_text(json.dumps(time.monotonic() - begun))
     schedule = getattr(loaded.base.optim, "schedule", None) or "wsd"
     exponents = {road: exponent(out, options) for road, options in ROADS.items()}
-    return Trained(loaded.name, schedule, len(plan["runs"]), plan["flops"], json.loads(note.read_text()), exponents)
+    return Trained(
+        loaded.name,
+        schedule,
+        len(plan["runs"]),
+        plan["flops"],
+        json.loads(note.read_text()),
+        exponents,
+    )
 
 
 def exponent(out: Path, options: list[str]) -> dict[str, float]:
     """N* ~ C^a of a results folder, with its interval."""
-    document: dict[str, Any] = json.loads(scaling("fit", str(out), "--json", "--out", str(out / "fit.json"), *options))
+    document: dict[str, Any] = json.loads(
+        scaling("fit", str(out), "--json", "--out", str(out / "fit.json"), *options)
+    )
     return document["derived"]["a"]
 
 
 def table(found: list[Trained]) -> str:
     """A row a sweep; costs as shares of the separate cosine runs of the same grid."""
-    heads = ["sweep", "schedule", "runs", "FLOPs", "share", "seconds", "share", *(f"a ({road})" for road in ROADS)]
+    heads = [
+        "sweep",
+        "schedule",
+        "runs",
+        "FLOPs",
+        "share",
+        "seconds",
+        "share",
+        *(f"a ({road})" for road in ROADS),
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for pair in zip(found[::2], found[1::2], strict=True):
         for each in pair:
-            cells = [each.name, each.schedule, str(each.n_runs), f"{each.flops:.3g}", f"{each.flops / pair[1].flops:.2f}"]
+            cells = [
+                each.name,
+                each.schedule,
+                str(each.n_runs),
+                f"{each.flops:.3g}",
+                f"{each.flops / pair[1].flops:.2f}",
+            ]
             cells += [f"{each.seconds:.0f}", f"{each.seconds / pair[1].seconds:.2f}"]
-            cells += [f"{a['value']:.3f} [{a['lo']:.2f}, {a['hi']:.2f}]" for a in each.exponents.values()]
+            cells += [
+                f"{a['value']:.3f} [{a['lo']:.2f}, {a['hi']:.2f}]" for a in each.exponents.values()
+            ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Train, fit, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sweeps", nargs="*", type=Path, default=SWEEPS)
     parser.add_argument("--out", type=Path, default=Path("results/trunk-costs"))
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    found = [trained(path, asked.out) for sweep in asked.sweeps for path in (sweep, separate(sweep, asked.out))]
+    found = [
+        trained(path, asked.out)
+        for sweep in asked.sweeps
+        for path in (sweep, separate(sweep, asked.out))
+    ]
     print(table(found))
     if asked.write:
         cpu = examine()["cpu"]

@@ -24,22 +24,41 @@ def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> di
     law = LAWS[surface.law]
     found = estimate(law, points)
     drawn = law.values(bootstrap(found, points, resamples).theta)
-    best = frontier(law.name, {name: np.asarray(value) for name, value in found.values.items()}, Cost())
+    best = frontier(
+        law.name, {name: np.asarray(value) for name, value in found.values.items()}, Cost()
+    )
     assert points.c is not None
     return {
-        "law": law.name, "approach": "parametric", "objective": {"name": found.objective, "delta": found.delta}, "ci": CI,
+        "law": law.name,
+        "approach": "parametric",
+        "objective": {"name": found.objective, "delta": found.delta},
+        "ci": CI,
         "params": {name: interval(value, drawn[name], CI) for name, value in found.values.items()},
-        "derived": {name: interval(float(getattr(best, name)), None, CI) for name in ("a", "b")}, "roads": {}, "warnings": [],
-        "bootstrap": {"draws": drawn}, "cost": {"c0": 6.0, "p": 1.0}, "range": {"flops": [float(points.c.min()), float(points.c.max())]},
-        "source": {"paths": [surface.name], "digest": str(seed), "convention": {"params": "with_head", "flops": "6nd"}, "model": {},
-                   "evaluation": {"corpus": "one", "unit": "nats per token"}},
-        "status": found.status, "n_points": len(points),
-    }  # fmt: skip
+        "derived": {name: interval(float(getattr(best, name)), None, CI) for name in ("a", "b")},
+        "roads": {},
+        "warnings": [],
+        "bootstrap": {"draws": drawn},
+        "cost": {"c0": 6.0, "p": 1.0},
+        "range": {"flops": [float(points.c.min()), float(points.c.max())]},
+        "source": {
+            "paths": [surface.name],
+            "digest": str(seed),
+            "convention": {"params": "with_head", "flops": "6nd"},
+            "model": {},
+            "evaluation": {"corpus": "one", "unit": "nats per token"},
+        },
+        "status": found.status,
+        "n_points": len(points),
+    }
 
 
-def trials(one: Surface, two: Surface, runs: int, count: int, resamples: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def trials(
+    one: Surface, two: Surface, runs: int, count: int, resamples: int, seed: int = 0
+) -> Iterator[dict[str, Any]]:
     """The comparison of `two` with `one` for each of `count` simulated pairs."""
     for trial in range(count):
-        pair = {name: document(surface, runs, resamples, [seed, trial, place]) for place, (name, surface) in
-                enumerate((("one", one), ("two", two)))}  # fmt: skip
+        pair = {
+            name: document(surface, runs, resamples, [seed, trial, place])
+            for place, (name, surface) in enumerate((("one", one), ("two", two)))
+        }
         yield compare(pair, seed=trial)

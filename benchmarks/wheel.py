@@ -12,7 +12,11 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = {"scaling/py.typed", "scaling/report/templates/index.html.j2", "scaling/report/templates/inline.html.j2"}
+NEEDED = {
+    "scaling/py.typed",
+    "scaling/report/templates/index.html.j2",
+    "scaling/report/templates/inline.html.j2",
+}
 NOTEBOOK = """
 import sys
 from pathlib import Path
@@ -28,7 +32,9 @@ assert "<table>" in found._repr_html_()
 def files_of_the_package() -> set[str]:
     """Every file below scaling/ that is no cache."""
     return {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "scaling").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "scaling").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
 
 
@@ -41,7 +47,10 @@ def built(folder: Path) -> Path:
 
 def pip(python: Path, *words: object) -> None:
     """Run pip quietly; its own message and exit code tell what went wrong."""
-    subprocess.run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)],
+        check=True,
+    )
 
 
 def check_files(wheel: Path) -> None:
@@ -49,7 +58,9 @@ def check_files(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = files_of_the_package()
     if inside != wanted or not inside >= NEEDED:
-        sys.exit(f"wheel: lacks {sorted((wanted | NEEDED) - inside)}, holds besides {sorted(inside - wanted)}")
+        sys.exit(
+            f"wheel: lacks {sorted((wanted | NEEDED) - inside)}, holds besides {sorted(inside - wanted)}"
+        )
     print(f"wheel: {wheel.name} holds all {len(inside)} files of the package")
 
 
@@ -62,7 +73,9 @@ def check_installed(wheel: Path, folder: Path) -> None:
     work = folder / "work"
     work.mkdir()
     sizes = [(n, d) for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)]
-    (work / "runs.csv").write_text("N,D,loss\n" + "".join(f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}\n" for n, d in sizes))
+    (work / "runs.csv").write_text(
+        "N,D,loss\n" + "".join(f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}\n" for n, d in sizes)
+    )
     for words in (
         [command, "--help"],
         [python, "-m", "scaling", "--help"],
@@ -72,7 +85,9 @@ def check_installed(wheel: Path, folder: Path) -> None:
         [python, "-c", NOTEBOOK],
     ):
         done = subprocess.run([*map(str, words)], cwd=work, capture_output=True, text=True)
-        shown = " ".join(Path(word).name if place == 0 else word for place, word in enumerate(map(str, words))).partition("\n")[0]
+        shown = " ".join(
+            Path(word).name if place == 0 else word for place, word in enumerate(map(str, words))
+        ).partition("\n")[0]
         if done.returncode:
             sys.exit(f"wheel: {shown} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         print(f"wheel: {shown}: ok")

@@ -18,8 +18,29 @@ from scaling import config
 from scaling.config.sweep_file import schema
 
 HERE = Path(__file__).resolve().parent
-VERBS = ["init", "schema", "plan", "tune", "run", "train", "status", "results compact", "results check", "results export", "results export-model", "next", "fit", "predict", "reconcile", "report", "count", "coord-check", "data prepare",
-         "data info", "doctor"]  # fmt: skip
+VERBS = [
+    "init",
+    "schema",
+    "plan",
+    "tune",
+    "run",
+    "train",
+    "status",
+    "results compact",
+    "results check",
+    "results export",
+    "results export-model",
+    "next",
+    "fit",
+    "predict",
+    "reconcile",
+    "report",
+    "count",
+    "coord-check",
+    "data prepare",
+    "data info",
+    "doctor",
+]
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("the top of the file", config.Sweep),
     ('[design] with kind = "isoflop"', config.IsoflopDesign),
@@ -29,8 +50,11 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[[design.cells]] of a list", config.ListedCell),
     ('[design] with kind = "epochs"', config.EpochsDesign),
     ("[recipe]", config.Recipe),
-    ("[recipe.lr_rule], [recipe.batch_rule], [recipe.b2_half_life], where measured", config.PowerRule),
-    ("[recipe.transfer], [base.model.transfer]", config.Transfer),
+    (
+        "[recipe.lr_rule], [recipe.batch_rule], [recipe.b2_half_life], where measured",
+        config.PowerRule,
+    ),
+    ("[recipe.transfer], [base.model.transfer]", config.MuP),
     ("[base]", config.Base),
     ('[base.task] with kind = "text"', config.TextTask),
     ('[base.task] with kind = "synthetic"', config.SyntheticTask),
@@ -84,7 +108,9 @@ def sweep_files() -> str:
 
 
 def _prose(model: type[BaseModel]) -> str:
-    return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()).replace("  ", " ")
+    return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()).replace(
+        "  ", " "
+    )
 
 
 def _row(name: str, info: Any, overrides: bool) -> str:
@@ -99,7 +125,11 @@ def _default(value: Any) -> str:
         return "see below"
     if isinstance(value, tuple):
         value = list(value)
-    return "absent" if value in (None, "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return (
+        "absent"
+        if value in (None, "")
+        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    )
 
 
 def _type(annotation: Any) -> str:
@@ -107,19 +137,28 @@ def _type(annotation: Any) -> str:
     if hasattr(annotation, "__metadata__"):
         inner, *notes = arguments
         kinds = {type(note).__name__ for note in notes}
-        text = "count" if "BeforeValidator" in kinds else "`false`" if inner is bool else _type(inner)
+        text = (
+            "count" if "BeforeValidator" in kinds else "`false`" if inner is bool else _type(inner)
+        )
         return " ".join([text, *(bound for note in notes for bound in _bounds(note))])
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(part) for part in arguments if part is not type(None)))
+        return " or ".join(
+            dict.fromkeys(_type(part) for part in arguments if part is not type(None))
+        )
     if str(origin) == "typing.Literal":
-        return ", ".join(f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments)
+        return ", ".join(
+            f"`{str(value).lower() if isinstance(value, bool) else value}`" for value in arguments
+        )
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "table"
-    return {"int": "whole number", "float": "number", "str": "text", "bool": "`true` or `false`"}.get(
-        annotation.__name__, annotation.__name__
-    )
+    return {
+        "int": "whole number",
+        "float": "number",
+        "str": "text",
+        "bool": "`true` or `false`",
+    }.get(annotation.__name__, annotation.__name__)
 
 
 def _bounds(note: Any) -> list[str]:
@@ -135,12 +174,24 @@ def _bounds(note: Any) -> list[str]:
 
 def command_line() -> str:
     """The page about the command line: the help of every verb, as a terminal of 100 columns shows it."""
-    parts = ["# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n", COMPLETION]
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
+    parts = [
+        "# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n",
+        COMPLETION,
+    ]
+    environment = {
+        **os.environ,
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "COLUMNS": "100",
+        "TERMINAL_WIDTH": "100",
+    }
     for verb in VERBS:
         command = [sys.executable, "-m", "scaling", *verb.split(), "--help"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        lines = "\n".join(line.rstrip() for line in done.stdout.replace("python -m scaling", "scaling").strip().splitlines())
+        lines = "\n".join(
+            line.rstrip()
+            for line in done.stdout.replace("python -m scaling", "scaling").strip().splitlines()
+        )
         parts.append(f"## scaling {verb}\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)
 
@@ -152,8 +203,19 @@ def laws() -> str:
     from scaling.fit.special.table_laws import SPECIAL
 
     rows = [(name, law.formula, law.reference) for name, law in (*LAWS.items(), *SPECIAL.items())]
-    rows.append(("two-stage", "chinchilla, then accuracy by sigmoid", "Bhagia et al. 2024; needs a column Y (accuracy)"))
-    parts = [LAWS_HEAD, "| name | law | source |\n|---|---|---|", *(_cells(row) for row in rows), "\n## When to trust them\n"]
+    rows.append(
+        (
+            "two-stage",
+            "chinchilla, then accuracy by sigmoid",
+            "Bhagia et al. 2024; needs a column Y (accuracy)",
+        )
+    )
+    parts = [
+        LAWS_HEAD,
+        "| name | law | source |\n|---|---|---|",
+        *(_cells(row) for row in rows),
+        "\n## When to trust them\n",
+    ]
     parts += [f"**{name}.** {' '.join(WHEN[name].split())}\n" for name, _, _ in rows]
     parts += [
         "\n## Published\n\nWhat `scaling predict published:NAME` knows.\n\n| name | law | parameters | source | counted |\n|---|---|---|---|---|"
@@ -169,11 +231,15 @@ def laws() -> str:
 def house() -> str:
     """The page about the house: every module by its own first sentence."""
     package = HERE.parent / "scaling"
-    parts = ["# The house\n\nEvery module of the package, in its own words. This page is written by `python docs/reference.py`.\n"]
+    parts = [
+        "# The house\n\nEvery module of the package, in its own words. This page is written by `python docs/reference.py`.\n"
+    ]
     for room in [package, *sorted(path for path in package.rglob("*") if path.is_dir())]:
         modules = [path for path in sorted(room.glob("*.py")) if path.stat().st_size]
         if modules:
-            parts.append(f"## {room.relative_to(package.parent).as_posix()}/\n\n| module | |\n|---|---|")
+            parts.append(
+                f"## {room.relative_to(package.parent).as_posix()}/\n\n| module | |\n|---|---|"
+            )
             parts += [_cells((f"`{path.name}`", _first_sentence(path))) for path in modules] + [""]
     return "\n".join(parts)
 

@@ -66,14 +66,21 @@ def main() -> int:
         return 2
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([*_scaling(), "report", "results/reference", "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*_scaling(), "report", "results/reference", "--out", folder],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         photograph(chromium, Path(folder) / "index.html")
         for name, command in TERMINALS.items():
             (OUT / f"{name}.svg").write_text(terminal(command, Path(folder)), encoding="utf-8")
     written = [shot.path for shot in SHOTS] + [OUT / f"{name}.svg" for name in TERMINALS]
     large = [path for path in written if path.stat().st_size > MOST_BYTES]
     for path in written:
-        sys.stdout.write(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB{' (too large)' if path in large else ''}\n")
+        sys.stdout.write(
+            f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB{' (too large)' if path in large else ''}\n"
+        )
     return 1 if large else 0
 
 
@@ -86,7 +93,9 @@ def photograph(chromium: str, page: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
+        browser = playwright.chromium.launch(
+            executable_path=chromium, headless=True, args=list(FLAGS)
+        )
         for shot in SHOTS:
             view = browser.new_page(
                 viewport={"width": shot.width, "height": shot.height},
@@ -101,7 +110,9 @@ def photograph(chromium: str, page: Path) -> None:
             picture = Image.new("RGB", (len(windows) * (width + GAP) - GAP, height), "#8c96a3")
             for place, image in enumerate(windows):
                 picture.paste(image, (place * (width + GAP), 0))
-            picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(shot.path, optimize=True)
+            picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+                shot.path, optimize=True
+            )
             view.close()
         browser.close()
 
@@ -116,16 +127,39 @@ def window(view: Any, start: str) -> Image.Image:
 def terminal(command: str, folder: Path) -> str:
     """What a command really prints, as an SVG of a terminal that shows the command above it."""
     words = shlex.split(command.format(folder=folder))
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **os.environ,
+        "FORCE_COLOR": "1",
+        "COLUMNS": str(COLUMNS),
+        "TERM": "xterm-256color",
+        "JAX_PLATFORMS": "cpu",
+    }
     environment.pop("NO_COLOR", None)
-    done = subprocess.run([*_scaling(), *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*_scaling(), *words[1:]],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     shown = command.partition(" --out {folder}")[0]
-    printed = "\n".join(line for line in done.stdout.rstrip().splitlines() if str(folder) not in line)
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    printed = "\n".join(
+        line for line in done.stdout.rstrip().splitlines() if str(folder) not in line
+    )
+    console = Console(
+        record=True,
+        width=COLUMNS,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+    )
     console.print(Text(f"$ {shown}", style="bold"))
     console.print(Text.from_ansi(printed))
     svg = console.export_svg(title="scaling", unique_id=f"scaling-{words[1]}")
-    return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # they would be asked of a host; any monospaced face does
+    return re.sub(
+        r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL
+    )  # they would be asked of a host; any monospaced face does
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def _chinchilla(model: ModelConfig, seq_len: int) -> int:
     return 3 * (embedding + _forward_matmul_flops(model, seq_len) + attention)
 
 
-def train_flops(model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact") -> float:
+def train_flops(
+    model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact"
+) -> float:
     """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the forward).
 
     `exact`: matmuls, causal attention, and the head at every place, also where a task predicts only some. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding
@@ -110,7 +112,9 @@ DEVICES = {
 }
 
 
-def decode_seconds(n: Any, cache_bytes: Any, attention_flops: Any, batch: int, device: Device, value_bytes: int = 2) -> tuple[Any, Any]:
+def decode_seconds(
+    n: Any, cache_bytes: Any, attention_flops: Any, batch: int, device: Device, value_bytes: int = 2
+) -> tuple[Any, Any]:
     """(arithmetic, reading) seconds of one step that decodes a token for each of `batch` sequences; the slower one is the roofline.
 
     `n` parameters are read once for all; `cache_bytes` and `attention_flops` are those of one sequence. Numbers or arrays.
@@ -124,10 +128,17 @@ def attention_flops(model: ModelConfig, tokens: int) -> int:
     return 4 * model.n_layers * model.n_heads * model.d_head * tokens
 
 
-def decode_tokens_per_second(model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2) -> float:
+def decode_tokens_per_second(
+    model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2
+) -> float:
     """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the weights and the cache."""
-    active, cache = n_params(model, seq_len, "with_head"), kv_cache_bytes(model, seq_len, 1, value_bytes)
-    return batch / max(decode_seconds(active, cache, attention_flops(model, seq_len), batch, device, value_bytes))
+    active, cache = (
+        n_params(model, seq_len, "with_head"),
+        kv_cache_bytes(model, seq_len, 1, value_bytes),
+    )
+    return batch / max(
+        decode_seconds(active, cache, attention_flops(model, seq_len), batch, device, value_bytes)
+    )
 
 
 def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
@@ -142,4 +153,6 @@ def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
 
 
 def _divisor_near(heads: int, wanted: float) -> int:
-    return min((kv for kv in range(1, heads + 1) if heads % kv == 0), key=lambda kv: abs(kv - wanted))
+    return min(
+        (kv for kv in range(1, heads + 1) if heads % kv == 0), key=lambda kv: abs(kv - wanted)
+    )

@@ -13,11 +13,11 @@ from typing import Any, Union
 
 import pandas as pd
 
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
-from scaling.points.readers import FOLDER, named
+from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
 from scaling.predict.serving import Serving
@@ -44,7 +44,11 @@ class Prediction:
     def to_frame(self) -> pd.DataFrame:
         """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN where there is no interval."""
         names = ["flops", *(name for name, _, _ in OPTIMUM)]
-        return _frame({name: self.document.get(name) or {} for name in names}, "quantity", ["value", "lo", "hi"])
+        return _frame(
+            {name: self.document.get(name) or {} for name in names},
+            "quantity",
+            ["value", "lo", "hi"],
+        )
 
     def __repr__(self) -> str:
         """What the terminal shows."""
@@ -106,22 +110,40 @@ def load(source: Source) -> pd.DataFrame:
     sources = _sources(source)
     rows, foreign, _ = read_rows(sources)
     if rows and foreign:
-        raise ScalingError("results of this program and foreign tables do not mix", where=str(foreign[0][0]), remedy="load them one by one")
+        raise ScalingError(
+            "results of this program and foreign tables do not mix",
+            where=str(foreign[0][0]),
+            remedy="load them one by one",
+        )
     if not rows:
         tables = [_numbers(table) for _, table in foreign]
         if any(list(table.columns) != list(tables[0].columns) for table in tables):
-            raise ScalingError("the tables do not hold the same columns", where=named(sources), remedy="load them one by one")
+            raise ScalingError(
+                "the tables do not hold the same columns",
+                where=source_label(sources),
+                remedy="load them one by one",
+            )
         return pd.concat(tables, ignore_index=True)
     table = pd.concat(rows, ignore_index=True)
     only = sources[0]
-    table.attrs = {FOLDER: str(only)} if len(sources) == 1 and isinstance(only, Path) and only.is_dir() else {}
+    table.attrs = (
+        {FOLDER: str(only)}
+        if len(sources) == 1 and isinstance(only, Path) and only.is_dir()
+        else {}
+    )
     damaged = [str(each) for part in rows for each in part.attrs.get("damaged", ())]
     if damaged:
         table.attrs["damaged"] = damaged
     return table
 
 
-def fit(source: Source, law: str = "chinchilla", *, columns: str | Mapping[str, str] | None = None, **options: Any) -> Fit:
+def fit(
+    source: Source,
+    law: str = "chinchilla",
+    *,
+    columns: str | Mapping[str, str] | None = None,
+    **options: Any,
+) -> Fit:
     """Fit a scaling law to a results folder, a file, a DataFrame, or several of one kind.
 
     `columns` says which column holds what, `{"N": "params", "D": "tokens", "L": "loss"}`, or as text as on the command line.
@@ -130,7 +152,7 @@ def fit(source: Source, law: str = "chinchilla", *, columns: str | Mapping[str, 
     """
     wrong = next((name for name in options if name not in OPTIONS), None)
     if wrong is not None:
-        raise unknown("option", wrong, OPTIONS, where="fit")
+        raise unknown_choice("option", wrong, OPTIONS, where="fit")
     return Fit(run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options)))
 
 
@@ -156,9 +178,18 @@ def predict(
         source = source.document
     elif not isinstance(source, Mapping):
         source = str(source)
-    question = {"flops": flops, "n_params": n_params, "tokens": tokens, "loss": loss, "unique_tokens": unique_tokens,
-                "inference_tokens": inference_tokens, "smaller": smaller}  # fmt: skip
-    return Prediction(run_predict(source, **question, serving=Serving(**serving) if serving is not None else None))
+    question = {
+        "flops": flops,
+        "n_params": n_params,
+        "tokens": tokens,
+        "loss": loss,
+        "unique_tokens": unique_tokens,
+        "inference_tokens": inference_tokens,
+        "smaller": smaller,
+    }
+    return Prediction(
+        run_predict(source, **question, serving=Serving(**serving) if serving is not None else None)
+    )
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:
@@ -166,7 +197,10 @@ def _sources(source: Source) -> list[Path | pd.DataFrame]:
     listed = list(source) if isinstance(source, (list, tuple)) else [source]
     for each in listed:
         if not isinstance(each, (str, PathLike, pd.DataFrame)):
-            raise ScalingError(f"a {type(each).__name__} is no source of runs", remedy="give a path or a pandas DataFrame")
+            raise ScalingError(
+                f"a {type(each).__name__} is no source of runs",
+                remedy="give a path or a pandas DataFrame",
+            )
     return [each if isinstance(each, pd.DataFrame) else Path(each) for each in listed]  # type: ignore[arg-type]
 
 
@@ -177,19 +211,38 @@ def _columns(columns: str | Mapping[str, str] | None) -> str | None:
     from scaling.points.columns import parse_columns
 
     text = ",".join(f"{letter}={column}" for letter, column in columns.items())
-    if parse_columns(text) != {str(letter).strip().upper(): str(column) for letter, column in columns.items()}:
-        raise ScalingError(f"columns {dict(columns)} cannot be told apart", where="columns", remedy="rename them in the table")
+    if parse_columns(text) != {
+        str(letter).strip().upper(): str(column) for letter, column in columns.items()
+    }:
+        raise ScalingError(
+            f"columns {dict(columns)} cannot be told apart",
+            where="columns",
+            remedy="rename them in the table",
+        )
     return text
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The table with numbers where every cell of a column is one, or empty."""
     converted = {name: pd.to_numeric(table[name], errors="coerce") for name in table.columns}
-    blank = {name: table[name].isna() | table[name].astype(str).str.strip().eq("") for name in table.columns}
-    return table.assign(**{name: values for name, values in converted.items() if (values.notna() | blank[name]).all()})
+    blank = {
+        name: table[name].isna() | table[name].astype(str).str.strip().eq("")
+        for name in table.columns
+    }
+    return table.assign(
+        **{
+            name: values
+            for name, values in converted.items()
+            if (values.notna() | blank[name]).all()
+        }
+    )
 
 
-def _frame(entries: Mapping[str, Mapping[str, Any]], index: str, columns: list[str]) -> pd.DataFrame:
+def _frame(
+    entries: Mapping[str, Mapping[str, Any]], index: str, columns: list[str]
+) -> pd.DataFrame:
     """Estimates as a table of floats, a row each."""
     rows = [[entry.get(column) for column in columns] for entry in entries.values()]
-    return pd.DataFrame(rows, index=pd.Index(list(entries), name=index), columns=columns, dtype=float)
+    return pd.DataFrame(
+        rows, index=pd.Index(list(entries), name=index), columns=columns, dtype=float
+    )

@@ -18,7 +18,9 @@ class ScalingError(Exception):
         exit_code: 2 bad input, 74 disk or permission, 75 stopped and resumable or held by another.
     """
 
-    def __init__(self, what: str, *, where: str = "", remedy: str = "", exit_code: int = BAD_INPUT) -> None:
+    def __init__(
+        self, what: str, *, where: str = "", remedy: str = "", exit_code: int = BAD_INPUT
+    ) -> None:
         super().__init__(what)
         self.what, self.where, self.remedy, self.exit_code = what, where, remedy, exit_code
 
@@ -28,16 +30,18 @@ class ScalingError(Exception):
         return f"{head}\n  {self.remedy}" if self.remedy else head
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to a misspelt one, or None when nothing is close."""
     lowered = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     return lowered[found[0]] if found else None
 
 
-def unknown(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
+def unknown_choice(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
     """The error for a name that is not in a registry: lists the known names and suggests the nearest."""
     names = sorted(known)
-    guess = nearest(word, names)
+    guess = closest_match(word, names)
     hint = f"did you mean {guess}? " if guess else ""
-    return ScalingError(f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names)}")
+    return ScalingError(
+        f"unknown {kind} {word!r}", where=where, remedy=f"{hint}known: {', '.join(names)}"
+    )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scaling import __version__, accounting, files
 from scaling.config import RunConfig, TextTask
 from scaling.config.sweep_file import load_run
-from scaling.errors import BAD_INPUT, ScalingError, unknown
+from scaling.errors import BAD_INPUT, ScalingError, unknown_choice
 from scaling.store import run_files
 
 if TYPE_CHECKING:
@@ -62,17 +62,28 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
     from scaling.train import saved_params
 
     if out.exists():
-        raise ScalingError("is there already", where=str(out), remedy="name another folder with --out, or delete this one")
-    finished = run_files.finished(folder)
+        raise ScalingError(
+            "is there already",
+            where=str(out),
+            remedy="name another folder with --out, or delete this one",
+        )
+    finished = run_files.finished_run_ids(folder)
     if run_id not in finished:
-        raise unknown("run", run_id, sorted(finished)[:12], where=str(folder))
+        raise unknown_choice("run", run_id, sorted(finished)[:12], where=str(folder))
     rows, held = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
     if not held.exists():
-        what, remedy = f"run {run_id} has kept no weights", "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER"
+        what, remedy = (
+            f"run {run_id} has kept no weights",
+            "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
+        )
         raise ScalingError(what, where=str(folder), remedy=remedy)
-    named = saved_params.kept(held, run)
-    document = _document(run, rows) | {"tensors": {name: _shape(named[name], axes) for name, axes in saved_params.axes(run).items()}}
+    named = saved_params.load_params(held, run)
+    document = _document(run, rows) | {
+        "tensors": {
+            name: _shape(named[name], axes) for name, axes in saved_params.axes(run).items()
+        }
+    }
     tokenizer = _tokenizer(run)
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -83,7 +94,9 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
             document["tokenizer"], text = tokenizer
             if text is not None:
                 (building / TOKENIZER).write_text(text, encoding="utf-8")
-        (building / CONFIG).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (building / CONFIG).write_text(
+            json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         for path in (*building.iterdir(), building):
             files.sync(path)
         os.rename(building, out)
@@ -97,14 +110,26 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
 def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
     """What config.json says of a run."""
     model, seq_len = run.model, run.task.seq_len
-    losses = rows[(rows["split"] == "val") & (rows["metric"] == "loss") & (rows["step"] == run.n_steps)]
-    loss = None if losses.empty else {"value": float(losses["value"].iloc[-1]), "stderr": _number(losses["stderr"].iloc[-1])}
+    losses = rows[
+        (rows["split"] == "val") & (rows["metric"] == "loss") & (rows["step"] == run.n_steps)
+    ]
+    loss = (
+        None
+        if losses.empty
+        else {
+            "value": float(losses["value"].iloc[-1]),
+            "stderr": _number(losses["stderr"].iloc[-1]),
+        }
+    )
     return {
         "format": FORMAT,
         "version": __version__,
         "run_id": run.run_id,
         "sweep": str(rows["sweep"].iloc[0]),
-        "n_params": {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")},  # type: ignore[arg-type]
+        "n_params": {
+            name: accounting.n_params(model, seq_len, name)
+            for name in ("with_head", "total", "nonembedding")
+        },  # type: ignore[arg-type]
         "tokens": run.tokens,
         "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
         "loss": loss,
@@ -138,7 +163,9 @@ def _tokenizer(run: RunConfig) -> tuple[dict[str, Any], str | None] | None:
     if run.task.digest not in (None, store.manifest.digest):
         return None
     path = store.folder / TOKENIZER
-    return store.manifest.tokenizer.model_dump(mode="json"), path.read_text(encoding="utf-8") if path.is_file() else None
+    return store.manifest.tokenizer.model_dump(mode="json"), path.read_text(
+        encoding="utf-8"
+    ) if path.is_file() else None
 
 
 def load(folder: str | Path) -> Model:
@@ -155,11 +182,15 @@ def load(folder: str | Path) -> Model:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         named = load_file(folder / MODEL)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise ScalingError(f"{CONFIG} is none of this program's", where=str(folder), remedy=remedy)
+            raise ScalingError(
+                f"{CONFIG} is none of this program's", where=str(folder), remedy=remedy
+            )
         run = load_run(json.dumps(config["run"]), str(folder / CONFIG))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ScalingError(f"no exported model: {str(error)[:120]}", where=str(folder), remedy=remedy) from error
-    return Model(run, config, saved_params.nested(run, named))
+        raise ScalingError(
+            f"no exported model: {str(error)[:120]}", where=str(folder), remedy=remedy
+        ) from error
+    return Model(run, config, saved_params.unflatten(run, named))
 
 
 def _need_safetensors() -> None:
@@ -167,5 +198,6 @@ def _need_safetensors() -> None:
         import safetensors  # noqa: F401
     except ImportError:
         raise ScalingError(
-            "models are exported with a package that is not installed: safetensors", remedy='pip install "scaling[hf]"'
+            "models are exported with a package that is not installed: safetensors",
+            remedy='pip install "scaling[hf]"',
         ) from None

@@ -27,17 +27,17 @@ _PIECE, _TAIL = 1 << 20, 1 << 16
 CHANGED = "its bytes are not those that were written (SHA-256)"
 
 
-class Broken(Exception):
+class ChecksumError(Exception):
     """The bytes are not those that were sealed."""
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """`data` with the digest filled in where its last `BLANK` stands."""
     place = data.rindex(BLANK.encode()) + len(MARK)
     return data[:place] + hashlib.sha256(data).hexdigest().encode() + data[place + 64 :]
 
 
-def seal_file(path: Path) -> None:
+def append_checksum(path: Path) -> None:
     """Fill in the digest of a file that ends in a `BLANK` (at most 64 KiB before its end), without holding it in memory."""
     with open(path, "rb+") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
@@ -48,7 +48,7 @@ def seal_file(path: Path) -> None:
         handle.write(digest.encode())
 
 
-def check_seal(data: bytes | memoryview) -> bool:
+def verify_checksum(data: bytes | memoryview) -> bool:
     """Whether `data` carries a seal. Raises Broken when the seal is not that of these bytes."""
     view = memoryview(data)
     place = _place(bytes(view[-_TAIL:]))
@@ -62,7 +62,7 @@ def check_seal(data: bytes | memoryview) -> bool:
     digest.update(b"0" * 64)
     digest.update(view[place + 64 :])
     if digest.hexdigest().encode() != bytes(view[place : place + 64]):
-        raise Broken(CHANGED)
+        raise ChecksumError(CHANGED)
     return True
 
 
@@ -70,17 +70,21 @@ def _place(data: bytes) -> int | None:
     """Where the digest of the last seal stands; None without one. Raises Broken where the seal itself is damaged."""
     found = data.rfind(MARK)
     if found >= 0 and not _HEX.match(data, found + len(MARK)):
-        raise Broken("its seal is damaged")
+        raise ChecksumError("its seal is damaged")
     if found < 0 and any(
-        _is_almost(data[match.start() - len(MARK) : match.start()]) for match in _HEX.finditer(data, max(0, len(data) - _TAIL))
+        _is_damaged_marker(data[match.start() - len(MARK) : match.start()])
+        for match in _HEX.finditer(data, max(0, len(data) - _TAIL))
     ):
-        raise Broken("its seal is damaged")
+        raise ChecksumError("its seal is damaged")
     return found + len(MARK) if found >= 0 else None
 
 
-def _is_almost(text: bytes) -> bool:
+def _is_damaged_marker(text: bytes) -> bool:
     """Whether these bytes are the mark but for one bit."""
-    return len(text) == len(MARK) and sum((one ^ other).bit_count() for one, other in zip(text, MARK, strict=True)) == 1
+    return (
+        len(text) == len(MARK)
+        and sum((one ^ other).bit_count() for one, other in zip(text, MARK, strict=True)) == 1
+    )
 
 
 def check_file(path: Path) -> bool:
@@ -90,7 +94,7 @@ def check_file(path: Path) -> bool:
         handle.seek(start)
         found = _place(handle.read())
         if found is None:
-            return check_seal(path.read_bytes()) if start else False
+            return verify_checksum(path.read_bytes()) if start else False
         handle.seek(0)
         digest, left = hashlib.sha256(), start + found
         while left:
@@ -100,11 +104,13 @@ def check_file(path: Path) -> bool:
         held = handle.read(64)
         digest.update(b"0" * 64 + handle.read())
     if digest.hexdigest().encode() != held:
-        raise Broken(CHANGED)
+        raise ChecksumError(CHANGED)
     return True
 
 
-def write_atomically(target: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+def write_atomically(
+    target: Path, write: Callable[[Path], object], *, durable: bool = True
+) -> None:
     """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half a file.
 
     Raises ScalingError (74) when the disk refuses. Without `durable` a power cut may lose the file, a kill may not.
@@ -143,7 +149,9 @@ def temporary_of(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(error, target) from error
     finally:
-        with contextlib.suppress(OSError):  # a parent is a file, or the disk is read-only: said above
+        with contextlib.suppress(
+            OSError
+        ):  # a parent is a file, or the disk is read-only: said above
             temporary.unlink(missing_ok=True)
 
 
@@ -151,15 +159,27 @@ def disk_error(error: OSError, target: Path) -> ScalingError:
     """What the disk refused, where, with the space that is left; a folder of the path that is a file is named as such."""
     blocked = ""
     with contextlib.suppress(OSError):  # a disk that refuses may refuse this, too
-        blocked = next((str(above) for above in target.parents if above.exists() and not above.is_dir()), "")
+        blocked = next(
+            (str(above) for above in target.parents if above.exists() and not above.is_dir()), ""
+        )
     if blocked:
-        return ScalingError(f"{blocked} is a file, not a folder", where=str(target), remedy="name another path", exit_code=DISK)
+        return ScalingError(
+            f"{blocked} is a file, not a folder",
+            where=str(target),
+            remedy="name another path",
+            exit_code=DISK,
+        )
     room = ""
     with contextlib.suppress(OSError):
         found = os.statvfs(next(folder for folder in target.parents if folder.is_dir()))
         room = f" ({found.f_bavail * found.f_frsize:,} bytes free)"
     remedy = "free space or mend the permissions, then run again"
-    return ScalingError(f"cannot write: {error.strerror or error}{room}", where=str(target), remedy=remedy, exit_code=DISK)
+    return ScalingError(
+        f"cannot write: {error.strerror or error}{room}",
+        where=str(target),
+        remedy=remedy,
+        exit_code=DISK,
+    )
 
 
 def sync(path: Path) -> None:
@@ -178,14 +198,18 @@ def write_text(target: Path, text: str, *, durable: bool = True) -> None:
 
 def write_lines(target: Path, text: str, comment: str = "") -> None:
     """Publish a text whose last line, after `comment`, is its seal."""
-    data = sealed(f"{text.rstrip(chr(10))}\n{comment}{BLANK}\n".encode())
+    data = with_checksum(f"{text.rstrip(chr(10))}\n{comment}{BLANK}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data))
 
 
-def write_json(target: Path, document: Mapping[str, Any], *, indent: int | None = 1, durable: bool = True) -> None:
+def write_json(
+    target: Path, document: Mapping[str, Any], *, indent: int | None = 1, durable: bool = True
+) -> None:
     """Publish a JSON document whose last key is its seal."""
-    text = json.dumps({**document, "seal": BLANK}, indent=indent, allow_nan=False, ensure_ascii=False)
-    data = sealed(f"{text}\n".encode())
+    text = json.dumps(
+        {**document, "seal": BLANK}, indent=indent, allow_nan=False, ensure_ascii=False
+    )
+    data = with_checksum(f"{text}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data), durable=durable)
 
 
@@ -196,34 +220,38 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         data = path.read_bytes()
-        check_seal(data)
+        verify_checksum(data)
         document = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except PermissionError as error:
-        raise unreadable(error, path) from None
+        raise permission_error(error, path) from None
     except OSError as error:
-        raise Broken(f"no file that can be read: {error.strerror}") from None
+        raise ChecksumError(f"no file that can be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise Broken(f"not JSON: {str(error)[:80]}") from None
+        raise ChecksumError(f"not JSON: {str(error)[:80]}") from None
     if not isinstance(document, dict):
-        raise Broken("not a JSON object")
+        raise ChecksumError("not a JSON object")
     document.pop("seal", None)
     return document
 
 
-def listed(folder: Path, suffix: str) -> list[Path]:
+def list_files(folder: Path, suffix: str) -> list[Path]:
     """The regular files of a folder with a suffix, by name; what is unfinished (a dot in front) or no file is left out.
 
     Raises ScalingError where the folder must not be read or is none (74); an absent folder is empty.
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.name.endswith(suffix) and entry.name[0] != "." and _is_file(entry))
+            return sorted(
+                Path(entry.path)
+                for entry in entries
+                if entry.name.endswith(suffix) and entry.name[0] != "." and _is_file(entry)
+            )
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise unreadable(error, folder) from None
+        raise permission_error(error, folder) from None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -233,6 +261,11 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def unreadable(error: OSError, path: Path) -> ScalingError:
+def permission_error(error: OSError, path: Path) -> ScalingError:
     """What must not be read, and where."""
-    return ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions, or move it away", exit_code=DISK)
+    return ScalingError(
+        f"cannot read: {error.strerror}",
+        where=str(path),
+        remedy="mend the permissions, or move it away",
+        exit_code=DISK,
+    )

@@ -9,8 +9,19 @@ from typing import Any
 
 from scaling.errors import ScalingError
 
-SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
-_PATTERN = re.compile(r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$")
+SUFFIXES = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "B": 10**9,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "E": 10**18,
+}
+_PATTERN = re.compile(
+    r"^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$"
+)
 
 
 def parse_count(value: object) -> float:
@@ -23,7 +34,9 @@ def parse_count(value: object) -> float:
     if isinstance(value, str):
         match = _PATTERN.match(value) if len(value) <= 64 else None
         if match is None:
-            raise ValueError(f'{value[:64]!r} is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)')
+            raise ValueError(
+                f'{value[:64]!r} is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
+            )
         number = float(match[1].replace("_", "")) * SUFFIXES[match[2].upper()]
     elif isinstance(value, int) and abs(value) > 10**30:
         raise ValueError("the number is above 1e30")
@@ -48,7 +61,11 @@ def format_count(value: float, digits: int = 3) -> str:
     """Three significant digits and a suffix for parameters and tokens: 1.34B, 15.0T, 36.9k."""
     for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= scale * 0.9995:
-            return f"{value / scale:.{digits}g}{suffix}" if abs(value) < 1e15 else f"{value:.{digits}g}"
+            return (
+                f"{value / scale:.{digits}g}{suffix}"
+                if abs(value) < 1e15
+                else f"{value:.{digits}g}"
+            )
     return f"{value:.{digits}g}"
 
 
@@ -62,7 +79,11 @@ def format_seconds(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def format_bytes(count: float) -> str:
@@ -76,16 +97,16 @@ def format_bytes(count: float) -> str:
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def plain(text: object, limit: int = 2000) -> str:
+def sanitize(text: object, limit: int = 2000) -> str:
     """Text without control, bidirectional-override and unpaired surrogate characters, cut to `limit` characters."""
     cleaned = _CONTROL.sub("", str(text)).encode("utf-8", "replace").decode("utf-8")
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of whatever in `value` is no mapping, in its order; lists and None are left as they are."""
     if isinstance(value, Mapping):
         for inner, held in value.items():
-            yield from leaves(held, f"{name}.{inner}" if name else str(inner))
+            yield from flatten(held, f"{name}.{inner}" if name else str(inner))
     else:
         yield name, value

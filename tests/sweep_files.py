@@ -6,7 +6,10 @@ TINY = {
     "name": "tiny",
     "design": {"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k", "40k"]},
     "recipe": {"n_layers": 1, "size_tolerance": 1.0},
-    "base": {"batch_size": 8, "task": {"kind": "synthetic", "n_facts": 64, "n_symbols": 16, "seq_len": 30}},
+    "base": {
+        "batch_size": 8,
+        "task": {"kind": "synthetic", "n_facts": 64, "n_symbols": 16, "seq_len": 30},
+    },
     "evals": {"points": 3, "tokens": 3000},
 }
 

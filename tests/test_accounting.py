@@ -19,7 +19,7 @@ from scaling.accounting import (
     train_flops,
 )
 from scaling.config import ModelConfig
-from scaling.train.model.forward import forward
+from scaling.train.model.forward import make_forward
 from scaling.train.model.transformer import init, shapes
 from tests.train.model.variants import ALL, COVERING, SEQ_LEN, label, tiny_model
 
@@ -29,7 +29,11 @@ def group(path):
     names = [str(getattr(part, "key", part)) for part in path]
     if any("norm" in name for name in names):
         return "norm"
-    return next(name for name in names if name in {"embedding", "unembedding", "position", "attention", "ffn"})
+    return next(
+        name
+        for name in names
+        if name in {"embedding", "unembedding", "position", "attention", "ffn"}
+    )
 
 
 def counted(params):
@@ -60,7 +64,11 @@ def product_flops(jaxpr):
         if equation.primitive.name == "dot_general" and equation.outvars[0].aval.shape[-1] > 1:
             (contracted, _), _ = equation.params["dimension_numbers"]
             lhs = equation.invars[0].aval.shape
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[i] for i in contracted)
+            total += (
+                2
+                * math.prod(equation.outvars[0].aval.shape)
+                * math.prod(lhs[i] for i in contracted)
+            )
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             total += product_flops(inner) if hasattr(inner, "eqns") else 0
@@ -70,26 +78,41 @@ def product_flops(jaxpr):
 def unmasked_forward_flops(model, seq_len):
     """The exact count with all T^2 pairs of queries and keys instead of the T (T + 1) / 2 that the mask leaves."""
     masked = seq_len * (seq_len - 1) // 2
-    return train_flops(model, seq_len, seq_len) / 3 + model.n_layers * 4 * model.n_heads * model.d_head * masked
+    return (
+        train_flops(model, seq_len, seq_len) / 3
+        + model.n_layers * 4 * model.n_heads * model.d_head * masked
+    )
 
 
 @pytest.mark.parametrize("model", COVERING, ids=label)
 def test_exact_flops_are_those_of_the_program(model):
     batch = 3
-    program = jax.make_jaxpr(forward(model, SEQ_LEN))(shapes(model, SEQ_LEN), jax.ShapeDtypeStruct((batch, SEQ_LEN), "int32"))
+    program = jax.make_jaxpr(make_forward(model, SEQ_LEN))(
+        shapes(model, SEQ_LEN), jax.ShapeDtypeStruct((batch, SEQ_LEN), "int32")
+    )
     assert product_flops(program.jaxpr) == batch * unmasked_forward_flops(model, SEQ_LEN)
 
 
 def test_exact_flops_are_near_the_compilers():
     """XLA's own analysis of the unrolled program counts elementwise work too."""
     model, seq_len = tiny_model(d_model=128, d_head=32, n_kv_heads=4, d_ff=512, vocab_size=256), 32
-    lowered = jax.jit(forward(model, seq_len)).lower(shapes(model, seq_len), jax.ShapeDtypeStruct((4, seq_len), "int32"))
+    lowered = jax.jit(make_forward(model, seq_len)).lower(
+        shapes(model, seq_len), jax.ShapeDtypeStruct((4, seq_len), "int32")
+    )
     flops = lowered.cost_analysis()["flops"]
     assert flops == pytest.approx(4 * unmasked_forward_flops(model, seq_len), rel=0.15)
 
 
 GPT3 = ModelConfig(
-    n_layers=96, d_model=12288, n_heads=96, n_kv_heads=96, d_head=128, d_ff=4 * 12288, vocab_size=50257, qk_norm=False, pos="learned"
+    n_layers=96,
+    d_model=12288,
+    n_heads=96,
+    n_kv_heads=96,
+    d_head=128,
+    d_ff=4 * 12288,
+    vocab_size=50257,
+    qk_norm=False,
+    pos="learned",
 )
 
 
@@ -98,8 +121,12 @@ def test_kaplan_counts_of_gpt3():
     blocks = 12 * 96 * 12288**2
     assert n_params(GPT3, 2048, "nonembedding") == blocks + (2 * 96 + 1) * 12288
     assert n_params(GPT3, 2048, "with_head") == n_params(GPT3, 2048, "nonembedding") + 50257 * 12288
-    assert n_params(GPT3, 2048, "total") == n_params(GPT3, 2048, "with_head") + (50257 + 2048) * 12288
-    assert train_flops(GPT3, 2048, 300 * 10**9, "kaplan") == pytest.approx(6.0 * blocks * 300e9, rel=1e-4)
+    assert (
+        n_params(GPT3, 2048, "total") == n_params(GPT3, 2048, "with_head") + (50257 + 2048) * 12288
+    )
+    assert train_flops(GPT3, 2048, 300 * 10**9, "kaplan") == pytest.approx(
+        6.0 * blocks * 300e9, rel=1e-4
+    )
     assert train_flops(GPT3, 2048, 300 * 10**9, "6nd") == pytest.approx(3.14e23, rel=0.01)
 
 
@@ -113,11 +140,22 @@ HOFFMANN_TABLE_A4 = [  # parameters as printed, and half a unit of their last di
 ]
 
 
-@pytest.mark.parametrize(("n", "half_unit", "layers", "d", "f", "heads", "d_head", "ratio"), HOFFMANN_TABLE_A4)
-def test_chinchilla_flops_give_the_published_ratios(n, half_unit, layers, d, f, heads, d_head, ratio):
+@pytest.mark.parametrize(
+    ("n", "half_unit", "layers", "d", "f", "heads", "d_head", "ratio"), HOFFMANN_TABLE_A4
+)
+def test_chinchilla_flops_give_the_published_ratios(
+    n, half_unit, layers, d, f, heads, d_head, ratio
+):
     """Hoffmann 2022, table A4 at T = 2048; its ratios leave out the two vocabulary products that its formulas list."""
     model = ModelConfig(
-        n_layers=layers, d_model=d, n_heads=heads, n_kv_heads=heads, d_head=d_head, d_ff=f, vocab_size=32_000, qk_norm=False
+        n_layers=layers,
+        d_model=d,
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_head=d_head,
+        d_ff=f,
+        vocab_size=32_000,
+        qk_norm=False,
     )
     vocabulary = 3 * 2 * 2 * model.vocab_size * d
     blocks = train_flops(model, 2048, 1, "chinchilla") - vocabulary
@@ -129,7 +167,15 @@ def test_chinchilla_flops_give_the_published_ratios(n, half_unit, layers, d, f, 
 def test_cache_of_llama3_8b(n_kv_heads, gib):
     """8192 tokens in bfloat16: MHA, GQA-8 and MQA."""
     llama = ModelConfig(
-        n_layers=32, d_model=4096, n_heads=32, n_kv_heads=n_kv_heads, d_head=128, d_ff=14336, vocab_size=128256, ffn="swiglu", qk_norm=False
+        n_layers=32,
+        d_model=4096,
+        n_heads=32,
+        n_kv_heads=n_kv_heads,
+        d_head=128,
+        d_ff=14336,
+        vocab_size=128256,
+        ffn="swiglu",
+        qk_norm=False,
     )
     assert kv_cache_bytes(llama, 8192) == gib * 2**30
     if n_kv_heads == 8:
@@ -137,9 +183,16 @@ def test_cache_of_llama3_8b(n_kv_heads, gib):
 
 
 def test_a_smaller_cache_decodes_faster_until_arithmetic_binds():
-    speeds = [decode_tokens_per_second(GPT3.model_copy(update={"n_kv_heads": g}), 2048, 64, DEVICES["h100"]) for g in (96, 8, 1)]
+    speeds = [
+        decode_tokens_per_second(
+            GPT3.model_copy(update={"n_kv_heads": g}), 2048, 64, DEVICES["h100"]
+        )
+        for g in (96, 8, 1)
+    ]
     assert speeds == sorted(speeds)
-    assert speeds[-1] <= DEVICES["h100"].flops_per_second / (2 * n_params(GPT3.model_copy(update={"n_kv_heads": 1}), 2048))
+    assert speeds[-1] <= DEVICES["h100"].flops_per_second / (
+        2 * n_params(GPT3.model_copy(update={"n_kv_heads": 1}), 2048)
+    )
 
 
 def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
@@ -153,18 +206,27 @@ def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
 
 
 @pytest.mark.parametrize(
-    ("n_kv_heads", "names"), [(96, ("MHA", "GQA-24", "MQA")), (8, ("MHA", "GQA-8", "MQA")), (1, ("MHA", "GQA-24", "MQA"))]
+    ("n_kv_heads", "names"),
+    [(96, ("MHA", "GQA-24", "MQA")), (8, ("MHA", "GQA-8", "MQA")), (1, ("MHA", "GQA-24", "MQA"))],
 )
 def test_the_forms_of_attention_keep_a_grouping_or_take_a_quarter(n_kv_heads, names):
     forms = attention_forms(GPT3.model_copy(update={"n_kv_heads": n_kv_heads}))
     assert tuple(forms) == names
-    assert [form.n_kv_heads for form in forms.values()] == [96, int(names[1].removeprefix("GQA-")), 1]
+    assert [form.n_kv_heads for form in forms.values()] == [
+        96,
+        int(names[1].removeprefix("GQA-")),
+        1,
+    ]
 
 
 @settings(deadline=None)
 @given(st.sampled_from(ALL), st.integers(2, 4096), st.integers(1, 10**13))
 def test_conventions_are_consistent(model, seq_len, tokens):
-    assert n_params(model, seq_len, "nonembedding") < n_params(model, seq_len, "with_head") <= n_params(model, seq_len, "total")
+    assert (
+        n_params(model, seq_len, "nonembedding")
+        < n_params(model, seq_len, "with_head")
+        <= n_params(model, seq_len, "total")
+    )
     groups = parameter_groups(model, seq_len)
     assert sum(groups.values()) == n_params(model, seq_len, "total")
     exact = train_flops(model, seq_len, tokens, "exact")

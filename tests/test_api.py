@@ -49,10 +49,20 @@ def fitted():
 def test_importing_the_package_imports_nothing_else():
     code = "import sys; before = set(sys.modules); import scaling; dir(scaling); scaling.fit; "
     code += "print({'jax', 'numpy', 'pandas', 'scipy', 'pydantic', 'typer', 'scaling.api'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )
     code = "import sys; from scaling import fit, load, predict; predict('published:besiroglu2024', flops=1e21); "
     code += "print({'jax', 'scipy', 'matplotlib', 'plotly', 'rich', 'jinja2', 'typer'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )
 
 
 def test_fit_is_the_package_and_the_function():
@@ -67,7 +77,11 @@ def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
     document = run_fit([tmp_path / "runs.csv"], FitOptions(**QUICK))
     assert {**fitted.document, "source": None} == {**document, "source": None}
     assert fitted.document["source"]["paths"] == ["DataFrame"]
-    assert fitted.params.loc["alpha", "value"] == document["params"]["alpha"]["value"] == pytest.approx(0.34, abs=1e-3)
+    assert (
+        fitted.params.loc["alpha", "value"]
+        == document["params"]["alpha"]["value"]
+        == pytest.approx(0.34, abs=1e-3)
+    )
     assert list(fitted.params.columns) == ["value", "se", "lo", "hi"]
     assert np.isnan(fitted.params["lo"]).all(), "no bootstrap, no intervals"
     assert {"a", "b"} <= set(fitted.derived.index)
@@ -78,8 +92,12 @@ def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
 def test_frames_of_any_shape_are_read(fitted):
     shuffled = TABLE.iloc[::-1].rename(columns={"N": "size in words", "loss": 3}).set_index("D")
     again = fit(shuffled, columns={"N": "size in words", "D": "D", "L": "3"}, **QUICK)
-    assert again.params["value"].to_dict() == pytest.approx(fitted.params["value"].to_dict(), rel=1e-4)
-    written = pd.DataFrame({"N": ["1M", "3M", "10M"] * 3, "D": ["20M"] * 3 + ["100M"] * 3 + ["0.5B"] * 3}).astype(object)
+    assert again.params["value"].to_dict() == pytest.approx(
+        fitted.params["value"].to_dict(), rel=1e-4
+    )
+    written = pd.DataFrame(
+        {"N": ["1M", "3M", "10M"] * 3, "D": ["20M"] * 3 + ["100M"] * 3 + ["0.5B"] * 3}
+    ).astype(object)
     numbers = load_numbers(written)
     written["loss"] = 1.7 + 400 / numbers["N"] ** 0.34 + 400 / numbers["D"] ** 0.28
     assert fit([written.iloc[:5], written.iloc[5:]], **QUICK).document["n_points"] == 9
@@ -126,7 +144,9 @@ def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
 
 
 def test_a_published_law_predicts_and_shows_itself():
-    answer = predict("published:besiroglu2024", flops=5.76e23, serving={"device": "h100"}, inference_tokens="2T")
+    answer = predict(
+        "published:besiroglu2024", flops=5.76e23, serving={"device": "h100"}, inference_tokens="2T"
+    )
     page = Tags(answer._repr_html_())
     assert "besiroglu2024" in page.words
     assert "A model that can be built" in page.words
@@ -167,7 +187,10 @@ def test_a_results_folder_goes_through_pandas_unchanged(monkeypatch):
     assert through["source"].pop("paths") == ["DataFrame of results/honest"]
     assert direct["source"].pop("paths") == ["results/honest"]
     assert through == direct
-    assert fit(rows[rows["run_id"] != rows["run_id"].iloc[0]], **QUICK).document["n_points"] == direct["n_points"] - 1
+    assert (
+        fit(rows[rows["run_id"] != rows["run_id"].iloc[0]], **QUICK).document["n_points"]
+        == direct["n_points"] - 1
+    )
 
 
 def test_a_file_loads_with_numbers_where_all_cells_are(tmp_path):
@@ -185,7 +208,10 @@ def test_laws_with_tables_of_their_own_take_frames(tmp_path):
     draws = np.random.default_rng(0).binomial(400, np.linspace(0.02, 0.6, 40))
     table = pd.DataFrame({"n": 400, "c": draws})
     table.to_csv(tmp_path / "counts.csv", index=False)
-    found, document = fit(table, "coverage", bootstrap=0), run_fit([tmp_path / "counts.csv"], FitOptions(law="coverage", bootstrap=0))
+    found, document = (
+        fit(table, "coverage", bootstrap=0),
+        run_fit([tmp_path / "counts.csv"], FitOptions(law="coverage", bootstrap=0)),
+    )
     assert found.document["params"] == document["params"]
     assert found.document["source"]["paths"] == ["DataFrame"]
     assert Tags(found._repr_html_()).opened.count("table") >= 2

@@ -6,61 +6,32 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
-FREE = {"errors", "quantity", "plain", "nested"}
-CONFIG = {*FREE, "config", "sweepfile", "durable"}
-ALLOWED = {
+BASE = {"errors", "formatting", "version"}
+CONFIG = {*BASE, "files", "config"}
+ALLOWED = {  # LAYOUT: the pipeline, left to right
     "errors": set(),
-    "quantity": {"errors"},
-    "plain": set(),
-    "nested": set(),
-    "config": FREE,
-    "sweepfile": {*FREE, "config", "durable"},
-    "overrides": {*CONFIG},
-    "draft": {*CONFIG, "plan", "recipe"},
-    "durable": FREE,
-    "provenance": set(),
-    "archive": {*FREE, "durable", "results"},
-    "merge": {*FREE, "durable", "results", "archive"},
-    "accounting": {"config"},
+    "version": set(),
+    "formatting": {"errors"},
+    "files": BASE,
+    "config": {*BASE, "files"},
+    "accounting": CONFIG,
     "recipe": {*CONFIG, "accounting"},
-    "family": CONFIG,
-    "meshes": CONFIG,
-    "settle": CONFIG,
-    "memory": {*CONFIG, "accounting", "settle"},
-    "capacity": {*CONFIG, "memory", "meshes", "settle"},
-    "plan": {*CONFIG, "accounting", "recipe", "family", "memory", "meshes"},
-    "tuning": {*CONFIG, "recipe", "plan", "archive", "results"},
-    "cache": FREE,
-    "simulation": CONFIG,
-    "results": {*CONFIG, "accounting", "simulation"},
-    "measured": {*CONFIG, "results"},
-    "doctor": {*FREE, "cache", "execute"},
-    "tasks": {*CONFIG, "cache", "results"},
-    "lm": {*CONFIG, "accounting", "family", "meshes", "settle", "tasks", "results", "measured", "provenance"},
-    "execute": {
-        *CONFIG,
-        "accounting",
-        "family",
-        "meshes",
-        "plan",
-        "results",
-        "cache",
-        "tasks",
-        "lm",
-        "measured",
-        "recipe",
-        "fit",
-        "archive",
-        "merge",
-        "provenance",
-    },
-    "fit": {*CONFIG, "accounting", "results", "archive", "recipe", "settle", "tasks"},
-    "lab": {*CONFIG, "accounting", "results", "fit", "tasks", "settle"},
-    "report": {*CONFIG, "accounting", "results", "archive", "fit", "lab"},
-    "trackers": {*CONFIG, "accounting", "results", "archive", "plan", "fit"},
-    "export": {*CONFIG, "accounting", "results", "archive", "execute", "tasks", "lm"},
-    "notebook": {*FREE, "fit", "report"},
-    "cli": None,  # may import every room
+    "store": {*CONFIG, "accounting"},
+    "plan": {*CONFIG, "accounting", "recipe"},
+    "tasks": {*CONFIG, "accounting", "store"},
+    "points": {*CONFIG, "accounting", "store"},
+    "train": {*CONFIG, "accounting", "tasks", "store"},
+    "tuning": {*CONFIG, "accounting", "plan", "recipe", "store"},
+    "fit": {*CONFIG, "accounting", "points", "store", "tasks"},
+    "predict": {*CONFIG, "accounting", "fit", "points", "recipe", "store", "plan"},
+    "execute": {*CONFIG, "accounting", "plan", "recipe", "train", "store", "tasks", "fit", "points"},
+    "trackers": {*CONFIG, "accounting", "points", "plan", "store"},
+    "render": BASE,
+    "studies": {*CONFIG, "accounting", "fit", "predict", "points", "render", "tasks", "store"},
+    "report": {*CONFIG, "accounting", "studies", "predict", "fit", "render", "points", "store"},
+    "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
+    "api": {*BASE, "fit", "points", "predict", "report"},
+    "cli": None,  # may import everything
     "__main__": {"cli"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -77,24 +48,35 @@ def imported_rooms(path):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("scaling.") and not name.startswith("scaling.__")}
+    return {
+        name.split(".")[1]
+        for name in names
+        if name.startswith("scaling.") and not name.startswith("scaling.__")
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_follow_the_plan_of_the_house(path):
     here = room(path)
     if here == "__init__":
-        assert imported_rooms(path) == {"notebook"}  # for type checkers alone: tests/test_api.py sees that nothing is imported
+        assert imported_rooms(path) == {
+            "api"
+        }  # for type checkers alone: tests/test_api.py sees that nothing is imported
     elif ALLOWED[here] is not None:
         assert imported_rooms(path) - {here} <= ALLOWED[here]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_one_room_knows_jax(path):
-    if room(path) == "lm":
+    if room(path) == "train":
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     modules |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name.split(".")[0] for name in modules} & {"jax", "flax", "optax", "orbax"}
 

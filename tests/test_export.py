@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.config import Execution
 from scaling.errors import ScalingError
 from scaling.execute.simulated import simulate
@@ -45,23 +45,37 @@ def _has_tensorboard():
 def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp_path):
     from scaling.export import export_model, load
     from scaling.train import saved_params
-    from scaling.train.evaluate import Examiner
-    from scaling.train.fingerprint import settle
-    from scaling.train.sharding import Placement
+    from scaling.train.evaluate import Evaluator
+    from scaling.train.fingerprint import resolve_for_local_devices
+    from scaling.train.sharding import Sharder
 
-    (run_id,) = run_files.finished(trained)
+    (run_id,) = run_files.finished_run_ids(trained)
     document = export_model(trained, run_id, tmp_path / "model")
     model = load(tmp_path / "model")
     rows = run_files.read_run(trained, run_id)
     reported = rows[(rows["metric"] == "loss") & (rows["split"] == "val")].iloc[-1]
     assert document == model.config == json.loads((tmp_path / "model" / "config.json").read_text())
-    assert (document["loss"]["value"], document["run_id"], document["sweep"]) == (reported["value"], run_id, "tiny")
-    assert document["n_params"]["total"] == sum(np.prod(entry["shape"]) for entry in document["tensors"].values())
+    assert (document["loss"]["value"], document["run_id"], document["sweep"]) == (
+        reported["value"],
+        run_id,
+        "tiny",
+    )
+    assert document["n_params"]["total"] == sum(
+        np.prod(entry["shape"]) for entry in document["tensors"].values()
+    )
     assert {entry["dtype"] for entry in document["tensors"].values()} == {"float32"}
-    examiner = Examiner(model.run, open_task(model.run.task), Placement(settle(model.run, Execution())))
-    assert examiner.loss(model.params)[0].value == reported["value"]  # to the bit: the same program on the same machine
+    examiner = Evaluator(
+        model.run,
+        open_task(model.run.task),
+        Sharder(resolve_for_local_devices(model.run, Execution())),
+    )
+    assert (
+        examiner.loss(model.params)[0].value == reported["value"]
+    )  # to the bit: the same program on the same machine
     tokens = np.arange(60).reshape(2, 30) % model.run.model.vocab_size
-    kept = saved_params.nested(model.run, saved_params.kept(trained / "weights" / f"{run_id}.npz", model.run))
+    kept = saved_params.unflatten(
+        model.run, saved_params.load_params(trained / "weights" / f"{run_id}.npz", model.run)
+    )
     logits = model.logits(tokens)
     assert (logits.shape, logits.dtype) == ((2, 30, model.run.model.vocab_size), np.float32)
     np.testing.assert_array_equal(logits, saved_params.logits(model.run, kept, tokens))
@@ -77,12 +91,14 @@ def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run_id,) = run_files.finished(trained)
+    (run_id,) = run_files.finished_run_ids(trained)
     held = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
     assert "progress/loss" in held.Tags()["scalars"]
     for (split, metric), group in run_files.read_run(trained, run_id).groupby(["split", "metric"]):
         assert [event.step for event in held.Scalars(f"{split}/{metric}")] == group["step"].tolist()
-        np.testing.assert_allclose([event.value for event in held.Scalars(f"{split}/{metric}")], group["value"], rtol=1e-6)
+        np.testing.assert_allclose(
+            [event.value for event in held.Scalars(f"{split}/{metric}")], group["value"], rtol=1e-6
+        )
     assert not list((trained / "logs").glob("tracking-*"))
     assert {found.state for found in inspect(trained)} == {"whole"}
 
@@ -91,14 +107,20 @@ def test_axes_say_how_a_kernel_lies(trained):
     from scaling.config.sweep_file import load_run
     from scaling.train import saved_params
 
-    (run_id,) = run_files.finished(trained)
+    (run_id,) = run_files.finished_run_ids(trained)
     run = load_run(run_files.read_run(trained, run_id)["config"].iloc[0], "here")
     axes, d_ff, d_model = saved_params.axes(run), run.model.d_ff, run.model.d_model
-    kept = saved_params.kept(trained / "weights" / f"{run_id}.npz", run)
+    kept = saved_params.load_params(trained / "weights" / f"{run_id}.npz", run)
     assert set(axes) == set(kept)
     assert all(len(axes[name]) == array.ndim for name, array in kept.items())
-    assert (axes["blocks.0.ffn.up.kernel"], kept["blocks.0.ffn.up.kernel"].shape) == (("d_in", "d_out"), (d_model, d_ff))
-    assert (axes["blocks.0.ffn.down.kernel"], kept["blocks.0.ffn.down.kernel"].shape) == (("d_out", "d_in"), (d_model, d_ff))
+    assert (axes["blocks.0.ffn.up.kernel"], kept["blocks.0.ffn.up.kernel"].shape) == (
+        ("d_in", "d_out"),
+        (d_model, d_ff),
+    )
+    assert (axes["blocks.0.ffn.down.kernel"], kept["blocks.0.ffn.down.kernel"].shape) == (
+        ("d_out", "d_in"),
+        (d_model, d_ff),
+    )
 
 
 def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_path):
@@ -108,7 +130,10 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
     task = resolve(sweep.base.task)
     planned = plan(sweep, task, open_task(task).vocab_size, "published:besiroglu2024").runs[0]
     outcome = simulate(planned.run)
-    run_files.write_run(tmp_path / "none", rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    run_files.write_run(
+        tmp_path / "none",
+        rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")),
+    )
     with pytest.raises(ScalingError, match="has kept no weights") as caught:
         export_model(tmp_path / "none", planned.run_id, tmp_path / "model")
     assert "--keep-weights" in caught.value.remedy
@@ -116,7 +141,7 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
         export_model(trained, "abc", tmp_path / "model")
     with pytest.raises(ScalingError, match="no exported model"):
         load(tmp_path)
-    (run_id,) = run_files.finished(trained)
+    (run_id,) = run_files.finished_run_ids(trained)
     held = trained / "weights" / f"{run_id}.npz"
     data = held.read_bytes()
     try:
@@ -128,9 +153,14 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")])
+@pytest.mark.parametrize(
+    "more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")]
+)
 def test_weights_that_nobody_could_keep_are_refused_at_once(more, tmp_path):
-    done = CliRunner().invoke(with_verbs(), ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more])
+    done = CliRunner().invoke(
+        with_commands(),
+        ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more],
+    )
     assert done.exit_code == 2
     assert "--keep-weights" in done.output
     assert not (tmp_path / "x").exists()

@@ -1,10 +1,15 @@
 """Nested tables become dotted names; what is no table stays what it is."""
 
-from scaling.formatting import leaves
+from scaling.formatting import flatten
 
 
 def test_leaves_have_dotted_names_in_order():
     nested = {"a": {"b": {"c": 1}, "none": None}, "list": [{"x": 1}], "empty": {}, 3: True}
-    assert list(leaves(nested)) == [("a.b.c", 1), ("a.none", None), ("list", [{"x": 1}]), ("3", True)]
-    assert list(leaves({"d": 2}, "before")) == [("before.d", 2)]
-    assert list(leaves(7, "alone")) == [("alone", 7)]
+    assert list(flatten(nested)) == [
+        ("a.b.c", 1),
+        ("a.none", None),
+        ("list", [{"x": 1}]),
+        ("3", True),
+    ]
+    assert list(flatten({"d": 2}, "before")) == [("before.d", 2)]
+    assert list(flatten(7, "alone")) == [("alone", 7)]

@@ -36,9 +36,13 @@ def main() -> None:
     if given.what in ("flips", "reads"):
         raise SystemExit(_others(scratch, given, begun))
     sweep.write_text(POINTS_SWEEP if given.what == "points" else TRAINED_SWEEP, encoding="utf-8")
-    verdict = _points(sweep, scratch, given) if given.what == "points" else _kills(sweep, scratch, given)
+    verdict = (
+        _points(sweep, scratch, given) if given.what == "points" else _kills(sweep, scratch, given)
+    )
     text = f"{verdict.kills} kills, {verdict.sweeps} sweeps completed: {verdict.lost} lost, {verdict.duplicated} duplicated, "
-    print(f"{text}{verdict.different} different, {verdict.stuck} stuck; {time.monotonic() - begun:.0f} s")
+    print(
+        f"{text}{verdict.different} different, {verdict.stuck} stuck; {time.monotonic() - begun:.0f} s"
+    )
     for note in verdict.notes[:20]:
         print(" ", note)
     if given.json:
@@ -55,15 +59,23 @@ def _others(scratch: Path, given: argparse.Namespace, begun: float) -> bool:
     if given.what == "flips":
         with flips.whole_sweep(sweep, scratch / "out"):
             want, chance = numbers(scratch / "out"), random.Random(0)
-            wrong = [said for _ in range(given.flips) if (said := flips.flip(scratch / "out", chance, want))]
+            wrong = [
+                said
+                for _ in range(given.flips)
+                if (said := flips.flip(scratch / "out", chance, want))
+            ]
         done, count = given.flips, sum(path.is_file() for path in (scratch / "out").rglob("*"))
-        print(f"{done} flips in {count} files: {len(wrong)} unnoticed or changing a result; {time.monotonic() - begun:.0f} s")
+        print(
+            f"{done} flips in {count} files: {len(wrong)} unnoticed or changing a result; {time.monotonic() - begun:.0f} s"
+        )
     else:
         loaded = load_sweep(sweep)
         planned = plan(loaded, loaded.base.task, 16, points.LAW)
         SweepFolder(scratch / "out").write_plan(planned)
         done, wrong = reads.read(scratch / "out", planned, given.reads)
-        print(f"{done} reads beside a writer: {len(wrong)} failed; {time.monotonic() - begun:.0f} s")
+        print(
+            f"{done} reads beside a writer: {len(wrong)} failed; {time.monotonic() - begun:.0f} s"
+        )
     for text in wrong[:20]:
         print(" ", text)
     return bool(wrong)
@@ -81,9 +93,15 @@ def _points(sweep: Path, scratch: Path, given: argparse.Namespace) -> Verdict:
 def _kills(sweep: Path, scratch: Path, given: argparse.Namespace) -> Verdict:
     verdict = Verdict()
     with ThreadPoolExecutor(given.side_by_side) as pool:
-        for found in pool.map(lambda seed: kills.torments(sweep, scratch, seed, -(-given.kills // given.seeds)), range(given.seeds)):
+        for found in pool.map(
+            lambda seed: kills.torments(sweep, scratch, seed, -(-given.kills // given.seeds)),
+            range(given.seeds),
+        ):
             verdict.add(found)
-            print(f"so far: {verdict.kills} kills, {verdict.sweeps} sweeps, {verdict.faults} faults", flush=True)
+            print(
+                f"so far: {verdict.kills} kills, {verdict.sweeps} sweeps, {verdict.faults} faults",
+                flush=True,
+            )
     return verdict
 
 

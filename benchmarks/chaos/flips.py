@@ -38,14 +38,21 @@ def whole_sweep(sweep: Path, folder: Path) -> Lease:
     scaling("run", sweep, "--out", folder, "--simulate", LAW)
     scaling("fit", folder, "--bootstrap", "20")
     scaling("report", folder)
-    subprocess.run([sys.executable, "-c", STOPPED, str(sweep), str(folder / "checkpoints")], check=True)
+    subprocess.run(
+        [sys.executable, "-c", STOPPED, str(sweep), str(folder / "checkpoints")], check=True
+    )
     (folder / "damaged").mkdir(exist_ok=True)
     return Lease(folder)
 
 
 def scaling(*arguments: object) -> None:
     """The command, which may say that runs have diverged."""
-    done = subprocess.run([sys.executable, "-m", "scaling", *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "scaling", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{arguments}: {done.stderr}")
 

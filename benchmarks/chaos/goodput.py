@@ -56,7 +56,9 @@ def main() -> None:
     for name in (None, "worker", "everything"):
         took, count = seconds(sweep, scratch / str(name), name)
         undisturbed = undisturbed or took
-        print(f"| {name or 'nothing'} | {took:.1f} | {count} | {undisturbed / took:.2f} |", flush=True)
+        print(
+            f"| {name or 'nothing'} | {took:.1f} | {count} | {undisturbed / took:.2f} |", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -28,19 +28,36 @@ from scaling.store import run_files
 WORKERS = 2
 TARGETS = ("coordinator", "worker", "everything")
 PATIENCE = 120.0  # seconds an undisturbed completion may take before it counts as stuck
-FIRST, LAST = 0.05, 7.0  # seconds between two kills, log-uniform: some before a worker is up, some after several checkpoints
+FIRST, LAST = (
+    0.05,
+    7.0,
+)  # seconds between two kills, log-uniform: some before a worker is up, some after several checkpoints
 
 
 def command(sweep: Path, folder: Path) -> list[str]:
     """The sweep as a user runs it; a run may be killed more often than retries are usual."""
-    return [sys.executable, "-m", "scaling", "run", str(sweep), "--out", str(folder), "--workers", str(WORKERS), "--retries", "1000"]
+    return [
+        sys.executable,
+        "-m",
+        "scaling",
+        "run",
+        str(sweep),
+        "--out",
+        str(folder),
+        "--workers",
+        str(WORKERS),
+        "--retries",
+        "1000",
+    ]
 
 
 def start(sweep: Path, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Begin or go on."""
     log = open(folder.parent / f"{folder.name}.log", "ab")  # noqa: SIM115 - the child keeps it
     with log:
-        return subprocess.Popen(command(sweep, folder), stdout=log, stderr=log, env=dict(environment))
+        return subprocess.Popen(
+            command(sweep, folder), stdout=log, stderr=log, env=dict(environment)
+        )
 
 
 def children(pid: int) -> list[int]:
@@ -55,7 +72,11 @@ def children(pid: int) -> list[int]:
 def kill(process: subprocess.Popen[bytes], target: str, chance: random.Random) -> bool:
     """SIGKILL to what is named; False where it has ended already."""
     workers = children(process.pid)
-    victims = {"coordinator": [process.pid], "worker": chance.sample(workers, min(1, len(workers))), "everything": [process.pid, *workers]}
+    victims = {
+        "coordinator": [process.pid],
+        "worker": chance.sample(workers, min(1, len(workers))),
+        "everything": [process.pid, *workers],
+    }
     hit = False
     for victim in victims[target]:
         with contextlib.suppress(ProcessLookupError):
@@ -79,7 +100,12 @@ def read(folder: Path, verdict: Verdict, where: str) -> None:
 
 
 def torment(
-    sweep: Path, folder: Path, want: pd.DataFrame, chance: random.Random, most: int, environment: Mapping[str, str] = os.environ
+    sweep: Path,
+    folder: Path,
+    want: pd.DataFrame,
+    chance: random.Random,
+    most: int,
+    environment: Mapping[str, str] = os.environ,
 ) -> Verdict:
     """Kill a sweep at random moments, at most `most` times, until it is done; judge it."""
     verdict, witness = Verdict(), Witness(folder)
@@ -102,14 +128,23 @@ def torment(
     return verdict
 
 
-def _complete(process: subprocess.Popen[bytes], sweep: Path, folder: Path, environment: Mapping[str, str], verdict: Verdict) -> None:
+def _complete(
+    process: subprocess.Popen[bytes],
+    sweep: Path,
+    folder: Path,
+    environment: Mapping[str, str],
+    verdict: Verdict,
+) -> None:
     """Leave it alone until it is done."""
     deadline = time.monotonic() + PATIENCE
     while (code := _end(process, deadline)) != 0:
         if code is None or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            verdict.fault("stuck", f"{folder.name}: not done after {PATIENCE:g} s without a kill (exit code {code})")
+            verdict.fault(
+                "stuck",
+                f"{folder.name}: not done after {PATIENCE:g} s without a kill (exit code {code})",
+            )
             return
         process = start(sweep, folder, environment)
 
@@ -121,13 +156,23 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> int | None:
         return None
 
 
-def undisturbed(sweep: Path, folder: Path, environment: Mapping[str, str] = os.environ) -> pd.DataFrame:
+def undisturbed(
+    sweep: Path, folder: Path, environment: Mapping[str, str] = os.environ
+) -> pd.DataFrame:
     """The numbers of the sweep when nothing happens."""
-    subprocess.run(command(sweep, folder), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(environment))
+    subprocess.run(
+        command(sweep, folder),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=dict(environment),
+    )
     return numbers(folder)
 
 
-def torments(sweep: Path, scratch: Path, seed: int, kills: int, environment: Mapping[str, str] = os.environ) -> Verdict:
+def torments(
+    sweep: Path, scratch: Path, seed: int, kills: int, environment: Mapping[str, str] = os.environ
+) -> Verdict:
     """Sweeps after sweeps until there were `kills` kills."""
     chance, verdict = random.Random(seed), Verdict()
     want = undisturbed(sweep, scratch / f"undisturbed-{seed}", environment)

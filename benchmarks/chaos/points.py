@@ -23,13 +23,27 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.chaos.verdict import Verdict, Witness, judge, numbers
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.execute import coordinator
 
 CALLS = (
-    "rename", "renameat", "renameat2", "fsync", "fdatasync", "unlink", "unlinkat", "openat", "write", "pwrite64", "close", "link",
-    "linkat", "mkdir", "utimensat", "ftruncate",
-)  # fmt: skip
+    "rename",
+    "renameat",
+    "renameat2",
+    "fsync",
+    "fdatasync",
+    "unlink",
+    "unlinkat",
+    "openat",
+    "write",
+    "pwrite64",
+    "close",
+    "link",
+    "linkat",
+    "mkdir",
+    "utimensat",
+    "ftruncate",
+)
 THREADS = ("main", "attendant")
 LAW = "published:hoffmann2022"
 Prepare = Callable[[], None]
@@ -57,14 +71,19 @@ def command(sweep: Path, folder: Path, *more: str) -> int:
 def scaling(*arguments: str) -> int:
     """The command line, in this process."""
     try:
-        with_verbs()(list(arguments), standalone_mode=True)
+        with_commands()(list(arguments), standalone_mode=True)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
 
 
 def attempt(
-    sweep: Path, folder: Path, point: Point, log: Path | None = None, prepare: Prepare = lambda: None, more: tuple[str, ...] = ()
+    sweep: Path,
+    folder: Path,
+    point: Point,
+    log: Path | None = None,
+    prepare: Prepare = lambda: None,
+    more: tuple[str, ...] = (),
 ) -> int:
     """Run the sweep up to a point; returns the wait status. With `log`, nothing is injected and all calls are written down."""
     child = os.fork()
@@ -73,9 +92,21 @@ def attempt(
     target = _stopped(child)
     if target is None:
         return os.waitpid(child, 0)[1]
-    what = ["-o", str(log), "-e", f"trace={','.join(CALLS)}"] if log else [
-        "-o", "/dev/null", "-e", f"trace={point.call}", "-e", f"inject={point.call}:signal=SIGKILL:when={point.k}"]  # fmt: skip
-    tracer = subprocess.Popen(["strace", "-qq", "-y", "-p", str(target), *what], stderr=subprocess.DEVNULL)
+    what = (
+        ["-o", str(log), "-e", f"trace={','.join(CALLS)}"]
+        if log
+        else [
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={point.call}",
+            "-e",
+            f"inject={point.call}:signal=SIGKILL:when={point.k}",
+        ]
+    )
+    tracer = subprocess.Popen(
+        ["strace", "-qq", "-y", "-p", str(target), *what], stderr=subprocess.DEVNULL
+    )
     while b"TracerPid:\t0\n" in Path(f"/proc/{target}/status").read_bytes():
         time.sleep(0.001)
     os.kill(child, signal.SIGCONT)
@@ -84,14 +115,16 @@ def attempt(
     return status
 
 
-def _be_watched(sweep: Path, folder: Path, thread: str, prepare: Prepare, more: tuple[str, ...]) -> None:
+def _be_watched(
+    sweep: Path, folder: Path, thread: str, prepare: Prepare, more: tuple[str, ...]
+) -> None:
     """The child: stop where the tracer is to attach, then run."""
     try:
         prepare()
         if thread == "main":
             os.kill(os.getpid(), signal.SIGSTOP)
         else:
-            attend = coordinator._attend
+            attend = coordinator._worker_thread
 
             def stopped(*arguments: object) -> None:
                 threading.current_thread().name = "attendant"
@@ -99,7 +132,7 @@ def _be_watched(sweep: Path, folder: Path, thread: str, prepare: Prepare, more: 
                 os.kill(os.getpid(), signal.SIGSTOP)
                 attend(*arguments)  # type: ignore[arg-type]
 
-            coordinator._attend = stopped  # type: ignore[assignment]
+            coordinator._worker_thread = stopped  # type: ignore[assignment]
         os._exit(command(sweep, folder, *more))
     except BaseException:  # noqa: BLE001 - a child must never return into the harness
         os._exit(99)
@@ -145,7 +178,9 @@ def reference(sweep: Path, scratch: Path) -> pd.DataFrame:
     return numbers(scratch / "undisturbed")
 
 
-def try_point(sweep: Path, scratch: Path, point: Point, want: pd.DataFrame, prepare: Prepare = lambda: None) -> Verdict:
+def try_point(
+    sweep: Path, scratch: Path, point: Point, want: pd.DataFrame, prepare: Prepare = lambda: None
+) -> Verdict:
     """Kill at a point, read, complete, judge."""
     verdict, folder = Verdict(), scratch / "killed"
     shutil.rmtree(folder, ignore_errors=True)
@@ -153,7 +188,10 @@ def try_point(sweep: Path, scratch: Path, point: Point, want: pd.DataFrame, prep
     verdict.kills += os.WIFSIGNALED(status)
     witness = Witness(folder)
     witness.look(verdict, str(point))
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
         read = scaling("status", str(folder), "--json") if folder.exists() else 0
     if read not in (0, 2):
         verdict.fault("stuck", f"{point}: status ended with {read}: {said.getvalue()[-200:]}")

@@ -26,7 +26,14 @@ def write(folder: Path, plan: Plan, over: Any) -> None:
     with Lease(folder) as lease:
         while not over.is_set():
             for count, item in enumerate(plan.runs):
-                publish(SweepFolder(folder), plan.sweep.name, item.run, simulate(item.run), source, lease.path)
+                publish(
+                    SweepFolder(folder),
+                    plan.sweep.name,
+                    item.run,
+                    simulate(item.run),
+                    source,
+                    lease.path,
+                )
                 if count % MERGE_EVERY == 0:
                     compact(folder, lease)
                 if over.is_set():
@@ -39,7 +46,7 @@ def _loose_again(folder: Path) -> None:
     from scaling.store import compaction
 
     for path in run_files.merged_files(folder):
-        compaction.rescue(folder, path)
+        compaction.recover_runs(folder, path)
         path.unlink()
 
 
@@ -74,7 +81,7 @@ def _one(folder: Path, seen: set[str], rows: dict[str, int], number: int) -> lis
         return [f"read {number}: {type(error).__name__}: {error}"]
     ids = held.table.column("run_id").to_pylist()
     found = set(ids)
-    failures = [f"read {number}: {damage}" for damage in held.damages]
+    failures = [f"read {number}: {damage}" for damage in held.corrupt_files]
     failures += [f"read {number}: run {run_id} was gone" for run_id in seen - found]
     failures += [
         f"read {number}: run {run_id} had {ids.count(run_id)} rows of {rows[run_id]}"

@@ -49,7 +49,9 @@ def numbers(folder: Path) -> pd.DataFrame:
     """All rows but the clock's, in a fixed order, repeats included."""
     frame = run_files.load(folder)
     frame = frame[~frame["metric"].isin(CLOCK)].drop(columns=["seconds", "commit"])
-    return frame.sort_values(["run_id", "step", "split", "metric", "at", "value"], kind="stable").reset_index(drop=True)
+    return frame.sort_values(
+        ["run_id", "step", "split", "metric", "at", "value"], kind="stable"
+    ).reset_index(drop=True)
 
 
 @dataclass
@@ -69,7 +71,9 @@ class Witness:
             if not path.exists() and run_id not in merged:
                 verdict.fault("lost", f"{where}: finished run {run_id} is gone")
             elif path.exists() and _digest(path) != digest:
-                verdict.fault("different", f"{where}: the file of finished run {run_id} has changed")
+                verdict.fault(
+                    "different", f"{where}: the file of finished run {run_id} has changed"
+                )
             if starts[run_id] != self.begun[run_id]:
                 verdict.fault("duplicated", f"{where}: finished run {run_id} was trained again")
         for path in run_files.run_files(self.folder):
@@ -103,6 +107,8 @@ def judge(folder: Path, reference: pd.DataFrame, verdict: Verdict, where: str) -
         verdict.fault("duplicated", f"{where}: run {run_id} has rows twice")
     once = found.drop_duplicates(key).reset_index(drop=True)
     for run_id in sorted(set(reference["run_id"]) - missing):
-        want, got = (frame[frame["run_id"] == run_id].reset_index(drop=True) for frame in (reference, once))
+        want, got = (
+            frame[frame["run_id"] == run_id].reset_index(drop=True) for frame in (reference, once)
+        )
         if not want.equals(got):
             verdict.fault("different", f"{where}: run {run_id} has other numbers than undisturbed")

@@ -12,10 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from scaling.errors import DISK, ScalingError
-from scaling.formatting import plain
+from scaling.formatting import sanitize
 
 
-class Verbs(TyperGroup):
+class CommandGroup(TyperGroup):
     """The group of all verbs; turns a ScalingError into its message and exit code, and survives a closed stdout."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
@@ -25,18 +25,28 @@ class Verbs(TyperGroup):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except ScalingError as error:
-            typer.echo(f"error: {plain(error, 20_000)}", err=True)
+            typer.echo(f"error: {sanitize(error, 20_000)}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # `scaling ... | head`: what was wanted has been read
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except OSError as error:
-            if error.filename is not None and error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS):
-                typer.echo(f"error: {plain(error.filename, 200)}: {error.strerror}\n  name a path that can be read and written", err=True)
+            if error.filename is not None and error.errno in (
+                errno.ENAMETOOLONG,
+                errno.EACCES,
+                errno.EPERM,
+                errno.EROFS,
+            ):
+                typer.echo(
+                    f"error: {sanitize(error.filename, 200)}: {error.strerror}\n  name a path that can be read and written",
+                    err=True,
+                )
                 raise typer.Exit(DISK) from None
             if error.errno not in (errno.ENOSPC, errno.EIO):
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it cannot be written either
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # what is left in it cannot be written either
             typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
             raise typer.Exit(DISK) from None
         except KeyboardInterrupt:
@@ -45,7 +55,7 @@ class Verbs(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -58,11 +68,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the `scaling` command."""
-    with_verbs()()
+    with_commands()()
 
 
 @cache
-def with_verbs() -> typer.Typer:
+def with_commands() -> typer.Typer:
     """The command with all its verbs."""
     from scaling.cli import (
         coord_check,
@@ -81,11 +91,25 @@ def with_verbs() -> typer.Typer:
         status,
         train,
         tune,
-    )  # fmt: skip
+    )
 
     for module in (
-        init, plan, tune, run, train, status, fit, predict, reconcile, next, report, count, coord_check, data,
-        results, doctor,
-    ):  # fmt: skip
+        init,
+        plan,
+        tune,
+        run,
+        train,
+        status,
+        fit,
+        predict,
+        reconcile,
+        next,
+        report,
+        count,
+        coord_check,
+        data,
+        results,
+        doctor,
+    ):
         module.register(app)
     return app

@@ -13,7 +13,7 @@ from scaling import accounting
 from scaling.cli.output import Csv, Json, console, print_csv, print_json
 from scaling.cli.tables import table
 from scaling.config import ModelConfig
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_bytes, format_count, format_flops
 
 if TYPE_CHECKING:
@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("count", epilog="Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192")(count)
+    app.command(
+        "count",
+        epilog="Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192",
+    )(count)
 
 
 def count(
-    model: Annotated[str, typer.Option(metavar="SWEEP|key=value,...", help="A sweep file, or the fields of a model.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="SWEEP|key=value,...", help="A sweep file, or the fields of a model."),
+    ],
     seq_len: Annotated[int, typer.Option(min=1, max=2**24, help="Tokens in a sequence.")] = 2048,
-    batch: Annotated[int, typer.Option(min=1, max=2**24, help="Sequences decoded side by side.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, max=2**24, help="Sequences decoded side by side.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="Device of the decode roofline.")] = "h100",
     as_json: Json = False,
     as_csv: Csv = False,
@@ -57,21 +65,27 @@ def model_from_fields(text: str) -> ModelConfig:
     from pydantic import ValidationError
 
     from scaling.config import ModelConfig, Recipe
-    from scaling.config.sweep_file import mistakes
+    from scaling.config.sweep_file import validation_error
     from scaling.recipe import shape
 
     fields: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key.strip() in fields:
-            raise ScalingError(f"{part!r} is not key=value, or stands twice", where="--model", remedy="write d_model=512,n_layers=8,...")
+            raise ScalingError(
+                f"{part!r} is not key=value, or stands twice",
+                where="--model",
+                remedy="write d_model=512,n_layers=8,...",
+            )
         fields[key.strip()] = _value(value.strip())
     try:
         checked = ModelConfig.model_validate({"vocab_size": 256, **_smallest(fields), **fields})
     except ValidationError as error:
-        raise mistakes(error, ModelConfig, "--model") from None
+        raise validation_error(error, ModelConfig, "--model") from None
     if "d_model" not in fields:
-        raise ScalingError("d_model is missing", where="--model", remedy="write d_model=512,n_layers=8,...")
+        raise ScalingError(
+            "d_model is missing", where="--model", remedy="write d_model=512,n_layers=8,..."
+        )
     return shape(checked.d_model, fields.get("vocab_size", 256), Recipe(), fields)
 
 
@@ -96,10 +110,12 @@ CONVENTIONS: tuple[accounting.FlopsConvention, ...] = ("exact", "6nd", "kaplan",
 N_CONVENTIONS: tuple[accounting.NConvention, ...] = ("with_head", "total", "nonembedding")
 
 
-def count_document(models: list[ModelConfig], seq_len: int, batch: int, device: str) -> dict[str, Any]:
+def count_document(
+    models: list[ModelConfig], seq_len: int, batch: int, device: str
+) -> dict[str, Any]:
     """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA and MQA forms."""
     if device not in accounting.DEVICES:
-        raise unknown("device", device, accounting.DEVICES, where="--device")
+        raise unknown_choice("device", device, accounting.DEVICES, where="--device")
     return {
         "seq_len": seq_len,
         "batch": batch,
@@ -108,28 +124,42 @@ def count_document(models: list[ModelConfig], seq_len: int, batch: int, device: 
     }
 
 
-def _counts(model: ModelConfig, seq_len: int, batch: int, device: accounting.Device) -> dict[str, Any]:
+def _counts(
+    model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
+) -> dict[str, Any]:
     return {
         "model": model.model_dump(mode="json"),
         "parameters": accounting.parameter_groups(model, seq_len),
         "n_params": {name: accounting.n_params(model, seq_len, name) for name in N_CONVENTIONS},
-        "train_flops_per_token": {name: accounting.train_flops(model, seq_len, seq_len, name) / seq_len for name in CONVENTIONS},
-        "attention": {name: _decoding(form, seq_len, batch, device) for name, form in accounting.attention_forms(model).items()},
+        "train_flops_per_token": {
+            name: accounting.train_flops(model, seq_len, seq_len, name) / seq_len
+            for name in CONVENTIONS
+        },
+        "attention": {
+            name: _decoding(form, seq_len, batch, device)
+            for name, form in accounting.attention_forms(model).items()
+        },
     }
 
 
-def _decoding(model: ModelConfig, seq_len: int, batch: int, device: accounting.Device) -> dict[str, Any]:
+def _decoding(
+    model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
+) -> dict[str, Any]:
     cache = accounting.kv_cache_bytes(model, seq_len, batch)
     return {
         "n_kv_heads": model.n_kv_heads,
         "kv_cache_bytes": cache,
-        "decode_tokens_per_second": accounting.decode_tokens_per_second(model, seq_len, batch, device),
+        "decode_tokens_per_second": accounting.decode_tokens_per_second(
+            model, seq_len, batch, device
+        ),
     }
 
 
 def count_table(document: dict[str, Any]) -> Group:
     """What `scaling count` prints, a block a model."""
-    return Group(*(part for counted in document["models"] for part in _model_tables(counted, document)))
+    return Group(
+        *(part for counted in document["models"] for part in _model_tables(counted, document))
+    )
 
 
 def _model_tables(counted: dict[str, Any], document: dict[str, Any]) -> list[Any]:
@@ -143,15 +173,25 @@ def _model_tables(counted: dict[str, Any], document: dict[str, Any]) -> list[Any
         groups.add_row(name, f"{value:,}", f"{value / total:.1%}")
     for name, value in counted["n_params"].items():
         groups.add_row(Text(f"N {name}", style="bold"), f"{value:,}", format_count(value))
-    flops = table(f"\ntraining FLOPs a token, sequences of {seq_len}", "convention", "count", "over 6 N")
+    flops = table(
+        f"\ntraining FLOPs a token, sequences of {seq_len}", "convention", "count", "over 6 N"
+    )
     for name, value in counted["train_flops_per_token"].items():
-        flops.add_row(name, format_flops(value), f"{value / (6 * counted['n_params']['with_head']):.3f}")
-    title = f"\ndecoding at {seq_len} tokens, batch {document['batch']}, bf16, on {document['device']}"
+        flops.add_row(
+            name, format_flops(value), f"{value / (6 * counted['n_params']['with_head']):.3f}"
+        )
+    title = (
+        f"\ndecoding at {seq_len} tokens, batch {document['batch']}, bf16, on {document['device']}"
+    )
     decode = table(title, "form", "kv heads", "KV cache", "of MHA", "tokens/s at most")
     whole = counted["attention"]["MHA"]["kv_cache_bytes"]
     for name, form in counted["attention"].items():
         share = f"{form['kv_cache_bytes'] / whole:.2%}"
         decode.add_row(
-            name, str(form["n_kv_heads"]), format_bytes(form["kv_cache_bytes"]), share, f"{form['decode_tokens_per_second']:,.0f}"
+            name,
+            str(form["n_kv_heads"]),
+            format_bytes(form["kv_cache_bytes"]),
+            share,
+            f"{form['decode_tokens_per_second']:,.0f}",
         )
     return [groups, flops, decode]

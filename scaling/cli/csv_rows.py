@@ -14,16 +14,40 @@ INTERVAL = ("value", "lo", "hi")
 
 # What heads a table without rows; the rows themselves say the same.
 PLANNED = (
-    "run_id", "n_params", "n_params_with_head", "n_params_nonembedding", "n_layers", "d_model", "tokens", "tokens_per_param", "flops",
-    "batch_tokens", "lr", "n_steps", "seed", "seconds", "memory_bytes",
-)  # fmt: skip
+    "run_id",
+    "n_params",
+    "n_params_with_head",
+    "n_params_nonembedding",
+    "n_layers",
+    "d_model",
+    "tokens",
+    "tokens_per_param",
+    "flops",
+    "batch_tokens",
+    "lr",
+    "n_steps",
+    "seed",
+    "seconds",
+    "memory_bytes",
+)
 ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
 STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
 FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
 RECONCILED = ("counting", "road", *INTERVAL, "refused")
 PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
-RUNGS = ("field", "n_params", "tokens", "rung", "value", "scout_loss", "loss", "losses", "state", "survivor")
+RUNGS = (
+    "field",
+    "n_params",
+    "tokens",
+    "rung",
+    "value",
+    "scout_loss",
+    "loss",
+    "losses",
+    "state",
+    "survivor",
+)
 SIZES = ("parametrisation", "over", "at", "kind", "change", "size", "slope")
 ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
@@ -33,16 +57,27 @@ def fit_rows(document: Document) -> Rows:
     if document.get("groups"):
         return [dict(group) for group in document["groups"]]
     held = {**document["params"], **document["derived"]}
-    return [{"parameter": name, **{part: entry.get(part) for part in ESTIMATE}} for name, entry in held.items()]
+    return [
+        {"parameter": name, **{part: entry.get(part) for part in ESTIMATE}}
+        for name, entry in held.items()
+    ]
 
 
 def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
     """What was predicted, with intervals; or the smaller models, or the named ones, where these are asked for. Raises ScalingError."""
     if smaller and models:
-        raise ScalingError("--csv prints one table, and --smaller and --models are two", where="--csv", remedy="ask for one, or --json")
+        raise ScalingError(
+            "--csv prints one table, and --smaller and --models are two",
+            where="--csv",
+            remedy="ask for one, or --json",
+        )
     if models or smaller:
         return [dict(row) for row in document["models" if models else "smaller"]]
-    return [{"quantity": name, **_estimated(document[name])} for name in ASKED if document.get(name) is not None]
+    return [
+        {"quantity": name, **_estimated(document[name])}
+        for name in ASKED
+        if document.get(name) is not None
+    ]
 
 
 def _estimated(entry: Any) -> dict[str, Any]:
@@ -53,7 +88,12 @@ def _estimated(entry: Any) -> dict[str, Any]:
 def reconcile_rows(document: Document) -> Rows:
     """The exponent a of the same runs, one row for each counting and road."""
     return [
-        {"counting": row["told"], "road": road, **_estimated(row[road].get("a")), "refused": row[road].get("refused")}
+        {
+            "counting": row["told"],
+            "road": road,
+            **_estimated(row[road].get("a")),
+            "refused": row[road].get("refused"),
+        }
         for row in document["countings"]
         for road in ("parametric", "isoflop", "envelope")
     ]
@@ -72,9 +112,16 @@ def rung_rows(document: Document) -> Rows:
 def coordinate_rows(document: Document) -> Rows:
     """The size of every kind of activation at every width and depth, with the slope of its curve."""
     return [
-        {"parametrisation": check["parametrisation"], "over": check["over"], "at": at, "kind": curve["kind"], "change": curve["change"],
-         "size": size, "slope": curve["slope"]}
+        {
+            "parametrisation": check["parametrisation"],
+            "over": check["over"],
+            "at": at,
+            "kind": curve["kind"],
+            "change": curve["change"],
+            "size": size,
+            "slope": curve["slope"],
+        }
         for check in document["checks"]
         for curve in check["curves"]
         for at, size in zip(check["at"], curve["sizes"], strict=True)
-    ]  # fmt: skip
+    ]

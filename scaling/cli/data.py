@@ -7,15 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from scaling.cli.output import Csv, Json, console, note, print_json, print_pairs
+from scaling.cli.output import Csv, Json, console, echo_err, print_json, print_pairs
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     group = typer.Typer(
-        help="Prepare a token store from text, jsonl or parquet files or a data set of Hugging Face, and look at one.", no_args_is_help=True
+        help="Prepare a token store from text, jsonl or parquet files or a data set of Hugging Face, and look at one.",
+        no_args_is_help=True,
     )
-    group.command("prepare", epilog="Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096")(prepare)
+    group.command(
+        "prepare",
+        epilog="Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096",
+    )(prepare)
     group.command("info", epilog="Example: scaling data info data/notes")(info)
     app.add_typer(group, name="data")
 
@@ -30,25 +34,51 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The token store to write.")],
     tokenizer: Annotated[
-        str, typer.Option(help="bytes, bpe (trained here), a tokenizer.json, or hf:NAME or hf:FOLDER that has one.")
+        str,
+        typer.Option(
+            help="bytes, bpe (trained here), a tokenizer.json, or hf:NAME or hf:FOLDER that has one."
+        ),
     ] = "bytes",
-    vocab_size: Annotated[int, typer.Option(min=257, max=2**20, help="Vocabulary of a BPE trained here.")] = 4096,
+    vocab_size: Annotated[
+        int, typer.Option(min=257, max=2**20, help="Vocabulary of a BPE trained here.")
+    ] = 4096,
     text_column: Annotated[
-        str, typer.Option("--text-column", "--text-field", help="Field that holds the text in jsonl, parquet and data sets.")
+        str,
+        typer.Option(
+            "--text-column",
+            "--text-field",
+            help="Field that holds the text in jsonl, parquet and data sets.",
+        ),
     ] = "text",
-    val_frac: Annotated[float, typer.Option(help="Part of the documents held out for validation.")] = 0.1,
+    val_frac: Annotated[
+        float, typer.Option(help="Part of the documents held out for validation.")
+    ] = 0.1,
     streaming: Annotated[
-        bool, typer.Option("--streaming", help="Read a data set from the Hub as a stream instead of downloading it.")
+        bool,
+        typer.Option(
+            "--streaming",
+            help="Read a data set from the Hub as a stream instead of downloading it.",
+        ),
     ] = False,
-    max_documents: Annotated[int | None, typer.Option(min=1, help="Take the first so many documents.")] = None,
+    max_documents: Annotated[
+        int | None, typer.Option(min=1, help="Take the first so many documents.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a memory-mapped token store with its manifest, split by document into training and validation."""
     from scaling.tasks.corpus.prepare import prepare as run_prepare
 
-    note(f"preparing {len(source)} source(s) ...")
-    document = run_prepare(source, out, tokenizer=tokenizer, vocab_size=vocab_size, text_column=text_column, val_frac=val_frac,
-                           streaming=streaming, max_documents=max_documents)  # fmt: skip
+    echo_err(f"preparing {len(source)} source(s) ...")
+    document = run_prepare(
+        source,
+        out,
+        tokenizer=tokenizer,
+        vocab_size=vocab_size,
+        text_column=text_column,
+        val_frac=val_frac,
+        streaming=streaming,
+        max_documents=max_documents,
+    )
     if as_json:
         return print_json(document)
     _show(document, out)
@@ -56,7 +86,9 @@ def prepare(
 
 
 def info(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help='A token store, or "stdlib".')] = "stdlib",
+    folder: Annotated[
+        str, typer.Argument(metavar="[DIR]", help='A token store, or "stdlib".')
+    ] = "stdlib",
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:

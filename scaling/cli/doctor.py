@@ -52,11 +52,22 @@ DEVICE_SECONDS = 90
 _ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
-_VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "NPROC", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "SCALING_CACHE", "JAX_COMPILATION_CACHE_DIR")
+_VARIABLES = (
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+    "NPROC",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_PRELOAD",
+    "SCALING_CACHE",
+    "JAX_COMPILATION_CACHE_DIR",
+)
 
 
 _TOOLS = {
-    "chromium": (("chromium", "chromium-browser", "google-chrome"), "looks at reports in the browser tests"),
+    "chromium": (
+        ("chromium", "chromium-browser", "google-chrome"),
+        "looks at reports in the browser tests",
+    ),
     "sbatch": (("sbatch",), "scaling run --executor slurm"),
     "ray": ((), "scaling run --executor ray"),
     "git": (("git",), "writes the commit into the rows"),
@@ -85,7 +96,11 @@ print(int(second * 4 < first))
 def examine() -> dict[str, Any]:
     """Everything `scaling doctor` says, as JSON-ready data; `problems` lists what is wrong, each with its remedy."""
     found: dict[str, Any] = {
-        "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
+        "python": {
+            "version": platform.python_version(),
+            "executable": sys.executable,
+            "platform": platform.platform(),
+        },
         "packages": packages(),
         "cpu": _cpu(),
         "memory": memory_bytes(),
@@ -95,9 +110,14 @@ def examine() -> dict[str, Any]:
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "accelerator_driver": has_accelerator(),
         "jax": ask_devices(),
-        "tools": {name: {"found": _tool(name, programs), "for": purpose} for name, (programs, purpose) in _TOOLS.items()},
+        "tools": {
+            name: {"found": _tool(name, programs), "for": purpose}
+            for name, (programs, purpose) in _TOOLS.items()
+        },
     }
-    return found | {"problems": [{"what": what, "remedy": remedy} for what, remedy in problems(found)]}
+    return found | {
+        "problems": [{"what": what, "remedy": remedy} for what, remedy in problems(found)]
+    }
 
 
 def packages() -> list[dict[str, Any]]:
@@ -109,14 +129,18 @@ def packages() -> list[dict[str, Any]]:
     except metadata.PackageNotFoundError:
         return [{"name": "scaling", "installed": None, "wanted": __version__, "fits": False}]
     needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
-    rows: list[dict[str, Any]] = [{"name": "scaling", "installed": __version__, "wanted": "", "fits": True}]
+    rows: list[dict[str, Any]] = [
+        {"name": "scaling", "installed": __version__, "wanted": "", "fits": True}
+    ]
     for one in needed:
         try:
             installed: str | None = metadata.version(one.name)
         except metadata.PackageNotFoundError:
             installed = None
         fits = installed is not None and one.specifier.contains(installed, prereleases=True)
-        rows.append({"name": one.name, "installed": installed, "wanted": str(one.specifier), "fits": fits})
+        rows.append(
+            {"name": one.name, "installed": installed, "wanted": str(one.specifier), "fits": fits}
+        )
     return rows
 
 
@@ -142,7 +166,9 @@ def _cpu() -> dict[str, Any]:
 
 def _cache(folder: Path) -> dict[str, Any]:
     """Asks only: the folder is made by whoever needs it first."""
-    standing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    standing = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
     status = standing.stat()
     own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     exists = folder.exists()
@@ -161,7 +187,11 @@ def _allocator() -> dict[str, Any]:
     keeps = None
     if sys.platform == "linux":
         done = _child(_ASK_ALLOCATOR, 30, environment)
-        keeps = done.stdout.strip() == "1" if isinstance(done, subprocess.CompletedProcess) and done.returncode == 0 else None
+        keeps = (
+            done.stdout.strip() == "1"
+            if isinstance(done, subprocess.CompletedProcess) and done.returncode == 0
+            else None
+        )
     here = {name: os.environ.get(name) for name in ALLOCATOR}
     return {
         "libc": " ".join(platform.libc_ver()).strip(),
@@ -182,11 +212,21 @@ def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _child(code: str, seconds: int, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str] | str:
+def _child(
+    code: str, seconds: int, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str] | str:
     """A finished child process, or the reason why there is none."""
     command = [sys.executable, "-c", code]
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, env=environment, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            env=environment,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return f"no answer within {seconds} s"
 
@@ -209,33 +249,70 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 "pip install --upgrade scaling; in a checkout, `make test` installs what is pinned",
             )
     if "error" in found["jax"]:
-        yield f"jax does not start: {found['jax']['error']}", "mend JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works"
+        yield (
+            f"jax does not start: {found['jax']['error']}",
+            "mend JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
+        )
     elif found["accelerator_driver"] and found["jax"]["backend"] == "cpu":
-        yield "an accelerator is here, but jax uses the CPU", "install jax for it, for example: pip install 'jax[cuda12]'"
+        yield (
+            "an accelerator is here, but jax uses the CPU",
+            "install jax for it, for example: pip install 'jax[cuda12]'",
+        )
     yield from _processor_problems(found["cpu"], found["environment"])
     room = found["disk"]["free_bytes"]
-    memory = min((found["memory"][key] for key in ("available_bytes", "limit_bytes") if found["memory"][key]), default=None)
+    memory = min(
+        (
+            found["memory"][key]
+            for key in ("available_bytes", "limit_bytes")
+            if found["memory"][key]
+        ),
+        default=None,
+    )
     if room < 2**30:
-        yield f"{format_bytes(room)} free in {found['disk']['folder']}", "free a GiB: results, checkpoints and the corpus need room"
+        yield (
+            f"{format_bytes(room)} free in {found['disk']['folder']}",
+            "free a GiB: results, checkpoints and the corpus need room",
+        )
     if memory is not None and memory < 2**31:
-        yield f"{format_bytes(memory)} of memory available", "end other programs, or run with --workers 1"
+        yield (
+            f"{format_bytes(memory)} of memory available",
+            "end other programs, or run with --workers 1",
+        )
     cache = found["cache"]
     if not cache["writable"] or cache["own"] is False:
-        yield f"the cache {cache['folder']} is not yours to write", "set SCALING_CACHE to a folder of your own"
+        yield (
+            f"the cache {cache['folder']} is not yours to write",
+            "set SCALING_CACHE to a folder of your own",
+        )
     if found["allocator"]["workers_keep_memory"] is False:
-        yield "training processes return their memory at every step: about half the speed", "use glibc, or preload tcmalloc (LD_PRELOAD)"
+        yield (
+            "training processes return their memory at every step: about half the speed",
+            "use glibc, or preload tcmalloc (LD_PRELOAD)",
+        )
 
 
-def _processor_problems(cpu: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    if cpu["architecture"] in ("x86_64", "AMD64") and cpu["isa"] is not None and "avx2" not in cpu["isa"]:
-        yield "the processor has no AVX2", "training works, several times slower; use another machine for long sweeps"
+def _processor_problems(
+    cpu: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    if (
+        cpu["architecture"] in ("x86_64", "AMD64")
+        and cpu["isa"] is not None
+        and "avx2" not in cpu["isa"]
+    ):
+        yield (
+            "the processor has no AVX2",
+            "training works, several times slower; use another machine for long sweeps",
+        )
     if cpu["quota_cores"] is not None and cpu["quota_cores"] < cpu["usable_cores"]:
         workers = max(1, int(cpu["quota_cores"]))
         what = f"{cpu['usable_cores']} cores are visible, but the container may use {cpu['quota_cores']:g}"
         yield what, f"run with --workers {workers} and NPROC=1"
     threads = environment.get("NPROC")
     if threads is not None and not (threads.isdigit() and 0 < int(threads) <= cpu["usable_cores"]):
-        yield f"NPROC = {threads!r} on {cpu['usable_cores']} usable cores", "unset it, or set a number of cores you have"
+        yield (
+            f"NPROC = {threads!r} on {cpu['usable_cores']} usable cores",
+            "unset it, or set a number of cores you have",
+        )
 
 
 def render(found: Mapping[str, Any]) -> Group:
@@ -247,7 +324,10 @@ def render(found: Mapping[str, Any]) -> Group:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in _facts(found):
         table.add_row(Text(name, style="bold"), Text(_printable(value)))
-    listed = [Text(f"! {_printable(problem['what'])}\n    {problem['remedy']}", style="yellow") for problem in found["problems"]]
+    listed = [
+        Text(f"! {_printable(problem['what'])}\n    {problem['remedy']}", style="yellow")
+        for problem in found["problems"]
+    ]
     return Group(table, Text(), *(listed or [Text("nothing is wrong", style="green")]))
 
 
@@ -259,16 +339,43 @@ def _printable(text: str) -> str:
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     cpu, memory, jax = found["cpu"], found["memory"], found["jax"]
     yield "python", f"{found['python']['version']} on {found['python']['platform']}"
-    yield "packages", ", ".join(f"{one['name']} {one['installed'] or 'missing'}" for one in found["packages"])
-    yield "cpu", f"{cpu['model']}, {cpu['usable_cores']} of {cpu['cores']} cores, {' '.join(cpu['isa'] or ['instruction set unknown'])}"
-    yield "memory", " of ".join(format_bytes(memory[key]) for key in ("available_bytes", "total_bytes") if memory[key]) or "unknown"
+    yield (
+        "packages",
+        ", ".join(f"{one['name']} {one['installed'] or 'missing'}" for one in found["packages"]),
+    )
+    yield (
+        "cpu",
+        f"{cpu['model']}, {cpu['usable_cores']} of {cpu['cores']} cores, {' '.join(cpu['isa'] or ['instruction set unknown'])}",
+    )
+    yield (
+        "memory",
+        " of ".join(
+            format_bytes(memory[key]) for key in ("available_bytes", "total_bytes") if memory[key]
+        )
+        or "unknown",
+    )
     yield "disk", f"{format_bytes(found['disk']['free_bytes'])} free in {found['disk']['folder']}"
     yield "cache", f"{found['cache']['folder']} ({_cache_state(found['cache'])})"
     devices = [f"{one['kind']} ({one['platform']})" for one in jax.get("devices", [])]
-    yield "devices", jax.get("error") or ", ".join(f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices))
-    keeps = {True: "kept between steps", False: "returned at every step", None: "not known on this system"}
-    yield "allocator", f"{found['allocator']['libc']}; memory of training processes is {keeps[found['allocator']['workers_keep_memory']]}"
-    yield "environment", ", ".join(f"{name}={value}" for name, value in found["environment"].items()) or "nothing set"
+    yield (
+        "devices",
+        jax.get("error")
+        or ", ".join(f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices)),
+    )
+    keeps = {
+        True: "kept between steps",
+        False: "returned at every step",
+        None: "not known on this system",
+    }
+    yield (
+        "allocator",
+        f"{found['allocator']['libc']}; memory of training processes is {keeps[found['allocator']['workers_keep_memory']]}",
+    )
+    yield (
+        "environment",
+        ", ".join(f"{name}={value}" for name, value in found["environment"].items())
+        or "nothing set",
+    )
     for name, tool in found["tools"].items():
         yield name, f"{tool['found'] or 'missing'} ({tool['for']})"
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, note, print_json
-from scaling.errors import ScalingError, unknown
+from scaling.cli.output import Json, echo_err, print_json
+from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:
     from scaling.plan import Plan
-    from scaling.plan.starter_sweep import Question
+    from scaling.plan.starter_sweep import StarterRequest
 
 SCHEMA_FILE = "sweep.schema.json"
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
@@ -42,11 +42,29 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The sweep file to write; its stem names the sweep.")] = Path("sweep.toml"),
-    budget: Annotated[str | None, typer.Option(metavar="FLOPS", help="FLOPs of the whole sweep: 1e13.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, gpu, tpu, or a name: h100, tpu-v5e, ...")] = None,
-    data: Annotated[str | None, typer.Option(metavar="stdlib|FOLDER", help="stdlib, or a folder of `scaling data prepare`.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take 1e13, cpu, stdlib for what is not given.")] = False,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="[PATH]", help="The sweep file to write; its stem names the sweep."),
+    ] = Path("sweep.toml"),
+    budget: Annotated[
+        str | None, typer.Option(metavar="FLOPS", help="FLOPs of the whole sweep: 1e13.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cpu, gpu, tpu, or a name: h100, tpu-v5e, ..."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stdlib|FOLDER", help="stdlib, or a folder of `scaling data prepare`."
+        ),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Ask nothing: take 1e13, cpu, stdlib for what is not given."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a commented sweep file for a budget, a device and data: asks for what is not given as an option."""
@@ -57,29 +75,43 @@ def init(
     from scaling.tasks import open_task, resolve
 
     _check_free(path)
-    flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget", "write FLOPs as 1e13"))
+    flops = _answer(
+        "budget", budget, yes, lambda text: count_option(text, "--budget", "write FLOPs as 1e13")
+    )
     kind = _answer("device", device, yes, _kind)
     corpus, task = _answer("data", data, yes, _opened)
     opened = open_task(resolve(task))
-    question: Question = _question(flops, kind, corpus, opened.vocab_size, path)
+    question: StarterRequest = _question(flops, kind, corpus, opened.vocab_size, path)
     made = draft(question, lambda sweep: plan(sweep, resolve(sweep.base.task), opened.vocab_size))
     _check_free(path)
     files.write_text(path, _schema_line(path) + made.text)
     for doubt in _doubts(made.plan, opened):
-        note(f"warning: {doubt}")
+        echo_err(f"warning: {doubt}")
     if as_json:
-        document = {"path": str(path), "name": question.name, "runs": len(made.plan.runs), "flops": made.plan.flops, "device": kind}
+        document = {
+            "path": str(path),
+            "name": question.name,
+            "runs": len(made.plan.runs),
+            "flops": made.plan.flops,
+            "device": kind,
+        }
         return print_json(document)
-    typer.echo(f"{path}: {len(made.plan.runs)} runs, {format_flops(made.plan.flops)} FLOPs on {kind}")
+    typer.echo(
+        f"{path}: {len(made.plan.runs)} runs, {format_flops(made.plan.flops)} FLOPs on {kind}"
+    )
     return typer.echo(f"next: scaling plan {shlex.quote(str(path))}")
 
 
 def _check_free(path: Path) -> None:
     """Raise ScalingError for a file that is there, or a name that a comment or a command cannot hold."""
     if path.exists() or path.is_symlink():
-        raise ScalingError("is there already", where=str(path), remedy="name another file, or delete this one")
+        raise ScalingError(
+            "is there already", where=str(path), remedy="name another file, or delete this one"
+        )
     if not str(path).isprintable():
-        raise ScalingError(f"{str(path)!r} holds a control character", where="PATH", remedy="name another file")
+        raise ScalingError(
+            f"{str(path)!r} holds a control character", where="PATH", remedy="name another file"
+        )
 
 
 def _schema_line(path: Path) -> str:
@@ -108,14 +140,16 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
         line = sys.stdin.readline()
         if not line:
             raise ScalingError(
-                "no answer: the input has ended", where=f"--{name}", remedy="give it as an option, or --yes for the defaults"
+                "no answer: the input has ended",
+                where=f"--{name}",
+                remedy="give it as an option, or --yes for the defaults",
             )
         try:
             return check(line.strip() or DEFAULTS[name])
         except ScalingError as error:
             if not sys.stdin.isatty():
                 raise
-            note(str(error))
+            echo_err(str(error))
 
 
 def _kind(device: str) -> str:
@@ -125,7 +159,7 @@ def _kind(device: str) -> str:
     if device in ("cpu", "gpu", "tpu"):
         return device
     if device not in DEVICES:
-        raise unknown("device", device, ["cpu", "gpu", "tpu", *DEVICES], where="--device")
+        raise unknown_choice("device", device, ["cpu", "gpu", "tpu", *DEVICES], where="--device")
     return "tpu" if device.startswith("tpu") else "gpu"
 
 
@@ -140,17 +174,19 @@ def _opened(data: str) -> tuple[str, Any]:
         task = TextTask(kind="text", corpus=data)
     except ValidationError as error:
         raise ScalingError(
-            str(error.errors()[0]["msg"]), where="--data", remedy="name a folder that `scaling data prepare` wrote"
+            str(error.errors()[0]["msg"]),
+            where="--data",
+            remedy="name a folder that `scaling data prepare` wrote",
         ) from None
     resolve(task)
     return data, task
 
 
-def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path) -> Question:
-    from scaling.plan.starter_sweep import Question
+def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path) -> StarterRequest:
+    from scaling.plan.starter_sweep import StarterRequest
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64].rstrip("-._") or "sweep"
-    return Question(flops, kind, corpus, vocab_size, path, name)
+    return StarterRequest(flops, kind, corpus, vocab_size, path, name)
 
 
 def _doubts(planned: Plan, opened: Any) -> list[str]:
@@ -160,7 +196,12 @@ def _doubts(planned: Plan, opened: Any) -> list[str]:
 
 
 def schema(
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here, over an older schema; default stdout.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write it here, over an older schema; default stdout."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the JSON Schema of sweep files (draft 2020-12), for editors that complete and check TOML."""
@@ -171,11 +212,17 @@ def schema(
     if out is None:
         return print_json(document)
     if out.exists() and not _is_schema(out, document["title"]):
-        raise ScalingError("is there already, and is no schema of sweep files", where=str(out), remedy="name another file")
+        raise ScalingError(
+            "is there already, and is no schema of sweep files",
+            where=str(out),
+            remedy="name another file",
+        )
     files.write_text(out, json.dumps(document, indent=1) + "\n")
     if as_json:
         return print_json({"path": str(out)})
-    return typer.echo(f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}")
+    return typer.echo(
+        f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}"
+    )
 
 
 def _is_schema(path: Path, title: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaling.errors import ScalingError
-from scaling.formatting import leaves, plain
+from scaling.formatting import flatten, sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,19 +22,34 @@ def _one_form(context: typer.Context, asked: bool) -> bool:
     if asked and not context.resilient_parsing:
         context.meta[FORMS] = context.meta.get(FORMS, 0) + 1
         if context.meta[FORMS] > 1:
-            raise ScalingError("--json and --csv exclude each other", remedy="ask for one: stdout holds one document, or one table")
+            raise ScalingError(
+                "--json and --csv exclude each other",
+                remedy="ask for one: stdout holds one document, or one table",
+            )
     return asked
 
 
 Json = Annotated[
-    bool, typer.Option("--json", callback=_one_form, help="Print one JSON document on stdout; everything else goes to stderr.")
+    bool,
+    typer.Option(
+        "--json",
+        callback=_one_form,
+        help="Print one JSON document on stdout; everything else goes to stderr.",
+    ),
 ]
 Csv = Annotated[
-    bool, typer.Option("--csv", callback=_one_form, help="Print one table as CSV on stdout, all digits; everything else goes to stderr.")
+    bool,
+    typer.Option(
+        "--csv",
+        callback=_one_form,
+        help="Print one table as CSV on stdout, all digits; everything else goes to stderr.",
+    ),
 ]
 
 LOG_WIDTH = 150
-LARGE = 5000  # runs in a document that nobody reads by eye; indenting takes longer than all the rest
+LARGE = (
+    5000  # runs in a document that nobody reads by eye; indenting takes longer than all the rest
+)
 
 
 def console(stderr: bool = False) -> Console:
@@ -66,7 +81,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
     from scaling.render.escape import for_csv
 
-    spread = [{name: _cell(value) for name, value in leaves(row)} for row in rows]
+    spread = [{name: _cell(value) for name, value in flatten(row)} for row in rows]
     names = list(dict.fromkeys(name for row in spread for name in row)) or list(columns)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -77,7 +92,9 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
 def print_pairs(document: Mapping[str, Any]) -> None:
     """A document of facts as CSV: one row a fact."""
-    print_csv([{"field": name, "value": value} for name, value in leaves(document)], ("field", "value"))
+    print_csv(
+        [{"field": name, "value": value} for name, value in flatten(document)], ("field", "value")
+    )
 
 
 def _cell(value: Any) -> Any:
@@ -89,14 +106,14 @@ def _cell(value: Any) -> Any:
 def note_warnings(document: Mapping[str, Any]) -> None:
     """The warnings of a document on stderr, where its table alone goes to stdout."""
     for warning in document.get("warnings") or []:
-        note(f"warning: {warning}")
+        echo_err(f"warning: {warning}")
 
 
-def animates(made: Console) -> bool:
+def is_interactive(made: Console) -> bool:
     """Whether lines may be drawn over: a real terminal that can; colours forced upon a log do not make it one."""
     return made.is_terminal and not made.is_dumb_terminal and made.file.isatty()
 
 
-def note(text: str) -> None:
+def echo_err(text: str) -> None:
     """A line for the reader on stderr."""
-    typer.echo(plain(text, 20_000), err=True)
+    typer.echo(sanitize(text, 20_000), err=True)

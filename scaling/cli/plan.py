@@ -15,9 +15,9 @@ from scaling.cli.execution_options import (
     Workers,
     default_workers,
     execution,
-)  # fmt: skip
+)
 from scaling.cli.expected_precision import LawFrom, Noise, Target, expectation
-from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
+from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
 
 if TYPE_CHECKING:
     pass
@@ -37,7 +37,9 @@ def plan(
     sweep: SweepPath,
     overrides: Overrides = None,
     workers: Workers = None,
-    probe: Annotated[bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")] = True,
+    probe: Annotated[
+        bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")
+    ] = True,
     device: DeviceName = None,
     mesh: Mesh = None,
     micro_batch: MicroBatch = None,
@@ -58,7 +60,7 @@ def plan(
     _, planned = planned_sweep(sweep, overrides=overrides or ())
     check_shapes(planned.runs, how)
     if probe:
-        note("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
+        echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None
     document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
     if planned.sweep.asks_for_a_law or target is not None:
@@ -66,6 +68,8 @@ def plan(
     if as_json:
         return print_json(document)
     if as_csv:
-        note(f"{len(document['runs'])} runs; {len(document['refused'])} cells refused (--json gives the reasons)")
+        echo_err(
+            f"{len(document['runs'])} runs; {len(document['refused'])} cells refused (--json gives the reasons)"
+        )
         return print_csv(document["runs"], PLANNED + (ROOM if room else ()))
     return console().print(plan_table(document))

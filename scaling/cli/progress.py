@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scaling.cli.output import animates
+from scaling.cli.output import is_interactive
 from scaling.cli.tables import table
-from scaling.execute.progress import ENDED, Tracker
+from scaling.execute.progress import ENDED, SweepProgress
 from scaling.formatting import format_count, format_flops, format_seconds
 from scaling.plan import Plan, PlannedRun
 
@@ -25,7 +25,7 @@ LINE_SECONDS = 15.0
 MANY = 500
 
 
-class _Steady(Console):
+class PipeSafeConsole(Console):
     """A console whose reader may leave (`scaling run ... | head`): training goes on without it."""
 
     def on_broken_pipe(self) -> None:
@@ -37,9 +37,11 @@ class _Steady(Console):
 class Display:
     """Follows a sweep in training; `observe` is the listener of `execute`."""
 
-    def __init__(self, folder: Path, plan: Plan, runs: Sequence[PlannedRun], *, to_stderr: bool) -> None:
-        self.tracker, self.folder = Tracker(runs), folder
-        self.console = _Steady(stderr=to_stderr, highlight=False)
+    def __init__(
+        self, folder: Path, plan: Plan, runs: Sequence[PlannedRun], *, to_stderr: bool
+    ) -> None:
+        self.tracker, self.folder = SweepProgress(runs), folder
+        self.console = PipeSafeConsole(stderr=to_stderr, highlight=False)
         self.kept = len(plan.runs) - len(runs)
         self.refused = len(plan.refused)
         self.live: Live | None = None
@@ -49,12 +51,19 @@ class Display:
         kept = f", {self.kept} not needed now" if self.kept else ""
         refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
         self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
-        if animates(self.console) and self.tracker.runs:
-            self.live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
+        if is_interactive(self.console) and self.tracker.runs:
+            self.live = Live(
+                self._table(), console=self.console, refresh_per_second=4, transient=True
+            )
             self.live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.live:
             self.live.__exit__(kind, error, trace)
 
@@ -84,13 +93,18 @@ class Display:
     def _ending(self, event: dict[str, Any]) -> str:
         planned = self.tracker.by_id[event["run_id"]]
         size = f"N {format_count(planned.n_params['with_head'])}  D {format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
-        detail = f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
+        detail = (
+            f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
+        )
         ended = sum(self.tracker.counts.values())
         return f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  {detail}"
 
     def _summary(self) -> str:
         tracker = self.tracker
-        ended, speed = sum(tracker.counts.values()), sum(event["tokens_per_second"] for event in tracker.running.values())
+        ended, speed = (
+            sum(tracker.counts.values()),
+            sum(event["tokens_per_second"] for event in tracker.running.values()),
+        )
         losses = ", ".join(f"{event['loss']:.3f}" for event in tracker.running.values())
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
@@ -107,4 +121,8 @@ class Display:
                 f"{event['tokens_per_second']:,.0f}",
                 f"{event['flops_per_second'] / 1e9:.2f}",
             )
-        return Group(made, ProgressBar(total=1.0, completed=self.tracker.share, width=40), Text(self._summary()))
+        return Group(
+            made,
+            ProgressBar(total=1.0, completed=self.tracker.share, width=40),
+            Text(self._summary()),
+        )

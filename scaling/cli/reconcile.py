@@ -16,12 +16,28 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    source: Annotated[str, typer.Argument(metavar="SOURCE|FIT.json|published:NAME", help="Runs, a fit, or a published law.")],
-    columns: Annotated[str | None, typer.Option(metavar="N=...,D=...", help="Names of the columns of a foreign table.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE|FIT.json|published:NAME", help="Runs, a fit, or a published law."
+        ),
+    ],
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="N=...,D=...", help="Names of the columns of a foreign table."),
+    ] = None,
     omega: Annotated[
-        float, typer.Option(metavar="W", help="N_total = N + W N^(1/3), for tables that hold total parameters only.")
+        float,
+        typer.Option(
+            metavar="W", help="N_total = N + W N^(1/3), for tables that hold total parameters only."
+        ),
     ] = 47491.0,
-    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none.")] = 1000,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none."
+        ),
+    ] = 1000,
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     as_json: Json = False,
     as_csv: Csv = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
+from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
 from scaling.errors import RUNS_FAILED, ScalingError
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
@@ -22,10 +22,16 @@ Only runs that were trained with --keep-weights hold a model; `scaling status re
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
-    made = typer.Typer(no_args_is_help=True, help="Keep a results folder: merge its run files, check every file, export runs and models.")
+    made = typer.Typer(
+        no_args_is_help=True,
+        help="Keep a results folder: merge its run files, check every file, export runs and models.",
+    )
     made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
     made.command("check", epilog="Example: scaling results check results/demo")(check)
-    made.command("export", epilog="Example: scaling results export results/reference --to tensorboard --out boards")(export)
+    made.command(
+        "export",
+        epilog="Example: scaling results export results/reference --to tensorboard --out boards",
+    )(export)
     made.command("export-model", epilog=MODEL_EPILOG)(export_model)
     app.add_typer(made, name="results")
 
@@ -45,7 +51,9 @@ def compact(folder: Folder, as_json: Json = False) -> None:
         return print_json(asdict(done))
     for damaged in done.damaged:
         typer.echo(f"warning: left where it is: {damaged}", err=True)
-    return typer.echo(f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed")
+    return typer.echo(
+        f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
+    )
 
 
 def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
@@ -54,22 +62,30 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
     from scaling.cli.tables import table
     from scaling.execute.verify import inspect
-    from scaling.formatting import plain
+    from scaling.formatting import sanitize
 
     found = inspect(folder)
     counts = Counter(item.state for item in found)
     damaged = [item for item in found if item.state == "damaged"]
-    document = {"counts": dict(counts), "damaged": [{"file": item.path, "reason": item.reason} for item in damaged]}
+    document = {
+        "counts": dict(counts),
+        "damaged": [{"file": item.path, "reason": item.reason} for item in damaged],
+    }
     if as_json:
         print_json(document)
     elif as_csv:
-        print_csv([{"file": item.path, "state": item.state, "reason": item.reason} for item in found], ("file", "state", "reason"))
+        print_csv(
+            [{"file": item.path, "state": item.state, "reason": item.reason} for item in found],
+            ("file", "state", "reason"),
+        )
     else:
-        text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+        text = (
+            ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+        )
         shown = [item for item in found if item.state != "whole"]
         made = table(f"{folder}: {text}", "file", "state", "reason", numbers=False)
         for item in shown[:SHOWN]:
-            made.add_row(*map(escape, (plain(item.path), item.state, plain(item.reason))))
+            made.add_row(*map(escape, (sanitize(item.path), item.state, sanitize(item.reason))))
         console().print(made) if shown else typer.echo(f"{folder}: {text}")
     if damaged:
         raise typer.Exit(RUNS_FAILED)
@@ -77,8 +93,20 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
 def export(
     folder: Folder,
-    to: Annotated[str, typer.Option("--to", metavar="TRACKER", help="wandb (offline, or as WANDB_MODE says), tensorboard or mlflow.")],
-    out: Annotated[str, typer.Option("--out", metavar="PATH", help="Folder for the tracker's files; for MLflow also a URI.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="TRACKER",
+            help="wandb (offline, or as WANDB_MODE says), tensorboard or mlflow.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="PATH", help="Folder for the tracker's files; for MLflow also a URI."
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Log every run of a folder to a tracker, from its rows: all numbers, its configuration, its sweep; again, and it adds what is new."""
@@ -88,21 +116,34 @@ def export(
     check([to], "--to")
     _check_folder(folder)
     if not out.strip():
-        raise ScalingError("names no place", where="--out", remedy="name a folder for the tracker's files: --out boards")
-    done = carry_out(folder, to, out, note)
+        raise ScalingError(
+            "names no place",
+            where="--out",
+            remedy="name a folder for the tracker's files: --out boards",
+        )
+    done = carry_out(folder, to, out, echo_err)
     if as_json:
         return print_json(done)
-    return typer.echo(f"{out}: {done['numbers_written']} numbers of {done['runs_written']} runs to {to} ({done['runs']} runs in {folder})")
+    return typer.echo(
+        f"{out}: {done['numbers_written']} numbers of {done['runs_written']} runs to {to} ({done['runs']} runs in {folder})"
+    )
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise ScalingError("no such folder", where=str(folder), remedy="name a folder made by `scaling run`")
+        raise ScalingError(
+            "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
+        )
 
 
 def export_model(
     folder: Folder,
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="A finished run that was trained with --keep-weights.")],
+    run_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_ID", help="A finished run that was trained with --keep-weights."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
     as_json: Json = False,
 ) -> None:
@@ -115,4 +156,6 @@ def export_model(
         return print_json(document)
     loss = document["loss"]
     told = f", loss {loss['value']:.4f} nats" if loss else ""
-    return typer.echo(f"{out}: {len(document['tensors'])} arrays, {document['n_params']['total']} parameters{told}")
+    return typer.echo(
+        f"{out}: {len(document['tensors'])} arrays, {document['n_params']['total']} parameters{told}"
+    )

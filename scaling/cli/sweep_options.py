@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.output import note
+from scaling.cli.output import echo_err
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -43,18 +43,23 @@ Overrides = Annotated[
         autocompletion=keys_that_begin,
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The sweep's folder; default results/<name>."),
+]
 
 
-def planned_sweep(path: Path, simulated: str | None = None, out: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Sweep, Plan]:
+def planned_sweep(
+    path: Path, simulated: str | None = None, out: Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Sweep, Plan]:
     """A sweep file, with what was tuned for it in its folder, and its plan on the corpus that is here (for a law to simulate).
 
     Raises ScalingError that names the file.
     """
-    from scaling.config.overrides import described, load_changed
+    from scaling.config.overrides import as_shell_words, load_with_overrides
 
-    sweep = as_tuned(load_changed(path, overrides), out, simulated)
-    return sweep, plan_of(sweep, described(path, overrides), simulated)
+    sweep = as_tuned(load_with_overrides(path, overrides), out, simulated)
+    return sweep, plan_of(sweep, as_shell_words(path, overrides), simulated)
 
 
 def plan_of(sweep: Sweep, path: Path | str, simulated: str | None = None) -> Plan:
@@ -62,23 +67,27 @@ def plan_of(sweep: Sweep, path: Path | str, simulated: str | None = None) -> Pla
     from scaling.plan import plan as expand
     from scaling.tasks import open_task, resolve
 
-    with naming(path):
+    with errors_name_file(path):
         task = resolve(sweep.base.task)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
         doubts = [*plan.warnings, *(repeats(opened, plan) if simulated is None else [])]
     for doubt in doubts:
-        note(f"warning: {doubt}")
+        echo_err(f"warning: {doubt}")
     return plan
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def errors_name_file(path: Path | str) -> Iterator[None]:
     """Errors name the file that they come from."""
     try:
         yield
     except ScalingError as error:
-        error.where = error.where if error.where.startswith(str(path)) else f"{path}: {error.where}".removesuffix(": ")
+        error.where = (
+            error.where
+            if error.where.startswith(str(path))
+            else f"{path}: {error.where}".removesuffix(": ")
+        )
         raise
 
 
@@ -86,15 +95,15 @@ def as_tuned(sweep: Sweep, out: Path | None, simulated: str | None = None) -> Sw
     """The sweep with the rules that were measured for it in its folder; says so where they are still to be measured."""
     if not sweep.tuning:
         return sweep
-    from scaling.tuning import is_pending, recall
+    from scaling.tuning import is_pending, load_tuned
 
     if not is_pending(sweep):
         return sweep
-    held = recall(folder_of(sweep, out).path, sweep, simulated)
+    held = load_tuned(folder_of(sweep, out).path, sweep, simulated)
     if held.sweep is not None:
         return held.sweep
     fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
-    note(
+    echo_err(
         f"warning: [[tuning]]: {held.why}: {fields} and run ids are the recipe's guess until `scaling tune` (or `scaling run`) has measured"
     )
     return sweep
@@ -106,7 +115,11 @@ def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
 
     path = out or Path("results") / sweep.name
     if path.exists() and not path.is_dir():
-        raise ScalingError("is a file; results need a folder", where=str(path), remedy="name another one with --out")
+        raise ScalingError(
+            "is a file; results need a folder",
+            where=str(path),
+            remedy="name another one with --out",
+        )
     return SweepFolder(path)
 
 
@@ -122,15 +135,34 @@ def repeats(opened: Task, plan: Plan) -> list[str]:
     from scaling.tasks import epochs, open_task
 
     runs = [item.run for item in plan.runs]
-    limits = {run.task: None for run in runs if isinstance(run.task, TextTask) and run.task.unique_tokens is not None}
+    limits = {
+        run.task: None
+        for run in runs
+        if isinstance(run.task, TextTask) and run.task.unique_tokens is not None
+    }
     for limited in limits:
         open_task(limited)  # refuses a limit that the corpus does not reach
     if not isinstance(plan.sweep.base.task, TextTask):
         return []  # a finite set of equations is read again and again; what that teaches is what such a sweep asks
     most = max((epochs(opened, run.tokens) for run in runs if run.task not in limits), default=0.0)
     if isinstance(plan.sweep.design, EpochsDesign):
-        if isinstance(plan.sweep.base.task, TextTask) and plan.sweep.base.task.unique_tokens is not None:
-            raise ScalingError("the design epochs sets the unique tokens itself", where="base.task.unique_tokens", remedy="leave it out")
-        return [f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"] if most > 1 else []
+        if (
+            isinstance(plan.sweep.base.task, TextTask)
+            and plan.sweep.base.task.unique_tokens is not None
+        ):
+            raise ScalingError(
+                "the design epochs sets the unique tokens itself",
+                where="base.task.unique_tokens",
+                remedy="leave it out",
+            )
+        return (
+            [
+                f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"
+            ]
+            if most > 1
+            else []
+        )
     advice = f"beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
-    return [f"up to {most:.1f} passes over the training data; {advice}"] if most > MANY_EPOCHS else []
+    return (
+        [f"up to {most:.1f} passes over the training data; {advice}"] if most > MANY_EPOCHS else []
+    )

@@ -21,15 +21,24 @@ SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay 
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
-class Narrowing(Table):
+class WrappingTable(Table):
     """A table that breaks its cells at spaces only, and becomes one paragraph a row where not even that fits: no number is cut."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, or its rows as `column value` one after the other."""
-        texts = [[_text(console, cell) for cell in (column.header, *column.cells)] for column in self.columns]
+        texts = [
+            [_text(console, cell) for cell in (column.header, *column.cells)]
+            for column in self.columns
+        ]
         most = [max(text.cell_len for text in column) for column in texts]
-        least = [max(cell_len(word) for text in column for word in (text.plain.split() or [""])) for column in texts]
-        least = [whole if column.no_wrap else word for column, whole, word in zip(self.columns, most, least, strict=True)]
+        least = [
+            max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
+            for column in texts
+        ]
+        least = [
+            whole if column.no_wrap else word
+            for column, whole, word in zip(self.columns, most, least, strict=True)
+        ]
         spare = options.max_width - sum(least) - (len(least) - 1)  # one space between two columns
         if spare >= 0:
             for column, low, high in zip(self.columns, least, most, strict=True):
@@ -40,7 +49,10 @@ class Narrowing(Table):
         if self.title:
             yield Text(_text(console, self.title).plain, style="bold")
         for row in list(zip(*texts, strict=True))[1:]:
-            named = [_named(texts[place][0], value) if place else value for place, value in enumerate(row)]
+            named = [
+                _named(texts[place][0], value) if place else value
+                for place, value in enumerate(row)
+            ]
             yield Text("  ").join(pair for pair in named if pair.plain)
 
 
@@ -50,14 +62,28 @@ def _text(console: Console, cell: RenderableType) -> Text:
 
 def _named(header: Text, value: Text) -> Text:
     """A cell after the name of its column; an empty one is left out."""
-    return Text.assemble((f"{header.plain} ", "dim"), value) if value.plain and header.plain else value
+    return (
+        Text.assemble((f"{header.plain} ", "dim"), value) if value.plain and header.plain else value
+    )
 
 
 def table(title: str, *columns: str, numbers: bool = True) -> Table:
     """An empty table in the house style: thin, numbers to the right; on a narrow terminal, a paragraph a row."""
-    made = Narrowing(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    made = WrappingTable(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if numbers and index else "left", no_wrap=index == 0, header_style="bold")
+        made.add_column(
+            column,
+            justify="right" if numbers and index else "left",
+            no_wrap=index == 0,
+            header_style="bold",
+        )
     return made
 
 
@@ -65,7 +91,11 @@ def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, An
     """The plan as JSON: every run, every refused cell, totals. Seconds are null without a probe."""
     runs = [_run_entry(planned, speed) for planned in plan.runs]
     shapes = len({(planned.run.model, planned.run.batch_size) for planned in plan.runs})
-    spent = sum(map(speed.family_seconds, plan.families)) + shapes * speed.compile_seconds if speed else None
+    spent = (
+        sum(map(speed.family_seconds, plan.families)) + shapes * speed.compile_seconds
+        if speed
+        else None
+    )
     longest = max((entry["seconds"] for entry in runs), default=0.0) if speed else 0.0
     return {
         "sweep": plan.sweep.name,
@@ -107,19 +137,40 @@ def _run_entry(planned: PlannedRun, speed: Speed | None) -> dict[str, Any]:
 def plan_table(document: dict[str, Any]) -> Group:
     """What `scaling plan` prints: the runs, the refused cells with their reasons, the totals."""
     head = f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} FLOPs"
-    runs = table(head, "run", "N (total, non-emb)", "shape", "D", "D/N", "C", "batch", "lr", "steps", "time", "memory")
+    runs = table(
+        head,
+        "run",
+        "N (total, non-emb)",
+        "shape",
+        "D",
+        "D/N",
+        "C",
+        "batch",
+        "lr",
+        "steps",
+        "time",
+        "memory",
+    )
     for entry in document["runs"][:SHOWN]:
         runs.add_row(*_plan_cells(entry))
     parts: list[Any] = [
         runs,
-        *([Text(f"... and {len(document['runs']) - SHOWN:,} more (--json lists all)")] if len(document["runs"]) > SHOWN else []),
+        *(
+            [Text(f"... and {len(document['runs']) - SHOWN:,} more (--json lists all)")]
+            if len(document["runs"]) > SHOWN
+            else []
+        ),
         Text(
             "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; C: exact FLOPs; batch in tokens",
             style="dim",
         ),
     ]
     if document["merged"]:
-        parts.append(Text(f"{document['merged']} cells fell together with another: the nearest buildable model is the same"))
+        parts.append(
+            Text(
+                f"{document['merged']} cells fell together with another: the nearest buildable model is the same"
+            )
+        )
     if document["trunks"]:
         share = document["flops"] / document["flops_alone"]
         text = f"{document['trunks']} trunks serve several budgets each: {share:.0%} of the {format_flops(document['flops_alone'])} FLOPs of runs alone"
@@ -127,7 +178,9 @@ def plan_table(document: dict[str, Any]) -> Group:
     if "device" in document:
         parts.append(_fitting(document))
     if document["refused"]:
-        refused = table(f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False)
+        refused = table(
+            f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False
+        )
         for item in document["refused"][:40]:
             refused.add_row(item["cell"], escape(item["reason"]))
         parts.append(refused)
@@ -135,8 +188,14 @@ def plan_table(document: dict[str, Any]) -> Group:
             parts.append(Text(f"... and {len(document['refused']) - 40} more (--json lists all)"))
     if document["seconds"] is not None:
         workers, wall = document["workers"], format_seconds(document["wall_seconds"])
-        parts.append(Text(f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"))
-    return Group(*parts, *(expectation_lines(document["expected"]) if "expected" in document else []))
+        parts.append(
+            Text(
+                f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"
+            )
+        )
+    return Group(
+        *parts, *(expectation_lines(document["expected"]) if "expected" in document else [])
+    )
 
 
 def _fitting(document: dict[str, Any]) -> Any:
@@ -146,11 +205,18 @@ def _fitting(document: dict[str, Any]) -> Any:
     if not large:
         return Text(f"every run fits {document['device']}: {room} can be used")
     made = table(
-        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: {room} can be used", "run", "needs", "fits with"
+        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: {room} can be used",
+        "run",
+        "needs",
+        "fits with",
     )
     made.columns[2].justify = "left"
     for entry in large[:40]:
-        made.add_row(entry["run_id"], format_bytes(entry["memory_bytes"]), entry["remedy"] or "nothing: a smaller model or batch")
+        made.add_row(
+            entry["run_id"],
+            format_bytes(entry["memory_bytes"]),
+            entry["remedy"] or "nothing: a smaller model or batch",
+        )
     if len(large) > 40:
         made.add_row("...", f"{len(large) - 40} more", "(--json lists all)")
     return made
@@ -159,7 +225,10 @@ def _fitting(document: dict[str, Any]) -> Any:
 def _plan_cells(entry: dict[str, Any]) -> list[str]:
     return [
         entry["run_id"],
-        " ".join(format_count(entry[name]) for name in ("n_params_with_head", "n_params", "n_params_nonembedding")),
+        " ".join(
+            format_count(entry[name])
+            for name in ("n_params_with_head", "n_params", "n_params_nonembedding")
+        ),
         f"{entry['n_layers']}x{entry['d_model']}",
         format_count(entry["tokens"]),
         f"{entry['tokens_per_param']:.3g}",
@@ -175,7 +244,17 @@ def _plan_cells(entry: dict[str, Any]) -> list[str]:
 def status_table(document: dict[str, Any]) -> Group:
     """What `scaling status` prints."""
     counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items())
-    runs = table(f"{escape(document['sweep'])}: {counts}", "run", "status", "N", "D", "step", "loss", "attempts", "reason")
+    runs = table(
+        f"{escape(document['sweep'])}: {counts}",
+        "run",
+        "status",
+        "N",
+        "D",
+        "step",
+        "loss",
+        "attempts",
+        "reason",
+    )
     for entry in document["runs"][:SHOWN]:
         loss = f"{entry['loss']:.4f}" if entry["loss"] is not None else ""
         runs.add_row(
@@ -196,11 +275,17 @@ def status_table(document: dict[str, Any]) -> Group:
     cost = document["cost"]
     if cost["flops"]:
         spent = f"{format_flops(cost['flops'])} FLOPs in {format_seconds(cost['worker_seconds'])} of all workers"
-        parts.append(Text(f"cost so far: {spent}; planned {format_flops(cost['planned_flops'])} FLOPs"))
+        parts.append(
+            Text(f"cost so far: {spent}; planned {format_flops(cost['planned_flops'])} FLOPs")
+        )
     if document["processes"]:
         parts.append(Text(f"training now: {', '.join(document['processes'])}"))
     if document["simulated"]:
         parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
     if document["no_longer_planned"]:
-        parts.append(Text(f"{len(document['no_longer_planned'])} finished runs are kept that the sweep file no longer asks for"))
+        parts.append(
+            Text(
+                f"{len(document['no_longer_planned'])} finished runs are kept that the sweep file no longer asks for"
+            )
+        )
     return Group(*parts)

@@ -20,10 +20,10 @@ from scaling.cli.execution_options import (
     Process,
     Processes,
     Remat,
+    distributed_process,
     execution,
-    several,
-)  # fmt: skip
-from scaling.cli.output import Json, note, print_json
+)
+from scaling.cli.output import Json, echo_err, print_json
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 
 if TYPE_CHECKING:
@@ -36,12 +36,19 @@ TRAIN_SECONDS = 5.0
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("train", epilog="Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one")(train)
+    app.command(
+        "train",
+        epilog="Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one",
+    )(train)
 
 
 def train(
-    sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")] = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")] = None,
+    sweep: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="The run to train, as `scaling plan` names it.")
+    ] = None,
     out: Out = None,
     mesh: Mesh = None,
     micro_batch: MicroBatch = None,
@@ -50,61 +57,94 @@ def train(
     processes: Processes = None,
     process: Process = None,
     accept_changes: AcceptChanges = False,
-    serve: Annotated[Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")] = None,
+    serve: Annotated[
+        Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train one run of a sweep in this process, with this process's threads and devices; or in several, one on each host."""
-    from scaling.config.run_groups import Family, read_outs
+    from scaling.config.run_groups import RunGroup, trunk_eval_steps
     from scaling.execute import environment, worker
     from scaling.execute.signals import exit_code
 
     if serve is not None:
-        return worker.serve(serve, several(coordinator, processes, process))
+        return worker.serve(serve, distributed_process(coordinator, processes, process))
     if sweep is None or run_id is None:
-        raise ScalingError("train needs a sweep file and --run RUN_ID", remedy="`scaling plan SWEEP` lists the run ids")
+        raise ScalingError(
+            "train needs a sweep file and --run RUN_ID",
+            remedy="`scaling plan SWEEP` lists the run ids",
+        )
     environment.restart_once()
     how = execution(mesh, micro_batch, remat)
     loaded, planned = planned_sweep(sweep, out=out)
     known = {item.run_id: item for item in planned.runs}
     if run_id not in known:
-        raise ScalingError(f"run {run_id!r} is not in the plan", where=str(sweep), remedy="`scaling plan SWEEP` lists the run ids")
+        raise ScalingError(
+            f"run {run_id!r} is not in the plan",
+            where=str(sweep),
+            remedy="`scaling plan SWEEP` lists the run ids",
+        )
     folder = folder_of(loaded, out)
     if coordinator is None:
         check([known[run_id]], how, 1)
     stop = worker.StopFlag()
-    with several(coordinator, processes, process) as first, _claimed(folder, planned, run_id, accept_changes, first) as lease:
-        order = worker.Order(
+    with (
+        distributed_process(coordinator, processes, process) as first,
+        _claimed(folder, planned, run_id, accept_changes, first) as lease,
+    ):
+        order = worker.TrainRequest(
             loaded.name,
-            Family((known[run_id].run,), read_at=read_outs([item.run for item in planned.runs]).get(run_id, ())),
+            RunGroup(
+                (known[run_id].run,),
+                read_at=trunk_eval_steps([item.run for item in planned.runs]).get(run_id, ()),
+            ),
             how,
             accept_other_machine=accept_changes,
             lease=lease,
         )
         done = folder.is_finished(run_id)
-        kind = "done" if done else worker.train_family(folder, order, should_stop=stop, emit=_progress())[run_id]
-    document = {"run_id": run_id, "outcome": kind, "file": str(folder.run_file(run_id)), "reason": folder.reason(run_id) or None}
+        kind = (
+            "done"
+            if done
+            else worker.train_family(folder, order, should_stop=stop, emit=_progress())[run_id]
+        )
+    document = {
+        "run_id": run_id,
+        "outcome": kind,
+        "file": str(folder.run_file(run_id)),
+        "reason": folder.reason(run_id) or None,
+    }
     if as_json and first:
         print_json(document)
     elif first:
         typer.echo(f"{run_id}: {kind}")
-    raise typer.Exit({"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}[kind])
+    raise typer.Exit(
+        {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}[kind]
+    )
 
 
 @contextmanager
-def _claimed(folder: SweepFolder, planned: Plan, run_id: str, accept: bool, first: bool) -> Iterator[str | None]:
+def _claimed(
+    folder: SweepFolder, planned: Plan, run_id: str, accept: bool, first: bool
+) -> Iterator[str | None]:
     """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises ScalingError (75) when another has it."""
-    from scaling.execute.session import Sitting
+    from scaling.execute.session import SweepSession
 
     if not first:
         yield None
         return
-    sitting = Sitting(folder, planned, note, accept_changes=accept)
+    sitting = SweepSession(folder, planned, echo_err, accept_changes=accept)
     with sitting.lease as lease:
         sitting.settle()
         with lease.deciding() as held:
             if run_id in held:
                 what = f"run {run_id} is in training by another process"
-                raise ScalingError(what, where=str(folder.path), remedy="watch it with `scaling status`", exit_code=STOPPED)
+                raise ScalingError(
+                    what,
+                    where=str(folder.path),
+                    remedy="watch it with `scaling status`",
+                    exit_code=STOPPED,
+                )
             lease.hold([run_id])
         yield str(lease.path)
 
@@ -118,6 +158,8 @@ def _progress() -> Callable[[dict[str, Any]], None]:
         if event["event"] != "progress" or time.monotonic() - last < TRAIN_SECONDS:
             return
         last = time.monotonic()
-        note(f"step {event['step']}/{event['n_steps']}  loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s")
+        echo_err(
+            f"step {event['step']}/{event['n_steps']}  loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s"
+        )
 
     return show

@@ -11,13 +11,29 @@ from rich.console import Group
 from rich.text import Text
 
 from scaling.cli.csv_rows import RUNGS, rung_rows
-from scaling.cli.execution_options import AcceptChanges, Mesh, MicroBatch, Pack, Remat, Workers, check_pack, execution
+from scaling.cli.execution_options import (
+    AcceptChanges,
+    Mesh,
+    MicroBatch,
+    Pack,
+    Remat,
+    Workers,
+    check_pack,
+    execution,
+)
 from scaling.cli.executor_options import RayAddress, Request, WaitForNodes
-from scaling.cli.output import Csv, Json, console, note, print_csv, print_json
-from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, naming, plan_of
+from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
+from scaling.cli.sweep_options import (
+    Out,
+    Overrides,
+    SweepPath,
+    errors_name_file,
+    folder_of,
+    plan_of,
+)
 from scaling.cli.tables import table
 from scaling.cli.training_session import MaxRuns, Simulate, Training, TrainOptions, checked_law
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
@@ -27,7 +43,12 @@ if TYPE_CHECKING:
 
 EMITTED = "tuned.toml"
 ENGINES = ("local", "ray")
-Emit = Annotated[Path | None, typer.Option("--emit", metavar="SWEEP.toml", help="Write the tuned sweep here; default DIR/tuned.toml.")]
+Emit = Annotated[
+    Path | None,
+    typer.Option(
+        "--emit", metavar="SWEEP.toml", help="Write the tuned sweep here; default DIR/tuned.toml."
+    ),
+]
 
 
 EPILOG = """Example: scaling tune sweeps/tuning.toml --workers 2
@@ -61,29 +82,46 @@ def tune(
     as_csv: Csv = False,
 ) -> None:
     """Measure what a sweep's tuning tables ask for, and write the sweep with the measured rules; run it again to take it up."""
-    from scaling.config.overrides import described, load_changed
+    from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.coordinator import Policy
 
     if executor not in ENGINES:
-        raise unknown("executor", executor, ENGINES, where="--executor")
+        raise unknown_choice("executor", executor, ENGINES, where="--executor")
     check_pack(pack)
     if simulate is not None and executor != "local":
-        raise ScalingError("a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor")
-    loaded, how = load_changed(sweep, overrides or ()), execution(mesh, micro_batch, remat)
+        raise ScalingError(
+            "a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor"
+        )
+    loaded, how = load_with_overrides(sweep, overrides or ()), execution(mesh, micro_batch, remat)
     checked_law(simulate)
     options = TrainOptions(
-        executor, simulate, how, Policy(), pack, workers, max_runs, resources=resources, ray_address=ray_address,
-        wait_for_nodes=wait_for_nodes, accept_changes=accept_changes, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+        executor,
+        simulate,
+        how,
+        Policy(),
+        pack,
+        workers,
+        max_runs,
+        resources=resources,
+        ray_address=ray_address,
+        wait_for_nodes=wait_for_nodes,
+        accept_changes=accept_changes,
+        as_json=as_json,
+        as_csv=as_csv,
+    )
     folder = folder_of(loaded, out)
     _check_target(emit)
-    found, _ = _tuned(loaded, described(sweep, overrides or ()), folder, Training(options), emit)
+    found, _ = _tuned(
+        loaded, as_shell_words(sweep, overrides or ()), folder, Training(options), emit
+    )
     if as_json:
         return print_json(found)
     if as_csv:
         return print_csv(rung_rows(found), RUNGS)
     console().print(tuning_tables(found))
-    return typer.echo(f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}")
+    return typer.echo(
+        f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}"
+    )
 
 
 def _check_target(emit: Path | None) -> None:
@@ -93,7 +131,11 @@ def _check_target(emit: Path | None) -> None:
     if emit is None or not emit.exists():
         return
     if not emit.is_file() or MARK not in emit.read_bytes()[:4096].decode("utf-8", "replace"):
-        raise ScalingError("is there already, and `scaling tune` has not written it", where=str(emit), remedy="name another file")
+        raise ScalingError(
+            "is there already, and `scaling tune` has not written it",
+            where=str(emit),
+            remedy="name another file",
+        )
 
 
 def tuned_first(loaded: Sweep, path: str, folder: SweepFolder, training: Training) -> Sweep:
@@ -107,8 +149,14 @@ def tuned_first(loaded: Sweep, path: str, folder: SweepFolder, training: Trainin
     found, sweep = _tuned(loaded, path, folder, training, None)
     for entry in found["fields"]:
         rule = entry["rule"]
-        text = f"{rule['coef']:.3g} x N^{rule['n_power']:.3f}" if rule["kind"] == "power" else f"{rule['ratio']:.3g} x the recipe's rule"
-        note(f"tuned {entry['field']} = {text}, {entry['runs']} runs ({folder.path / 'tuning.json'})")
+        text = (
+            f"{rule['coef']:.3g} x N^{rule['n_power']:.3f}"
+            if rule["kind"] == "power"
+            else f"{rule['ratio']:.3g} x the recipe's rule"
+        )
+        echo_err(
+            f"tuned {entry['field']} = {text}, {entry['runs']} runs ({folder.path / 'tuning.json'})"
+        )
     return sweep
 
 
@@ -116,16 +164,24 @@ def already_tuned(loaded: Sweep, folder: SweepFolder) -> Sweep:
     """The sweep with the rules that its folder holds. Raises ScalingError where they are still to be measured."""
     if not loaded.tuning:
         return loaded
-    from scaling.tuning import is_pending, recall
+    from scaling.tuning import is_pending, load_tuned
 
-    held = recall(folder.path, loaded) if is_pending(loaded) else None
+    held = load_tuned(folder.path, loaded) if is_pending(loaded) else None
     if held is not None and held.sweep is None:
-        what = f"the sweep is to be tuned first, and an array of jobs cannot wait for that: {held.why}"
-        raise ScalingError(what, where="tuning", remedy=f"scaling tune SWEEP --out {folder.path}, then submit again")
+        what = (
+            f"the sweep is to be tuned first, and an array of jobs cannot wait for that: {held.why}"
+        )
+        raise ScalingError(
+            what,
+            where="tuning",
+            remedy=f"scaling tune SWEEP --out {folder.path}, then submit again",
+        )
     return held.sweep if held is not None and held.sweep is not None else loaded
 
 
-def _tuned(loaded: Sweep, path: str, folder: SweepFolder, training: Training, emit_to: Path | None) -> tuple[dict[str, Any], Sweep]:
+def _tuned(
+    loaded: Sweep, path: str, folder: SweepFolder, training: Training, emit_to: Path | None
+) -> tuple[dict[str, Any], Sweep]:
     """Tune a sweep in its folder, and publish tuning.json and the tuned sweep. Ends the command where training is stopped."""
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.tasks import open_task, resolve
@@ -139,14 +195,16 @@ def _tuned(loaded: Sweep, path: str, folder: SweepFolder, training: Training, em
         _stop_as(stage, training, training.train(stage, plan))
 
     folder.check_same_sweep(loaded, law)
-    with naming(path):
+    with errors_name_file(path):
         task = resolve(loaded.base.task)
-        found = carry_out(loaded, planner(task, open_task(task).vocab_size, law), folder.path, train, law)
+        found = carry_out(
+            loaded, planner(task, open_task(task).vocab_size, law), folder.path, train, law
+        )
     held = document(found, plan_of(found.sweep, path, law).shared_flops)
     publish(folder.path, held)
     emit(emit_to or folder.path / EMITTED, found.sweep)
     for warning in held["warnings"]:
-        note(f"warning: {warning}")
+        echo_err(f"warning: {warning}")
     return held, found.sweep
 
 
@@ -163,7 +221,10 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
         print_json(document)
     else:
         counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items() if count)
-        for line in (f"{stage.path}: {counts}; stopped by {reason}", "next: the same command takes it up"):
+        for line in (
+            f"{stage.path}: {counts}; stopped by {reason}",
+            "next: the same command takes it up",
+        ):
             typer.echo(line, err=training.options.as_csv)
     raise typer.Exit(code)
 
@@ -175,8 +236,17 @@ def tuning_tables(document: dict[str, Any]) -> Group:
 
     parts: list[Any] = []
     for found in document["fields"]:
-        parts += [Text(_title(found), style="bold"), _rungs(found), Text(), grid(short(found)), Text(rule(found)), Text()]
-    parts.append(Text(f"{cost(document)} {sum(found['runs'] for found in document['fields'])} runs."))
+        parts += [
+            Text(_title(found), style="bold"),
+            _rungs(found),
+            Text(),
+            grid(short(found)),
+            Text(rule(found)),
+            Text(),
+        ]
+    parts.append(
+        Text(f"{cost(document)} {sum(found['runs'] for found in document['fields'])} runs.")
+    )
     if document["simulated"]:
         parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
     return Group(*parts)
@@ -193,11 +263,28 @@ def _rungs(found: dict[str, Any]) -> Any:
     for size in found["sizes"]:
         losses = [rung["loss"] for rung in size["rungs"] if rung["loss"] is not None]
         for place, rung in enumerate(size["rungs"]):
-            head = [format_count(size["n_params"]), format_count(size["tokens"])] if place == 0 else ["", ""]
+            head = (
+                [format_count(size["n_params"]), format_count(size["tokens"])]
+                if place == 0
+                else ["", ""]
+            )
             best = rung["loss"] is not None and rung["loss"] == min(losses)
-            notes = [word for word, told in (("best", best), ("the recipe's", rung["rung"] == 0), (rung["state"], rung["state"] != "trained"))
-                     if told]  # fmt: skip
-            made.add_row(*head, _value(rung["value"]), _loss(rung["scout_loss"]), _loss(rung["loss"]), Text(", ".join(notes)))
+            notes = [
+                word
+                for word, told in (
+                    ("best", best),
+                    ("the recipe's", rung["rung"] == 0),
+                    (rung["state"], rung["state"] != "trained"),
+                )
+                if told
+            ]
+            made.add_row(
+                *head,
+                _value(rung["value"]),
+                _loss(rung["scout_loss"]),
+                _loss(rung["loss"]),
+                Text(", ".join(notes)),
+            )
     made.columns[-1].justify = "left"
     return made
 

@@ -5,18 +5,66 @@ Every mistake of a file is reported at once. Where and how a run is executed is 
 """
 
 from scaling.config.base import Count, FlopsConvention, Frozen, NConvention, Precision, finite
-from scaling.config.design import Axis, Design, EpochsDesign, GridDesign, IsoflopDesign, LadderDesign, ListDesign, ListedCell
+from scaling.config.design import (
+    Axis,
+    Design,
+    EpochsDesign,
+    GridDesign,
+    IsoflopDesign,
+    LadderDesign,
+    ListDesign,
+    ListedCell,
+)
 from scaling.config.execution import Execution, MeshShape
-from scaling.config.model import ModelConfig, Transfer
+from scaling.config.model import ModelConfig, MuP
 from scaling.config.optim import EvalConfig, OptimConfig
 from scaling.config.recipe import PowerRule, Recipe
 from scaling.config.run import RunConfig
 from scaling.config.sweep import Base, Forecast, Replicates, Sweep, Tuning
-from scaling.config.task import ArithmeticTask, InductionTask, ModularTask, RegressionTask, SyntheticTask, TaskConfig, TextTask
+from scaling.config.task import (
+    ArithmeticTask,
+    InductionTask,
+    ModularTask,
+    RegressionTask,
+    SyntheticTask,
+    TaskConfig,
+    TextTask,
+)
 
 __all__ = [
-    "ArithmeticTask", "Axis", "Base", "Count", "Design", "EpochsDesign", "EvalConfig", "Execution", "FlopsConvention", "Forecast", "Frozen",
-    "GridDesign", "InductionTask", "IsoflopDesign", "LadderDesign", "ListDesign", "ListedCell", "MeshShape", "ModelConfig", "ModularTask",
-    "NConvention", "OptimConfig", "PowerRule", "Precision", "Recipe", "RegressionTask", "Replicates", "RunConfig", "Sweep", "SyntheticTask",
-    "TaskConfig", "TextTask", "Transfer", "Tuning", "finite",
-]  # fmt: skip
+    "ArithmeticTask",
+    "Axis",
+    "Base",
+    "Count",
+    "Design",
+    "EpochsDesign",
+    "EvalConfig",
+    "Execution",
+    "FlopsConvention",
+    "Forecast",
+    "Frozen",
+    "GridDesign",
+    "InductionTask",
+    "IsoflopDesign",
+    "LadderDesign",
+    "ListDesign",
+    "ListedCell",
+    "MeshShape",
+    "ModelConfig",
+    "ModularTask",
+    "MuP",
+    "NConvention",
+    "OptimConfig",
+    "PowerRule",
+    "Precision",
+    "Recipe",
+    "RegressionTask",
+    "Replicates",
+    "RunConfig",
+    "Sweep",
+    "SyntheticTask",
+    "TaskConfig",
+    "TextTask",
+    "Tuning",
+    "finite",
+]

@@ -6,7 +6,15 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+)
 
 from scaling.formatting import parse_count
 
@@ -33,7 +41,10 @@ def _off(value: bool) -> bool:
 _COUNT = {  # what an editor is told of a count; `parse_count` decides
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
-        {"type": "string", "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*[kKmMbBgGtTpPE]?\s*$"},
+        {
+            "type": "string",
+            "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*[kKmMbBgGtTpPE]?\s*$",
+        },
     ]
 }
 Count = Annotated[float, BeforeValidator(parse_count), WithJsonSchema(_COUNT)]
@@ -42,15 +53,22 @@ Slug = Annotated[str, Field(pattern=SLUG), AfterValidator(_short_slug)]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Counts = Annotated[tuple[Count, ...], Strict(False), Field(min_length=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)]
-Off = Annotated[bool, AfterValidator(_off), WithJsonSchema({"const": False})]  # `false` and nothing else: a literal would take 0 for it
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Strict(False), Field(min_length=1)
+]
+Disabled = Annotated[
+    bool, AfterValidator(_off), WithJsonSchema({"const": False})
+]  # `false` and nothing else: a literal would take 0 for it
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 class Frozen(BaseModel):
     """Immutable, strict (no silent conversion), and closed (an unknown key is an error)."""
 
-    __slots__ = ("_canonical", "_run_id")  # kept once computed: a slot is neither compared, dumped, nor carried into a changed copy
+    __slots__ = (
+        "_canonical",
+        "_run_id",
+    )  # kept once computed: a slot is neither compared, dumped, nor carried into a changed copy
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def canonical(self) -> str:

@@ -78,7 +78,10 @@ class EpochsDesign(_Design):
     fresh: bool = True
 
 
-Design = Annotated[Union[IsoflopDesign, GridDesign, LadderDesign, ListDesign, EpochsDesign], Field(discriminator="kind")]
+Design = Annotated[
+    Union[IsoflopDesign, GridDesign, LadderDesign, ListDesign, EpochsDesign],
+    Field(discriminator="kind"),
+]
 
 
 class Axis(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from scaling.config import Execution, MeshShape, RunConfig
-from scaling.errors import ScalingError, nearest
+from scaling.errors import ScalingError, closest_match
 
 AXES = tuple(MeshShape.model_fields)
 
@@ -16,13 +16,19 @@ def parse_mesh(text: str) -> MeshShape:
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
         if axis not in AXES:
-            guess = nearest(axis, AXES)
+            guess = closest_match(axis, AXES)
             hint = f"did you mean {guess}? " if guess else ""
-            raise _unreadable(text, f"{axis[:40]!r} is no axis of a mesh", f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4")
+            raise _unreadable(
+                text,
+                f"{axis[:40]!r} is no axis of a mesh",
+                f"{hint}axes: {', '.join(AXES)}, as in data=2,fsdp=4",
+            )
         if axis in sizes:
             raise _unreadable(text, f"{axis} is given twice", "name each axis once")
         if not (size.isascii() and size.isdigit() and int(size[:7]) > 0 and len(size) < 7):
-            raise _unreadable(text, f"{axis} = {size[:40]!r} is not a number of devices", f"write it as {axis}=4")
+            raise _unreadable(
+                text, f"{axis} = {size[:40]!r} is not a number of devices", f"write it as {axis}=4"
+            )
         sizes[axis] = int(size)
     return MeshShape(**sizes)
 
@@ -33,10 +39,15 @@ def _unreadable(text: str, what: str, remedy: str) -> ScalingError:
 
 def describe(mesh: MeshShape) -> str:
     """The mesh as `parse_mesh` reads it, without the axes of one device."""
-    return ",".join(f"{axis}={getattr(mesh, axis)}" for axis in AXES if getattr(mesh, axis) > 1) or "data=1"
+    return (
+        ",".join(f"{axis}={getattr(mesh, axis)}" for axis in AXES if getattr(mesh, axis) > 1)
+        or "data=1"
+    )
 
 
-def check(run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind: str = "device") -> None:
+def check(
+    run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind: str = "device"
+) -> None:
     """Raise ScalingError where `pack` runs of this shape cannot be trained so on `n_devices` devices of a `kind`.
 
     What the rules of a mesh may leave whole (a vocabulary, key-value heads, a width) is not refused; what would leave
@@ -48,17 +59,23 @@ def check(run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind
     where = f"mesh {describe(how.mesh)}"
     if how.mesh.n_devices > n_devices:
         remedy = f"here: {n_devices} x {kind}; data x fsdp x tensor must not exceed {n_devices}"
-        raise ScalingError(f"needs {how.mesh.n_devices} devices, there are {n_devices}", where=where, remedy=remedy)
+        raise ScalingError(
+            f"needs {how.mesh.n_devices} devices, there are {n_devices}", where=where, remedy=remedy
+        )
     if pack > 1:
         raise ScalingError(
-            f"a pack of {pack} runs and a mesh exclude each other", where=where, remedy="train one run at a time, or without a mesh"
+            f"a pack of {pack} runs and a mesh exclude each other",
+            where=where,
+            remedy="train one run at a time, or without a mesh",
         )
     _check_batch(run, how, where)
     for name, width in (("n_heads", run.model.n_heads), ("d_ff", run.model.d_ff)):
         if width % how.mesh.tensor:
             fitting = math.gcd(run.model.n_heads, run.model.d_ff)
             raise ScalingError(
-                f"tensor = {how.mesh.tensor} does not divide {name} = {width}", where=where, remedy=f"tensor must divide {fitting}"
+                f"tensor = {how.mesh.tensor} does not divide {name} = {width}",
+                where=where,
+                remedy=f"tensor must divide {fitting}",
             )
 
 
@@ -66,25 +83,42 @@ def _check_micro_batch(run: RunConfig, how: Execution) -> None:
     if how.micro_batch and how.micro_batch < run.batch_size and run.batch_size % how.micro_batch:
         divisors = _divisors(run.batch_size, how.mesh.data * how.mesh.fsdp)
         what = f"micro_batch = {how.micro_batch} does not divide batch_size = {run.batch_size}"
-        raise ScalingError(what, where=f"run {run.run_id}", remedy=f"fitting: {_listed(divisors or _divisors(run.batch_size, 1))}")
+        raise ScalingError(
+            what,
+            where=f"run {run.run_id}",
+            remedy=f"fitting: {_listed(divisors or _divisors(run.batch_size, 1))}",
+        )
 
 
 def _check_batch(run: RunConfig, how: Execution, where: str) -> None:
     shares = how.mesh.data * how.mesh.fsdp
     if run.batch_size % shares:
-        fitting = [shares * count for count in sorted({run.batch_size // shares, -(-run.batch_size // shares)} - {0})]
+        fitting = [
+            shares * count
+            for count in sorted({run.batch_size // shares, -(-run.batch_size // shares)} - {0})
+        ]
         what = f"batch_size = {run.batch_size} does not divide among data x fsdp = {shares} devices"
         divisors = _listed(_divisors(run.batch_size, 1))
-        raise ScalingError(what, where=where, remedy=f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}")
+        raise ScalingError(
+            what,
+            where=where,
+            remedy=f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}",
+        )
     if how.micro_batch and how.micro_batch < run.batch_size and how.micro_batch % shares:
-        what = f"micro_batch = {how.micro_batch} does not divide among data x fsdp = {shares} devices"
-        raise ScalingError(what, where=where, remedy=f"fitting: {_listed(_divisors(run.batch_size, shares))}")
+        what = (
+            f"micro_batch = {how.micro_batch} does not divide among data x fsdp = {shares} devices"
+        )
+        raise ScalingError(
+            what, where=where, remedy=f"fitting: {_listed(_divisors(run.batch_size, shares))}"
+        )
 
 
 def _divisors(total: int, multiple: int) -> list[int]:
     """The divisors of `total` that are multiples of `multiple`."""
     low = [size for size in range(1, math.isqrt(total) + 1) if total % size == 0]
-    return [size for size in sorted({*low, *(total // size for size in low)}) if size % multiple == 0]
+    return [
+        size for size in sorted({*low, *(total // size for size in low)}) if size % multiple == 0
+    ]
 
 
 def _listed(numbers: list[int]) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from scaling.config.base import Frozen, Positive
 
 
-class Transfer(Frozen):
+class MuP(Frozen):
     """Learning rates found at a base shape hold at every width: maximal-update parametrisation (Yang 2022, table 8), and with
     `base_depth` at every depth (CompleteP, Dey 2025, table 1, alpha = 1).
 
@@ -42,14 +42,18 @@ class ModelConfig(Frozen):
     qk_norm: bool = True
     bias: bool = False
     gains: bool = True
-    transfer: Transfer | None = None
+    transfer: MuP | None = None
 
     @model_validator(mode="after")
     def _buildable(self) -> ModelConfig:
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.n_kv_heads}")
+            raise ValueError(
+                f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.n_kv_heads}"
+            )
         if self.pos == "rope" and self.d_head % 2:
             raise ValueError(f'pos = "rope" rotates pairs: d_head = {self.d_head} must be even')
         if self.pos == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f'pos = "sinusoidal" fills pairs: d_model = {self.d_model} must be even')
+            raise ValueError(
+                f'pos = "sinusoidal" fills pairs: d_model = {self.d_model} must be even'
+            )
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scaling.config.base import Fraction, Frozen, Off
+from scaling.config.base import Disabled, Fraction, Frozen
 
 
 class OptimConfig(Frozen):
@@ -25,7 +25,7 @@ class OptimConfig(Frozen):
     b1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     b2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
     eps: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-8
-    clip: Annotated[float, Field(gt=0.0)] | Off = 1.0
+    clip: Annotated[float, Field(gt=0.0)] | Disabled = 1.0
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
 
     def cooldown_steps(self, n_steps: int) -> int:

@@ -16,10 +16,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from scaling.config import Base, Sweep
-from scaling.config.sweep_file import keys_of, load_sweep, mistakes, models_in, read_toml
+from scaling.config.sweep_file import keys_of, load_sweep, models_in, read_toml, validation_error
 from scaling.errors import ScalingError
 
-SHORT = ("task", "model", "optim", "batch_size", "precision")  # tables and keys of [base], which may be named without it
+SHORT = (
+    "task",
+    "model",
+    "optim",
+    "batch_size",
+    "precision",
+)  # tables and keys of [base], which may be named without it
 VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fields is an axis
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
@@ -43,7 +49,12 @@ class Override:
     def is_axis(self) -> bool:
         """Whether it is a list for one field of the task, the model or the optimiser, or for the batch: values to be compared."""
         whole = ("batch_size",) if len(self.keys) == 2 else VARIED
-        return isinstance(self.value, list) and self.keys[0] == "base" and self.keys[1] in whole and len(self.keys) <= 3
+        return (
+            isinstance(self.value, list)
+            and self.keys[0] == "base"
+            and self.keys[1] in whole
+            and len(self.keys) <= 3
+        )
 
     def reaches(self, place: Sequence[Any]) -> bool:
         """Whether a mistake at `place` may come from it: one of the two lies within the other."""
@@ -62,7 +73,9 @@ def parse(text: str) -> Override:
     if keys[0] in SHORT:
         keys = ("base", *keys)
     if keys == ("base",):
-        raise ScalingError(f"{text[:80]!r} replaces all of [base]", where="override", remedy=_REMEDY)
+        raise ScalingError(
+            f"{text[:80]!r} replaces all of [base]", where="override", remedy=_REMEDY
+        )
     return Override(text, keys, _value(value, text))
 
 
@@ -78,7 +91,9 @@ def _value(text: str, whole: str) -> Any:
         if all(items):
             return [_value(item, whole) for item in items]
     if text[0] in "[{\"'":
-        raise ScalingError(f"{whole[:80]!r}: {text[:60]!r} is not a TOML value", where="override", remedy=_REMEDY)
+        raise ScalingError(
+            f"{whole[:80]!r}: {text[:60]!r} is not a TOML value", where="override", remedy=_REMEDY
+        )
     return text
 
 
@@ -94,17 +109,23 @@ def known_keys() -> list[str]:
         else:
             found |= {f"{name}.{key}" for key in inner}
     for name in ("task", "model", "optim"):
-        found |= {f"{name}.{key}" for model in models_in(Base.model_fields[name].annotation) for key in model.model_fields}
+        found |= {
+            f"{name}.{key}"
+            for model in models_in(Base.model_fields[name].annotation)
+            for key in model.model_fields
+        }
     return sorted(found)
 
 
-def load_changed(path: Path, overrides: Iterable[str]) -> Sweep:
+def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
     """A sweep file with KEY=VALUE over it, in whatever order; the same sweep, with its own name, where they change nothing.
 
     A list for a field of task, model or optimiser becomes a scientific axis; one value takes the place of an axis of that field.
     Raises ScalingError that names the file, the overrides that are wrong, and what is wrong with them.
     """
-    asked = sorted((parse(text) for text in overrides), key=lambda override: len(override.keys))  # whole tables first
+    asked = sorted(
+        (parse(text) for text in overrides), key=lambda override: len(override.keys)
+    )  # whole tables first
     if not asked:
         return load_sweep(path)
     original, data = load_sweep(path), read_toml(path)
@@ -119,12 +140,16 @@ def load_changed(path: Path, overrides: Iterable[str]) -> Sweep:
     if ("name",) in [override.keys for override in asked]:
         if changed.name == original.name:
             what = f"name = {changed.name!r} is the name of the unchanged sweep, and their results would be mixed"
-            raise ScalingError(what, where=described(path, ["name=..."]), remedy="leave it out, or give another name")
+            raise ScalingError(
+                what,
+                where=as_shell_words(path, ["name=..."]),
+                remedy="leave it out, or give another name",
+            )
         return changed
     return changed.model_copy(update={"name": name_of(original.name, asked)})
 
 
-def described(path: Path, overrides: Sequence[str]) -> str:
+def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
     """A sweep with its overrides, as a shell takes them."""
     return shlex.join([str(path), *overrides])
 
@@ -133,8 +158,10 @@ def _check_once(asked: Sequence[Override], path: Path) -> None:
     seen: dict[tuple[str, ...], str] = {}
     for override in asked:
         if override.keys in seen:
-            where = described(path, [seen[override.keys], override.text])
-            raise ScalingError(f"{override.field} is given twice", where=where, remedy="leave out one of the two")
+            where = as_shell_words(path, [seen[override.keys], override.text])
+            raise ScalingError(
+                f"{override.field} is given twice", where=where, remedy="leave out one of the two"
+            )
         seen[override.keys] = override.text
 
 
@@ -157,14 +184,26 @@ def _changed(data: dict[str, Any], override: Override, path: Path) -> dict[str, 
 
 def _check_effect(override: Override, data: dict[str, Any], path: Path) -> None:
     """Raise ScalingError for a field that the design's cells, or a tuning, would set to something else."""
-    where = described(path, [override.text])
+    where = as_shell_words(path, [override.text])
     cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
     if any(override.field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
-        raise ScalingError(f"{override.field} is set by cells of the design", where=where, remedy="change it in the file")
-    tuned = [entry.get("field", "optim.lr") for entry in data.get("tuning", []) if isinstance(entry, dict)]
+        raise ScalingError(
+            f"{override.field} is set by cells of the design",
+            where=where,
+            remedy="change it in the file",
+        )
+    tuned = [
+        entry.get("field", "optim.lr")
+        for entry in data.get("tuning", [])
+        if isinstance(entry, dict)
+    ]
     if override.field in tuned:
         remedy = f"add tuning=[] to train with what you give, or leave out {override.field} to have it tuned"
-        raise ScalingError(f"{override.field} is tuned by a [[tuning]] table, which would replace it", where=where, remedy=remedy)
+        raise ScalingError(
+            f"{override.field} is tuned by a [[tuning]] table, which would replace it",
+            where=where,
+            remedy=remedy,
+        )
 
 
 def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
@@ -173,7 +212,11 @@ def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             what = f"{key} is a list of tables, or no table, and has no key to set"
-            raise ScalingError(what, where=described(path, [override.text]), remedy=f"give all of it, as {key}=[...], or change the file")
+            raise ScalingError(
+                what,
+                where=as_shell_words(path, [override.text]),
+                remedy=f"give all of it, as {key}=[...], or change the file",
+            )
     table[override.keys[-1]] = override.value
     return data
 
@@ -181,9 +224,16 @@ def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]
 def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
     """Raise ScalingError for a value of an axis that its field could never take: an axis itself takes anything."""
     for value in override.value:
-        found = _mistakes(_set(copy.deepcopy(data), Override(override.text, override.keys, value), path))
-        if found is not None and any(keys_of(item["loc"])[: len(override.keys)] == list(override.keys) for item in found.errors()):
-            raise mistakes(found, Sweep, described(path, [override.text]), within=override.keys)
+        found = _mistakes(
+            _set(copy.deepcopy(data), Override(override.text, override.keys, value), path)
+        )
+        if found is not None and any(
+            keys_of(item["loc"])[: len(override.keys)] == list(override.keys)
+            for item in found.errors()
+        ):
+            raise validation_error(
+                found, Sweep, as_shell_words(path, [override.text]), within=override.keys
+            )
 
 
 def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> Sweep:
@@ -191,8 +241,10 @@ def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> S
     if error is None:
         return Sweep.model_validate(data)
     places = [keys_of(item["loc"]) for item in error.errors()]
-    guilty = [override.text for override in asked if any(override.reaches(place) for place in places)]
-    raise mistakes(error, Sweep, described(path, guilty))
+    guilty = [
+        override.text for override in asked if any(override.reaches(place) for place in places)
+    ]
+    raise validation_error(error, Sweep, as_shell_words(path, guilty))
 
 
 def _mistakes(data: dict[str, Any]) -> ValidationError | None:
@@ -211,7 +263,9 @@ def name_of(name: str, asked: Sequence[Override]) -> str:
     ordered = sorted(asked, key=lambda override: override.field)
     told = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
     exact = all(_is_plain(override.value) for override in ordered)
-    canonical = json.dumps([(override.field, override.value) for override in ordered], sort_keys=True, default=str)
+    canonical = json.dumps(
+        [(override.field, override.value) for override in ordered], sort_keys=True, default=str
+    )
     mark = f"-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
     told = re.sub(r"[^A-Za-z0-9._-]+", "_", told)
     if exact and len(name + told) <= LONGEST_NAME:
@@ -236,4 +290,7 @@ def _is_plain(value: Any) -> bool:
         return bool(value) and all(_is_plain(item) and not isinstance(item, list) for item in value)
     if isinstance(value, float):
         return float(f"{value:g}") == value
-    return isinstance(value, (bool, int)) or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9]+([.][A-Za-z0-9]+)*", value) is not None)
+    return isinstance(value, (bool, int)) or (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z0-9]+([.][A-Za-z0-9]+)*", value) is not None
+    )

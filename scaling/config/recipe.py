@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scaling.config.base import Count, Fraction, Frozen, Positive
-from scaling.config.model import Transfer
+from scaling.config.model import MuP
 
 RuleName = Literal["width", "porian", "step-law", "deepseek"]
 HALF_LIFE_TOKENS = 17_566.0  # b2 = 0.98 at 512 tokens a step
@@ -24,7 +24,9 @@ class PowerRule(Frozen):
     @model_validator(mode="after")
     def _ascending(self) -> PowerRule:
         if self.n_range and self.n_range[0] > self.n_range[1]:
-            raise ValueError(f"n_range runs from {self.n_range[0]:g} down to {self.n_range[1]:g}: write the smaller size first")
+            raise ValueError(
+                f"n_range runs from {self.n_range[0]:g} down to {self.n_range[1]:g}: write the smaller size first"
+            )
         return self
 
 
@@ -47,7 +49,7 @@ class Recipe(Frozen):
     n_kv_heads: Positive | None = None
     ffn_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 4.0
     kv_to_ffn: bool = False
-    transfer: Transfer | None = None
+    transfer: MuP | None = None
     lr_rule: RuleName | PowerRule = "width"
     lr_width: Annotated[float, Field(gt=0.0)] = 0.16
     warmup_frac: Fraction = 0.1

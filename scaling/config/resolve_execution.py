@@ -14,10 +14,12 @@ DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatc
 DISPATCH_TOKENS = 2**22
 READ_AHEAD_BYTES = 64 * 2**20  # of batches that wait for their step
 EVAL_SEQUENCES = 64  # held-out windows that are measured at once
-NOISE_GROUPS = 64  # groups of sequences that remain at least when their gradients are computed together
+NOISE_GROUPS = (
+    64  # groups of sequences that remain at least when their gradients are computed together
+)
 
 
-def settled(run: RunConfig, how: Execution, kind: Kind) -> Execution:
+def resolve(run: RunConfig, how: Execution, kind: Kind) -> Execution:
     """`how` with its open choices made for a kind of device.
 
     Layers are unrolled on a CPU up to a depth, and scanned elsewhere and where activations are computed again: on a CPU
@@ -27,20 +29,33 @@ def settled(run: RunConfig, how: Execution, kind: Kind) -> Execution:
     if how.micro_batch and how.micro_batch >= run.batch_size:
         changes["micro_batch"] = None  # one slice is the whole batch
     if how.layers == "auto":
-        changes["layers"] = "unrolled" if kind == "cpu" and run.model.n_layers < DEEP and how.remat == "none" else "scan"
+        changes["layers"] = (
+            "unrolled"
+            if kind == "cpu" and run.model.n_layers < DEEP and how.remat == "none"
+            else "scan"
+        )
     if how.loss_chunk is None:
         room = (CPU_LOGIT_BYTES if kind == "cpu" else DEVICE_LOGIT_BYTES) * how.mesh.n_devices
         chunk = max(1, room // (4 * run.model.vocab_size))
         at_once = (how.micro_batch or run.batch_size) * run.task.seq_len
         changes["loss_chunk"] = chunk if chunk < at_once else None
     if how.attention == "auto":
-        changes["attention"] = "fused" if kind == "gpu" and has_kernel(run.model, run.precision) else "own"
+        changes["attention"] = (
+            "fused"
+            if kind == "gpu" and supports_fused_attention(run.model, run.precision)
+            else "own"
+        )
     return how.model_copy(update=changes)
 
 
-def has_kernel(model: ModelConfig, precision: str) -> bool:
+def supports_fused_attention(model: ModelConfig, precision: str) -> bool:
     """Whether a device's fused attention serves such a model: half precision, no distance penalty, heads up to 128 wide in eights."""
-    return precision == "bfloat16" and model.pos != "alibi" and model.d_head % 8 == 0 and model.d_head <= 128
+    return (
+        precision == "bfloat16"
+        and model.pos != "alibi"
+        and model.d_head % 8 == 0
+        and model.d_head <= 128
+    )
 
 
 def dispatch_steps(run: RunConfig) -> int:
@@ -51,7 +66,9 @@ def dispatch_steps(run: RunConfig) -> int:
 def noise_group(run: RunConfig, how: Execution) -> int:
     """The most sequences whose gradient is computed at once for the noise scale: no more than a step's slice, so that memory suffices."""
     shares = how.mesh.data * how.mesh.fsdp
-    return max(shares, min(how.micro_batch or run.batch_size, run.evals.noise_sequences // NOISE_GROUPS))
+    return max(
+        shares, min(how.micro_batch or run.batch_size, run.evals.noise_sequences // NOISE_GROUPS)
+    )
 
 
 def attention_blocks(seq_len: int) -> int:

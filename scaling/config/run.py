@@ -36,10 +36,14 @@ class RunConfig(Frozen):
     @model_validator(mode="after")
     def _trainable(self) -> RunConfig:
         if self.optim.warmup_steps > self.n_steps:
-            raise ValueError(f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}")
+            raise ValueError(
+                f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}"
+            )
         check_answers(self.task, self.evals)
         if self.tokens >= MAX_TOKENS:
-            raise ValueError(f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})")
+            raise ValueError(
+                f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})"
+            )
         return self
 
     @property
@@ -63,7 +67,9 @@ class RunConfig(Frozen):
     def trunk(self) -> str:
         """Runs of equal trunks are one and the same up to the shorter one's `trunk_steps`: only their horizons differ."""
         values = [getattr(self, name) for name, _, _ in _IDENTITY if name != "n_steps"]
-        return "\n".join([value.canonical() if isinstance(value, Frozen) else str(value) for value in values])
+        return "\n".join(
+            [value.canonical() if isinstance(value, Frozen) else str(value) for value in values]
+        )
 
     def canonical(self) -> str:
         """The JSON that identifies the run, as that of its parts.
@@ -95,7 +101,10 @@ def check_answers(task: TaskConfig, evals: EvalConfig) -> None:
         )
 
 
-_IDENTITY = [(name, info.is_required(), info.default) for name, info in sorted(RunConfig.model_fields.items())]
+_IDENTITY = [
+    (name, info.is_required(), info.default)
+    for name, info in sorted(RunConfig.model_fields.items())
+]
 
 
 def _told(value: Frozen | int | str) -> str:

@@ -19,7 +19,7 @@ from scaling.config import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class RunGroup:
     """A pack of runs of one shape and horizon, and the shorter packs that branch off their trunks, run by run.
 
     Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at` (the budgets of all
@@ -27,7 +27,7 @@ class Family:
     """
 
     runs: tuple[RunConfig, ...]
-    branches: tuple[Family, ...] = ()
+    branches: tuple[RunGroup, ...] = ()
     read_at: tuple[int, ...] = ()
 
     @property
@@ -35,7 +35,10 @@ class Family:
         """The run's id, or one that names all runs of a pack."""
         if len(self.runs) == 1:
             return self.runs[0].run_id
-        return "pack-" + hashlib.sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
+        return (
+            "pack-"
+            + hashlib.sha256(" ".join(run.run_id for run in self.runs).encode()).hexdigest()[:12]
+        )
 
     @property
     def branch_step(self) -> int:
@@ -48,30 +51,42 @@ class Family:
         for branch in self.branches:
             yield from branch.runs
 
-    def without(self, run_ids: Iterable[str]) -> Family:
+    def without(self, run_ids: Iterable[str]) -> RunGroup:
         """The same family less the branches that hold one of these runs."""
         gone = set(run_ids)
-        return replace(self, branches=tuple(b for b in self.branches if not gone & {run.run_id for run in b.runs}))
+        return replace(
+            self,
+            branches=tuple(b for b in self.branches if not gone & {run.run_id for run in b.runs}),
+        )
 
     def own_steps(self) -> Iterator[tuple[RunConfig, int]]:
         """Each run with the steps that nobody else takes for it: all of the longest, the cooldown of a branch."""
         yield from ((run, run.n_steps) for run in self.runs)
-        yield from ((run, run.n_steps - branch.branch_step) for branch in self.branches for run in branch.runs)
+        yield from (
+            (run, run.n_steps - branch.branch_step)
+            for branch in self.branches
+            for run in branch.runs
+        )
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready; `load_family` reads it."""
-        runs, branches = [run.model_dump_json() for run in self.runs], [branch.dump() for branch in self.branches]
+        runs, branches = (
+            [run.model_dump_json() for run in self.runs],
+            [branch.dump() for branch in self.branches],
+        )
         return {"runs": runs, "branches": branches, "read_at": self.read_at}
 
 
-def load_family(data: dict[str, Any]) -> Family:
+def load_family(data: dict[str, Any]) -> RunGroup:
     """The family of `Family.dump`."""
     runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
-    return Family(runs, tuple(load_family(branch) for branch in data["branches"]), tuple(data["read_at"]))
+    return RunGroup(
+        runs, tuple(load_family(branch) for branch in data["branches"]), tuple(data["read_at"])
+    )
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Put off Python's search for garbage in cycles while many objects are made that stay.
 
     It would walk all of them again and again: a third of the time of planning a hundred thousand runs.
@@ -85,8 +100,10 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@uncollected()
-def families(runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] | None = None) -> list[Family]:
+@gc_paused()
+def group_runs(
+    runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] | None = None
+) -> list[RunGroup]:
     """Each run once: the longest of every trunk with the others as its branches; runs that share nothing stand alone.
 
     `budgets` are those of the whole sweep where `runs` are only what is left of it.
@@ -94,12 +111,12 @@ def families(runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] |
     found, trunks = [], _trunks(runs)
     known = _read_outs(trunks) if budgets is None else budgets
     for *shorter, longest in trunks:
-        branches = tuple(Family((run,), read_at=known.get(run.run_id, ())) for run in shorter)
-        found.append(Family((longest,), branches, known.get(longest.run_id, ())))
+        branches = tuple(RunGroup((run,), read_at=known.get(run.run_id, ())) for run in shorter)
+        found.append(RunGroup((longest,), branches, known.get(longest.run_id, ())))
     return found
 
 
-def read_outs(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
+def trunk_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
     """Of the longest run of every trunk, the budgets of the others that it passes at its constant rate."""
     return _read_outs(_trunks(runs))
 
@@ -121,26 +138,38 @@ def _trunks(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
     return [sorted(members, key=lambda run: run.n_steps) for members in trunks.values()]
 
 
-def packed(found: Sequence[Family], size: Callable[[Family], int]) -> list[Family]:
+def pack_groups(found: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
     """Families of one shape (seeds, learning rates) joined into packs of at most `size(family)` runs."""
-    alike: dict[Any, list[Family]] = defaultdict(list)
+    alike: dict[Any, list[RunGroup]] = defaultdict(list)
     for family in found:
-        alike[_likeness(family)].append(family)
+        alike[_pack_key(family)].append(family)
     return [_joined(part) for group in alike.values() for part in _parts(group, size(group[0]))]
 
 
-def _parts(group: Sequence[Family], size: int) -> Iterator[Sequence[Family]]:
+def _parts(group: Sequence[RunGroup], size: int) -> Iterator[Sequence[RunGroup]]:
     return (group[first : first + size] for first in range(0, len(group), size))
 
 
-def _likeness(family: Family) -> Any:
+def _pack_key(family: RunGroup) -> Any:
     """What runs of one program have in common; learning rate, decay, clipping and seed are free."""
     run = family.runs[0]
     horizons = (tuple(branch.runs[0].n_steps for branch in family.branches), family.read_at)
-    return run.model, run.task, run.optim.schedule, run.optim.cooldown_frac, run.batch_size, run.n_steps, run.precision, run.evals, horizons
+    return (
+        run.model,
+        run.task,
+        run.optim.schedule,
+        run.optim.cooldown_frac,
+        run.batch_size,
+        run.n_steps,
+        run.precision,
+        run.evals,
+        horizons,
+    )
 
 
-def _joined(group: Sequence[Family]) -> Family:
+def _joined(group: Sequence[RunGroup]) -> RunGroup:
     runs = tuple(run for family in group for run in family.runs)
-    branches = tuple(_joined(branches) for branches in zip(*(family.branches for family in group), strict=True))
-    return Family(runs, branches, group[0].read_at)
+    branches = tuple(
+        _joined(branches) for branches in zip(*(family.branches for family in group), strict=True)
+    )
+    return RunGroup(runs, branches, group[0].read_at)

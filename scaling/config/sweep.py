@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, Strict, create_model, model_validator
 
-from scaling.config.base import Count, Counts, Frozen, Off, Positive, Precision, Seeds, Slug
+from scaling.config.base import Count, Counts, Disabled, Frozen, Positive, Precision, Seeds, Slug
 from scaling.config.design import Axis, Design
 from scaling.config.model import ModelConfig
 from scaling.config.optim import EvalConfig, OptimConfig
@@ -15,12 +15,20 @@ from scaling.config.recipe import Recipe
 from scaling.config.run import check_answers
 from scaling.config.task import TaskConfig
 
-VARIANTS = {"model.norm", "model.pos", "model.qk_norm", "model.gains", "model.n_kv_heads"}  # no law holds across them
+VARIANTS = {
+    "model.norm",
+    "model.pos",
+    "model.qk_norm",
+    "model.gains",
+    "model.n_kv_heads",
+}  # no law holds across them
 
 
 def _partial(model: type[BaseModel], name: str) -> Any:
     """The same fields, none required: what a sweep file may override."""
-    fields: dict[str, Any] = {key: (info.rebuild_annotation() | None, None) for key, info in model.model_fields.items()}
+    fields: dict[str, Any] = {
+        key: (info.rebuild_annotation() | None, None) for key, info in model.model_fields.items()
+    }
     return create_model(name, __base__=Frozen, **fields)
 
 
@@ -61,7 +69,7 @@ class Tuning(Frozen):
     rungs: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
-    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Off = 0.25
+    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Disabled = 0.25
     margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
     extend: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)
@@ -114,7 +122,9 @@ class Sweep(Frozen):
     @property
     def asks_for_a_law(self) -> bool:
         """Whether one law of N and D can hold for its runs: they learn text or facts, and no variants of the model are compared."""
-        compared = {axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1}
+        compared = {
+            axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1
+        }
         return self.base.task.kind in ("text", "synthetic") and not compared & VARIANTS
 
     @property

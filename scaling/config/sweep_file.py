@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 from scaling import files
 from scaling.config import RunConfig, Sweep
 from scaling.config.base import SLUG
-from scaling.errors import ScalingError, nearest
-from scaling.formatting import plain
+from scaling.errors import ScalingError, closest_match
+from scaling.formatting import sanitize
 
 MAX_BYTES = 1_000_000
 FORMS = (
@@ -42,13 +42,17 @@ def _sweep(data: dict[str, Any], where: str) -> Sweep:
     try:
         return Sweep.model_validate(data)
     except ValidationError as error:
-        raise mistakes(error, Sweep, where) from None
+        raise validation_error(error, Sweep, where) from None
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of sweep files, by which editors complete and check them; rules between keys are not in it."""
     found = Sweep.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": "A sweep file of scaling"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "A sweep file of scaling",
+    }
 
 
 def dump_sweep(sweep: Sweep) -> str:
@@ -59,8 +63,10 @@ def dump_sweep(sweep: Sweep) -> str:
 def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> None:
     """Publish a sweep file that a command made; `head` is its comment, without marks. Raises ScalingError where `out` is there, unless `over`."""
     if out.exists() and not over:
-        raise ScalingError("is there already", where=str(out), remedy="name another file, or delete this one")
-    comment = "".join(f"# {plain(line)}".rstrip() + "\n" for line in head.splitlines())
+        raise ScalingError(
+            "is there already", where=str(out), remedy="name another file, or delete this one"
+        )
+    comment = "".join(f"# {sanitize(line)}".rstrip() + "\n" for line in head.splitlines())
     files.write_text(out, comment + dump_sweep(sweep))
     if load_sweep(out) != sweep:
         raise AssertionError(f"{out} reads back as another sweep")
@@ -71,13 +77,17 @@ def load_run(text: str, where: str) -> RunConfig:
     try:
         return RunConfig.model_validate_json(text)
     except ValidationError as error:
-        raise mistakes(error, RunConfig, where) from None
+        raise validation_error(error, RunConfig, where) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A sweep file's tables as they stand, not yet checked. Raises ScalingError where it is no TOML file that can be read."""
     if not path.exists():
-        raise ScalingError("no such file", where=str(path), remedy="name a sweep file, for example sweeps/demo.toml")
+        raise ScalingError(
+            "no such file",
+            where=str(path),
+            remedy="name a sweep file, for example sweeps/demo.toml",
+        )
     if not path.is_file():
         raise ScalingError(
             "is a folder" if path.is_dir() else "not a regular file",
@@ -85,24 +95,42 @@ def read_toml(path: Path) -> dict[str, Any]:
             remedy="name a sweep file, for example sweeps/demo.toml",
         )
     if path.stat().st_size > MAX_BYTES:
-        raise ScalingError(f"{path.stat().st_size} bytes is too large for a sweep file", where=str(path), remedy="at most 1 MB")
+        raise ScalingError(
+            f"{path.stat().st_size} bytes is too large for a sweep file",
+            where=str(path),
+            remedy="at most 1 MB",
+        )
     try:
         data = tomllib.loads(path.read_bytes().decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ScalingError(f"not valid TOML: {error}", where=str(path), remedy="see sweeps/demo.toml for the form") from None
+        raise ScalingError(
+            f"not valid TOML: {error}", where=str(path), remedy="see sweeps/demo.toml for the form"
+        ) from None
     if not data:
-        raise ScalingError("the sweep file is empty", where=str(path), remedy="see sweeps/demo.toml for the form")
+        raise ScalingError(
+            "the sweep file is empty", where=str(path), remedy="see sweeps/demo.toml for the form"
+        )
     return data
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()) -> ScalingError:
+def validation_error(
+    error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()
+) -> ScalingError:
     """All mistakes that pydantic found (at the place `within` and below it), as one error of two lines."""
-    items = [dict(item) for item in error.errors(include_url=False) if keys_of(item["loc"])[: len(within)] == list(within)]
-    found = [_sentence(item, model) for item in items if not _other_form(item)]
+    items = [
+        dict(item)
+        for item in error.errors(include_url=False)
+        if keys_of(item["loc"])[: len(within)] == list(within)
+    ]
+    found = [_sentence(item, model) for item in items if not _is_wrong_union_branch(item)]
     what = "; ".join(dict.fromkeys(found))
     if len(found) > 1:
         what = f"{len(found)} mistakes: {what}"
-    return ScalingError(what, where=where, remedy="mend these values; docs/sweep-files.md lists every key with its range")
+    return ScalingError(
+        what,
+        where=where,
+        remedy="mend these values; docs/sweep-files.md lists every key with its range",
+    )
 
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
@@ -110,12 +138,14 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     name = _dotted(location) or "the file"
     kind, message, value = item["type"], item["msg"], item.get("input")
     if kind == "extra_forbidden":
-        guess = nearest(str(location[-1]), _known(model, location[:-1]))
+        guess = closest_match(str(location[-1]), _known(model, location[:-1]))
         return f"{name} is not a known key" + (f" (did you mean {guess}?)" if guess else "")
     if kind == "missing":
         return f"{name} is missing"
     if kind == "union_tag_invalid":
-        return _kind(name, str(item["ctx"]["tag"]), re.findall("'([^']*)'", item["ctx"]["expected_tags"]))
+        return _kind(
+            name, str(item["ctx"]["tag"]), re.findall("'([^']*)'", item["ctx"]["expected_tags"])
+        )
     if kind == "union_tag_not_found":
         return f"{name}.kind is missing"
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
@@ -128,8 +158,10 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
 
 def _kind(name: str, word: str, known: Sequence[str]) -> str:
     """The mistake of a `kind` that is none of the known ones."""
-    guess = nearest(word, known)
-    return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {', '.join(known)}" + (f" (did you mean {guess}?)" if guess else "")
+    guess = closest_match(word, known)
+    return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {', '.join(known)}" + (
+        f" (did you mean {guess}?)" if guess else ""
+    )
 
 
 def keys_of(location: Sequence[Any]) -> list[Any]:
@@ -137,13 +169,15 @@ def keys_of(location: Sequence[Any]) -> list[Any]:
     return [part for part in location if part not in _tags() and not str(part).startswith(FORMS)]
 
 
-def _other_form(item: dict[str, Any]) -> bool:
+def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
     """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in which it was never meant."""
     meant_as_table = isinstance(item.get("input"), (Mapping, BaseModel))
     word = any(str(part).startswith(FORMS[0]) for part in item["loc"])
     if any(str(part).startswith(FORMS[-1]) for part in item["loc"]):
         return True  # `false` instead of a number: the mistake of the number is told
-    return (meant_as_table and word) or (item["type"] == "model_type" and str(item["loc"][-1]) in FORMS)
+    return (meant_as_table and word) or (
+        item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
+    )
 
 
 def _dotted(location: list[Any]) -> str:
@@ -153,7 +187,19 @@ def _dotted(location: list[Any]) -> str:
 
 def _tags() -> set[str]:
     """The discriminators that pydantic inserts into a location; they are no keys of the file."""
-    return {"text", "synthetic", "modular", "arithmetic", "induction", "regression", "isoflop", "grid", "ladder", "list", "epochs"}
+    return {
+        "text",
+        "synthetic",
+        "modular",
+        "arithmetic",
+        "induction",
+        "regression",
+        "isoflop",
+        "grid",
+        "ladder",
+        "list",
+        "epochs",
+    }
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:

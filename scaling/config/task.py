@@ -146,7 +146,9 @@ class InductionTask(_Task):
     @model_validator(mode="after")
     def _repeats(self) -> InductionTask:
         if not self.shortest <= self.longest < self.seq_len:
-            raise ValueError(f"segments of {self.shortest} to {self.longest} symbols do not repeat in a window of {self.seq_len}")
+            raise ValueError(
+                f"segments of {self.shortest} to {self.longest} symbols do not repeat in a window of {self.seq_len}"
+            )
         return self
 
     @property
@@ -186,5 +188,6 @@ class RegressionTask(_Task):
 
 
 TaskConfig = Annotated[
-    Union[TextTask, SyntheticTask, ModularTask, ArithmeticTask, InductionTask, RegressionTask], Field(discriminator="kind")
+    Union[TextTask, SyntheticTask, ModularTask, ArithmeticTask, InductionTask, RegressionTask],
+    Field(discriminator="kind"),
 ]

@@ -20,7 +20,7 @@ from scaling import files
 
 
 @dataclass
-class Account:
+class AttemptSummary:
     """What the ledgers of a folder say: attempts by run, seconds of training (of all workers together), FLOPs kept and FLOPs
     spent, and lines that cannot be read.
     """
@@ -41,7 +41,9 @@ class Ledger:
     def add(self, **entry: Any) -> None:
         """Append one entry; it survives the death of this process. Raises ScalingError (74)."""
         text = json.dumps(entry, allow_nan=False)
-        line = f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()  # what was cut short before it stays a line of its own
+        line = (
+            f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        )  # what was cut short before it stays a line of its own
         try:
             with self._lock:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ def entries(path: Path) -> Iterator[dict[str, Any] | None]:
     try:
         data = path.read_bytes()
     except PermissionError as error:
-        raise files.unreadable(error, path) from None
+        raise files.permission_error(error, path) from None
     for line in data.split(b"\n"):
         if line:
             yield _entry(line)
@@ -75,10 +77,10 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry
 
 
-def account(folder: Path) -> Account:
+def summarize(folder: Path) -> AttemptSummary:
     """The sum of all ledgers of a sweep's folder."""
-    found = Account()
-    for path in files.listed(folder / "ledger", ".jsonl"):
+    found = AttemptSummary()
+    for path in files.list_files(folder / "ledger", ".jsonl"):
         for entry in entries(path):
             if entry is None:
                 found.unreadable += 1

@@ -17,20 +17,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.execute.attempts import Ledger
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher, Worker
 from scaling.execute.packing import Packing
-from scaling.execute.progress import ENDED, Tracker
-from scaling.execute.run_queue import Work
+from scaling.execute.progress import ENDED, SweepProgress
+from scaling.execute.run_queue import RunQueue
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import Order
+from scaling.execute.worker import TrainRequest
 from scaling.plan import PlannedRun
 
-PASSING = ("died", "device")  # causes that may not come again: a killed process, a device or link error
+TRANSIENT = (
+    "died",
+    "device",
+)  # causes that may not come again: a killed process, a device or link error
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ Listener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Manner:
+class ExecutionPlan:
     """How the runs of a sweep are carried out: processes side by side, the layout of each run, which share a program, the policy,
     and the budgets that each trunk of the whole sweep passes; whether workers tell what they measure, and whether they keep the
     parameters of runs that end.
@@ -79,7 +82,7 @@ class Manner:
 
 
 @dataclass(frozen=True)
-class Ended:
+class SweepOutcome:
     """How a sweep ended here: outcome counts, the signal or the reason that stopped it, and an exit code that must not be lost."""
 
     counts: dict[str, int]
@@ -89,13 +92,13 @@ class Ended:
 
 
 @dataclass
-class Pool:
+class WorkerPool:
     """What the coordinator knows while runs are in training."""
 
     folder: SweepFolder
     sweep: str
-    work: Work
-    manner: Manner
+    work: RunQueue
+    manner: ExecutionPlan
     launcher: Launcher
     lease: Lease
     ledger: Ledger
@@ -131,9 +134,15 @@ class Pool:
 
 
 def execute(
-    folder: SweepFolder, sweep: str, runs: Sequence[PlannedRun], manner: Manner, launcher: Callable[[Lease], Launcher],
-    lease: Lease, signals: Signals, listener: Listener,
-) -> Ended:  # fmt: skip
+    folder: SweepFolder,
+    sweep: str,
+    runs: Sequence[PlannedRun],
+    manner: ExecutionPlan,
+    launcher: Callable[[Lease], Launcher],
+    lease: Lease,
+    signals: Signals,
+    listener: Listener,
+) -> SweepOutcome:
     """Train `runs` in `manner.workers` workers, sharing them with other coordinators; returns when all have ended anywhere.
 
     Runs that share a trunk are trained as branches of it. The first signal asks every worker to save its state; a second
@@ -141,18 +150,30 @@ def execute(
     """
     started: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     cost = {planned.run_id: planned.flops for planned in runs}
-    work = Work(folder, lease, cost, manner.packing, manner.budgets, lambda run_id: started.put({"event": "elsewhere", "run_id": run_id}))
+    work = RunQueue(
+        folder,
+        lease,
+        cost,
+        manner.packing,
+        manner.budgets,
+        lambda run_id: started.put({"event": "elsewhere", "run_id": run_id}),
+    )
     work.add_runs([planned.run for planned in runs])
     opened = launcher(lease)
-    pool = Pool(folder, sweep, work, manner, opened, lease, Ledger(folder.path, lease.name), started)
-    lease.lost = lambda: _lose(pool)
+    pool = WorkerPool(
+        folder, sweep, work, manner, opened, lease, Ledger(folder.path, lease.name), started
+    )
+    lease.lost = lambda: _on_lease_lost(pool)
     count = min(manner.workers, len(runs))
-    threads = [threading.Thread(target=_attend, args=(pool, index), daemon=True) for index in range(count)]
-    tracker = Tracker(runs)
+    threads = [
+        threading.Thread(target=_worker_thread, args=(pool, index), daemon=True)
+        for index in range(count)
+    ]
+    tracker = SweepProgress(runs)
     try:
         for thread in threads:
             thread.start()
-        ended = _collect(pool, tracker, threads, signals, listener)
+        ended = _event_loop(pool, tracker, threads, signals, listener)
     finally:
         opened.close()
     if pool.errors:
@@ -160,15 +181,23 @@ def execute(
     return ended
 
 
-def _lose(pool: Pool) -> None:
+def _on_lease_lost(pool: WorkerPool) -> None:
     """Another process has taken us for dead: what our workers still do must not be published."""
     what = "this process was silent for so long (stopped? suspended?) that its runs were given to others"
     remedy = "run again: finished runs are kept"
-    pool.errors.append(ScalingError(what, where=str(pool.folder.path), remedy=remedy, exit_code=STOPPED))
+    pool.errors.append(
+        ScalingError(what, where=str(pool.folder.path), remedy=remedy, exit_code=STOPPED)
+    )
     pool.stop(signal.SIGKILL)
 
 
-def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], signals: Signals, listener: Listener) -> Ended:
+def _event_loop(
+    pool: WorkerPool,
+    tracker: SweepProgress,
+    threads: Sequence[threading.Thread],
+    signals: Signals,
+    listener: Listener,
+) -> SweepOutcome:
     """Pass events on until every attendant has ended; keep the lease's progress fresh for `scaling status`."""
     exit_code, written, stopped, begun, heeded = 0, 0.0, "", time.monotonic(), False
     while any(thread.is_alive() for thread in threads) or not pool.events.empty():
@@ -176,7 +205,7 @@ def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], 
             pool.stop()
             heeded = True
         if signals.insistent:
-            _leave(pool, signals)
+            _abort(pool, signals)
         try:
             event: dict[str, Any] | None = pool.events.get(timeout=0.1)
         except queue.Empty:
@@ -194,25 +223,27 @@ def _collect(pool: Pool, tracker: Tracker, threads: Sequence[threading.Thread], 
         if time.monotonic() - written > PROGRESS_SECONDS and exit_code == 0:
             pool.lease.say(tracker.running.values(), tracker.eta_seconds)
             written = time.monotonic()
-    return Ended({kind: tracker.counts[kind] for kind in ENDED}, signals.received, stopped, exit_code)
+    return SweepOutcome(
+        {kind: tracker.counts[kind] for kind in ENDED}, signals.received, stopped, exit_code
+    )
 
 
-def _leave(pool: Pool, signals: Signals) -> None:
+def _abort(pool: WorkerPool, signals: Signals) -> None:
     """Leave at once, with the children gone; the last checkpoints stand."""
     pool.stop(signal.SIGKILL)
     os._exit(signals.exit_code)
 
 
-def _attend(pool: Pool, index: int) -> None:
+def _worker_thread(pool: WorkerPool, index: int) -> None:
     """Keep a worker busy; what goes wrong in this thread ends the sweep and is raised by `execute`."""
     try:
-        _employ(pool, index)
+        _drive_worker(pool, index)
     except BaseException as error:  # noqa: BLE001 - it is raised again where the user sees it
         pool.errors.append(error)
         pool.stop()
 
 
-def _employ(pool: Pool, index: int) -> None:
+def _drive_worker(pool: WorkerPool, index: int) -> None:
     """Hand one family after another to a worker; hire another when it dies."""
     worker: Worker | None = None
     lines: Iterator[str] = iter(())
@@ -229,7 +260,7 @@ def _employ(pool: Pool, index: int) -> None:
                 idle.close()
 
 
-def _next(pool: Pool, worker: Worker | None) -> Family | None:
+def _next(pool: WorkerPool, worker: Worker | None) -> RunGroup | None:
     """The next family; a worker that would only wait for one gives its place back where places are scarce."""
     if worker is None or not pool.launcher.scarce:
         return pool.work.take()
@@ -240,18 +271,33 @@ def _next(pool: Pool, worker: Worker | None) -> Family | None:
     return family
 
 
-def _train(pool: Pool, worker: Worker, lines: Iterator[str], family: Family) -> list[RunConfig]:
+def _train(
+    pool: WorkerPool, worker: Worker, lines: Iterator[str], family: RunGroup
+) -> list[RunConfig]:
     """Hand a family to a worker and pass on what it says until it is over; returns the runs that must be tried again.
 
     Branches whose checkpoint is written are for anybody from then on.
     """
     manner, leading = pool.manner, [run.run_id for run in family.runs]
-    notes = {"pack": len(family.runs), "branches": [branch.name for branch in family.branches], **manner.packing.of(family).notes()}
+    notes = {
+        "pack": len(family.runs),
+        "branches": [branch.name for branch in family.branches],
+        **manner.packing.of(family).notes(),
+    }
     pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
     pool.events.put({"event": "started", "run_id": leading[0]})
-    told = _Told(pool, family)
-    given = pool.sweep, family, manner.how, notes, manner.accept_other_machine, str(pool.lease.path), manner.follow, manner.keep_weights
-    worker.send(Order(*given).dump())
+    told = _GroupEvents(pool, family)
+    given = (
+        pool.sweep,
+        family,
+        manner.how,
+        notes,
+        manner.accept_other_machine,
+        str(pool.lease.path),
+        manner.follow,
+        manner.keep_weights,
+    )
+    worker.send(TrainRequest(*given).dump())
     over = any(told.hear(json.loads(line)) for line in lines)
     if not over:
         told.died(*worker.death())
@@ -264,10 +310,10 @@ def _train(pool: Pool, worker: Worker, lines: Iterator[str], family: Family) -> 
     return [] if pool.stopping.is_set() else told.left()
 
 
-class _Told:
+class _GroupEvents:
     """What a worker has said of the family in its hands, and what that means for each run."""
 
-    def __init__(self, pool: Pool, family: Family) -> None:
+    def __init__(self, pool: WorkerPool, family: RunGroup) -> None:
         self.pool, self.family = pool, family
         self.ended: dict[str, str] = {}
         self.again: set[str] = set()
@@ -282,14 +328,20 @@ class _Told:
             self.flops = event["flops"]
             event["seconds"] = round(time.monotonic() - self.begun, 3)
         if kind == "branched":
-            ready = [branch for branch in self.family.branches if branch.runs[0].run_id in event["run_ids"]]
+            ready = [
+                branch
+                for branch in self.family.branches
+                if branch.runs[0].run_id in event["run_ids"]
+            ]
             self.family = self.family.without(event["run_ids"])
             self.pool.work.branch(ready)
         if kind == "failed":
             return self._failed(event)
         if kind == "stopped" and not self.pool.stopping.is_set():  # somebody asked the worker alone
             reason = f"its worker was told to stop: {event['reason']}"
-            return self._failed({"event": "failed", "run_id": event["run_id"], "cause": "died", "text": reason})
+            return self._failed(
+                {"event": "failed", "run_id": event["run_id"], "cause": "died", "text": reason}
+            )
         if kind in ENDED:
             self.ended[event["run_id"]] = kind
         self.pool.events.put(event)
@@ -299,14 +351,24 @@ class _Told:
         """Keep the reason, or try again where the cause may pass."""
         run_id, reason = event["run_id"], event["text"].partition("\n")[0]
         policy = self.pool.manner.policy
-        if event.get("exit_code") == DISK:  # no fault of the run, and no room for a note: it goes on when there is space
+        if (
+            event.get("exit_code") == DISK
+        ):  # no fault of the run, and no room for a note: it goes on when there is space
             if run_id not in self.ended:
                 self.ended[run_id] = "stopped"
-                self.pool.events.put({"event": "stopped", "run_id": run_id, "reason": reason, "exit_code": DISK, "text": reason})
+                self.pool.events.put(
+                    {
+                        "event": "stopped",
+                        "run_id": run_id,
+                        "reason": reason,
+                        "exit_code": DISK,
+                        "text": reason,
+                    }
+                )
             return False
         if run_id in self.ended:  # published before its pack failed
             return False
-        if event["cause"] in PASSING and self.pool.tries[run_id] < policy.retries:
+        if event["cause"] in TRANSIENT and self.pool.tries[run_id] < policy.retries:
             self.pool.tries[run_id] += 1
             self.ended[run_id] = "interrupted"
             self.again.add(run_id)
@@ -325,7 +387,13 @@ class _Told:
                 continue
             if self.pool.stopping.is_set():
                 self.ended[run.run_id] = "stopped"
-                self.pool.events.put({"event": "stopped", "run_id": run.run_id, "reason": "killed before it could save"})
+                self.pool.events.put(
+                    {
+                        "event": "stopped",
+                        "run_id": run.run_id,
+                        "reason": "killed before it could save",
+                    }
+                )
                 continue
             hint = " (out of memory?)" if cause in ("SIGKILL", "SIGABRT") else ""
             text = f"the worker process died: {cause}{hint}\n\n{words}"
@@ -333,5 +401,10 @@ class _Told:
 
     def left(self) -> list[RunConfig]:
         """Runs to try again, and branches that were not brought to their checkpoints."""
-        branches = [run for branch in self.family.branches for run in branch.runs if run.run_id not in self.ended]
+        branches = [
+            run
+            for branch in self.family.branches
+            for run in branch.runs
+            if run.run_id not in self.ended
+        ]
         return [run for run in self.family.runs if run.run_id in self.again] + branches

@@ -45,7 +45,9 @@ def has_accelerator() -> bool:
     """Whether a GPU or TPU driver is present and not switched off; asked without starting jax."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
         return False
-    return any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd", "/dev/accel0", "/dev/vfio/0"))
+    return any(
+        Path(path).exists() for path in ("/dev/nvidia0", "/dev/kfd", "/dev/accel0", "/dev/vfio/0")
+    )
 
 
 def default_workers() -> int:
@@ -69,4 +71,8 @@ def worker_environment(workers: int) -> dict[str, str]:
 def restart_once() -> None:
     """Replace this process by itself under `worker_environment`, unless it has it already: the allocator reads its settings at start."""
     if any(name not in os.environ for name in ALLOCATOR):
-        os.execve(sys.executable, [sys.executable, "-m", "scaling", *sys.argv[1:]], worker_environment(default_workers()))
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "scaling", *sys.argv[1:]],
+            worker_environment(default_workers()),
+        )

@@ -34,7 +34,7 @@ DECISION_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Peer:
+class OtherProcess:
     """Another process's lease: where it runs, the runs it has in hand, and what they said last."""
 
     name: str
@@ -46,7 +46,7 @@ class Peer:
 
 
 @dataclass
-class Watch:
+class HeartbeatMonitor:
     """What this process has seen of the others' heartbeats, by its own clock."""
 
     seen: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -55,7 +55,9 @@ class Watch:
         """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
         if boot == boot_id() and not _is_locked(folder / f"{name}.lock"):
             return False
-        with open(folder / f"{name}.json", "rb") as handle:  # opening asks a network file system for the truth
+        with open(
+            folder / f"{name}.json", "rb"
+        ) as handle:  # opening asks a network file system for the truth
             stamp = os.fstat(handle.fileno()).st_mtime_ns
         known, since = self.seen.get(name, (None, 0.0))
         if known != stamp:
@@ -76,7 +78,7 @@ class Lease:
     here: bool = True
     name: str = field(default_factory=lambda: owner_name())
     runs: set[str] = field(default_factory=set)
-    watch: Watch = field(default_factory=Watch)
+    watch: HeartbeatMonitor = field(default_factory=HeartbeatMonitor)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -124,7 +126,10 @@ class Lease:
             except FileNotFoundError:
                 self.lost()
                 return
-            except (OSError, ScalingError):  # a disk that answers again before the lease expires is no matter
+            except (
+                OSError,
+                ScalingError,
+            ):  # a disk that answers again before the lease expires is no matter
                 continue
 
     @contextlib.contextmanager
@@ -137,15 +142,19 @@ class Lease:
             try:
                 lock = self._decision.acquire(timeout=DECISION_SECONDS, poll_interval=0.01)
             except Timeout:
-                raise ScalingError("another process holds the folder", where=str(self.folder / ".lock"), remedy="try again",
-                                   exit_code=STOPPED) from None  # fmt: skip
+                raise ScalingError(
+                    "another process holds the folder",
+                    where=str(self.folder / ".lock"),
+                    remedy="try again",
+                    exit_code=STOPPED,
+                ) from None
             except OSError as error:
                 raise files.disk_error(error, self.folder / ".lock") from error
             with lock:
                 others = [peer for peer in self._readable_peers() if peer.name != self.name]
                 yield {run_id for peer in others for run_id in peer.runs}
 
-    def _readable_peers(self) -> list[Peer]:
+    def _readable_peers(self) -> list[OtherProcess]:
         """All living peers; a lease that is damaged is mended by its owner's next heartbeat, or else it expires."""
         deadline = time.monotonic() + EXPIRES
         while True:
@@ -178,21 +187,25 @@ class Lease:
         if not self.path.exists():
             raise ScalingError(
                 "this process was silent for so long (stopped? suspended?) that its runs were given to others",
-                where=str(self.path), remedy="run again: finished runs are kept", exit_code=STOPPED,
-            )  # fmt: skip
+                where=str(self.path),
+                remedy="run again: finished runs are kept",
+                exit_code=STOPPED,
+            )
         self._write()
 
     def say(self, live: Iterable[dict[str, Any]], eta_seconds: float | None) -> None:
         """Tell `scaling status` how the runs in hand stand; a progress that cannot be written is no reason to stop."""
         document = {"runs": list(live), "eta_seconds": eta_seconds}
         with contextlib.suppress(ScalingError):
-            files.write_json(self.folder / f"{self.name}.live.json", document, indent=None, durable=False)
+            files.write_json(
+                self.folder / f"{self.name}.live.json", document, indent=None, durable=False
+            )
 
 
-def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]:
+def peers(sweep_folder: Path, watch: HeartbeatMonitor, *, bury: bool = False) -> list[OtherProcess]:
     """The processes that train in a folder now. With `bury` (inside `deciding`) the leases of dead ones are removed."""
     folder, found = sweep_folder / "leases", []
-    for path in files.listed(folder, ".json"):
+    for path in files.list_files(folder, ".json"):
         if path.name.endswith(".live.json"):
             continue
         with contextlib.suppress(FileNotFoundError):  # ended while we looked
@@ -202,7 +215,7 @@ def peers(sweep_folder: Path, watch: Watch, *, bury: bool = False) -> list[Peer]
             elif bury:
                 _end(folder, path.stem)
     if bury:
-        _sweep(folder)
+        _remove_stale_files(folder)
     return found
 
 
@@ -212,11 +225,13 @@ def _end(folder: Path, name: str) -> None:
         (folder / f"{name}.{kind}").unlink(missing_ok=True)
 
 
-def _sweep(folder: Path) -> None:
+def _remove_stale_files(folder: Path) -> None:
     """Remove what a kill left of leases that were being made or ended."""
     for kind in ("live.json", "lock"):
         for path in folder.glob(f"[!.]*.{kind}"):
-            if not (folder / f"{path.name.removesuffix(f'.{kind}')}.json").exists() and not (kind == "lock" and _is_locked(path)):
+            if not (folder / f"{path.name.removesuffix(f'.{kind}')}.json").exists() and not (
+                kind == "lock" and _is_locked(path)
+            ):
                 path.unlink(missing_ok=True)
 
 
@@ -225,19 +240,27 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
         document = files.read_json(path)
         runs = document.get("runs")
         return document, isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs)
-    except files.Broken:  # its owner writes it anew with its next claim; until then it holds what we cannot know
+    except (
+        files.ChecksumError
+    ):  # its owner writes it anew with its next claim; until then it holds what we cannot know
         return {}, False
 
 
-def _peer(path: Path, document: dict[str, Any], readable: bool) -> Peer:
+def _peer(path: Path, document: dict[str, Any], readable: bool) -> OtherProcess:
     try:
         live = files.read_json(path.with_name(f"{path.stem}.live.json"))
         said = tuple(entry for entry in live["runs"] if isinstance(entry["run_ids"], list))
         eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
-    except (OSError, files.Broken, KeyError, TypeError, ValueError):  # not said yet, or damaged: the next second brings another
+    except (
+        OSError,
+        files.ChecksumError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # not said yet, or damaged: the next second brings another
         said, eta = (), None
     runs = frozenset(document["runs"]) if readable else frozenset()
-    return Peer(path.stem, str(document.get("host", "?")), runs, said, eta, readable)
+    return OtherProcess(path.stem, str(document.get("host", "?")), runs, said, eta, readable)
 
 
 def _is_locked(path: Path) -> bool:

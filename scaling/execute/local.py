@@ -57,15 +57,26 @@ class LocalWorker:
     """A child process on this machine, in a session of its own: the terminal's Ctrl-C reaches the coordinator alone."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: dict[str, str], inherited: Sequence[int] = (), save: int = signal.SIGTERM
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: dict[str, str],
+        inherited: Sequence[int] = (),
+        save: int = signal.SIGTERM,
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log, self._save = log, save
         with open(log, "w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                env=environment, start_new_session=True, pass_fds=tuple(inherited),
-            )  # fmt: skip
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+                start_new_session=True,
+                pass_fds=tuple(inherited),
+            )
 
     def send(self, line: str) -> None:
         """Write a line to its stdin."""
@@ -100,7 +111,11 @@ class LocalWorker:
     def death(self) -> tuple[str, str]:
         """The signal or exit code, and the end of its log."""
         code = self.process.wait()
-        words = self._log.read_text(encoding="utf-8", errors="replace")[-4000:] if self._log.exists() else ""
+        words = (
+            self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+            if self._log.exists()
+            else ""
+        )
         return signal.Signals(-code).name if code < 0 else f"exit code {code}", words
 
 
@@ -109,18 +124,37 @@ class LocalLauncher:
 
     scarce = False
 
-    def __init__(self, folder: Path, name: str, workers: int, *, inherited: Sequence[int] = (), prefix: Sequence[str] = (),
-                 arguments: Sequence[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        workers: int,
+        *,
+        inherited: Sequence[int] = (),
+        prefix: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.folder, self.name, self.workers = folder, name, workers
         self.inherited, self.prefix, self.arguments = inherited, tuple(prefix), tuple(arguments)
         self._starting, self._count = threading.Lock(), itertools.count()
 
     def start(self, index: int) -> LocalWorker:
         """A new child."""
-        command = [*self.prefix, sys.executable, "-m", "scaling", "train", "--serve", str(self.folder), *self.arguments]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "scaling",
+            "train",
+            "--serve",
+            str(self.folder),
+            *self.arguments,
+        ]
         log = self.folder / "logs" / f"{self.name}-{index}-{next(self._count)}.log"
         with self._starting:
-            save = signal.SIGUSR1 if self.prefix else signal.SIGTERM  # srun kills its tasks at a SIGTERM
+            save = (
+                signal.SIGUSR1 if self.prefix else signal.SIGTERM
+            )  # srun kills its tasks at a SIGTERM
             return LocalWorker(command, log, worker_environment(self.workers), self.inherited, save)
 
     def close(self) -> None:

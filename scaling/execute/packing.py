@@ -15,7 +15,7 @@ from typing import Any
 
 from scaling import accounting, files
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import Family, families, packed
+from scaling.config.run_groups import RunGroup, group_runs, pack_groups
 from scaling.errors import ScalingError
 from scaling.execute.timing import Trial, timed
 
@@ -25,7 +25,7 @@ WORTH = 1.1  # a pack must train a tenth more tokens a second, for it ties the f
 
 
 @dataclass(frozen=True)
-class Choice:
+class PackDecision:
     """The runs of one program, the tokens a second that this gains (1.0: none; None: not measured), and why."""
 
     size: int = 1
@@ -41,13 +41,13 @@ class Choice:
 class Packing:
     """A choice for each shape; shapes that are not named stay alone."""
 
-    choices: Mapping[str, Choice] = field(default_factory=dict)
+    choices: Mapping[str, PackDecision] = field(default_factory=dict)
 
-    def of(self, family: Family) -> Choice:
+    def of(self, family: RunGroup) -> PackDecision:
         """The choice for the shape of a family."""
-        return self.choices.get(_shape(family.runs[0]), Choice())
+        return self.choices.get(_shape(family.runs[0]), PackDecision())
 
-    def size(self, family: Family) -> int:
+    def size(self, family: RunGroup) -> int:
         """The most runs of its shape in one program."""
         return self.of(family).size
 
@@ -59,8 +59,10 @@ class Packing:
 def read(path: Path) -> Packing:
     """What `Packing.write` kept. Raises ScalingError where it is damaged."""
     try:
-        return Packing({key: Choice(**choice) for key, choice in files.read_json(path).items()})
-    except (files.Broken, ValueError, TypeError, AttributeError) as error:
+        return Packing(
+            {key: PackDecision(**choice) for key, choice in files.read_json(path).items()}
+        )
+    except (files.ChecksumError, ValueError, TypeError, AttributeError) as error:
         remedy = "delete it: packs are then timed again, and unfinished runs start anew"
         raise ScalingError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
 
@@ -72,39 +74,54 @@ def _shape(run: RunConfig) -> str:
 
 def fixed(runs: Sequence[RunConfig], size: int) -> Packing:
     """Packs of `size` for every shape, unmeasured."""
-    return Packing({_shape(run): Choice(size, None, "asked for with --pack") for run in runs})
+    return Packing({_shape(run): PackDecision(size, None, "asked for with --pack") for run in runs})
 
 
-def measured(runs: Sequence[RunConfig], workers: int, how: Execution, say: Callable[[str], None]) -> Packing:
+def measure_packs(
+    runs: Sequence[RunConfig], workers: int, how: Execution, say: Callable[[str], None]
+) -> Packing:
     """Trials of the shapes that several runs share, from the smallest up; larger ones are not tried once one has gained nothing."""
     most = _most(runs) if how.mesh.n_devices == 1 else {}
     if sum(_flops(family) for family in most.values()) < WORTH_TIMING:
-        return Packing({shape: Choice(1, None, "not measured: too little work") for shape in most})
+        return Packing(
+            {shape: PackDecision(1, None, "not measured: too little work") for shape in most}
+        )
     say("timing how many runs of a shape should share a program (cached; --pack 1 skips it) ...")
-    choices: dict[str, Choice] = {}
+    choices: dict[str, PackDecision] = {}
     pays = True
     for shape, family in sorted(most.items(), key=lambda item: _n_params(item[1].runs[0])):
-        choices[shape] = best(family.runs[0], len(family.runs), workers, how) if pays else Choice(1, None, "a smaller shape gained nothing")
+        choices[shape] = (
+            best(family.runs[0], len(family.runs), workers, how)
+            if pays
+            else PackDecision(1, None, "a smaller shape gained nothing")
+        )
         pays = pays and choices[shape].size > 1
     return Packing(choices)
 
 
-def _most(runs: Sequence[RunConfig]) -> dict[str, Family]:
+def _most(runs: Sequence[RunConfig]) -> dict[str, RunGroup]:
     """The largest pack that could be made of each shape, where it holds more than one run."""
-    together = packed(families(runs), lambda family: LARGEST)
-    return {_shape(family.runs[0]): family for family in sorted(together, key=lambda family: len(family.runs)) if len(family.runs) > 1}
+    together = pack_groups(group_runs(runs), lambda family: LARGEST)
+    return {
+        _shape(family.runs[0]): family
+        for family in sorted(together, key=lambda family: len(family.runs))
+        if len(family.runs) > 1
+    }
 
 
-def _flops(family: Family) -> float:
+def _flops(family: RunGroup) -> float:
     run = family.runs[0]
-    return sum(accounting.train_flops(run.model, run.task.seq_len, steps * run.batch_tokens, "exact") for _, steps in family.own_steps())
+    return sum(
+        accounting.train_flops(run.model, run.task.seq_len, steps * run.batch_tokens, "exact")
+        for _, steps in family.own_steps()
+    )
 
 
 def _n_params(run: RunConfig) -> int:
     return accounting.n_params(run.model, run.task.seq_len, "total")
 
 
-def best(run: RunConfig, limit: int, workers: int, how: Execution) -> Choice:
+def best(run: RunConfig, limit: int, workers: int, how: Execution) -> PackDecision:
     """Double the pack as long as that trains a tenth more tokens a second, up to `limit` runs."""
     alone = timed([Trial(run, how)], workers)[0][1]
     size, gain, why = 1, 1.0, f"no more than {limit} runs have its shape"
@@ -118,7 +135,11 @@ def best(run: RunConfig, limit: int, workers: int, how: Execution) -> Choice:
             why = f"{2 * size} train {now:.2f} times the tokens a second of one"
             break
         size, gain = 2 * size, now
-    return Choice(size, round(gain, 3), f"measured: {size} train {gain:.2f} times the tokens a second of one; {why}")
+    return PackDecision(
+        size,
+        round(gain, 3),
+        f"measured: {size} train {gain:.2f} times the tokens a second of one; {why}",
+    )
 
 
 def _seconds(trial: Trial, workers: int) -> float | None:

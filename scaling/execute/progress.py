@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scaling.config.run_groups import families
+from scaling.config.run_groups import group_runs
 from scaling.plan import PlannedRun
 
 ENDED = ("done", "diverged", "failed", "stopped")
 
 
 @dataclass
-class Tracker:
+class SweepProgress:
     """Follows the events of one `execute` (a run that another process has finished is `elsewhere`); `running` holds the last progress event of each run that a worker has in hand.
 
     Work is counted once: a run that branches off a trunk has only its cooldown as its own.
@@ -31,9 +31,14 @@ class Tracker:
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
         self._first_step = dict.fromkeys(self.by_id, 0)
-        for family in families([planned.run for planned in self.runs]):
-            self._first_step |= {run.run_id: branch.branch_step for branch in family.branches for run in branch.runs}
-        self._own_flops = {run_id: self._flops_until(run_id, self.by_id[run_id].run.n_steps) for run_id in self.by_id}
+        for family in group_runs([planned.run for planned in self.runs]):
+            self._first_step |= {
+                run.run_id: branch.branch_step for branch in family.branches for run in branch.runs
+            }
+        self._own_flops = {
+            run_id: self._flops_until(run_id, self.by_id[run_id].run.n_steps)
+            for run_id in self.by_id
+        }
         self._total = sum(self._own_flops.values())
 
     def _flops_until(self, run_id: str, step: int) -> float:
@@ -55,7 +60,9 @@ class Tracker:
     @property
     def share(self) -> float:
         """The part of the sweep's FLOPs that is trained, 0 to 1."""
-        current = sum(self._flops_until(run_id, event["step"]) for run_id, event in self.running.items())
+        current = sum(
+            self._flops_until(run_id, event["step"]) for run_id, event in self.running.items()
+        )
         return min(1.0, (self._flops_ended + current) / self._total) if self._total else 1.0
 
     @property

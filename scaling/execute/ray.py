@@ -21,16 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
-from scaling.execute.ray_actor import CONTROL, EVENTS, ORDERS, Duty, Relay
-from scaling.execute.ray_cluster import Resources, connect, has, import_ray, parse_resources
+from scaling.execute.ray_actor import CONTROL, EVENTS, ORDERS, ActorSpec, TrainingActor
+from scaling.execute.ray_cluster import (
+    Resources,
+    connect,
+    describe_capacity,
+    import_ray,
+    parse_resources,
+)
 
 __all__ = ["RayLauncher", "RayWorker", "Resources", "parse_resources"]
 
-NOTICE_SECONDS = 10.0  # between looks at a worker that waits for its node; after the first the user is told
+NOTICE_SECONDS = (
+    10.0  # between looks at a worker that waits for its node; after the first the user is told
+)
 PATIENCE_SECONDS = 60.0  # how long a worker waits for a node that the cluster has lost
 CLOSE_SECONDS = 300.0  # how long a worker that was told to leave may take to save
 KILL_SECONDS = 5.0  # how long a SIGKILL may take to reach a process
-FORWARDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # settings of the coordinator's shell that change the numbers of a run
+FORWARDED = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+)  # settings of the coordinator's shell that change the numbers of a run
 STOPPED_EARLY = "it was stopped before Ray had found a place for it"
 # Without this Ray kills the children of an actor that ends, and a run whose coordinator has died could not save itself.
 RUNTIME = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
@@ -52,10 +63,14 @@ class RayWorker:
         self._pumping = threading.Lock()
         self._asked, self._noticed, self._lacking = time.monotonic(), False, 0.0
         self._relays, self._release = launcher.place()
-        self._calls: dict[Any, tuple[int, Callable[[Any], None]]] = {}  # what was asked of whom, and who hears the answer
+        self._calls: dict[
+            Any, tuple[int, Callable[[Any], None]]
+        ] = {}  # what was asked of whom, and who hears the answer
         meeting = self._call(0, ORDERS, "address") if launcher.hosts > 1 else None
         for host in range(launcher.hosts):
-            call = self._call(host, ORDERS, "begin", launcher.duty, str(self._journals[host]), host, meeting)
+            call = self._call(
+                host, ORDERS, "begin", launcher.duty, str(self._journals[host]), host, meeting
+            )
             self._calls[call] = (host, functools.partial(self._on_begin, host))
 
     def send(self, line: str) -> None:
@@ -116,7 +131,9 @@ class RayWorker:
         return self._cause, self._last_words
 
     def _call(self, host: int, group: str, method: str, *arguments: Any) -> Any:
-        return getattr(self._relays[host], method).options(concurrency_group=group).remote(*arguments)
+        return (
+            getattr(self._relays[host], method).options(concurrency_group=group).remote(*arguments)
+        )
 
     def _pump(self, seconds: float) -> bool:
         """Wait for an answer of a relay and act on it; says whether one came."""
@@ -137,7 +154,10 @@ class RayWorker:
         self._take(host)
 
     def _take(self, host: int) -> None:
-        self._calls[self._call(host, EVENTS, "take", self._seen[host])] = (host, functools.partial(self._on_lines, host))
+        self._calls[self._call(host, EVENTS, "take", self._seen[host])] = (
+            host,
+            functools.partial(self._on_lines, host),
+        )
 
     def _on_lines(self, host: int, said: tuple[list[str], int | None]) -> None:
         """Lines of a process, or its exit code; a process that left of its own accord ends the worker when the others have."""
@@ -157,7 +177,9 @@ class RayWorker:
         launcher, now = self._launcher, time.monotonic()
         if not self._noticed and now - self._asked >= NOTICE_SECONDS:
             self._noticed = True
-            launcher.notice(f"waiting for {launcher.request} on {launcher.where} (busy, or starting)")
+            launcher.notice(
+                f"waiting for {launcher.request} on {launcher.where} (busy, or starting)"
+            )
         self._lacking = 0.0 if launcher.wait_for_nodes or launcher.slots() else self._lacking or now
         if self._lacking and now - self._lacking > PATIENCE_SECONDS:
             self._end(0, f"{launcher.where} has lost the nodes that could hold {launcher.request}")
@@ -167,9 +189,13 @@ class RayWorker:
         several = len(self._relays) > 1
         if not self._cause:
             place = f" on {self._nodes[host]}" if self._nodes[host] else ""
-            self._cause = f"process {host} of {len(self._relays)}{place}: {cause}" if several else cause
+            self._cause = (
+                f"process {host} of {len(self._relays)}{place}: {cause}" if several else cause
+            )
         with contextlib.suppress(OSError):
-            self._last_words = self._journals[host].read_text(encoding="utf-8", errors="replace")[-4000:]
+            self._last_words = self._journals[host].read_text(encoding="utf-8", errors="replace")[
+                -4000:
+            ]
         self._calls.clear()
         self._kill()
         self._release()
@@ -192,7 +218,11 @@ def _reason(ray: Any, error: Any, node: str) -> str:
     if isinstance(error, ray.exceptions.RayTaskError):
         return f"it could not be started: {error.cause}"
     text = str(error)
-    detail = text.partition("the actor's node was terminated")[2] or text.partition("Worker exit detail: ")[2] or text
+    detail = (
+        text.partition("the actor's node was terminated")[2]
+        or text.partition("Worker exit detail: ")[2]
+        or text
+    )
     detail = detail.strip(" :\n").partition("\n")[0].partition(". Some common causes")[0][:300]
     subject = "node" if "node has died" in text else "actor"
     return f"the Ray {subject}{f' {node}' if node else ''} died: {detail}"
@@ -218,22 +248,51 @@ class RayLauncher:
     scarce = True
 
     def __init__(
-        self, folder: Path, resources: Resources | None = None, *, hosts: int = 1, address: str | None = None, name: str = "worker",
-        command: Sequence[str] = (), arguments: Sequence[str] = (), wait_for_nodes: bool = False, notice: Callable[[str], None] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        resources: Resources | None = None,
+        *,
+        hosts: int = 1,
+        address: str | None = None,
+        name: str = "worker",
+        command: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+        wait_for_nodes: bool = False,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
         self.ray = import_ray()
-        self.folder, self.resources, self.hosts, self.name = folder.resolve(), resources or Resources(), hosts, name
-        self.wait_for_nodes, self.notice = wait_for_nodes, notice or logging.getLogger(__name__).warning
+        self.folder, self.resources, self.hosts, self.name = (
+            folder.resolve(),
+            resources or Resources(),
+            hosts,
+            name,
+        )
+        self.wait_for_nodes, self.notice = (
+            wait_for_nodes,
+            notice or logging.getLogger(__name__).warning,
+        )
         self.request = f"{hosts} x {self.resources}" if hosts > 1 else str(self.resources)
-        settings = {variable: os.environ[variable] for variable in FORWARDED if variable in os.environ}
+        settings = {
+            variable: os.environ[variable] for variable in FORWARDED if variable in os.environ
+        }
         only_cores = not self.resources.gpu and not self.resources.custom
-        self.duty = Duty(str(self.folder), hosts, self.resources.cpu, only_cores, tuple(command), tuple(arguments), settings)
+        self.duty = ActorSpec(
+            str(self.folder),
+            hosts,
+            self.resources.cpu,
+            only_cores,
+            tuple(command),
+            tuple(arguments),
+            settings,
+        )
         self._workers: list[RayWorker] = []
         self.where, self._ours = connect(self.ray, address)
         if not wait_for_nodes and self.slots() < 1:
-            remedy = f"{has(self.ray)}; ask for less, or with an autoscaler let the run wait for new nodes"
+            remedy = f"{describe_capacity(self.ray)}; ask for less, or with an autoscaler let the run wait for new nodes"
             self.close()
-            raise ScalingError(f"no place for a worker that needs {self.request}", where=self.where, remedy=remedy)
+            raise ScalingError(
+                f"no place for a worker that needs {self.request}", where=self.where, remedy=remedy
+            )
 
     def slots(self) -> int:
         """Workers that the cluster's nodes can hold side by side when nothing else runs there."""
@@ -257,19 +316,29 @@ class RayLauncher:
         actor = self.ray.remote(
             num_cpus=self.resources.cpu, num_gpus=self.resources.gpu, resources=dict(self.resources.custom), max_restarts=0,
             max_task_retries=-1, concurrency_groups=groups, runtime_env=RUNTIME, scheduling_strategy="SPREAD",
-        )(Relay)  # fmt: skip  # calls are repeated while a node cannot be reached; the actor itself never is
+        )(TrainingActor)  # fmt: skip  # calls are repeated while a node cannot be reached; the actor itself never is
         if self.hosts == 1:
             return [actor.remote()], lambda: None
         from ray.util.placement_group import placement_group, remove_placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         enough = sum(places > 0 for places in self._places()) >= self.hosts
-        group = placement_group([self.resources.demand()] * self.hosts, strategy="STRICT_SPREAD" if enough else "SPREAD")
-        seats = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=host) for host in range(self.hosts)]
-        return [actor.options(scheduling_strategy=seat).remote() for seat in seats], lambda: remove_placement_group(group)
+        group = placement_group(
+            [self.resources.demand()] * self.hosts, strategy="STRICT_SPREAD" if enough else "SPREAD"
+        )
+        seats = [
+            PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=host)
+            for host in range(self.hosts)
+        ]
+        return [
+            actor.options(scheduling_strategy=seat).remote() for seat in seats
+        ], lambda: remove_placement_group(group)
 
     def _places(self) -> list[int]:
         """Processes that each living node can hold."""
         demand = self.resources.demand()
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        return [min(int(total.get(name, 0) / amount + 1e-9) for name, amount in demand.items()) for total in nodes]
+        return [
+            min(int(total.get(name, 0) / amount + 1e-9) for name, amount in demand.items())
+            for total in nodes
+        ]

@@ -14,11 +14,15 @@ from pathlib import Path
 from scaling import __version__
 from scaling.execute.environment import cores, worker_environment
 
-ORDERS, EVENTS, CONTROL = "orders", "events", "control"  # a thread of the actor each: signals are heard while events are awaited
+ORDERS, EVENTS, CONTROL = (
+    "orders",
+    "events",
+    "control",
+)  # a thread of the actor each: signals are heard while events are awaited
 
 
 @dataclass(frozen=True)
-class Duty:
+class ActorSpec:
     """What each of the `hosts` relays of a worker is to start on its node, with `cpus` cores and, if `only_cores`, no devices."""
 
     folder: str
@@ -31,7 +35,7 @@ class Duty:
     version: str = __version__
 
 
-class Relay:
+class TrainingActor:
     """The actor: starts the training process on its node, hands orders to it and keeps its lines until they are fetched.
 
     Ray repeats a call when the network failed, so every method may be called twice with the same effect.
@@ -52,23 +56,45 @@ class Relay:
             free.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
-    def begin(self, duty: Duty, journal: str, process: int, coordinator: str | None) -> str:
+    def begin(self, duty: ActorSpec, journal: str, process: int, coordinator: str | None) -> str:
         """Start the process, with stderr in the file `journal`; returns the node's address. Raises what keeps it from starting."""
         import ray
 
         if duty.version != __version__:
-            raise RuntimeError(f"this node has scaling {__version__}, the coordinator {duty.version}")
+            raise RuntimeError(
+                f"this node has scaling {__version__}, the coordinator {duty.version}"
+            )
         if not Path(duty.folder).is_dir():
-            raise RuntimeError(f"this node has no folder {duty.folder}: results must be on a file system that all nodes share")
+            raise RuntimeError(
+                f"this node has no folder {duty.folder}: results must be on a file system that all nodes share"
+            )
         if self._process is None:
-            command = [*(duty.command or (sys.executable, "-m", "scaling")), "train", "--serve", duty.folder, *duty.arguments]
+            command = [
+                *(duty.command or (sys.executable, "-m", "scaling")),
+                "train",
+                "--serve",
+                duty.folder,
+                *duty.arguments,
+            ]
             if coordinator is not None:
-                command += ["--coordinator", coordinator, "--processes", str(duty.hosts), "--process", str(process)]
+                command += [
+                    "--coordinator",
+                    coordinator,
+                    "--processes",
+                    str(duty.hosts),
+                    "--process",
+                    str(process),
+                ]
             with open(journal, "w", encoding="utf-8") as errors:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-                    env=_environment(duty), start_new_session=True,
-                )  # fmt: skip
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=_environment(duty),
+                    start_new_session=True,
+                )
             threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         return str(ray.util.get_node_ip_address())
 
@@ -95,7 +121,9 @@ class Relay:
         """Hand on order `number`, counted from 0."""
         if number >= self._orders and self._process is not None and self._process.stdin is not None:
             self._orders = number + 1
-            with contextlib.suppress(BrokenPipeError, ValueError):  # that it has died is told by `take`
+            with contextlib.suppress(
+                BrokenPipeError, ValueError
+            ):  # that it has died is told by `take`
                 self._process.stdin.write(line.rstrip("\n") + "\n")
                 self._process.stdin.flush()
 
@@ -111,10 +139,12 @@ class Relay:
             self._process.send_signal(number)
 
 
-def _environment(duty: Duty) -> dict[str, str]:
+def _environment(duty: ActorSpec) -> dict[str, str]:
     """The variables of the process: the node's, with as many threads as it has cores of the node to itself.
 
     Ray hides the devices of others; from a worker that asked for none it hides nothing (2.60), and jax would take them all.
     """
-    chosen = worker_environment(max(1, round(cores() / duty.cpus)) if duty.cpus else 1) | dict(duty.settings)
+    chosen = worker_environment(max(1, round(cores() / duty.cpus)) if duty.cpus else 1) | dict(
+        duty.settings
+    )
     return ({"JAX_PLATFORMS": "cpu"} if duty.only_cores else {}) | chosen

@@ -9,7 +9,7 @@ from typing import Any
 
 from scaling import files
 from scaling.errors import ScalingError
-from scaling.execute.coordinator import Ended, Listener, Manner, execute
+from scaling.execute.coordinator import ExecutionPlan, Listener, SweepOutcome, execute
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher
 from scaling.execute.signals import Signals
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Sitting:
+class SweepSession:
     """What one command does with a folder. `say` is told what a person should know; `simulated` names a law."""
 
     folder: SweepFolder
@@ -48,7 +48,7 @@ class Sitting:
                 self.say(f"warning: results of two origins: {change}")
             self.folder.write_plan(self.plan, now)
             self._mend()
-            finished = run_files.finished(self.folder.path)
+            finished = run_files.finished_run_ids(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
         if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
             compact(self.folder.path, self.lease)
@@ -58,50 +58,79 @@ class Sitting:
 
     def _mend(self) -> None:
         """Set damaged result files aside; what they held is missing then, and trained again."""
-        for path in _no_files(self.folder.path):
-            self.say(f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}")
-        for damage in run_files.damages(self.folder.path):
+        for path in _non_regular_files(self.folder.path):
+            self.say(
+                f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}"
+            )
+        for damage in run_files.corrupt_files(self.folder.path):
             if damage.path.parent.name == run_files.MERGED:
-                compaction.rescue(self.folder.path, damage.path)
+                compaction.recover_runs(self.folder.path, damage.path)
             target = self.folder.set_aside(damage.path)
-            count = f"{len(damage.run_ids)} runs are" if len(damage.run_ids) != 1 else f"run {damage.run_ids[0]} is"
-            self.say(f"warning: {damage}; set aside as {target.relative_to(self.folder.path)}, {count} trained again")
-        for path in files.listed(self.folder.path / "failures", ".txt"):
+            count = (
+                f"{len(damage.run_ids)} runs are"
+                if len(damage.run_ids) != 1
+                else f"run {damage.run_ids[0]} is"
+            )
+            self.say(
+                f"warning: {damage}; set aside as {target.relative_to(self.folder.path)}, {count} trained again"
+            )
+        for path in files.list_files(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
-                self.say(f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}")
+                self.say(
+                    f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}"
+                )
 
     def train(
-        self, runs: list[PlannedRun], manner: Manner, launcher: Callable[[Lease], Launcher], signals: Signals, listener: Listener
-    ) -> Ended:
+        self,
+        runs: list[PlannedRun],
+        manner: ExecutionPlan,
+        launcher: Callable[[Lease], Launcher],
+        signals: Signals,
+        listener: Listener,
+    ) -> SweepOutcome:
         """Train `runs`, and merge run files where they have become many."""
-        ended = execute(self.folder, self.plan.sweep.name, runs, manner, launcher, self.lease, signals, listener)
+        ended = execute(
+            self.folder, self.plan.sweep.name, runs, manner, launcher, self.lease, signals, listener
+        )
         if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
             compact(self.folder.path, self.lease)
         return ended
 
 
-def compact(folder: Path, lease: Lease) -> compaction.Merged:
+def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
     """Merge the run files of a folder, file by file, so that nobody waits long for a decision of his own."""
-    found: list[compaction.Merged] = []
+    found: list[compaction.CompactionResult] = []
     while not found or found[-1].removed > found[-1].written:  # else nothing becomes less
         with lease.deciding():
             found.append(compaction.compact(folder, most=1))
-    runs, written, removed = (sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed"))
-    return compaction.Merged(runs, written, removed, tuple(dict.fromkeys(text for part in found for text in part.damaged)))
+    runs, written, removed = (
+        sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed")
+    )
+    return compaction.CompactionResult(
+        runs,
+        written,
+        removed,
+        tuple(dict.fromkeys(text for part in found for text in part.damaged)),
+    )
 
 
-def _no_files(folder: Path) -> list[Path]:
+def _non_regular_files(folder: Path) -> list[Path]:
     """What stands in the place of a result file without being one: folders, pipes, links that lead nowhere."""
-    places = [(folder / name, ".parquet") for name in (run_files.LOOSE, run_files.MERGED)] + [(folder / "failures", ".txt")]
+    places = [(folder / name, ".parquet") for name in (run_files.LOOSE, run_files.MERGED)] + [
+        (folder / "failures", ".txt")
+    ]
     return [
-        path for place, suffix in places if place.is_dir() for path in set(place.glob(f"[!.]*{suffix}")) - set(files.listed(place, suffix))
+        path
+        for place, suffix in places
+        if place.is_dir()
+        for path in set(place.glob(f"[!.]*{suffix}")) - set(files.list_files(place, suffix))
     ]
 
 
 def _is_whole(path: Path) -> bool:
     try:
         files.check_file(path)
-    except (files.Broken, FileNotFoundError):
+    except (files.ChecksumError, FileNotFoundError):
         return False
     return True
 
@@ -109,7 +138,10 @@ def _is_whole(path: Path) -> bool:
 def origin(plan: Plan, simulated: str | None = None) -> dict[str, Any]:
     """What the runs of a plan are trained by, as plan.json keeps it."""
     task = plan.runs[0].run.task
-    found: dict[str, Any] = {"corpus": getattr(task, "digest", None) or task.kind, "simulated": simulated}
+    found: dict[str, Any] = {
+        "corpus": getattr(task, "digest", None) or task.kind,
+        "simulated": simulated,
+    }
     if simulated is None:
         found |= {"code": code_digest(), "versions": versions()}
     return found
@@ -125,8 +157,17 @@ def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[s
     try:
         held = folder.read_plan()
     except Damaged:
-        return ["plan.json is damaged: whether code or corpus have changed is not known; it is written anew"]
-    changed = [text for text in (_difference(name, held.get(name), now.get(name)) for name in ("corpus", "code", "versions")) if text]
+        return [
+            "plan.json is damaged: whether code or corpus have changed is not known; it is written anew"
+        ]
+    changed = [
+        text
+        for text in (
+            _difference(name, held.get(name), now.get(name))
+            for name in ("corpus", "code", "versions")
+        )
+        if text
+    ]
     if changed and not accepted:
         raise ScalingError(
             f"its finished runs are of another origin: {'; '.join(changed)}",
@@ -140,6 +181,10 @@ def _difference(name: str, was: Any, now: Any) -> str:
     if was is None or now is None or was == now:
         return ""
     if isinstance(was, dict):
-        parts = [f"{key} {was.get(key)} became {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
+        parts = [
+            f"{key} {was.get(key)} became {now.get(key)}"
+            for key in sorted({*was, *now})
+            if was.get(key) != now.get(key)
+        ]
         return ", ".join(parts)
     return f"{name} was {str(was)[:12]}, is {str(now)[:12]}"

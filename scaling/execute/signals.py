@@ -7,7 +7,7 @@ from types import FrameType
 
 from scaling.errors import STOPPED
 
-HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Signals:
@@ -23,7 +23,7 @@ class Signals:
         self._heard: set[int] = set()
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._note) for number in HEEDED}
+        self._before = {number: signal.signal(number, self._note) for number in HANDLED}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,7 +33,9 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
         self.count += 1
-        self.insistent = self.insistent or (number in self._heard and number in (signal.SIGINT, signal.SIGTERM))
+        self.insistent = self.insistent or (
+            number in self._heard and number in (signal.SIGINT, signal.SIGTERM)
+        )
         self._heard.add(number)
 
     @property

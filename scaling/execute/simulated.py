@@ -23,10 +23,10 @@ import numpy as np
 
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import Order, load_order
+from scaling.execute.worker import TrainRequest, load_order
 from scaling.fit.laws.laws import LAWS, Law
 from scaling.fit.laws.published import PUBLISHED, Published
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
@@ -35,14 +35,17 @@ PREFIX = "published:"
 SEED_NOISE = 0.005  # sd of a run's log loss; seeds differ by .02 to .04 nats of 1.85 at 50k parameters (docs/LOG.md), larger models less
 TOKEN_SPREAD = 4.2  # nats: the standard error of a held-out loss times the root of its tokens (results/reference)
 OCTAVE_COST = 0.04  # nats at twice or half the best rate, growing as the square of octaves; 1.5 octaves cost .07 to .12 (docs/LOG.md)
-STABLE_OCTAVES = (3.0, 4.0)  # a run diverges from 8 to 16 times its best rate on: the limit moves with the seed
+STABLE_OCTAVES = (
+    3.0,
+    4.0,
+)  # a run diverges from 8 to 16 times its best rate on: the limit moves with the seed
 DIVERGED_AFTER = (0.02, 0.5)  # of its steps
 SPEED = 4e14  # FLOP/s: one H100 (989e12 at its peak) at 40 % of it
 _STANDARD = NormalDist()
 
 
 @dataclass(frozen=True)
-class Surface:
+class SimulatedLaw:
     """A law of N and D with its parameters, and how it counts N."""
 
     law: Law
@@ -57,7 +60,9 @@ class Surface:
 
 def known() -> tuple[str, ...]:
     """The names that can be simulated: published laws that give a loss at N and D and need nothing else."""
-    return tuple(f"{PREFIX}{name}" for name, entry in sorted(PUBLISHED.items()) if _is_usable(entry))
+    return tuple(
+        f"{PREFIX}{name}" for name, entry in sorted(PUBLISHED.items()) if _is_usable(entry)
+    )
 
 
 def _is_usable(entry: Published) -> bool:
@@ -70,18 +75,28 @@ def check_law(name: str) -> None:
 
 
 @lru_cache(maxsize=16)
-def surface(name: str) -> Surface:
+def surface(name: str) -> SimulatedLaw:
     """The law behind "published:NAME". Raises ScalingError that lists the usable names."""
     short = name.removeprefix(PREFIX)
     if not name.startswith(PREFIX) or short not in PUBLISHED:
-        raise unknown("law to simulate", name, known())
+        raise unknown_choice("law to simulate", name, known())
     entry = PUBLISHED[short]
     if not _is_usable(entry):
-        reason = f"is a law of {' and '.join(LAWS[entry.law].inputs)}, not of N and D" if entry.law in LAWS else "gives no loss"
-        raise ScalingError(f"{name} cannot be simulated: it {reason}", remedy=f"usable: {', '.join(known())}")
+        reason = (
+            f"is a law of {' and '.join(LAWS[entry.law].inputs)}, not of N and D"
+            if entry.law in LAWS
+            else "gives no loss"
+        )
+        raise ScalingError(
+            f"{name} cannot be simulated: it {reason}", remedy=f"usable: {', '.join(known())}"
+        )
     law = LAWS[entry.law]
     # how a published law counts N stands in the first words of its convention
-    return Surface(law, law.theta(entry.values), "nonembedding" if entry.convention.startswith("N without embeddings") else "total")
+    return SimulatedLaw(
+        law,
+        law.theta(entry.values),
+        "nonembedding" if entry.convention.startswith("N without embeddings") else "total",
+    )
 
 
 def simulate(run: RunConfig) -> Outcome:
@@ -90,9 +105,14 @@ def simulate(run: RunConfig) -> Outcome:
     Seconds are those of one device at SPEED. Raises ScalingError where the run is real or its law cannot be simulated.
     """
     if run.simulated is None:
-        raise ScalingError(f"run {run.run_id} is a real run, not a simulated one", remedy=f"simulate one of {', '.join(known())}")
+        raise ScalingError(
+            f"run {run.run_id} is a real run, not a simulated one",
+            remedy=f"simulate one of {', '.join(known())}",
+        )
     law = surface(run.simulated)
-    best = recipe.learning_rate(run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer))  # the width rule is the optimum here
+    best = recipe.learning_rate(
+        run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer)
+    )  # the width rule is the optimum here
     octaves = math.log2(run.optim.lr / best)
     end = _end(run, octaves)
     steps = [step for step in measurement_steps(run) if end is None or step < end]
@@ -100,7 +120,9 @@ def simulate(run: RunConfig) -> Outcome:
     measured = _measured(run, law, steps, octaves, pace)
     if end is None:
         return Outcome("done", tuple(measured))
-    row, reason = divergence(run, end, 2.0 * math.log(run.model.vocab_size) + 1.0, end * pace)  # where a trainer gives up
+    row, reason = divergence(
+        run, end, 2.0 * math.log(run.model.vocab_size) + 1.0, end * pace
+    )  # where a trainer gives up
     return Outcome("diverged", (*measured, row), reason)
 
 
@@ -112,7 +134,9 @@ def _end(run: RunConfig, octaves: float) -> int | None:
     return max(1, round(share * run.n_steps))
 
 
-def _measured(run: RunConfig, law: Surface, steps: Sequence[int], octaves: float, pace: float) -> list[Measurement]:
+def _measured(
+    run: RunConfig, law: SimulatedLaw, steps: Sequence[int], octaves: float, pace: float
+) -> list[Measurement]:
     """The rows at each step: means of the training steps since the one before, tokens a second, and the held-out loss."""
     if not steps:
         return []
@@ -120,15 +144,24 @@ def _measured(run: RunConfig, law: Surface, steps: Sequence[int], octaves: float
     before = [0, *steps[:-1]]
     middles = [(first + last) / 2 for first, last in zip(before, steps, strict=True)]
     shift = math.exp(SEED_NOISE * _normal(run, "seed"))
-    losses = law.loss(n, [step * run.batch_tokens for step in (*steps, *middles)]) * shift + OCTAVE_COST * octaves**2
+    losses = (
+        law.loss(n, [step * run.batch_tokens for step in (*steps, *middles)]) * shift
+        + OCTAVE_COST * octaves**2
+    )
     held_out, trained = losses[: len(steps)].tolist(), losses[len(steps) :].tolist()
     stderr = TOKEN_SPREAD / math.sqrt(run.evals.tokens)
     found = []
     for first, step, seen, loss in zip(before, steps, trained, held_out, strict=True):
-        noise = TOKEN_SPREAD / math.sqrt((step - first) * run.batch_tokens) * _normal(run, f"train {step}")
+        noise = (
+            TOKEN_SPREAD
+            / math.sqrt((step - first) * run.batch_tokens)
+            * _normal(run, f"train {step}")
+        )
         found += [
             Measurement(step, "train", "loss", max(0.0, seen + noise), seconds=step * pace),
-            Measurement(step, "train", "tokens_per_second", run.batch_tokens / pace, seconds=step * pace),
+            Measurement(
+                step, "train", "tokens_per_second", run.batch_tokens / pace, seconds=step * pace
+            ),
             Measurement(step, "val", "loss", loss, stderr, seconds=step * pace),
         ]
     return found
@@ -166,10 +199,16 @@ class SimulatedWorker:
             for event in self._carried_out(load_order(line)):
                 yield json.dumps(event)
 
-    def _carried_out(self, order: Order) -> Iterator[dict[str, Any]]:
+    def _carried_out(self, order: TrainRequest) -> Iterator[dict[str, Any]]:
         lease = Path(order.lease) if order.lease else None
         for run in order.family.everyone():
-            source = Provenance(f"simulated: {run.simulated}", None, __version__, {"simulated": run.simulated}, order.notes)
+            source = Provenance(
+                f"simulated: {run.simulated}",
+                None,
+                __version__,
+                {"simulated": run.simulated},
+                order.notes,
+            )
             try:
                 if self._stopped.is_set():
                     yield {"event": "stopped", "run_id": run.run_id, "reason": "before it began"}

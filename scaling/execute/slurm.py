@@ -21,10 +21,39 @@ from scaling.files import write_text
 
 # What the script sets itself, and what would make sbatch do something else than submit it.
 OURS = {
-    "array", "chdir", "error", "input", "job-name", "no-requeue", "ntasks", "ntasks-per-node", "open-mode", "output", "requeue", "signal",
-    "help", "parsable", "quiet", "test-only", "usage", "verbose", "version", "wait", "wrap",
-}  # fmt: skip
-FLAGS = {"contiguous", "exclusive", "hold", "no-kill", "overcommit", "oversubscribe", "reboot", "spread-job", "use-min-nodes"}
+    "array",
+    "chdir",
+    "error",
+    "input",
+    "job-name",
+    "no-requeue",
+    "ntasks",
+    "ntasks-per-node",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+    "help",
+    "parsable",
+    "quiet",
+    "test-only",
+    "usage",
+    "verbose",
+    "version",
+    "wait",
+    "wrap",
+}
+FLAGS = {
+    "contiguous",
+    "exclusive",
+    "hold",
+    "no-kill",
+    "overcommit",
+    "oversubscribe",
+    "reboot",
+    "spread-job",
+    "use-min-nodes",
+}
 WARNING_SECONDS = 120  # what a run may need to save itself before its time limit; Slurm may warn up to 60 s earlier
 REQUEUES, SCRIPT = 500, "slurm.sh"
 
@@ -101,18 +130,41 @@ class Job:
 def script(job: Job) -> str:
     """The batch script of a job. Raises ScalingError for settings or paths that Slurm cannot take."""
     folder, workdir = Path(os.path.abspath(job.folder)), Path(os.path.abspath(job.workdir))
-    if odd := [str(path) for path in (folder, workdir) if "\\" in str(path) or not str(path).isprintable()]:
+    if odd := [
+        str(path) for path in (folder, workdir) if "\\" in str(path) or not str(path).isprintable()
+    ]:
         what = f"{odd[0]!r} holds a backslash or a control character"
-        raise ScalingError(what, where="--executor slurm", remedy="Slurm cannot write its logs there: rename the folder")
+        raise ScalingError(
+            what,
+            where="--executor slurm",
+            remedy="Slurm cannot write its logs there: rename the folder",
+        )
     nodes(job.settings)
     seconds = limit_seconds(job.settings.get("time", "infinite"))
     warning = WARNING_SECONDS if seconds is None else max(1, min(WARNING_SECONDS, seconds // 4))
-    command = [*job.program, "run", str(folder / "sweep.toml"), "--out", str(folder), "--executor", "local", *job.options]
+    command = [
+        *job.program,
+        "run",
+        str(folder / "sweep.toml"),
+        "--out",
+        str(folder),
+        "--executor",
+        "local",
+        *job.options,
+    ]
     return TEMPLATE.format(
-        name=_quoted(f"scaling-{job.name}"), last=job.elements - 1, workdir=_quoted(str(workdir)), warning=warning,
-        output=_quoted(str(folder / "logs").replace("%", "%%") + "/slurm-%A_%a.log"), command=shlex.join(command), requeues=REQUEUES,
-        chosen="".join(f"#SBATCH --{key}" + (f"={_quoted(value)}" if value else "") + "\n" for key, value in job.settings.items()),
-    )  # fmt: skip
+        name=_quoted(f"scaling-{job.name}"),
+        last=job.elements - 1,
+        workdir=_quoted(str(workdir)),
+        warning=warning,
+        output=_quoted(str(folder / "logs").replace("%", "%%") + "/slurm-%A_%a.log"),
+        command=shlex.join(command),
+        requeues=REQUEUES,
+        chosen="".join(
+            f"#SBATCH --{key}" + (f"={_quoted(value)}" if value else "") + "\n"
+            for key, value in job.settings.items()
+        ),
+    )
 
 
 def _quoted(text: str) -> str:
@@ -148,14 +200,22 @@ def _objection(key: str, value: str, settings: Mapping[str, str]) -> str:
         return f"{key} is given twice"
     if not value and key not in FLAGS:
         return f"{key} has no value"
-    return "" if value.isprintable() else f"{key} = {value[:80]!r} holds a line break or a control character"
+    return (
+        ""
+        if value.isprintable()
+        else f"{key} = {value[:80]!r} holds a line break or a control character"
+    )
 
 
 def nodes(settings: Mapping[str, str]) -> int:
     """How many nodes train one run together. Raises ScalingError for a range, which a mesh cannot have."""
     text = settings.get("nodes", "1")
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise ScalingError(f"nodes = {text[:80]!r} is not a number of nodes", where="--slurm", remedy="write it as nodes=2")
+        raise ScalingError(
+            f"nodes = {text[:80]!r} is not a number of nodes",
+            where="--slurm",
+            remedy="write it as nodes=2",
+        )
     return int(text)
 
 
@@ -163,10 +223,14 @@ def limit_seconds(text: str) -> int | None:
     """A time limit as Slurm writes it, in seconds; None for none. Raises ScalingError."""
     if text.lower() in ("infinite", "unlimited"):
         return None
-    match = re.fullmatch(r"(?:([0-9]{1,5})-)?([0-9]{1,7})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?", text)
+    match = re.fullmatch(
+        r"(?:([0-9]{1,5})-)?([0-9]{1,7})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?", text
+    )
     if match is None:
         remedy = "write it as hours:minutes:seconds or days-hours:minutes:seconds"
-        raise ScalingError(f"time = {text[:80]!r} is not a time limit", where="--slurm", remedy=remedy)
+        raise ScalingError(
+            f"time = {text[:80]!r} is not a time limit", where="--slurm", remedy=remedy
+        )
     days, first, second, third = (int(part or 0) for part in match.groups())
     in_minutes = match[1] is None and match[4] is None  # the first number is minutes, else hours
     return first * 60 + second if in_minutes else days * 86_400 + first * 3600 + second * 60 + third
@@ -178,7 +242,17 @@ def launch_prefix(count: int) -> list[str]:
     srun gives every line of its stdin to all tasks and passes their lines on at once. Never send srun a SIGTERM: it kills
     its tasks. SIGUSR1 and SIGUSR2 reach every task, and so does the end of stdin.
     """
-    return ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"] if count > 1 else []
+    return (
+        [
+            "srun",
+            f"--nodes={count}",
+            f"--ntasks={count}",
+            "--ntasks-per-node=1",
+            "--kill-on-bad-exit=1",
+        ]
+        if count > 1
+        else []
+    )
 
 
 def find_sbatch() -> str:
@@ -197,11 +271,19 @@ def submit(folder: Path, text: str) -> str:
     write_text(path, text)
     (path.parent / "logs").mkdir(exist_ok=True)
     # Submitted from within a job, the array must not inherit what that job was given: its restarts, its binding of cores.
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key in ("SLURM_CONF", "SLURM_CLUSTERS")}
-    done = subprocess.run([sbatch, "--parsable", str(path)], capture_output=True, text=True, check=False, env=kept)
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("SLURM_") or key in ("SLURM_CONF", "SLURM_CLUSTERS")
+    }
+    done = subprocess.run(
+        [sbatch, "--parsable", str(path)], capture_output=True, text=True, check=False, env=kept
+    )
     if done.returncode:
         said = " ".join(done.stderr.replace("sbatch: ", "").replace("error: ", "").split())
         raise ScalingError(
-            f"sbatch refused the job: {said}", where=str(path), remedy="mend the pairs of --slurm; --dry-run shows the script"
+            f"sbatch refused the job: {said}",
+            where=str(path),
+            remedy="mend the pairs of --slurm; --dry-run shows the script",
         )
     return done.stdout.strip().partition(";")[0]

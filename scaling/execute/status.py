@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling.execute.attempts import Account, account
-from scaling.execute.lease import Peer, Watch, peers
+from scaling.execute.attempts import AttemptSummary, summarize
+from scaling.execute.lease import HeartbeatMonitor, OtherProcess, peers
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
@@ -25,20 +25,23 @@ class _Facts:
     live: dict[str, dict[str, Any]]
     held: frozenset[str]
     damaged: dict[str, str]
-    account: Account
+    account: AttemptSummary
 
 
-def status(folder: SweepFolder, watch: Watch | None = None) -> dict[str, Any]:
+def status(folder: SweepFolder, watch: HeartbeatMonitor | None = None) -> dict[str, Any]:
     """The status document of the CLI contract; `eta_seconds` is null unless the sweep is in training and has a pace.
 
     `cost` counts what all attempts have taken, those that a kill has cost included; `warnings` name what is damaged.
     """
     document = folder.read_plan()
-    training = peers(folder.path, watch or Watch())
+    training = peers(folder.path, watch or HeartbeatMonitor())
     held = run_files.read_folder(folder.path, COLUMNS)
     facts = _facts(folder, held, training)
     runs = [_run_status(planned, facts) for planned in document["runs"]]
-    counts = {name: sum(run["status"] == name for run in runs) for name in ("done", "running", "failed", "missing")}
+    counts = {
+        name: sum(run["status"] == name for run in runs)
+        for name in ("done", "running", "failed", "missing")
+    }
     planned_ids = {planned["run_id"] for planned in document["runs"]}
     etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
     return {
@@ -54,22 +57,29 @@ def status(folder: SweepFolder, watch: Watch | None = None) -> dict[str, Any]:
     }
 
 
-def _facts(folder: SweepFolder, held: run_files.Held, training: list[Peer]) -> _Facts:
+def _facts(folder: SweepFolder, held: run_files.FolderRows, training: list[OtherProcess]) -> _Facts:
     return _Facts(
         losses=_losses(held),
         reasons=folder.reasons(),
-        live={run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]},
+        live={
+            run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]
+        },
         held=frozenset(run_id for peer in training for run_id in peer.runs),
-        damaged={run_id: damage.reason for damage in held.damages for run_id in damage.run_ids},
-        account=account(folder.path),
+        damaged={
+            run_id: damage.reason for damage in held.corrupt_files for run_id in damage.run_ids
+        },
+        account=summarize(folder.path),
     )
 
 
-def _losses(held: run_files.Held) -> dict[str, tuple[int | None, float | None]]:
+def _losses(held: run_files.FolderRows) -> dict[str, tuple[int | None, float | None]]:
     """(step, loss) of the last validation of each run; (None, None) where it diverged before one."""
     table = held.table
     ids = np.asarray(table.column("run_id").to_numpy(zero_copy_only=False))
-    split, metric = (np.asarray(table.column(name).to_numpy(zero_copy_only=False)) for name in ("split", "metric"))
+    split, metric = (
+        np.asarray(table.column(name).to_numpy(zero_copy_only=False))
+        for name in ("split", "metric")
+    )
     step, value = table.column("step").to_numpy(), table.column("value").to_numpy()
     diverged = set(ids[metric == DIVERGED])
     found: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids.tolist(), (None, None))
@@ -90,7 +100,10 @@ def _run_status(planned: dict[str, Any], facts: _Facts) -> dict[str, Any]:
         live = facts.live.get(run_id, {})
         state, reason, step, loss = "running", "", live.get("step"), live.get("loss")
     elif run_id in facts.damaged:
-        state, reason = "missing", f"its file is damaged ({facts.damaged[run_id]}); `scaling run` redoes it"
+        state, reason = (
+            "missing",
+            f"its file is damaged ({facts.damaged[run_id]}); `scaling run` redoes it",
+        )
     else:
         state = "failed" if reason else "missing"
     return {
@@ -107,14 +120,26 @@ def _run_status(planned: dict[str, Any], facts: _Facts) -> dict[str, Any]:
 
 def _cost(document: dict[str, Any], facts: _Facts) -> dict[str, float]:
     """Seconds of all workers, FLOPs they have trained, and FLOPs of the whole plan (each run alone)."""
-    entries = {id(entry): entry for entry in facts.live.values()}.values()  # the runs of a family share one
+    entries = {
+        id(entry): entry for entry in facts.live.values()
+    }.values()  # the runs of a family share one
     now, seconds = (sum(entry.get(name, 0.0) for entry in entries) for name in ("flops", "seconds"))
     planned = float(sum(run["flops"] for run in document["runs"]))
-    return {"worker_seconds": facts.account.seconds + seconds, "flops": facts.account.flops + now, "planned_flops": planned}
+    return {
+        "worker_seconds": facts.account.seconds + seconds,
+        "flops": facts.account.flops + now,
+        "planned_flops": planned,
+    }
 
 
-def _warnings(held: run_files.Held, facts: _Facts, training: list[Peer]) -> list[str]:
-    found = [str(damage) for damage in held.damages]
+def _warnings(held: run_files.FolderRows, facts: _Facts, training: list[OtherProcess]) -> list[str]:
+    found = [str(damage) for damage in held.corrupt_files]
     if facts.account.unreadable:
-        found.append(f"ledger: {facts.account.unreadable} entries cannot be read: attempts and cost are too low by them")
-    return found + [f"leases/{peer.name}.json is damaged: which runs it holds is not known" for peer in training if not peer.readable]
+        found.append(
+            f"ledger: {facts.account.unreadable} entries cannot be read: attempts and cost are too low by them"
+        )
+    return found + [
+        f"leases/{peer.name}.json is damaged: which runs it holds is not known"
+        for peer in training
+        if not peer.readable
+    ]

@@ -20,13 +20,22 @@ from scaling import files
 from scaling.config import Sweep
 from scaling.config.sweep_file import dump_sweep, load_run
 from scaling.errors import ScalingError
-from scaling.formatting import plain
+from scaling.formatting import sanitize
 from scaling.plan import Plan
 from scaling.store import run_files
 
 Status = Literal["done", "running", "failed", "missing"]
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")  # where temporary files may be left by a kill
+WRITTEN = (
+    "",
+    "runs",
+    "merged",
+    "failures",
+    "checkpoints",
+    "weights",
+    "leases",
+    "fits",
+)  # where temporary files may be left by a kill
 
 
 @dataclass(frozen=True)
@@ -96,14 +105,22 @@ class SweepFolder:
             "sweep": plan.sweep.name,
             **(origin or {}),
             "runs": [
-                {"run_id": item.run_id, "n_params": item.n_params, "tokens": item.run.tokens, "flops": item.flops, "seed": item.run.seed}
+                {
+                    "run_id": item.run_id,
+                    "n_params": item.n_params,
+                    "tokens": item.run.tokens,
+                    "flops": item.flops,
+                    "seed": item.run.seed,
+                }
                 for item in plan.runs
             ],
             "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
         }
         files.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
         if not self._is_planned(document):
-            files.write_json(self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None)
+            files.write_json(
+                self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None
+            )
 
     def _is_planned(self, document: dict[str, Any]) -> bool:
         """Whether plan.json says this already: a large one takes a second to write."""
@@ -121,15 +138,21 @@ class SweepFolder:
         try:
             stamp = path.stat() if path.is_file() else None
             if stamp is None and os.path.lexists(path):
-                raise files.Broken("it is no file that can be read")
+                raise files.ChecksumError("it is no file that can be read")
             stamp = stamp or path.stat()
             return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
-                "holds no sweep (no plan.json)", where=str(self.path), remedy="name a sweep file or a folder made by `scaling run`"
+                "holds no sweep (no plan.json)",
+                where=str(self.path),
+                remedy="name a sweep file or a folder made by `scaling run`",
             ) from None
-        except files.Broken as error:
-            raise Damaged(f"is damaged: {error}", where=str(path), remedy="run the sweep again; finished runs are kept") from None
+        except files.ChecksumError as error:
+            raise Damaged(
+                f"is damaged: {error}",
+                where=str(path),
+                remedy="run the sweep again; finished runs are kept",
+            ) from None
 
     def write_failure(self, run_id: str, text: str) -> None:
         """Keep why a run failed."""
@@ -141,19 +164,22 @@ class SweepFolder:
         try:
             data = path.read_bytes()
         except PermissionError as error:
-            raise files.unreadable(error, path) from None
+            raise files.permission_error(error, path) from None
         except OSError:
             return ""
-        text = plain(data.decode("utf-8", errors="replace").partition("\n")[0])
+        text = sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])
         try:
-            files.check_seal(data)
-        except files.Broken:
+            files.verify_checksum(data)
+        except files.ChecksumError:
             return f"(this note is damaged) {text}"
         return text
 
     def reasons(self) -> dict[str, str]:
         """Of every run with a failure note, its reason."""
-        return {path.stem: self.reason(path.stem) for path in files.listed(self.path / "failures", ".txt")}
+        return {
+            path.stem: self.reason(path.stem)
+            for path in files.list_files(self.path / "failures", ".txt")
+        }
 
     def is_finished(self, run_id: str) -> bool:
         """Whether the run is published."""
@@ -170,7 +196,9 @@ class SweepFolder:
                     _remove(path)
         gone = set(finished)
         for path in (self.path / "checkpoints").glob("[!.]*"):
-            if (complete or path.name.partition(".")[0] in gone) and not path.name.endswith(".damaged"):
+            if (complete or path.name.partition(".")[0] in gone) and not path.name.endswith(
+                ".damaged"
+            ):
                 _remove(path)
 
     def set_aside(self, path: Path) -> Path:
@@ -197,18 +225,24 @@ def _plan(path: Path, *stamp: int) -> dict[str, Any]:
     """A plan as long as its file stays the same. Raises as the file deserves."""
     document = files.read_json(path)
     if not isinstance(document.get("sweep"), str) or not isinstance(document.get("runs"), list):
-        raise files.Broken("it names no sweep or no runs")
+        raise files.ChecksumError("it names no sweep or no runs")
     if not all(map(_is_planned_run, document["runs"])):
-        raise files.Broken("an entry is not a planned run")
+        raise files.ChecksumError("an entry is not a planned run")
     return document
 
 
 def _is_planned_run(run: Any) -> bool:
     """Whether an entry has what its readers need: an id that is one (and no path), sizes and cost."""
-    if not isinstance(run, dict) or not isinstance(run.get("run_id"), str) or not isinstance(run.get("n_params"), dict):
+    if (
+        not isinstance(run, dict)
+        or not isinstance(run.get("run_id"), str)
+        or not isinstance(run.get("n_params"), dict)
+    ):
         return False
     numbers = (run.get("tokens"), run.get("flops"), run["n_params"].get("total"))
-    return bool(RUN_ID.fullmatch(run["run_id"])) and all(isinstance(number, (int, float)) for number in numbers)
+    return bool(RUN_ID.fullmatch(run["run_id"])) and all(
+        isinstance(number, (int, float)) for number in numbers
+    )
 
 
 def _remove(path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scaling import accounting
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.execute.environment import cores, worker_environment
 from scaling.files import write_text
@@ -35,7 +35,9 @@ class Trial:
         """What `scaling.train.step_timing` is asked."""
         fields = self.run.model_dump(mode="json", exclude_defaults=True)
         fields["task"] = {"kind": "text", "seq_len": self.run.task.seq_len}
-        fields["evals"] = {name: value for name, value in fields.get("evals", {}).items() if name != "samples"}  # nothing is answered
+        fields["evals"] = {
+            name: value for name, value in fields.get("evals", {}).items() if name != "samples"
+        }  # nothing is answered
         run = fields | {"n_steps": 1000, "optim": {"lr": 1e-3, "schedule": self.run.optim.schedule}}
         return {"run": run, "how": self.how.model_dump(mode="json"), "pack": self.pack}
 
@@ -43,7 +45,9 @@ class Trial:
 def timed(trials: Sequence[Trial], workers: int) -> list[tuple[float, float]]:
     """(seconds to compile, seconds of a step of the whole pack) of each trial."""
     request = [trial.request() for trial in trials]
-    key = hashlib.sha256(json.dumps([request, workers, _machine()], sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps([request, workers, _machine()], sort_keys=True).encode()
+    ).hexdigest()[:16]
     path = cache_folder("speed") / f"{key}.json"
     if not path.exists():
         write_text(path, json.dumps(_probe(request, workers)))
@@ -51,7 +55,13 @@ def timed(trials: Sequence[Trial], workers: int) -> list[tuple[float, float]]:
 
 
 def _machine() -> list[Any]:
-    return [platform.node(), platform.processor(), cores(), metadata.version("jax"), metadata.version("scaling")]
+    return [
+        platform.node(),
+        platform.processor(),
+        cores(),
+        metadata.version("jax"),
+        metadata.version("scaling"),
+    ]
 
 
 def _probe(request: list[dict[str, Any]], workers: int) -> list[tuple[float, float]]:
@@ -59,7 +69,14 @@ def _probe(request: list[dict[str, Any]], workers: int) -> list[tuple[float, flo
     command = [sys.executable, "-m", "scaling.train.step_timing"]
     pipe = subprocess.PIPE
     started = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=worker_environment(workers))
+        subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env=worker_environment(workers),
+        )
         for _ in range(min(workers, cores()))
     ]
     for process in started:
@@ -70,10 +87,20 @@ def _probe(request: list[dict[str, Any]], workers: int) -> list[tuple[float, flo
     answers = [process.communicate() for process in started]
     for process, (_, errors) in zip(started, answers, strict=True):
         if process.returncode:
-            last = errors.strip().splitlines()[-1] if errors.strip() else f"exit code {process.returncode}"
-            raise ScalingError(f"the speed probe failed: {last[:200]}", remedy="see `scaling doctor`, or plan with --no-probe")
+            last = (
+                errors.strip().splitlines()[-1]
+                if errors.strip()
+                else f"exit code {process.returncode}"
+            )
+            raise ScalingError(
+                f"the speed probe failed: {last[:200]}",
+                remedy="see `scaling doctor`, or plan with --no-probe",
+            )
     found = [json.loads(out) for out, _ in answers]
-    return [(_mean([one[i][0] for one in found]), _mean([one[i][1] for one in found])) for i in range(len(request))]
+    return [
+        (_mean([one[i][0] for one in found]), _mean([one[i][1] for one in found]))
+        for i in range(len(request))
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -108,7 +135,7 @@ class Speed:
         evaluated = run.evals.points * run.evals.tokens / (3.0 * run.batch_tokens)
         return step * ((run.n_steps if n_steps is None else n_steps) + evaluated)
 
-    def family_seconds(self, family: Family) -> float:
+    def family_seconds(self, family: RunGroup) -> float:
         """A trunk and the cooldowns of its branches, for every run of its pack."""
         return sum(self.run_seconds(run, steps) for run, steps in family.own_steps())
 
@@ -124,4 +151,6 @@ def measure_speed(runs: Sequence[PlannedRun], workers: int, how: Execution) -> S
     picks = sorted({0, len(shapes) // 2, len(shapes) - 1})[:PROBED_SHAPES]
     flops, chosen = zip(*[shapes[i] for i in picks], strict=True)
     measured = timed([Trial(run, how) for run in chosen], workers)
-    return Speed(flops, tuple(step for _, step in measured), max(compiled for compiled, _ in measured))
+    return Speed(
+        flops, tuple(step for _, step in measured), max(compiled for compiled, _ in measured)
+    )

@@ -15,12 +15,16 @@ from scaling.execute.attempts import entries
 from scaling.store import run_files
 
 State = Literal["whole", "damaged", "unsealed"]
-SKIPPED = ("damaged", "logs", "tracking")  # set aside already, and what libraries say and write: no result rests on it
+SKIPPED = (
+    "damaged",
+    "logs",
+    "tracking",
+)  # set aside already, and what libraries say and write: no result rests on it
 SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
-class Finding:
+class FileCheck:
     """A file, relative to the folder, and what is known of it."""
 
     path: str
@@ -28,48 +32,65 @@ class Finding:
     reason: str = ""
 
 
-def inspect(folder: Path) -> list[Finding]:
+def inspect(folder: Path) -> list[FileCheck]:
     """Look at every file. Raises ScalingError when there is no such folder."""
     if not folder.is_dir():
-        raise ScalingError("no such folder", where=str(folder), remedy="name a folder made by `scaling run`")
+        raise ScalingError(
+            "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
+        )
     found = []
     sums = dict(_sums(folder))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if not path.is_file():
-            if path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl") and name.parts[0] not in SKIPPED:
-                found.append(Finding(str(name), "damaged", "it is no file"))
+            if (
+                path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl")
+                and name.parts[0] not in SKIPPED
+            ):
+                found.append(FileCheck(str(name), "damaged", "it is no file"))
             continue
-        if name.parts[0] in SKIPPED or path.name.endswith((".tmp", ".lock", ".damaged")) or path.stat().st_size == 0:
+        if (
+            name.parts[0] in SKIPPED
+            or path.name.endswith((".tmp", ".lock", ".damaged"))
+            or path.stat().st_size == 0
+        ):
             continue
         found.append(_look(path, str(name), sums))
-    missing = [Finding(name, "damaged", "it is missing") for name in sums if not (folder / name).exists()]
+    missing = [
+        FileCheck(name, "damaged", "it is missing") for name in sums if not (folder / name).exists()
+    ]
     return found + missing
 
 
-def _look(path: Path, name: str, sums: dict[str, str]) -> Finding:
+def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
     try:
         if name in sums:
             whole = hashlib.sha256(path.read_bytes()).hexdigest() == sums[name]
-            return Finding(name, "whole" if whole else "damaged", "" if whole else files.CHANGED)
+            return FileCheck(name, "whole" if whole else "damaged", "" if whole else files.CHANGED)
         if path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
-            return Finding(name, "damaged" if bad else "whole", f"{bad} lines are not what was written" if bad else "")
+            return FileCheck(
+                name,
+                "damaged" if bad else "whole",
+                f"{bad} lines are not what was written" if bad else "",
+            )
         if path.parent.name == run_files.LOOSE and path.suffix == ".parquet":
             run_files.checked(run_files.read_parquet(path), path)
         if files.check_file(path):
-            return Finding(name, "whole")
+            return FileCheck(name, "whole")
         if path.suffix == ".parquet":
             run_files.read_parquet(path)
         if path.suffix == ".json":
             files.read_json(path)
-        return Finding(name, "unsealed", "written by an older version, or by hand")
-    except (files.Broken, ScalingError) as error:
-        return Finding(name, "damaged", error.what if isinstance(error, ScalingError) else str(error))
+        return FileCheck(name, "unsealed", "written by an older version, or by hand")
+    except (files.ChecksumError, ScalingError) as error:
+        return FileCheck(
+            name, "damaged", error.what if isinstance(error, ScalingError) else str(error)
+        )
     except FileNotFoundError:
-        return Finding(name, "whole", "it was replaced meanwhile")
+        return FileCheck(name, "whole", "it was replaced meanwhile")
     except PermissionError as error:
-        raise files.unreadable(error, path) from None
+        raise files.permission_error(error, path) from None
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:

@@ -19,20 +19,20 @@ from typing import Any, TextIO
 
 from scaling import __version__
 from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.config.run_groups import Family, load_family
+from scaling.config.run_groups import RunGroup, load_family
 from scaling.execute.publish import Emit, failed, publish
-from scaling.execute.signals import HEEDED
+from scaling.execute.signals import HANDLED
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import rows
 from scaling.store.provenance import commit
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainRequest:
     """What a worker is asked to do: a family of a sweep, how to carry it out, and what to note about it in the rows' metadata."""
 
     sweep: str
-    family: Family
+    family: RunGroup
     how: Execution = field(default_factory=Execution)
     notes: Mapping[str, Any] = field(default_factory=dict)
     accept_other_machine: bool = False
@@ -43,18 +43,28 @@ class Order:
     def dump(self) -> str:
         """One line of JSON; `load_order` reads it."""
         plain = {"family": self.family.dump(), "how": self.how.model_dump(mode="json")}
-        rest = {"sweep": self.sweep, "notes": dict(self.notes), "accept_other_machine": self.accept_other_machine, "lease": self.lease}
+        rest = {
+            "sweep": self.sweep,
+            "notes": dict(self.notes),
+            "accept_other_machine": self.accept_other_machine,
+            "lease": self.lease,
+        }
         return json.dumps(plain | rest | {"follow": self.follow, "keep_weights": self.keep_weights})
 
 
-def load_order(text: str) -> Order:
+def load_order(text: str) -> TrainRequest:
     """The order of `Order.dump`."""
     data = json.loads(text)
-    parsed = {"family": load_family(data["family"]), "how": Execution.model_validate(data["how"], strict=False)}
-    return Order(**(data | parsed))
+    parsed = {
+        "family": load_family(data["family"]),
+        "how": Execution.model_validate(data["how"], strict=False),
+    }
+    return TrainRequest(**(data | parsed))
 
 
-def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[], bool], emit: Emit) -> dict[str, str]:
+def train_family(
+    folder: SweepFolder, order: TrainRequest, *, should_stop: Callable[[], bool], emit: Emit
+) -> dict[str, str]:
     """Train and publish the runs of a family; returns `done`, `diverged` or `stopped` for each that has ended. Imports jax.
 
     A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
@@ -63,16 +73,24 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
     from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     family, how = order.family, order.how
-    fingerprint.tell_warnings(lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text}))
+    fingerprint.on_warning(
+        lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text})
+    )
     everyone = [run.run_id for run in family.everyone()]
 
     def progress(found: trainer.Progress) -> None:
         emit({"event": "progress", **asdict(found), "run_ids": everyone})
 
-    def ready(branch: Family) -> None:
+    def ready(branch: RunGroup) -> None:
         for run in branch.runs:
             everyone.remove(run.run_id)
-        emit({"event": "branched", "run_id": family.runs[0].run_id, "run_ids": [run.run_id for run in branch.runs]})
+        emit(
+            {
+                "event": "branched",
+                "run_id": family.runs[0].run_id,
+                "run_ids": [run.run_id for run in branch.runs],
+            }
+        )
 
     def measured(run: RunConfig, rows: Sequence[rows.Measurement]) -> None:
         told = [asdict(row) for row in rows if math.isfinite(row.value)]
@@ -81,16 +99,27 @@ def train_family(folder: SweepFolder, order: Order, *, should_stop: Callable[[],
 
     def ended(run: RunConfig, params: Any) -> None:
         if order.keep_weights:
-            saved_params.keep(folder.weights(run.run_id), run, params)
+            saved_params.save_params(folder.weights(run.run_id), run, params)
 
     outcomes = trainer.train(
-        family, _open(family.runs[0].task), lambda member: folder.checkpoint(member.name), how,
-        should_stop=should_stop, listener=trainer.Listener(progress, ready, measured, ended), accept_other_machine=order.accept_other_machine,
-    )  # fmt: skip
+        family,
+        _open(family.runs[0].task),
+        lambda member: folder.checkpoint(member.name),
+        how,
+        should_stop=should_stop,
+        listener=trainer.Callbacks(progress, ready, measured, ended),
+        accept_other_machine=order.accept_other_machine,
+    )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
         lease = Path(order.lease) if order.lease else None
-        source = rows.Provenance(fingerprint.describe(), commit(), __version__, fingerprint.fingerprint(how, len(family.runs)), order.notes)
+        source = rows.Provenance(
+            fingerprint.describe(),
+            commit(),
+            __version__,
+            fingerprint.fingerprint(how, len(family.runs)),
+            order.notes,
+        )
         for run in family.everyone():
             if run.run_id in outcomes:
                 told = publish(folder, order.sweep, run, outcomes[run.run_id], source, lease)
@@ -114,7 +143,7 @@ class StopFlag:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.received: int | None = None
-        for number in HEEDED:
+        for number in HANDLED:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -139,10 +168,10 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
     os.dup2(2, 1)  # whatever a library prints must not enter the protocol
     flag, folder = StopFlag(), SweepFolder(path)
     with together or nullcontext(True) as first:
-        _serve(folder, flag, _teller(protocol, flag) if first else lambda event: None)
+        _serve(folder, flag, _event_writer(protocol, flag) if first else lambda event: None)
 
 
-def _teller(protocol: TextIO, flag: StopFlag) -> Emit:
+def _event_writer(protocol: TextIO, flag: StopFlag) -> Emit:
     def emit(event: dict[str, Any]) -> None:
         try:
             print(json.dumps(event, allow_nan=False), file=protocol, flush=True)
@@ -154,7 +183,9 @@ def _teller(protocol: TextIO, flag: StopFlag) -> Emit:
 
 def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
     commands = _commands(flag)
-    importlib.import_module("scaling.train.trainer")  # takes seconds: not when the first order has come
+    importlib.import_module(
+        "scaling.train.trainer"
+    )  # takes seconds: not when the first order has come
     emit({"event": "ready", "pid": os.getpid()})
     while not flag() and (command := commands()) is not None:
         order = load_order(command)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.estimate import Estimate, problem_of, refitted, spread
-from scaling.fit.newton import Minima, Problem, Resample, follow
+from scaling.fit.newton import Minima, Problem, Resample, continuation
 from scaling.points.points import Points
 
 Array = np.ndarray
@@ -37,18 +37,36 @@ class Draws:
     seed: int
 
 
-def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0, cluster: Array | None = None, kind: str = "auto") -> Draws:
+def bootstrap(
+    estimate: Estimate,
+    points: Points,
+    resamples: int,
+    seed: int = 0,
+    cluster: Array | None = None,
+    kind: str = "auto",
+) -> Draws:
     """Resample and refit. `auto` draws clusters where `cluster` (n,) or `points.group` labels them, residuals below 100 points
     (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and for clusters of unlabelled points.
     """
     if kind not in KINDS:
-        raise unknown("bootstrap", kind, KINDS)
-    if len(points) > LARGE and cluster is None and points.group is None and kind in ("auto", "pairs"):
-        return _of_a_part(estimate, points, resamples, seed)
-    task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
+        raise unknown_choice("bootstrap", kind, KINDS)
+    if (
+        len(points) > LARGE
+        and cluster is None
+        and points.group is None
+        and kind in ("auto", "pairs")
+    ):
+        return _subsampled(estimate, points, resamples, seed)
+    task = problem_of(
+        estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided
+    )
     group = cluster if cluster is not None else points.group
     if kind == "clusters" and group is None:
-        raise ScalingError("no groups to resample by clusters", where="--resample", remedy="name their column: --cluster seed")
+        raise ScalingError(
+            "no groups to resample by clusters",
+            where="--resample",
+            remedy="name their column: --cluster seed",
+        )
     if kind == "auto":
         few = len(points) < FEW and estimate.one_sided == 1.0
         kind = "clusters" if group is not None else "residual" if few else "pairs"
@@ -57,7 +75,7 @@ def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0,
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
         if kind in ("residual", "wild"):
-            drawn = Resample(shift=_shifted(task, start, count, kind, group, random))
+            drawn = Resample(shift=_residual_shifts(task, start, count, kind, group, random))
         else:
             counts = resampled(count, len(points), group if kind == "clusters" else None, random)
             drawn = Resample(weights=counts[_distinct(counts) >= len(start) - len(estimate.fixed)])
@@ -67,7 +85,7 @@ def bootstrap(estimate: Estimate, points: Points, resamples: int, seed: int = 0,
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
 
 
-def _of_a_part(estimate: Estimate, points: Points, resamples: int, seed: int) -> Draws:
+def _subsampled(estimate: Estimate, points: Points, resamples: int, seed: int) -> Draws:
     """Draws of a large table: those of PART of its points about their own optimum, drawn in by sqrt(PART / n).
 
     The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van Zwet 1997).
@@ -83,7 +101,14 @@ def _distinct(counts: Array) -> Array:
     return (counts > 0).sum(1)
 
 
-def _shifted(task: Problem, start: Array, count: int, kind: str, group: Array | None, random: np.random.Generator) -> Array:
+def _residual_shifts(
+    task: Problem,
+    start: Array,
+    count: int,
+    kind: str,
+    group: Array | None,
+    random: np.random.Generator,
+) -> Array:
     """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss was.
 
     A fit near least absolute deviations passes through as many points as it has parameters: what it leaves there is no
@@ -110,11 +135,17 @@ def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:
     """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or where points are few."""
     held = drawn.weights if drawn.weights is not None else drawn.shift
     count = 0 if held is None else len(held)
-    ends = follow(task, np.repeat(start[None], count, 0), task.delta, drawn)
-    again = np.ones(count, bool) if len(task.loss) < SMALL and task.objective.kind != "mse" else ~ends.converged
+    ends = continuation(task, np.repeat(start[None], count, 0), task.delta, drawn)
+    again = (
+        np.ones(count, bool)
+        if len(task.loss) < SMALL and task.objective.kind != "mse"
+        else ~ends.converged
+    )
     rows = np.flatnonzero(again)
     if len(rows):
-        other = follow(task, np.repeat(start[None], len(rows), 0), spread(task, start), drawn.take(rows))
+        other = continuation(
+            task, np.repeat(start[None], len(rows), 0), spread(task, start), drawn.take(rows)
+        )
         better = other.converged & (~ends.converged[rows] | (other.value < ends.value[rows]))
         for name in ("theta", "value", "converged"):
             getattr(ends, name)[rows[better]] = getattr(other, name)[better]
@@ -129,5 +160,9 @@ def resampled(resamples: int, n: int, group: Array | None, random: np.random.Gen
         _, places = np.unique(group, return_inverse=True)
         width = int(places.max()) + 1
     picks = random.integers(0, width, (resamples, width)) + np.arange(resamples)[:, None] * width
-    counts = np.bincount(picks.ravel(), minlength=resamples * width).reshape(resamples, width).astype(float)
+    counts = (
+        np.bincount(picks.ravel(), minlength=resamples * width)
+        .reshape(resamples, width)
+        .astype(float)
+    )
     return counts[:, places]

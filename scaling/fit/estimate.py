@@ -18,7 +18,7 @@ from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.laws.laws import Law
 from scaling.fit.laws.objectives import objective as objective_named
-from scaling.fit.newton import Problem, follow, holding, joined, problem, thinned
+from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
 from scaling.points.points import Points
 
 Array = np.ndarray
@@ -34,7 +34,7 @@ SLIGHT = 1e-3  # of the mean loss: the least share of it that a start gives to a
 
 
 @dataclass(frozen=True)
-class Basin:
+class LocalMinimum:
     """A local minimum: its objective, its reported parameters, and how many starts ended in it."""
 
     value: float
@@ -43,18 +43,26 @@ class Basin:
 
 
 @dataclass(frozen=True)
-class Starts:
+class MultistartSummary:
     """How many starts were tried, how many converged, how many agree on the best minimum; the minima, best first."""
 
     tried: int
     converged: int
     agree: int
-    minima: tuple[Basin, ...]
+    minima: tuple[LocalMinimum, ...]
 
     def summary(self) -> dict[str, Any]:
         """As plain JSON: {tried, converged, agree, minima: [{value, params, starts}]}."""
-        minima = [{"value": one.value, "params": dict(one.params), "starts": one.starts} for one in self.minima]
-        return {"tried": self.tried, "converged": self.converged, "agree": self.agree, "minima": minima}
+        minima = [
+            {"value": one.value, "params": dict(one.params), "starts": one.starts}
+            for one in self.minima
+        ]
+        return {
+            "tried": self.tried,
+            "converged": self.converged,
+            "agree": self.agree,
+            "minima": minima,
+        }
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Estimate:
     value: float
     status: str
     warnings: tuple[str, ...]
-    starts: Starts
+    starts: MultistartSummary
     fixed: Mapping[str, float] = field(default_factory=dict)
     one_sided: float = 1.0
 
@@ -99,30 +107,60 @@ def estimate(
     fixed = dict(fixed or {})
     doubts = identifiability.check(law, points, fixed, where)
     task = problem_of(law, points, objective, delta, fixed, one_sided)
-    found, starts, certain = _global(task)
-    warnings, status = _verdict(task, found, starts, certain)
-    if identifiability.coupled(task.logs) and status == "ok":
+    found, starts, certain = _multistart(task)
+    warnings, status = _diagnose(task, found, starts, certain)
+    if identifiability.collinear(task.logs) and status == "ok":
         status = "not-identified"
-    return Estimate(law, task.raw(found), objective, delta, starts.minima[0].value, status, (*doubts, *warnings), starts, fixed, one_sided)
+    return Estimate(
+        law,
+        task.raw(found),
+        objective,
+        delta,
+        starts.minima[0].value,
+        status,
+        (*doubts, *warnings),
+        starts,
+        fixed,
+        one_sided,
+    )
 
 
 def problem_of(
-    law: Law, points: Points, objective: str, delta: float, fixed: Mapping[str, float] | None = None, one_sided: float = 1.0
+    law: Law,
+    points: Points,
+    objective: str,
+    delta: float,
+    fixed: Mapping[str, float] | None = None,
+    one_sided: float = 1.0,
 ) -> Problem:
     """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown names and a bad delta."""
     if not (np.isfinite(delta) and delta > 0):
-        raise ScalingError(f"delta = {delta:g} is not a positive number", remedy="the usual delta is 1e-3, in log loss")
+        raise ScalingError(
+            f"delta = {delta:g} is not a positive number",
+            remedy="the usual delta is 1e-3, in log loss",
+        )
     if not 0 < one_sided <= 1:
-        raise ScalingError(f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1")
+        raise ScalingError(
+            f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1"
+        )
     penalty = replace(objective_named(objective), above=one_sided)
-    task = problem(law, points.inputs(law.inputs), np.asarray(points.loss, float), points.weight, penalty, delta)
-    return holding(task, fixed) if fixed else task
+    task = problem(
+        law,
+        points.inputs(law.inputs),
+        np.asarray(points.loss, float),
+        points.weight,
+        penalty,
+        delta,
+    )
+    return with_fixed(task, fixed) if fixed else task
 
 
 def refitted(found: Estimate, points: Points) -> Estimate:
     """The optimum of other points of the same kind, descended to from where these ended."""
     task = problem_of(found.law, points, found.objective, found.delta, found.fixed, found.one_sided)
-    ends = follow(task, task.centred(found.theta)[None], spread(task, task.centred(found.theta)))
+    ends = continuation(
+        task, task.centred(found.theta)[None], spread(task, task.centred(found.theta))
+    )
     return replace(found, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
 
 
@@ -135,39 +173,52 @@ def spread(task: Problem, theta: Array) -> float:
 def penalty(task: Problem, theta: Array) -> Array:
     """The objective itself (R,) at centred theta (R, P): of least absolute deviations without smoothing."""
     log_loss = task.law.bind(task.logs)(theta).value
-    return task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta) @ task.weight
+    return (
+        task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta)
+        @ task.weight
+    )
 
 
-def _global(task: Problem) -> tuple[Array, Starts, bool]:
+def _multistart(task: Problem) -> tuple[Array, MultistartSummary, bool]:
     """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one converged."""
-    search = thinned(task, SEARCHED)
+    search = subsample(task, SEARCHED)
     begun = starts(search)
     wide = spread(search, begun[0])
-    ends = follow(search, begun, search.delta)
+    ends = continuation(search, begun, search.delta)
     places, owner = _distinct(ends.theta, ends.value)
     if len(places) > 1:
-        ends = joined(ends, follow(search, begun[:GUIDED], wide))
+        ends = concatenate(ends, continuation(search, begun[:GUIDED], wide))
         places, owner = _distinct(ends.theta, ends.value)
     converged = int(ends.converged.sum())
-    for stage in _stages(search, task):  # a large table decides between the few best of what a part of it found
-        ends = follow(stage, ends.theta[places[:FINALISTS]], stage.delta)
+    for stage in _stages(
+        search, task
+    ):  # a large table decides between the few best of what a part of it found
+        ends = continuation(stage, ends.theta[places[:FINALISTS]], stage.delta)
         places, again = _distinct(ends.theta, ends.value)
         owner = again[owner[owner < FINALISTS]]
     counts = np.bincount(owner, minlength=len(places))
     reported = task.law.values(task.raw(ends.theta[places]))
     value = penalty(task, ends.theta[places])
     minima = tuple(
-        Basin(float(value[row]), {name: float(column[row]) for name, column in reported.items()}, int(counts[row]))
+        LocalMinimum(
+            float(value[row]),
+            {name: float(column[row]) for name, column in reported.items()},
+            int(counts[row]),
+        )
         for row in range(len(places))
     )
-    return ends.theta[places[0]], Starts(len(owner), converged, minima[0].starts, minima), bool(ends.converged[places[0]])
+    return (
+        ends.theta[places[0]],
+        MultistartSummary(len(owner), converged, minima[0].starts, minima),
+        bool(ends.converged[places[0]]),
+    )
 
 
 def _stages(search: Problem, task: Problem) -> list[Problem]:
     """What follows the search: nothing when it saw all points, else a part of them and then all."""
     if search is task:
         return []
-    middle = thinned(task, MIDDLE)
+    middle = subsample(task, MIDDLE)
     return [task] if middle is task else [middle, task]
 
 
@@ -177,7 +228,9 @@ def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
     owner = np.full(len(theta), -1)
     for row in np.argsort(value, kind="stable"):
         if owner[row] < 0:
-            near = (np.abs(theta - theta[row]) <= SAME_PLACE * (1 + np.abs(theta[row]))).all(1) & (owner < 0)
+            near = (np.abs(theta - theta[row]) <= SAME_PLACE * (1 + np.abs(theta[row]))).all(1) & (
+                owner < 0
+            )
             owner[near] = len(places)
             places.append(int(row))
     return places, owner
@@ -187,12 +240,20 @@ def starts(task: Problem) -> Array:
     """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block of the grid."""
     law = task.law
     held = task.lower == task.upper
-    axes = [(task.lower[i],) if held[i] else param.grid or (0.0,) for i, param in enumerate(law.params)]
+    axes = [
+        (task.lower[i],) if held[i] else param.grid or (0.0,) for i, param in enumerate(law.params)
+    ]
     theta = np.array(list(product(*axes)))
     theta, cost = _solved(task, theta)
     theta = np.clip(theta, task.lower, task.upper)
-    edge = next(size for size in range(1, 100) if np.prod([-(-len(axis) // size) for axis in axes]) <= MOST_STARTS)
-    blocks = np.stack(np.meshgrid(*(np.arange(len(axis)) // edge for axis in axes), indexing="ij"), -1).reshape(len(theta), -1)
+    edge = next(
+        size
+        for size in range(1, 100)
+        if np.prod([-(-len(axis) // size) for axis in axes]) <= MOST_STARTS
+    )
+    blocks = np.stack(
+        np.meshgrid(*(np.arange(len(axis)) // edge for axis in axes), indexing="ij"), -1
+    ).reshape(len(theta), -1)
     order = np.argsort(cost, kind="stable")
     _, first = np.unique(blocks[order], axis=0, return_index=True)
     return theta[order[np.sort(first)]]
@@ -210,7 +271,9 @@ def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
     columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
     if law.floor:
-        columns = np.concatenate([columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1)
+        columns = np.concatenate(
+            [columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1
+        )
     found, cost = _nonnegative(columns, task.weight)
     if law.floor:
         theta[:, law.index(law.floor)] = found[:, -1]
@@ -228,7 +291,9 @@ def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
     gram, right = weighted @ columns.transpose(0, 2, 1), weighted.sum(2)
     best, cost = np.zeros_like(right), np.full(len(right), weight.sum())
     count = right.shape[1]
-    for chosen in chain.from_iterable(combinations(range(count), size) for size in range(1, count + 1)):
+    for chosen in chain.from_iterable(
+        combinations(range(count), size) for size in range(1, count + 1)
+    ):
         rows = list(chosen)
         part, target = gram[:, rows][:, :, rows], right[:, rows]
         length = np.sqrt(np.einsum("gkk->gk", part))
@@ -242,30 +307,55 @@ def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
     return best, cost
 
 
-def _verdict(task: Problem, theta: Array, tried: Starts, certain: bool) -> tuple[list[str], str]:
+def _diagnose(
+    task: Problem, theta: Array, tried: MultistartSummary, certain: bool
+) -> tuple[list[str], str]:
     """Named warnings, and the status they add up to."""
     law, best = task.law, tried.minima[0]
     at_bound = _at_bounds(task, theta)
     moving = [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and i not in at_bound]
-    condition = identifiability.condition(task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight)
+    condition = identifiability.condition(
+        task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight
+    )
     rivals = [one for one in tried.minima[1:] if one.value <= best.value * (1 + NEARLY_AS_GOOD)]
-    warnings = [f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it" for i in at_bound]
+    warnings = [
+        f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it"
+        for i in at_bound
+    ]
     if condition > identifiability.CONDITION:
-        warnings.append(f"not identified: parameters trade against each other (condition number {condition:.2g})")
+        warnings.append(
+            f"not identified: parameters trade against each other (condition number {condition:.2g})"
+        )
     if rivals:
         told = ", ".join(
-            f"{name} {value:.4g}" for name, value in rivals[0].params.items() if name not in best.params or value != best.params[name]
+            f"{name} {value:.4g}"
+            for name, value in rivals[0].params.items()
+            if name not in best.params or value != best.params[name]
         )
-        warnings.append(f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the best, the next at {told}")
+        warnings.append(
+            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the best, the next at {told}"
+        )
     elif tried.agree < 2 <= tried.tried:
-        warnings.append(f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum")
+        warnings.append(
+            f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum"
+        )
     if law.floor and best.params[law.floor] > (1 - CLOSE_TO_FLOOR) * task.loss.min():
-        warnings.append(f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it")
+        warnings.append(
+            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it"
+        )
     if at_bound or condition > identifiability.CONDITION or rivals:
         return warnings, "not-identified"
-    return (warnings, "ok") if certain else ([*warnings, "the best start did not converge"], "not-converged")
+    return (
+        (warnings, "ok")
+        if certain
+        else ([*warnings, "the best start did not converge"], "not-converged")
+    )
 
 
 def _at_bounds(task: Problem, theta: Array) -> list[int]:
     """The free parameters that ended at a bound."""
-    return [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and not task.lower[i] < theta[i] < task.upper[i]]
+    return [
+        i
+        for i in range(len(theta))
+        if task.lower[i] < task.upper[i] and not task.lower[i] < theta[i] < task.upper[i]
+    ]

@@ -23,18 +23,52 @@ KEPT_POINTS = 5000
 DIGITS = 10
 NUMBER = (int, float, type(None))
 KEYS: dict[str, type | tuple[type, ...]] = {
-    "schema": int, "law": str, "approach": str, "objective": dict, "params": dict, "derived": dict, "status": str, "warnings": list,
-    "n_points": int, "excluded": list, "source": dict, "version": str, "ci": float, "cost": dict, "range": dict, "data": dict, "roads": dict,
-}  # fmt: skip
+    "schema": int,
+    "law": str,
+    "approach": str,
+    "objective": dict,
+    "params": dict,
+    "derived": dict,
+    "status": str,
+    "warnings": list,
+    "n_points": int,
+    "excluded": list,
+    "source": dict,
+    "version": str,
+    "ci": float,
+    "cost": dict,
+    "range": dict,
+    "data": dict,
+    "roads": dict,
+}
 
 PARTS: dict[tuple[str, ...], type | tuple[type, ...]] = {  # each after the one that it is a part of
-    ("cost", "c0"): (int, float), ("cost", "p"): (int, float), ("objective", "name"): str, ("objective", "delta"): (int, float),
-    ("noise",): dict, ("noise", "sd"): (int, float), ("accuracy",): dict, ("source", "paths"): list, ("source", "convention"): dict,
-    ("source", "model"): dict, ("source", "model", "vocab_size"): int, ("source", "model", "seq_len"): int,
-    ("source", "digest"): str, ("source", "filters"): dict, ("source", "convention", "params"): str, ("source", "convention", "flops"): str,
-    ("bootstrap",): dict, ("bootstrap", "draws"): dict, ("bootstrap", "resamples"): int, ("bootstrap", "seed"): int,
-}  # fmt: skip
-SPANS = ("flops", "n_params", "tokens")  # of `range`: what was trained, from the smallest to the largest
+    ("cost", "c0"): (int, float),
+    ("cost", "p"): (int, float),
+    ("objective", "name"): str,
+    ("objective", "delta"): (int, float),
+    ("noise",): dict,
+    ("noise", "sd"): (int, float),
+    ("accuracy",): dict,
+    ("source", "paths"): list,
+    ("source", "convention"): dict,
+    ("source", "model"): dict,
+    ("source", "model", "vocab_size"): int,
+    ("source", "model", "seq_len"): int,
+    ("source", "digest"): str,
+    ("source", "filters"): dict,
+    ("source", "convention", "params"): str,
+    ("source", "convention", "flops"): str,
+    ("bootstrap",): dict,
+    ("bootstrap", "draws"): dict,
+    ("bootstrap", "resamples"): int,
+    ("bootstrap", "seed"): int,
+}
+SPANS = (
+    "flops",
+    "n_params",
+    "tokens",
+)  # of `range`: what was trained, from the smallest to the largest
 LONGEST = 300  # digits of a whole number that a float can still hold
 
 NEEDED = {
@@ -61,29 +95,34 @@ def interval(value: float, draws: np.ndarray | None, ci: float) -> dict[str, flo
     return {"value": value, "se": se, "lo": min(float(lo), value), "hi": max(float(hi), value)}
 
 
-def kept_draws(draws: Mapping[str, np.ndarray], most: int = KEPT_DRAWS) -> dict[str, list[float]]:
+def subsample_draws(
+    draws: Mapping[str, np.ndarray], most: int = KEPT_DRAWS
+) -> dict[str, list[float]]:
     """At most `most` draws, evenly picked, to ten significant digits."""
     count = max((len(values) for values in draws.values()), default=0)
     pick = np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
-    return {name: [float(f"{value:.{DIGITS}g}") for value in values[pick]] for name, values in draws.items()}
+    return {
+        name: [float(f"{value:.{DIGITS}g}") for value in values[pick]]
+        for name, values in draws.items()
+    }
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """A value as JSON knows it: numpy unwrapped, tuples as lists, what is not finite as null."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return to_jsonable(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def dump(document: Mapping[str, Any], path: Path) -> None:
     """Publish a document as a sealed file, whole or not at all. Raises ScalingError (74)."""
-    files.write_json(path, plain(document), indent=None)
+    files.write_json(path, to_jsonable(document), indent=None)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -94,23 +133,29 @@ def load(path: Path) -> dict[str, Any]:
     try:
         data = read_bytes(path)
         if _is_as_dumped(data):
-            files.check_seal(data)
+            files.verify_checksum(data)
         document = json.loads(data, parse_int=_whole)
-    except files.Broken as error:
+    except files.ChecksumError as error:
         remedy = 'fit again; or, where you changed it yourself, delete its key "seal"'
-        raise ScalingError(f"is damaged or was edited: {error}", where=str(path), remedy=remedy) from None
+        raise ScalingError(
+            f"is damaged or was edited: {error}", where=str(path), remedy=remedy
+        ) from None
     except (ValueError, RecursionError) as error:
         raise _no_fit(path, f"not valid JSON: {str(error)[:120]}") from None
     if not isinstance(document, dict) or "schema" not in document:
         raise _no_fit(path, "not a fit document: it has no schema")
     if isinstance(document["schema"], int) and document["schema"] > SCHEMA:
         raise ScalingError(
-            f"written with fit schema {document['schema']}, this program reads {SCHEMA}", where=str(path), remedy="update scaling"
+            f"written with fit schema {document['schema']}, this program reads {SCHEMA}",
+            where=str(path),
+            remedy="update scaling",
         )
     for key, kind in KEYS.items():
         if key not in document:
             raise _no_fit(path, f"the key {key!r} is missing")
-        if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(document[key], bool):
+        if not isinstance(document[key], (int, float) if kind is float else kind) or isinstance(
+            document[key], bool
+        ):
             raise _no_fit(path, f"{key} = {str(document[key])[:40]!r} is not of the right kind")
     _check_parts(path, document)
     _check_numbers(path, document)
@@ -134,12 +179,17 @@ def _check_numbers(path: Path, document: Mapping[str, Any]) -> None:
     """Estimates are objects of numbers, draws are equally long lists of numbers, data columns too."""
     for group in ("params", "derived"):
         for name, entry in document[group].items():
-            if not isinstance(entry, dict) or not all(isinstance(entry.get(part), NUMBER) for part in ("value", "se", "lo", "hi")):
+            if not isinstance(entry, dict) or not all(
+                isinstance(entry.get(part), NUMBER) for part in ("value", "se", "lo", "hi")
+            ):
                 raise _no_fit(path, f"{group}.{name} is not an estimate {{value, se, lo, hi}}")
     draws = (document.get("bootstrap") or {}).get("draws") or {}
     for name, columns in (("bootstrap.draws", draws), ("data", document["data"])):
         lists = [column for column in columns.values() if column is not None]
-        if not all(isinstance(column, list) for column in lists) or len({len(column) for column in lists}) > 1:
+        if (
+            not all(isinstance(column, list) for column in lists)
+            or len({len(column) for column in lists}) > 1
+        ):
             raise _no_fit(path, f"{name} does not hold equally long lists")
         if not all(isinstance(value, NUMBER) for column in lists for value in column):
             raise _no_fit(path, f"{name} holds what is not a number")
@@ -155,7 +205,9 @@ def _check_parts(path: Path, document: Mapping[str, Any]) -> None:
             continue
         wrong = not isinstance(held, kind) or isinstance(held, bool)
         if wrong or ((group, *names) in NEEDED and kind is not str and not 0 < held < math.inf):
-            raise _no_fit(path, f"{'.'.join((group, *names))} = {str(held)[:40]!r} is not of the right kind")
+            raise _no_fit(
+                path, f"{'.'.join((group, *names))} = {str(held)[:40]!r} is not of the right kind"
+            )
 
 
 def _check_spans(path: Path, document: Mapping[str, Any]) -> None:
@@ -166,10 +218,18 @@ def _check_spans(path: Path, document: Mapping[str, Any]) -> None:
         ends = document["range"].get(name)
         if ends is None:
             continue
-        numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+        numbers = (
+            isinstance(ends, list)
+            and len(ends) == 2
+            and all(isinstance(end, (int, float)) for end in ends)
+        )
         if not numbers or not 0 < ends[0] <= ends[1] < math.inf:
-            raise _no_fit(path, f"range.{name} = {str(ends)[:40]} is no span of two positive numbers")
+            raise _no_fit(
+                path, f"range.{name} = {str(ends)[:40]} is no span of two positive numbers"
+            )
 
 
 def _no_fit(path: Path, what: str) -> ScalingError:
-    return ScalingError(what, where=str(path), remedy="write it with: scaling fit SOURCE --out FIT.json")
+    return ScalingError(
+        what, where=str(path), remedy="write it with: scaling fit SOURCE --out FIT.json"
+    )

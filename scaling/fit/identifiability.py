@@ -21,7 +21,9 @@ FEW = 4  # points a parameter
 CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has about 100
 
 
-def check(law: Law, points: Points, fixed: Collection[str] = (), where: str = "") -> tuple[str, ...]:
+def check(
+    law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
+) -> tuple[str, ...]:
     """Named warnings. Raises ScalingError (with `where`) for points that cannot identify the free parameters of the law:
     not finite and positive, too few, copies of each other, an input that does not vary, no repeated data.
     """
@@ -31,11 +33,15 @@ def check(law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
         _check_positive(name, column, where)
     weight = np.ones(len(points)) if points.weight is None else np.asarray(points.weight, float)
     if not np.isfinite(weight).all() or (weight < 0).any():
-        raise ScalingError("a weight is negative or not finite", where=where, remedy="weights are relative and at least 0")
+        raise ScalingError(
+            "a weight is negative or not finite",
+            where=where,
+            remedy="weights are relative and at least 0",
+        )
     counted = {name: column[weight > 0] for name, column in inputs.items()}
     _check_count(law, counted, len(free), where)
     for letter in law.inputs:
-        if letter != "U" and set(_governed(law, letter)) & set(free):
+        if letter != "U" and set(_params_involving(law, letter)) & set(free):
             _check_varies(law, letter, counted[letter], where)
     if "U" in law.inputs and not (np.log(counted["D"] / counted["U"]) > NEARLY).any():
         raise ScalingError(
@@ -43,7 +49,7 @@ def check(law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
             where=where,
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
-    return tuple(_doubts({name: np.log(column) for name, column in counted.items()}, len(free)))
+    return tuple(_warnings({name: np.log(column) for name, column in counted.items()}, len(free)))
 
 
 def _check_positive(name: str, column: Array, where: str) -> None:
@@ -68,7 +74,7 @@ def _check_count(law: Law, inputs: Mapping[str, Array], free: int, where: str) -
             )
 
 
-def _governed(law: Law, letter: str) -> list[str]:
+def _params_involving(law: Law, letter: str) -> list[str]:
     """The parameters of the terms in which a letter stands: they cannot be known when it does not vary."""
     terms = [term for term in law.terms if any(letter in powers for powers in term.powers.values())]
     return list(dict.fromkeys(name for term in terms for name in (term.coefficient, *term.powers)))
@@ -77,7 +83,7 @@ def _governed(law: Law, letter: str) -> list[str]:
 def _check_varies(law: Law, letter: str, column: Array, where: str) -> None:
     distinct = count_distinct(column)
     if distinct < MIN_DISTINCT:
-        lost = " and ".join(_governed(law, letter))
+        lost = " and ".join(_params_involving(law, letter))
         raise ScalingError(
             f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: {lost} of the law {law.name} cannot be identified",
             where=where,
@@ -90,15 +96,17 @@ def count_distinct(column: Array) -> int:
     return len(np.unique(np.round(np.log(column) / NEARLY)))
 
 
-def coupled(logs: Mapping[str, Array]) -> bool:
+def collinear(logs: Mapping[str, Array]) -> bool:
     """Whether N and D vary together, at one ratio, so that their powers cannot be told apart."""
     return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
-def _doubts(logs: Mapping[str, Array], free: int) -> list[str]:
+def _warnings(logs: Mapping[str, Array], free: int) -> list[str]:
     count, doubts = len(next(iter(logs.values()))), []
-    if coupled(logs):
-        doubts.append("one ratio D/N only: the two powers cannot be told apart, and a does not follow from these data")
+    if collinear(logs):
+        doubts.append(
+            "one ratio D/N only: the two powers cannot be told apart, and a does not follow from these data"
+        )
     if count < FEW * free:
         doubts.append(f"{count} points for {free} parameters: intervals are rough")
     return doubts

@@ -13,16 +13,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.laws.laws import Inputs, Law, units
 from scaling.fit.laws.objectives import Objective
 
 Array = np.ndarray
 BLOCK = 8192  # numbers in one array of the inner loop: what stays in a core's own cache
-TOLERANCE = 1e-7  # of the last full Newton step, relative to 1 + |theta|; what is left after it is far less
+TOLERANCE = (
+    1e-7  # of the last full Newton step, relative to 1 + |theta|; what is left after it is far less
+)
 MAX_STEPS = 400
 ROUNDING = 1e-15  # of a log loss
-FIRST, LEAST, HARD = 1e-3, 1e-7, 1e12  # damping: the first that is tried, the least that is not none, where a row gives up
+FIRST, LEAST, HARD = (
+    1e-3,
+    1e-7,
+    1e12,
+)  # damping: the first that is tried, the least that is not none, where a row gives up
 SOFTER = 5.0  # the most that one good step divides the damping by
 
 
@@ -50,20 +56,36 @@ class Problem:
 
     def raw(self, theta: Array) -> Array:
         """Theta (..., P) in the units of the table."""
-        return np.linalg.solve(self.centre, (theta + self.offset).reshape(-1, theta.shape[-1]).T).T.reshape(theta.shape)
+        return np.linalg.solve(
+            self.centre, (theta + self.offset).reshape(-1, theta.shape[-1]).T
+        ).T.reshape(theta.shape)
 
 
-def problem(law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float) -> Problem:
+def problem(
+    law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float
+) -> Problem:
     """The problem of fitting `law` to losses (n,) at inputs {letter: (n,)}."""
     logs = {letter: np.log(x[letter]) for letter in law.inputs}
     means = units(law, logs)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
     lower, upper = np.array([param.bounds for param in law.params]).T
-    return Problem(law, objective, delta, centred, loss, np.log(loss), weight, law.centring(means), law.offset(means), lower, upper)
+    return Problem(
+        law,
+        objective,
+        delta,
+        centred,
+        loss,
+        np.log(loss),
+        weight,
+        law.centring(means),
+        law.offset(means),
+        lower,
+        upper,
+    )
 
 
-def holding(task: Problem, fixed: Mapping[str, float]) -> Problem:
+def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
     """The problem with some reported parameters held at given values.
 
     Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its value has no meaning alone.
@@ -71,24 +93,35 @@ def holding(task: Problem, fixed: Mapping[str, float]) -> Problem:
     law = task.law
     for name in fixed:
         if name not in law.names:
-            raise unknown(f"parameter of {law.name}", name, law.names)
+            raise unknown_choice(f"parameter of {law.name}", name, law.names)
     places = [law.index(name) for name in fixed]
     inner = law.theta({name: fixed.get(name, 1.0) for name in law.names})
-    loose = [law.names[j] for i in places for j in np.flatnonzero(task.centre[i]) if j not in places]
+    loose = [
+        law.names[j] for i in places for j in np.flatnonzero(task.centre[i]) if j not in places
+    ]
     if loose:
-        raise ScalingError(f"{', '.join(fixed)} cannot be fixed while {loose[0]} is free", remedy=f"fix {loose[0]} too")
+        raise ScalingError(
+            f"{', '.join(fixed)} cannot be fixed while {loose[0]} is free",
+            remedy=f"fix {loose[0]} too",
+        )
     held = np.isin(np.arange(len(inner)), places)
     at = task.centred(np.where(held, inner, 0.0))
     return replace(task, lower=np.where(held, at, task.lower), upper=np.where(held, at, task.upper))
 
 
-def thinned(task: Problem, keep: int) -> Problem:
+def subsample(task: Problem, keep: int) -> Problem:
     """The problem on every k-th point in order of loss, at most `keep` of them: enough to find a basin."""
     if len(task.loss) <= keep:
         return task
     rows = np.argsort(task.loss, kind="stable")[:: -(-len(task.loss) // keep)]
     fewer = {letter: log[rows] for letter, log in task.logs.items()}
-    return replace(task, logs=fewer, loss=task.loss[rows], log_loss=task.log_loss[rows], weight=task.weight[rows])
+    return replace(
+        task,
+        logs=fewer,
+        loss=task.loss[rows],
+        log_loss=task.log_loss[rows],
+        weight=task.weight[rows],
+    )
 
 
 @dataclass(frozen=True)
@@ -100,14 +133,16 @@ class Resample:
 
     def take(self, rows: Array | slice) -> Resample:
         """Those of some rows."""
-        return Resample(*(None if array is None else array[rows] for array in (self.weights, self.shift)))
+        return Resample(
+            *(None if array is None else array[rows] for array in (self.weights, self.shift))
+        )
 
 
 ONCE = Resample()
 
 
 @dataclass(frozen=True)
-class Local:
+class QuadraticModel:
     """Expansion of the objective at R parameter vectors: value and its rounding error (R,), gradient (R, P), Hessian and majorant
     (R, P, P).
     """
@@ -118,21 +153,21 @@ class Local:
     hessian: Array
     majorant: Array
 
-    def put(self, rows: Array, other: Local) -> None:
+    def put(self, rows: Array, other: QuadraticModel) -> None:
         """Replace some rows by another expansion's."""
         for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
             mine[rows] = theirs
 
-    def take(self, rows: Array) -> Local:
+    def take(self, rows: Array) -> QuadraticModel:
         """The expansion of some rows."""
-        return Local(*(array[rows] for array in vars(self).values()))
+        return QuadraticModel(*(array[rows] for array in vars(self).values()))
 
 
-def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Local:
+def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> QuadraticModel:
     """The objective's expansion at theta (R, P), in blocks that fit the cache."""
     bound, size, n = task.law.bind(task.logs), theta.shape[1], len(task.loss)
     shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
-    out = Local(*(np.empty(shape) for shape in shapes))
+    out = QuadraticModel(*(np.empty(shape) for shape in shapes))
     step = max(1, BLOCK // n)
     for start in range(0, len(theta), step):
         rows = slice(start, start + step)
@@ -140,7 +175,11 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Loc
         mine = resample.take(rows)
         weight = task.weight if mine.weights is None else task.weight * mine.weights
         log_loss = task.log_loss if mine.shift is None else task.log_loss + mine.shift
-        loss = task.loss if mine.shift is None or task.objective.log else task.loss * np.exp(mine.shift)
+        loss = (
+            task.loss
+            if mine.shift is None or task.objective.log
+            else task.loss * np.exp(mine.shift)
+        )
         residual = task.objective.residual(law.value, loss, log_loss)
         rho, slope, curve, above = task.objective.smooth(residual, delta)
         if not task.objective.log:
@@ -151,7 +190,9 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Loc
         out.noise[rows] = ROUNDING * (np.abs(slope).sum(1) + out.value[rows])
         out.gradient[rows] = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         out.hessian[rows] = law.second(weight * curve, slope)
-        out.majorant[rows] = np.matmul(law.gradient * (weight * above)[:, None], law.gradient.transpose(0, 2, 1))
+        out.majorant[rows] = np.matmul(
+            law.gradient * (weight * above)[:, None], law.gradient.transpose(0, 2, 1)
+        )
     return out
 
 
@@ -165,9 +206,12 @@ class Minima:
     steps: int
 
 
-def joined(*parts: Minima) -> Minima:
+def concatenate(*parts: Minima) -> Minima:
     """The rows of several descents, one after another."""
-    theta, value, converged = (np.concatenate([getattr(part, name) for part in parts]) for name in ("theta", "value", "converged"))
+    theta, value, converged = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("theta", "value", "converged")
+    )
     return Minima(theta, value, converged, max(part.steps for part in parts))
 
 
@@ -192,7 +236,13 @@ def minimise(
     steps = 0
     while len(going) and steps < most:
         steps += 1
-        step, damp, predicted = _direction(task, here.take(going), theta[going], None if pins is None else pins[going], damping[going])
+        step, damp, predicted = _direction(
+            task,
+            here.take(going),
+            theta[going],
+            None if pins is None else pins[going],
+            damping[going],
+        )
         small = (damp == 0) & (np.abs(step) <= TOLERANCE * (1 + np.abs(theta[going]))).all(1)
         theta[going[small]] += step[small]
         converged[going[small]] = True
@@ -203,7 +253,11 @@ def minimise(
         tried = np.clip(theta[going] + step, task.lower, task.upper)
         there = expand(task, tried, resample.take(going), delta)
         gain, noise = here.value[going] - there.value, here.noise[going]
-        ratio = np.where(predicted <= noise, np.where(gain >= -noise, 1.0, -1.0), gain / np.maximum(predicted, 1e-300))
+        ratio = np.where(
+            predicted <= noise,
+            np.where(gain >= -noise, 1.0, -1.0),
+            gain / np.maximum(predicted, 1e-300),
+        )
         better = np.isfinite(there.value) & (ratio > 1e-4)
         theta[going[better]] = tried[better]
         here.put(going[better], there.take(np.flatnonzero(better)))
@@ -211,21 +265,27 @@ def minimise(
     return Minima(theta, here.value, converged, steps)
 
 
-def follow(task: Problem, start: Array, spread: float, resample: Resample = ONCE) -> Minima:
+def continuation(task: Problem, start: Array, spread: float, resample: Resample = ONCE) -> Minima:
     """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's own; the minimum is traced."""
     found, before = None, 0.0
     for delta in task.objective.path(task.delta, spread, len(task.loss)):
-        start = start if found is None else _traced(task, found.theta, resample, before, delta)
+        start = (
+            start if found is None else _predictor_step(task, found.theta, resample, before, delta)
+        )
         found, before = minimise(task, start, resample, delta=delta), delta
     assert found is not None
     return found
 
 
-def _traced(task: Problem, theta: Array, resample: Resample, before: float, delta: float) -> Array:
+def _predictor_step(
+    task: Problem, theta: Array, resample: Resample, before: float, delta: float
+) -> Array:
     """Where the minimum at delta `before` moves to at `delta`, to first order: -H^-1 (dg/d delta) (delta - before)."""
     here, near = (expand(task, theta, resample, before * (1 - nudge)) for nudge in (0.0, 1e-6))
     drift = (here.gradient - near.gradient) / (1e-6 * before) * (delta - before)
-    step, damping, _ = _direction(task, replace(here, gradient=drift), theta, None, np.zeros(len(theta)))
+    step, damping, _ = _direction(
+        task, replace(here, gradient=drift), theta, None, np.zeros(len(theta))
+    )
     return np.where((damping == 0)[:, None], theta + step, theta)
 
 
@@ -237,7 +297,9 @@ def _damped(damp: Array, caution: Array, ratio: Array, better: Array) -> tuple[A
     return np.where(better, less, more), np.where(better, 2.0, 2 * caution)
 
 
-def _direction(task: Problem, here: Local, theta: Array, pins: Array | None, damping: Array) -> tuple[Array, Array, Array]:
+def _direction(
+    task: Problem, here: QuadraticModel, theta: Array, pins: Array | None, damping: Array
+) -> tuple[Array, Array, Array]:
     """Step (R, P), the damping (R,) that made it a descent, and the fall (R,) that the quadratic model predicts.
 
     A coordinate at its bound that would leave it stays; a step that would cross a bound ends there.
@@ -249,22 +311,35 @@ def _direction(task: Problem, here: Local, theta: Array, pins: Array | None, dam
     bent, open_rows = np.zeros(len(theta), bool), np.arange(len(theta))
     while len(open_rows):
         pin = None if pins is None else pins[open_rows]
-        found, definite = _solve(curvature[open_rows], here.take(open_rows), free[open_rows], pin, damping[open_rows])
+        found, definite = _solve(
+            curvature[open_rows], here.take(open_rows), free[open_rows], pin, damping[open_rows]
+        )
         bad = open_rows[~definite]
-        curvature[bad], damping[bad] = here.majorant[bad], np.maximum(damping[bad] * np.where(bent[bad], 10.0, 1.0), FIRST)
+        curvature[bad], damping[bad] = (
+            here.majorant[bad],
+            np.maximum(damping[bad] * np.where(bent[bad], 10.0, 1.0), FIRST),
+        )
         bent[bad] = True
         step[open_rows] = found
-        outward = free[open_rows] & ((at_lower[open_rows] & (found < 0)) | (at_upper[open_rows] & (found > 0))) & definite[:, None]
+        outward = (
+            free[open_rows]
+            & ((at_lower[open_rows] & (found < 0)) | (at_upper[open_rows] & (found > 0)))
+            & definite[:, None]
+        )
         free[open_rows] &= ~outward
         open_rows = open_rows[(~definite & (damping[open_rows] < HARD)) | outward.any(1)]
     room = np.where(step > 0, task.upper - theta, theta - task.lower)
-    share = np.min(np.where(np.abs(step) > room, room / np.maximum(np.abs(step), 1e-300), 1.0), axis=1)
+    share = np.min(
+        np.where(np.abs(step) > room, room / np.maximum(np.abs(step), 1e-300), 1.0), axis=1
+    )
     step *= share[:, None]
     curved = np.einsum("rp,rpq,rq->r", step, curvature, step)
     return step, damping, -(gradient * step).sum(1) - curved / 2
 
 
-def _solve(curvature: Array, here: Local, free: Array, pins: Array | None, damping: Array) -> tuple[Array, Array]:
+def _solve(
+    curvature: Array, here: QuadraticModel, free: Array, pins: Array | None, damping: Array
+) -> tuple[Array, Array]:
     """-(H + damping M)^-1 g on the free coordinates across the pins (R, P), and where that matrix is positive definite."""
     diagonal = np.einsum("rpp->rp", here.majorant)
     scale = 1 / np.sqrt(np.maximum(diagonal, 1e-30 * diagonal.max(1, keepdims=True) + 1e-300))

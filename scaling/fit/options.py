@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.bootstrap import KINDS
 from scaling.fit.frontier.isoflop import METHODS
 from scaling.fit.laws.laws import LAWS
@@ -58,9 +58,9 @@ class FitOptions:
         }
         for name, words in known.items():
             if getattr(self, name) not in words:
-                raise unknown(name, getattr(self, name), words, where=f"--{name}")
+                raise unknown_choice(name, getattr(self, name), words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
-            raise unknown("read-out", self.readout, READ_OUTS, where="--readout")
+            raise unknown_choice("read-out", self.readout, READ_OUTS, where="--readout")
         limits = {
             "delta": (0, 1e6),
             "ci": (0, 1),
@@ -71,10 +71,16 @@ class FitOptions:
         for name, (low, high) in limits.items():
             if not low < getattr(self, name) < high:
                 where = f"--{name.replace('_', '-')}"
-                raise ScalingError(f"{getattr(self, name)} is out of range", where=where, remedy=f"between {low} and {high}, ends excluded")
+                raise ScalingError(
+                    f"{getattr(self, name)} is out of range",
+                    where=where,
+                    remedy=f"between {low} and {high}, ends excluded",
+                )
         if not 0 < self.one_sided <= 1:
             raise ScalingError(
-                f"{self.one_sided} is no weight", where="--one-sided", remedy="give a number above 0, up to 1 (both sides alike)"
+                f"{self.one_sided} is no weight",
+                where="--one-sided",
+                remedy="give a number above 0, up to 1 (both sides alike)",
             )
         self.held_out()
         self.fixed()
@@ -87,10 +93,14 @@ class FitOptions:
             words = name.split()
             try:
                 number = float(value)
-                found[words[-1]] = math.exp(number) if words[0] == "ln" and len(words) == 2 else number
+                found[words[-1]] = (
+                    math.exp(number) if words[0] == "ln" and len(words) == 2 else number
+                )
             except (ValueError, IndexError, OverflowError):
                 raise ScalingError(
-                    f"{part!r} is not of the form NAME=VALUE", where="--fix", remedy='write "alpha=0.35,ln A=6.26"'
+                    f"{part!r} is not of the form NAME=VALUE",
+                    where="--fix",
+                    remedy='write "alpha=0.35,ln A=6.26"',
                 ) from None
         return found
 
@@ -103,7 +113,9 @@ class FitOptions:
             return 0
         if not text.isdigit() or not 1 <= int(text) <= 100:
             raise ScalingError(
-                f"{self.holdout!r} is neither none nor a number of budgets", where="--holdout", remedy="write none, 1, 2, ..."
+                f"{self.holdout!r} is neither none nor a number of budgets",
+                where="--holdout",
+                remedy="write none, 1, 2, ...",
             )
         return int(text)
 

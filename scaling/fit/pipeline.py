@@ -14,19 +14,24 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
-from scaling.fit.diagnostics.diagnostics import examined
+from scaling.fit.diagnostics.diagnostics import run_diagnostics
 from scaling.fit.diagnostics.holdout import holdout, rollout
-from scaling.fit.fit_document import KEPT_POINTS, SCHEMA, interval, plain
-from scaling.fit.frontier.approaches import agreement, road_head, three_roads, written_road
-from scaling.fit.frontier.frontier import affordable, fit_cost
+from scaling.fit.fit_document import KEPT_POINTS, SCHEMA, interval, to_jsonable
+from scaling.fit.frontier.approaches import (
+    agreement,
+    estimate_frontiers,
+    frontier_header,
+    frontier_to_dict,
+)
+from scaling.fit.frontier.frontier import cap_resamples, fit_cost
 from scaling.fit.frontier.isoflop import grid_bias
-from scaling.fit.law_fit import Fitted, exponents, fit_law, parametric_head
+from scaling.fit.law_fit import LawFit, exponents, fit_law, parametric_head
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.special.critical_batch import corrected
 from scaling.points.comparability import evaluation_of
 from scaling.points.points import Points
-from scaling.points.readers import named
+from scaling.points.readers import source_label
 from scaling.points.source import Source, read_source
 
 __all__ = ["FitOptions", "fit"]
@@ -42,16 +47,19 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, 
         with _named(paths):
             return SPECIAL[options.law].fit(paths, options)
     source = read_source(paths, options.source())
-    with _named(paths), np.errstate(all="ignore"):  # draws of what is not identified overflow: null in the document
+    with (
+        _named(paths),
+        np.errstate(all="ignore"),
+    ):  # draws of what is not identified overflow: null in the document
         if options.law == "kaplan-ns":
             points, told = corrected(source.points)
             source = replace(source, points=points, notes=(*source.notes, *told))
         if options.law == TWO_STAGE:
             from scaling.fit.special.two_stage import second_stage
 
-            document = _document(source, replace(options, law="chinchilla"))
-            return plain({**document, "accuracy": second_stage(source.points, options)})
-        return plain(_document(source, options))
+            document = _build_document(source, replace(options, law="chinchilla"))
+            return to_jsonable({**document, "accuracy": second_stage(source.points, options)})
+        return to_jsonable(_build_document(source, options))
 
 
 @contextmanager
@@ -60,45 +68,92 @@ def _named(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
     try:
         yield
     except ScalingError as error:
-        where = error.where or named(paths)
-        raise ScalingError(error.what, where=where, remedy=error.remedy, exit_code=error.exit_code) from None
+        where = error.where or source_label(paths)
+        raise ScalingError(
+            error.what, where=where, remedy=error.remedy, exit_code=error.exit_code
+        ) from None
 
 
-def _document(source: Source, options: FitOptions) -> dict[str, Any]:
+def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
     points, kind = source.points, options.approach
     fitted, refusal = _parametric(points, options)
-    roads = three_roads(source, fitted, refusal, options)
+    roads = estimate_frontiers(source, fitted, refusal, options)
     if kind != "parametric" and roads[kind].refused:
-        raise ScalingError(f"approach {kind}: {roads[kind].refused}", remedy="see --approach parametric, or add budgets and sizes")
-    head = parametric_head(fitted, points, options) if kind == "parametric" and fitted else road_head(roads[kind], kind, options)
-    held, silence = (
-        holdout(fitted.estimate, points, options.held_out(), options.ci, options.seed) if fitted and options.held_out() else (None, "")
+        raise ScalingError(
+            f"approach {kind}: {roads[kind].refused}",
+            remedy="see --approach parametric, or add budgets and sizes",
+        )
+    head = (
+        parametric_head(fitted, points, options)
+        if kind == "parametric" and fitted
+        else frontier_header(roads[kind], kind, options)
     )
-    bias = grid_bias(points, options.law, fitted.estimate.values, fitted.cost) if fitted and roads["isoflop"].frontier else None
+    held, silence = (
+        holdout(fitted.estimate, points, options.held_out(), options.ci, options.seed)
+        if fitted and options.held_out()
+        else (None, "")
+    )
+    bias = (
+        grid_bias(points, options.law, fitted.estimate.values, fitted.cost)
+        if fitted and roads["isoflop"].frontier
+        else None
+    )
     kaplan, unfit = _kaplan(source, options)
     cost = fitted.cost if fitted else fit_cost(points)
-    honest, doubts = examined(source, fitted, options.ci)
-    written = {name: written_road(road, points, options) for name, road in roads.items()}
+    honest, doubts = run_diagnostics(source, fitted, options.ci)
+    written = {name: frontier_to_dict(road, points, options) for name, road in roads.items()}
     if bias:
         written["isoflop"]["warnings"].append(bias)
     return {
-        "schema": SCHEMA, "law": options.law, "approach": kind, **head,
-        "warnings": [*head["warnings"], *source.warnings, *doubts, *repeated_data.uncounted(points, options.law), *([silence] if silence else []), *unfit],
+        "schema": SCHEMA,
+        "law": options.law,
+        "approach": kind,
+        **head,
+        "warnings": [
+            *head["warnings"],
+            *source.warnings,
+            *doubts,
+            *repeated_data.uncounted(points, options.law),
+            *([silence] if silence else []),
+            *unfit,
+        ],
         "n_points": len(points),
         "excluded": [{"reason": reason, "count": count} for reason, count in points.excluded],
         **honest,
-        **(flagged_points.report(points, fitted.estimate, roads["isoflop"].minima) if fitted else {"flagged": []}),
+        **(
+            flagged_points.report(points, fitted.estimate, roads["isoflop"].minima)
+            if fitted
+            else {"flagged": []}
+        ),
         "holdout": held,
         **repeated_data.report(points, fitted, options),
-        **({"truth": known} if (known := synthetic_floor.compared(synthetic_floor.truth_of(source.runs), head["params"].get("E"))) else {}),
-        **({"rollout": rollout(fitted.estimate, points, options.ci, options.seed)} if options.rollout and fitted else {}),
-        "source": _source(source, options), "version": scaling.__version__, "ci": options.ci,
-        "cost": {"c0": cost.c0, "p": cost.p}, "range": _range(points), "data": _data(points),
-        "roads": written, "agreement": agreement(roads, points, options.ci), **kaplan,
-    }  # fmt: skip
+        **(
+            {"truth": known}
+            if (
+                known := synthetic_floor.compare_floor(
+                    synthetic_floor.known_entropy(source.runs), head["params"].get("E")
+                )
+            )
+            else {}
+        ),
+        **(
+            {"rollout": rollout(fitted.estimate, points, options.ci, options.seed)}
+            if options.rollout and fitted
+            else {}
+        ),
+        "source": _source(source, options),
+        "version": scaling.__version__,
+        "ci": options.ci,
+        "cost": {"c0": cost.c0, "p": cost.p},
+        "range": _range(points),
+        "data": _data(points),
+        "roads": written,
+        "agreement": agreement(roads, points, options.ci),
+        **kaplan,
+    }
 
 
-def _parametric(points: Points, options: FitOptions) -> tuple[Fitted | None, str]:
+def _parametric(points: Points, options: FitOptions) -> tuple[LawFit | None, str]:
     """The fitted law; when another road heads the document, a refusal is a reason and no error."""
     try:
         return fit_law(points, options.law, options), ""
@@ -111,33 +166,51 @@ def _parametric(points: Points, options: FitOptions) -> tuple[Fitted | None, str
 def _kaplan(source: Source, options: FitOptions) -> tuple[dict[str, Any], list[str]]:
     """Kaplan's L(N, D) on the same runs, counted as he counts where the source allows it; or why there is none."""
     points = source.kaplan or source.points
-    if options.law == "kaplan" or not (points.n is not None and points.d is not None and {"N", "D"} <= set(LAWS[options.law].inputs)):
+    if options.law == "kaplan" or not (
+        points.n is not None
+        and points.d is not None
+        and {"N", "D"} <= set(LAWS[options.law].inputs)
+    ):
         return {}, []
     try:
-        fitted = fit_law(points, "kaplan", options, affordable(BESIDE, len(points)))
+        fitted = fit_law(points, "kaplan", options, cap_resamples(BESIDE, len(points)))
     except ScalingError as error:
         return {}, [f"Kaplan's L(N, D) is not fitted: {error.what}"]
     found, drawn = fitted.estimate, fitted.drawn or {}
-    return {"kaplan": {
-        "law": "kaplan",
-        "params": {name: interval(value, drawn.get(name), options.ci) for name, value in found.values.items()},
-        "convention": dict(points.convention),
-        "objective": {"name": found.objective, "delta": found.delta, "value": found.value},
-        "status": found.status,
-        "warnings": list(found.warnings),
-        **exponents(fitted.optimum, fitted.optimum_draws, options.ci),
-    }}, []  # fmt: skip
+    return {
+        "kaplan": {
+            "law": "kaplan",
+            "params": {
+                name: interval(value, drawn.get(name), options.ci)
+                for name, value in found.values.items()
+            },
+            "convention": dict(points.convention),
+            "objective": {"name": found.objective, "delta": found.delta, "value": found.value},
+            "status": found.status,
+            "warnings": list(found.warnings),
+            **exponents(fitted.optimum, fitted.optimum_draws, options.ci),
+        }
+    }, []
 
 
 def _source(source: Source, options: FitOptions) -> dict[str, Any]:
     usual = FitOptions()
     names = ("where", "drop_highest", "cluster", "valley", "fix", "one_sided", "resample")
-    filters = {name: getattr(options, name) for name in names if getattr(options, name) != getattr(usual, name)}
+    filters = {
+        name: getattr(options, name)
+        for name in names
+        if getattr(options, name) != getattr(usual, name)
+    }
     return {
-        "paths": list(source.paths), "digest": source.digest, "columns": dict(source.columns),
-        "convention": dict(source.points.convention), "notes": list(source.notes), "model": dict(source.model),
-        "filters": filters, **({"evaluation": known} if (known := evaluation_of(source.runs)) else {}),
-    }  # fmt: skip
+        "paths": list(source.paths),
+        "digest": source.digest,
+        "columns": dict(source.columns),
+        "convention": dict(source.points.convention),
+        "notes": list(source.notes),
+        "model": dict(source.model),
+        "filters": filters,
+        **({"evaluation": known} if (known := evaluation_of(source.runs)) else {}),
+    }
 
 
 def _columns(points: Points) -> dict[str, np.ndarray | None]:
@@ -145,10 +218,18 @@ def _columns(points: Points) -> dict[str, np.ndarray | None]:
 
 
 def _range(points: Points) -> dict[str, list[float]]:
-    return {name: [float(values.min()), float(values.max())] for name, values in _columns(points).items() if values is not None}
+    return {
+        name: [float(values.min()), float(values.max())]
+        for name, values in _columns(points).items()
+        if values is not None
+    }
 
 
 def _data(points: Points) -> dict[str, np.ndarray]:
     """The points fitted, at most 5,000 of them, evenly picked in the order of the source."""
     kept = np.unique(np.linspace(0, len(points) - 1, min(len(points), KEPT_POINTS)).astype(int))
-    return {name: values[kept] for name, values in {**_columns(points), **points.others}.items() if values is not None}
+    return {
+        name: values[kept]
+        for name, values in {**_columns(points), **points.others}.items()
+        if values is not None
+    }

@@ -23,8 +23,17 @@ from scaling.fit.newton import ONCE, Problem, expand, minimise
 from scaling.points.points import Points
 
 Array = np.ndarray
-FIRST, GROWTH, ROUNDS, REFINED = 0.5, 1.5, 14, 2  # steps outward, in half-widths of the quadratic interval; then inward
-WIDE = {"value": 10.0, "coefficient": 1e2, "crossing": 1e6}  # hi / lo beyond which a parameter is not known
+FIRST, GROWTH, ROUNDS, REFINED = (
+    0.5,
+    1.5,
+    14,
+    2,
+)  # steps outward, in half-widths of the quadratic interval; then inward
+WIDE = {
+    "value": 10.0,
+    "coefficient": 1e2,
+    "crossing": 1e6,
+}  # hi / lo beyond which a parameter is not known
 EXACT = 1e-10  # residuals below this are rounding: the data hold no noise
 CLOSE = 0.02  # of the rise at the end of an interval
 ENOUGH = 40  # steps a refit: what is left then is far less than CLOSE
@@ -46,7 +55,7 @@ class Profile:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ray:
+class _ProfileSide:
     """One side of one parameter: how it is held, how far it may go, and where it has been: `at` its natural coordinate (the
     value, or its log), `rise` there and `theta`, raw. `along` is d theta / d at where the objective is quadratic.
     """
@@ -79,13 +88,22 @@ def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, P
     """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of it says."""
     if len(points) > LARGE:
         return _of_a_part(estimate, points, ci)
-    task = problem_of(estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided)
+    task = problem_of(
+        estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided
+    )
     best = task.centred(estimate.theta)
-    residual = task.objective.residual(task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss)
+    residual = task.objective.residual(
+        task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
+    )
     free = [i for i in range(len(best)) if task.lower[i] < task.upper[i]]
-    if np.median(np.abs(residual)) < EXACT * (1.0 if task.objective.log else float(np.median(task.loss))):
+    if np.median(np.abs(residual)) < EXACT * (
+        1.0 if task.objective.log else float(np.median(task.loss))
+    ):
         known = {task.law.names[i]: estimate.values[task.law.names[i]] for i in free}
-        return {name: Profile(name, value, value, True, np.array([value]), np.zeros(1)) for name, value in known.items()}
+        return {
+            name: Profile(name, value, value, True, np.array([value]), np.zeros(1))
+            for name, value in known.items()
+        }
     if task.objective.kind == "lad":
         task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
         best = minimise(task, best[None]).theta[0]
@@ -95,9 +113,25 @@ def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, P
     rays = [ray for i in free for ray in _rays(task, best, i, even, uneven, allowed, bend)]
     floor = float(expand(task, best[None], ONCE, task.delta).value[0])
     for reach in FIRST * GROWTH ** np.arange(ROUNDS):
-        _visit(task, {ray: _outward(ray, reach) for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit}, floor)
+        _visit(
+            task,
+            {
+                ray: _expand_bracket(ray, reach)
+                for ray in rays
+                if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit
+            },
+            floor,
+        )
     for _ in range(REFINED):
-        _visit(task, {ray: at for ray in rays if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE}, floor)
+        _visit(
+            task,
+            {
+                ray: at
+                for ray in rays
+                if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
+            },
+            floor,
+        )
     pairs = zip(rays[::2], rays[1::2], strict=True)
     return {task.law.names[down.place]: _read(estimate, down, up) for down, up in pairs}
 
@@ -110,9 +144,20 @@ def _of_a_part(estimate: Estimate, points: Points, ci: float) -> dict[str, Profi
     for name, each in profile(near, part, ci).items():
         param = estimate.law.params[estimate.law.index(name)]
         logs = param.log or bool(param.crossing)
-        best, at = (np.log(held.values[name]) if logs else held.values[name] for held in (estimate, near))
-        lo, hi = (None if end is None else float(_moved(end, logs, best, at, share)) for end in (each.lo, each.hi))
-        found[name] = replace(each, lo=lo, hi=hi, at=_moved(each.at, logs, best, at, share), identified=lo is not None and hi is not None)
+        best, at = (
+            np.log(held.values[name]) if logs else held.values[name] for held in (estimate, near)
+        )
+        lo, hi = (
+            None if end is None else float(_moved(end, logs, best, at, share))
+            for end in (each.lo, each.hi)
+        )
+        found[name] = replace(
+            each,
+            lo=lo,
+            hi=hi,
+            at=_moved(each.at, logs, best, at, share),
+            identified=lo is not None and hi is not None,
+        )
     return found
 
 
@@ -152,21 +197,29 @@ def _student(ci: float, freedom: float) -> float:
     return z + first / v + second / v**2 + third / v**3
 
 
-def _covariances(task: Problem, best: Array, residual: Array, free: list[int]) -> tuple[Array, Array]:
+def _covariances(
+    task: Problem, best: Array, residual: Array, free: list[int]
+) -> tuple[Array, Array]:
     """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and when it is as uneven as the
     squared slopes of the penalty are (the sandwich of Huber 1967).
     """
-    gradient = task.law.bind(task.logs)(best[None]).gradient[0, free] * (1.0 if task.objective.log else task.loss)
+    gradient = task.law.bind(task.logs)(best[None]).gradient[0, free] * (
+        1.0 if task.objective.log else task.loss
+    )
     squares = task.objective.smooth(residual, task.delta)[1] ** 2
     inner = (gradient * task.weight) @ gradient.T
     inner += 1e-10 * np.diag(np.diag(inner))
     bread = np.linalg.pinv(inner, hermitian=True)
-    filling = (gradient * task.weight * squares / np.average(squares, weights=task.weight)) @ gradient.T
+    filling = (
+        gradient * task.weight * squares / np.average(squares, weights=task.weight)
+    ) @ gradient.T
     out = np.linalg.inv(task.centre)[:, free]
     return out @ bread @ out.T, out @ bread @ filling @ bread @ out.T
 
 
-def _rays(task: Problem, best: Array, place: int, even: Array, uneven: Array, allowed: float, bend: float) -> tuple[_Ray, _Ray]:
+def _rays(
+    task: Problem, best: Array, place: int, even: Array, uneven: Array, allowed: float, bend: float
+) -> tuple[_ProfileSide, _ProfileSide]:
     """Both sides of a parameter, downward first; their width is where a quadratic objective would have risen by what is allowed."""
     param, raw = task.law.params[place], task.raw(best)
     exponent = task.law.index(param.crossing) if param.crossing else None
@@ -182,18 +235,18 @@ def _rays(task: Problem, best: Array, place: int, even: Array, uneven: Array, al
     bounds = param.bounds if alone and not param.crossing else (-np.inf, np.inf)
     width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
     down, up = (
-        _Ray(place, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw])
+        _ProfileSide(place, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw])
         for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
     )
     return down, up
 
 
-def _outward(ray: _Ray, reach: float) -> float:
+def _expand_bracket(ray: _ProfileSide, reach: float) -> float:
     at = ray.at[0] + ray.sign * ray.width * reach
     return max(at, ray.limit) if ray.sign < 0 else min(at, ray.limit)
 
 
-def _visit(task: Problem, targets: Mapping[_Ray, float], floor: float) -> None:
+def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
     """Refit with each ray's parameter held at its target, from the nearest place before it, and note the rise there."""
     if not targets:
         return
@@ -204,23 +257,27 @@ def _visit(task: Problem, targets: Mapping[_Ray, float], floor: float) -> None:
         theta = _held(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
         theta = inverse @ np.clip(task.centre @ theta, task.lower, task.upper)
         begun.append(task.centre @ _held(ray, at, theta))
-        pins.append(inverse[ray.place] - (0.0 if ray.exponent is None else at * inverse[ray.exponent]))
+        pins.append(
+            inverse[ray.place] - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
+        )
         places.append(k)
     ends = minimise(task, np.array(begun), pins=np.array(pins), most=ENOUGH)
-    for (ray, at), k, theta, value in zip(targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True):
+    for (ray, at), k, theta, value in zip(
+        targets.items(), places, ends.theta @ inverse.T, ends.value, strict=True
+    ):
         ray.at.insert(k, at)
         ray.rise.insert(k, float(value - floor) / ray.allowed)
         ray.theta.insert(k, theta)
 
 
-def _held(ray: _Ray, at: float, theta: Array) -> Array:
+def _held(ray: _ProfileSide, at: float, theta: Array) -> Array:
     """Raw theta with the ray's parameter put at `at`."""
     theta = theta.copy()
     theta[ray.place] = at if ray.exponent is None else at * theta[ray.exponent]
     return theta
 
 
-def _read(estimate: Estimate, down: _Ray, up: _Ray) -> Profile:
+def _read(estimate: Estimate, down: _ProfileSide, up: _ProfileSide) -> Profile:
     """The interval, widened to the other minima that are as good, and whether it is knowledge."""
     param = estimate.law.params[down.place]
     logs = param.log or bool(param.crossing)
@@ -232,7 +289,11 @@ def _read(estimate: Estimate, down: _Ray, up: _Ray) -> Profile:
     widest = WIDE["crossing" if param.crossing else "coefficient" if param.log else "value"]
     identified = lo is not None and hi is not None and lo > 0 and hi / lo < widest
     best = estimate.starts.minima[0].value
-    rivals = [float(one.params[param.name]) for one in estimate.starts.minima[1:] if one.value - best < down.allowed]
+    rivals = [
+        float(one.params[param.name])
+        for one in estimate.starts.minima[1:]
+        if one.value - best < down.allowed
+    ]
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
         identified = False

@@ -12,7 +12,7 @@ from scaling import accounting, recipe
 from scaling.config import IsoflopDesign, ModelConfig, RunConfig, Sweep, TaskConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.plan import memory
-from scaling.plan.cells import Ask, Settings
+from scaling.plan.cells import CellRequest, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Shape:
 
 
 @dataclass
-class Builder:
+class RunBuilder:
     """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a refusal is kept too.
 
     `doubts` counts the cells in which a rule of the recipe was asked outside its range.
@@ -58,7 +58,7 @@ class Builder:
     shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
     doubts: Counter[str] = field(default_factory=Counter)
 
-    def siblings(self, ask: Ask, settings: Settings) -> list[PlannedRun]:
+    def siblings(self, ask: CellRequest, settings: Settings) -> list[PlannedRun]:
         """The runs of one size, amount and combination of settings: one for each seed. Raises ScalingError with the reason."""
         task = self._task(ask, settings)
         sweep, seq_len, shape = self.sweep, task.seq_len, self._shape(ask.size, settings)
@@ -67,30 +67,52 @@ class Builder:
         sequences = settings.batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
         n_steps = round(tokens / (sequences * seq_len))
         self._check_horizon(n_steps, sequences * seq_len, n)
-        optim = recipe.optim_for(shape.model, n, n_steps, sequences * seq_len, sweep.recipe, settings.optim)
+        optim = recipe.optim_for(
+            shape.model, n, n_steps, sequences * seq_len, sweep.recipe, settings.optim
+        )
         self.doubts.update(
-            recipe.doubts(
-                n, tokens, sweep.recipe, lr_given="lr" in settings.optim, batch_given=bool(settings.batch_size or sweep.recipe.batch_tokens)
+            recipe.range_warnings(
+                n,
+                tokens,
+                sweep.recipe,
+                lr_given="lr" in settings.optim,
+                batch_given=bool(settings.batch_size or sweep.recipe.batch_tokens),
             )
         )
         first = _validated(
-            model=shape.model, task=task, optim=optim, batch_size=sequences, n_steps=n_steps,
-            seed=ask.seeds[0], precision=sweep.base.precision, evals=sweep.evals, simulated=self.simulated,
-        )  # fmt: skip
+            model=shape.model,
+            task=task,
+            optim=optim,
+            batch_size=sequences,
+            n_steps=n_steps,
+            seed=ask.seeds[0],
+            precision=sweep.base.precision,
+            evals=sweep.evals,
+            simulated=self.simulated,
+        )
         # the sweep has validated its seeds, and nothing else differs
         runs = [first, *(first.model_copy(update={"seed": seed}) for seed in ask.seeds[1:])]
         if sequences not in shape.memory_bytes:
             shape.memory_bytes[sequences] = memory.estimate(first).total
-        return [PlannedRun(run, shape.n_params, shape.exact_flops * first.tokens, shape.memory_bytes[sequences]) for run in runs]
+        return [
+            PlannedRun(
+                run, shape.n_params, shape.exact_flops * first.tokens, shape.memory_bytes[sequences]
+            )
+            for run in runs
+        ]
 
-    def _task(self, ask: Ask, settings: Settings) -> TaskConfig:
+    def _task(self, ask: CellRequest, settings: Settings) -> TaskConfig:
         """The task with what the cell changes of it, limited to the unique tokens of the cell, in whole windows."""
         task = self._varied(settings)
         if ask.unique is None:
             return task
         if not isinstance(task, TextTask):
-            raise recipe.Refused("a corpus can be limited only where there is one: the task is not text")
-        return task.model_copy(update={"unique_tokens": max(1, round(ask.unique / task.seq_len)) * task.seq_len})
+            raise recipe.InfeasibleCell(
+                "a corpus can be limited only where there is one: the task is not text"
+            )
+        return task.model_copy(
+            update={"unique_tokens": max(1, round(ask.unique / task.seq_len)) * task.seq_len}
+        )
 
     def _varied(self, settings: Settings) -> TaskConfig:
         if not settings.task:
@@ -98,7 +120,9 @@ class Builder:
         try:
             return type(self.task).model_validate(self.task.model_dump() | settings.task)
         except ValidationError as error:
-            raise recipe.Refused("; ".join(f"task.{_sentence(item)}" for item in error.errors())) from None
+            raise recipe.InfeasibleCell(
+                "; ".join(f"task.{_sentence(item)}" for item in error.errors())
+            ) from None
 
     def _shape(self, size: float, settings: Settings) -> _Shape:
         key = (size, settings.shape)
@@ -109,29 +133,48 @@ class Builder:
                 self.shapes[key] = error.what
         found = self.shapes[key]
         if isinstance(found, str):
-            raise recipe.Refused(found)
+            raise recipe.InfeasibleCell(found)
         return found
 
     def _new_shape(self, size: float, settings: Settings) -> _Shape:
         sweep, task = self.sweep, self._varied(settings)
-        seq_len, vocab_size = task.seq_len, (settings.task and task.own_vocab_size) or self.vocab_size
-        model = recipe.model_for(
-            size, sweep.recipe, vocab_size=vocab_size, seq_len=seq_len, params=sweep.design.params, overrides=settings.model
+        seq_len, vocab_size = (
+            task.seq_len,
+            (settings.task and task.own_vocab_size) or self.vocab_size,
         )
-        counted = {name: accounting.n_params(model, seq_len, name) for name in ("with_head", "total", "nonembedding")}
-        design = accounting.train_flops(model, seq_len, 1, sweep.design.flops) if isinstance(sweep.design, IsoflopDesign) else 0.0
+        model = recipe.model_for(
+            size,
+            sweep.recipe,
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            params=sweep.design.params,
+            overrides=settings.model,
+        )
+        counted = {
+            name: accounting.n_params(model, seq_len, name)
+            for name in ("with_head", "total", "nonembedding")
+        }
+        design = (
+            accounting.train_flops(model, seq_len, 1, sweep.design.flops)
+            if isinstance(sweep.design, IsoflopDesign)
+            else 0.0
+        )
         return _Shape(model, counted, design, accounting.train_flops(model, seq_len, 1, "exact"))
 
     def _check_horizon(self, n_steps: int, batch_tokens: int, n: int) -> None:
         if n_steps < recipe.MIN_STEPS:
-            raise recipe.Refused(f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}")
+            raise recipe.InfeasibleCell(
+                f"{n_steps} steps of {batch_tokens} tokens are fewer than {recipe.MIN_STEPS}"
+            )
         window = self.sweep.design.tokens_per_param_range
         ratio = n_steps * batch_tokens / n
         if window and not window[0] <= ratio <= window[1]:
-            raise recipe.Refused(f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to {window[1]:g}")
+            raise recipe.InfeasibleCell(
+                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to {window[1]:g}"
+            )
 
 
-def _tokens(ask: Ask, shape: _Shape, n: int) -> float:
+def _tokens(ask: CellRequest, shape: _Shape, n: int) -> float:
     if ask.measure == "flops":
         return ask.amount / shape.design_flops
     return ask.amount if ask.measure == "tokens" else ask.amount * n
@@ -141,7 +184,7 @@ def _validated(**fields: Any) -> RunConfig:
     try:
         return RunConfig(**fields)
     except ValidationError as error:
-        raise recipe.Refused("; ".join(map(_sentence, error.errors()))) from None
+        raise recipe.InfeasibleCell("; ".join(map(_sentence, error.errors()))) from None
 
 
 def _sentence(item: Any) -> str:

@@ -19,7 +19,7 @@ LARGEST_MESH = 4096
 
 
 @dataclass(frozen=True)
-class Room:
+class DeviceMemory:
     """What one training process may fill: of an accelerator each device, of a CPU this process's share of the memory."""
 
     name: str
@@ -28,20 +28,28 @@ class Room:
 
     def needs(self, run: RunConfig, how: Execution) -> int:
         """Bytes that a run takes here: of an accelerator's memory, or of a process on a CPU."""
-        return memory.process_bytes(run, how) if self.kind == "cpu" else memory.estimate(run, how, self.kind).total
+        return (
+            memory.process_bytes(run, how)
+            if self.kind == "cpu"
+            else memory.estimate(run, how, self.kind).total
+        )
 
     def fits(self, runs: Sequence[RunConfig], how: Execution) -> bool:
         """Whether each of the runs does."""
         return all(self.needs(run, how) <= self.capacity_bytes for run in runs)
 
 
-def remedy(runs: Sequence[RunConfig], how: Execution, room: Room) -> Execution | None:
+def suggest_execution(
+    runs: Sequence[RunConfig], how: Execution, room: DeviceMemory
+) -> Execution | None:
     """The least change to `how` under which all runs fit, if there is one.
 
     First the largest micro-batch alone, then with products and with blocks computed again, then the smallest mesh (`fsdp`)
     with any of these. A mesh adds devices, so it is none for a CPU.
     """
-    return next((chosen for chosen in _choices(runs, how, room.kind) if room.fits(runs, chosen)), None)
+    return next(
+        (chosen for chosen in _choices(runs, how, room.kind) if room.fits(runs, chosen)), None
+    )
 
 
 def _choices(runs: Sequence[RunConfig], how: Execution, kind: Kind) -> Iterator[Execution]:
@@ -54,17 +62,25 @@ def _choices(runs: Sequence[RunConfig], how: Execution, kind: Kind) -> Iterator[
             for size in sizes:
                 if how.micro_batch is None or size <= how.micro_batch:
                     whole = how.micro_batch is None and all(size == run.batch_size for run in runs)
-                    yield how.model_copy(update={"mesh": mesh, "remat": remat, "micro_batch": None if whole else size})
+                    yield how.model_copy(
+                        update={
+                            "mesh": mesh,
+                            "remat": remat,
+                            "micro_batch": None if whole else size,
+                        }
+                    )
 
 
 def _fsdp_sizes(batch: int, how: Execution, kind: Kind) -> list[int]:
     """The mesh as it is, and larger ones that divide the batch."""
     now, data = how.mesh.fsdp, how.mesh.data
-    larger = range(2 * now, min(batch // data, LARGEST_MESH) + 1, now) if kind != "cpu" else range(0)
+    larger = (
+        range(2 * now, min(batch // data, LARGEST_MESH) + 1, now) if kind != "cpu" else range(0)
+    )
     return [now, *(size for size in larger if batch % (size * data) == 0)]
 
 
-def flags(chosen: Execution, how: Execution) -> str:
+def to_cli_flags(chosen: Execution, how: Execution) -> str:
     """The options of the command line that turn `how` into `chosen`."""
     parts = []
     if chosen.mesh != how.mesh:
@@ -76,7 +92,7 @@ def flags(chosen: Execution, how: Execution) -> str:
     return " ".join(parts)
 
 
-def check_fits(runs: Sequence[RunConfig], how: Execution, room: Room) -> None:
+def check_fits(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> None:
     """Raise ScalingError naming the largest run that does not fit, and the options under which all of them do."""
     sizes = {run.run_id: room.needs(run, how) for run in runs}
     large = [run for run in runs if sizes[run.run_id] > room.capacity_bytes]
@@ -91,10 +107,10 @@ def check_fits(runs: Sequence[RunConfig], how: Execution, room: Room) -> None:
     raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, how, room))
 
 
-def _advice(runs: Sequence[RunConfig], how: Execution, room: Room) -> str:
-    chosen = remedy(runs, how, room)
+def _advice(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> str:
+    chosen = suggest_execution(runs, how, room)
     if chosen is not None:
-        return f"it fits with {flags(chosen, how)}"
+        return f"it fits with {to_cli_flags(chosen, how)}"
     if room.kind == "cpu":
         return "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a smaller model"
     return "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size for a larger mesh, or a smaller model"

@@ -19,7 +19,7 @@ from scaling.config.resolve_execution import (
     attention_blocks,
     dispatch_steps,
     noise_group,
-    settled,
+    resolve,
 )
 
 WORD = 4  # bytes of a float32 or an int32
@@ -27,7 +27,7 @@ PROCESS_BYTES = 540 * 2**20  # Python, jax and its compiler before the model: be
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """Bytes that one device holds at the peak of a run, by what they are.
 
     `activations` are those kept for the backward pass and what one layer needs besides; `loss` is what the head and its
@@ -56,7 +56,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _DeviceShare:
     """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`, and how they are computed."""
 
     run: RunConfig
@@ -66,7 +66,11 @@ class _Part:
     @property
     def tokens(self) -> float:
         """Tokens in one pass."""
-        return (self.how.micro_batch or self.run.batch_size) * self.run.task.seq_len / self.batch_shares
+        return (
+            (self.how.micro_batch or self.run.batch_size)
+            * self.run.task.seq_len
+            / self.batch_shares
+        )
 
     @property
     def batch_shares(self) -> int:
@@ -111,7 +115,12 @@ class _Part:
         if self.how.attention == "fused":
             return 0.0
         blocks = attention_blocks(self.run.task.seq_len)
-        return self.divided(self.run.model.n_heads) * self.run.task.seq_len * (blocks + 1) / (2 * blocks)
+        return (
+            self.divided(self.run.model.n_heads)
+            * self.run.task.seq_len
+            * (blocks + 1)
+            / (2 * blocks)
+        )
 
 
 @dataclass(frozen=True)
@@ -126,33 +135,45 @@ class _Shape:
     run: RunConfig = field(compare=False, repr=False)
 
 
-def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> Memory:
+def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> MemoryEstimate:
     """What one device of a `kind` holds at the peak of training `run` under `how`, in bytes.
 
     Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code, the compiler, the
     batches read ahead; see `process_bytes`.
     """
-    return _estimated(_Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run), how or Execution(), kind)
+    return _estimated(
+        _Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run),
+        how or Execution(),
+        kind,
+    )
 
 
 @lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
-def _estimated(shape: _Shape, how: Execution, kind: Kind) -> Memory:
+def _estimated(shape: _Shape, how: Execution, kind: Kind) -> MemoryEstimate:
     run = shape.run
-    part = _Part(run, settled(run, how, kind), kind)
+    part = _DeviceShare(run, resolve(run, how, kind), kind)
     held, averaged = _held_words(part), run.evals.averaged
     whole = _gathered_words(part)
-    gradients = held * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1) + whole
+    gradients = (
+        held * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1) + whole
+    )
     kept = part.tokens * run.model.n_layers * _layer_words(part)
     backward, loss = part.tokens * _backward_words(part), _loss_words(part)
     step = gradients + kept + max(backward, loss)
     update = held * (2 if part.how.mesh.n_devices == 1 else 1)
     evaluation = max(_evaluation_words(part), _noise_words(part))
     data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
-    return Memory(
-        parameters=_bytes(held), moments=_bytes(2 * held), average=_bytes(held * averaged),
-        gradients=_bytes(gradients), activations=_bytes(kept + backward), loss=_bytes(max(0.0, loss - backward)),
-        update=_bytes(max(0.0, update - step)), evaluation=_bytes(max(0.0, evaluation - max(step, update))), data=round(data),
-    )  # fmt: skip
+    return MemoryEstimate(
+        parameters=_bytes(held),
+        moments=_bytes(2 * held),
+        average=_bytes(held * averaged),
+        gradients=_bytes(gradients),
+        activations=_bytes(kept + backward),
+        loss=_bytes(max(0.0, loss - backward)),
+        update=_bytes(max(0.0, update - step)),
+        evaluation=_bytes(max(0.0, evaluation - max(step, update))),
+        data=round(data),
+    )
 
 
 def n_params(run: RunConfig) -> int:
@@ -164,12 +185,12 @@ def _bytes(words: float) -> int:
     return round(WORD * words)
 
 
-def _held_words(part: _Part) -> float:
+def _held_words(part: _DeviceShare) -> float:
     """Parameters of one device: all, over `fsdp` and `tensor`."""
     return n_params(part.run) / (part.how.mesh.fsdp * part.how.mesh.tensor)
 
 
-def _gathered_words(part: _Part) -> float:
+def _gathered_words(part: _DeviceShare) -> float:
     """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with their gradients, and a layer's."""
     if part.how.mesh.fsdp == 1:
         return 0.0
@@ -180,7 +201,7 @@ def _gathered_words(part: _Part) -> float:
     return part.divided(vocabulary + layer)
 
 
-def _layer_words(part: _Part) -> float:
+def _layer_words(part: _DeviceShare) -> float:
     """Words a token that a layer keeps for its backward pass."""
     d_model = part.run.model.d_model
     if part.unrolled:
@@ -192,7 +213,7 @@ def _layer_words(part: _Part) -> float:
     return _differentiated_words(part)
 
 
-def _differentiated_words(part: _Part, half: float | None = None) -> float:
+def _differentiated_words(part: _DeviceShare, half: float | None = None) -> float:
     """What differentiation keeps of a layer: each residual is an operand of some product, or the result of a non-linear step."""
     model, half = part.run.model, half or part.half
     norms = 2 * model.d_model * (1 + _operand(model, half))
@@ -201,7 +222,10 @@ def _differentiated_words(part: _Part, half: float | None = None) -> float:
         attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
     else:
         attention = part.heads * (1 + 2 * half) + 2 * part.kv * half + part.scores * half
-    ffn = part.ffn * ({"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn] + (half if part.kind == "cpu" else 0.0))
+    ffn = part.ffn * (
+        {"gelu": 5.0, "swiglu": 5.0, "relu2": 1.25}[model.ffn]
+        + (half if part.kind == "cpu" else 0.0)
+    )
     return norms + qk_norm + attention + ffn
 
 
@@ -210,7 +234,7 @@ def _operand(model: ModelConfig, half: float) -> float:
     return half if model.gains or half < 1 else 0.0
 
 
-def _unrolled_words(part: _Part) -> float:
+def _unrolled_words(part: _DeviceShare) -> float:
     """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies what products read in blocks."""
     model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
     norms = model.d_model * (4 + 2 * _operand(model, half))
@@ -220,7 +244,7 @@ def _unrolled_words(part: _Part) -> float:
     return norms + qk_norm + attention + ffn
 
 
-def _backward_words(part: _Part) -> float:
+def _backward_words(part: _DeviceShare) -> float:
     """Words a token at the peak of the backward pass besides what is kept: gradients of activations, and a layer computed again."""
     d_model = part.run.model.d_model
     if part.unrolled:
@@ -229,11 +253,13 @@ def _backward_words(part: _Part) -> float:
         return 2 * (d_model + part.ffn)
     if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
         return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
-    again = _unrolled_words(part) + (part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0)
+    again = _unrolled_words(part) + (
+        part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0
+    )
     return again - (part.inner + d_model if part.how.remat == "products" else 0.0)
 
 
-def _loss_words(part: _Part) -> float:
+def _loss_words(part: _DeviceShare) -> float:
     """Words of the head and its loss: the last norm, both gradients of the last product, and the logits of a chunk.
 
     A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second into the product.
@@ -245,23 +271,35 @@ def _loss_words(part: _Part) -> float:
     return part.tokens * 5 * model.d_model + head + copies * chunk * part.divided(model.vocab_size)
 
 
-def _evaluation_words(part: _Part) -> float:
+def _evaluation_words(part: _DeviceShare) -> float:
     """Words of one held-out batch on its way forward."""
     run = part.run
     windows = max(1, min(EVAL_SEQUENCES, run.evals.tokens // run.task.seq_len))
     tokens = windows * run.task.seq_len / part.batch_shares
-    layer = max(2 * run.model.d_model + 2 * part.inner, 2.4 * max(run.model.d_model, part.heads) + 2 * part.scores)
+    layer = max(
+        2 * run.model.d_model + 2 * part.inner,
+        2.4 * max(run.model.d_model, part.heads) + 2 * part.scores,
+    )
     chunk = min(part.how.loss_chunk or tokens, tokens)
-    return max(tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size))
+    return max(
+        tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size)
+    )
 
 
-def _noise_words(part: _Part) -> float:
+def _noise_words(part: _DeviceShare) -> float:
     """Words of the gradient noise scale where it is measured: the sum of all gradients, one of them, and its pass."""
     if not part.run.evals.noise_scale:
         return 0.0
-    group = replace(part, how=part.how.model_copy(update={"micro_batch": noise_group(part.run, part.how)}))
+    group = replace(
+        part, how=part.how.model_copy(update={"micro_batch": noise_group(part.run, part.how)})
+    )
     kept = group.tokens * group.run.model.n_layers * _layer_words(group)
-    return 2 * _held_words(group) + _gathered_words(group) + kept + max(group.tokens * _backward_words(group), _loss_words(group))
+    return (
+        2 * _held_words(group)
+        + _gathered_words(group)
+        + kept
+        + max(group.tokens * _backward_words(group), _loss_words(group))
+    )
 
 
 def read_ahead_bytes(run: RunConfig) -> int:

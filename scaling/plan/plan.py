@@ -9,10 +9,18 @@ from functools import cached_property
 
 from scaling import accounting
 from scaling.config import Sweep, TaskConfig
-from scaling.config.run_groups import Family, families, uncollected
+from scaling.config.run_groups import RunGroup, gc_paused, group_runs
 from scaling.errors import ScalingError
-from scaling.plan.build import Builder, PlannedRun
-from scaling.plan.cells import Ask, Cell, Settings, asks, check_axes, check_size, settings
+from scaling.plan.build import PlannedRun, RunBuilder
+from scaling.plan.cells import (
+    Cell,
+    CellRequest,
+    Settings,
+    check_axes,
+    check_size,
+    expand_design,
+    settings,
+)
 
 
 @dataclass(frozen=True)
@@ -31,31 +39,34 @@ class Plan:
         return sum(planned.flops for planned in self.runs)
 
     @cached_property
-    def families(self) -> list[Family]:
+    def families(self) -> list[RunGroup]:
         """The runs as they share trunks."""
-        return families([planned.run for planned in self.runs])
+        return group_runs([planned.run for planned in self.runs])
 
     @property
     def shared_flops(self) -> float:
         """Training FLOPs when each trunk is trained once."""
         models = {id(planned.run.model): planned.run for planned in self.runs}
-        a_token = {key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact") for key, run in models.items()}
+        a_token = {
+            key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
+            for key, run in models.items()
+        }
         steps = (pair for family in self.families for pair in family.own_steps())
         return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
 
 
-@uncollected()
+@gc_paused()
 def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
     """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
 
     Raises ScalingError when every cell is refused or there are too many.
     """
-    found = asks(sweep)
+    found = expand_design(sweep)
     check_size(sweep, found)
     check_axes(task, sweep.axes, (ask.settings for ask in found))
     runs: dict[str, PlannedRun] = {}
     refused, merged = [], 0
-    builder = Builder(sweep, task, vocab_size, simulated)
+    builder = RunBuilder(sweep, task, vocab_size, simulated)
     for ask, shared in itertools.product(found, settings(sweep)):
         chosen = shared.over(ask.settings)
         try:
@@ -69,8 +80,17 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             runs[run_id] = planned
     if not runs:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
-        raise ScalingError(f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe")
-    ordered = sorted(runs.values(), key=lambda planned: (float(f"{planned.flops:.2g}"), planned.n_params["total"], planned.run_id))
+        raise ScalingError(
+            f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe"
+        )
+    ordered = sorted(
+        runs.values(),
+        key=lambda planned: (
+            float(f"{planned.flops:.2g}"),
+            planned.n_params["total"],
+            planned.run_id,
+        ),
+    )
     return Plan(sweep, tuple(ordered), tuple(refused), merged, tuple(_told(builder.doubts)))
 
 
@@ -79,9 +99,12 @@ def _told(doubts: Counter[str]) -> list[str]:
     rules: dict[str, list[str]] = {}
     for text in doubts:
         rules.setdefault(text.split(":")[0], []).append(text)
-    return [f"{texts[0]}" + (f", and {len(texts) - 1} more" if len(texts) > 1 else "") for texts in rules.values()]
+    return [
+        f"{texts[0]}" + (f", and {len(texts) - 1} more" if len(texts) > 1 else "")
+        for texts in rules.values()
+    ]
 
 
-def _cells(ask: Ask, chosen: Settings) -> list[Cell]:
+def _cells(ask: CellRequest, chosen: Settings) -> list[Cell]:
     """The cells of one size, amount and combination of settings: one for each seed."""
     return [Cell(ask.size, ask.measure, ask.amount, chosen.chosen, seed) for seed in ask.seeds]

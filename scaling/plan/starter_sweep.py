@@ -20,14 +20,17 @@ from scaling.recipe.rules import PUBLISHED
 VALLEYS, APART = 4, 3.0  # budgets, each so many times the one before
 SPREAD = math.sqrt(10.0)  # sizes reach from the expected optimum / SPREAD to the optimum x SPREAD
 STEP = 1.5  # from one size to the next
-LEAST_SIZES, LEAST_SPREAD = 5, 3.0  # of every valley, in sizes and in D/N on both sides: else its minimum lies at its edge
+LEAST_SIZES, LEAST_SPREAD = (
+    5,
+    3.0,
+)  # of every valley, in sizes and in D/N on both sides: else its minimum lies at its edge
 SHARE = 0.98  # of the budget that a draft may plan to spend
 PRECISION = {"cpu": "float32", "gpu": "bfloat16", "tpu": "bfloat16"}
 Planner = Callable[[Sweep], Plan]
 
 
 @dataclass(frozen=True)
-class Question:
+class StarterRequest:
     """What is asked: FLOPs for the whole sweep, cpu, gpu or tpu, the corpus, its vocabulary, and where the file will lie."""
 
     budget: float
@@ -39,7 +42,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Draft:
+class StarterSweep:
     """The text of a sweep file, and what it plans."""
 
     text: str
@@ -71,22 +74,32 @@ class _Grid:
         """From below the optimum of the least budget to above that of the largest, in even steps of ln N."""
         low, high = self.optimum(self.budgets[0]) / SPREAD, self.optimum(self.top) * SPREAD
         count = math.ceil(math.log(high / low) / math.log(STEP))
-        return list(dict.fromkeys(_two_digits(low * (high / low) ** (place / count)) for place in range(count + 1)))
+        return list(
+            dict.fromkeys(
+                _two_digits(low * (high / low) ** (place / count)) for place in range(count + 1)
+            )
+        )
 
     @property
     def seq_len(self) -> int:
         """Longer windows for larger budgets."""
-        return 64 if self.top < 1e14 else 256 if self.top < 1e17 else 1024 if self.top < 1e20 else 2048
+        return (
+            64 if self.top < 1e14 else 256 if self.top < 1e17 else 1024 if self.top < 1e20 else 2048
+        )
 
     @property
     def n_layers(self) -> int:
         """One depth for the whole valley: that of its middle, with d_model = 64 a layer and N = 12 n_layers d_model^2, at least two."""
-        return max(2, round((math.sqrt(self.sizes[0] * self.sizes[-1]) / (12.0 * 64.0**2)) ** (1 / 3)))
+        return max(
+            2, round((math.sqrt(self.sizes[0] * self.sizes[-1]) / (12.0 * 64.0**2)) ** (1 / 3))
+        )
 
     def width_multiple(self, vocab_size: int) -> int:
         """Steps of d_model that are small beside the smallest width, so that sizes are hit, and as large as devices like them."""
         layers = 12.0 * self.n_layers
-        width = (math.sqrt(vocab_size**2 + 4.0 * layers * self.sizes[0]) - vocab_size) / (2.0 * layers)
+        width = (math.sqrt(vocab_size**2 + 4.0 * layers * self.sizes[0]) - vocab_size) / (
+            2.0 * layers
+        )
         return next((step for step in (64, 32, 16, 8) if step <= width / 8.0), 4)
 
     @property
@@ -103,22 +116,28 @@ class _Grid:
         return self.top < 1e14
 
 
-def draft(question: Question, planned: Planner) -> Draft:
+def draft(question: StarterRequest, planned: Planner) -> StarterSweep:
     """The sweep for a question, planned by `planned`: no more FLOPs than the budget, and every valley with sizes on both sides.
 
     Raises ScalingError for a budget too small to show a valley, with one that is not.
     """
     found = _fitted(question, planned)
-    if isinstance(found, Draft):
+    if isinstance(found, StarterSweep):
         return found
     enough = question.budget
-    while enough < 1e29 and not isinstance(_fitted(replace(question, budget=enough), planned), Draft):
+    while enough < 1e29 and not isinstance(
+        _fitted(replace(question, budget=enough), planned), StarterSweep
+    ):
         enough *= 2.0
     what = f"{format_flops(question.budget)} FLOPs are too few for isoFLOP valleys: {found}"
-    raise ScalingError(what, where="--budget", remedy=f"{format_flops(enough)} are enough, for a vocabulary of {question.vocab_size}")
+    raise ScalingError(
+        what,
+        where="--budget",
+        remedy=f"{format_flops(enough)} are enough, for a vocabulary of {question.vocab_size}",
+    )
 
 
-def _fitted(question: Question, planned: Planner) -> Draft | str:
+def _fitted(question: StarterRequest, planned: Planner) -> StarterSweep | str:
     """The draft that spends the budget, or why there is none."""
     top = question.budget / 10.0
     for _ in range(6):
@@ -133,27 +152,37 @@ def _fitted(question: Question, planned: Planner) -> Draft | str:
         top *= 0.9 * question.budget / plan.flops
     if plan.flops > question.budget:
         return f"the least that can be planned is {format_flops(plan.flops)}"
-    thin = _thin(plan, grid)
-    return thin or Draft(_text(question, grid, plan), plan)
+    thin = _undersampled_budget(plan, grid)
+    return thin or StarterSweep(_text(question, grid, plan), plan)
 
 
-def _thin(plan: Plan, grid: _Grid) -> str:
+def _undersampled_budget(plan: Plan, grid: _Grid) -> str:
     """Which valley has too few sizes, or has them on one side only; empty when all are good."""
     for budget in grid.budgets:
         ratios = sorted(
-            item.run.tokens / item.n_params["with_head"] for item in plan.runs if 0.8 < item.flops / budget < 1.25
+            item.run.tokens / item.n_params["with_head"]
+            for item in plan.runs
+            if 0.8 < item.flops / budget < 1.25
         )  # C is met up to whole steps
-        sides = ratios and ratios[0] <= grid.ratio / LEAST_SPREAD and ratios[-1] >= grid.ratio * LEAST_SPREAD
+        sides = (
+            ratios
+            and ratios[0] <= grid.ratio / LEAST_SPREAD
+            and ratios[-1] >= grid.ratio * LEAST_SPREAD
+        )
         if not sides or len(ratios) < LEAST_SIZES:
             return f"at {format_flops(budget)} FLOPs only {len(ratios)} models can be built and trained about the expected optimum"
     return ""
 
 
-def _text(question: Question, grid: _Grid, plan: Plan | None = None) -> str:
+def _text(question: StarterRequest, grid: _Grid, plan: Plan | None = None) -> str:
     """The file; with its plan in its head where there is one."""
     here, results = shlex.quote(str(question.path)), shlex.quote(f"results/{question.name}")
     optima = [format_count(grid.optimum(budget), 2) for budget in (grid.budgets[0], grid.top)]
-    told = f"# {len(plan.runs)} runs, {format_flops(plan.flops)} of {format_flops(question.budget)} FLOPs.\n" if plan else ""
+    told = (
+        f"# {len(plan.runs)} runs, {format_flops(plan.flops)} of {format_flops(question.budget)} FLOPs.\n"
+        if plan
+        else ""
+    )
     heads = "\n[base.model]\nn_heads = 1  # one head for all sizes: a head more from one size to the next makes a small valley uneven\n"
     return f"""# How large a model for a budget? {VALLEYS} isoFLOP valleys, on {question.device}. Written by `scaling init`.
 #

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from scaling.config.sweep_file import load_run
-from scaling.points.points import corpus_of
+from scaling.points.points import data_id
 
 UNIT = "nats per token"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparability:
     """Whether the losses of two fits compare (None: the fits do not say), and the sentence that says why."""
 
     compare: bool | None
@@ -31,26 +31,52 @@ def evaluation_of(runs: pd.DataFrame | None) -> dict[str, Any]:
     if runs is None or "config" not in runs.columns or runs.empty:
         return {}
     held = runs["config"].iloc[0]
-    run = load_run(held if isinstance(held, str) else json.dumps(held), f"run {runs['run_id'].iloc[0]}")
-    return {"task": run.task.kind, "corpus": corpus_of(run.task), "unit": UNIT, "simulated": run.simulated}
+    run = load_run(
+        held if isinstance(held, str) else json.dumps(held), f"run {runs['run_id'].iloc[0]}"
+    )
+    return {
+        "task": run.task.kind,
+        "corpus": data_id(run.task),
+        "unit": UNIT,
+        "simulated": run.simulated,
+    }
 
 
-def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Verdict:
+def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
     """Whether the losses of two fit documents compare."""
-    (ours, theirs), (model, other) = ([(each["source"].get(name) or {}) for each in (one, two)] for name in ("evaluation", "model"))
+    (ours, theirs), (model, other) = (
+        [(each["source"].get(name) or {}) for each in (one, two)]
+        for name in ("evaluation", "model")
+    )
     if not ours or not theirs:
-        return Verdict(None, "It is not known on what the losses were measured. What follows on compute holds only if both sweeps were "
-                             "evaluated on the same text, in the same tokens and the same unit.")  # fmt: skip
+        return Comparability(
+            None,
+            "It is not known on what the losses were measured. What follows on compute holds only if both sweeps were "
+            "evaluated on the same text, in the same tokens and the same unit.",
+        )
     if ours.get("unit") != theirs.get("unit"):
-        return Verdict(False, f"Losses are not comparable: they are in {ours.get('unit')} and in {theirs.get('unit')}.")
+        return Comparability(
+            False,
+            f"Losses are not comparable: they are in {ours.get('unit')} and in {theirs.get('unit')}.",
+        )
     if bool(ours.get("simulated")) != bool(theirs.get("simulated")):
-        return Verdict(False, "Losses are not comparable: one sweep was trained, the other simulated.")
+        return Comparability(
+            False, "Losses are not comparable: one sweep was trained, the other simulated."
+        )
     if ours.get("simulated"):
-        return Verdict(True, f"Both sweeps are simulated, from {ours['simulated']} and {theirs['simulated']}: nothing was trained.")
+        return Comparability(
+            True,
+            f"Both sweeps are simulated, from {ours['simulated']} and {theirs['simulated']}: nothing was trained.",
+        )
     if ours.get("corpus") != theirs.get("corpus"):
         corpora = " and ".join(str(each.get("corpus"))[:12] for each in (ours, theirs))
-        return Verdict(False, f"Losses are not comparable: they were measured on different data ({corpora}).")
+        return Comparability(
+            False, f"Losses are not comparable: they were measured on different data ({corpora})."
+        )
     if model.get("seq_len") != other.get("seq_len"):
         lengths = " and ".join(str(each.get("seq_len") or "several") for each in (model, other))
-        return Verdict(True, f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier evaluation.")
-    return Verdict(True, "Both sweeps were evaluated on the same corpus in the same tokens.")
+        return Comparability(
+            True,
+            f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier evaluation.",
+        )
+    return Comparability(True, "Both sweeps were evaluated on the same corpus in the same tokens.")

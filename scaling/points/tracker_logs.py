@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.formatting import leaves
+from scaling.formatting import flatten
 
 BLOCK = 32768  # of a W&B log, as in LevelDB's
 HEAD = 7  # bytes before the first record, and of each record's own header
@@ -25,9 +25,15 @@ MOST_FILES = 100_000
 
 def find(folder: Path) -> list[Path]:
     """The tracker files in a folder and below it, in order of their paths."""
-    found = sorted(path for pattern in ("run-*.wandb", "*events.out.tfevents.*") for path in folder.rglob(pattern))
+    found = sorted(
+        path
+        for pattern in ("run-*.wandb", "*events.out.tfevents.*")
+        for path in folder.rglob(pattern)
+    )
     if len(found) > MOST_FILES:
-        raise ScalingError(f"{len(found):,} tracker files", where=str(folder), remedy="name a folder of one sweep")
+        raise ScalingError(
+            f"{len(found):,} tracker files", where=str(folder), remedy="name a folder of one sweep"
+        )
     return found
 
 
@@ -41,7 +47,9 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
     rows: dict[str, dict[str, Any]] = {}
     for path in files:
         read = _wandb if path.suffix == ".wandb" else _tensorboard
-        rows.setdefault(_place(path), {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}).update(read(path))
+        rows.setdefault(
+            _place(path), {"run_id": path.stem if path.suffix == ".wandb" else path.parent.name}
+        ).update(read(path))
     return pd.DataFrame(list(rows.values()))
 
 
@@ -54,7 +62,9 @@ def _place(path: Path) -> str:
 
 def _need(package: str, path: Path) -> ScalingError:
     return ScalingError(
-        f"reading this file needs the package {package}", where=str(path), remedy=f"pip install {package}, or export a CSV table"
+        f"reading this file needs the package {package}",
+        where=str(path),
+        remedy=f"pip install {package}, or export a CSV table",
     )
 
 
@@ -63,8 +73,12 @@ def _wandb(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for record in _wandb_records(path):
         kind = record.WhichOneof("record_type")
-        items = {"run": record.run.config.update, "config": record.config.update, "history": record.history.item,
-                 "summary": record.summary.update}.get(kind or "", [])  # fmt: skip
+        items = {
+            "run": record.run.config.update,
+            "config": record.config.update,
+            "history": record.history.item,
+            "summary": record.summary.update,
+        }.get(kind or "", [])
         row |= _values(items)
     return row
 
@@ -87,8 +101,12 @@ def _values(items: Iterable[Any]) -> dict[str, Any]:
     for item in items:
         name = item.key or ".".join(item.nested_key)
         if not name.startswith("_"):
-            held = leaves(json.loads(item.value_json), name)
-            found |= {key: value for key, value in held if isinstance(value, (int, float, str)) and not isinstance(value, bool)}
+            held = flatten(json.loads(item.value_json), name)
+            found |= {
+                key: value
+                for key, value in held
+                if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+            }
     return found
 
 
@@ -106,14 +124,20 @@ def _wandb_records(path: Path) -> Iterator[Any]:
             yield record
     except (ValueError, OSError, message.DecodeError) as error:
         raise ScalingError(
-            f"not a readable W&B file: {str(error)[:120]}", where=str(path), remedy="leave it out, or export a CSV table"
+            f"not a readable W&B file: {str(error)[:120]}",
+            where=str(path),
+            remedy="leave it out, or export a CSV table",
         ) from None
 
 
 def _records(data: bytes, path: Path) -> Iterator[bytes]:
     """The payloads of a log in LevelDB's framing: blocks of 32 KiB, records that may span several of them."""
     if not data.startswith(b":W&B"):
-        raise ScalingError(f"not a W&B file (it starts with {data[:8]!r})", where=str(path), remedy="name run-*.wandb files")
+        raise ScalingError(
+            f"not a W&B file (it starts with {data[:8]!r})",
+            where=str(path),
+            remedy="name run-*.wandb files",
+        )
     place, parts = HEAD, b""
     while place + HEAD <= len(data):
         if BLOCK - place % BLOCK < HEAD:
@@ -140,9 +164,17 @@ def _tensorboard(path: Path) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for event in EventFileLoader(str(path)).Load():
         for value in event.summary.value:
-            if value.metadata.plugin_data.plugin_name == "hparams" and value.tag == metadata.SESSION_START_INFO_TAG:
-                started = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
-                row |= {name: held.number_value or held.string_value for name, held in started.hparams.items()}
+            if (
+                value.metadata.plugin_data.plugin_name == "hparams"
+                and value.tag == metadata.SESSION_START_INFO_TAG
+            ):
+                started = metadata.parse_session_start_info_plugin_data(
+                    value.metadata.plugin_data.content
+                )
+                row |= {
+                    name: held.number_value or held.string_value
+                    for name, held in started.hparams.items()
+                }
             elif value.HasField("tensor"):
                 found = make_ndarray(value.tensor)
                 if found.size == 1 and found.dtype.kind in "fiu":

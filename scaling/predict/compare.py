@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import interval, plain
+from scaling.fit.fit_document import interval, to_jsonable
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.points.comparability import comparable
-from scaling.predict.law_source import Knowledge, knowledge
+from scaling.predict.law_source import FittedLaw, load_law
 
 Array = np.ndarray
 Document = Mapping[str, Any]
@@ -36,12 +36,12 @@ NEVER = "does not reach this loss with any compute"
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSweep:
     """One sweep: its name, its fit as a document, and what that knows. `optimum` and `draws` are its frontier and draws (R,) of it."""
 
     name: str
     document: Document
-    known: Knowledge
+    known: FittedLaw
     optimum: Frontier
     draws: Frontier
 
@@ -57,53 +57,92 @@ class Side:
         return self.known.range["flops"]
 
 
-def compare(documents: Mapping[str, Document], budgets: Sequence[float] = (), seed: int = 0) -> dict[str, Any]:
+def compare(
+    documents: Mapping[str, Document], budgets: Sequence[float] = (), seed: int = 0
+) -> dict[str, Any]:
     """The comparison of the first fit document with each other one, as JSON knows it. `budgets` are FLOPs of the first at which
     the other's compute for the same loss is asked, besides those that both trained.
 
     Raises ScalingError for documents of one source, of different conventions, without draws or without a frontier.
     """
-    with np.errstate(all="ignore"):  # a draw may lie anywhere; what is not finite is told or left out
-        return _compared([_side(name, document) for name, document in documents.items()], budgets, seed)
+    with np.errstate(
+        all="ignore"
+    ):  # a draw may lie anywhere; what is not finite is told or left out
+        return _compared(
+            [_side(name, document) for name, document in documents.items()], budgets, seed
+        )
 
 
-def _compared(sides: Sequence[Side], budgets: Sequence[float], seed: int) -> dict[str, Any]:
+def _compared(
+    sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: int
+) -> dict[str, Any]:
     _check(sides)
     first, others = sides[0], sides[1:]
     random = np.random.default_rng(seed)
     told = {other.name: comparable(first.document, other.document) for other in others}
-    spent = {other.name: _spending(first, other, budgets, random) for other in others if told[other.name].compare is not False}
+    spent = {
+        other.name: _equal_loss_compute(first, other, budgets, random)
+        for other in others
+        if told[other.name].compare is not False
+    }
     tests = [
-        test for other in others for test in _tests(first, other, spent.get(other.name), told[other.name].compare is not False, random)
+        test
+        for other in others
+        for test in _tests(
+            first, other, spent.get(other.name), told[other.name].compare is not False, random
+        )
     ]
     adjusted = holm([test["p"] for test in tests])
-    tests = [{**test, "p_holm": p, "apart": p < LEVEL} for test, p in zip(tests, adjusted, strict=True)]
-    found: dict[str, Any] = plain({
-        "schema": SCHEMA, "baseline": first.name, "ci": first.known.ci, "level": LEVEL,
-        "sides": [_written(side) for side in sides],
-        "losses": {name: {"compare": each.compare, "why": each.why} for name, each in told.items()},
-        "tests": tests, "multipliers": spent, "frontiers": {side.name: _curves(side, sides, random) for side in sides},
-        "notes": [note for side in others for note in _notes(first, side)],
-    })  # fmt: skip
+    tests = [
+        {**test, "p_holm": p, "apart": p < LEVEL} for test, p in zip(tests, adjusted, strict=True)
+    ]
+    found: dict[str, Any] = to_jsonable(
+        {
+            "schema": SCHEMA,
+            "baseline": first.name,
+            "ci": first.known.ci,
+            "level": LEVEL,
+            "sides": [_written(side) for side in sides],
+            "losses": {
+                name: {"compare": each.compare, "why": each.why} for name, each in told.items()
+            },
+            "tests": tests,
+            "multipliers": spent,
+            "frontiers": {side.name: _curves(side, sides, random) for side in sides},
+            "notes": [note for side in others for note in _notes(first, side)],
+        }
+    )
     return found
 
 
-def _side(name: str, document: Document) -> Side:
-    known = knowledge(document)
+def _side(name: str, document: Document) -> ComparedSweep:
+    known = load_law(document)
     again = "fit it again with draws: scaling fit SOURCE --bootstrap 1000"
     if known.optimum is None:
-        raise ScalingError(f"the law {document['law']} has no compute-optimal N and D to compare", where=name, remedy="fit another law")
+        raise ScalingError(
+            f"the law {document['law']} has no compute-optimal N and D to compare",
+            where=name,
+            remedy="fit another law",
+        )
     if known.draws is None or known.optimum_draws is None or np.size(known.optimum_draws.a) < 2:
-        raise ScalingError("the fit holds no bootstrap draws, so nothing can be tested", where=name, remedy=again)
+        raise ScalingError(
+            "the fit holds no bootstrap draws, so nothing can be tested", where=name, remedy=again
+        )
     if "flops" not in known.range:
-        raise ScalingError("the fit does not say which budgets were trained", where=name, remedy="fit a table that holds N, D and C")
-    return Side(name, document, known, known.optimum, known.optimum_draws)
+        raise ScalingError(
+            "the fit does not say which budgets were trained",
+            where=name,
+            remedy="fit a table that holds N, D and C",
+        )
+    return ComparedSweep(name, document, known, known.optimum, known.optimum_draws)
 
 
-def _check(sides: Sequence[Side]) -> None:
+def _check(sides: Sequence[ComparedSweep]) -> None:
     """Raise ScalingError where sides rest on the same runs, or count N or C differently."""
     if len(sides) < 2:
-        raise ScalingError("one source cannot be compared", remedy="name two or more: scaling report A B")
+        raise ScalingError(
+            "one source cannot be compared", remedy="name two or more: scaling report A B"
+        )
     seen: dict[str, str] = {}
     for side in sides:
         digest = str(side.document["source"].get("digest") or side.name)
@@ -117,31 +156,53 @@ def _check(sides: Sequence[Side]) -> None:
             ours, theirs = (each.known.convention.get(letter, UNKNOWN) for each in (first, side))
             if UNKNOWN not in (ours, theirs) and ours != theirs:
                 what = f"its fit counts {option} as {theirs}, that of {first.name} as {ours}"
-                raise ScalingError(what, where=side.name, remedy=f"fit it again with: scaling fit SOURCE --{letter} {ours} --out FIT.json")
+                raise ScalingError(
+                    what,
+                    where=side.name,
+                    remedy=f"fit it again with: scaling fit SOURCE --{letter} {ours} --out FIT.json",
+                )
 
 
-def _notes(first: Side, other: Side) -> list[str]:
+def _notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
     """What the reader must know of how the two were fitted."""
     notes = []
     for key, words in (("law", "law"), ("approach", "approach")):
         if first.document[key] != other.document[key]:
-            notes.append(f"{other.name} was fitted with the {words} {other.document[key]}, {first.name} with {first.document[key]}.")
+            notes.append(
+                f"{other.name} was fitted with the {words} {other.document[key]}, {first.name} with {first.document[key]}."
+            )
     if _objective(first) != _objective(other):
-        notes.append(f"{other.name} was fitted by {_objective(other)}, {first.name} by {_objective(first)}.")
+        notes.append(
+            f"{other.name} was fitted by {_objective(other)}, {first.name} by {_objective(first)}."
+        )
     unknown = [
-        side.name for side in (first, other) if UNKNOWN in {side.known.convention.get(name, UNKNOWN) for name in ("params", "flops")}
+        side.name
+        for side in (first, other)
+        if UNKNOWN in {side.known.convention.get(name, UNKNOWN) for name in ("params", "flops")}
     ]
     if unknown:
-        notes.append(f"How N and C are counted is not known for {' and '.join(unknown)}: the same counting is assumed.")
+        notes.append(
+            f"How N and C are counted is not known for {' and '.join(unknown)}: the same counting is assumed."
+        )
     return notes
 
 
-def _objective(side: Side) -> str:
+def _objective(side: ComparedSweep) -> str:
     objective = side.document["objective"]
-    return f"{objective['name']} (delta {objective['delta']:g})" if objective.get("delta") else str(objective["name"])
+    return (
+        f"{objective['name']} (delta {objective['delta']:g})"
+        if objective.get("delta")
+        else str(objective["name"])
+    )
 
 
-def _tests(first: Side, other: Side, spent: Mapping[str, Any] | None, losses: bool, random: np.random.Generator) -> list[dict[str, Any]]:
+def _tests(
+    first: ComparedSweep,
+    other: ComparedSweep,
+    spent: Mapping[str, Any] | None,
+    losses: bool,
+    random: np.random.Generator,
+) -> list[dict[str, Any]]:
     """The difference of each exponent (and of E where losses compare), and of the compute for one loss, with its p."""
     found = []
     for name in _asked(first, other, losses):
@@ -149,20 +210,37 @@ def _tests(first: Side, other: Side, spent: Mapping[str, Any] | None, losses: bo
         if np.ptp(ours[1]) == 0 and np.ptp(theirs[1]) == 0:
             continue  # held at a value in both: nothing was estimated
         drawn = _paired(ours[1], random, PAIRS, theirs[1])
-        found.append({
-            "other": other.name, "quantity": name, "first": interval(*ours, first.known.ci), "second": interval(*theirs, first.known.ci),
-            "difference": interval(theirs[0] - ours[0], drawn[1] - drawn[0], first.known.ci),
-            "p": two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1])),
-        })  # fmt: skip
+        found.append(
+            {
+                "other": other.name,
+                "quantity": name,
+                "first": interval(*ours, first.known.ci),
+                "second": interval(*theirs, first.known.ci),
+                "difference": interval(theirs[0] - ours[0], drawn[1] - drawn[0], first.known.ci),
+                "p": two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1])),
+            }
+        )
     if spent and spent["at_top"]["p"] is not None:
         top = spent["at_top"]
-        found.append({"other": other.name, "quantity": "compute", "first": None, "second": None, "difference": top["share"], "p": top["p"]})
+        found.append(
+            {
+                "other": other.name,
+                "quantity": "compute",
+                "first": None,
+                "second": None,
+                "difference": top["share"],
+                "p": top["p"],
+            }
+        )
     return found
 
 
-def _asked(first: Side, other: Side, losses: bool) -> list[str]:
+def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str]:
     """a and b, and of one law its exponents and, where losses compare, its floor: coefficients follow the units of N and D."""
-    if first.document["law"] != other.document["law"] or {first.document["approach"], other.document["approach"]} != {"parametric"}:
+    if first.document["law"] != other.document["law"] or {
+        first.document["approach"],
+        other.document["approach"],
+    } != {"parametric"}:
         return ["a", "b"]
     law = LAWS[first.document["law"]]
     kept = [param.name for param in law.params if not (param.log or param.crossing or param.place)]
@@ -172,7 +250,9 @@ def _asked(first: Side, other: Side, losses: bool) -> list[str]:
 def _paired(one: Array, random: np.random.Generator, count: int, two: Array) -> tuple[Array, Array]:
     """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for they share its errors."""
     kept = [column[np.isfinite(column)] for column in (one, two)]
-    return kept[0][random.integers(0, len(kept[0]), count)], kept[1][random.integers(0, len(kept[1]), count)]
+    return kept[0][random.integers(0, len(kept[0]), count)], kept[1][
+        random.integers(0, len(kept[1]), count)
+    ]
 
 
 def two_sided(difference: Array, pairs: int) -> float:
@@ -184,7 +264,11 @@ def two_sided(difference: Array, pairs: int) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted for testing all of them (Holm 1979): the chance of any false difference stays below the level."""
     order = np.argsort(p, kind="stable")
-    scaled = np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p)))) if len(p) else np.empty(0)
+    scaled = (
+        np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
+        if len(p)
+        else np.empty(0)
+    )
     found = np.empty(len(p))
     found[order] = np.minimum(scaled, 1.0)
     return [float(value) for value in found]
@@ -199,7 +283,7 @@ def _taken(found: Frontier, rows: Array) -> Frontier:
     return Frontier(a, log_n, b, log_d, picked("floor"), picked("log_gap"), picked("gamma"))
 
 
-def share_for_same_loss(first: Frontier, other: Frontier, flops: Array) -> Array:
+def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
     """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first` reaches with them, both along their
     frontiers; inf where that loss is not above the floor of `other`, nan where a draw has no frontier.
     """
@@ -210,14 +294,21 @@ def share_for_same_loss(first: Frontier, other: Frontier, flops: Array) -> Array
     return np.where(never | (needed > 0), np.where(never, np.inf, needed), np.nan)
 
 
-def _spending(first: Side, other: Side, budgets: Sequence[float], random: np.random.Generator) -> dict[str, Any] | None:
+def _equal_loss_compute(
+    first: ComparedSweep,
+    other: ComparedSweep,
+    budgets: Sequence[float],
+    random: np.random.Generator,
+) -> dict[str, Any] | None:
     """What `other` spends for the loss of `first`: at budgets both trained, at those asked for, and as a curve."""
     if first.optimum.gamma is None or other.optimum.gamma is None:
         return None
     low, high = (max(first.budgets[0], other.budgets[0]), min(first.budgets[1], other.budgets[1]))
     both = low <= high
     low, high = min(low, high), max(low, high)
-    asked = np.unique([*(np.geomspace(low, high, BUDGETS) if high > low else [low]), *map(float, budgets)])
+    asked = np.unique(
+        [*(np.geomspace(low, high, BUDGETS) if high > low else [low]), *map(float, budgets)]
+    )
     line = np.geomspace(min(first.budgets[0], other.budgets[0]), 10 * high, CURVE)
     share, drawn = _shares(first, other, asked, PAIRS, random)
     rows = [_row(first, other, *each) for each in zip(asked, share, drawn, strict=True)]
@@ -231,25 +322,39 @@ def _spending(first: Side, other: Side, budgets: Sequence[float], random: np.ran
     }
 
 
-def _shares(first: Side, other: Side, flops: Array, count: int, random: np.random.Generator) -> tuple[Array, Array]:
+def _shares(
+    first: ComparedSweep,
+    other: ComparedSweep,
+    flops: Array,
+    count: int,
+    random: np.random.Generator,
+) -> tuple[Array, Array]:
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of reach. Pairs with a draw that has no
     frontier are left out.
     """
     rows = [random.integers(0, np.size(side.draws.a), count) for side in (first, other)]
-    drawn = share_for_same_loss(_taken(first.draws, rows[0]), _taken(other.draws, rows[1]), flops[:, None])
+    drawn = compute_ratio(
+        _taken(first.draws, rows[0]), _taken(other.draws, rows[1]), flops[:, None]
+    )
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(
-            "no pair of refits has a frontier", where=other.name, remedy="fit it again with more draws: scaling fit SOURCE --bootstrap 1000"
+            "no pair of refits has a frontier",
+            where=other.name,
+            remedy="fit it again with more draws: scaling fit SOURCE --bootstrap 1000",
         )
-    return share_for_same_loss(first.optimum, other.optimum, flops), whole
+    return compute_ratio(first.optimum, other.optimum, flops), whole
 
 
-def _p_of_share(first: Side, other: Side, drawn: Array) -> float:
-    return two_sided(np.log(np.maximum(drawn, 1e-300)), np.size(first.draws.a) * np.size(other.draws.a))
+def _p_of_share(first: ComparedSweep, other: ComparedSweep, drawn: Array) -> float:
+    return two_sided(
+        np.log(np.maximum(drawn, 1e-300)), np.size(first.draws.a) * np.size(other.draws.a)
+    )
 
 
-def _row(first: Side, other: Side, flops: float, share: float, drawn: Array) -> dict[str, Any]:
+def _row(
+    first: ComparedSweep, other: ComparedSweep, flops: float, share: float, drawn: Array
+) -> dict[str, Any]:
     """One budget of the first: its loss, what the other needs for it, and whether that lies beyond what was trained."""
     ends = open_interval(share, drawn, first.known.ci)
     beyond = [
@@ -259,11 +364,18 @@ def _row(first: Side, other: Side, flops: float, share: float, drawn: Array) -> 
     ]
     loss = first.optimum.loss(flops)
     return {
-        "flops": flops, "loss": float(loss), "needed": float(share * flops), "share": ends,  # type: ignore[arg-type]
-        "gain": {name: _inverse(ends[end]) for name, end in (("value", "value"), ("lo", "hi"), ("hi", "lo"))},
-        "beyond": beyond, **({"never": f"{other.name} {NEVER}"} if not np.isfinite(share) else {}),
+        "flops": flops,
+        "loss": float(loss),  # type: ignore[arg-type]
+        "needed": float(share * flops),
+        "share": ends,  # type: ignore[arg-type]
+        "gain": {
+            name: _inverse(ends[end])
+            for name, end in (("value", "value"), ("lo", "hi"), ("hi", "lo"))
+        },
+        "beyond": beyond,
+        **({"never": f"{other.name} {NEVER}"} if not np.isfinite(share) else {}),
         "unreached": float(np.mean(~np.isfinite(drawn))),
-    }  # fmt: skip
+    }
 
 
 def _inverse(value: float | None) -> float | None:
@@ -281,25 +393,44 @@ def open_interval(value: float, drawn: Array, ci: float) -> dict[str, float | No
 def _band(flops: Array, share: Array, drawn: Array, ci: float) -> dict[str, Array]:
     """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is out of reach."""
     lo, hi = np.quantile(1 / drawn, [(1 - ci) / 2, (1 + ci) / 2], axis=1, method="inverted_cdf")
-    return {"flops": flops, "gain": 1 / share, "lo": np.minimum(lo, 1 / share), "hi": np.maximum(hi, 1 / share)}
+    return {
+        "flops": flops,
+        "gain": 1 / share,
+        "lo": np.minimum(lo, 1 / share),
+        "hi": np.maximum(hi, 1 / share),
+    }
 
 
-def _curves(side: Side, sides: Sequence[Side], random: np.random.Generator) -> dict[str, Any]:
+def _curves(
+    side: ComparedSweep, sides: Sequence[ComparedSweep], random: np.random.Generator
+) -> dict[str, Any]:
     """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond the largest."""
-    line = np.geomspace(min(each.budgets[0] for each in sides), 10 * max(each.budgets[1] for each in sides), CURVE)
+    line = np.geomspace(
+        min(each.budgets[0] for each in sides), 10 * max(each.budgets[1] for each in sides), CURVE
+    )
     found: dict[str, Any] = {"flops": line}
     for name in ("n_star", "loss"):
         value, drawn = getattr(side.optimum, name)(line), getattr(side.draws, name)(line[:, None])
         if value is not None:
             whole = drawn[:, np.isfinite(drawn).all(axis=0)]
-            lo, hi = np.quantile(whole, [(1 - side.known.ci) / 2, (1 + side.known.ci) / 2], axis=1) if whole.size else (value, value)
+            lo, hi = (
+                np.quantile(whole, [(1 - side.known.ci) / 2, (1 + side.known.ci) / 2], axis=1)
+                if whole.size
+                else (value, value)
+            )
             found[name] = {"value": value, "lo": np.minimum(lo, value), "hi": np.maximum(hi, value)}
     return found
 
 
-def _written(side: Side) -> dict[str, Any]:
+def _written(side: ComparedSweep) -> dict[str, Any]:
     """A side for the document: what it is, and its estimates."""
     names = ("law", "approach", "status", "n_points", "params", "derived", "range")
-    return {"name": side.name, **{name: side.document[name] for name in names}, "source": {
-        name: side.document["source"].get(name) for name in ("paths", "digest", "convention", "model", "evaluation", "filters")
-    }, "objective": _objective(side)}  # fmt: skip
+    return {
+        "name": side.name,
+        **{name: side.document[name] for name in names},
+        "source": {
+            name: side.document["source"].get(name)
+            for name in ("paths", "digest", "convention", "model", "evaluation", "filters")
+        },
+        "objective": _objective(side),
+    }

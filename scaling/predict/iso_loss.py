@@ -11,14 +11,14 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
-from scaling.predict.law_source import Knowledge
+from scaling.predict.law_source import FittedLaw
 
 SPAN = np.log(1e4)  # sizes are sought this many times below and above
 POINTS, PASSES, NARROWING = 401, 8, 50.0
 
 
 @dataclass(frozen=True)
-class EqualLoss:
+class IsoLossCurve:
     """The pairs N, D with a N^-alpha + b D^-beta = whole; numbers, or arrays over draws (R,)."""
 
     a: Any
@@ -30,7 +30,9 @@ class EqualLoss:
     def tokens(self, n: Any) -> np.ndarray:
         """D that N parameters need; NaN where no number of tokens is enough."""
         rest = np.asarray(self.whole - self.a * np.power(n, -self.alpha))
-        return np.where(rest > 0, np.where(rest > 0, rest, 1.0) / self.b, np.nan) ** (-1 / self.beta)
+        return np.where(rest > 0, np.where(rest > 0, rest, 1.0) / self.b, np.nan) ** (
+            -1 / self.beta
+        )
 
     @property
     def critical(self) -> np.ndarray:
@@ -38,22 +40,25 @@ class EqualLoss:
         return np.asarray((self.a / self.whole) ** (1 / self.alpha))
 
 
-def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> EqualLoss:
+def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCurve:
     """What has the loss of N parameters and D fresh tokens, for the laws of Chinchilla's form and for Kaplan's L(N,D).
 
     `values` are reported parameters, numbers or arrays over draws (R,), as are `n` and `d`. Raises ScalingError for another law.
     """
     if law == "kaplan":  # L^(1/alpha_D) is a sum of two powers (Kaplan 2020, eq. 1.5)
         ratio = values["alpha_N"] / values["alpha_D"]
-        found = EqualLoss(values["N_c"] ** ratio, ratio, values["D_c"], 1.0, 0.0)
+        found = IsoLossCurve(values["N_c"] ** ratio, ratio, values["D_c"], 1.0, 0.0)
     elif law in ("chinchilla", "chinchilla-tied", "data-constrained"):
-        found = EqualLoss(values["A"], values["alpha"], values["B"], values.get("beta", values["alpha"]), 0.0)
+        found = IsoLossCurve(
+            values["A"], values["alpha"], values["B"], values.get("beta", values["alpha"]), 0.0
+        )
     else:
         raise ScalingError(
-            f"the law {law} does not say which N and D have one loss", remedy="use a fit of the law chinchilla (--approach parametric)"
+            f"the law {law} does not say which N and D have one loss",
+            remedy="use a fit of the law chinchilla (--approach parametric)",
         )
     whole = found.a * np.power(n, -found.alpha) + found.b * np.power(d, -found.beta)
-    return EqualLoss(found.a, found.alpha, found.b, found.beta, whole)
+    return IsoLossCurve(found.a, found.alpha, found.b, found.beta, whole)
 
 
 def cheapest(total: Callable[[np.ndarray], np.ndarray], n: float) -> float:
@@ -61,7 +66,10 @@ def cheapest(total: Callable[[np.ndarray], np.ndarray], n: float) -> float:
     centre, span = np.log(n), SPAN
     for _ in range(PASSES):
         grid = np.exp(centre + np.linspace(-span, span, POINTS))
-        centre, span = float(np.log(grid[np.argmin(np.nan_to_num(total(grid), nan=np.inf))])), span / NARROWING
+        centre, span = (
+            float(np.log(grid[np.argmin(np.nan_to_num(total(grid), nan=np.inf))])),
+            span / NARROWING,
+        )
     return float(np.exp(centre))
 
 
@@ -70,7 +78,13 @@ WHERE = "--smaller"
 
 def fractions_of(given: object) -> tuple[float, ...]:
     """Fractions in (0, 1] from text such as "0.5,0.3", or from numbers. Raises ScalingError naming the one that is none."""
-    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    parts = (
+        given.split(",")
+        if isinstance(given, str)
+        else given
+        if isinstance(given, Sequence)
+        else [given]
+    )
     found = []
     for part in parts:
         try:
@@ -79,13 +93,17 @@ def fractions_of(given: object) -> tuple[float, ...]:
             value = math.nan
         if not 0 < value <= 1:
             raise ScalingError(
-                f"{str(part)[:40]!r} is not a fraction of a size", where=WHERE, remedy="give numbers from 0 to 1, such as 0.5,0.3"
+                f"{str(part)[:40]!r} is not a fraction of a size",
+                where=WHERE,
+                remedy="give numbers from 0 to 1, such as 0.5,0.3",
             )
         found.append(value)
     return tuple(found)
 
 
-def prices(known: Knowledge, n: float, d: float, fractions: Sequence[float], flops: float | None = None) -> list[dict[str, Any]]:
+def prices(
+    known: FittedLaw, n: float, d: float, fractions: Sequence[float], flops: float | None = None
+) -> list[dict[str, Any]]:
     """One row a fraction of `n`: {fraction, n_params, tokens, tokens_per_param, flops, extra_compute_percent, critical_fraction}.
 
     Tokens, FLOPs and the extra compute are estimates {value, lo, hi}, of the draws where (n, d) is the optimum of `flops`; value
@@ -103,11 +121,15 @@ def check_reachable(rows: Sequence[dict[str, Any]], n: float) -> None:
             least = row["critical_fraction"]
             what = f"{row['fraction']:g} of {format_count(n)} parameters cannot reach this loss on any number of tokens"
             raise ScalingError(
-                what, where=WHERE, remedy=f"give fractions above {least:.3g}: the critical size is {format_count(least * n)}"
+                what,
+                where=WHERE,
+                remedy=f"give fractions above {least:.3g}: the critical size is {format_count(least * n)}",
             )
 
 
-def _drawn(known: Knowledge, n: float, d: float, flops: float | None) -> tuple[EqualLoss, Any, Any] | None:
+def _drawn(
+    known: FittedLaw, n: float, d: float, flops: float | None
+) -> tuple[IsoLossCurve, Any, Any] | None:
     """The same question to every draw of the law, each with its own optimum where a budget is asked."""
     if not known.draws:
         return None
@@ -119,18 +141,38 @@ def _drawn(known: Knowledge, n: float, d: float, flops: float | None) -> tuple[E
 
 
 def _row(
-    known: Knowledge, same: EqualLoss, drawn: tuple[EqualLoss, Any, Any] | None, n: float, d: float, fraction: float
+    known: FittedLaw,
+    same: IsoLossCurve,
+    drawn: tuple[IsoLossCurve, Any, Any] | None,
+    n: float,
+    d: float,
+    fraction: float,
 ) -> dict[str, Any]:
     size = fraction * n
     needed = _price(known, same, n, d, fraction)
-    spread = (None, None, None) if drawn is None else _price(known, drawn[0], drawn[1], drawn[2], fraction)
-    tokens, flops, extra = (_estimate(value, draws, known.ci) for value, draws in zip(needed, spread, strict=True))
+    spread = (
+        (None, None, None)
+        if drawn is None
+        else _price(known, drawn[0], drawn[1], drawn[2], fraction)
+    )
+    tokens, flops, extra = (
+        _estimate(value, draws, known.ci) for value, draws in zip(needed, spread, strict=True)
+    )
     ratio = None if tokens["value"] is None else tokens["value"] / size
-    return {"fraction": fraction, "n_params": size, "tokens": tokens, "tokens_per_param": ratio, "flops": flops,
-            "extra_compute_percent": extra, "critical_fraction": float(same.critical / n)}  # fmt: skip
+    return {
+        "fraction": fraction,
+        "n_params": size,
+        "tokens": tokens,
+        "tokens_per_param": ratio,
+        "flops": flops,
+        "extra_compute_percent": extra,
+        "critical_fraction": float(same.critical / n),
+    }
 
 
-def _price(known: Knowledge, same: EqualLoss, n: Any, d: Any, fraction: float) -> tuple[Any, Any, Any]:
+def _price(
+    known: FittedLaw, same: IsoLossCurve, n: Any, d: Any, fraction: float
+) -> tuple[Any, Any, Any]:
     """Tokens, FLOPs and extra compute in percent of `fraction` of n; NaN where the loss is out of reach."""
     tokens = same.tokens(fraction * n)
     flops = known.cost.flops(fraction * n, tokens)
@@ -144,5 +186,11 @@ def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> dict[str, floa
     if draws is None or np.size(draws) < 2:
         return {"value": float(value), "lo": None, "hi": None}
     dear = np.where(np.isnan(draws), np.inf, draws)
-    lo, hi = (float(end) for end in np.quantile(dear, [(1 - ci) / 2, (1 + ci) / 2], method="nearest"))
-    return {"value": float(value), "lo": min(lo, float(value)), "hi": max(hi, float(value)) if math.isfinite(hi) else None}
+    lo, hi = (
+        float(end) for end in np.quantile(dear, [(1 - ci) / 2, (1 + ci) / 2], method="nearest")
+    )
+    return {
+        "value": float(value),
+        "lo": min(lo, float(value)),
+        "hi": max(hi, float(value)) if math.isfinite(hi) else None,
+    }

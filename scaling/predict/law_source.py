@@ -19,7 +19,7 @@ PREFIX = "published:"
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class FittedLaw:
     """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
 
     `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws);
@@ -47,7 +47,7 @@ class Knowledge:
     noise_freedom: int | None = None
 
 
-def knowledge(source: str | Mapping[str, Any]) -> Knowledge:
+def load_law(source: str | Mapping[str, Any]) -> FittedLaw:
     """What the file of a fit, a fit document itself, or a published law knows. Raises ScalingError that names the source."""
     if isinstance(source, Mapping):
         return _known("a fit of " + ", ".join(source["source"]["paths"]), source)
@@ -56,43 +56,81 @@ def knowledge(source: str | Mapping[str, Any]) -> Knowledge:
         try:
             optimum = entry.frontier()
         except ScalingError:
-            optimum = None  # a law in one variable: it predicts a loss, and _answer says what it needs
+            optimum = (
+                None  # a law in one variable: it predicts a loss, and _answer says what it needs
+            )
         reach = {"flops": entry.flops_range} if entry.flops_range else {}
-        return Knowledge(source, entry.law, entry.values, optimum=optimum, range=reach, warnings=entry.notes,
-                         basis=f"{entry.reference}; {entry.convention}")  # fmt: skip
+        return FittedLaw(
+            source,
+            entry.law,
+            entry.values,
+            optimum=optimum,
+            range=reach,
+            warnings=entry.notes,
+            basis=f"{entry.reference}; {entry.convention}",
+        )
     return _known(source, load(Path(source)))
 
 
-def _known(source: str, document: Mapping[str, Any]) -> Knowledge:
+def _known(source: str, document: Mapping[str, Any]) -> FittedLaw:
     if document["law"] in TABLE_LAWS:
         what = f"holds the law {document['law']}, which says nothing of N and D"
-        raise ScalingError(what, where=source, remedy="give a fit of a law of the loss, such as chinchilla")
+        raise ScalingError(
+            what, where=source, remedy="give a fit of a law of the loss, such as chinchilla"
+        )
     try:
         return _from_document(source, document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-        raise ScalingError(what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json") from None
+        raise ScalingError(
+            what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json"
+        ) from None
 
 
-def _from_document(source: str, document: Mapping[str, Any]) -> Knowledge:
+def _from_document(source: str, document: Mapping[str, Any]) -> FittedLaw:
     cost = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"]))
     values = {name: float(entry["value"]) for name, entry in document["params"].items()}
     listed = (document.get("bootstrap") or {}).get("draws") or {}
     draws = {name: np.array(column, float) for name, column in listed.items()} if listed else None
     road_only = document["approach"] != "parametric"
-    optimum, spread = (_road_frontier if road_only else _law_frontier)(document["law"], values, draws, cost)
+    optimum, spread = (_road_frontier if road_only else _law_frontier)(
+        document["law"], values, draws, cost
+    )
     roads = _roads(document)
     if optimum is not None and document["approach"] in roads:
         roads[document["approach"]] = optimum, spread  # a road keeps fewer draws than the fit
-    reach = {name: (float(ends[0]), float(ends[1])) for name, ends in document["range"].items() if ends and None not in ends}
-    warnings = [f"the fit's status is {document['status']!r}: see its warnings"] if document["status"] != "ok" else []
+    reach = {
+        name: (float(ends[0]), float(ends[1]))
+        for name, ends in document["range"].items()
+        if ends and None not in ends
+    }
+    warnings = (
+        [f"the fit's status is {document['status']!r}: see its warnings"]
+        if document["status"] != "ok"
+        else []
+    )
     convention = document["source"].get("convention") or {}
     basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
     law = "frontier" if road_only else document["law"]
-    return Knowledge(source, law, values, draws, optimum, spread, cost, float(document["ci"]), reach,
-                     document["source"].get("model") or {}, tuple(warnings), basis, roads,
-                     document.get("accuracy"), (document.get("noise") or {}).get("sd"), convention,
-                     (document.get("noise") or {}).get("freedom"))  # fmt: skip
+    return FittedLaw(
+        source,
+        law,
+        values,
+        draws,
+        optimum,
+        spread,
+        cost,
+        float(document["ci"]),
+        reach,
+        document["source"].get("model") or {},
+        tuple(warnings),
+        basis,
+        roads,
+        document.get("accuracy"),
+        (document.get("noise") or {}).get("sd"),
+        convention,
+        (document.get("noise") or {}).get("freedom"),
+    )
 
 
 Named = Mapping[str, Any]
@@ -103,25 +141,35 @@ def _roads(document: Mapping[str, Any]) -> dict[str, tuple[Frontier, Frontier | 
     found = {}
     for name, road in document["roads"].items():
         if road.get("powers"):
-            draws = {letter: np.array(column, float) for letter, column in (road.get("draws") or {}).items()}
+            draws = {
+                letter: np.array(column, float)
+                for letter, column in (road.get("draws") or {}).items()
+            }
             found[name] = (_powers(road["powers"]), _powers(draws) if draws else None)
     return found
 
 
-def _road_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
+def _road_frontier(
+    law: str, values: Named, draws: Named | None, cost: Cost
+) -> tuple[Frontier | None, Frontier | None]:
     """The frontier of a document of approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b."""
     return _powers(values), None if draws is None else _powers(draws)
 
 
 def _powers(held: Named) -> Frontier:
     """A frontier from the powers a document names; `E`, `K` and `gamma` are there when the road gives a loss."""
-    n, d = (np.asarray(held["a"]), np.log(held["n_coef"])), (np.asarray(held["b"]), np.log(held["d_coef"]))
+    n, d = (
+        (np.asarray(held["a"]), np.log(held["n_coef"])),
+        (np.asarray(held["b"]), np.log(held["d_coef"])),
+    )
     if "gamma" not in held:
         return Frontier(*n, *d)
     return Frontier(*n, *d, np.asarray(held["E"]), np.log(held["K"]), np.asarray(held["gamma"]))
 
 
-def _law_frontier(law: str, values: Named, draws: Named | None, cost: Cost) -> tuple[Frontier | None, Frontier | None]:
+def _law_frontier(
+    law: str, values: Named, draws: Named | None, cost: Cost
+) -> tuple[Frontier | None, Frontier | None]:
     if law not in CLOSED:
         return None, None
     return frontier(law, values, cost), None if draws is None else frontier(law, draws, cost)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import load, plain
-from scaling.fit.frontier.approaches import three_roads
-from scaling.fit.frontier.frontier import Road, fit_power
+from scaling.fit.fit_document import load, to_jsonable
+from scaling.fit.frontier.approaches import estimate_frontiers
+from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
 from scaling.fit.law_fit import exponents, fit_law
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 from scaling.points.source import Source, read_source
-from scaling.predict.law_source import PREFIX, knowledge
+from scaling.predict.law_source import PREFIX, load_law
 
 OMEGA = 47491.0  # N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq. 8)
 SIZES = np.logspace(2.9, 9.2, 20)  # Kaplan's range, 768 to 1.5e9 parameters without embeddings
@@ -52,11 +52,17 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
     Raises ScalingError for a source that holds neither runs nor a law of Chinchilla's form, and for an omega that is negative.
     """
     if not (np.isfinite(omega) and omega >= 0):
-        raise ScalingError(f"omega = {omega:g} is not a number of at least 0", where="--omega", remedy="47491 fits Hoffmann's models")
+        raise ScalingError(
+            f"omega = {omega:g} is not a number of at least 0",
+            where="--omega",
+            remedy="47491 fits Hoffmann's models",
+        )
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
-        known = knowledge(source)
-        return plain({"source": source, "countings": [], **_studies(known.law, known.values, omega, source)})  # type: ignore[no-any-return]
-    return plain(_of_runs(source, options, omega))  # type: ignore[no-any-return]
+        known = load_law(source)
+        return to_jsonable(
+            {"source": source, "countings": [], **_studies(known.law, known.values, omega, source)}
+        )  # type: ignore[no-any-return]
+    return to_jsonable(_of_runs(source, options, omega))  # type: ignore[no-any-return]
 
 
 def _is_fit(path: Path) -> bool:
@@ -71,21 +77,50 @@ def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
     read = read_source([Path(source)], options.source())
     countings, omega, share = _countings(read, Path(source), options, omega)
     rows = [_row(each, read, options) for each in countings]
-    held = [row["parametric"] for row in rows if row["counting"] == "total" and "a" in row["parametric"]]
-    studies = _studies(options.law, held[0]["params"], omega, source) if held else {"studies": None, "porian": _porian()}
-    return {"source": source, "omega": omega, "embedding_share": share, "countings": rows, **studies, "told": _told(rows, share)}
+    held = [
+        row["parametric"] for row in rows if row["counting"] == "total" and "a" in row["parametric"]
+    ]
+    studies = (
+        _studies(options.law, held[0]["params"], omega, source)
+        if held
+        else {"studies": None, "porian": _porian()}
+    )
+    return {
+        "source": source,
+        "omega": omega,
+        "embedding_share": share,
+        "countings": rows,
+        **studies,
+        "told": _told(rows, share),
+    }
 
 
-def _countings(read: Source, path: Path, options: FitOptions, omega: float) -> tuple[list[Counting], float, list[float]]:
+def _countings(
+    read: Source, path: Path, options: FitOptions, omega: float
+) -> tuple[list[Counting], float, list[float]]:
     """The runs by each counting, omega (of the runs themselves where they tell it), and the embeddings' share at both ends."""
     points = read.points
     if points.n is None or points.d is None:
-        raise ScalingError("the table has no N and D to count in two ways", where=str(path), remedy='name them: --columns "N=...,D=..."')
+        raise ScalingError(
+            "the table has no N and D to count in two ways",
+            where=str(path),
+            remedy='name them: --columns "N=...,D=..."',
+        )
     if read.kaplan is not None:
         whole = read_source([path], replace(options.source(), params="total")).points
         bare = read.kaplan
-        omega = float(np.exp(np.median(np.log(np.asarray(whole.n) - np.asarray(bare.n)) - np.log(np.asarray(bare.n)) / 3)))
-        found = [_as_6nd(whole, "total"), Counting("with_head", "N with the head, exact FLOPs", points)]
+        omega = float(
+            np.exp(
+                np.median(
+                    np.log(np.asarray(whole.n) - np.asarray(bare.n))
+                    - np.log(np.asarray(bare.n)) / 3
+                )
+            )
+        )
+        found = [
+            _as_6nd(whole, "total"),
+            Counting("with_head", "N with the head, exact FLOPs", points),
+        ]
     else:
         whole, found = points, [_as_6nd(points, "total")]
         n = without_embeddings(np.asarray(points.n), omega)
@@ -97,10 +132,17 @@ def _countings(read: Source, path: Path, options: FitOptions, omega: float) -> t
 
 
 def _as_6nd(points: Points, name: str) -> Counting:
-    told = {"total": "all parameters, C = 6 N D (Hoffmann)", "nonembedding": "N without embeddings, C = 6 N D (Kaplan)"}[name]
+    told = {
+        "total": "all parameters, C = 6 N D (Hoffmann)",
+        "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
+    }[name]
     assert points.n is not None
     assert points.d is not None
-    return Counting(name, told, replace(points, c=6.0 * points.n * points.d, convention={"params": name, "flops": "6nd"}))
+    return Counting(
+        name,
+        told,
+        replace(points, c=6.0 * points.n * points.d, convention={"params": name, "flops": "6nd"}),
+    )
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
@@ -119,21 +161,29 @@ def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any
         fitted, refusal = fit_law(counting.points, options.law, options), ""
     except ScalingError as error:
         fitted, refusal = None, error.what
-    for name, road in three_roads(source, fitted, refusal, options).items():
+    for name, road in estimate_frontiers(source, fitted, refusal, options).items():
         row[name] = _written(road, options.ci)
     if fitted is not None and "a" in row["parametric"]:
         row["parametric"]["params"] = fitted.estimate.values
     return row
 
 
-def _written(road: Road, ci: float) -> dict[str, Any]:
-    return {"refused": road.refused} if road.frontier is None else exponents(road.frontier, road.draws, ci)
+def _written(road: FrontierEstimate, ci: float) -> dict[str, Any]:
+    return (
+        {"refused": road.refused}
+        if road.frontier is None
+        else exponents(road.frontier, road.draws, ci)
+    )
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> dict[str, Any]:
     """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024, section 3)."""
     if law not in CHINCHILLA_FORM:
-        raise ScalingError(f"the law {law} is not of Chinchilla's form", where=where, remedy="use a chinchilla fit, or give runs")
+        raise ScalingError(
+            f"the law {law} is not of Chinchilla's form",
+            where=where,
+            remedy="use a chinchilla fit, or give runs",
+        )
     found = {
         "total": simulated_study(values, omega, "total", TOTAL_FLOPS),
         "nonembedding": simulated_study(values, omega, "nonembedding", KAPLAN_FLOPS),
@@ -146,7 +196,9 @@ def _porian() -> list[dict[str, Any]]:
     return [{"step": step, "a": a} for step, a in PORIAN]
 
 
-def simulated_study(values: Mapping[str, float], omega: float, counting: str, flops: np.ndarray) -> float:
+def simulated_study(
+    values: Mapping[str, float], omega: float, counting: str, flops: np.ndarray
+) -> float:
     """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size of lowest loss.
 
     As Pearce and Song 2024 do: losses on a grid of tokens, the nearest to each budget taken, a line through all winners.
@@ -161,7 +213,9 @@ def simulated_study(values: Mapping[str, float], omega: float, counting: str, fl
     return float(exponent)
 
 
-def local_exponents(values: Mapping[str, float], omega: float, n: np.ndarray) -> list[dict[str, float]]:
+def local_exponents(
+    values: Mapping[str, float], omega: float, n: np.ndarray
+) -> list[dict[str, float]]:
     """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and Song 2024, eq. 10).
 
     From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N dN_t/dN.
@@ -171,14 +225,19 @@ def local_exponents(values: Mapping[str, float], omega: float, n: np.ndarray) ->
     grown = (n + omega / 3 * np.cbrt(n)) / total  # d log N_t / d log N
     bent = (n + omega / 9 * np.cbrt(n)) / (n + omega / 3 * np.cbrt(n))  # d log(N dN_t/dN) / d log N
     slope = 1 + ((alpha + 1) * grown - bent) / beta  # d log C / d log N
-    return [{"n_params_nonembedding": float(size), "a": float(1 / each)} for size, each in zip(n, slope, strict=True)]
+    return [
+        {"n_params_nonembedding": float(size), "a": float(1 / each)}
+        for size, each in zip(n, slope, strict=True)
+    ]
 
 
 def _told(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
     """What the countings say, in sentences."""
     a = {row["counting"]: row["parametric"].get("a", {}).get("value") for row in rows}
     if a.get("total") is None or a.get("nonembedding") is None:
-        return ["The countings cannot be compared: the parametric law was refused under one of them."]
+        return [
+            "The countings cannot be compared: the parametric law was refused under one of them."
+        ]
     moved = a["nonembedding"] - a["total"]
     why = f"embeddings are {100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the largest"
     return [

@@ -12,15 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from scaling.accounting import DEVICES, attention_forms, decode_seconds, decode_tokens_per_second, kv_cache_bytes, n_params
+from scaling.accounting import (
+    DEVICES,
+    attention_forms,
+    decode_seconds,
+    decode_tokens_per_second,
+    kv_cache_bytes,
+    n_params,
+)
 from scaling.config import ModelConfig, Recipe
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.frontier import Cost
-from scaling.predict.iso_loss import EqualLoss, cheapest, equal_loss
+from scaling.predict.iso_loss import IsoLossCurve, cheapest, equal_loss
 
-FORMS = {"MHA": 1.0, "GQA": 0.25, "MQA": 0.0}  # share of the heads that have keys and values of their own; 0: one head
+FORMS = {
+    "MHA": 1.0,
+    "GQA": 0.25,
+    "MQA": 0.0,
+}  # share of the heads that have keys and values of their own; 0: one head
 HEAD = 128
-SIZES = np.geomspace(1e-2, 10.0, 13)  # of the size asked about: the buildable models whose caches are measured
+SIZES = np.geomspace(
+    1e-2, 10.0, 13
+)  # of the size asked about: the buildable models whose caches are measured
 VALUE_BYTES = 2  # weights and cache in bfloat16
 MOST = 2**40  # tokens of a request, and requests side by side
 
@@ -43,12 +56,14 @@ class Serving:
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
-            raise unknown("device", self.device, DEVICES, where="--device")
+            raise unknown_choice("device", self.device, DEVICES, where="--device")
         for name in ("mfu_training", "mfu_prefill", "mfu_decode"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ScalingError(
-                    f"{value:g} is not a utilisation", where=f"--{name.replace('_', '-')}", remedy="give a share of the peak, such as 0.4"
+                    f"{value:g} is not a utilisation",
+                    where=f"--{name.replace('_', '-')}",
+                    remedy="give a share of the peak, such as 0.4",
                 )
         if min(self.prompt_tokens, self.output_tokens - 1, self.batch - 1) < 0:
             raise ScalingError(
@@ -57,7 +72,11 @@ class Serving:
             )
         for name in ("prompt_tokens", "output_tokens", "batch"):
             if getattr(self, name) > MOST:
-                raise ScalingError("more than any device serves", where=f"--{name.replace('_', '-')}", remedy=f"give at most {MOST:,}")
+                raise ScalingError(
+                    "more than any device serves",
+                    where=f"--{name.replace('_', '-')}",
+                    remedy=f"give at most {MOST:,}",
+                )
 
     @property
     def context(self) -> int:
@@ -79,7 +98,9 @@ class Shapes:
     def cache_bytes(self, n: np.ndarray) -> np.ndarray:
         """KV bytes of one token of context."""
         share = self.share or np.minimum(1.0, HEAD / np.exp(np.polyval(self.width, np.log(n))))
-        return np.asarray(2 * VALUE_BYTES * share * np.exp(np.polyval(self.depth_times_width, np.log(n))))
+        return np.asarray(
+            2 * VALUE_BYTES * share * np.exp(np.polyval(self.depth_times_width, np.log(n)))
+        )
 
     def attention_flops(self, n: np.ndarray) -> np.ndarray:
         """FLOPs of a new token for each token of context; the same in every form."""
@@ -91,23 +112,36 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
 
     Raises ScalingError when no models of about that size can be built.
     """
-    from scaling.recipe import Refused, model_for
+    from scaling.recipe import InfeasibleCell, model_for
 
     found: list[tuple[int, int, int]] = []
     for size in n * SIZES:
         try:
-            model = model_for(float(size), Recipe(size_tolerance=0.5), vocab_size=vocab_size, seq_len=1)
-        except Refused:
+            model = model_for(
+                float(size), Recipe(size_tolerance=0.5), vocab_size=vocab_size, seq_len=1
+            )
+        except InfeasibleCell:
             continue
-        found.append((n_params(model, 1), model.n_layers * model.n_heads * model.d_head, model.n_heads * model.d_head))
+        found.append(
+            (
+                n_params(model, 1),
+                model.n_layers * model.n_heads * model.d_head,
+                model.n_heads * model.d_head,
+            )
+        )
     x, depth_times_width, width = np.log(np.array(sorted(set(found)), float)).reshape(-1, 3).T
     if len(x) < 4:
-        raise ScalingError(f"no models of about {n:.3g} parameters can be built to serve", remedy="leave --device out: FLOPs alone")
+        raise ScalingError(
+            f"no models of about {n:.3g} parameters can be built to serve",
+            remedy="leave --device out: FLOPs alone",
+        )
     curves = np.polyfit(x, depth_times_width, 2), np.polyfit(x, width, 2)
     return {form: Shapes(*curves, share) for form, share in FORMS.items()}
 
 
-def device_seconds(how: Serving, cost: Cost, shape: Shapes, n: np.ndarray, d: np.ndarray, demand: float) -> dict[str, np.ndarray]:
+def device_seconds(
+    how: Serving, cost: Cost, shape: Shapes, n: np.ndarray, d: np.ndarray, demand: float
+) -> dict[str, np.ndarray]:
     """Seconds of one device for training on D and for serving `demand` tokens, prompts included: {training, prefill, decode}.
 
     A model that needs several devices uses each for a share of the time; communication is not counted.
@@ -127,23 +161,42 @@ def _seconds_a_token(how: Serving, shape: Shapes, n: np.ndarray) -> np.ndarray:
     if how.mfu_decode is not None:
         return np.asarray(2 * n / (device.flops_per_second * how.mfu_decode))
     context = how.prompt_tokens + (how.output_tokens + 1) / 2
-    step = decode_seconds(n, context * shape.cache_bytes(n), context * shape.attention_flops(n), how.batch, device, VALUE_BYTES)
+    step = decode_seconds(
+        n,
+        context * shape.cache_bytes(n),
+        context * shape.attention_flops(n),
+        how.batch,
+        device,
+        VALUE_BYTES,
+    )
     return np.asarray(np.maximum(*step) / how.batch)
 
 
 def with_serving(
-    law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float, how: Serving, vocab_size: int
+    law: str,
+    values: Mapping[str, float],
+    cost: Cost,
+    n: float,
+    d: float,
+    demand: float,
+    how: Serving,
+    vocab_size: int,
 ) -> dict[str, Any]:
     """The document's `inference.serving`: how it is served, and for each form of attention the N and D that cost least at the loss of (n, d).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
     same = equal_loss(law, values, n, d)
-    forms = {form: _least(how, cost, shape, same, n, demand) for form, shape in shapes(n, vocab_size).items()}
+    forms = {
+        form: _least(how, cost, shape, same, n, demand)
+        for form, shape in shapes(n, vocab_size).items()
+    }
     return {**asdict(how), "context": how.context, "requests": demand / how.context, "forms": forms}
 
 
-def _least(how: Serving, cost: Cost, shape: Shapes, same: EqualLoss, n: float, demand: float) -> dict[str, Any]:
+def _least(
+    how: Serving, cost: Cost, shape: Shapes, same: IsoLossCurve, n: float, demand: float
+) -> dict[str, Any]:
     def spent(size: Any) -> dict[str, np.ndarray]:
         return device_seconds(how, cost, shape, np.asarray(size), same.tokens(size), demand)
 
@@ -152,15 +205,21 @@ def _least(how: Serving, cost: Cost, shape: Shapes, same: EqualLoss, n: float, d
     total, base = sum(parts.values()), float(sum(spent(n).values()))
     a_token = float(_seconds_a_token(how, shape, np.asarray(best)))
     return {
-        "n_params": best, "tokens": float(same.tokens(best)), "device_seconds": total,
+        "n_params": best,
+        "tokens": float(same.tokens(best)),
+        "device_seconds": total,
         **{f"{name}_seconds": value for name, value in parts.items()},
-        "device_seconds_without": base, "saved_fraction": 1 - total / base, "tokens_per_second": 1 / a_token,
+        "device_seconds_without": base,
+        "saved_fraction": 1 - total / base,
+        "tokens_per_second": 1 / a_token,
         "mfu_decode": 2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
         "kv_cache_bytes": float(shape.cache_bytes(np.asarray(best))) * how.context,
-    }  # fmt: skip
+    }
 
 
-def servable(n: float, tokens: float, vocab_size: int, seq_len: int) -> dict[str, Any]:
+def nearest_servable_model(
+    n: float, tokens: float, vocab_size: int, seq_len: int
+) -> dict[str, Any]:
     """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped by four; else the nearest of all."""
     from scaling.recipe import describe
 
@@ -168,25 +227,44 @@ def servable(n: float, tokens: float, vocab_size: int, seq_len: int) -> dict[str
         describe(n * (1 + shift), tokens, vocab_size=vocab_size, seq_len=seq_len)
         for shift in (0.0, -0.015, 0.015, -0.03, 0.03, -0.045, 0.045)
     ]
-    return next((model for model in found if model["n_heads"] % 4 == 0 and model["d_head"] <= 2 * HEAD), found[0])
+    return next(
+        (model for model in found if model["n_heads"] % 4 == 0 and model["d_head"] <= 2 * HEAD),
+        found[0],
+    )
 
 
 def decoding(described: Mapping[str, Any], how: Serving) -> dict[str, Any]:
     """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a described model's MHA, GQA and MQA forms."""
-    model = ModelConfig.model_validate({name: value for name, value in described.items() if name in ModelConfig.model_fields})
+    model = ModelConfig.model_validate(
+        {name: value for name, value in described.items() if name in ModelConfig.model_fields}
+    )
     forms = {name: _form(variant, how) for name, variant in attention_forms(model).items()}
-    return {"context": how.context, "batch": how.batch, "n_params": n_params(model, how.context), "forms": forms}
+    return {
+        "context": how.context,
+        "batch": how.batch,
+        "n_params": n_params(model, how.context),
+        "forms": forms,
+    }
 
 
 def _form(model: ModelConfig, how: Serving) -> dict[str, Any]:
-    speeds = {name: decode_tokens_per_second(model, how.context, how.batch, device) for name, device in DEVICES.items()}
-    return {"n_kv_heads": model.n_kv_heads, "kv_cache_bytes": kv_cache_bytes(model, how.context), "tokens_per_second": speeds}
+    speeds = {
+        name: decode_tokens_per_second(model, how.context, how.batch, device)
+        for name, device in DEVICES.items()
+    }
+    return {
+        "n_kv_heads": model.n_kv_heads,
+        "kv_cache_bytes": kv_cache_bytes(model, how.context),
+        "tokens_per_second": speeds,
+    }
 
 
 FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 
-def with_demand(law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float) -> dict[str, float]:
+def with_demand(
+    law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
+) -> dict[str, float]:
     """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
@@ -198,5 +276,12 @@ def with_demand(law: str, values: Mapping[str, float], cost: Cost, n: float, d: 
 
     best = cheapest(total, n)
     base, least = float(total(np.asarray(n))), float(total(np.asarray(best)))
-    return {"demand_tokens": demand, "n_params": best, "tokens": float(same.tokens(best)), "flops_total": least,
-            "flops_total_without": base, "flops_saved": base - least, "saved_fraction": 1 - least / base}  # fmt: skip
+    return {
+        "demand_tokens": demand,
+        "n_params": best,
+        "tokens": float(same.tokens(best)),
+        "flops_total": least,
+        "flops_total_without": base,
+        "flops_saved": base - least,
+        "saved_fraction": 1 - least / base,
+    }

@@ -16,14 +16,22 @@ import numpy as np
 import pandas as pd
 
 from scaling import accounting
-from scaling.config import FlopsConvention, Forecast, ListDesign, ListedCell, ModelConfig, NConvention, Sweep
+from scaling.config import (
+    FlopsConvention,
+    Forecast,
+    ListDesign,
+    ListedCell,
+    ModelConfig,
+    NConvention,
+    Sweep,
+)
 from scaling.config.sweep_file import load_sweep, write_sweep
 from scaling.errors import ScalingError
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_flops
 from scaling.points.points import points
 from scaling.predict.design.sweep_out import sweep_of
-from scaling.predict.law_source import PREFIX, Knowledge, knowledge
+from scaling.predict.law_source import PREFIX, FittedLaw, load_law
 from scaling.recipe import model_for
 
 ROLES = (("half", 0.5), ("optimum", 1.0), ("twice", 2.0))
@@ -32,7 +40,7 @@ NEAR = 0.02  # of log N and log D: the run that a forecast is about
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckedForecast:
     """A forecast and the runs that it was about: losses (seeds,), its error relative to their mean, and how many lie inside."""
 
     forecast: Forecast
@@ -58,24 +66,37 @@ class Verdict:
 
 
 @np.errstate(all="ignore")  # what is no number is refused by name
-def emit(
-    source: str, flops: float, n_star: float | None, out: Path, base: Path | None = None, task: Mapping[str, int] | None = None
+def write_verification_sweep(
+    source: str,
+    flops: float,
+    n_star: float | None,
+    out: Path,
+    base: Path | None = None,
+    task: Mapping[str, int] | None = None,
 ) -> Sweep:
     """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the source names no sweep, or `out` is there.
 
     Data, recipe and settings are those of `base`, or of the sweep that the fit was made from; `task` holds the vocab_size and
     seq_len of `base`, where the fit has none.
     """
-    known = knowledge(source)
+    known = load_law(source)
     if n_star is None or not 0 < n_star < math.inf:
-        raise ScalingError(f"the law {known.law} names no compute-optimal size at {format_flops(flops)} FLOPs", where=source,
-                           remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json")  # fmt: skip
+        raise ScalingError(
+            f"the law {known.law} names no compute-optimal size at {format_flops(flops)} FLOPs",
+            where=source,
+            remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json",
+        )
     parent = load_sweep(base) if base else _origin(source)
     _check_axes(parent)
-    vocab_size, seq_len = (({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len"))
+    vocab_size, seq_len = (
+        ({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len")
+    )
     if vocab_size is None or seq_len is None:
-        raise ScalingError("the fit does not say which vocabulary and sequence length its runs had", where=source,
-                           remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml")  # fmt: skip
+        raise ScalingError(
+            "the fit does not say which vocabulary and sequence length its runs had",
+            where=source,
+            remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml",
+        )
     params, counted = _conventions(known)
     cells, forecasts = [], []
     for role, share in ROLES:
@@ -87,7 +108,9 @@ def emit(
     design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted)
     changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
     emptied = {"replicates": (), "tuning": ()}
-    question = f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
+    question = (
+        f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
+    )
     sweep = parent.model_copy(update={**changes, **emptied, "question": question})
     write_sweep(sweep, out, _told(sweep, source, out))
     return sweep
@@ -97,60 +120,95 @@ def _check_axes(parent: Sweep) -> None:
     """Raises ScalingError for a sweep that varies something: which value should the forecast be trained with?"""
     if parent.axes:
         fields = ", ".join(axis.field for axis in parent.axes)
-        raise ScalingError(f"the sweep {parent.name} varies {fields}, and a forecast is of one recipe", where="--emit",
-                           remedy="name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead")  # fmt: skip
+        raise ScalingError(
+            f"the sweep {parent.name} varies {fields}, and a forecast is of one recipe",
+            where="--emit",
+            remedy="name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead",
+        )
 
 
 def _origin(source: str) -> Sweep:
     """The sweep that a fit's runs were planned from, as it was tuned."""
     if source.startswith(PREFIX):
         raise ScalingError(
-            "a published law has no sweep to take data and recipe from", where="--emit", remedy="name one: --base SWEEP.toml"
+            "a published law has no sweep to take data and recipe from",
+            where="--emit",
+            remedy="name one: --base SWEEP.toml",
         )
     from scaling.fit.fit_document import load
 
     folders = [Path(path) for path in load(Path(source))["source"].get("paths") or []]
-    known = (sweep_of(folder) for folder in (Path(source).resolve().parent.parent, *folders) if folder.is_dir())
+    known = (
+        sweep_of(folder)
+        for folder in (Path(source).resolve().parent.parent, *folders)
+        if folder.is_dir()
+    )
     found = next((sweep for sweep in known if sweep), None)
     if found is None:
         raise ScalingError(
-            "the fit was not made from a results folder that is here", where=source, remedy="name a sweep file: --base SWEEP.toml"
+            "the fit was not made from a results folder that is here",
+            where=source,
+            remedy="name a sweep file: --base SWEEP.toml",
         )
     return found
 
 
-def _conventions(known: Knowledge) -> tuple[NConvention, FlopsConvention]:
+def _conventions(known: FittedLaw) -> tuple[NConvention, FlopsConvention]:
     """How the fit counts N and C; those of a published law or a foreign table are taken for the default counts."""
-    params, flops = known.convention.get("params", "with_head"), known.convention.get("flops", "exact")
+    params, flops = (
+        known.convention.get("params", "with_head"),
+        known.convention.get("flops", "exact"),
+    )
     return (
         params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
         flops if flops in get_args(FlopsConvention) else "exact",
     )
 
 
-def _model(parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NConvention) -> ModelConfig:
+def _model(
+    parent: Sweep, size: float, vocab_size: int, seq_len: int, params: NConvention
+) -> ModelConfig:
     overrides = parent.base.model.model_dump(exclude_none=True)  # type: ignore[attr-defined]
-    return model_for(size, parent.recipe, vocab_size=vocab_size, seq_len=seq_len, params=params, overrides=overrides)
+    return model_for(
+        size,
+        parent.recipe,
+        vocab_size=vocab_size,
+        seq_len=seq_len,
+        params=params,
+        overrides=overrides,
+    )
 
 
 def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
     """The optimum is trained twice: one run cannot tell an error of the law from the noise of a seed."""
     first = parent.seeds[0]
-    return tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32])) if role == "optimum" else None
+    return (
+        tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32]))
+        if role == "optimum"
+        else None
+    )
 
 
-def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float, source: str) -> Forecast:
+def _forecast(
+    known: FittedLaw, role: str, n: float, tokens: float, flops: float, source: str
+) -> Forecast:
     """The loss that the law gives at N and D, with the interval for one run: its parameters' spread and the noise of a run."""
     law = LAWS.get(known.law)
     if law is None or set(law.inputs) != {"N", "D"}:
-        raise ScalingError(f"the fit holds no law of the loss in N and D ({known.law})", where=source,
-                           remedy="emit from a parametric fit, such as fits/chinchilla.json")  # fmt: skip
+        raise ScalingError(
+            f"the fit holds no law of the loss in N and D ({known.law})",
+            where=source,
+            remedy="emit from a parametric fit, such as fits/chinchilla.json",
+        )
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
     values = {name: np.asarray(value) for name, value in known.values.items()}
     loss = float(np.exp(law.log_predict(law.theta(values), inputs))[0])
     if not 0 < loss < math.inf:
-        raise ScalingError(f"the law {known.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}", where=source,
-                           remedy="fit again, with more runs")  # fmt: skip
+        raise ScalingError(
+            f"the law {known.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
+            where=source,
+            remedy="fit again, with more runs",
+        )
     ends: dict[str, float] = {}
     if known.draws:
         logs = law.log_predict(law.theta(known.draws), inputs)[..., 0]
@@ -159,13 +217,27 @@ def _forecast(known: Knowledge, role: str, n: float, tokens: float, flops: float
         lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
     seen = known.range["flops"][1] if "flops" in known.range else None
-    return Forecast(size=n, tokens=tokens, flops=flops, loss=loss, ci=known.ci, seen=seen, role=role, source=source[-4096:], **ends)
+    return Forecast(
+        size=n,
+        tokens=tokens,
+        flops=flops,
+        loss=loss,
+        ci=known.ci,
+        seen=seen,
+        role=role,
+        source=source[-4096:],
+        **ends,
+    )
 
 
-def _noise(known: Knowledge, count: int) -> np.ndarray:
+def _noise(known: FittedLaw, count: int) -> np.ndarray:
     """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t knows."""
     random = np.random.default_rng(SEED)
-    drawn = random.standard_t(known.noise_freedom, count) if known.noise_freedom else random.standard_normal(count)
+    drawn = (
+        random.standard_t(known.noise_freedom, count)
+        if known.noise_freedom
+        else random.standard_normal(count)
+    )
     return np.asarray((known.noise or 0.0) * drawn)
 
 
@@ -182,7 +254,7 @@ def _told(sweep: Sweep, source: str, out: Path) -> str:
     )
 
 
-def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:
+def check_forecasts(sweep: Sweep, table: pd.DataFrame) -> list[CheckedForecast]:
     """Each forecast of a sweep with the finished runs that it was about; forecasts without any are left out."""
     if not sweep.forecasts:
         return []
@@ -190,22 +262,35 @@ def verdicts(sweep: Sweep, table: pd.DataFrame) -> list[Verdict]:
     n, d = (np.log(np.asarray(values, float)) for values in (held.n, held.d))
     found = []
     for forecast in sweep.forecasts:
-        near = (np.abs(n - math.log(forecast.size)) < NEAR) & (np.abs(d - math.log(forecast.tokens)) < NEAR)
+        near = (np.abs(n - math.log(forecast.size)) < NEAR) & (
+            np.abs(d - math.log(forecast.tokens)) < NEAR
+        )
         if near.any():
             first = int(np.flatnonzero(near)[0])
             losses = tuple(float(loss) for loss in held.loss[near])
-            found.append(Verdict(forecast, float(np.exp(n[first])), float(np.exp(d[first])), losses))
+            found.append(
+                CheckedForecast(forecast, float(np.exp(n[first])), float(np.exp(d[first])), losses)
+            )
     return found
 
 
-def sentence(found: Sequence[Verdict]) -> str:
+def sentence(found: Sequence[CheckedForecast]) -> str:
     """What came of the forecasts, in two sentences."""
     best = next((each for each in found if each.forecast.role == "optimum"), found[0])
     judged = [each for each in found if each.inside is not None]
-    runs, inside = sum(len(each.losses) for each in judged), sum(each.inside or 0 for each in judged)
-    covered = f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals." if judged else "It came without an interval."
+    runs, inside = (
+        sum(len(each.losses) for each in judged),
+        sum(each.inside or 0 for each in judged),
+    )
+    covered = (
+        f"{inside} of {runs} runs lie in their {100 * best.forecast.ci:g} % intervals."
+        if judged
+        else "It came without an interval."
+    )
     beyond = (
-        f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget that the law had seen," if best.forecast.seen else ""
+        f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget that the law had seen,"
+        if best.forecast.seen
+        else ""
     )
     told = (
         f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said {best.forecast.loss:.4f} for the compute-optimal model, "
@@ -216,4 +301,6 @@ def sentence(found: Sequence[Verdict]) -> str:
         return told
     beaten = [each.forecast.role for each in others if each.measured < best.measured]
     listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
-    return f"{told} Its neighbours at the same cost: {listed}" + (f"; {' and '.join(beaten)} the size is better." if beaten else ".")
+    return f"{told} Its neighbours at the same cost: {listed}" + (
+        f"; {' and '.join(beaten)} the size is better." if beaten else "."
+    )

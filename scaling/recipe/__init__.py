@@ -1,22 +1,31 @@
 """A size becomes a buildable model and its hyper-parameters: every rule with its source and its range."""
 
 from scaling.recipe.describe import describe
-from scaling.recipe.hyper import MIN_BATCH_TOKENS, MIN_STEPS, b2_of, batch_size, doubts, learning_rate, optim_for, warmup_steps
+from scaling.recipe.hyper import (
+    MIN_BATCH_TOKENS,
+    MIN_STEPS,
+    b2_of,
+    batch_size,
+    learning_rate,
+    optim_for,
+    range_warnings,
+    warmup_steps,
+)
 from scaling.recipe.rules import PUBLISHED
-from scaling.recipe.shapes import Refused, model_for, shape
+from scaling.recipe.shapes import InfeasibleCell, model_for, shape
 
 __all__ = [
     "MIN_BATCH_TOKENS",
     "MIN_STEPS",
     "PUBLISHED",
-    "Refused",
+    "InfeasibleCell",
     "b2_of",
     "batch_size",
     "describe",
-    "doubts",
     "learning_rate",
     "model_for",
     "optim_for",
+    "range_warnings",
     "shape",
     "warmup_steps",
 ]

@@ -10,7 +10,14 @@ from scaling.recipe.hyper import batch_size, optim_for
 from scaling.recipe.shapes import model_for
 
 
-def describe(n: float, tokens: float, *, vocab_size: int = 256, seq_len: int = 2048, recipe: Recipe | None = None) -> dict[str, Any]:
+def describe(
+    n: float,
+    tokens: float,
+    *,
+    vocab_size: int = 256,
+    seq_len: int = 2048,
+    recipe: Recipe | None = None,
+) -> dict[str, Any]:
     """A buildable model of about `n` parameters (with_head) trained on `tokens` tokens, as plain values for a prediction."""
     rule = recipe or Recipe(size_tolerance=1.0)
     model = model_for(n, rule, vocab_size=vocab_size, seq_len=seq_len)

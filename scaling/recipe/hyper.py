@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from scaling.config import ModelConfig, OptimConfig, PowerRule, Recipe
 from scaling.recipe import rules
-from scaling.recipe.shapes import Refused
+from scaling.recipe.shapes import InfeasibleCell
 
 MIN_BATCH_TOKENS = 512
 MIN_STEPS = 20
@@ -28,7 +28,7 @@ def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -
     of the best at widths 12, 24 and 40. With `transfer` the model itself divides by its width, and the base's rate holds.
     """
     if isinstance(recipe.lr_rule, PowerRule):
-        return rules.at(recipe.lr_rule, n, tokens)
+        return rules.evaluate(recipe.lr_rule, n, tokens)
     if recipe.lr_rule == "width":
         return recipe.lr_width / (recipe.transfer.base_width if recipe.transfer else model.d_model)
     return rules.PUBLISHED[recipe.lr_rule].lr(n, tokens)
@@ -41,7 +41,7 @@ def batch_size(n: float, tokens: float, seq_len: int, recipe: Recipe) -> int:
     """
     rule = recipe.batch_rule
     if isinstance(rule, PowerRule):
-        asked = rules.at(rule, n, tokens)
+        asked = rules.evaluate(rule, n, tokens)
     else:
         asked = max(MIN_BATCH_TOKENS, rules.PUBLISHED[rule].batch_tokens(n, tokens))
     return 2 ** max(0, round(math.log2((recipe.batch_tokens or asked) / seq_len)))
@@ -53,13 +53,20 @@ def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> i
     The floor is for small models: at 20k parameters 20 steps instead of 100 cost 0.05 nats. Not a share of the horizon,
     so that runs of one size share their beginning.
     """
-    return max(1, min(round(recipe.warmup_frac * n_steps), max(math.ceil(n / batch_tokens), MIN_WARMUP_STEPS)))
+    return max(
+        1,
+        min(
+            round(recipe.warmup_frac * n_steps), max(math.ceil(n / batch_tokens), MIN_WARMUP_STEPS)
+        ),
+    )
 
 
 def b2(n: float, batch_tokens: int, recipe: Recipe) -> float:
     """The second moment forgets half within `b2_half_life` tokens whatever the batch (Marek 2025; Porian 2024 raises b2 for small batches)."""
     half = recipe.b2_half_life
-    return b2_of(batch_tokens, rules.at(half, n, 1.0) if isinstance(half, PowerRule) else half)
+    return b2_of(
+        batch_tokens, rules.evaluate(half, n, 1.0) if isinstance(half, PowerRule) else half
+    )
 
 
 def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
@@ -70,10 +77,19 @@ def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
 
 def weight_decay(lr: float, n_steps: int, recipe: Recipe) -> float:
     """1 / (timescale x lr x steps): weights forget over that share of the run (Wang and Aitchison 2024); none without a timescale."""
-    return min(10.0, 1.0 / (recipe.decay_timescale * lr * n_steps)) if recipe.decay_timescale else 0.0
+    return (
+        min(10.0, 1.0 / (recipe.decay_timescale * lr * n_steps)) if recipe.decay_timescale else 0.0
+    )
 
 
-def optim_for(model: ModelConfig, n: float, n_steps: int, batch_tokens: int, recipe: Recipe, overrides: dict[str, Any]) -> OptimConfig:
+def optim_for(
+    model: ModelConfig,
+    n: float,
+    n_steps: int,
+    batch_tokens: int,
+    recipe: Recipe,
+    overrides: dict[str, Any],
+) -> OptimConfig:
     """The optimiser of a model and horizon, with a sweep's overrides. Raises Refused for one that is out of range."""
     lr = overrides.get("lr") or learning_rate(model, n, n_steps * batch_tokens, recipe)
     derived = {
@@ -85,15 +101,30 @@ def optim_for(model: ModelConfig, n: float, n_steps: int, batch_tokens: int, rec
     try:
         return OptimConfig.model_validate(derived | overrides)
     except ValidationError as error:
-        raise Refused("; ".join(f"optim.{item['loc'][0]}: {item['msg']}" for item in error.errors())) from None
+        raise InfeasibleCell(
+            "; ".join(f"optim.{item['loc'][0]}: {item['msg']}" for item in error.errors())
+        ) from None
 
 
-def doubts(n: float, tokens: float, recipe: Recipe, *, lr_given: bool, batch_given: bool) -> list[str]:
+def range_warnings(
+    n: float, tokens: float, recipe: Recipe, *, lr_given: bool, batch_given: bool
+) -> list[str]:
     """Which of the recipe's rules are asked outside the range in which they were measured, and what that means."""
     found = []
-    for name, rule, given in (("lr_rule", recipe.lr_rule, lr_given), ("batch_rule", recipe.batch_rule, batch_given)):
+    for name, rule, given in (
+        ("lr_rule", recipe.lr_rule, lr_given),
+        ("batch_rule", recipe.batch_rule, batch_given),
+    ):
         if given or rule == "width":
             continue
-        why = rules.outside(rule, n) if isinstance(rule, PowerRule) else rules.PUBLISHED[rule].outside(n, tokens)
-        found += [f"recipe.{name} = {rule if isinstance(rule, str) else 'measured'}: {why}"] if why else []
+        why = (
+            rules.outside(rule, n)
+            if isinstance(rule, PowerRule)
+            else rules.PUBLISHED[rule].outside(n, tokens)
+        )
+        found += (
+            [f"recipe.{name} = {rule if isinstance(rule, str) else 'measured'}: {why}"]
+            if why
+            else []
+        )
     return found

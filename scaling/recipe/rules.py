@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scaling.config import PowerRule
 from scaling.formatting import format_count
-from scaling.recipe.shapes import Refused
+from scaling.recipe.shapes import InfeasibleCell
 
 Formula = Callable[[float, float], float]
 
@@ -32,9 +32,7 @@ class Rule:
         """Why N and D lie outside what was measured; empty when they do not."""
         for letter, value, ends in (("N", n, self.n_range), ("C", 6.0 * n * d, self.c_range)):
             if ends and not ends[0] <= value <= ends[1]:
-                return (
-                    f"{letter} = {format_count(value)} lies outside {format_count(ends[0])} to {format_count(ends[1])} ({self.reference})"
-                )
+                return f"{letter} = {format_count(value)} lies outside {format_count(ends[0])} to {format_count(ends[1])} ({self.reference})"
         return ""
 
 
@@ -42,26 +40,40 @@ PUBLISHED = {
     rule.name: rule
     for rule in (
         Rule(
-            "porian", "Porian 2024, section 3.4", lambda n, d: 0.0047 * (n / 108e6) ** (-1 / 3), lambda n, d: 160 * 2048 * (n / 108e6) ** (2 / 3),
+            "porian",
+            "Porian 2024, section 3.4",
+            lambda n, d: 0.0047 * (n / 108e6) ** (-1 / 3),
+            lambda n, d: 160 * 2048 * (n / 108e6) ** (2 / 3),
             n_range=(5e6, 901e6),
         ),
-        Rule("step-law", "Li 2025, Step Law, eq. 1", lambda n, d: 1.79 * n**-0.713 * d**0.307, lambda n, d: 0.58 * d**0.571, n_range=(60e6, 1e9)),
         Rule(
-            "deepseek", "DeepSeek LLM 2024, eq. 1", lambda n, d: 0.3118 * (6.0 * n * d) ** -0.125, lambda n, d: 0.2920 * (6.0 * n * d) ** 0.3271,
+            "step-law",
+            "Li 2025, Step Law, eq. 1",
+            lambda n, d: 1.79 * n**-0.713 * d**0.307,
+            lambda n, d: 0.58 * d**0.571,
+            n_range=(60e6, 1e9),
+        ),
+        Rule(
+            "deepseek",
+            "DeepSeek LLM 2024, eq. 1",
+            lambda n, d: 0.3118 * (6.0 * n * d) ** -0.125,
+            lambda n, d: 0.2920 * (6.0 * n * d) ** 0.3271,
             c_range=(1e17, 2e19),
         ),
     )
-}  # fmt: skip
+}
 
 
-def at(rule: PowerRule, n: float, d: float) -> float:
+def evaluate(rule: PowerRule, n: float, d: float) -> float:
     """A measured rule at N and D. Raises Refused where its powers leave all numbers."""
     try:
         value = rule.coef * n**rule.n_power * d**rule.d_power
     except OverflowError:
         value = math.inf
     if not 0.0 < value < math.inf:
-        raise Refused(f"{rule.coef:g} x N^{rule.n_power:g} x D^{rule.d_power:g} is no number at N = {n:.3g}, D = {d:.3g}")
+        raise InfeasibleCell(
+            f"{rule.coef:g} x N^{rule.n_power:g} x D^{rule.d_power:g} is no number at N = {n:.3g}, D = {d:.3g}"
+        )
     return value
 
 

@@ -13,10 +13,12 @@ from scaling.config import ModelConfig, NConvention, Recipe
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
 
-MAX_WIDTHS = 2**20  # steps of width_multiple that are tried: beyond 1e13 parameters even in one layer
+MAX_WIDTHS = (
+    2**20
+)  # steps of width_multiple that are tried: beyond 1e13 parameters even in one layer
 
 
-class Refused(ScalingError):
+class InfeasibleCell(ScalingError):
     """A cell of a sweep that cannot be built; the plan lists it with its reason and goes on."""
 
 
@@ -45,7 +47,7 @@ def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
     return max(8, 8 * round(width * 2 / 24)) if gated else max(1, round(width))
 
 
-def saved_by_sharing(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
+def ffn_width_from_shared_kv(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
     """The width of feed-forward that weighs as much as the keys and values that shared heads do without (Shazeer 2019 so widens it).
 
     A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3 d_model when gated.
@@ -55,11 +57,17 @@ def saved_by_sharing(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) ->
 
 def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, Any]) -> ModelConfig:
     """The model of a width, with a sweep's overrides. Raises Refused with the reason when it cannot be built."""
-    n_heads = overrides.get("n_heads") or max(1, d_model // (overrides.get("d_head") or head_width(d_model, recipe)))
+    n_heads = overrides.get("n_heads") or max(
+        1, d_model // (overrides.get("d_head") or head_width(d_model, recipe))
+    )
     d_head = overrides.get("d_head") or max(1, d_model // n_heads)
     gated = overrides.get("ffn") == "swiglu"
     n_kv_heads = min(recipe.n_kv_heads or n_heads, n_heads)
-    saved = saved_by_sharing(n_heads, overrides.get("n_kv_heads") or n_kv_heads, d_head, gated) if recipe.kv_to_ffn else 0
+    saved = (
+        ffn_width_from_shared_kv(n_heads, overrides.get("n_kv_heads") or n_kv_heads, d_head, gated)
+        if recipe.kv_to_ffn
+        else 0
+    )
     derived = {
         "n_layers": depth(d_model, recipe),
         "d_model": d_model,
@@ -74,7 +82,7 @@ def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, An
         return ModelConfig.model_validate(derived | overrides)
     except ValidationError as error:
         reasons = (str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise Refused("; ".join(reasons), where=f"d_model = {d_model}") from None
+        raise InfeasibleCell("; ".join(reasons), where=f"d_model = {d_model}") from None
 
 
 def model_for(
@@ -92,7 +100,7 @@ def model_for(
     """
     chosen = dict(overrides or {})
     if chosen.pop("vocab_size", vocab_size) != vocab_size:
-        raise Refused(f"model.vocab_size is the task's, {vocab_size}: leave it out")
+        raise InfeasibleCell(f"model.vocab_size is the task's, {vocab_size}: leave it out")
 
     @cache  # the search asks for the same few models again and again
     def built(step: int) -> ModelConfig:
@@ -110,5 +118,7 @@ def model_for(
     best = min((low, high), key=lambda step: abs(error(step)))
     if abs(error(best)) > recipe.size_tolerance:
         counted = format_count(n_params(built(best), seq_len, params))
-        raise Refused(f"no buildable model of {format_count(size)} parameters ({params}); the nearest has {counted}")
+        raise InfeasibleCell(
+            f"no buildable model of {format_count(size)} parameters ({params}); the nearest has {counted}"
+        )
     return built(best)

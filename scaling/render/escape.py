@@ -8,27 +8,66 @@ from __future__ import annotations
 
 import re
 
-from scaling.formatting import plain
+from scaling.formatting import sanitize
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#])")
 _LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': r"{\char34}",
-    "`": r"{\char96}", "'": r"{\char39}", **{mark: "\\" + mark for mark in "&%$#_{}"},
-    "–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\ldots{}", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$", "≈": r"$\approx$", "≤": r"$\leq$",
-    "≥": r"$\geq$", "∝": r"$\propto$", "√": r"$\surd$", "→": r"$\to$", "∞": r"$\infty$", "‘": "`", "’": "'", "“": "``", "”": "''", "\u00a0": " ",
-    "\u2009": " ", "\u202f": " ", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "η": r"$\eta$",
-    "κ": r"$\kappa$", "λ": r"$\lambda$", "μ": r"$\mu$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "²": "$^2$", "³": "$^3$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': r"{\char34}",
+    "`": r"{\char96}",
+    "'": r"{\char39}",
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "…": r"\ldots{}",
+    "−": "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "∝": r"$\propto$",
+    "√": r"$\surd$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "\u00a0": " ",
+    "\u2009": " ",
+    "\u202f": " ",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "δ": r"$\delta$",
+    "ε": r"$\epsilon$",
+    "η": r"$\eta$",
+    "κ": r"$\kappa$",
+    "λ": r"$\lambda$",
+    "μ": r"$\mu$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+    "²": "$^2$",
+    "³": "$^3$",
+}
 
 
 def for_plotly(text: object) -> str:
     """Text that plotly draws as it stands: it would read `<b>` and `<a href>` as markup."""
-    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return sanitize(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def for_markdown(text: object) -> str:
     """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended early."""
-    one_line = " ".join(plain(text).split())
+    one_line = " ".join(sanitize(text).split())
     escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", escaped)
 
@@ -37,13 +76,13 @@ def for_csv(cell: object) -> object:
     """A cell that no spreadsheet runs as a formula; numbers stay numbers, None is an empty cell."""
     if cell is None or isinstance(cell, (int, float)):
         return cell
-    text = plain(cell)
+    text = sanitize(cell)
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
 def for_latex(text: object) -> str:
     """One line of LaTeX that shows the text itself: no command, no cell or row ended early; other letters than these by their number."""
-    return re.sub("-(?=-)", "-{}", "".join(map(_latex, " ".join(plain(text).split()))))
+    return re.sub("-(?=-)", "-{}", "".join(map(_latex, " ".join(sanitize(text).split()))))
 
 
 def _latex(letter: str) -> str:

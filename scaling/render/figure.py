@@ -16,7 +16,17 @@ import numpy as np
 from scaling.formatting import format_count
 
 Colour = Union[int, float, str]
-_VIRIDIS = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
+_VIRIDIS = (
+    "440154",
+    "472d7b",
+    "3b528b",
+    "2c728e",
+    "21918c",
+    "28ae80",
+    "5ec962",
+    "addc30",
+    "fde725",
+)
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PAD = 0.04
 
@@ -42,8 +52,22 @@ class Theme:
         return _viridis(low + (high - low) * min(max(colour, 0.0), 1.0))
 
 
-LIGHT = Theme("#ffffff", "#1b1f24", "#6b7280", "#e7e9ee", ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#3a8fc4"), (0.0, 0.8))
-DARK = Theme("#15181d", "#e8eaed", "#9aa2ae", "#2c313a", ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"), (0.25, 1.0))
+LIGHT = Theme(
+    "#ffffff",
+    "#1b1f24",
+    "#6b7280",
+    "#e7e9ee",
+    ("#0072b2", "#d55e00", "#00805d", "#b0568a", "#a87400", "#3a8fc4"),
+    (0.0, 0.8),
+)
+DARK = Theme(
+    "#15181d",
+    "#e8eaed",
+    "#9aa2ae",
+    "#2c313a",
+    ("#56b4e9", "#ff8c42", "#2bc596", "#e39ac4", "#e9b949", "#9ad0f5"),
+    (0.25, 1.0),
+)
 
 
 def _viridis(at: float) -> str:
@@ -102,7 +126,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReferenceLine:
     """A thin line across the picture at one x or one y."""
 
     x: float | None = None
@@ -121,11 +145,11 @@ class Text:
     anchor: Literal["left", "center", "right"] = "center"
 
 
-Trace = Union[Line, Markers, Band, Rule, Text]
+Trace = Union[Line, Markers, Band, ReferenceLine, Text]
 
 
 @dataclass(frozen=True)
-class Ramp:
+class ColorScale:
     """The ordered colour scale of a picture: colour 0.0 stands for `lo` and 1.0 for `hi`."""
 
     label: str
@@ -151,12 +175,14 @@ class Figure:
     x: Axis
     y: Axis
     traces: tuple[Trace, ...]
-    ramp: Ramp | None = None
+    ramp: ColorScale | None = None
     size: Literal["small", "half", "wide"] = "half"
 
     def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """The ranges of x and y: as asked, or those of the data with a margin."""
-        return _limits(self.x, _values(self.traces, "x")), _limits(self.y, _values(self.traces, "y"))
+        return _limits(self.x, _values(self.traces, "x")), _limits(
+            self.y, _values(self.traces, "y")
+        )
 
 
 def _values(traces: Sequence[Trace], direction: Literal["x", "y"]) -> Iterator[float]:
@@ -180,7 +206,9 @@ def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def ticks(low: float, high: float, log: bool, unit: str = "number") -> tuple[list[float], list[str]]:
+def ticks(
+    low: float, high: float, log: bool, unit: str = "number"
+) -> tuple[list[float], list[str]]:
     """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less than two are in sight."""
     if high <= low:  # all that is shown has one value
         return [low], [tick_label(low, unit)]

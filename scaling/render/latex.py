@@ -27,7 +27,10 @@ def latex(table: Table) -> str:
         r"\toprule",
         _row([column.name for column in table.columns]),
         r"\midrule",
-        *(_row([_signed(cell, column) for cell, column in zip(row, table.columns, strict=True)]) for row in rows),
+        *(
+            _row([_signed(cell, column) for cell, column in zip(row, table.columns, strict=True)])
+            for row in rows
+        ),
         r"\bottomrule",
         r"\end{tabular}" + ("}" if scaled else ""),
     ]
@@ -36,14 +39,18 @@ def latex(table: Table) -> str:
 
 def _letters(table: Table, rows: list[list[str]]) -> int:
     """About how wide the table is, in letters: its longest cells and two between columns."""
-    columns = [[column.name, *(row[place] for row in rows)] for place, column in enumerate(table.columns)]
+    columns = [
+        [column.name, *(row[place] for row in rows)] for place, column in enumerate(table.columns)
+    ]
     widths = [WIDE if _is_paragraph(cells[1:]) else max(map(len, cells)) for cells in columns]
     return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _alignment(table: Table, rows: list[list[str]]) -> list[str]:
     """Numbers to the right, words to the left, long ones as paragraphs, except where one word (a digest) would stick out of them."""
-    return [_column(column, [row[place] for row in rows]) for place, column in enumerate(table.columns)]
+    return [
+        _column(column, [row[place] for row in rows]) for place, column in enumerate(table.columns)
+    ]
 
 
 def _column(column: Column, cells: list[str]) -> str:
@@ -53,7 +60,10 @@ def _column(column: Column, cells: list[str]) -> str:
 
 
 def _is_paragraph(cells: list[str]) -> bool:
-    return max(map(len, cells), default=0) > WIDE and max((len(word) for cell in cells for word in cell.split()), default=0) <= WORD
+    return (
+        max(map(len, cells), default=0) > WIDE
+        and max((len(word) for cell in cells for word in cell.split()), default=0) <= WORD
+    )
 
 
 def _signed(cell: str, column: Column) -> str:

@@ -10,21 +10,50 @@ from typing import Any
 
 import numpy as np
 
-from scaling.render.escape import plain
-from scaling.render.figure import LIGHT, Band, Figure, Line, Markers, Ramp, Rule, Text, ticks
+from scaling.render.escape import sanitize
+from scaling.render.figure import (
+    LIGHT,
+    Band,
+    ColorScale,
+    Figure,
+    Line,
+    Markers,
+    ReferenceLine,
+    Text,
+    ticks,
+)
 
 UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 SIZES = {"small": (3.4, 2.9), "half": (4.4, 3.3), "wide": (6.8, 4.4)}
 # inches; small as it is and half at three quarters fill a column of two (3.3), wide a page: letters stay at 7 points or more
 DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
-PAPER: Any = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}  # behind a word, so that it is read over lines
+PAPER: Any = {
+    "facecolor": "white",
+    "alpha": 0.75,
+    "edgecolor": "none",
+    "pad": 0.8,
+}  # behind a word, so that it is read over lines
 STYLE: Any = {
-    "svg.hashsalt": "scaling", "text.parse_math": False, "axes.unicode_minus": True, "font.family": "DejaVu Sans", "font.size": 9.5,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": LIGHT.muted, "axes.labelcolor": LIGHT.ink,
-    "xtick.color": LIGHT.ink, "ytick.color": LIGHT.ink, "axes.grid": True, "grid.color": LIGHT.grid, "axes.axisbelow": True,
-    "legend.frameon": False, "legend.fontsize": 8.5, "figure.constrained_layout.use": True, "savefig.facecolor": "white",
-}  # fmt: skip
+    "svg.hashsalt": "scaling",
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LIGHT.muted,
+    "axes.labelcolor": LIGHT.ink,
+    "xtick.color": LIGHT.ink,
+    "ytick.color": LIGHT.ink,
+    "axes.grid": True,
+    "grid.color": LIGHT.grid,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": "white",
+}
 
 
 def draw(figure: Figure) -> Any:
@@ -71,11 +100,13 @@ def _outlined(canvas: Any) -> Iterator[None]:
 
 def _wrapped(text: str, inches: float) -> str:
     """Text in lines of so many inches: what is longer would be cut, or leave no room for the axes."""
-    return fill(plain(text), max(12, int(inches / 0.075)))
+    return fill(sanitize(text), max(12, int(inches / 0.075)))
 
 
 def _axes(axes: Any, figure: Figure, width: float, height: float) -> None:
-    for axis, limits, name, room in zip((figure.x, figure.y), figure.limits(), ("x", "y"), (width, height), strict=True):
+    for axis, limits, name, room in zip(
+        (figure.x, figure.y), figure.limits(), ("x", "y"), (width, height), strict=True
+    ):
         getattr(axes, f"set_{name}scale")("log" if axis.log else "linear")
         getattr(axes, f"set_{name}lim")(*limits)
         values, labels = ticks(*limits, axis.log, axis.unit)
@@ -92,17 +123,28 @@ def _legend(canvas: Any, axes: Any, width: float) -> None:
         columns = max(1, min(4, int(width / (0.5 + 0.072 * max(map(len, labels))))))
         rows = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
         canvas.set_figheight(canvas.get_figheight() + 0.18 * (rows - 1))
-        canvas.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.8)
+        canvas.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            columnspacing=1.2,
+            handlelength=1.8,
+        )
 
 
 def _label(text: str) -> str | None:
     """Matplotlib hides labels that begin with an underscore, so they get a space before it."""
-    cleaned = plain(text)
+    cleaned = sanitize(text)
     return " " + cleaned if cleaned.startswith("_") else cleaned or None
 
 
 def _line(axes: Any, trace: Line, order: float) -> None:
-    style = {"color": LIGHT.colour(trace.colour), "linewidth": trace.width * 0.8, "linestyle": DASHES[trace.dash]}
+    style = {
+        "color": LIGHT.colour(trace.colour),
+        "linewidth": trace.width * 0.8,
+        "linestyle": DASHES[trace.dash],
+    }
     axes.plot(trace.x, trace.y, label=_label(trace.label), zorder=order, **style)
 
 
@@ -111,38 +153,100 @@ def _markers(axes: Any, trace: Markers, order: float) -> None:
     hollow = trace.symbol in ("open", "cross")
     if trace.lo is not None and trace.hi is not None:
         y = np.asarray(trace.y, float)
-        axes.errorbar(trace.x, y, [y - trace.lo, trace.hi - y], fmt="none", ecolor=colour, elinewidth=1, capsize=2, zorder=order)
-    edge = {"markeredgecolor": colour if hollow else "white", "markeredgewidth": 1.2 if hollow else 0.5}
-    axes.plot(trace.x, trace.y, SYMBOLS[trace.symbol], color=colour, markersize=trace.size * 0.75,
-              markerfacecolor="none" if trace.symbol == "open" else colour, label=_label(trace.label), zorder=order, **edge)  # fmt: skip
+        axes.errorbar(
+            trace.x,
+            y,
+            [y - trace.lo, trace.hi - y],
+            fmt="none",
+            ecolor=colour,
+            elinewidth=1,
+            capsize=2,
+            zorder=order,
+        )
+    edge = {
+        "markeredgecolor": colour if hollow else "white",
+        "markeredgewidth": 1.2 if hollow else 0.5,
+    }
+    axes.plot(
+        trace.x,
+        trace.y,
+        SYMBOLS[trace.symbol],
+        color=colour,
+        markersize=trace.size * 0.75,
+        markerfacecolor="none" if trace.symbol == "open" else colour,
+        label=_label(trace.label),
+        zorder=order,
+        **edge,
+    )
 
 
 def _band(axes: Any, trace: Band, order: float) -> None:
-    axes.fill_between(trace.x, trace.lo, trace.hi, color=LIGHT.colour(trace.colour), alpha=0.16, linewidth=0, zorder=order)
+    axes.fill_between(
+        trace.x,
+        trace.lo,
+        trace.hi,
+        color=LIGHT.colour(trace.colour),
+        alpha=0.16,
+        linewidth=0,
+        zorder=order,
+    )
 
 
-def _rule(axes: Any, trace: Rule, order: float) -> None:
+def _rule(axes: Any, trace: ReferenceLine, order: float) -> None:
     style = {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"], "zorder": order}
     word = {"color": LIGHT.muted, "fontsize": 8, "bbox": PAPER, "zorder": 5, "in_layout": False}
     if trace.x is not None:
         axes.axvline(trace.x, **style)
-        axes.annotate(plain(trace.label), (trace.x, 1), xycoords=("data", "axes fraction"), xytext=(-3, -2),
-                      textcoords="offset points", ha="right", va="top", **word)  # fmt: skip
+        axes.annotate(
+            sanitize(trace.label),
+            (trace.x, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, -2),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            **word,
+        )
     else:
         axes.axhline(trace.y, **style)
-        axes.annotate(plain(trace.label), (1, trace.y), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                      textcoords="offset points", ha="right", va="bottom", **word)  # fmt: skip
+        axes.annotate(
+            sanitize(trace.label),
+            (1, trace.y),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            **word,
+        )
 
 
 def _text(axes: Any, trace: Text, order: float) -> None:
-    axes.text(trace.x, trace.y, plain(trace.text), ha=trace.anchor, va="center", color=LIGHT.colour(trace.colour), fontsize=8, bbox=PAPER, in_layout=False,
-              zorder=5, clip_on=True)  # fmt: skip
+    axes.text(
+        trace.x,
+        trace.y,
+        sanitize(trace.text),
+        ha=trace.anchor,
+        va="center",
+        color=LIGHT.colour(trace.colour),
+        fontsize=8,
+        bbox=PAPER,
+        in_layout=False,
+        zorder=5,
+        clip_on=True,
+    )
 
 
-_DRAW: dict[type, Callable[[Any, Any, float], None]] = {Line: _line, Markers: _markers, Band: _band, Rule: _rule, Text: _text}
+_DRAW: dict[type, Callable[[Any, Any, float], None]] = {
+    Line: _line,
+    Markers: _markers,
+    Band: _band,
+    ReferenceLine: _rule,
+    Text: _text,
+}
 
 
-def _colour_bar(canvas: Any, axes: Any, ramp: Ramp, height: float) -> None:
+def _colour_bar(canvas: Any, axes: Any, ramp: ColorScale, height: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 

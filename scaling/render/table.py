@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.escape import for_csv, plain
+from scaling.render.escape import for_csv, sanitize
 
 Kind = Literal["text", "number", "count", "flops", "integer", "percent", "short", "rough"]
 
@@ -46,16 +46,29 @@ class Table:
 
     def shown(self) -> list[list[str]]:
         """The rows as people read them."""
-        return [[shown(cell, column) for cell, column in zip(row, self.columns, strict=True)] for row in self.rows[: self.most]]
+        return [
+            [shown(cell, column) for cell, column in zip(row, self.columns, strict=True)]
+            for row in self.rows[: self.most]
+        ]
 
     def csv(self) -> str:
         """The rows with all digits; an interval takes three columns."""
-        header = [name for column in self.columns for name in _spread([column.name, f"{column.name} lo", f"{column.name} hi"], column)]
+        header = [
+            name
+            for column in self.columns
+            for name in _spread([column.name, f"{column.name} lo", f"{column.name} hi"], column)
+        ]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([for_csv(name) for name in header])  # a column may be named after a folder
         for row in self.rows:
-            writer.writerow([for_csv(item) for cell, column in zip(row, self.columns, strict=True) for item in _spread(cell, column)])
+            writer.writerow(
+                [
+                    for_csv(item)
+                    for cell, column in zip(row, self.columns, strict=True)
+                    for item in _spread(cell, column)
+                ]
+            )
         return text.getvalue()
 
 
@@ -86,7 +99,7 @@ def shown(cell: Cell, column: Column) -> str:
         return _estimate(cell, column.kind)
     if cell is None:
         return "–"
-    return plain(cell, 400) if isinstance(cell, str) else _format(float(cell), column.kind, 4)
+    return sanitize(cell, 400) if isinstance(cell, str) else _format(float(cell), column.kind, 4)
 
 
 def _estimate(cell: Estimate, kind: Kind) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, Band, Figure, Line, Markers, Rule, Trace
+from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import Section
 from scaling.render.table import Cell, Column, Document, Table, estimate, shown
 from scaling.report.parts.run_plots import C_AXIS, LOSS_AXIS, N_AXIS, thinned
@@ -28,26 +28,42 @@ MEANING = {
 Found = Mapping[str, Any]
 
 
-def compose(found: Found, documents: Mapping[str, Document], told: Sequence[str], command: str) -> Report:
+def compose(
+    found: Found, documents: Mapping[str, Document], told: Sequence[str], command: str
+) -> Report:
     """The page of a comparison (`scaling.predict.compare.compare`) of these fit documents; `told` says how they were fitted."""
     others = [side["name"] for side in found["sides"][1:]]
     name = _listed([found["baseline"], *others])
     sections = (
-        Section("compute", "Compute for the same loss", _there(losses(found, documents), multiplier(found)), _there(spending(found))),
+        Section(
+            "compute",
+            "Compute for the same loss",
+            _there(losses(found, documents), multiplier(found)),
+            _there(spending(found)),
+        ),
         Section("exponents", "Exponents", tables=[estimates(found), tests(found)]),
         Section("size", "Compute-optimal size", _there(sizes(found))),
         Section("provenance", "Data and provenance", tables=[sweeps(found)], commands=[command]),
     )
-    incomparable = [f"{other} and {found['baseline']}: {held['why']} Only exponents are compared." for other, held in found["losses"].items()
-                    if held["compare"] is False]  # fmt: skip
+    incomparable = [
+        f"{other} and {found['baseline']}: {held['why']} Only exponents are compared."
+        for other, held in found["losses"].items()
+        if held["compare"] is False
+    ]
     trust = [held["why"] for held in found["losses"].values() if held["compare"] is not False]
     trust += [*_reach(found), *told, *found["notes"], *_status(found)]
-    headline, tiles = _glance(found)
+    headline, tiles = _headline(found)
     question = "Do these sweeps follow the same law, and how much compute does one need for the loss of the other?"
     return Report(
-        name, question, tuple(section for section in sections if not section.empty), tuple(sentences(found)), tuple(incomparable),
-        headline, tuple(tiles), tuple(dict.fromkeys(trust)),
-    )  # fmt: skip
+        name,
+        question,
+        tuple(section for section in sections if not section.empty),
+        tuple(sentences(found)),
+        tuple(incomparable),
+        headline,
+        tuple(tiles),
+        tuple(dict.fromkeys(trust)),
+    )
 
 
 def _there(*found: Any) -> list[Any]:
@@ -61,7 +77,11 @@ def sentences(found: Found) -> list[str]:
         said.append(_spending_sentence(first, other, held, _test(found, other, "compute")))
         said += _at_the_other_end(first, other, held)
     for other in (side["name"] for side in found["sides"][1:]):
-        asked = [test for test in found["tests"] if test["other"] == other and test["quantity"] != "compute"]
+        asked = [
+            test
+            for test in found["tests"]
+            if test["other"] == other and test["quantity"] != "compute"
+        ]
         said.append(_exponent_sentence(first, other, asked))
     return said
 
@@ -71,13 +91,19 @@ def _spent(found: Found) -> list[tuple[str, Found]]:
 
 
 def _test(found: Found, other: str, quantity: str) -> Found:
-    return next(test for test in found["tests"] if test["other"] == other and test["quantity"] == quantity)
+    return next(
+        test for test in found["tests"] if test["other"] == other and test["quantity"] == quantity
+    )
 
 
 def _spending_sentence(first: str, other: str, held: Found, test: Found) -> str:
     top = held["at_top"]
     place = f"what {first} reaches with {format_flops(top['flops'])} FLOPs"
-    place += ", the largest budget that both trained" if held["both_trained"] else "; no budget was trained by both"
+    place += (
+        ", the largest budget that both trained"
+        if held["both_trained"]
+        else "; no budget was trained by both"
+    )
     if top["share"]["value"] is None:
         return f"By these fits {other} never reaches the loss of {first}, whatever compute it is given ({place})."
     level = (
@@ -106,7 +132,9 @@ def _exponent_sentence(first: str, other: str, asked: Sequence[Found]) -> str:
         if test["apart"]
     ]
     alike = [test["quantity"] for test in asked if not test["apart"]]
-    text = f"{other} differs from {first} in {', '.join(apart)}" if apart else f"{other} and {first}"
+    text = (
+        f"{other} differs from {first} in {', '.join(apart)}" if apart else f"{other} and {first}"
+    )
     if not apart:
         return f"{text} are not told apart in {_listed(alike)}: the data allow that these are equal, and do not show that they are."
     return f"{text}; not told apart in {_listed(alike)}." if alike else f"{text}."
@@ -116,12 +144,19 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _glance(found: Found) -> tuple[str, list[Tile]]:
+def _headline(found: Found) -> tuple[str, list[Tile]]:
     """The numbers of the headline: the share of each other sweep, or the exponents where losses do not compare."""
     spent = _spent(found)
-    tiles = [_tile(f"compute of {other}, {found['baseline']} = 1", held["at_top"]["share"]) for other, held in spent]
-    tiles += [_tile(f"compute multiplier of {other}", held["at_top"]["gain"]) for other, held in spent]
-    tiles += [_tile(f"exponent a of {side['name']}", side["derived"].get("a")) for side in found["sides"]]
+    tiles = [
+        _tile(f"compute of {other}, {found['baseline']} = 1", held["at_top"]["share"])
+        for other, held in spent
+    ]
+    tiles += [
+        _tile(f"compute multiplier of {other}", held["at_top"]["gain"]) for other, held in spent
+    ]
+    tiles += [
+        _tile(f"exponent a of {side['name']}", side["derived"].get("a")) for side in found["sides"]
+    ]
     return ("At the same loss" if spent else "Exponents of N* ∝ C^a"), tiles
 
 
@@ -135,24 +170,34 @@ def _reach(found: Found) -> list[str]:
     for other, held in _spent(found):
         top = held["at_top"]
         if not held["both_trained"]:
-            said.append(f"{other} and {found['baseline']} trained no budget in common: what is said of compute is extrapolated.")
+            said.append(
+                f"{other} and {found['baseline']} trained no budget in common: what is said of compute is extrapolated."
+            )
         elif top["beyond"]:
             said.append(
                 f"At the largest budget that both trained, the same loss lies beyond what {_listed(top['beyond'])} trained: extrapolated."
             )
         if top["unreached"] > 0:
-            said.append(f"In {100 * top['unreached']:.2g} % of the pairs of refits {other} never reaches that loss.")
+            said.append(
+                f"In {100 * top['unreached']:.2g} % of the pairs of refits {other} never reaches that loss."
+            )
     return said
 
 
 def _status(found: Found) -> list[str]:
-    return [f"The fit of {side['name']} has the status {side['status']}: not every parameter is settled by its runs."
-            for side in found["sides"] if side["status"] != "ok"]  # fmt: skip
+    return [
+        f"The fit of {side['name']} has the status {side['status']}: not every parameter is settled by its runs."
+        for side in found["sides"]
+        if side["status"] != "ok"
+    ]
 
 
 def losses(found: Found, documents: Mapping[str, Document]) -> Figure | None:
     """L*(C) of all sweeps whose losses compare with the first's, with bands and the runs themselves."""
-    names = [found["baseline"], *(other for other, held in found["losses"].items() if held["compare"] is not False)]
+    names = [
+        found["baseline"],
+        *(other for other, held in found["losses"].items() if held["compare"] is not False),
+    ]
     names = [name for name in names if found["frontiers"][name].get("loss")]
     if len(names) < 2:
         return None
@@ -162,14 +207,34 @@ def losses(found: Found, documents: Mapping[str, Document]) -> Figure | None:
         traces += _frontier(found, name, "loss", places.index(name))
     caption = "Lines: the loss that each law expects of a compute-optimal run, with its interval. Rings: the runs; those of any other size lie above. "
     caption += DASHED
-    return Figure("compare-loss", "Compute-optimal loss L*(C)", caption, C_AXIS, LOSS_AXIS, tuple(traces), size="wide")
+    return Figure(
+        "compare-loss",
+        "Compute-optimal loss L*(C)",
+        caption,
+        C_AXIS,
+        LOSS_AXIS,
+        tuple(traces),
+        size="wide",
+    )
 
 
 def sizes(found: Found) -> Figure:
     """N*(C) of all sweeps."""
-    traces = [trace for place, side in enumerate(found["sides"]) for trace in _frontier(found, side["name"], "n_star", place)]
+    traces = [
+        trace
+        for place, side in enumerate(found["sides"])
+        for trace in _frontier(found, side["name"], "n_star", place)
+    ]
     caption = f"The compute-optimal size of each sweep, with its interval; where the bands part, the sweeps ask for other models. {DASHED}"
-    return Figure("compare-size", "Compute-optimal size N*(C)", caption, C_AXIS, N_AXIS, tuple(traces), size="wide")
+    return Figure(
+        "compare-size",
+        "Compute-optimal size N*(C)",
+        caption,
+        C_AXIS,
+        N_AXIS,
+        tuple(traces),
+        size="wide",
+    )
 
 
 def _runs(document: Document, name: str, place: int) -> Markers:
@@ -181,12 +246,18 @@ def _runs(document: Document, name: str, place: int) -> Markers:
 
 
 def _frontier(found: Found, name: str, which: str, place: int) -> list[Trace]:
-    held, flops = found["frontiers"][name][which], np.asarray(found["frontiers"][name]["flops"], float)
+    held, flops = (
+        found["frontiers"][name][which],
+        np.asarray(found["frontiers"][name]["flops"], float),
+    )
     low, top = next(side["range"]["flops"] for side in found["sides"] if side["name"] == name)
     band, line = Band(flops, held["lo"], held["hi"], place), np.asarray(held["value"], float)
     inside = np.flatnonzero((flops >= low / 1.05) & (flops <= top * 1.05))
     first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, 0)
-    beyond = [Line(flops[part], line[part], "", place, "dash") for part in (slice(0, first + 1), slice(last, None))]
+    beyond = [
+        Line(flops[part], line[part], "", place, "dash")
+        for part in (slice(0, first + 1), slice(last, None))
+    ]
     return [band, Line(flops[first : last + 1], line[first : last + 1], name, place), *beyond]
 
 
@@ -196,22 +267,37 @@ def multiplier(found: Found) -> Figure | None:
     if not spent:
         return None
     places = [side["name"] for side in found["sides"]]
-    traces: list[Trace] = [Rule(y=1.0, label="the same compute")]
+    traces: list[Trace] = [ReferenceLine(y=1.0, label="the same compute")]
     for other, held in spent:
-        flops, gain, lo, hi = (np.array([np.nan if value is None else value for value in held["curve"][key]], float)
-                               for key in ("flops", "gain", "lo", "hi"))  # fmt: skip
+        flops, gain, lo, hi = (
+            np.array([np.nan if value is None else value for value in held["curve"][key]], float)
+            for key in ("flops", "gain", "lo", "hi")
+        )
         drawn = np.isfinite(gain) & (gain > 0)
         colour = places.index(other)
         floor = float(gain[drawn].min()) / 20 if drawn.any() else 0.05
-        traces += [Band(flops[drawn], np.maximum(lo[drawn], floor), hi[drawn], colour), Line(flops[drawn], gain[drawn], other, colour)]
+        traces += [
+            Band(flops[drawn], np.maximum(lo[drawn], floor), hi[drawn], colour),
+            Line(flops[drawn], gain[drawn], other, colour),
+        ]
     shared = [(other, float(held["range"][1])) for other, held in spent if held["both_trained"]]
     alone = len(shared) == 1
-    traces += [Rule(x=top, label=f"largest budget of both{'' if alone else f' ({other})'}") for other, top in shared]
+    traces += [
+        ReferenceLine(x=top, label=f"largest budget of both{'' if alone else f' ({other})'}")
+        for other, top in shared
+    ]
     first = found["baseline"]
     caption = f"How many times the compute {first} needs for the loss of the other sweep: above 1, the other is cheaper. To the right, extrapolated."
     axis = Axis("compute multiplier at equal loss", log=True)
-    return Figure("compare-multiplier", f"Compute multiplier over {first}", caption, replace(C_AXIS, label=f"training FLOPs C of {first}"), axis,
-                  tuple(traces), size="wide")  # fmt: skip
+    return Figure(
+        "compare-multiplier",
+        f"Compute multiplier over {first}",
+        caption,
+        replace(C_AXIS, label=f"training FLOPs C of {first}"),
+        axis,
+        tuple(traces),
+        size="wide",
+    )
 
 
 def spending(found: Found) -> Table | None:
@@ -220,16 +306,33 @@ def spending(found: Found) -> Table | None:
     if not rows:
         return None
     first = found["baseline"]
-    columns = (Column("sweep"), Column(f"C of {first}", "flops"), Column("loss", "number"), Column("C for this loss", "flops"),
-               Column("times the compute", "rough", True), Column("multiplier", "rough", True), Column("note"))  # fmt: skip
+    columns = (
+        Column("sweep"),
+        Column(f"C of {first}", "flops"),
+        Column("loss", "number"),
+        Column("C for this loss", "flops"),
+        Column("times the compute", "rough", True),
+        Column("multiplier", "rough", True),
+        Column("note"),
+    )
     caption = f"Times the compute: C of the sweep / C of {first} at the same loss. Multiplier: the inverse, the compute-equivalent gain. "
     caption += f"{100 * found['ci']:g} % intervals from pairs of refits; … is an open end."
     return Table("compute", "Compute for the same loss", columns, tuple(rows), caption)
 
 
 def _spending_row(other: str, row: Found) -> tuple[Cell, ...]:
-    note = row.get("never") or (f"beyond what {_listed(row['beyond'])} trained" if row["beyond"] else "")
-    return (other, row["flops"], row["loss"], row["needed"], estimate(row["share"]), estimate(row["gain"]), note)
+    note = row.get("never") or (
+        f"beyond what {_listed(row['beyond'])} trained" if row["beyond"] else ""
+    )
+    return (
+        other,
+        row["flops"],
+        row["loss"],
+        row["needed"],
+        estimate(row["share"]),
+        estimate(row["gain"]),
+        note,
+    )
 
 
 def estimates(found: Found) -> Table:
@@ -237,35 +340,67 @@ def estimates(found: Found) -> Table:
     held = [{**side["derived"], **side["params"]} for side in found["sides"]]
     names = list(dict.fromkeys(name for each in held for name in each))
     rows = tuple((name, *(estimate(each.get(name)) for each in held)) for name in names)
-    columns = (Column("parameter"), *(Column(side["name"], "number", True) for side in found["sides"]))
+    columns = (
+        Column("parameter"),
+        *(Column(side["name"], "number", True) for side in found["sides"]),
+    )
     return Table(
-        "estimates", "Parameters side by side", columns, rows, f"{100 * found['ci']:g} % intervals from each sweep's own bootstrap."
+        "estimates",
+        "Parameters side by side",
+        columns,
+        rows,
+        f"{100 * found['ci']:g} % intervals from each sweep's own bootstrap.",
     )
 
 
 def tests(found: Found) -> Table:
     """The difference of each quantity from the first sweep's, with its interval, p and verdict."""
     rows = tuple(
-        (test["other"], _quantity(test["quantity"]), estimate(test["difference"]), test["p"], test["p_holm"],
-         "told apart" if test["apart"] else "not told apart") for test in found["tests"]
-    )  # fmt: skip
-    columns = (Column("sweep"), Column("quantity"), Column(f"against {found['baseline']}", "rough", True), Column("p", "short"),
-               Column("p, Holm", "short"), Column(f"at {100 * found['level']:g} %"))  # fmt: skip
-    caption = (
-        "Differences (of compute: the ratio, to be compared with 1) from independent refits of both sweeps; two-sided p, alone and after "
+        (
+            test["other"],
+            _quantity(test["quantity"]),
+            estimate(test["difference"]),
+            test["p"],
+            test["p_holm"],
+            "told apart" if test["apart"] else "not told apart",
+        )
+        for test in found["tests"]
     )
+    columns = (
+        Column("sweep"),
+        Column("quantity"),
+        Column(f"against {found['baseline']}", "rough", True),
+        Column("p", "short"),
+        Column("p, Holm", "short"),
+        Column(f"at {100 * found['level']:g} %"),
+    )
+    caption = "Differences (of compute: the ratio, to be compared with 1) from independent refits of both sweeps; two-sided p, alone and after "
     caption += f"Holm's correction for all {len(rows)} tests. Not told apart is not equal: the runs do not decide."
     return Table("tests", "Test of difference", columns, rows, caption)
 
 
 def _quantity(name: str) -> str:
-    return MEANING[name] if name == "compute" else f"{name}: {MEANING[name]}" if name in MEANING else name
+    return (
+        MEANING[name]
+        if name == "compute"
+        else f"{name}: {MEANING[name]}"
+        if name in MEANING
+        else name
+    )
 
 
 def sweeps(found: Found) -> Table:
     """What each sweep is and how it was fitted."""
-    columns = (Column("sweep"), Column("runs", "integer"), Column("C trained"), Column("N trained"), Column("law"), Column("fitted by"),
-               Column("N and C counted"), Column("source"))  # fmt: skip
+    columns = (
+        Column("sweep"),
+        Column("runs", "integer"),
+        Column("C trained"),
+        Column("N trained"),
+        Column("law"),
+        Column("fitted by"),
+        Column("N and C counted"),
+        Column("source"),
+    )
     return Table("sweeps", "The sweeps", columns, tuple(map(_sweep_row, found["sides"])))
 
 
@@ -276,5 +411,13 @@ def _sweep_row(side: Found) -> tuple[Cell, ...]:
         for name, form in (("n_params", format_count), ("flops", format_flops))
     )
     size = COUNTED.get(counted.get("params", ""), counted.get("params", "as given"))
-    return (side["name"], side["n_points"], c[0], n[0], side["law"], f"{side['approach']}, {side['objective']}",
-            f"{size}; {counted.get('flops', 'as given')}", ", ".join(map(str, side["source"]["paths"])))  # fmt: skip
+    return (
+        side["name"],
+        side["n_points"],
+        c[0],
+        n[0],
+        side["law"],
+        f"{side['approach']}, {side['objective']}",
+        f"{size}; {counted.get('flops', 'as given')}",
+        ", ".join(map(str, side["source"]["paths"])),
+    )

@@ -1,4 +1,4 @@
-"""What a report is made from: fit documents, training curves, failures. A folder or documents in, `Material` out."""
+"""What a report is made from: fit documents, training curves, failures. A folder or documents in, `ReportInputs` out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scaling.studies import runs
 if TYPE_CHECKING:
     from scaling.config import Sweep
     from scaling.fit.options import FitOptions
-    from scaling.predict.verification import Verdict
+    from scaling.predict.verification import CheckedForecast
 
 MAIN = "chinchilla"
 RUNS_LISTED = 200
@@ -32,7 +32,7 @@ TUNING_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportInputs:
     """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent,
     `no_law` why no law was fitted where nobody asked for one.
 
@@ -51,7 +51,7 @@ class Material:
     runs: Table | None = None
     failures: Table | None = None
     origin: tuple[tuple[str, str], ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[CheckedForecast, ...] = ()
     tuning: Mapping[str, Any] | None = None
     noise_scale: pd.DataFrame | None = None
     rows: pd.DataFrame | None = None
@@ -59,7 +59,11 @@ class Material:
     @property
     def count(self) -> int:
         """How many runs have measurements."""
-        return 0 if self.curves is None or self.curves.group is None else len(set(self.curves.group.tolist()))
+        return (
+            0
+            if self.curves is None or self.curves.group is None
+            else len(set(self.curves.group.tolist()))
+        )
 
     @property
     def main(self) -> Document | None:
@@ -67,15 +71,18 @@ class Material:
         return next(iter(self.documents.values()), None)
 
 
-def several(sources: Sequence[Path]) -> bool:
+def is_comparison(sources: Sequence[Path]) -> bool:
     """Whether these are several sweeps, to be compared: more than one folder, or fits of different runs. Raises ScalingError."""
     _check_there(sources)
     if len(sources) < 2:
         return False
-    return any(path.is_dir() for path in sources) or len({_document(path)["source"].get("digest") for path in sources}) > 1
+    return (
+        any(path.is_dir() for path in sources)
+        or len({_document(path)["source"].get("digest") for path in sources}) > 1
+    )
 
 
-def sides(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tuple[str, ...]]:
+def load_fits(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tuple[str, ...]]:
     """One fit document for each of several sweeps, by name, and what the reader must know of how they were fitted.
 
     A folder's own fit is taken where it was made as the first source's was and of the runs that the folder holds now; otherwise
@@ -91,13 +98,23 @@ def sides(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tup
             continue
         asked = next(iter(found.values()), None)
         found[name], why = _fit_like(path, asked, made / f"fit-{place + 1}.json")
-        told += [f"{name} was fitted for this comparison{' as ' + names[0] + ' was' if asked else ''}: {why}."] if why else []
+        told += (
+            [
+                f"{name} was fitted for this comparison{' as ' + names[0] + ' was' if asked else ''}: {why}."
+            ]
+            if why
+            else []
+        )
     return found, tuple(told)
 
 
 def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
     """Raise ScalingError where two folders hold runs in common."""
-    held: dict[str, set[str]] = {name: run_files.finished(path) for name, path in zip(names, sources, strict=True) if path.is_dir()}
+    held: dict[str, set[str]] = {
+        name: run_files.finished_run_ids(path)
+        for name, path in zip(names, sources, strict=True)
+        if path.is_dir()
+    }
     for (one, ours), (two, theirs) in combinations(held.items(), 2):
         if ours & theirs:
             what = f"holds {len(ours & theirs)} of the runs of {one}: their draws are not independent, and a test would say nothing"
@@ -112,14 +129,24 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
     from scaling.points.source import read_rows
 
     if not run_files.has_runs(folder):
-        raise ScalingError("holds no finished runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
+        raise ScalingError(
+            "holds no finished runs",
+            where=str(folder),
+            remedy="train them first: scaling run SWEEP.toml",
+        )
     own = [_document(path) for path in sorted((folder / "fits").glob("*.json"), key=_main_first)]
     rows, _, digest = read_rows([folder])
     wanted = asked or next(iter(own), None)
     options = options_of(wanted)
     for document in own:
-        if document["source"].get("digest") == digest and document.get("bootstrap") and options_of(document) == options:
-            known = {"evaluation": evaluation_of(rows[0])}  # a fit of an earlier version does not say
+        if (
+            document["source"].get("digest") == digest
+            and document.get("bootstrap")
+            and options_of(document) == options
+        ):
+            known = {
+                "evaluation": evaluation_of(rows[0])
+            }  # a fit of an earlier version does not say
             return {**document, "source": {**known, **document["source"]}}, ""
     dump(fit([folder], options), made)
     if not own:
@@ -133,7 +160,11 @@ def options_of(document: Document | None) -> FitOptions:
 
     if document is None:
         return FitOptions()
-    objective, drawn, source = document["objective"], document.get("bootstrap") or {}, document["source"]
+    objective, drawn, source = (
+        document["objective"],
+        document.get("bootstrap") or {},
+        document["source"],
+    )
     law = "two-stage" if document.get("accuracy") else document["law"]
     held = {
         "law": law,
@@ -144,23 +175,35 @@ def options_of(document: Document | None) -> FitOptions:
     }
     if document["approach"] == "parametric":
         held |= {"objective": objective["name"], "delta": objective["delta"]}
-    counted = {name: value for name, value in (source.get("convention") or {}).items() if value != "as given"}
-    filters = {name: value for name, value in (source.get("filters") or {}).items() if name != "cluster"}
+    counted = {
+        name: value
+        for name, value in (source.get("convention") or {}).items()
+        if value != "as given"
+    }
+    filters = {
+        name: value for name, value in (source.get("filters") or {}).items() if name != "cluster"
+    }
     given = {**held, **counted, **filters}
     return FitOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
     """What each source is called: the name of its file or folder, with as much of its path as tells it from the others."""
-    whole = [path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in sources]
+    whole = [
+        path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in sources
+    ]
     for length in range(1, max(len(path.parts) for path in whole) + 1):
         names = ["/".join(path.parts[-length:]) for path in whole]
         if len(set(names)) == len(names):
             return names
-    raise ScalingError("a source is named twice", where=str(sources[0]), remedy="name each results folder or fit document once")
+    raise ScalingError(
+        "a source is named twice",
+        where=str(sources[0]),
+        remedy="name each results folder or fit document once",
+    )
 
 
-def gather(sources: Sequence[Path], made: Path) -> Material:
+def load_inputs(sources: Sequence[Path], made: Path) -> ReportInputs:
     """Material from one results folder, or from fit documents of the same runs (the first is the main one). Raises ScalingError.
 
     A folder without fits is fitted here and the document kept as `made`, so that it is never older than the report.
@@ -169,13 +212,17 @@ def gather(sources: Sequence[Path], made: Path) -> Material:
     if len(sources) == 1 and sources[0].is_dir():
         return _folder(sources[0], made)
     documents = {_title(path, sources): _document(path) for path in sources}
-    return Material(sources[0].stem, documents=documents, path=sources[0])
+    return ReportInputs(sources[0].stem, documents=documents, path=sources[0])
 
 
 def _check_there(sources: Sequence[Path]) -> None:
     for path in sources:
         if not path.exists():
-            raise ScalingError("no such file or folder", where=str(path), remedy="name a results folder or a fit document (FIT.json)")
+            raise ScalingError(
+                "no such file or folder",
+                where=str(path),
+                remedy="name a results folder or a fit document (FIT.json)",
+            )
 
 
 def _main_first(path: Path) -> tuple[bool, str]:
@@ -192,29 +239,51 @@ def _document(path: Path) -> Document:
     return load(path)
 
 
-def _folder(folder: Path, made: Path) -> Material:
+def _folder(folder: Path, made: Path) -> ReportInputs:
     failures = _failures(folder)
     sweep = _sweep(folder)
     name, question = (sweep.name, sweep.question) if sweep else (folder.resolve().name, "")
     if not run_files.has_runs(folder):
         if failures is None:
-            raise ScalingError("holds no runs", where=str(folder), remedy="train them first: scaling run SWEEP.toml")
+            raise ScalingError(
+                "holds no runs",
+                where=str(folder),
+                remedy="train them first: scaling run SWEEP.toml",
+            )
         said = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
-        return Material(name, question, refusals=(said,), failures=failures)
+        return ReportInputs(name, question, refusals=(said,), failures=failures)
     from scaling.points.run_tables import curves
-    from scaling.predict.verification import verdicts
+    from scaling.predict.verification import check_forecasts
 
     table = run_files.load(folder)
     paths, no_law = _fits(folder, made, runs.has_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)
-    refusals = (*(f"Left out: {damaged}. `scaling run` redoes what it held." for damaged in table.attrs["damaged"]), *doubt)
+    refusals = (
+        *(
+            f"Left out: {damaged}. `scaling run` redoes what it held."
+            for damaged in table.attrs["damaged"]
+        ),
+        *doubt,
+    )
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
-    return Material(
-        name, question, documents, next(iter(paths), None), refusals, no_law, evaluations, _runs(table, evaluations), failures, _origin(table),
-        tuple(verdicts(sweep, table)) if sweep else (), tuning, noise_scales(table), table,
-    )  # fmt: skip
+    return ReportInputs(
+        name,
+        question,
+        documents,
+        next(iter(paths), None),
+        refusals,
+        no_law,
+        evaluations,
+        _runs(table, evaluations),
+        failures,
+        _origin(table),
+        tuple(check_forecasts(sweep, table)) if sweep else (),
+        tuning,
+        noise_scales(table),
+        table,
+    )
 
 
 def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
@@ -224,8 +293,10 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
         _check_tuning(found)
     except FileNotFoundError:
         return None, ()
-    except files.Broken as error:
-        return None, (f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",)
+    except files.ChecksumError as error:
+        return None, (
+            f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",
+        )
     return found, ()
 
 
@@ -235,15 +306,19 @@ def _check_tuning(found: Mapping[str, Any]) -> None:
     from scaling.report.parts import tuning
 
     if found.get("schema") != TUNING_SCHEMA:
-        raise files.Broken(f"its schema is not {TUNING_SCHEMA}, the one that this program reads")
+        raise files.ChecksumError(
+            f"its schema is not {TUNING_SCHEMA}, the one that this program reads"
+        )
     try:
-        if not {entry["field"] for entry in found["fields"]} <= {*get_args(Tuning.model_fields["field"].annotation)}:
-            raise files.Broken("it tells of a field that nobody tunes")
+        if not {entry["field"] for entry in found["fields"]} <= {
+            *get_args(Tuning.model_fields["field"].annotation)
+        }:
+            raise files.ChecksumError("it tells of a field that nobody tunes")
         for table in tuning.optima(found):
             table.csv()
         tuning.ladders(found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise files.Broken(f"{type(error).__name__} where it is shown") from None
+        raise files.ChecksumError(f"{type(error).__name__} where it is shown") from None
 
 
 def _sweep(folder: Path) -> Sweep | None:
@@ -264,27 +339,80 @@ def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise
-        return [], (f"No law could be fitted. {error.what}", *([error.remedy] if error.remedy else []))
+        return [], (
+            f"No law could be fitted. {error.what}",
+            *([error.remedy] if error.remedy else []),
+        )
     return [made], ()
 
 
 def _runs(table: pd.DataFrame, curves: Points) -> Table:
     """One row a run with its last measured loss, by compute and size; long tables are cut, and say so."""
-    last = pd.DataFrame({"run_id": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}).groupby("run_id").last()
+    last = (
+        pd.DataFrame(
+            {
+                "run_id": curves.group,
+                "n": curves.n,
+                "d": curves.d,
+                "c": curves.c,
+                "loss": curves.loss,
+            }
+        )
+        .groupby("run_id")
+        .last()
+    )
     settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
     diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
-    joined = settings.join(last).assign(budget=lambda rows: np.log(rows["c"]).round(1)).sort_values(["budget", "n"]).reset_index()
-    listed = tuple(_run_row(row, row["run_id"] in diverged) for row in joined.head(RUNS_LISTED).to_dict("records"))
-    columns = (Column("run"), Column("N", "count"), Column("D", "count"), Column("C", "flops"), Column("D/N", "number"), Column("loss", "number"),
-               Column("layers", "integer"), Column("width", "integer"), Column("learning rate", "number"), Column("seed", "integer"), Column("note"))  # fmt: skip
-    shown = f"{len(listed)} of {len(joined)} runs" if len(listed) < len(joined) else f"All {len(joined)} runs"
-    return Table("runs", "Runs", columns, listed, f"{shown}, by compute and size; the loss is the last one measured.")
+    joined = (
+        settings.join(last)
+        .assign(budget=lambda rows: np.log(rows["c"]).round(1))
+        .sort_values(["budget", "n"])
+        .reset_index()
+    )
+    listed = tuple(
+        _run_row(row, row["run_id"] in diverged)
+        for row in joined.head(RUNS_LISTED).to_dict("records")
+    )
+    columns = (
+        Column("run"),
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("C", "flops"),
+        Column("D/N", "number"),
+        Column("loss", "number"),
+        Column("layers", "integer"),
+        Column("width", "integer"),
+        Column("learning rate", "number"),
+        Column("seed", "integer"),
+        Column("note"),
+    )
+    shown = (
+        f"{len(listed)} of {len(joined)} runs"
+        if len(listed) < len(joined)
+        else f"All {len(joined)} runs"
+    )
+    return Table(
+        "runs",
+        "Runs",
+        columns,
+        listed,
+        f"{shown}, by compute and size; the loss is the last one measured.",
+    )
 
 
 def _run_row(row: Mapping[Any, Any], diverged: bool) -> tuple[Cell, ...]:
     n, d, c, loss = (_finite(row[name]) for name in ("n", "d", "c", "loss"))
     settings = (row[name] for name in ("n_layers", "d_model", "lr", "seed"))
-    return (str(row["run_id"]), n, d, c, d / n if n and d else None, loss, *settings, "diverged" if diverged else "")
+    return (
+        str(row["run_id"]),
+        n,
+        d,
+        c,
+        d / n if n and d else None,
+        loss,
+        *settings,
+        "diverged" if diverged else "",
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -296,14 +424,31 @@ def _failures(folder: Path) -> Table | None:
     paths = sorted((folder / "failures").glob("*.txt"))
     if not paths:
         return None
-    rows = tuple((path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]) for path in paths[:RUNS_LISTED])
-    caption = f"{len(rows)} of {len(paths)} failures." if len(rows) < len(paths) else "The full text lies in failures/."
+    rows = tuple(
+        (path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
+        for path in paths[:RUNS_LISTED]
+    )
+    caption = (
+        f"{len(rows)} of {len(paths)} failures."
+        if len(rows) < len(paths)
+        else "The full text lies in failures/."
+    )
     return Table("failures", "Failed runs", (Column("run"), Column("reason")), rows, caption)
 
 
 def _origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """Where and with what the runs were trained."""
     seconds = float(table.groupby("run_id")["seconds"].max().sum())
-    listed = {label: sorted({str(value) for value in table[column].dropna().unique()}) for label, column in
-              (("devices", "device"), ("commits", "commit"), ("trained with scaling", "version"), ("tasks", "task"))}  # fmt: skip
-    return (*((label, ", ".join(values[:8]) or "–") for label, values in listed.items()), ("training time", format_seconds(seconds)))
+    listed = {
+        label: sorted({str(value) for value in table[column].dropna().unique()})
+        for label, column in (
+            ("devices", "device"),
+            ("commits", "commit"),
+            ("trained with scaling", "version"),
+            ("tasks", "task"),
+        )
+    }
+    return (
+        *((label, ", ".join(values[:8]) or "–") for label, values in listed.items()),
+        ("training time", format_seconds(seconds)),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaling.render.escape import plain
+from scaling.render.escape import sanitize
 from scaling.render.table import Document, Table
 from scaling.report import summary, terminal
 from scaling.report.parts import fit_tables, inference
@@ -16,13 +16,25 @@ WIDTH = 100  # columns of a notebook's plain text
 
 def fit_html(document: Document) -> str:
     """A fit document as a fragment: what was fitted, its parameters, the three roads, the hold-out, warnings."""
-    return _fragment("Fit", list(terminal.header(document)), list(_of_fit(document)), [summary.holdout_sentence(document)], document)
+    return _fragment(
+        "Fit",
+        list(terminal.header(document)),
+        list(_of_fit(document)),
+        [summary.holdout_sentence(document)],
+        document,
+    )
 
 
 def prediction_html(prediction: Document) -> str:
     """A prediction document as a fragment: the optimum with intervals, the model that can be built, how far it reaches."""
     head = [(what, value) for what, value in terminal.asked(prediction).shown()]
-    return _fragment("Prediction", head, list(_of_prediction(prediction)), [terminal.reach(prediction)], prediction)
+    return _fragment(
+        "Prediction",
+        head,
+        list(_of_prediction(prediction)),
+        [terminal.reach(prediction)],
+        prediction,
+    )
 
 
 def fit_words(document: Document) -> str:
@@ -40,7 +52,12 @@ def _of_fit(document: Document) -> Iterator[Table]:
         yield fit_tables.parameters(document)
     if document["roads"]:
         yield fit_tables.roads(document)
-    for table in (fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document), fit_tables.kaplan(document)):
+    for table in (
+        fit_tables.groups(document),
+        fit_tables.schedules(document),
+        fit_tables.accuracy(document),
+        fit_tables.kaplan(document),
+    ):
         if table is not None:
             yield table
 
@@ -48,21 +65,41 @@ def _of_fit(document: Document) -> Iterator[Table]:
 def _of_prediction(prediction: Document) -> Iterator[Table]:
     if prediction.get("roads"):
         yield fit_tables.predicted_roads(prediction)
-    for build in (fit_tables.model, inference.demand, inference.served, inference.decoding, inference.smaller):
+    for build in (
+        fit_tables.model,
+        inference.demand,
+        inference.served,
+        inference.decoding,
+        inference.smaller,
+    ):
         table = build(prediction)
         if table is not None:
             yield table
 
 
-def _fragment(title: str, head: list[tuple[str, str]], found: list[Table], said: list[str | None], document: Document) -> str:
+def _fragment(
+    title: str,
+    head: list[tuple[str, str]],
+    found: list[Table],
+    said: list[str | None],
+    document: Document,
+) -> str:
     """Autoescape is on; the template holds no script and asks for no file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=plain,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=sanitize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     sentences = [sentence for sentence in said if sentence]
     warnings = document.get("warnings") or []
-    return environment.get_template("inline.html.j2").render(title=title, head=head, tables=found, sentences=sentences, warnings=warnings)
+    return environment.get_template("inline.html.j2").render(
+        title=title, head=head, tables=found, sentences=sentences, warnings=warnings
+    )
 
 
 def _words(shown: object) -> str:
@@ -70,7 +107,13 @@ def _words(shown: object) -> str:
 
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_jupyter=False, force_terminal=False)
+    console = Console(
+        file=io.StringIO(),
+        width=WIDTH,
+        color_system=None,
+        force_jupyter=False,
+        force_terminal=False,
+    )
     with console.capture() as captured:
         console.print(shown)
     return captured.get().rstrip()

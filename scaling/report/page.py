@@ -16,21 +16,28 @@ from typing import Any
 from scaling.errors import DISK, ScalingError
 from scaling.files import write_atomically, write_json, write_lines, write_text
 from scaling.render import matplotlib_backend, plotly_backend
-from scaling.render.escape import for_markdown, plain
+from scaling.render.escape import for_markdown, sanitize
 from scaling.render.latex import latex
-from scaling.report.inputs import gather, several, sides
-from scaling.report.sections import Report, compose
+from scaling.report.inputs import is_comparison, load_fits, load_inputs
+from scaling.report.sections import Report, build_report
 from scaling.studies import sections
 
 TEMPLATES = Path(__file__).parent / "templates"
-PICTURES = ("svg", "png", "pdf")  # a canvas is laid out again each time: the order is part of the bytes
+PICTURES = (
+    "svg",
+    "png",
+    "pdf",
+)  # a canvas is laid out again each time: the order is part of the bytes
 
 
 COMPARISON = "comparison"
 
 
 def write_report(
-    source: Path | Sequence[Path], out: Path | None = None, prediction: Mapping[str, Any] | None = None, budgets: Sequence[float] = ()
+    source: Path | Sequence[Path],
+    out: Path | None = None,
+    prediction: Mapping[str, Any] | None = None,
+    budgets: Sequence[float] = (),
 ) -> Path:
     """Write the report of a results folder, of fit documents of the same runs, or a comparison of several sweeps; returns its index.html.
 
@@ -41,23 +48,49 @@ def write_report(
     """
     sources = [source] if isinstance(source, Path) else list(source)
     if not sources:
-        raise ScalingError("nothing to report on", remedy="name a results folder or a fit document: scaling report results/demo")
-    many = several(sources)
+        raise ScalingError(
+            "nothing to report on",
+            remedy="name a results folder or a fit document: scaling report results/demo",
+        )
+    many = is_comparison(sources)
     if budgets and not many:
         raise ScalingError(
             "budgets are asked of a comparison, and these are fits of one sweep",
             where="--budgets",
             remedy="name two sweeps: scaling report A B --budgets 1e13",
         )
-    target = out or (Path(COMPARISON) if many else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report")
+    target = out or (
+        Path(COMPARISON)
+        if many
+        else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report"
+    )
     if target.exists() and not target.is_dir():
-        raise ScalingError("is a file; a report is a folder", where=str(target), remedy="name another folder with --out", exit_code=DISK)
-    said = shlex.join(["scaling", "report", *map(str, sources), *(["--budgets", ",".join(map(repr, budgets))] if budgets else [])])
-    report = _comparison(sources, target, budgets, said) if many else _of_one(sources, target, prediction, said)
+        raise ScalingError(
+            "is a file; a report is a folder",
+            where=str(target),
+            remedy="name another folder with --out",
+            exit_code=DISK,
+        )
+    said = shlex.join(
+        [
+            "scaling",
+            "report",
+            *map(str, sources),
+            *(["--budgets", ",".join(map(repr, budgets))] if budgets else []),
+        ]
+    )
+    report = (
+        _comparison(sources, target, budgets, said)
+        if many
+        else _of_one(sources, target, prediction, said)
+    )
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure)
         for kind in PICTURES:
-            write_atomically(target / "figures" / f"{figure.name}.{kind}", partial(matplotlib_backend.save, canvas, kind))
+            write_atomically(
+                target / "figures" / f"{figure.name}.{kind}",
+                partial(matplotlib_backend.save, canvas, kind),
+            )
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.csv())
         write_text(target / "tables" / f"{table.name}.tex", latex(table))
@@ -65,28 +98,36 @@ def write_report(
     write_text(target / "index.html", html(report))
     names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
     names += [f"tables/{table.name}.{kind}" for table in report.tables for kind in ("csv", "tex")]
-    names += [f"{COMPARISON}.json", *(path.name for path in target.glob("fit-*.json"))] if many else []
+    names += (
+        [f"{COMPARISON}.json", *(path.name for path in target.glob("fit-*.json"))] if many else []
+    )
     _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
 
 
-def _of_one(sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str) -> Report:
+def _of_one(
+    sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str
+) -> Report:
     """The report of one sweep."""
-    material = gather(sources, target / "fit.json")
-    studies = sections.sections(material)  # of rows alone: what fails here is no fault of a document
+    material = load_inputs(sources, target / "fit.json")
+    studies = sections.sections(
+        material
+    )  # of rows alone: what fails here is no fault of a document
     try:
-        return compose(material, prediction, command, studies)
+        return build_report(material, prediction, command, studies)
     except (KeyError, TypeError, AttributeError) as error:
         raise _incomplete(error, str(material.path)) from error
 
 
-def _comparison(sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str) -> Report:
+def _comparison(
+    sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str
+) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
     from scaling.predict.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
     with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
-        documents, told = sides(sources, Path(made))
+        documents, told = load_fits(sources, Path(made))
         try:
             found = compare_fits(documents, budgets)
             report = compose_comparison(found, documents, told, command)
@@ -100,12 +141,17 @@ def _comparison(sources: Sequence[Path], target: Path, budgets: Sequence[float],
 
 def _incomplete(error: Exception, where: str) -> ScalingError:
     what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-    return ScalingError(what, where=where, remedy="write it again with: scaling fit SOURCE --out FIT.json")
+    return ScalingError(
+        what, where=where, remedy="write it again with: scaling fit SOURCE --out FIT.json"
+    )
 
 
 def _write_sums(target: Path, names: Sequence[str]) -> None:
     """Digests of all files of the report, as `sha256sum -c` reads them."""
-    lines = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}" for name in sorted(names)]
+    lines = [
+        f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}"
+        for name in sorted(names)
+    ]
     write_lines(target / "SHA256SUMS", "\n".join(lines), comment="# ")
 
 
@@ -114,7 +160,9 @@ def html(report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    drawn: dict[str, Any] = {figure.name: plotly_backend.to_plotly(figure) for figure in report.figures}
+    drawn: dict[str, Any] = {
+        figure.name: plotly_backend.to_plotly(figure) for figure in report.figures
+    }
     plots = _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else ""
     predictor = report.predictor
     sources = {
@@ -123,13 +171,26 @@ def html(report: Report) -> str:
         "predict": _template("predictor.js") if predictor else "",
     }
     scripts = {name: _script(text) for name, text in sources.items()}
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_cleaned,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_cleaned,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     style = _template("style.css") + (_template("predictor.css") if predictor else "")
-    trusted = {"style": style, "plots": plots, "predictor_data": _json(predictor.data) if predictor else "", **scripts}
+    trusted = {
+        "style": style,
+        "plots": plots,
+        "predictor_data": _json(predictor.data) if predictor else "",
+        **scripts,
+    }
     context = _context(report) | {name: Markup(text) for name, text in trusted.items()}
     allowed = policy([text for text in scripts.values() if text])
-    return environment.get_template("index.html.j2").render(policy=allowed, predictor=predictor, **context)
+    return environment.get_template("index.html.j2").render(
+        policy=allowed, predictor=predictor, **context
+    )
 
 
 def _template(name: str) -> str:
@@ -156,7 +217,7 @@ def _json(value: Any) -> str:
 
 def _cleaned(value: Any) -> Any:
     """Text for a page: control characters gone; jinja2 escapes the rest."""
-    return plain(value) if type(value) is str else value
+    return sanitize(value) if type(value) is str else value
 
 
 def markdown(report: Report) -> str:
@@ -167,13 +228,33 @@ def markdown(report: Report) -> str:
     def finished(value: Any) -> Any:
         return value if isinstance(value, Markup) else Markup(for_markdown(value))
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=finished,
-                              trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finished,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters["file"] = lambda name: Markup(name)
-    environment.filters["code"] = lambda text: Markup(" ".join(plain(text).split()))
-    return re.sub(r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(**_context(report)))
+    environment.filters["code"] = lambda text: Markup(" ".join(sanitize(text).split()))
+    return re.sub(
+        r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(**_context(report))
+    )
 
 
 def _context(report: Report) -> dict[str, Any]:
-    names = ("name", "question", "sections", "sentences", "refusals", "headline", "tiles", "trust", "verdict", "version")
+    names = (
+        "name",
+        "question",
+        "sections",
+        "sentences",
+        "refusals",
+        "headline",
+        "tiles",
+        "trust",
+        "verdict",
+        "version",
+    )
     return {name: getattr(report, name) for name in names}

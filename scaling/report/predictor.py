@@ -17,7 +17,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Frontier
-from scaling.predict.law_source import Knowledge, knowledge
+from scaling.predict.law_source import FittedLaw, load_law
 
 DIGITS = 10  # of a draw, as documents keep them: what is shown has three
 ABOVE, SERVED = 6, 12  # decades that the sliders reach beyond the data: budgets, tokens served
@@ -39,28 +39,44 @@ class Predictor:
     data: Mapping[str, Any]
 
 
-@np.errstate(all="ignore")  # draws of what is not identified overflow; the page leaves them out of its intervals
+@np.errstate(
+    all="ignore"
+)  # draws of what is not identified overflow; the page leaves them out of its intervals
 def predictor(path: Path | None, start: float | None) -> Predictor | None:
     """The predictor of the fit at `path`, opened at `start` FLOPs; None for a fit that knows no frontier or no budgets.
 
     Raises ScalingError for a document that cannot be read.
     """
-    known = knowledge(str(path)) if path is not None else None
+    known = load_law(str(path)) if path is not None else None
     if known is None or known.optimum is None or "flops" not in known.range or start is None:
         return None
     same = _equal_loss(known)
-    drawn = None if known.optimum_draws is None else _columns(known.optimum_draws, linked=known.law != "frontier")
+    drawn = (
+        None
+        if known.optimum_draws is None
+        else _columns(known.optimum_draws, linked=known.law != "frontier")
+    )
     data = {
         "frontier": {name: _number(value) for name, value in _held(known.optimum).items()},
-        "draws": drawn, "cost": asdict(known.cost), "ci": known.ci, "range": dict(known.range), "sameLoss": same,
-        "doubts": list(known.warnings), "command": shlex.join(["scaling", "predict", str(path), "--flops"]), "start": start,
-    }  # fmt: skip
+        "draws": drawn,
+        "cost": asdict(known.cost),
+        "ci": known.ci,
+        "range": dict(known.range),
+        "sameLoss": same,
+        "doubts": list(known.warnings),
+        "command": shlex.join(["scaling", "predict", str(path), "--flops"]),
+        "start": start,
+    }
     low, high = known.range["flops"]
     tokens = known.range.get("tokens")
     return Predictor(
-        str(data["command"]), len(drawn["a"]) if drawn else 0, 100 * known.ci, (_decade(low, -1), _decade(high, ABOVE)),
-        (_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if same and tokens else None, data,
-    )  # fmt: skip
+        str(data["command"]),
+        len(drawn["a"]) if drawn else 0,
+        100 * known.ci,
+        (_decade(low, -1), _decade(high, ABOVE)),
+        (_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if same and tokens else None,
+        data,
+    )
 
 
 def _decade(value: float, beyond: int) -> int:
@@ -68,7 +84,7 @@ def _decade(value: float, beyond: int) -> int:
     return min(30, max(0, round(math.log10(value)) + beyond))
 
 
-def _equal_loss(known: Knowledge) -> dict[str, float] | None:
+def _equal_loss(known: FittedLaw) -> dict[str, float] | None:
     """N^-alpha and D^-beta with their coefficients, whose sum stays the same at equal loss; None for a law that has no such sum."""
     from scaling.predict.iso_loss import equal_loss
 
@@ -81,14 +97,25 @@ def _equal_loss(known: Knowledge) -> dict[str, float] | None:
 
 
 def _held(found: Frontier) -> dict[str, Any]:
-    return {part.name: getattr(found, part.name) for part in fields(found) if getattr(found, part.name) is not None}
+    return {
+        part.name: getattr(found, part.name)
+        for part in fields(found)
+        if getattr(found, part.name) is not None
+    }
 
 
 def _columns(found: Frontier, linked: bool) -> dict[str, list[float | str]]:
     """The draws (R,) of a frontier; where D* follows from N* and the cost (`linked`) its columns are left out."""
-    held = {name: value for name, value in _held(found).items() if not (linked and name in ("b", "log_d"))}
+    held = {
+        name: value
+        for name, value in _held(found).items()
+        if not (linked and name in ("b", "log_d"))
+    }
     shape = np.broadcast_shapes(*(np.shape(value) for value in held.values()))
-    return {name: [_number(float(f"{item:.{DIGITS}g}")) for item in np.broadcast_to(value, shape)] for name, value in held.items()}
+    return {
+        name: [_number(float(f"{item:.{DIGITS}g}")) for item in np.broadcast_to(value, shape)]
+        for name, value in held.items()
+    }
 
 
 def _number(value: Any) -> float | str:

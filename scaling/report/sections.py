@@ -15,7 +15,7 @@ from scaling.render.figure import Figure
 from scaling.render.section import Section
 from scaling.render.table import Document, Table
 from scaling.report import summary
-from scaling.report.inputs import Material
+from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
     diagnostics,
     fit_tables,
@@ -61,7 +61,12 @@ class Report:
         return [table for section in self.sections for table in section.tables]
 
 
-def compose(material: Material, prediction: Mapping[str, Any] | None, command: str, studies: Sequence[Section] | None = None) -> Report:
+def build_report(
+    material: ReportInputs,
+    prediction: Mapping[str, Any] | None,
+    command: str,
+    studies: Sequence[Section] | None = None,
+) -> Report:
     """Everything the material allows; `prediction` replaces the forecast for ten times the largest budget, `studies` are the
     laboratory's sections where they are made already.
     """
@@ -83,8 +88,16 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
     verified = summary.verified(material.verdicts)
     if document is None:
         studied = any(section.id in studies_sections.IDS for section in kept)
-        no_law = () if verified or studied else material.no_law or ("There is no fit to report on.",)
-        return Report(material.name, material.question, kept, (*verified, *studies_sections.sentences(kept)), (*material.refusals, *no_law))
+        no_law = (
+            () if verified or studied else material.no_law or ("There is no fit to report on.",)
+        )
+        return Report(
+            material.name,
+            material.question,
+            kept,
+            (*verified, *studies_sections.sentences(kept)),
+            (*material.refusals, *no_law),
+        )
     sentences = [
         *verified,
         *studies_sections.sentences(kept),
@@ -93,15 +106,24 @@ def compose(material: Material, prediction: Mapping[str, Any] | None, command: s
         summary.exponents(document),
         summary.trained(document),
     ]
-    headline = f"Compute-optimal at {format_flops(fit_tables.budget(ahead) or 0)} FLOPs" if ahead else ""
+    headline = (
+        f"Compute-optimal at {format_flops(fit_tables.budget(ahead) or 0)} FLOPs" if ahead else ""
+    )
     return Report(
-        material.name, material.question, kept, tuple(sentences), material.refusals, headline,
-        tuple(summary.tiles(document, ahead)), (*silence, *_stale(material), *summary.trust(document, ahead)), summary.verdict(document),
+        material.name,
+        material.question,
+        kept,
+        tuple(sentences),
+        material.refusals,
+        headline,
+        tuple(summary.tiles(document, ahead)),
+        (*silence, *_stale(material), *summary.caveats(document, ahead)),
+        summary.verdict(document),
         predictor(material.path, fit_tables.budget(ahead) if ahead else None),
-    )  # fmt: skip
+    )
 
 
-def _forecasts(material: Material) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the largest, or why there are none."""
     from scaling.predict.predict import predict
 
@@ -109,81 +131,127 @@ def _forecasts(material: Material) -> tuple[list[Mapping[str, Any]], list[str]]:
     if not span or material.path is None:
         return [], []
     try:
-        return [predict(str(material.path), flops=budget) for budget in (span[0], span[1], AHEAD * span[1])], []
+        return [
+            predict(str(material.path), flops=budget)
+            for budget in (span[0], span[1], AHEAD * span[1])
+        ], []
     except ScalingError as error:
         return [], [f"No forecast: {error.what}."]
 
 
-def _stale(material: Material) -> list[str]:
+def _stale(material: ReportInputs) -> list[str]:
     """A note when runs were added after the fit was made."""
     if material.main is None or material.runs is None:
         return []
     seen = material.main["n_points"] + sum(item["count"] for item in material.main["excluded"])
-    return [f"The fit saw {seen} runs, the folder holds {material.count} now: fit it again."] if seen < material.count else []
+    return (
+        [f"The fit saw {seen} runs, the folder holds {material.count} now: fit it again."]
+        if seen < material.count
+        else []
+    )
 
 
-def _there(*found: Figure | Table | None) -> list[Any]:
+def _not_none(*found: Figure | Table | None) -> list[Any]:
     return [item for item in found if item is not None]
 
 
-def _verified(material: Material) -> Section:
+def _verified(material: ReportInputs) -> Section:
     return Section(
         "verified",
         "Prediction against measurement",
-        _there(diagnostics.forecast_figure(material.verdicts)),
-        _there(diagnostics.forecasts(material.verdicts)),
+        _not_none(diagnostics.forecast_figure(material.verdicts)),
+        _not_none(diagnostics.forecasts(material.verdicts)),
     )
 
 
-def _training(material: Material) -> Section:
-    return Section("training", "Training", _there(run_plots.training_curves(material.curves) if material.curves else None))
+def _training(material: ReportInputs) -> Section:
+    return Section(
+        "training",
+        "Training",
+        _not_none(run_plots.training_curves(material.curves) if material.curves else None),
+    )
 
 
-def _tuning(material: Material) -> Section:
-    return Section("tuning", "Tuning", tuning.ladders(material.tuning), tuning.optima(material.tuning))
+def _tuning(material: ReportInputs) -> Section:
+    return Section(
+        "tuning", "Tuning", tuning.ladders(material.tuning), tuning.optima(material.tuning)
+    )
 
 
-def _batch(material: Material) -> Section:
+def _batch(material: ReportInputs) -> Section:
     return Section(
         "batch",
         "Gradient noise and batch",
-        _there(gradient_noise.figure(material.noise_scale)),
-        _there(gradient_noise.table(material.noise_scale)),
+        _not_none(gradient_noise.figure(material.noise_scale)),
+        _not_none(gradient_noise.table(material.noise_scale)),
     )
 
 
-def _valleys(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    return Section("valleys", "IsoFLOP valleys", _there(run_plots.valleys(document)))
+def _valleys(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
+    return Section("valleys", "IsoFLOP valleys", _not_none(run_plots.valleys(document)))
 
 
-def _frontier(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    figures = _there(law_plots.frontier_size(document), law_plots.frontier_tokens(document), law_plots.frontier_loss(document))
+def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
+    figures = _not_none(
+        law_plots.frontier_size(document),
+        law_plots.frontier_tokens(document),
+        law_plots.frontier_loss(document),
+    )
     figures += wrong_size.figures(_wrong_size(material, forecasts))
-    listed = _there(fit_tables.predictions(forecasts), fit_tables.model(forecasts[-1])) if forecasts else []
-    listed += _there(inference.price(document, material.path))
-    return Section("frontier", "Frontier", figures, [*listed, *([fit_tables.roads(document)] if document["roads"] else [])])
+    listed = (
+        _not_none(fit_tables.predictions(forecasts), fit_tables.model(forecasts[-1]))
+        if forecasts
+        else []
+    )
+    listed += _not_none(inference.price(document, material.path))
+    return Section(
+        "frontier",
+        "Frontier",
+        figures,
+        [*listed, *([fit_tables.roads(document)] if document["roads"] else [])],
+    )
 
 
-def _wrong_size(material: Material, forecasts: Forecasts) -> wrong_size.WrongSize | None:
+def _wrong_size(material: ReportInputs, forecasts: Forecasts) -> wrong_size.SizePenalty | None:
     """At the budget that the report forecasts."""
-    return wrong_size.wrong_size(material.path, fit_tables.budget(forecasts[-1])) if forecasts else None
+    return (
+        wrong_size.wrong_size(material.path, fit_tables.budget(forecasts[-1]))
+        if forecasts
+        else None
+    )
 
 
-def _law(document: Document, material: Material, forecasts: Forecasts) -> Section:
+def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
     beside = fit_tables.laws(material.documents, published(document)) if document["roads"] else None
-    stages = _there(fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document))
-    fitted = [] if document.get("groups") else [fit_tables.parameters(document), *_there(fit_tables.truth(document))]
-    return Section("law", "The law", _there(law_plots.contours(document)), [*fitted, *stages, *_there(beside, fit_tables.kaplan(document))])
+    stages = _not_none(
+        fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document)
+    )
+    fitted = (
+        []
+        if document.get("groups")
+        else [fit_tables.parameters(document), *_not_none(fit_tables.truth(document))]
+    )
+    return Section(
+        "law",
+        "The law",
+        _not_none(law_plots.contours(document)),
+        [*fitted, *stages, *_not_none(beside, fit_tables.kaplan(document))],
+    )
 
 
-def _repeats(document: Document, material: Material, forecasts: Forecasts) -> Section:
-    return Section("repeats", "Repeated data", _there(repeated_data.figure(document)), _there(repeated_data.repeats(document)))
+def _repeats(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
+    return Section(
+        "repeats",
+        "Repeated data",
+        _not_none(repeated_data.figure(document)),
+        _not_none(repeated_data.repeats(document)),
+    )
 
 
-def _checks(document: Document, material: Material, forecasts: Forecasts) -> Section:
+def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
     figures = [
         *law_plots.residuals(document),
-        *_there(
+        *_not_none(
             run_plots.holdout(document),
             law_plots.cloud(document, published(document)),
             law_plots.exponents(document, published(document)),
@@ -194,7 +262,7 @@ def _checks(document: Document, material: Material, forecasts: Forecasts) -> Sec
         "checks",
         "Checks",
         figures,
-        _there(
+        _not_none(
             fit_tables.holdout(document),
             diagnostics.noise(document),
             diagnostics.over_frontier(document),
@@ -206,23 +274,37 @@ def _checks(document: Document, material: Material, forecasts: Forecasts) -> Sec
     )
 
 
-def _data(material: Material) -> Section:
-    left_out = fit_tables.exclusions(material.main) if material.main and material.main["excluded"] else None
-    return Section("data", "Data", tables=_there(left_out, material.failures, material.runs))
+def _data(material: ReportInputs) -> Section:
+    left_out = (
+        fit_tables.exclusions(material.main)
+        if material.main and material.main["excluded"]
+        else None
+    )
+    return Section("data", "Data", tables=_not_none(left_out, material.failures, material.runs))
 
 
-def _provenance(material: Material, command: str) -> Section:
-    origin = fit_tables.pairs("training-origin", "Where the runs were trained", material.origin) if material.origin else None
+def _provenance(material: ReportInputs, command: str) -> Section:
+    origin = (
+        fit_tables.pairs("training-origin", "Where the runs were trained", material.origin)
+        if material.origin
+        else None
+    )
     commands = [fit_command(material.main), command] if material.main else [command]
     return Section(
         "provenance",
         "Provenance",
-        tables=_there(fit_tables.provenance(material.main) if material.main else None, origin),
+        tables=_not_none(fit_tables.provenance(material.main) if material.main else None, origin),
         commands=commands,
     )
 
 
-OF_FIT: tuple[Callable[[Document, Material, Forecasts], Section], ...] = (_valleys, _frontier, _law, _repeats, _checks)
+OF_FIT: tuple[Callable[[Document, ReportInputs, Forecasts], Section], ...] = (
+    _valleys,
+    _frontier,
+    _law,
+    _repeats,
+    _checks,
+)
 
 
 def published(document: Document) -> dict[str, dict[str, float]]:
@@ -240,14 +322,33 @@ def published(document: Document) -> dict[str, dict[str, float]]:
 
 def fit_command(document: Document) -> str:
     """The `scaling fit` command that makes this document again."""
-    source, objective, drawn = document.get("source") or {}, document.get("objective") or {}, document.get("bootstrap") or {}
+    source, objective, drawn = (
+        document.get("source") or {},
+        document.get("objective") or {},
+        document.get("bootstrap") or {},
+    )
     columns, filters = source.get("columns") or {}, source.get("filters") or {}
     convention = {} if columns else source.get("convention") or {}
     options = {
-        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None, "--law": "two-stage" if document.get("accuracy") else document.get("law"), "--approach": document.get("approach"), "--objective": objective.get("name"),
-        "--delta": objective.get("delta"), "--params": convention.get("params"), "--flops": convention.get("flops"),
-        "--bootstrap": drawn.get("resamples", 0), "--ci": document.get("ci"), "--seed": drawn.get("seed"),
+        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None,
+        "--law": "two-stage" if document.get("accuracy") else document.get("law"),
+        "--approach": document.get("approach"),
+        "--objective": objective.get("name"),
+        "--delta": objective.get("delta"),
+        "--params": convention.get("params"),
+        "--flops": convention.get("flops"),
+        "--bootstrap": drawn.get("resamples", 0),
+        "--ci": document.get("ci"),
+        "--seed": drawn.get("seed"),
         **{f"--{name.replace('_', '-')}": value for name, value in filters.items()},
-    }  # fmt: skip
+    }
     words = ["scaling", "fit", *(str(path) for path in source.get("paths") or [])]
-    return shlex.join(words + [str(part) for option, value in options.items() if value is not None for part in (option, value)])
+    return shlex.join(
+        words
+        + [
+            str(part)
+            for option, value in options.items()
+            if value is not None
+            for part in (option, value)
+        ]
+    )

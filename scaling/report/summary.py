@@ -11,9 +11,13 @@ from scaling.render.table import Column, Document, Kind, estimate, shown
 from scaling.report.parts.fit_tables import OPTIMUM, budget
 
 if TYPE_CHECKING:
-    from scaling.predict.verification import Verdict
+    from scaling.predict.verification import CheckedForecast
 
-COUNTED = {"with_head": "blocks and output matrix", "total": "all parameters", "nonembedding": "without embeddings"}
+COUNTED = {
+    "with_head": "blocks and output matrix",
+    "total": "all parameters",
+    "nonembedding": "without embeddings",
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,16 @@ class Tile:
 
 def tiles(document: Document, forecast: Mapping[str, Any] | None) -> list[Tile]:
     """The exponent and the forecast at a glance."""
-    found = [_tile("exponent a of N* ∝ C^a", document["derived"]["a"], "rough")] if "a" in document["derived"] else []
-    return found + [_tile(label, forecast.get(name), kind) for name, label, kind in OPTIMUM if forecast is not None]
+    found = (
+        [_tile("exponent a of N* ∝ C^a", document["derived"]["a"], "rough")]
+        if "a" in document["derived"]
+        else []
+    )
+    return found + [
+        _tile(label, forecast.get(name), kind)
+        for name, label, kind in OPTIMUM
+        if forecast is not None
+    ]
 
 
 def _tile(label: str, entry: Mapping[str, Any] | None, kind: Kind) -> Tile:
@@ -44,9 +56,13 @@ def trained(document: Document) -> str:
     if ranges.get("n_params") and ranges.get("flops"):
         (n_low, n_high), (c_low, c_high) = ranges["n_params"], ranges["flops"]
         counted = COUNTED.get(convention.get("params", ""), "")
-        text += f", of {format_count(n_low)} to {format_count(n_high)} parameters" + (f" ({counted})" if counted else "")
+        text += f", of {format_count(n_low)} to {format_count(n_high)} parameters" + (
+            f" ({counted})" if counted else ""
+        )
         text += f" and {format_flops(c_low)} to {format_flops(c_high)} FLOPs"
-    return text + (f"; {left_out:,} were left out, with reasons below." if left_out else "; none was left out.")
+    return text + (
+        f"; {left_out:,} were left out, with reasons below." if left_out else "; none was left out."
+    )
 
 
 def _say(entry: Mapping[str, Any] | None, kind: Kind = "rough") -> str:
@@ -62,7 +78,7 @@ def exponents(document: Document) -> str:
     return f"The compute-optimal model grows as C^{a} and its training tokens as C^{b}{level}."
 
 
-def verified(found: Sequence[Verdict]) -> list[str]:
+def verified(found: Sequence[CheckedForecast]) -> list[str]:
     """What came of the forecasts that a sweep was written with."""
     if not found:
         return []
@@ -92,11 +108,15 @@ def holdout_sentence(document: Document) -> str | None:
     return f"{text}; {inside:,} of {held['n_test']:,} lie inside their intervals."
 
 
-def trust(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:
+def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:
     """Everything that limits the forecast, the heaviest first."""
     said: list[str] = []
-    if document["status"] != "ok" and forecast is None:  # else the forecast's own warnings begin with it
-        said.append(f"Status: {document['status']}. The data do not settle every parameter; see the notes in the parameter table.")
+    if (
+        document["status"] != "ok" and forecast is None
+    ):  # else the forecast's own warnings begin with it
+        said.append(
+            f"Status: {document['status']}. The data do not settle every parameter; see the notes in the parameter table."
+        )
     said += (forecast or {}).get("warnings") or []
     said += [text for text in (document.get("agreement"), holdout_sentence(document)) if text]
     return list(dict.fromkeys([*said, *(document["warnings"])]))
@@ -108,6 +128,10 @@ def verdict(document: Document) -> tuple[str, str]:
         return "poor", document["status"]
     held = document.get("holdout") or {}
     missed = (held.get("mean_abs_rel_error") or 0) > 0.05
-    if document["warnings"] or missed or (document.get("agreement") or "").startswith("The roads disagree"):
+    if (
+        document["warnings"]
+        or missed
+        or (document.get("agreement") or "").startswith("The roads disagree")
+    ):
         return "care", "use with care"
     return "good", "no warnings"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.formatting import format_flops
-from scaling.render.escape import plain
+from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, number, shown
 from scaling.report import summary
 from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
@@ -40,14 +40,19 @@ def models_text(document: Document) -> RenderableType:
 
     table = named_models.models(document)
     assert table is not None
-    return Group(grid(table), *_sentences(table.caption, document.get("basis")), *_warnings(document))
+    return Group(
+        grid(table), *_sentences(table.caption, document.get("basis")), *_warnings(document)
+    )
 
 
 def next_text(proposal: Document) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at the target."""
     from rich.console import Group
 
-    rows = tuple((run["n_params"], run["tokens"], run["flops"], run["copies"], run.get("trunk") or "alone") for run in proposal["runs"])
+    rows = tuple(
+        (run["n_params"], run["tokens"], run["flops"], run["copies"], run.get("trunk") or "alone")
+        for run in proposal["runs"]
+    )
     columns = (
         Column("parameters", "count"),
         Column("tokens", "count"),
@@ -55,13 +60,26 @@ def next_text(proposal: Document) -> RenderableType:
         Column("seeds", "integer"),
         Column("trunk"),
     )
-    before, after = (f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}" for name in ("before", "after"))
+    before, after = (
+        f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}"
+        for name in ("before", "after")
+    )
     target = f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} to {after}"
-    loss = " to ".join(f"{100 * proposal['sd_log_loss'][name]:.2g} %" for name in ("before", "after"))
+    loss = " to ".join(
+        f"{100 * proposal['sd_log_loss'][name]:.2g} %" for name in ("before", "after")
+    )
     said = f"{target}, that of L* from {loss}, for {format_flops(proposal['spent'])} of {format_flops(proposal['budget'])} FLOPs."
     alone = proposal["cost"]["alone"]
-    shared = f"Sizes share trunks; every run alone would cost {format_flops(alone)}." if proposal["shared"] else None
-    return Group(grid(Table("next", "The most informative runs", columns, rows)), *_sentences(said, shared), *_warnings(proposal))
+    shared = (
+        f"Sizes share trunks; every run alone would cost {format_flops(alone)}."
+        if proposal["shared"]
+        else None
+    )
+    return Group(
+        grid(Table("next", "The most informative runs", columns, rows)),
+        *_sentences(said, shared),
+        *_warnings(proposal),
+    )
 
 
 def reconcile_text(document: Document) -> RenderableType:
@@ -82,13 +100,23 @@ def grid(table: Table, heading: bool = True) -> RenderableType:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    drawn = Grid(box=box.SIMPLE_HEAD if heading else None, show_header=heading, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn = Grid(
+        box=box.SIMPLE_HEAD if heading else None,
+        show_header=heading,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     for column in table.columns:
         words = column.kind == "text"
-        drawn.add_column(Text(plain(column.name)), justify="left" if words else "right", overflow="fold", no_wrap=not words)
+        drawn.add_column(
+            Text(sanitize(column.name)),
+            justify="left" if words else "right",
+            overflow="fold",
+            no_wrap=not words,
+        )
     for row in table.shown():
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
-    return Group(Text(plain(table.title), style="bold"), drawn, *([] if heading else [Text()]))
+        drawn.add_row(*(Text(sanitize(cell)) for cell in row))
+    return Group(Text(sanitize(table.title), style="bold"), drawn, *([] if heading else [Text()]))
 
 
 def _sentences(*texts: str | None) -> Iterator[RenderableType]:
@@ -96,21 +124,25 @@ def _sentences(*texts: str | None) -> Iterator[RenderableType]:
 
     for text in texts:
         if text:
-            yield Text(plain(text) + "\n")
+            yield Text(sanitize(text) + "\n")
 
 
 def _warnings(document: Document) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for warning in document.get("warnings") or []:
-        yield Text.assemble(("warning: ", "bold yellow"), plain(warning))
+        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning))
 
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield grid(fit_tables.pairs("fit", "Fit", list(header(document))), heading=False)
     if not document.get("groups"):
         yield grid(fit_tables.parameters(document))
-    stages = (fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document))
+    stages = (
+        fit_tables.groups(document),
+        fit_tables.schedules(document),
+        fit_tables.accuracy(document),
+    )
     for table in (fit_tables.truth(document), *stages, repeated_data.short(document)):
         if table is not None:
             yield grid(table)
@@ -118,8 +150,13 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     if document["roads"]:
         yield grid(_narrow_roads(document))
         agreement = document.get("agreement") or ""
-        reasons = {name: road["refused"] for name, road in document["roads"].items() if road.get("refused")}
-        yield from _sentences(*(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement), agreement)
+        reasons = {
+            name: road["refused"] for name, road in document["roads"].items() if road.get("refused")
+        }
+        yield from _sentences(
+            *(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement),
+            agreement,
+        )
     kaplan = fit_tables.kaplan(document)
     if kaplan is not None:
         yield grid(kaplan)
@@ -146,14 +183,22 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
 
     objective, convention = document["objective"], document["source"].get("convention") or {}
     left_out = "; ".join(f"{item['count']} {item['reason']}" for item in document["excluded"])
-    formulas = {name: law.formula for name, law in LAWS.items()} | {name: law.formula for name, law in SPECIAL.items()}
+    formulas = {name: law.formula for name, law in LAWS.items()} | {
+        name: law.formula for name, law in SPECIAL.items()
+    }
     value = objective.get("value")
     yield "law", f"{document['law']}, {document['approach']}"
     if document["approach"] == "parametric":
         yield "formula", formulas.get(document["law"], "")
     yield "source", fit_tables.paths(document)
-    yield "points", f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else "")
-    yield "counted", f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
+    yield (
+        "points",
+        f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else ""),
+    )
+    yield (
+        "counted",
+        f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}",
+    )
     yield "objective", str(objective.get("name")) + (f" = {value:.8g}" if value is not None else "")
     yield from (("note", note) for note in document["source"].get("notes") or [])
     yield "status", document["status"]
@@ -163,16 +208,29 @@ def _narrow_roads(document: Document) -> Table:
     """The three roads in a table that fits 80 columns; why one was refused follows as a sentence."""
     found: list[tuple[fit_tables.Cell, ...]] = []
     for name, road in document["roads"].items():
-        exponents = (shown(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab")
-        found.append((name, "refused", "", None) if road.get("refused") else (name, *exponents, road.get("a_plus_b")))
-    columns = (Column("road"), Column("a, N* ~ C^a"), Column("b, D* ~ C^b"), Column("a + b", "rough"))
+        exponents = (
+            shown(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
+        )
+        found.append(
+            (name, "refused", "", None)
+            if road.get("refused")
+            else (name, *exponents, road.get("a_plus_b"))
+        )
+    columns = (
+        Column("road"),
+        Column("a, N* ~ C^a"),
+        Column("b, D* ~ C^b"),
+        Column("a + b", "rough"),
+    )
     return Table("roads", "Three roads to the frontier", columns, tuple(found))
 
 
 def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
     yield grid(asked(prediction), heading=False)
     if prediction.get("accuracy"):
-        yield from _sentences(f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}.")
+        yield from _sentences(
+            f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}."
+        )
     if prediction.get("roads"):
         yield grid(fit_tables.predicted_roads(prediction))
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
@@ -195,8 +253,13 @@ def asked(prediction: Document) -> Table:
     """The model that a prediction is about, with intervals."""
     rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
     rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
-    rows.append(("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True))))
-    rows += [(label, shown(estimate(prediction.get(name)), Column(name, kind, True))) for name, label, kind in fit_tables.OPTIMUM]
+    rows.append(
+        ("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True)))
+    )
+    rows += [
+        (label, shown(estimate(prediction.get(name)), Column(name, kind, True)))
+        for name, label, kind in fit_tables.OPTIMUM
+    ]
     return fit_tables.pairs("prediction", "Compute-optimal training", rows)
 
 
@@ -205,5 +268,7 @@ def reach(prediction: Document) -> str | None:
     decades = prediction.get("extrapolation_decades")
     if decades is None:
         return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
-    outside = decades > 0 or any("below the data" in text for text in prediction.get("warnings") or [])
+    outside = decades > 0 or any(
+        "below the data" in text for text in prediction.get("warnings") or []
+    )
     return None if outside else "This lies within the budgets that were trained."

@@ -27,7 +27,10 @@ def cache_folder(name: str) -> Path:
             _own(part)
     except OSError as error:
         raise ScalingError(
-            f"cannot use the cache: {error.strerror}", where=str(folder), remedy="set SCALING_CACHE to a folder of your own", exit_code=DISK
+            f"cannot use the cache: {error.strerror}",
+            where=str(folder),
+            remedy="set SCALING_CACHE to a folder of your own",
+            exit_code=DISK,
         ) from error
     return folder
 
@@ -36,6 +39,10 @@ def _own(folder: Path) -> None:
     """Compiled programs are executed: refuse a cache that another user owns, and close it to others."""
     status = folder.stat()
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
-        raise ScalingError("the cache belongs to another user", where=str(folder), remedy="set SCALING_CACHE to a folder of your own")
+        raise ScalingError(
+            "the cache belongs to another user",
+            where=str(folder),
+            remedy="set SCALING_CACHE to a folder of your own",
+        )
     if status.st_mode & 0o077:
         folder.chmod(0o700)

@@ -26,7 +26,7 @@ WORTH = 4096  # single files above which a sweep merges them by itself
 
 
 @dataclass(frozen=True)
-class Merged:
+class CompactionResult:
     """What a merge did: runs now in merged files, files written and removed, and what was damaged and left where it was."""
 
     runs: int
@@ -42,17 +42,26 @@ class _Run:
     facts: tuple[str, ...]
 
 
-def compact(folder: Path, most: int | None = None) -> Merged:
+def compact(folder: Path, most: int | None = None) -> CompactionResult:
     """Merge the single files of `folder`, and merged files that are less than half full, into at most `most` files.
 
     The caller sees to it that no other process merges the same folder. Raises ScalingError (74).
     """
-    small = [path for path in run_files.merged_files(folder) if len(run_files.index(path)) < RUNS_A_FILE // 2]
+    small = [
+        path
+        for path in run_files.merged_files(folder)
+        if len(run_files.index(path)) < RUNS_A_FILE // 2
+    ]
     loose = run_files.run_files(folder)
     if not loose and len(small) < 2:
-        return Merged(0, 0, 0)
-    settled = run_files.merged_ids(folder) - {run_id for path in small for run_id in run_files.index(path)}
-    copies, loose = [path for path in loose if path.stem in settled], [path for path in loose if path.stem not in settled]
+        return CompactionResult(0, 0, 0)
+    settled = run_files.merged_ids(folder) - {
+        run_id for path in small for run_id in run_files.index(path)
+    }
+    copies, loose = (
+        [path for path in loose if path.stem in settled],
+        [path for path in loose if path.stem not in settled],
+    )
     damaged: list[str] = []
     written, runs, sources = 0, 0, [*copies]
     for part in itertools.islice(_parts([*small, *loose]), most):
@@ -61,7 +70,7 @@ def compact(folder: Path, most: int | None = None) -> Merged:
     removed = [path for path in sources if path.exists()]
     for path in removed:
         path.unlink(missing_ok=True)
-    return Merged(runs, written, len(removed), tuple(damaged))
+    return CompactionResult(runs, written, len(removed), tuple(damaged))
 
 
 def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
@@ -79,7 +88,9 @@ def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield part
 
 
-def _write(folder: Path, part: Sequence[Path], damaged: list[str], sources: list[Path]) -> tuple[Path | None, int]:
+def _write(
+    folder: Path, part: Sequence[Path], damaged: list[str], sources: list[Path]
+) -> tuple[Path | None, int]:
     """One merged file of the runs of `part`; what may go afterwards is added to `sources`."""
     known: dict[str, list[object]] = {}
     shared: dict[str, int] = {}
@@ -94,8 +105,10 @@ def _write(folder: Path, part: Sequence[Path], damaged: list[str], sources: list
                     known[run.run_id] = [run_files.rows_digest(run.rows), *facts]
                 writer.write_table(pa.concat_tables([run.rows for run in group]).cast(schema))
             text = json.dumps({"shared": list(shared), "runs": known})
-            writer.add_key_value_metadata({run_files.INDEX.decode(): text, "scaling.seal": files.BLANK})
-        files.seal_file(path)
+            writer.add_key_value_metadata(
+                {run_files.INDEX.decode(): text, "scaling.seal": files.BLANK}
+            )
+        files.append_checksum(path)
 
     name = hashlib.sha256("\n".join(sorted(path.name for path in part)).encode()).hexdigest()[:16]
     target = folder / run_files.MERGED / f"{name}.parquet"
@@ -149,10 +162,12 @@ def _groups(runs: Iterator[_Run], known: dict[str, list[object]]) -> Iterator[li
         yield group
 
 
-def rescue(folder: Path, path: Path) -> int:
+def recover_runs(folder: Path, path: Path) -> int:
     """Publish again, one by one, the runs of a damaged merged file whose rows are provably whole; returns how many."""
     known, count = run_files.index(path), 0
-    for run_id, rows in run_files.salvaged(path):
+    for run_id, rows in run_files.recover_intact_runs(path):
         facts = dict(zip(FACTS, (text.encode() for text in known[run_id]["facts"]), strict=True))
-        count += run_files.write_run(folder, rows.replace_schema_metadata({b"scaling.schema": b"1", **facts}))
+        count += run_files.write_run(
+            folder, rows.replace_schema_metadata({b"scaling.schema": b"1", **facts})
+        )
     return count

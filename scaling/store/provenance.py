@@ -26,10 +26,17 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 @cache
 def code_digest() -> str:
     """Twelve hex digits of the source that decides a run's numbers."""
-    files = sorted(path for name in DECIDES for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.suffix == ".py")
+    files = sorted(
+        path
+        for name in DECIDES
+        for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")]
+        if path.suffix == ".py"
+    )
     digest = hashlib.sha256()
     for path in files:
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(
+            path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()[:12]
 
 
@@ -41,5 +48,10 @@ def versions() -> dict[str, str]:
 @cache
 def commit() -> str | None:
     """The commit of this program's checkout, or None where it is installed without one."""
-    done = subprocess.run(["git", "-C", str(PACKAGE), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "-C", str(PACKAGE), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip() if done.returncode == 0 else None

@@ -21,14 +21,33 @@ SCHEMA_VERSION = 1
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
 SCHEMA = pa.schema(
     [("sweep", _TEXT), ("run_id", _TEXT), ("seed", _INT), ("task", _TEXT)]
-    + [(name, _INT) for name in ("n_params", "n_params_nonembedding", "n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff")]
+    + [
+        (name, _INT)
+        for name in (
+            "n_params",
+            "n_params_nonembedding",
+            "n_layers",
+            "d_model",
+            "n_heads",
+            "n_kv_heads",
+            "d_ff",
+        )
+    ]
     + [("seq_len", _INT), ("vocab_size", _INT), ("norm", _TEXT), ("pos", _TEXT), ("ffn", _TEXT)]
     + [("batch_tokens", _INT), ("lr", _REAL), ("weight_decay", _REAL)]
     + [("step", _INT), ("tokens", _INT), ("flops", _REAL)]
     + [("split", _TEXT), ("metric", _TEXT), ("at", _REAL), ("value", _REAL), ("stderr", _REAL)]
-    + [("seconds", _REAL), ("device", _TEXT), ("commit", _TEXT), ("version", _TEXT), ("config", _TEXT)]
+    + [
+        ("seconds", _REAL),
+        ("device", _TEXT),
+        ("commit", _TEXT),
+        ("version", _TEXT),
+        ("config", _TEXT),
+    ]
 )
-SEED = re.compile(r'"seed":(\d+),')  # in the text of a configuration: what differs between runs of one cell
+SEED = re.compile(
+    r'"seed":(\d+),'
+)  # in the text of a configuration: what differs between runs of one cell
 DIVERGED = "diverged_at_step"
 
 
@@ -45,7 +64,7 @@ class Measurement:
     seconds: float = 0.0
 
 
-class Reading(NamedTuple):
+class MetricValue(NamedTuple):
     """What an examination says of a model, before it is placed in a run: see `Measurement`."""
 
     metric: str
@@ -69,19 +88,36 @@ class Provenance:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def rows(sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Provenance) -> pa.Table:
+def rows(
+    sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Provenance
+) -> pa.Table:
     """The rows of one run in the fixed schema; `n_params` is the total, `flops` the exact count up to `step`."""
     model, seq_len = run.model, run.task.seq_len
     constant = {
-        "sweep": sweep, "run_id": run.run_id, "seed": run.seed, "task": run.task.kind,
+        "sweep": sweep,
+        "run_id": run.run_id,
+        "seed": run.seed,
+        "task": run.task.kind,
         "n_params": accounting.n_params(model, seq_len, "total"),
         "n_params_nonembedding": accounting.n_params(model, seq_len, "nonembedding"),
-        "n_layers": model.n_layers, "d_model": model.d_model, "n_heads": model.n_heads, "n_kv_heads": model.n_kv_heads,
-        "d_ff": model.d_ff, "seq_len": seq_len, "vocab_size": model.vocab_size,
-        "norm": model.norm, "pos": model.pos, "ffn": model.ffn,
-        "batch_tokens": run.batch_tokens, "lr": run.optim.lr, "weight_decay": run.optim.weight_decay,
-        "device": source.device, "commit": source.commit, "version": source.version, "config": run.model_dump_json(),
-    }  # fmt: skip
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "n_heads": model.n_heads,
+        "n_kv_heads": model.n_kv_heads,
+        "d_ff": model.d_ff,
+        "seq_len": seq_len,
+        "vocab_size": model.vocab_size,
+        "norm": model.norm,
+        "pos": model.pos,
+        "ffn": model.ffn,
+        "batch_tokens": run.batch_tokens,
+        "lr": run.optim.lr,
+        "weight_decay": run.optim.weight_decay,
+        "device": source.device,
+        "commit": source.commit,
+        "version": source.version,
+        "config": run.model_dump_json(),
+    }
     table = [constant | _measured_cells(run, item) for item in measured]
     metadata = {"scaling.schema": str(SCHEMA_VERSION)}
     for name, facts in (("fingerprint", source.fingerprint), ("execution", source.notes)):
@@ -92,7 +128,10 @@ def rows(sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Pr
 def _measured_cells(run: RunConfig, item: Measurement) -> dict[str, Any]:
     tokens = item.step * run.batch_tokens
     flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
-    measured = {name: getattr(item, name) for name in ("step", "split", "metric", "at", "value", "stderr", "seconds")}
+    measured = {
+        name: getattr(item, name)
+        for name in ("step", "split", "metric", "at", "value", "stderr", "seconds")
+    }
     return measured | {"tokens": tokens, "flops": flops}
 
 

@@ -30,7 +30,7 @@ ATTEMPTS = 5  # a listing may be outdated by a merge this often before we give u
 
 
 @dataclass(frozen=True)
-class Damage:
+class CorruptFile:
     """A file that is not what was written, and the runs that it held (as far as its name or index tells)."""
 
     path: Path
@@ -48,14 +48,18 @@ def write_run(folder: Path, table: pa.Table) -> bool:
     Raises ScalingError (74).
     """
     run_id = table.column("run_id")[0].as_py()
-    data = files.sealed(_file_of(table))
-    return files.write_once(folder / LOOSE / f"{run_id}.parquet", lambda path: path.write_bytes(data))
+    data = files.with_checksum(_file_of(table))
+    return files.write_once(
+        folder / LOOSE / f"{run_id}.parquet", lambda path: path.write_bytes(data)
+    )
 
 
 def _file_of(table: pa.Table) -> bytes:
     """A Parquet file with page checksums and room for a seal."""
     made = pa.BufferOutputStream()
-    with pq.ParquetWriter(made, table.schema, compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(
+        made, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({"scaling.seal": files.BLANK})
     return bytes(made.getvalue())
@@ -72,10 +76,19 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
             data = file.read_buffer()
         return _parsed(data, columns)
     except FileNotFoundError:
-        raise ScalingError("no such file", where=str(path), remedy="name an existing table or results folder") from None
+        raise ScalingError(
+            "no such file", where=str(path), remedy="name an existing table or results folder"
+        ) from None
     except PermissionError as error:
-        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from None
-    except Exception as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
+        raise ScalingError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            remedy="mend the permissions",
+            exit_code=DISK,
+        ) from None
+    except (
+        Exception
+    ) as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
         raise ScalingError(
             f"not a readable Parquet file: {_why(error, path)}",
             where=str(path),
@@ -84,13 +97,13 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def _parsed(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
-    files.check_seal(memoryview(data))
+    files.verify_checksum(memoryview(data))
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
     return file.read(columns=columns, use_threads=False)
 
 
 def _why(error: Exception, path: Path) -> str:
-    if isinstance(error, files.Broken):
+    if isinstance(error, files.ChecksumError):
         return str(error)
     try:
         with open(path, "rb") as handle:
@@ -101,20 +114,20 @@ def _why(error: Exception, path: Path) -> str:
 
 def run_files(folder: Path) -> list[Path]:
     """The files of single runs, in order of run_id; names that start with a dot are unfinished."""
-    return files.listed(folder / LOOSE, ".parquet")
+    return files.list_files(folder / LOOSE, ".parquet")
 
 
 def merged_files(folder: Path) -> list[Path]:
     """The files that hold many runs."""
-    return files.listed(folder / MERGED, ".parquet")
+    return files.list_files(folder / MERGED, ".parquet")
 
 
 def has_runs(folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return any(files.listed(folder / name, ".parquet") for name in (LOOSE, MERGED))
+    return any(files.list_files(folder / name, ".parquet") for name in (LOOSE, MERGED))
 
 
-def finished(folder: Path) -> set[str]:
+def finished_run_ids(folder: Path) -> set[str]:
     """The ids of all published runs, from names and indices alone."""
     return {path.stem for path in run_files(folder)} | set(merged_ids(folder))
 
@@ -143,20 +156,23 @@ def index(path: Path) -> dict[str, dict[str, Any]]:
     try:
         held = json.loads((pq.read_metadata(path).metadata or {})[INDEX])
         shared = held["shared"]
-        return {run_id: {"rows": rows, "facts": [shared[i] for i in facts]} for run_id, (rows, *facts) in held["runs"].items()}
+        return {
+            run_id: {"rows": rows, "facts": [shared[i] for i in facts]}
+            for run_id, (rows, *facts) in held["runs"].items()
+        }
     except Exception:  # noqa: BLE001 - a damaged footer raises errors of many types; whoever reads the file names it
         return {}
 
 
 @dataclass
-class Held:
+class FolderRows:
     """All rows of a folder, and what could not be read of it."""
 
     table: pa.Table
-    damages: list[Damage] = field(default_factory=list)
+    corrupt_files: list[CorruptFile] = field(default_factory=list)
 
 
-def read_folder(folder: Path, columns: list[str] | None = None) -> Held:
+def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     """Every published run once; `columns` must name run_id. A damaged file is named in `damages`; the others are there.
 
     Raises ScalingError for a newer schema.
@@ -164,24 +180,33 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> Held:
     for _ in range(ATTEMPTS):
         try:
             return _read_listed(folder, columns)
-        except _Vanished:
+        except ConcurrentlyRemoved:
             continue  # merged meanwhile: list again
-    raise ScalingError("its files change faster than they can be read", where=str(folder), remedy="try again", exit_code=STOPPED)
+    raise ScalingError(
+        "its files change faster than they can be read",
+        where=str(folder),
+        remedy="try again",
+        exit_code=STOPPED,
+    )
 
 
-class _Vanished(Exception):
+class ConcurrentlyRemoved(Exception):
     """A listed file has gone."""
 
 
-def _read_listed(folder: Path, columns: list[str] | None) -> Held:
+def _read_listed(folder: Path, columns: list[str] | None) -> FolderRows:
     before, merged = run_files(folder), merged_files(folder)
-    loose = sorted({*before, *run_files(folder)})  # listed twice: a run may move either way between the two listings
-    damages: list[Damage] = []
+    loose = sorted(
+        {*before, *run_files(folder)}
+    )  # listed twice: a run may move either way between the two listings
+    damages: list[CorruptFile] = []
     tables: list[pa.Table] = []
     seen: set[str] = set()
     for path in merged:
         table, damage = _runs_of(path, columns)
-        held = set(table.column("run_id").unique().to_pylist())  # not the index: the file may have gone meanwhile
+        held = set(
+            table.column("run_id").unique().to_pylist()
+        )  # not the index: the file may have gone meanwhile
         tables.append(_only(table, held - seen) if held & seen else table)
         damages += [damage] if damage else []
         seen |= held
@@ -192,11 +217,13 @@ def _read_listed(folder: Path, columns: list[str] | None) -> Held:
             tables.append(_checked(path, columns))
         except ScalingError as error:
             if not path.exists():
-                raise _Vanished from None
+                raise ConcurrentlyRemoved from None
             if error.exit_code == DISK or "row schema" in error.what:
                 raise
-            damages.append(Damage(path, error.what, (path.stem,)))
-    return Held(pa.concat_tables(tables) if tables else _schema(columns).empty_table(), damages)
+            damages.append(CorruptFile(path, error.what, (path.stem,)))
+    return FolderRows(
+        pa.concat_tables(tables) if tables else _schema(columns).empty_table(), damages
+    )
 
 
 def _schema(columns: list[str] | None) -> pa.Schema:
@@ -204,7 +231,9 @@ def _schema(columns: list[str] | None) -> pa.Schema:
 
 
 def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
-    return table.filter(pa.compute.is_in(table.column("run_id"), pa.array(list(run_ids), pa.string())))
+    return table.filter(
+        pa.compute.is_in(table.column("run_id"), pa.array(list(run_ids), pa.string()))
+    )
 
 
 def _checked(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -216,7 +245,9 @@ def checked(table: pa.Table, path: Path) -> pa.Table:
     _check_schema(table, path)
     if table.num_rows == 0 or set(table.column("run_id").unique().to_pylist()) != {path.stem}:
         raise ScalingError(
-            "its rows do not belong to the run that it is named after", where=str(path), remedy="delete it and run the sweep again"
+            "its rows do not belong to the run that it is named after",
+            where=str(path),
+            remedy="delete it and run the sweep again",
         )
     return table.select(SCHEMA.names).replace_schema_metadata(None)
 
@@ -226,14 +257,16 @@ def _check_schema(table: pa.Table, path: Path) -> None:
     missing = [name for name in SCHEMA.names if name not in names]
     if missing:
         what = f"is no run file: columns missing: {', '.join(missing)}"
-        raise ScalingError(what, where=str(path), remedy="fit it as a foreign table, or move it away")
+        raise ScalingError(
+            what, where=str(path), remedy="fit it as a foreign table, or move it away"
+        )
     version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
     if version > SCHEMA_VERSION:
         what = f"written with row schema {version}, this program reads {SCHEMA_VERSION}"
         raise ScalingError(what, where=str(path), remedy="update scaling")
 
 
-def _runs_of(path: Path, columns: list[str] | None) -> tuple[pa.Table, Damage | None]:
+def _runs_of(path: Path, columns: list[str] | None) -> tuple[pa.Table, CorruptFile | None]:
     """The rows of a merged file; of a damaged one those runs whose rows are provably whole."""
     try:
         table = read_parquet(path, columns)
@@ -242,17 +275,17 @@ def _runs_of(path: Path, columns: list[str] | None) -> tuple[pa.Table, Damage | 
         return table.select(columns or SCHEMA.names).replace_schema_metadata(None), None
     except ScalingError as error:
         if not path.exists():
-            raise _Vanished from None
+            raise ConcurrentlyRemoved from None
         if error.exit_code == DISK:
             raise
-        whole = list(salvaged(path))
+        whole = list(recover_intact_runs(path))
         kept = {run_id for run_id, _ in whole}
         lost = tuple(sorted(set(index(path)) - kept))
         table = pa.concat_tables([rows for _, rows in whole]) if whole else SCHEMA.empty_table()
-        return table.select(columns or SCHEMA.names), Damage(path, error.what, lost)
+        return table.select(columns or SCHEMA.names), CorruptFile(path, error.what, lost)
 
 
-def salvaged(path: Path) -> Iterator[tuple[str, pa.Table]]:
+def recover_intact_runs(path: Path) -> Iterator[tuple[str, pa.Table]]:
     """(run_id, rows) of every run in a damaged merged file whose rows have the digest that the index holds."""
     known = index(path)
     if not known:
@@ -260,11 +293,19 @@ def salvaged(path: Path) -> Iterator[tuple[str, pa.Table]]:
     file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     for group in range(file.metadata.num_row_groups):
         try:
-            table = file.read_row_group(group, use_threads=False).select(SCHEMA.names).replace_schema_metadata(None)
+            table = (
+                file.read_row_group(group, use_threads=False)
+                .select(SCHEMA.names)
+                .replace_schema_metadata(None)
+            )
             found = list(by_run(table))
         except Exception:  # noqa: BLE001 - this part is the damaged one; its runs are named in the Damage
             continue
-        yield from ((run_id, rows) for run_id, rows in found if known.get(run_id, {}).get("rows") == rows_digest(rows))
+        yield from (
+            (run_id, rows)
+            for run_id, rows in found
+            if known.get(run_id, {}).get("rows") == rows_digest(rows)
+        )
 
 
 def by_run(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
@@ -279,11 +320,17 @@ def rows_digest(table: pa.Table) -> str:
     """Twelve hex digits that stand for the values of a run's rows, however they are stored."""
     digest = hashlib.sha256()
     for column in table.select(SCHEMA.names).columns:
-        digest.update(repr(column.to_pylist() if column.null_count or len(column) < 2 else _brief(column)).encode())
+        digest.update(
+            repr(
+                column.to_pylist()
+                if column.null_count or len(column) < 2
+                else _encode_column(column)
+            ).encode()
+        )
     return digest.hexdigest()[:12]
 
 
-def _brief(column: pa.ChunkedArray) -> list[Any]:
+def _encode_column(column: pa.ChunkedArray) -> list[Any]:
     """The values of a column, a constant once."""
     distinct = column.unique()
     return [*distinct.to_pylist(), len(column)] if len(distinct) == 1 else column.to_pylist()
@@ -292,13 +339,21 @@ def _brief(column: pa.ChunkedArray) -> list[Any]:
 def load(folder: Path) -> pd.DataFrame:
     """All rows of a sweep folder; `attrs["damaged"]` names the files that could not be read. Raises ScalingError when none is left."""
     held = read_folder(folder)
-    if held.table.num_rows == 0 and held.damages:
-        first = held.damages[0]
-        raise ScalingError(first.reason, where=str(first.path), remedy="run the sweep again: what is damaged is redone")
+    if held.table.num_rows == 0 and held.corrupt_files:
+        first = held.corrupt_files[0]
+        raise ScalingError(
+            first.reason,
+            where=str(first.path),
+            remedy="run the sweep again: what is damaged is redone",
+        )
     if held.table.num_rows == 0:
-        raise ScalingError("holds no finished runs", where=str(folder), remedy=f"train them first: scaling run sweeps/{folder.name}.toml")
+        raise ScalingError(
+            "holds no finished runs",
+            where=str(folder),
+            remedy=f"train them first: scaling run sweeps/{folder.name}.toml",
+        )
     frame = held.table.to_pandas(use_threads=False)
-    frame.attrs["damaged"] = [str(damage) for damage in held.damages]
+    frame.attrs["damaged"] = [str(damage) for damage in held.corrupt_files]
     return frame
 
 
@@ -313,11 +368,15 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
                 raise  # else it was merged meanwhile
     table = _only(read_folder(folder).table, [run_id])
     if table.num_rows == 0:
-        raise ScalingError(f"holds no finished run {run_id}", where=str(folder), remedy=f"scaling status {folder} lists its runs")
+        raise ScalingError(
+            f"holds no finished run {run_id}",
+            where=str(folder),
+            remedy=f"scaling status {folder} lists its runs",
+        )
     return table.to_pandas(use_threads=False)
 
 
-def damages(folder: Path) -> list[Damage]:
+def corrupt_files(folder: Path) -> list[CorruptFile]:
     """The published files that are not what was written, each with its runs. Every byte is read once."""
     found = []
     for path in [*run_files(folder), *merged_files(folder)]:
@@ -328,7 +387,7 @@ def damages(folder: Path) -> list[Damage]:
                 found += [damage] if (damage := _runs_of(path, None)[1]) else []
         except FileNotFoundError:
             continue
-        except files.Broken as error:
+        except files.ChecksumError as error:
             found.append(_damage(path, str(error)))
         except ScalingError as error:
             if error.exit_code == DISK or "row schema" in error.what:
@@ -336,12 +395,21 @@ def damages(folder: Path) -> list[Damage]:
             if path.exists():
                 found.append(_damage(path, error.what))
         except OSError as error:
-            raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from None
+            raise ScalingError(
+                f"cannot read: {error.strerror}",
+                where=str(path),
+                remedy="mend the permissions",
+                exit_code=DISK,
+            ) from None
     return found
 
 
-def _damage(path: Path, reason: str) -> Damage:
-    return _runs_of(path, None)[1] or Damage(path, reason) if path.parent.name == MERGED else Damage(path, reason, (path.stem,))
+def _damage(path: Path, reason: str) -> CorruptFile:
+    return (
+        _runs_of(path, None)[1] or CorruptFile(path, reason)
+        if path.parent.name == MERGED
+        else CorruptFile(path, reason, (path.stem,))
+    )
 
 
 def fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -12,11 +12,11 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.estimate import Estimate, estimate, problem_of
 from scaling.fit.laws.laws import LAWS, Law, Param, Term
-from scaling.fit.newton import Resample, follow
+from scaling.fit.newton import Resample, continuation
 from scaling.formatting import format_count
 from scaling.points.points import Points
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 
 METRIC = "loss_at_position"
 LEVEL = 0.95
@@ -86,7 +86,9 @@ class Curve:
     @property
     def reach(self) -> float:
         """After how many tokens the law lies within NEAR of its floor."""
-        with np.errstate(over="ignore"):  # a law that hardly falls comes near its floor after infinitely many
+        with np.errstate(
+            over="ignore"
+        ):  # a law that hardly falls comes near its floor after infinitely many
             return float(np.float64(self.params["A"].value / NEAR) ** (1 / self.params["g"].value))
 
 
@@ -97,7 +99,10 @@ def curves(table: pd.DataFrame, first: int = 1) -> list[Curve]:
     if found.empty or runs.has_variants(table):  # variants are no seeds
         return []
     keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
-    return [_curve(cell, int(n), int(tokens), first) for (n, _, tokens, *_), cell in found.groupby(keys, sort=True)]  # type: ignore[call-overload]
+    return [
+        _curve(cell, int(n), int(tokens), first)  # type: ignore[call-overload]
+        for (n, _, tokens, *_), cell in found.groupby(keys, sort=True)
+    ]  # type: ignore[call-overload]
 
 
 def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:
@@ -113,7 +118,10 @@ def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:
     try:
         points = _points(context, loss, stderr)
         found = estimate(LAW, points, "mse")
-        alone = tuple(estimate(LAW, _points(context, column[kept], stderr), "mse").values["g"] for column in by_seed.to_numpy(float).T)
+        alone = tuple(
+            estimate(LAW, _points(context, column[kept], stderr), "mse").values["g"]
+            for column in by_seed.to_numpy(float).T
+        )
     except ScalingError as error:
         return Curve(*seen, {}, refused=error.what)
     if found.status == "not-identified":
@@ -143,16 +151,23 @@ def _intervals(found: Estimate, points: Points, stderr: np.ndarray) -> dict[str,
     fitted = np.exp(LAW.log_predict(found.theta, points.others))
     left = (points.loss - fitted) / stderr
     size = max(1.0, math.sqrt(float(left @ left) / (len(left) - len(LAW.params))))
-    alike = float(np.clip(left[1:] @ left[:-1] / (left @ left), 0.0, STEADIEST)) if left.any() else 0.0
+    alike = (
+        float(np.clip(left[1:] @ left[:-1] / (left @ left), 0.0, STEADIEST)) if left.any() else 0.0
+    )
     drawn = np.random.default_rng(0).standard_normal((RESAMPLES, len(left)))
     for place in range(1, len(left)):
         drawn[:, place] = alike * drawn[:, place - 1] + math.sqrt(1 - alike**2) * drawn[:, place]
     shift = np.log(np.maximum(fitted + size * stderr * drawn, LEAST)) - np.log(points.loss)
-    ends = follow(task, np.repeat(start[None], RESAMPLES, 0), found.delta, Resample(shift=shift))
+    ends = continuation(
+        task, np.repeat(start[None], RESAMPLES, 0), found.delta, Resample(shift=shift)
+    )
     values = LAW.values(task.raw(ends.theta[ends.converged]))
     tail = 50 * (1 - LEVEL)
     spread = {name: np.percentile(draws, [tail, 100 - tail]) for name, draws in values.items()}
-    return {name: Interval(value, float(spread[name][0]), float(spread[name][1])) for name, value in found.values.items()}
+    return {
+        name: Interval(value, float(spread[name][0]), float(spread[name][1]))
+        for name, value in found.values.items()
+    }
 
 
 def _chi2(found: Estimate, points: Points, stderr: np.ndarray) -> float:
@@ -160,23 +175,28 @@ def _chi2(found: Estimate, points: Points, stderr: np.ndarray) -> float:
     return float(left @ left / (len(left) - len(LAW.params)))
 
 
-def findings(found: Sequence[Curve]) -> list[Finding]:
+def findings(found: Sequence[Curve]) -> list[Claim]:
     """Of each size the exponent with its interval and how well the law holds; whether larger models gain more from what they have read."""
-    told: list[Finding] = []
+    told: list[Claim] = []
     for curve in found:
         name = f"{format_count(curve.n_params)} parameters"
         target = f"L(T) = E + A T^-g from {curve.first} token{'s' * (curve.first > 1)} on, with 95 % interval"
         if not curve.params:
-            told.append(Finding(f"g, {name}", target, f"not fitted: {curve.refused}", None))
+            told.append(Claim(f"g, {name}", target, f"not fitted: {curve.refused}", None))
             continue
         g = curve.params["g"]
         reached = f"{g.value:.3f} [{g.lo:.3f}, {g.hi:.3f}], chi2 {curve.chi2:.2f} a position"
-        told.append(Finding(f"g, {name}", target, reached, g.lo <= g.value <= g.hi and g.lo > 0))
+        told.append(Claim(f"g, {name}", target, reached, g.lo <= g.value <= g.hi and g.lo > 0))
     if len(found) > 1:
         gains = [curve.gain for curve in found]
         reached = ", ".join(f"{gain:.3f}" for gain in gains) + " nats"
         target = "larger models gain more (Kaplan 2020, appendix D.5)"
         told.append(
-            Finding("loss after one token less that in the second half of the window, by size", target, reached, gains == sorted(gains))
+            Claim(
+                "loss after one token less that in the second half of the window, by size",
+                target,
+                reached,
+                gains == sorted(gains),
+            )
         )
     return told

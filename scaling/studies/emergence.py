@@ -18,13 +18,16 @@ from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 
 Array = np.ndarray
 NAMES: Mapping[str, str] = {
-    "exact_match": "exact match", "token_accuracy": "token accuracy", "edit_distance": "edit distance", "brier": "Brier score",
+    "exact_match": "exact match",
+    "token_accuracy": "token accuracy",
+    "edit_distance": "edit distance",
+    "brier": "Brier score",
     "answer_nll": "negative log-likelihood",
-}  # fmt: skip
+}
 SIZES = 3  # below this many sizes there is no ladder
 SEEDS = 5
 PRODUCT = 0.02  # the product law's target
@@ -45,16 +48,35 @@ def checkpoints(table: pd.DataFrame) -> pd.DataFrame:
     """
     table = runs.ended(table)
     mine = table[(table["task"] == "arithmetic") & (table["split"] == "val")]
-    known = {run for run, config in runs.configs(mine).items() if config["task"].get("length_power") is None} if len(mine) else set()
+    known = (
+        {
+            run
+            for run, config in runs.configs(mine).items()
+            if config["task"].get("length_power") is None
+        }
+        if len(mine)
+        else set()
+    )
     mine = mine[mine["run_id"].isin(known)]
     keys = ["run_id", "seed", "n_params", "step"]
-    whole = mine[mine["metric"].isin(list(NAMES))].pivot_table(index=keys, columns="metric", values="value")
-    placed = mine[mine["metric"] == "accuracy_at_position"].groupby(keys)["value"].agg(["prod", "count"])
-    joined = whole.join(placed, how="inner").reset_index().rename(columns={"n_params": "n", "prod": "product", "count": "digits"})
+    whole = mine[mine["metric"].isin(list(NAMES))].pivot_table(
+        index=keys, columns="metric", values="value"
+    )
+    placed = (
+        mine[mine["metric"] == "accuracy_at_position"].groupby(keys)["value"].agg(["prod", "count"])
+    )
+    joined = (
+        whole.join(placed, how="inner")
+        .reset_index()
+        .rename(columns={"n_params": "n", "prod": "product", "count": "digits"})
+    )
     if joined.empty or not {"exact_match", "token_accuracy", "answer_nll"} <= set(joined):
         return joined.iloc[:0]
     joined = joined.reindex(columns=list(dict.fromkeys([*joined.columns, *NAMES])))
-    return joined.assign(nll=joined["answer_nll"] / joined["digits"], power=joined["token_accuracy"] ** joined["digits"])
+    return joined.assign(
+        nll=joined["answer_nll"] / joined["digits"],
+        power=joined["token_accuracy"] ** joined["digits"],
+    )
 
 
 def finals(seen: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +140,11 @@ class Decision:
 
     def __str__(self) -> str:
         known = np.isfinite(self.lo)
-        return f"{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}]" if known else f"{self.value:.2f} (a size has one seed: no interval)"
+        return (
+            f"{self.value:.2f} [{self.lo:.2f}, {self.hi:.2f}]"
+            if known
+            else f"{self.value:.2f} (a size has one seed: no interval)"
+        )
 
 
 def decisions(ends: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision, Decision]:
@@ -126,22 +152,36 @@ def decisions(ends: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision
     exact_is, nll_is = trends["exact_match"].sharpness, trends["nll"].sharpness
     if ends.groupby("n").size().min() < 2:
         nan = float("nan")
-        return Decision(exact_is / nll_is, nan, nan, SHARPER), Decision(nll_is, nan, nan, TRANSITION)
+        return Decision(exact_is / nll_is, nan, nan, SHARPER), Decision(
+            nll_is, nan, nan, TRANSITION
+        )
     x, draw = np.log2(trends["nll"].n), np.random.default_rng(0)
     seeds = [group[["exact_match", "nll"]].to_numpy(float) for _, group in ends.groupby("n")]
     medians = np.array(
-        [np.median(held[draw.integers(0, len(held), (RESAMPLES, len(held)))], axis=1) for held in seeds]
+        [
+            np.median(held[draw.integers(0, len(held), (RESAMPLES, len(held)))], axis=1)
+            for held in seeds
+        ]
     )  # sizes, resamples, 2
     moving = medians[:, (np.ptp(medians, axis=0) > 0).all(axis=1)]
-    drawn = [(sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll)) for exact, nll in moving.transpose(1, 2, 0)]
+    drawn = [
+        (sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll))
+        for exact, nll in moving.transpose(1, 2, 0)
+    ]
     lo, hi = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return Decision(exact_is / nll_is, lo[0], hi[0], SHARPER), Decision(nll_is, lo[1], hi[1], TRANSITION)
+    return Decision(exact_is / nll_is, lo[0], hi[0], SHARPER), Decision(
+        nll_is, lo[1], hi[1], TRANSITION
+    )
 
 
 def all_or_nothing(table: pd.DataFrame, ends: pd.DataFrame) -> tuple[int, int]:
     """At the ends of runs: how many digits are guessed or known, and how many there are; places that every run knows are not counted."""
     placed = runs.last(table, "accuracy_at_position")
-    held = placed[placed["run_id"].isin(ends["run_id"])].pivot_table(index="run_id", columns="at", values="value").to_numpy()
+    held = (
+        placed[placed["run_id"].isin(ends["run_id"])]
+        .pivot_table(index="run_id", columns="at", values="value")
+        .to_numpy()
+    )
     held = held[:, (held < HALF_LEARNED[1]).any(axis=0)]
     return int(((held <= HALF_LEARNED[0]) | (held >= HALF_LEARNED[1])).sum()), held.size
 
@@ -165,7 +205,16 @@ def shapes(ends: pd.DataFrame) -> tuple[Shape, Shape]:
     grid = np.geomspace(n.min(), n.max(), 120)
     whole = {"lo": 0.0, "span": 1.0}
     return (
-        _shape("sigmoid", "1 / (1 + (N_0 / N)^k)", "sigmoid", {"X": np.log(most / n)}, {"X": np.log(most / grid)}, value, grid, whole),
+        _shape(
+            "sigmoid",
+            "1 / (1 + (N_0 / N)^k)",
+            "sigmoid",
+            {"X": np.log(most / n)},
+            {"X": np.log(most / grid)},
+            value,
+            grid,
+            whole,
+        ),
         _shape("power law", "K N^a", "optimum", {"C": n}, {"C": grid}, value, grid, {}),
     )
 
@@ -181,7 +230,9 @@ def _shape(
     fixed: dict[str, float],
 ) -> Shape:
     inputs = {"others": {"X": x["X"]}} if "X" in x else {"c": x["C"]}
-    found = estimate(LAWS[law], Points(loss=value, **inputs), "mse", fixed=fixed, where="exact match against N")  # type: ignore[arg-type]
+    found = estimate(
+        LAWS[law], Points(loss=value, **inputs), "mse", fixed=fixed, where="exact match against N"
+    )  # type: ignore[arg-type]
     rss = float(np.sum((np.exp(found.law.log_predict(found.theta, x)) - value) ** 2))
     free = len(LAWS[law].params) - len(fixed)
     aic = len(value) * float(np.log(max(rss, 1e-12) / len(value))) + 2 * free
@@ -206,7 +257,12 @@ def one_curve(seen: pd.DataFrame) -> Curve:
     x, y = seen["nll"].to_numpy(float)[order], seen["exact_match"].to_numpy(float)[order]
     fitted = isotonic_regression(y, increasing=False).x
     spread = float(np.sum((y - y.mean()) ** 2))
-    return Curve(x, fitted, 1.0 - float(np.sum((y - fitted) ** 2)) / spread if spread else 1.0, float(np.abs(y - fitted).max()))
+    return Curve(
+        x,
+        fitted,
+        1.0 - float(np.sum((y - fitted) ** 2)) / spread if spread else 1.0,
+        float(np.abs(y - fitted).max()),
+    )
 
 
 @dataclass(frozen=True)
@@ -230,8 +286,17 @@ def at_threshold(ends: pd.DataFrame) -> Seeds:
     n = float((most["mean"] - 0.5).abs().idxmin())
     values = ends.loc[ends["n"] == n, "exact_match"].to_numpy(float)
     coefficient = sarle(values)
-    draws = [sarle(row) for row in np.random.default_rng(0).random((1000, len(values)))] if np.isfinite(coefficient) else []
-    return Seeds(n, values, coefficient, float(np.mean(np.array(draws) >= coefficient)) if draws else float("nan"))
+    draws = (
+        [sarle(row) for row in np.random.default_rng(0).random((1000, len(values)))]
+        if np.isfinite(coefficient)
+        else []
+    )
+    return Seeds(
+        n,
+        values,
+        coefficient,
+        float(np.mean(np.array(draws) >= coefficient)) if draws else float("nan"),
+    )
 
 
 def sarle(values: Array) -> float:
@@ -279,39 +344,87 @@ def study(table: pd.DataFrame) -> Study | None:
     ends = finals(seen) if len(seen) else seen
     if not len(ends) or ends["n"].nunique() < SIZES or ends["digits"].nunique() > 1:
         return None
-    trends = {metric: found for metric in (*NAMES, "nll") if (found := trend(ends, metric)) is not None}
+    trends = {
+        metric: found for metric in (*NAMES, "nll") if (found := trend(ends, metric)) is not None
+    }
     if not {"exact_match", "nll"} <= set(trends):
         return None
     metric, transition = decisions(ends, trends)
-    return Study(seen, ends, trends, shapes(ends), one_curve(seen), at_threshold(ends), metric, transition, *all_or_nothing(table, ends),
-                 of_other_tasks + of_other_settings)  # fmt: skip
+    return Study(
+        seen,
+        ends,
+        trends,
+        shapes(ends),
+        one_curve(seen),
+        at_threshold(ends),
+        metric,
+        transition,
+        *all_or_nothing(table, ends),
+        of_other_tasks + of_other_settings,
+    )
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """The figures of issue 7, point 4."""
     product, power = found.missed("product"), found.missed("power")
     (sigmoid, law), seeds, curve = found.shapes, found.seeds, found.curve
     told = [NAMES[metric] for metric in NAMES if metric in found.trends]
     return [
-        Finding("metrics on the same checkpoints", f"{len(NAMES)}", f"{len(told)}: {', '.join(told)}", len(told) == len(NAMES)),
-        Finding("product of per-position accuracies minus exact match", f"within {PRODUCT:g} in every run",
-                f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs", bool(product.max() <= PRODUCT)),
-        Finding("(mean token accuracy)^digits minus exact match", "misses by more than the product",
-                f"at most {power.max():.3f}, mean {power.mean():.3f}", bool(power.max() > product.max())),
-        Finding("exact match against N, sigmoid and power law of two parameters each", "sigmoid has the lower AIC",
-                f"residual sum of squares {sigmoid.rss:.3g} and {law.rss:.3g}, AIC lower by {law.aic - sigmoid.aic:.1f}",
-                bool(sigmoid.aic < law.aic)),
-        Finding("exact match of the seeds at the threshold, Sarle's coefficient", f"reported for {SEEDS} seeds", _told(seeds),
-                True if len(seeds.values) >= SEEDS else None),
-        Finding("exact match a function of log-likelihood along training", f"one falling curve explains {ONE_CURVE:.0%}",
-                f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints", bool(curve.r2 >= ONE_CURVE)),
-        Finding("metric effect: sharpness in N of exact match over that of log-likelihood", f"yes if {SHARPER:g} or more",
-                f"{found.metric}: {VERDICTS[found.metric.verdict]}", None if found.metric.verdict is None else True),
-        Finding("transition: share of log-likelihood's range within one doubling of N", f"yes if {TRANSITION:g} or more",
-                f"{found.transition}: {VERDICTS[found.transition.verdict]}", None if found.transition.verdict is None else True),
-        Finding("digits that runs guess or know, not half-learned", f"all or nothing: {ALL_OR_NOTHING:.0%}",
-                f"{found.settled} of {found.counted}", found.settled >= ALL_OR_NOTHING * found.counted if found.counted else None),
-    ]  # fmt: skip
+        Claim(
+            "metrics on the same checkpoints",
+            f"{len(NAMES)}",
+            f"{len(told)}: {', '.join(told)}",
+            len(told) == len(NAMES),
+        ),
+        Claim(
+            "product of per-position accuracies minus exact match",
+            f"within {PRODUCT:g} in every run",
+            f"at most {product.max():.4f}, mean {product.mean():.4f} in {len(product)} runs",
+            bool(product.max() <= PRODUCT),
+        ),
+        Claim(
+            "(mean token accuracy)^digits minus exact match",
+            "misses by more than the product",
+            f"at most {power.max():.3f}, mean {power.mean():.3f}",
+            bool(power.max() > product.max()),
+        ),
+        Claim(
+            "exact match against N, sigmoid and power law of two parameters each",
+            "sigmoid has the lower AIC",
+            f"residual sum of squares {sigmoid.rss:.3g} and {law.rss:.3g}, AIC lower by {law.aic - sigmoid.aic:.1f}",
+            bool(sigmoid.aic < law.aic),
+        ),
+        Claim(
+            "exact match of the seeds at the threshold, Sarle's coefficient",
+            f"reported for {SEEDS} seeds",
+            _told(seeds),
+            True if len(seeds.values) >= SEEDS else None,
+        ),
+        Claim(
+            "exact match a function of log-likelihood along training",
+            f"one falling curve explains {ONE_CURVE:.0%}",
+            f"{curve.r2:.1%} of the variance of {len(curve.x)} checkpoints",
+            bool(curve.r2 >= ONE_CURVE),
+        ),
+        Claim(
+            "metric effect: sharpness in N of exact match over that of log-likelihood",
+            f"yes if {SHARPER:g} or more",
+            f"{found.metric}: {VERDICTS[found.metric.verdict]}",
+            None if found.metric.verdict is None else True,
+        ),
+        Claim(
+            "transition: share of log-likelihood's range within one doubling of N",
+            f"yes if {TRANSITION:g} or more",
+            f"{found.transition}: {VERDICTS[found.transition.verdict]}",
+            None if found.transition.verdict is None else True,
+        ),
+        Claim(
+            "digits that runs guess or know, not half-learned",
+            f"all or nothing: {ALL_OR_NOTHING:.0%}",
+            f"{found.settled} of {found.counted}",
+            found.settled >= ALL_OR_NOTHING * found.counted if found.counted else None,
+        ),
+    ]
 
 
 def _told(seeds: Seeds) -> str:

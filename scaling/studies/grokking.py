@@ -19,7 +19,7 @@ import pandas as pd
 from scaling.config import ModularTask
 from scaling.errors import ScalingError
 from scaling.studies import quadratic_network, runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 from scaling.tasks import open_task
 from scaling.tasks.corpus.token_store import SPLITS
 
@@ -75,7 +75,9 @@ class Run:
     def delay(self) -> float | None:
         """Steps between the two; None unless the second came later than the first."""
         first, second = self.learned, self.understood
-        return second - first if first is not None and second is not None and second > first else None
+        return (
+            second - first if first is not None and second is not None and second > first else None
+        )
 
 
 def crossing(step: np.ndarray, accuracy: np.ndarray, level: float = LEVEL) -> float | None:
@@ -98,14 +100,28 @@ def modular_runs(table: pd.DataFrame) -> list[Run]:
     table = runs.ended(table[table["task"] == "modular"])
     known = runs.configs(table)
     found = []
-    accuracies = runs.trail(table, "accuracy", "train").merge(runs.trail(table, "accuracy"), on=["run_id", "seed", "step"])
+    accuracies = runs.trail(table, "accuracy", "train").merge(
+        runs.trail(table, "accuracy"), on=["run_id", "seed", "step"]
+    )
     for run_id, mine in accuracies.groupby("run_id"):
         config = known[str(run_id)]
         optim: dict[str, Any] = config["optim"]
         columns = (mine[name].to_numpy(float) for name in ("step", "value_x", "value_y"))
         task = ModularTask.model_validate(config["task"])
-        rest = runs.without_seeds({name: config[name] for name in ("model", "task")}, "train_fraction")
-        found.append(Run(str(run_id), int(config["seed"]), task, optim["weight_decay"], optim["lr"], rest, *columns))
+        rest = runs.without_seeds(
+            {name: config[name] for name in ("model", "task")}, "train_fraction"
+        )
+        found.append(
+            Run(
+                str(run_id),
+                int(config["seed"]),
+                task,
+                optim["weight_decay"],
+                optim["lr"],
+                rest,
+                *columns,
+            )
+        )
     return sorted(found, key=lambda run: (run.fraction, run.decay, run.lr, run.seed))
 
 
@@ -147,7 +163,9 @@ def power(x: np.ndarray, delay: np.ndarray, *, with_pole: bool, left_out: int = 
     refits = _lines(x, expected + drawn - residual.mean(), poles)
     lo, hi = np.quantile(refits, [(1 - CI) / 2, (1 + CI) / 2], axis=0)
     a, b, pole = ((float(best[i]), float(lo[i]), float(hi[i])) for i in range(3))
-    r2 = 1.0 - float(np.square(log_delay - expected).sum() / np.square(log_delay - log_delay.mean()).sum())
+    r2 = 1.0 - float(
+        np.square(log_delay - expected).sum() / np.square(log_delay - log_delay.mean()).sum()
+    )
     return Power(x, delay, (math.exp(a[0]), math.exp(a[1]), math.exp(a[2])), b, pole, r2, left_out)
 
 
@@ -188,52 +206,84 @@ def study(table: pd.DataFrame) -> Study | None:
     decayed = [run for run in found if run.decay > 0]
     if not decayed:
         return None
-    usual = {name: Counter(getattr(run, name) for run in decayed).most_common(1)[0][0] for name in SETTING}
+    usual = {
+        name: Counter(getattr(run, name) for run in decayed).most_common(1)[0][0]
+        for name in SETTING
+    }
 
     def alike(among: Sequence[Run], *but: str) -> list[Run]:
-        return [run for run in among if all(getattr(run, name) == usual[name] for name in SETTING if name not in but)]
+        return [
+            run
+            for run in among
+            if all(getattr(run, name) == usual[name] for name in SETTING if name not in but)
+        ]
 
     typical = alike(decayed)
     if not typical:
         return None
     control = [run for run in alike(found, "decay") if run.decay == 0]
-    fractions, decays, rates = alike(decayed, "fraction"), alike(decayed, "decay"), alike(decayed, "decay", "lr")
+    fractions, decays, rates = (
+        alike(decayed, "fraction"),
+        alike(decayed, "decay"),
+        alike(decayed, "decay", "lr"),
+    )
     seen = {run.run_id for run in (*control, *fractions, *rates)}
-    return Study(tuple(typical), tuple(control), tuple(rates), _law(fractions, "fraction", with_pole=True),
-                 _law(decays, "decay", with_pole=False), len(found) - len(seen))  # fmt: skip
+    return Study(
+        tuple(typical),
+        tuple(control),
+        tuple(rates),
+        _law(fractions, "fraction", with_pole=True),
+        _law(decays, "decay", with_pole=False),
+        len(found) - len(seen),
+    )
 
 
 def _law(among: Sequence[Run], field: str, *, with_pole: bool) -> Power | None:
     dated = [run for run in among if run.delay]
-    x, delay = np.array([getattr(run, field) for run in dated]), np.array([run.delay for run in dated], float)
+    x, delay = (
+        np.array([getattr(run, field) for run in dated]),
+        np.array([run.delay for run in dated], float),
+    )
     left_out = len(among) - len(dated)
     law = power(x, delay, with_pole=with_pole, left_out=left_out) if dated else None
     if law is None or not with_pole or law.pole[1] > 0:
         return law
-    plain = power(x, delay, with_pole=False, left_out=left_out)  # a pole that may be 0 only blurs the rest
+    plain = power(
+        x, delay, with_pole=False, left_out=left_out
+    )  # a pole that may be 0 only blurs the rest
     return plain and replace(plain, pole=(0.0, 0.0, law.pole[2]))
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """The figures of the study: the delay, the control, the laws, and the closed-form network."""
-    return [_late(found), *_control(found), *_fraction(found), *_decay(found), *_product(found), *_closed_form(found.task)]
+    return [
+        _late(found),
+        *_control(found),
+        *_fraction(found),
+        *_decay(found),
+        *_product(found),
+        *_closed_form(found.task),
+    ]
 
 
-def _late(found: Study) -> Finding:
+def _late(found: Study) -> Claim:
     figure, target = "steps to test 99 % over steps to train 99 %", f">= {LEAST_RATIO:g}"
     pairs = [(run.learned, run.understood) for run in found.typical]
     ratios = [second / first for first, second in pairs if first and second]
     if len(ratios) < len(pairs):
         steps = max(run.step.max() for run in found.typical)
-        return Finding(figure, target, f"{len(pairs) - len(ratios)} of {len(pairs)} runs not there by step {steps:,.0f}", None)
+        return Claim(
+            figure,
+            target,
+            f"{len(pairs) - len(ratios)} of {len(pairs)} runs not there by step {steps:,.0f}",
+            None,
+        )
     first, second = (float(np.median([pair[i] for pair in pairs])) for i in (0, 1))
-    reached = (
-        f"{np.median(ratios):.1f} (train at {first:.0f}, test at {second:.0f}; {len(pairs)} runs, {min(ratios):.1f} to {max(ratios):.1f})"
-    )
-    return Finding(figure, target, reached, bool(np.median(ratios) >= LEAST_RATIO))
+    reached = f"{np.median(ratios):.1f} (train at {first:.0f}, test at {second:.0f}; {len(pairs)} runs, {min(ratios):.1f} to {max(ratios):.1f})"
+    return Claim(figure, target, reached, bool(np.median(ratios) >= LEAST_RATIO))
 
 
-def _control(found: Study) -> list[Finding]:
+def _control(found: Study) -> list[Claim]:
     if not found.control:
         return []
     dates = [run.understood for run in found.typical if run.understood]
@@ -244,7 +294,12 @@ def _control(found: Study) -> list[Finding]:
     certain = bool(times and times >= CONTROL_TIMES) and all(run.learned for run in found.control)
     reached = f"{highest:.2f} by step {steps:,.0f}{told}"
     return [
-        Finding("highest test accuracy without weight decay", f"< {CONTROL_BELOW}", reached, highest < CONTROL_BELOW if certain else None)
+        Claim(
+            "highest test accuracy without weight decay",
+            f"< {CONTROL_BELOW}",
+            reached,
+            highest < CONTROL_BELOW if certain else None,
+        )
     ]
 
 
@@ -261,20 +316,29 @@ def share_law(law: Power) -> str:
     return f"a f^-b: b = {interval(law.b)}, no f_c seen (it is below {law.pole[2]:.3f})"
 
 
-def _fraction(found: Study) -> list[Finding]:
+def _fraction(found: Study) -> list[Claim]:
     law = found.by_fraction
     if law is None:
         return []
     reached = f"{share_law(law)}, R2 {law.r2:.3f}"
-    return [Finding("delay against the share f of equations trained on", "falls: b > 0", reached, law.b[1] > 0)]
+    return [
+        Claim(
+            "delay against the share f of equations trained on",
+            "falls: b > 0",
+            reached,
+            law.b[1] > 0,
+        )
+    ]
 
 
-def _decay(found: Study) -> list[Finding]:
+def _decay(found: Study) -> list[Claim]:
     law = found.by_decay
     if law is None:
         return []
     reached = f"a decay^-b: b = {interval(law.b)}, R2 {law.r2:.3f}"
-    return [Finding("delay against weight decay", "b = 1 within 0.3", reached, abs(law.b[0] - 1.0) <= 0.3)]
+    return [
+        Claim("delay against weight decay", "b = 1 within 0.3", reached, abs(law.b[0] - 1.0) <= 0.3)
+    ]
 
 
 def products(found: Study) -> list[tuple[float, float, float]]:
@@ -284,16 +348,25 @@ def products(found: Study) -> list[tuple[float, float, float]]:
     for decay, lr in settings:
         delays = [run.delay for run in found.rates if (run.decay, run.lr) == (decay, lr)]
         if all(delays):
-            told.append((decay, lr, float(np.median([delay * lr * decay for delay in delays if delay]))))
+            told.append(
+                (decay, lr, float(np.median([delay * lr * decay for delay in delays if delay])))
+            )
     return told
 
 
-def _product(found: Study) -> list[Finding]:
+def _product(found: Study) -> list[Claim]:
     held = [product for _, _, product in products(found)]
     if len(held) < 3:
         return []
     reached = f"{min(held):.1f} to {max(held):.1f} over {len(held)} settings"
-    return [Finding("delay x learning rate x weight decay", "constant within a factor of 2", reached, max(held) <= 2 * min(held))]
+    return [
+        Claim(
+            "delay x learning rate x weight decay",
+            "constant within a factor of 2",
+            reached,
+            max(held) <= 2 * min(held),
+        )
+    ]
 
 
 @functools.lru_cache(maxsize=8)
@@ -307,7 +380,7 @@ def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] 
         return None
 
 
-def mirrored(task: ModularTask) -> float | None:
+def commutative_overlap(task: ModularTask) -> float | None:
     """The share of held-out equations whose mirror image b o a is trained on: all that is won by knowing that both are alike.
 
     None where the two are not.
@@ -321,12 +394,23 @@ def mirrored(task: ModularTask) -> float | None:
     return float(known[held[:, 1], held[:, 0]].mean())
 
 
-def _closed_form(task: ModularTask) -> list[Finding]:
+def _closed_form(task: ModularTask) -> list[Claim]:
     held = closed_form(task)
     if held is None:
         return []
     widths = [width for width, drawn in held if min(drawn) == 1.0]
     narrow = f"{np.mean(held[0][1]):.2f} at width {held[0][0]}"
-    reached = f"1 from width {min(widths)} on, {narrow}" if widths else f"{np.mean(held[-1][1]):.4f} at width {held[-1][0]}, {narrow}"
+    reached = (
+        f"1 from width {min(widths)} on, {narrow}"
+        if widths
+        else f"{np.mean(held[-1][1]):.4f} at width {held[-1][0]}, {narrow}"
+    )
     figure = f"accuracy of the closed-form network on all {task.p**2:,} equations"
-    return [Finding(figure, "1 where wide, less where narrow", reached, bool(widths and np.mean(held[0][1]) < 0.9))]
+    return [
+        Claim(
+            figure,
+            "1 where wide, less where narrow",
+            reached,
+            bool(widths and np.mean(held[0][1]) < 0.9),
+        )
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 
 STRETCH = 1 / 3  # the drop is sought within this share of the steps so far
 LEAST_DROP = 1.5  # nats
@@ -84,32 +84,70 @@ def study(table: pd.DataFrame) -> Study | None:
     copied = runs.trail(table[table["task"] == "induction"], "copied_loss")
     if copied.empty:
         return None
-    fresh = runs.trail(table, "fresh_loss")[["run_id", "step", "value"]].rename(columns={"value": "fresh"})
+    fresh = runs.trail(table, "fresh_loss")[["run_id", "step", "value"]].rename(
+        columns={"value": "fresh"}
+    )
     joined = copied.merge(fresh, on=["run_id", "step"])
     if joined.empty:
         return None
     found = [
-        Run(str(run_id), int(held["seed"].iloc[0]), int(held["n_layers"].iloc[0]), int(held["vocab_size"].iloc[0]),
-            held["step"].to_numpy(), held["value"].to_numpy(float), held["fresh"].to_numpy(float))
+        Run(
+            str(run_id),
+            int(held["seed"].iloc[0]),
+            int(held["n_layers"].iloc[0]),
+            int(held["vocab_size"].iloc[0]),
+            held["step"].to_numpy(),
+            held["value"].to_numpy(float),
+            held["fresh"].to_numpy(float),
+        )
         for run_id, held in joined.groupby("run_id")
-    ]  # fmt: skip
+    ]
     found.sort(key=lambda run: (run.n_layers, run.seed, run.run_id))
-    return Study(tuple(run for run in found if run.n_layers == 1), tuple(run for run in found if run.n_layers > 1))
+    return Study(
+        tuple(run for run in found if run.n_layers == 1),
+        tuple(run for run in found if run.n_layers > 1),
+    )
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """What two layers must do and one must not: copy below half of ln V, and learn it in one drop."""
     bound = f"{found.runs[0].guess / 2:.3g} nats, half of ln V"
     steep = f"{LEAST_DROP:g} nats"
     two = "two layers" if all(run.n_layers == 2 for run in found.deep) else "two layers or more"
     return [
-        _finding(f"copied loss at the end, {two}", f"below {bound}", found.deep, lambda run: run.final, max, _copies),
-        _finding(f"largest drop within a third of the steps so far, {two}", f"at least {steep}", found.deep, _fall, min, _falls),
-        _finding("copied loss at the end, one layer", f"not below {bound}", found.shallow, lambda run: run.final, min,
-                 lambda run: not _copies(run)),
-        _finding("largest drop within a third of the steps so far, one layer", f"below {steep}", found.shallow, _fall, max,
-                 lambda run: not _falls(run)),
-    ]  # fmt: skip
+        _finding(
+            f"copied loss at the end, {two}",
+            f"below {bound}",
+            found.deep,
+            lambda run: run.final,
+            max,
+            _copies,
+        ),
+        _finding(
+            f"largest drop within a third of the steps so far, {two}",
+            f"at least {steep}",
+            found.deep,
+            _fall,
+            min,
+            _falls,
+        ),
+        _finding(
+            "copied loss at the end, one layer",
+            f"not below {bound}",
+            found.shallow,
+            lambda run: run.final,
+            min,
+            lambda run: not _copies(run),
+        ),
+        _finding(
+            "largest drop within a third of the steps so far, one layer",
+            f"below {steep}",
+            found.shallow,
+            _fall,
+            max,
+            lambda run: not _falls(run),
+        ),
+    ]
 
 
 def _fall(run: Run) -> float:
@@ -131,11 +169,11 @@ def _finding(
     value: Callable[[Run], float],
     worst: Callable[[list[float]], float],
     holds: Callable[[Run], bool],
-) -> Finding:
+) -> Claim:
     """A figure that every seed must reach, told by the worst of them."""
     if not runs:
-        return Finding(figure, target, "no such runs", None)
+        return Claim(figure, target, "no such runs", None)
     reached = f"{worst([value(run) for run in runs]):.3g} nats"
     if len(runs) > 1:
         reached += f", the worst of {len(runs)} runs"
-    return Finding(figure, target, reached, all(holds(run) for run in runs))
+    return Claim(figure, target, reached, all(holds(run) for run in runs))

@@ -18,7 +18,7 @@ from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B
 from scaling.points.points import Points, points
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 
 LEAST = 4  # points of a line
 CI = 0.95
@@ -136,30 +136,47 @@ def through(x: np.ndarray, y: np.ndarray) -> Power | None:
     slope = float(centred @ log_y / (centred @ centred))
     rest = log_y - log_y.mean() - slope * centred
     total = float(np.square(log_y - log_y.mean()).sum())
-    reach = float(t.ppf((1 + CI) / 2, len(x) - 2)) * float(np.sqrt(rest @ rest / (len(x) - 2) / (centred @ centred)))
+    reach = float(t.ppf((1 + CI) / 2, len(x) - 2)) * float(
+        np.sqrt(rest @ rest / (len(x) - 2) / (centred @ centred))
+    )
     r2 = 1.0 - float(rest @ rest) / total if total else 0.0
-    return Power(x, y, slope, slope - reach, slope + reach, float(log_y.mean() - slope * log_x.mean()), r2)
+    return Power(
+        x, y, slope, slope - reach, slope + reach, float(log_y.mean() - slope * log_x.mean()), r2
+    )
 
 
 def _of_grid(table: pd.DataFrame) -> list[Law | None]:
     """L(N) at the most tokens that all sizes have, counted in two ways; L(D) at the largest size; L(C) along the lower edge of all."""
-    bare, whole = (_by_cell(points(table, *convention)) for convention in (("nonembedding", "kaplan"), ("with_head", "exact")))
+    bare, whole = (
+        _by_cell(points(table, *convention))
+        for convention in (("nonembedding", "kaplan"), ("with_head", "exact"))
+    )
     most = _most_common(bare)
     if most is None:
         return []
-    ample, largest, edge = bare["d"] == most, bare["n"] == bare["n"].max(), _edge(bare["c"].to_numpy(), bare["loss"].to_numpy())
+    ample, largest, edge = (
+        bare["d"] == most,
+        bare["n"] == bare["n"].max(),
+        _edge(bare["c"].to_numpy(), bare["loss"].to_numpy()),
+    )
     return [
         _law("N", "parameters without embeddings and head", bare[ample], "n"),
         _law("N", "parameters with head", whole[whole["d"] == most], "n"),
         _law("D", "tokens, all new, largest size", bare[largest], "d"),
-        _law("C", "FLOPs, 6 N D without embeddings and head, lower edge of all runs", bare[edge], "c"),
+        _law(
+            "C", "FLOPs, 6 N D without embeddings and head, lower edge of all runs", bare[edge], "c"
+        ),
     ]
 
 
 def _by_cell(held: Points) -> pd.DataFrame:
     """n, d, c and the loss of each size and amount, the geometric mean over seeds."""
     frame = pd.DataFrame({"n": held.n, "d": held.d, "c": held.c, "loss": np.log(held.loss)})
-    return frame.groupby(["n", "d", "c"], as_index=False)["loss"].mean().assign(loss=lambda cells: np.exp(cells["loss"]))
+    return (
+        frame.groupby(["n", "d", "c"], as_index=False)["loss"]
+        .mean()
+        .assign(loss=lambda cells: np.exp(cells["loss"]))
+    )
 
 
 def _most_common(cells: pd.DataFrame) -> float | None:
@@ -191,8 +208,14 @@ def _published(letter: str) -> float:
 def _limits(table: pd.DataFrame) -> dict[str, int | None]:
     """The unique tokens of each run, None without a limit."""
     firsts = table.drop_duplicates("run_id")
-    tasks = {str(run_id): load_run(text, f"run {run_id}").task for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True)}
-    return {run_id: task.unique_tokens if isinstance(task, TextTask) else None for run_id, task in tasks.items()}
+    tasks = {
+        str(run_id): load_run(text, f"run {run_id}").task
+        for run_id, text in zip(firsts["run_id"], firsts["config"], strict=True)
+    }
+    return {
+        run_id: task.unique_tokens if isinstance(task, TextTask) else None
+        for run_id, task in tasks.items()
+    }
 
 
 def _of_limited(table: pd.DataFrame, limits: dict[str, int]) -> Law | None:
@@ -200,14 +223,21 @@ def _of_limited(table: pd.DataFrame, limits: dict[str, int]) -> Law | None:
     trail = runs.trail(table, "loss")
     largest = trail[trail["n_params_nonembedding"] == trail["n_params_nonembedding"].max()]
     best = largest.groupby("run_id", as_index=False)["value"].min()
-    best = best.assign(unique=[limits[str(run_id)] for run_id in best["run_id"]], value=np.log(best["value"]))
+    best = best.assign(
+        unique=[limits[str(run_id)] for run_id in best["run_id"]], value=np.log(best["value"])
+    )
     cells = best.groupby("unique", as_index=False)["value"].mean()
-    return _law("D", LIMITED, pd.DataFrame({"d": cells["unique"], "loss": np.exp(cells["value"])}), "d")
+    return _law(
+        "D", LIMITED, pd.DataFrame({"d": cells["unique"], "loss": np.exp(cells["value"])}), "d"
+    )
 
 
 def _improving(table: pd.DataFrame) -> float:
     """The share of runs that early stopping would not have stopped."""
-    best = [bool(held["value"].iloc[-1] <= held["value"].min()) for _, held in runs.trail(table, "loss").groupby("run_id")]
+    best = [
+        bool(held["value"].iloc[-1] <= held["value"].min())
+        for _, held in runs.trail(table, "loss").groupby("run_id")
+    ]
     return float(np.mean(best))
 
 
@@ -217,28 +247,50 @@ def _noise(table: pd.DataFrame) -> CriticalBatch | None:
     The two do not mix: cooling the learning rate down lowers the loss and raises the noise scale severalfold, so a line through both
     would be steeper than either.
     """
-    noise = runs.trail(table, "noise_scale", "train")[["run_id", "step", "value"]].rename(columns={"value": "noise"})
-    joined = noise.merge(runs.trail(table, "loss").rename(columns={"value": "loss"}), on=["run_id", "step"])
+    noise = runs.trail(table, "noise_scale", "train")[["run_id", "step", "value"]].rename(
+        columns={"value": "noise"}
+    )
+    joined = noise.merge(
+        runs.trail(table, "loss").rename(columns={"value": "loss"}), on=["run_id", "step"]
+    )
     if joined.empty:
         return None
-    settings = runs.with_setting(runs.with_setting(joined, table, "n_steps"), table, "optim.warmup_steps")
+    settings = runs.with_setting(
+        runs.with_setting(joined, table, "n_steps"), table, "optim.warmup_steps"
+    )
     at_end = settings["step"] == settings["n_steps"]
     power = through(*(settings.loc[at_end, name].to_numpy(float) for name in ("loss", "noise")))
-    before = settings[~at_end & (settings["step"] > settings["optim.warmup_steps"])].drop_duplicates(["n_params", "step", "seed"])
-    return None if power is None else CriticalBatch(power, before["loss"].to_numpy(float), before["noise"].to_numpy(float))
+    before = settings[
+        ~at_end & (settings["step"] > settings["optim.warmup_steps"])
+    ].drop_duplicates(["n_params", "step", "seed"])
+    return (
+        None
+        if power is None
+        else CriticalBatch(power, before["loss"].to_numpy(float), before["noise"].to_numpy(float))
+    )
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """How well each law is a power law, with its exponent beside Kaplan's; other data and sizes have other exponents."""
     told = [
-        Finding(f"L({law.letter}) as one power, R2 in logs ({law.counted})", f"at least {FITS:g}",
-                f"{law.power.r2:.3f} with alpha_{law.letter} = {_interval(law.alpha)} (Kaplan {law.published:g})", law.power.r2 >= FITS)
+        Claim(
+            f"L({law.letter}) as one power, R2 in logs ({law.counted})",
+            f"at least {FITS:g}",
+            f"{law.power.r2:.3f} with alpha_{law.letter} = {_interval(law.alpha)} (Kaplan {law.published:g})",
+            law.power.r2 >= FITS,
+        )
         for law in found.laws
-    ]  # fmt: skip
+    ]
     if found.batch is not None:
         grows = found.batch.inverse_alpha
-        told.append(Finding("critical batch by gradient noise at the ends of runs, 1/alpha_B of B = B* / L^(1/alpha_B)", "above 0: noise grows as loss falls",
-                            f"{_interval(grows)} (Kaplan {1 / ALPHA_B:.2g})", grows[1] > 0))  # fmt: skip
+        told.append(
+            Claim(
+                "critical batch by gradient noise at the ends of runs, 1/alpha_B of B = B* / L^(1/alpha_B)",
+                "above 0: noise grows as loss falls",
+                f"{_interval(grows)} (Kaplan {1 / ALPHA_B:.2g})",
+                grows[1] > 0,
+            )
+        )
     return told
 
 

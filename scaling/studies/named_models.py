@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.predict.law_source import Knowledge
+from scaling.predict.law_source import FittedLaw
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ NAMED = (
 )
 
 
-def against(known: Knowledge) -> list[dict[str, Any]]:
+def against(known: FittedLaw) -> list[dict[str, Any]]:
     """Each named model beside the optimum of its own budget under a law, plain values: {model, n_params, tokens, tokens_per_param, flops,
     n_star, size_ratio (N / N*), optimal_tokens_per_param, tokens_per_param_ratio, loss, loss_star, excess_loss, source}.
 
@@ -67,21 +67,28 @@ def against(known: Knowledge) -> list[dict[str, Any]]:
     """
     if known.optimum is None:
         raise ScalingError(
-            f"{known.source} has no compute-optimal N and D", where="--models", remedy="use a law such as published:besiroglu2024"
+            f"{known.source} has no compute-optimal N and D",
+            where="--models",
+            remedy="use a law such as published:besiroglu2024",
         )
     return [_row(known, model) for model in NAMED]
 
 
-def warnings(known: Knowledge) -> list[str]:
+def warnings(known: FittedLaw) -> list[str]:
     """How far the named models lie beyond the budgets that the law was fitted to."""
     reach = known.range.get("flops")
     if reach is None:
         return []
-    beyond = [np.log10(known.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / reach[1]) for model in NAMED]
-    return [f"the named models lie {max(0.0, min(beyond)):.1f} to {max(beyond):.1f} decades of compute beyond the data of this law"]
+    beyond = [
+        np.log10(known.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / reach[1])
+        for model in NAMED
+    ]
+    return [
+        f"the named models lie {max(0.0, min(beyond)):.1f} to {max(beyond):.1f} decades of compute beyond the data of this law"
+    ]
 
 
-def _row(known: Knowledge, model: NamedModel) -> dict[str, Any]:
+def _row(known: FittedLaw, model: NamedModel) -> dict[str, Any]:
     optimum = known.optimum
     assert optimum is not None
     n, d = model.n_params, model.tokens
@@ -90,13 +97,23 @@ def _row(known: Knowledge, model: NamedModel) -> dict[str, Any]:
     loss, loss_star = _loss(known, n, d), optimum.loss(flops)
     best = None if loss is None or loss_star is None else float(loss_star)
     return {
-        "model": model.name, "n_params": n, "tokens": d, "tokens_per_param": d / n, "flops": flops, "n_star": n_star,
-        "size_ratio": n / n_star, "optimal_tokens_per_param": d_star / n_star, "tokens_per_param_ratio": (d / n) / (d_star / n_star),
-        "loss": loss, "loss_star": best, "excess_loss": None if loss is None or best is None else loss - best, "source": model.source,
-    }  # fmt: skip
+        "model": model.name,
+        "n_params": n,
+        "tokens": d,
+        "tokens_per_param": d / n,
+        "flops": flops,
+        "n_star": n_star,
+        "size_ratio": n / n_star,
+        "optimal_tokens_per_param": d_star / n_star,
+        "tokens_per_param_ratio": (d / n) / (d_star / n_star),
+        "loss": loss,
+        "loss_star": best,
+        "excess_loss": None if loss is None or best is None else loss - best,
+        "source": model.source,
+    }
 
 
-def _loss(known: Knowledge, n: float, d: float) -> float | None:
+def _loss(known: FittedLaw, n: float, d: float) -> float | None:
     """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's own N*(C), which is not that of his law."""
     from scaling.fit.laws.laws import LAWS
 
@@ -105,4 +122,6 @@ def _loss(known: Knowledge, n: float, d: float) -> float | None:
         return None
     inputs = {"N": np.array([n]), "D": np.array([d]), "U": np.array([d])}
     theta = law.theta({name: np.asarray(value) for name, value in known.values.items()})
-    return float(np.exp(law.log_predict(theta, {letter: inputs[letter] for letter in law.inputs}))[0])
+    return float(
+        np.exp(law.log_predict(theta, {letter: inputs[letter] for letter in law.inputs}))[0]
+    )

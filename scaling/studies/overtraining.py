@@ -13,7 +13,7 @@ from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.points.points import points as points_of
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 from scaling.studies.runs import configs
 
 LAW_NAMES = ("overtraining", "chinchilla")
@@ -24,7 +24,7 @@ WITHIN = 0.02  # asked of the held-out loss, relative
 
 
 @dataclass(frozen=True)
-class Ladder:
+class OvertrainingLadder:
     """Runs of a ladder: `points` with the rung of each (n,), and `ratios`, the mean D/N of each rung, ascending."""
 
     points: Points
@@ -41,7 +41,7 @@ class Ladder:
 class Study:
     """A ladder with the laws fitted to its lower rungs, the loss that each predicts of every run (n,), and why a law is absent."""
 
-    ladder: Ladder
+    ladder: OvertrainingLadder
     laws: dict[str, Estimate]
     predicted: dict[str, np.ndarray]
     refused: dict[str, str]
@@ -55,7 +55,7 @@ class Study:
         return np.flatnonzero(self.ladder.rung == rung % len(self.ladder.ratios))
 
 
-def ladder(table: pd.DataFrame) -> Ladder | None:
+def ladder(table: pd.DataFrame) -> OvertrainingLadder | None:
     """The rungs of tokens per parameter that at least three sizes share; None where the runs are no ladder of fresh tokens.
 
     N counts blocks and head, C is exact. A ladder has four rungs, one of them at most a quarter of the largest, and no runs beside them.
@@ -75,8 +75,12 @@ def ladder(table: pd.DataFrame) -> Ladder | None:
     rung[order] = np.concatenate([[0], np.cumsum(np.diff(log_ratio[order]) > SAME)])
     sizes = [len(np.unique(n[rung == each])) for each in range(rung.max() + 1)]
     ratios = np.exp([log_ratio[rung == each].mean() for each in range(len(sizes))])
-    found = Ladder(points, rung, ratios)
-    return found if len(sizes) >= MIN_RUNGS and min(sizes) >= MIN_SIZES and found.fitted.any() else None
+    found = OvertrainingLadder(points, rung, ratios)
+    return (
+        found
+        if len(sizes) >= MIN_RUNGS and min(sizes) >= MIN_SIZES and found.fitted.any()
+        else None
+    )
 
 
 def _limited(table: pd.DataFrame) -> bool:
@@ -104,21 +108,21 @@ def study(table: pd.DataFrame) -> Study | None:
     return Study(found, laws, predicted, refused)
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """How far each law misses the loss of the runs at the largest ratio: the mean relative error over sizes and seeds, and the worst."""
     ratios, runs = found.ladder.ratios, found.at(-1)
     seen = ratios[found.ladder.fitted][-1]
     return [_finding(found, law, seen, runs) for law in LAW_NAMES]
 
 
-def _finding(found: Study, law: str, seen: float, runs: np.ndarray) -> Finding:
+def _finding(found: Study, law: str, seen: float, runs: np.ndarray) -> Claim:
     further = found.ladder.ratios[-1] / seen
     what = f"held-out loss at {further:.2g}x more tokens per parameter than the law {law} saw ({seen:.0f})"
     target = f"within {WITHIN:.0%} on average"
     if law in found.refused:
-        return Finding(what, target, f"not fitted: {found.refused[law]}", None)
+        return Claim(what, target, f"not fitted: {found.refused[law]}", None)
     n = np.asarray(found.ladder.points.n)[runs]
     error = found.error(law)[runs]
     sizes = [abs(float(error[n == size].mean())) for size in np.unique(n)]
     reached = f"{np.abs(error).mean():.2%} on average over {len(runs)} runs, {max(sizes):.2%} the worst size, {np.abs(error).max():.2%} the worst run"
-    return Finding(what, target, reached, bool(np.abs(error).mean() <= WITHIN))
+    return Claim(what, target, reached, bool(np.abs(error).mean() <= WITHIN))

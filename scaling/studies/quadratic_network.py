@@ -30,7 +30,7 @@ class Quadratic:
         return np.square(self.first[0][a] + self.first[1][b]) @ self.second
 
 
-def built(p: int, width: int, operation: str = "add", seed: int = 0) -> Quadratic:
+def make_network(p: int, width: int, operation: str = "add", seed: int = 0) -> Quadratic:
     """The network for a + b or a - b modulo p.
 
     Unit k has the frequency sigma(k), a permutation of the units taken modulo p, and random phases f_a, f_b: it squares
@@ -39,15 +39,23 @@ def built(p: int, width: int, operation: str = "add", seed: int = 0) -> Quadrati
     Raises ScalingError for another operation, which needs other waves, and for a width below 1.
     """
     if operation not in SIGNS:
-        raise ScalingError(f"no closed form is known here for {operation}", where="task.operation", remedy="add and subtract have one")
+        raise ScalingError(
+            f"no closed form is known here for {operation}",
+            where="task.operation",
+            remedy="add and subtract have one",
+        )
     if width < 1:
-        raise ScalingError(f"a network {width} units wide has no answer", remedy="give a width from 1 on")
+        raise ScalingError(
+            f"a network {width} units wide has no answer", remedy="give a width from 1 on"
+        )
     random = np.random.default_rng(seed)
     waves = 2.0 * np.pi / p * (random.permutation(width) % p)
     phases = random.uniform(0.0, 2.0 * np.pi, (2, 1, width))
     residues = np.arange(p)[:, None]
     turned = np.stack([residues * waves, SIGNS[operation] * residues * waves])
-    return Quadratic(np.cos(turned + phases), np.cos(residues * waves + phases.sum(axis=0)).T * 2.0 / width)
+    return Quadratic(
+        np.cos(turned + phases), np.cos(residues * waves + phases.sum(axis=0)).T * 2.0 / width
+    )
 
 
 def scores(logits: np.ndarray, targets: np.ndarray) -> Scores:
@@ -63,14 +71,20 @@ def scores(logits: np.ndarray, targets: np.ndarray) -> Scores:
 def accuracy(task: ModularTask, width: int, seed: int = 0) -> float:
     """The task's own metric of the network on all equations of the task, those to learn from and those held out. Raises as `built`."""
     opened = open_task(task)
-    network = built(task.p, width, task.operation, seed)
-    windows = np.concatenate([opened.batch(split, 0, opened.n_windows(split)) for split in ("train", "val")])
-    sign = np.full((len(windows), 1), -np.inf)  # the last token of the vocabulary is never an answer
+    network = make_network(task.p, width, task.operation, seed)
+    windows = np.concatenate(
+        [opened.batch(split, 0, opened.n_windows(split)) for split in ("train", "val")]
+    )
+    sign = np.full(
+        (len(windows), 1), -np.inf
+    )  # the last token of the vocabulary is never an answer
     logits = np.concatenate([network.logits(windows[:, 0], windows[:, 1]), sign], axis=1)
     return float(opened.metrics(windows, scores(logits, windows[:, -1]))[0].value)
 
 
-def by_width(task: ModularTask, widths: Iterable[int], seeds: Iterable[int] = (0, 1, 2)) -> list[tuple[int, tuple[float, ...]]]:
+def by_width(
+    task: ModularTask, widths: Iterable[int], seeds: Iterable[int] = (0, 1, 2)
+) -> list[tuple[int, tuple[float, ...]]]:
     """(width, accuracy of each draw of phases), the widths as given. Raises as `built`."""
     drawn = tuple(seeds)
     return [(width, tuple(accuracy(task, width, seed) for seed in drawn)) for width in widths]

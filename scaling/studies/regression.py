@@ -16,7 +16,7 @@ from scaling.config import RegressionTask
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.config.sweep_file import load_run
 from scaling.studies import runs
-from scaling.studies.findings import Finding
+from scaling.studies.findings import Claim
 from scaling.tasks import open_task, val_batches
 
 NEAR_BAYES = 0.05  # of the variance of y
@@ -67,7 +67,9 @@ class Study:
 
     def excess(self, error: np.ndarray) -> np.ndarray:
         """How far errors (..., m) lie above the Bayes-optimal predictor's, the mean over k >= n as a share of the variance of y, (...)."""
-        return np.asarray((error - self.predictors.bayes)[..., self.enough].mean(axis=-1) / self.variance)
+        return np.asarray(
+            (error - self.predictors.bayes)[..., self.enough].mean(axis=-1) / self.variance
+        )
 
 
 def studies(table: pd.DataFrame) -> list[Study]:
@@ -82,7 +84,9 @@ def studies(table: pd.DataFrame) -> list[Study]:
             continue  # rows are lacking, or hold no number
         run = Run(str(run_id), config.seed, by_step.index.to_numpy(), by_step.to_numpy(float))
         found.setdefault((config.task, config.evals.tokens), []).append(run)
-    return [Study(task, tuple(runs), predictors(task, tokens)) for (task, tokens), runs in found.items()]
+    return [
+        Study(task, tuple(runs), predictors(task, tokens)) for (task, tokens), runs in found.items()
+    ]
 
 
 @functools.lru_cache(maxsize=16)
@@ -92,11 +96,15 @@ def predictors(config: RegressionTask, tokens: int) -> Predictors:
     windows = np.concatenate(list(val_batches(task, EVAL_SEQUENCES, tokens)))
     x, y = task.examples(windows)  # type: ignore[attr-defined]
     found = {
-        "least_squares": np.stack([least_squares(x, y, seen) for seen in range(y.shape[1])], axis=1),
+        "least_squares": np.stack(
+            [least_squares(x, y, seen) for seen in range(y.shape[1])], axis=1
+        ),
         "bayes": np.stack([bayes(x, y, seen, config) for seen in range(y.shape[1])], axis=1),
         "zero": np.zeros_like(y),
     }
-    return Predictors(**{name: np.square(answer - y).mean(axis=0) for name, answer in found.items()})
+    return Predictors(
+        **{name: np.square(answer - y).mean(axis=0) for name, answer in found.items()}
+    )
 
 
 def least_squares(x: np.ndarray, y: np.ndarray, seen: int) -> np.ndarray:
@@ -122,17 +130,29 @@ def noise_variance(config: RegressionTask) -> float:
     return config.noise**2 + (2 * REACH / (config.n_levels - 1)) ** 2 / 12
 
 
-def findings(found: Study) -> list[Finding]:
+def findings(found: Study) -> list[Claim]:
     """How near the runs come to the best predictor and to least squares, and how much of what examples tell they use."""
     error, held, of = found.error(), found.predictors, f"{found.task.n_features} features"
     excess, theirs = float(found.excess(error)), float(found.excess(held.least_squares))
     over = float(error[found.enough].mean() / held.least_squares[found.enough].mean() - 1)
     used = float((error[0] - error[-1]) / (held.bayes[0] - held.bayes[-1]))
     return [
-        Finding(f"squared error above the Bayes-optimal predictor's, mean over k >= n examples, {of}",
-                f"below {NEAR_BAYES:.0%} of the variance of y", f"{excess:.1%} (least squares {theirs:.1%})", excess < NEAR_BAYES),
-        Finding(f"squared error over that of least squares, mean over k >= n examples, {of}",
-                f"at most {NEAR_ORDINARY:.0%} more", f"{over:+.1%}", over <= NEAR_ORDINARY),
-        Finding(f"fall of the squared error from no example to {len(error) - 1}, {of}",
-                f"at least {USED:.0%} of the Bayes-optimal predictor's", f"{used:.0%}", used >= USED),
-    ]  # fmt: skip
+        Claim(
+            f"squared error above the Bayes-optimal predictor's, mean over k >= n examples, {of}",
+            f"below {NEAR_BAYES:.0%} of the variance of y",
+            f"{excess:.1%} (least squares {theirs:.1%})",
+            excess < NEAR_BAYES,
+        ),
+        Claim(
+            f"squared error over that of least squares, mean over k >= n examples, {of}",
+            f"at most {NEAR_ORDINARY:.0%} more",
+            f"{over:+.1%}",
+            over <= NEAR_ORDINARY,
+        ),
+        Claim(
+            f"fall of the squared error from no example to {len(error) - 1}, {of}",
+            f"at least {USED:.0%} of the Bayes-optimal predictor's",
+            f"{used:.0%}",
+            used >= USED,
+        ),
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.config.sweep_file import load_run
-from scaling.formatting import leaves
+from scaling.formatting import flatten
 from scaling.store.rows import DIVERGED, SEED
 
 KEYS = ["run_id", "seed", "step", "tokens", "flops", "at", "value", "stderr"]
@@ -26,7 +26,9 @@ def configs(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     found = {}
     for run_id, text in zip(firsts["run_id"].to_list(), firsts["config"].to_list(), strict=True):
         seeds = SEED.findall(text)
-        if len(seeds) != 1:  # a task with a seed of its own: which is which, only the whole configuration says
+        if (
+            len(seeds) != 1
+        ):  # a task with a seed of its own: which is which, only the whole configuration says
             found[str(run_id)] = load_run(text, f"run {run_id}").model_dump(mode="json")
             continue
         shared = SEED.sub("", text)
@@ -50,7 +52,9 @@ def trail(table: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFrame:
 def last(table: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFrame:
     """The rows of a metric at the last step of each run: one a run, or one a run and `at`."""
     found = trail(table, metric, split)
-    return found[found["step"] == found.groupby("run_id")["step"].transform("max")].reset_index(drop=True)
+    return found[found["step"] == found.groupby("run_id")["step"].transform("max")].reset_index(
+        drop=True
+    )
 
 
 def with_setting(rows: pd.DataFrame, table: pd.DataFrame, field: str) -> pd.DataFrame:
@@ -64,7 +68,10 @@ def of_one_task(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
     Runs of two tasks in one folder are two studies; pooled, the one would pass for a seed of the other.
     """
-    return _kept(table, _commonest({run: without_seeds(config["task"]) for run, config in configs(table).items()}))
+    return _kept(
+        table,
+        _commonest({run: without_seeds(config["task"]) for run, config in configs(table).items()}),
+    )
 
 
 def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -72,7 +79,9 @@ def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
     Of each size the setting that most runs have is kept; among equals the one that was trained on the most tokens.
     """
-    size, tokens = (dict(table.groupby("run_id")[column].max()) for column in ("n_params", "tokens"))
+    size, tokens = (
+        dict(table.groupby("run_id")[column].max()) for column in ("n_params", "tokens")
+    )
     setting = {run: without_seeds(config) for run, config in configs(table).items()}
     kept: set[str] = set()
     for n in sorted(set(size.values())):
@@ -84,13 +93,19 @@ def of_one_setting(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def without_seeds(config: Mapping[str, Any], *but: str) -> str:
     """A configuration as text, without its seeds and the fields `but`: equal texts are equal runs but for chance and these."""
     left_out = ("seed", "data_seed", *but)
-    return json.dumps(sorted(leaf for leaf in leaves(config) if leaf[0].rpartition(".")[2] not in left_out))
+    return json.dumps(
+        sorted(leaf for leaf in flatten(config) if leaf[0].rpartition(".")[2] not in left_out)
+    )
 
 
 def _commonest(groups: Mapping[str, Hashable], then: Mapping[Any, float] | None = None) -> set[str]:
     """The runs of the group with the most of them; `then` breaks ties, and after it the group's name."""
     counts = Counter(groups.values())
-    best = max(counts, key=lambda group: (counts[group], (then or {}).get(group, 0.0), str(group)), default=None)
+    best = max(
+        counts,
+        key=lambda group: (counts[group], (then or {}).get(group, 0.0), str(group)),
+        default=None,
+    )
     return {run for run, group in groups.items() if group == best}
 
 
@@ -114,7 +129,11 @@ WORDS = ("norm", "pos")  # one law holds for one of each
 SWITCHES = ("qk_norm", "gains")  # of norms
 
 
-SHAPE = ["n_layers", "d_model", "n_heads"]  # models of one shape, with other key-value heads, are forms of attention
+SHAPE = [
+    "n_layers",
+    "d_model",
+    "n_heads",
+]  # models of one shape, with other key-value heads, are forms of attention
 
 
 def has_law(table: pd.DataFrame) -> bool:

@@ -20,15 +20,25 @@ from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.fit.special.pass_at_k import FORECAST_FROM, MOST_K, Counts, forecast, line, r_squared
 from scaling.studies import runs
-from scaling.studies.findings import Finding
-from scaling.studies.train_or_sample import Choice, Solver, best, common_target, solvers
+from scaling.studies.findings import Claim
+from scaling.studies.train_or_sample import (
+    Choice,
+    TrainedModelWithSamples,
+    best,
+    common_target,
+    solvers,
+)
 from scaling.tasks.answer_metrics import exact_pass_at_k, ks
 
 LEAST_R2, MOST_Z, PLATEAU_WITHIN = 0.98, 3.0, 0.02
 DRAWS = 5  # times that a forecast is made from other samples
 LEAST_POINTS = 3
 QUERIES = tuple(float(10**power) for power in range(10))
-FORECASTERS = {"beta_binomial": "beta-binomial", "logit_normal": "logit-normal", "line": "straight line in logs"}
+FORECASTERS = {
+    "beta_binomial": "beta-binomial",
+    "logit_normal": "logit-normal",
+    "line": "straight line in logs",
+}
 VOTES = ("pass_at_k", "majority_at_k", "best_of_k")
 
 
@@ -46,7 +56,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Answered:
+class SampledModel:
     """A trained model and its answers to P problems: the NLL of each right one in nats and how many of `samples` were right, (P,).
 
     `votes` holds (k, share of problems, standard error) of each of VOTES; `mode_is_right` the share whose likeliest answer is right.
@@ -103,19 +113,25 @@ class Forecast:
     `told` are means over DRAWS choices of these samples, `errors` means of |forecast - truth|.
     """
 
-    model: Answered
+    model: SampledModel
     truth: float
     told: dict[str, float]
     errors: dict[str, float]
 
 
-def answered(table: pd.DataFrame) -> list[Answered]:
+def answered(table: pd.DataFrame) -> list[SampledModel]:
     """The models of a table that have answered problems of one task (the one that most runs have), by size and training."""
     if not (table["metric"] == "problem_nll").any():
         return []
     table, _ = runs.of_one_task(table)
-    seen, right = (dict(list(runs.last(table, name).groupby("run_id"))) for name in ("problem_nll", "correct_samples"))
-    told = {name: dict(list(runs.last(table, name).groupby("run_id"))) for name in ("samples", "mode_is_right", *VOTES)}
+    seen, right = (
+        dict(list(runs.last(table, name).groupby("run_id")))
+        for name in ("problem_nll", "correct_samples")
+    )
+    told = {
+        name: dict(list(runs.last(table, name).groupby("run_id")))
+        for name in ("samples", "mode_is_right", *VOTES)
+    }
     found = []
     for run_id, problems in seen.items():
         if run_id not in right or any(run_id not in held for held in told.values()):
@@ -123,7 +139,7 @@ def answered(table: pd.DataFrame) -> list[Answered]:
         first = problems.iloc[0]
         votes = {name: told[name][run_id] for name in VOTES}
         found.append(
-            Answered(
+            SampledModel(
                 str(first["run_id"]),
                 load_run(str(first["config"]), f"run {first['run_id']}"),
                 int(first["n_params"]),
@@ -132,25 +148,34 @@ def answered(table: pd.DataFrame) -> list[Answered]:
                 int(told["samples"][run_id]["value"].iloc[0]),
                 problems["value"].to_numpy(float),
                 right[run_id]["value"].to_numpy(int),
-                {name: tuple(vote[column].to_numpy(float) for column in ("at", "value", "stderr")) for name, vote in votes.items()},  # type: ignore[misc]
+                {
+                    name: tuple(  # type: ignore[misc]
+                        vote[column].to_numpy(float) for column in ("at", "value", "stderr")
+                    )
+                    for name, vote in votes.items()
+                },  # type: ignore[misc]
                 float(told["mode_is_right"][run_id]["value"].iloc[0]),
             )
         )
     return sorted(found, key=lambda one: (one.n_params, one.tokens, one.run_id))
 
 
-def longest(models: Sequence[Answered]) -> list[Answered]:
+def longest(models: Sequence[SampledModel]) -> list[SampledModel]:
     """Of each size the one that was trained longest."""
-    return list({one.n_params: one for one in sorted(models, key=lambda one: (one.n_params, one.tokens))}.values())
+    return list(
+        {
+            one.n_params: one for one in sorted(models, key=lambda one: (one.n_params, one.tokens))
+        }.values()
+    )
 
 
-def forecasts(models: Sequence[Answered], draws: int | None = None) -> list[Forecast]:
+def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[Forecast]:
     """What FORECAST_FROM samples say of pass@10^4; models whose samples say nothing (all or none are right) are left out."""
     made = (_forecast(one, draws or DRAWS) for one in models if one.samples >= FORECAST_FROM)
     return [one for one in made if one is not None]
 
 
-def _forecast(model: Answered, draws: int) -> Forecast | None:
+def _forecast(model: SampledModel, draws: int) -> Forecast | None:
     counts = Counts(model.run_id, np.full(len(model.correct), model.samples), model.correct)
     truth = float(model.exact[-1])
     try:
@@ -164,19 +189,25 @@ def _forecast(model: Answered, draws: int) -> Forecast | None:
     return Forecast(model, truth, {name: float(each.mean()) for name, each in told.items()}, errors)
 
 
-def plateau_gap(models: Sequence[Answered]) -> tuple[float, float]:
+def plateau_gap(models: Sequence[SampledModel]) -> tuple[float, float]:
     """The mean and the largest distance between the majority vote of all samples and the share of problems whose likeliest answer is right."""
     gaps = [abs(float(one.votes["majority_at_k"][1][-1]) - one.mode_is_right) for one in models]
     return float(np.mean(gaps)), float(max(gaps))
 
 
-def traded(models: Sequence[Answered]) -> tuple[float | None, list[Solver]]:
+def compute_optimal_inference(
+    models: Sequence[SampledModel],
+) -> tuple[float | None, list[TrainedModelWithSamples]]:
     """The coverage that is asked for, and the models as ways to reach it; None where no level is reached by several."""
     target = common_target([one.nll for one in models])
     return target, [] if target is None else solvers(models, target)
 
 
-def findings(models: Sequence[Answered], ahead: Sequence[Forecast], ways: Sequence[Solver]) -> list[Finding]:
+def findings(
+    models: Sequence[SampledModel],
+    ahead: Sequence[Forecast],
+    ways: Sequence[TrainedModelWithSamples],
+) -> list[Claim]:
     """The figures that the study of test-time sampling promises, of the models, their `forecasts` and the ways that they are `traded` as."""
     chosen = [best(ways, queries) for queries in QUERIES] if ways else []
     return [
@@ -189,41 +220,74 @@ def findings(models: Sequence[Answered], ahead: Sequence[Forecast], ways: Sequen
     ]
 
 
-def _lawful(models: Sequence[Answered]) -> Finding:
+def _lawful(models: Sequence[SampledModel]) -> Claim:
     laws = [one.law for one in models if one.law]
-    figure, target = "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, least of all models", f">= {LEAST_R2}"
+    figure, target = (
+        "R2 of -log pass@k = a k^-b over k = 1 .. 1e4, least of all models",
+        f">= {LEAST_R2}",
+    )
     if not laws:
-        return Finding(figure, target, "no model solves some of the problems and not all", None)
+        return Claim(figure, target, "no model solves some of the problems and not all", None)
     worst, exponents = min(law.r2 for law in laws), [law.b for law in laws]
-    return Finding(figure, target, f"{worst:.3f} ({len(laws)} models, b {min(exponents):.2f} to {max(exponents):.2f})", worst >= LEAST_R2)
+    return Claim(
+        figure,
+        target,
+        f"{worst:.3f} ({len(laws)} models, b {min(exponents):.2f} to {max(exponents):.2f})",
+        worst >= LEAST_R2,
+    )
 
 
-def _decoded(models: Sequence[Answered]) -> Finding:
+def _decoded(models: Sequence[SampledModel]) -> Claim:
     worst = max((one.z for one in models), key=abs)
-    return Finding("sampled pass@1 minus mean exp(-NLL), the largest of all models", f"within {MOST_Z:g} standard errors",
-                   f"{worst:+.2f} standard errors", abs(worst) <= MOST_Z)  # fmt: skip
+    return Claim(
+        "sampled pass@1 minus mean exp(-NLL), the largest of all models",
+        f"within {MOST_Z:g} standard errors",
+        f"{worst:+.2f} standard errors",
+        abs(worst) <= MOST_Z,
+    )
 
 
-def _forecast_better(ahead: Sequence[Forecast], name: str) -> Finding:
+def _forecast_better(ahead: Sequence[Forecast], name: str) -> Claim:
     figure = f"mean error of pass@1e4 as forecast from {FORECAST_FROM} samples, {FORECASTERS[name]}"
     if not ahead:
-        return Finding(figure, f"less than by the {FORECASTERS['line']}", "no model whose samples say anything", None)
-    own, straight = (float(np.mean([one.errors[which] for one in ahead])) for which in (name, "line"))
+        return Claim(
+            figure,
+            f"less than by the {FORECASTERS['line']}",
+            "no model whose samples say anything",
+            None,
+        )
+    own, straight = (
+        float(np.mean([one.errors[which] for one in ahead])) for which in (name, "line")
+    )
     won = sum(one.errors[name] < one.errors["line"] for one in ahead)
     target = f"less than by the {FORECASTERS['line']}"
-    return Finding(figure, target, f"{own:.3f} against {straight:.3f}; nearer for {won} of {len(ahead)} models", own < straight)
+    return Claim(
+        figure,
+        target,
+        f"{own:.3f} against {straight:.3f}; nearer for {won} of {len(ahead)} models",
+        own < straight,
+    )
 
 
-def _plateau(models: Sequence[Answered]) -> Finding:
+def _plateau(models: Sequence[SampledModel]) -> Claim:
     mean, most = plateau_gap(models)
-    return Finding("majority vote of all samples minus the share of problems whose likeliest answer is right", f"within {PLATEAU_WITHIN}",
-                   f"{mean:.3f} on average, {most:.3f} at most", mean <= PLATEAU_WITHIN)  # fmt: skip
+    return Claim(
+        "majority vote of all samples minus the share of problems whose likeliest answer is right",
+        f"within {PLATEAU_WITHIN}",
+        f"{mean:.3f} on average, {most:.3f} at most",
+        mean <= PLATEAU_WITHIN,
+    )
 
 
-def _optimum(chosen: Sequence[Choice]) -> Finding:
-    figure, target = "cheapest N, D, k at one query and at 1e9", "more training and fewer samples for many queries"
+def _optimum(chosen: Sequence[Choice]) -> Claim:
+    figure, target = (
+        "cheapest N, D, k at one query and at 1e9",
+        "more training and fewer samples for many queries",
+    )
     if not chosen:
-        return Finding(figure, target, "no coverage that several models reach", None)
+        return Claim(figure, target, "no coverage that several models reach", None)
     few, many = chosen[0].solver, chosen[-1].solver
-    text = " -> ".join(f"N {one.n_params / 1e3:.3g}k, D {one.tokens / 1e6:.3g}M, k {one.k}" for one in (few, many))
-    return Finding(figure, target, text, many.train_flops > few.train_flops and many.k < few.k)
+    text = " -> ".join(
+        f"N {one.n_params / 1e3:.3g}k, D {one.tokens / 1e6:.3g}M, k {one.k}" for one in (few, many)
+    )
+    return Claim(figure, target, text, many.train_flops > few.train_flops and many.k < few.k)

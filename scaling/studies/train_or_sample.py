@@ -47,7 +47,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Solver:
+class TrainedModelWithSamples:
     """A model of N parameters trained on D tokens that reaches the target with k samples a query; FLOPs of training, reading and writing."""
 
     n_params: int
@@ -72,7 +72,7 @@ class Choice:
     """The cheapest solver for a number of queries."""
 
     queries: float
-    solver: Solver
+    solver: TrainedModelWithSamples
 
     @property
     def flops(self) -> float:
@@ -103,13 +103,17 @@ def common_target(nlls: Sequence[np.ndarray]) -> float | None:
     return max(shared, default=None)
 
 
-def solvers(models: Sequence[Model], target: float) -> list[Solver]:
+def solvers(models: Sequence[Model], target: float) -> list[TrainedModelWithSamples]:
     """The models that reach the target, each with the samples that it needs."""
     found = []
     for model in models:
         k = samples_needed(model.nll, target)
         if k is not None:
-            found.append(Solver(model.n_params, model.tokens, k, model.flops, *answer_costs(model.run)))
+            found.append(
+                TrainedModelWithSamples(
+                    model.n_params, model.tokens, k, model.flops, *answer_costs(model.run)
+                )
+            )
     return found
 
 
@@ -130,8 +134,11 @@ def _forward(model: ModelConfig, tokens: int) -> float:
     return accounting.train_flops(model, tokens, tokens, "exact") / 3.0
 
 
-def best(ways: Sequence[Solver], queries: float) -> Choice:
+def best(ways: Sequence[TrainedModelWithSamples], queries: float) -> Choice:
     """The joint optimum of N, D and k for a number of queries. Raises ScalingError where no way is known."""
     if not ways:
         raise ScalingError("no model reaches the coverage", remedy="ask for less, or train more")
-    return Choice(queries, min(ways, key=lambda solver: (solver.total(queries), solver.n_params, solver.tokens)))
+    return Choice(
+        queries,
+        min(ways, key=lambda solver: (solver.total(queries), solver.n_params, solver.tokens)),
+    )

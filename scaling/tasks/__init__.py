@@ -7,9 +7,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from scaling.config import ArithmeticTask, InductionTask, ModularTask, RegressionTask, SyntheticTask, TaskConfig, TextTask
+from scaling.config import (
+    ArithmeticTask,
+    InductionTask,
+    ModularTask,
+    RegressionTask,
+    SyntheticTask,
+    TaskConfig,
+    TextTask,
+)
 from scaling.errors import ScalingError
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.arithmetic import Arithmetic
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.induction import Induction
@@ -51,7 +59,7 @@ class Task(Protocol):
     def examined(self) -> tuple[Split, ...]:
         """The splits whose windows are scored token by token for `metrics`; none where the loss says all."""
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """What the task measures beside the loss on windows (W, seq_len + 1) with their scores (W, P)."""
 
     def n_windows(self, split: Split) -> int:
@@ -94,7 +102,11 @@ _GENERATED: dict[type, Callable[[Any], Any]] = {
 
 def resolve(config: TaskConfig) -> TaskConfig:
     """The configuration with the digest of its corpus filled in; opens the corpus, and builds the stdlib one."""
-    return config.model_copy(update={"digest": open_text(config).digest}) if isinstance(config, TextTask) else config
+    return (
+        config.model_copy(update={"digest": open_text(config).digest})
+        if isinstance(config, TextTask)
+        else config
+    )
 
 
 def epochs(task: Task, tokens: int) -> float:
@@ -114,6 +126,9 @@ def fixed_batches(task: Task, split: Split, size: int, tokens: int) -> Iterator[
     """
     windows = min(tokens // task.seq_len, task.n_windows(split))
     if windows < 1:
-        raise ScalingError(f"evals.tokens = {tokens} do not fill a window of {task.seq_len}", remedy=f"at least {task.seq_len}")
+        raise ScalingError(
+            f"evals.tokens = {tokens} do not fill a window of {task.seq_len}",
+            remedy=f"at least {task.seq_len}",
+        )
     size = min(size, windows)
     return (task.batch(split, index, size) for index in range(windows // size))

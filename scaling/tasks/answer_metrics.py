@@ -22,7 +22,12 @@ def pass_at_k(n: Array, c: Array, k: Array) -> Array:
 
     wrong, n, k = (n - c)[:, None].astype(float), n[:, None].astype(float), k[None].astype(float)
     inside = np.maximum(wrong - k, 0.0)
-    missed = gammaln(wrong + 1) - gammaln(inside + 1) - gammaln(n + 1) + gammaln(np.maximum(n - k, 0.0) + 1)
+    missed = (
+        gammaln(wrong + 1)
+        - gammaln(inside + 1)
+        - gammaln(n + 1)
+        + gammaln(np.maximum(n - k, 0.0) + 1)
+    )
     return np.where(k > n, np.nan, np.where(wrong < k, 1.0, -np.expm1(np.minimum(missed, 0.0))))
 
 
@@ -60,8 +65,12 @@ def majority_at_k(labels_PS: Array, k: int) -> Array:
     """
     grouped = np.sort(_groups(labels_PS, k), axis=-1)
     place = np.arange(k)
-    begins = np.concatenate([np.ones_like(grouped[..., :1], bool), grouped[..., 1:] != grouped[..., :-1]], axis=-1)
-    run = place - np.maximum.accumulate(np.where(begins, place, 0), axis=-1) + 1  # how many equal ones so far
+    begins = np.concatenate(
+        [np.ones_like(grouped[..., :1], bool), grouped[..., 1:] != grouped[..., :-1]], axis=-1
+    )
+    run = (
+        place - np.maximum.accumulate(np.where(begins, place, 0), axis=-1) + 1
+    )  # how many equal ones so far
     most = run.max(axis=-1)
     tied = (run == most[..., None]).sum(axis=-1)
     won = (grouped == 0).sum(axis=-1) == most

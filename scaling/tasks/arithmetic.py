@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.config import ArithmeticTask
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
 from scaling.tasks.scores import Scores, mean_reading
@@ -29,7 +29,13 @@ class Arithmetic(Stream):
         digits = self.config.digits
         total = _written(a + b, digits + 1)
         signs = [np.full((size, 1), sign) for sign in (PLUS, EQUALS)]
-        parts = [_written(a, digits), signs[0], _written(b, digits), signs[1], total[:, ::-1] if self.config.reverse else total]
+        parts = [
+            _written(a, digits),
+            signs[0],
+            _written(b, digits),
+            signs[1],
+            total[:, ::-1] if self.config.reverse else total,
+        ]
         return np.concatenate(parts, axis=1).astype(np.int32)
 
     def _operands(self, split: Split, of_length: np.ndarray, of_value: np.ndarray) -> np.ndarray:
@@ -38,7 +44,9 @@ class Arithmetic(Stream):
         if power is None:
             return (of_value * 10**digits).astype(np.int64)
         weights = np.arange(1, digits + 1) ** -(power if split == "train" else 0.0)
-        lengths = np.searchsorted(np.cumsum(weights / weights.sum())[:-1], of_length, side="right") + 1
+        lengths = (
+            np.searchsorted(np.cumsum(weights / weights.sum())[:-1], of_length, side="right") + 1
+        )
         least = np.where(lengths == 1, 0, 10 ** (lengths - 1))
         return least + (of_value * (10**lengths - least)).astype(np.int64)
 
@@ -50,7 +58,7 @@ class Arithmetic(Stream):
         """The right answer of each window, (n, digits + 1): what a verifier compares with."""
         return windows[:, 2 * self.config.digits + 2 :]
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier score and log-likelihood of answers.
 
         The Brier score is sum_v (p_v - [v is right])^2 a digit (Brier 1950, as Schaeffer 2023 uses it); digits are predicted with the
@@ -63,7 +71,10 @@ class Arithmetic(Stream):
             mean_reading("brier", brier.mean(axis=1)),
             mean_reading("answer_nll", scores.nll.sum(axis=1)),
         ]
-        return found + [mean_reading("accuracy_at_position", scores.hit[:, place], place + 1.0) for place in range(scores.hit.shape[1])]
+        return found + [
+            mean_reading("accuracy_at_position", scores.hit[:, place], place + 1.0)
+            for place in range(scores.hit.shape[1])
+        ]
 
 
 def _written(numbers: np.ndarray, digits: int) -> np.ndarray:

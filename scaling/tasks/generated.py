@@ -9,14 +9,18 @@ import numpy as np
 from scaling.config import Frozen
 from scaling.tasks.corpus.token_store import SPLITS, Split
 
-N_WINDOWS = 2**40  # of each split: the stream ends nowhere, but counters and token counts stay exact
+N_WINDOWS = (
+    2**40
+)  # of each split: the stream ends nowhere, but counters and token counts stay exact
 _COUNTER_WORDS = 4  # 64-bit numbers that one step of Philox yields
 
 
 def words(data_seed: int, split: Split, first: int, size: int, each: int) -> np.ndarray:
     """`each` random 64-bit words for windows `first` .. `first + size` of a split's stream: uint64 of shape (size, each)."""
     steps = -(-each // _COUNTER_WORDS)
-    source = np.random.Philox(key=np.random.SeedSequence((data_seed, SPLITS.index(split))).generate_state(2, np.uint64))
+    source = np.random.Philox(
+        key=np.random.SeedSequence((data_seed, SPLITS.index(split))).generate_state(2, np.uint64)
+    )
     source.advance(first * steps)
     return source.random_raw(size * steps * _COUNTER_WORDS).reshape(size, -1)[:, :each]
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.config import InductionTask
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
 from scaling.tasks.scores import Scores, mean_reading
@@ -24,7 +24,9 @@ class Induction(Stream):
         """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, seq_len + 1)."""
         config = self.config
         drawn = uniform(self._words(split, index, size, config.longest + 1))
-        lengths = config.shortest + (drawn[:, :1] * (config.longest - config.shortest + 1)).astype(np.int64)
+        lengths = config.shortest + (drawn[:, :1] * (config.longest - config.shortest + 1)).astype(
+            np.int64
+        )
         symbols = (drawn[:, 1:] * config.n_symbols).astype(np.int32)
         return np.take_along_axis(symbols, np.arange(config.seq_len + 1) % lengths, axis=1)
 
@@ -35,7 +37,7 @@ class Induction(Stream):
             found[(windows[:, length:] == windows[:, :-length]).all(axis=1)] = length
         return found
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """`copied_loss`: nats on the symbols that can be copied, from the second of the first repeat on; `fresh_loss` on those of
         the segment itself; `copied_accuracy`.
         """

@@ -12,7 +12,7 @@ import numpy as np
 
 from scaling.config import ModularTask
 from scaling.errors import ScalingError
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.scores import Scores, mean_reading
 
@@ -53,7 +53,9 @@ class Modular:
         """All windows of each split, int32 (n, 4), in a random order."""
         p = self.config.p
         a, b = (part.ravel() for part in np.mgrid[0:p, 0:p])
-        table = np.stack([a, b, np.full(p * p, p), OPERATIONS[self.config.operation](a, b) % p], axis=1).astype(np.int32)
+        table = np.stack(
+            [a, b, np.full(p * p, p), OPERATIONS[self.config.operation](a, b) % p], axis=1
+        ).astype(np.int32)
         table = table[np.random.default_rng(self.config.data_seed).permutation(p * p)]
         n_train = round(self.config.train_fraction * p * p)
         return {"train": table[:n_train], "val": table[n_train:]}
@@ -81,7 +83,7 @@ class Modular:
     def _order(self, epoch: int, n: int) -> np.ndarray:
         return np.random.default_rng((self.config.data_seed, epoch)).permutation(n)
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """`accuracy`: the share of equations whose likeliest result is the right one."""
         return [mean_reading("accuracy", scores.hit[:, 0])]
 
@@ -90,6 +92,9 @@ def open_modular(config: ModularTask) -> Modular:
     """Open a modular task. Raises ScalingError where a split would be empty."""
     task = Modular(config)
     if not all(task.n_windows(split) for split in ("train", "val")):
-        raise ScalingError(f"train_fraction = {config.train_fraction} of {config.p**2} equations leaves a split empty",
-                           where="task", remedy="choose a share nearer to a half, or a larger p")  # fmt: skip
+        raise ScalingError(
+            f"train_fraction = {config.train_fraction} of {config.p**2} equations leaves a split empty",
+            where="task",
+            remedy="choose a share nearer to a half, or a larger p",
+        )
     return task

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.config import RegressionTask
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
 from scaling.tasks.scores import Scores, mean_reading
@@ -44,20 +44,27 @@ class Regression(Stream):
         drawn = uniform(self._words(split, index, size, n + 2 * m))
         w = _normal(drawn[:, :n]) * n**-0.5
         tokens = (drawn[:, n : n + m] * len(self.points)).astype(np.int64)
-        y = np.einsum("wmn,wn->wm", self.points[tokens], w) + self.config.noise * _normal(drawn[:, n + m :])
+        y = np.einsum("wmn,wn->wm", self.points[tokens], w) + self.config.noise * _normal(
+            drawn[:, n + m :]
+        )
         step = self.levels[1] - self.levels[0]
-        told = np.clip(np.round((y + REACH) / step), 0, len(self.levels) - 1).astype(np.int64) + len(self.points)
+        told = np.clip(np.round((y + REACH) / step), 0, len(self.levels) - 1).astype(
+            np.int64
+        ) + len(self.points)
         return np.stack([tokens, told], axis=2).reshape(size, -1).astype(np.int32)
 
     def examples(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The points (n, examples, n_features) and the values of y (n, examples) that windows tell."""
         return self.points[windows[:, 0::2]], self.worth[windows[:, 1::2]]
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """`squared_error` of the mean of the predicted y, `at` the number of examples seen before."""
         _, y = self.examples(windows)
         error = np.square(scores.mean.astype(np.float64) - y)
-        return [mean_reading("squared_error", error[:, seen], float(seen)) for seen in range(error.shape[1])]
+        return [
+            mean_reading("squared_error", error[:, seen], float(seen))
+            for seen in range(error.shape[1])
+        ]
 
 
 def _normal(drawn: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from scaling.store.rows import Reading
+from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 
 
@@ -22,18 +22,18 @@ class Scores(NamedTuple):
     mean: np.ndarray
 
 
-class Unexamined:
+class LossOnly:
     """A task of which the loss says all."""
 
     examined: ClassVar[tuple[Split, ...]] = ()
 
-    def metrics(self, windows: np.ndarray, scores: Scores) -> list[Reading]:
+    def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """None."""
         return []
 
 
-def mean_reading(metric: str, values: np.ndarray, at: float | None = None) -> Reading:
+def mean_reading(metric: str, values: np.ndarray, at: float | None = None) -> MetricValue:
     """The mean of independent values (n,) with its standard error."""
     values = np.asarray(values, np.float64)
     stderr = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return Reading(metric, float(values.mean()), stderr, at)
+    return MetricValue(metric, float(values.mean()), stderr, at)

@@ -16,12 +16,12 @@ from scaling.config import SyntheticTask
 from scaling.errors import ScalingError
 from scaling.tasks.corpus.token_store import SPLITS, Split
 from scaling.tasks.generated import N_WINDOWS, uniform, words
-from scaling.tasks.scores import Unexamined
-from scaling.tasks.text import mixed
+from scaling.tasks.scores import LossOnly
+from scaling.tasks.text import splitmix64
 
 
 @dataclass(frozen=True)
-class Synthetic(Unexamined):
+class Synthetic(LossOnly):
     """An opened synthetic task: windows of whole facts, each `key_len` symbols of a key and the value it determines."""
 
     config: SyntheticTask
@@ -58,7 +58,9 @@ class Synthetic(Unexamined):
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
         """p_k proportional to k^-(1 + zipf), shape (n_facts,); key k is written with the digits of k - 1."""
-        weights = np.arange(1, self.config.n_facts + 1, dtype=np.float64) ** -(1.0 + self.config.zipf)
+        weights = np.arange(1, self.config.n_facts + 1, dtype=np.float64) ** -(
+            1.0 + self.config.zipf
+        )
         return weights / weights.sum()
 
     @functools.cached_property
@@ -74,20 +76,35 @@ class Synthetic(Unexamined):
         of a window is given instead of predicted, but so is the first symbol of one fact more predicted at its end.
         """
         places = self.config.n_symbols ** np.arange(self.key_len - 1, -1, -1)
-        keys = windows[:, :-1].reshape(len(windows), -1, self.period)[..., :-1].astype(np.int64) @ places
-        begins = np.bincount(np.arange(self.config.n_facts) // places[0], self.probabilities, self.config.n_symbols)
+        keys = (
+            windows[:, :-1].reshape(len(windows), -1, self.period)[..., :-1].astype(np.int64)
+            @ places
+        )
+        begins = np.bincount(
+            np.arange(self.config.n_facts) // places[0], self.probabilities, self.config.n_symbols
+        )
         whole = np.log(self.probabilities[keys]).sum(axis=1)
-        return np.asarray(np.log(begins[windows[:, 0]]) - np.log(begins[windows[:, -1]]) - whole) / self.seq_len
+        return (
+            np.asarray(np.log(begins[windows[:, 0]]) - np.log(begins[windows[:, -1]]) - whole)
+            / self.seq_len
+        )
 
     @functools.cached_property
     def values(self) -> np.ndarray:
         """The value symbol of each key, shape (n_facts,): a hash of (data_seed, key)."""
-        seed = np.random.SeedSequence((self.config.data_seed, len(SPLITS))).generate_state(1, np.uint64)
-        return (mixed(np.arange(self.config.n_facts, dtype=np.uint64) + seed) % np.uint64(self.config.n_symbols)).astype(np.int64)
+        seed = np.random.SeedSequence((self.config.data_seed, len(SPLITS))).generate_state(
+            1, np.uint64
+        )
+        return (
+            splitmix64(np.arange(self.config.n_facts, dtype=np.uint64) + seed)
+            % np.uint64(self.config.n_symbols)
+        ).astype(np.int64)
 
     @functools.cached_property
     def _cumulative(self) -> np.ndarray:
-        return np.cumsum(self.probabilities)[:-1]  # a draw beyond the last edge is the last key, whatever the rounding
+        return np.cumsum(self.probabilities)[
+            :-1
+        ]  # a draw beyond the last edge is the last key, whatever the rounding
 
     def n_windows(self, split: Split) -> int:
         """Windows of the stream, more than anybody trains on."""
@@ -117,6 +134,8 @@ def open_synthetic(config: SyntheticTask) -> Synthetic:
     if config.seq_len % task.period:
         below = config.seq_len // task.period * task.period
         advice = " or ".join(str(length) for length in (below, below + task.period) if length)
-        raise ScalingError(f"task.seq_len = {config.seq_len} is not a multiple of {task.period}, the length of a fact",
-                           remedy=f"set seq_len to {advice}: {task.key_len} symbols write a key, 1 its value")  # fmt: skip
+        raise ScalingError(
+            f"task.seq_len = {config.seq_len} is not a multiple of {task.period}, the length of a fact",
+            remedy=f"set seq_len to {advice}: {task.key_len} symbols write a key, 1 its value",
+        )
     return task

@@ -14,7 +14,7 @@ from scaling.config import TextTask
 from scaling.errors import ScalingError
 from scaling.tasks.corpus.stdlib import stdlib_store
 from scaling.tasks.corpus.token_store import Split, TokenStore, check_ids, open_store
-from scaling.tasks.scores import Unexamined
+from scaling.tasks.scores import LossOnly
 
 CHUNK = 1024  # windows whose places are worked out at once
 _ROUNDS = 4
@@ -22,7 +22,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
-class Text(Unexamined):
+class Text(LossOnly):
     """An opened text task.
 
     A window holds seq_len + 1 tokens and starts at a multiple of seq_len (plus an offset of the epoch), so an epoch
@@ -51,7 +51,11 @@ class Text(Unexamined):
     @property
     def bytes_per_token(self) -> float | None:
         """Bytes of held-out text per token, for bits per byte; None where the tokenizer loses text."""
-        return self.store.manifest.splits["val"].bytes_per_token if self.store.manifest.tokenizer.lossless else None
+        return (
+            self.store.manifest.splits["val"].bytes_per_token
+            if self.store.manifest.tokenizer.lossless
+            else None
+        )
 
     def n_windows(self, split: Split) -> int:
         """Windows in one epoch of train (those of `unique_tokens`, whole ones), or in all of val."""
@@ -61,7 +65,9 @@ class Text(Unexamined):
 
     def n_held(self, split: Split) -> int:
         """Windows that the corpus has for a split."""
-        room = 1 if split == "val" else self.seq_len  # training windows move by an offset below seq_len
+        room = (
+            1 if split == "val" else self.seq_len
+        )  # training windows move by an offset below seq_len
         return (len(self.store.tokens[split]) - room) // self.seq_len
 
     def n_tokens(self, split: Split) -> int:
@@ -74,7 +80,9 @@ class Text(Unexamined):
         Training goes on for ever, epoch after epoch. Raises IndexError past the end of val: no token counts twice.
         """
         first, tokens = index * size, self.store.tokens[split]
-        starts = self._val_starts(first, size) if split == "val" else self._train_starts(first, size)
+        starts = (
+            self._val_starts(first, size) if split == "val" else self._train_starts(first, size)
+        )
         windows = tokens[starts[:, None] + np.arange(self.seq_len + 1)].astype(np.int32)
         check_ids(int(windows.max()), self.vocab_size, str(self.store.folder))
         return windows
@@ -114,12 +122,16 @@ def open_text(config: TextTask) -> Text:
     if config.digest and config.digest != task.digest:
         raise ScalingError(
             f"corpus {config.corpus!r} is now another text (digest {task.digest[:12]}, the run asks for {config.digest[:12]})",
-            where="task.corpus", remedy="bring back the corpus (stdlib changes with the version of Python), or start a new results folder",
-        )  # fmt: skip
+            where="task.corpus",
+            remedy="bring back the corpus (stdlib changes with the version of Python), or start a new results folder",
+        )
     for split, tokens in task.store.tokens.items():
         if task.n_held(split) < 1:
-            raise ScalingError(f"{len(tokens)} {split} tokens are too few for seq_len = {config.seq_len}", where=str(task.store.folder),
-                               remedy="shorten task.seq_len, or prepare more text")  # fmt: skip
+            raise ScalingError(
+                f"{len(tokens)} {split} tokens are too few for seq_len = {config.seq_len}",
+                where=str(task.store.folder),
+                remedy="shorten task.seq_len, or prepare more text",
+            )
     _check_limit(task)
     return task
 
@@ -128,8 +140,16 @@ def _check_limit(task: Text) -> None:
     """Raises ScalingError for a limit below one window or above what an epoch of the corpus predicts."""
     limit, whole = task.unique_tokens, task.n_held("train") * task.seq_len
     if limit is not None and not task.seq_len <= limit <= whole:
-        what = "more than the corpus holds" if limit > whole else f"fewer than a window of {task.seq_len}"
-        raise ScalingError(f"{limit} unique tokens are {what}", where="task.unique_tokens", remedy=f"from {task.seq_len} to {whole}")
+        what = (
+            "more than the corpus holds"
+            if limit > whole
+            else f"fewer than a window of {task.seq_len}"
+        )
+        raise ScalingError(
+            f"{limit} unique tokens are {what}",
+            where="task.unique_tokens",
+            remedy=f"from {task.seq_len} to {whole}",
+        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -145,7 +165,9 @@ def _starts(n_windows: int, seq_len: int, chunk: int) -> np.ndarray:
     starts = np.empty(CHUNK, np.int64)
     for each in range(int(epoch[0]), int(epoch[-1]) + 1):
         inside = epoch == each
-        starts[inside] = permuted(position[inside], n_windows, each) * seq_len + _offset(each, seq_len)
+        starts[inside] = permuted(position[inside], n_windows, each) * seq_len + _offset(
+            each, seq_len
+        )
     starts.setflags(write=False)
     return starts
 
@@ -159,7 +181,9 @@ def _offset(epoch: int, seq_len: int) -> int:
 def _repeated_starts(n_held: int, n_unique: int, seq_len: int, chunk: int) -> np.ndarray:
     """As `_starts`, of a stream that knows only the first `n_unique` windows of the first epoch of `n_held`."""
     epoch, place = np.divmod(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), n_unique)
-    for each in range(max(1, int(epoch[0])), int(epoch[-1]) + 1):  # the first time they come in the order of a fresh run
+    for each in range(
+        max(1, int(epoch[0])), int(epoch[-1]) + 1
+    ):  # the first time they come in the order of a fresh run
         inside = epoch == each
         place[inside] = permuted(place[inside], n_unique, each)
     starts = permuted(place, n_held, 0) * seq_len + _offset(0, seq_len)
@@ -179,8 +203,10 @@ def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
     def step(cell: np.ndarray) -> np.ndarray:
         row, column = np.divmod(cell, np.uint64(columns))
         for row_key, column_key in keys.reshape(_ROUNDS, 2):
-            row = (row + mixed(column + row_key) % np.uint64(rows)) % np.uint64(rows)
-            column = (column + mixed(row + column_key) % np.uint64(columns)) % np.uint64(columns)
+            row = (row + splitmix64(column + row_key) % np.uint64(rows)) % np.uint64(rows)
+            column = (column + splitmix64(row + column_key) % np.uint64(columns)) % np.uint64(
+                columns
+            )
         return row * np.uint64(columns) + column
 
     cells = step(positions.astype(np.uint64))
@@ -189,7 +215,7 @@ def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
     return cells.astype(np.int64)
 
 
-def mixed(words: np.ndarray) -> np.ndarray:
+def splitmix64(words: np.ndarray) -> np.ndarray:
     """A hash of 64-bit words, element by element: the finaliser of SplitMix64 (Steele 2014)."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 
 KINDS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
@@ -16,6 +16,10 @@ def check(kinds: Sequence[str], where: str) -> None:
     """Raise ScalingError for a tracker that is not known, or whose package is not installed; `where` is the option that named it."""
     for kind in kinds:
         if kind not in KINDS:
-            raise unknown("tracker", kind, KINDS, where=where)
+            raise unknown_choice("tracker", kind, KINDS, where=where)
         if find_spec(kind) is None:
-            raise ScalingError(f"{kind} needs a package that is not installed", where=where, remedy='pip install "scaling[trackers]"')
+            raise ScalingError(
+                f"{kind} needs a package that is not installed",
+                where=where,
+                remedy='pip install "scaling[trackers]"',
+            )

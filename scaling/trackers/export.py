@@ -14,10 +14,12 @@ from scaling.errors import ScalingError
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 from scaling.trackers.opened import opened
-from scaling.trackers.series import Log, Point, Series, Status, about, last_values, points_of
+from scaling.trackers.series import DedupedRunLog, Log, Point, Status, about, last_values, points_of
 
 
-def export(folder: Path, kind: str, out: str, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def export(
+    folder: Path, kind: str, out: str, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Log every run of a results folder to a tracker of a `kind`; returns counts of runs and numbers.
 
     Numbers at a step that the tracker is beyond are counted as refused, and said: W&B's history only goes forward.
@@ -35,14 +37,27 @@ def export(folder: Path, kind: str, out: str, say: Callable[[str], None] = lambd
         run = about(first["sweep"], load_run(first["config"], f"run {run_id}"))
         with _calling(kind, out):
             log = tracker.open(run)
-        series, points = Series(_Named(log, lambda: _calling(kind, out))), points_of(group, now)
+        series, points = (
+            DedupedRunLog(_ErrorPrefix(log, lambda: _calling(kind, out))),
+            points_of(group, now),
+        )
         fresh = series.add(points)
-        series.log.end("diverged" if (group["metric"] == DIVERGED).any() else "done", last_values(points))
+        series.log.end(
+            "diverged" if (group["metric"] == DIVERGED).any() else "done", last_values(points)
+        )
         written, told, refused = written + fresh, told + (fresh > 0), refused + series.refused
     if refused:
-        say(f"warning: {kind} does not take {refused} numbers: they belong to steps before the last that it holds of their run")
-    return {"runs": int(rows["run_id"].nunique()), "runs_written": told, "numbers_written": written, "numbers_refused": refused,
-            "to": kind, "out": out}  # fmt: skip
+        say(
+            f"warning: {kind} does not take {refused} numbers: they belong to steps before the last that it holds of their run"
+        )
+    return {
+        "runs": int(rows["run_id"].nunique()),
+        "runs_written": told,
+        "numbers_written": written,
+        "numbers_refused": refused,
+        "to": kind,
+        "out": out,
+    }
 
 
 @contextmanager
@@ -55,11 +70,13 @@ def _calling(kind: str, out: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         remedy = "mend that and export again: it goes on where it stopped"
-        raise ScalingError(f"{kind} refuses: {type(error).__name__}: {reason}", where=out, remedy=remedy) from error
+        raise ScalingError(
+            f"{kind} refuses: {type(error).__name__}: {reason}", where=out, remedy=remedy
+        ) from error
 
 
 @dataclass(frozen=True)
-class _Named:
+class _ErrorPrefix:
     """A log whose errors name its tracker."""
 
     log: Log

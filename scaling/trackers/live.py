@@ -30,33 +30,54 @@ TOLD = ("progress", "measured", "done", "diverged", "failed", "stopped")
 Listener = Callable[[dict[str, Any]], None]
 
 
-class Asked(Protocol):
+class SignalState(Protocol):
     """The signals that came so far: the first, and whether somebody will not wait."""
 
     received: int | None
     insistent: bool
 
 
-class Live:
+class LiveTrackers:
     """Passes events of a sweep on to `listener` and to trackers; what a tracker has to say comes to `listener` as a warning, once.
 
     Trackers may finish when all is trained; those that are slow are given up, sooner where `signals` ask the sweep to leave.
     """
 
     def __init__(
-        self, kinds: Sequence[str], folder: Path, sweep: str, runs: Sequence[PlannedRun], listener: Listener, signals: Asked | None = None
+        self,
+        kinds: Sequence[str],
+        folder: Path,
+        sweep: str,
+        runs: Sequence[PlannedRun],
+        listener: Listener,
+        signals: SignalState | None = None,
     ) -> None:
-        self.kinds, self.folder, self.sweep, self.listener, self.signals = kinds, folder, sweep, listener, signals
+        self.kinds, self.folder, self.sweep, self.listener, self.signals = (
+            kinds,
+            folder,
+            sweep,
+            listener,
+            signals,
+        )
         self.by_id = {planned.run_id: planned for planned in runs}
-        self.pipes: list[Pipe] = []
+        self.pipes: list[TrackerProcess] = []
         self._progress: dict[str, float] = {}
         self._introduced: set[str] = set()
 
-    def __enter__(self) -> Live:
-        self.pipes = [Pipe(kind, self.folder, self.sweep) for kind in dict.fromkeys(self.kinds)] if self.by_id else []
+    def __enter__(self) -> LiveTrackers:
+        self.pipes = (
+            [TrackerProcess(kind, self.folder, self.sweep) for kind in dict.fromkeys(self.kinds)]
+            if self.by_id
+            else []
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for pipe in self.pipes:
             pipe.events.put(None)
         begun = time.monotonic()
@@ -77,7 +98,13 @@ class Live:
             run_id = event["run_id"]
             if run_id not in self._introduced:
                 self._introduced.add(run_id)
-                self._pass_on({"event": "run", "run_id": run_id, "config": self.by_id[run_id].run.model_dump_json()})
+                self._pass_on(
+                    {
+                        "event": "run",
+                        "run_id": run_id,
+                        "config": self.by_id[run_id].run.model_dump_json(),
+                    }
+                )
             self._pass_on(event)
         self._warn()
 
@@ -99,10 +126,16 @@ class Live:
         for pipe in self.pipes:
             if (text := pipe.complaint()) is not None:
                 remedy = f"the rows are whole: scaling results export {self.folder} --to {pipe.kind} --out PATH"
-                self.listener({"event": "warning", "run_id": "", "text": f"{pipe.kind} logs no more ({text}); {remedy}"})
+                self.listener(
+                    {
+                        "event": "warning",
+                        "run_id": "",
+                        "text": f"{pipe.kind} logs no more ({text}); {remedy}",
+                    }
+                )
 
 
-class Pipe:
+class TrackerProcess:
     """The process of one tracker, and the events that wait for it."""
 
     def __init__(self, kind: str, folder: Path, sweep: str) -> None:
@@ -114,9 +147,15 @@ class Pipe:
         with open(self._log, "w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "scaling.trackers.recorder", str(folder), sweep, kind],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
-            )  # fmt: skip
-        self._threads = [threading.Thread(target=task, daemon=True) for task in (self._feed, self._listen)]
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        self._threads = [
+            threading.Thread(target=task, daemon=True) for task in (self._feed, self._listen)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -124,7 +163,9 @@ class Pipe:
         assert self.process.stdin is not None
         event: dict[str, Any] | None = {}
         try:
-            with self.process.stdin as pipe:  # closed in any case: its end is what the process waits for
+            with (
+                self.process.stdin as pipe
+            ):  # closed in any case: its end is what the process waits for
                 while (event := self.events.get()) is not None:
                     pipe.write(json.dumps(event) + "\n")
                     pipe.flush()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scaling.trackers.series import About, Point, Status
+from scaling.trackers.series import Point, RunInfo, Status
 
 TAG = "scaling.run_id"
 ENDINGS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -19,7 +19,11 @@ OLD_SECONDS = 60.0  # of a list of runs: another process may have begun one sinc
 
 def tracking_uri(out: str) -> str:
     """`out` where it is a URI (`sqlite:///runs.db`, `file:/shared/mlruns`) or the word `databricks`; else that of the folder `out`."""
-    return out if re.match(r"[A-Za-z][\w+.-]+:", out) or out == "databricks" else Path(out).absolute().as_uri()
+    return (
+        out
+        if re.match(r"[A-Za-z][\w+.-]+:", out) or out == "databricks"
+        else Path(out).absolute().as_uri()
+    )
 
 
 class MLflow:
@@ -30,7 +34,9 @@ class MLflow:
 
     def __init__(self, out: str) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is not there is said within seconds, not minutes
+        os.environ.setdefault(
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"
+        )  # a server that is not there is said within seconds, not minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         out = tracking_uri(out)
         if out.startswith("file:"):
@@ -41,7 +47,7 @@ class MLflow:
         self._experiments: dict[str, str] = {}
         self._listed: dict[str, tuple[float, dict[str, Any]]] = {}
 
-    def open(self, about: About) -> MLflowLog:
+    def open(self, about: RunInfo) -> MLflowLog:
         """The run of this id, or a new one."""
         experiment = self._experiment(about.sweep)
         known = self._known(experiment, about.run_id)
@@ -54,7 +60,9 @@ class MLflow:
             found = {}
             token: str | None = ""
             while token is not None:
-                page = self.client.search_runs([experiment], max_results=1000, page_token=token or None)
+                page = self.client.search_runs(
+                    [experiment], max_results=1000, page_token=token or None
+                )
                 found |= {run.data.tags.get(TAG, ""): run for run in page}
                 token = page.token or None
             self._listed[experiment] = time.monotonic(), found
@@ -66,7 +74,11 @@ class MLflow:
         if name not in self._experiments:
             found = self.client.get_experiment_by_name(name)
             try:
-                self._experiments[name] = found.experiment_id if found is not None else self.client.create_experiment(name)
+                self._experiments[name] = (
+                    found.experiment_id
+                    if found is not None
+                    else self.client.create_experiment(name)
+                )
             except MlflowException:  # another process was faster
                 if (found := self.client.get_experiment_by_name(name)) is None:
                     raise
@@ -77,11 +89,14 @@ class MLflow:
 class MLflowLog:
     """One run in MLflow, made (or opened again) when there is something to write."""
 
-    def __init__(self, client: Any, experiment: str, about: About, known: Any) -> None:
+    def __init__(self, client: Any, experiment: str, about: RunInfo, known: Any) -> None:
         self._client, self._experiment, self._about = client, experiment, about
         self._run_id: str = known.info.run_id if known is not None else ""
         names = known.data.metrics if known is not None else ()
-        self.held = {name: {entry.step for entry in client.get_metric_history(self._run_id, name)} for name in names}
+        self.held = {
+            name: {entry.step for entry in client.get_metric_history(self._run_id, name)}
+            for name in names
+        }
         self._begun = False
 
     def _begin(self) -> None:
@@ -92,7 +107,9 @@ class MLflowLog:
             self._client.update_run(self._run_id, status="RUNNING")
             return
         tags = {TAG: self._about.run_id, "scaling.sweep": self._about.sweep}
-        self._run_id = self._client.create_run(self._experiment, run_name=self._about.run_id, tags=tags).info.run_id
+        self._run_id = self._client.create_run(
+            self._experiment, run_name=self._about.run_id, tags=tags
+        ).info.run_id
         params = [Param(name, str(value)) for name, value in self._about.settings.items()]
         for first in range(0, len(params), PARAMS):
             self._client.log_batch(self._run_id, params=params[first : first + PARAMS])
@@ -103,7 +120,10 @@ class MLflowLog:
 
         if not self._begun:
             self._begin()
-        found = [Metric(name, value, int(point.when * 1000), point.step) for name, value in point.values.items()]
+        found = [
+            Metric(name, value, int(point.when * 1000), point.step)
+            for name, value in point.values.items()
+        ]
         for first in range(0, len(found), METRICS):
             self._client.log_batch(self._run_id, metrics=found[first : first + METRICS])
         return True

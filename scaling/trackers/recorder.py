@@ -18,7 +18,16 @@ from scaling.config.sweep_file import load_run
 from scaling.store import run_files
 from scaling.store.rows import Measurement
 from scaling.trackers.opened import opened, place
-from scaling.trackers.series import PROGRESS, Point, Series, Tracker, about, last_values, measured_point, points_of
+from scaling.trackers.series import (
+    PROGRESS,
+    DedupedRunLog,
+    Point,
+    Tracker,
+    about,
+    last_values,
+    measured_point,
+    points_of,
+)
 
 
 class Recorder:
@@ -27,7 +36,7 @@ class Recorder:
     def __init__(self, folder: Path, sweep: str, tracker: Tracker) -> None:
         self.folder, self.sweep, self.tracker = folder, sweep, tracker
         self.runs: dict[str, RunConfig] = {}
-        self.open: dict[str, Series] = {}
+        self.open: dict[str, DedupedRunLog] = {}
 
     def hear(self, event: dict[str, Any]) -> None:
         """Take in one event of the sweep: `run` introduces a run, all others are as the coordinator tells them."""
@@ -35,7 +44,10 @@ class Recorder:
         if kind == "run":
             self.runs[run_id] = load_run(event["config"], f"run {run_id}")
         elif kind == "progress":
-            values = {f"{PROGRESS}loss": event["loss"], f"{PROGRESS}tokens_per_second": event["tokens_per_second"]}
+            values = {
+                f"{PROGRESS}loss": event["loss"],
+                f"{PROGRESS}tokens_per_second": event["tokens_per_second"],
+            }
             self._series(run_id).add([Point(event["step"], values, time.time())])
         elif kind == "measured":
             rows = [Measurement(**row) for row in event["rows"]]
@@ -45,9 +57,11 @@ class Recorder:
         elif run_id in self.open:
             self.open.pop(run_id).log.end("failed" if kind == "failed" else "stopped", {})
 
-    def _series(self, run_id: str) -> Series:
+    def _series(self, run_id: str) -> DedupedRunLog:
         if run_id not in self.open:
-            self.open[run_id] = Series(self.tracker.open(about(self.sweep, self.runs[run_id])))
+            self.open[run_id] = DedupedRunLog(
+                self.tracker.open(about(self.sweep, self.runs[run_id]))
+            )
         return self.open[run_id]
 
     def _conclude(self, run_id: str, kind: Any) -> None:
@@ -79,7 +93,9 @@ def main() -> None:
     try:
         record(sys.stdin, Path(folder), sweep, kind)
     except Exception as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", file=answer, flush=True)
+        print(
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", file=answer, flush=True
+        )
         raise
 
 

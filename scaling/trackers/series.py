@@ -16,7 +16,7 @@ import pandas as pd
 
 from scaling import accounting
 from scaling.config import RunConfig
-from scaling.formatting import leaves
+from scaling.formatting import flatten
 from scaling.store.rows import Measurement
 
 PROGRESS = "progress/"
@@ -25,7 +25,7 @@ Status = Literal["done", "diverged", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
-class About:
+class RunInfo:
     """A run as a tracker lists it: its sweep is the group (or experiment), its flat configuration the hyper-parameters."""
 
     run_id: str
@@ -59,12 +59,12 @@ class Log(Protocol):
 class Tracker(Protocol):
     """Where runs are logged."""
 
-    def open(self, about: About) -> Log:
+    def open(self, about: RunInfo) -> Log:
         """Begin a run, or go on with the one of this id."""
 
 
 @dataclass
-class Series:
+class DedupedRunLog:
     """A run in a tracker, which is never told a number twice: a run that goes on from its checkpoint passes steps again."""
 
     log: Log
@@ -78,7 +78,11 @@ class Series:
         """Write what the tracker lacks, in order of steps; returns how many numbers it took."""
         count = 0
         for point in sorted(points, key=lambda point: point.step):
-            fresh = {name: value for name, value in point.values.items() if self._is_new(name, point.step)}
+            fresh = {
+                name: value
+                for name, value in point.values.items()
+                if self._is_new(name, point.step)
+            }
             if all(name in ("tokens", "flops", "seconds") for name in fresh):
                 continue
             if not self.log.write(Point(point.step, fresh, point.when)):
@@ -94,7 +98,7 @@ class Series:
         return step > max(held, default=-1) if name.startswith(PROGRESS) else step not in held
 
 
-def about(sweep: str, run: RunConfig) -> About:
+def about(sweep: str, run: RunConfig) -> RunInfo:
     """A run with every field of its configuration, and its counts of parameters, tokens and FLOPs (exact)."""
     model, seq_len = run.model, run.task.seq_len
     counts: dict[str, Setting] = {
@@ -104,8 +108,12 @@ def about(sweep: str, run: RunConfig) -> About:
         "tokens": run.tokens,
         "flops": accounting.train_flops(model, seq_len, run.tokens, "exact"),
     }
-    fields = {name: _setting(value) for name, value in leaves(run.model_dump(mode="json")) if value is not None}
-    return About(run.run_id, sweep, counts | fields)
+    fields = {
+        name: _setting(value)
+        for name, value in flatten(run.model_dump(mode="json"))
+        if value is not None
+    }
+    return RunInfo(run.run_id, sweep, counts | fields)
 
 
 def _setting(value: Any) -> Setting:
@@ -124,11 +132,17 @@ def points_of(rows: pd.DataFrame, ended: float) -> list[Point]:
     """The points of one run's rows; the last of them was measured at `ended` (seconds since 1970)."""
     last, found = float(rows["seconds"].max()), []
     for step, group in rows.groupby("step", sort=True):
-        names = [name_of(*key) for key in zip(group["split"], group["metric"], group["at"], strict=True)]
+        names = [
+            name_of(*key) for key in zip(group["split"], group["metric"], group["at"], strict=True)
+        ]
         first = group.iloc[0]
         seconds = float(group["seconds"].max())
         values = dict(zip(names, group["value"].astype(float), strict=True))
-        values |= {"tokens": float(first["tokens"]), "flops": float(first["flops"]), "seconds": seconds}
+        values |= {
+            "tokens": float(first["tokens"]),
+            "flops": float(first["flops"]),
+            "seconds": seconds,
+        }
         found.append(Point(int(step), values, ended - (last - seconds)))  # type: ignore[arg-type]
     return found
 
@@ -139,7 +153,12 @@ def measured_point(run: RunConfig, rows: Iterable[Measurement], when: float) -> 
     step, tokens = rows[0].step, rows[0].step * run.batch_tokens
     values = {name_of(row.split, row.metric, row.at): row.value for row in rows}
     flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
-    return Point(step, values | {"tokens": float(tokens), "flops": flops, "seconds": max(row.seconds for row in rows)}, when)
+    return Point(
+        step,
+        values
+        | {"tokens": float(tokens), "flops": flops, "seconds": max(row.seconds for row in rows)},
+        when,
+    )
 
 
 def last_values(points: Iterable[Point]) -> dict[str, float]:

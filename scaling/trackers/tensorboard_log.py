@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaling.trackers.series import About, Point, Status
+from scaling.trackers.series import Point, RunInfo, Status
 
 
 class TensorBoard:
@@ -15,7 +15,7 @@ class TensorBoard:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def open(self, about: About) -> TensorBoardLog:
+    def open(self, about: RunInfo) -> TensorBoardLog:
         """The run's folder."""
         return TensorBoardLog(self.out / about.sweep / about.run_id, about)
 
@@ -23,7 +23,7 @@ class TensorBoard:
 class TensorBoardLog:
     """The event files of one run. A file is made when there is something to write."""
 
-    def __init__(self, folder: Path, about: About) -> None:
+    def __init__(self, folder: Path, about: RunInfo) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.held = _steps(folder)
@@ -35,7 +35,14 @@ class TensorBoardLog:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._write(
-            point.step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in point.values.items()]), point.when
+            point.step,
+            Summary(
+                value=[
+                    Summary.Value(tag=name, simple_value=value)
+                    for name, value in point.values.items()
+                ]
+            ),
+            point.when,
         )
         return True
 
@@ -46,7 +53,9 @@ class TensorBoardLog:
 
         if self._writer is None:
             self._writer = EventFileWriter(str(self._folder), flush_secs=5)
-            told = hparams_pb(dict(self._about.settings), trial_id=self._about.run_id, start_time_secs=when)
+            told = hparams_pb(
+                dict(self._about.settings), trial_id=self._about.run_id, start_time_secs=when
+            )
             self._writer.add_event(Event(step=0, summary=told, wall_time=when))
         self._writer.add_event(Event(step=step, summary=summary, wall_time=when))
 

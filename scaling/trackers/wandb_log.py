@@ -12,7 +12,7 @@ from typing import Any
 
 from scaling.errors import ScalingError
 from scaling.points.tracker_logs import wandb_ended, wandb_history
-from scaling.trackers.series import About, Point, Status
+from scaling.trackers.series import Point, RunInfo, Status
 
 PROJECT = "scaling"
 WRITING_SECONDS = 10.0  # that W&B may take to write what it was told
@@ -29,9 +29,11 @@ class WandB:
         import wandb
 
         self.out = out
-        self.mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+        self.mode: Any = os.environ.get("WANDB_MODE") or (
+            "online" if wandb.login(prompt=False) else "offline"
+        )
 
-    def open(self, about: About) -> WandBLog:
+    def open(self, about: RunInfo) -> WandBLog:
         """The run of this id; what an offline run has logged in earlier sittings is read from its files."""
         import wandb
 
@@ -41,23 +43,42 @@ class WandB:
                 for name in values:
                     held[name].add(step)
         return WandBLog(
-            lambda: self._begin(wandb, about), held, lambda: self._sittings(about.run_id)[-1:] if self.mode == "offline" else []
+            lambda: self._begin(wandb, about),
+            held,
+            lambda: self._sittings(about.run_id)[-1:] if self.mode == "offline" else [],
         )
 
     def _sittings(self, run_id: str) -> list[Path]:
         """The files of an offline run, one a sitting, in order of time."""
         return sorted(self.out.glob(f"wandb/offline-run-*/run-{run_id}.wandb"))
 
-    def _begin(self, wandb: Any, about: About) -> Any:
+    def _begin(self, wandb: Any, about: RunInfo) -> Any:
         self.out.mkdir(parents=True, exist_ok=True)
         while any(self.out.glob(f"wandb/*run-{datetime.now():%Y%m%d_%H%M%S}-{about.run_id}")):
-            time.sleep(0.05)  # a folder is named after its second: a second sitting within it would write over the first
-        quiet = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True, save_code=False)
+            time.sleep(
+                0.05
+            )  # a folder is named after its second: a second sitting within it would write over the first
+        quiet = wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            x_disable_meta=True,
+            disable_git=True,
+            save_code=False,
+        )
         resume = None if self.mode == "offline" else "allow"  # offline the id alone decides
         return wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or PROJECT, group=about.sweep, id=about.run_id, name=about.run_id, dir=str(self.out),
-            config=dict(about.settings), mode=self.mode, resume=resume, reinit="create_new", settings=quiet,
-        )  # fmt: skip
+            project=os.environ.get("WANDB_PROJECT") or PROJECT,
+            group=about.sweep,
+            id=about.run_id,
+            name=about.run_id,
+            dir=str(self.out),
+            config=dict(about.settings),
+            mode=self.mode,
+            resume=resume,
+            reinit="create_new",
+            settings=quiet,
+        )
 
 
 class WandBLog:
@@ -66,7 +87,9 @@ class WandBLog:
     Of an online run only its number of steps is known, once it is begun; a step that it has is left out whole.
     """
 
-    def __init__(self, begin: Any, held: dict[str, set[int]], file: Callable[[], list[Path]]) -> None:
+    def __init__(
+        self, begin: Any, held: dict[str, set[int]], file: Callable[[], list[Path]]
+    ) -> None:
         self.held, self._begin, self._file = held, begin, file
         self._run: Any = None
         self._step = max((max(steps) for steps in held.values()), default=-1)

@@ -20,15 +20,20 @@ from flax import nnx
 from scaling.config import Execution, ModelConfig, RunConfig
 from scaling.tasks import Task
 from scaling.train import optim
-from scaling.train.model.loss import Head, logits_NV
+from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.transformer import Transformer
 from scaling.train.step import initial_state, shape_of, train_program
 
 KINDS = ("embedding", "attention", "feed-forward", "residual", "logits")
-TOLERANCE = 0.2  # of a slope of log size against log width: finite widths and few steps give up to .1
+TOLERANCE = (
+    0.2  # of a slope of log size against log width: finite widths and few steps give up to .1
+)
 PROBED = 8  # held-out sequences whose activations are looked at
 PLAIN = Execution(layers="unrolled", attention="own")
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # a quarter of the time to compile, for five steps
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}  # a quarter of the time to compile, for five steps
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,17 @@ class Curve:
         return low - TOLERANCE < self.slope < TOLERANCE
 
 
-def curves(runs: Mapping[int, RunConfig], task: Task, steps: int, seeds: int = 1) -> tuple[Curve, ...]:
+def curves(
+    runs: Mapping[int, RunConfig], task: Task, steps: int, seeds: int = 1
+) -> tuple[Curve, ...]:
     """The curves of runs by their width or depth, sizes averaged over seeds 0 .. seeds - 1."""
     means_QX = np.array([measure(run, task, steps, seeds) for run in runs.values()]).mean(axis=1).T
     names = [(kind, change) for change in (False, True) for kind in KINDS]
     at = tuple(runs)
-    return tuple(Curve(*name, tuple(map(float, sizes)), slope(at, sizes)) for name, sizes in zip(names, means_QX, strict=True))
+    return tuple(
+        Curve(*name, tuple(map(float, sizes)), slope(at, sizes))
+        for name, sizes in zip(names, means_QX, strict=True)
+    )
 
 
 def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
@@ -84,7 +94,10 @@ def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
         state = initial_state(shape_of(run), seed, PLAIN)
         before = look(state.params, tokens_BT)
         after = look(program(state, *rest)[0].params, tokens_BT)
-        found.append([_size(after[kind]) for kind in KINDS] + [_size(after[kind] - before[kind]) for kind in KINDS])
+        found.append(
+            [_size(after[kind]) for kind in KINDS]
+            + [_size(after[kind] - before[kind]) for kind in KINDS]
+        )
     return np.array(found)
 
 
@@ -112,7 +125,9 @@ def activations(cfg: ModelConfig, seq_len: int) -> Any:
             x_NM = block.joined(x_NM, mixed[-1])
             fed.append(block.ffn(block.ffn_norm(x_NM)))
             x_NM = block.joined(x_NM, fed[-1])
-        logits = logits_NV(model.last(x_NM), model.head, Head("float32", cfg.tie_embeddings))
-        return dict(zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True))
+        logits = logits_NV(model.last(x_NM), model.head, LMHead("float32", cfg.tie_embeddings))
+        return dict(
+            zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True)
+        )
 
     return look

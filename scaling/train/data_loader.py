@@ -13,22 +13,30 @@ from scaling.config.resolve_execution import READ_AHEAD_BYTES, dispatch_steps
 from scaling.tasks import Task
 
 
-class Feed:
+class BatchPrefetcher:
     """The training batches of a run from a step on, in order. A failure of the reader is raised by `take`."""
 
     def __init__(self, run: RunConfig, task: Task, first_step: int) -> None:
         self._run, self._task, self._first = run, task, first_step
         self._shape = (run.batch_size, run.task.seq_len + 1)
-        depth = max(2, min(2 * dispatch_steps(run), READ_AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])))
+        depth = max(
+            2,
+            min(2 * dispatch_steps(run), READ_AHEAD_BYTES // (4 * self._shape[0] * self._shape[1])),
+        )
         self._ready: queue.Queue[np.ndarray | BaseException] = queue.Queue(depth)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> BatchPrefetcher:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._closing.set()
         self._thread.join()
 

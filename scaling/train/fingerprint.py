@@ -14,9 +14,9 @@ import jax
 
 from scaling.config import Execution, RunConfig
 from scaling.config.mesh import check
-from scaling.config.resolve_execution import Kind, settled
+from scaling.config.resolve_execution import Kind, resolve
 from scaling.store.provenance import code_digest, versions
-from scaling.train.sharding import mesh_of
+from scaling.train.sharding import make_mesh
 
 _listeners: list[Callable[[str], None]] = []
 _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
@@ -28,7 +28,11 @@ def fingerprint(how: Execution | None = None, pack: int = 1) -> dict[str, Any]:
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction set.
     """
     chosen = how.model_dump(mode="json", exclude_defaults=True) if how else {}
-    return _machine() | ({"execution": chosen} if chosen else {}) | ({"pack": pack} if pack > 1 else {})
+    return (
+        _machine()
+        | ({"execution": chosen} if chosen else {})
+        | ({"pack": pack} if pack > 1 else {})
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -36,7 +40,11 @@ def _machine() -> dict[str, Any]:
     """Versions, device kind and count, threads, instruction set and flags."""
     devices = jax.devices()
     facts: dict[str, Any] = {**versions(), "code": code_digest()}
-    facts |= {"device": devices[0].device_kind, "devices": len(devices), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+    facts |= {
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
     if jax.process_count() > 1:
         facts["processes"] = jax.process_count()
     if devices[0].platform == "cpu":
@@ -46,7 +54,9 @@ def _machine() -> dict[str, Any]:
 
 def threads() -> int:
     """Threads that XLA uses on a CPU: NPROC, or the cores this process may run on."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return int(os.environ.get("NPROC") or allowed)
 
 
@@ -67,7 +77,7 @@ def describe() -> str:
     return f"{facts['devices']} x {facts['device']}{suffix}"
 
 
-def tell_warnings(listener: Callable[[str], None]) -> None:
+def on_warning(listener: Callable[[str], None]) -> None:
     """Let `listener` have every warning from now on, beside stderr."""
     _listeners[:] = [listener]
 
@@ -79,18 +89,18 @@ def warn(message: str) -> None:
         listener(message)
 
 
-def settle(run: RunConfig, how: Execution, pack: int = 1) -> Execution:
+def resolve_for_local_devices(run: RunConfig, how: Execution, pack: int = 1) -> Execution:
     """`how` with its open choices made for the devices that are here.
 
     Raises ScalingError where `pack` such runs cannot be trained so on them.
     """
     check(run, how, jax.device_count(), pack=pack, kind=jax.devices()[0].device_kind)
     if jax.process_count() > 1:
-        mesh_of(how.mesh)  # every process must have a share
-    return settled(run, how, kind_here())
+        make_mesh(how.mesh)  # every process must have a share
+    return resolve(run, how, local_platform())
 
 
-def kind_here() -> Kind:
+def local_platform() -> Kind:
     """The kind of the devices that are here; what is no GPU and no CPU is taken for a TPU."""
     backend = jax.default_backend()
     return "cpu" if backend == "cpu" else "gpu" if backend in ("gpu", "cuda", "rocm") else "tpu"

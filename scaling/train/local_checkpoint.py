@@ -72,7 +72,7 @@ def _write(target: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
     with zipfile.ZipFile(target, "a") as archive:
         archive.comment = files.BLANK.encode()
-    files.seal_file(target)
+    files.append_checksum(target)
 
 
 def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -94,7 +94,10 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
 def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     try:
         files.check_file(path)
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as held:  # np.load leaves a damaged file open
+        with (
+            open(path, "rb") as handle,
+            np.load(handle, allow_pickle=False) as held,
+        ):  # np.load leaves a damaged file open
             progress = json.loads(bytes(held["progress"]))
             leaves = [held[f"leaf_{i}"] for i in range(len(jax.tree.leaves(like)))]
     except Exception as error:
@@ -103,5 +106,9 @@ def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise Unreadable(f"format {progress.get('format')}, this program reads {FORMAT}")
     for leaf, wanted in zip(leaves, jax.tree.leaves(like), strict=True):
         if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
-            raise Unreadable(f"holds {leaf.dtype}{leaf.shape} where the run needs {wanted.dtype}{wanted.shape}")
-    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves]), progress
+            raise Unreadable(
+                f"holds {leaf.dtype}{leaf.shape} where the run needs {wanted.dtype}{wanted.shape}"
+            )
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves]
+    ), progress

@@ -13,7 +13,7 @@ from scaling.config import ModelConfig, OptimConfig
 from scaling.train.model import mup
 
 
-class Hyper(NamedTuple):
+class OptimHyperparams(NamedTuple):
     """The optimiser's numbers as traced scalars; `n_steps` is the horizon of the schedule."""
 
     lr: jax.Array
@@ -29,14 +29,18 @@ class Hyper(NamedTuple):
     z_loss: jax.Array
 
 
-def hyper(optim: OptimConfig, n_steps: int) -> Hyper:
+def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
     """The traced numbers of an optimiser configuration; no clipping is an infinite norm."""
-    derived = {"n_steps": n_steps, "cooldown_steps": optim.cooldown_steps(n_steps), "clip": optim.clip or float("inf")}
+    derived = {
+        "n_steps": n_steps,
+        "cooldown_steps": optim.cooldown_steps(n_steps),
+        "clip": optim.clip or float("inf"),
+    }
     values = optim.model_dump() | derived
-    return Hyper(*(jnp.float32(values[name]) for name in Hyper._fields))
+    return OptimHyperparams(*(jnp.float32(values[name]) for name in OptimHyperparams._fields))
 
 
-def learning_rate(schedule: str, h: Hyper, step: jax.Array) -> jax.Array:
+def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Array:
     """The learning rate of the update that follows `step` finished ones.
 
     Linear warm-up, then: `constant`; `cosine` to final_lr_frac at n_steps (Loshchilov and Hutter 2017); `wsd`, constant
@@ -47,15 +51,25 @@ def learning_rate(schedule: str, h: Hyper, step: jax.Array) -> jax.Array:
     if schedule == "constant":
         return h.lr * warm
     if schedule == "cosine":
-        done = jnp.clip((now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0), 0.0, 1.0)
+        done = jnp.clip(
+            (now - h.warmup_steps) / jnp.maximum(h.n_steps - h.warmup_steps, 1.0), 0.0, 1.0
+        )
         shape = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
     else:
-        done = jnp.clip((now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0), 0.0, 1.0)
+        done = jnp.clip(
+            (now + 1.0 - (h.n_steps - h.cooldown_steps)) / (h.cooldown_steps + 1.0), 0.0, 1.0
+        )
         shape = 1.0 - jnp.sqrt(done)
     return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
 
 
-def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True, model: ModelConfig | None = None) -> optax.GradientTransformation:
+def make_adamw(
+    h: OptimHyperparams,
+    lr: jax.Array | float,
+    *,
+    flat: bool = True,
+    model: ModelConfig | None = None,
+) -> optax.GradientTransformation:
     """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
 
     `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU. The
@@ -63,11 +77,13 @@ def transform(h: Hyper, lr: jax.Array | float, *, flat: bool = True, model: Mode
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
     adam = optax.flatten(adam) if flat else adam
-    decay = optax.add_decayed_weights(h.weight_decay, _decayed)
-    return optax.chain(_scaled(adam, model), decay, optax.scale_by_learning_rate(lr))
+    decay = optax.add_decayed_weights(h.weight_decay, _decay_mask)
+    return optax.chain(_scale_by_adam_mup(adam, model), decay, optax.scale_by_learning_rate(lr))
 
 
-def _scaled(adam: optax.GradientTransformation, model: ModelConfig | None) -> optax.GradientTransformation:
+def _scale_by_adam_mup(
+    adam: optax.GradientTransformation, model: ModelConfig | None
+) -> optax.GradientTransformation:
     """Adam with `transfer.factors` for the eps and the learning rate of each leaf; itself where there is no transfer.
 
     Adam does not change when gradients and eps are multiplied by one number, so moments that are flat keep one eps: the
@@ -84,20 +100,24 @@ def _scaled(adam: optax.GradientTransformation, model: ModelConfig | None) -> op
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def update(gradient: Any, moments: Any, params: Any = None) -> tuple[Any, Any]:
-        changes, moments = adam.update(by_leaf(gradient, lambda factors: 1.0 / factors.eps), moments, params)
+        changes, moments = adam.update(
+            by_leaf(gradient, lambda factors: 1.0 / factors.eps), moments, params
+        )
         return by_leaf(changes, lambda factors: factors.lr), moments
 
     return optax.GradientTransformation(adam.init, update)  # type: ignore[arg-type]
 
 
-def _decayed(params: Any) -> Any:
+def _decay_mask(params: Any) -> Any:
     """Which leaves are matrices, by name: blocks that are stacked give a vector a second axis."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith(("gain", "bias")), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not path[-1].key.endswith(("gain", "bias")), params
+    )
 
 
 def update(
     schedule: str,
-    h: Hyper,
+    h: OptimHyperparams,
     params: Any,
     moments: Any,
     gradient: Any,
@@ -110,5 +130,7 @@ def update(
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
-    changes, moments = transform(h, learning_rate(schedule, h, step), flat=flat, model=model).update(gradient, moments, params)
+    changes, moments = make_adamw(
+        h, learning_rate(schedule, h, step), flat=flat, model=model
+    ).update(gradient, moments, params)
     return optax.apply_updates(params, changes), moments, norm

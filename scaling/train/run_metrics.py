@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from scaling.config import RunConfig
-from scaling.store.rows import Measurement, Outcome, Reading, divergence
+from scaling.store.rows import Measurement, MetricValue, Outcome, divergence
 
 
 @dataclass
-class Trail:
+class RunMetrics:
     """The measurements of one run, and the sums since the last of them; `diverged` says why it is no longer followed."""
 
     measured: list[Measurement] = field(default_factory=list)
@@ -34,14 +34,24 @@ class Trail:
 
     def close_window(self, step: int, tokens_per_second: float) -> None:
         """Record the means of the steps since the last measurement and start a new window."""
-        pairs = {"loss": self.loss_sum / self.since, "grad_norm": self.norm_sum / self.since, "tokens_per_second": tokens_per_second}
-        self.measured += [Measurement(step, "train", name, value, seconds=self.seconds) for name, value in pairs.items()]
+        pairs = {
+            "loss": self.loss_sum / self.since,
+            "grad_norm": self.norm_sum / self.since,
+            "tokens_per_second": tokens_per_second,
+        }
+        self.measured += [
+            Measurement(step, "train", name, value, seconds=self.seconds)
+            for name, value in pairs.items()
+        ]
         self.loss_sum = self.norm_sum = 0.0
         self.since = 0
 
-    def see(self, found: Iterable[Reading], step: int) -> None:
+    def see(self, found: Iterable[MetricValue], step: int) -> None:
         """Record what an examination after `step` steps has read."""
-        self.measured += [Measurement(step, one.split, one.metric, one.value, one.stderr, one.at, self.seconds) for one in found]
+        self.measured += [
+            Measurement(step, one.split, one.metric, one.value, one.stderr, one.at, self.seconds)
+            for one in found
+        ]
 
     def end(self, run: RunConfig, step: int, loss: float) -> None:
         """Record that the run diverged at a step."""
@@ -57,12 +67,12 @@ class Trail:
         return asdict(self)
 
 
-def load_trail(data: dict[str, Any]) -> Trail:
+def load_trail(data: dict[str, Any]) -> RunMetrics:
     """The trail of `Trail.dump`."""
-    return Trail(**(data | {"measured": [Measurement(**item) for item in data["measured"]]}))
+    return RunMetrics(**(data | {"measured": [Measurement(**item) for item in data["measured"]]}))
 
 
-def first_bad(losses: np.ndarray, vocab_size: int) -> int | None:
+def first_diverged_step(losses: np.ndarray, vocab_size: int) -> int | None:
     """Index of the first loss that is not finite or twice that of a uniform guess: the run has diverged."""
     bad = ~np.isfinite(losses) | (losses > 2.0 * math.log(vocab_size) + 1.0)
     return int(bad.argmax()) if bad.any() else None

@@ -17,7 +17,7 @@ from flax import nnx
 from scaling.config import RunConfig
 from scaling.errors import ScalingError
 from scaling.train import local_checkpoint
-from scaling.train.model.forward import forward, unstacked
+from scaling.train.model.forward import make_forward, unstacked
 from scaling.train.model.transformer import Dense, Transformer, shapes
 
 AXES = {
@@ -27,7 +27,7 @@ AXES = {
 }
 
 
-def keep(path: Path, run: RunConfig, params: Any) -> None:
+def save_params(path: Path, run: RunConfig, params: Any) -> None:
     """Write the parameters of a run, whole or not at all, over what was kept of it before. Raises ScalingError (74)."""
     if 0 not in params["blocks"]:
         params = unstacked(params, run.model.n_layers)
@@ -35,7 +35,7 @@ def keep(path: Path, run: RunConfig, params: Any) -> None:
     local_checkpoint.previous(path).unlink(missing_ok=True)
 
 
-def kept(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
+def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
     """The parameters that `keep` wrote, by name. Raises ScalingError where the file is damaged or another run's."""
     try:
         params, held = local_checkpoint.restore(path, shapes(run.model, run.task.seq_len))
@@ -43,7 +43,9 @@ def kept(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
             raise local_checkpoint.Unreadable("belongs to another run")
     except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
-        raise ScalingError(f"these weights are not what was written: {error}", where=str(path), remedy=remedy) from error
+        raise ScalingError(
+            f"these weights are not what was written: {error}", where=str(path), remedy=remedy
+        ) from error
     return {name: np.asarray(leaf) for name, leaf in _named(params)}
 
 
@@ -56,21 +58,29 @@ def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     """What the axes of every parameter are; vectors (gains, biases) have one, along what they multiply or are added to."""
     model = Transformer(run.model, run.task.seq_len, run.precision)
     turned = {
-        ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in") if part.transposed else ("d_in", "d_out")
+        ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in")
+        if part.transposed
+        else ("d_in", "d_out")
         for path, part in nnx.iter_modules(model)
         if isinstance(part, Dense)
     }
     known = {**AXES, **turned}
-    return {name: known.get(name, ("features",)) for name, _ in _named(shapes(run.model, run.task.seq_len))}
+    return {
+        name: known.get(name, ("features",))
+        for name, _ in _named(shapes(run.model, run.task.seq_len))
+    }
 
 
-def nested(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def unflatten(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The parameters as `forward` takes them. Raises ScalingError where names, shapes or dtypes are not those of the run's model."""
     like = shapes(run.model, run.task.seq_len)
     wanted = dict(_named(like))
     if set(named) != set(wanted):
         odd = sorted(set(named) ^ set(wanted))
-        raise ScalingError(f"parameters that are missing or too many: {', '.join(odd[:5])}", remedy="export the run again")
+        raise ScalingError(
+            f"parameters that are missing or too many: {', '.join(odd[:5])}",
+            remedy="export the run again",
+        )
     for name, leaf in wanted.items():
         if named[name].shape != leaf.shape or named[name].dtype != leaf.dtype:
             what = f"{name} is {named[name].dtype}{named[name].shape}, the model has {leaf.dtype}{leaf.shape}"
@@ -83,9 +93,20 @@ def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
     """Logits (B, T, V), float32, of the run's model. Raises ScalingError for ids outside the vocabulary, or too long a text."""
     tokens_BT = np.asarray(tokens_BT)
     vocab_size, seq_len = run.model.vocab_size, run.task.seq_len
-    if tokens_BT.ndim != 2 or tokens_BT.size == 0 or tokens_BT.min() < 0 or tokens_BT.max() >= vocab_size:
-        raise ScalingError("tokens are no array (batch, time) of ids of the vocabulary", remedy=f"ids go from 0 to {vocab_size - 1}")
+    if (
+        tokens_BT.ndim != 2
+        or tokens_BT.size == 0
+        or tokens_BT.min() < 0
+        or tokens_BT.max() >= vocab_size
+    ):
+        raise ScalingError(
+            "tokens are no array (batch, time) of ids of the vocabulary",
+            remedy=f"ids go from 0 to {vocab_size - 1}",
+        )
     if run.model.pos == "learned" and tokens_BT.shape[1] > seq_len:
-        raise ScalingError(f"{tokens_BT.shape[1]} tokens exceed the {seq_len} positions that the model has learned", remedy="shorten them")
-    program = jax.jit(forward(run.model, seq_len, run.precision))
+        raise ScalingError(
+            f"{tokens_BT.shape[1]} tokens exceed the {seq_len} positions that the model has learned",
+            remedy="shorten them",
+        )
+    program = jax.jit(make_forward(run.model, seq_len, run.precision))
     return np.asarray(program(params, tokens_BT.astype(np.int32)))

@@ -28,13 +28,17 @@ from orbax.checkpoint.options import AsyncOptions
 from scaling.errors import DISK, ScalingError
 from scaling.files import sync
 from scaling.train import fingerprint
-from scaling.train.distributed import agreed, is_first
+from scaling.train.distributed import broadcast_from_host0, is_first
 from scaling.train.local_checkpoint import Unreadable
 
 FORMAT = 1
 KEPT = 2
-_writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # the interpreter waits for it at its end
-_attempts = itertools.count()  # no folder is written twice: TensorStore remembers what it wrote there, even where that failed
+_writer = ThreadPoolExecutor(
+    1, thread_name_prefix="checkpoint"
+)  # the interpreter waits for it at its end
+_attempts = (
+    itertools.count()
+)  # no folder is written twice: TensorStore remembers what it wrote there, even where that failed
 _pending: list[tuple[Path, Future[None]]] = []
 
 
@@ -45,20 +49,22 @@ def folder(path: Path) -> Path:
 
 def exists(path: Path) -> bool:
     """Whether a run left its state here."""
-    return bool(agreed(np.array([bool(_saves(path))]))[0])
+    return bool(broadcast_from_host0(np.array([bool(_saves(path))]))[0])
 
 
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     """Copy `state` off the devices and return; the files appear when all of them are on disk. Waits for the save before."""
     wait()
-    number, attempt = agreed(np.array([_next(path), next(_attempts)]))
+    number, attempt = broadcast_from_host0(np.array([_next(path), next(_attempts)]))
     hidden = folder(path) / f".{number:08d}.{attempt}"
     if is_first():
         _clean(path)
     checkpointer = _checkpointer()
     with _disk_errors(path):
         checkpointer.save((hidden / "state").absolute(), _named(state))
-    document = json.dumps(progress | {"format": FORMAT, "leaves": _described(state)}, allow_nan=False)
+    document = json.dumps(
+        progress | {"format": FORMAT, "leaves": _described(state)}, allow_nan=False
+    )
     _pending.append((path, _writer.submit(_publish, checkpointer, path, hidden, document)))
 
 
@@ -68,20 +74,29 @@ def wait() -> None:
         return
     path, done = _pending.pop()
     error = done.exception()
-    failed = agreed(np.array([error is not None]))[0]
+    failed = broadcast_from_host0(np.array([error is not None]))[0]
     with _disk_errors(path):
         if error is not None:
             raise error
     if failed:
-        raise ScalingError("process 0 could not write the checkpoint", where=str(path), remedy="its own message says why", exit_code=DISK)
+        raise ScalingError(
+            "process 0 could not write the checkpoint",
+            where=str(path),
+            remedy="its own message says why",
+            exit_code=DISK,
+        )
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
     """One that makes folders before `save` returns: where they cannot be made, its threads would wait for them for 20 minutes."""
-    return ocp.StandardCheckpointer(async_options=AsyncOptions(create_directories_asynchronously=False))
+    return ocp.StandardCheckpointer(
+        async_options=AsyncOptions(create_directories_asynchronously=False)
+    )
 
 
-def _publish(checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str) -> None:
+def _publish(
+    checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str
+) -> None:
     """In the background: wait for the shards, then make the save visible. What failed leaves nothing that fills the disk."""
     try:
         with contextlib.closing(checkpointer):
@@ -115,13 +130,16 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     ScalingError where the save is whole but holds other arrays.
     """
     wait()
-    number = int(agreed(np.array([_newest_whole(path) if is_first() else 0]))[0])
+    number = int(broadcast_from_host0(np.array([_newest_whole(path) if is_first() else 0]))[0])
     if number < 0:
         raise Unreadable(f"none of the saves in {folder(path).name} is whole")
     chosen = folder(path) / f"{number:08d}"
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
     _check_arrays(progress["leaves"], _described(like), chosen)
-    target = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in _named(like).items()}
+    target = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        for name, leaf in _named(like).items()
+    }
     with contextlib.closing(_checkpointer()) as checkpointer:
         found = checkpointer.restore((chosen / "state").absolute(), target)
     return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in target]), progress
@@ -141,7 +159,7 @@ def set_aside(path: Path) -> None:
         target = path.with_suffix(".damaged")
         shutil.rmtree(target, ignore_errors=True)
         folder(path).rename(target)
-    agreed(np.array([0]))  # nobody goes on before it is done
+    broadcast_from_host0(np.array([0]))  # nobody goes on before it is done
 
 
 def discard(path: Path) -> None:
@@ -153,13 +171,19 @@ def discard(path: Path) -> None:
 
 def _saves(path: Path) -> list[str]:
     """Names of the visible saves, oldest first."""
-    return sorted(item.name for item in folder(path).glob("*") if item.is_dir() and item.name.isascii() and item.name.isdigit())
+    return sorted(
+        item.name
+        for item in folder(path).glob("*")
+        if item.is_dir() and item.name.isascii() and item.name.isdigit()
+    )
 
 
 def _next(path: Path) -> int:
     """A number above that of every save, whole or damaged."""
     numbers = (item.name.removesuffix(".damaged") for item in folder(path).glob("*"))
-    return 1 + max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+    return 1 + max(
+        (int(number) for number in numbers if number.isascii() and number.isdigit()), default=0
+    )
 
 
 def _clean(path: Path) -> None:
@@ -177,7 +201,9 @@ def _named(state: Any) -> dict[str, Any]:
 def _described(state: Any) -> list[list[Any]]:
     """Path, shape and dtype of every leaf; Orbax itself would cast in silence."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [[jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves]
+    return [
+        [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves
+    ]
 
 
 def _newest_whole(path: Path) -> int:
@@ -187,7 +213,9 @@ def _newest_whole(path: Path) -> int:
         try:
             _check(folder(path) / name)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the one before may be whole
-            fingerprint.warn(f"{folder(path).name}/{name}: save set aside: {type(error).__name__}: {error}")
+            fingerprint.warn(
+                f"{folder(path).name}/{name}: save set aside: {type(error).__name__}: {error}"
+            )
             damaged = folder(path) / f"{name}.damaged"
             shutil.rmtree(damaged, ignore_errors=True)
             (folder(path) / name).rename(damaged)
@@ -201,7 +229,9 @@ def _check(save_folder: Path) -> None:
     found = _sums(save_folder)
     for name in sorted({*written, *found}):
         if written.get(name) != found.get(name):
-            raise Unreadable(f"{name} is not what was written" if name in found else f"{name} is missing")
+            raise Unreadable(
+                f"{name} is not what was written" if name in found else f"{name} is missing"
+            )
     progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
     if progress["format"] != FORMAT:
         raise Unreadable(f"format {progress['format']}, this program reads {FORMAT}")
@@ -209,9 +239,16 @@ def _check(save_folder: Path) -> None:
 
 def _sums(save_folder: Path) -> dict[str, str]:
     """SHA-256 of every file but the manifest, several at a time."""
-    files = sorted(item for item in save_folder.rglob("*") if item.is_file() and item != save_folder / "manifest.json")
+    files = sorted(
+        item
+        for item in save_folder.rglob("*")
+        if item.is_file() and item != save_folder / "manifest.json"
+    )
     with ThreadPoolExecutor(8) as pool:
-        return {str(item.relative_to(save_folder)): total for item, total in zip(files, pool.map(_sum, files), strict=True)}
+        return {
+            str(item.relative_to(save_folder)): total
+            for item, total in zip(files, pool.map(_sum, files), strict=True)
+        }
 
 
 def _sum(path: Path) -> str:
@@ -229,4 +266,6 @@ def _disk_errors(path: Path) -> Iterator[None]:
             raise
         reason = str(error).partition("\n")[0][:200]
         remedy = "free space or mend the permissions, then run again"
-        raise ScalingError(f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK) from error
+        raise ScalingError(
+            f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK
+        ) from error

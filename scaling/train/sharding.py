@@ -24,11 +24,14 @@ from scaling.errors import ScalingError
 from scaling.train import distributed
 
 Pair = tuple[str | None, str | None]
-BATCH, TENSOR = ("data", "fsdp"), "tensor"  # of activations: what divides the tokens, and the vocabulary
+BATCH, TENSOR = (
+    ("data", "fsdp"),
+    "tensor",
+)  # of activations: what divides the tokens, and the vocabulary
 
 
 @dataclass(frozen=True)
-class Rules:
+class ShardingRules:
     """Which axis of the mesh divides which side of a matrix, by the name of its module.
 
     A pair is (inputs, outputs) of the product, however the matrix is stored: qkv and up are split by columns, out and down
@@ -45,7 +48,9 @@ class Rules:
     up: Pair = ("fsdp", "tensor")
     down: Pair = ("tensor", "fsdp")
 
-    def spec(self, names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape) -> PartitionSpec:
+    def spec(
+        self, names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape
+    ) -> PartitionSpec:
         """Of one array by the names in its path and its shape; leading axes (stacked layers) are whole."""
         role = names[-2] if names[-1:] == ["kernel"] else names[-1] if names else ""
         if role in ("gain", "bias") or not hasattr(self, role):
@@ -53,7 +58,9 @@ class Rules:
         inputs, outputs = getattr(self, role)
         if _is_transposed(role, sides, d_model):
             inputs, outputs = outputs, inputs
-        return PartitionSpec(*[None] * (len(sides) - 2), *_placed((inputs, outputs), sides[-2:], mesh))
+        return PartitionSpec(
+            *[None] * (len(sides) - 2), *_placed((inputs, outputs), sides[-2:], mesh)
+        )
 
 
 def _is_transposed(role: str, sides: Sequence[int], d_model: int) -> bool:
@@ -63,7 +70,9 @@ def _is_transposed(role: str, sides: Sequence[int], d_model: int) -> bool:
     return role in ("out", "down") and sides[-1] > d_model
 
 
-def _placed(wanted: Pair, sides: Sequence[int], mesh: MeshShape) -> tuple[tuple[str, ...] | None, ...]:
+def _placed(
+    wanted: Pair, sides: Sequence[int], mesh: MeshShape
+) -> tuple[tuple[str, ...] | None, ...]:
     """Each axis on its side, on the other one, or on none; `tensor` chooses first, for it decides how products are split."""
     found: tuple[list[str], list[str]] = ([], [])
     for axis in sorted({axis for axis in wanted if axis}, reverse=True):
@@ -77,23 +86,27 @@ def _placed(wanted: Pair, sides: Sequence[int], mesh: MeshShape) -> tuple[tuple[
 
 
 @functools.lru_cache(maxsize=8)
-def mesh_of(shape: MeshShape) -> Mesh:
+def make_mesh(shape: MeshShape) -> Mesh:
     """The devices of all processes as (data, fsdp, tensor), neighbours along `tensor`; shardings are left to XLA between our pins.
 
     Raises ScalingError where a process would have no device in it.
     """
     devices = jax.devices()
-    if shape.n_devices > len(devices) or (jax.process_count() > 1 and shape.n_devices != len(devices)):
+    if shape.n_devices > len(devices) or (
+        jax.process_count() > 1 and shape.n_devices != len(devices)
+    ):
         raise ScalingError(
             f"has {shape.n_devices} devices, this job of {jax.process_count()} process(es) has {len(devices)}",
             where=f"mesh {describe(shape)}",
             remedy=f"several processes need a mesh of all their devices: data x fsdp x tensor = {len(devices)}",
         )
     sizes = tuple(getattr(shape, axis) for axis in AXES)
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[: shape.n_devices])
+    return jax.make_mesh(
+        sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[: shape.n_devices]
+    )
 
 
-def pin(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+def constrain_activation(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     """Hold an activation where it belongs, inside a program of a mesh: axis by axis, trailing ones whole. Elsewhere nothing happens.
 
     A side that its axes do not divide is whole.
@@ -101,14 +114,21 @@ def pin(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    fitting = [axis if axis and size % _parts(mesh.shape, axis) == 0 else None for size, axis in zip(x.shape, axes, strict=False)]
+    fitting = [
+        axis if axis and size % _parts(mesh.shape, axis) == 0 else None
+        for size, axis in zip(x.shape, axes, strict=False)
+    ]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
 
 
-def pinned_vocabulary(params: dict[str, Any]) -> dict[str, Any]:
+def constrain_embeddings(params: dict[str, Any]) -> dict[str, Any]:
     """The embedding (V, M) and the head (M, V) as lookups and losses use them: gathered over `fsdp`, divided by `tensor` where it divides V."""
     sides = {"embedding": (TENSOR, None), "unembedding": (None, TENSOR)}
-    return {name: pin(params[name], *axes) for name, axes in sides.items() if name in params}
+    return {
+        name: constrain_activation(params[name], *axes)
+        for name, axes in sides.items()
+        if name in params
+    }
 
 
 def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
@@ -116,11 +136,11 @@ def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Sharder:
     """Puts states and batches where `how.mesh` wants them. A mesh of one device leaves everything as it is."""
 
     how: Execution
-    rules: Rules = Rules()
+    rules: ShardingRules = ShardingRules()
 
     @property
     def spreads(self) -> bool:
@@ -137,10 +157,14 @@ class Placement:
 
     def shardings(self, state: Any) -> Any:
         """Of a state (arrays or their shapes), leaf by leaf."""
-        mesh, d_model = mesh_of(self.how.mesh), state.params["embedding"].shape[-1]
+        mesh, d_model = make_mesh(self.how.mesh), state.params["embedding"].shape[-1]
 
         def one(path: Any, leaf: Any) -> NamedSharding:
-            names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str)]
+            names = [
+                key.key
+                for key in path
+                if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str)
+            ]
             return NamedSharding(mesh, self.rules.spec(names, leaf.shape, d_model, self.how.mesh))
 
         return jax.tree_util.tree_map_with_path(one, state)
@@ -150,7 +174,9 @@ class Placement:
         if not self.spreads:
             return shapes
         return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, self.shardings(shapes)
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            shapes,
+            self.shardings(shapes),
         )
 
     def born(self, draw: Any, *args: Any) -> Any:
@@ -164,13 +190,19 @@ class Placement:
 
     def held(self, state: Any) -> Any:
         """Inside a program: the state, still where it was."""
-        return jax.lax.with_sharding_constraint(state, self.shardings(state)) if self.spreads else state
+        return (
+            jax.lax.with_sharding_constraint(state, self.shardings(state))
+            if self.spreads
+            else state
+        )
 
     def whole(self, numbers: Any) -> Any:
         """Inside a program: small results on every device, so that every process can read them."""
         if not self.spreads:
             return numbers
-        return jax.lax.with_sharding_constraint(numbers, NamedSharding(mesh_of(self.how.mesh), PartitionSpec()))
+        return jax.lax.with_sharding_constraint(
+            numbers, NamedSharding(make_mesh(self.how.mesh), PartitionSpec())
+        )
 
     def mean_by_share(self, measure: Callable[..., Any]) -> Callable[..., Any]:
         """`measure(x_NM, weight, target_N, ...)` -> means over tokens, each device (but those along `tensor`) on its own tokens.
@@ -184,9 +216,19 @@ class Placement:
             return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), measure(*args))
 
         def shared(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
-            specs = (PartitionSpec(BATCH), PartitionSpec(), PartitionSpec(BATCH), *[PartitionSpec()] * len(rest))
+            specs = (
+                PartitionSpec(BATCH),
+                PartitionSpec(),
+                PartitionSpec(BATCH),
+                *[PartitionSpec()] * len(rest),
+            )
             spread = jax.shard_map(
-                mean, mesh=mesh_of(self.how.mesh), in_specs=specs, out_specs=PartitionSpec(), axis_names=set(BATCH), check_vma=False
+                mean,
+                mesh=make_mesh(self.how.mesh),
+                in_specs=specs,
+                out_specs=PartitionSpec(),
+                axis_names=set(BATCH),
+                check_vma=False,
             )
             return spread(x_NM, weight, target_N, *rest)
 
@@ -194,7 +236,11 @@ class Placement:
 
     def traced(self) -> contextlib.AbstractContextManager[Any]:
         """Inside a program: makes `pin` know the mesh."""
-        return jax.sharding.use_abstract_mesh(mesh_of(self.how.mesh).abstract_mesh) if self.spreads else contextlib.nullcontext()
+        return (
+            jax.sharding.use_abstract_mesh(make_mesh(self.how.mesh).abstract_mesh)
+            if self.spreads
+            else contextlib.nullcontext()
+        )
 
     def state(self, state: Any) -> Any:
         """The state on its devices."""
@@ -207,14 +253,16 @@ class Placement:
         """
         if not self.spreads:
             return tokens
-        mesh = mesh_of(self.how.mesh)
+        mesh = make_mesh(self.how.mesh)
         divides = tokens.shape[-2] % _parts(mesh.shape, BATCH) == 0
         spec = PartitionSpec(*[None] * (tokens.ndim - 2), BATCH) if divides else PartitionSpec()
-        return jax.make_array_from_callback(tokens.shape, NamedSharding(mesh, spec), lambda index: tokens[index])
+        return jax.make_array_from_callback(
+            tokens.shape, NamedSharding(mesh, spec), lambda index: tokens[index]
+        )
 
     def agreed(self, wishes: np.ndarray) -> np.ndarray:
         """The same small numbers on every process: those of process 0."""
-        return distributed.agreed(wishes)
+        return distributed.broadcast_from_host0(wishes)
 
     @property
     def writes(self) -> bool:

@@ -1,6 +1,6 @@
 """The compiled programs of a run: many training steps in one dispatch, and one evaluation over all held-out windows.
 
-A program serves every run of one `Shape`: learning rate, decay, horizon and clipping are traced values. A pack is several
+A program serves every run of one `ProgramKey`: learning rate, decay, horizon and clipping are traced values. A pack is several
 runs of a shape in one program, their states stacked along a leading axis; they read the same batches.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 
 from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.train import optim
-from scaling.train.model.forward import hidden, stack
-from scaling.train.model.loss import Head, TokenScores, head_loss, token_nll, token_scores
+from scaling.train.model.forward import make_backbone, stack
+from scaling.train.model.loss import LMHead, TokenScores, head_loss, token_nll, token_scores
 from scaling.train.model.transformer import init
-from scaling.train.sharding import Placement
+from scaling.train.sharding import Sharder
 
 AVERAGE_POWER = 8.0  # the average's mean age is a tenth of the steps so far
 
 
-class Shape(NamedTuple):
+class ProgramKey(NamedTuple):
     """What a program is compiled for; everything else about a run is traced."""
 
     model: ModelConfig
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
     predicted: tuple[int, ...] | None = None
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """What a run carries from step to step; `step` counts finished updates, `average` is () or like `params`."""
 
     params: Any
@@ -44,23 +44,32 @@ class State(NamedTuple):
     average: Any = ()
 
 
-def shape_of(run: RunConfig) -> Shape:
+def shape_of(run: RunConfig) -> ProgramKey:
     """The shape of a run's programs."""
-    return Shape(run.model, run.task.seq_len, run.optim.schedule, run.precision, run.evals.averaged, run.task.predicted)
+    return ProgramKey(
+        run.model,
+        run.task.seq_len,
+        run.optim.schedule,
+        run.precision,
+        run.evals.averaged,
+        run.task.predicted,
+    )
 
 
-def initial_state(shape: Shape, seed: int, how: Execution) -> State:
+def initial_state(shape: ProgramKey, seed: int, how: Execution) -> TrainState:
     """Parameters drawn from `seed`, zero moments, step 0; blocks stacked where the layers are scanned, arrays where the mesh wants them."""
-    return Placement(how).born(functools.partial(_drawn, shape, how), np.uint32(seed))
+    return Sharder(how).born(functools.partial(_init_state, shape, how), np.uint32(seed))
 
 
-def _drawn(shape: Shape, how: Execution, seed: Any) -> State:
+def _init_state(shape: ProgramKey, how: Execution, seed: Any) -> TrainState:
     params = init(shape.model, shape.seq_len, jax.random.key(seed))
     if how.layers == "scan":
         params = stack(params)
-    blank = optim.Hyper(*([jnp.float32(0.0)] * len(optim.Hyper._fields)))
+    blank = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
     average = jax.tree.map(jnp.zeros_like, params) if shape.averaged else ()
-    return State(params, optim.transform(blank, 0.0, flat=_flat(how)).init(params), jnp.int32(0), average)
+    return TrainState(
+        params, optim.make_adamw(blank, 0.0, flat=_flat(how)).init(params), jnp.int32(0), average
+    )
 
 
 def _flat(how: Execution) -> bool:
@@ -68,55 +77,76 @@ def _flat(how: Execution) -> bool:
     return how.mesh.n_devices == 1
 
 
-def joined(states: Sequence[State]) -> State:
+def stack_states(states: Sequence[TrainState]) -> TrainState:
     """The states of a pack as one, with a leading axis of runs."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def member(state: State, index: int) -> State:
+def unstack_state(state: TrainState, index: int) -> TrainState:
     """One run's state out of a pack's."""
     return jax.tree.map(lambda leaf: leaf[index], state)
 
 
 @functools.lru_cache(maxsize=64)
-def train_program(shape: Shape, how: Execution, pack: int | None = None) -> Any:
+def train_program(shape: ProgramKey, how: Execution, pack: int | None = None) -> Any:
     """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches, one update each.
 
     n is traced, so one compilation serves every stretch between two measurements, and where a stretch ends cannot change
     the bits. Losses are nats per token without the z-loss term; entries beyond n are zero. With `pack` runs, state, hyper,
     losses and norms have a leading axis of runs.
     """
-    gradient, place = gradient_of(shape, how), Placement(how)
+    gradient, place = make_grad_fn(shape, how), Sharder(how)
 
-    def run(state: State, h: optim.Hyper, tokens_KBT1: jax.Array, n: jax.Array) -> tuple[State, jax.Array, jax.Array]:
-        def one(i: jax.Array, carry: tuple[State, jax.Array, jax.Array]) -> tuple[State, jax.Array, jax.Array]:
+    def run(
+        state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: jax.Array, n: jax.Array
+    ) -> tuple[TrainState, jax.Array, jax.Array]:
+        def one(
+            i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]
+        ) -> tuple[TrainState, jax.Array, jax.Array]:
             state, losses_K, norms_K = carry
-            tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False).astype(jnp.int32)
+            tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False).astype(
+                jnp.int32
+            )
             grads, loss = gradient(state.params, tokens_BT1, h.z_loss)
             params, moments, norm = optim.update(
-                shape.schedule, h, state.params, state.moments, grads, state.step, flat=_flat(how), model=shape.model
+                shape.schedule,
+                h,
+                state.params,
+                state.moments,
+                grads,
+                state.step,
+                flat=_flat(how),
+                model=shape.model,
             )
             average = _averaged(state.average, params, state.step) if shape.averaged else ()
-            return place.held(State(params, moments, state.step + 1, average)), losses_K.at[i].set(loss), norms_K.at[i].set(norm)
+            return (
+                place.held(TrainState(params, moments, state.step + 1, average)),
+                losses_K.at[i].set(loss),
+                norms_K.at[i].set(norm),
+            )
 
         blank_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
         with place.traced():
             state, losses_K, norms_K = jax.lax.fori_loop(0, n, one, (state, blank_K, blank_K))
         return place.held(state), *place.whole((losses_K, norms_K))
 
-    return jax.jit(run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0)
+    return jax.jit(
+        run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0
+    )
 
 
-def gradient_of(shape: Shape, how: Execution) -> Any:
+def make_grad_fn(shape: ProgramKey, how: Execution) -> Any:
     """`(params, tokens_BT1, z_loss) -> gradient, loss`, the batch in slices of `how.micro_batch` sequences."""
-    through = hidden(shape.model, shape.seq_len, shape.precision, how)
-    place = Placement(how)
-    head = Head(shape.precision, shape.model.tie_embeddings, place.share(how.loss_chunk))
+    through = make_backbone(shape.model, shape.seq_len, shape.precision, how)
+    place = Sharder(how)
+    head = LMHead(shape.precision, shape.model.tie_embeddings, place.share(how.loss_chunk))
     measure = place.mean_by_share(functools.partial(head_loss, how=head))
 
-    def objective(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def objective(
+        params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
         return measure(x_NM, weight, target_N, z_loss)
 
     gradient = jax.grad(objective, has_aux=True)
@@ -130,14 +160,20 @@ def gradient_of(shape: Shape, how: Execution) -> Any:
         def add(sums: Any, tokens: jax.Array) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, gradient(params, tokens, z_loss)), None
 
-        slices = tokens_BT1.reshape(B // count, count, length).swapaxes(0, 1)  # every device of a sharded batch has its share of each
-        sums, _ = jax.lax.scan(add, (jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)), slices)
+        slices = tokens_BT1.reshape(B // count, count, length).swapaxes(
+            0, 1
+        )  # every device of a sharded batch has its share of each
+        sums, _ = jax.lax.scan(
+            add, (jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)), slices
+        )
         return jax.tree.map(lambda total: total / count, sums)
 
     return accumulated
 
 
-def _asked(shape: Shape, x_NM: jax.Array, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _select_targets(
+    shape: ProgramKey, x_NM: jax.Array, tokens_BT1: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """What the head reads and the targets, at the places that are predicted."""
     target_BT = tokens_BT1[:, 1:]
     if shape.predicted is None:
@@ -154,15 +190,17 @@ def _averaged(average: Any, params: Any, step: jax.Array) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def eval_program(shape: Shape, how: Execution) -> Any:
+def eval_program(shape: ProgramKey, how: Execution) -> Any:
     """`measure(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
-    through = hidden(shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"}))
-    head, place = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Placement(how)
+    through = make_backbone(
+        shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"})
+    )
+    head, place = LMHead(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Sharder(how)
 
     def one(params: Any, tokens_BT1: jax.Array) -> jax.Array:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
         nll_N = token_nll(x_NM, weight, target_N, head)
         return nll_N.reshape(len(tokens_BT1), -1).mean(axis=-1)
 
@@ -174,15 +212,17 @@ def eval_program(shape: Shape, how: Execution) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def score_program(shape: Shape, how: Execution) -> Any:
+def score_program(shape: ProgramKey, how: Execution) -> Any:
     """`measure(params, tokens_MBT1, worth_V) -> TokenScores` of (M, B, P): each of the P predicted tokens of every window."""
-    through = hidden(shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"}))
-    head, place = Head(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Placement(how)
+    through = make_backbone(
+        shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"})
+    )
+    head, place = LMHead(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Sharder(how)
 
     def one(params: Any, worth_V: jax.Array, tokens_BT1: jax.Array) -> TokenScores:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)
         x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _asked(shape, x_NM, tokens_BT1)
+        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
         found = token_scores(x_NM, weight, target_N, worth_V, head)
         return TokenScores(*(part_N.reshape(len(tokens_BT1), -1) for part_N in found))
 

@@ -15,20 +15,22 @@ import numpy as np
 
 from scaling import accounting
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.store.rows import Measurement, measurement_steps
 from scaling.tasks import Task
 from scaling.train import checkpointing, optim
-from scaling.train.data_loader import Feed, dispatch_steps
-from scaling.train.evaluate import Examiner
-from scaling.train.fingerprint import settle
-from scaling.train.run_metrics import Outcome, Trail, first_bad
-from scaling.train.sharding import Placement
-from scaling.train.step import State, member, shape_of, train_program
+from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
+from scaling.train.evaluate import Evaluator
+from scaling.train.fingerprint import resolve_for_local_devices
+from scaling.train.run_metrics import Outcome, RunMetrics, first_diverged_step
+from scaling.train.sharding import Sharder
+from scaling.train.step import TrainState, shape_of, train_program, unstack_state
 
 DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
 SAVE_SHARE = 0.01  # of the time may go into checkpoints: a small state is saved each half second, so that a kill costs little
-LEAST_SECONDS = {1: 0.5}  # between two saves, by the number of devices; the shards of many go to a network
+LEAST_SECONDS = {
+    1: 0.5
+}  # between two saves, by the number of devices; the shards of many go to a network
 MANY_SECONDS = 20.0
 
 
@@ -49,25 +51,25 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Listener:
+class Callbacks:
     """Who is told what while a family trains: progress, which branch has its checkpoint (or could not be carried), what was measured
     of a run at a step, and the parameters with which a run has ended (not of one that diverged), before its outcome is returned.
     """
 
     progress: Callable[[Progress], None] = lambda progress: None
-    ready: Callable[[Family], None] = lambda branch: None
+    ready: Callable[[RunGroup], None] = lambda branch: None
     measured: Callable[[RunConfig, Sequence[Measurement]], None] = lambda run, rows: None
     ended: Callable[[RunConfig, Any], None] = lambda run, params: None
 
 
 def train(
-    family: Family,
+    family: RunGroup,
     task: Task,
-    save_to: Callable[[Family], Path],
+    save_to: Callable[[RunGroup], Path],
     how: Execution | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    listener: Listener | None = None,
+    listener: Callbacks | None = None,
     accept_other_machine: bool = False,
 ) -> dict[str, Outcome]:
     """Train the runs of a pack to their end, to divergence, or until `should_stop`, from the checkpoint `save_to(family)` if there is one.
@@ -77,107 +79,141 @@ def train(
     resumed run gives the same bits as an undisturbed one on the same kind of machine. Raises ScalingError when the
     checkpoint was written under other conditions and `accept_other_machine` is not set.
     """
-    settled = settle(family.runs[0], how or Execution(), len(family.runs))
-    journey = _Journey(family, task, save_to, settled, should_stop, listener or Listener())
+    settled = resolve_for_local_devices(family.runs[0], how or Execution(), len(family.runs))
+    journey = Trainer(family, task, save_to, settled, should_stop, listener or Callbacks())
     return journey.travel(accept_other_machine)
 
 
 @dataclass
-class _Journey:
+class Trainer:
     """One call of `train`."""
 
-    family: Family
+    family: RunGroup
     task: Task
-    save_to: Callable[[Family], Path]
+    save_to: Callable[[RunGroup], Path]
     how: Execution
     should_stop: Callable[[], bool]
-    listener: Listener
-    carriage: checkpointing.Carriage = field(init=False)
-    aboard: list[Family] = field(init=False)
+    listener: Callbacks
+    carriage: checkpointing.TrainingState = field(init=False)
+    aboard: list[RunGroup] = field(init=False)
 
     def __post_init__(self) -> None:
         self.runs = self.family.runs
         self.run = self.runs[0]  # all runs of a pack have its shape, horizon and evaluations
-        self.place = Placement(self.how)
+        self.place = Sharder(self.how)
 
     def travel(self, accept_other_machine: bool) -> dict[str, Outcome]:
         """The whole way."""
-        self.carriage = checkpointing.take_up(self.save_to(self.family), self.family, self.how, accept_other_machine)
+        self.carriage = checkpointing.restore_or_init(
+            self.save_to(self.family), self.family, self.how, accept_other_machine
+        )
         self.carriage.state = self.place.state(self.carriage.state)
         first = int(np.ravel(self.carriage.state.step)[0])
         self.aboard = [branch for branch in self.family.branches if self._carries(branch, first)]
         for branch in self.family.branches:
             if branch not in self.aboard:
                 self.listener.ready(branch)
-        self.examiner = Examiner(self.run, self.task, self.place)
-        with Feed(self.run, self.task, first) as feed:
+        self.examiner = Evaluator(self.run, self.task, self.place)
+        with BatchPrefetcher(self.run, self.task, first) as feed:
             stopped = self._steps(first, feed)
-        checkpointing.finish(self.how)
+        checkpointing.wait_until_saved(self.how)
         if stopped:
-            return {run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped) for run in self.runs}
+            return {
+                run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped)
+                for run in self.runs
+            }
         ended = self.family.everyone() if self._all_diverged() else self.runs
-        return {run.run_id: self._trail(run).outcome() for run in ended if run in self.runs or self._is_aboard(run)}
+        return {
+            run.run_id: self._trail(run).outcome()
+            for run in ended
+            if run in self.runs or self._is_aboard(run)
+        }
 
-    def _carries(self, branch: Family, step: int) -> bool:
-        return step < branch.branch_step and all(run.run_id in self.carriage.trails for run in branch.runs)
+    def _carries(self, branch: RunGroup, step: int) -> bool:
+        return step < branch.branch_step and all(
+            run.run_id in self.carriage.trails for run in branch.runs
+        )
 
     def _is_aboard(self, run: RunConfig) -> bool:
         return any(run in branch.runs for branch in self.aboard)
 
-    def _trail(self, run: RunConfig) -> Trail:
+    def _trail(self, run: RunConfig) -> RunMetrics:
         return self.carriage.trails[run.run_id]
 
     def _all_diverged(self) -> bool:
         return all(self._trail(run).diverged for run in self.runs)
 
-    def _steps(self, step: int, feed: Feed) -> str:
+    def _steps(self, step: int, feed: BatchPrefetcher) -> str:
         """Step after step to the end; a reason when it stopped before."""
         program, hyper = self._program()
         stops, pace = self._stops(), 0.0
-        self.carriage.state, *_ = program(self.carriage.state, hyper, self.place.tokens(feed.take(0)), 0)  # compiles; takes no step
+        self.carriage.state, *_ = program(
+            self.carriage.state, hyper, self.place.tokens(feed.take(0)), 0
+        )  # compiles; takes no step
         first, saved = step, time.monotonic()
         started, pause = saved, LEAST_SECONDS.get(self.how.mesh.n_devices, MANY_SECONDS)
         while step < self.run.n_steps and not self._all_diverged():
             target = next(stop for stop in stops if stop > step)
-            count = min(target - step, dispatch_steps(self.run), max(1, int(DISPATCH_SECONDS / pace)) if pace else 4)
+            count = min(
+                target - step,
+                dispatch_steps(self.run),
+                max(1, int(DISPATCH_SECONDS / pace)) if pace else 4,
+            )
             wish = np.array([self.should_stop(), time.monotonic() - saved > pause, count])
             stopping, saving, count = (int(number) for number in self.place.agreed(wish))
             if stopping or saving:
                 begun = time.monotonic()
-                checkpointing.save(self.save_to(self.family), self._remaining(), self.carriage, self.how)
+                checkpointing.save(
+                    self.save_to(self.family), self._remaining(), self.carriage, self.how
+                )
                 saved = time.monotonic()
                 pause = max(pause, (saved - begun) / SAVE_SHARE)
             if stopping:
                 return f"at step {step} of {self.run.n_steps}"
             begun = time.monotonic()
-            self.carriage.state, losses, norms = program(self.carriage.state, hyper, self.place.tokens(feed.take(count)), count)
-            losses, norms = (np.asarray(found).reshape(len(self.runs), -1)[:, :count] for found in (losses, norms))
+            self.carriage.state, losses, norms = program(
+                self.carriage.state, hyper, self.place.tokens(feed.take(count)), count
+            )
+            losses, norms = (
+                np.asarray(found).reshape(len(self.runs), -1)[:, :count]
+                for found in (losses, norms)
+            )
             pace = (time.monotonic() - begun) / count
             self._follow(step, losses, norms, pace * count)
             step += count
             tokens = len(self.runs) * (step - first) * self.run.batch_tokens
-            self.listener.progress(_progress(self.run, step, float(losses[0].mean()), tokens, time.monotonic() - started))
+            self.listener.progress(
+                _progress(
+                    self.run, step, float(losses[0].mean()), tokens, time.monotonic() - started
+                )
+            )
             if step == target:
                 self._stop_at(step, len(self.runs) * self.run.batch_tokens / pace)
         return ""
 
-    def _program(self) -> tuple[Any, optim.Hyper]:
+    def _program(self) -> tuple[Any, optim.OptimHyperparams]:
         hypers = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
         if len(hypers) == 1:
             return train_program(shape_of(self.run), self.how), hypers[0]
-        return train_program(shape_of(self.run), self.how, len(hypers)), jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
+        return train_program(shape_of(self.run), self.how, len(hypers)), jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *hypers
+        )
 
     def _stops(self) -> list[int]:
         """Where a dispatch must end: measurements, branchings, and the budgets of branches on the trunk."""
         found = {*measurement_steps(self.run), *self.family.read_at}
         for branch in self.family.branches:
-            found |= {stop for stop in measurement_steps(branch.runs[0]) if stop <= branch.branch_step} | {branch.branch_step}
+            found |= {
+                stop for stop in measurement_steps(branch.runs[0]) if stop <= branch.branch_step
+            } | {branch.branch_step}
         return sorted(found - {0})
 
-    def _follow(self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float) -> None:
+    def _follow(
+        self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float
+    ) -> None:
         """Add a dispatch to the trails of every run and of its branches that are still aboard."""
         for index, losses_K in enumerate(losses_RK):
-            bad = first_bad(losses_K, self.run.model.vocab_size)
+            bad = first_diverged_step(losses_K, self.run.model.vocab_size)
             for run in self._lane(index):
                 trail = self._trail(run)
                 if not trail.diverged:
@@ -193,8 +229,16 @@ class _Journey:
         """Measure for whoever has a measurement here, then let those go who branch off."""
         read = step in self.family.read_at
         for index in range(len(self.runs)):
-            state = self.carriage.state if len(self.runs) == 1 else member(self.carriage.state, index)
-            measured = [run for run in self._lane(index) if step in measurement_steps(run) and not self._trail(run).diverged]
+            state = (
+                self.carriage.state
+                if len(self.runs) == 1
+                else unstack_state(self.carriage.state, index)
+            )
+            measured = [
+                run
+                for run in self._lane(index)
+                if step in measurement_steps(run) and not self._trail(run).diverged
+            ]
             found = self.examiner.examine(state) if measured else []
             noise = self.examiner.noise(state, self.runs[index]) if measured else []
             for run in measured:
@@ -208,23 +252,25 @@ class _Journey:
             self._tell(index, state, step)
         for branch in [branch for branch in self.aboard if branch.branch_step == step]:
             checkpointing.save(self.save_to(branch), branch, self.carriage, self.how)
-            checkpointing.finish(self.how)
+            checkpointing.wait_until_saved(self.how)
             self.aboard.remove(branch)
             self.listener.ready(branch)
 
-    def _tell(self, index: int, state: State, step: int) -> None:
+    def _tell(self, index: int, state: TrainState, step: int) -> None:
         """Tell what the trails of a run and its branches hold of this step, and the parameters where the run ends here."""
         for run in self._lane(index):
-            fresh = list(takewhile(lambda row: row.step == step, reversed(self._trail(run).measured)))
+            fresh = list(
+                takewhile(lambda row: row.step == step, reversed(self._trail(run).measured))
+            )
             if fresh:
                 self.listener.measured(run, fresh[::-1])
         run = self.runs[index]
         if step == run.n_steps and not self._trail(run).diverged:
             self.listener.ended(run, state.params)
 
-    def _remaining(self) -> Family:
+    def _remaining(self) -> RunGroup:
         """The family as it goes on from here."""
-        return Family(self.runs, tuple(self.aboard), self.family.read_at)
+        return RunGroup(self.runs, tuple(self.aboard), self.family.read_at)
 
 
 def _progress(run: RunConfig, step: int, loss: float, tokens: int, seconds: float) -> Progress:

@@ -4,23 +4,23 @@ An exponent moves from .84 to .50 by tuning alone (Porian 2024). This room decid
 trains them is the caller's business.
 """
 
-from scaling.tuning.document import MARK, Recalled, document, emit, publish, recall
+from scaling.tuning.document import MARK, CachedTuning, document, emit, load_tuned, publish
 from scaling.tuning.field_tuning import Planner, Train, planner
 from scaling.tuning.tune import FOLDER, Tuned, is_pending, stage_folders, tune
 
 __all__ = [
     "FOLDER",
     "MARK",
+    "CachedTuning",
     "Planner",
-    "Recalled",
     "Train",
     "Tuned",
     "document",
     "emit",
     "is_pending",
+    "load_tuned",
     "planner",
     "publish",
-    "recall",
     "stage_folders",
     "tune",
 ]

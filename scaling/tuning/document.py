@@ -16,7 +16,7 @@ from scaling import files
 from scaling.config import Sweep, finite
 from scaling.config.sweep_file import write_sweep
 from scaling.tuning.ladder import survivors
-from scaling.tuning.optimum import Excess, Optimum, means
+from scaling.tuning.optimum import Optimum, Regret, means
 from scaling.tuning.tune import Tuned, TunedField, TunedSize
 
 SCHEMA = 1
@@ -41,7 +41,11 @@ def document(tuned: Tuned, sweep_flops: float) -> dict[str, Any]:
         "flops": tuned.flops,
         "sweep_flops": sweep_flops,
         "share": tuned.flops / sweep_flops,
-        "warnings": [f"{found.stage.tuning.field}: {text}" for found in tuned.fields for text in found.warnings],
+        "warnings": [
+            f"{found.stage.tuning.field}: {text}"
+            for found in tuned.fields
+            for text in found.warnings
+        ],
         "tuned": json.loads(tuned.sweep.canonical()),
     }
 
@@ -51,9 +55,13 @@ def _field(found: TunedField) -> dict[str, Any]:
     rule: dict[str, Any] = {"kind": "ratio", "ratio": found.ratio}
     if power:
         rule = {
-            "kind": "power", "coef": power.coef, "n_power": power.power, "n_power_se": power.power_se,
-            "n_range": list(power.n_range), "sizes": power.sizes,
-        }  # fmt: skip
+            "kind": "power",
+            "coef": power.coef,
+            "n_power": power.power,
+            "n_power_se": power.power_se,
+            "n_range": list(power.n_range),
+            "sizes": power.sizes,
+        }
     return {
         "field": found.stage.tuning.field,
         "unit": found.stage.field.unit,
@@ -79,10 +87,13 @@ def _size(size: TunedSize) -> dict[str, Any]:
         "state": size.standing.state,
         "why": size.standing.why or None,
         "rungs": [_rung(size, rung) for rung in sorted(ladder.log_values)],
-        "closed": [{"value": ladder.value_of(rung), "reason": reason} for rung, reason in sorted(ladder.closed.items())],
+        "closed": [
+            {"value": ladder.value_of(rung), "reason": reason}
+            for rung, reason in sorted(ladder.closed.items())
+        ],
         "optimum": _optimum(size.optimum) if size.optimum else None,
         "recipe": {"value": ladder.value, **_excess(size.recipe)},
-        "rule": {"value": size.rule_value, **_excess(size.rule or Excess(None, "unknown"))},
+        "rule": {"value": size.rule_value, **_excess(size.rule or Regret(None, "unknown"))},
         "horizon_power": _with_se(size.horizon_power),
     }
 
@@ -92,7 +103,13 @@ def _rung(size: TunedSize, rung: int) -> dict[str, Any]:
     ladder = size.ladder
     scout, full = means(ladder.scouts).get(rung), means(ladder.full).get(rung)
     last = full if full is not None else scout
-    state = "diverged" if last is not None and math.isinf(last) else "trained" if full is not None else "dropped"
+    state = (
+        "diverged"
+        if last is not None and math.isinf(last)
+        else "trained"
+        if full is not None
+        else "dropped"
+    )
     kept = rung in survivors(ladder.rules, ladder.scouts)
     return {
         "rung": rung,
@@ -121,7 +138,7 @@ def _optimum(found: Optimum) -> dict[str, Any]:
     }
 
 
-def _excess(cost: Excess) -> dict[str, Any]:
+def _excess(cost: Regret) -> dict[str, Any]:
     return {"excess": cost.nats, "excess_relative": cost.relative, "known_by": cost.how}
 
 
@@ -132,7 +149,9 @@ def _with_se(pair: tuple[float, float] | None) -> dict[str, float] | None:
 def publish(folder: Path, found: dict[str, Any]) -> None:
     """Write tuning.json, unless it says this already. Raises ScalingError (74)."""
     path = folder / NAME
-    with contextlib.suppress(FileNotFoundError, files.Broken):  # it is written anew, for everything in it comes from the runs
+    with contextlib.suppress(
+        FileNotFoundError, files.ChecksumError
+    ):  # it is written anew, for everything in it comes from the runs
         if files.read_json(path) == found:
             return
     files.write_json(path, found)
@@ -145,26 +164,30 @@ def emit(target: Path, sweep: Sweep) -> None:
 
 
 @dataclass(frozen=True)
-class Recalled:
+class CachedTuning:
     """The tuned sweep that a folder holds for a sweep file; None with the reason where it holds none."""
 
     sweep: Sweep | None
     why: str = ""
 
 
-def recall(folder: Path, sweep: Sweep, simulated: str | None = None) -> Recalled:
+def load_tuned(folder: Path, sweep: Sweep, simulated: str | None = None) -> CachedTuning:
     """What tuning.json in a sweep's folder makes of `sweep`. Raises ScalingError (74) where it must not be read."""
     path = folder / NAME
     try:
         held = files.read_json(path)
         if held.get("schema") != SCHEMA:
-            return Recalled(None, f"{path} has schema {held.get('schema')}, this program reads {SCHEMA}")
+            return CachedTuning(
+                None, f"{path} has schema {held.get('schema')}, this program reads {SCHEMA}"
+            )
         if held.get("digest") != digest(sweep):
-            return Recalled(None, f"{path} was measured for another version of the sweep file")
+            return CachedTuning(None, f"{path} was measured for another version of the sweep file")
         if held.get("simulated") != simulated:
-            return Recalled(None, f"{path} is {'simulated' if held.get('simulated') else 'not simulated'}")
-        return Recalled(Sweep.model_validate_json(json.dumps(held["tuned"])))
+            return CachedTuning(
+                None, f"{path} is {'simulated' if held.get('simulated') else 'not simulated'}"
+            )
+        return CachedTuning(Sweep.model_validate_json(json.dumps(held["tuned"])))
     except (FileNotFoundError, NotADirectoryError):
-        return Recalled(None, "not tuned yet")
-    except (files.Broken, KeyError, ValidationError) as error:
-        return Recalled(None, f"{path} is damaged: {str(error).splitlines()[0]}")
+        return CachedTuning(None, "not tuned yet")
+    except (files.ChecksumError, KeyError, ValidationError) as error:
+        return CachedTuning(None, f"{path} is damaged: {str(error).splitlines()[0]}")

@@ -47,17 +47,42 @@ def half_life(run: RunConfig) -> float:
 FIELDS = {
     entry.name: entry
     for entry in (
-        Field("optim.lr", "lr", "", -1, "lr_rule", lambda run: run.optim.lr, lambda value, run: {"optim.lr": float(f"{value:.6g}")}),
-        Field("batch_size", "batch", "tokens a step", 1, "batch_rule", lambda run: float(run.batch_tokens), _batch),
-        Field("optim.b2", "b2", "tokens of half-life", -1, "b2_half_life", half_life,
-              lambda value, run: {"optim.b2": recipe.b2_of(run.batch_tokens, value)}),
+        Field(
+            "optim.lr",
+            "lr",
+            "",
+            -1,
+            "lr_rule",
+            lambda run: run.optim.lr,
+            lambda value, run: {"optim.lr": float(f"{value:.6g}")},
+        ),
+        Field(
+            "batch_size",
+            "batch",
+            "tokens a step",
+            1,
+            "batch_rule",
+            lambda run: float(run.batch_tokens),
+            _batch,
+        ),
+        Field(
+            "optim.b2",
+            "b2",
+            "tokens of half-life",
+            -1,
+            "b2_half_life",
+            half_life,
+            lambda value, run: {"optim.b2": recipe.b2_of(run.batch_tokens, value)},
+        ),
     )
-}  # fmt: skip
+}
 
 
 def is_measured(sweep: Sweep, name: str) -> bool:
     """Whether the recipe's rule for a field is a measured one, which nothing in the sweep overrides."""
-    return isinstance(getattr(sweep.recipe, FIELDS[name].rule), PowerRule) and not _is_given(sweep, name)
+    return isinstance(getattr(sweep.recipe, FIELDS[name].rule), PowerRule) and not _is_given(
+        sweep, name
+    )
 
 
 def _is_given(sweep: Sweep, name: str) -> bool:
@@ -77,7 +102,10 @@ def with_rule(sweep: Sweep, name: str, changes: dict[str, Any]) -> Sweep:
         optim: Any = sweep.base.optim
         base = {"optim": optim.model_copy(update={FIELDS[name].short: None})}
     return sweep.model_copy(
-        update={"recipe": sweep.recipe.model_copy(update=changes), "base": sweep.base.model_copy(update=base)},
+        update={
+            "recipe": sweep.recipe.model_copy(update=changes),
+            "base": sweep.base.model_copy(update=base),
+        },
     )
 
 
@@ -91,20 +119,31 @@ def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> d
     if name == "optim.b2":
         held = sweep.recipe.b2_half_life
         fits = isinstance(held, PowerRule) and not _is_given(sweep, name)
-        return {"b2_half_life": _through(held, value, n, 1.0) if fits and isinstance(held, PowerRule) else value}
+        return {
+            "b2_half_life": _through(held, value, n, 1.0)
+            if fits and isinstance(held, PowerRule)
+            else value
+        }
     rule = sweep.recipe.lr_rule
     if _is_given(sweep, name):
         return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
     if isinstance(rule, PowerRule):
         return {"lr_rule": _through(rule, value, n, run.tokens)}
     if rule == "width":
-        return {"lr_width": sweep.recipe.lr_width * value / recipe.learning_rate(run.model, n, run.tokens, sweep.recipe)}
+        return {
+            "lr_width": sweep.recipe.lr_width
+            * value
+            / recipe.learning_rate(run.model, n, run.tokens, sweep.recipe)
+        }
     return {"lr_rule": _as_power(PUBLISHED[rule].lr, value, n, run.tokens)}
 
 
 def _scaled_batch(sweep: Sweep, value: float, run: RunConfig, n: float) -> dict[str, Any]:
     rule = sweep.recipe.batch_rule
-    if _is_given(sweep, "batch_size") or recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=rule)) <= recipe.MIN_BATCH_TOKENS:
+    if (
+        _is_given(sweep, "batch_size")
+        or recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=rule)) <= recipe.MIN_BATCH_TOKENS
+    ):
         return {"batch_tokens": value}  # a constant already: given, or the least one
     if isinstance(rule, PowerRule):
         return {"batch_rule": _through(rule, value, n, run.tokens)}
@@ -112,11 +151,20 @@ def _scaled_batch(sweep: Sweep, value: float, run: RunConfig, n: float) -> dict[
 
 
 def _through(rule: PowerRule, value: float, n: float, d: float) -> PowerRule:
-    return rule.model_copy(update={"coef": value / (n**rule.n_power * d**rule.d_power), "n_range": (n, n)})
+    return rule.model_copy(
+        update={"coef": value / (n**rule.n_power * d**rule.d_power), "n_range": (n, n)}
+    )
 
 
-def _as_power(formula: Callable[[float, float], float], value: float, n: float, d: float) -> PowerRule:
+def _as_power(
+    formula: Callable[[float, float], float], value: float, n: float, d: float
+) -> PowerRule:
     """A published formula (all are products of powers) through a value at N and D."""
-    n_power, d_power = math.log2(formula(2 * n, d) / formula(n, d)), math.log2(formula(n, 2 * d) / formula(n, d))
+    n_power, d_power = (
+        math.log2(formula(2 * n, d) / formula(n, d)),
+        math.log2(formula(n, 2 * d) / formula(n, d)),
+    )
     n_power, d_power = round(n_power, 9), round(d_power, 9)
-    return PowerRule(coef=value / (n**n_power * d**d_power), n_power=n_power, d_power=d_power, n_range=(n, n))
+    return PowerRule(
+        coef=value / (n**n_power * d**d_power), n_power=n_power, d_power=d_power, n_range=(n, n)
+    )

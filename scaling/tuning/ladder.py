@@ -81,10 +81,16 @@ def survivors(rules: Ladder, scouts: Losses) -> frozenset[int]:
         return frozenset()
     mean = means(scouts)
     bound = mean[best] * (1 + rules.margin)
-    return frozenset(rung for rung, loss in mean.items() if loss <= bound or (abs(rung - best) <= 1 and math.isfinite(loss)))
+    return frozenset(
+        rung
+        for rung, loss in mean.items()
+        if loss <= bound or (abs(rung - best) <= 1 and math.isfinite(loss))
+    )
 
 
-def _outward(rules: Ladder, measured: Losses, closed: frozenset[int], known: set[int]) -> frozenset[int]:
+def _outward(
+    rules: Ladder, measured: Losses, closed: frozenset[int], known: set[int]
+) -> frozenset[int]:
     """The neighbours that the best rung lacks, as far as the ladder may still grow; a step to the safer side where all diverged."""
     if not measured:
         return frozenset()
@@ -98,26 +104,32 @@ def _outward(rules: Ladder, measured: Losses, closed: frozenset[int], known: set
 
 
 @dataclass(frozen=True)
-class Standing:
+class OptimumStatus:
     """Whether the best rung has a finite neighbour on both sides; if not, why."""
 
     state: Literal["interior", "edge"]
     why: str = ""
 
 
-def standing(rules: Ladder, scouts: Losses, full: Losses, closed: Closed) -> Standing:
+def standing(rules: Ladder, scouts: Losses, full: Losses, closed: Closed) -> OptimumStatus:
     """How the best rung stands once nothing is left to train."""
     best = best_rung(full)
     if best is None:
-        return Standing("edge", "every rung diverges")
-    mean = {**{rung: loss for rung, loss in means(scouts).items() if math.isinf(loss)}, **means(full)}
+        return OptimumStatus("edge", "every rung diverges")
+    mean = {
+        **{rung: loss for rung, loss in means(scouts).items() if math.isinf(loss)},
+        **means(full),
+    }
     for rung, side in ((best - 1, "below"), (best + 1, "above")):
         if rung in closed:
-            return Standing("edge", f"the rung {side} the best cannot be trained: {closed[rung]}")
+            return OptimumStatus(
+                "edge", f"the rung {side} the best cannot be trained: {closed[rung]}"
+            )
         if rung not in mean:
-            return Standing(
-                "edge", f"the best rung is the {'lowest' if side == 'below' else 'highest'}; extend = {rules.extend} is used up"
+            return OptimumStatus(
+                "edge",
+                f"the best rung is the {'lowest' if side == 'below' else 'highest'}; extend = {rules.extend} is used up",
             )
         if math.isinf(mean[rung]):
-            return Standing("edge", f"the rung {side} the best diverges")
-    return Standing("interior")
+            return OptimumStatus("edge", f"the rung {side} the best diverges")
+    return OptimumStatus("interior")

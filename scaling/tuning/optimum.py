@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-ASSUMED_NOISE = (
-    0.005  # relative, of a rung: seeds differ by twice that (docs/LOG.md), but rungs share theirs, and that part moves no optimum
-)
+ASSUMED_NOISE = 0.005  # relative, of a rung: seeds differ by twice that (docs/LOG.md), but rungs share theirs, and that part moves no optimum
 REACH, FAR_WEIGHT = 2, 0.25  # rungs on either side of the best, and the weight of the outermost
 NoiseFrom = Literal["seeds", "residuals", "assumed"]
 KnownFrom = Literal["fit", "rungs", "scouts", "diverges", "unknown"]
-Losses = Mapping[int, Sequence[float]]  # of each rung the loss of every seed, in nats; infinite where one diverged
+Losses = Mapping[
+    int, Sequence[float]
+]  # of each rung the loss of every seed, in nats; infinite where one diverged
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Optimum:
 
 
 @dataclass(frozen=True)
-class Excess:
+class Regret:
     """What a value costs above the optimum, in nats and relative to the loss there; `how` it is known.
 
     "fit": on the parabola; "rungs" or "scouts": between rungs trained to the whole or to the scouts' horizon; "diverges"
@@ -83,7 +83,10 @@ class Parabola:
 
 def means(losses: Losses) -> dict[int, float]:
     """The mean loss of each rung over its seeds; infinite where one diverged."""
-    return {rung: float(np.mean(held)) if np.all(np.isfinite(held)) else math.inf for rung, held in losses.items()}
+    return {
+        rung: float(np.mean(held)) if np.all(np.isfinite(held)) else math.inf
+        for rung, held in losses.items()
+    }
 
 
 def best_rung(losses: Losses) -> int | None:
@@ -92,7 +95,7 @@ def best_rung(losses: Losses) -> int | None:
     return min(mean, key=lambda rung: mean[rung]) if mean else None
 
 
-def locate(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
+def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
     """The optimum among rungs trained to one horizon; None where every one diverged.
 
     `log_values` are those of the rungs. The parabola gives way to the best rung where it has no minimum, where its minimum
@@ -102,7 +105,9 @@ def locate(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
     if best is None:
         return None
     mean = means(losses)
-    near = [rung for rung in sorted(losses) if abs(rung - best) <= REACH and math.isfinite(mean[rung])]
+    near = [
+        rung for rung in sorted(losses) if abs(rung - best) <= REACH and math.isfinite(mean[rung])
+    ]
     t = np.array([log_values[rung] - log_values[best] for rung in near])
     y = np.array([mean[rung] for rung in near])
     weight = np.array([FAR_WEIGHT if abs(rung - best) == REACH else 1.0 for rung in near])
@@ -127,7 +132,9 @@ def locate(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
     )
 
 
-def _noise(held: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, NoiseFrom]:
+def _noise(
+    held: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray
+) -> tuple[float, NoiseFrom]:
     """The sd of one run's loss: between seeds; with one seed what is assumed, or the scatter about the parabola where that is more.
 
     Few seeds agree by chance, so what is assumed counts as one more degree of freedom beside what they say.
@@ -155,7 +162,9 @@ def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> 
 def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     """The sd of the losses about the parabola: the weighted squares of what it leaves over their expectation for a unit sd."""
     design = np.stack([np.ones_like(t), t, t**2], axis=1)
-    maker = np.eye(len(t)) - design @ np.linalg.solve(design.T @ (design * weight[:, None]), (design * weight[:, None]).T)
+    maker = np.eye(len(t)) - design @ np.linalg.solve(
+        design.T @ (design * weight[:, None]), (design * weight[:, None]).T
+    )
     expected = float(np.sum(weight[:, None] * maker**2))
     return float(math.sqrt(np.sum(weight * (maker @ y) ** 2) / expected))
 
@@ -170,7 +179,9 @@ def _seed_noise(held: Sequence[Sequence[float]]) -> tuple[float, int]:
     freedom = (rungs - 1) * (seeds - 1)
     if not freedom:
         return 0.0, 0
-    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    left = (
+        table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
+    )
     return float(math.sqrt(np.sum(left**2) / freedom)), freedom
 
 
@@ -180,11 +191,19 @@ def _spacing(log_values: Mapping[int, float]) -> float:
     return max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
 
 
-def excess(log_value: float, optimum: Optimum, full: Losses, scouts: Losses, log_values: Mapping[int, float]) -> Excess:
+def excess(
+    log_value: float,
+    optimum: Optimum,
+    full: Losses,
+    scouts: Losses,
+    log_values: Mapping[int, float],
+) -> Regret:
     """What a value costs: by the parabola inside its span, else between rungs, trained to the end or at least scouted."""
     inside = optimum.span[0] - 1e-9 <= log_value <= optimum.span[1] + 1e-9
     if optimum.curvature is not None and inside:
-        return _excess(0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2, optimum.loss, "fit")
+        return _excess(
+            0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2, optimum.loss, "fit"
+        )
     loss = _between(log_value, full, log_values)
     if loss is not None and math.isfinite(loss):
         return _excess(max(0.0, loss - optimum.loss), optimum.loss, "rungs")
@@ -192,11 +211,11 @@ def excess(log_value: float, optimum: Optimum, full: Losses, scouts: Losses, log
     if scouted is not None and math.isfinite(scouted) and floor is not None:
         lowest = means(scouts)[floor]
         return _excess(scouted - lowest, lowest, "scouts")
-    return Excess(None, "unknown" if loss is None and scouted is None else "diverges")
+    return Regret(None, "unknown" if loss is None and scouted is None else "diverges")
 
 
-def _excess(nats: float, loss: float, how: KnownFrom) -> Excess:
-    return Excess(nats, how, nats / loss)
+def _excess(nats: float, loss: float, how: KnownFrom) -> Regret:
+    return Regret(nats, how, nats / loss)
 
 
 def _between(log_value: float, losses: Losses, log_values: Mapping[int, float]) -> float | None:
@@ -206,7 +225,10 @@ def _between(log_value: float, losses: Losses, log_values: Mapping[int, float]) 
     above = [rung for rung in mean if log_values[rung] >= log_value - 1e-9]
     if not below or not above:
         return None
-    low, high = max(below, key=lambda rung: log_values[rung]), min(above, key=lambda rung: log_values[rung])
+    low, high = (
+        max(below, key=lambda rung: log_values[rung]),
+        min(above, key=lambda rung: log_values[rung]),
+    )
     if low == high or not math.isfinite(mean[low] + mean[high]):
         return mean[low] if low == high else math.inf
     share = (log_value - log_values[low]) / (log_values[high] - log_values[low])

@@ -38,12 +38,18 @@ def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[floa
     left = y - level - slope * (x - centre)
     ratio = math.sqrt(float(np.sum(weight * left**2)) / (len(x) - 2)) if len(x) > 2 else 1.0
     coef = math.exp(level - slope * centre)
-    return Power(coef, slope, max(1.0, ratio) / math.sqrt(spread), (float(min(n)), float(max(n))), len(x))
+    return Power(
+        coef, slope, max(1.0, ratio) / math.sqrt(spread), (float(min(n)), float(max(n))), len(x)
+    )
 
 
 def weighted_mean(values: Sequence[float], se: Sequence[float]) -> tuple[float, float]:
     """The mean of values by their standard errors, and its own; scatter beyond them widens it."""
     value, weight = np.asarray(values, float), 1 / np.maximum(np.asarray(se, float), 1e-12) ** 2
     mean = float(np.sum(weight * value) / np.sum(weight))
-    ratio = math.sqrt(float(np.sum(weight * (value - mean) ** 2)) / (len(value) - 1)) if len(value) > 1 else 1.0
+    ratio = (
+        math.sqrt(float(np.sum(weight * (value - mean) ** 2)) / (len(value) - 1))
+        if len(value) > 1
+        else 1.0
+    )
     return mean, max(1.0, ratio) / math.sqrt(float(np.sum(weight)))

@@ -18,7 +18,9 @@ SWEEP = Path(__file__).parents[2] / "sweeps" / "synthetic.toml"
 
 @functools.cache
 def language(zipf=0.5, n_facts=2**20, **fields):
-    return open_task(SyntheticTask(kind="synthetic", n_facts=n_facts, zipf=zipf, seq_len=60, **fields))
+    return open_task(
+        SyntheticTask(kind="synthetic", n_facts=n_facts, zipf=zipf, seq_len=60, **fields)
+    )
 
 
 def test_the_formula_by_a_plain_sum():
@@ -26,8 +28,12 @@ def test_the_formula_by_a_plain_sum():
     p = task.probabilities
     for m, n in ((0, 5), (3, 0), (3, 20), (7, 20), (99, 20)):
         unknown = sum(p[k] if k >= m else p[k] * (1 - p[k]) ** n for k in range(7))
-        assert excess(task, np.array([m]), np.array([n]))[0] == pytest.approx(math.log(8) * unknown / task.period)
-    assert excess(task, np.array([0, 7]), np.array([10, 10**9])).tolist() == pytest.approx([math.log(8) / task.period, 0.0])
+        assert excess(task, np.array([m]), np.array([n]))[0] == pytest.approx(
+            math.log(8) * unknown / task.period
+        )
+    assert excess(task, np.array([0, 7]), np.array([10, 10**9])).tolist() == pytest.approx(
+        [math.log(8) / task.period, 0.0]
+    )
 
 
 def test_a_learner_that_reads_the_stream_loses_what_the_twin_says():
@@ -62,13 +68,17 @@ def test_what_is_unknown_for_two_reasons_is_lost_once():
     task = language()
     m, n = np.array([300.0]), np.array([3e3])
     both = excess(task, m, n)[0]
-    by_memory, by_data = (excess(task, *pair)[0] for pair in ((m, np.array([1e15])), (np.array([1e12]), n)))
+    by_memory, by_data = (
+        excess(task, *pair)[0] for pair in ((m, np.array([1e15])), (np.array([1e12]), n))
+    )
     assert max(by_memory, by_data) < both < by_memory + by_data
 
 
 def test_too_few_facts_bend_the_law():
     few, many = (
-        -np.diff(np.log(excess(language(n_facts=k), np.full(2, 1e12), np.array([1e5, 2e5])))) / math.log(2) for k in (2**12, 2**22)
+        -np.diff(np.log(excess(language(n_facts=k), np.full(2, 1e12), np.array([1e5, 2e5]))))
+        / math.log(2)
+        for k in (2**12, 2**22)
     )
     assert few[0] > 1.5 * many[0]
 

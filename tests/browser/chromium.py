@@ -3,9 +3,14 @@
 import shutil
 
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
     "--disable-sync",
-)  # fmt: skip
+)
 PLACES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
 DRAWN = "() => [...document.querySelectorAll('.canvas')].every((canvas) => canvas.querySelector('.main-svg'))"
 

@@ -37,7 +37,10 @@ def watch(page, path):
     watched = Watched(page)
     page.on("console", lambda message: watched.said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: watched.said.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (watched.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on(
+        "dialog",
+        lambda dialog: (watched.said.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+    )
     own = Path(path).resolve().as_uri()
 
     def decide(route):
@@ -56,7 +59,9 @@ def chromium():
     """The path of a Chromium; tests are skipped with the reason where there is none."""
     found = browser_path()
     if found is None:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium); pages are not tested in a browser")
+        pytest.skip(
+            "no Chromium here (Debian: apt-get install chromium); pages are not tested in a browser"
+        )
     return found
 
 
@@ -66,7 +71,9 @@ def browser(chromium):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
+        opened = playwright.chromium.launch(
+            executable_path=chromium, headless=True, args=list(FLAGS)
+        )
         yield opened
         opened.close()
 
@@ -78,7 +85,12 @@ def opening(browser):
 
     def visit(path, width=1280, height=900, dark=False, **options):
         scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce", **options)
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            **options,
+        )
         contexts.append(context)
         watched = watch(context.new_page(), path)
         watched.page.goto(Path(path).resolve().as_uri())

@@ -12,9 +12,9 @@ import pyarrow as pa
 from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit
-from scaling.report.inputs import gather
+from scaling.report.inputs import load_inputs
 from scaling.report.page import html
-from scaling.report.sections import compose
+from scaling.report.sections import build_report
 from scaling.store.rows import SCHEMA
 from scaling.store.run_files import write_run
 from tests.studies import test_emergence as emergence
@@ -27,7 +27,9 @@ HOSTILE_NAME = "<img src=x onerror=window.ran=4>"  # a folder's name may hold an
 
 def write(source, folder):
     """The page of `scaling report SOURCE`, without pictures and tables beside it."""
-    report = compose(gather([source], folder / "fit.json"), None, f"scaling report {source}")
+    report = build_report(
+        load_inputs([source], folder / "fit.json"), None, f"scaling report {source}"
+    )
     (folder / "index.html").write_text(html(report), encoding="utf-8")
 
 
@@ -39,10 +41,16 @@ def hostile(folder):
     """The reference sweep with markup in every field that a stranger can write."""
     results = folder / HOSTILE_NAME
     shutil.copytree(REFERENCE / "runs", results / "runs")
-    asked = [line for line in (REFERENCE / "sweep.toml").read_text().splitlines() if not line.startswith("question")]
+    asked = [
+        line
+        for line in (REFERENCE / "sweep.toml").read_text().splitlines()
+        if not line.startswith("question")
+    ]
     (results / "sweep.toml").write_text("\n".join([f"question = {json.dumps(HOSTILE)}", *asked]))
     (results / "failures").mkdir()
-    (results / "failures" / "0123456789ab.txt").write_text(f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n")
+    (results / "failures" / "0123456789ab.txt").write_text(
+        f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n"
+    )
     document = json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
     document["warnings"].append(HOSTILE)
     document["excluded"].append({"reason": HOSTILE, "count": 3})
@@ -60,7 +68,9 @@ def table(folder):
         lines = csv.writer(handle)
         lines.writerow(["params", "tokens", "loss", "<b>bold</b>"])
         for n, d in runs:
-            lines.writerow([n, d, (1.69 + 406 / n**0.34 + 411 / d**0.28) * np.exp(noise.normal(0, 0.004)), 1])
+            lines.writerow(
+                [n, d, (1.69 + 406 / n**0.34 + 411 / d**0.28) * np.exp(noise.normal(0, 0.004)), 1]
+            )
     dump(fit([folder / "runs.csv"], FitOptions(bootstrap=40)), folder / f"{HOSTILE_NAME}.json")
     write(folder / f"{HOSTILE_NAME}.json", folder)
 
@@ -68,7 +78,10 @@ def table(folder):
 def laboratory(folder):
     """Rows of two phenomena: grokking with its laws, and emergence by metric."""
     results = folder / "laboratory"
-    rows = pd.concat([grokking.table("grokking-laws"), emergence.ladder(emergence.smooth, lambda width: 2)], ignore_index=True)
+    rows = pd.concat(
+        [grokking.table("grokking-laws"), emergence.ladder(emergence.smooth, lambda width: 2)],
+        ignore_index=True,
+    )
     for _, run in rows.groupby("run_id"):
         write_run(results, pa.Table.from_pandas(run, SCHEMA, preserve_index=False))
     write(results, folder)
@@ -81,8 +94,12 @@ def lawless(folder):
     for path in sorted((REFERENCE / "runs").iterdir())[:2]:
         shutil.copy(path, results / "runs")
     (results / "failures").mkdir()
-    (results / "failures" / "0123456789ab.txt").write_text("out of memory: MemoryError: 12 GiB\n\nTraceback\n")
+    (results / "failures" / "0123456789ab.txt").write_text(
+        "out of memory: MemoryError: 12 GiB\n\nTraceback\n"
+    )
     write(results, folder)
 
 
-WRITERS = {function.__name__: function for function in (reference, table, laboratory, hostile, lawless)}
+WRITERS = {
+    function.__name__: function for function in (reference, table, laboratory, hostile, lawless)
+}

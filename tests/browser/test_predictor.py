@@ -44,12 +44,19 @@ ANSWERS = """(questions) => questions.map(([budget, demand]) => {
 def runs(folder, law):
     """A table of runs on Hoffmann's or Kaplan's law with noise, four budgets of seven sizes."""
     noise = np.random.default_rng(3)
-    cells = [(n, c / (6 * n)) for c in (1e18, 1e19, 1e20, 1e21) for n in np.sqrt(c / 120) * np.geomspace(0.2, 5, 7)]
+    cells = [
+        (n, c / (6 * n))
+        for c in (1e18, 1e19, 1e20, 1e21)
+        for n in np.sqrt(c / 120) * np.geomspace(0.2, 5, 7)
+    ]
     losses = {
         "chinchilla": lambda n, d: 1.69 + 406 / n**0.34 + 411 / d**0.28,
         "kaplan": lambda n, d: ((8.8e13 / n) ** (0.076 / 0.095) + 5.4e13 / d) ** 0.095,
     }
-    lines = [f"{n:.8g},{d:.8g},{losses[law](n, d) * math.exp(noise.normal(0, 0.003)):.8g}" for n, d in cells]
+    lines = [
+        f"{n:.8g},{d:.8g},{losses[law](n, d) * math.exp(noise.normal(0, 0.003)):.8g}"
+        for n, d in cells
+    ]
     (folder / f"{law}.csv").write_text("\n".join(["params,tokens,loss", *lines]))
     return folder / f"{law}.csv"
 
@@ -59,7 +66,10 @@ def cases(folder):
     table = runs(folder, "chinchilla")
     yield "reference", json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
     yield "points", fit([table], FitOptions(bootstrap=0, holdout=None))
-    yield "kaplan", fit([runs(folder, "kaplan")], FitOptions(law="kaplan", bootstrap=40, holdout=None))
+    yield (
+        "kaplan",
+        fit([runs(folder, "kaplan")], FitOptions(law="kaplan", bootstrap=40, holdout=None)),
+    )
     yield "isoflop", fit([table], FitOptions(approach="isoflop", bootstrap=40, holdout=None))
 
 
@@ -71,7 +81,9 @@ def fits(tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         path = folder / f"{name}.json"
         dump(document, path)
-        alone = Report(name, "", (), predictor=predictor(path, 10 * document["range"]["flops"][1]))  # no figures: opened in no time
+        alone = Report(
+            name, "", (), predictor=predictor(path, 10 * document["range"]["flops"][1])
+        )  # no figures: opened in no time
         (folder / "index.html").write_text(html(alone), encoding="utf-8")
         found[name] = path, folder / "index.html"
     return found
@@ -86,13 +98,27 @@ def expected(path, budget, demand):
         measures[name] = [value, "" if said[name]["lo"] is None else f"{low} to {high}"]
     held = said.get("inference")
     served = held and {
-        "n_params": [format_count(held["n_params"]), ""], "tokens": [format_count(held["tokens"]), ""],
-        "flops_total": [format_flops(held["flops_total"]), ""], "saved_fraction": [f"{100 * held['saved_fraction']:.2g} %", ""],
-    }  # fmt: skip
+        "n_params": [format_count(held["n_params"]), ""],
+        "tokens": [format_count(held["tokens"]), ""],
+        "flops_total": [format_flops(held["flops_total"]), ""],
+        "saved_fraction": [f"{100 * held['saved_fraction']:.2g} %", ""],
+    }
     # the page names no model, so that what the recipe refuses is not its to say
-    doubts = [text for text in said["warnings"] if not text.startswith("no model is named") or "are no sizes" in text]
-    command = f"scaling predict {path} --flops {budget}" + (f" --inference-tokens {demand}" if demand else "")
-    return {"measures": measures, "served": served, "doubts": doubts, "refusal": "", "command": command}
+    doubts = [
+        text
+        for text in said["warnings"]
+        if not text.startswith("no model is named") or "are no sizes" in text
+    ]
+    command = f"scaling predict {path} --flops {budget}" + (
+        f" --inference-tokens {demand}" if demand else ""
+    )
+    return {
+        "measures": measures,
+        "served": served,
+        "doubts": doubts,
+        "refusal": "",
+        "command": command,
+    }
 
 
 @pytest.mark.parametrize("name", ["reference", "points", "kaplan", "isoflop"])
@@ -107,10 +133,22 @@ def test_the_page_says_what_the_command_line_says(fits, visit, name):
         f"{1.1 * reach[1]:.3g}",
         f"{99 * reach[1]:.9g}",
     ]
-    budgets = [*near, "1e21", "3e9", "10T", " 5.76e23 ", "1_000", "1.125e21", *(f"{10**power:.4g}" for power in noise.uniform(8, 26, 6))]
+    budgets = [
+        *near,
+        "1e21",
+        "3e9",
+        "10T",
+        " 5.76e23 ",
+        "1_000",
+        "1.125e21",
+        *(f"{10**power:.4g}" for power in noise.uniform(8, 26, 6)),
+    ]
     questions = [(budget.strip(), "") for budget in budgets]
     if name != "isoflop":
-        questions += [(budget, demand) for budget, demand in zip(near, ("1e3", "70B", "2T", "3.3e17", "9"), strict=True)]
+        questions += [
+            (budget, demand)
+            for budget, demand in zip(near, ("1e3", "70B", "2T", "3.3e17", "9"), strict=True)
+        ]
     answers = visit(page).evaluate(ANSWERS, questions)
     for (budget, demand), found in zip(questions, answers, strict=True):
         assert found == expected(document, budget, demand), (budget, demand)
@@ -129,10 +167,14 @@ def test_it_is_spoken_and_used_by_keyboard_in_the_whole_report(fits, reports, vi
     start = page.input_value("#predict-budget")
     assert start == format_flops(ahead["flops"]["value"])
     page.wait_for_function("() => document.getElementById('predict-said').textContent.length > 40")
-    assert page.inner_text("#predict-said") == summary.forecast_sentence(predict(str(document), flops=start))
+    assert page.inner_text("#predict-said") == summary.forecast_sentence(
+        predict(str(document), flops=start)
+    )
     assert page.get_by_label("Training budget in FLOPs").get_attribute("id") == "predict-budget"
     page.fill("#predict-budget", "3e11")
-    page.wait_for_function("() => document.getElementById('predict-said').textContent.endsWith('within the budgets that were trained.')")
+    page.wait_for_function(
+        "() => document.getElementById('predict-said').textContent.endsWith('within the budgets that were trained.')"
+    )
     page.fill("#predict-budget", start)
     page.focus("#predict-budget-slider")
     page.keyboard.press("ArrowRight")
@@ -152,10 +194,15 @@ def test_it_is_spoken_and_used_by_keyboard_in_the_whole_report(fits, reports, vi
 
 
 WRONG = [
-    ("abc", "", '"abc" is not a number'), ("", "", "is not a number"), ("-3", "", "not a positive finite number"), ("0", "", "positive"),
-    ("1e31", "", "above 1e30"), ("<b>1</b>", "", '"<b>1</b>" is not a number'), ("1e14", "many", '"many" is not a number'),
+    ("abc", "", '"abc" is not a number'),
+    ("", "", "is not a number"),
+    ("-3", "", "not a positive finite number"),
+    ("0", "", "positive"),
+    ("1e31", "", "above 1e30"),
+    ("<b>1</b>", "", '"<b>1</b>" is not a number'),
+    ("1e14", "many", '"many" is not a number'),
     ("1", "1e9", "are no sizes to start from"),
-]  # fmt: skip
+]
 
 
 def test_what_is_no_number_is_refused_with_the_reason_and_nothing_old_stays(fits, visit):
@@ -164,7 +211,10 @@ def test_what_is_no_number_is_refused_with_the_reason_and_nothing_old_stays(fits
         (found,) = page.evaluate(ANSWERS, [(budget, demand)])
         assert why in found["refusal"]
         assert page.is_hidden("#predict-answer")
-        assert page.get_attribute("#predict-demand" if demand else "#predict-budget", "aria-invalid") == "true"
+        assert (
+            page.get_attribute("#predict-demand" if demand else "#predict-budget", "aria-invalid")
+            == "true"
+        )
         assert page.text_content("#predict-said") == ""
         (again,) = page.evaluate(ANSWERS, [("1e14", "")])
         assert again["refusal"] == ""
@@ -182,4 +232,6 @@ def test_without_javascript_the_page_says_so(fits, browser):
 
 
 def test_no_frontier_no_predictor(reports):
-    assert "predictor" not in reports("lawless").read_text(encoding="utf-8").rpartition("</script>")[2]
+    assert (
+        "predictor" not in reports("lawless").read_text(encoding="utf-8").rpartition("</script>")[2]
+    )

@@ -63,16 +63,23 @@ def page(opened):
 
 def redrawn(page):
     """The figures, once plotly has followed a change of the window."""
-    page.wait_for_function("() => [...document.querySelectorAll('.canvas')].every((one) => "
-                           "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - one.clientWidth) < 2)")  # fmt: skip
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.canvas')].every((one) => "
+        "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - one.clientWidth) < 2)"
+    )
     return page.evaluate(DRAWN)
 
 
 def violations(page, kind="tag", values=RULES):
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, options={"runOnly": {"type": kind, "values": values}, "resultTypes": ["violations"]})
-    return [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found.response["violations"]]
+    found = Axe().run(
+        page, options={"runOnly": {"type": kind, "values": values}, "resultTypes": ["violations"]}
+    )
+    return [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in found.response["violations"]
+    ]
 
 
 @of(*WRITERS)
@@ -80,7 +87,9 @@ def test_every_figure_is_drawn(page):
     for figure in redrawn(page):
         assert figure["traces"] > 0, figure["name"]
         assert figure["paths"], figure["name"]
-        assert not any(word in path for path in figure["paths"] for word in ("NaN", "Infinity", "undefined")), figure["name"]
+        assert not any(
+            word in path for path in figure["paths"] for word in ("NaN", "Infinity", "undefined")
+        ), figure["name"]
         assert figure["titles"] == 2, figure["name"]
         assert len(figure["ticks"]) >= 4, figure["name"]
         assert math.isclose(figure["width"], figure["room"], abs_tol=2), figure["name"]
@@ -89,14 +98,20 @@ def test_every_figure_is_drawn(page):
 
 @of("reference", "lawless")
 def test_all_that_can_be_used_is_reached_by_the_keyboard_and_seen(page):
-    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0); }")
+    page.evaluate(
+        "() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0); }"
+    )
     expected = page.evaluate(f"() => document.querySelectorAll({REACHABLE!r}).length")
     reached = []
     for _ in range(expected):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
-    assert [one["what"] for one in reached[:2]] == ["A #summary", "A #summary"], "the link that skips the sections, then the sections"
-    assert len({one["what"] for one in reached}) == expected - 1, "each once; two links lead to the summary"
+    assert [one["what"] for one in reached[:2]] == ["A #summary", "A #summary"], (
+        "the link that skips the sections, then the sections"
+    )
+    assert len({one["what"] for one in reached}) == expected - 1, (
+        "each once; two links lead to the summary"
+    )
     assert [one["what"] for one in reached if not one["seen"]] == []
 
 
@@ -126,7 +141,9 @@ def test_paper_gets_light_figures_that_fit(page):
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     for figure in page.evaluate(DRAWN):
         assert figure["ink"] == "rgb(27, 31, 36)", figure["name"]
-        assert figure["width"] == (214 if figure["name"].startswith("residuals") else 660), figure["name"]
+        assert figure["width"] == (214 if figure["name"].startswith("residuals") else 660), figure[
+            "name"
+        ]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") <= 690
 
@@ -134,7 +151,9 @@ def test_paper_gets_light_figures_that_fit(page):
 @of("hostile")
 def test_text_of_strangers_is_shown_and_runs_nothing(page):
     assert page.inner_text(".question") == HOSTILE
-    assert page.inner_text("body").count(HOSTILE) >= 5, "question, warning, reason, failure and path"
+    assert page.inner_text("body").count(HOSTILE) >= 5, (
+        "question, warning, reason, failure and path"
+    )
     assert HOSTILE_NAME in page.inner_text("#table-laws + .scroll")
     assert page.evaluate("window.ran") is None
     assert page.query_selector("img, a[href^='javascript']") is None
@@ -142,7 +161,10 @@ def test_text_of_strangers_is_shown_and_runs_nothing(page):
 
 @of("table")
 def test_a_file_named_with_markup_names_its_report(page):
-    assert (page.inner_text("h1"), page.title()) == (HOSTILE_NAME, f"{HOSTILE_NAME}: scaling report")
+    assert (page.inner_text("h1"), page.title()) == (
+        HOSTILE_NAME,
+        f"{HOSTILE_NAME}: scaling report",
+    )
     assert page.evaluate("window.ran") is None
 
 
@@ -150,11 +172,16 @@ def test_the_policy_blocks_what_is_planted(opening, reports, tmp_path):
     planted = tmp_path / "planted.html"
     text = reports("lawless").read_text(encoding="utf-8")
     script = '<script>window.ran=1</script><img src="https://example.org/x.png" onerror="window.ran=2"><script src="//example.org/x.js"></script>'
-    script += '<iframe src="https://example.org"></iframe><form action="https://example.org"></form>'
+    script += (
+        '<iframe src="https://example.org"></iframe><form action="https://example.org"></form>'
+    )
     planted.write_text(text.replace("<main>", "<main>" + script), encoding="utf-8")
     watched = opening(planted)
     watched.page.evaluate("document.forms[0].requestSubmit()")
-    assert watched.page.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+    assert (
+        watched.page.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')")
+        == "refused"
+    )
     assert watched.page.evaluate("window.ran") is None
     assert watched.page.url == planted.as_uri()
     assert watched.asked == []

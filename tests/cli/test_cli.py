@@ -32,7 +32,13 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def scaling(*args, **options):
-    return subprocess.run([sys.executable, "-m", "scaling", *map(str, args)], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "scaling", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -40,38 +46,54 @@ def test_every_verb_has_help_with_an_example_and_stands_in_the_readme(verb):
     done = scaling(verb, "--help")
     assert done.returncode == 0
     assert "Example: scaling" in done.stdout or verb == "data"
-    assert f"`{verb}" in README.read_text(encoding="utf-8") or f"scaling {verb}" in README.read_text(encoding="utf-8")
+    assert f"`{verb}" in README.read_text(
+        encoding="utf-8"
+    ) or f"scaling {verb}" in README.read_text(encoding="utf-8")
 
 
 def test_no_heavy_import_before_it_is_needed():
     code = "import sys, scaling.cli, scaling.fit, scaling.report; from scaling.cli import main; sys.argv = ['scaling', '--help']\n"
     code += "try: main()\nexcept SystemExit: pass\n"
-    code += (
-        "heavy = {'jax', 'flax', 'optax', 'pandas', 'scipy', 'matplotlib', 'plotly', 'pyarrow'}; print(sorted(heavy & set(sys.modules)))"
+    code += "heavy = {'jax', 'flax', 'optax', 'pandas', 'scipy', 'matplotlib', 'plotly', 'pyarrow'}; print(sorted(heavy & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
 def test_the_right_half_never_imports_jax(tmp_path):
     table = tmp_path / "runs.csv"
-    rows = [f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)]
+    rows = [
+        f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
+        for n in (1e6, 3e6, 1e7, 3e7)
+        for d in (2e7, 1e8, 5e8)
+    ]
     table.write_text("N,D,loss\n" + "\n".join(rows) + "\n")
     code = f"import sys; sys.argv = ['scaling', 'fit', {str(table)!r}, '--bootstrap', '0', '--json']\nfrom scaling.cli import main\n"
     code += "try: main()\nexcept SystemExit as end: code = end.code\nprint([m for m in ('jax', 'flax', 'optax') if m in sys.modules], code, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stderr.strip().splitlines()[-1] == "[] 0", done.stderr
 
 
 BAD_SWEEPS = {
-    'name = "x"\nnonsense = 1\n': ["nonsense is not a known key", "design is missing", "base is missing"],
+    'name = "x"\nnonsense = 1\n': [
+        "nonsense is not a known key",
+        "design is missing",
+        "base is missing",
+    ],
     "": ["the sweep file is empty"],
     "name = \n": ["not valid TOML"],
     'name = "../x"\n': ["name"],
     dump_sweep(tiny()).replace("2000.0", '"2kk"'): ["'2kk' is not a number"],
-    dump_sweep(tiny()).replace("n_layers", "n_layer"): ["recipe.n_layer is not a known key (did you mean n_layers?)"],
+    dump_sweep(tiny()).replace("n_layers", "n_layer"): [
+        "recipe.n_layer is not a known key (did you mean n_layers?)"
+    ],
     dump_sweep(tiny()).replace('kind = "grid"', 'kind = "gird"'): ["design.kind", "gird"],
-    dump_sweep(tiny(base={"task": {"kind": "text", "corpus": "no/such/folder"}})): ["no/such/folder"],
+    dump_sweep(tiny(base={"task": {"kind": "text", "corpus": "no/such/folder"}})): [
+        "no/such/folder"
+    ],
 }
 
 
@@ -92,7 +114,10 @@ def test_a_bad_sweep_file_is_exit_2_in_three_lines_and_writes_nothing(tmp_path, 
 def test_all_mistakes_of_a_file_are_said_at_once(tmp_path):
     path = tmp_path / "bad.toml"
     path.write_text(
-        dump_sweep(tiny()).replace("2000.0", '"2kk"').replace("n_layers", "n_layer").replace("batch_size = 8", "batch_size = 0")
+        dump_sweep(tiny())
+        .replace("2000.0", '"2kk"')
+        .replace("n_layers", "n_layer")
+        .replace("batch_size = 8", "batch_size = 0")
     )
     done = scaling("plan", path)
     assert done.stderr == (
@@ -107,7 +132,10 @@ USAGE = [
     (["run", "tiny.toml", "--executor", "locl"], ["locl", "did you mean local?"]),
     (["run", "tiny.toml", "--workers", "0"], ["--workers"]),
     (["status", "absent"], ["absent"]),
-    (["count", "--model", "d_model=64,n_layer=2"], ["n_layer is not a known key (did you mean n_layers?)"]),
+    (
+        ["count", "--model", "d_model=64,n_layer=2"],
+        ["n_layer is not a known key (did you mean n_layers?)"],
+    ),
     (["count", "--model", "n_layers=2"], ["d_model is missing"]),
     (["count", "--model", "d_model=64", "--device", "h1000"], ["h1000", "did you mean h100?"]),
     (["predict", "published:hoffman2022", "--flops", "1e21"], ["hoffman2022", "hoffmann2022"]),
@@ -134,7 +162,9 @@ def test_wrong_usage_is_exit_2_and_names_the_culprit(tmp_path, args, words):
 
 def test_count_knows_llama():
     model = "d_model=4096,n_layers=32,n_heads=32,d_head=128,n_kv_heads=8,ffn=swiglu,d_ff=14336,vocab_size=128256,qk_norm=false"
-    counted = json.loads(scaling("count", "--model", model, "--seq-len", 8192, "--json").stdout)["models"][0]
+    counted = json.loads(scaling("count", "--model", model, "--seq-len", 8192, "--json").stdout)[
+        "models"
+    ][0]
     assert counted["n_params"]["total"] == 8_030_261_248  # the published size of Llama 3 8B
     cache = {name: form["kv_cache_bytes"] / 2**30 for name, form in counted["attention"].items()}
     assert cache == {"MHA": 4.0, "GQA-8": 1.0, "MQA": 0.125}
@@ -142,7 +172,11 @@ def test_count_knows_llama():
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):
     done = subprocess.run(
-        f"{sys.executable} -m scaling count --model d_model=64 | true", shell=True, capture_output=True, text=True, timeout=60
+        f"{sys.executable} -m scaling count --model d_model=64 | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "Traceback" not in done.stderr
 
@@ -156,7 +190,9 @@ def test_plan_lists_runs_and_trains_nothing(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.toml"]
 
 
-@pytest.mark.parametrize("verb", [["plan"], ["fit"], ["report"], ["next", "--budget", "1e20", "--target", "1e22"]])
+@pytest.mark.parametrize(
+    "verb", [["plan"], ["fit"], ["report"], ["next", "--budget", "1e20", "--target", "1e22"]]
+)
 def test_a_path_that_is_too_long_to_be_one_is_refused_without_a_traceback(verb):
     found = scaling(verb[0], "x" * 300, *verb[1:])
     assert found.returncode == 74

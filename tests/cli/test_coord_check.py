@@ -27,14 +27,22 @@ def test_the_document_names_what_is_not_flat(sweep):
     assert standard["at"] == transfer["at"] == [16, 32, 64]
     assert len(transfer["curves"]) == 10
     assert "change of residual" in standard["not_flat"]
-    assert [curve["sizes"][0] for curve in standard["curves"]] == [curve["sizes"][0] for curve in transfer["curves"]]
+    assert [curve["sizes"][0] for curve in standard["curves"]] == [
+        curve["sizes"][0] for curve in transfer["curves"]
+    ]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--widths", "32"), "error: --widths: a slope needs two different numbers\n  write them as 32,64,128\n"),
-        (("--depths", "2,-4"), "error: --depths: '-4' is not a whole number from 1 to 256\n  write them as 2,4,8\n"),
+        (
+            ("--widths", "32"),
+            "error: --widths: a slope needs two different numbers\n  write them as 32,64,128\n",
+        ),
+        (
+            ("--depths", "2,-4"),
+            "error: --depths: '-4' is not a whole number from 1 to 256\n  write them as 2,4,8\n",
+        ),
         (
             ("--widths", "31,32"),
             'error: --widths: d_model = 31: pos = "rope" rotates pairs: d_head = 31 must be even\n'

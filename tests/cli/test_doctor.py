@@ -14,7 +14,10 @@ def healthy(monkeypatch, tmp_path):
     """An examination of this machine without the seconds that jax takes."""
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("NPROC", raising=False)
-    found = {"backend": "cpu", "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2}
+    found = {
+        "backend": "cpu",
+        "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
+    }
     monkeypatch.setattr(doctor, "ask_devices", lambda: found)
     return doctor.examine()
 
@@ -28,7 +31,13 @@ def test_an_examination_is_json_and_can_be_shown(healthy, tmp_path):
     assert healthy["disk"]["free_bytes"] > 0
     assert healthy["cpu"]["usable_cores"] >= 1
     assert {one["name"]: one["fits"] for one in healthy["packages"]}["jax"]
-    assert healthy["cache"] == {"folder": str(tmp_path / "cache"), "exists": False, "writable": True, "private": None, "own": None}
+    assert healthy["cache"] == {
+        "folder": str(tmp_path / "cache"),
+        "exists": False,
+        "writable": True,
+        "private": None,
+        "own": None,
+    }
     assert not (tmp_path / "cache").exists()
     page = StringIO()
     Console(file=page, width=120).print(doctor.render(healthy))

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from tests.cli.wrong_inputs import LINES, prepare
 from tests.report.conftest import document  # noqa: F401
 
@@ -23,7 +23,7 @@ CODES = {2, 74}
 
 def said(line):
     """A command with its exit code and what stderr says, boxes of usage errors without their lines."""
-    done = CliRunner().invoke(with_verbs(), line, prog_name="scaling", input="")
+    done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
     assert done.exit_code in CODES, (line, done.output, done.exception)
     assert done.stdout == "", line
     text = done.stderr
@@ -41,11 +41,17 @@ def messages(document, tmp_path_factory):  # noqa: F811
         patch.chdir(folder)
         patch.setenv("NO_COLOR", "1")
         patch.setenv("COLUMNS", "200")
-        command = typer.main.get_command(with_verbs())
-        patch.setattr("typer.testing._get_command", lambda app: command)  # built once, not for each line
-        patch.setattr("scaling.execute.environment.restart_once", lambda: None)  # it replaces this process
+        command = typer.main.get_command(with_commands())
+        patch.setattr(
+            "typer.testing._get_command", lambda app: command
+        )  # built once, not for each line
+        patch.setattr(
+            "scaling.execute.environment.restart_once", lambda: None
+        )  # it replaces this process
         found = [said(line) for line in LINES]
-    assert sorted(path.name for path in folder.iterdir()) == names, "a refused command has written something"
+    assert sorted(path.name for path in folder.iterdir()) == names, (
+        "a refused command has written something"
+    )
     return found
 
 
@@ -63,7 +69,9 @@ def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
         lines = message.rstrip("\n").splitlines()
         assert "Traceback" not in message
         assert not re.search(r"\b(NoneType|KeyError|TypeError|ValueError)\b", message), message
-        assert len(lines) >= 3 or "error:" not in message, message  # what, where, and on a line of its own the remedy
+        assert len(lines) >= 3 or "error:" not in message, (
+            message
+        )  # what, where, and on a line of its own the remedy
 
 
 def test_there_are_no_two_messages_for_one_command():

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import sweep_options, with_verbs
+from scaling.cli import sweep_options, with_commands
 from scaling.cli.csv_rows import PLANNED, RECONCILED, ROOM, STATES
 from scaling.cli.output import print_csv
 from scaling.cli.train import _progress
@@ -24,12 +24,22 @@ from scaling.fit.fit_document import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 
-NO_TABLE = {"init", "schema", "run", "train", "report", "data prepare", "results compact", "results export", "results export-model"}
+NO_TABLE = {
+    "init",
+    "schema",
+    "run",
+    "train",
+    "report",
+    "data prepare",
+    "results compact",
+    "results export",
+    "results export-model",
+}
 
 
 def commands(group=None, before=""):
     """Every verb with its click command, those of groups too."""
-    for name, command in (group or typer.main.get_command(with_verbs())).commands.items():
+    for name, command in (group or typer.main.get_command(with_commands())).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")
         else:
@@ -40,7 +50,7 @@ VERBS = dict(commands())
 
 
 def scaling(*args):
-    return CliRunner().invoke(with_verbs(), list(map(str, args)))
+    return CliRunner().invoke(with_commands(), list(map(str, args)))
 
 
 def rows(done):
@@ -66,8 +76,14 @@ def test_no_word_of_a_help_is_taken_for_markup(verb):
     """`[[tuning]]` or `[recipe.transfer]` would vanish."""
     from rich.text import Text
 
-    texts = [VERBS[verb].help, VERBS[verb].epilog, *(getattr(parameter, "help", "") for parameter in VERBS[verb].params)]
-    assert [text for text in texts if text and Text.from_markup(text).plain != text.replace("\\[", "[")] == []
+    texts = [
+        VERBS[verb].help,
+        VERBS[verb].epilog,
+        *(getattr(parameter, "help", "") for parameter in VERBS[verb].params),
+    ]
+    assert [
+        text for text in texts if text and Text.from_markup(text).plain != text.replace("\\[", "[")
+    ] == []
 
 
 @pytest.mark.parametrize("forms", [("--json", "--csv"), ("--csv", "--json")])
@@ -101,7 +117,10 @@ def test_a_plan_holds_every_run(sweep):
 
 
 def test_a_plan_for_a_device_says_whether_runs_fit(sweep):
-    assert tuple(rows(scaling("plan", sweep, "--no-probe", "--device", "h100", "--csv"))[0]) == PLANNED + ROOM
+    assert (
+        tuple(rows(scaling("plan", sweep, "--no-probe", "--device", "h100", "--csv"))[0])
+        == PLANNED + ROOM
+    )
 
 
 def test_a_model_is_one_row_with_dotted_columns():
@@ -116,20 +135,31 @@ def test_a_prediction_keeps_its_intervals_and_says_the_rest_on_stderr(fit):
     done = scaling("predict", fit, "--flops", "1e14", "--csv")
     found = {row["quantity"]: row for row in rows(done)}
     assert list(found) == ["flops", "n_params", "tokens", "tokens_per_param", "loss"]
-    assert [float(found["loss"][part]) for part in ("value", "lo", "hi")] == [told["loss"][part] for part in ("value", "lo", "hi")]
+    assert [float(found["loss"][part]) for part in ("value", "lo", "hi")] == [
+        told["loss"][part] for part in ("value", "lo", "hi")
+    ]
     assert all(f"warning: {warning}" in done.stderr for warning in told["warnings"])
     smaller = rows(scaling("predict", fit, "--flops", "1e14", "--smaller", "0.5,0.8", "--csv"))
     assert {row["fraction"] for row in smaller} == {"0.5", "0.8"}
-    assert "GPT-3 175B" in {row["model"] for row in rows(scaling("predict", "published:besiroglu2024", "--models", "--csv"))}
+    assert "GPT-3 175B" in {
+        row["model"]
+        for row in rows(scaling("predict", "published:besiroglu2024", "--models", "--csv"))
+    }
     both = scaling("predict", fit, "--flops", "1e14", "--smaller", "0.5", "--models", "--csv")
     assert (both.exit_code, both.stdout) == (2, "")
 
 
 def test_a_fit_and_what_follows_from_it(tmp_path):
     table = tmp_path / "runs.csv"
-    lines = [f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)]
+    lines = [
+        f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
+        for n in (1e6, 3e6, 1e7, 3e7)
+        for d in (2e7, 1e8, 5e8)
+    ]
     table.write_text("N,D,loss\n" + "\n".join(lines) + "\n")
-    found = {row["parameter"]: row for row in rows(scaling("fit", table, "--bootstrap", "0", "--csv"))}
+    found = {
+        row["parameter"]: row for row in rows(scaling("fit", table, "--bootstrap", "0", "--csv"))
+    }
     assert {"E", "A", "B", "alpha", "beta", "a", "b"} <= set(found)
     assert float(found["alpha"]["value"]) == pytest.approx(0.34, abs=0.01)
     counted = rows(scaling("reconcile", table, "--bootstrap", "0", "--csv"))
@@ -140,12 +170,17 @@ def test_a_fit_and_what_follows_from_it(tmp_path):
 
 def test_the_states_of_runs_and_files(sweep, tmp_path):
     out = tmp_path / "out"
-    assert scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    assert (
+        scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    )
     found = rows(scaling("status", out, "--csv"))
     assert {row["status"] for row in found} == {"done"}
     assert tuple(found[0]) == STATES
     assert len(found) == 4
-    assert {row["state"] for row in rows(scaling("results", "check", out, "--csv"))} <= {"whole", "unsealed"}
+    assert {row["state"] for row in rows(scaling("results", "check", out, "--csv"))} <= {
+        "whole",
+        "unsealed",
+    }
     refused = scaling("status", out, "--watch", "--csv")
     assert (refused.exit_code, refused.stdout) == (2, "")
 
@@ -165,16 +200,38 @@ def test_a_cell_is_never_a_formula_and_a_table_without_rows_has_a_header(capsys)
 
 def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
     """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control codes."""
-    command = [sys.executable, "-m", "scaling", "run", str(sweep), "--out", str(tmp_path / "out"), "--simulate", "published:hoffmann2022"]
+    command = [
+        sys.executable,
+        "-m",
+        "scaling",
+        "run",
+        str(sweep),
+        "--out",
+        str(tmp_path / "out"),
+        "--simulate",
+        "published:hoffmann2022",
+    ]
     environment = {**os.environ, "FORCE_COLOR": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=tmp_path, check=True)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+    )
     assert not {"\r", "\x1b"} & set(done.stdout + done.stderr)
     assert len([line for line in done.stdout.splitlines() if line.startswith("[")]) == 4
 
 
-def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(sweep, tmp_path, capsys, monkeypatch):
+def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(
+    sweep, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "out"
-    assert scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    assert (
+        scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
+    )
     folder, ended = SweepFolder(out), status(SweepFolder(out))
     looks = iter([{**ended, "processes": ["here"], "eta_seconds": 90.0}] * 3 + [ended])
     monkeypatch.setattr("scaling.execute.status.status", lambda *_: next(looks))
@@ -190,6 +247,14 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, math.inf))
     show = _progress()
     for step in (1, 2, 3):
-        show({"event": "progress", "step": step, "n_steps": 9, "loss": 2.0, "tokens_per_second": 1000.0})
+        show(
+            {
+                "event": "progress",
+                "step": step,
+                "n_steps": 9,
+                "loss": 2.0,
+                "tokens_per_second": 1000.0,
+            }
+        )
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
     assert sweep_options.TRAIN_SECONDS < sweep_options.LOG_SECONDS

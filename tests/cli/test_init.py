@@ -5,12 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.config.sweep_file import load_sweep, schema
 
 
 def scaling(*args, said=None):
-    return CliRunner().invoke(with_verbs(), list(map(str, args)), input=said)
+    return CliRunner().invoke(with_commands(), list(map(str, args)), input=said)
 
 
 @pytest.fixture
@@ -27,24 +27,42 @@ def test_flags_and_answers_write_the_same_file(place):
     asked = scaling("init", "asked.toml", said="1e13\nh100\nstore\n")
     assert asked.stderr.count("[") == 3
     assert "How many FLOPs" not in asked.stdout
-    assert (place / "asked.toml").read_text().replace("asked", "flags") == (place / "flags.toml").read_text()
+    assert (place / "asked.toml").read_text().replace("asked", "flags") == (
+        place / "flags.toml"
+    ).read_text()
     sweep = load_sweep(place / "flags.toml")
-    assert (sweep.name, sweep.base.task.corpus, sweep.base.precision) == ("flags", "store", "bfloat16")
+    assert (sweep.name, sweep.base.task.corpus, sweep.base.precision) == (
+        "flags",
+        "store",
+        "bfloat16",
+    )
     said = flags.stdout.splitlines()
     assert said[-1] == "next: scaling plan flags.toml"
     assert "warning: up to" in flags.stderr  # 84,000 bytes are read many times over
 
 
 def test_what_is_planned_is_what_was_said(place):
-    said = json.loads(scaling("init", "my first.toml", "--budget", "1e13", "--data", "store", "--yes", "--json").stdout)
+    said = json.loads(
+        scaling(
+            "init", "my first.toml", "--budget", "1e13", "--data", "store", "--yes", "--json"
+        ).stdout
+    )
     document = json.loads(scaling("plan", "my first.toml", "--no-probe", "--json").stdout)
-    assert (said["name"], said["runs"], said["device"]) == ("my-first", len(document["runs"]), "cpu")
+    assert (said["name"], said["runs"], said["device"]) == (
+        "my-first",
+        len(document["runs"]),
+        "cpu",
+    )
     assert said["flops"] < 1e13
 
 
 REFUSED = [
     (["--budget", "ten"], "", ["--budget", "'ten' is not a number"]),
-    (["--budget", "1e10", "--device", "cpu", "--data", "store"], "", ["too few for isoFLOP valleys"]),
+    (
+        ["--budget", "1e10", "--device", "cpu", "--data", "store"],
+        "",
+        ["too few for isoFLOP valleys"],
+    ),
     (["--device", "h1000", "--yes"], "", ["--device", "did you mean h100?"]),
     (["--data", "absent", "--yes"], "", ["absent"]),
     ([], "1e13\n", ["--device", "no answer", "--yes"]),
@@ -52,7 +70,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("args", "said", "words"), REFUSED, ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("args", "said", "words"),
+    REFUSED,
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
 def test_a_wrong_answer_is_exit_2_and_writes_nothing(place, args, said, words):
     before = sorted(place.iterdir())
     refused = scaling("init", "first.toml", *args, said=said)
@@ -94,7 +116,10 @@ def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place)
     (place / "docs" / "sweep.schema.json").write_text((place / "sweep.schema.json").read_text())
     for name in ("beside.toml", "sweeps/above.toml"):
         assert not scaling("init", name, "--yes", "--data", "store").exit_code
-    firsts = [(place / name).read_text().splitlines()[0] for name in ("bare.toml", "beside.toml", "sweeps/above.toml")]
+    firsts = [
+        (place / name).read_text().splitlines()[0]
+        for name in ("bare.toml", "beside.toml", "sweeps/above.toml")
+    ]
     assert firsts[0].startswith("# How large")
     assert firsts[1:] == ["#:schema ./sweep.schema.json", "#:schema ../docs/sweep.schema.json"]
     (place / "docs" / "sweep.schema.json").write_text("{}")

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from tests.sweep_files import tiny
 
@@ -13,7 +13,7 @@ REHEARSED = ["--simulate", "published:hoffmann2022"]
 
 
 def scaling(*args):
-    return CliRunner().invoke(with_verbs(), list(map(str, args)))
+    return CliRunner().invoke(with_commands(), list(map(str, args)))
 
 
 @pytest.fixture
@@ -28,11 +28,19 @@ def test_a_changed_sweep_is_trained_beside_the_unchanged_one_and_taken_up_again(
     command = ["run", "tiny.toml", "seeds=[0,1]", "optim.lr=[1e-3,2e-3]", *REHEARSED]
     begun = scaling(*command, "--max-runs", 2)
     folder = place / "results" / "tiny-optim.lr-0.001_0.002-seeds-0_1"
-    assert begun.stdout.splitlines()[-1] == "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' takes up the rest"
+    assert (
+        begun.stdout.splitlines()[-1]
+        == "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' takes up the rest"
+    )
     kept = load_sweep(folder / "sweep.toml")
     assert (kept.name, kept.seeds, kept.axes[0].values) == (folder.name, (0, 1), (0.001, 0.002))
     ended = scaling(*command, "--json")
-    assert json.loads(ended.stdout)["counts"] == {"done": 16, "running": 0, "failed": 0, "missing": 0}
+    assert json.loads(ended.stdout)["counts"] == {
+        "done": 16,
+        "running": 0,
+        "failed": 0,
+        "missing": 0,
+    }
     again = scaling("run", folder / "sweep.toml", *REHEARSED, "--json")
     assert json.loads(again.stdout)["counts"]["done"] == 16
     assert sorted(entry.name for entry in (place / "results").iterdir()) == ["tiny", folder.name]

@@ -5,13 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 
 LAW = "published:devries2023"
 
 
 def invoked(*options):
-    return CliRunner().invoke(with_verbs(), ["predict", *options])
+    return CliRunner().invoke(with_commands(), ["predict", *options])
 
 
 def predicted(*options):
@@ -36,7 +36,20 @@ def test_without_the_new_options_the_document_is_as_it_was():
 
 
 def test_any_option_of_serving_adds_device_seconds_and_caches():
-    found = json.loads(predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--mfu-training", "0.3", "--batch", "64", "--json"))
+    found = json.loads(
+        predicted(
+            LAW,
+            "--flops",
+            "1e23",
+            "--inference-tokens",
+            "2T",
+            "--mfu-training",
+            "0.3",
+            "--batch",
+            "64",
+            "--json",
+        )
+    )
     served = found["inference"]["serving"]
     assert (served["device"], served["mfu_training"], served["batch"]) == ("h100", 0.3, 64)
     assert set(served["forms"]) == {"MHA", "GQA", "MQA"}
@@ -44,7 +57,17 @@ def test_any_option_of_serving_adds_device_seconds_and_caches():
 
 
 def test_the_tables_of_a_served_and_of_a_smaller_model():
-    text = predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--device", "h100", "--smaller", "0.5,0.3")
+    text = predicted(
+        LAW,
+        "--flops",
+        "1e23",
+        "--inference-tokens",
+        "2T",
+        "--device",
+        "h100",
+        "--smaller",
+        "0.5,0.3",
+    )
     for words in (
         "Training and serving, in device-days",
         "KV cache a sequence",
@@ -64,19 +87,24 @@ def test_named_models_need_no_question_and_stand_beside_one():
     assert any("decades of compute beyond" in text for text in alone["warnings"])
     llama = next(row for row in alone["models"] if row["model"] == "Llama 3 8B")
     assert llama["tokens_per_param"] == 1875
-    beside = json.loads(predicted("published:besiroglu2024", "--flops", "1e23", "--models", "--json"))
+    beside = json.loads(
+        predicted("published:besiroglu2024", "--flops", "1e23", "--models", "--json")
+    )
     assert beside["models"] == alone["models"]
     assert beside["flops"]["value"] == 1e23
     assert "Chinchilla 70B" in predicted("published:besiroglu2024", "--models")
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (["--flops", "1e23", "--smaller", "0.01"], "critical size"),
-    (["--flops", "1e23", "--device", "abacus"], "known: a100"),
-    (["--flops", "1e23", "--mfu-prefill", "7"], "--mfu-prefill"),
-    (["--device", "h100"], "no question is asked"),
-    (["--models", "--smaller", "0.5"], "no question is asked"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--flops", "1e23", "--smaller", "0.01"], "critical size"),
+        (["--flops", "1e23", "--device", "abacus"], "known: a100"),
+        (["--flops", "1e23", "--mfu-prefill", "7"], "--mfu-prefill"),
+        (["--device", "h100"], "no question is asked"),
+        (["--models", "--smaller", "0.5"], "no question is asked"),
+    ],
+)
 def test_questions_that_are_none_are_refused(options, words):
     done = invoked(LAW, *options)
     assert done.exit_code == 2

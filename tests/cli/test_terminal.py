@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.cli.output import LOG_WIDTH, console
 from scaling.cli.progress import Display
 from scaling.cli.tables import plan_document, plan_table, table
@@ -57,8 +57,15 @@ def test_a_table_that_fits_stays_a_table():
 def test_progress_fits_a_narrow_terminal(tmp_path, width):
     display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
     run = PLAN.runs[0]
-    event = {"event": "progress", "run_id": run.run_id, "step": 12, "n_steps": run.run.n_steps, "loss": 2.5, "tokens_per_second": 123456.0,
-             "flops_per_second": 4.2e9}  # fmt: skip
+    event = {
+        "event": "progress",
+        "run_id": run.run_id,
+        "step": 12,
+        "n_steps": run.run.n_steps,
+        "loss": 2.5,
+        "tokens_per_second": 123456.0,
+        "flops_per_second": 4.2e9,
+    }
     display.observe(event)
     text = shown(display._table(), width)
     assert max(map(len, text.splitlines())) <= width
@@ -79,7 +86,13 @@ def test_help_on_a_terminal_has_no_colour_under_no_color():
     reader, writer = os.openpty()
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"}
     environment.pop("COLUMNS", None)
-    done = subprocess.run([sys.executable, "-m", "scaling", "plan", "--help"], stdout=writer, stderr=writer, env=environment, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "scaling", "plan", "--help"],
+        stdout=writer,
+        stderr=writer,
+        env=environment,
+        timeout=60,
+    )
     os.close(writer)
     text = os.read(reader, 65_536).decode()
     os.close(reader)
@@ -102,12 +115,14 @@ def completed(shell, line):
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    return CliRunner().invoke(with_verbs(), [], prog_name="scaling", env=environment).stdout
+    return CliRunner().invoke(with_commands(), [], prog_name="scaling", env=environment).stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_verbs_options_and_keys(shell):
-    assert {"report", "reconcile", "results"} <= set(re.findall(r"\w+", completed(shell, "scaling re")))
+    assert {"report", "reconcile", "results"} <= set(
+        re.findall(r"\w+", completed(shell, "scaling re"))
+    )
     assert "--max-runs" in completed(shell, "scaling run sweeps/demo.toml --max")
     keys = completed(shell, "scaling plan sweeps/demo.toml optim.")
     assert "optim.lr=" in keys
@@ -116,6 +131,8 @@ def test_a_shell_completes_verbs_options_and_keys(shell):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_for_a_shell_can_be_had(shell):
-    found = CliRunner().invoke(with_verbs(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"})
+    found = CliRunner().invoke(
+        with_commands(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"}
+    )
     assert f"_SCALING_COMPLETE=complete_{shell}" in found.stdout
     assert found.exit_code == 0

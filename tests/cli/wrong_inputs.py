@@ -8,7 +8,9 @@ from scaling.fit.fit_document import dump
 from tests.sweep_files import tiny
 
 CSV = "N,D,loss\n" + "\n".join(
-    f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 400 / d**0.28:.5f}" for n in (1e6, 3e6, 1e7, 3e7) for d in (2e7, 1e8, 5e8)
+    f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 400 / d**0.28:.5f}"
+    for n in (1e6, 3e6, 1e7, 3e7)
+    for d in (2e7, 1e8, 5e8)
 )
 
 
@@ -30,7 +32,9 @@ def sweep_files() -> dict[str, str]:
         "kind.toml": wrong('kind = "grid"', 'kind = "gird"'),
         "name.toml": wrong('name = "tiny"', 'name = "../tiny"'),
         "several.toml": wrong("2000.0", '"2kk"').replace("batch_size = 8", "batch_size = 0"),
-        "corpus.toml": dump_sweep(tiny(base={"task": {"kind": "text", "corpus": "no/such/folder"}})),
+        "corpus.toml": dump_sweep(
+            tiny(base={"task": {"kind": "text", "corpus": "no/such/folder"}})
+        ),
         "bare.toml": 'name = "bare"\n',
         "kindless.toml": wrong('kind = "grid"\n', ""),
     }
@@ -63,9 +67,17 @@ def prepare(folder: Path, document: dict) -> None:
         (folder / name).write_text(text)
     dump(document, folder / "fit.json")
     dump(document | {"bootstrap": None}, folder / "no-draws.json")
-    dump(document | {"source": document["source"] | {"digest": "b" * 64, "convention": {"params": "total", "flops": "exact"}}},
-         folder / "total.json")  # fmt: skip
-    (folder / "edited.json").write_text((folder / "fit.json").read_text().replace('"status": "ok"', '"status": "OK"'))
+    dump(
+        document
+        | {
+            "source": document["source"]
+            | {"digest": "b" * 64, "convention": {"params": "total", "flops": "exact"}}
+        },
+        folder / "total.json",
+    )
+    (folder / "edited.json").write_text(
+        (folder / "fit.json").read_text().replace('"status": "ok"', '"status": "OK"')
+    )
     (folder / "newer.json").write_text(json.dumps({"schema": 99}))
     (folder / "other.json").write_text("{}")
     (folder / "nothing").mkdir()

@@ -28,7 +28,9 @@ from scaling.config.sweep_file import dump_sweep, load_run, load_sweep
 from scaling.errors import ScalingError
 
 GOLDEN = RunConfig(
-    model=ModelConfig(n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256),
+    model=ModelConfig(
+        n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256
+    ),
     task=TextTask(kind="text", digest="ab" * 32),
     optim=OptimConfig(lr=0.01, warmup_steps=10),
     batch_size=8,
@@ -56,8 +58,18 @@ models = st.builds(
     bias=st.booleans(),
 )
 tasks = st.one_of(
-    st.builds(TextTask, kind=st.just("text"), corpus=st.text(min_size=1, max_size=20), seq_len=st.integers(2, 4096)),
-    st.builds(SyntheticTask, kind=st.just("synthetic"), n_facts=st.integers(2, 9999), zipf=st.floats(0.01, 10)),
+    st.builds(
+        TextTask,
+        kind=st.just("text"),
+        corpus=st.text(min_size=1, max_size=20),
+        seq_len=st.integers(2, 4096),
+    ),
+    st.builds(
+        SyntheticTask,
+        kind=st.just("synthetic"),
+        n_facts=st.integers(2, 9999),
+        zipf=st.floats(0.01, 10),
+    ),
 )
 optimisers = st.builds(
     OptimConfig,
@@ -79,20 +91,40 @@ runs = st.builds(
     evals=st.builds(EvalConfig, points=st.integers(1, 100)),
 )
 designs = st.one_of(
-    st.builds(IsoflopDesign, kind=st.just("isoflop"), sizes=counts, budgets=counts, flops=st.sampled_from(["exact", "6nd", "kaplan"])),
-    st.builds(GridDesign, kind=st.just("grid"), sizes=counts, tokens=counts, params=st.sampled_from(["total", "with_head"])),
+    st.builds(
+        IsoflopDesign,
+        kind=st.just("isoflop"),
+        sizes=counts,
+        budgets=counts,
+        flops=st.sampled_from(["exact", "6nd", "kaplan"]),
+    ),
+    st.builds(
+        GridDesign,
+        kind=st.just("grid"),
+        sizes=counts,
+        tokens=counts,
+        params=st.sampled_from(["total", "with_head"]),
+    ),
     st.builds(LadderDesign, kind=st.just("ladder"), sizes=counts, tokens_per_param=counts),
 )
 bases = st.builds(
-    lambda task, model, optim: Base.model_validate({"task": task.model_dump(exclude_none=True), "model": model, "optim": optim}),
+    lambda task, model, optim: Base.model_validate(
+        {"task": task.model_dump(exclude_none=True), "model": model, "optim": optim}
+    ),
     tasks,
-    st.fixed_dictionaries({}, optional={"bias": st.booleans(), "n_heads": positive, "pos": st.just("alibi")}),
-    st.fixed_dictionaries({}, optional={"lr": rates, "clip": st.just(False), "schedule": st.just("cosine")}),
+    st.fixed_dictionaries(
+        {}, optional={"bias": st.booleans(), "n_heads": positive, "pos": st.just("alibi")}
+    ),
+    st.fixed_dictionaries(
+        {}, optional={"lr": rates, "clip": st.just(False), "schedule": st.just("cosine")}
+    ),
 )
 axes = st.builds(
     Axis,
     field=st.sampled_from(["optim.lr", "model.ffn"]),
-    values=st.lists(st.booleans() | st.integers(0, 99) | rates | st.text(max_size=8), min_size=1, max_size=3).map(tuple),
+    values=st.lists(
+        st.booleans() | st.integers(0, 99) | rates | st.text(max_size=8), min_size=1, max_size=3
+    ).map(tuple),
 )
 sweeps = st.builds(
     Sweep,
@@ -133,7 +165,15 @@ def test_run_ids_do_not_change():
     assert GOLDEN.run_id == "9adba6503036"
     assert json.loads(GOLDEN.canonical()) == {
         "batch_size": 8,
-        "model": {"d_ff": 128, "d_head": 32, "d_model": 32, "n_heads": 1, "n_kv_heads": 1, "n_layers": 2, "vocab_size": 256},
+        "model": {
+            "d_ff": 128,
+            "d_head": 32,
+            "d_model": 32,
+            "n_heads": 1,
+            "n_kv_heads": 1,
+            "n_layers": 2,
+            "vocab_size": 256,
+        },
         "n_steps": 100,
         "optim": {"lr": 0.01, "warmup_steps": 10},
         "task": {"digest": "ab" * 32, "kind": "text"},
@@ -143,8 +183,15 @@ def test_run_ids_do_not_change():
 def test_run_ids_follow_the_numbers_and_nothing_else():
     elsewhere = GOLDEN.task.model_copy(update={"corpus": "some/folder"})
     assert GOLDEN.model_copy(update={"task": elsewhere}).run_id == GOLDEN.run_id
-    changes = [{"seed": 1}, {"precision": "bfloat16"}, {"n_steps": 101}, {"task": TextTask(kind="text", digest="cd" * 32)}]
-    assert len({GOLDEN.run_id, *(GOLDEN.model_copy(update=change).run_id for change in changes)}) == 1 + len(changes)
+    changes = [
+        {"seed": 1},
+        {"precision": "bfloat16"},
+        {"n_steps": 101},
+        {"task": TextTask(kind="text", digest="cd" * 32)},
+    ]
+    assert len(
+        {GOLDEN.run_id, *(GOLDEN.model_copy(update=change).run_id for change in changes)}
+    ) == 1 + len(changes)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +199,10 @@ def test_run_ids_follow_the_numbers_and_nothing_else():
     [
         ({"n_heads": 3, "n_kv_heads": 2}, "n_heads = 3 is not a multiple of n_kv_heads = 2"),
         ({"d_head": 11}, 'pos = "rope" rotates pairs: d_head = 11 must be even'),
-        ({"pos": "sinusoidal", "d_model": 33}, 'pos = "sinusoidal" fills pairs: d_model = 33 must be even'),
+        (
+            {"pos": "sinusoidal", "d_model": 33},
+            'pos = "sinusoidal" fills pairs: d_model = 33 must be even',
+        ),
         ({"n_layers": 0}, "Input should be greater than 0"),
         ({"n_layers": True}, "Input should be a valid integer"),
         ({"d_ff": 1.5}, "Input should be a valid integer"),

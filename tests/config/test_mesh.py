@@ -6,13 +6,25 @@ from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunCo
 from scaling.config.mesh import check, describe, parse_mesh
 from scaling.errors import ScalingError
 
-MODEL = ModelConfig(n_layers=1, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=51)
-RUN = RunConfig(model=MODEL, task=SyntheticTask(kind="synthetic"), optim=OptimConfig(lr=1e-3), batch_size=12, n_steps=10)
+MODEL = ModelConfig(
+    n_layers=1, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=51
+)
+RUN = RunConfig(
+    model=MODEL,
+    task=SyntheticTask(kind="synthetic"),
+    optim=OptimConfig(lr=1e-3),
+    batch_size=12,
+    n_steps=10,
+)
 
 
 @pytest.mark.parametrize(
     ("text", "mesh"),
-    [("data=2,fsdp=4", MeshShape(data=2, fsdp=4)), (" tensor = 8 ", MeshShape(tensor=8)), ("data=1", MeshShape())],
+    [
+        ("data=2,fsdp=4", MeshShape(data=2, fsdp=4)),
+        (" tensor = 8 ", MeshShape(tensor=8)),
+        ("data=1", MeshShape()),
+    ],
 )
 def test_meshes_as_people_write_them(text, mesh):
     assert parse_mesh(text) == mesh
@@ -22,14 +34,23 @@ def test_meshes_as_people_write_them(text, mesh):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fdsp=4", "--mesh fdsp=4: 'fdsp' is no axis of a mesh\n  did you mean fsdp? axes: data, fsdp, tensor, as in data=2,fsdp=4"),
+        (
+            "fdsp=4",
+            "--mesh fdsp=4: 'fdsp' is no axis of a mesh\n  did you mean fsdp? axes: data, fsdp, tensor, as in data=2,fsdp=4",
+        ),
         ("", "--mesh : '' is no axis of a mesh\n  axes: data, fsdp, tensor, as in data=2,fsdp=4"),
         ("data=2,data=4", "--mesh data=2,data=4: data is given twice\n  name each axis once"),
         ("data=0", "--mesh data=0: data = '0' is not a number of devices\n  write it as data=4"),
         ("data=-1", "--mesh data=-1: data = '-1' is not a number of devices\n  write it as data=4"),
         ("data", "--mesh data: data = '' is not a number of devices\n  write it as data=4"),
-        ("data=1e9", "--mesh data=1e9: data = '1e9' is not a number of devices\n  write it as data=4"),
-        ("data=99999999999", "--mesh data=99999999999: data = '99999999999' is not a number of devices\n  write it as data=4"),
+        (
+            "data=1e9",
+            "--mesh data=1e9: data = '1e9' is not a number of devices\n  write it as data=4",
+        ),
+        (
+            "data=99999999999",
+            "--mesh data=99999999999: data = '99999999999' is not a number of devices\n  write it as data=4",
+        ),
     ],
 )
 def test_what_is_no_mesh_is_refused(text, message):
@@ -50,10 +71,26 @@ REFUSED = [
         "mesh data=8: batch_size = 12 does not divide among data x fsdp = 8 devices\n"
         "  batch_size 8, 16, or data x fsdp one of 1, 2, 3, 4, 6, 12",
     ),
-    ({"data": 2}, {"micro_batch": 5}, f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 2, 4, 6, 12"),
-    ({}, {"micro_batch": 5}, f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 1, 2, 3, 4, 6, 12"),
-    ({"fsdp": 4}, {"micro_batch": 6}, "mesh fsdp=4: micro_batch = 6 does not divide among data x fsdp = 4 devices\n  fitting: 4, 12"),
-    ({"tensor": 8}, {}, "mesh tensor=8: tensor = 8 does not divide n_heads = 4\n  tensor must divide 4"),
+    (
+        {"data": 2},
+        {"micro_batch": 5},
+        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 2, 4, 6, 12",
+    ),
+    (
+        {},
+        {"micro_batch": 5},
+        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 1, 2, 3, 4, 6, 12",
+    ),
+    (
+        {"fsdp": 4},
+        {"micro_batch": 6},
+        "mesh fsdp=4: micro_batch = 6 does not divide among data x fsdp = 4 devices\n  fitting: 4, 12",
+    ),
+    (
+        {"tensor": 8},
+        {},
+        "mesh tensor=8: tensor = 8 does not divide n_heads = 4\n  tensor must divide 4",
+    ),
 ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config.overrides import known_keys, load_changed, parse
+from scaling.config.overrides import known_keys, load_with_overrides, parse
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
 from tests.sweep_files import tiny
@@ -34,7 +34,11 @@ def path(tmp_path):
         ("model.norm=[rmsnorm,layernorm]", ("base", "model", "norm"), ["rmsnorm", "layernorm"]),
         ("model.qk_norm=false", ("base", "model", "qk_norm"), False),
         ("task.corpus=data/mine", ("base", "task", "corpus"), "data/mine"),
-        ('task={kind="synthetic", n_facts=64}', ("base", "task"), {"kind": "synthetic", "n_facts": 64}),
+        (
+            'task={kind="synthetic", n_facts=64}',
+            ("base", "task"),
+            {"kind": "synthetic", "n_facts": 64},
+        ),
         ("tuning=[]", ("tuning",), []),
     ],
 )
@@ -44,7 +48,19 @@ def test_a_value_is_toml_and_a_bare_word_is_text(text, keys, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["lr", "=1", "optim.lr=", "a b=1", "optim..lr=1", "seeds=[0,1", 'name="x', "seeds=[0,,1]", "base=1", "x=[[1,a]]"]
+    "text",
+    [
+        "lr",
+        "=1",
+        "optim.lr=",
+        "a b=1",
+        "optim..lr=1",
+        "seeds=[0,1",
+        'name="x',
+        "seeds=[0,,1]",
+        "base=1",
+        "x=[[1,a]]",
+    ],
 )
 def test_what_is_no_pair_is_refused_by_name(text):
     with pytest.raises(ScalingError, match="override") as found:
@@ -53,38 +69,57 @@ def test_what_is_no_pair_is_refused_by_name(text):
 
 
 def test_values_reach_their_tables_and_the_name_says_so(path):
-    changed = load_changed(path(), ["evals.points=8", "optim.lr=3e-4", "task.seq_len=16", "seeds=[0,1]", "design.sizes=[3k]"])
+    changed = load_with_overrides(
+        path(),
+        ["evals.points=8", "optim.lr=3e-4", "task.seq_len=16", "seeds=[0,1]", "design.sizes=[3k]"],
+    )
     assert (changed.evals.points, changed.base.optim.lr, changed.base.task.seq_len) == (8, 3e-4, 16)
     assert (changed.seeds, changed.design.sizes) == ((0, 1), (3000.0,))
     assert changed.name.startswith("tiny-design.sizes-evals.points-optim.lr-seeds-task.seq")
     assert len(changed.name) <= 64
-    assert load_changed(path(), ["optim.lr=3e-4", "seeds=[0, 1]"]).name == "tiny-optim.lr-0.0003-seeds-0_1"
+    assert (
+        load_with_overrides(path(), ["optim.lr=3e-4", "seeds=[0, 1]"]).name
+        == "tiny-optim.lr-0.0003-seeds-0_1"
+    )
 
 
 def test_the_name_depends_on_what_is_asked_and_not_on_how_it_is_written(path):
-    one, other = (load_changed(path(), pairs) for pairs in (["seeds=[0,1]", "optim.lr=3e-4"], ["base.optim.lr=0.0003", "seeds=[0,1]"]))
+    one, other = (
+        load_with_overrides(path(), pairs)
+        for pairs in (["seeds=[0,1]", "optim.lr=3e-4"], ["base.optim.lr=0.0003", "seeds=[0,1]"])
+    )
     assert one == other
-    names = {load_changed(path(), [f"optim.lr={value}"]).name for value in ("0.1", "0.10000001", "0.10000002", "0.11")}
+    names = {
+        load_with_overrides(path(), [f"optim.lr={value}"]).name
+        for value in ("0.1", "0.10000001", "0.10000002", "0.11")
+    }
     assert len(names) == 4
-    long = [load_changed(path(), [f"seeds=[{', '.join(map(str, range(last)))}]"]).name for last in (40, 41)]
+    long = [
+        load_with_overrides(path(), [f"seeds=[{', '.join(map(str, range(last)))}]"]).name
+        for last in (40, 41)
+    ]
     assert len(set(long)) == 2
     assert all(name.startswith("tiny-seeds-") and len(name) <= 64 for name in long)
 
 
 def test_what_changes_nothing_keeps_the_name(path):
-    assert load_changed(path(), ["seeds=[0]", "evals.points=3"]) == load_changed(path(), []) == load_sweep(path())
+    assert (
+        load_with_overrides(path(), ["seeds=[0]", "evals.points=3"])
+        == load_with_overrides(path(), [])
+        == load_sweep(path())
+    )
 
 
 def test_a_list_for_a_field_is_an_axis_and_one_value_replaces_it(path):
-    changed = load_changed(path(), ["model.norm=[rmsnorm,layernorm]", "batch_size=[4,8]"])
+    changed = load_with_overrides(path(), ["model.norm=[rmsnorm,layernorm]", "batch_size=[4,8]"])
     assert [(axis.field, axis.values, axis.role) for axis in changed.axes] == [
         ("batch_size", (4, 8), "scientific"),
         ("model.norm", ("rmsnorm", "layernorm"), "scientific"),
     ]
     axes = [{"field": "optim.lr", "values": [0.01, 0.02], "role": "nuisance"}]
-    wider = load_changed(path(axes=axes), ["optim.lr=[0.01,0.03]"])
+    wider = load_with_overrides(path(axes=axes), ["optim.lr=[0.01,0.03]"])
     assert [(axis.values, axis.role) for axis in wider.axes] == [((0.01, 0.03), "nuisance")]
-    fixed = load_changed(path(axes=axes), ["optim.lr=0.03"])
+    fixed = load_with_overrides(path(axes=axes), ["optim.lr=0.03"])
     assert (fixed.axes, fixed.base.optim.lr) == ((), 0.03)
 
 
@@ -109,10 +144,10 @@ def test_a_mistake_names_the_override_that_made_it(path, text, words):
     target = path()
     if words is None:
         with pytest.raises(ScalingError, match="unchanged sweep"):
-            load_changed(target, [text, "seeds=[1]"])
+            load_with_overrides(target, [text, "seeds=[1]"])
         return
     with pytest.raises(ScalingError) as found:
-        load_changed(target, ["seeds=[1]", text])
+        load_with_overrides(target, ["seeds=[1]", text])
     assert words in found.value.what
     assert found.value.where.startswith(str(target))
     assert text.split("=")[1][:8] in found.value.where
@@ -123,36 +158,48 @@ def test_the_mistakes_of_the_file_itself_are_not_laid_to_an_override(path):
     target = path()
     target.write_text(target.read_text().replace("n_layers", "n_layer"))
     with pytest.raises(ScalingError, match="n_layer is not a known key") as found:
-        load_changed(target, ["seeds=[1]"])
+        load_with_overrides(target, ["seeds=[1]"])
     assert found.value.where == str(target)
 
 
 def test_what_would_not_take_effect_is_refused(path):
     with pytest.raises(ScalingError, match="given twice"):
-        load_changed(path(), ["optim.lr=1e-3", "base.optim.lr=2e-3"])
+        load_with_overrides(path(), ["optim.lr=1e-3", "base.optim.lr=2e-3"])
     with pytest.raises(ScalingError, match="set by cells"):
-        load_changed(path(design=CELLS), ["optim.lr=1e-3"])
+        load_with_overrides(path(design=CELLS), ["optim.lr=1e-3"])
     tuned = path(tuning=[{"field": "optim.lr"}])
     with pytest.raises(ScalingError, match="tuned by a") as found:
-        load_changed(tuned, ["optim.lr=1e-3"])
+        load_with_overrides(tuned, ["optim.lr=1e-3"])
     assert "tuning=[]" in found.value.remedy
-    assert load_changed(tuned, ["optim.lr=1e-3", "tuning=[]"]).tuning == ()
+    assert load_with_overrides(tuned, ["optim.lr=1e-3", "tuning=[]"]).tuning == ()
 
 
 def test_every_key_that_a_shell_offers_has_its_place(path):
     keys = known_keys()
-    assert {"optim.lr", "model.norm", "task.seq_len", "design.budgets", "evals.points", "seeds", "recipe.n_layers", "batch_size"} <= set(
-        keys
-    )
+    assert {
+        "optim.lr",
+        "model.norm",
+        "task.seq_len",
+        "design.budgets",
+        "evals.points",
+        "seeds",
+        "recipe.n_layers",
+        "batch_size",
+    } <= set(keys)
     for key in keys:
         with pytest.raises(ScalingError) as found:
-            load_changed(path(), [f"{key}={{a_key_nobody_knows = 1}}"])
-        assert f"{key.split('.')[-1]} is not a known key" not in found.value.what or key.startswith(("design", "task"))
+            load_with_overrides(path(), [f"{key}={{a_key_nobody_knows = 1}}"])
+        assert f"{key.split('.')[-1]} is not a known key" not in found.value.what or key.startswith(
+            ("design", "task")
+        )
 
 
 @pytest.mark.parametrize("name", ["demo.toml", "norms.toml", "epochs.toml"])
 def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
-    changed = load_changed(SWEEPS / name, ["model.norm=[rmsnorm,layernorm]", "task.seq_len=128", "evals.points=4", "optim.lr=1e-3"])
+    changed = load_with_overrides(
+        SWEEPS / name,
+        ["model.norm=[rmsnorm,layernorm]", "task.seq_len=128", "evals.points=4", "optim.lr=1e-3"],
+    )
     target = tmp_path / "kept.toml"
     target.write_text(dump_sweep(changed))
     assert load_sweep(target) == changed

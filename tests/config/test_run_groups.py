@@ -1,6 +1,6 @@
 """Runs that share a trunk or a shape find each other, and each is trained once."""
 
-from scaling.config.run_groups import Family, families, load_family, packed
+from scaling.config.run_groups import RunGroup, group_runs, load_family, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
 from tests.sweep_files import TINY, tiny
@@ -8,7 +8,10 @@ from tests.sweep_files import TINY, tiny
 
 def runs(**changes):
     sweep = tiny(**changes)
-    return [item.run for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs]
+    return [
+        item.run
+        for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs
+    ]
 
 
 def optim(**fields):
@@ -19,46 +22,76 @@ THREE = {"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k", "40k", "80k"]}
 
 
 def test_the_longest_of_each_trunk_carries_the_shorter_ones_in_order():
-    found = families(runs(base=optim(), design=THREE))
+    found = group_runs(runs(base=optim(), design=THREE))
     assert len(found) == 2
     for family in found:
         lengths = [branch.runs[0].n_steps for branch in family.branches]
         assert lengths == sorted(lengths)
         assert max(lengths) < family.runs[0].n_steps
-        assert [branch.branch_step for branch in family.branches] == [n - round(0.2 * n) for n in lengths]
-        assert [steps for _, steps in family.own_steps()] == [family.runs[0].n_steps, *(round(0.2 * n) for n in lengths)]
+        assert [branch.branch_step for branch in family.branches] == [
+            n - round(0.2 * n) for n in lengths
+        ]
+        assert [steps for _, steps in family.own_steps()] == [
+            family.runs[0].n_steps,
+            *(round(0.2 * n) for n in lengths),
+        ]
 
 
 def test_what_differs_in_more_than_the_horizon_shares_nothing():
-    assert all(not family.branches for family in families(runs(base=optim(schedule="cosine"), design=THREE)))
-    assert all(not family.branches for family in families(runs(design=THREE | {"tokens": ["20k"]}, base=optim())))
-    warm = TINY["base"]  # the recipe's warm-up is a share of these short runs, so their beginnings differ
-    assert all(not family.branches for family in families(runs(base=warm, design=THREE)))
+    assert all(
+        not family.branches
+        for family in group_runs(runs(base=optim(schedule="cosine"), design=THREE))
+    )
+    assert all(
+        not family.branches
+        for family in group_runs(runs(design=THREE | {"tokens": ["20k"]}, base=optim()))
+    )
+    warm = TINY[
+        "base"
+    ]  # the recipe's warm-up is a share of these short runs, so their beginnings differ
+    assert all(not family.branches for family in group_runs(runs(base=warm, design=THREE)))
 
 
 def test_every_run_has_its_place_exactly_once():
     axes = [{"field": "optim.lr", "values": [1e-3, 2e-3, 4e-3]}]
     wanted = runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])
-    for found in (families(wanted), packed(families(wanted), lambda family: 4), packed(families(wanted), lambda family: 1)):
-        assert sorted(run.run_id for family in found for run in family.everyone()) == sorted(run.run_id for run in wanted)
+    for found in (
+        group_runs(wanted),
+        pack_groups(group_runs(wanted), lambda family: 4),
+        pack_groups(group_runs(wanted), lambda family: 1),
+    ):
+        assert sorted(run.run_id for family in found for run in family.everyone()) == sorted(
+            run.run_id for run in wanted
+        )
 
 
 def test_packs_join_seeds_and_rates_of_one_shape_with_their_branches():
     axes = [{"field": "optim.lr", "values": [1e-3, 2e-3]}]
-    found = packed(families(runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])), lambda family: 4)
+    found = pack_groups(
+        group_runs(runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])), lambda family: 4
+    )
     assert [len(family.runs) for family in found] == [4, 4]
     for family in found:
         assert len({run.model for run in family.everyone()}) == 1
         assert len({(run.optim.lr, run.seed) for run in family.runs}) == 4
         for branch in family.branches:
-            assert [(run.optim.lr, run.seed) for run in branch.runs] == [(run.optim.lr, run.seed) for run in family.runs]
-    assert sorted(len(family.runs) for family in packed(families(runs(base=optim(), seeds=[0, 1, 2])), lambda family: 2)) == [1, 1, 2, 2]
+            assert [(run.optim.lr, run.seed) for run in branch.runs] == [
+                (run.optim.lr, run.seed) for run in family.runs
+            ]
+    assert sorted(
+        len(family.runs)
+        for family in pack_groups(group_runs(runs(base=optim(), seeds=[0, 1, 2])), lambda family: 2)
+    ) == [1, 1, 2, 2]
 
 
 def test_a_family_survives_its_json_and_loses_branches_by_name():
-    family = max(families(runs(base=optim(), design=THREE)), key=lambda each: each.runs[0].model.d_model)
+    family = max(
+        group_runs(runs(base=optim(), design=THREE)), key=lambda each: each.runs[0].model.d_model
+    )
     assert load_family(family.dump()) == family
     first, second = family.branches
-    assert family.without([first.runs[0].run_id]) == Family(family.runs, (second,), family.read_at)
+    assert family.without([first.runs[0].run_id]) == RunGroup(
+        family.runs, (second,), family.read_at
+    )
     assert family.name == family.runs[0].run_id
-    assert Family(family.runs + second.runs).name.startswith("pack-")
+    assert RunGroup(family.runs + second.runs).name.startswith("pack-")

@@ -22,7 +22,10 @@ def checked():
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_file_here_follows_it(checked, path):
-    assert [error.message for error in checked.iter_errors(tomllib.loads(path.read_text(encoding="utf-8")))] == []
+    assert [
+        error.message
+        for error in checked.iter_errors(tomllib.loads(path.read_text(encoding="utf-8")))
+    ] == []
 
 
 WRONG = {
@@ -55,7 +58,9 @@ def test_every_key_of_a_sweep_stands_in_it():
 
 
 def test_the_one_in_the_docs_is_fresh():
-    assert json.loads((ROOT / "docs" / "sweep.schema.json").read_text(encoding="utf-8")) == schema(), "renew with: python docs/reference.py"
+    assert (
+        json.loads((ROOT / "docs" / "sweep.schema.json").read_text(encoding="utf-8")) == schema()
+    ), "renew with: python docs/reference.py"
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)

@@ -19,13 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SHELL, SHOWN = {"sh", "console"}, {"text", "html"}  # what is shown is not run
 LANGUAGES = {*SHELL, *SHOWN, "python", "toml", "yaml"}
-MARK = re.compile(r"<!-- (not run|planned|smaller in make test|trained in make test-all|ends with):? ?(.*?) -->")
+MARK = re.compile(
+    r"<!-- (not run|planned|smaller in make test|trained in make test-all|ends with):? ?(.*?) -->"
+)
 README = {  # the README keeps its blocks without marks and languages: what the comments would say, by a block's first line
     "make demo": ("planned", "make itself is tried by `make demo`"),
     "scaling plan sweeps/demo.toml": ("planned", "two to five minutes"),
     "scaling run sweeps/honest.toml": ("planned", "six minutes"),
     "scaling run sweeps/grokking.toml": ("planned", "one to three minutes each"),
-    "scaling fit counts.csv": ("planned", "tables of laws of their own: your-own-table.md makes some"),
+    "scaling fit counts.csv": (
+        "planned",
+        "tables of laws of their own: your-own-table.md makes some",
+    ),
     "Makefile": ("not run", "the tree of the project"),
 }
 
@@ -65,7 +70,9 @@ def blocks(page: Path) -> list[Block]:
         if not opened:
             place += 1
             continue
-        end = next((at for at in range(place + 1, len(lines)) if lines[at].strip() == opened[2]), None)
+        end = next(
+            (at for at in range(place + 1, len(lines)) if lines[at].strip() == opened[2]), None
+        )
         if end is None:
             raise ValueError(f"{page.name}:{place + 1}: a block that does not end")
         text = "\n".join(line.removeprefix(opened[1]) for line in lines[place + 1 : end])
@@ -100,7 +107,11 @@ class Command:
         lexer = shlex.shlex(self.text, posix=False, punctuation_chars=True)
         tokens = list(lexer)
         bare = [token for token in tokens if token[0] not in "'\""]
-        return bool(tokens) and tokens[0] == "scaling" and not any(set(token) & set("|<>;&$()`*") for token in bare)
+        return (
+            bool(tokens)
+            and tokens[0] == "scaling"
+            and not any(set(token) & set("|<>;&$()`*") for token in bare)
+        )
 
 
 def commands(block: Block) -> list[Command]:
@@ -120,7 +131,11 @@ def commands(block: Block) -> list[Command]:
                     break
             found.append(Command("\n".join(body)))
             continue
-        found += [Command(part.strip()) for part in line.split("&&") if part.strip() and not part.strip().startswith("#")]
+        found += [
+            Command(part.strip())
+            for part in line.split("&&")
+            if part.strip() and not part.strip().startswith("#")
+        ]
     return found
 
 

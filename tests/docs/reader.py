@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.config.sweep_file import parse_sweep
 from tests.docs.blocks import ROOT, Block, Command, commands, matches
 
@@ -30,7 +30,9 @@ class Reader:
         self.listed: list[str] = []
         for name in KEPT:
             shutil.copytree(ROOT / "results" / name, here / "results" / name)
-        shutil.copytree(here / "results" / "reference", here / "results" / "demo")  # what `make demo` trains, as it was trained
+        shutil.copytree(
+            here / "results" / "reference", here / "results" / "demo"
+        )  # what `make demo` trains, as it was trained
         shutil.copytree(ROOT / "sweeps", here / "sweeps")
         for name in ("Makefile", "mkdocs.yml", "pyproject.toml", "requirements.lock"):
             shutil.copy(ROOT / name, here / name)
@@ -50,29 +52,46 @@ class Reader:
         elif block.runs:
             asked = commands(block)
             for place, command in enumerate(asked):
-                code = int(block.said) if block.mark == "ends with" and place == len(asked) - 1 else 0
+                code = (
+                    int(block.said) if block.mark == "ends with" and place == len(asked) - 1 else 0
+                )
                 self._command(block, command, code)
 
     def _command(self, block: Block, command: Command, code: int) -> None:
         words = command.words
         if words[0] == "make":
-            done = subprocess.run(["make", "-n", *words[1:]], cwd=self.here, capture_output=True, text=True)
+            done = subprocess.run(
+                ["make", "-n", *words[1:]], cwd=self.here, capture_output=True, text=True
+            )
             assert done.returncode == 0, f"{block.place}: {command.text}\n{done.stderr}"
             self.listed.append(f"{block.place}: only the target exists: {command.text}")
         elif not command.is_plain:
             self._shell(block, command, code)
-        elif block.mark == "planned" or (block.mark == "trained in make test-all" and not self.literally):
+        elif block.mark == "planned" or (
+            block.mark == "trained in make test-all" and not self.literally
+        ):
             self._plan(block, words[1:])
         elif words[1] == "report" and not self.literally:  # ten seconds each
             self._parsed(block, words[1:])
-            self.listed.append(f"{block.place}: parsed only, written in make test-all: {command.text}")
+            self.listed.append(
+                f"{block.place}: parsed only, written in make test-all: {command.text}"
+            )
         else:
-            smaller = block.mark == "smaller in make test" and words[1] in TRAINS and not self.literally
-            self._verb(block, command, _changed(words[1:], block.said.split()) if smaller else words[1:], code)
+            smaller = (
+                block.mark == "smaller in make test" and words[1] in TRAINS and not self.literally
+            )
+            self._verb(
+                block,
+                command,
+                _changed(words[1:], block.said.split()) if smaller else words[1:],
+                code,
+            )
 
     def _verb(self, block: Block, command: Command, words: list[str], code: int = 0) -> None:
         words = words if self.literally else _cheaper(words)
-        if words[0] in TRAINS:  # in a process of its own, as a reader's: training settles threads and devices once a process
+        if (
+            words[0] in TRAINS
+        ):  # in a process of its own, as a reader's: training settles threads and devices once a process
             done = subprocess.run(
                 [sys.executable, "-m", "scaling", *words],
                 cwd=self.here,
@@ -82,11 +101,19 @@ class Reader:
             )
             ended, printed, error = done.returncode, done.stdout, done.stderr
         else:
-            result = CliRunner().invoke(with_verbs(), words, env={"COLUMNS": "100"})
-            ended, printed, error = result.exit_code, result.stdout, f"{result.stderr}\n{result.exception!r}"
-        assert ended == code, f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n{error[-4000:]}"
+            result = CliRunner().invoke(with_commands(), words, env={"COLUMNS": "100"})
+            ended, printed, error = (
+                result.exit_code,
+                result.stdout,
+                f"{result.stderr}\n{result.exception!r}",
+            )
+        assert ended == code, (
+            f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n{error[-4000:]}"
+        )
         if command.printed:
-            assert matches(printed, command.printed), f"{block.place}: {command.text} prints:\n{printed}"
+            assert matches(printed, command.printed), (
+                f"{block.place}: {command.text} prints:\n{printed}"
+            )
 
     def _plan(self, block: Block, words: list[str]) -> None:
         """The plan of what would be trained; parsing alone of what would read its results, but where all is done literally."""
@@ -94,22 +121,36 @@ class Reader:
         asked = self._parsed(block, words)
         results = [word for word in words[1:] if word.startswith("results/")]
         if words[0] in TRAINS:
-            how = [f"--{name}={asked[name]}" for name in ("mesh", "remat", "workers") if asked.get(name)]
+            how = [
+                f"--{name}={asked[name]}"
+                for name in ("mesh", "remat", "workers")
+                if asked.get(name)
+            ]
             self._verb(block, command, ["plan", words[1], *asked["overrides"], *how, "--no-probe"])
-            self.listed.append(f"{block.place}: planned, not trained ({block.said}): {command.text}")
-        elif words[0] == "plan" or ((self.literally or words[0] == "predict") and all((self.here / word).exists() for word in results)):
+            self.listed.append(
+                f"{block.place}: planned, not trained ({block.said}): {command.text}"
+            )
+        elif words[0] == "plan" or (
+            (self.literally or words[0] == "predict")
+            and all((self.here / word).exists() for word in results)
+        ):
             self._verb(block, command, words)
         else:
-            self.listed.append(f"{block.place}: parsed only, its results are not the reader's: {command.text}")
+            self.listed.append(
+                f"{block.place}: parsed only, its results are not the reader's: {command.text}"
+            )
 
     def _parsed(self, block: Block, words: list[str]) -> dict[str, Any]:
         """Every option is one of the verb's, and every value one that it takes: what is given, with defaults."""
-        verb: Any = typer.main.get_command(with_verbs())
+        verb: Any = typer.main.get_command(with_commands())
         try:
             while hasattr(verb, "commands"):
                 verb, words = verb.commands[words[0]], words[1:]
             with verb.make_context(verb.name, list(words)) as context:
-                return {"overrides": (), **{name: value for name, value in context.params.items() if value is not None}}
+                return {
+                    "overrides": (),
+                    **{name: value for name, value in context.params.items() if value is not None},
+                }
         except Exception as error:
             error.add_note(f"{block.place}: {' '.join(words)}")
             raise
@@ -117,12 +158,20 @@ class Reader:
     def _shell(self, block: Block, command: Command, code: int) -> None:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", command.text], cwd=self.here, capture_output=True, text=True, timeout=280,
+            ["bash", "-euo", "pipefail", "-c", command.text],
+            cwd=self.here,
+            capture_output=True,
+            text=True,
+            timeout=280,
             env={**os.environ, "PATH": path, "COLUMNS": "100"},
-        )  # fmt: skip
-        assert done.returncode == code, f"{block.place}: {command.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
+        assert done.returncode == code, (
+            f"{block.place}: {command.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
         if command.printed:
-            assert matches(done.stdout, command.printed), f"{block.place}: {command.text} prints:\n{done.stdout}"
+            assert matches(done.stdout, command.printed), (
+                f"{block.place}: {command.text} prints:\n{done.stdout}"
+            )
 
     def _toml(self, block: Block) -> None:
         """A whole sweep file, or tables of one, which are then put into the demo's."""
@@ -131,13 +180,22 @@ class Reader:
         if "name" not in found:
             import tomli_w
 
-            text = tomli_w.dumps(_merged(tomllib.loads((ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8")), found))
+            text = tomli_w.dumps(
+                _merged(
+                    tomllib.loads((ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8")),
+                    found,
+                )
+            )
         parse_sweep(text, block.place)
 
 
 def _cheaper(words: list[str]) -> list[str]:
     """The same command without refits, and without timing this machine: what `make test` has the time for."""
-    less = {"plan": ["--no-probe"], "fit": ["--bootstrap", "0"], "reconcile": ["--bootstrap", "0"]}.get(words[0], [])
+    less = {
+        "plan": ["--no-probe"],
+        "fit": ["--bootstrap", "0"],
+        "reconcile": ["--bootstrap", "0"],
+    }.get(words[0], [])
     return words if not less or less[0] in words else [*words, *less]
 
 
@@ -145,7 +203,11 @@ def _merged(whole: dict, part: dict) -> dict:
     """`part` laid over `whole`, table by table."""
     both = dict(whole)
     for key, value in part.items():
-        both[key] = _merged(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+        both[key] = (
+            _merged(both[key], value)
+            if isinstance(value, dict) and isinstance(both.get(key), dict)
+            else value
+        )
     return both
 
 

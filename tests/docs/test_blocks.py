@@ -4,7 +4,17 @@ import re
 
 import pytest
 
-from tests.docs.blocks import LANGUAGES, README, ROOT, Block, Command, blocks, commands, matches, pages
+from tests.docs.blocks import (
+    LANGUAGES,
+    README,
+    ROOT,
+    Block,
+    Command,
+    blocks,
+    commands,
+    matches,
+    pages,
+)
 from tests.docs.reader import Reader, _changed
 
 PAGES = {page.name: blocks(page) for page in pages()}
@@ -25,11 +35,17 @@ def follow(name, here, monkeypatch, literally=False):
 
 def own_files(here):
     """What a reader of the README has of her own: a table of runs, and texts."""
-    rows = [f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 400 / d**0.28}" for n in (1e6, 3e6, 1e7, 3e7, 1e8) for d in (2e7, 1e8, 5e8, 2e9)]
+    rows = [
+        f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
+        for n in (1e6, 3e6, 1e7, 3e7, 1e8)
+        for d in (2e7, 1e8, 5e8, 2e9)
+    ]
     (here / "runs.csv").write_text("params,tokens,loss\n" + "\n".join(rows) + "\n")
     (here / "notes").mkdir()
     for place in range(20):
-        (here / "notes" / f"{place}.txt").write_text(f"note {place}: to be or not to be, that is the question\n" * 200)
+        (here / "notes" / f"{place}.txt").write_text(
+            f"note {place}: to be or not to be, that is the question\n" * 200
+        )
     (here / "more.jsonl").write_text('{"text": "and by opposing end them"}\n' * 200)
 
 
@@ -51,7 +67,9 @@ def test_what_a_page_says_is_done_as_it_stands(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", PAGES)
 def test_every_block_says_what_it_is(name):
     for block in PAGES[name]:
-        assert block.language in LANGUAGES, f"{block.place}: name a language of {sorted(LANGUAGES)}, not {block.language!r}"
+        assert block.language in LANGUAGES, (
+            f"{block.place}: name a language of {sorted(LANGUAGES)}, not {block.language!r}"
+        )
         assert not block.mark or block.said.strip(" :"), f"{block.place}: the mark gives no reason"
 
 
@@ -62,7 +80,9 @@ def test_the_readme_has_the_blocks_that_are_told_of_here():
 
 def test_blocks_are_found_with_their_marks(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# P\n\n<!-- not run: a cluster -->\n```sh\nssh there\n```\n\n- x\n\n  ```python\n  a = 1\n  ```\n```\nwhat?\n```\n")
+    page.write_text(
+        "# P\n\n<!-- not run: a cluster -->\n```sh\nssh there\n```\n\n- x\n\n  ```python\n  a = 1\n  ```\n```\nwhat?\n```\n"
+    )
     first, second, third = blocks(page)
     assert (first.mark, first.said, first.runs, first.line) == ("not run", "a cluster", False, 4)
     assert (second.language, second.text, second.mark) == ("python", "a = 1", "")
@@ -77,13 +97,22 @@ def test_a_command_is_what_a_shell_would_run():
     found = commands(Block("p", 1, "sh", text))
     assert [command.is_plain for command in found] == [True, True, True, False, False]
     assert found[0].words == ["scaling", "plan", "a.toml", "x=[1,2]"]
-    assert [Command(text).is_plain for text in ("scaling fit $A", "scaling fit *.csv", "scaling fit 'a*'", "scalings")] == [
+    assert [
+        Command(text).is_plain
+        for text in ("scaling fit $A", "scaling fit *.csv", "scaling fit 'a*'", "scalings")
+    ] == [
         False,
         False,
         True,
         False,
     ]
-    assert _changed(["run", "a.toml", "b=1", "c=2"], ["c=3", "d=4"]) == ["run", "a.toml", "b=1", "c=3", "d=4"]
+    assert _changed(["run", "a.toml", "b=1", "c=2"], ["c=3", "d=4"]) == [
+        "run",
+        "a.toml",
+        "b=1",
+        "c=3",
+        "d=4",
+    ]
 
 
 def test_what_is_shown_is_what_is_printed():
@@ -102,7 +131,11 @@ def test_what_is_shown_is_what_is_printed():
         ("sh", "scaling report results/nowhere --no-such-option", "planned"),
         ("sh", "make no-such-target", ""),
         ("sh", "false | cat", ""),
-        ("console", "$ scaling count --model d_model=64,n_layers=2,n_heads=1,d_head=64\nno such line", ""),
+        (
+            "console",
+            "$ scaling count --model d_model=64,n_layers=2,n_heads=1,d_head=64\nno such line",
+            "",
+        ),
         ("python", "assert 0, 'asserted'", ""),
     ],
 )
@@ -127,7 +160,8 @@ def test_files_that_pages_speak_of_exist():
         if page.name == "LOG.md":  # a diary speaks of what was
             continue
         for path in re.findall(
-            r"\b(?:docs|sweeps|tests|scaling|benchmarks)/[\w./-]+\.(?:py|md|toml|json|png|js|svg)\b", page.read_text(encoding="utf-8")
+            r"\b(?:docs|sweeps|tests|scaling|benchmarks)/[\w./-]+\.(?:py|md|toml|json|png|js|svg)\b",
+            page.read_text(encoding="utf-8"),
         ):
             if not written.match(path) and not (ROOT / path).exists():
                 lost.append(f"{page.name}: {path}")

@@ -38,8 +38,25 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(folder),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -51,9 +68,15 @@ def read(site):
 def test_nothing_is_fetched_from_elsewhere(site):
     for path, page in read(site).items():
         assert [source for source in page.fetched if urlsplit(source).netloc] == [], path.name
-        assert all((path.parent / urlsplit(source).path).exists() for source in page.fetched if path.name != "404.html"), path.name
+        assert all(
+            (path.parent / urlsplit(source).path).exists()
+            for source in page.fetched
+            if path.name != "404.html"
+        ), path.name
     for sheet in site.rglob("*.css"):
-        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet.name
+        assert not re.search(
+            r"(@import|url\()\s*[\"']?(https?:)?//", sheet.read_text(encoding="utf-8")
+        ), sheet.name
 
 
 def test_every_link_and_anchor_leads_somewhere(site):
@@ -80,12 +103,20 @@ def test_every_page_is_in_the_site_and_can_be_searched_for(site):
 def test_every_verb_has_its_help_in_the_command_line_page():
     import typer
 
-    from scaling.cli import with_verbs
+    from scaling.cli import with_commands
 
     text = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
     def verbs(group, before=""):
         for name, verb in group.commands.items():
-            yield from verbs(verb, f"{before}{name} ") if hasattr(verb, "commands") else [f"{before}{name}"]
+            yield from (
+                verbs(verb, f"{before}{name} ")
+                if hasattr(verb, "commands")
+                else [f"{before}{name}"]
+            )
 
-    assert [verb for verb in verbs(typer.main.get_command(with_verbs())) if f"\n## scaling {verb}\n" not in text] == []
+    assert [
+        verb
+        for verb in verbs(typer.main.get_command(with_commands()))
+        if f"\n## scaling {verb}\n" not in text
+    ] == []

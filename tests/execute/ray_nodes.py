@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-NEEDS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs ray: pip install "scaling[ray]"')
+NEEDS_RAY = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason='needs ray: pip install "scaling[ray]"'
+)
 
 # It answers the order "work" with ticks until it is told to stop, by SIGTERM or by the end of its stdin; then it takes a second to save.
 STAND_IN = """
@@ -58,7 +60,11 @@ for line in worker.events():
 """
 
 # Dead nodes are noticed after 2 seconds; Ray's own settings take 15.
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 400, "health_check_failure_threshold": 5}
+QUICK = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 400,
+    "health_check_failure_threshold": 5,
+}
 
 
 @contextlib.contextmanager
@@ -70,10 +76,14 @@ def nodes(count):
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK}
-        )  # fmt: skip
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": QUICK},
+        )
         try:
-            yield cluster, [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(count)]
+            yield (
+                cluster,
+                [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(count)],
+            )
         finally:
             cluster.shutdown()
 

@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
+PROGRAMS = (
+    "munged",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "srun",
+    "scontrol",
+    "scancel",
+    "squeue",
+    "sinfo",
+)
 KILL_WAIT = 4  # seconds between SIGTERM and SIGKILL
 
 CONFIG = """
@@ -70,17 +80,30 @@ class Cluster:
 
     def job(self, job_id):
         """The fields of `scontrol show job` of one job or element (`7_0`)."""
-        return dict(pair.partition("=")[::2] for pair in self.ask("scontrol", "--oneliner", "show", "job", job_id).split() if "=" in pair)
+        return dict(
+            pair.partition("=")[::2]
+            for pair in self.ask("scontrol", "--oneliner", "show", "job", job_id).split()
+            if "=" in pair
+        )
 
     def ended(self, job_id, seconds=60):
         """Wait until a job or element has ended; its fields."""
-        return self.until(lambda: (job := self.job(job_id))["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT") and job, seconds)
+        return self.until(
+            lambda: (
+                (job := self.job(job_id))["JobState"]
+                in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+                and job
+            ),
+            seconds,
+        )
 
     def until(self, condition, seconds=60):
         """The first true value of `condition()`; fails with the daemons' logs after so many seconds."""
         end = time.monotonic() + seconds
         while not (found := condition()):
-            assert time.monotonic() < end, f"not within {seconds} s\n{self.ask('squeue', '--all')}\n{self.logs()}"
+            assert time.monotonic() < end, (
+                f"not within {seconds} s\n{self.ask('squeue', '--all')}\n{self.logs()}"
+            )
             time.sleep(0.2)
         return found
 
@@ -91,12 +114,23 @@ class Cluster:
 
     def logs(self):
         """The ends of the daemons' logs."""
-        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}"
+            for path in sorted(self.folder.glob("*.log"))
+        )
 
     def start(self, name, *command):
         """A daemon in the foreground, in a session of its own; the terminal's Ctrl-C must not end it before its jobs."""
         with open(self.folder / f"{name}.log", "w") as log:
-            self.daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+            self.daemons.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
 
     def stop(self):
         """End the daemons, newest first, then everything that still runs under this configuration."""
@@ -124,8 +158,14 @@ def running():
     """A cluster for the time of a `with`; skips the test where it cannot be, and leaves nothing behind whatever happens."""
     if reason := reason_to_skip():
         pytest.skip(reason)
-    folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path has at most 107 bytes
-    before = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+    folder = Path(
+        tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
+    )  # a socket's path has at most 107 bytes
+    before = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(("SLURM_", "SBATCH_", "SRUN_"))
+    }
     host = socket.gethostname().partition(".")[0]
     cluster = Cluster(folder, (host, f"{host}b"))
     try:
@@ -153,9 +193,18 @@ def _start(cluster):
     ports = _free_ports(3)
     names = {"controller_port": ports[0], "first_port": ports[1], "second_port": ports[2]}
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=cluster.nodes[0], folder=folder, kill_wait=KILL_WAIT, **names))
+    config.write_text(
+        CONFIG.format(host=cluster.nodes[0], folder=folder, kill_wait=KILL_WAIT, **names)
+    )
     own = {name: f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "seed", "log")}
-    cluster.start("munged", _found("munged"), "--foreground", f"--socket={folder}/munge.socket", "--num-threads=2", *own.values())
+    cluster.start(
+        "munged",
+        _found("munged"),
+        "--foreground",
+        f"--socket={folder}/munge.socket",
+        "--num-threads=2",
+        *own.values(),
+    )
     cluster.until((folder / "munge.socket").exists, 20)
     cluster.start("slurmctld", _found("slurmctld"), "-D", "-f", str(config))
     for node in cluster.nodes:
@@ -165,7 +214,13 @@ def _start(cluster):
 
 def _states():
     """The states of the nodes; none while the controller does not answer yet."""
-    done = subprocess.run(["sinfo", "--noheader", "-N", "-p", "low", "-o", "%t"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["sinfo", "--noheader", "-N", "-p", "low", "-o", "%t"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     return done.stdout.split()
 
 

@@ -52,7 +52,9 @@ def workers_of(process):
     if not children.exists():
         process.kill()
         pytest.skip("needs /proc to find the workers")
-    return {int(pid) for task in children.iterdir() for pid in (task / "children").read_text().split()}
+    return {
+        int(pid) for task in children.iterdir() for pid in (task / "children").read_text().split()
+    }
 
 
 def status(folder):

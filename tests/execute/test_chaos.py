@@ -11,8 +11,12 @@ from benchmarks.chaos import kills, points, sweeps
 from benchmarks.chaos.verdict import Verdict
 
 STRIDE = 61  # of the crash points; `python -m benchmarks.chaos points` takes them all
-NEEDS_STRACE = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: run .ci/engines")
-LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+NEEDS_STRACE = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="needs strace: run .ci/engines"
+)
+LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="processes are found in /proc"
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,16 @@ def tried(simulated, chosen, prepare=lambda: None):
 def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
     path, scratch, _ = simulated
     found = points.enumerate_points(path, scratch)
-    assert {point.call for point in found} >= {"rename", "fsync", "unlink", "openat", "write", "close", "link", "mkdir"}
+    assert {point.call for point in found} >= {
+        "rename",
+        "fsync",
+        "unlink",
+        "openat",
+        "write",
+        "close",
+        "link",
+        "mkdir",
+    }
     chosen = found[::STRIDE]
     verdict = tried(simulated, chosen)
     assert verdict.notes == []
@@ -52,7 +65,9 @@ def append_twice():
 
     def doubled(*arguments):
         table = rows(*arguments)
-        return run_files.pa.concat_tables([table, table]).replace_schema_metadata(table.schema.metadata)
+        return run_files.pa.concat_tables([table, table]).replace_schema_metadata(
+            table.schema.metadata
+        )
 
     rows.rows = doubled
 
@@ -61,7 +76,7 @@ def mark_before_write():
     """A run that counts as finished before its rows are on the disk."""
     from scaling.store import run_files
 
-    write, finished = run_files.write_run, run_files.finished
+    write, finished = run_files.write_run, run_files.finished_run_ids
     alone = run_files.is_finished
 
     def marked(folder, table):
@@ -71,15 +86,24 @@ def mark_before_write():
         return write(folder, table)
 
     def counted(folder):
-        return finished(folder) | ({path.name for path in (folder / "marks").iterdir()} if (folder / "marks").exists() else set())
+        return finished(folder) | (
+            {path.name for path in (folder / "marks").iterdir()}
+            if (folder / "marks").exists()
+            else set()
+        )
 
-    run_files.write_run, run_files.finished = marked, counted
-    run_files.is_finished = lambda folder, run_id: alone(folder, run_id) or (folder / "marks" / run_id).exists()
+    run_files.write_run, run_files.finished_run_ids = marked, counted
+    run_files.is_finished = lambda folder, run_id: (
+        alone(folder, run_id) or (folder / "marks" / run_id).exists()
+    )
 
 
 @NEEDS_STRACE
 @LINUX
-@pytest.mark.parametrize(("defect", "kind", "call"), [(append_twice, "duplicated", "link"), (mark_before_write, "lost", "link")])
+@pytest.mark.parametrize(
+    ("defect", "kind", "call"),
+    [(append_twice, "duplicated", "link"), (mark_before_write, "lost", "link")],
+)
 def test_planted_defects_of_the_disk_are_seen(simulated, defect, kind, call):
     path, scratch, _ = simulated
     chosen = [point for point in points.enumerate_points(path, scratch) if point.call == call][:2]
@@ -156,11 +180,17 @@ def test_random_kills_lose_double_and_change_nothing(trained):
 @pytest.mark.exhaustive
 @LINUX
 @pytest.mark.parametrize(
-    "defect", [pytest.param(defect, marks=pytest.mark.exhaustive) if place else defect for place, defect in enumerate(DEFECTS)]
+    "defect",
+    [
+        pytest.param(defect, marks=pytest.mark.exhaustive) if place else defect
+        for place, defect in enumerate(DEFECTS)
+    ],
 )
 def test_planted_defects_of_the_state_are_seen(trained, tmp_path, defect):
     path, _, want = trained
     (tmp_path / "sitecustomize.py").write_text(DIES_ONCE + DEFECTS[defect])
-    found = kills.torment(path, tmp_path / "sweep", want, random.Random(0), 0, environment(PYTHONPATH=str(tmp_path)))
+    found = kills.torment(
+        path, tmp_path / "sweep", want, random.Random(0), 0, environment(PYTHONPATH=str(tmp_path))
+    )
     assert (tmp_path / "sweep" / "died").exists()
     assert found.different > 0

@@ -16,7 +16,7 @@ from benchmarks.chaos.verdict import numbers
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
-from scaling.execute.attempts import Ledger, account
+from scaling.execute.attempts import Ledger, summarize
 from scaling.execute.lease import Lease
 from scaling.execute.status import status as examine
 from scaling.execute.sweep_folder import SweepFolder
@@ -27,7 +27,10 @@ from tests.execute.sweeping import scaling, status, wait_for
 from tests.sweep_files import tiny
 
 LAW = "published:hoffmann2022"
-MANY = {"design": {"kind": "grid", "sizes": ["2k", "6k", "20k"], "tokens": ["20k", "40k", "80k"]}, "seeds": [0, 1]}
+MANY = {
+    "design": {"kind": "grid", "sizes": ["2k", "6k", "20k"], "tokens": ["20k", "40k", "80k"]},
+    "seeds": [0, 1],
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,9 @@ def test_a_merge_changes_no_number_and_can_be_repeated(copy):
     path, out = copy
     want = numbers(out)
     before = examine(SweepFolder(out))
-    assert json.loads(scaling("results", "compact", out, "--json").stdout)["runs"] == len(want["run_id"].unique())
+    assert json.loads(scaling("results", "compact", out, "--json").stdout)["runs"] == len(
+        want["run_id"].unique()
+    )
     assert run_files.run_files(out) == []
     assert len(run_files.merged_files(out)) == 1
     assert numbers(out).equals(want)
@@ -104,7 +109,7 @@ def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
     (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
     victim.write_bytes(data[:200] + bytes([data[200] ^ 4]) + data[201:])
-    (damage,) = run_files.damages(out)
+    (damage,) = run_files.corrupt_files(out)
     assert 0 < len(damage.run_ids) <= 4
     kept = want[~want["run_id"].isin(damage.run_ids)].reset_index(drop=True)
     assert numbers(out).equals(kept)
@@ -129,21 +134,31 @@ def test_a_run_in_both_kinds_of_file_is_one_run(copy):
 
 
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("plan.json", "failures", "sweep.toml")), "ledger"]
+    "name",
+    [
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("plan.json", "failures", "sweep.toml")
+        ),
+        "ledger",
+    ],
 )
 def test_other_damaged_files_are_told_and_mended(copy, name):
     path, out = copy
     run_id = run_files.run_files(out)[0].stem
     if name == "failures":
         SweepFolder(out).write_failure(run_id, "it was late")
-    victim = {"failures": out / "failures" / f"{run_id}.txt", "ledger": next(out.glob("ledger/*"))}.get(name, out / name)
+    victim = {
+        "failures": out / "failures" / f"{run_id}.txt",
+        "ledger": next(out.glob("ledger/*")),
+    }.get(name, out / name)
     data = victim.read_bytes()
     victim.write_bytes(data[:30] + bytes([data[30] ^ 1]) + data[31:])
     found = scaling("results", "check", out)
     assert found.returncode == 3
     assert str(victim.relative_to(out)) in found.stdout
     if name == "ledger":
-        assert account(out).unreadable == 1
+        assert summarize(out).unreadable == 1
         assert "ledger" in " ".join(status(out)["warnings"])
         return
     told = scaling("status", out, "--json")
@@ -203,9 +218,9 @@ def test_a_ledger_line_cut_short_takes_no_other_with_it(tmp_path):
     for number in range(3):
         ledger.add(event="started", run_ids=[f"run{number}"])
     ledger.path.write_bytes(ledger.path.read_bytes()[:-5])
-    assert account(tmp_path).unreadable == 1
+    assert summarize(tmp_path).unreadable == 1
     ledger.add(event="started", run_ids=["run3"])
-    found = account(tmp_path)
+    found = summarize(tmp_path)
     assert set(found.attempts) == {"run0", "run1", "run3"}
     assert found.unreadable == 1
 
@@ -214,15 +229,24 @@ def test_a_ledger_line_cut_short_takes_no_other_with_it(tmp_path):
 def small_disk(folder, size):
     """A file system of its own that can be full or read-only; needs the right to mount one."""
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False
+        ).returncode
+    ):
         pytest.skip("needs the right to mount a file system")
     try:
-        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+        yield lambda options: subprocess.run(
+            ["mount", "-o", f"remount,{options}", folder], check=True
+        )
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_there_is_room(made, tmp_path):
+def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_there_is_room(
+    made, tmp_path
+):
     path, whole = made
     with small_disk(tmp_path / "disk", "200k") as remount:
         out = tmp_path / "disk" / "out"
@@ -236,7 +260,9 @@ def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_ther
         assert 0 < len(held) < 18
         remount("size=20M")
         assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
-        assert {file.name: file.read_bytes() for file in run_files.run_files(out) if file.name in held} == held
+        assert {
+            file.name: file.read_bytes() for file in run_files.run_files(out) if file.name in held
+        } == held
         assert numbers(out).equals(numbers(whole))
 
 
@@ -244,29 +270,35 @@ def test_a_read_only_folder_is_told(made, tmp_path):
     path, _ = made
     with small_disk(tmp_path / "disk", "5M") as remount:
         out = tmp_path / "disk" / "out"
-        assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 2).returncode == 0
+        assert (
+            scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 2).returncode == 0
+        )
         remount("ro")
         done = scaling("run", path, "--out", out, "--simulate", LAW)
         assert done.returncode == 74
         assert "Read-only file system" in done.stderr
         assert status(out)["counts"]["done"] == 2
-        assert scaling("fit", out, "--out", tmp_path / "fit.json").returncode == 2  # two points, but they can be read
+        assert (
+            scaling("fit", out, "--out", tmp_path / "fit.json").returncode == 2
+        )  # two points, but they can be read
 
 
 def test_seals(tmp_path):
     files.write_json(tmp_path / "a.json", {"x": 1.5})
     assert files.read_json(tmp_path / "a.json") == {"x": 1.5}
     (tmp_path / "b.json").write_text('{"x": 2}')
-    assert files.read_json(tmp_path / "b.json") == {"x": 2}  # unsealed: by hand, or of an older version
+    assert files.read_json(tmp_path / "b.json") == {
+        "x": 2
+    }  # unsealed: by hand, or of an older version
     data = (tmp_path / "a.json").read_bytes()
     for place in range(len(data)):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-        with pytest.raises(files.Broken):
-            files.check_seal(damaged)
+        with pytest.raises(files.ChecksumError):
+            files.verify_checksum(damaged)
     long = b"x" * 200_000 + files.BLANK.encode() + b"y" * 100_000
-    assert files.check_seal(files.sealed(long))
-    with pytest.raises(files.Broken):
-        files.check_seal(files.sealed(long)[:-1] + b"z")
+    assert files.verify_checksum(files.with_checksum(long))
+    with pytest.raises(files.ChecksumError):
+        files.verify_checksum(files.with_checksum(long)[:-1] + b"z")
 
 
 def test_write_once_keeps_what_is_there(tmp_path):
@@ -345,7 +377,12 @@ def test_what_is_no_file_is_set_aside(copy):
         "[1, 2]",
         *(
             pytest.param(text, marks=pytest.mark.exhaustive)
-            for text in ("[" * 200_000, '{"sweep": 3, "runs": []}', '{"sweep": "x", "runs": [{"run_id": "aaaaaaaaaaaa"}]}', "\x00")
+            for text in (
+                "[" * 200_000,
+                '{"sweep": 3, "runs": []}',
+                '{"sweep": "x", "runs": [{"run_id": "aaaaaaaaaaaa"}]}',
+                "\x00",
+            )
         ),
     ],
 )
@@ -383,7 +420,9 @@ def test_leases_ledgers_and_merged_files_of_the_wrong_kind_stop_no_reader(copy):
         ["--simulate", "published:x"],
     ],
 )
-def test_options_that_mean_nothing_together_are_refused_before_anything_is_written(made, tmp_path, options):
+def test_options_that_mean_nothing_together_are_refused_before_anything_is_written(
+    made, tmp_path, options
+):
     done = scaling("run", made[0], "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert 1 <= len(done.stderr.splitlines()) <= 3
@@ -391,8 +430,6 @@ def test_options_that_mean_nothing_together_are_refused_before_anything_is_writt
 
 
 def test_a_reader_that_leaves_does_not_end_the_sweep(made, tmp_path):
-    command = (
-        f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
-    )
+    command = f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
     subprocess.run(["bash", "-c", command], check=True, capture_output=True)
-    wait_for(lambda: len(run_files.finished(tmp_path / "out")) == 18, seconds=20)
+    wait_for(lambda: len(run_files.finished_run_ids(tmp_path / "out")) == 18, seconds=20)

@@ -40,7 +40,9 @@ if os.environ.get("SABOTAGE"):
 def sabotaged(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE)
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k"]})))
+    path.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k"]}))
+    )
 
     def run(kind, times, *options):
         env = os.environ | {"PYTHONPATH": str(tmp_path), "SABOTAGE": f"{kind} {times}"}
@@ -64,12 +66,18 @@ def test_retries_are_bounded(sabotaged, tmp_path):
     assert runs["failed"]["attempts"] == 2
     assert "the link to the device is lost" in runs["failed"]["reason"]
     assert runs["done"]["loss"]
-    assert "Traceback" in (tmp_path / "out" / "failures" / f"{runs['failed']['run_id']}.txt").read_text()
+    assert (
+        "Traceback"
+        in (tmp_path / "out" / "failures" / f"{runs['failed']['run_id']}.txt").read_text()
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("memory", "out of memory (N = 7.8k, batch 8 x 30 tokens)"), pytest.param("bug", "ValueError: a bug", marks=pytest.mark.exhaustive)],
+    [
+        ("memory", "out of memory (N = 7.8k, batch 8 x 30 tokens)"),
+        pytest.param("bug", "ValueError: a bug", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_what_will_not_pass_is_not_tried_again(sabotaged, kind, said):
     done, runs = sabotaged(kind, 1)

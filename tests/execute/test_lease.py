@@ -13,8 +13,8 @@ import pytest
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute import lease as leases
-from scaling.execute.attempts import account
-from scaling.execute.lease import Lease, Watch, peers
+from scaling.execute.attempts import summarize
+from scaling.execute.lease import HeartbeatMonitor, Lease, peers
 from scaling.execute.publish import publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import run_files
@@ -38,7 +38,9 @@ with Lease(Path(sys.argv[1])) as lease:
 @contextlib.contextmanager
 def holding(folder, *run_ids):
     """Another process that has runs in hand."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), *run_ids], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), *run_ids], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "holding\n"
         yield process
         process.kill()
@@ -46,14 +48,24 @@ def holding(folder, *run_ids):
 
 def test_eight_at_once_on_fifty_runs_are_fifty_executions(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(seeds=list(range(25)), design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k"]})))
+    path.write_text(
+        dump_sweep(
+            tiny(
+                seeds=list(range(25)),
+                design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k"]},
+            )
+        )
+    )
     together = [
-        subprocess.Popen(command("run", path, "--out", out, "--simulate", LAW), stdout=subprocess.PIPE, text=True) for _ in range(8)
+        subprocess.Popen(
+            command("run", path, "--out", out, "--simulate", LAW), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
     ]
     said = [process.communicate(timeout=120)[0] for process in together]
     assert [process.returncode for process in together] == [0] * 8, said
-    assert len(run_files.finished(out)) == 50
-    found = account(out)
+    assert len(run_files.finished_run_ids(out)) == 50
+    found = summarize(out)
     assert sum(found.attempts.values()) == 50
     assert set(found.attempts.values()) == {1}
     assert list((out / "leases").glob("*.json")) == []
@@ -62,11 +74,16 @@ def test_eight_at_once_on_fifty_runs_are_fifty_executions(tmp_path):
 def test_real_runs_are_shared_and_waited_for(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
-    together = [subprocess.Popen(command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    together = [
+        subprocess.Popen(
+            command("run", path, "--out", out, "--workers", 1), stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=200)[0] for process in together]
     assert [process.returncode for process in together] == [0, 0], said
-    assert set(account(out).attempts.values()) == {1}
-    assert len(run_files.finished(out)) == 4
+    assert set(summarize(out).attempts.values()) == {1}
+    assert len(run_files.finished_run_ids(out)) == 4
 
 
 def test_what_another_process_has_in_hand_is_left_to_it_and_taken_over_when_it_dies(tmp_path):
@@ -75,15 +92,20 @@ def test_what_another_process_has_in_hand_is_left_to_it_and_taken_over_when_it_d
     assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 1).returncode == 0
     left = [run["run_id"] for run in status(out)["runs"] if run["status"] == "missing"]
     with holding(out, left[0]) as holder:
-        process = subprocess.Popen(command("run", path, "--out", out, "--simulate", LAW), stdout=subprocess.PIPE, text=True)
-        wait_for(lambda: len(run_files.finished(out)) == 3)
+        process = subprocess.Popen(
+            command("run", path, "--out", out, "--simulate", LAW), stdout=subprocess.PIPE, text=True
+        )
+        wait_for(lambda: len(run_files.finished_run_ids(out)) == 3)
         time.sleep(1)
         assert process.poll() is None
-        assert next(run["status"] for run in status(out)["runs"] if run["run_id"] == left[0]) == "running"
+        assert (
+            next(run["status"] for run in status(out)["runs"] if run["run_id"] == left[0])
+            == "running"
+        )
         holder.kill()
         process.communicate(timeout=30)
         assert process.returncode == 0
-    assert len(run_files.finished(out)) == 4
+    assert len(run_files.finished_run_ids(out)) == 4
 
 
 def test_a_process_that_is_silent_for_long_is_taken_for_dead(tmp_path, monkeypatch):
@@ -102,9 +124,12 @@ def test_a_process_that_is_silent_for_long_is_taken_for_dead(tmp_path, monkeypat
 def test_another_machine_is_judged_by_its_heartbeat_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRES", 0.5)
     path = tmp_path / "leases" / "far-1-00000000.json"
-    files.write_json(path, {"name": "far-1-00000000", "host": "far", "boot": "another", "pid": 1, "runs": ["aaa"]})
+    files.write_json(
+        path,
+        {"name": "far-1-00000000", "host": "far", "boot": "another", "pid": 1, "runs": ["aaa"]},
+    )
     os.utime(path, (0, 0))  # its clock is 56 years behind: that does not matter
-    watch = Watch()
+    watch = HeartbeatMonitor()
     assert [peer.runs for peer in peers(tmp_path, watch)] == [frozenset({"aaa"})]
     time.sleep(0.3)
     os.utime(path, (10**10, 10**10))  # a heartbeat, from far ahead
@@ -126,7 +151,7 @@ def test_whose_lease_was_ended_publishes_nothing(tmp_path):
         lease.path.unlink()
         told = publish(SweepFolder(tmp_path), "tiny", run, simulate(run), source, lease.path)
         assert told["event"] == "stopped"
-        assert run_files.finished(tmp_path) == set()
+        assert run_files.finished_run_ids(tmp_path) == set()
         with pytest.raises(Exception, match="given to others"), lease.deciding():
             lease.hold(["aaa"])
 
@@ -138,7 +163,9 @@ def test_the_first_of_two_results_stays(tmp_path):
     sweep = tiny()
     run = plan(sweep, sweep.base.task, 16, LAW).runs[0].run
     for device in ("first", "second"):
-        publish(SweepFolder(tmp_path), "tiny", run, simulate(run), Provenance(device, None, "0"), None)
+        publish(
+            SweepFolder(tmp_path), "tiny", run, simulate(run), Provenance(device, None, "0"), None
+        )
     assert set(run_files.load(tmp_path)["device"]) == {"first"}
 
 
@@ -159,7 +186,9 @@ def test_what_a_kill_left_of_leases_is_swept_up(tmp_path):
         (folder / name).write_text("{}")
     with Lease(tmp_path) as mine:
         assert mine.is_alone()
-        assert sorted(path.name for path in folder.iterdir()) == sorted([".lock", f"{mine.name}.json", f"{mine.name}.lock"])
+        assert sorted(path.name for path in folder.iterdir()) == sorted(
+            [".lock", f"{mine.name}.json", f"{mine.name}.lock"]
+        )
 
 
 def test_train_leaves_a_run_to_whom_it_belongs(tmp_path):

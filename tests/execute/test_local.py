@@ -9,7 +9,15 @@ import pytest
 
 from scaling.config.sweep_file import dump_sweep
 from scaling.store import rows, run_files
-from tests.execute.sweeping import command, numbers, optimised, scaling, training, wait_for, workers_of
+from tests.execute.sweeping import (
+    command,
+    numbers,
+    optimised,
+    scaling,
+    training,
+    wait_for,
+    workers_of,
+)
 from tests.sweep_files import TINY, tiny
 
 
@@ -28,7 +36,12 @@ def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
     again = scaling("run", sweep_file, "--out", out, "--json")
     assert again.returncode == 0
-    assert json.loads(again.stdout)["counts"] == {"done": 4, "running": 0, "failed": 0, "missing": 0}
+    assert json.loads(again.stdout)["counts"] == {
+        "done": 4,
+        "running": 0,
+        "failed": 0,
+        "missing": 0,
+    }
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()} == before
     assert list((out / "checkpoints").glob("*")) == []
     assert not (out / "failures").exists()
@@ -40,7 +53,12 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
-    process = subprocess.Popen(command("run", path, "--out", parts, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", path, "--out", parts, "--workers", 1),
+        env=optimised(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     wait_for(lambda: training(parts))
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
@@ -54,10 +72,14 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
 @pytest.mark.exhaustive
 def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]})))
+    path.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]}))
+    )
     out = tmp_path / "out"
     options = ["--out", out, "--workers", 1, "--retries", 0]
-    process = subprocess.Popen(command("run", path, *options), env=optimised(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", path, *options), env=optimised(), stdout=subprocess.PIPE, text=True
+    )
     wait_for(lambda: training(out))
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
@@ -66,8 +88,12 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     status = json.loads(scaling("status", out, "--json").stdout)
     assert status["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0}
     assert "SIGKILL" in next(run["reason"] for run in status["runs"] if run["status"] == "failed")
-    assert scaling("run", path, "--out", out, "--workers", 1, env=optimised()).returncode == 0  # a failed run is tried again
-    assert [run["attempts"] for run in json.loads(scaling("status", out, "--json").stdout)["runs"]] == [1, 2]
+    assert (
+        scaling("run", path, "--out", out, "--workers", 1, env=optimised()).returncode == 0
+    )  # a failed run is tried again
+    assert [
+        run["attempts"] for run in json.loads(scaling("status", out, "--json").stdout)["runs"]
+    ] == [1, 2]
 
 
 def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_path):
@@ -75,7 +101,12 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_pa
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
-    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", path, "--out", out, "--workers", 1),
+        env=optimised(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     wait_for(lambda: list(out.glob("checkpoints/*.npz")))
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)
@@ -86,10 +117,17 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_pa
 
 
 def test_diverged_runs_are_results_and_exit_3(tmp_path):
-    base = TINY["base"] | {"optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"}, "model": {"qk_norm": False}}
+    base = TINY["base"] | {
+        "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
+        "model": {"qk_norm": False},
+    }
     axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(base=base, axes=axes, design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})))
+    path.write_text(
+        dump_sweep(
+            tiny(base=base, axes=axes, design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})
+        )
+    )
     for _ in range(2):  # the second time nothing is trained, and the outcome is still said
         done = scaling("run", path, "--out", out, "--workers", 1, env=optimised())
         assert done.returncode == 3
@@ -110,7 +148,9 @@ def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):
 def test_an_edited_sweep_trains_only_new_cells_and_keeps_old_results(sweep_file, tmp_path):
     out = tmp_path / "out"
     assert scaling("run", sweep_file, "--out", out).returncode == 0
-    sweep_file.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["40k", "60k"]})))
+    sweep_file.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["40k", "60k"]}))
+    )
     done = scaling("run", sweep_file, "--out", out)
     assert done.stdout.count("] done") == 2
     assert "no longer asks for them: 2 runs" in done.stdout

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling.config import Execution, MeshShape
-from scaling.config.run_groups import families
+from scaling.config.run_groups import group_runs
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute import packing
-from scaling.execute.packing import Choice, Packing
+from scaling.execute.packing import PackDecision, Packing
 from scaling.plan import plan
 from scaling.tasks import open_task
 from tests.execute.test_local import scaling
@@ -19,7 +19,10 @@ from tests.sweep_files import tiny
 
 def runs(**changes):
     sweep = tiny(seeds=[0, 1, 2, 3, 4, 5, 6, 7], **changes)
-    return [item.run for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs]
+    return [
+        item.run
+        for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs
+    ]
 
 
 @pytest.fixture
@@ -40,12 +43,14 @@ def machine(monkeypatch):
 
 
 def measured(how=None):
-    return packing.measured(runs(), 2, how or Execution(), lambda text: None)
+    return packing.measure_packs(runs(), 2, how or Execution(), lambda text: None)
 
 
 def test_a_pack_doubles_while_it_pays(machine):
-    machine(lambda pack, width: max(1.0, pack / 4))  # an accelerator that runs four for the price of one
-    chosen = [measured().of(family) for family in families(runs())]
+    machine(
+        lambda pack, width: max(1.0, pack / 4)
+    )  # an accelerator that runs four for the price of one
+    chosen = [measured().of(family) for family in group_runs(runs())]
     assert {(choice.size, choice.gain) for choice in chosen} == {(4, 4.0)}
     assert "8 train 4.00 times" in chosen[0].reason
 
@@ -70,20 +75,24 @@ def test_a_pack_that_does_not_fit_ends_the_search(machine, monkeypatch):
         return quick(trials, workers)
 
     monkeypatch.setattr(packing, "timed", timed)
-    assert {(choice.size, "do not fit" in choice.reason) for choice in measured().choices.values()} == {(2, True)}
+    assert {
+        (choice.size, "do not fit" in choice.reason) for choice in measured().choices.values()
+    } == {(2, True)}
 
 
 def test_a_mesh_or_little_work_is_not_timed(machine, monkeypatch):
     asked = machine(lambda pack, width: 1.0)
     assert measured(Execution(mesh=MeshShape(data=2))).choices == {}
     monkeypatch.setattr(packing, "WORTH_TIMING", 1e30)
-    assert {choice.reason for choice in measured().choices.values()} == {"not measured: too little work"}
+    assert {choice.reason for choice in measured().choices.values()} == {
+        "not measured: too little work"
+    }
     assert asked == []
 
 
 def test_choices_survive_their_file_and_damage_is_named(tmp_path):
     path = tmp_path / "packing.json"
-    found = Packing({"a": Choice(4, 2.5, "measured"), "b": Choice()})
+    found = Packing({"a": PackDecision(4, 2.5, "measured"), "b": PackDecision()})
     found.write(path)
     assert packing.read(path) == found
     path.write_text("{nonsense")
@@ -94,7 +103,9 @@ def test_choices_survive_their_file_and_damage_is_named(tmp_path):
 
 def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(seeds=[0, 1], design={"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]})))
+    path.write_text(
+        dump_sweep(tiny(seeds=[0, 1], design={"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]}))
+    )
     done = scaling("run", path, "--out", out, "--workers", 1, "--pack", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 2

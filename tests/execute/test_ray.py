@@ -9,26 +9,34 @@ import sys
 
 import pytest
 
-from scaling.config.run_groups import families
+from scaling.config.run_groups import group_runs
 from scaling.errors import ScalingError
 from scaling.execute import ray as engine
 from scaling.execute.local import LocalLauncher
 from scaling.execute.ray import RayLauncher, Resources, parse_resources
-from scaling.execute.worker import Order
+from scaling.execute.worker import TrainRequest
 from scaling.plan import plan
 from scaling.store import run_files
 from scaling.tasks import open_task
-from tests.execute.ray_nodes import COORDINATOR, NEEDS_RAY, cluster, heard, nodes, stand_in, wait_for  # noqa: F401
+from tests.execute.ray_nodes import (
+    COORDINATOR,
+    NEEDS_RAY,
+    heard,
+    nodes,
+    wait_for,
+)
 from tests.sweep_files import tiny
 
 
 @pytest.fixture
-def launch(cluster, stand_in, tmp_path):  # noqa: F811
+def launch(cluster, stand_in, tmp_path):
     """Makes launchers of stand-ins for the two nodes, and closes them."""
     with contextlib.ExitStack() as stack:
 
         def make(**options):
-            made = RayLauncher(tmp_path, **({"address": cluster.address, "command": stand_in} | options))
+            made = RayLauncher(
+                tmp_path, **({"address": cluster.address, "command": stand_in} | options)
+            )
             stack.callback(made.close)
             return made
 
@@ -52,11 +60,20 @@ def test_resources_are_read(text, found):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "NAME=AMOUNT"), ("cpu", "NAME=AMOUNT"), ("=1", "NAME=AMOUNT"), ("cpu=1,", "NAME=AMOUNT"), ("cpu=1,CPU=2", "twice"),
-        ("cpu=x", "no amount"), ("gpu=-1", "no amount"), ("gpu=1.5", "no amount"), ("cpu=nan", "no amount"), ("cpu=1e99", "no amount"),
-        ("cpu=0", "asks for nothing"), ("memory=1", "cannot be asked for"),
+        ("", "NAME=AMOUNT"),
+        ("cpu", "NAME=AMOUNT"),
+        ("=1", "NAME=AMOUNT"),
+        ("cpu=1,", "NAME=AMOUNT"),
+        ("cpu=1,CPU=2", "twice"),
+        ("cpu=x", "no amount"),
+        ("gpu=-1", "no amount"),
+        ("gpu=1.5", "no amount"),
+        ("cpu=nan", "no amount"),
+        ("cpu=1e99", "no amount"),
+        ("cpu=0", "asks for nothing"),
+        ("memory=1", "cannot be asked for"),
     ],
-)  # fmt: skip
+)
 def test_what_ray_would_not_take_is_refused(text, what):
     with pytest.raises(ScalingError, match=what) as caught:
         parse_resources(text)
@@ -112,7 +129,9 @@ def test_a_worker_takes_orders_and_ends_when_it_is_closed(launch, tmp_path):
         (lambda worker: worker.close(), "exit code 0", 1),
     ],
 )
-def test_a_worker_in_a_run_saves_when_asked_and_dies_when_killed(launch, tmp_path, act, cause, saved):
+def test_a_worker_in_a_run_saves_when_asked_and_dies_when_killed(
+    launch, tmp_path, act, cause, saved
+):
     worker = launch().start(0)
     lines = worker.events()
     worker.send("work")
@@ -199,7 +218,7 @@ def test_the_processes_of_a_worker_on_two_hosts_live_and_die_together(launch, tm
 
 
 @NEEDS_RAY
-def test_a_run_whose_coordinator_was_killed_saves_itself(cluster, stand_in, tmp_path):  # noqa: F811
+def test_a_run_whose_coordinator_was_killed_saves_itself(cluster, stand_in, tmp_path):
     script = tmp_path / "coordinator.py"
     script.write_text(COORDINATOR)
     command = [sys.executable, str(script), str(tmp_path), cluster.address, stand_in[1]]
@@ -221,8 +240,13 @@ def _is_alive(pid):
 
 @NEEDS_RAY
 @pytest.mark.exhaustive
-def test_a_dead_node_ends_its_worker_and_no_other(stand_in, tmp_path, capfd):  # noqa: F811
-    with nodes(2) as (found, (lost, _)), contextlib.closing(RayLauncher(tmp_path, address=found.address, command=stand_in)) as launcher:
+def test_a_dead_node_ends_its_worker_and_no_other(stand_in, tmp_path, capfd):
+    with (
+        nodes(2) as (found, (lost, _)),
+        contextlib.closing(
+            RayLauncher(tmp_path, address=found.address, command=stand_in)
+        ) as launcher,
+    ):
         workers = [launcher.start(index) for index in range(2)]
         lines = [worker.events() for worker in workers]
         for worker, said in zip(workers, lines, strict=True):
@@ -251,17 +275,20 @@ def _rows(folder):
 
 
 @NEEDS_RAY
-def test_a_run_on_ray_gives_the_rows_of_a_local_one(cluster, tmp_path):  # noqa: F811
+def test_a_run_on_ray_gives_the_rows_of_a_local_one(cluster, tmp_path):
     sweep = tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]})
     runs = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs
-    (family,) = families([item.run for item in runs])
-    made = {"here": lambda folder: LocalLauncher(folder, "worker", 2), "ray": lambda folder: RayLauncher(folder, address=cluster.address)}
+    (family,) = group_runs([item.run for item in runs])
+    made = {
+        "here": lambda folder: LocalLauncher(folder, "worker", 2),
+        "ray": lambda folder: RayLauncher(folder, address=cluster.address),
+    }
     for name, launcher in made.items():
         (tmp_path / name).mkdir()
         with contextlib.closing(launcher(tmp_path / name)) as opened:
             worker = opened.start(0)
             lines = worker.events()
-            worker.send(Order(sweep.name, family).dump())
+            worker.send(TrainRequest(sweep.name, family).dump())
             assert heard(lines, "done")
             worker.close()
     assert _rows(tmp_path / "ray").equals(_rows(tmp_path / "here"))

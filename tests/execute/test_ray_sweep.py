@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import account
+from scaling.execute.attempts import summarize
 from tests.execute.ray_nodes import NEEDS_RAY, nodes
 from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import tiny
@@ -16,11 +16,18 @@ from tests.sweep_files import tiny
 def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # the nodes take over what they are started with
     path, want, out = tmp_path / "tiny.toml", tmp_path / "want", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]})))
+    path.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]}))
+    )
     assert scaling("run", path, "--out", want, "--workers", 2, env=optimised()).returncode == 0
     with nodes(2) as (cluster, (lost, _)):
         options = ["--executor", "ray", "--ray-address", cluster.address, "--resources", "cpu=1"]
-        process = subprocess.Popen(command("run", path, "--out", out, *options), env=optimised(), stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command("run", path, "--out", out, *options),
+            env=optimised(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         wait_for(lambda: training(out) or process.poll() is not None, seconds=120)
         cluster.remove_node(lost, allow_graceful=False)
         said, _ = process.communicate(timeout=200)
@@ -29,7 +36,7 @@ def test_a_sweep_whose_node_dies_ends_with_the_bits_of_a_local_run(tmp_path, mon
     assert "node" in said
     assert numbers(out).equals(numbers(want))
     assert status(out)["counts"]["done"] == 4
-    assert max(account(out).attempts.values()) == 2
+    assert max(summarize(out).attempts.values()) == 2
 
 
 @NEEDS_RAY
@@ -39,7 +46,9 @@ def test_options_of_ray_are_for_ray_and_a_cluster_must_be_there(tmp_path):
     alone = scaling("run", path, "--out", tmp_path / "out", "--resources", "cpu=1")
     assert alone.returncode == 2
     assert "--executor ray" in alone.stderr
-    absent = scaling("run", path, "--out", tmp_path / "out", "--executor", "ray", "--ray-address", "127.0.0.1:1")
+    absent = scaling(
+        "run", path, "--out", tmp_path / "out", "--executor", "ray", "--ray-address", "127.0.0.1:1"
+    )
     assert absent.returncode == 2
     assert "127.0.0.1:1" in absent.stderr
     assert not (tmp_path / "out" / "plan.json").exists()

@@ -35,13 +35,17 @@ def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
     assert run_files.run_files(folder) == []
     after = status(folder)
     assert after["runs"] == before["runs"]
-    again = json.loads(scaling("run", folder.parent / "scale.toml", "--out", folder, "--simulate", LAW, "--json").stdout)
+    again = json.loads(
+        scaling(
+            "run", folder.parent / "scale.toml", "--out", folder, "--simulate", LAW, "--json"
+        ).stdout
+    )
     assert again["counts"] == before["counts"]
 
 
 def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeypatch):
     from scaling.execute.publish import publish
-    from scaling.execute.session import Sitting
+    from scaling.execute.session import SweepSession
     from scaling.execute.simulated import simulate
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.plan import plan
@@ -51,13 +55,20 @@ def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeyp
     sweep = tiny(seeds=[0, 1, 2])
     planned = plan(sweep, sweep.base.task, 16, LAW)
     for item in planned.runs[:10]:
-        publish(SweepFolder(tmp_path), "tiny", item.run, simulate(item.run), Provenance("x", None, "0"), None)
+        publish(
+            SweepFolder(tmp_path),
+            "tiny",
+            item.run,
+            simulate(item.run),
+            Provenance("x", None, "0"),
+            None,
+        )
     monkeypatch.setattr(compaction, "WORTH", 5)
-    sitting = Sitting(SweepFolder(tmp_path), planned, print, LAW)
+    sitting = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
     with sitting.lease:
         assert len(sitting.settle()) == 2
     assert run_files.run_files(tmp_path) == []
-    assert len(run_files.finished(tmp_path)) == 10
+    assert len(run_files.finished_run_ids(tmp_path)) == 10
 
 
 def test_watching_ends_when_nobody_trains(folder):

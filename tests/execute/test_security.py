@@ -31,9 +31,27 @@ class Mark:
         return Path.touch, (Path(self.path),)
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", ".", "", "a/b", "..\\x", "x" * 65, "-rf", ".hidden", "a\nb", "é" * 40])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "/etc/x",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "..\\x",
+        "x" * 65,
+        "-rf",
+        ".hidden",
+        "a\nb",
+        "é" * 40,
+    ],
+)
 def test_a_name_that_is_a_path_is_refused(tmp_path, name):
-    text = dump_sweep(tiny()).replace('name = "tiny"', f"name = {name!r}" if "\n" not in name else 'name = "a\\nb"')
+    text = dump_sweep(tiny()).replace(
+        'name = "tiny"', f"name = {name!r}" if "\n" not in name else 'name = "a\\nb"'
+    )
     (tmp_path / "sweep.toml").write_text(text)
     done = scaling("run", "sweep.toml", "--simulate", LAW, cwd=tmp_path)
     assert done.returncode == 2
@@ -94,9 +112,15 @@ def test_text_from_a_folder_reaches_the_terminal_without_control_characters_and_
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 3).returncode == 0
     document = files.read_json(out / "plan.json")
-    run_id = next(run["run_id"] for run in document["runs"] if not SweepFolder(out).is_finished(run["run_id"]))
+    run_id = next(
+        run["run_id"] for run in document["runs"] if not SweepFolder(out).is_finished(run["run_id"])
+    )
     SweepFolder(out).write_failure(run_id, f"{ESCAPE}[/bold] [link=http://x]text")
-    for verb in (["status", out], ["run", path, "--out", out, "--simulate", LAW, "--max-runs", 1], ["report", out]):
+    for verb in (
+        ["status", out],
+        ["run", path, "--out", out, "--simulate", LAW, "--max-runs", 1],
+        ["report", out],
+    ):
         done = scaling(*verb)
         assert "Traceback" not in done.stderr
         assert "\x1b" not in done.stdout
@@ -105,7 +129,11 @@ def test_text_from_a_folder_reaches_the_terminal_without_control_characters_and_
 
 
 def test_a_sweep_file_cannot_execute_and_a_hostile_one_is_refused(tmp_path):
-    for text in ('name = "!!python/object/apply:os.system [touch mark]"', "a = " + "[" * 5000, "x" * 2_000_000):
+    for text in (
+        'name = "!!python/object/apply:os.system [touch mark]"',
+        "a = " + "[" * 5000,
+        "x" * 2_000_000,
+    ):
         path = tmp_path / "sweep.toml"
         path.write_text(text)
         done = scaling("plan", path, "--no-probe", cwd=tmp_path)
@@ -126,7 +154,10 @@ def test_the_compile_cache_is_private(tmp_path):
 @pytest.mark.parametrize("folder", ["a b", "ü/ñ", "-rf", "quote'\"$x"])
 def test_folders_of_any_name(tmp_path, folder):
     (tmp_path / "sweep.toml").write_text(dump_sweep(tiny()))
-    env = {name: value for name, value in os.environ.items() if name != "HOME"} | {"LANG": "C", "TERM": "dumb"}
+    env = {name: value for name, value in os.environ.items() if name != "HOME"} | {
+        "LANG": "C",
+        "TERM": "dumb",
+    }
     done = scaling("run", "sweep.toml", f"--out={folder}", "--simulate", LAW, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / folder / "runs").iterdir())) == 4

@@ -8,9 +8,18 @@ import time
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import account
+from scaling.execute.attempts import summarize
 from scaling.store import run_files
-from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for, workers_of
+from tests.execute.sweeping import (
+    command,
+    numbers,
+    optimised,
+    scaling,
+    status,
+    training,
+    wait_for,
+    workers_of,
+)
 from tests.sweep_files import TINY, tiny
 
 LONG = {"kind": "grid", "sizes": ["6k"], "tokens": ["8M"]}
@@ -24,7 +33,12 @@ def path(tmp_path_factory):
 
 
 def begun(path, out):
-    process = subprocess.Popen(command("run", path, "--out", out, "--workers", 1), env=optimised(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", path, "--out", out, "--workers", 1),
+        env=optimised(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     wait_for(lambda: training(out), seconds=120)
     return process
 
@@ -39,7 +53,12 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGUSR1, 75), pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.exhaustive), (signal.SIGINT, 130)]
+    ("number", "code"),
+    [
+        (signal.SIGUSR1, 75),
+        pytest.param(signal.SIGUSR2, 75, marks=pytest.mark.exhaustive),
+        (signal.SIGINT, 130),
+    ],
 )
 def test_a_signal_saves_and_leaves_no_child(path, tmp_path, number, code):
     process = begun(path, tmp_path)
@@ -94,9 +113,13 @@ def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
 @pytest.mark.exhaustive
 def test_budgets_end_a_sweep_cleanly_and_it_goes_on_from_there(tmp_path):
     path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]})))
+    path.write_text(
+        dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]}))
+    )
     assert scaling("run", path, "--out", whole, "--workers", 1, env=optimised()).returncode == 0
-    done = scaling("run", path, "--out", out, "--workers", 1, "--max-flops", "1e10", env=optimised())
+    done = scaling(
+        "run", path, "--out", out, "--workers", 1, "--max-flops", "1e10", env=optimised()
+    )
     assert done.returncode == 75, done.stdout
     assert "--max-flops 1e+10 is used up" in done.stdout
     spent = status(out)["cost"]["flops"]
@@ -108,7 +131,9 @@ def test_budgets_end_a_sweep_cleanly_and_it_goes_on_from_there(tmp_path):
 
 def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
     begin = time.monotonic()
-    done = scaling("run", path, "--out", tmp_path, "--workers", 1, "--max-seconds", 5, env=optimised())
+    done = scaling(
+        "run", path, "--out", tmp_path, "--workers", 1, "--max-seconds", 5, env=optimised()
+    )
     assert done.returncode == 75
     assert "--max-seconds 5 are over" in done.stdout
     assert time.monotonic() - begin < 60
@@ -123,12 +148,24 @@ def test_a_budget_that_is_none_is_refused(path, tmp_path, given):
 
 
 def test_fail_fast_stops_at_the_first_run_that_diverges(tmp_path):
-    base = TINY["base"] | {"optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"}, "model": {"qk_norm": False}}
+    base = TINY["base"] | {
+        "optim": {"clip": False, "warmup_steps": 0, "schedule": "constant"},
+        "model": {"qk_norm": False},
+    }
     axes = [{"field": "optim.lr", "values": [0.01, 10.0]}]
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
-    path.write_text(dump_sweep(tiny(base=base, axes=axes, seeds=[0, 1, 2], design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]})))
+    path.write_text(
+        dump_sweep(
+            tiny(
+                base=base,
+                axes=axes,
+                seeds=[0, 1, 2],
+                design={"kind": "grid", "sizes": ["3k"], "tokens": ["20k"]},
+            )
+        )
+    )
     done = scaling("run", path, "--out", out, "--workers", 1, "--fail-fast")
     assert done.returncode == 3, done.stdout
     assert "--fail-fast" in done.stdout
-    assert len(run_files.finished(out)) < 6
-    assert sum(account(out).attempts.values()) < 6
+    assert len(run_files.finished_run_ids(out)) < 6
+    assert sum(summarize(out).attempts.values()) < 6

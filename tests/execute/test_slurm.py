@@ -12,7 +12,15 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.execute import slurm
-from scaling.execute.slurm import Job, launch_prefix, limit_seconds, nodes, parse_settings, script, submit
+from scaling.execute.slurm import (
+    Job,
+    launch_prefix,
+    limit_seconds,
+    nodes,
+    parse_settings,
+    script,
+    submit,
+)
 from tests.execute.slurm_cluster import running
 
 WEIRD = 'it\'s a "sweep" 100%j $HOME `id` #1'
@@ -109,7 +117,9 @@ class Sweep:
 
     def job(self, elements=1, **settings):
         program = (sys.executable, str(self.folder / "program.py"))
-        return Job("stand-in", self.folder, elements, settings, workdir=self.folder, program=program)
+        return Job(
+            "stand-in", self.folder, elements, settings, workdir=self.folder, program=program
+        )
 
     def submit(self, elements=1, **settings):
         return submit(self.folder, script(self.job(elements, **settings)))
@@ -133,32 +143,77 @@ def sweep(tmp_path):
 
 def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
     options = ("--mesh", "data=2", "--pack", "it's")
-    text = script(Job("de mo", tmp_path / WEIRD, 4, parse_settings("partition=a,b,time=8:00:00,exclusive"), options, tmp_path))
+    text = script(
+        Job(
+            "de mo",
+            tmp_path / WEIRD,
+            4,
+            parse_settings("partition=a,b,time=8:00:00,exclusive"),
+            options,
+            tmp_path,
+        )
+    )
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
-    assert {'#SBATCH --job-name="scaling-de mo"', "#SBATCH --array=0-3", '#SBATCH --partition="a,b"', "#SBATCH --exclusive"} <= set(lines)
-    assert {"#SBATCH --requeue", "#SBATCH --open-mode=append", "#SBATCH --signal=B:USR1@120", '#SBATCH --time="8:00:00"'} <= set(lines)
-    command = next(line for line in lines if line.startswith("command=(")).removeprefix("command=(").removesuffix(")")
+    assert {
+        '#SBATCH --job-name="scaling-de mo"',
+        "#SBATCH --array=0-3",
+        '#SBATCH --partition="a,b"',
+        "#SBATCH --exclusive",
+    } <= set(lines)
+    assert {
+        "#SBATCH --requeue",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --signal=B:USR1@120",
+        '#SBATCH --time="8:00:00"',
+    } <= set(lines)
+    command = (
+        next(line for line in lines if line.startswith("command=("))
+        .removeprefix("command=(")
+        .removesuffix(")")
+    )
     folder = str(tmp_path / WEIRD)
-    begin = [sys.executable, "-m", "scaling", "run", f"{folder}/sweep.toml", "--out", folder, "--executor", "local"]
+    begin = [
+        sys.executable,
+        "-m",
+        "scaling",
+        "run",
+        f"{folder}/sweep.toml",
+        "--out",
+        folder,
+        "--executor",
+        "local",
+    ]
     assert shlex.split(command) == [*begin, *options]
 
 
 def test_directives_come_before_the_first_command(tmp_path):
     lines = script(Job("demo", tmp_path, 1, parse_settings("account=x,gres=gpu:4"))).splitlines()
     last = max(index for index, line in enumerate(lines) if line.startswith("#SBATCH"))
-    assert all(line.startswith("#") for line in lines[: last + 1])  # sbatch reads none after a command
+    assert all(
+        line.startswith("#") for line in lines[: last + 1]
+    )  # sbatch reads none after a command
 
 
-@pytest.mark.parametrize(("time", "seconds"), [("8:00:00", 120), ("2", 30), ("1", 15), ("1-0", 120), ("0:02", 1)])
+@pytest.mark.parametrize(
+    ("time", "seconds"), [("8:00:00", 120), ("2", 30), ("1", 15), ("1-0", 120), ("0:02", 1)]
+)
 def test_the_warning_leaves_time_to_train(tmp_path, time, seconds):
     assert f"--signal=B:USR1@{seconds}\n" in script(Job("demo", tmp_path, 1, {"time": time}))
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 5400), ("1:30", 90), ("2:00:00", 7200), ("1-2", 93600), ("1-2:30", 95400), ("1-0:0:5", 86405), ("UNLIMITED", None)],
+    [
+        ("90", 5400),
+        ("1:30", 90),
+        ("2:00:00", 7200),
+        ("1-2", 93600),
+        ("1-2:30", 95400),
+        ("1-0:0:5", 86405),
+        ("UNLIMITED", None),
+    ],
 )
 def test_time_limits_are_read_as_slurm_reads_them(text, seconds):
     assert limit_seconds(text) == seconds
@@ -172,11 +227,17 @@ def test_no_time_limit(text):
 
 def test_settings():
     assert parse_settings("partition=gpu,gres=gpu:a100:4,nodelist=a,b,exclusive,mem=4G") == {
-        "partition": "gpu", "gres": "gpu:a100:4", "nodelist": "a,b", "exclusive": "", "mem": "4G",
-    }  # fmt: skip
+        "partition": "gpu",
+        "gres": "gpu:a100:4",
+        "nodelist": "a,b",
+        "exclusive": "",
+        "mem": "4G",
+    }
     assert parse_settings("nodelist=n[1,3-4], constraint=a&b=c, exclusive=user") == {
-        "nodelist": "n[1,3-4]", "constraint": "a&b=c", "exclusive": "user",
-    }  # fmt: skip
+        "nodelist": "n[1,3-4]",
+        "constraint": "a&b=c",
+        "exclusive": "user",
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,13 +272,22 @@ def test_a_run_has_a_fixed_number_of_nodes(tmp_path, text):
 
 def test_nodes_and_their_launch_prefix():
     assert (nodes({}), nodes({"nodes": "3"}), launch_prefix(1)) == (1, 3, [])
-    assert launch_prefix(3) == ["srun", "--nodes=3", "--ntasks=3", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    assert launch_prefix(3) == [
+        "srun",
+        "--nodes=3",
+        "--ntasks=3",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit=1",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\rb", "a\x1bb"])
 def test_folders_that_slurm_cannot_write_to_are_refused(tmp_path, name):
     good = Job("demo", tmp_path, 1, workdir=tmp_path)
-    for job in (dataclasses.replace(good, folder=tmp_path / name), dataclasses.replace(good, workdir=tmp_path / name)):
+    for job in (
+        dataclasses.replace(good, folder=tmp_path / name),
+        dataclasses.replace(good, workdir=tmp_path / name),
+    ):
         with pytest.raises(ScalingError, match="backslash or a control character"):
             script(job)
 
@@ -244,9 +314,13 @@ def test_elements_get_their_command_whatever_the_folder_is_called(cluster, sweep
     begun = made.events("begins")
     folder = str(made.folder)
     assert sorted(event["element"] for event in begun) == ["0", "1", "2"]
-    assert {tuple(event["argv"]) for event in begun} == {("run", f"{folder}/sweep.toml", "--out", folder, "--executor", "local")}
+    assert {tuple(event["argv"]) for event in begun} == {
+        ("run", f"{folder}/sweep.toml", "--out", folder, "--executor", "local")
+    }
     assert {event["cwd"] for event in begun} == {folder}
-    assert sorted(path.name for path in (made.folder / "logs").iterdir()) == [f"slurm-{job_id}_{index}.log" for index in range(3)]
+    assert sorted(path.name for path in (made.folder / "logs").iterdir()) == [
+        f"slurm-{job_id}_{index}.log" for index in range(3)
+    ]
     assert made.log().count("ended with exit code 0") == 3
 
 
@@ -255,14 +329,18 @@ def test_a_warned_element_saves_itself_and_is_requeued(cluster, sweep, name):
     made = sweep("wait")
     job_id = made.submit()
     cluster.until(lambda: made.events("begins"))
-    cluster.ask("scancel", "--batch", f"--signal={name}", f"{job_id}_0")  # as Slurm does before the time limit
+    cluster.ask(
+        "scancel", "--batch", f"--signal={name}", f"{job_id}_0"
+    )  # as Slurm does before the time limit
     cluster.until(lambda: made.events("saved"))
     made.mode("0")
     cluster.until(lambda: len(made.events("begins")) == 2)
     assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
     assert [event["name"] for event in made.events("signal")] == [f"SIG{name}"]
     assert [event["restart"] for event in made.events("begins")] == ["0", "1"]
-    assert re.search(rf"state saved\n.*ended with exit code 75 after SIG{name}", made.log())  # the script waits for it
+    assert re.search(
+        rf"state saved\n.*ended with exit code 75 after SIG{name}", made.log()
+    )  # the script waits for it
     assert made.log().count("ended with exit code") == 2  # the log goes on where it was
 
 
@@ -318,9 +396,14 @@ def test_preempted_at_once_it_hears_the_warning_and_sigterm_together_and_comes_b
     cluster.until(lambda: len(made.events("begins")) == 2)
     assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
     heard = [event["name"] for event in made.events("signal")]
-    assert heard.count("SIGTERM") == 1  # most often after a USR1: the second must not mean "at once"
+    assert (
+        heard.count("SIGTERM") == 1
+    )  # most often after a USR1: the second must not mean "at once"
     assert heard.count("SIGUSR1") <= 1
-    assert [event["restart"] for event in made.events("begins")] == ["0", "1"]  # requeued once: by Slurm, not by the script as well
+    assert [event["restart"] for event in made.events("begins")] == [
+        "0",
+        "1",
+    ]  # requeued once: by Slurm, not by the script as well
 
 
 def test_preempted_with_a_warning_it_leaves_before_it_must(cluster, sweep):
@@ -330,7 +413,9 @@ def test_preempted_with_a_warning_it_leaves_before_it_must(cluster, sweep):
     rival = _preempt(cluster)
     cluster.until(lambda: made.events("saved"), 20)
     made.mode("0")
-    assert cluster.ended(rival, 20)["JobState"] == "COMPLETED"  # long before the 30 s of grace are over
+    assert (
+        cluster.ended(rival, 20)["JobState"] == "COMPLETED"
+    )  # long before the 30 s of grace are over
     cluster.until(lambda: len(made.events("begins")) == 2)
     assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED"
     assert [event["name"] for event in made.events("signal")] == ["SIGUSR1"]
@@ -339,7 +424,9 @@ def test_preempted_with_a_warning_it_leaves_before_it_must(cluster, sweep):
 def _preempt(cluster):
     """A short job that needs the whole of the first node."""
     size = ("--nodes=1", "--ntasks=1", "--cpus-per-task=2", f"--nodelist={cluster.nodes[0]}")
-    return cluster.ask("sbatch", "--parsable", "--partition=high", *size, "--output=/dev/null", "--wrap", "sleep 1")
+    return cluster.ask(
+        "sbatch", "--parsable", "--partition=high", *size, "--output=/dev/null", "--wrap", "sleep 1"
+    )
 
 
 @pytest.mark.slow
@@ -375,7 +462,19 @@ def test_a_worker_on_two_nodes_is_spoken_to_by_lines(cluster, sweep):
     job_id = made.submit(nodes="2")
     assert cluster.ended(f"{job_id}_0")["JobState"] == "COMPLETED", made.log()
     found = json.loads((made.folder / "found").read_text())
-    assert (found["ready"], found["lengths"], found["rest"], found["code"]) == ("2", [10, 10, 300_000, 10], "", 0)
+    assert (found["ready"], found["lengths"], found["rest"], found["code"]) == (
+        "2",
+        [10, 10, 300_000, 10],
+        "",
+        0,
+    )
     assert max(found["seconds"]) < 5
     for rank in range(2):
-        assert Path(made.folder, f"task-{rank}").read_text().split() == ["10", "10", "300000", "10", "USR1", "end"]
+        assert Path(made.folder, f"task-{rank}").read_text().split() == [
+            "10",
+            "10",
+            "300000",
+            "10",
+            "USR1",
+            "end",
+        ]

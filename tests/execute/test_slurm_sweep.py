@@ -6,7 +6,7 @@ import time
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import account
+from scaling.execute.attempts import summarize
 from tests.execute.slurm_cluster import running
 from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import TINY, tiny
@@ -32,7 +32,9 @@ def undisturbed(tmp_path_factory):
 
 
 def submitted(path, out, *options):
-    done = scaling("run", path, "--out", out, "--executor", "slurm", "--json", *options, env=optimised())
+    done = scaling(
+        "run", path, "--out", out, "--executor", "slurm", "--json", *options, env=optimised()
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -43,11 +45,17 @@ def test_elements_share_a_sweep_and_give_the_bits_of_a_local_run(cluster, undist
     job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=1")
     assert job["elements"] == 2
     for index in range(2):
-        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", logs(out)
+        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", (
+            logs(out)
+        )
     assert numbers(out).equals(want)
-    finished = {what: count for what, count in account(out).ended.items() if what.endswith(" done")}
+    finished = {
+        what: count for what, count in summarize(out).ended.items() if what.endswith(" done")
+    }
     assert len(finished) == 4, logs(out)
-    assert set(finished.values()) == {1}, logs(out)  # an attempt that the machine interrupts is taken up again; no run is trained by both
+    assert set(finished.values()) == {1}, logs(
+        out
+    )  # an attempt that the machine interrupts is taken up again; no run is trained by both
     assert len(list((out / "ledger").iterdir())) == 2  # both took part
 
 
@@ -59,11 +67,19 @@ def test_a_preempted_sweep_comes_back_and_gives_the_same_bits(cluster, undisturb
     wait_for(lambda: training(out), seconds=120)
     time.sleep(2)
     high = cluster.ask(
-        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--ntasks-per-node=2", "--output=/dev/null", "--wrap=sleep 4"
+        "sbatch",
+        "--parsable",
+        "--partition=high",
+        "--nodes=2",
+        "--ntasks-per-node=2",
+        "--output=/dev/null",
+        "--wrap=sleep 4",
     ).strip()
     assert cluster.ended(high, seconds=120)["JobState"] == "COMPLETED"
     for index in range(2):
-        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", logs(out)
+        assert cluster.ended(f"{job['job_id']}_{index}", seconds=240)["JobState"] == "COMPLETED", (
+            logs(out)
+        )
     assert "restart 1" in logs(out)
     assert numbers(out).equals(want)
 
@@ -81,7 +97,19 @@ def test_two_nodes_train_one_run(cluster, tmp_path):
 def test_dry_run_shows_the_script_and_leaves_nothing(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(base=TINY["base"])))
-    done = scaling("run", path, "--out", out, "--executor", "slurm", "--workers", 3, "--dry-run", "--slurm", "time=01:00:00")
+    done = scaling(
+        "run",
+        path,
+        "--out",
+        out,
+        "--executor",
+        "slurm",
+        "--workers",
+        3,
+        "--dry-run",
+        "--slurm",
+        "time=01:00:00",
+    )
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --array=0-2" in done.stdout
     assert not out.exists()

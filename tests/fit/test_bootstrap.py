@@ -36,7 +36,9 @@ def test_every_kind_agrees_on_many_runs(kind):
     points = simulated(200)
     found = estimate(LAW, points)
     spread = bootstrap(found, points, 300, kind=kind).theta.std(0)
-    np.testing.assert_allclose(spread[3:], bootstrap(found, points, 300, seed=1, kind="pairs").theta.std(0)[3:], rtol=0.35)
+    np.testing.assert_allclose(
+        spread[3:], bootstrap(found, points, 300, seed=1, kind="pairs").theta.std(0)[3:], rtol=0.35
+    )
 
 
 def test_unknown_kind_is_refused():
@@ -57,7 +59,10 @@ def test_a_large_table_is_resampled_by_a_part_of_it():
     rng = np.random.default_rng(0)
     n = np.exp(rng.uniform(np.log(1e7), np.log(1e10), LARGE + 5000))
     d = n * np.exp(rng.uniform(0, 5, len(n)))
-    loss = np.exp(LAW.log_predict(LAW.theta(CHINCHILLA.values), {"N": n, "D": d}) + 0.01 * rng.standard_normal(len(n)))
+    loss = np.exp(
+        LAW.log_predict(LAW.theta(CHINCHILLA.values), {"N": n, "D": d})
+        + 0.01 * rng.standard_normal(len(n))
+    )
     points = Points(loss=loss, n=n, d=d, c=6 * n * d)
     found = estimate(LAW, points, "mse-log")
     draws = bootstrap(found, points, 100)
@@ -73,12 +78,20 @@ def test_one_sided_penalty_follows_the_lower_edge():
     points = simulated(200)
     rng = np.random.default_rng(1)
     late = rng.random(200) < 0.4
-    untuned = Points(points.loss * np.where(late, np.exp(rng.exponential(0.08, 200)), 1.0), points.n, points.d, points.c)
+    untuned = Points(
+        points.loss * np.where(late, np.exp(rng.exponential(0.08, 200)), 1.0),
+        points.n,
+        points.d,
+        points.c,
+    )
     both = estimate(LAW, untuned, "mse-log")
     edge = estimate(LAW, untuned, "mse-log", one_sided=0.02)
     x = {"N": np.array([1e9]), "D": np.array([2e10])}
     truth = LAW.log_predict(LAW.theta(CHINCHILLA.values), x)[0]
-    assert abs(LAW.log_predict(edge.theta, x)[0] - truth) < abs(LAW.log_predict(both.theta, x)[0] - truth) / 3
+    assert (
+        abs(LAW.log_predict(edge.theta, x)[0] - truth)
+        < abs(LAW.log_predict(both.theta, x)[0] - truth) / 3
+    )
     assert bootstrap(edge, simulated(50), 10).kind == "pairs"
     with pytest.raises(ScalingError, match="no weight"):
         estimate(LAW, points, one_sided=0.0)
@@ -88,5 +101,8 @@ def test_rollout_predicts_each_size_from_the_smaller_ones():
     points = simulated(50)
     rows = rollout(estimate(LAW, points), points, 0.95, 0)
     assert len(rows) >= 5
-    assert all(row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"] for row, after in itertools.pairwise(rows))
+    assert all(
+        row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"]
+        for row, after in itertools.pairwise(rows)
+    )
     assert rows[-1]["mean_abs_rel_error"] < 0.05

@@ -65,7 +65,10 @@ def test_one_input_alone_gives_the_floor_and_its_exponent(zipf):
 def test_a_full_grid_keeps_the_floor_and_bends_the_exponents(zipf):
     """What is unknown for both reasons is lost once, and the law counts it twice: E holds to 1 %, alpha and beta come out too steep."""
     task, told = language(zipf), limits(language(zipf))
-    found = estimate(LAWS["chinchilla"], points(task, *grid(np.geomspace(10, 1e4, 9).round(), np.geomspace(1e3, 1e7, 9).round())))
+    found = estimate(
+        LAWS["chinchilla"],
+        points(task, *grid(np.geomspace(10, 1e4, 9).round(), np.geomspace(1e3, 1e7, 9).round())),
+    )
     assert found.values["E"] == pytest.approx(task.entropy, rel=0.01)
     for name in ("alpha", "beta"):
         assert found.values[name] > told[name]
@@ -73,11 +76,16 @@ def test_a_full_grid_keeps_the_floor_and_bends_the_exponents(zipf):
 
 def test_an_input_that_limits_nothing_is_named():
     task = language()
-    by_memory = estimate(LAWS["chinchilla"], points(task, *grid(MEMORY[::2], np.geomspace(1e8, 1e9, 4))))
+    by_memory = estimate(
+        LAWS["chinchilla"], points(task, *grid(MEMORY[::2], np.geomspace(1e8, 1e9, 4)))
+    )
     assert by_memory.status == "not-identified"
     assert any("beta" in text and "bound" in text for text in by_memory.warnings)
     assert by_memory.values["E"] == pytest.approx(task.entropy, rel=0.005)
-    zipf_1 = estimate(LAWS["chinchilla"], points(language(1.0), *grid(np.geomspace(1e5, 5e5, 5), np.geomspace(1e3, 1e5, 6))))
+    zipf_1 = estimate(
+        LAWS["chinchilla"],
+        points(language(1.0), *grid(np.geomspace(1e5, 5e5, 5), np.geomspace(1e3, 1e5, 6))),
+    )
     assert zipf_1.status == "not-identified"
     assert any("alpha" in text and "bound" in text for text in zipf_1.warnings)
 
@@ -86,7 +94,9 @@ def test_a_floor_out_of_reach_is_named():
     """A factor of two in data, with noise: many floors fit as well."""
     task = language()
     n = np.geomspace(300, 600, 8).round()
-    noisy = (task.entropy + excess(task, np.full(8, 1e9), n)) * np.exp(np.random.default_rng(0).normal(0, 0.02, 8))
+    noisy = (task.entropy + excess(task, np.full(8, 1e9), n)) * np.exp(
+        np.random.default_rng(0).normal(0, 0.02, 8)
+    )
     measured = Points(loss=noisy, c=n * task.period)
     found = profile(estimate(LAWS["power"], measured), measured, 0.95)["E"]
     assert not found.identified

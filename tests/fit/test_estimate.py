@@ -25,14 +25,43 @@ def besiroglu(folder):
 
 def takano(folder):
     table = pd.read_csv(folder / "kyo_takano" / "df.csv").astype(float)
-    return Points(loss=table["loss"].to_numpy(), n=table["N"].to_numpy(), d=table["D"].to_numpy(), c=table["C"].to_numpy())
+    return Points(
+        loss=table["loss"].to_numpy(),
+        n=table["N"].to_numpy(),
+        d=table["D"].to_numpy(),
+        c=table["C"].to_numpy(),
+    )
 
 
 CERTIFIED = [
-    (besiroglu, "huber-log", 1.0182740178e-3, 1e-9, {"E": 1.817218, "A": 477.826, "B": 2143.417, "alpha": 0.347310, "beta": 0.367172}),
-    (besiroglu, "lad-log", None, None, {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}),
-    (takano, "huber-log", 8.400931e-4, 1e-6, {"E": 1.78389, "A": 442.164, "B": 1271.81, "alpha": 0.342626, "beta": 0.342002}),
-    (takano, "mse", 0.04634289, 1e-6, {"E": 1.80911, "A": 475.367, "B": 1798.85, "alpha": 0.347047, "beta": 0.358764}),
+    (
+        besiroglu,
+        "huber-log",
+        1.0182740178e-3,
+        1e-9,
+        {"E": 1.817218, "A": 477.826, "B": 2143.417, "alpha": 0.347310, "beta": 0.367172},
+    ),
+    (
+        besiroglu,
+        "lad-log",
+        None,
+        None,
+        {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
+    ),
+    (
+        takano,
+        "huber-log",
+        8.400931e-4,
+        1e-6,
+        {"E": 1.78389, "A": 442.164, "B": 1271.81, "alpha": 0.342626, "beta": 0.342002},
+    ),
+    (
+        takano,
+        "mse",
+        0.04634289,
+        1e-6,
+        {"E": 1.80911, "A": 475.367, "B": 1798.85, "alpha": 0.347047, "beta": 0.358764},
+    ),
 ]
 
 
@@ -41,7 +70,10 @@ def test_certified_optima(shared_data, data, objective, value, digits, params):
     found = estimate(CHINCHILLA, data(shared_data), objective)
     if value:
         assert found.value == pytest.approx(value, rel=digits)
-    assert found.values == {name: pytest.approx(each, rel=3e-4 if objective == "lad-log" else 3e-6) for name, each in params.items()}
+    assert found.values == {
+        name: pytest.approx(each, rel=3e-4 if objective == "lad-log" else 3e-6)
+        for name, each in params.items()
+    }
     assert found.status == "ok"
     assert found.starts.agree == found.starts.tried
 
@@ -52,7 +84,9 @@ def test_certified_bootstrap(shared_data):
     assert (len(draws.theta), draws.failed) == (4000, 0)
     values = CHINCHILLA.values(draws.theta)
     spread = {"A": 124.5, "B": 1293, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206}
-    assert {name: each.std() for name, each in values.items()} == {name: pytest.approx(each, rel=0.08) for name, each in spread.items()}
+    assert {name: each.std() for name, each in values.items()} == {
+        name: pytest.approx(each, rel=0.08) for name, each in spread.items()
+    }
     a = values["beta"] / (values["alpha"] + values["beta"])
     assert np.quantile(a, [0.025, 0.975]) == pytest.approx([0.480, 0.556], rel=0.012)
 
@@ -60,8 +94,15 @@ def test_certified_bootstrap(shared_data):
 def test_the_profile_agrees_with_the_bootstrap_where_the_data_are_many(shared_data):
     found = profile(estimate(CHINCHILLA, besiroglu(shared_data)), besiroglu(shared_data))
     assert all(each.identified for each in found.values())
-    for name, (lo, hi) in {"E": (1.76, 1.86), "alpha": (0.318, 0.378), "beta": (0.327, 0.408)}.items():
-        assert (found[name].lo, found[name].hi) == (pytest.approx(lo, rel=0.08), pytest.approx(hi, rel=0.08))
+    for name, (lo, hi) in {
+        "E": (1.76, 1.86),
+        "alpha": (0.318, 0.378),
+        "beta": (0.327, 0.408),
+    }.items():
+        assert (found[name].lo, found[name].hi) == (
+            pytest.approx(lo, rel=0.08),
+            pytest.approx(hi, rel=0.08),
+        )
 
 
 def test_weights_are_repeated_points():
@@ -69,8 +110,12 @@ def test_weights_are_repeated_points():
     twice = np.r_[np.arange(len(points)), np.arange(10)]
     weight = np.ones(len(points))
     weight[:10] = 2.0
-    weighted = estimate(CHINCHILLA, Points(loss=points.loss, n=points.n, d=points.d, c=points.c, weight=weight))
-    assert estimate(CHINCHILLA, points.take(twice)).values == {name: pytest.approx(v, rel=1e-6) for name, v in weighted.values.items()}
+    weighted = estimate(
+        CHINCHILLA, Points(loss=points.loss, n=points.n, d=points.d, c=points.c, weight=weight)
+    )
+    assert estimate(CHINCHILLA, points.take(twice)).values == {
+        name: pytest.approx(v, rel=1e-6) for name, v in weighted.values.items()
+    }
 
 
 def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
@@ -88,7 +133,9 @@ def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
 def test_one_ratio_of_tokens_to_parameters_is_said_not_to_identify():
     n = np.geomspace(1e7, 1e10, 30)
     truth = CHINCHILLA.theta(TRUTH["chinchilla"])
-    points = Points(loss=np.exp(CHINCHILLA.log_predict(truth, {"N": n, "D": 20 * n})), n=n, d=20 * n)
+    points = Points(
+        loss=np.exp(CHINCHILLA.log_predict(truth, {"N": n, "D": 20 * n})), n=n, d=20 * n
+    )
     found = estimate(CHINCHILLA, points)
     assert found.status == "not-identified"
     assert "one ratio D/N only" in found.warnings[0]
@@ -103,8 +150,14 @@ REFUSED = [
     (table(np.geomspace(1e6, 1e8, 8), [1e7] * 8, np.linspace(4, 3, 8)), "D takes 1 distinct value"),
     (table([1e6, 2e6], [1e7, 2e7], [3, 2.9]), "2 points"),
     (table([1e6, 2e6, 3e6] * 4, [1e7, 2e7, 3e7] * 4, [3, 2.9, 2.8] * 4), "3 distinct points"),
-    (table(np.geomspace(1e6, 1e8, 8), np.geomspace(1e7, 1e9, 8), [3, 2, -1, 2, 2, 2, 2, 2]), "loss is not finite and positive in 1 of 8"),
-    (table(np.geomspace(1e6, 1e8, 8), [1e7] * 7 + [np.nan], np.linspace(4, 3, 8)), "D is not finite"),
+    (
+        table(np.geomspace(1e6, 1e8, 8), np.geomspace(1e7, 1e9, 8), [3, 2, -1, 2, 2, 2, 2, 2]),
+        "loss is not finite and positive in 1 of 8",
+    ),
+    (
+        table(np.geomspace(1e6, 1e8, 8), [1e7] * 7 + [np.nan], np.linspace(4, 3, 8)),
+        "D is not finite",
+    ),
 ]
 
 

@@ -19,4 +19,6 @@ def test_published_numbers(claim, request):
     document = answer(arguments(claim, data))
     for key, text in claim.expected.items():
         value, margin = tolerance(text)
-        assert abs(at(document, key) - value) <= margin, f"{key} = {at(document, key)!r}, published {text}"
+        assert abs(at(document, key) - value) <= margin, (
+            f"{key} = {at(document, key)!r}, published {text}"
+        )

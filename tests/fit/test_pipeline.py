@@ -21,8 +21,16 @@ def simulated(path, noise=0.002, seed=0, budgets=6, sizes=7):
     centre = 0.1 * c**0.5
     n = centre * np.tile(np.geomspace(0.25, 4, sizes), budgets)
     d = c / (6 * n)
-    loss = (LAW["E"] + LAW["A"] * n ** -LAW["alpha"] + LAW["B"] * d ** -LAW["beta"]) * np.exp(rng.normal(0, noise, len(n)))
-    path.write_text("N,D,loss\n" + "".join(f"{a!r},{b!r},{y!r}\n" for a, b, y in zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)))
+    loss = (LAW["E"] + LAW["A"] * n ** -LAW["alpha"] + LAW["B"] * d ** -LAW["beta"]) * np.exp(
+        rng.normal(0, noise, len(n))
+    )
+    path.write_text(
+        "N,D,loss\n"
+        + "".join(
+            f"{a!r},{b!r},{y!r}\n"
+            for a, b, y in zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)
+        )
+    )
     return path
 
 
@@ -76,7 +84,10 @@ def test_kaplan_is_fitted_beside(document):
 
 @pytest.mark.parametrize("approach", ["isoflop", "envelope"])
 def test_other_roads_can_head_the_document(tmp_path, approach):
-    got = fit([simulated(tmp_path / "runs.csv")], FitOptions(approach=approach, bootstrap=100, holdout="none"))
+    got = fit(
+        [simulated(tmp_path / "runs.csv")],
+        FitOptions(approach=approach, bootstrap=100, holdout="none"),
+    )
     assert got["derived"]["a"] == got["roads"][approach]["a"]
     assert set(got["params"]) == {"a", "n_coef", "b", "d_coef", "E", "K", "gamma"}
     assert got["holdout"] is None
@@ -86,7 +97,13 @@ def test_certified_chinchilla(shared_data):
     options = FitOptions(columns="N=Model Size,C=Training FLOP,L=loss", drop_highest=5, bootstrap=0)
     got = fit([shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"], options)
     np.testing.assert_allclose(got["objective"]["value"], 1.0182740178e-3, rtol=1e-8)
-    for name, value in {"E": 1.817218, "A": 477.826, "B": 2143.417, "alpha": 0.347310, "beta": 0.367172}.items():
+    for name, value in {
+        "E": 1.817218,
+        "A": 477.826,
+        "B": 2143.417,
+        "alpha": 0.347310,
+        "beta": 0.367172,
+    }.items():
         np.testing.assert_allclose(got["params"][name]["value"], value, rtol=2e-5)
     np.testing.assert_allclose(got["derived"]["a"]["value"], 0.51390, atol=5e-6)
     assert got["excluded"] == [{"reason": "among the 5 highest losses", "count": 5}]
@@ -103,7 +120,9 @@ def test_hold_out_needs_something_left():
     assert round(budget / 1e21, 6) == 1
     assert split(points, 2) is None
     assert split(points.take(points.c < 1e20)) is None
-    scattered = Points(np.ones(60), np.geomspace(1e6, 1e9, 60), np.ones(60), np.geomspace(1e15, 1e18, 60))
+    scattered = Points(
+        np.ones(60), np.geomspace(1e6, 1e9, 60), np.ones(60), np.geomspace(1e15, 1e18, 60)
+    )
     assert split(scattered)[0].sum() == 9  # the top 15 % of the range of log C
 
 
@@ -113,33 +132,39 @@ def test_interval_holds_its_value():
     assert interval(5.0, None, 0.9) == {"value": 5.0, "se": None, "lo": None, "hi": None}
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"law": "chinchila"}, "did you mean chinchilla?"),
-    ({"objective": "hubr"}, "huber"),
-    ({"approach": "isoflops"}, "did you mean isoflop?"),
-    ({"params": "all"}, "with_head"),
-    ({"ci": 1.0}, "--ci"),
-    ({"ci": float("nan")}, "--ci"),
-    ({"bootstrap": -1}, "--bootstrap"),
-    ({"bootstrap": 200_000}, "--bootstrap"),
-    ({"delta": 0.0}, "--delta"),
-    ({"seed": -1}, "--seed"),
-    ({"holdout": "some"}, "--holdout"),
-    ({"holdout": "0"}, "--holdout"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"law": "chinchila"}, "did you mean chinchilla?"),
+        ({"objective": "hubr"}, "huber"),
+        ({"approach": "isoflops"}, "did you mean isoflop?"),
+        ({"params": "all"}, "with_head"),
+        ({"ci": 1.0}, "--ci"),
+        ({"ci": float("nan")}, "--ci"),
+        ({"bootstrap": -1}, "--bootstrap"),
+        ({"bootstrap": 200_000}, "--bootstrap"),
+        ({"delta": 0.0}, "--delta"),
+        ({"seed": -1}, "--seed"),
+        ({"holdout": "some"}, "--holdout"),
+        ({"holdout": "0"}, "--holdout"),
+    ],
+)
 def test_options_are_checked_before_a_file_is_opened(options, words):
     with pytest.raises(ScalingError) as caught:
         FitOptions(**options)
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("few.csv", "N,D,loss\n1e6,1e7,3\n2e6,1e7,2.9\n"),
-    ("same_n.csv", "N,D,loss\n" + "".join(f"1e6,{n}e7,{4 - n / 10}\n" for n in range(1, 9))),
-    ("same_d.csv", "N,D,loss\n" + "".join(f"{n}e6,1e7,{4 - n / 10}\n" for n in range(1, 9))),
-    ("one_point.csv", "N,D,loss\n" + "1e6,1e7,3\n" * 8),
-    ("no_d.csv", "N,loss\n" + "".join(f"{n}e6,{4 - n / 10}\n" for n in range(1, 9))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("few.csv", "N,D,loss\n1e6,1e7,3\n2e6,1e7,2.9\n"),
+        ("same_n.csv", "N,D,loss\n" + "".join(f"1e6,{n}e7,{4 - n / 10}\n" for n in range(1, 9))),
+        ("same_d.csv", "N,D,loss\n" + "".join(f"{n}e6,1e7,{4 - n / 10}\n" for n in range(1, 9))),
+        ("one_point.csv", "N,D,loss\n" + "1e6,1e7,3\n" * 8),
+        ("no_d.csv", "N,loss\n" + "".join(f"{n}e6,{4 - n / 10}\n" for n in range(1, 9))),
+    ],
+)
 def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(ScalingError) as caught:
@@ -154,15 +179,18 @@ def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
         fit([path], FitOptions(approach="isoflop", bootstrap=0))
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda d: d.pop("params"), "'params' is missing"),
-    (lambda d: d.update(schema=2), "schema 2"),
-    (lambda d: d.update(warnings="none"), "warnings"),
-    (lambda d: d["params"].update(A=3.0), "params.A"),
-    (lambda d: d["params"]["A"].update(value="3"), "params.A"),
-    (lambda d: d["bootstrap"]["draws"]["A"].pop(), "equally long"),
-    (lambda d: d["data"].update(loss=["x"] * 42), "not a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("params"), "'params' is missing"),
+        (lambda d: d.update(schema=2), "schema 2"),
+        (lambda d: d.update(warnings="none"), "warnings"),
+        (lambda d: d["params"].update(A=3.0), "params.A"),
+        (lambda d: d["params"]["A"].update(value="3"), "params.A"),
+        (lambda d: d["bootstrap"]["draws"]["A"].pop(), "equally long"),
+        (lambda d: d["data"].update(loss=["x"] * 42), "not a number"),
+    ],
+)
 def test_damaged_documents_are_refused(document, tmp_path, change, words):
     damaged = json.loads(json.dumps(document))
     change(damaged)

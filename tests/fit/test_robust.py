@@ -22,14 +22,32 @@ def table(path, rng):
     count = int(rng.choice([3, 6, 9, 20, 60]))
     n = 10 ** rng.uniform(5, 11, count)
     kind = rng.integers(0, 7)
-    n = np.full(count, 1e8) if kind == 0 else 10 ** rng.choice([6.0, 7, 8, 9], count) if kind == 1 else n
-    d = 20 * n if kind == 2 else 10 ** rng.choice([18.0, 19, 20, 21], count) / (6 * n) if kind == 3 else n * 10 ** rng.uniform(0, 3, count)
-    loss = (1.7 + 480 * n**-0.35 + 2100 * d**-0.37) * np.exp(rng.normal(0, rng.choice([0, 1e-6, 0.003, 0.3]), count))
+    n = (
+        np.full(count, 1e8)
+        if kind == 0
+        else 10 ** rng.choice([6.0, 7, 8, 9], count)
+        if kind == 1
+        else n
+    )
+    d = (
+        20 * n
+        if kind == 2
+        else 10 ** rng.choice([18.0, 19, 20, 21], count) / (6 * n)
+        if kind == 3
+        else n * 10 ** rng.uniform(0, 3, count)
+    )
+    loss = (1.7 + 480 * n**-0.35 + 2100 * d**-0.37) * np.exp(
+        rng.normal(0, rng.choice([0, 1e-6, 0.003, 0.3]), count)
+    )
     loss = rng.uniform(1, 5, count) if kind == 4 else np.full(count, 2.5) if kind == 5 else loss
     loss[rng.integers(count)] *= 100 if kind == 6 else 1
-    columns = {"N": n, "D": d, "loss": loss} | ({"unique_tokens": d / 4} if rng.random() < 0.3 else {})
+    columns = {"N": n, "D": d, "loss": loss} | (
+        {"unique_tokens": d / 4} if rng.random() < 0.3 else {}
+    )
     rows = list(zip(*(values.tolist() for values in columns.values()), strict=True))
-    path.write_text(",".join(columns) + "\n" + "".join(",".join(map(repr, row)) + "\n" for row in rows))
+    path.write_text(
+        ",".join(columns) + "\n" + "".join(",".join(map(repr, row)) + "\n" for row in rows)
+    )
 
 
 def answered(call):
@@ -42,20 +60,29 @@ def answered(call):
         return None
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24))])
+@pytest.mark.parametrize(
+    "seed",
+    [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24))],
+)
 def test_any_table_is_fitted_or_refused(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = tmp_path / "runs.csv"
     table(path, rng)
     options = FitOptions(
-        law=str(rng.choice(list(LAWS))), approach=str(rng.choice(["parametric", "parametric", "isoflop", "envelope"])),
-        objective=str(rng.choice(list(OBJECTIVES))), bootstrap=int(rng.choice([0, 20])), rollout=bool(rng.random() < 0.2),
+        law=str(rng.choice(list(LAWS))),
+        approach=str(rng.choice(["parametric", "parametric", "isoflop", "envelope"])),
+        objective=str(rng.choice(list(OBJECTIVES))),
+        bootstrap=int(rng.choice([0, 20])),
+        rollout=bool(rng.random() < 0.2),
         one_sided=float(rng.choice([1.0, 1.0, 0.1])),
-    )  # fmt: skip
+    )
     document = answered(lambda: fit([path], options))
     if document is None:
         return
     Console(file=io.StringIO()).print(fit_text(document))
     dump(document, tmp_path / "fit.json")
     for question in ({"flops": 1e22}, {"n_params": 1e9, "tokens": 1e10}, {"loss": 2.2}):
-        json.dumps(answered(lambda asked=question: predict(str(tmp_path / "fit.json"), **asked)), allow_nan=False)
+        json.dumps(
+            answered(lambda asked=question: predict(str(tmp_path / "fit.json"), **asked)),
+            allow_nan=False,
+        )

@@ -6,12 +6,17 @@ import pytest
 
 from scaling import accounting
 from scaling.config import RunConfig
-from scaling.config.run_groups import families
+from scaling.config.run_groups import group_runs
 from scaling.errors import ScalingError
 from scaling.plan import memory, plan
 from tests.sweep_files import TINY, tiny
 
-ISOFLOP = {"kind": "isoflop", "sizes": ["6k", "20k", "70k"], "budgets": ["1e11", "4e11"], "tokens_per_param_range": [4, 400]}
+ISOFLOP = {
+    "kind": "isoflop",
+    "sizes": ["6k", "20k", "70k"],
+    "budgets": ["1e11", "4e11"],
+    "tokens_per_param_range": [4, 400],
+}
 
 
 def planned(**changes):
@@ -37,7 +42,10 @@ def test_every_cell_is_a_run_or_refused():
 
 
 def test_axes_override_the_recipe_and_multiply_runs():
-    axes = [{"field": "optim.lr", "values": [1e-3, 2e-3], "role": "nuisance"}, {"field": "model.norm", "values": ["rmsnorm", "layernorm"]}]
+    axes = [
+        {"field": "optim.lr", "values": [1e-3, 2e-3], "role": "nuisance"},
+        {"field": "model.norm", "values": ["rmsnorm", "layernorm"]},
+    ]
     made = planned(axes=axes)
     assert len(made.runs) == 4 * 4
     assert {(item.run.optim.lr, item.run.model.norm) for item in made.runs} == {
@@ -49,7 +57,9 @@ def test_cells_that_cannot_be_built_are_refused_with_the_reason():
     axes = [{"field": "model.n_kv_heads", "values": [1, 3]}]
     made = planned(axes=axes)
     assert len(made.runs) == 4
-    assert {reason for _, reason in made.refused} == {"n_heads = 1 is not a multiple of n_kv_heads = 3"}
+    assert {reason for _, reason in made.refused} == {
+        "n_heads = 1 is not a multiple of n_kv_heads = 3"
+    }
 
 
 def test_ladder_multiplies_tokens_by_parameters():
@@ -91,14 +101,18 @@ def test_large_sizes_and_budgets_are_planned_without_holding_them():
     assert not made.refused
     assert max(item.n_params["with_head"] for item in made.runs) == pytest.approx(1e13, rel=0.01)
     assert made.runs[-1].flops == pytest.approx(1e26, rel=0.01)
-    narrow = planned(design=design, base={"task": task}, recipe={"n_layers": 2, "width_multiple": 4})
+    narrow = planned(
+        design=design, base={"task": task}, recipe={"n_layers": 2, "width_multiple": 4}
+    )
     assert not narrow.refused
 
 
 def test_more_tokens_than_a_row_can_count_are_refused():
     grid = {"kind": "grid", "sizes": ["1e12"], "tokens": ["1e18", "1e19"]}
     made = planned(design=grid, base={"task": TINY["base"]["task"], "batch_size": 2**30}, recipe={})
-    assert [reason for _, reason in made.refused] == ["1e+19 training tokens are more than a row can hold (9.22e+18)"]
+    assert [reason for _, reason in made.refused] == [
+        "1e+19 training tokens are more than a row can hold (9.22e+18)"
+    ]
 
 
 def test_settings_that_are_equal_but_not_alike_are_kept_apart():
@@ -110,7 +124,9 @@ def test_settings_that_are_equal_but_not_alike_are_kept_apart():
 def test_an_optimiser_that_is_out_of_range_is_refused_with_the_reason():
     made = planned(axes=[{"field": "optim.lr", "values": [1e-3, 100.0]}])
     assert len(made.runs) == 4
-    assert {reason for _, reason in made.refused} == {"optim.lr: Input should be less than or equal to 10"}
+    assert {reason for _, reason in made.refused} == {
+        "optim.lr: Input should be less than or equal to 10"
+    }
 
 
 def test_siblings_differ_in_their_seed_alone_and_have_ids_of_their_own():
@@ -128,16 +144,22 @@ def test_a_simulated_sweep_has_other_run_ids_and_the_same_runs():
     real, other = planned(), plan(sweep, sweep.base.task, 256, "published:besiroglu2024")
     assert not {item.run_id for item in real.runs} & {item.run_id for item in other.runs}
     assert {item.run.simulated for item in other.runs} == {"published:besiroglu2024"}
-    assert {item.run for item in real.runs} == {item.run.model_copy(update={"simulated": None}) for item in other.runs}
+    assert {item.run for item in real.runs} == {
+        item.run.model_copy(update={"simulated": None}) for item in other.runs
+    }
 
 
-@pytest.mark.parametrize("axis", [{}, {"axes": [{"field": "optim.lr", "values": [i * 1e-5 for i in range(1, 51)]}]}])
+@pytest.mark.parametrize(
+    "axis", [{}, {"axes": [{"field": "optim.lr", "values": [i * 1e-5 for i in range(1, 51)]}]}]
+)
 def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
     seeds = list(range(15_000 // len(axis["axes"][0]["values"]) if axis else 15_000))
     started = time.process_time()
     made = planned(design=ISOFLOP | {"tokens_per_param_range": [1, 4000]}, seeds=seeds, **axis)
-    found = families([item.run for item in made.runs])
-    assert time.process_time() - started < 30  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
+    found = group_runs([item.run for item in made.runs])
+    assert (
+        time.process_time() - started < 30
+    )  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
     assert len(made.runs) + len(made.refused) == 3 * 2 * 15_000
     assert sum(len(list(family.everyone())) for family in found) == len(made.runs)
 
@@ -150,11 +172,16 @@ def test_an_axis_of_words_where_numbers_belong_is_refused(field):
 
 
 def test_replicates_are_further_seeds_of_chosen_cells():
-    more = [{"seeds": [1, 2], "sizes": ["6k"], "amounts": ["20k"]}, {"seeds": [7], "amounts": ["40k"]}]
+    more = [
+        {"seeds": [1, 2], "sizes": ["6k"], "amounts": ["20k"]},
+        {"seeds": [7], "amounts": ["40k"]},
+    ]
     made = planned(replicates=more)
     seeds = {}
     for item in made.runs:
-        seeds.setdefault((item.run.model.d_model, round(item.run.tokens / 2e4)), []).append(item.run.seed)
+        seeds.setdefault((item.run.model.d_model, round(item.run.tokens / 2e4)), []).append(
+            item.run.seed
+        )
     assert sorted(map(sorted, seeds.values())) == [[0], [0, 1, 2], [0, 7], [0, 7]]
 
 
@@ -166,14 +193,20 @@ def test_replicates_of_a_cell_that_is_not_there_are_a_mistake():
 def test_a_list_is_trained_cell_by_cell():
     cells = [{"size": "2k", "tokens": "20k"}, {"size": "6k", "tokens": "40k", "seeds": [3, 4]}]
     made = planned(design={"kind": "list", "cells": cells})
-    assert sorted((round(item.run.tokens / 2e4), item.run.seed) for item in made.runs) == [(1, 0), (2, 3), (2, 4)]
+    assert sorted((round(item.run.tokens / 2e4), item.run.seed) for item in made.runs) == [
+        (1, 0),
+        (2, 3),
+        (2, 4),
+    ]
 
 
 def test_epochs_limit_the_corpus_and_keep_fresh_controls():
     design = {"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [1, 2, 4]}
     sweep = tiny(design=design, base={"batch_size": 8, "task": {"kind": "text", "seq_len": 30}})
     made = plan(sweep, sweep.base.task, 256)
-    found = sorted((item.run.task.unique_tokens or 0, round(item.run.tokens / 12e3)) for item in made.runs)
+    found = sorted(
+        (item.run.task.unique_tokens or 0, round(item.run.tokens / 12e3)) for item in made.runs
+    )
     assert found == [(0, 1), (0, 2), (0, 4), (12_000, 2), (12_000, 4)]
     assert len({item.run.trunk for item in made.runs if item.run.task.unique_tokens}) <= 2
 
@@ -181,19 +214,34 @@ def test_epochs_limit_the_corpus_and_keep_fresh_controls():
 def test_an_axis_of_the_task_holds_for_limited_corpora_too():
     design = {"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2]}
     axes = [{"field": "task.seq_len", "values": [20, 30]}]
-    sweep = tiny(design=design, axes=axes, base={"batch_size": 8, "task": {"kind": "text", "seq_len": 30}})
-    found = {(item.run.task.seq_len, item.run.task.unique_tokens) for item in plan(sweep, sweep.base.task, 256).runs}
+    sweep = tiny(
+        design=design, axes=axes, base={"batch_size": 8, "task": {"kind": "text", "seq_len": 30}}
+    )
+    found = {
+        (item.run.task.seq_len, item.run.task.unique_tokens)
+        for item in plan(sweep, sweep.base.task, 256).runs
+    }
     assert found == {(20, None), (20, 12_000), (30, None), (30, 12_000)}
 
 
 def test_a_stream_has_no_corpus_to_limit():
     with pytest.raises(ScalingError, match="a corpus can be limited only where there is one"):
-        planned(design={"kind": "epochs", "sizes": ["6k"], "unique_tokens": ["12k"], "epochs": [2], "fresh": False})
+        planned(
+            design={
+                "kind": "epochs",
+                "sizes": ["6k"],
+                "unique_tokens": ["12k"],
+                "epochs": [2],
+                "fresh": False,
+            }
+        )
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5])
 @pytest.mark.parametrize("by_axis", [True, False])
-def test_a_batch_that_is_no_number_of_sequences_is_refused_and_not_replaced_by_the_base(value, by_axis):
+def test_a_batch_that_is_no_number_of_sequences_is_refused_and_not_replaced_by_the_base(
+    value, by_axis
+):
     cell = {"size": "6k", "tokens": "40k", "settings": {} if by_axis else {"batch_size": value}}
     axes = [{"field": "batch_size", "values": [value]}] if by_axis else []
     with pytest.raises(ScalingError, match="no number of sequences"):
@@ -211,7 +259,14 @@ def test_what_a_run_cannot_have_is_named():
         planned(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1e30"]})
 
 
-@pytest.mark.parametrize("rule", [{"coef": 1e308, "n_power": 300.0}, {"coef": 1.0, "n_power": -1e300}, {"coef": 1e308, "n_power": 1.0}])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"coef": 1e308, "n_power": 300.0},
+        {"coef": 1.0, "n_power": -1e300},
+        {"coef": 1e308, "n_power": 1.0},
+    ],
+)
 @pytest.mark.parametrize("name", ["lr_rule", "batch_rule", "b2_half_life"])
 def test_a_measured_rule_that_leaves_all_numbers_is_refused(name, rule):
     base = {"task": TINY["base"]["task"]}

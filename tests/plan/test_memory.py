@@ -13,21 +13,41 @@ from rich.console import Console
 from scaling import recipe
 from scaling.accounting import DEVICES, n_params
 from scaling.cli import device_options, tables
-from scaling.config import EvalConfig, Execution, MeshShape, OptimConfig, Recipe, RunConfig, TextTask
+from scaling.config import (
+    EvalConfig,
+    Execution,
+    MeshShape,
+    OptimConfig,
+    Recipe,
+    RunConfig,
+    TextTask,
+)
 from scaling.errors import ScalingError
 from scaling.execute import environment
 from scaling.plan import memory, plan
-from scaling.plan.device_fit import Room, check_fits, flags, remedy
+from scaling.plan.device_fit import DeviceMemory, check_fits, suggest_execution, to_cli_flags
 from tests.sweep_files import tiny
 
 KINDS = st.sampled_from(["cpu", "gpu", "tpu"])
 
 
-def run_of(size=1e6, *, vocab_size=256, seq_len=128, batch=16, precision="float32", averaged=False, **model):
-    shape = recipe.model_for(size, Recipe(size_tolerance=1.0), vocab_size=vocab_size, seq_len=seq_len, overrides=model)
+def run_of(
+    size=1e6, *, vocab_size=256, seq_len=128, batch=16, precision="float32", averaged=False, **model
+):
+    shape = recipe.model_for(
+        size, Recipe(size_tolerance=1.0), vocab_size=vocab_size, seq_len=seq_len, overrides=model
+    )
     task = TextTask(kind="text", seq_len=seq_len)
     evals = EvalConfig(tokens=4 * seq_len, averaged=averaged)
-    return RunConfig(model=shape, task=task, optim=OptimConfig(lr=1e-3), batch_size=batch, n_steps=100, precision=precision, evals=evals)
+    return RunConfig(
+        model=shape,
+        task=task,
+        optim=OptimConfig(lr=1e-3),
+        batch_size=batch,
+        n_steps=100,
+        precision=precision,
+        evals=evals,
+    )
 
 
 RUNS = st.builds(
@@ -51,8 +71,12 @@ HOWS = st.builds(
 
 
 def larger(run, **changes):
-    model = run.model.model_copy(update={key: value for key, value in changes.items() if key in type(run.model).model_fields})
-    task = run.task.model_copy(update={key: value for key, value in changes.items() if key == "seq_len"})
+    model = run.model.model_copy(
+        update={key: value for key, value in changes.items() if key in type(run.model).model_fields}
+    )
+    task = run.task.model_copy(
+        update={key: value for key, value in changes.items() if key == "seq_len"}
+    )
     rest = {key: value for key, value in changes.items() if key == "batch_size"}
     return run.model_copy(update={"model": model, "task": task, **rest})
 
@@ -60,10 +84,17 @@ def larger(run, **changes):
 @given(RUNS, HOWS, KINDS)
 @settings(deadline=None)
 def test_more_work_never_needs_less(run, how, kind):
-    chosen = {"layers": "scan", "loss_chunk": how.loss_chunk or 1024}  # what is chosen by itself changes with depth and tokens
+    chosen = {
+        "layers": "scan",
+        "loss_chunk": how.loss_chunk or 1024,
+    }  # what is chosen by itself changes with depth and tokens
     settled = how.model_copy(update=chosen)
     before = memory.estimate(run, settled, kind).total
-    for change in ({"batch_size": 2 * run.batch_size}, {"seq_len": 4 * run.task.seq_len}, {"n_layers": run.model.n_layers + 1}):
+    for change in (
+        {"batch_size": 2 * run.batch_size},
+        {"seq_len": 4 * run.task.seq_len},
+        {"n_layers": run.model.n_layers + 1},
+    ):
         assert memory.estimate(larger(run, **change), settled, kind).total >= before
 
 
@@ -79,9 +110,18 @@ def test_what_saves_memory_never_needs_more(run, kind):
     for size in (run.batch_size // 2, 1):
         part = needs(micro_batch=size)
         assert part.activations < whole.activations
-        measured = part.evaluation - whole.evaluation  # of so little training what is measured beside it may be the larger part
-        assert part.total - max(0, measured) <= whole.total + part.parameters  # the sum of gradients is the price
-    for mesh in (MeshShape(data=2), MeshShape(data=2, fsdp=2), MeshShape(fsdp=4), MeshShape(fsdp=4, tensor=2)):
+        measured = (
+            part.evaluation - whole.evaluation
+        )  # of so little training what is measured beside it may be the larger part
+        assert (
+            part.total - max(0, measured) <= whole.total + part.parameters
+        )  # the sum of gradients is the price
+    for mesh in (
+        MeshShape(data=2),
+        MeshShape(data=2, fsdp=2),
+        MeshShape(fsdp=4),
+        MeshShape(fsdp=4, tensor=2),
+    ):
         spread = needs(mesh=mesh)
         assert (spread.moments, spread.activations) <= (whole.moments, whole.activations)
 
@@ -90,7 +130,9 @@ def test_terms_are_what_they_say():
     run = run_of(averaged=True)
     found, size = memory.estimate(run), 4 * n_params(run.model, 128, "total")
     assert (found.parameters, found.moments, found.average) == (size, 2 * size, size)
-    assert found.total == sum(getattr(found, name) for name in memory.Memory.__dataclass_fields__)
+    assert found.total == sum(
+        getattr(found, name) for name in memory.MemoryEstimate.__dataclass_fields__
+    )
     half = memory.estimate(run, Execution(mesh=MeshShape(fsdp=2)), "gpu")
     assert (half.parameters, half.moments) == (size // 2, size)
     accumulated = memory.estimate(run, Execution(micro_batch=4))
@@ -107,39 +149,45 @@ def test_fused_attention_keeps_no_scores():
 
 def test_the_largest_micro_batch_that_fits_is_chosen_before_anything_else():
     run, how = run_of(1e7, batch=64), Execution()
-    room = Room("a device", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total)
-    chosen = remedy([run], how, room)
-    assert flags(chosen, how) == "--micro-batch 8"
+    room = DeviceMemory(
+        "a device", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total
+    )
+    chosen = suggest_execution([run], how, room)
+    assert to_cli_flags(chosen, how) == "--micro-batch 8"
     assert room.fits([run], chosen)
 
 
 def test_then_activations_are_computed_again_and_then_devices_are_added():
     run, how = run_of(1e7, batch=64, seq_len=512), Execution()
     smallest = memory.estimate(run, Execution(micro_batch=1), "gpu").total
-    room = Room("a device", "gpu", smallest - 1)
-    chosen = remedy([run], how, room)
+    room = DeviceMemory("a device", "gpu", smallest - 1)
+    chosen = suggest_execution([run], how, room)
     assert chosen.remat == "products"
     assert room.fits([run], chosen)
-    room = Room("a device", "gpu", int(3 * memory.estimate(run, how, "gpu").parameters))
-    chosen = remedy([run], how, room)
+    room = DeviceMemory("a device", "gpu", int(3 * memory.estimate(run, how, "gpu").parameters))
+    chosen = suggest_execution([run], how, room)
     assert chosen.mesh.fsdp > 1
     assert room.fits([run], chosen)
-    assert not room.fits([run], chosen.model_copy(update={"mesh": MeshShape(fsdp=chosen.mesh.fsdp // 2)}))
-    assert remedy([run], how, Room("a device", "gpu", 1000)) is None
+    assert not room.fits(
+        [run], chosen.model_copy(update={"mesh": MeshShape(fsdp=chosen.mesh.fsdp // 2)})
+    )
+    assert suggest_execution([run], how, DeviceMemory("a device", "gpu", 1000)) is None
 
 
 @given(st.lists(RUNS, min_size=1, max_size=3), KINDS, st.floats(0.05, 1.0))
 @settings(deadline=None, max_examples=50)
 def test_remedies_fit_all_runs(runs, kind, share):
     how = Execution()
-    largest = max(Room("", kind, 0).needs(run, how) for run in runs)
-    room = Room("a device", kind, int(share * largest))
-    chosen = remedy(runs, how, room)
+    largest = max(DeviceMemory("", kind, 0).needs(run, how) for run in runs)
+    room = DeviceMemory("a device", kind, int(share * largest))
+    chosen = suggest_execution(runs, how, room)
     if chosen is not None:
         assert room.fits(runs, chosen)
         for run in runs:
             assert run.batch_size % (chosen.micro_batch or 1) == 0
-            assert (chosen.micro_batch or run.batch_size) % (chosen.mesh.data * chosen.mesh.fsdp) == 0
+            assert (chosen.micro_batch or run.batch_size) % (
+                chosen.mesh.data * chosen.mesh.fsdp
+            ) == 0
     with pytest.raises(ScalingError) if share < 1 else nothing():
         check_fits(runs, how, room)
 
@@ -154,7 +202,7 @@ class nothing:
 
 def test_the_refusal_says_what_needs_what_and_the_options_that_help():
     run = run_of(1e7, batch=64)
-    room = Room("h100", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total)
+    room = DeviceMemory("h100", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total)
     with pytest.raises(ScalingError) as caught:
         check_fits([run, run_of(1e6)], Execution(), room)
     needs = tables.format_bytes(memory.estimate(run, Execution(), "gpu").total)
@@ -166,14 +214,16 @@ def test_the_refusal_says_what_needs_what_and_the_options_that_help():
     )
     assert caught.value.exit_code == 2
     with pytest.raises(ScalingError, match="fewer --workers, a machine with more memory"):
-        check_fits([run], Execution(), Room("this machine", "cpu", 10**6))
+        check_fits([run], Execution(), DeviceMemory("this machine", "cpu", 10**6))
 
 
 def test_an_unknown_device_is_refused_with_the_nearest():
     with pytest.raises(ScalingError) as caught:
         device_options.room_of("h10", 1)
     known = ", ".join(sorted([*DEVICES, "here"]))
-    assert str(caught.value).startswith("--device: unknown device 'h10'\n  did you mean h100? known: ")
+    assert str(caught.value).startswith(
+        "--device: unknown device 'h10'\n  did you mean h100? known: "
+    )
     assert str(caught.value).endswith(known)
 
 
@@ -182,7 +232,9 @@ def test_workers_share_what_is_here(monkeypatch):
     monkeypatch.setattr(environment, "memory_bytes", lambda: facts)
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    assert device_options.room_of("here", 4) == Room("each of 4 workers here", "cpu", 2 * 2**30)
+    assert device_options.room_of("here", 4) == DeviceMemory(
+        "each of 4 workers here", "cpu", 2 * 2**30
+    )
     monkeypatch.setattr(environment, "memory_bytes", lambda: dict.fromkeys(facts))
     assert device_options.room_of("here", 1).capacity_bytes > 2**60
 
@@ -192,7 +244,10 @@ def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
 
     def ask(changes=None):
         if changes:
-            return {"backend": "cpu", "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2}
+            return {
+                "backend": "cpu",
+                "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
+            }
         return {"error": "RuntimeError: Unable to initialize backend 'tpu'"}
 
     monkeypatch.setattr(doctor, "ask_devices", ask)
@@ -210,11 +265,15 @@ def test_a_plan_says_for_each_run_whether_it_fits():
     planned = plan(sweep, sweep.base.task, 16)
     room = device_options.room_of("h100", 1)
     assert (room.kind, room.capacity_bytes) == ("gpu", int(0.92 * 80e9))
-    document = device_options.annotate(tables.plan_document(planned, None, 1), planned.runs, Execution(), room)
+    document = device_options.annotate(
+        tables.plan_document(planned, None, 1), planned.runs, Execution(), room
+    )
     assert all(entry["fits"] and entry["remedy"] is None for entry in document["runs"])
     assert shown(document).count("every run fits h100: 68.5 GiB can be used") == 1
-    small = Room("toy", "gpu", document["runs"][-1]["memory_bytes"] - 1)
-    document = device_options.annotate(tables.plan_document(planned, None, 1), planned.runs, Execution(), small)
+    small = DeviceMemory("toy", "gpu", document["runs"][-1]["memory_bytes"] - 1)
+    document = device_options.annotate(
+        tables.plan_document(planned, None, 1), planned.runs, Execution(), small
+    )
     assert json.loads(json.dumps(document))["device"] == "toy"
     assert document["runs"][-1]["remedy"] == "--micro-batch 4"
     assert document["runs"][-1]["device_memory_bytes"] == small.capacity_bytes
@@ -229,5 +288,7 @@ def shown(document):
 
 def test_no_jax_is_needed():
     code = "import sys, scaling.capacity, scaling.cli.devices as d; d.room_of('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "set()"

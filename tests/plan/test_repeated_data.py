@@ -23,20 +23,36 @@ def planned(tmp_path, **changes):
 
 def test_the_shipped_sweep_repeats_on_purpose_and_is_not_scolded(tmp_path, capsys):
     plan = planned(tmp_path)
-    limits = {(run.run.task.unique_tokens, round(run.run.tokens / (run.run.task.unique_tokens or run.run.tokens))) for run in plan.runs}
-    assert limits == {(unique, epochs) for unique in (65_536, 131_072) for epochs in (2, 4, 8, 16)} | {(None, 1)}
+    limits = {
+        (
+            run.run.task.unique_tokens,
+            round(run.run.tokens / (run.run.task.unique_tokens or run.run.tokens)),
+        )
+        for run in plan.runs
+    }
+    assert limits == {
+        (unique, epochs) for unique in (65_536, 131_072) for epochs in (2, 4, 8, 16)
+    } | {(None, 1)}
     assert not plan.refused
     assert "warning" not in capsys.readouterr().err
 
 
 def test_runs_of_one_limit_are_one_trunk_and_read_one_corpus(tmp_path):
     plan = planned(tmp_path, sizes=(15e3, 31e3))
-    trunks = {(family.runs[0].model.d_model, family.runs[0].task.unique_tokens) for family in plan.families}
+    trunks = {
+        (family.runs[0].model.d_model, family.runs[0].task.unique_tokens)
+        for family in plan.families
+    }
     assert len(plan.families) == len(trunks) == 6
     for family in plan.families:
         assert {run.task for run in family.everyone()} == {family.runs[0].task}
-    read = {run.run.task.unique_tokens: open_task(run.run.task).batch("train", 0, 64) for run in plan.runs}
-    assert len({batch.tobytes() for batch in read.values()}) == 1, "for one epoch all runs read what a fresh run reads"
+    read = {
+        run.run.task.unique_tokens: open_task(run.run.task).batch("train", 0, 64)
+        for run in plan.runs
+    }
+    assert len({batch.tobytes() for batch in read.values()}) == 1, (
+        "for one epoch all runs read what a fresh run reads"
+    )
 
 
 def test_more_unique_tokens_than_there_are_is_an_error_before_training(tmp_path):
@@ -54,7 +70,9 @@ def test_a_design_that_limits_the_corpus_takes_no_limited_task(tmp_path):
     sweep = load_sweep(FILE)
     task = sweep.base.task.model_copy(update={"unique_tokens": 64_000})
     path = tmp_path / "sweep.toml"
-    path.write_text(dump_sweep(sweep.model_copy(update={"base": sweep.base.model_copy(update={"task": task})})))
+    path.write_text(
+        dump_sweep(sweep.model_copy(update={"base": sweep.base.model_copy(update={"task": task})}))
+    )
     with pytest.raises(ScalingError, match="sets the unique tokens itself"):
         planned_sweep(path)
 

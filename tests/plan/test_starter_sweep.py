@@ -7,18 +7,21 @@ import pytest
 from scaling.config.sweep_file import parse_sweep
 from scaling.errors import ScalingError
 from scaling.plan import plan
-from scaling.plan.starter_sweep import Question, draft
+from scaling.plan.starter_sweep import StarterRequest, draft
 
 
 def question(budget=1e13, device="cpu", vocab_size=256, corpus="stdlib", path="first.toml"):
-    return Question(budget, device, corpus, vocab_size, Path(path), "first")
+    return StarterRequest(budget, device, corpus, vocab_size, Path(path), "first")
 
 
 def drafted(asked):
     return draft(asked, lambda sweep: plan(sweep, sweep.base.task, asked.vocab_size))
 
 
-@pytest.mark.parametrize(("budget", "vocab_size"), [(5e12, 256), (1e13, 256), (1e15, 256), (1e16, 4096), (1e18, 32_000), (1e21, 32_000)])
+@pytest.mark.parametrize(
+    ("budget", "vocab_size"),
+    [(5e12, 256), (1e13, 256), (1e15, 256), (1e16, 4096), (1e18, 32_000), (1e21, 32_000)],
+)
 def test_every_valley_has_its_expected_minimum_inside(budget, vocab_size):
     made = drafted(question(budget, vocab_size=vocab_size))
     sweep = made.plan.sweep

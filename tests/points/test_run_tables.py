@@ -18,12 +18,33 @@ def loss_of(run, step):
 
 
 def trunk(folder, width, averaged):
-    model = ModelConfig(n_layers=1, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=16)
-    run = RunConfig(model=model, task=SyntheticTask(kind="synthetic"), optim=OptimConfig(lr=1e-3), batch_size=8, n_steps=800)
-    measured = [Measurement(800, "val", "loss", loss_of(run, 800)), Measurement(640, "val", "averaged_loss", 9.0)]
+    model = ModelConfig(
+        n_layers=1,
+        d_model=width,
+        n_heads=1,
+        n_kv_heads=1,
+        d_head=width,
+        d_ff=4 * width,
+        vocab_size=16,
+    )
+    run = RunConfig(
+        model=model,
+        task=SyntheticTask(kind="synthetic"),
+        optim=OptimConfig(lr=1e-3),
+        batch_size=8,
+        n_steps=800,
+    )
+    measured = [
+        Measurement(800, "val", "loss", loss_of(run, 800)),
+        Measurement(640, "val", "averaged_loss", 9.0),
+    ]
     for step in BUDGETS:
         measured.append(Measurement(step, "val", "constant_loss", loss_of(run, step) + 0.1))
-        measured += [Measurement(step, "val", "averaged_loss", loss_of(run, step) + 0.02)] if averaged else []
+        measured += (
+            [Measurement(step, "val", "averaged_loss", loss_of(run, step) + 0.02)]
+            if averaged
+            else []
+        )
     write_run(folder, rows("sweep", run, measured, Provenance("cpu", None, "0")))
     return run
 
@@ -33,8 +54,12 @@ def test_each_budget_of_a_trunk_is_a_point(tmp_path, kind, above):
     runs = [trunk(tmp_path, width, averaged=True) for width in (8, 16, 32)]
     points = read_source([tmp_path], FitOptions(readout=kind).source()).points
     found = pd.DataFrame({"d": points.d, "loss": points.loss}).sort_values(["d", "loss"])
-    expected = sorted((step * run.batch_tokens, loss_of(run, step) + above) for run in runs for step in BUDGETS)
-    assert list(found.itertuples(index=False, name=None)) == [pytest.approx(pair) for pair in expected]
+    expected = sorted(
+        (step * run.batch_tokens, loss_of(run, step) + above) for run in runs for step in BUDGETS
+    )
+    assert list(found.itertuples(index=False, name=None)) == [
+        pytest.approx(pair) for pair in expected
+    ]
     assert len(read_source([tmp_path], FitOptions().source()).points) == 3
 
 

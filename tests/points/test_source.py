@@ -65,7 +65,9 @@ def test_same_numbers_from_every_form(tmp_path):
 
 def test_tokens_follow_from_flops(tmp_path):
     text = "Model Size,Training FLOP,loss\n1e6,1.2e14,3.5\n2e6,1.2e14,3.4\n"
-    source = read(tmp_path, "runs.csv", text, columns=parse_columns("N=Model Size,C=Training FLOP,L=loss"))
+    source = read(
+        tmp_path, "runs.csv", text, columns=parse_columns("N=Model Size,C=Training FLOP,L=loss")
+    )
     np.testing.assert_allclose(source.points.d, [2e7, 1e7])
     assert "D = C / (6 N)" in source.notes[0]
 
@@ -75,14 +77,27 @@ def test_a_column_of_other_flops_is_told_or_refused(tmp_path):
     source = read(tmp_path, "runs.csv", text)
     np.testing.assert_allclose(source.points.c, [1.2e14, 2.4e14])
     assert "it is not used" in source.warnings[0]
-    assert "leave C out" in refused(tmp_path, "runs.csv", text, columns=parse_columns("N=N,D=D,C=C,L=loss"))
+    assert "leave C out" in refused(
+        tmp_path, "runs.csv", text, columns=parse_columns("N=N,D=D,C=C,L=loss")
+    )
 
 
 def test_what_is_left_out_is_counted(tmp_path):
-    text = "N,D,loss,outlier\n" + "".join(f"{n}e6,2e7,{loss},{flag}\n" for n, loss, flag in [
-        (1, 9.0, 0), (2, 4.0, 0), (3, "nan", 0), (4, "diverged", 0), (5, 3.0, 1), (6, 2.9, 0), (70, 2.0, 0),
-    ])  # fmt: skip
-    source = read(tmp_path, "runs.csv", text, where="N < 6.5e7 and not (loss == 77)", drop_highest=1)
+    text = "N,D,loss,outlier\n" + "".join(
+        f"{n}e6,2e7,{loss},{flag}\n"
+        for n, loss, flag in [
+            (1, 9.0, 0),
+            (2, 4.0, 0),
+            (3, "nan", 0),
+            (4, "diverged", 0),
+            (5, 3.0, 1),
+            (6, 2.9, 0),
+            (70, 2.0, 0),
+        ]
+    )
+    source = read(
+        tmp_path, "runs.csv", text, where="N < 6.5e7 and not (loss == 77)", drop_highest=1
+    )
     assert dict(source.points.excluded) == {
         "--where N < 6.5e7 and not (loss == 77)": 1,
         "marked in column 'outlier'": 1,
@@ -94,38 +109,44 @@ def test_what_is_left_out_is_counted(tmp_path):
 
 def test_chinchilla_figure_keeps_240(shared_data):
     columns = parse_columns("N=Model Size,C=Training FLOP,L=loss")
-    source = read_source([shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"], SourceOptions(columns=columns, drop_highest=5))
+    source = read_source(
+        [shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"],
+        SourceOptions(columns=columns, drop_highest=5),
+    )
     assert len(source.points) == 240
     assert source.points.excluded == (("among the 5 highest losses", 5),)
 
 
-@pytest.mark.parametrize(("name", "text", "words"), [
-    ("empty.csv", "", "empty"),
-    ("header.csv", "N,D,loss\n", "no rows"),
-    ("header2.csv", "N,D,loss", "no rows"),
-    ("twice.csv", "N,D,loss,loss\n1,2,3,3\n", "'loss' stands twice"),
-    ("lots.csv", "N,D,loss\n1e6,1e7,3\n1e6,1e7,lots\n", "row 2: 'lots'"),
-    ("minus.csv", "N,D,loss\n1e6,1e7,3\n-1e6,1e7,3\n", "row 2: '-1e6'"),
-    ("zero.csv", "N,D,loss\n1e6,0,3\n", "column 'D'"),
-    ("losszero.csv", "N,D,loss\n1e6,1e7,0\n", "column 'loss'"),
-    ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5"\n', "decimal points"),
-    ("semi.csv", "N;D;loss\n1e6;1e7;3,5\n", "decimal points"),
-    ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
-    ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
-    ("nan.csv", "N,D,loss\n1e6,1e7,nan\n", "no row holds"),
-    ("xy.csv", "x,y\n1,2\n", "columns: x, y"),
-    ("two.csv", "N,D,loss,val_loss\n1e6,1e7,3,3\n", "'loss' and 'val_loss' may all be L"),
-    ("huge.csv", "N,D,loss\n1e31,1e7,3\n", "'1e31'"),
-    ("bool.json", '[{"N": true, "D": 1e7, "loss": 3}]', "'True'"),
-    ("keys.json", '[{"N": 1, "N": 2}]', "twice"),
-    ("deep.json", "[" * 100_000, "not valid JSON"),
-    ("list.json", "[1, 2]", "list of objects"),
-    ("torn.jsonl", '{"N": 1}\n{"N": ', "line 2"),
-    ("not.parquet", b"PAR1 and then nothing", "not a readable Parquet"),
-    ("page.parquet", b"<html>404</html>", "<html>"),
-    ("weights.pkl", pickle.dumps({"N": [1]}), "run code"),
-    ("run.csv", "run_id,N,D,loss\na,1e6,1e7,3\nb,2e6,1e7,3\na,1e6,1e7,4\n", "rows 1 and 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("empty.csv", "", "empty"),
+        ("header.csv", "N,D,loss\n", "no rows"),
+        ("header2.csv", "N,D,loss", "no rows"),
+        ("twice.csv", "N,D,loss,loss\n1,2,3,3\n", "'loss' stands twice"),
+        ("lots.csv", "N,D,loss\n1e6,1e7,3\n1e6,1e7,lots\n", "row 2: 'lots'"),
+        ("minus.csv", "N,D,loss\n1e6,1e7,3\n-1e6,1e7,3\n", "row 2: '-1e6'"),
+        ("zero.csv", "N,D,loss\n1e6,0,3\n", "column 'D'"),
+        ("losszero.csv", "N,D,loss\n1e6,1e7,0\n", "column 'loss'"),
+        ("comma.csv", 'N,D,loss\n1e6,1e7,"3,5"\n', "decimal points"),
+        ("semi.csv", "N;D;loss\n1e6;1e7;3,5\n", "decimal points"),
+        ("ragged.csv", "N,D,loss\n1,000,1e7,3\n", "Expected 3 columns, got 4"),
+        ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
+        ("nan.csv", "N,D,loss\n1e6,1e7,nan\n", "no row holds"),
+        ("xy.csv", "x,y\n1,2\n", "columns: x, y"),
+        ("two.csv", "N,D,loss,val_loss\n1e6,1e7,3,3\n", "'loss' and 'val_loss' may all be L"),
+        ("huge.csv", "N,D,loss\n1e31,1e7,3\n", "'1e31'"),
+        ("bool.json", '[{"N": true, "D": 1e7, "loss": 3}]', "'True'"),
+        ("keys.json", '[{"N": 1, "N": 2}]', "twice"),
+        ("deep.json", "[" * 100_000, "not valid JSON"),
+        ("list.json", "[1, 2]", "list of objects"),
+        ("torn.jsonl", '{"N": 1}\n{"N": ', "line 2"),
+        ("not.parquet", b"PAR1 and then nothing", "not a readable Parquet"),
+        ("page.parquet", b"<html>404</html>", "<html>"),
+        ("weights.pkl", pickle.dumps({"N": [1]}), "run code"),
+        ("run.csv", "run_id,N,D,loss\na,1e6,1e7,3\nb,2e6,1e7,3\na,1e6,1e7,4\n", "rows 1 and 3"),
+    ],
+)
 def test_bad_tables_are_refused_by_name(tmp_path, name, text, words):
     message = refused(tmp_path, name, text)
     assert name in message
@@ -134,16 +155,34 @@ def test_bad_tables_are_refused_by_name(tmp_path, name, text, words):
 
 def test_damaged_parquet_is_refused(tmp_path):
     path = tmp_path / "runs.parquet"
-    table = pa.table({"N": np.arange(1, 20000, dtype=float), "D": np.ones(19999), "loss": np.random.default_rng(0).random(19999) + 1})
+    table = pa.table(
+        {
+            "N": np.arange(1, 20000, dtype=float),
+            "D": np.ones(19999),
+            "loss": np.random.default_rng(0).random(19999) + 1,
+        }
+    )
     pq.write_table(table, path, write_page_checksum=True)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     assert "runs.parquet" in refused(tmp_path, "runs.parquet", bytes(data))
 
 
-@pytest.mark.parametrize("expression", [
-    "__import__('os').system('true')", "N.values", "@N > 1", "N", "N > f(1)", "1 < 2", "N[0] > 1", "(lambda: 1) > N", "N > ", "N + 1 > 2",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('true')",
+        "N.values",
+        "@N > 1",
+        "N",
+        "N > f(1)",
+        "1 < 2",
+        "N[0] > 1",
+        "(lambda: 1) > N",
+        "N > ",
+        "N + 1 > 2",
+    ],
+)
 def test_where_is_not_code(tmp_path, expression):
     assert "--where" in refused(tmp_path, "runs.csv", GOOD, where=expression)
 
@@ -151,13 +190,23 @@ def test_where_is_not_code(tmp_path, expression):
 def test_where_compares_columns(tmp_path):
     text = "model size,D,loss,task\n1e6,2e7,3.5,text\n2e6,2e7,3.4,code\n4e6,8e7,3.1,text\n"
     chosen = {"N": "model size", "D": "D", "L": "loss"}
-    source = read(tmp_path, "runs.csv", text, columns=chosen, where="`model size` >= 2e6 and task in ['text', 'math'] or 3.45 < L <= 9")
+    source = read(
+        tmp_path,
+        "runs.csv",
+        text,
+        columns=chosen,
+        where="`model size` >= 2e6 and task in ['text', 'math'] or 3.45 < L <= 9",
+    )
     assert source.points.loss.tolist() == [3.5, 3.1]
-    assert "did you mean task?" in refused(tmp_path, "runs.csv", text, columns=chosen, where="tsk == 'text'")
+    assert "did you mean task?" in refused(
+        tmp_path, "runs.csv", text, columns=chosen, where="tsk == 'text'"
+    )
 
 
 def test_columns_are_checked(tmp_path):
-    assert "did you mean params?" in refused(tmp_path, "runs.csv", GOOD, columns=parse_columns("N=parms,D=tokens,L=loss"))
+    assert "did you mean params?" in refused(
+        tmp_path, "runs.csv", GOOD, columns=parse_columns("N=parms,D=tokens,L=loss")
+    )
     for text in ("N", "Q=x", "N=a,N=b", "N="):
         with pytest.raises(ScalingError):
             parse_columns(text)
@@ -173,8 +222,23 @@ def test_a_folder_of_tables_is_one_source(tmp_path):
 
 
 def run_config(width, steps, lr=1e-2, seed=0):
-    model = ModelConfig(n_layers=2, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=256)
-    return RunConfig(model=model, task=TextTask(kind="text", digest="d"), optim=OptimConfig(lr=lr), batch_size=8, n_steps=steps, seed=seed)
+    model = ModelConfig(
+        n_layers=2,
+        d_model=width,
+        n_heads=1,
+        n_kv_heads=1,
+        d_head=width,
+        d_ff=4 * width,
+        vocab_size=256,
+    )
+    return RunConfig(
+        model=model,
+        task=TextTask(kind="text", digest="d"),
+        optim=OptimConfig(lr=lr),
+        batch_size=8,
+        n_steps=steps,
+        seed=seed,
+    )
 
 
 def publish(folder, run, losses, diverged=False):
@@ -195,7 +259,9 @@ def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
     assert "2 trunks" in source.warnings[0]
     clustered = read_source([tmp_path], SourceOptions(cluster="trunk")).points
     assert len(set(clustered.group)) == 2  # 100 and 200 steps of one wsd trunk share their noise
-    assert source.curves is None  # with wsd a run before its cooldown does not compete with finished ones
+    assert (
+        source.curves is None
+    )  # with wsd a run before its cooldown does not compete with finished ones
     every = curves(load(tmp_path))
     assert len(every) == 7
     last = np.isclose(every.loss[:, None], source.points.loss).any(1)

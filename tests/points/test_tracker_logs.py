@@ -59,8 +59,15 @@ def test_offline_wandb_runs(tmp_path):
         "    for step in range(4): run.log({'val/loss': 4.0 - 0.1 * step - 0.1 * i})\n"
         "    run.finish()\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ, "WANDB_SILENT": "true"}, timeout=200)
-    points = read_source([tmp_path], SourceOptions(columns={"N": "n_params", "D": "data.tokens", "L": "val/loss"})).points
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        check=True,
+        env={**os.environ, "WANDB_SILENT": "true"},
+        timeout=200,
+    )
+    points = read_source(
+        [tmp_path], SourceOptions(columns={"N": "n_params", "D": "data.tokens", "L": "val/loss"})
+    ).points
     np.testing.assert_allclose(sorted(points.loss), 3.7 - 0.1 * np.arange(8)[::-1])
     assert set(points.n) == {1e6, 2e6, 4e6, 8e6}
 
@@ -73,7 +80,11 @@ def test_tensorboard_event_files(tmp_path):
 
     for i in range(6):
         writer = EventFileWriter(str(tmp_path / f"run{i}"))
-        for step, values in ((0, {"n_params": 1e6 * (i + 1), "tokens": 2e7}), (5, {"eval/loss": 4.0}), (9, {"eval/loss": 3.0 - 0.1 * i})):
+        for step, values in (
+            (0, {"n_params": 1e6 * (i + 1), "tokens": 2e7}),
+            (5, {"eval/loss": 4.0}),
+            (9, {"eval/loss": 3.0 - 0.1 * i}),
+        ):
             held = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
             writer.add_event(Event(step=step, summary=Summary(value=held)))
         writer.close()
@@ -85,18 +96,32 @@ def test_tensorboard_event_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "bare", "factor"),
     [
-        ("params (M)", "params", 1e6), ("tokens_billions", "tokens", 1e9), ("tokens (million tokens)", "tokens", 1e6), ("tokens_B", "tokens", 1e9),
-        ("compute (PF-days)", "compute", PF_DAY), ("loss (bits)", "loss", math.log(2)), ("loss [nats]", "loss", 1.0),
-        ("Model Size", "Model Size", 1.0), ("loss (smoothed)", "loss (smoothed)", 1.0), ("n_params", "n_params", 1.0), ("B", "B", 1.0),
+        ("params (M)", "params", 1e6),
+        ("tokens_billions", "tokens", 1e9),
+        ("tokens (million tokens)", "tokens", 1e6),
+        ("tokens_B", "tokens", 1e9),
+        ("compute (PF-days)", "compute", PF_DAY),
+        ("loss (bits)", "loss", math.log(2)),
+        ("loss [nats]", "loss", 1.0),
+        ("Model Size", "Model Size", 1.0),
+        ("loss (smoothed)", "loss (smoothed)", 1.0),
+        ("n_params", "n_params", 1.0),
+        ("B", "B", 1.0),
     ],
-)  # fmt: skip
+)
 def test_units_of_headers(name, bare, factor):
     assert header(name)[:2] == (bare, pytest.approx(factor))
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("70B", 7e10), ("350M params", 3.5e8), ("1e21 FLOPs", 1e21), ("0.5 PF-days", PF_DAY / 2), ("2.1 bits", 2.1 * math.log(2))],
+    [
+        ("70B", 7e10),
+        ("350M params", 3.5e8),
+        ("1e21 FLOPs", 1e21),
+        ("0.5 PF-days", PF_DAY / 2),
+        ("2.1 bits", 2.1 * math.log(2)),
+    ],
 )
 def test_units_of_cells(text, value):
     assert cell(text) == pytest.approx(value)
@@ -110,7 +135,10 @@ def test_other_cells_are_refused(text):
 
 def test_a_table_with_units_is_read_and_noted(tmp_path):
     path = tmp_path / "runs.csv"
-    path.write_text("params (M),tokens_B,loss (bits)\n" + "".join(f"{10 * i},{i},{5 - 0.1 * i}\n" for i in range(1, 9)))
+    path.write_text(
+        "params (M),tokens_B,loss (bits)\n"
+        + "".join(f"{10 * i},{i},{5 - 0.1 * i}\n" for i in range(1, 9))
+    )
     source = read_source([path], SourceOptions())
     np.testing.assert_allclose(source.points.n[0], 1e7)
     np.testing.assert_allclose(source.points.d[0], 1e9)

@@ -12,7 +12,7 @@ from benchmarks.twins import document
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, frontier
 from scaling.points.comparability import comparable
-from scaling.predict.compare import compare, holm, open_interval, share_for_same_loss, two_sided
+from scaling.predict.compare import compare, compute_ratio, holm, open_interval, two_sided
 
 LAW = SURFACES[0]
 
@@ -21,7 +21,10 @@ LAW = SURFACES[0]
 def sweeps():
     """Fits of four simulated sweeps of 20 runs: two of one law, one that needs half the compute, one with a larger alpha."""
     made = {"one": LAW, "twin": LAW, "half": cheaper(LAW, 0.5), "steep": steeper(LAW, 0.1)}
-    return {name: document(surface, 20, 100, [7, place]) for place, (name, surface) in enumerate(made.items())}
+    return {
+        name: document(surface, 20, 100, [7, place])
+        for place, (name, surface) in enumerate(made.items())
+    }
 
 
 def quantities(found, other):
@@ -34,7 +37,9 @@ def test_the_test_holds_its_level_and_has_power_on_estimates_that_are_normal():
     for shift in (0.0, 4.0):
         ends = random.normal([0.0, shift], 1.0, (1000, 2))
         drawn = [ends[:, [side]] + random.normal(size=(1000, 400)) for side in (0, 1)]
-        p[shift] = np.mean([two_sided(two - one, 400) < 0.05 for one, two in zip(*drawn, strict=True)])
+        p[shift] = np.mean(
+            [two_sided(two - one, 400) < 0.05 for one, two in zip(*drawn, strict=True)]
+        )
     assert abs(p[0.0] - 0.05) < 3 * np.sqrt(0.05 * 0.95 / 1000)
     assert p[4.0] > 0.75  # 4 / sqrt(2) standard deviations: a z-test sees 81 %
 
@@ -49,7 +54,9 @@ def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
     for name, truth in (("twin", 1.0), ("half", 0.5)):
         share, gain = (found["multipliers"][name]["at_top"][key] for key in ("share", "gain"))
         assert share["lo"] <= truth <= share["hi"]
-        assert (gain["value"], gain["lo"], gain["hi"]) == pytest.approx((1 / share["value"], 1 / share["hi"], 1 / share["lo"]))
+        assert (gain["value"], gain["lo"], gain["hi"]) == pytest.approx(
+            (1 / share["value"], 1 / share["hi"], 1 / share["lo"])
+        )
     assert len(found["tests"]) == 18
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -65,15 +72,25 @@ def test_draws_of_one_seed_are_not_paired_in_their_order(sweeps):
 def test_the_share_is_that_of_the_closed_form_and_open_where_the_floor_is_too_high():
     first, other = (surface.frontier() for surface in (LAW, cheaper(LAW, 0.5)))
     budgets = np.array([1e19, 1e21, 1e23])
-    assert share_for_same_loss(first, other, budgets) == pytest.approx(0.5)
-    high = frontier("chinchilla", {name: np.asarray(value) for name, value in {**LAW.values, "E": 2.2}.items()}, Cost())
-    assert share_for_same_loss(first, high, np.array([1e18, 1e23])).tolist()[1] == np.inf
-    assert open_interval(2.0, np.array([1.0] * 5 + [np.inf] * 5), 0.9) == {"value": 2.0, "lo": 1.0, "hi": None}
+    assert compute_ratio(first, other, budgets) == pytest.approx(0.5)
+    high = frontier(
+        "chinchilla",
+        {name: np.asarray(value) for name, value in {**LAW.values, "E": 2.2}.items()},
+        Cost(),
+    )
+    assert compute_ratio(first, high, np.array([1e18, 1e23])).tolist()[1] == np.inf
+    assert open_interval(2.0, np.array([1.0] * 5 + [np.inf] * 5), 0.9) == {
+        "value": 2.0,
+        "lo": 1.0,
+        "hi": None,
+    }
     assert open_interval(np.inf, np.array([3.0] + [np.inf] * 9), 0.9)["value"] is None
 
 
 def test_budgets_asked_for_are_answered_and_extrapolation_is_said(sweeps):
-    held = compare({"one": sweeps["one"], "half": sweeps["half"]}, budgets=[1e23])["multipliers"]["half"]
+    held = compare({"one": sweeps["one"], "half": sweeps["half"]}, budgets=[1e23])["multipliers"][
+        "half"
+    ]
     last = held["rows"][-1]
     assert last["flops"] == 1e23
     assert last["beyond"] == ["one", "half"]
@@ -91,7 +108,10 @@ def test_holm_by_hand():
 
 REFUSED = {
     "the same runs": ({"source": {"digest": "[7, 0]"}}, "rests on the same runs as one"),
-    "another counting": ({"source": {"convention": {"params": "total", "flops": "6nd"}}}, "counts N as total, that of one as with_head"),
+    "another counting": (
+        {"source": {"convention": {"params": "total", "flops": "6nd"}}},
+        "counts N as total, that of one as with_head",
+    ),
     "no draws": ({"bootstrap": None}, "holds no bootstrap draws"),
     "no budgets": ({"range": {}}, "which budgets were trained"),
     "no frontier": ({"law": "bnsl"}, "no compute-optimal N and D"),
@@ -100,7 +120,11 @@ REFUSED = {
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_compared_is_refused_by_name(sweeps, changes, words):
-    merged = {**sweeps["twin"], **changes, "source": sweeps["twin"]["source"] | changes.get("source", {})}
+    merged = {
+        **sweeps["twin"],
+        **changes,
+        "source": sweeps["twin"]["source"] | changes.get("source", {}),
+    }
     with pytest.raises(ScalingError, match=words) as refused:
         compare({"one": sweeps["one"], "other": merged})
     assert refused.value.where == "other"
@@ -108,7 +132,10 @@ def test_what_cannot_be_compared_is_refused_by_name(sweeps, changes, words):
 
 
 def test_losses_on_other_data_leave_the_exponents_only(sweeps):
-    elsewhere = sweeps["half"] | {"source": sweeps["half"]["source"] | {"evaluation": {"corpus": "two", "unit": "nats per token"}}}
+    elsewhere = sweeps["half"] | {
+        "source": sweeps["half"]["source"]
+        | {"evaluation": {"corpus": "two", "unit": "nats per token"}}
+    }
     found = compare({"one": sweeps["one"], "half": elsewhere})
     assert found["multipliers"] == {}
     assert not found["losses"]["half"]["compare"]
@@ -116,8 +143,10 @@ def test_losses_on_other_data_leave_the_exponents_only(sweeps):
 
 
 def said(one, two, **model):
-    ours, theirs = ({"source": {"evaluation": each, "model": {"seq_len": length}}} for each, length in
-                    ((one, 64), (two, model.get("seq_len", 64))))  # fmt: skip
+    ours, theirs = (
+        {"source": {"evaluation": each, "model": {"seq_len": length}}}
+        for each, length in ((one, 64), (two, model.get("seq_len", 64)))
+    )
     return comparable(ours, theirs)
 
 
@@ -132,11 +161,23 @@ def test_what_makes_losses_comparable():
 
 
 def test_a_law_held_at_a_value_in_both_is_not_tested(sweeps):
-    fixed = [{**each, "bootstrap": {"draws": {**each["bootstrap"]["draws"], "E": np.full_like(each["bootstrap"]["draws"]["E"], 1.8)}}}
-             for each in (sweeps["one"], sweeps["twin"])]  # fmt: skip
+    fixed = [
+        {
+            **each,
+            "bootstrap": {
+                "draws": {
+                    **each["bootstrap"]["draws"],
+                    "E": np.full_like(each["bootstrap"]["draws"]["E"], 1.8),
+                }
+            },
+        }
+        for each in (sweeps["one"], sweeps["twin"])
+    ]
     assert "E" not in quantities(compare(dict(zip(("one", "twin"), fixed, strict=True))), "twin")
 
 
 def test_the_pairs_of_the_benchmark_differ_as_they_say():
-    assert replace(cheaper(LAW, 0.5), name="").frontier().loss(5e20) == pytest.approx(LAW.frontier().loss(1e21))
+    assert replace(cheaper(LAW, 0.5), name="").frontier().loss(5e20) == pytest.approx(
+        LAW.frontier().loss(1e21)
+    )
     assert steeper(LAW, 0.1).values["alpha"] == pytest.approx(LAW.values["alpha"] + 0.1)

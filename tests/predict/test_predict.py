@@ -17,15 +17,23 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fits")
     runs = simulated(folder / "runs.csv")
     for approach in ("parametric", "isoflop"):
-        dump(fit([runs], FitOptions(approach=approach, bootstrap=200, holdout="none")), folder / f"{approach}.json")
+        dump(
+            fit([runs], FitOptions(approach=approach, bootstrap=200, holdout="none")),
+            folder / f"{approach}.json",
+        )
     return folder
 
 
 def test_exact_data_predict_the_true_optimum(tmp_path):
-    dump(fit([simulated(tmp_path / "exact.csv", noise=0.0)], FitOptions(bootstrap=50)), tmp_path / "fit.json")
+    dump(
+        fit([simulated(tmp_path / "exact.csv", noise=0.0)], FitOptions(bootstrap=50)),
+        tmp_path / "fit.json",
+    )
     found = predict(str(tmp_path / "fit.json"), flops="1e23")
     g = (LAW["alpha"] * LAW["A"] / (LAW["beta"] * LAW["B"])) ** (1 / 0.72)
-    np.testing.assert_allclose(found["n_params"]["value"], g * (1e23 / 6) ** (0.37 / 0.72), rtol=1e-3)
+    np.testing.assert_allclose(
+        found["n_params"]["value"], g * (1e23 / 6) ** (0.37 / 0.72), rtol=1e-3
+    )
     assert found["n_params"]["lo"] <= found["n_params"]["value"] <= found["n_params"]["hi"]
     assert found["n_params"]["hi"] / found["n_params"]["lo"] < 1.01
 
@@ -50,7 +58,9 @@ def test_extrapolation_is_told(folder):
     assert inside["warnings"] == []
     np.testing.assert_allclose(beyond["extrapolation_decades"], np.log10(300), rtol=1e-6)
     assert any(text.startswith("2.5 decades") for text in beyond["warnings"])
-    width = [np.log(found["n_params"]["hi"] / found["n_params"]["lo"]) for found in (inside, beyond)]
+    width = [
+        np.log(found["n_params"]["hi"] / found["n_params"]["lo"]) for found in (inside, beyond)
+    ]
     assert width[1] > width[0]
 
 
@@ -76,19 +86,28 @@ def test_all_roads_stand_beside_a_prediction(folder):
     assert set(found["roads"]) == {"parametric", "isoflop", "envelope"}
     assert found["roads"]["parametric"]["n_params"]["value"] == found["n_params"]["value"]
     for road in found["roads"].values():
-        assert all(road[name]["lo"] <= road[name]["value"] <= road[name]["hi"] for name in ("n_params", "tokens", "loss"))
+        assert all(
+            road[name]["lo"] <= road[name]["value"] <= road[name]["hi"]
+            for name in ("n_params", "tokens", "loss")
+        )
         np.testing.assert_allclose(road["loss"]["value"], found["loss"]["value"], rtol=0.02)
 
 
 def test_one_variable_laws_answer_in_their_variable():
-    np.testing.assert_allclose(predict("published:kaplan2020-n", n_params="1B")["loss"]["value"], (8.8e13 / 1e9) ** 0.076, rtol=1e-9)
+    np.testing.assert_allclose(
+        predict("published:kaplan2020-n", n_params="1B")["loss"]["value"],
+        (8.8e13 / 1e9) ** 0.076,
+        rtol=1e-9,
+    )
     with pytest.raises(ScalingError, match="kaplan-d needs D"):
         predict("published:kaplan2020-d", n_params="1B")
 
 
 def test_repeated_tokens_are_worth_less():
     fresh = predict("published:muennighoff2023", n_params="2.8B", tokens="55B")
-    repeated = predict("published:muennighoff2023", n_params="2.8B", tokens="55B", unique_tokens="4B")
+    repeated = predict(
+        "published:muennighoff2023", n_params="2.8B", tokens="55B", unique_tokens="4B"
+    )
     assert repeated["loss"]["value"] > fresh["loss"]["value"] + 0.005
 
 
@@ -98,16 +117,19 @@ def test_status_is_passed_on(folder):
     assert "not-identified" in predict(str(folder / "loose.json"), flops=1e20)["warnings"][0]
 
 
-@pytest.mark.parametrize(("question", "words"), [
-    ({}, "no question is asked"),
-    ({"flops": "many"}, "'many'"),
-    ({"flops": -1}, "-1"),
-    ({"flops": "nan"}, "'nan'"),
-    ({"flops": "1e999"}, "1e999"),
-    ({"flops": 1e21, "loss": 2.0}, "--flops, --loss"),
-    ({"n_params": 1e9}, "give one of"),
-    ({"loss": 1.0}, "floor E is 1.693"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ({}, "no question is asked"),
+        ({"flops": "many"}, "'many'"),
+        ({"flops": -1}, "-1"),
+        ({"flops": "nan"}, "'nan'"),
+        ({"flops": "1e999"}, "1e999"),
+        ({"flops": 1e21, "loss": 2.0}, "--flops, --loss"),
+        ({"n_params": 1e9}, "give one of"),
+        ({"loss": 1.0}, "floor E is 1.693"),
+    ],
+)
 def test_bad_questions_are_refused(question, words):
     with pytest.raises(ScalingError) as caught:
         predict("published:hoffmann2022", **question)
@@ -115,7 +137,11 @@ def test_bad_questions_are_refused(question, words):
 
 
 def test_bad_sources_are_refused(tmp_path):
-    for source, words in ((str(tmp_path / "absent.json"), "absent.json"), (str(tmp_path), str(tmp_path)), ("published:nobody", "nobody")):
+    for source, words in (
+        (str(tmp_path / "absent.json"), "absent.json"),
+        (str(tmp_path), str(tmp_path)),
+        ("published:nobody", "nobody"),
+    ):
         with pytest.raises(ScalingError) as caught:
             predict(source, flops=1e21)
         assert words in str(caught.value)
@@ -132,9 +158,13 @@ def test_bad_sources_are_refused(tmp_path):
         ("source", "model", 5),
     ],
 )
-def test_an_edited_fit_whose_parts_are_of_the_wrong_kind_is_refused_by_name(tmp_path, group, part, value):
+def test_an_edited_fit_whose_parts_are_of_the_wrong_kind_is_refused_by_name(
+    tmp_path, group, part, value
+):
     n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
-    rows = "\n".join(f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True))
+    rows = "\n".join(
+        f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)
+    )
     (tmp_path / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
     document = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))
     dump(document, tmp_path / "fit.json")

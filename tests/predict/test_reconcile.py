@@ -9,7 +9,10 @@ from scaling.predict.reconcile import OMEGA, local_exponents, reconcile, without
 from tests.fit.test_pipeline import LAW, simulated
 
 
-@pytest.mark.parametrize(("name", "nonembedding", "total"), [("besiroglu2024", 0.7805, 0.515), ("hoffmann2022", 0.7388, 0.458)])
+@pytest.mark.parametrize(
+    ("name", "nonembedding", "total"),
+    [("besiroglu2024", 0.7805, 0.515), ("hoffmann2022", 0.7388, 0.458)],
+)
 def test_published_exponents(name, nonembedding, total):
     found = reconcile(f"published:{name}", FitOptions())["studies"]
     assert round(found["nonembedding"], 4) == nonembedding
@@ -24,16 +27,23 @@ def test_local_exponent_is_the_slope_of_the_frontier():
         """log N of the least loss at 6 N D = flops."""
         x = np.linspace(np.log(1e3), np.log(1e12), 2_000_001)
         n = np.exp(x)
-        loss = LAW["A"] * (n + OMEGA * np.cbrt(n)) ** -LAW["alpha"] + LAW["B"] * (flops / (6 * n)) ** -LAW["beta"]
+        loss = (
+            LAW["A"] * (n + OMEGA * np.cbrt(n)) ** -LAW["alpha"]
+            + LAW["B"] * (flops / (6 * n)) ** -LAW["beta"]
+        )
         return x[np.argmin(loss)]
 
     total = sizes + OMEGA * np.cbrt(sizes)
     grown = sizes + OMEGA / 3 * np.cbrt(sizes)
-    tokens = (LAW["alpha"] * LAW["A"] * grown * total ** (-LAW["alpha"] - 1) / (LAW["beta"] * LAW["B"])) ** (-1 / LAW["beta"])
+    tokens = (
+        LAW["alpha"] * LAW["A"] * grown * total ** (-LAW["alpha"] - 1) / (LAW["beta"] * LAW["B"])
+    ) ** (-1 / LAW["beta"])
     for n, d, a in zip(sizes[::2], tokens[::2], got[::2], strict=True):
         flops = 6 * n * d
         np.testing.assert_allclose(best(flops), np.log(n), atol=1e-4)
-        np.testing.assert_allclose((best(flops * 1.1) - best(flops / 1.1)) / (2 * np.log(1.1)), a, rtol=1e-3)
+        np.testing.assert_allclose(
+            (best(flops * 1.1) - best(flops / 1.1)) / (2 * np.log(1.1)), a, rtol=1e-3
+        )
 
 
 def test_embeddings_are_taken_off():

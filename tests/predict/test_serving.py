@@ -12,7 +12,7 @@ from scaling.fit.fit_document import dump
 from scaling.fit.laws.published import PUBLISHED, published
 from scaling.fit.pipeline import FitOptions, fit
 from scaling.predict.iso_loss import equal_loss, prices
-from scaling.predict.law_source import knowledge
+from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict
 from scaling.predict.serving import Serving
 from tests.fit.test_pipeline import simulated
@@ -31,7 +31,10 @@ TABLE = {  # De Vries 2023: billions of parameters and tokens at the optimum, at
 def fitted(tmp_path_factory):
     """A fit of simulated runs with 200 draws."""
     folder = tmp_path_factory.mktemp("fits")
-    dump(fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=200, holdout="none")), folder / "fit.json")
+    dump(
+        fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=200, holdout="none")),
+        folder / "fit.json",
+    )
     return str(folder / "fit.json")
 
 
@@ -55,7 +58,9 @@ def test_the_price_is_of_the_exponents_alone():
     tokens = (1 - (0.5**-alpha - 1) * beta / alpha) ** (-1 / beta)
     for flops in (1e19, 1e25):
         row = predict(DEVRIES, flops=flops, smaller=0.5)["smaller"][0]
-        assert row["extra_compute_percent"]["value"] == pytest.approx(100 * (0.5 * tokens - 1), rel=1e-9)
+        assert row["extra_compute_percent"]["value"] == pytest.approx(
+            100 * (0.5 * tokens - 1), rel=1e-9
+        )
 
 
 def test_a_smaller_model_of_ones_own_fit_has_an_interval_and_the_same_loss(fitted):
@@ -64,12 +69,16 @@ def test_a_smaller_model_of_ones_own_fit_has_an_interval_and_the_same_loss(fitte
         again = predict(fitted, n_params=row["n_params"], tokens=row["tokens"]["value"])
         assert again["loss"]["value"] == pytest.approx(found["loss"]["value"], rel=1e-9)
         assert again["flops"]["value"] == pytest.approx(row["flops"]["value"], rel=1e-9)
-        assert row["extra_compute_percent"]["lo"] < row["extra_compute_percent"]["value"] < row["extra_compute_percent"]["hi"]
+        assert (
+            row["extra_compute_percent"]["lo"]
+            < row["extra_compute_percent"]["value"]
+            < row["extra_compute_percent"]["hi"]
+        )
     json.dumps(found, allow_nan=False)
 
 
 def test_draws_that_cannot_reach_the_loss_leave_the_interval_open(fitted):
-    known = knowledge(fitted)
+    known = load_law(fitted)
     n, d = float(known.optimum.n_star(1e21)), float(known.optimum.d_star(1e21))
     critical = float(equal_loss(known.law, known.values, n, d).critical / n)
     row = prices(known, n, d, [critical * 1.0001], 1e21)[0]
@@ -86,7 +95,15 @@ def test_kaplans_law_has_equal_losses_too():
     assert again["loss"]["value"] == pytest.approx(base["loss"]["value"], rel=1e-9)
 
 
-@pytest.mark.parametrize(("given", "words"), [("0.05", "the critical size is 1.82B"), ("x", "'x' is not a fraction"), ("1.5", "'1.5'"), ("0.5,", "''")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("0.05", "the critical size is 1.82B"),
+        ("x", "'x' is not a fraction"),
+        ("1.5", "'1.5'"),
+        ("0.5,", "''"),
+    ],
+)
 def test_sizes_that_are_none_or_too_small_are_refused(given, words):
     with pytest.raises(ScalingError) as caught:
         predict(DEVRIES, flops=1e23, smaller=given)
@@ -113,60 +130,83 @@ def test_the_flop_answer_does_not_depend_on_how_it_is_served():
     assert "serving" not in plain["inference"]
     assert plain["inference"]["n_params"] == pytest.approx(6.97e9, rel=0.003)
     assert plain["inference"]["flops_saved"] == pytest.approx(1.70e22, rel=0.01)
-    assert {name: value for name, value in served["inference"].items() if name != "serving"} == plain["inference"]
+    assert {
+        name: value for name, value in served["inference"].items() if name != "serving"
+    } == plain["inference"]
     json.dumps(served, allow_nan=False)
 
 
 def test_equal_utilisation_everywhere_is_the_flop_answer():
     serving = Serving(mfu_training=0.4, mfu_prefill=0.4, mfu_decode=0.4)
-    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)["inference"]
+    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)[
+        "inference"
+    ]
     for form in found["serving"]["forms"].values():
         assert form["n_params"] == pytest.approx(found["n_params"], rel=1e-6)
-        assert form["device_seconds"] * 0.4 * DEVICES["h100"].flops_per_second == pytest.approx(found["flops_total"], rel=1e-9)
+        assert form["device_seconds"] * 0.4 * DEVICES["h100"].flops_per_second == pytest.approx(
+            found["flops_total"], rel=1e-9
+        )
         assert form["saved_fraction"] == pytest.approx(found["saved_fraction"], rel=1e-9)
 
 
 def test_dear_decoding_asks_for_a_smaller_model_and_a_small_cache_for_a_larger_one():
-    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=Serving())["inference"]
+    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=Serving())[
+        "inference"
+    ]
     sizes = [found["serving"]["forms"][form]["n_params"] for form in ("MHA", "GQA", "MQA")]
     assert sizes == sorted(sizes)
     assert sizes[-1] < found["n_params"]
     for form in found["serving"]["forms"].values():
-        assert form["device_seconds"] == pytest.approx(sum(form[f"{part}_seconds"] for part in ("training", "prefill", "decode")))
+        assert form["device_seconds"] == pytest.approx(
+            sum(form[f"{part}_seconds"] for part in ("training", "prefill", "decode"))
+        )
         assert form["mfu_decode"] < 0.2
 
 
 def test_the_smooth_roofline_is_that_of_the_model_named():
     """The optimum is sought on a curve through the recipe's models; the model named for it decodes within a few percent of that."""
     serving = Serving(prompt_tokens=1000, output_tokens=1, batch=8)
-    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)["inference"]["serving"]
-    model = ModelConfig.model_validate({name: value for name, value in found["model"].items() if name in ModelConfig.model_fields})
+    found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)[
+        "inference"
+    ]["serving"]
+    model = ModelConfig.model_validate(
+        {name: value for name, value in found["model"].items() if name in ModelConfig.model_fields}
+    )
     speed = decode_tokens_per_second(model, 1001, 8, DEVICES["h100"])
     assert found["forms"]["MHA"]["tokens_per_second"] == pytest.approx(speed, rel=0.05)
     assert found["forms"]["MHA"]["n_params"] == pytest.approx(n_params(model, 1001), rel=0.05)
 
 
 def test_caches_and_rooflines_of_the_named_model():
-    found = predict(DEVRIES, flops=1e23, serving=Serving(prompt_tokens=4096, output_tokens=4096, batch=4))
+    found = predict(
+        DEVRIES, flops=1e23, serving=Serving(prompt_tokens=4096, output_tokens=4096, batch=4)
+    )
     held = found["decoding"]
-    model = ModelConfig.model_validate({name: value for name, value in found["model"].items() if name in ModelConfig.model_fields})
+    model = ModelConfig.model_validate(
+        {name: value for name, value in found["model"].items() if name in ModelConfig.model_fields}
+    )
     assert held["context"] == 8192
     for name, form in held["forms"].items():
         variant = model.model_copy(update={"n_kv_heads": form["n_kv_heads"]})
         assert form["kv_cache_bytes"] == kv_cache_bytes(variant, 8192), name
         assert set(form["tokens_per_second"]) == set(DEVICES)
-        assert form["tokens_per_second"]["h200"] == decode_tokens_per_second(variant, 8192, 4, DEVICES["h200"])
+        assert form["tokens_per_second"]["h200"] == decode_tokens_per_second(
+            variant, 8192, 4, DEVICES["h200"]
+        )
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"device": "h1000"}, "did you mean h100"),
-    ({"mfu_training": 0}, "--mfu-training"),
-    ({"mfu_prefill": 1.5}, "--mfu-prefill"),
-    ({"mfu_decode": float("nan")}, "--mfu-decode"),
-    ({"output_tokens": 0}, "at least one output token"),
-    ({"prompt_tokens": -1}, "-1 prompt tokens"),
-    ({"batch": 0}, "a batch of one"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"device": "h1000"}, "did you mean h100"),
+        ({"mfu_training": 0}, "--mfu-training"),
+        ({"mfu_prefill": 1.5}, "--mfu-prefill"),
+        ({"mfu_decode": float("nan")}, "--mfu-decode"),
+        ({"output_tokens": 0}, "at least one output token"),
+        ({"prompt_tokens": -1}, "-1 prompt tokens"),
+        ({"batch": 0}, "a batch of one"),
+    ],
+)
 def test_servings_that_are_none_are_refused(given, words):
     with pytest.raises(ScalingError) as caught:
         Serving(**given)

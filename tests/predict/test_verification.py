@@ -7,20 +7,30 @@ import sys
 import pytest
 
 from scaling.config.sweep_file import dump_sweep, load_sweep
-from scaling.predict.verification import NEAR, sentence, verdicts
+from scaling.predict.verification import NEAR, check_forecasts, sentence
 from tests.sweep_files import tiny
 
 HOFFMANN = "published:hoffmann2022"
 SWEEP = tiny(
     name="loop",
-    design={"kind": "isoflop", "budgets": ["1e18", "3e18", "1e19", "3e19", "1e20"], "sizes": ["30M", "60M", "120M", "240M", "480M", "1B"],
-            "tokens_per_param_range": [2, 900]},
-    base={"task": {"kind": "synthetic", "seq_len": 2049, "n_symbols": 1024, "n_facts": 2**20}}, recipe={},
-)  # fmt: skip
+    design={
+        "kind": "isoflop",
+        "budgets": ["1e18", "3e18", "1e19", "3e19", "1e20"],
+        "sizes": ["30M", "60M", "120M", "240M", "480M", "1B"],
+        "tokens_per_param_range": [2, 900],
+    },
+    base={"task": {"kind": "synthetic", "seq_len": 2049, "n_symbols": 1024, "n_facts": 2**20}},
+    recipe={},
+)
 
 
 def scaling(*args):
-    return subprocess.run([sys.executable, "-m", "scaling", *map(str, args)], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", "scaling", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def done(*args):
@@ -55,13 +65,16 @@ def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
     done("report", fitted / "next")
     page = (fitted / "next/report/report.md").read_text()
     assert "Prediction against measurement" in page
-    assert "4 of 4 runs lie in their 95 % intervals" in page or "3 of 4 runs lie in their 95 % intervals" in page
+    assert (
+        "4 of 4 runs lie in their 95 % intervals" in page
+        or "3 of 4 runs lie in their 95 % intervals" in page
+    )
     assert "the law said" in page
     assert "8.0 times the largest budget that the law had seen" in page
 
     from scaling.store import run_files
 
-    found = verdicts(sweep, run_files.load(fitted / "next"))
+    found = check_forecasts(sweep, run_files.load(fitted / "next"))
     assert [len(each.losses) for each in found] == [1, 2, 1]
     assert all(abs(each.error) < 0.01 for each in found)
     assert all(abs(each.n_params / each.forecast.size - 1) < NEAR for each in found)
@@ -78,9 +91,18 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["loop/fits/chinchilla.json", "--loss", "2.5", "--emit", "x.toml"], "--emit writes the runs of one budget"),
-        (["loop/fits/chinchilla.json", "--flops", "8e20", "--base", "loop.toml"], "--emit writes the runs of one budget"),
-        (["loop/fits/chinchilla.json", "--flops", "8e20", "--emit", "loop.toml"], "is there already"),
+        (
+            ["loop/fits/chinchilla.json", "--loss", "2.5", "--emit", "x.toml"],
+            "--emit writes the runs of one budget",
+        ),
+        (
+            ["loop/fits/chinchilla.json", "--flops", "8e20", "--base", "loop.toml"],
+            "--emit writes the runs of one budget",
+        ),
+        (
+            ["loop/fits/chinchilla.json", "--flops", "8e20", "--emit", "loop.toml"],
+            "is there already",
+        ),
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml"], "a published law has no sweep"),
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml", "--base", "none.toml"], "no such file"),
     ],
@@ -95,32 +117,39 @@ def test_what_cannot_be_emitted_is_refused_and_nothing_written(fitted, args, wor
 
 def test_runs_of_a_forecast_without_an_interval_are_not_counted_as_inside():
     from scaling.config import Forecast
-    from scaling.predict.verification import Verdict
+    from scaling.predict.verification import CheckedForecast
 
-    bare = Verdict(Forecast(size=1e6, tokens=1e7, flops=6e13, loss=2.0), 1e6, 1e7, (2.5,))
+    bare = CheckedForecast(Forecast(size=1e6, tokens=1e7, flops=6e13, loss=2.0), 1e6, 1e7, (2.5,))
     assert bare.inside is None
     assert "It came without an interval." in sentence([bare])
 
 
-@pytest.mark.parametrize(("counted", "flops"), [("6nd", "6nd"), (None, "exact"), ("as given", "exact")])
+@pytest.mark.parametrize(
+    ("counted", "flops"), [("6nd", "6nd"), (None, "exact"), ("as given", "exact")]
+)
 def test_the_budget_is_counted_as_the_fit_counts_it(fitted, counted, flops):
     from scaling import accounting
-    from scaling.predict.verification import emit
+    from scaling.predict.verification import write_verification_sweep
 
     fit = json.loads((fitted / "loop/fits/chinchilla.json").read_text())
     told = {"params": "with_head"} | ({"flops": counted} if counted else {})
     path, out = fitted / "loop" / "fits" / f"{counted}.json", fitted / f"{counted}.toml"
     path.write_text(json.dumps(fit | {"source": fit["source"] | {"convention": told}}))
-    sweep = emit(str(path), 8e20, 1e9, out)
+    sweep = write_verification_sweep(str(path), 8e20, 1e9, out)
     path.unlink()
     assert sweep.design.flops == flops
     model = planned_models(out)
     for cell in sweep.design.cells:
-        assert accounting.train_flops(model[cell.size], 2049, 1, flops) * cell.tokens == pytest.approx(8e20, rel=1e-6)
+        assert accounting.train_flops(
+            model[cell.size], 2049, 1, flops
+        ) * cell.tokens == pytest.approx(8e20, rel=1e-6)
 
 
 def planned_models(path):
     from scaling.plan import plan
 
     sweep = load_sweep(path)
-    return {float(item.n_params["with_head"]): item.run.model for item in plan(sweep, sweep.base.task, 1024).runs}
+    return {
+        float(item.n_params["with_head"]): item.run.model
+        for item in plan(sweep, sweep.base.task, 1024).runs
+    }

@@ -5,13 +5,22 @@ import math
 import pytest
 
 from scaling.accounting import n_params
-from scaling.config import ModelConfig, PowerRule, Recipe, Transfer
+from scaling.config import ModelConfig, MuP, PowerRule, Recipe
 from scaling.plan import plan
-from scaling.recipe import PUBLISHED, batch_size, doubts, learning_rate, model_for, optim_for
+from scaling.recipe import (
+    PUBLISHED,
+    batch_size,
+    learning_rate,
+    model_for,
+    optim_for,
+    range_warnings,
+)
 from scaling.recipe.hyper import b2, weight_decay
 from tests.sweep_files import tiny
 
-MODEL = ModelConfig(n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256)
+MODEL = ModelConfig(
+    n_layers=2, d_model=32, n_heads=1, n_kv_heads=1, d_head=32, d_ff=128, vocab_size=256
+)
 GIVEN = {"lr_given": False, "batch_given": True}
 
 
@@ -19,7 +28,13 @@ GIVEN = {"lr_given": False, "batch_given": True}
     ("name", "n", "d", "lr", "batch"),
     [
         ("porian", 108e6, 2e9, 0.0047, 160 * 2048),
-        ("porian", 901e6, 2e9, 0.0047 * (901 / 108) ** (-1 / 3), 160 * 2048 * (901 / 108) ** (2 / 3)),
+        (
+            "porian",
+            901e6,
+            2e9,
+            0.0047 * (901 / 108) ** (-1 / 3),
+            160 * 2048 * (901 / 108) ** (2 / 3),
+        ),
         ("step-law", 1e9, 1e11, 1.79 * 1e9**-0.713 * 1e11**0.307, 0.58 * 1e11**0.571),
         ("deepseek", 1e9, 1e19 / 6e9, 0.3118 * 1e19**-0.125, 0.2920 * 1e19**0.3271),
     ],
@@ -35,28 +50,34 @@ def test_published_rules_give_their_papers_numbers(name, n, d, lr, batch):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_rules_warn_below_their_range_where_they_ask_for_ten_times_too_much(name):
     assert PUBLISHED[name].outside(30e3, 1e6)
-    (told,) = doubts(30e3, 1e6, Recipe(lr_rule=name), **GIVEN)
+    (told,) = range_warnings(30e3, 1e6, Recipe(lr_rule=name), **GIVEN)
     assert told.startswith(f"recipe.lr_rule = {name}: ")
-    assert doubts(30e3, 1e6, Recipe(lr_rule=name), lr_given=True, batch_given=True) == []
+    assert range_warnings(30e3, 1e6, Recipe(lr_rule=name), lr_given=True, batch_given=True) == []
     if name != "deepseek":  # its rate depends on compute alone, gently
         assert PUBLISHED[name].lr(30e3, 1e6) > 5 * learning_rate(MODEL, 30e3, 1e6, Recipe())
 
 
 def test_the_default_says_nothing_about_small_models_but_a_measured_rule_does():
-    assert doubts(30e3, 1e6, Recipe(), **GIVEN) == []
-    assert "batch_rule = porian: N = 30k lies outside 5M" in doubts(30e3, 1e6, Recipe(), lr_given=True, batch_given=False)[0]
+    assert range_warnings(30e3, 1e6, Recipe(), **GIVEN) == []
+    assert (
+        "batch_rule = porian: N = 30k lies outside 5M"
+        in range_warnings(30e3, 1e6, Recipe(), lr_given=True, batch_given=False)[0]
+    )
     measured = Recipe(lr_rule=PowerRule(coef=10.0, n_power=-0.7, n_range=(1e4, 1e5)))
-    assert doubts(3e4, 1e6, measured, **GIVEN) == []
-    assert "lies outside 10k to 100k, where it was tuned" in doubts(3e5, 1e6, measured, **GIVEN)[0]
+    assert range_warnings(3e4, 1e6, measured, **GIVEN) == []
+    assert (
+        "lies outside 10k to 100k, where it was tuned"
+        in range_warnings(3e5, 1e6, measured, **GIVEN)[0]
+    )
     assert learning_rate(MODEL, 3e4, 1e6, measured) == pytest.approx(10.0 * 3e4**-0.7)
 
 
 def test_the_rate_of_a_transferred_model_is_the_bases():
     assert learning_rate(MODEL, 1e5, 1e6, Recipe(lr_width=0.16)) == 0.16 / 32
-    transferred = Recipe(lr_width=0.16, transfer=Transfer(base_width=16))
+    transferred = Recipe(lr_width=0.16, transfer=MuP(base_width=16))
     assert learning_rate(MODEL, 1e5, 1e6, transferred) == 0.16 / 16
     model = model_for(3e4, transferred, vocab_size=256, seq_len=64)
-    assert model.transfer == Transfer(base_width=16)
+    assert model.transfer == MuP(base_width=16)
     assert not model.gains
 
 
@@ -66,21 +87,34 @@ def test_the_second_moment_forgets_half_in_so_many_tokens():
         half_life = math.log(0.5) / math.log(b2(1e5, batch, Recipe(b2_half_life=2e4))) * batch
         assert half_life == pytest.approx(2e4, rel=0.02)
     assert b2(1e5, 2**20, Recipe()) == 0.9
-    assert b2(4.0, 512, Recipe(b2_half_life=PowerRule(coef=1e4, n_power=0.5))) == pytest.approx(0.5 ** (512 / 2e4), abs=1e-4)
+    assert b2(4.0, 512, Recipe(b2_half_life=PowerRule(coef=1e4, n_power=0.5))) == pytest.approx(
+        0.5 ** (512 / 2e4), abs=1e-4
+    )
 
 
 def test_weight_decay_is_a_share_of_the_run():
     assert weight_decay(0.01, 1000, Recipe()) == 0.0
-    assert weight_decay(0.01, 1000, Recipe(decay_timescale=0.5)) == pytest.approx(1 / (0.5 * 0.01 * 1000))
+    assert weight_decay(0.01, 1000, Recipe(decay_timescale=0.5)) == pytest.approx(
+        1 / (0.5 * 0.01 * 1000)
+    )
     optim = optim_for(MODEL, 3e4, 1000, 512, Recipe(decay_timescale=0.5), {"lr": 0.02})
     assert optim.weight_decay == pytest.approx(1 / (0.5 * 0.02 * 1000))  # of the rate that is used
 
 
 def test_a_batch_rule_of_tokens_grows_with_the_horizon():
     recipe = Recipe(batch_rule="step-law")
-    assert [batch_size(1e8, d, 64, recipe) * 64 for d in (1e9, 1e11)] == [2 ** round(math.log2(0.58 * d**0.571)) for d in (1e9, 1e11)]
-    made = plan(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1M", "100M"]}, base={"task": tiny().base.task.model_dump()},
-                     recipe={"n_layers": 1, "size_tolerance": 1.0, "batch_rule": "step-law"}), tiny().base.task, 256)  # fmt: skip
+    assert [batch_size(1e8, d, 64, recipe) * 64 for d in (1e9, 1e11)] == [
+        2 ** round(math.log2(0.58 * d**0.571)) for d in (1e9, 1e11)
+    ]
+    made = plan(
+        tiny(
+            design={"kind": "grid", "sizes": ["6k"], "tokens": ["1M", "100M"]},
+            base={"task": tiny().base.task.model_dump()},
+            recipe={"n_layers": 1, "size_tolerance": 1.0, "batch_rule": "step-law"},
+        ),
+        tiny().base.task,
+        256,
+    )
     small, large = (item.run.batch_tokens for item in made.runs)
     assert large >= 8 * small
     assert any("recipe.batch_rule = step-law: N = " in text for text in made.warnings)
@@ -88,10 +122,14 @@ def test_a_batch_rule_of_tokens_grows_with_the_horizon():
 
 @pytest.mark.parametrize("n_heads", [4, 8])
 @pytest.mark.parametrize(("ffn", "apart"), [("gelu", 0), ("relu2", 0), ("swiglu", 0.002)])
-def test_mha_gqa_and_mqa_weigh_the_same_where_the_feed_forward_takes_what_they_save(n_heads, ffn, apart):
+def test_mha_gqa_and_mqa_weigh_the_same_where_the_feed_forward_takes_what_they_save(
+    n_heads, ffn, apart
+):
     def built(n_kv_heads, **changes):
         given = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "ffn": ffn, "pos": "none"}
-        return model_for(100e3, Recipe(n_layers=2, **changes), vocab_size=256, seq_len=64, overrides=given)
+        return model_for(
+            100e3, Recipe(n_layers=2, **changes), vocab_size=256, seq_len=64, overrides=given
+        )
 
     whole = built(n_heads, kv_to_ffn=True)
     assert whole == built(n_heads)

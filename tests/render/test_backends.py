@@ -10,7 +10,18 @@ import plotly.graph_objects as go
 import pytest
 from matplotlib.text import Text as Letters
 
-from scaling.render.figure import DARK, LIGHT, Axis, Band, Figure, Line, Markers, Ramp, Rule, Text
+from scaling.render.figure import (
+    DARK,
+    LIGHT,
+    Axis,
+    Band,
+    ColorScale,
+    Figure,
+    Line,
+    Markers,
+    ReferenceLine,
+    Text,
+)
 from scaling.render.matplotlib_backend import draw, save
 from scaling.render.plotly_backend import to_plotly
 from scaling.report.parts import law_plots, run_plots
@@ -20,11 +31,31 @@ HOSTILE = '<img src=x onerror=alert(1)></script><script>alert(2)</script> $\\fra
 
 def everything(word="runs"):
     traces = (
-        Band([1, 10], [1.0, 2.0], [2.0, 3.0], 0.3), Line([1, 10], [1.5, 2.5], word, 1, "dash", note=word),
-        Markers([2, 5], [1.6, 2.0], "_" + word, 2, "cross", lo=[1.5, 1.8], hi=[1.8, 2.2], notes=[word, word]),
-        Rule(x=5.0, label=word), Rule(y=2.0), Text(3.0, 2.2, word),
-    )  # fmt: skip
-    return Figure("everything", word, word, Axis(word, log=True, unit="flops"), Axis(word), traces, Ramp(word, 1.0, 100.0))
+        Band([1, 10], [1.0, 2.0], [2.0, 3.0], 0.3),
+        Line([1, 10], [1.5, 2.5], word, 1, "dash", note=word),
+        Markers(
+            [2, 5],
+            [1.6, 2.0],
+            "_" + word,
+            2,
+            "cross",
+            lo=[1.5, 1.8],
+            hi=[1.8, 2.2],
+            notes=[word, word],
+        ),
+        ReferenceLine(x=5.0, label=word),
+        ReferenceLine(y=2.0),
+        Text(3.0, 2.2, word),
+    )
+    return Figure(
+        "everything",
+        word,
+        word,
+        Axis(word, log=True, unit="flops"),
+        Axis(word),
+        traces,
+        ColorScale(word, 1.0, 100.0),
+    )
 
 
 def patched(base, change):
@@ -37,7 +68,12 @@ def patched(base, change):
 
 
 def test_plotly_accepts_every_figure_in_both_themes(document):
-    for figure in (everything(), law_plots.frontier_size(document), law_plots.contours(document), run_plots.holdout(document)):
+    for figure in (
+        everything(),
+        law_plots.frontier_size(document),
+        law_plots.contours(document),
+        run_plots.holdout(document),
+    ):
         drawn = to_plotly(figure)
         assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
         dark = drawn.pop("dark")
@@ -83,12 +119,20 @@ def test_pdf_is_the_same_whatever_the_hash_seed_and_says_no_date(tmp_path):
     code += "save(draw(everything(HOSTILE)), 'pdf', Path(sys.argv[1]))"
     canvas = draw(everything(HOSTILE))
     save(canvas, "pdf", tmp_path / "one")
-    assert not any(text.get_path_effects() for text in canvas.findobj(Letters)), "the outlines are for the PDF alone"
-    subprocess.run([sys.executable, "-c", code, tmp_path / "two"], env={**os.environ, "PYTHONHASHSEED": "12345"}, check=True)
+    assert not any(text.get_path_effects() for text in canvas.findobj(Letters)), (
+        "the outlines are for the PDF alone"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "two"],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        check=True,
+    )
     first = (tmp_path / "one").read_bytes()
     assert first == (tmp_path / "two").read_bytes()
     assert first.startswith(b"%PDF")
-    assert not {word for word in (b"CreationDate", b"ModDate", b"/Type3", b"/BaseFont") if word in first}
+    assert not {
+        word for word in (b"CreationDate", b"ModDate", b"/Type3", b"/BaseFont") if word in first
+    }
 
 
 def test_importing_the_room_loads_no_plotting_and_no_jax():

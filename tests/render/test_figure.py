@@ -29,7 +29,9 @@ def test_ticks_are_few_and_round(low, high, log, unit, labels):
 def test_every_line_colour_stands_out_from_its_background(theme):
     def luminance(colour):
         parts = [value / 255 for value in bytes.fromhex(colour[1:])]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     def contrast(one, two):
@@ -45,7 +47,11 @@ def test_every_line_colour_stands_out_from_its_background(theme):
 
 
 def test_limits_hold_all_traces_and_ignore_what_a_log_axis_cannot_show():
-    traces = (Line([1, 10], [2.0, 3.0]), Band([1, 100], [0.0, 1.0], [4.0, 5.0]), Markers([5], [9.0], lo=[8.0], hi=[11.0]))
+    traces = (
+        Line([1, 10], [2.0, 3.0]),
+        Band([1, 100], [0.0, 1.0], [4.0, 5.0]),
+        Markers([5], [9.0], lo=[8.0], hi=[11.0]),
+    )
     figure = Figure("x", "", "", Axis("x", log=True), Axis("y", log=True), traces)
     (x_low, x_high), (y_low, y_high) = figure.limits()
     assert 0 < x_low < 1 < 100 < x_high
@@ -62,5 +68,8 @@ def test_one_point_still_has_room():
 
 
 def test_times_double_and_percent_end_at_a_hundred():
-    assert ticks(0.22, 4.5, True, "times") == ([0.25, 0.5, 1.0, 2.0, 4.0], ["×0.25", "×0.5", "×1", "×2", "×4"])
+    assert ticks(0.22, 4.5, True, "times") == (
+        [0.25, 0.5, 1.0, 2.0, 4.0],
+        ["×0.25", "×0.5", "×1", "×2", "×4"],
+    )
     assert ticks(0.0, 190.0, False, "percent") == ([0.0, 50.0, 100.0], ["0", "50", "100"])

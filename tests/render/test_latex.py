@@ -9,9 +9,12 @@ from scaling.render.latex import WIDE, latex
 from scaling.render.table import Column, Table
 
 TABLE = Table(
-    "exponents", "Exponents & more", (Column("road"), Column("a", "number", True), Column("shift", "percent")),
-    (("[parametric]", (0.514, 0.5, 0.53), -0.021), ("isoFLOP_2", None, None)), "At 95 % confidence.",
-)  # fmt: skip
+    "exponents",
+    "Exponents & more",
+    (Column("road"), Column("a", "number", True), Column("shift", "percent")),
+    (("[parametric]", (0.514, 0.5, 0.53), -0.021), ("isoFLOP_2", None, None)),
+    "At 95 % confidence.",
+)
 
 
 def test_a_table_as_it_stands_in_a_paper():
@@ -34,7 +37,10 @@ def test_a_table_as_it_stands_in_a_paper():
     ("text", "shown"),
     [
         (r"\input{/etc/passwd}", r"\textbackslash{}input\{/etc/passwd\}"),
-        ("^^5cend & 5 % of $x_1$ #2 ~", r"\textasciicircum{}\textasciicircum{}5cend \& 5 \% of \$x\_1\$ \#2 \textasciitilde{}"),
+        (
+            "^^5cend & 5 % of $x_1$ #2 ~",
+            r"\textasciicircum{}\textasciicircum{}5cend \& 5 \% of \$x\_1\$ \#2 \textasciitilde{}",
+        ),
         ("one\n\\end{tabular}\ttwo", r"one \textbackslash{}end\{tabular\} two"),
         ("scaling fit --law x---y", "scaling fit -{}-law x-{}-{}-y"),
         ("α ≤ 3 × 10²", r"$\alpha$ $\leq$ 3 $\times$ 10$^2$"),
@@ -50,7 +56,9 @@ def test_every_letter_becomes_ascii_with_balanced_braces():
     made = for_latex("".join(map(chr, range(32, 0x2300))))
     assert made.isascii()
     bare = re.sub(r"\\[{}]", "", made)
-    depths = [bare[:place].count("{") - bare[:place].count("}") for place in range(0, len(bare) + 1, 7)]
+    depths = [
+        bare[:place].count("{") - bare[:place].count("}") for place in range(0, len(bare) + 1, 7)
+    ]
     assert min(depths) >= 0
     assert bare.count("{") == bare.count("}")
     assert bare.replace(r"\$", "").count("$") % 2 == 0
@@ -58,12 +66,16 @@ def test_every_letter_becomes_ascii_with_balanced_braces():
 
 def test_long_words_are_set_as_a_paragraph():
     rows = (("why", "x " * WIDE),)
-    assert r"{@{}l p{0.4\linewidth}@{}}" in latex(Table("notes", "Notes", (Column("what"), Column("reason")), rows))
+    assert r"{@{}l p{0.4\linewidth}@{}}" in latex(
+        Table("notes", "Notes", (Column("what"), Column("reason")), rows)
+    )
 
 
 def test_a_table_that_is_wider_than_the_line_is_scaled_to_it():
     columns = tuple(Column(f"quantity {place}", "number", True) for place in range(6))
-    wide = latex(Table("wide", "Wide", columns, (tuple((1.234, 1.1, 1.3) for _ in columns),))).splitlines()
+    wide = latex(
+        Table("wide", "Wide", columns, (tuple((1.234, 1.1, 1.3) for _ in columns),))
+    ).splitlines()
     assert r"% needs \usepackage{booktabs,graphicx}" in wide
     assert wide[-1] == r"\end{tabular}}"
     assert r"\resizebox{\linewidth}{!}{%" in wide

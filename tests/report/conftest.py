@@ -28,12 +28,31 @@ def sweep_runs() -> list[tuple[float, RunConfig]]:
     for budget in BUDGETS:
         for width in WIDTHS:
             heads = max(1, width // 32)
-            model = ModelConfig(n_layers=2, d_model=width, n_heads=heads, n_kv_heads=heads, d_head=32, d_ff=4 * width, vocab_size=256)
+            model = ModelConfig(
+                n_layers=2,
+                d_model=width,
+                n_heads=heads,
+                n_kv_heads=heads,
+                d_head=32,
+                d_ff=4 * width,
+                vocab_size=256,
+            )
             task = SyntheticTask(kind="synthetic")
             per_step = accounting.train_flops(model, task.seq_len, 8 * task.seq_len)
             steps = round(budget / per_step)
             if steps >= 20:
-                found.append((budget, RunConfig(model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=steps)))
+                found.append(
+                    (
+                        budget,
+                        RunConfig(
+                            model=model,
+                            task=task,
+                            optim=OptimConfig(lr=0.01),
+                            batch_size=8,
+                            n_steps=steps,
+                        ),
+                    )
+                )
     return found
 
 
@@ -50,7 +69,9 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         measured = []
         for step in np.unique(np.geomspace(1, run.n_steps, 12).round().astype(int)):
             decay = 0.12 * (1 - step / run.n_steps)  # a constant rate has not cooled down yet
-            value = min(5.5, law(size(run), run.batch_tokens * int(step)) + decay) * math.exp(noise.normal(0, 0.003))
+            value = min(5.5, law(size(run), run.batch_tokens * int(step)) + decay) * math.exp(
+                noise.normal(0, 0.003)
+            )
             measured.append(Measurement(int(step), "val", "loss", value, 0.004))
         write_run(folder, rows("synthetic", run, measured, Provenance("cpu x2", "0" * 40, "0.1.0")))
     return folder
@@ -61,7 +82,10 @@ def document() -> dict[str, Any]:
     """What `scaling fit` would say of such a sweep."""
     noise = np.random.default_rng(1)
     runs = sweep_runs()
-    n, d = np.array([size(run) for _, run in runs], float), np.array([run.tokens for _, run in runs], float)
+    n, d = (
+        np.array([size(run) for _, run in runs], float),
+        np.array([run.tokens for _, run in runs], float),
+    )
     c = np.array([budget for budget, _ in runs])
     loss = law(n, d) * np.exp(noise.normal(0, 0.004, len(n)))
     names = {"E": E, "A": A, "B": B, "alpha": ALPHA, "beta": BETA}
@@ -69,32 +93,85 @@ def document() -> dict[str, Any]:
     a, b = BETA / (ALPHA + BETA), ALPHA / (ALPHA + BETA)
     roads = {
         "parametric": road(a, b, 0.0),
-        "isoflop": road(a + 0.02, b - 0.01, 0.05) | {"valleys": [valley(budget, runs, loss) for budget in BUDGETS]},
-        "envelope": road(a - 0.03, b + 0.02, 0.1) | {"warnings": ["the envelope rests on 14 points"]},
+        "isoflop": road(a + 0.02, b - 0.01, 0.05)
+        | {"valleys": [valley(budget, runs, loss) for budget in BUDGETS]},
+        "envelope": road(a - 0.03, b + 0.02, 0.1)
+        | {"warnings": ["the envelope rests on 14 points"]},
     }
     held = [i for i, (budget, _) in enumerate(runs) if budget == BUDGETS[-1]]
     return {
-        "schema": 1, "law": "chinchilla", "approach": "parametric", "objective": {"name": "huber-log", "delta": 1e-3, "value": 8.4e-4},
-        "params": {name: interval(value) for name, value in names.items()}, "derived": {"a": interval(a), "b": interval(b)},
-        "status": "ok", "warnings": ["E = 1.1 lies close to the lowest loss"], "n_points": len(n),
+        "schema": 1,
+        "law": "chinchilla",
+        "approach": "parametric",
+        "objective": {"name": "huber-log", "delta": 1e-3, "value": 8.4e-4},
+        "params": {name: interval(value) for name, value in names.items()},
+        "derived": {"a": interval(a), "b": interval(b)},
+        "status": "ok",
+        "warnings": ["E = 1.1 lies close to the lowest loss"],
+        "n_points": len(n),
         "excluded": [{"reason": "diverged", "count": 2}],
         "holdout": {
-            "budget": BUDGETS[-1], "n_train": len(n) - len(held), "n_test": len(held), "mean_abs_rel_error": 0.011, "covered": 1.0,
-            "rows": [{"n_params": n[i], "tokens": d[i], "flops": c[i], "loss": loss[i], "predicted": law(n[i], d[i]),
-                      "lo": 0.985 * law(n[i], d[i]), "hi": 1.015 * law(n[i], d[i])} for i in held],
+            "budget": BUDGETS[-1],
+            "n_train": len(n) - len(held),
+            "n_test": len(held),
+            "mean_abs_rel_error": 0.011,
+            "covered": 1.0,
+            "rows": [
+                {
+                    "n_params": n[i],
+                    "tokens": d[i],
+                    "flops": c[i],
+                    "loss": loss[i],
+                    "predicted": law(n[i], d[i]),
+                    "lo": 0.985 * law(n[i], d[i]),
+                    "hi": 1.015 * law(n[i], d[i]),
+                }
+                for i in held
+            ],
         },
-        "source": {"paths": ["results/synthetic"], "digest": "sha256:" + "ab" * 32, "columns": {},
-                   "convention": {"params": "with_head", "flops": "exact"}},
-        "version": "0.1.0", "ci": 0.95, "cost": {"c0": 6.0, "p": 1.0},
-        "bootstrap": {"kind": "pairs", "resamples": 300, "seed": 0, "failed": 0, "draws": {k: v.tolist() for k, v in spread.items()}},
-        "range": {"n_params": [n.min(), n.max()], "tokens": [d.min(), d.max()], "flops": [c.min(), c.max()],
-                  "loss": [loss.min(), loss.max()]},
-        "data": {"n_params": n.tolist(), "tokens": d.tolist(), "flops": c.tolist(), "loss": loss.tolist()},
-        "identification": {"profile": {"E": {"lo": 0.4, "hi": None, "identified": False}}, "starts": {}},
-        "roads": roads, "agreement": "The three roads agree: a lies between 0.50 and 0.55.",
-        "kaplan": {"law": "kaplan", "params": {"alpha_N": interval(0.08), "alpha_D": interval(0.1)}, "a": interval(0.62),
-                   "convention": {"params": "nonembedding", "flops": "kaplan"}, "objective": {}, "warnings": []},
-    }  # fmt: skip
+        "source": {
+            "paths": ["results/synthetic"],
+            "digest": "sha256:" + "ab" * 32,
+            "columns": {},
+            "convention": {"params": "with_head", "flops": "exact"},
+        },
+        "version": "0.1.0",
+        "ci": 0.95,
+        "cost": {"c0": 6.0, "p": 1.0},
+        "bootstrap": {
+            "kind": "pairs",
+            "resamples": 300,
+            "seed": 0,
+            "failed": 0,
+            "draws": {k: v.tolist() for k, v in spread.items()},
+        },
+        "range": {
+            "n_params": [n.min(), n.max()],
+            "tokens": [d.min(), d.max()],
+            "flops": [c.min(), c.max()],
+            "loss": [loss.min(), loss.max()],
+        },
+        "data": {
+            "n_params": n.tolist(),
+            "tokens": d.tolist(),
+            "flops": c.tolist(),
+            "loss": loss.tolist(),
+        },
+        "identification": {
+            "profile": {"E": {"lo": 0.4, "hi": None, "identified": False}},
+            "starts": {},
+        },
+        "roads": roads,
+        "agreement": "The three roads agree: a lies between 0.50 and 0.55.",
+        "kaplan": {
+            "law": "kaplan",
+            "params": {"alpha_N": interval(0.08), "alpha_D": interval(0.1)},
+            "a": interval(0.62),
+            "convention": {"params": "nonembedding", "flops": "kaplan"},
+            "objective": {},
+            "warnings": [],
+        },
+    }
 
 
 def interval(value: float) -> dict[str, float]:
@@ -103,8 +180,14 @@ def interval(value: float) -> dict[str, float]:
 
 def road(a: float, b: float, shift: float) -> dict[str, Any]:
     g = (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (1 + shift)
-    return {"a": interval(a), "b": interval(b), "a_plus_b": a + b, "warnings": [],
-            "n_star": {"coef": g * 6**-a, "exponent": a}, "d_star": {"coef": 6**-b / g, "exponent": b}}  # fmt: skip
+    return {
+        "a": interval(a),
+        "b": interval(b),
+        "a_plus_b": a + b,
+        "warnings": [],
+        "n_star": {"coef": g * 6**-a, "exponent": a},
+        "d_star": {"coef": 6**-b / g, "exponent": b},
+    }
 
 
 def valley(budget: float, runs: list[tuple[float, RunConfig]], loss: np.ndarray) -> dict[str, Any]:
@@ -116,5 +199,9 @@ def valley(budget: float, runs: list[tuple[float, RunConfig]], loss: np.ndarray)
     bend = np.polyfit(np.log(sizes), losses, 2)
     x = np.linspace(math.log(sizes[0]), math.log(sizes[-1]), 40)
     star = float(np.exp(-bend[1] / (2 * bend[0])))
-    return found | {"curve": {"n_params": np.exp(x).tolist(), "loss": np.polyval(bend, x).tolist()}, "n_star": star,
-                    "d_star": budget / 6 / star, "loss_star": float(np.polyval(bend, math.log(star)))}  # fmt: skip
+    return found | {
+        "curve": {"n_params": np.exp(x).tolist(), "loss": np.polyval(bend, x).tolist()},
+        "n_star": star,
+        "d_star": budget / 6 / star,
+        "loss_star": float(np.polyval(bend, math.log(star))),
+    }

@@ -25,13 +25,24 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.handlers, self.tags, self.scripts, self.words, self._open = [], [], [], [], [], ""
+        self.links, self.handlers, self.tags, self.scripts, self.words, self._open = (
+            [],
+            [],
+            [],
+            [],
+            [],
+            "",
+        )
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self._open = tag
-        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")]
+        self.links += [
+            value
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "action", "data", "poster")
+        ]
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
         if tag == "script":
             self.scripts.append((dict(attrs).get("type"), ""))
@@ -49,9 +60,11 @@ class Page(HTMLParser):
 
 def sweep(folder, question):
     text = {
-        "name": "hostile", "question": question, "base": {"task": {"kind": "synthetic"}},
+        "name": "hostile",
+        "question": question,
+        "base": {"task": {"kind": "synthetic"}},
         "design": {"kind": "isoflop", "sizes": [1e4, 2e4], "budgets": [1e11, 1e12]},
-    }  # fmt: skip
+    }
     (folder / "sweep.toml").write_text(dump_sweep(Sweep.model_validate(text)))
 
 
@@ -61,7 +74,9 @@ def folder(results_folder, document, tmp_path_factory):
     copied = tmp_path_factory.mktemp("hostile") / "results"
     (copied / "failures").mkdir(parents=True)
     (copied / "runs").symlink_to(results_folder / "runs")
-    (copied / "failures" / "0123456789ab.txt").write_text(f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n")
+    (copied / "failures" / "0123456789ab.txt").write_text(
+        f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n"
+    )
     sweep(copied, HOSTILE)
     hostile = copy.deepcopy(document)
     hostile["warnings"].append(HOSTILE)
@@ -80,21 +95,40 @@ def text(folder):
 
 
 def test_all_parts_are_written_and_no_half_file_is_left(folder):
-    names = {path.relative_to(folder / "report").as_posix() for path in (folder / "report").rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(folder / "report").as_posix()
+        for path in (folder / "report").rglob("*")
+        if path.is_file()
+    }
     pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
     pictures += "residuals-prediction holdout bootstrap-cloud bootstrap-exponent wrong-size-loss wrong-size-compute"
-    expected = {f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")}
+    expected = {
+        f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")
+    }
     listed = "predictions model smaller roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
-    expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {"index.html", "report.md", "SHA256SUMS"}
+    expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
+        "index.html",
+        "report.md",
+        "SHA256SUMS",
+    }
     assert names == expected
 
 
 def test_all_files_are_listed_with_their_digests(folder):
     report = folder / "report"
-    listed = dict(reversed(line.split("  ")) for line in (report / "SHA256SUMS").read_text().splitlines() if not line.startswith("#"))
-    written = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()} - {"SHA256SUMS"}
+    listed = dict(
+        reversed(line.split("  "))
+        for line in (report / "SHA256SUMS").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    written = {
+        path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()
+    } - {"SHA256SUMS"}
     assert set(listed) == written
-    assert all(hashlib.sha256((report / name).read_bytes()).hexdigest() == digest for name, digest in listed.items())
+    assert all(
+        hashlib.sha256((report / name).read_bytes()).hexdigest() == digest
+        for name, digest in listed.items()
+    )
 
 
 def test_hostile_text_ends_no_row_of_a_latex_table(folder):
@@ -109,7 +143,9 @@ def test_the_page_asks_for_nothing_and_runs_only_our_scripts(text):
     assert all(link.startswith("#") or link == "data:," for link in page.links), page.links
     assert page.handlers == []
     assert not {"img", "svg", "iframe", "object", "base", "form"} & set(page.tags)
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace(
+        "&#39;", "'"
+    )
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy.split("style-src")[0]
     code = [source for kind, source in page.scripts if kind is None]
@@ -131,7 +167,10 @@ def test_hostile_text_is_shown_as_text(text):
 
 def test_the_summary_says_what_was_trained_and_what_follows(text):
     said = " ".join("".join(Page(text).words).split())
-    assert "30 runs were fitted, of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out" in said
+    assert (
+        "30 runs were fitted, of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out"
+        in said
+    )
     assert "grows as C^0.530 [0.477, 0.583]" in said
     assert "For 1e14 FLOPs: 1.15M [" in said
     assert "1.0 decades of compute beyond the data" in said
@@ -144,11 +183,27 @@ def test_markdown_links_its_figures_and_has_no_html(folder):
     links = re.findall(r"(?<!\\)!\[[^\]]*\]\(([^)]*)\)", text)
     assert len(links) == 14
     assert all((folder / "report" / link).is_file() for link in links)
-    prose = [line for line in text.splitlines() if not line.startswith("    ")]  # indented code is literal
+    prose = [
+        line for line in text.splitlines() if not line.startswith("    ")
+    ]  # indented code is literal
     assert not any("<" in line for line in prose)
     tables = [line for line in prose if line.startswith("|")]
     header = tables.index("| parameter | value | se | lo | hi | note | ")
-    assert tables[header + 1].split() == ["|", "---", "|", "---:", "|", "---:", "|", "---:", "|", "---:", "|", "---", "|"]
+    assert tables[header + 1].split() == [
+        "|",
+        "---",
+        "|",
+        "---:",
+        "|",
+        "---:",
+        "|",
+        "---:",
+        "|",
+        "---:",
+        "|",
+        "---",
+        "|",
+    ]
     assert tables[header + 2].startswith("| E | 1.100 | 0.0550 | 0.990 | 1.21 | not identified |")
 
 
@@ -175,11 +230,15 @@ def test_a_fit_document_alone_is_enough(document, tmp_path):
 
 def test_a_folder_without_fits_is_fitted_on_the_way(results_folder, tmp_path):
     (tmp_path / "runs").symlink_to(results_folder / "runs")
-    said = " ".join("".join(Page(write_report(tmp_path, tmp_path / "out").read_text()).words).split())
+    said = " ".join(
+        "".join(Page(write_report(tmp_path, tmp_path / "out").read_text()).words).split()
+    )
     made = json.loads((tmp_path / "out" / "fit.json").read_text())
     assert (made["law"], made["n_points"]) == ("chinchilla", 30)
     assert "30 runs were fitted" in said
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "out"}, "the folder itself stays as it is"
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "out"}, (
+        "the folder itself stays as it is"
+    )
 
 
 def test_runs_that_no_law_fits_are_shown_with_the_reason(results_folder, tmp_path):
@@ -195,7 +254,9 @@ def test_runs_that_no_law_fits_are_shown_with_the_reason(results_folder, tmp_pat
 
 def test_only_failed_runs_make_a_report_that_says_so(tmp_path):
     (tmp_path / "failures").mkdir()
-    (tmp_path / "failures" / "0123456789ab.txt").write_text("out of memory: MemoryError: 12 GiB\n\nTraceback\n")
+    (tmp_path / "failures" / "0123456789ab.txt").write_text(
+        "out of memory: MemoryError: 12 GiB\n\nTraceback\n"
+    )
     said = " ".join("".join(Page(write_report(tmp_path).read_text()).words).split())
     assert "No run finished: all 1 failed" in said
     assert "MemoryError: 12 GiB" in said
@@ -218,7 +279,9 @@ def test_a_document_that_lacks_something_is_named(document, tmp_path):
     lacking = copy.deepcopy(document)
     del lacking["roads"]["isoflop"]["valleys"][1]["loss"]
     dump(lacking, tmp_path / "lacking.json")
-    with pytest.raises(ScalingError, match=r"lacking\.json: not a complete fit document: KeyError\('loss'\)"):
+    with pytest.raises(
+        ScalingError, match=r"lacking\.json: not a complete fit document: KeyError\('loss'\)"
+    ):
         write_report(tmp_path / "lacking.json")
     assert os.listdir(tmp_path) == ["lacking.json"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.fit.fit_document import dump
-from scaling.predict.law_source import knowledge
+from scaling.predict.law_source import load_law
 from scaling.report.page import html
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
@@ -21,10 +21,12 @@ def path(document, tmp_path):
 
 
 def test_the_frontier_and_every_draw_of_it_are_given(path):
-    found, known = predictor(path, BUDGETS[-1]), knowledge(str(path))
+    found, known = predictor(path, BUDGETS[-1]), load_law(str(path))
     assert found.data["frontier"]["a"] == float(known.optimum.a)
     assert (found.draws, found.level) == (300, 95.0)
-    assert set(found.data["draws"]) == {"a", "log_n", "floor", "log_gap", "gamma"}, "D* follows from N* and the cost"
+    assert set(found.data["draws"]) == {"a", "log_n", "floor", "log_gap", "gamma"}, (
+        "D* follows from N* and the cost"
+    )
     np.testing.assert_allclose(found.data["draws"]["log_n"], known.optimum_draws.log_n, rtol=1e-9)
     assert found.data["command"] == f"scaling predict {path} --flops"
     low, high = found.budget
@@ -38,7 +40,11 @@ def test_what_is_no_number_travels_as_text_that_javascript_reads(document, path)
     dump(odd, path)
     data = predictor(path, BUDGETS[-1]).data
     assert {*data["draws"]["log_gap"][:2]} <= {"NaN", "Infinity", "-Infinity"}
-    assert all(isinstance(value, str) or math.isfinite(value) for column in data["draws"].values() for value in column)
+    assert all(
+        isinstance(value, str) or math.isfinite(value)
+        for column in data["draws"].values()
+        for value in column
+    )
     json.dumps(data, allow_nan=False)
 
 

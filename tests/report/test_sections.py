@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from scaling.fit.fit_document import dump
-from scaling.report.inputs import gather
-from scaling.report.sections import compose, fit_command
+from scaling.report.inputs import load_inputs
+from scaling.report.sections import build_report, fit_command
 from tests.report.conftest import interval
 
 
@@ -16,13 +16,20 @@ def composed(tmp_path):
     def compose_document(document, **changes):
         path = tmp_path / "fit.json"
         dump(document, path)
-        return compose(replace(gather([path], tmp_path / "unused"), **changes), None, "scaling report fit.json")
+        return build_report(
+            replace(load_inputs([path], tmp_path / "unused"), **changes),
+            None,
+            "scaling report fit.json",
+        )
 
     return compose_document
 
 
 def test_a_road_of_its_own_is_reported(document, composed):
-    coefficients = {name: interval(value) for name, value in {"a": 0.5, "n_coef": 0.2, "b": 0.5, "d_coef": 0.8}.items()}
+    coefficients = {
+        name: interval(value)
+        for name, value in {"a": 0.5, "n_coef": 0.2, "b": 0.5, "d_coef": 0.8}.items()
+    }
     changed = {
         **document,
         "approach": "isoflop",
@@ -31,7 +38,12 @@ def test_a_road_of_its_own_is_reported(document, composed):
         "bootstrap": None,
     }
     report = composed(changed)
-    assert {figure.name for figure in report.figures} == {"isoflop-valleys", "frontier-size", "frontier-tokens", "holdout"}
+    assert {figure.name for figure in report.figures} == {
+        "isoflop-valleys",
+        "frontier-size",
+        "frontier-tokens",
+        "holdout",
+    }
     parameters = next(table for table in report.tables if table.name == "parameters")
     assert [row[0] for row in parameters.rows] == ["a", "n_coef", "b", "d_coef"], "each once"
     assert any("loss –" in text for text in report.sentences)
@@ -39,10 +51,17 @@ def test_a_road_of_its_own_is_reported(document, composed):
 
 def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
     changed = copy.deepcopy(document) | {
-        "law": "kaplan-d", "params": {"alpha_D": interval(0.1), "D_c": interval(1e13)}, "derived": {}, "kaplan": None, "holdout": None,
-        "roads": {name: {"refused": "the table lacks N, D or C", "warnings": []} for name in ("parametric", "isoflop", "envelope")},
+        "law": "kaplan-d",
+        "params": {"alpha_D": interval(0.1), "D_c": interval(1e13)},
+        "derived": {},
+        "kaplan": None,
+        "holdout": None,
+        "roads": {
+            name: {"refused": "the table lacks N, D or C", "warnings": []}
+            for name in ("parametric", "isoflop", "envelope")
+        },
         "bootstrap": None,
-    }  # fmt: skip
+    }
     for group in ("range", "data"):
         changed[group] = {name: changed[group][name] for name in ("tokens", "loss")}
     report = composed(changed)
@@ -63,17 +82,21 @@ def test_a_fit_older_than_its_runs_is_told(document, results_folder, tmp_path):
     folder.mkdir()
     (folder / "runs").symlink_to(results_folder / "runs")
     dump(document | {"n_points": 20, "excluded": []}, folder / "fits" / "chinchilla.json")
-    report = compose(gather([folder], tmp_path / "unused"), None, "scaling report")
+    report = build_report(load_inputs([folder], tmp_path / "unused"), None, "scaling report")
     assert "The fit saw 20 runs, the folder holds 30 now: fit it again." in report.trust
 
 
 def test_the_command_that_makes_the_fit_again_quotes_what_a_shell_would_split(document):
     foreign = copy.deepcopy(document)
     foreign["source"] |= {
-        "paths": ["my runs; rm -rf x.csv"], "columns": {"N": "Model Size", "L": "loss"}, "filters": {"where": "loss < 4", "drop_highest": 5},
+        "paths": ["my runs; rm -rf x.csv"],
+        "columns": {"N": "Model Size", "L": "loss"},
+        "filters": {"where": "loss < 4", "drop_highest": 5},
         "convention": {"params": "as given", "flops": "6nd"},
-    }  # fmt: skip
+    }
     command = fit_command(foreign)
-    assert command.startswith("scaling fit 'my runs; rm -rf x.csv' --columns 'N=Model Size,L=loss' --law chinchilla")
+    assert command.startswith(
+        "scaling fit 'my runs; rm -rf x.csv' --columns 'N=Model Size,L=loss' --law chinchilla"
+    )
     assert command.endswith("--seed 0 --where 'loss < 4' --drop-highest 5")
     assert "--params" not in command

@@ -25,7 +25,9 @@ def test_a_fit_fits_eighty_columns_without_colour(document, monkeypatch):
     text = printed(fit_text(document), monkeypatch)
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "\x1b" not in text
-    assert "\x1b[3" not in printed(fit_text(document), monkeypatch, terminal=True), "NO_COLOR leaves bold and no colour"
+    assert "\x1b[3" not in printed(fit_text(document), monkeypatch, terminal=True), (
+        "NO_COLOR leaves bold and no colour"
+    )
     for word in (
         "alpha",
         "0.3100",
@@ -51,9 +53,18 @@ def test_a_refused_road_gives_its_reason(document, monkeypatch):
 
 def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
     dump(document, tmp_path / "fit.json")
-    text = printed(prediction_text(predict(str(tmp_path / "fit.json"), flops=1e15, inference_tokens=1e9)), monkeypatch)
+    text = printed(
+        prediction_text(predict(str(tmp_path / "fit.json"), flops=1e15, inference_tokens=1e9)),
+        monkeypatch,
+    )
     assert all(len(line) <= 80 for line in text.splitlines())
-    for word in ("parameters N*", "tokens per parameter", "A model that can be built", "tokens served", "decades"):
+    for word in (
+        "parameters N*",
+        "tokens per parameter",
+        "A model that can be built",
+        "tokens served",
+        "decades",
+    ):
         assert word in text, word
     plainly = printed(prediction_text(predict("published:kaplan2020", flops=1e20)), monkeypatch)
     assert "nobody can say how far" in plainly
@@ -66,7 +77,9 @@ def test_hostile_text_stays_text_in_a_terminal(document, monkeypatch):
     text = printed(fit_text(hostile), monkeypatch, terminal=True)
     assert "[bold]x[/bold] [/] [31mred" in text
     assert "[link=https://x][2Jfile[/link]" in text
-    assert not {"\x1b[31m", "\x1b[2J", "\x1b]0", "\x07", "\u202e"} & {text[i : i + n] for n in (1, 4, 5) for i in range(len(text))}
+    assert not {"\x1b[31m", "\x1b[2J", "\x1b]0", "\x07", "\u202e"} & {
+        text[i : i + n] for n in (1, 4, 5) for i in range(len(text))
+    }
 
 
 @pytest.mark.parametrize("start", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1"])
@@ -78,13 +91,21 @@ def test_no_cell_is_a_formula(start):
 
 
 def test_csv_keeps_all_digits_and_spreads_intervals():
-    table = Table("x", "x", (Column("a", "number", True), Column("n", "count")), (((0.123456789, 0.1, None), 123456.0),))
+    table = Table(
+        "x",
+        "x",
+        (Column("a", "number", True), Column("n", "count")),
+        (((0.123456789, 0.1, None), 123456.0),),
+    )
     assert table.csv() == "a,a lo,a hi,n\n0.123456789,0.1,,123456.0\n"
     assert table.shown() == [["0.123 [0.100, …]", "123k"]]
 
 
 def test_markdown_shows_markup_as_text():
-    assert for_markdown("<b> | [x](javascript:1) `c` *a*\n# h") == r"&lt;b&gt; \| \[x\](javascript:1) \`c\` \*a\* \# h"
+    assert (
+        for_markdown("<b> | [x](javascript:1) `c` *a*\n# h")
+        == r"&lt;b&gt; \| \[x\](javascript:1) \`c\` \*a\* \# h"
+    )
 
 
 def test_plain_drops_control_and_bidirectional_characters_and_lone_surrogates():
@@ -93,7 +114,14 @@ def test_plain_drops_control_and_bidirectional_characters_and_lone_surrogates():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.5139, "0.5139"), (2143.417, "2143"), (1.0182740178e-3, "0.001018"), (7.319e10, "7.319e10"), (0.0, "0")]
+    ("value", "shown"),
+    [
+        (0.5139, "0.5139"),
+        (2143.417, "2143"),
+        (1.0182740178e-3, "0.001018"),
+        (7.319e10, "7.319e10"),
+        (0.0, "0"),
+    ],
 )
 def test_numbers_keep_their_significant_digits(value, shown):
     assert number(value) == shown

@@ -25,7 +25,10 @@ def run(seed=0):
 
 
 def table(chosen, loss=2.0):
-    measured = [Measurement(1, "val", "loss", 2.7), Measurement(chosen.n_steps, "val", "loss", loss, stderr=0.01, seconds=3.0)]
+    measured = [
+        Measurement(1, "val", "loss", 2.7),
+        Measurement(chosen.n_steps, "val", "loss", loss, stderr=0.01, seconds=3.0),
+    ]
     return rows.rows("tiny", chosen, measured, SOURCE)
 
 
@@ -46,29 +49,41 @@ def test_round_trip_and_points(tmp_path):
 def test_conventions_change_n_and_c(tmp_path):
     run_files.write_run(tmp_path, table(run()))
     loaded = run_files.load(tmp_path)
-    by_name = {name: rows.points(loaded, params=name).n[0] for name in ("with_head", "total", "nonembedding")}
+    by_name = {
+        name: rows.points(loaded, params=name).n[0]
+        for name in ("with_head", "total", "nonembedding")
+    }
     assert by_name["nonembedding"] < by_name["with_head"] < by_name["total"]
 
 
 def test_diverged_runs_are_counted_not_dropped(tmp_path):
     run_files.write_run(tmp_path, table(run(0)))
     bad = run(1)
-    run_files.write_run(tmp_path, rows.rows("tiny", bad, [Measurement(7, "train", rows.DIVERGED, 7.0)], SOURCE))
+    run_files.write_run(
+        tmp_path, rows.rows("tiny", bad, [Measurement(7, "train", rows.DIVERGED, 7.0)], SOURCE)
+    )
     assert rows.points(run_files.load(tmp_path)).excluded == (("diverged", 1),)
 
 
 def test_points_refuse_mixed_corpora(tmp_path):
     first = run(0)
     other = first.model_copy(update={"task": first.task.model_copy(update={"kind": "text"})})
-    frame = rows.rows("tiny", first, [Measurement(first.n_steps, "val", "loss", 2.0)], SOURCE).to_pandas()
+    frame = rows.rows(
+        "tiny", first, [Measurement(first.n_steps, "val", "loss", 2.0)], SOURCE
+    ).to_pandas()
     text = '{"kind":"text","seq_len":30,"digest":"other"}'
-    changed = frame.assign(run_id="x", config=frame.config.str.replace(r'"task":\{.*?\}', f'"task":{text}', regex=True))
+    changed = frame.assign(
+        run_id="x", config=frame.config.str.replace(r'"task":\{.*?\}', f'"task":{text}', regex=True)
+    )
     assert other is not first
     with pytest.raises(ScalingError, match="2 different corpora"):
         rows.points(rows.pd.concat([frame, changed]))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"<html>", lambda b: b"", lambda b: b + b"junk"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b"<html>", lambda b: b"", lambda b: b + b"junk"],
+)
 def test_damaged_files_are_refused_by_name(tmp_path, damage):
     run_files.write_run(tmp_path, table(run()))
     [path] = run_files.run_files(tmp_path)
@@ -132,15 +147,29 @@ def text_run(unique, steps, seed=0, digest="d"):
 
 
 def frame(*runs_and_losses):
-    measured = [rows.rows("x", one, [Measurement(one.n_steps, "val", "loss", loss)], SOURCE) for one, loss in runs_and_losses]
+    measured = [
+        rows.rows("x", one, [Measurement(one.n_steps, "val", "loss", loss)], SOURCE)
+        for one, loss in runs_and_losses
+    ]
     return rows.pd.concat([each.to_pandas() for each in measured])
 
 
 def test_unique_tokens_are_told_where_a_corpus_was_limited():
-    points = rows.points(frame((text_run(None, 100), 3.0), (text_run(5003, 100), 3.1), (text_run(10**6, 50), 3.2)))
-    by_loss = {loss: (unique, tokens) for loss, unique, tokens in zip(points.loss, points.others["U"], points.d, strict=True)}
-    assert by_loss == {3.0: (51_200, 51_200), 3.1: (4992, 51_200), 3.2: (25_600, 25_600)}  # whole windows; never more than D
-    assert "U" not in rows.points(frame((text_run(None, 100), 3.0), (text_run(None, 50), 3.2))).others
+    points = rows.points(
+        frame((text_run(None, 100), 3.0), (text_run(5003, 100), 3.1), (text_run(10**6, 50), 3.2))
+    )
+    by_loss = {
+        loss: (unique, tokens)
+        for loss, unique, tokens in zip(points.loss, points.others["U"], points.d, strict=True)
+    }
+    assert by_loss == {
+        3.0: (51_200, 51_200),
+        3.1: (4992, 51_200),
+        3.2: (25_600, 25_600),
+    }  # whole windows; never more than D
+    assert (
+        "U" not in rows.points(frame((text_run(None, 100), 3.0), (text_run(None, 50), 3.2))).others
+    )
     assert points.take(points.loss > 3.05).others["U"].tolist() == [
         u for u, loss in zip(points.others["U"], points.loss, strict=True) if loss > 3.05
     ]

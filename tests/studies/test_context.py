@@ -9,7 +9,17 @@ from scaling.studies.sections import context as sections
 
 TOKENS = np.arange(1.0, 65.0)
 TRUE = dict(E=1.3, A=1.6, g=0.6)
-SAME = dict(norm="rmsnorm", pos="rope", n_layers=2, d_model=32, n_heads=2, n_kv_heads=2, lr=3e-3, batch_tokens=512, config="{}")
+SAME = dict(
+    norm="rmsnorm",
+    pos="rope",
+    n_layers=2,
+    d_model=32,
+    n_heads=2,
+    n_kv_heads=2,
+    lr=3e-3,
+    batch_tokens=512,
+    config="{}",
+)
 
 
 def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=100, points=TOKENS):
@@ -20,14 +30,29 @@ def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=10
     for seed in range(seeds):
         loss = law["E"] + law["A"] * points ** -law["g"] + shared
         for step, above in ((last // 2, 0.5), (last, 0.0)):
-            table = pd.DataFrame({"at": points, "value": loss + above, "stderr": noise, "step": step, "seed": seed})
-            tables.append(table.assign(run_id=f"{n_params}-{seed}", task=task, n_params=n_params, seq_len=64, tokens=step * 512, flops=1.0,
-                                       split="val", metric=context.METRIC, **SAME))  # fmt: skip
+            table = pd.DataFrame(
+                {"at": points, "value": loss + above, "stderr": noise, "step": step, "seed": seed}
+            )
+            tables.append(
+                table.assign(
+                    run_id=f"{n_params}-{seed}",
+                    task=task,
+                    n_params=n_params,
+                    seq_len=64,
+                    tokens=step * 512,
+                    flops=1.0,
+                    split="val",
+                    metric=context.METRIC,
+                    **SAME,
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def test_the_law_of_each_size_is_recovered_within_its_interval():
-    small, large = context.curves(pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()]))
+    small, large = context.curves(
+        pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()])
+    )
     assert (small.n_params, large.n_params, small.seeds, small.refused) == (40_000, 90_000, 2, "")
     for curve, true in ((small, TRUE), (large, TRUE | {"E": 1.1, "A": 1.9})):
         for name, value in true.items():
@@ -39,7 +64,12 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
 
 
 def test_variants_of_a_size_are_no_seeds_of_it():
-    assert context.curves(pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])) == []
+    assert (
+        context.curves(
+            pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])
+        )
+        == []
+    )
     assert len(context.curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
 
 
@@ -59,7 +89,9 @@ def test_errors_that_neighbours_share_widen_the_interval():
     for place in range(1, len(drift)):
         drift[place] = 0.9 * drift[place - 1] + np.sqrt(1 - 0.9**2) * drawn[place]
     fitted = TRUE["E"] + TRUE["A"] * TOKENS ** -TRUE["g"]
-    wide, narrow = (context.curves(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn))
+    wide, narrow = (
+        context.curves(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn)
+    )
     assert wide.hi - wide.lo > 1.3 * (narrow.hi - narrow.lo)
     assert wide.lo < TRUE["g"] < wide.hi
 

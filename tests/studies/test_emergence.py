@@ -15,9 +15,19 @@ DIGITS = 4  # so an answer has five
 
 
 def run_of(width, seed=0, **task):
-    model = ModelConfig(n_layers=2, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=12)
+    model = ModelConfig(
+        n_layers=2,
+        d_model=width,
+        n_heads=1,
+        n_kv_heads=1,
+        d_head=width,
+        d_ff=4 * width,
+        vocab_size=12,
+    )
     task = ArithmeticTask(kind="arithmetic", digits=DIGITS, **task)
-    return RunConfig(model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=100, seed=seed)
+    return RunConfig(
+        model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=100, seed=seed
+    )
 
 
 def measured(step, accuracy, exact=None, end=False):
@@ -30,8 +40,13 @@ def measured(step, accuracy, exact=None, end=False):
         "answer_nll": -np.log(accuracy).sum(),
     }
     rows = [Measurement(step, "val", name, float(value)) for name, value in found.items()]
-    rows += [Measurement(step, "val", "accuracy_at_position", float(value), at=place + 1.0) for place, value in enumerate(accuracy)]
-    return rows + ([Measurement(step, "val", "edit_distance", float((1 - accuracy).sum()))] if end else [])
+    rows += [
+        Measurement(step, "val", "accuracy_at_position", float(value), at=place + 1.0)
+        for place, value in enumerate(accuracy)
+    ]
+    return rows + (
+        [Measurement(step, "val", "edit_distance", float((1 - accuracy).sum()))] if end else []
+    )
 
 
 def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
@@ -42,15 +57,23 @@ def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
             rows = []
             for step in (10, 50, 100):
                 accuracy = digit(width, seed, step / 100)
-                rows += measured(step, accuracy, None if exact is None else exact(accuracy), end and step == 100)
-            tables.append(rows.rows("ladder", run_of(width, seed, **task), rows, Provenance("cpu", None, "0")).to_pandas())
+                rows += measured(
+                    step, accuracy, None if exact is None else exact(accuracy), end and step == 100
+                )
+            tables.append(
+                rows.rows(
+                    "ladder", run_of(width, seed, **task), rows, Provenance("cpu", None, "0")
+                ).to_pandas()
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def smooth(width, seed=0, over=1.0):
     """Every digit improves evenly in ln N; the digits differ, and the last is easy."""
     way = 0.7 * np.log(width / 8) / np.log(6) + 0.25 * over
-    return np.append(np.clip(0.02 * seed + way + np.array([0.0, 0.02, 0.03, -0.03]), 0.02, 0.999), 0.999)
+    return np.append(
+        np.clip(0.02 * seed + way + np.array([0.0, 0.02, 0.03, -0.03]), 0.02, 0.999), 0.999
+    )
 
 
 def sudden(width, seed=0, over=1.0):
@@ -68,7 +91,9 @@ def test_a_smooth_improvement_is_a_metric_effect():
     exact, nll = found.trends["exact_match"], found.trends["token_accuracy"]
     assert exact.sharpness > nll.sharpness
     even = 1 / np.log2(exact.n[-1] / exact.n[0])
-    assert even < nll.sharpness < 1.3 * even  # N grows a little less than with the square of the width
+    assert (
+        even < nll.sharpness < 1.3 * even
+    )  # N grows a little less than with the square of the width
     assert exact.halfway > nll.halfway
     assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION
 
@@ -79,7 +104,9 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     assert found.metric.verdict is False
     assert (found.settled, found.counted) == (75, 75)
     n = found.trends["nll"].n
-    assert found.trends["nll"].sharpness == pytest.approx(1 / np.log2(n[3] / n[2]))  # three of five fail at 16: all of it from 16 to 24
+    assert found.trends["nll"].sharpness == pytest.approx(
+        1 / np.log2(n[3] / n[2])
+    )  # three of five fail at 16: all of it from 16 to 24
     told = section(ladder(sudden, at_16)).notes
     assert "a transition of the model itself" in told[2]
     assert "adds little" in told[1]
@@ -110,7 +137,12 @@ def test_one_seed_a_size_settles_nothing():
 
 def test_seeds_that_disagree_settle_nothing():
     """Each size has seeds that learned and seeds that did not, the more of them the larger it is."""
-    lucky = ladder(lambda width, seed, over: np.full(5, 0.99 if seed < WIDTHS.index(width) and over == 1.0 else 0.1), lambda width: 5)
+    lucky = ladder(
+        lambda width, seed, over: np.full(
+            5, 0.99 if seed < WIDTHS.index(width) and over == 1.0 else 0.1
+        ),
+        lambda width: 5,
+    )
     found = emergence.study(lucky)
     for one in (found.metric, found.transition):
         assert one.lo <= one.value <= one.hi
@@ -121,7 +153,13 @@ def test_seeds_that_disagree_settle_nothing():
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():
-    found = emergence.study(ladder(lambda width, seed, over: np.append(np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16)))))
+    found = emergence.study(
+        ladder(
+            lambda width, seed, over: np.append(
+                np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16))
+            )
+        )
+    )
     assert found.missed("product").max() < 1e-12
     assert found.missed("power").max() > 0.03
     told = {one.figure: one for one in emergence.findings(found)}
@@ -152,8 +190,12 @@ def test_sarles_coefficient():
     for two in ([0, 0, 0, 1, 1], [0.2, 0.7, 0.7, 0.7, 0.7]):
         assert emergence.sarle(np.array(two)) == pytest.approx(1.0)
     assert emergence.sarle(np.linspace(0, 1, 20_001)) == pytest.approx(5 / 9, abs=1e-3)
-    assert emergence.sarle(np.random.default_rng(0).normal(size=20_000)) == pytest.approx(1 / 3, abs=0.02)
-    assert emergence.sarle(np.array([0, 0, 1, 3.0])) == pytest.approx((1.5**2 / 1.5**3 + 1) * 1.5**2 / 4.5)
+    assert emergence.sarle(np.random.default_rng(0).normal(size=20_000)) == pytest.approx(
+        1 / 3, abs=0.02
+    )
+    assert emergence.sarle(np.array([0, 0, 1, 3.0])) == pytest.approx(
+        (1.5**2 / 1.5**3 + 1) * 1.5**2 / 4.5
+    )
     for undecided in (np.ones(5), np.array([0, 1, 0.0])):
         assert np.isnan(emergence.sarle(undecided))
 
@@ -165,7 +207,14 @@ def test_the_threshold_is_where_most_seeds_are_and_half_is_right():
     assert seeds.sarle > emergence.EVEN
     assert seeds.sarle == pytest.approx(1.0)
     assert seeds.chance < 0.01
-    both = emergence.at_threshold(pd.DataFrame({"n": [1.0] * 5 + [2.0] * 5, "exact_match": [0.0, 0, 0, 0, 0.1, 0.2, 0.9, 0.4, 0.5, 0.6]}))
+    both = emergence.at_threshold(
+        pd.DataFrame(
+            {
+                "n": [1.0] * 5 + [2.0] * 5,
+                "exact_match": [0.0, 0, 0, 0, 0.1, 0.2, 0.9, 0.4, 0.5, 0.6],
+            }
+        )
+    )
     assert both.n == 2.0
     assert emergence.study(ladder(sudden)).seeds.values.size == 1
 
@@ -175,7 +224,10 @@ def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood
     assert found.curve.r2 > 0.99
     assert len(found.curve.x) == 3 * len(WIDTHS)
     noise = np.random.default_rng(0)
-    assert emergence.study(ladder(smooth, exact=lambda accuracy: noise.random())).curve.r2 < emergence.ONE_CURVE
+    assert (
+        emergence.study(ladder(smooth, exact=lambda accuracy: noise.random())).curve.r2
+        < emergence.ONE_CURVE
+    )
 
 
 def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
@@ -195,9 +247,17 @@ def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
 def test_the_section_has_its_pictures_and_tables():
     found = section(ladder(sudden, at_16))
     assert [figure.name for figure in found.figures] == [
-        "emergence-metrics", "emergence-fits", "emergence-seeds", "emergence-product", "emergence-training",
-    ]  # fmt: skip
-    assert [table.name for table in found.tables] == ["findings-emergence", "emergence-metrics", "emergence-sizes"]
+        "emergence-metrics",
+        "emergence-fits",
+        "emergence-seeds",
+        "emergence-product",
+        "emergence-training",
+    ]
+    assert [table.name for table in found.tables] == [
+        "findings-emergence",
+        "emergence-metrics",
+        "emergence-sizes",
+    ]
     assert {row[-1] for row in found.tables[0].rows} == {"yes"}
     assert "cannot settle" in found.figures[2].caption
     assert len(found.figures[2].traces[0].x) == 5
@@ -215,6 +275,8 @@ def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
     mixed = pd.concat([alike, longer.to_pandas(), other], ignore_index=True)
     found, alone = emergence.study(mixed), emergence.study(alike)
     assert found.left_out == 1 + other["run_id"].nunique()
-    assert {str(one) for one in emergence.findings(found)} == {str(one) for one in emergence.findings(alone)}
+    assert {str(one) for one in emergence.findings(found)} == {
+        str(one) for one in emergence.findings(alone)
+    }
     assert "more than the seed" in section(mixed).notes[-1]
     assert len(section(alike).notes) == 3

@@ -11,7 +11,7 @@ from scaling.config import ModularTask
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.plan import plan
-from scaling.report.inputs import Material
+from scaling.report.inputs import ReportInputs
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import grokking, quadratic_network, sections
 from scaling.studies.sections.grokking import section
@@ -25,7 +25,13 @@ POLE, POWER = 0.2, 1.1
 def told_delay(run):
     """The delay that these rows are made with: a pole in the share, a power of the decay, a few percent between seeds."""
     noise = np.random.default_rng((run.seed, round(100 * run.task.train_fraction))).normal(0, 0.03)
-    return 60 * (run.task.train_fraction - POLE) ** -POWER / run.optim.weight_decay / (run.optim.lr / 0.01) * math.exp(noise)
+    return (
+        60
+        * (run.task.train_fraction - POLE) ** -POWER
+        / run.optim.weight_decay
+        / (run.optim.lr / 0.01)
+        * math.exp(noise)
+    )
 
 
 def table(name, delay=told_delay):
@@ -68,7 +74,9 @@ def test_a_power_with_a_pole_is_found_again():
     assert law.pole[1] < 0.2 < law.pole[2]
     assert law.b[1] < 1.1 < law.b[2]
     assert law.r2 > 0.98
-    straight = grokking.power(np.array([0.5, 1.0, 2.0]), np.array([800.0, 400.0, 200.0]), with_pole=False)
+    straight = grokking.power(
+        np.array([0.5, 1.0, 2.0]), np.array([800.0, 400.0, 200.0]), with_pole=False
+    )
     assert (straight.a[0], straight.b[0], straight.pole[0]) == pytest.approx((400.0, 1.0, 0.0))
     assert grokking.power(x[:9], np.ones(9), with_pole=True) is None
     assert grokking.power(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
@@ -110,7 +118,9 @@ def test_the_laws_are_read_off_the_other_sweep(laws):
     assert found.by_fraction.left_out == found.by_decay.left_out == 0
     assert found.by_fraction.pole[0] == pytest.approx(POLE, abs=0.04)
     assert found.by_decay.b[0] == pytest.approx(1.0, abs=0.1)
-    assert {one.figure: one.holds for one in grokking.findings(found) if one.figure.startswith("delay")} == {
+    assert {
+        one.figure: one.holds for one in grokking.findings(found) if one.figure.startswith("delay")
+    } == {
         "delay against the share f of equations trained on": True,
         "delay against weight decay": True,
         "delay x learning rate x weight decay": True,
@@ -123,7 +133,12 @@ def test_the_laws_are_read_off_the_other_sweep(laws):
 def test_the_section_has_its_figures_and_three_sentences(main, laws):
     first, second = section(main), section(laws)
     assert [figure.name for figure in first.figures] == ["grokking", "grokking-closed-form"]
-    assert [figure.name for figure in second.figures] == ["grokking", "grokking-fraction", "grokking-decay", "grokking-closed-form"]
+    assert [figure.name for figure in second.figures] == [
+        "grokking",
+        "grokking-fraction",
+        "grokking-decay",
+        "grokking-closed-form",
+    ]
     for one in (first, second):
         assert len(one.notes) == 3
         assert all(note.endswith(".") and ". " not in note for note in one.notes)
@@ -137,27 +152,39 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
 def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
     assert "no later than" in section(main.assign(value=1.0)).notes[0]
     one = (main["split"] == "val") & (main["seed"] == 0)
-    assert "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
-    growing = section(table("grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay))
+    assert (
+        "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
+    )
+    growing = section(
+        table(
+            "grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay
+        )
+    )
     assert "longer where fewer" in section(laws).notes[2]
     assert "longer where fewer" not in growing.notes[2]
-    other = main.assign(config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"'))
+    other = main.assign(
+        config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"')
+    )
     assert "not trained" in section(main).notes[2]
     assert "not trained" not in section(other).notes[2]
 
 
 def test_the_other_studies_let_these_rows_pass(main, laws):
     for held in (main, laws):
-        assert [one.id for one in sections.sections(Material("grokking", rows=held))] == ["grokking"]
+        assert [one.id for one in sections.sections(ReportInputs("grokking", rows=held))] == [
+            "grokking"
+        ]
 
 
 def test_mirror_images_are_counted():
     task = ModularTask(kind="modular", p=59)
     windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
     known = {tuple(pair) for pair in windows["train"]}
-    assert grokking.mirrored(task) == pytest.approx(np.mean([(b, a) in known for a, b in windows["val"]]))
-    assert grokking.mirrored(task) == pytest.approx(0.4, abs=0.03)
-    assert grokking.mirrored(ModularTask(kind="modular", operation="subtract")) is None
+    assert grokking.commutative_overlap(task) == pytest.approx(
+        np.mean([(b, a) in known for a, b in windows["val"]])
+    )
+    assert grokking.commutative_overlap(task) == pytest.approx(0.4, abs=0.03)
+    assert grokking.commutative_overlap(ModularTask(kind="modular", operation="subtract")) is None
 
 
 @pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])
@@ -169,7 +196,7 @@ def test_the_closed_form_answers_all_equations_where_it_is_wide(p, operation):
 
 def test_the_closed_form_is_about_one_at_the_sum_alone():
     a, b = (part.ravel() for part in np.mgrid[0:7, 0:7])
-    logits = quadratic_network.built(7, 20_000).logits(a, b)
+    logits = quadratic_network.make_network(7, 20_000).logits(a, b)
     np.testing.assert_allclose(logits, np.eye(7)[(a + b) % 7], atol=0.1)
 
 
@@ -178,13 +205,17 @@ def test_an_operation_without_a_closed_form_is_refused():
     with pytest.raises(ScalingError, match="no closed form is known here for multiply"):
         quadratic_network.accuracy(task, 64)
     assert grokking.closed_form(task) is None
-    assert grokking.closed_form(ModularTask(kind="modular", p=4096)) is None  # p^3 logits would not fit in memory
+    assert (
+        grokking.closed_form(ModularTask(kind="modular", p=4096)) is None
+    )  # p^3 logits would not fit in memory
     with pytest.raises(ScalingError, match="0 units wide"):
-        quadratic_network.built(5, 0)
+        quadratic_network.make_network(5, 0)
 
 
 def test_scores_of_logits_are_those_of_their_softmax():
-    found = quadratic_network.scores(np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), np.array([0, 1]))
+    found = quadratic_network.scores(
+        np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), np.array([0, 1])
+    )
     np.testing.assert_allclose(found.nll[:, 0], [math.log(2), math.log(10)])
     np.testing.assert_allclose(found.square[:, 0], [0.375, 0.66])
     assert found.hit[:, 0].tolist() == [True, False]

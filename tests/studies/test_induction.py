@@ -22,9 +22,16 @@ def table(deep=DEEP, shallow=SHALLOW):
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
         measured = []
-        for step, value in zip(STEPS, shallow if item.run.model.n_layers == 1 else deep, strict=True):
-            measured += [Measurement(step, "val", "copied_loss", value + 0.01 * item.run.seed), Measurement(step, "val", "fresh_loss", 4.2)]
-        found.append(rows("induction", item.run, measured, Provenance("cpu", None, "0")).to_pandas())
+        for step, value in zip(
+            STEPS, shallow if item.run.model.n_layers == 1 else deep, strict=True
+        ):
+            measured += [
+                Measurement(step, "val", "copied_loss", value + 0.01 * item.run.seed),
+                Measurement(step, "val", "fresh_loss", 4.2),
+            ]
+        found.append(
+            rows("induction", item.run, measured, Provenance("cpu", None, "0")).to_pandas()
+        )
     return pd.concat(found)
 
 
@@ -35,8 +42,13 @@ def run(step, copied):
 def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_else():
     runs = plan(load_sweep(FILE), load_sweep(FILE).base.task, 64).runs
     assert sorted(item.run.model.n_layers for item in runs) == [1, 1, 1, 2, 2, 2]
-    assert len({item.run.model.model_copy(update={"n_layers": 1}).canonical() for item in runs}) == 1
-    assert len({(item.run.optim.canonical(), item.run.tokens, item.run.batch_size) for item in runs}) == 1
+    assert (
+        len({item.run.model.model_copy(update={"n_layers": 1}).canonical() for item in runs}) == 1
+    )
+    assert (
+        len({(item.run.optim.canonical(), item.run.tokens, item.run.batch_size) for item in runs})
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +56,11 @@ def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_el
     [
         ((100, 150), (4.0, 1.0), (3.0, 100, 150)),  # 50 is a third of 150
         ((100, 151), (4.0, 1.0), (0.0, 100, 151)),  # 51 is more
-        ((10, 12, 14, 40), (4.0, 3.0, 2.5, 0.1), (1.5, 10, 14)),  # the pair, not the neighbours; 40 is too far from all
+        (
+            (10, 12, 14, 40),
+            (4.0, 3.0, 2.5, 0.1),
+            (1.5, 10, 14),
+        ),  # the pair, not the neighbours; 40 is too far from all
         ((10, 12, 14), (1.0, 2.0, 3.0), (-1.0, 10, 12)),  # a rise is no drop
     ],
 )
@@ -63,12 +79,27 @@ def test_findings_hold_for_a_drop_and_a_stall():
 
 def test_one_bad_seed_or_a_slow_fall_is_told():
     slow = (4.3, 3.8, 3.3, 2.8, 2.3, 1.8, 1.3)
-    assert [one.holds for one in induction.findings(induction.study(table(deep=slow)))] == [True, False, True, True]
-    assert [one.holds for one in induction.findings(induction.study(table(shallow=DEEP)))] == [True, True, False, False]
+    assert [one.holds for one in induction.findings(induction.study(table(deep=slow)))] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert [one.holds for one in induction.findings(induction.study(table(shallow=DEEP)))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     rows = table()
     bad = (rows["n_layers"] == 2) & (rows["seed"] == 1) & (rows["metric"] == "copied_loss")
     rows.loc[bad, "value"] = 3.5
-    assert [one.holds for one in induction.findings(induction.study(rows))] == [False, False, True, True]
+    assert [one.holds for one in induction.findings(induction.study(rows))] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_run_that_diverged_has_no_end():
@@ -98,7 +129,9 @@ def test_the_section_draws_every_run_and_says_three_sentences():
     found = section(table())
     lines = [trace for trace in found.figures[0].traces if hasattr(trace, "dash")]
     assert len(lines) == 12
-    assert {line.label for line in lines} - {""} == {f"{n}, {what}" for n in ("1 layer", "2 layers") for what in ("copied", "fresh")}
+    assert {line.label for line in lines} - {""} == {
+        f"{n}, {what}" for n in ("1 layer", "2 layers") for what in ("copied", "fresh")
+    }
     assert len(found.notes) == 3
     assert "3 of 3" in found.notes[1]
     assert "0 of 3" in found.notes[2]

@@ -21,21 +21,33 @@ def table(name, measured):
     sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
     for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
         n = accounting.n_params(item.run.model, 64, "nonembedding")
-        found.append(rows(name, item.run, measured(item.run, n), Provenance("cpu", None, "0")).to_pandas())
+        found.append(
+            rows(name, item.run, measured(item.run, n), Provenance("cpu", None, "0")).to_pandas()
+        )
     return pd.concat(found)
 
 
 def grid_rows(run, n):
     """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the warm-up that follows neither."""
     loss = 9 * n**-0.1 * run.tokens**-0.05
-    noise = [Measurement(step, "train", "noise_scale", value) for step, value in ((20, 9e9), (run.n_steps, 500 * (loss / 3) ** -2.5))]
-    return [Measurement(20, "val", "loss", 5.0), Measurement(run.n_steps, "val", "loss", loss), *noise]
+    noise = [
+        Measurement(step, "train", "noise_scale", value)
+        for step, value in ((20, 9e9), (run.n_steps, 500 * (loss / 3) ** -2.5))
+    ]
+    return [
+        Measurement(20, "val", "loss", 5.0),
+        Measurement(run.n_steps, "val", "loss", loss),
+        *noise,
+    ]
 
 
 def limited_rows(run, _):
     """The best loss is 6 U^-.08 and comes in the middle."""
     best = 6 * run.task.unique_tokens**-0.08
-    return [Measurement(step, "val", "loss", best * factor) for step, factor in ((9, 1.5), (run.n_steps // 2, 1.0), (run.n_steps, 1.2))]
+    return [
+        Measurement(step, "val", "loss", best * factor)
+        for step, factor in ((9, 1.5), (run.n_steps // 2, 1.0), (run.n_steps, 1.2))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +123,9 @@ def test_findings_ask_for_straight_lines_and_growing_noise(grid):
     assert all(one.holds for one in kaplan.findings(kaplan.study(grid)))
     bent = grid.copy()
     chosen = (bent["metric"] == "loss") & (bent["step"] > 20)
-    bent.loc[chosen, "value"] = 3 + np.abs(np.log(bent.loc[chosen, "n_params"] / 2e4))  # a valley in N
+    bent.loc[chosen, "value"] = 3 + np.abs(
+        np.log(bent.loc[chosen, "n_params"] / 2e4)
+    )  # a valley in N
     told = kaplan.findings(kaplan.study(bent))
     assert told[0].holds is False
     shrinking = grid.copy()
@@ -120,14 +134,25 @@ def test_findings_ask_for_straight_lines_and_growing_noise(grid):
 
 
 def test_other_folders_have_no_section(grid):
-    assert section(grid[grid["metric"] != "noise_scale"]) is None  # a grid that was not asked for noise
+    assert (
+        section(grid[grid["metric"] != "noise_scale"]) is None
+    )  # a grid that was not asked for noise
     assert section(grid.assign(task="synthetic")) is None
-    assert section(table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)])) is None  # limited beside fresh
+    assert (
+        section(table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)]))
+        is None
+    )  # limited beside fresh
 
 
 def test_the_sections_show_every_law(grid, limited):
     found = section(grid)
-    assert [figure.name for figure in found.figures] == ["kaplan-n-1", "kaplan-n-2", "kaplan-d-3", "kaplan-c-4", "kaplan-batch"]
+    assert [figure.name for figure in found.figures] == [
+        "kaplan-n-1",
+        "kaplan-n-2",
+        "kaplan-d-3",
+        "kaplan-c-4",
+        "kaplan-batch",
+    ]
     assert len(found.notes) == 3
     assert len(found.tables[1].rows) == 5
     assert [figure.name for figure in section(limited).figures] == ["kaplan-d-1"]
@@ -137,7 +162,9 @@ def test_the_sections_show_every_law(grid, limited):
 def test_runs_on_several_corpora_have_no_laws(grid):
     mixed = grid.copy()
     first = mixed["run_id"] == mixed["run_id"].iloc[0]
-    mixed.loc[first, "config"] = mixed.loc[first, "config"].str.replace('"digest":"d"', '"digest":"e"')
+    mixed.loc[first, "config"] = mixed.loc[first, "config"].str.replace(
+        '"digest":"d"', '"digest":"e"'
+    )
     assert mixed["config"].str.contains('"digest":"e"').any()
     assert kaplan.study(mixed) is None
 

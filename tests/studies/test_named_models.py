@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.predict.law_source import knowledge
+from scaling.predict.law_source import load_law
 from scaling.studies.named_models import NAMED, against
 
 
@@ -13,16 +13,20 @@ def row(rows, name):
 
 
 def test_llama_3_8b_has_1875_tokens_for_a_parameter():
-    assert row(against(knowledge("published:besiroglu2024")), "Llama 3 8B")["tokens_per_param"] == 1875
+    assert (
+        row(against(load_law("published:besiroglu2024")), "Llama 3 8B")["tokens_per_param"] == 1875
+    )
 
 
 def test_chinchilla_is_near_the_optimum_and_gpt_3_is_too_large():
-    rows = against(knowledge("published:besiroglu2024"))
+    rows = against(load_law("published:besiroglu2024"))
     assert row(rows, "Chinchilla 70B")["size_ratio"] == pytest.approx(0.96, abs=0.01)
     assert row(rows, "GPT-3 175B")["size_ratio"] > 3
     for one in rows:
         assert one["excess_loss"] >= -1e-12, "nothing is better than the optimum of its own budget"
-        np.testing.assert_allclose(one["tokens_per_param_ratio"], one["size_ratio"] ** -2, rtol=1e-6)
+        np.testing.assert_allclose(
+            one["tokens_per_param_ratio"], one["size_ratio"] ** -2, rtol=1e-6
+        )
 
 
 def test_every_name_once_with_a_source():
@@ -31,11 +35,11 @@ def test_every_name_once_with_a_source():
 
 
 def test_a_frontier_without_a_law_tells_sizes_and_no_loss():
-    one = row(against(knowledge("published:porian2024")), "GPT-3 175B")
+    one = row(against(load_law("published:porian2024")), "GPT-3 175B")
     assert one["size_ratio"] > 1
     assert one["excess_loss"] is None
 
 
 def test_a_law_without_an_optimum_is_refused():
     with pytest.raises(ScalingError, match="no compute-optimal N and D"):
-        against(knowledge("published:kaplan2020-d"))
+        against(load_law("published:kaplan2020-d"))

@@ -22,14 +22,31 @@ def simulated(n, d, c, bend=0.0):
 
 def runs(ratios=RATIOS, widths=WIDTHS, seeds=(0,), unique=None):
     for width in widths:
-        model = ModelConfig(n_layers=2, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=256)
-        task = TextTask(kind="text", corpus="stdlib", seq_len=64, digest="0" * 64, unique_tokens=unique)
+        model = ModelConfig(
+            n_layers=2,
+            d_model=width,
+            n_heads=1,
+            n_kv_heads=1,
+            d_head=width,
+            d_ff=4 * width,
+            vocab_size=256,
+        )
+        task = TextTask(
+            kind="text", corpus="stdlib", seq_len=64, digest="0" * 64, unique_tokens=unique
+        )
         n = accounting.n_params(model, 64)
         for ratio in ratios:
             for seed in seeds:
                 yield (
                     n,
-                    RunConfig(model=model, task=task, optim=OptimConfig(lr=0.01), batch_size=8, n_steps=round(ratio * n / 512), seed=seed),
+                    RunConfig(
+                        model=model,
+                        task=task,
+                        optim=OptimConfig(lr=0.01),
+                        batch_size=8,
+                        n_steps=round(ratio * n / 512),
+                        seed=seed,
+                    ),
                 )
 
 
@@ -39,7 +56,15 @@ def folder(tmp_path, bend=0.0, noise=0.0, **kind):
     for n, run in runs(**kind):
         c = accounting.train_flops(run.model, 64, run.tokens)
         value = simulated(n, run.tokens, c, bend) * np.exp(noise * rng.normal())
-        write_run(tmp_path, rows("ladder", run, [Measurement(run.n_steps, "val", "loss", float(value))], Provenance("cpu", "0" * 40, "0")))
+        write_run(
+            tmp_path,
+            rows(
+                "ladder",
+                run,
+                [Measurement(run.n_steps, "val", "loss", float(value))],
+                Provenance("cpu", "0" * 40, "0"),
+            ),
+        )
     return load(tmp_path)
 
 
@@ -84,12 +109,15 @@ def test_the_laws_do_not_see_the_held_out_runs(studies):
         np.testing.assert_array_equal(studies[0].laws[law].theta, studies[1].laws[law].theta)
 
 
-@pytest.mark.parametrize("kind", [
-    {"ratios": (10, 20, 40)},  # three rungs
-    {"ratios": (10, 15, 22, 33)},  # the largest is no four times the least
-    {"widths": (32, 48)},
-    {"unique": 64_000},  # repeated tokens
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"ratios": (10, 20, 40)},  # three rungs
+        {"ratios": (10, 15, 22, 33)},  # the largest is no four times the least
+        {"widths": (32, 48)},
+        {"unique": 64_000},  # repeated tokens
+    ],
+)
 def test_what_is_no_ladder_has_no_section(tmp_path, kind):
     assert section(folder(tmp_path, **kind)) is None
 
@@ -99,19 +127,35 @@ def test_runs_of_equal_compute_are_no_ladder(tmp_path):
         for budget in (1e10, 3e10, 1e11, 3e11, 1e12):
             steps = max(20, round(budget / 6 / n / 512))
             whole = run.model_copy(update={"n_steps": steps})
-            write_run(tmp_path, rows("iso", whole, [Measurement(steps, "val", "loss", 2.0)], Provenance("cpu", "0" * 40, "0")))
+            write_run(
+                tmp_path,
+                rows(
+                    "iso",
+                    whole,
+                    [Measurement(steps, "val", "loss", 2.0)],
+                    Provenance("cpu", "0" * 40, "0"),
+                ),
+            )
     assert overtraining.ladder(load(tmp_path)) is None
 
 
 def test_the_section_shows_what_was_measured_and_predicted(straight):
     shown = section(straight)
     assert len(shown.notes) == 3
-    assert [table.name for table in shown.tables] == ["findings-overtraining", "overtraining", "models"]
+    assert [table.name for table in shown.tables] == [
+        "findings-overtraining",
+        "overtraining",
+        "models",
+    ]
     assert len(shown.tables[1].rows) == 2 * len(WIDTHS)
     figure = shown.figures[0]
-    open_marks = [trace for trace in figure.traces if isinstance(trace, Markers) and trace.symbol == "open"]
+    open_marks = [
+        trace for trace in figure.traces if isinstance(trace, Markers) and trace.symbol == "open"
+    ]
     assert sum(len(trace.x) for trace in open_marks) == 2 * len(WIDTHS)
-    assert [trace.dash for trace in figure.traces if isinstance(trace, Line)] == ["solid"] * 4 + ["dash"]
+    assert [trace.dash for trace in figure.traces if isinstance(trace, Line)] == ["solid"] * 4 + [
+        "dash"
+    ]
 
 
 def test_a_ladder_too_short_for_the_laws_is_told(tmp_path):

@@ -22,7 +22,9 @@ def table(factor, tokens=4096):
     """The shipped sweep as if trained: errors `factor` times the best predictor's at the end, without examples all along at first."""
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
-        run = item.run.model_copy(update={"evals": item.run.evals.model_copy(update={"tokens": tokens})})
+        run = item.run.model_copy(
+            update={"evals": item.run.evals.model_copy(update={"tokens": tokens})}
+        )
         held = regression.predictors(run.task, tokens)
         measured = [
             Measurement(step, "val", "squared_error", float(value), at=float(seen))
@@ -42,7 +44,10 @@ def examples():
 @pytest.mark.parametrize("seen", [0, 1, 2, 5])
 def test_least_squares_is_the_solution_of_least_norm(examples, seen):
     x, y = (part[:40] for part in examples)
-    right = [x[i, seen] @ np.linalg.lstsq(x[i, :seen], y[i, :seen], rcond=None)[0] if seen else 0.0 for i in range(40)]
+    right = [
+        x[i, seen] @ np.linalg.lstsq(x[i, :seen], y[i, :seen], rcond=None)[0] if seen else 0.0
+        for i in range(40)
+    ]
     np.testing.assert_allclose(regression.least_squares(x, y, seen), right, atol=1e-9)
 
 
@@ -90,7 +95,9 @@ def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_example
 def test_the_excess_is_a_share_of_the_variance():
     (study,) = regression.studies(table(1.5))
     bayes = study.predictors.bayes[study.task.n_features :]
-    assert float(study.excess(study.error())) == pytest.approx(0.5 * bayes.mean() / study.predictors.zero.mean())
+    assert float(study.excess(study.error())) == pytest.approx(
+        0.5 * bayes.mean() / study.predictors.zero.mean()
+    )
 
 
 def test_the_section_shows_all_three_predictors():
@@ -105,6 +112,9 @@ def test_the_section_shows_all_three_predictors():
 def test_a_run_whose_rows_lack_their_examples_is_left_out():
     held = table(1.0)
     first = held["run_id"] == held["run_id"].iloc[0]
-    assert len(regression.studies(held.assign(at=held["at"].where(~first)))[0].runs) == held["run_id"].nunique() - 1
+    assert (
+        len(regression.studies(held.assign(at=held["at"].where(~first)))[0].runs)
+        == held["run_id"].nunique() - 1
+    )
     assert section(held.assign(at=np.nan)) is None
     assert section(held.assign(value=np.nan)) is None

@@ -12,13 +12,23 @@ def test_every_run_has_its_own_configuration_whatever_it_shares():
     model = sweep_runs()[0][1].model
     found = [
         RunConfig(
-            model=model, task=SyntheticTask(kind="synthetic", data_seed=data), optim=OptimConfig(lr=lr), batch_size=8, n_steps=20, seed=seed
+            model=model,
+            task=SyntheticTask(kind="synthetic", data_seed=data),
+            optim=OptimConfig(lr=lr),
+            batch_size=8,
+            n_steps=20,
+            seed=seed,
         )
         for seed in (0, 7, 12)
         for data in (0, 1)
         for lr in (1e-3, 1e-2)
     ]
-    table = pd.DataFrame({"run_id": [run.run_id for run in found], "config": [run.model_dump_json() for run in found]})
+    table = pd.DataFrame(
+        {
+            "run_id": [run.run_id for run in found],
+            "config": [run.model_dump_json() for run in found],
+        }
+    )
     assert runs.configs(table) == {run.run_id: run.model_dump(mode="json") for run in found}
     assert list(runs.configs(table)) == [run.run_id for run in found]
 
@@ -28,5 +38,7 @@ def test_a_configuration_that_says_seed_twice_is_read_as_a_whole(monkeypatch):
     text = run.model_copy(update={"seed": 5}).model_dump_json()
     whole = load_run(text, "run")
     monkeypatch.setattr(runs, "load_run", lambda text, where: whole)
-    table = pd.DataFrame({"run_id": ["a"], "config": [text.replace('"n_facts"', '"seed":3,"n_facts"')]})
+    table = pd.DataFrame(
+        {"run_id": ["a"], "config": [text.replace('"n_facts"', '"seed":3,"n_facts"')]}
+    )
     assert runs.configs(table)["a"]["seed"] == 5

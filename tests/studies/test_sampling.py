@@ -13,7 +13,14 @@ from scaling.errors import ScalingError
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import sampling
 from scaling.studies.sections.sampling import section
-from scaling.studies.train_or_sample import Solver, answer_costs, best, common_target, samples_needed, solvers
+from scaling.studies.train_or_sample import (
+    TrainedModelWithSamples,
+    answer_costs,
+    best,
+    common_target,
+    samples_needed,
+    solvers,
+)
 from scaling.tasks import answer_metrics
 
 SAMPLES, PROBLEMS = 128, 300
@@ -21,8 +28,23 @@ TASK = ArithmeticTask(kind="arithmetic", digits=3)
 
 
 def run(width, n_steps):
-    model = ModelConfig(n_layers=1, d_model=width, n_heads=1, n_kv_heads=1, d_head=width, d_ff=4 * width, vocab_size=12)
-    return RunConfig(model=model, task=TASK, optim=OptimConfig(lr=1e-3), batch_size=8, n_steps=n_steps, evals=EvalConfig(samples=SAMPLES))
+    model = ModelConfig(
+        n_layers=1,
+        d_model=width,
+        n_heads=1,
+        n_kv_heads=1,
+        d_head=width,
+        d_ff=4 * width,
+        vocab_size=12,
+    )
+    return RunConfig(
+        model=model,
+        task=TASK,
+        optim=OptimConfig(lr=1e-3),
+        batch_size=8,
+        n_steps=n_steps,
+        evals=EvalConfig(samples=SAMPLES),
+    )
 
 
 def measured(config, power, seed, moved=0.0):
@@ -33,11 +55,19 @@ def measured(config, power, seed, moved=0.0):
     told = [("samples", None, SAMPLES, None), ("mode_is_right", None, 0.4, None)]
     told += [("problem_nll", place, -np.log(p), None) for place, p in enumerate(chance)]
     told += [("correct_samples", place, c, None) for place, c in enumerate(correct)]
-    passed = answer_metrics.pass_at_k(np.full(PROBLEMS, SAMPLES), correct, np.array([1, 8, SAMPLES])).mean(axis=0)
+    passed = answer_metrics.pass_at_k(
+        np.full(PROBLEMS, SAMPLES), correct, np.array([1, 8, SAMPLES])
+    ).mean(axis=0)
     for k, value in zip((1, 8, SAMPLES), passed, strict=True):
-        told += [("pass_at_k", k, value, 0.01), ("majority_at_k", k, 0.39, 0.01), ("best_of_k", k, 0.4, 0.01)]
+        told += [
+            ("pass_at_k", k, value, 0.01),
+            ("majority_at_k", k, 0.39, 0.01),
+            ("best_of_k", k, 0.4, 0.01),
+        ]
     found = [
-        Measurement(config.n_steps, "val", name, float(value), stderr, None if at is None else float(at))
+        Measurement(
+            config.n_steps, "val", name, float(value), stderr, None if at is None else float(at)
+        )
         for name, at, value, stderr in told
     ]
     return rows("sampling", config, found, Provenance("cpu", None, "0")).to_pandas()
@@ -45,7 +75,12 @@ def measured(config, power, seed, moved=0.0):
 
 def table(**changes):
     powers = {(16, 100): 0.15, (16, 400): 0.3, (32, 100): 0.25, (32, 400): 0.6}
-    return pd.concat([measured(run(*shape), power, seed, **changes) for seed, (shape, power) in enumerate(powers.items())])
+    return pd.concat(
+        [
+            measured(run(*shape), power, seed, **changes)
+            for seed, (shape, power) in enumerate(powers.items())
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +89,13 @@ def models():
 
 
 def test_models_are_read_with_their_problems(models):
-    assert [(one.n_params, one.tokens) for one in models] == sorted((one.n_params, one.tokens) for one in models)
+    assert [(one.n_params, one.tokens) for one in models] == sorted(
+        (one.n_params, one.tokens) for one in models
+    )
     assert {len(one.nll) for one in models} == {PROBLEMS}
-    assert [one.n_params for one in sampling.longest(models)] == sorted({one.n_params for one in models})
+    assert [one.n_params for one in sampling.longest(models)] == sorted(
+        {one.n_params for one in models}
+    )
     assert models[0].exact[0] == pytest.approx(np.exp(-models[0].nll).mean())
     assert sampling.answered(table().query("metric == 'pass_at_k'")) == []
 
@@ -65,14 +104,18 @@ def test_the_decoder_is_found_out_where_it_draws_another_law(models):
     held = {one.figure: one for one in sampling.findings(models, [], [])}
     asked = next(name for name in held if name.startswith("sampled pass@1"))
     assert held[asked].holds
-    moved = {one.figure: one for one in sampling.findings(sampling.answered(table(moved=0.02)), [], [])}
+    moved = {
+        one.figure: one for one in sampling.findings(sampling.answered(table(moved=0.02)), [], [])
+    }
     assert not moved[asked].holds
 
 
 def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
-    assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean([one.errors["line"] for one in ahead])
+    assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean(
+        [one.errors["line"] for one in ahead]
+    )
     for one in ahead:
         assert abs(one.told["beta_binomial"] - one.truth) < 0.1
 
@@ -90,7 +133,9 @@ def test_a_power_law_of_coverage_is_recovered(models):
 def test_samples_needed_are_the_fewest(models):
     nll = models[0].nll
     k = samples_needed(nll, 0.5)
-    reached = [float(answer_metrics.exact_pass_at_k(nll, np.array([tried])).mean()) for tried in (k - 1, k)]
+    reached = [
+        float(answer_metrics.exact_pass_at_k(nll, np.array([tried])).mean()) for tried in (k - 1, k)
+    ]
     assert reached[0] < 0.5 <= reached[1]
     assert samples_needed(np.full(3, 50.0), 0.5) is None
     assert samples_needed(np.zeros(3), 0.5) == 1
@@ -105,15 +150,23 @@ def test_an_answer_costs_its_tokens_but_the_last():
     config = run(16, 100)
     prompt, answer = answer_costs(config)
     assert prompt + answer == pytest.approx(accounting.train_flops(config.model, 11, 11) / 3)
-    weights = accounting.n_params(config.model, 11, "with_head") - 5 * 16  # gains are in no matrix product
+    weights = (
+        accounting.n_params(config.model, 11, "with_head") - 5 * 16
+    )  # gains are in no matrix product
     assert answer == pytest.approx(2 * 3 * weights + 4 * 16 * (9 + 10 + 11))
 
 
 def test_the_joint_optimum_is_the_cheapest_of_all():
     grid = itertools.product((1, 2, 4), (1, 3, 9))
-    ways = [Solver(n, d, -(-512 // (n * d)), 6.0 * n * d * 1e3, 2.0 * n, 5.0 * n) for n, d in grid]
+    ways = [
+        TrainedModelWithSamples(n, d, -(-512 // (n * d)), 6.0 * n * d * 1e3, 2.0 * n, 5.0 * n)
+        for n, d in grid
+    ]
     for queries in (1.0, 1e2, 1e4, 1e8):
-        costs = [way.train_flops + queries * (way.prompt_flops + way.k * way.answer_flops) for way in ways]
+        costs = [
+            way.train_flops + queries * (way.prompt_flops + way.k * way.answer_flops)
+            for way in ways
+        ]
         assert best(ways, queries).flops == min(costs)
     chosen = [best(ways, queries).solver for queries in (1.0, 1e4, 1e8)]
     assert [one.k for one in chosen] == sorted((one.k for one in chosen), reverse=True)
@@ -131,8 +184,17 @@ def test_models_below_the_target_are_no_way_to_it(models):
 def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkeypatch):
     monkeypatch.setattr(sampling, "DRAWS", 1)
     found = section(table())
-    assert {one.name for one in found.figures} == {"sampling-coverage", "sampling-forecast", "sampling-votes", "sampling-trade"}
-    assert [one.name for one in found.tables] == ["findings-sampling", "sampling-laws", "sampling-optimum"]
+    assert {one.name for one in found.figures} == {
+        "sampling-coverage",
+        "sampling-forecast",
+        "sampling-votes",
+        "sampling-trade",
+    }
+    assert [one.name for one in found.tables] == [
+        "findings-sampling",
+        "sampling-laws",
+        "sampling-optimum",
+    ]
     assert len(found.notes) == 3
     assert all(isinstance(row[3], str) for row in found.tables[0].rows)
     assert section(table().query("metric == 'pass_at_k'")) is None

@@ -19,20 +19,35 @@ from scaling.studies.variants import ATTENTION, NORM, POSITION, compare, finding
 from scaling.train.model.generate import empty_caches
 
 SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
-HEADS = {"MHA": dict(n_kv_heads=4), "GQA-2": dict(n_kv_heads=2, d_ff=144), "MQA": dict(n_kv_heads=1, d_ff=152)}
+HEADS = {
+    "MHA": dict(n_kv_heads=4),
+    "GQA-2": dict(n_kv_heads=2, d_ff=144),
+    "MQA": dict(n_kv_heads=1, d_ff=152),
+}
 POS = ("rope", "alibi", "none")
 
 
 def run(seed=0, n_steps=100, lr=0.005, **model):
-    return RunConfig(model=ModelConfig(**(SHAPE | model)), task=TextTask(kind="text"), optim=OptimConfig(lr=lr), batch_size=8,
-                     n_steps=n_steps, seed=seed)  # fmt: skip
+    return RunConfig(
+        model=ModelConfig(**(SHAPE | model)),
+        task=TextTask(kind="text"),
+        optim=OptimConfig(lr=lr),
+        batch_size=8,
+        n_steps=n_steps,
+        seed=seed,
+    )
 
 
 def measured(*runs_and_losses):
     """A results table: each run's final loss, and a lower one on the way that must not be taken."""
     source = Provenance("cpu", None, "0.1.0")
     tables = [
-        rows("t", one, [Measurement(50, "val", "loss", 0.5), Measurement(100, "val", "loss", loss)], source)
+        rows(
+            "t",
+            one,
+            [Measurement(50, "val", "loss", 0.5), Measurement(100, "val", "loss", loss)],
+            source,
+        )
         for one, loss in runs_and_losses
     ]
     return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
@@ -42,30 +57,48 @@ def swept(changes, noise=0.001, seeds=5, gap=0.02):
     """Each change at each seed: `gap` apart, seeds .05 apart whatever the change, and a little noise."""
     drawn = np.random.default_rng(0)
     each = itertools.product(enumerate(changes), range(seeds))
-    return measured(*((run(seed, **change), 1.9 + gap * place + 0.05 * seed + drawn.normal(0, noise)) for (place, change), seed in each))
+    return measured(
+        *(
+            (run(seed, **change), 1.9 + gap * place + 0.05 * seed + drawn.normal(0, noise))
+            for (place, change), seed in each
+        )
+    )
 
 
 def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_ones():
     found = compare(swept(HEADS.values()), ATTENTION)
     assert [variant.name for variant in found.variants] == ["MHA", "GQA-2", "MQA"]
     pair = found.between("MQA", "MHA")
-    by_seed = np.array([found.named("MQA").losses[seed] - found.named("MHA").losses[seed] for seed in range(5)])
+    by_seed = np.array(
+        [found.named("MQA").losses[seed] - found.named("MHA").losses[seed] for seed in range(5)]
+    )
     told = stats.ttest_1samp(by_seed, 0.0)
     assert (pair.better, pair.worse, pair.count) == ("MHA", "MQA", 5)
     np.testing.assert_allclose((pair.mean, pair.p), (by_seed.mean(), told.pvalue))
     np.testing.assert_allclose((pair.lo, pair.hi), told.confidence_interval(0.95))
-    assert found.named("MHA").stderr == pytest.approx(stats.sem(list(found.named("MHA").losses.values())))
+    assert found.named("MHA").stderr == pytest.approx(
+        stats.sem(list(found.named("MHA").losses.values()))
+    )
     assert pair.apart
     assert pair.stderr < 0.05 * pair.unpaired
     assert found.pairing < 0.05
-    assert "pairing by seed changes it by a factor of 0.0" in sections._pairs("attention", found).caption
+    assert (
+        "pairing by seed changes it by a factor of 0.0"
+        in sections._pairs("attention", found).caption
+    )
 
 
 def test_the_seeds_tell_apart_what_holds_when_all_pairs_are_looked_at():
     """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
-    pairs = [variants.Difference(str(place), "x", 5, 0.1, p=p) for place, p in enumerate((0.030, 0.004, 0.027))]
+    pairs = [
+        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        for place, p in enumerate((0.030, 0.004, 0.027))
+    ]
     assert [pair.apart for pair in variants._holm(pairs)] == [False, True, False]
-    pairs = [variants.Difference(str(place), "x", 5, 0.1, p=p) for place, p in enumerate((0.030, 0.004, 0.024))]
+    pairs = [
+        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        for place, p in enumerate((0.030, 0.004, 0.024))
+    ]
     assert [pair.apart for pair in variants._holm(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
     assert len(alike.alike) == 3
@@ -103,7 +136,10 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
 def test_the_cache_that_the_report_tells_is_that_of_the_real_arrays(name, share, precision):
     found = compare(swept(HEADS.values(), seeds=2), ATTENTION)
     variant, length, batch = found.named(name), 10, 3
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, precision)))
+    held = sum(
+        leaf.nbytes
+        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, precision))
+    )
     width = accounting.BYTES[precision]
     assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)
     assert held == variant.cache_bytes * length * batch * width // variants.CACHE_WIDTH
@@ -111,22 +147,32 @@ def test_the_cache_that_the_report_tells_is_that_of_the_real_arrays(name, share,
 
 
 def test_the_findings_say_whether_parameters_are_equal_and_what_each_form_costs():
-    told = {one.figure: one for one in findings(compare(swept(HEADS.values()), ATTENTION), ATTENTION)}
+    told = {
+        one.figure: one for one in findings(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
+    }
     equal = told["parameters of the forms, largest over smallest"]
     assert (equal.reached, equal.holds) == ("0.00 % apart", True)
     cache = told["KV cache of MQA for a token, bfloat16"]
-    assert (cache.target, cache.reached, cache.holds) == ("25 % of 256 bytes (1 of 4 heads)", "64 bytes, 25 %", True)
+    assert (cache.target, cache.reached, cache.holds) == (
+        "25 % of 256 bytes (1 of 4 heads)",
+        "64 bytes, 25 %",
+        True,
+    )
     cost = told["loss of MQA minus MHA, nats"].reached
     assert float(cost.split()[0]) == pytest.approx(0.04, abs=0.003)
     assert cost.endswith("5 seeds: told apart")
-    unequal = findings(compare(swept([dict(n_kv_heads=4), dict(n_kv_heads=1)]), ATTENTION), ATTENTION)[0]
+    unequal = findings(
+        compare(swept([dict(n_kv_heads=4), dict(n_kv_heads=1)]), ATTENTION), ATTENTION
+    )[0]
     assert unequal.holds is False
 
 
 def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
     table = swept([HEADS["MQA"], HEADS["MHA"]])
     found = findings(compare(table, ATTENTION), ATTENTION)
-    assert next(one for one in found if one.figure.startswith("loss of MQA")).reached.startswith("-0.02")
+    assert next(one for one in found if one.figure.startswith("loss of MQA")).reached.startswith(
+        "-0.02"
+    )
     section = sections.attention(table)
     assert len(section.notes) == 3
     assert "% of MHA's, and its loss lies 0.02" in section.notes[1]
@@ -140,7 +186,10 @@ def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
     assert not runs.has_law(swept([{"pos": "rope"}, {"pos": "none"}], seeds=1))
     for switch in ("qk_norm", "gains"):
         assert not runs.has_law(swept([{switch: True}, {switch: False}], seeds=1))
-    sizes = [dict(d_model=8 * heads, n_heads=heads, n_kv_heads=heads, d_ff=32 * heads) for heads in (1, 2, 4)]
+    sizes = [
+        dict(d_model=8 * heads, n_heads=heads, n_kv_heads=heads, d_ff=32 * heads)
+        for heads in (1, 2, 4)
+    ]
     assert runs.has_law(swept(sizes, seeds=2))
 
 
@@ -155,8 +204,17 @@ def test_variants_without_a_common_seed_have_a_difference_and_no_verdict():
 
 
 def test_norms_are_named_by_what_they_leave_out():
-    names = [variants.norm(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains}) for qk in (True, False) for gains in (True, False)]
-    assert names == ["LayerNorm", "LayerNorm without gains", "LayerNorm without QK-norm", "LayerNorm without QK-norm and gains"]
+    names = [
+        variants.norm(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains})
+        for qk in (True, False)
+        for gains in (True, False)
+    ]
+    assert names == [
+        "LayerNorm",
+        "LayerNorm without gains",
+        "LayerNorm without QK-norm",
+        "LayerNorm without QK-norm and gains",
+    ]
 
 
 def test_rows_that_were_written_before_a_field_existed_are_read_with_its_default():

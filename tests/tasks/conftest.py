@@ -25,8 +25,17 @@ def make_store(tmp_path) -> Callable[..., Path]:
             seed = int(hashlib.sha256(f"{name} {key}".encode()).hexdigest()[:8], 16)
             return np.random.default_rng(seed).integers(0, facts.vocab_size, n)
 
-        chunks = [Chunk("train", tokens(n_train, "train"), n_train, 3), Chunk("val", tokens(n_val, "val"), n_val, 1)]
-        write_store(tmp_path / name, chunks, facts, split_rule="test", sources=[Source(path="test", n_files=4, n_bytes=n_train + n_val)])
+        chunks = [
+            Chunk("train", tokens(n_train, "train"), n_train, 3),
+            Chunk("val", tokens(n_val, "val"), n_val, 1),
+        ]
+        write_store(
+            tmp_path / name,
+            chunks,
+            facts,
+            split_rule="test",
+            sources=[Source(path="test", n_files=4, n_bytes=n_train + n_val)],
+        )
         return tmp_path / name
 
     return make

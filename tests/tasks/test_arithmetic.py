@@ -52,7 +52,9 @@ def test_lengths_follow_the_power_in_training_and_are_even_when_held_out():
     task = opened(digits=4, length_power=2.0)
     expected = {"train": np.arange(1, 5) ** -2.0, "val": np.ones(4)}
     for split, weights in expected.items():
-        lengths = np.maximum(1, np.floor(np.log10(np.maximum(number(task.batch(split, 0, 20_000)[:, :4]), 1))) + 1).astype(int)
+        lengths = np.maximum(
+            1, np.floor(np.log10(np.maximum(number(task.batch(split, 0, 20_000)[:, :4]), 1))) + 1
+        ).astype(int)
         shares = np.bincount(lengths, minlength=5)[1:] / 20_000
         np.testing.assert_allclose(shares, weights / weights.sum(), atol=0.02)
 
@@ -61,14 +63,23 @@ def test_metrics_by_hand():
     """Two answers of two digits: one all right with p = .8 each, one whose second digit has p = .1 and is not the likeliest."""
     task = opened(digits=1)
     right = np.array([[0.8, 0.8], [0.8, 0.1]])
-    square = np.array([[0.8**2 + 0.2**2, 0.8**2 + 0.2**2], [0.8**2 + 0.2**2, 0.1**2 + 0.9**2]])  # the rest lies on one other token
-    scores = Scores(-np.log(right), np.array([[True, True], [True, False]]), square, np.zeros((2, 2)))
+    square = np.array(
+        [[0.8**2 + 0.2**2, 0.8**2 + 0.2**2], [0.8**2 + 0.2**2, 0.1**2 + 0.9**2]]
+    )  # the rest lies on one other token
+    scores = Scores(
+        -np.log(right), np.array([[True, True], [True, False]]), square, np.zeros((2, 2))
+    )
     found = {(one.metric, one.at): one for one in task.metrics(task.batch("val", 0, 2), scores)}
     assert found["exact_match", None].value == 0.5
     assert found["token_accuracy", None].value == 0.75
     assert found["accuracy_at_position", 1.0].value == 1.0
     assert found["accuracy_at_position", 2.0].value == 0.5
     assert found["answer_nll", None].value == pytest.approx(-(3 * np.log(0.8) + np.log(0.1)) / 2)
-    briers = [2 * 0.2**2, 2 * 0.2**2, 2 * 0.2**2, 2 * 0.9**2]  # (1 - p)^2 for the right token and as much for the one other
+    briers = [
+        2 * 0.2**2,
+        2 * 0.2**2,
+        2 * 0.2**2,
+        2 * 0.9**2,
+    ]  # (1 - p)^2 for the right token and as much for the one other
     assert found["brier", None].value == pytest.approx(np.mean(briers))
     assert found["exact_match", None].stderr == pytest.approx(0.5)  # sd of (1, 0) over root 2

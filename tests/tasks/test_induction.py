@@ -35,12 +35,16 @@ def test_lengths_and_symbols_are_even(task):
     windows = task.batch("train", 1, 20_000)
     counts = np.bincount(task.lengths(windows), minlength=8)[3:]
     np.testing.assert_allclose(counts / 20_000, 1 / 5, atol=4 * np.sqrt(0.16 / 20_000))
-    np.testing.assert_allclose(np.bincount(windows[:, 0], minlength=16) / 20_000, 1 / 16, atol=4 * np.sqrt(0.0586 / 20_000))
+    np.testing.assert_allclose(
+        np.bincount(windows[:, 0], minlength=16) / 20_000, 1 / 16, atol=4 * np.sqrt(0.0586 / 20_000)
+    )
 
 
 def test_batches_are_cut_from_one_stream_and_splits_differ(task):
     whole = task.batch("train", 0, 12)
-    np.testing.assert_array_equal(whole, np.concatenate([task.batch("train", index, 4) for index in range(3)]))
+    np.testing.assert_array_equal(
+        whole, np.concatenate([task.batch("train", index, 4) for index in range(3)])
+    )
     assert not (whole == task.batch("val", 0, 12)).all(axis=1).any()
 
 
@@ -49,7 +53,9 @@ def test_a_copier_loses_nothing_on_copied_symbols_and_guesses_the_rest(task, win
     nll = np.full((400, 20), task.uniform_loss)
     for row, (window, length) in enumerate(zip(windows, task.lengths(windows), strict=True)):
         for place in range(1, 21):
-            if place - 1 - length >= 0:  # the present symbol stood `length` before, and what followed it is known
+            if (
+                place - 1 - length >= 0
+            ):  # the present symbol stood `length` before, and what followed it is known
                 assert window[place] == window[place - length]
                 nll[row, place - 1] = 0.0
     found = {one.metric: one for one in task.metrics(windows, Scores(nll, nll == 0.0, nll, nll))}

@@ -19,11 +19,15 @@ def rows_of(windows):
 def test_the_splits_share_out_all_equations(operation):
     task = opened(p=7, operation=operation, train_fraction=0.6)
     assert (task.n_windows("train"), task.n_windows("val")) == (29, 20)
-    both = np.concatenate([task.batch(split, 0, task.n_windows(split)) for split in ("train", "val")])
+    both = np.concatenate(
+        [task.batch(split, 0, task.n_windows(split)) for split in ("train", "val")]
+    )
     assert len(rows_of(both)) == 49
     a, b, sign, c = both.astype(int).T
     assert {*sign.tolist()} == {7}
-    worked = {"add": a + b, "subtract": a - b, "multiply": a * b, "quadratic": a**2 + a * b + b**2}[operation]
+    worked = {"add": a + b, "subtract": a - b, "multiply": a * b, "quadratic": a**2 + a * b + b**2}[
+        operation
+    ]
     assert (c == worked % 7).all()
     assert (task.vocab_size, task.seq_len, both.dtype) == (8, 3, np.int32)
 
@@ -70,7 +74,10 @@ def test_what_is_held_out_ends():
 def test_accuracy_is_the_share_of_hits():
     task = opened(p=5)
     blank = np.zeros((4, 1))
-    (found,) = task.metrics(task.batch("val", 0, 4), Scores(blank, np.array([[True], [True], [False], [True]]), blank, blank))
+    (found,) = task.metrics(
+        task.batch("val", 0, 4),
+        Scores(blank, np.array([[True], [True], [False], [True]]), blank, blank),
+    )
     assert (found.metric, found.value, found.at) == ("accuracy", 0.75, None)
     assert found.stderr == pytest.approx(0.25)
 

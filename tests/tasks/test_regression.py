@@ -32,23 +32,33 @@ def test_windows_alternate_points_and_levels(task):
 
 
 def test_points_are_the_corners_of_the_cube(task):
-    assert sorted(map(tuple, task.points)) == sorted((a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1))
+    assert sorted(map(tuple, task.points)) == sorted(
+        (a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
+    )
     np.testing.assert_allclose(task.levels, np.linspace(-REACH, REACH, 61))
 
 
 def test_y_is_linear_in_x_with_the_noise_that_is_asked_for(told):
     x, y = told
     inside = (np.abs(y) < REACH).all(axis=1)  # where nothing was cut off
-    w = np.stack([np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x[inside], y[inside], strict=True)])
+    w = np.stack(
+        [np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x[inside], y[inside], strict=True)]
+    )
     rest = y[inside] - np.einsum("wmn,wn->wm", x[inside], w)
     variance = rest.var() * 40 / (40 - 3)
-    assert variance == pytest.approx(0.1**2 + 0.1**2 / 12, rel=0.03)  # noise, and rounding to levels that are .1 apart
-    np.testing.assert_allclose(np.cov(w.T) * 3, np.eye(3), atol=0.15)  # without the windows that reach the ends: a little less than 1
+    assert variance == pytest.approx(
+        0.1**2 + 0.1**2 / 12, rel=0.03
+    )  # noise, and rounding to levels that are .1 apart
+    np.testing.assert_allclose(
+        np.cov(w.T) * 3, np.eye(3), atol=0.15
+    )  # without the windows that reach the ends: a little less than 1
 
 
 def test_windows_have_weights_of_their_own(told):
     x, y = told
-    w = np.stack([np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x[:50], y[:50], strict=True)])
+    w = np.stack(
+        [np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x[:50], y[:50], strict=True)]
+    )
     assert len(np.unique(w.round(3), axis=0)) == 50
 
 

@@ -19,7 +19,10 @@ def keys_of(task, windows):
     return facts[:, :-1] @ places, facts[:, -1]
 
 
-@pytest.mark.parametrize(("n_facts", "n_symbols", "key_len"), [(32, 32, 1), (33, 32, 2), (4096, 32, 3), (2, 2, 1), (5, 2, 3)])
+@pytest.mark.parametrize(
+    ("n_facts", "n_symbols", "key_len"),
+    [(32, 32, 1), (33, 32, 2), (4096, 32, 3), (2, 2, 1), (5, 2, 3)],
+)
 def test_keys_are_written_in_as_few_symbols_as_they_need(n_facts, n_symbols, key_len):
     task = opened(n_facts=n_facts, n_symbols=n_symbols, seq_len=(key_len + 1) * 6)
     assert (task.key_len, task.period, task.vocab_size) == (key_len, key_len + 1, n_symbols)
@@ -34,7 +37,11 @@ def test_windows_are_a_pure_function_of_their_number():
     assert (np.concatenate([task.batch("train", i, 8) for i in range(3)]) == one_by_one).all()
     assert one_by_one.dtype == np.int32
     assert one_by_one.shape == (24, 41)
-    for other in (task.batch("val", 0, 24), opened(seq_len=40, data_seed=1).batch("train", 0, 24), task.batch("train", 1, 24)):
+    for other in (
+        task.batch("val", 0, 24),
+        opened(seq_len=40, data_seed=1).batch("train", 0, 24),
+        task.batch("train", 1, 24),
+    ):
         assert (other != one_by_one).any(axis=1).mean() > 0.9
 
 
@@ -62,7 +69,9 @@ def test_the_ideal_predictor_reaches_the_entropy():
     for row, window in enumerate(windows.tolist()):
         for place in places:
             begun = place - place % 4
-            nll[row, place - 1] = math.log(chance[tuple(window[begun:place])] / chance[tuple(window[begun : place + 1])])
+            nll[row, place - 1] = math.log(
+                chance[tuple(window[begun:place])] / chance[tuple(window[begun : place + 1])]
+            )
     losses = nll.mean(axis=1)
     np.testing.assert_allclose(task.ideal_loss(windows), losses, rtol=1e-12)
     assert abs(losses.mean() - task.entropy) < 4 * losses.std() / math.sqrt(len(losses))

@@ -29,7 +29,9 @@ def test_permutation_looks_random():
         order = permuted(np.arange(n), n, epoch)
         for lag in (1, 2, 7, 64):
             assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) < 5 / np.sqrt(n)
-        early = np.bincount(order[: n // 10] * 20 // n, minlength=20)  # the first tenth is spread over the corpus
+        early = np.bincount(
+            order[: n // 10] * 20 // n, minlength=20
+        )  # the first tenth is spread over the corpus
         assert np.abs(early - 100).max() < 60
 
 
@@ -39,7 +41,9 @@ def test_batches_do_not_depend_on_history_or_batch_size(make_store):
     task = opened(folder)
     task.batch("train", 90, 8)
     _starts.cache_clear()
-    wide = np.concatenate([task.batch("train", i, 24) for i in range(50)])  # crosses epochs and chunks
+    wide = np.concatenate(
+        [task.batch("train", i, 24) for i in range(50)]
+    )  # crosses epochs and chunks
     assert (wide == straight).all()
     assert wide.dtype == np.int32
     assert wide.shape == (1200, 17)
@@ -52,7 +56,11 @@ def test_an_epoch_predicts_every_token_once(make_store):
     assert n == (5000 - 16) // 16
     seen = []
     for epoch in (0, 1):
-        starts = np.sort(np.concatenate([_starts(n, 16, chunk) for chunk in range(3)])[epoch * n : (epoch + 1) * n])
+        starts = np.sort(
+            np.concatenate([_starts(n, 16, chunk) for chunk in range(3)])[
+                epoch * n : (epoch + 1) * n
+            ]
+        )
         assert (np.diff(starts) == 16).all()
         assert 0 <= starts[0] < 16
         assert starts[-1] + 16 < len(tokens)
@@ -110,7 +118,10 @@ def test_ids_outside_the_vocabulary_never_reach_a_model(make_store):
 def test_bits_per_byte_need_a_lossless_tokenizer(make_store):
     facts = {"kind": "file", "name": "t", "vocab_size": 300}
     assert opened(make_store(name="a", facts=TokenizerFacts(**facts))).bytes_per_token == 1.0
-    assert opened(make_store(name="b", facts=TokenizerFacts(**facts, lossless=False))).bytes_per_token is None
+    assert (
+        opened(make_store(name="b", facts=TokenizerFacts(**facts, lossless=False))).bytes_per_token
+        is None
+    )
 
 
 def test_batches_are_cheap(make_store):
@@ -130,7 +141,9 @@ def starts_of(task, count):
     return task._train_starts(0, count)
 
 
-def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_other_orders(make_store):
+def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_other_orders(
+    make_store,
+):
     folder = make_store(5000)
     fresh, limited = starts_of(opened(folder), 300), opened(folder, unique_tokens=50 * 16)
     found = starts_of(limited, 2500)  # crosses epochs and chunks
@@ -140,7 +153,9 @@ def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_othe
     assert len(set(orders)) == 50
     assert limited.n_windows("train") == 50
     assert epochs(limited, 50 * 16 * 8) == 8.0
-    assert set(starts_of(opened(folder, unique_tokens=25 * 16), 100)) < set(found)  # every limit lies in the next
+    assert set(starts_of(opened(folder, unique_tokens=25 * 16), 100)) < set(
+        found
+    )  # every limit lies in the next
     tokens = open_store(folder).tokens["train"]
     assert (limited.batch("train", 60, 1)[0] == tokens[found[60] : found[60] + 17]).all()
 
@@ -158,22 +173,36 @@ def test_a_limit_leaves_validation_and_batches_of_any_size_alone(make_store):
     assert limited.n_windows("val") == plain.n_windows("val")
     assert (limited.batch("val", 0, 8) == plain.batch("val", 0, 8)).all()
     one_by_one = np.concatenate([limited.batch("train", i, 1) for i in range(96)])
-    assert (np.concatenate([limited.batch("train", i, 32) for i in range(3)]) == one_by_one).all()  # a batch of three epochs
+    assert (
+        np.concatenate([limited.batch("train", i, 32) for i in range(3)]) == one_by_one
+    ).all()  # a batch of three epochs
     assert (opened(folder, unique_tokens=16).batch("train", 7, 4) == one_by_one[0]).all()
 
 
-@pytest.mark.parametrize(("limit", "words"), [(4977, "more than the corpus holds"), (15, "fewer than a window of 16")])
+@pytest.mark.parametrize(
+    ("limit", "words"), [(4977, "more than the corpus holds"), (15, "fewer than a window of 16")]
+)
 def test_a_limit_that_the_corpus_cannot_serve_is_refused(make_store, limit, words):
     folder = make_store(5000)
     with pytest.raises(ScalingError, match=words) as caught:
         opened(folder, unique_tokens=limit)
     assert "from 16 to 4976" in caught.value.remedy
-    assert opened(folder, unique_tokens=4976).n_windows("train") == opened(folder).n_windows("train")
+    assert opened(folder, unique_tokens=4976).n_windows("train") == opened(folder).n_windows(
+        "train"
+    )
 
 
 def test_without_a_limit_the_order_is_the_old_one(make_store):
     """Another order would make another run of every run_id: these numbers are those of the first release."""
-    assert starts_of(opened(make_store(5000)), 1027)[[0, 1, 2, 3, 1024, 1025, 1026]].tolist() == [885, 85, 1989, 549, 3693, 4669, 4589]
+    assert starts_of(opened(make_store(5000)), 1027)[[0, 1, 2, 3, 1024, 1025, 1026]].tolist() == [
+        885,
+        85,
+        1989,
+        549,
+        3693,
+        4669,
+        4589,
+    ]
 
 
 def test_a_limit_is_part_of_a_run_and_its_absence_is_not():

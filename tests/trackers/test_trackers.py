@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scaling import trackers
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.errors import ScalingError
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
@@ -24,7 +24,7 @@ from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from scaling.trackers import KINDS
 from scaling.trackers.export import export
-from scaling.trackers.live import CLOSING_SECONDS, Live, Pipe
+from scaling.trackers.live import CLOSING_SECONDS, LiveTrackers, TrackerProcess
 from scaling.trackers.mlflow_log import tracking_uri
 from scaling.trackers.opened import opened
 from scaling.trackers.recorder import Recorder
@@ -52,7 +52,9 @@ def runs():
 
 def publish(folder, planned):
     outcome = simulate(planned.run)
-    run_files.write_run(folder, rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1")))
+    run_files.write_run(
+        folder, rows.rows("tiny", planned.run, outcome.measured, Provenance("here", None, "1"))
+    )
     return outcome.measured
 
 
@@ -67,30 +69,42 @@ def written(measured):
     """The series of a run's rows."""
     found = {}
     for row in measured:
-        found.setdefault(name_of(row.split, row.metric, row.at), []).append((row.step, pytest.approx(row.value, rel=1e-6)))
+        found.setdefault(name_of(row.split, row.metric, row.at), []).append(
+            (row.step, pytest.approx(row.value, rel=1e-6))
+        )
     return found
 
 
 def read(kind, out, run_id):
     """The series and the settings that a tracker holds of a run, by its library's own reader, and how often there is such a run."""
-    return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](out, run_id)
+    return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](
+        out, run_id
+    )
 
 
 def read_wandb(out, run_id):
     from wandb.proto import wandb_internal_pb2
 
-    series, settings, groups = {}, {}, set()  # wandb 0.31 has the messages, but no reader of its files: the framing is ours
+    series, settings, groups = (
+        {},
+        {},
+        set(),
+    )  # wandb 0.31 has the messages, but no reader of its files: the framing is ours
     for path in sorted(Path(out).glob(f"wandb/offline-run-*/run-{run_id}.wandb")):
         for data in _records(path.read_bytes(), path):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "run":
-                settings |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+                settings |= {
+                    item.key: json.loads(item.value_json) for item in record.run.config.update
+                }
                 groups.add((record.run.run_id, record.run.run_group))
             for item in record.history.item:
                 name = item.key or ".".join(item.nested_key)
                 if not name.startswith("_"):
-                    series.setdefault(name, []).append((record.history.step.num, json.loads(item.value_json)))
+                    series.setdefault(name, []).append(
+                        (record.history.step.num, json.loads(item.value_json))
+                    )
     assert groups == {(run_id, "tiny")}
     return series, settings
 
@@ -100,10 +114,16 @@ def read_tensorboard(out, run_id):
     from tensorboard.plugins.hparams import metadata
 
     held = EventAccumulator(str(Path(out) / "tiny" / run_id)).Reload()
-    series = {tag: [(event.step, event.value) for event in held.Scalars(tag)] for tag in held.Tags()["scalars"]}
+    series = {
+        tag: [(event.step, event.value) for event in held.Scalars(tag)]
+        for tag in held.Tags()["scalars"]
+    }
     content = held.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     told = metadata.parse_session_start_info_plugin_data(content).hparams
-    return series, {name: value.number_value if value.HasField("number_value") else value.string_value for name, value in told.items()}
+    return series, {
+        name: value.number_value if value.HasField("number_value") else value.string_value
+        for name, value in told.items()
+    }
 
 
 def read_mlflow(out, run_id):
@@ -113,7 +133,12 @@ def read_mlflow(out, run_id):
     experiment = client.get_experiment_by_name("tiny").experiment_id
     (run,) = client.search_runs([experiment], filter_string=f"tags.`scaling.run_id` = '{run_id}'")
     assert run.info.status == "FINISHED"
-    series = {name: [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+    series = {
+        name: [
+            (entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, name)
+        ]
+        for name in run.data.metrics
+    }
     return series, dict(run.data.params)
 
 
@@ -127,7 +152,9 @@ def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path)
     assert (again["runs_written"], again["numbers_written"]) == (0, 0)
     for planned in runs:
         series, settings = read(kind, out, planned.run_id)
-        assert {name: held for name, held in series.items() if name not in CLOCKS} == written(simulate(planned.run).measured)
+        assert {name: held for name, held in series.items() if name not in CLOCKS} == written(
+            simulate(planned.run).measured
+        )
         assert series["tokens"][-1] == (planned.run.n_steps, planned.run.tokens)
         assert float(settings["optim.lr"]) == pytest.approx(planned.run.optim.lr)
         assert float(settings["n_params"]) == planned.n_params["total"]
@@ -143,7 +170,9 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
 
     def sitting(*events):
         recorder = Recorder(tmp_path / "sweep", "tiny", opened(kind, out))
-        recorder.hear({"event": "run", "run_id": planned.run_id, "config": planned.run.model_dump_json()})
+        recorder.hear(
+            {"event": "run", "run_id": planned.run_id, "config": planned.run.model_dump_json()}
+        )
         for event in events:
             recorder.hear({"run_id": planned.run_id, **event})
         recorder.leave()
@@ -156,20 +185,36 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
 
     sitting(measured(steps[0]), progress(steps[1] + 2), progress(steps[1] + 4))
     publish(tmp_path / "sweep", planned)
-    sitting(measured(steps[0]), progress(steps[1] + 3), progress(steps[1] + 6), measured(steps[2]), {"event": "done"})
+    sitting(
+        measured(steps[0]),
+        progress(steps[1] + 3),
+        progress(steps[1] + 6),
+        measured(steps[2]),
+        {"event": "done"},
+    )
     series, _ = read(kind, out, planned.run_id)
     assert series["progress/loss"] == [(steps[1] + more, 3.0) for more in (2, 4, 6)]
     expected = written(rows)
     for name, points in expected.items():
-        late = [point for point in points if kind == "wandb" and point[0] == steps[1]]  # its history goes forward only
+        late = [
+            point for point in points if kind == "wandb" and point[0] == steps[1]
+        ]  # its history goes forward only
         assert sorted(series[name]) == [point for point in points if point not in late]
     files, said = sorted(Path(out).rglob("*")), []
     done = export(tmp_path / "sweep", kind, out, said.append)
-    assert (done["numbers_written"], done["runs_written"], sorted(Path(out).rglob("*"))) == (0, 0, files)
+    assert (done["numbers_written"], done["runs_written"], sorted(Path(out).rglob("*"))) == (
+        0,
+        0,
+        files,
+    )
     late = sum(row.step == steps[1] for row in rows) + len(CLOCKS) if kind == "wandb" else 0
     assert done["numbers_refused"] == late
     assert said == (
-        [f"warning: wandb does not take {late} numbers: they belong to steps before the last that it holds of their run"] if late else []
+        [
+            f"warning: wandb does not take {late} numbers: they belong to steps before the last that it holds of their run"
+        ]
+        if late
+        else []
     )
 
 
@@ -190,22 +235,31 @@ def warnings_of(told):
 def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path, monkeypatch):
     """More than a pipe holds is told to a process that does not read; later it fails, and its last word is read late."""
     pytest.importorskip("tensorboard")
-    folder, told, listen = tmp_path / "sweep", [], Pipe._listen
+    folder, told, listen = tmp_path / "sweep", [], TrackerProcess._listen
 
     def listen_late(pipe):
         pipe.process.wait()
         time.sleep(0.3)
         listen(pipe)
 
-    monkeypatch.setattr(Pipe, "_listen", listen_late)
+    monkeypatch.setattr(TrackerProcess, "_listen", listen_late)
     folder.mkdir()
     (folder / "tracking").write_text("a file in its way")
-    progress = {"event": "progress", "run_id": runs[0].run_id, "loss": 3.0, "tokens_per_second": 1e3}
-    with Live(["tensorboard"], folder, "tiny", runs, told.append) as live:
+    progress = {
+        "event": "progress",
+        "run_id": runs[0].run_id,
+        "loss": 3.0,
+        "tokens_per_second": 1e3,
+    }
+    with LiveTrackers(["tensorboard"], folder, "tiny", runs, told.append) as live:
 
         def tell():
             for step in range(4000):
-                live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": []} if step % 2 else {**progress, "step": step})
+                live.observe(
+                    {"event": "measured", "run_id": runs[0].run_id, "rows": []}
+                    if step % 2
+                    else {**progress, "step": step}
+                )
 
         with halted(live):
             telling = threading.Thread(target=tell, daemon=True)
@@ -223,7 +277,10 @@ def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path, mo
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_makes_the_end_short_and_a_second_one_ends_it(times, runs, tmp_path):
     told = []
-    with Signals() as signals, Live(["tensorboard"], tmp_path, "tiny", runs, told.append, signals) as live:
+    with (
+        Signals() as signals,
+        LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, told.append, signals) as live,
+    ):
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
         live.pipes[0].process.send_signal(signal.SIGSTOP)
@@ -236,13 +293,22 @@ def test_a_signal_makes_the_end_short_and_a_second_one_ends_it(times, runs, tmp_
 def test_an_event_that_cannot_be_told_ends_the_tracker_and_is_said(runs, tmp_path):
     pytest.importorskip("tensorboard")
     told, begun = [], time.monotonic()
-    with Live(["tensorboard"], tmp_path, "tiny", runs, told.append) as live:
+    with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, told.append) as live:
         live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": [object()]})
     assert time.monotonic() - begun < CLOSING_SECONDS / 2
     assert ["is no JSON" in text for text in warnings_of(told)] == [True]
 
 
-@pytest.mark.parametrize("out", ["file:/shared/mlruns", "sqlite:///runs.db", "http://host:5000", "databricks", "databricks://profile"])
+@pytest.mark.parametrize(
+    "out",
+    [
+        "file:/shared/mlruns",
+        "sqlite:///runs.db",
+        "http://host:5000",
+        "databricks",
+        "databricks://profile",
+    ],
+)
 def test_a_uri_is_no_folder(out):
     assert tracking_uri(out) == out
 
@@ -266,15 +332,20 @@ def test_a_mistake_of_ours_is_not_told_as_the_trackers(folder, tmp_path, monkeyp
         export(folder, "tensorboard", str(tmp_path / "boards"))
 
 
-def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(tmp_path, monkeypatch, folder):
+def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(
+    tmp_path, monkeypatch, folder
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     (tmp_path / "tiny.toml").write_text("")
-    for arguments in (["run", "tiny.toml", "--track", "wandb"], ["results", "export", str(folder), "--to", "mlflow", "--out", "x"]):
-        done = CliRunner().invoke(with_verbs(), arguments)
+    for arguments in (
+        ["run", "tiny.toml", "--track", "wandb"],
+        ["results", "export", str(folder), "--to", "mlflow", "--out", "x"],
+    ):
+        done = CliRunner().invoke(with_commands(), arguments)
         assert done.exit_code == 2
         assert 'pip install "scaling[trackers]"' in done.output
-    done = CliRunner().invoke(with_verbs(), ["run", "tiny.toml", "--track", "wandbb"])
+    done = CliRunner().invoke(with_commands(), ["run", "tiny.toml", "--track", "wandbb"])
     assert done.exit_code == 2
     assert "did you mean wandb" in done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "tiny.toml"]

@@ -15,7 +15,7 @@ import numpy as np
 from scaling.config import Execution, MeshShape
 from scaling.errors import ScalingError
 from scaling.train import sharded_checkpoint as store
-from scaling.train.sharding import Placement
+from scaling.train.sharding import Sharder
 from scaling.train.step import initial_state, shape_of
 from tests.train.sharding_cases import run_of
 
@@ -25,7 +25,9 @@ WIDE = Execution(layers="scan", mesh=MeshShape(fsdp=4))
 
 def outline(how):
     """The shapes and places of a state on a mesh."""
-    return Placement(how).outline(jax.eval_shape(lambda: initial_state(shape_of(run_of("scan")), 0, how)))
+    return Sharder(how).outline(
+        jax.eval_shape(lambda: initial_state(shape_of(run_of("scan")), 0, how))
+    )
 
 
 def values(state):
@@ -35,7 +37,9 @@ def values(state):
 
 def same(one, other):
     """Whether two lists of leaves agree to the bit."""
-    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+    return all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True)
+    )
 
 
 def restored(path, how=CUBE):
@@ -86,14 +90,22 @@ def round_trip(path):
 def damages(path, backup):
     """What is found after a flipped bit in each file of the newest save, after a cut and after a deletion: the save before."""
     found = {}
-    for file in sorted(item.relative_to(backup) for item in (backup / "00000002").rglob("*") if item.is_file()):
-        for kind in ("flip", "cut", "delete") if file.suffix == ".json" or "state/d" in str(file) else ("flip",):
+    for file in sorted(
+        item.relative_to(backup) for item in (backup / "00000002").rglob("*") if item.is_file()
+    ):
+        for kind in (
+            ("flip", "cut", "delete")
+            if file.suffix == ".json" or "state/d" in str(file)
+            else ("flip",)
+        ):
             shutil.rmtree(store.folder(path))
             shutil.copytree(backup, store.folder(path))
             target = store.folder(path) / file
             data = bytearray(target.read_bytes())
             data[len(data) // 2] ^= 4
-            target.unlink() if kind == "delete" else target.write_bytes(data[: len(data) // 2] if kind == "cut" else data)
+            target.unlink() if kind == "delete" else target.write_bytes(
+                data[: len(data) // 2] if kind == "cut" else data
+            )
             note, _, _, told = restored(path)
             found[f"{kind} {file.relative_to('00000002')}"] = [note, "set aside" in told]
     return found
@@ -134,7 +146,9 @@ def others(path, state):
     except ScalingError as error:
         found["disk"] = [error.exit_code, str(error)]
     store.folder(path).unlink()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # as on a full disk, writing fails half-way
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY)
+    )  # as on a full disk, writing fails half-way
     try:
         store.save(path, state, {"note": 6})
         store.wait()

@@ -9,12 +9,16 @@ import jax
 import numpy as np
 
 from scaling.config import Execution, MeshShape
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train import sharded_checkpoint
-from scaling.train.distributed import Hosts, agreed, joined
-from scaling.train.sharding import Placement
+from scaling.train.distributed import (
+    DistributedConfig,
+    broadcast_from_host0,
+    initialize_distributed,
+)
+from scaling.train.sharding import Sharder
 from scaling.train.trainer import train
 from tests.train.test_trainer import numbers, one_run
 
@@ -24,14 +28,20 @@ HOW = Execution(mesh=MeshShape(data=2, fsdp=2))
 def trained(path, dispatches=None):
     """The outcome of the run, stopped by process 0 alone after some dispatches (a fast machine needs few for all of it)."""
     run, count = one_run("5k"), itertools.count()
-    stop = (lambda: jax.process_index() == 0 and next(count) >= dispatches) if dispatches is not None else (lambda: False)
-    return train(Family((run,)), open_task(run.task), lambda _: path, HOW, should_stop=stop)[run.run_id]
+    stop = (
+        (lambda: jax.process_index() == 0 and next(count) >= dispatches)
+        if dispatches is not None
+        else (lambda: False)
+    )
+    return train(RunGroup((run,)), open_task(run.task), lambda _: path, HOW, should_stop=stop)[
+        run.run_id
+    ]
 
 
 def refused(how):
     """What is said to a mesh that leaves a process without devices."""
     try:
-        train(Family((one_run("5k"),)), None, lambda _: Path("never"), how)
+        train(RunGroup((one_run("5k"),)), None, lambda _: Path("never"), how)
     except ScalingError as error:
         return str(error)
     return ""
@@ -41,12 +51,15 @@ def main():
     """Train whole, then in two sittings; print what this process saw."""
     port, index, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     published = []
-    show, sharded_checkpoint._make_visible = sharded_checkpoint._make_visible, lambda *args: (published.append(1), show(*args))
-    with joined(Hosts(f"127.0.0.1:{port}", 2, index)):
+    show, sharded_checkpoint._make_visible = (
+        sharded_checkpoint._make_visible,
+        lambda *args: (published.append(1), show(*args)),
+    )
+    with initialize_distributed(DistributedConfig(f"127.0.0.1:{port}", 2, index)):
         report = {
             "devices": [jax.device_count(), jax.local_device_count()],
-            "agreed": agreed(np.array([index + 7, 3])).tolist(),
-            "writes": Placement(HOW).writes,
+            "agreed": broadcast_from_host0(np.array([index + 7, 3])).tolist(),
+            "writes": Sharder(HOW).writes,
             "refused": [refused(Execution()), refused(Execution(mesh=MeshShape(data=2)))],
             "whole": numbers(trained(folder / "whole.npz")),
             "stopped": trained(folder / "parts.npz", 1).kind,

@@ -5,14 +5,42 @@ import json
 import jax
 import numpy as np
 
-from scaling.config import Execution, MeshShape, ModelConfig, OptimConfig, RunConfig, SyntheticTask, Transfer
+from scaling.config import (
+    Execution,
+    MeshShape,
+    ModelConfig,
+    MuP,
+    OptimConfig,
+    RunConfig,
+    SyntheticTask,
+)
 from scaling.train import optim
-from scaling.train.sharding import Placement
+from scaling.train.sharding import Sharder
 from scaling.train.step import eval_program, initial_state, shape_of, train_program
 
-SCANNED = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=64, ffn="swiglu", bias=True)
-UNROLLED = dict(n_layers=1, d_model=32, n_heads=8, n_kv_heads=1, d_head=8, d_ff=16, vocab_size=65, pos="learned", tie_embeddings=True)
-UNROLLED |= {"gains": False, "transfer": Transfer(base_width=16)}
+SCANNED = dict(
+    n_layers=2,
+    d_model=32,
+    n_heads=4,
+    n_kv_heads=2,
+    d_head=8,
+    d_ff=64,
+    vocab_size=64,
+    ffn="swiglu",
+    bias=True,
+)
+UNROLLED = dict(
+    n_layers=1,
+    d_model=32,
+    n_heads=8,
+    n_kv_heads=1,
+    d_head=8,
+    d_ff=16,
+    vocab_size=65,
+    pos="learned",
+    tie_embeddings=True,
+)
+UNROLLED |= {"gains": False, "transfer": MuP(base_width=16)}
 MODELS = {"scan": SCANNED, "unrolled": UNROLLED}
 STEPS = 3
 CASES = {
@@ -31,18 +59,35 @@ CASES = {
 def run_of(layers):
     """A run whose model is of the kind that is scanned, or unrolled."""
     task = SyntheticTask(kind="synthetic", seq_len=8)
-    return RunConfig(model=ModelConfig(**MODELS[layers]), task=task, optim=OptimConfig(lr=1e-2), batch_size=16, n_steps=100)
+    return RunConfig(
+        model=ModelConfig(**MODELS[layers]),
+        task=task,
+        optim=OptimConfig(lr=1e-2),
+        batch_size=16,
+        n_steps=100,
+    )
 
 
 def trained(layers, how):
     """State, losses, gradient norms and held-out losses after a few steps; the last held-out batch is no multiple of eight."""
-    run, place = run_of(layers), Placement(how)
+    run, place = run_of(layers), Sharder(how)
     shape = shape_of(run)
-    tokens = np.random.default_rng(0).integers(0, run.model.vocab_size, (STEPS, run.batch_size, 9)).astype(np.int32)
-    state, losses, norms = train_program(shape, how)(
-        initial_state(shape, 0, how), optim.hyper(run.optim, run.n_steps), place.tokens(tokens), STEPS
+    tokens = (
+        np.random.default_rng(0)
+        .integers(0, run.model.vocab_size, (STEPS, run.batch_size, 9))
+        .astype(np.int32)
     )
-    held_out = eval_program(shape, how)(state.params, place.tokens(tokens[:, :10])) if how.loss_chunk or how.mesh.n_devices == 1 else None
+    state, losses, norms = train_program(shape, how)(
+        initial_state(shape, 0, how),
+        optim.hyper(run.optim, run.n_steps),
+        place.tokens(tokens),
+        STEPS,
+    )
+    held_out = (
+        eval_program(shape, how)(state.params, place.tokens(tokens[:, :10]))
+        if how.loss_chunk or how.mesh.n_devices == 1
+        else None
+    )
     return state, np.asarray(losses), np.asarray(norms), held_out
 
 
@@ -54,7 +99,10 @@ def moments(state):
 def shards(tree):
     """Shape and shape of a shard of every leaf, by its path."""
     found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): [leaf.shape, leaf.addressable_shards[0].data.shape] for path, leaf in found}
+    return {
+        jax.tree_util.keystr(path): [leaf.shape, leaf.addressable_shards[0].data.shape]
+        for path, leaf in found
+    }
 
 
 def main():
@@ -66,10 +114,16 @@ def main():
         for name, choices in cases.items():
             state, *found = trained(layers, Execution(layers=layers, **choices))
             differences = [found[0] - losses, found[1] - norms, moments(state) - moments(alone)]
-            differences += [np.asarray(found[2]) - np.asarray(held_out)] if found[2] is not None else []
+            differences += (
+                [np.asarray(found[2]) - np.asarray(held_out)] if found[2] is not None else []
+            )
             report[f"{layers} {name}"] = {
                 "differences": [float(np.abs(difference).max()) for difference in differences],
-                "whole": all(numbers.sharding.is_fully_replicated for numbers in found[2:] if numbers is not None),
+                "whole": all(
+                    numbers.sharding.is_fully_replicated
+                    for numbers in found[2:]
+                    if numbers is not None
+                ),
                 "params": shards(state.params),
                 "mu": shards(state.moments[0].mu),
             }

@@ -6,15 +6,22 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from scaling.config import ArithmeticTask, EvalConfig, Execution, ModularTask, OptimConfig, RunConfig
+from scaling.config import (
+    ArithmeticTask,
+    EvalConfig,
+    Execution,
+    ModularTask,
+    OptimConfig,
+    RunConfig,
+)
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.execute.timing import Trial
 from scaling.tasks import open_task
 from scaling.train import answer_sampling
-from scaling.train.evaluate import Examiner
-from scaling.train.sharding import Placement
-from scaling.train.step import State, initial_state, shape_of
+from scaling.train.evaluate import Evaluator
+from scaling.train.sharding import Sharder
+from scaling.train.step import TrainState, initial_state, shape_of
 from scaling.train.trainer import settle
 from tests.train.model.variants import tiny_model
 
@@ -26,13 +33,23 @@ def run(n_layers=1, **evals):
     """One digit plus one digit: 144 answers can be written, so each can be looked up."""
     evals = {"tokens": 400, "samples": SAMPLES, "problems": PROBLEMS} | evals
     model = tiny_model(n_layers=n_layers, vocab_size=12, pos="learned")
-    return RunConfig(model=model, task=TASK, optim=OptimConfig(lr=1e-3), batch_size=4, n_steps=4, seed=3, evals=EvalConfig(**evals))
+    return RunConfig(
+        model=model,
+        task=TASK,
+        optim=OptimConfig(lr=1e-3),
+        batch_size=4,
+        n_steps=4,
+        seed=3,
+        evals=EvalConfig(**evals),
+    )
 
 
 def answerer(config, how=None):
     how = settle(config, how or Execution())
     task = open_task(config.task)
-    return answer_sampling.Answerer(config, task, Placement(how), task.batch("val", 0, 64)), initial_state(shape_of(config), config.seed, how)
+    return answer_sampling.AnswerEvaluator(
+        config, task, Sharder(how), task.batch("val", 0, 64)
+    ), initial_state(shape_of(config), config.seed, how)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +72,10 @@ def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
     np.testing.assert_allclose(np.exp(likelihood_PS[0]), chance[drawn], rtol=1e-4)
     often = chance * 6000 > 5
     seen = np.bincount(drawn, minlength=144)
-    counts, expected = np.append(seen[often], seen[~often].sum()), np.append(chance[often], chance[~often].sum()) * 6000
+    counts, expected = (
+        np.append(seen[often], seen[~often].sum()),
+        np.append(chance[often], chance[~often].sum()) * 6000,
+    )
     assert often.sum() > 20
     assert chisquare(counts, expected * 6000 / expected.sum()).pvalue > 0.001
     uniform = np.full(144, 6000 / 144)
@@ -70,7 +90,9 @@ def test_the_room_for_caches_changes_the_draws_but_not_their_number_or_law(sharp
     windows = open_task(TASK).batch("val", 0, 3)
     token_PSA, likelihood_PS = asked._write(params, windows, SAMPLES, 0)
     assert token_PSA.shape == (3, SAMPLES, 2)
-    read = np.concatenate([windows[:, None, :-2].repeat(SAMPLES, 1), token_PSA], axis=2).reshape(3 * SAMPLES, -1)
+    read = np.concatenate([windows[:, None, :-2].repeat(SAMPLES, 1), token_PSA], axis=2).reshape(
+        3 * SAMPLES, -1
+    )
     np.testing.assert_allclose(-asked._nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4)
     halves = token_PSA[:, : SAMPLES // 2], token_PSA[:, SAMPLES // 2 :]
     assert (halves[0] != halves[1]).any(axis=(1, 2)).all(), "two parts drew the same"
@@ -88,17 +110,24 @@ def test_scanned_layers_write_the_same_answers():
 
 def test_the_end_of_a_run_says_what_was_written(sharpened):
     config, params = run(), sharpened[1]
-    place = Placement(settle(config, Execution()))
-    found = Examiner(config, open_task(TASK), place).conclude(State(params, (), 0), config)
+    place = Sharder(settle(config, Execution()))
+    found = Evaluator(config, open_task(TASK), place).conclude(TrainState(params, (), 0), config)
     told = {(one.metric, one.at): one.value for one in found}
     assert len(told) == len(found)
     correct = np.array([told["correct_samples", float(place)] for place in range(PROBLEMS)])
     chance = np.exp(-np.array([told["problem_nll", float(place)] for place in range(PROBLEMS)]))
     assert told["samples", None] == SAMPLES
     assert told["pass_at_k", 1.0] == pytest.approx(correct.mean() / SAMPLES)
-    assert told["majority_at_k", 1.0] == pytest.approx(told["best_of_k", 1.0]) == pytest.approx(told["pass_at_k", 1.0])
+    assert (
+        told["majority_at_k", 1.0]
+        == pytest.approx(told["best_of_k", 1.0])
+        == pytest.approx(told["pass_at_k", 1.0])
+    )
     assert told["exact_pass_at_k", 1e4] == pytest.approx(np.mean(1 - (1 - chance) ** 1e4))
-    assert abs(told["pass_at_k", 1.0] - chance.mean()) < 3 * np.sqrt((chance * (1 - chance)).sum() / SAMPLES) / PROBLEMS
+    assert (
+        abs(told["pass_at_k", 1.0] - chance.mean())
+        < 3 * np.sqrt((chance * (1 - chance)).sum() / SAMPLES) / PROBLEMS
+    )
     assert 0.0 < told["edit_distance", None] <= 2.0
 
 
@@ -110,7 +139,9 @@ def test_without_samples_only_the_greedy_answer_is_looked_at(sharpened):
 def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_path):
     message = 'evals.samples = 8, but the task "modular" has no answers to verify'
     with pytest.raises(ValidationError, match=message):
-        RunConfig.model_validate(run(samples=8).model_dump() | {"task": ModularTask(kind="modular").model_dump()})
+        RunConfig.model_validate(
+            run(samples=8).model_dump() | {"task": ModularTask(kind="modular").model_dump()}
+        )
     path = tmp_path / "sweep.toml"
     path.write_text(
         'name = "a"\n[design]\nkind = "grid"\nsizes = ["10k"]\ntokens = ["1M"]\n[base.task]\nkind = "modular"\n[evals]\nsamples = 8\n'

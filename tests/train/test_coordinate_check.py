@@ -5,20 +5,33 @@ import math
 import numpy as np
 import pytest
 
-from scaling.config import OptimConfig, RunConfig, SyntheticTask, Transfer
+from scaling.config import MuP, OptimConfig, RunConfig, SyntheticTask
 from scaling.tasks import open_task
 from scaling.train.coordinate_check import KINDS, Curve, curves, slope
 from tests.train.model.variants import tiny_model
 
 TASK = SyntheticTask(kind="synthetic", n_facts=64, n_symbols=16, seq_len=30)
-BASE = Transfer(base_width=32, base_head=8, base_depth=2)
+BASE = MuP(base_width=32, base_head=8, base_depth=2)
 
 
 def run_at(width, depth, transfer, **changes):
     """At one learning rate; the heads grow with the width, so that their scale is checked too."""
-    sizes = {"d_model": width, "n_layers": depth, "d_head": width // 4, "n_kv_heads": 4, "d_ff": 4 * width, "vocab_size": 16}
+    sizes = {
+        "d_model": width,
+        "n_layers": depth,
+        "d_head": width // 4,
+        "n_kv_heads": 4,
+        "d_ff": 4 * width,
+        "vocab_size": 16,
+    }
     model = tiny_model(**sizes, gains=False, transfer=transfer, **changes)
-    return RunConfig(model=model, task=TASK, optim=OptimConfig(lr=5e-3, schedule="constant"), batch_size=16, n_steps=5)
+    return RunConfig(
+        model=model,
+        task=TASK,
+        optim=OptimConfig(lr=5e-3, schedule="constant"),
+        batch_size=16,
+        n_steps=5,
+    )
 
 
 def slopes(runs):
@@ -39,7 +52,10 @@ def test_the_standard_parametrisation_grows_with_the_width():
 
 
 def test_transfer_is_flat_over_depths_and_the_standard_parametrisation_is_not():
-    flat, grown = (slopes({depth: run_at(32, depth, transfer) for depth in (2, 6)}) for transfer in (BASE, None))
+    flat, grown = (
+        slopes({depth: run_at(32, depth, transfer) for depth in (2, 6)})
+        for transfer in (BASE, None)
+    )
     assert [(name, curve.slope) for name, curve in flat.items() if not curve.flat] == []
     assert grown["change of residual"].slope > 0.3
 

@@ -4,11 +4,11 @@ import socket
 
 import pytest
 
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train import trainer
-from scaling.train.distributed import Hosts, joined
+from scaling.train.distributed import DistributedConfig, initialize_distributed
 from tests.train import child_processes
 from tests.train.test_trainer import numbers, one_run
 
@@ -22,7 +22,10 @@ def free_port():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     port, folder = free_port(), tmp_path_factory.mktemp("job")
-    started = [child_processes.start("tests.train.distributed_cases", port, index, folder, devices=2) for index in range(2)]
+    started = [
+        child_processes.start("tests.train.distributed_cases", port, index, folder, devices=2)
+        for index in range(2)
+    ]
     return [child_processes.answer(process) for process in started]
 
 
@@ -34,7 +37,9 @@ def test_both_processes_see_all_devices_and_agree(reports):
 
 def test_the_numbers_are_those_of_one_process(reports, tmp_path):
     run = one_run("5k")
-    alone = trainer.train(Family((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")[run.run_id]
+    alone = trainer.train(RunGroup((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")[
+        run.run_id
+    ]
     found, expected = reports[0]["whole"], [list(item) for item in numbers(alone)]
     assert [item[:3] for item in found] == [item[:3] for item in expected]
     assert [item[3] for item in found] == pytest.approx([item[3] for item in expected], abs=1e-5)
@@ -60,14 +65,17 @@ def test_a_mesh_that_leaves_a_process_out_is_refused(reports):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"coordinator": "10.0.0.1:80"}, "the number of processes and the index of this process is missing"),
+        (
+            {"coordinator": "10.0.0.1:80"},
+            "the number of processes and the index of this process is missing",
+        ),
         ({"coordinator": "10.0.0.1", "n_processes": 2, "index": 0}, "names no port"),
         ({"coordinator": "10.0.0.1:80", "n_processes": 2, "index": 2}, "process 2 of 2"),
     ],
 )
 def test_settings_that_describe_no_job_are_refused(settings, said):
     with pytest.raises(ScalingError, match=said) as caught:
-        Hosts(**settings)
+        DistributedConfig(**settings)
     assert caught.value.remedy
 
 
@@ -76,6 +84,9 @@ def test_processes_that_do_not_meet_are_told_why(monkeypatch):
         raise RuntimeError("DEADLINE_EXCEEDED: only 1 of 2 processes came")
 
     monkeypatch.setattr("jax.distributed.initialize", fail)
-    with pytest.raises(ScalingError, match="did not meet: DEADLINE") as caught, joined(Hosts("127.0.0.1:80", 2, 0)):
+    with (
+        pytest.raises(ScalingError, match="did not meet: DEADLINE") as caught,
+        initialize_distributed(DistributedConfig("127.0.0.1:80", 2, 0)),
+    ):
         pass
     assert "same coordinator" in caught.value.remedy

@@ -8,9 +8,9 @@ import pytest
 from scaling.config import EvalConfig, Execution
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
-from scaling.train.gradient_noise import FAR, NoiseMeter, estimate, group_size
-from scaling.train.model.forward import forward
-from scaling.train.sharding import Placement
+from scaling.train.gradient_noise import FAR, GradientNoiseScale, estimate, group_size
+from scaling.train.model.forward import make_forward
+from scaling.train.sharding import Sharder
 from scaling.train.step import initial_state, shape_of
 from tests.train.test_trainer import SETTLED, numbers, one_run, stop_after, train
 
@@ -23,21 +23,28 @@ def noisy_run(**changes):
 
 def sequence_gradients(run, params, tokens_CT1):
     """Gradients of the plain objective for each sequence, (C, P)."""
-    logits = forward(run.model, run.task.seq_len)
+    logits = make_forward(run.model, run.task.seq_len)
 
     def objective(params, tokens_T1):
         scores_TV = logits(params, tokens_T1[None, :-1])[0]
         nll = -jnp.take_along_axis(jax.nn.log_softmax(scores_TV), tokens_T1[1:, None], axis=-1)
-        return nll.mean() + run.optim.z_loss * jnp.square(jax.nn.logsumexp(scores_TV, axis=-1)).mean()
+        return (
+            nll.mean() + run.optim.z_loss * jnp.square(jax.nn.logsumexp(scores_TV, axis=-1)).mean()
+        )
 
     found = jax.jit(jax.vmap(jax.grad(objective), in_axes=(None, 0)))(params, tokens_CT1)
-    return np.concatenate([np.reshape(leaf, (len(tokens_CT1), -1)) for leaf in jax.tree.leaves(found)], axis=1).astype(np.float64)
+    return np.concatenate(
+        [np.reshape(leaf, (len(tokens_CT1), -1)) for leaf in jax.tree.leaves(found)], axis=1
+    ).astype(np.float64)
 
 
 def test_it_is_the_plain_formula_over_sequences():
     run = noisy_run()
     task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
-    found = {one.metric: one.value for one in NoiseMeter(run, task, Placement(SETTLED)).measure(params, run.optim.z_loss)}
+    found = {
+        one.metric: one.value
+        for one in GradientNoiseScale(run, task, Sharder(SETTLED)).measure(params, run.optim.z_loss)
+    }
     g_CP = sequence_gradients(run, params, task.batch("train", FAR // 12, 12))
     variance = g_CP.var(axis=0, ddof=1).sum()
     square = (g_CP.mean(axis=0) ** 2).sum() - variance / len(g_CP)
@@ -60,25 +67,33 @@ def test_estimates_are_unbiased_and_their_errors_honest(signal, widest):
     rng = np.random.default_rng(0)
     found = [estimate(*draws(signal, 64, 100, rng), group_tokens=10) for _ in range(400)]
     for name, truth in {"gradient_square": signal**2, "gradient_variance": 1000.0}.items():
-        values, errors = np.array([next((one.value, one.stderr) for one in each if one.metric == name) for each in found]).T
+        values, errors = np.array(
+            [next((one.value, one.stderr) for one in each if one.metric == name) for each in found]
+        ).T
         assert values.mean() == pytest.approx(truth, abs=4 * values.std() / 20), name
         assert 0.85 < errors.mean() / values.std() < widest, name
 
 
 def test_without_a_signal_there_is_no_ratio():
-    assert [one.metric for one in estimate(np.ones(4), np.zeros(4), 0.2, 10)] == ["gradient_square", "gradient_variance"]
+    assert [one.metric for one in estimate(np.ones(4), np.zeros(4), 0.2, 10)] == [
+        "gradient_square",
+        "gradient_variance",
+    ]
     assert all(one.stderr is None for one in estimate(np.ones(2), np.zeros(2), 0.9, 10))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "size"), [((256, 4), 4), ((256, 1), 1), ((2, 1), 1), ((30, 4), 3), ((64, 8, 8), 8), ((48, 16, 8), 16)]
+    ("arguments", "size"),
+    [((256, 4), 4), ((256, 1), 1), ((2, 1), 1), ((30, 4), 3), ((64, 8, 8), 8), ((48, 16, 8), 16)],
 )
 def test_groups_divide_the_sequences(arguments, size):
     assert group_size(*arguments) == size
 
 
 def test_a_mesh_that_cannot_divide_them_is_refused():
-    with pytest.raises(ScalingError, match="noise_sequences = 12 cannot be divided among 8 devices") as caught:
+    with pytest.raises(
+        ScalingError, match="noise_sequences = 12 cannot be divided among 8 devices"
+    ) as caught:
         group_size(12, 8, 8)
     assert caught.value.remedy == "a multiple of 8, at least 16"
 
@@ -89,10 +104,14 @@ def test_rows_are_there_and_nothing_else_changes(tmp_path):
     task = open_task(run.task)
     whole = numbers(train(run, task, tmp_path / "whole.npz"))
     silent = numbers(train(noisy_run(noise_scale=False), task, tmp_path / "silent.npz"))
-    noise = [row for row in whole if row[2] in ("noise_scale", "gradient_square", "gradient_variance")]
+    noise = [
+        row for row in whole if row[2] in ("noise_scale", "gradient_square", "gradient_variance")
+    ]
     assert {row[1] for row in noise} == {"train"}
     assert [row for row in whole if row not in noise] == silent
-    assert {row[0] for row in noise if row[2] == "gradient_variance"} == {row[0] for row in silent if row[2] == "bpb" or row[1] == "val"}
+    assert {row[0] for row in noise if row[2] == "gradient_variance"} == {
+        row[0] for row in silent if row[2] == "bpb" or row[1] == "val"
+    }
     path = tmp_path / "parts.npz"
     assert train(run, task, path, should_stop=stop_after(2)).kind == "stopped"
     assert numbers(train(run, task, path)) == whole
@@ -101,6 +120,11 @@ def test_rows_are_there_and_nothing_else_changes(tmp_path):
 def test_the_mean_does_not_depend_on_how_it_is_computed():
     run = noisy_run()
     task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
-    sliced = Execution(layers="unrolled", attention="own", micro_batch=2, loss_chunk=8, remat="block")
-    plain, other = (NoiseMeter(run, task, Placement(how)).measure(params, 1e-4) for how in (SETTLED, sliced))
+    sliced = Execution(
+        layers="unrolled", attention="own", micro_batch=2, loss_chunk=8, remat="block"
+    )
+    plain, other = (
+        GradientNoiseScale(run, task, Sharder(how)).measure(params, 1e-4)
+        for how in (SETTLED, sliced)
+    )
     assert [one.value for one in other] == pytest.approx([one.value for one in plain], rel=1e-3)

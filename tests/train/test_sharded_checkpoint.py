@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
 from scaling.train.trainer import train
@@ -12,7 +12,11 @@ from tests.train.test_trainer import one_run
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return child_processes.answer(child_processes.start("tests.train.checkpoint_cases", tmp_path_factory.mktemp("saves"), devices=8))
+    return child_processes.answer(
+        child_processes.start(
+            "tests.train.checkpoint_cases", tmp_path_factory.mktemp("saves"), devices=8
+        )
+    )
 
 
 def test_a_state_comes_back_to_the_bit_though_training_went_on(report):
@@ -32,7 +36,12 @@ def test_a_save_returns_before_it_is_whole(report):
 
 def test_damage_to_any_file_is_noticed_and_the_save_before_taken(report):
     damaged = report["damages"]
-    assert {"flip manifest.json", "delete progress.json", "flip state/_METADATA", "flip state/manifest.ocdbt"} <= set(damaged)
+    assert {
+        "flip manifest.json",
+        "delete progress.json",
+        "flip state/_METADATA",
+        "flip state/manifest.ocdbt",
+    } <= set(damaged)
     assert any(name.startswith("flip state/ocdbt.process_0/d/") for name in damaged)
     assert set(map(tuple, damaged.values())) == {(1, True)}
 
@@ -72,6 +81,8 @@ def test_a_full_disk_leaves_nothing_half_written(report):
 def test_a_run_of_a_mesh_does_not_start_again_on_one_device(tmp_path):
     run = one_run()
     (tmp_path / "c.sharded").mkdir()
-    with pytest.raises(ScalingError, match="written on a mesh and cannot go on on one device") as caught:
-        train(Family((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
+    with pytest.raises(
+        ScalingError, match="written on a mesh and cannot go on on one device"
+    ) as caught:
+        train(RunGroup((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
     assert caught.value.remedy == "go on with a mesh, or delete the checkpoint"

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from scaling.config import MeshShape
-from scaling.train.sharding import Rules
+from scaling.train.sharding import ShardingRules
 from tests.train import child_processes
 from tests.train.sharding_cases import CASES
 
@@ -32,13 +32,15 @@ def test_every_matrix_is_divided_by_fsdp_and_tensor(report, name):
     for tree in ("params", "mu"):
         for path, (shape, shard) in report[name][tree].items():
             is_matrix = "kernel" in path or "embedding" in path
-            expected = mesh.fsdp * mesh.tensor if is_matrix else mesh.fsdp if "position" in path else 1
+            expected = (
+                mesh.fsdp * mesh.tensor if is_matrix else mesh.fsdp if "position" in path else 1
+            )
             assert math.prod(shape) == expected * math.prod(shard), path
     assert report[name]["params"] == report[name]["mu"]
 
 
 def spec(path, shape, mesh=CUBE):
-    return Rules().spec(path.split("."), shape, 64, mesh)
+    return ShardingRules().spec(path.split("."), shape, 64, mesh)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,11 @@ def spec(path, shape, mesh=CUBE):
         ("unembedding", (64, 512), P(("fsdp",), ("tensor",))),
         ("position", (32, 64), P(None, ("fsdp",))),
         ("blocks.attention.qkv.kernel", (64, 192), P(("fsdp",), ("tensor",))),
-        ("blocks.attention.qkv.kernel", (48, 64), P(("tensor",), ("fsdp",))),  # stored transposed: the output is narrower
+        (
+            "blocks.attention.qkv.kernel",
+            (48, 64),
+            P(("tensor",), ("fsdp",)),
+        ),  # stored transposed: the output is narrower
         ("blocks.attention.out.kernel", (64, 64), P(("tensor",), ("fsdp",))),
         ("blocks.attention.out.kernel", (64, 128), P(("fsdp",), ("tensor",))),  # transposed
         ("blocks.attention.out.kernel", (32, 64), P(("tensor",), ("fsdp",))),

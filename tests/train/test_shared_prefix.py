@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.config.run_groups import Family, families, packed
+from scaling.config.run_groups import RunGroup, group_runs, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
 from scaling.train.step import AVERAGE_POWER, _averaged
-from scaling.train.trainer import Listener, train
+from scaling.train.trainer import Callbacks, train
 from tests.sweep_files import TINY, tiny
 
 BUDGETS = ["8k", "16k", "30k"]
@@ -22,14 +22,25 @@ def runs(tokens=BUDGETS, model=None, evals=None, **changes):
     base = TINY["base"] | {"optim": optim, "model": model or {}}
     design = {"kind": "grid", "sizes": ["3k"], "tokens": tokens}
     sweep = tiny(base=base, design=design, evals=TINY["evals"] | (evals or {}), **changes)
-    return [item.run for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs]
+    return [
+        item.run
+        for item in plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size).runs
+    ]
 
 
 def numbers(outcome):
     """What must not depend on how a run was carried out: everything but the clock and what a trunk says of its branches' budgets."""
     steps = {m.step for m in outcome.measured if m.split == "train"}
-    own = [m for m in outcome.measured if m.step in steps and m.metric not in ("tokens_per_second", "constant_loss")]
-    return outcome.kind, outcome.reason, [(m.step, m.split, m.metric, m.value, m.stderr) for m in own]
+    own = [
+        m
+        for m in outcome.measured
+        if m.step in steps and m.metric not in ("tokens_per_second", "constant_loss")
+    ]
+    return (
+        outcome.kind,
+        outcome.reason,
+        [(m.step, m.split, m.metric, m.value, m.stderr) for m in own],
+    )
 
 
 def train_all(found, folder, **options):
@@ -37,7 +48,13 @@ def train_all(found, folder, **options):
     task, outcomes, waiting = open_task(found[0].runs[0].task), {}, list(found)
     while waiting:
         family = waiting.pop(0)
-        outcomes |= train(family, task, lambda each: folder / f"{each.name}.npz", listener=Listener(ready=waiting.append), **options)
+        outcomes |= train(
+            family,
+            task,
+            lambda each: folder / f"{each.name}.npz",
+            listener=Callbacks(ready=waiting.append),
+            **options,
+        )
     return outcomes
 
 
@@ -49,10 +66,14 @@ def stop_after(dispatches):
 @pytest.fixture(scope="module", params=["wsd", "constant", "averaged"])
 def trained(request, tmp_path_factory):
     """The same three budgets alone and as branches of one trunk."""
-    wanted = runs(evals={"averaged": True}) if request.param == "averaged" else runs(optim={"schedule": request.param})
-    (family,) = families(wanted)
+    wanted = (
+        runs(evals={"averaged": True})
+        if request.param == "averaged"
+        else runs(optim={"schedule": request.param})
+    )
+    (family,) = group_runs(wanted)
     assert len(family.branches) == 2
-    alone = train_all([Family((run,)) for run in wanted], tmp_path_factory.mktemp("alone"))
+    alone = train_all([RunGroup((run,)) for run in wanted], tmp_path_factory.mktemp("alone"))
     return family, alone, train_all([family], tmp_path_factory.mktemp("branches"))
 
 
@@ -71,7 +92,11 @@ def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
     shorter = {branch.runs[0].n_steps: branch.runs[0].run_id for branch in family.branches}
     assert set(read) == set(shorter)
     for step, value in read.items():
-        final = next(m.value for m in alone[shorter[step]].measured if (m.split, m.metric, m.step) == ("val", "loss", step))
+        final = next(
+            m.value
+            for m in alone[shorter[step]].measured
+            if (m.split, m.metric, m.step) == ("val", "loss", step)
+        )
         if family.runs[0].optim.schedule == "constant":
             assert value == pytest.approx(final, rel=1e-6)
         else:
@@ -83,63 +108,85 @@ def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
 @pytest.mark.parametrize("dispatches", [1, 4, 8])
 def test_a_trunk_that_was_stopped_goes_on_to_the_same_bits(tmp_path, dispatches):
     wanted = runs()
-    (family,) = families(wanted)
+    (family,) = group_runs(wanted)
     whole = train_all([family], tmp_path / "whole")
     task, left = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    stopped = train(family, task, save_to, should_stop=stop_after(dispatches), listener=Listener(ready=left.append))
+    stopped = train(
+        family,
+        task,
+        save_to,
+        should_stop=stop_after(dispatches),
+        listener=Callbacks(ready=left.append),
+    )
     assert stopped[family.runs[0].run_id].kind == "stopped"
     remaining = family.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
-    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {key: numbers(value) for key, value in whole.items()}
+    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
+        key: numbers(value) for key, value in whole.items()
+    }
 
 
 def test_a_branch_that_came_too_late_for_the_trunk_is_set_free_at_once(tmp_path):
     wanted = runs()
-    (family,) = families(wanted)
+    (family,) = group_runs(wanted)
     task, freed = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(Family(family.runs), task, save_to, should_stop=stop_after(1))
-    train(family, task, save_to, should_stop=stop_after(0), listener=Listener(ready=freed.append))
+    train(RunGroup(family.runs), task, save_to, should_stop=stop_after(1))
+    train(family, task, save_to, should_stop=stop_after(0), listener=Callbacks(ready=freed.append))
     assert freed == list(family.branches)
 
 
 def test_a_trunk_that_diverges_takes_with_it_whom_it_carries(tmp_path):
     wild = {"clip": False, "warmup_steps": 0, "lr": 10.0}
     wanted = runs(optim=wild, model={"qk_norm": False})
-    (family,) = families(wanted)
-    alone = train_all([Family((run,)) for run in wanted], tmp_path / "alone")
+    (family,) = group_runs(wanted)
+    alone = train_all([RunGroup((run,)) for run in wanted], tmp_path / "alone")
     together = train_all([family], tmp_path / "together")
     assert {outcome.kind for outcome in alone.values()} == {"diverged"}
-    assert {run_id: numbers(outcome) for run_id, outcome in together.items()} == {key: numbers(value) for key, value in alone.items()}
+    assert {run_id: numbers(outcome) for run_id, outcome in together.items()} == {
+        key: numbers(value) for key, value in alone.items()
+    }
 
 
 def final_losses(outcomes):
     last = {
-        run_id: max((m.step, m.value) for m in out.measured if (m.split, m.metric) == ("val", "loss")) for run_id, out in outcomes.items()
+        run_id: max(
+            (m.step, m.value) for m in out.measured if (m.split, m.metric) == ("val", "loss")
+        )
+        for run_id, out in outcomes.items()
     }
     return {run_id: value for run_id, (_, value) in last.items()}
 
 
 def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_path):
-    wanted = runs(tokens=["8k", "16k"], seeds=[0, 1], axes=[{"field": "optim.lr", "values": [3e-3, 1e-2]}])
-    alone = train_all(families(wanted), tmp_path / "alone")
-    (pack,) = packed(families(wanted), lambda family: 4)
+    wanted = runs(
+        tokens=["8k", "16k"], seeds=[0, 1], axes=[{"field": "optim.lr", "values": [3e-3, 1e-2]}]
+    )
+    alone = train_all(group_runs(wanted), tmp_path / "alone")
+    (pack,) = pack_groups(group_runs(wanted), lambda family: 4)
     together = train_all([pack], tmp_path / "pack")
     assert final_losses(together) == pytest.approx(final_losses(alone), rel=1e-4)
     assert len(set(final_losses(together).values())) == len(wanted)
     task, left = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(pack, task, save_to, should_stop=stop_after(4), listener=Listener(ready=left.append))
+    train(pack, task, save_to, should_stop=stop_after(4), listener=Callbacks(ready=left.append))
     remaining = pack.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
-    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {key: numbers(value) for key, value in together.items()}
+    assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
+        key: numbers(value) for key, value in together.items()
+    }
 
 
 def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
     axes = [{"field": "optim.lr", "values": [1e-2, 10.0]}]
-    wanted = runs(tokens=["16k"], optim={"clip": False, "warmup_steps": 0}, model={"qk_norm": False}, axes=axes)
-    (pack,) = packed(families(wanted), lambda family: 2)
+    wanted = runs(
+        tokens=["16k"],
+        optim={"clip": False, "warmup_steps": 0},
+        model={"qk_norm": False},
+        axes=axes,
+    )
+    (pack,) = pack_groups(group_runs(wanted), lambda family: 2)
     outcomes = train_all([pack], tmp_path)
     assert sorted(outcome.kind for outcome in outcomes.values()) == ["diverged", "done"]
     good = next(run for run in wanted if run.optim.lr == 1e-2)
@@ -153,4 +200,6 @@ def test_the_average_weighs_all_steps_and_forgets_at_a_tenth_of_the_horizon():
     for step in range(steps):
         average = np.asarray(_averaged(average, np.eye(steps)[step], jax.numpy.float32(step)))
     assert average.sum() == pytest.approx(1.0, rel=1e-5)
-    assert (steps - 1 - np.arange(steps)) @ average == pytest.approx(steps / (AVERAGE_POWER + 2.0), rel=0.05)
+    assert (steps - 1 - np.arange(steps)) @ average == pytest.approx(
+        steps / (AVERAGE_POWER + 2.0), rel=0.05
+    )

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from scaling.config import Execution
-from scaling.config.run_groups import Family
+from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.plan import plan
+from scaling.store.rows import measurement_steps
 from scaling.tasks import open_task
 from scaling.train import fingerprint, local_checkpoint, optim
 from scaling.train.data_loader import dispatch_steps
-from scaling.train.run_metrics import measurement_steps
 from scaling.train.step import initial_state, shape_of, train_program
 from scaling.train.trainer import train as train_family
 from tests.sweep_files import TINY, tiny
 from tests.train.model.variants import CHOICES, tiny_model
 
-SETTLED = Execution(layers="unrolled", attention="own")  # what a run of `one_run` settles for on a CPU
+SETTLED = Execution(
+    layers="unrolled", attention="own"
+)  # what a run of `one_run` settles for on a CPU
 
 
 def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
@@ -31,12 +33,16 @@ def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
 
 def train(run, task, path, **options):
     """One run alone."""
-    return train_family(Family((run,)), task, lambda family: path, **options)[run.run_id]
+    return train_family(RunGroup((run,)), task, lambda family: path, **options)[run.run_id]
 
 
 def numbers(outcome):
     """What must not depend on interruptions: everything but the clock."""
-    return [(m.step, m.split, m.metric, m.value, m.stderr) for m in outcome.measured if m.metric != "tokens_per_second"]
+    return [
+        (m.step, m.split, m.metric, m.value, m.stderr)
+        for m in outcome.measured
+        if m.metric != "tokens_per_second"
+    ]
 
 
 def stop_after(dispatches):
@@ -66,19 +72,27 @@ def test_resume_is_exact_to_the_bit(tmp_path, model, dispatches):
     assert numbers(resumed) == numbers(whole)
 
 
-EVERY_OPTION = [{name: values[i % len(values)] for name, values in CHOICES.items()} for i in range(max(map(len, CHOICES.values())))]
+EVERY_OPTION = [
+    {name: values[i % len(values)] for name, values in CHOICES.items()}
+    for i in range(max(map(len, CHOICES.values())))
+]
 
 
 @pytest.mark.parametrize(
     "options",
-    [*EVERY_OPTION[:2], *(pytest.param(options, marks=pytest.mark.exhaustive) for options in EVERY_OPTION[2:])],
+    [
+        *EVERY_OPTION[:2],
+        *(pytest.param(options, marks=pytest.mark.exhaustive) for options in EVERY_OPTION[2:]),
+    ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_resume_is_exact_at_every_step_for_every_option(tmp_path, monkeypatch, options):
     """Stopped after each single step and taken up again, a run ends as if nothing had happened."""
     monkeypatch.setattr("scaling.train.trainer.dispatch_steps", lambda run: 1)
     run = one_run(warmup_steps=2)
-    run = run.model_copy(update={"model": tiny_model(n_layers=1, vocab_size=16, **options), "n_steps": 7})
+    run = run.model_copy(
+        update={"model": tiny_model(n_layers=1, vocab_size=16, **options), "n_steps": 7}
+    )
     task, path = open_task(run.task), tmp_path / "parts.npz"
     whole = train(run, task, tmp_path / "whole.npz")
     sittings = 0
@@ -95,11 +109,15 @@ def test_it_learns_and_stays_above_the_entropy(tmp_path):
     losses = [m.value for m in outcome.measured if (m.split, m.metric) == ("val", "loss")]
     assert losses == sorted(losses, reverse=True)
     assert task.entropy < losses[-1] < np.log(task.vocab_size) - 0.5
-    assert [m.step for m in outcome.measured if (m.split, m.metric) == ("val", "loss")] == measurement_steps(run)
+    assert [
+        m.step for m in outcome.measured if (m.split, m.metric) == ("val", "loss")
+    ] == measurement_steps(run)
 
 
 def test_divergence_is_a_recorded_outcome(tmp_path):
-    run = one_run(lr=10.0, clip=False, warmup_steps=0, schedule="constant", model={"qk_norm": False})
+    run = one_run(
+        lr=10.0, clip=False, warmup_steps=0, schedule="constant", model={"qk_norm": False}
+    )
     outcome = train(run, open_task(run.task), tmp_path / "c.npz")
     assert outcome.kind == "diverged"
     last = outcome.measured[-1]
@@ -109,7 +127,11 @@ def test_divergence_is_a_recorded_outcome(tmp_path):
 
 def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
     train_program.cache_clear()
-    runs = [one_run(lr=3e-3), one_run("10k", lr=1e-3), one_run(lr=1e-3, weight_decay=0.1, b2=0.95, cooldown_frac=0.5)]
+    runs = [
+        one_run(lr=3e-3),
+        one_run("10k", lr=1e-3),
+        one_run(lr=1e-3, weight_decay=0.1, b2=0.95, cooldown_frac=0.5),
+    ]
     for i, run in enumerate(runs):
         train(run, open_task(run.task), tmp_path / f"{i}.npz")
     program = train_program(shape_of(runs[0]), SETTLED)
@@ -146,7 +168,10 @@ def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         except local_checkpoint.Unreadable:
             continue
         assert progress["step"] == 3
-        assert all((a == b).all() for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(clean), strict=True))
+        assert all(
+            (a == b).all()
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(clean), strict=True)
+        )
 
 
 def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
@@ -164,7 +189,9 @@ def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
 def rates(schedule, n_steps=100, **changes):
     run = one_run(lr=1.0, schedule=schedule, warmup_steps=10, **changes)
     h = optim.hyper(run.optim, n_steps)
-    return np.array([optim.learning_rate(schedule, h, jax.numpy.int32(step)) for step in range(n_steps)])
+    return np.array(
+        [optim.learning_rate(schedule, h, jax.numpy.int32(step)) for step in range(n_steps)]
+    )
 
 
 def test_schedules():
@@ -191,6 +218,13 @@ def test_golden_first_steps():
     tokens = np.zeros((dispatch_steps(run), run.batch_size, 31), np.int32)
     tokens[:2] = [task.batch("train", i, run.batch_size) for i in range(2)]
     program = train_program(shape_of(run), SETTLED)
-    _, losses, norms = program(initial_state(shape_of(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2)
-    found = {"losses": np.asarray(losses)[:2].round(6).tolist(), "norms": np.asarray(norms)[:2].round(6).tolist()}
-    assert found == {key: pytest.approx(value, rel=1e-4) for key, value in GOLDEN.items()}, f"renew with: GOLDEN = {json.dumps(found)}"
+    _, losses, norms = program(
+        initial_state(shape_of(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2
+    )
+    found = {
+        "losses": np.asarray(losses)[:2].round(6).tolist(),
+        "norms": np.asarray(norms)[:2].round(6).tolist(),
+    }
+    assert found == {key: pytest.approx(value, rel=1e-4) for key, value in GOLDEN.items()}, (
+        f"renew with: GOLDEN = {json.dumps(found)}"
+    )

@@ -19,7 +19,9 @@ def planned(sweep):
 
 def one(**changes):
     """A sweep of one cell, and its run."""
-    sweep = tiny(**(FREE | changes | {"design": {"kind": "grid", "sizes": ["6k"], "tokens": ["1M"]}}))
+    sweep = tiny(
+        **(FREE | changes | {"design": {"kind": "grid", "sizes": ["6k"], "tokens": ["1M"]}})
+    )
     return sweep, planned(sweep)[0]
 
 
@@ -33,7 +35,9 @@ def test_a_rung_sets_what_a_run_then_has(name):
     sweep, item = one()
     entry = FIELDS[name]
     value = 2 * entry.now(item.run)
-    assert entry.now(with_cell(sweep, entry.settings(value, item.run))) == pytest.approx(value, rel=0.01)
+    assert entry.now(with_cell(sweep, entry.settings(value, item.run))) == pytest.approx(
+        value, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,14 +71,21 @@ def test_a_published_rule_keeps_its_powers():
     sweep, item = one(recipe={"lr_rule": "step-law", "n_layers": 1})
     rule = scaled(sweep, "optim.lr", 0.01, item.run, 6000.0)["lr_rule"]
     assert (rule.n_power, rule.d_power) == (pytest.approx(-0.713), pytest.approx(0.307))
-    assert PUBLISHED["step-law"].lr(8.0, 1.0) / PUBLISHED["step-law"].lr(1.0, 1.0) == pytest.approx(8.0**rule.n_power)
+    assert PUBLISHED["step-law"].lr(8.0, 1.0) / PUBLISHED["step-law"].lr(1.0, 1.0) == pytest.approx(
+        8.0**rule.n_power
+    )
 
 
 def test_a_measured_rule_replaces_what_would_override_it():
-    sweep, _ = one(base=TINY["base"] | {"optim": {"lr": 0.01, "b2": 0.9}}, recipe={"batch_tokens": 512, "n_layers": 1})
+    sweep, _ = one(
+        base=TINY["base"] | {"optim": {"lr": 0.01, "b2": 0.9}},
+        recipe={"batch_tokens": 512, "n_layers": 1},
+    )
     for name, entry in FIELDS.items():
         assert not is_measured(sweep, name)
-        sweep = with_rule(sweep, name, {entry.rule: PowerRule(coef=0.02 if name == "optim.lr" else 240.0)})
+        sweep = with_rule(
+            sweep, name, {entry.rule: PowerRule(coef=0.02 if name == "optim.lr" else 240.0)}
+        )
         assert is_measured(sweep, name)
     run = planned(sweep)[0].run
     assert (run.optim.lr, run.batch_tokens, run.optim.b2) == (0.02, 240, pytest.approx(0.9))

@@ -80,7 +80,10 @@ def test_without_scouts_all_rungs_are_trained_and_grow():
 def test_a_closed_rung_ends_the_ladder_and_is_told():
     closed = {-1: "4 steps are fewer than 20"}
     scouts, full, _ = climb(PLAIN, bowl(0.0), closed)
-    assert standing(PLAIN, scouts, full, closed).why == "the rung below the best cannot be trained: 4 steps are fewer than 20"
+    assert (
+        standing(PLAIN, scouts, full, closed).why
+        == "the rung below the best cannot be trained: 4 steps are fewer than 20"
+    )
 
 
 def test_an_even_ladder_has_its_extra_rung_above():
@@ -89,10 +92,17 @@ def test_an_even_ladder_has_its_extra_rung_above():
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(3, 9), st.integers(0, 6), st.booleans(), st.sampled_from([-1, 1]), st.dictionaries(st.integers(-12, 12), st.floats(1.0, 9.0)),
-    st.sets(st.integers(-12, 12)), st.sets(st.integers(-12, 12), max_size=3),
-)  # fmt: skip
-def test_any_losses_end_and_interior_means_interior(rungs, extend, scouted, safer, told, diverged, closed):
+    st.integers(3, 9),
+    st.integers(0, 6),
+    st.booleans(),
+    st.sampled_from([-1, 1]),
+    st.dictionaries(st.integers(-12, 12), st.floats(1.0, 9.0)),
+    st.sets(st.integers(-12, 12)),
+    st.sets(st.integers(-12, 12), max_size=3),
+)
+def test_any_losses_end_and_interior_means_interior(
+    rungs, extend, scouted, safer, told, diverged, closed
+):
     rules, closed = Ladder(rungs, extend, 0.05, scouted, safer), dict.fromkeys(closed, "closed")
 
     def loss(rung):

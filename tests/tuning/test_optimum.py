@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scaling.tuning.optimum import ASSUMED_NOISE, excess, locate, means, parabola
+from scaling.tuning.optimum import ASSUMED_NOISE, excess, fit_optimum, means, parabola
 
 LOGS = {rung: math.log(2.0) * rung for rung in range(-6, 7)}
 CURVATURE = 0.04 * 2 / math.log(2.0) ** 2  # .04 nats an octave
@@ -20,11 +20,14 @@ def exact(rungs, seeds=1, **kind):
 
 
 def test_an_exact_parabola_is_found_exactly():
-    found = locate(exact(range(-2, 3)), LOGS)
+    found = fit_optimum(exact(range(-2, 3)), LOGS)
     assert found.log_value == pytest.approx(0.3)
     assert found.loss == pytest.approx(2.0)
     assert found.curvature == pytest.approx(CURVATURE)
-    assert (found.noise_from, found.noise) == ("assumed", pytest.approx(ASSUMED_NOISE * 2, rel=0.01))
+    assert (found.noise_from, found.noise) == (
+        "assumed",
+        pytest.approx(ASSUMED_NOISE * 2, rel=0.01),
+    )
     assert found.value == pytest.approx(math.exp(0.3))
 
 
@@ -35,22 +38,27 @@ def test_the_standard_error_is_the_scatter_of_repeated_experiments(seeds):
     found = []
     for _ in range(600):
         shift = draws.normal(0, 0.1, seeds)
-        losses = {rung: list(valley(LOGS[rung]) + shift + draws.normal(0, noise, seeds)) for rung in range(-2, 3)}
-        found.append(locate(losses, LOGS))
+        losses = {
+            rung: list(valley(LOGS[rung]) + shift + draws.normal(0, noise, seeds))
+            for rung in range(-2, 3)
+        }
+        found.append(fit_optimum(losses, LOGS))
     scatter = np.std([each.log_value for each in found if each.curvature])
     told = math.sqrt(np.mean([each.se**2 for each in found if each.curvature]))
     assert told == pytest.approx(scatter, rel=0.25 if seeds == 1 else 0.1)
-    assert {each.noise_from for each in found} <= ({"seeds"} if seeds > 1 else {"assumed", "residuals"})
+    assert {each.noise_from for each in found} <= (
+        {"seeds"} if seeds > 1 else {"assumed", "residuals"}
+    )
 
 
 def test_far_rungs_take_no_part():
     losses = exact(range(-2, 3)) | {4: [9.0], 3: [5.0]}
-    assert locate(losses, LOGS).log_value == pytest.approx(0.3)
+    assert fit_optimum(losses, LOGS).log_value == pytest.approx(0.3)
 
 
 def test_a_valley_that_is_steeper_above_keeps_its_optimum_between_the_neighbours():
     losses = exact((-1, 0, 1), at=0.0) | {2: [7.0], -2: [valley(LOGS[-2], at=0.0)]}
-    found = locate(losses, LOGS)
+    found = fit_optimum(losses, LOGS)
     assert found.curvature is not None
     assert abs(found.log_value) < math.log(2)
 
@@ -59,14 +67,17 @@ def test_a_valley_that_is_steeper_above_keeps_its_optimum_between_the_neighbours
     ("losses", "words"),
     [
         ({0: [2.0], 1: [2.1], 2: [math.inf]}, "fewer than three"),
-        ({-2: [2.01], -1: [2.2], 0: [2.0], 1: [2.2], 2: [2.01]}, "parabola is lowest beyond|not convex"),
+        (
+            {-2: [2.01], -1: [2.2], 0: [2.0], 1: [2.2], 2: [2.01]},
+            "parabola is lowest beyond|not convex",
+        ),
         ({-2: [2.00001], 0: [2.0], 2: [2.00001]} | {-1: [2.1], 1: [2.1]}, "not convex|beyond"),
         ({0: [2.0], 1: [2.1], 2: [2.15]}, "not convex"),
         ({0: [2.0], 1: [2.01], 2: [2.05]}, ""),
     ],
 )
 def test_what_is_no_parabola_gives_way_to_the_best_rung_and_says_why(losses, words):
-    found = locate(losses, LOGS)
+    found = fit_optimum(losses, LOGS)
     if not words:
         assert found.curvature is not None
         assert not found.why
@@ -78,7 +89,7 @@ def test_what_is_no_parabola_gives_way_to_the_best_rung_and_says_why(losses, wor
 
 
 def test_nothing_is_found_where_all_diverged():
-    assert locate({0: [math.inf], 1: [2.0, math.inf]}, LOGS) is None
+    assert fit_optimum({0: [math.inf], 1: [2.0, math.inf]}, LOGS) is None
 
 
 def test_a_rung_of_which_one_seed_diverged_is_infinitely_bad():
@@ -86,20 +97,22 @@ def test_a_rung_of_which_one_seed_diverged_is_infinitely_bad():
 
 
 def test_seeds_that_agree_by_chance_do_not_make_it_certain():
-    found = locate(exact(range(-1, 2), seeds=2), LOGS)
+    found = fit_optimum(exact(range(-1, 2), seeds=2), LOGS)
     assert found.noise_from == "seeds"
     assert found.noise == pytest.approx(ASSUMED_NOISE * 2 / math.sqrt(3), rel=0.01)
 
 
 def test_more_noise_means_a_larger_error():
     t, y = np.array([-1.0, 0.0, 1.0]), np.array([2.1, 2.0, 2.1])
-    assert parabola(t, y, np.ones(3), 0.02).vertex_se == pytest.approx(2 * parabola(t, y, np.ones(3), 0.01).vertex_se)
+    assert parabola(t, y, np.ones(3), 0.02).vertex_se == pytest.approx(
+        2 * parabola(t, y, np.ones(3), 0.01).vertex_se
+    )
 
 
 def test_what_a_value_costs_and_how_that_is_known():
     full = exact(range(-1, 2), at=0.0)
     scouts = {rung: [3.0 + valley(LOGS[rung], at=0.0)] for rung in range(-1, 4)} | {4: [math.inf]}
-    found = locate(full, LOGS)
+    found = fit_optimum(full, LOGS)
     on_curve = excess(LOGS[1], found, full, scouts, LOGS)
     assert (on_curve.how, on_curve.nats) == ("fit", pytest.approx(0.04))
     assert on_curve.relative == pytest.approx(0.02)

@@ -25,7 +25,10 @@ def test_the_error_of_the_power_is_that_of_repeated_experiments():
 
 def test_scatter_beyond_the_errors_widens_the_error():
     bent = np.log(SIZES**-0.4) + np.array([0.5, -0.5, 0.5])
-    assert power_rule(SIZES, bent, [0.1] * 3).power_se > 5 * power_rule(SIZES, np.log(SIZES**-0.4), [0.1] * 3).power_se
+    assert (
+        power_rule(SIZES, bent, [0.1] * 3).power_se
+        > 5 * power_rule(SIZES, np.log(SIZES**-0.4), [0.1] * 3).power_se
+    )
 
 
 def test_two_sizes_give_a_rule_with_the_error_of_both():

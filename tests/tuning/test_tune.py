@@ -17,7 +17,16 @@ from scaling.plan import plan
 from scaling.store import run_files
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.tasks import open_task
-from scaling.tuning import document, emit, is_pending, planner, publish, recall, stage_folders, tune
+from scaling.tuning import (
+    document,
+    emit,
+    is_pending,
+    load_tuned,
+    planner,
+    publish,
+    stage_folders,
+    tune,
+)
 from scaling.tuning.fields import half_life
 from tests.execute.sweeping import command, scaling, training, wait_for
 from tests.sweep_files import tiny
@@ -27,7 +36,12 @@ LAW = "published:besiroglu2024"
 SIZES = [2e7, 1e8, 5e8]
 OFF = {  # a recipe whose rates are eight times the best
     "name": "off",
-    "design": {"kind": "isoflop", "budgets": [1e18, 1e20], "sizes": SIZES, "tokens_per_param_range": [1, 2000]},
+    "design": {
+        "kind": "isoflop",
+        "budgets": [1e18, 1e20],
+        "sizes": SIZES,
+        "tokens_per_param_range": [1, 2000],
+    },
     "recipe": {"lr_width": 1.28},
     "base": {"task": {"kind": "synthetic", "seq_len": 1024}},
     "tuning": [{"field": "optim.lr", "seeds": [0, 1, 2, 3]}],
@@ -47,7 +61,13 @@ def simulated(sweep, folder, law=LAW):
         work.train(SweepFolder(place), planned)
         trained.append(work.runs)
 
-    return tune(sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, law), folder, train, law), trained
+    return tune(
+        sweep,
+        planner(sweep.base.task, open_task(sweep.base.task).vocab_size, law),
+        folder,
+        train,
+        law,
+    ), trained
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +97,13 @@ def test_the_rule_is_that_of_the_widths(tuned):
     _, found, _ = tuned
     power = found.fields[0].power
     (small, _, large) = found.fields[0].sizes
-    exact = -math.log(large.ladder.base.run.model.d_model / small.ladder.base.run.model.d_model) / math.log(large.ladder.n / small.ladder.n)
+    exact = -math.log(
+        large.ladder.base.run.model.d_model / small.ladder.base.run.model.d_model
+    ) / math.log(large.ladder.n / small.ladder.n)
     assert abs(power.power - exact) < 3 * power.power_se
-    assert found.sweep.recipe.lr_rule == PowerRule(coef=power.coef, n_power=power.power, n_range=power.n_range)
+    assert found.sweep.recipe.lr_rule == PowerRule(
+        coef=power.coef, n_power=power.power, n_range=power.n_range
+    )
     assert not is_pending(found.sweep)
     moved, se = found.fields[0].horizon_power
     assert abs(moved) < 3 * se  # the simulated optimum does not move with the horizon
@@ -107,7 +131,7 @@ def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
     assert place == folder / "tuning" / "optim.lr"
     sweep = load_sweep(place / "sweep.toml")
     held = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size, LAW)
-    assert {item.run_id for item in held.runs} == run_files.finished(place)
+    assert {item.run_id for item in held.runs} == run_files.finished_run_ids(place)
     assert len(held.runs) == found.fields[0].stage.n_runs
 
 
@@ -117,14 +141,17 @@ def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_pa
     stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
     publish(tmp_path, document(found, 1e20))
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == stamp
-    assert recall(tmp_path, off(), LAW).sweep == found.sweep
-    assert "simulated" in recall(tmp_path, off()).why
-    assert "another version" in recall(tmp_path, off(recipe={"lr_width": 0.5}), LAW).why
-    assert recall(tmp_path / "elsewhere", off(), LAW).why == "not tuned yet"
+    assert load_tuned(tmp_path, off(), LAW).sweep == found.sweep
+    assert "simulated" in load_tuned(tmp_path, off()).why
+    assert "another version" in load_tuned(tmp_path, off(recipe={"lr_width": 0.5}), LAW).why
+    assert load_tuned(tmp_path / "elsewhere", off(), LAW).why == "not tuned yet"
     (tmp_path / "tuning.json").write_bytes(
-        (tmp_path / "tuning.json").read_bytes().replace(b'"edge"', b'"egde"').replace(b"interior", b"interjor")
+        (tmp_path / "tuning.json")
+        .read_bytes()
+        .replace(b'"edge"', b'"egde"')
+        .replace(b"interior", b"interjor")
     )
-    assert "damaged" in recall(tmp_path, off(), LAW).why
+    assert "damaged" in load_tuned(tmp_path, off(), LAW).why
 
 
 def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
@@ -136,7 +163,10 @@ def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
 def test_an_edge_is_marked_and_keeps_out_of_the_rule(tmp_path):
     """The smallest size may not grow far enough: the recipe is off by more there."""
     steep = {"lr_rule": {"coef": 4e9, "n_power": -1.55}}
-    found, _ = simulated(off(recipe=steep, tuning=[{"field": "optim.lr", "extend": 2, "seeds": [0, 1, 2, 3]}]), tmp_path)
+    found, _ = simulated(
+        off(recipe=steep, tuning=[{"field": "optim.lr", "extend": 2, "seeds": [0, 1, 2, 3]}]),
+        tmp_path,
+    )
     (field,) = found.fields
     states = {size.ladder.size: size.standing.state for size in field.sizes}
     assert set(states.values()) == {"edge", "interior"}
@@ -147,7 +177,9 @@ def test_an_edge_is_marked_and_keeps_out_of_the_rule(tmp_path):
 
 
 def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
-    found, _ = simulated(off(tuning=[{"field": "optim.lr", "sizes": [1e8], "seeds": [0, 1, 2, 3]}]), tmp_path)
+    found, _ = simulated(
+        off(tuning=[{"field": "optim.lr", "sizes": [1e8], "seeds": [0, 1, 2, 3]}]), tmp_path
+    )
     (field,) = found.fields
     assert (field.power, field.ratio) == (None, pytest.approx(1 / 8, rel=0.2))
     assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
@@ -172,27 +204,63 @@ def known(sweep, folder):
     def train(place, planned):
         for item in planned.runs:
             run, n = item.run, item.n_params["with_head"]
-            loss = 2 + 0.05 * octaves(run.optim.lr, 2 * n**-0.5) + 0.05 * octaves(run.batch_tokens, 4 * n**0.5)
+            loss = (
+                2
+                + 0.05 * octaves(run.optim.lr, 2 * n**-0.5)
+                + 0.05 * octaves(run.batch_tokens, 4 * n**0.5)
+            )
             loss += 0.05 * octaves(half_life(run), 0.5 * n)
-            count.append(run_files.write_run(place, rows(planned.sweep.name, run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE)))
+            count.append(
+                run_files.write_run(
+                    place,
+                    rows(
+                        planned.sweep.name,
+                        run,
+                        [Measurement(run.n_steps, "val", "loss", loss)],
+                        SOURCE,
+                    ),
+                )
+            )
 
-    return tune(sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, None), folder, train), sum(count)
+    return tune(
+        sweep, planner(sweep.base.task, open_task(sweep.base.task).vocab_size, None), folder, train
+    ), sum(count)
 
 
 def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
-    entries = [{"field": "optim.lr"}, {"field": "batch_size"}, {"field": "optim.b2"}, {"field": "optim.lr", "rungs": 3}]
+    entries = [
+        {"field": "optim.lr"},
+        {"field": "batch_size"},
+        {"field": "optim.b2"},
+        {"field": "optim.lr", "rungs": 3},
+    ]
     sweep = Sweep.model_validate(SURFACE | {"tuning": entries})
     found, _ = known(sweep, tmp_path)
     rate, batch, life, again = found.fields
-    assert (rate.power.coef, rate.power.power) == (pytest.approx(2, rel=0.02), pytest.approx(-0.5, abs=0.01))
+    assert (rate.power.coef, rate.power.power) == (
+        pytest.approx(2, rel=0.02),
+        pytest.approx(-0.5, abs=0.01),
+    )
     assert batch.power.power == pytest.approx(0.5, abs=0.02)
     assert life.power.power == pytest.approx(1.0, abs=0.05)
     assert again.power.power == pytest.approx(-0.5, abs=0.01)
-    assert [size.ladder.value for size in again.sizes] == pytest.approx([rate.power.at(size.ladder.n) for size in rate.sizes])
-    assert all(size.recipe.nats < 1e-3 for size in again.sizes)  # what is tuned again has nothing to gain
+    assert [size.ladder.value for size in again.sizes] == pytest.approx(
+        [rate.power.at(size.ladder.n) for size in rate.sizes]
+    )
+    assert all(
+        size.recipe.nats < 1e-3 for size in again.sizes
+    )  # what is tuned again has nothing to gain
     recipe = found.sweep.recipe
-    assert all(isinstance(rule, PowerRule) for rule in (recipe.lr_rule, recipe.batch_rule, recipe.b2_half_life))
-    assert [path.name for path in stage_folders(sweep, tmp_path)] == ["optim.lr", "batch_size", "optim.b2", "optim.lr-2"]
+    assert all(
+        isinstance(rule, PowerRule)
+        for rule in (recipe.lr_rule, recipe.batch_rule, recipe.b2_half_life)
+    )
+    assert [path.name for path in stage_folders(sweep, tmp_path)] == [
+        "optim.lr",
+        "batch_size",
+        "optim.b2",
+        "optim.lr-2",
+    ]
     target = tmp_path / "tuned.toml"
     emit(target, found.sweep)
     assert load_sweep(target) == found.sweep
@@ -202,7 +270,11 @@ def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
 def test_scouts_too_short_to_train_are_left_out(tmp_path):
     found, _ = known(Sweep.model_validate(SURFACE | {"tuning": [{"scout": 0.002}]}), tmp_path)
     (field,) = found.fields
-    assert sum("no scouts" in text for text in field.warnings) == sum(not size.ladder.scouts for size in field.sizes) > 0
+    assert (
+        sum("no scouts" in text for text in field.warnings)
+        == sum(not size.ladder.scouts for size in field.sizes)
+        > 0
+    )
     assert field.power.power == pytest.approx(-0.5, abs=0.01)
 
 
@@ -210,7 +282,10 @@ def test_scouts_too_short_to_train_are_left_out(tmp_path):
     ("changes", "words"),
     [
         ({"tuning": []}, "asks for no tuning"),
-        ({"axes": [{"field": "optim.lr", "values": [0.1]}]}, "optim.lr is tuned and an axis at once"),
+        (
+            {"axes": [{"field": "optim.lr", "values": [0.1]}]},
+            "optim.lr is tuned and an axis at once",
+        ),
         ({"tuning": [{"field": "optim.lr", "sizes": [3e7]}]}, "the design trains nothing at 3e"),
     ],
 )
@@ -227,7 +302,7 @@ def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tune
     stopped = scaling("tune", path, *options, "--max-runs", 50)
     assert stopped.returncode == 75, stopped.stderr
     assert "stopped by --max-runs 50" in stopped.stdout
-    assert len(run_files.finished(folder / "tuning" / "optim.lr")) == 50
+    assert len(run_files.finished_run_ids(folder / "tuning" / "optim.lr")) == 50
     done = scaling("run", path, *options, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 4
@@ -256,25 +331,43 @@ def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
 @pytest.mark.slow
 def test_real_runs_interrupted_and_taken_up(tmp_path):
     """Ctrl-C in the middle of a rung; the second call trains the rest, and the best rate of three is measured."""
-    entry = {"field": "optim.lr", "rungs": 3, "scout": False, "factor": 4.0, "sizes": ["2k"], "tokens_per_param": 120}
+    entry = {
+        "field": "optim.lr",
+        "rungs": 3,
+        "scout": False,
+        "factor": 4.0,
+        "sizes": ["2k"],
+        "tokens_per_param": 120,
+    }
     path, folder = tmp_path / "tiny.toml", tmp_path / "results"
-    path.write_text(dump_sweep(tiny(recipe={"n_layers": 1, "size_tolerance": 1.0, "lr_width": 0.64}, tuning=[entry])))
+    path.write_text(
+        dump_sweep(
+            tiny(recipe={"n_layers": 1, "size_tolerance": 1.0, "lr_width": 0.64}, tuning=[entry])
+        )
+    )
     stage = folder / "tuning" / "optim.lr"
     options = ["--out", folder, "--workers", 1]
-    first = subprocess.Popen(command("tune", path, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command("tune", path, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(lambda: training(stage) or first.poll() is not None)
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=60) == 130
-    assert len(run_files.finished(stage)) < 3
+    assert len(run_files.finished_run_ids(stage)) < 3
     done = scaling("tune", path, *options, "--json")
     assert done.returncode == 0, done.stderr
     (size,) = json.loads(done.stdout)["fields"][0]["sizes"]
     assert size["state"] == "interior"
-    assert len(run_files.finished(stage)) == len(size["rungs"])
+    assert len(run_files.finished_run_ids(stage)) == len(size["rungs"])
     width = load_sweep(folder / "tuned.toml").recipe.lr_width
     assert width == pytest.approx(0.64 * size["optimum"]["value"] / size["recipe"]["value"])
     frame = run_files.load(stage)
-    last = frame[(frame["split"] == "val") & (frame["metric"] == "loss")].sort_values("step").groupby("lr")["value"].last()
+    last = (
+        frame[(frame["split"] == "val") & (frame["metric"] == "loss")]
+        .sort_values("step")
+        .groupby("lr")["value"]
+        .last()
+    )
     assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
 
 
@@ -303,5 +396,5 @@ def test_a_tuning_of_another_schema_is_not_taken_up(tuned):
     folder, _, _ = tuned
     path = folder / "tuning.json"
     publish(folder, {"schema": 99})
-    assert recall(folder, off(), LAW).why == f"{path} has schema 99, this program reads 1"
+    assert load_tuned(folder, off(), LAW).why == f"{path} has schema 99, this program reads 1"
     path.unlink()

@@ -34,15 +34,27 @@ def flags(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> list[F
     """All flags that concern at least one point. `valleys` are those of approach 2, refused ones included."""
     if points.n is None or points.d is None or len(points) > MOST:
         return []
-    residual = np.log(points.loss) - found.law.log_predict(found.theta, points.inputs(found.law.inputs))
+    residual = np.log(points.loss) - found.law.log_predict(
+        found.theta, points.inputs(found.law.inputs)
+    )
     noise = _robust(residual)
     listed = [
-        Flag("fewer tokens than parameters (D/N below 1)", np.asarray(points.d) < np.asarray(points.n)),
-        Flag("a budget whose minimum lies at the edge of its sizes (off-centre)", _off_centre(points, valleys)),
         Flag(
-            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise", _duplicates(points, noise)
+            "fewer tokens than parameters (D/N below 1)",
+            np.asarray(points.d) < np.asarray(points.n),
         ),
-        Flag(f"off the curve of its budget by more than {FAR:g} robust standard deviations", _off_curve(points)),
+        Flag(
+            "a budget whose minimum lies at the edge of its sizes (off-centre)",
+            _off_centre(points, valleys),
+        ),
+        Flag(
+            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise",
+            _duplicates(points, noise),
+        ),
+        Flag(
+            f"off the curve of its budget by more than {FAR:g} robust standard deviations",
+            _off_curve(points),
+        ),
         Flag(
             f"off the fitted law by more than {FAR:g} robust standard deviations",
             np.abs(residual) > FAR * noise if noise else _none(points),
@@ -72,8 +84,14 @@ def _off_centre(points: Points, valleys: Sequence[Minimum]) -> np.ndarray:
 def _duplicates(points: Points, noise: float) -> np.ndarray:
     """Runs beside another in N and D whose losses differ by more than FAR times the noise of a difference."""
     mask = _none(points)
-    log_n, log_d, log_loss = np.log(np.asarray(points.n)), np.log(np.asarray(points.d)), np.log(points.loss)
-    others = [np.log(np.maximum(column, 1e-300)) for column in points.others.values()]  # unique tokens, steps, ...
+    log_n, log_d, log_loss = (
+        np.log(np.asarray(points.n)),
+        np.log(np.asarray(points.d)),
+        np.log(points.loss),
+    )
+    others = [
+        np.log(np.maximum(column, 1e-300)) for column in points.others.values()
+    ]  # unique tokens, steps, ...
     order = np.argsort(log_n, kind="stable")
     for place, row in enumerate(order):
         for other in order[place + 1 :]:
@@ -100,7 +118,11 @@ def _off_curve(points: Points) -> np.ndarray:
         left = 1 - np.diag(hat)
         inside = left > 0.2  # an end decides its own curve
         rows.append(index[inside])
-        misses.append(((np.eye(len(x)) - hat) @ np.log(points.loss[index]) / np.sqrt(np.maximum(left, 0.2)))[inside])
+        misses.append(
+            ((np.eye(len(x)) - hat) @ np.log(points.loss[index]) / np.sqrt(np.maximum(left, 0.2)))[
+                inside
+            ]
+        )
     if rows:
         miss = np.concatenate(misses)
         noise = _robust(miss)
@@ -115,25 +137,52 @@ def report(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> dict[
         return {"flagged": []}
     either = np.logical_or.reduce([flag.mask for flag in listed])
     entries = [
-        {"reason": flag.reason, "count": int(flag.mask.sum()), "points": [_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]]}
+        {
+            "reason": flag.reason,
+            "count": int(flag.mask.sum()),
+            "points": [_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]],
+        }
         for flag in listed
     ]
-    return {"flagged": entries, "without_flagged": _without(points.take(~either), found, int(either.sum()))}
+    return {
+        "flagged": entries,
+        "without_flagged": _without(points.take(~either), found, int(either.sum())),
+    }
 
 
 def _point(points: Points, row: int) -> dict[str, float]:
-    return {"row": int(row) + 1, "n_params": float(np.asarray(points.n)[row]), "tokens": float(np.asarray(points.d)[row]),
-            "loss": float(points.loss[row])}  # fmt: skip
+    return {
+        "row": int(row) + 1,
+        "n_params": float(np.asarray(points.n)[row]),
+        "tokens": float(np.asarray(points.d)[row]),
+        "loss": float(points.loss[row]),
+    }
 
 
 def _without(rest: Points, found: Estimate, count: int) -> dict[str, Any]:
     """The fit without the flagged points, or why there is none."""
     try:
-        again = estimate(found.law, rest, found.objective, found.delta, fixed=found.fixed, one_sided=found.one_sided)
+        again = estimate(
+            found.law,
+            rest,
+            found.objective,
+            found.delta,
+            fixed=found.fixed,
+            one_sided=found.one_sided,
+        )
     except ScalingError as error:
         return {"n_points": len(rest), "left_out": count, "refused": error.what}
-    written: dict[str, Any] = {"n_points": len(rest), "left_out": count, "params": again.values, "status": again.status}
+    written: dict[str, Any] = {
+        "n_points": len(rest),
+        "left_out": count,
+        "params": again.values,
+        "status": again.status,
+    }
     if found.law.name in CLOSED and rest.c is not None:
-        held = frontier(found.law.name, {name: np.asarray(value) for name, value in again.values.items()}, fit_cost(rest))
+        held = frontier(
+            found.law.name,
+            {name: np.asarray(value) for name, value in again.values.items()},
+            fit_cost(rest),
+        )
         written |= {"a": float(held.a), "n_star_at_top": float(held.n_star(float(rest.c.max())))}
     return written

@@ -9,7 +9,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.estimate import Estimate, estimate
-from scaling.fit.frontier.frontier import affordable
+from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
 from scaling.points.points import Points
 
@@ -40,11 +40,17 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
         least = log_c.max() - count * TOP * np.ptp(log_c)
         budget = float(np.exp(least))
     out = log_c >= least - 1e-12
-    enough = count * TOP < 0.5 and 0 < out.sum() <= len(points) / 2 and len(np.unique(np.round(log_c[~out], 3))) >= MIN_BUDGETS
+    enough = (
+        count * TOP < 0.5
+        and 0 < out.sum() <= len(points) / 2
+        and len(np.unique(np.round(log_c[~out], 3))) >= MIN_BUDGETS
+    )
     return (out, budget) if enough else None
 
 
-def holdout(whole: Estimate, points: Points, count: int, ci: float, seed: int) -> tuple[dict[str, Any] | None, str]:
+def holdout(
+    whole: Estimate, points: Points, count: int, ci: float, seed: int
+) -> tuple[dict[str, Any] | None, str]:
     """(the document's `holdout`, "") or (None, why there is none). Intervals hold refits of resamples and a residual each."""
     parts = split(points, count)
     if parts is None:
@@ -52,36 +58,60 @@ def holdout(whole: Estimate, points: Points, count: int, ci: float, seed: int) -
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = estimate(whole.law, train, whole.objective, whole.delta, fixed=whole.fixed, one_sided=whole.one_sided)
+        fitted = estimate(
+            whole.law,
+            train,
+            whole.objective,
+            whole.delta,
+            fixed=whole.fixed,
+            one_sided=whole.one_sided,
+        )
     except ScalingError as error:
         return None, f"no hold-out: without the largest budget {error.what}"
     predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
-    columns = {"n_params": test.n, "tokens": test.d, "flops": test.c, "loss": test.loss, "predicted": predicted, "lo": lo, "hi": hi}
+    columns = {
+        "n_params": test.n,
+        "tokens": test.d,
+        "flops": test.c,
+        "loss": test.loss,
+        "predicted": predicted,
+        "lo": lo,
+        "hi": hi,
+    }
     return {
         "budget": budget,
         "n_train": len(train),
         "n_test": len(test),
-        "rows": [{name: float(np.asarray(values)[row]) for name, values in columns.items()} for row in kept],
+        "rows": [
+            {name: float(np.asarray(values)[row]) for name, values in columns.items()}
+            for row in kept
+        ],
         "mean_abs_rel_error": float(np.mean(np.abs(predicted / test.loss - 1))),
         "covered": float(np.mean(inside)),
     }, ""
 
 
-def _predictions(fitted: Estimate, train: Points, test: Points, ci: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predictions(
+    fitted: Estimate, train: Points, test: Points, ci: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the scatter of its residuals."""
     law, rng = fitted.law, np.random.default_rng(seed)
     inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
     residuals = np.log(train.loss) - law.log_predict(fitted.theta, inside)
     scatter = residuals * np.sqrt(len(train) / max(1, len(train) - len(fitted.theta)))
-    draws = bootstrap(fitted, train, affordable(RESAMPLES, len(train)), seed)
+    draws = bootstrap(fitted, train, cap_resamples(RESAMPLES, len(train)), seed)
     theta = draws.theta if len(draws.theta) else fitted.theta[None]
     log_loss = law.log_predict(theta, outside)
     log_loss = log_loss + rng.choice(scatter, log_loss.shape)
     lo, hi = np.exp(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
     predicted = np.exp(law.log_predict(fitted.theta, outside))
-    return predicted, np.minimum(lo, predicted * (1 - ROUNDING)), np.maximum(hi, predicted * (1 + ROUNDING))
+    return (
+        predicted,
+        np.minimum(lo, predicted * (1 - ROUNDING)),
+        np.maximum(hi, predicted * (1 + ROUNDING)),
+    )
 
 
 def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[str, float]]:
@@ -97,17 +127,33 @@ def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[
     label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
     sizes = int(label.max()) + 1
     found = []
-    for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))).astype(int)):
+    for step in np.unique(
+        np.linspace(
+            ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
+        ).astype(int)
+    ):
         train, test = points.take(label < step), points.take(label == step)
         try:
-            fitted = estimate(whole.law, train, whole.objective, whole.delta, fixed=whole.fixed, one_sided=whole.one_sided)
+            fitted = estimate(
+                whole.law,
+                train,
+                whole.objective,
+                whole.delta,
+                fixed=whole.fixed,
+                one_sided=whole.one_sided,
+            )
         except ScalingError:
             continue  # too few points of too few sizes: the next step has more
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
-        found.append({
-            "n_params": float(np.exp(np.log(np.asarray(test.n)).mean())), "n_train": len(train), "n_test": len(test),
-            "mean_abs_rel_error": float(np.abs(error).mean()), "bias": float(error.mean()),
-            "covered": float(np.mean((lo <= test.loss) & (test.loss <= hi))),
-        })  # fmt: skip
+        found.append(
+            {
+                "n_params": float(np.exp(np.log(np.asarray(test.n)).mean())),
+                "n_train": len(train),
+                "n_test": len(test),
+                "mean_abs_rel_error": float(np.abs(error).mean()),
+                "bias": float(error.mean()),
+                "covered": float(np.mean((lo <= test.loss) & (test.loss <= hi))),
+            }
+        )
     return found

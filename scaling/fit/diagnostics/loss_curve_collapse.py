@@ -55,31 +55,46 @@ def collapse(points: Points, trails: Points, floor: float) -> dict[str, Any] | N
     tried = np.linspace(0.0, FLOOR * points.loss.min(), TRIED)
     closest = float(tried[int(np.argmin([_spread(found, each) for each in tried]))])
     middle = np.median([curve.normalised(used) for curve in found], 0)
-    away = _away(found, closest).mean(1)
+    away = _relative_deviation(found, closest).mean(1)
     scale = max(ROBUST * float(np.median(np.abs(away))), SLIGHT / OFF)
     return {
-        "floor": used, "shares": list(SHARES), "middle": middle.tolist(), "spread": _spread(found, used),
-        "closest_floor": closest, "closest_spread": _spread(found, closest),
+        "floor": used,
+        "shares": list(SHARES),
+        "middle": middle.tolist(),
+        "spread": _spread(found, used),
+        "closest_floor": closest,
+        "closest_spread": _spread(found, closest),
         "curves": [
-            {"run_id": curve.run_id, "n_params": curve.n, "tokens": curve.d, "y": curve.normalised(used).tolist(), "off": float(off), "flagged": bool(abs(off) > OFF * scale)}
+            {
+                "run_id": curve.run_id,
+                "n_params": curve.n,
+                "tokens": curve.d,
+                "y": curve.normalised(used).tolist(),
+                "off": float(off),
+                "flagged": bool(abs(off) > OFF * scale),
+            }
             for curve, off in zip(found, away, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
-def _away(found: Sequence[Curve], floor: float) -> np.ndarray:
+def _relative_deviation(found: Sequence[Curve], floor: float) -> np.ndarray:
     """Relative distances (curves, shares) of the normalised curves from their middle."""
     y = np.array([curve.normalised(floor) for curve in found])
     return np.asarray(y / np.median(y, 0) - 1)
 
 
 def _spread(found: Sequence[Curve], floor: float) -> float:
-    return float(np.sqrt((_away(found, floor) ** 2).mean()))
+    return float(np.sqrt((_relative_deviation(found, floor) ** 2).mean()))
 
 
 def _curve(points: Points, trails: Points, row: int) -> Curve | None:
     """The losses of the run that a point is the end of, interpolated in log t; None where it was measured too seldom."""
-    n, d, loss = float(np.asarray(points.n)[row]), float(np.asarray(points.d)[row]), float(points.loss[row])
+    n, d, loss = (
+        float(np.asarray(points.n)[row]),
+        float(np.asarray(points.d)[row]),
+        float(points.loss[row]),
+    )
     ends = (np.asarray(trails.n) == n) & (np.asarray(trails.d) == d) & (trails.loss == loss)
     if not ends.any():
         return None
@@ -99,5 +114,6 @@ def warnings(found: dict[str, Any] | None) -> list[str]:
     off = [curve for curve in (found or {}).get("curves", ()) if curve["flagged"]]
     return [
         f"the curve of run {curve['run_id']} (N = {curve['n_params']:.3g}) lies {100 * curve['off']:+.0f} % off the others': "
-        "its size is not tuned as they are" for curve in off
-    ]  # fmt: skip
+        "its size is not tuned as they are"
+        for curve in off
+    ]

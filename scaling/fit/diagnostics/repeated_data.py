@@ -16,8 +16,8 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.seed_noise import seed_noise
 from scaling.fit.fit_document import interval
-from scaling.fit.frontier.frontier import affordable
-from scaling.fit.law_fit import Fitted, fit_law
+from scaling.fit.frontier.frontier import cap_resamples
+from scaling.fit.law_fit import LawFit, fit_law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
@@ -62,15 +62,19 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
     if len(amounts) < 2:
         return None
     counts = np.bincount(at)
-    log_d, log_loss = (np.bincount(at, values) / counts for values in (np.log(tokens), np.log(loss)))
+    log_d, log_loss = (
+        np.bincount(at, values) / counts for values in (np.log(tokens), np.log(loss))
+    )
     pooled = isotonic_regression(log_loss, weights=counts, increasing=False)
-    block = np.cumsum(np.r_[0, np.diff(pooled.x) < 0])  # amounts that were pooled are one point of the curve
+    block = np.cumsum(
+        np.r_[0, np.diff(pooled.x) < 0]
+    )  # amounts that were pooled are one point of the curve
     weight = np.bincount(block, counts)
     knots = [np.bincount(block, counts * values) / weight for values in (log_d, pooled.x)]
     return FreshCurve(knots[0], knots[1], float(counts.mean())) if len(weight) > 1 else None
 
 
-def report(points: Points, fitted: Fitted | None, options: FitOptions) -> dict[str, Any]:
+def report(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
     """The document's `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where no run repeats."""
     found = rows(points, options.ci)
     if not found:
@@ -78,11 +82,11 @@ def report(points: Points, fitted: Fitted | None, options: FitOptions) -> dict[s
     told = _law(points, fitted if options.law == LAW else None, options)
     r_d = (told.get("R_D") or {}).get("value")
     for row in found:
-        row["predicted_ratio"] = worth(row["epochs"], r_d) if r_d else None
+        row["predicted_ratio"] = effective_epochs(row["epochs"], r_d) if r_d else None
     return {"repeats": found, "repeats_law": {"law": LAW, **told, "R_D_read": read_off(found)}}
 
 
-def worth(epochs: Array | float, r_d: float) -> Any:
+def effective_epochs(epochs: Array | float, r_d: float) -> Any:
     """D'/U after a number of epochs on the unique tokens (Muennighoff 2023, eq. 5)."""
     return 1.0 - r_d * np.expm1(-(np.asarray(epochs, float) - 1.0) / r_d)
 
@@ -102,7 +106,11 @@ def rows(points: Points, ci: float = 0.95) -> list[Row]:
     reach = noise.sd * float(stdtrit(noise.freedom, (1 + ci) / 2)) if noise else None
     for n in np.unique(_key(points.n)):
         size = _key(points.n) == n
-        curve = fresh_curve(points.d[size & ~repeated], points.loss[size & ~repeated]) if (size & ~repeated).any() else None
+        curve = (
+            fresh_curve(points.d[size & ~repeated], points.loss[size & ~repeated])
+            if (size & ~repeated).any()
+            else None
+        )
         cells = np.stack([_key(unique), _key(points.d)], 1)
         for cell in np.unique(cells[size & repeated], axis=0):
             mine = size & repeated & (cells == cell).all(1)
@@ -120,12 +128,23 @@ def _row(points: Points, mine: Array, curve: FreshCurve | None, reach: float | N
     assert points.d is not None
     n, d, unique = (float(values[mine[0]]) for values in (points.n, points.d, points.others["U"]))
     log_loss = float(np.log(points.loss[mine]).mean())
-    row: Row = {"n_params": n, "unique_tokens": unique, "epochs": d / unique, "tokens": d, "loss": math.exp(log_loss), "runs": len(mine)}
+    row: Row = {
+        "n_params": n,
+        "unique_tokens": unique,
+        "epochs": d / unique,
+        "tokens": d,
+        "loss": math.exp(log_loss),
+        "runs": len(mine),
+    }
     if curve is None:
         return row | dict.fromkeys(("effective_tokens", "ratio", "lo", "hi", "extrapolated"))
     log_d, beyond = curve.log_tokens(log_loss)
     width = None if reach is None else reach * math.sqrt(1 / len(mine) + 1 / curve.runs)
-    ends = [None, None] if width is None else [math.exp(curve.log_tokens(log_loss + move)[0]) / unique for move in (width, -width)]
+    ends = (
+        [None, None]
+        if width is None
+        else [math.exp(curve.log_tokens(log_loss + move)[0]) / unique for move in (width, -width)]
+    )
     return row | {
         "effective_tokens": math.exp(log_d),
         "ratio": math.exp(log_d) / unique,
@@ -145,19 +164,24 @@ def read_off(found: Sequence[Mapping[str, Any]]) -> float | None:
     epochs, ratio = (np.array([row[name] for row in kept]) for name in ("epochs", "ratio"))
 
     def miss(log_r: float) -> float:
-        return float(((np.log(worth(epochs, math.exp(log_r))) - np.log(ratio)) ** 2).sum())
+        return float(
+            ((np.log(effective_epochs(epochs, math.exp(log_r))) - np.log(ratio)) ** 2).sum()
+        )
 
     return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 
 
-def _law(points: Points, fitted: Fitted | None, options: FitOptions) -> dict[str, Any]:
+def _law(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
     """R_D of the law fitted to all runs with its status, or why it cannot be fitted."""
     try:
-        fitted = fitted or fit_law(points, LAW, options, affordable(BESIDE, len(points)))
+        fitted = fitted or fit_law(points, LAW, options, cap_resamples(BESIDE, len(points)))
     except ScalingError as error:
         return {"R_D": None, "refused": error.what}
     drawn = (fitted.drawn or {}).get("R_D")
-    return {"R_D": interval(fitted.estimate.values["R_D"], drawn, options.ci), "status": fitted.estimate.status}
+    return {
+        "R_D": interval(fitted.estimate.values["R_D"], drawn, options.ci),
+        "status": fitted.estimate.status,
+    }
 
 
 def uncounted(points: Points, law: str) -> list[str]:
@@ -166,4 +190,10 @@ def uncounted(points: Points, law: str) -> list[str]:
     if unique is None or points.d is None or "U" in LAWS[law].inputs:
         return []
     count = int((np.asarray(points.d) > REPEATED * unique).sum())
-    return [f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law {LAW}"] if count else []
+    return (
+        [
+            f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law {LAW}"
+        ]
+        if count
+        else []
+    )

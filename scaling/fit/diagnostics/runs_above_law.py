@@ -20,21 +20,31 @@ NEIGHBOURS = 6
 SHOWN = 50
 
 
-def above(points: Points, runs: pd.DataFrame, trails: Points, found: Estimate, noise: float) -> list[dict[str, Any]]:
+def runs_above_law(
+    points: Points, runs: pd.DataFrame, trails: Points, found: Estimate, noise: float
+) -> list[dict[str, Any]]:
     """The document's `above`: runs whose loss lies FAR noises over the law, the worst first: {run_id, n_params, tokens, loss, excess, cause}.
 
     `runs` has one row a point with its configuration, `noise` is the standard deviation of one run's log loss.
     """
     if points.n is None or points.d is None:
         return []
-    residual = np.log(points.loss) - found.law.log_predict(found.theta, points.inputs(found.law.inputs))
+    residual = np.log(points.loss) - found.law.log_predict(
+        found.theta, points.inputs(found.law.inputs)
+    )
     rows = np.flatnonzero(residual > FAR * noise)
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
-        {"run_id": str(runs["run_id"].iloc[row]), "n_params": float(points.n[row]), "tokens": float(points.d[row]),
-         "loss": float(points.loss[row]), "excess": float(np.expm1(residual[row])), "cause": _cause(int(row), points, runs, trails)}
+        {
+            "run_id": str(runs["run_id"].iloc[row]),
+            "n_params": float(points.n[row]),
+            "tokens": float(points.d[row]),
+            "loss": float(points.loss[row]),
+            "excess": float(np.expm1(residual[row])),
+            "cause": _cause(int(row), points, runs, trails),
+        }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[dict[str, Any]]:
@@ -43,17 +53,23 @@ def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[dict[str, Any]]:
     rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
     columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
     return [
-        {"run_id": run_id, "n_params": float(n), "tokens": float(d), "loss": None, "excess": None,
-         "cause": f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'"}
+        {
+            "run_id": run_id,
+            "n_params": float(n),
+            "tokens": float(d),
+            "loss": None,
+            "excess": None,
+            "cause": f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'",
+        }
         for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
-    ]  # fmt: skip
+    ]
 
 
 def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     """The first of the usual causes that the run shows."""
     config = runs["config"].iloc[row]
     steps, optim = int(config["n_steps"]), config["optim"]
-    rose = _rise(str(runs["run_id"].iloc[row]), trails)
+    rose = _late_loss_increase(str(runs["run_id"].iloc[row]), trails)
     if rose > ROSE:
         repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
         return f"its loss rose by {100 * rose:.1f} % towards the end: {'over-fitted to repeated data' if repeats else 'unstable, the learning rate is too high'}"
@@ -72,7 +88,7 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     return "no cause seen: train it again with another seed"
 
 
-def _rise(run_id: str, trails: Points) -> float:
+def _late_loss_increase(run_id: str, trails: Points) -> float:
     """How far the last evaluation of a run lies above its lowest."""
     mine = np.asarray(trails.group) == run_id
     order = np.argsort(np.asarray(trails.d)[mine])
@@ -82,13 +98,23 @@ def _rise(run_id: str, trails: Points) -> float:
 
 def _widths(runs: pd.DataFrame) -> np.ndarray:
     """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer that of the base, whose rate it is."""
-    bases = [(config.get("model", {}).get("transfer") or {}).get("base_width") for config in runs["config"]]
-    return np.array([base or width for base, width in zip(bases, runs["d_model"], strict=True)], float)
+    bases = [
+        (config.get("model", {}).get("transfer") or {}).get("base_width")
+        for config in runs["config"]
+    ]
+    return np.array(
+        [base or width for base, width in zip(bases, runs["d_model"], strict=True)], float
+    )
 
 
 def _neighbours(row: int, points: Points) -> np.ndarray:
     """The runs nearest in log N and log D, itself left out."""
-    away = np.hypot(*(np.log(np.asarray(values)) - np.log(np.asarray(values)[row]) for values in (points.n, points.d)))
+    away = np.hypot(
+        *(
+            np.log(np.asarray(values)) - np.log(np.asarray(values)[row])
+            for values in (points.n, points.d)
+        )
+    )
     away[row] = np.inf
     return np.argsort(away, kind="stable")[: min(NEIGHBOURS, len(away) - 1)]
 

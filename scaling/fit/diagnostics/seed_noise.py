@@ -40,7 +40,9 @@ def seed_noise(points: Points, ci: float = 0.95) -> Noise | None:
     from scipy.special import chdtri  # 0.15 s, needed where there are replicates only
 
     low, high = (squares / float(chdtri(freedom, tail)) for tail in ((1 - ci) / 2, (1 + ci) / 2))
-    return Noise(float(np.sqrt(squares / freedom)), float(np.sqrt(low)), float(np.sqrt(high)), cells, freedom)
+    return Noise(
+        float(np.sqrt(squares / freedom)), float(np.sqrt(low)), float(np.sqrt(high)), cells, freedom
+    )
 
 
 def _within(points: Points) -> tuple[float, int, int]:
@@ -48,20 +50,35 @@ def _within(points: Points) -> tuple[float, int, int]:
     logs, cell = np.log(points.loss), np.unique(np.asarray(points.cell), return_inverse=True)[1]
     counts = np.bincount(cell)
     means = np.bincount(cell, logs) / counts
-    return float(((logs - means[cell]) ** 2).sum()), int((counts - 1).sum()), int((counts > 1).sum())
+    return (
+        float(((logs - means[cell]) ** 2).sum()),
+        int((counts - 1).sum()),
+        int((counts > 1).sum()),
+    )
 
 
 def report(points: Points, found: Estimate, ci: float) -> dict[str, Any]:
     """The document's `noise`: of one run about the law and, with replicates, of seeds alone, with the test of lack of fit."""
-    residual = np.log(points.loss) - found.law.log_predict(found.theta, points.inputs(found.law.inputs))
+    residual = np.log(points.loss) - found.law.log_predict(
+        found.theta, points.inputs(found.law.inputs)
+    )
     free = int(found.theta.size) - len(found.fixed)
-    left = np.sort(np.abs(residual))[min(free, len(points) - 1) :]  # the fit passes through about as many points as it has parameters
+    left = np.sort(np.abs(residual))[
+        min(free, len(points) - 1) :
+    ]  # the fit passes through about as many points as it has parameters
     scatter = ROBUST * float(np.median(left))
     told: dict[str, Any] = {"residual_sd": scatter, "sd": scatter, "from": "residuals"}
     noise = seed_noise(points, ci)
     if noise is None:
         return told
-    told |= {"sd": noise.sd, "lo": noise.lo, "hi": noise.hi, "cells": noise.cells, "freedom": noise.freedom, "from": "seeds"}
+    told |= {
+        "sd": noise.sd,
+        "lo": noise.lo,
+        "hi": noise.hi,
+        "cells": noise.cells,
+        "freedom": noise.freedom,
+        "from": "seeds",
+    }
     return told | {"lack_of_fit": _lack_of_fit(points, residual, free)}
 
 

@@ -15,7 +15,7 @@ from scaling.config.resolve_execution import EVAL_SEQUENCES
 Truth = Mapping[str, float]
 
 
-def truth_of(runs: pd.DataFrame | None) -> Truth | None:
+def known_entropy(runs: pd.DataFrame | None) -> Truth | None:
     """{entropy, floor} in nats per token of the language that all `runs` learn (one row each, `config` as a dictionary).
 
     `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end with whole facts but for the
@@ -28,7 +28,10 @@ def truth_of(runs: pd.DataFrame | None) -> Truth | None:
     configs = list(runs["config"])
     if any(config["task"]["kind"] != "synthetic" or config.get("simulated") for config in configs):
         return None
-    windows = {json.dumps([config["task"], config["evals"]["tokens"]], sort_keys=True) for config in configs}
+    windows = {
+        json.dumps([config["task"], config["evals"]["tokens"]], sort_keys=True)
+        for config in configs
+    }
     config, tokens = configs[0]["task"], configs[0]["evals"]["tokens"]
     return _known(SyntheticTask.model_validate(config), tokens if len(windows) == 1 else None)
 
@@ -42,11 +45,13 @@ def _known(config: SyntheticTask, tokens: int | None) -> Truth:
     assert isinstance(task, Synthetic)
     if tokens is None:
         return {"entropy": task.entropy}
-    losses = np.concatenate([task.ideal_loss(batch) for batch in val_batches(task, EVAL_SEQUENCES, tokens)])
+    losses = np.concatenate(
+        [task.ideal_loss(batch) for batch in val_batches(task, EVAL_SEQUENCES, tokens)]
+    )
     return {"entropy": task.entropy, "floor": float(losses.mean())}
 
 
-def compared(truth: Truth | None, fitted: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def compare_floor(truth: Truth | None, fitted: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The document's `truth`: entropy and floor beside an estimate {value, lo, hi} of E; None where either is missing.
 
     `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor; `covers` whether the interval of E
@@ -58,11 +63,15 @@ def compared(truth: Truth | None, fitted: Mapping[str, Any] | None) -> dict[str,
     floor = truth.get("floor")
     aim = truth["entropy"] if floor is None else floor
     return {
-        "entropy": truth["entropy"], "floor": floor, "fitted_E": value, "lo": low, "hi": high,
+        "entropy": truth["entropy"],
+        "floor": floor,
+        "fitted_E": value,
+        "lo": low,
+        "hi": high,
         "difference_percent": _percent(value, truth["entropy"]),
         "floor_difference_percent": None if floor is None else _percent(value, floor),
         "covers": None if low is None or high is None else bool(low <= aim <= high),
-    }  # fmt: skip
+    }
 
 
 def _percent(value: Any, truth: float) -> float:

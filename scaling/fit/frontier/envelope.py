@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.fit.frontier.frontier import Frontier, Minimum, Road, affordable, through
+from scaling.fit.frontier.frontier import (
+    Frontier,
+    FrontierEstimate,
+    Minimum,
+    cap_resamples,
+    fit_power_frontier,
+)
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, WINDOW, budgets
 from scaling.points.points import Points
 
@@ -29,17 +35,21 @@ class Tracks:
     log_d: np.ndarray
 
 
-def envelope(points: Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0) -> Road:
+def envelope(
+    points: Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0
+) -> FrontierEstimate:
     """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the runs, where there are.
 
     A budget whose winner is the smallest or the largest that competes is left out: the true winner may lie beyond.
     Intervals resample whole tracks. `refused` says what is lacking.
     """
     if points.n is None or points.d is None or points.c is None:
-        return Road("envelope", refused="the table lacks N, D or C")
+        return FrontierEstimate("envelope", refused="the table lacks N, D or C")
     tracks = _tracks(points if curves is None else curves, curves is not None)
     if tracks is None:
-        return Road("envelope", refused="no compute at which runs of several sizes compete")
+        return FrontierEstimate(
+            "envelope", refused="no compute at which runs of several sizes compete"
+        )
     present = np.ones((1, len(tracks.log_n)), bool)
     n, d, loss = (row[0] for row in _winners(tracks, present))
     held = np.isfinite(n)
@@ -47,12 +57,16 @@ def envelope(points: Points, curves: Points | None = None, resamples: int = 1000
     if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
         lacking = f"at {held.sum()} budgets neither the smallest nor the largest size is best, and {sizes} sizes are best there; "
         lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
-        return Road("envelope", refused=lacking)
-    found = through(tracks.log_c, n, d, loss)
-    rows = zip(*(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True)
+        return FrontierEstimate("envelope", refused=lacking)
+    found = fit_power_frontier(tracks.log_c, n, d, loss)
+    rows = zip(
+        *(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True
+    )
     minima = tuple(Minimum(*row) for row in rows)
     draws = _resampled(tracks, resamples, seed) if resamples else None
-    return Road("envelope", found, draws, minima, tuple(_warnings(found, curves is None)))
+    return FrontierEstimate(
+        "envelope", found, draws, minima, tuple(_warnings(found, curves is None))
+    )
 
 
 def _warnings(found: Frontier, finals: bool) -> list[str]:
@@ -66,7 +80,11 @@ def _tracks(points: Points, by_run: bool) -> Tracks | None:
     """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those of an isoFLOP design."""
     n, d, c = points.inputs("NDC").values()
     log_c, log_n, log_d = np.log(c), np.log(n), np.log(d)
-    label = np.unique(points.group, return_inverse=True)[1] if by_run and points.group is not None else _sizes(log_n)
+    label = (
+        np.unique(points.group, return_inverse=True)[1]
+        if by_run and points.group is not None
+        else _sizes(log_n)
+    )
     order = np.lexsort((log_c, label))
     along = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     grid = np.linspace(log_c.min(), log_c.max(), GRID)
@@ -78,7 +96,12 @@ def _tracks(points: Points, by_run: bool) -> Tracks | None:
     contested = np.isfinite(loss).sum(0) >= MIN_TRACKS
     if not contested.any():
         return None
-    return Tracks(grid[contested], loss[:, contested], np.array([log_n[row].mean() for row in along]), tokens[:, contested])
+    return Tracks(
+        grid[contested],
+        loss[:, contested],
+        np.array([log_n[row].mean() for row in along]),
+        tokens[:, contested],
+    )
 
 
 def _sizes(log_n: np.ndarray) -> np.ndarray:
@@ -103,9 +126,15 @@ def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarra
         held = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
         by_loss = held[np.argsort(tracks.loss[held, column], kind="stable")]
         by_size = held[np.argsort(tracks.log_n[held], kind="stable")]
-        won, smallest, largest = (order[present[:, order].argmax(1)] for order in (by_loss, by_size, by_size[::-1]))
+        won, smallest, largest = (
+            order[present[:, order].argmax(1)] for order in (by_loss, by_size, by_size[::-1])
+        )
         size = tracks.log_n[won]
-        interior = present[:, held].any(1) & (size > tracks.log_n[smallest] + SAME_SIZE) & (size < tracks.log_n[largest] - SAME_SIZE)
+        interior = (
+            present[:, held].any(1)
+            & (size > tracks.log_n[smallest] + SAME_SIZE)
+            & (size < tracks.log_n[largest] - SAME_SIZE)
+        )
         n[:, column] = np.where(interior, size, np.nan)
         d[:, column] = np.where(interior, tracks.log_d[won, column], np.nan)
         loss[:, column] = np.where(interior, tracks.loss[won, column], np.nan)
@@ -115,9 +144,11 @@ def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _resampled(tracks: Tracks, resamples: int, seed: int) -> Frontier:
     """Frontiers of tracks drawn with replacement; draws with too few winners are left out."""
     count = len(tracks.log_n)
-    drawn = np.random.default_rng(seed).integers(0, count, (affordable(resamples, count), count))
+    drawn = np.random.default_rng(seed).integers(0, count, (cap_resamples(resamples, count), count))
     present = np.zeros(drawn.shape, bool)
     np.put_along_axis(present, drawn, True, axis=1)
     n, d, loss = _winners(tracks, present)
-    usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf))
-    return through(tracks.log_c, n[usable], d[usable], loss[usable])
+    usable = (np.isfinite(n).sum(1) >= MIN_BUDGETS) & (
+        np.nanmax(n, 1, initial=-np.inf) > np.nanmin(n, 1, initial=np.inf)
+    )
+    return fit_power_frontier(tracks.log_c, n[usable], d[usable], loss[usable])

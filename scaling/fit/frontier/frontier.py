@@ -47,7 +47,9 @@ def fit_cost(points: Points) -> Cost:
     return Cost(float(np.exp(log_c0)), float(p))
 
 
-def fit_power(log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def fit_power(
+    log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(exponent, log coefficient) of y = k x^e by least squares in logs, weighted by 1/std^2 (Porian 2024, appendix).
 
     `log_x` (n,); `log_y` (..., n) may hold NaN, which weighs nothing; results have the leading shape of `log_y`.
@@ -79,7 +81,9 @@ def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return floor, np.log(np.maximum(k, 1e-300)) + gamma * log_c.mean(), gamma
 
 
-def _decay_at(gamma: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decay_at(
+    gamma: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(E, K, sum of squares) at a given gamma, E >= 0 and K > 0."""
     p, q = np.exp(-gamma * x) / y, 1 / y
     pp, pq, qq, p1, q1 = ((weight * each).sum(-1) for each in (p * p, p * q, q * q, p, q))
@@ -122,13 +126,18 @@ class Frontier:
     def flops_for(self, loss: float | np.ndarray) -> np.ndarray:
         """The cheapest C that reaches a loss; NaN for draws whose floor it does not clear."""
         if self.floor is None or self.log_gap is None or self.gamma is None:
-            raise ScalingError("this fit gives no loss along its frontier", remedy="give FLOPs, or use the parametric fit")
+            raise ScalingError(
+                "this fit gives no loss along its frontier",
+                remedy="give FLOPs, or use the parametric fit",
+            )
         gap = np.asarray(loss - self.floor, float)
         safe = np.where(gap > 0, gap, np.nan)
         return np.exp((self.log_gap - np.log(safe)) / self.gamma)
 
 
-def through(log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray) -> Frontier:
+def fit_power_frontier(
+    log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray
+) -> Frontier:
     """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the decay of L*."""
     (a, k_n), (b, k_d) = fit_power(log_c, log_n), fit_power(log_c, log_d)
     if len(log_c) < DECAY_BUDGETS:
@@ -144,7 +153,8 @@ def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier
     closed = CLOSED.get(law)
     if closed is None:
         raise ScalingError(
-            f"the law {law} has no compute-optimal N and D", remedy=f"laws with a frontier: {', '.join(CLOSED)}; or give N and D"
+            f"the law {law} has no compute-optimal N and D",
+            remedy=f"laws with a frontier: {', '.join(CLOSED)}; or give N and D",
         )
     return closed({name: np.asarray(value, float) for name, value in values.items()}, cost)
 
@@ -175,7 +185,12 @@ def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     return Frontier(a, log_n, 1 - cost.p * a, log_d, np.zeros_like(a), log_gap, alpha_n * a)
 
 
-CLOSED = {"chinchilla": _chinchilla, "chinchilla-tied": _chinchilla, "data-constrained": _chinchilla, "kaplan": _kaplan}
+CLOSED = {
+    "chinchilla": _chinchilla,
+    "chinchilla-tied": _chinchilla,
+    "data-constrained": _chinchilla,
+    "kaplan": _kaplan,
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +210,7 @@ class Minimum:
 
 
 @dataclass(frozen=True)
-class Road:
+class FrontierEstimate:
     """One of the three roads to the frontier. `frontier` is None when refused; `draws` are its bootstrap over runs."""
 
     name: str
@@ -206,6 +221,6 @@ class Road:
     refused: str = ""
 
 
-def affordable(resamples: int, width: int) -> int:
+def cap_resamples(resamples: int, width: int) -> int:
     """Resamples of `width` numbers that fit into a few hundred megabytes; a table that large needs fewer of them."""
     return max(20, min(resamples, 20_000_000 // max(1, width)))

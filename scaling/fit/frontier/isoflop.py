@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scaling.errors import unknown
-from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, Road, affordable, frontier, through
+from scaling.errors import unknown_choice
+from scaling.fit.frontier.frontier import (
+    Cost,
+    Frontier,
+    FrontierEstimate,
+    Minimum,
+    cap_resamples,
+    fit_power_frontier,
+    frontier,
+)
 from scaling.points.points import Points
 
 WINDOW = 0.08  # runs whose C lies within 8 % share a budget
@@ -38,7 +46,11 @@ def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nda
     x = np.log(c)[order]
     ends = np.searchsorted(x, x + window, side="right")
     inside = ends - np.arange(len(x))
-    beside = np.searchsorted(x, x[ends - 1] + window, side="right") - np.searchsorted(x, x - window) - inside
+    beside = (
+        np.searchsorted(x, x[ends - 1] + window, side="right")
+        - np.searchsorted(x, x - window)
+        - inside
+    )
     candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * beside <= 3 * inside))
     taken, found = np.zeros(len(x), bool), []
     for start in candidates[np.argsort(-inside[candidates], kind="stable")]:
@@ -47,71 +59,107 @@ def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nda
             taken[rows] = True
             found.append(order[rows])
     fullest = max((distinct(n[index]) for index in found), default=0)
-    return sorted((index for index in found if 3 * distinct(n[index]) >= fullest), key=lambda index: float(c[index[0]]))
+    return sorted(
+        (index for index in found if 3 * distinct(n[index]) >= fullest),
+        key=lambda index: float(c[index[0]]),
+    )
 
 
-def isoflop(points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0) -> Road:
+def isoflop(
+    points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
+) -> FrontierEstimate:
     """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says what is lacking.
 
     Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto each fitted curve; with
     four to ten runs in a valley their own scatter alone would say too little. Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
-        raise unknown("valley method", method, METHODS)
+        raise unknown_choice("valley method", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
-        return Road("isoflop", refused="the table lacks N, D or C")
+        return FrontierEstimate("isoflop", refused="the table lacks N, D or C")
     valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
     usable = [valley for valley in valleys if not valley.refused]
     if len(usable) < MIN_BUDGETS:
-        lacking = (
-            f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
-        )
-        return Road("isoflop", minima=valleys, refused=lacking)
-    measured = np.log([[getattr(valley, name) for valley in usable] for name in ("flops", "n_star", "d_star", "loss_star")])
-    found = through(*measured)
-    draws = _redrawn(points, usable, method, resamples, seed) if resamples else None
-    return Road("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
+        lacking = f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
+        return FrontierEstimate("isoflop", minima=valleys, refused=lacking)
+    measured = np.log(
+        [
+            [getattr(valley, name) for valley in usable]
+            for name in ("flops", "n_star", "d_star", "loss_star")
+        ]
+    )
+    found = fit_power_frontier(*measured)
+    draws = _bootstrap(points, usable, method, resamples, seed) if resamples else None
+    return FrontierEstimate("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
 
 
 def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
-    warnings = [f"budget {valley.flops:.3g} is refused: {valley.refused}" for valley in valleys if valley.refused]
+    warnings = [
+        f"budget {valley.flops:.3g} is refused: {valley.refused}"
+        for valley in valleys
+        if valley.refused
+    ]
     if sum(not valley.refused for valley in valleys) == MIN_BUDGETS:
-        warnings.append(f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error")
+        warnings.append(
+            f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error"
+        )
     if abs(float(found.a + found.b) - 1) > 0.02:
-        warnings.append(f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D")
+        warnings.append(
+            f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D"
+        )
     return warnings
 
 
 def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
     n, d, c = (values[index] for values in points.inputs("NDC").values())
     loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
-    by_n, by_d = (bottoms(method, np.log(values), loss) for values in (n, d))
+    by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
     refused = by_n.reason or by_d.reason
     if refused:
         return Minimum(flops, refused=refused, index=index)
     curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
-    return Minimum(flops, float(np.exp(by_n.at[0])), float(np.exp(by_d.at[0])), float(by_n.loss[0]), index=index, curve=curve)
+    return Minimum(
+        flops,
+        float(np.exp(by_n.at[0])),
+        float(np.exp(by_d.at[0])),
+        float(by_n.loss[0]),
+        index=index,
+        curve=curve,
+    )
 
 
-def _redrawn(points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int) -> Frontier:
+def _bootstrap(
+    points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int
+) -> Frontier:
     """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts for nothing in it."""
     rows = [np.asarray(valley.index) for valley in valleys]
-    log_n, log_d = ([np.log(values[row]) for row in rows] for values in points.inputs("ND").values())
-    pool = np.concatenate([scatter(x, points.loss[row], method)[1] for x, row in zip(log_n, rows, strict=True)])
+    log_n, log_d = (
+        [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
+    )
+    pool = np.concatenate(
+        [hc2_residuals(x, points.loss[row], method)[1] for x, row in zip(log_n, rows, strict=True)]
+    )
     rng = np.random.default_rng(seed)
-    count = affordable(resamples, len(pool))
+    count = cap_resamples(resamples, len(pool))
     noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
     def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Bottoms and their losses (R, budgets)."""
         parts = zip(axis, rows, noise, strict=True)
-        found = [bottoms(method, x, scatter(x, points.loss[row], method)[0] + shift) for x, row, shift in parts]
-        return np.stack([each.at for each in found], -1), np.stack([each.loss for each in found], -1)
+        found = [
+            find_minima(method, x, hc2_residuals(x, points.loss[row], method)[0] + shift)
+            for x, row, shift in parts
+        ]
+        return np.stack([each.at for each in found], -1), np.stack(
+            [each.loss for each in found], -1
+        )
 
     n, loss = drawn(log_n)
     d, _ = drawn(log_d)
     enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
-    return through(np.log([valley.flops for valley in valleys]), n[enough], d[enough], np.log(loss[enough]))
+    return fit_power_frontier(
+        np.log([valley.flops for valley in valleys]), n[enough], d[enough], np.log(loss[enough])
+    )
 
 
 def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) -> str | None:
@@ -122,7 +170,11 @@ def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) ->
     """
     if points.n is None or points.d is None or law != "chinchilla":
         return None
-    loss = values["E"] + values["A"] * points.n ** -values["alpha"] + values["B"] * points.d ** -values["beta"]
+    loss = (
+        values["E"]
+        + values["A"] * points.n ** -values["alpha"]
+        + values["B"] * points.d ** -values["beta"]
+    )
     noiseless = isoflop(replace(points, loss=loss), resamples=0)
     if noiseless.frontier is None:
         return None
@@ -145,7 +197,7 @@ LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
 
 
 @dataclass(frozen=True)
-class Bottoms:
+class CurveMinima:
     """Where R curves are lowest: log size `at` and `loss` (R,), NaN where refused; `reason` of the first row, "" if it has
     a bottom; `curve` (2, k) is its log size and loss.
     """
@@ -156,26 +208,30 @@ class Bottoms:
     curve: Array
 
 
-def bottoms(method: str, x: Array, y: Array) -> Bottoms:
+def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
     """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the sizes has none.
 
     Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
-        raise unknown("valley method", method, METHODS)
+        raise unknown_choice("valley method", method, METHODS)
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
     reason = "" if inside[0] else _reason(method, at[0], x)
-    return Bottoms(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), reason, curve)
+    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), reason, curve)
 
 
 def _reason(method: str, at: float, x: Array) -> str:
     if np.isnan(at):
-        return f"the fitted {method} is not convex" if method == "parabola" else f"the fitted {method} has no minimum"
+        return (
+            f"the fitted {method} is not convex"
+            if method == "parabola"
+            else f"the fitted {method} has no minimum"
+        )
     return f"the minimum lies at the edge, {'below the smallest' if at <= x.min() else 'above the largest'} size"
 
 
-def scatter(x: Array, y: Array, method: str) -> tuple[Array, Array]:
+def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
     """The fitted curve (n,) at the runs and its residuals divided by sqrt(1 - leverage) (HC2).
 
     Akima's interpolant passes through every run, so its scatter is that about a cubic (about a parabola, of four runs).
@@ -228,4 +284,8 @@ def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
     return grid[best], np.exp(np.take_along_axis(values, best[None], 0)[0]), curve
 
 
-METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {"parabola": _parabola, "cubic": _cubic, "akima": _akima}
+METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {
+    "parabola": _parabola,
+    "cubic": _cubic,
+    "akima": _akima,
+}

@@ -37,7 +37,7 @@ def _product(gradient: Array, weight: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Shares:
+class _SoftmaxTerms:
     """What a sum of powers is made of at theta: shares p_k (R, n) of its terms, their exponents y_k = z_k / T, and T."""
 
     features: list[list[Feature]]
@@ -72,17 +72,25 @@ class _Shares:
         return found
 
 
-def sum_of_powers(features: list[list[Feature]], size: int, floor: int | None, root: int | None) -> Bound:
+def sum_of_powers(
+    features: list[list[Feature]], size: int, floor: int | None, root: int | None
+) -> Bound:
     """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the shares.
 
     `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the coefficient (factor 1)
     first; `floor` and `root` are the places of E and T among the `size` parameters.
     """
-    outer = [np.stack([u * v for a, (_, u) in enumerate(term) for _, v in term[a:]], 1) for term in features]
+    outer = [
+        np.stack([u * v for a, (_, u) in enumerate(term) for _, v in term[a:]], 1)
+        for term in features
+    ]
 
     def at(theta: Array) -> Expansion:
         warmth = theta[:, root, None] if root is not None else 1.0
-        scaled = [sum(theta[:, j, None] * x for j, x in term[1:]) + theta[:, term[0][0], None] for term in features]
+        scaled = [
+            sum(theta[:, j, None] * x for j, x in term[1:]) + theta[:, term[0][0], None]
+            for term in features
+        ]
         scaled = [one / warmth for one in scaled] if root is not None else scaled
         top = reduce(np.maximum, scaled)
         powers = [np.exp(one - top) for one in scaled]
@@ -90,7 +98,7 @@ def sum_of_powers(features: list[list[Feature]], size: int, floor: int | None, r
         if floor is not None:
             total = total + theta[:, floor, None] * np.exp(-top)
         value = (top + np.log(total)) * warmth
-        parts = _Shares(features, outer, [power / total for power in powers], scaled, warmth)
+        parts = _SoftmaxTerms(features, outer, [power / total for power in powers], scaled, warmth)
         gradient = np.zeros((len(theta), size, value.shape[1]))
         for share, term in zip(parts.shares, features, strict=True):
             for j, x in term:
@@ -98,14 +106,21 @@ def sum_of_powers(features: list[list[Feature]], size: int, floor: int | None, r
         if floor is not None:
             gradient[:, floor] = np.exp(-value)
         if root is None:
-            return Expansion(value, gradient, lambda a, b: _product(gradient, a - b) + parts.spread(b, size))
+            return Expansion(
+                value, gradient, lambda a, b: _product(gradient, a - b) + parts.spread(b, size)
+            )
         mean = sum(share * one for share, one in zip(parts.shares, scaled, strict=True))
         pull = gradient.copy()
         gradient[:, root] += value / warmth - mean
 
         def second(a: Array, b: Array) -> Array:
             warm = b / warmth
-            return _product(gradient, a) - _product(pull, warm) + parts.spread(warm, size) + parts.heat(warm, mean, root, size)
+            return (
+                _product(gradient, a)
+                - _product(pull, warm)
+                + parts.spread(warm, size)
+                + parts.heat(warm, mean, root, size)
+            )
 
         return Expansion(value, gradient, second)
 
@@ -121,7 +136,9 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
         def second(a: Array, b: Array) -> Array:
             here = (gradient * b[:, None]).sum(2)
             axes = np.eye(theta.shape[1])
-            moved = [(value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in axes]
+            moved = [
+                (value_and_gradient(theta + NUDGE * axis)[1] * b[:, None]).sum(2) for axis in axes
+            ]
             bend = np.stack([(there - here) / NUDGE for there in moved], 1)
             return _product(gradient, a) + (bend + bend.transpose(0, 2, 1)) / 2
 
@@ -139,7 +156,10 @@ def broken_power(log_x: Array) -> Bound:
         width = np.exp(f)
         z = b - c0 * log_x - c1 * width * soft
         value = np.logaddexp(z, np.log(np.maximum(e, 1e-300)))
-        share, bent = np.exp(z - value), np.exp(u - soft)  # softplus' slope is the logistic function
+        share, bent = (
+            np.exp(z - value),
+            np.exp(u - soft),
+        )  # softplus' slope is the logistic function
         slopes = [-log_x + 0 * z, -width * soft, c1 * bent, -c1 * width * (soft - u * bent)]
         return value, np.stack([np.exp(-value), share, *(share * slope for slope in slopes)], 1)
 
@@ -205,7 +225,15 @@ def data_constrained(logs: Inputs) -> Bound:
         chain = -p * alpha * by_base
         by_alpha = -p * big_n + chain * (1 - alpha * base) / alpha**2
         by_beta = -q * big_d + chain * (log_u - 1 / beta) / alpha
-        slopes = [np.exp(-value), p + chain / alpha, q - chain / alpha, by_alpha, by_beta, -q * beta * by_r_d, -p * alpha * by_r_n]
+        slopes = [
+            np.exp(-value),
+            p + chain / alpha,
+            q - chain / alpha,
+            by_alpha,
+            by_beta,
+            -q * beta * by_r_d,
+            -p * alpha * by_r_n,
+        ]
         return value, np.stack(slopes, 1)
 
     return by_differences(value_and_gradient)

@@ -29,7 +29,7 @@ from scaling.fit.laws.derivatives import (
     repeats,
     saturating,
     sum_of_powers,
-)  # fmt: skip
+)
 
 UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
@@ -64,7 +64,7 @@ def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
     return Param(name, (1e-3, 4.0), grid=grid)
 
 
-def _crossing(name: str, exponent: str) -> Param:
+def _scale_constant(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), crossing=exponent)
 
 
@@ -116,7 +116,9 @@ class Law:
         """For each term the parameters it is affine in, each with its factor (n,); the coefficient's, 1, comes first."""
         found = []
         for term in self.terms:
-            slopes = [(self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()]
+            slopes = [
+                (self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()
+            ]
             found.append([(self.index(term.coefficient), np.ones_like(slopes[0][1])), *slopes])
         return found
 
@@ -124,7 +126,13 @@ class Law:
         """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the root, at the exponents of theta (G, P)."""
         if self.columns:
             return self.columns(theta, logs)
-        return np.stack([sum(theta[:, j, None] * feature for j, feature in term[1:]) for term in self._features(logs)], 1)
+        return np.stack(
+            [
+                sum(theta[:, j, None] * feature for j, feature in term[1:])
+                for term in self._features(logs)
+            ],
+            1,
+        )
 
     def log_predict(self, theta: Array, x: Inputs) -> Array:
         """Natural log of the predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
@@ -138,12 +146,17 @@ class Law:
 
     def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
         theta = np.asarray(theta, float)
-        return self.bind({name: np.log(x[name]) for name in self.inputs})(theta.reshape(-1, len(self.params))), theta.shape[:-1]
+        return self.bind({name: np.log(x[name]) for name in self.inputs})(
+            theta.reshape(-1, len(self.params))
+        ), theta.shape[:-1]
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""
         theta = np.asarray(theta, float)
-        return {param.name: self._reported(param, theta, theta[..., i]) for i, param in enumerate(self.params)}
+        return {
+            param.name: self._reported(param, theta, theta[..., i])
+            for i, param in enumerate(self.params)
+        }
 
     def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
         if param.crossing:
@@ -181,7 +194,10 @@ def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
 def units(law: Law, logs: Inputs) -> dict[str, float]:
     """The mean log of each input: the units in which a law's coordinates are nearly uncorrelated."""
     means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
-    return {letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)] for letter in law.inputs}
+    return {
+        letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
+        for letter in law.inputs
+    }
 
 
 def _effective_columns(theta: Array, logs: Inputs) -> Array:
@@ -195,7 +211,11 @@ def _powers_of_c(values: Inputs) -> dict[str, Array]:
     """a, b and G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann 2022, eq. 4)."""
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
     whole = alpha + beta
-    return {"a": beta / whole, "b": alpha / whole, "G": np.exp((np.log(alpha * values["A"]) - np.log(beta * values["B"])) / whole)}
+    return {
+        "a": beta / whole,
+        "b": alpha / whole,
+        "G": np.exp((np.log(alpha * values["A"]) - np.log(beta * values["B"])) / whole),
+    }
 
 
 def _kaplan_powers(values: Inputs) -> dict[str, Array]:
@@ -212,7 +232,7 @@ def _crossing_law(name: str, letter: str, equation: str) -> Law:
         formula=f"L({letter}) = ({crossing}/{letter})^{exponent}",
         reference=f"Kaplan et al. 2020, {equation}",
         inputs=(letter,),
-        params=(_exponent(exponent, SLOW), _crossing(crossing, exponent)),
+        params=(_exponent(exponent, SLOW), _scale_constant(crossing, exponent)),
         terms=(Term(crossing, {exponent: {letter: -1}}),),
     )
 
@@ -222,7 +242,9 @@ def _broken_columns(letter: str) -> Callable[[Array, Inputs], Array]:
 
     def columns(theta: Array, logs: Inputs) -> Array:
         _, soft = break_of(theta, logs[letter])
-        return np.asarray(-theta[:, 2, None] * logs[letter] - theta[:, 3, None] * np.exp(theta[:, 5, None]) * soft)[:, None]
+        return np.asarray(
+            -theta[:, 2, None] * logs[letter] - theta[:, 3, None] * np.exp(theta[:, 5, None]) * soft
+        )[:, None]
 
     return columns
 
@@ -250,7 +272,9 @@ def _broken_law(name: str, letter: str) -> Law:
 
 
 def _logistic_columns(theta: Array, logs: Inputs) -> Array:
-    return -np.logaddexp(0.0, np.exp(theta[:, 2, None]) * (np.exp(logs["X"]) - theta[:, 3, None]))[:, None]
+    return -np.logaddexp(0.0, np.exp(theta[:, 2, None]) * (np.exp(logs["X"]) - theta[:, 3, None]))[
+        :, None
+    ]
 
 
 _N_AND_D = (Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}))
@@ -281,7 +305,12 @@ _ALL = (
         formula="L(N,D) = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D",
         reference="Kaplan et al. 2020, eq. 1.5",
         inputs=("N", "D"),
-        params=(_exponent("alpha_N", SLOW), _exponent("alpha_D", SLOW), _crossing("N_c", "alpha_N"), _crossing("D_c", "alpha_D")),
+        params=(
+            _exponent("alpha_N", SLOW),
+            _exponent("alpha_D", SLOW),
+            _scale_constant("N_c", "alpha_N"),
+            _scale_constant("D_c", "alpha_D"),
+        ),
         terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("D_c", {"alpha_D": {"D": -1}})),
         root="alpha_D",
         derived=_kaplan_powers,
@@ -294,7 +323,12 @@ _ALL = (
         formula="L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps (far above the critical batch)",
         reference="Kaplan et al. 2020, eq. 1.6",
         inputs=("N", "S"),
-        params=(_exponent("alpha_N", SLOW), _exponent("alpha_S"), _crossing("N_c", "alpha_N"), _crossing("S_c", "alpha_S")),
+        params=(
+            _exponent("alpha_N", SLOW),
+            _exponent("alpha_S"),
+            _scale_constant("N_c", "alpha_N"),
+            _scale_constant("S_c", "alpha_S"),
+        ),
         terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("S_c", {"alpha_S": {"S": -1}})),
     ),
     Law(
@@ -330,7 +364,10 @@ _ALL = (
         reference="Gadre et al. 2024, eq. 4",
         inputs=("N", "D", "C"),
         params=(*_E_A_B, _exponent("eta", SLOW)),
-        terms=(Term("A", {"eta": {"D": 1, "N": -1, "C": -1}}), Term("B", {"eta": {"D": -1, "N": 1, "C": -1}})),
+        terms=(
+            Term("A", {"eta": {"D": 1, "N": -1, "C": -1}}),
+            Term("B", {"eta": {"D": -1, "N": 1, "C": -1}}),
+        ),
         floor="E",
     ),
     _broken_law("bnsl", "C"),
@@ -353,7 +390,11 @@ _ALL = (
             Param("lo", (0.0, 1.0)),
             Param("span", (-7.0, 0.5), log=True),
             Param("k", (-3.0, 5.0), log=True, grid=tuple(np.log([0.5, 1, 2, 4, 8, 16]))),
-            Param("X_0", (-10.0, 30.0), grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)]))),
+            Param(
+                "X_0",
+                (-10.0, 30.0),
+                grid=tuple(np.concatenate([np.arange(0.1, 1, 0.2), np.arange(1, 6, 0.5)])),
+            ),
         ),
         terms=(Term("span", {}),),
         floor="lo",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.errors import unknown
+from scaling.errors import unknown_choice
 
 Array = np.ndarray
 SHARP = 1e-9  # the last delta of a lad fit: that far it may stay off the optimum
@@ -53,7 +53,9 @@ class Objective:
         """The deltas to pass through for `count` points, from one as wide as the residuals (`spread`) to the objective's own."""
         if self.kind == "mse":
             return (delta,)
-        last, tail = (VERTEX, (1e-7, SHARP) if count < MANY else ()) if self.kind == "lad" else (delta, ())
+        last, tail = (
+            (VERTEX, (1e-7, SHARP) if count < MANY else ()) if self.kind == "lad" else (delta, ())
+        )
         steps = int(np.ceil(np.log(spread / last) / np.log(NARROWING))) if spread > last else 0
         return (*(last * NARROWING**k for k in range(steps, -1, -1)), *tail)
 
@@ -69,7 +71,12 @@ class Objective:
         above = np.maximum(np.abs(residual), delta)
         scale = 1 / delta if self.kind == "lad" else 1.0
         side = self.side(residual) * scale
-        return side * inner * (residual - inner / 2), side * inner, side * (above == delta), scale * delta / above
+        return (
+            side * inner * (residual - inner / 2),
+            side * inner,
+            side * (above == delta),
+            scale * delta / above,
+        )
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -87,5 +94,5 @@ OBJECTIVES: dict[str, Objective] = {
 def objective(name: str) -> Objective:
     """The objective of a name. Raises ScalingError that lists the known ones."""
     if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
+        raise unknown_choice("objective", name, OBJECTIVES)
     return OBJECTIVES[name]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.errors import unknown
+from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier
 
 PF_DAY = 8.64e19
@@ -34,13 +34,23 @@ class Published:
     def frontier(self) -> Frontier:
         """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises ScalingError when there is none."""
         if not self.optimum:
-            return frontier(self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost())
+            return frontier(
+                self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
+            )
         (k_n, a), (k_d, b) = self.optimum["n_params"], self.optimum["tokens"]
         found = Frontier(np.asarray(a), np.log(k_n), np.asarray(b), np.log(k_d))
         if "loss" not in self.optimum:
             return found
         k, gamma = self.optimum["loss"]
-        return Frontier(found.a, found.log_n, found.b, found.log_d, np.asarray(0.0), np.log(k), np.asarray(gamma))
+        return Frontier(
+            found.a,
+            found.log_n,
+            found.b,
+            found.log_d,
+            np.asarray(0.0),
+            np.log(k),
+            np.asarray(gamma),
+        )
 
 
 def _per_pf_day(coefficient: float, exponent: float) -> tuple[float, float]:
@@ -56,31 +66,50 @@ PUBLISHED: dict[str, Published] = {
         {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13},
         f"{KAPLAN}, table 2 (L(N,D)), tables 5 and 6 (optimum)",
         NONEMBEDDING,
-        ("nats per token of their own tokeniser; later work puts the exponent of N near 0.5, not 0.73",),
+        (
+            "nats per token of their own tokeniser; later work puts the exponent of N near 0.5, not 0.73",
+        ),
         {
             "n_params": _per_pf_day(1.3e9, 0.73),
             "tokens": _per_pf_day(2e10, 0.27),
             "loss": (math.exp(0.050 * math.log(3.1e8 * PF_DAY)), 0.050),
         },
     ),
-    "kaplan2020-n": Published("kaplan-n", {"alpha_N": 0.076, "N_c": 8.8e13}, f"{KAPLAN}, eq. 1.1", NONEMBEDDING),
-    "kaplan2020-d": Published("kaplan-d", {"alpha_D": 0.095, "D_c": 5.4e13}, f"{KAPLAN}, eq. 1.2", "tokens, with early stopping"),
-    "kaplan2020-c": Published("kaplan-c", {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY}, f"{KAPLAN}, eq. 1.3", NONEMBEDDING),
+    "kaplan2020-n": Published(
+        "kaplan-n", {"alpha_N": 0.076, "N_c": 8.8e13}, f"{KAPLAN}, eq. 1.1", NONEMBEDDING
+    ),
+    "kaplan2020-d": Published(
+        "kaplan-d",
+        {"alpha_D": 0.095, "D_c": 5.4e13},
+        f"{KAPLAN}, eq. 1.2",
+        "tokens, with early stopping",
+    ),
+    "kaplan2020-c": Published(
+        "kaplan-c", {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY}, f"{KAPLAN}, eq. 1.3", NONEMBEDDING
+    ),
     "kaplan2020-ns": Published(
         "kaplan-ns",
         {"alpha_N": 0.077, "alpha_S": 0.76, "N_c": 6.5e13, "S_c": 2.1e3},
         f"{KAPLAN}, eq. 1.6 and table 3",
         NONEMBEDDING,
-        ("S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",),
+        (
+            "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",
+        ),
     ),
     "hoffmann2022": Published(
         "chinchilla",
         {
-            "E": math.exp(0.5267228), "A": math.exp(6.0073404), "B": math.exp(6.0179186), "alpha": 0.33917084, "beta": 0.2849083,
+            "E": math.exp(0.5267228),
+            "A": math.exp(6.0073404),
+            "B": math.exp(6.0179186),
+            "alpha": 0.33917084,
+            "beta": 0.2849083,
         },
         "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models (arXiv:2203.15556), approach 3, unrounded (its TeX source)",
         "total N; C = 6 N D",
-        ("the optimiser stopped early: Besiroglu 2024 fit the same data better, with 20 tokens per parameter instead of 59 at 5.76e23",),
+        (
+            "the optimiser stopped early: Besiroglu 2024 fit the same data better, with 20 tokens per parameter instead of 59 at 5.76e23",
+        ),
         flops_range=(6e18, 3e21),
     ),
     "besiroglu2024": Published(
@@ -88,7 +117,9 @@ PUBLISHED: dict[str, Published] = {
         {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
         "Besiroglu et al. 2024, Chinchilla Scaling: A Replication Attempt (arXiv:2404.10102)",
         "total N; C = 6 N D",
-        ("fitted to 240 points read off a figure; standard errors A 124.6, B 1293, alpha 0.02, beta 0.02",),
+        (
+            "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, alpha 0.02, beta 0.02",
+        ),
         flops_range=(6e18, 3e21),
     ),
     "devries2023": Published(
@@ -96,13 +127,20 @@ PUBLISHED: dict[str, Published] = {
         {"E": 1.62, "A": 406.4, "B": 410.7, "alpha": 0.336, "beta": 0.283},
         "De Vries 2023, Go smol or go home",
         "total N; C = 6 N D",
-        ("made to ask what a model smaller than optimal costs in compute; E does not enter the answer",),
+        (
+            "made to ask what a model smaller than optimal costs in compute; E does not enter the answer",
+        ),
     ),
     "muennighoff2023": Published(
         "data-constrained",
         {
-            "E": math.exp(0.6254804), "A": math.exp(6.255414), "B": math.exp(7.3049974), "alpha": 0.3526596, "beta": 0.3526596,
-            "R_D": 15.3878, "R_N": 5.3097,
+            "E": math.exp(0.6254804),
+            "A": math.exp(6.255414),
+            "B": math.exp(7.3049974),
+            "alpha": 0.3526596,
+            "beta": 0.3526596,
+            "R_D": 15.3878,
+            "R_N": 5.3097,
         },
         "Muennighoff et al. 2023, Scaling Data-Constrained Language Models (arXiv:2305.16264)",
         "total N; C = 6 N D; U unique tokens",
@@ -119,11 +157,11 @@ PUBLISHED: dict[str, Published] = {
         {"n_params": (0.11892648, 0.49689508), "tokens": (1.401426, 0.50310492)},
         (1.25e16, 2.56e19),
     ),
-}  # fmt: skip
+}
 
 
 def published(name: str) -> Published:
     """The entry of a name. Raises ScalingError that lists the known ones."""
     if name not in PUBLISHED:
-        raise unknown("published law", name, PUBLISHED)
+        raise unknown_choice("published law", name, PUBLISHED)
     return PUBLISHED[name]

@@ -19,11 +19,24 @@ from scaling.errors import ScalingError
 
 Array = np.ndarray
 NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
-GRID = ((0.2, 0.4, 0.7), (0.3, 1.0, 3.0, 10.0), (0.3, 0.6, 1.0), (0.2, 0.5, 0.8))  # alpha, C, beta, gamma
+GRID = (
+    (0.2, 0.4, 0.7),
+    (0.3, 1.0, 3.0, 10.0),
+    (0.3, 0.6, 1.0),
+    (0.2, 0.5, 0.8),
+)  # alpha, C, beta, gamma
 POLISHED = 6
 MIN_CURVES = 2
 SAME = 1e-3  # of the objective: starts that ended this close agree
-BOUNDS = ((0.0, 20.0), (-7.0, 7.0), (-4.0, 1.5), (-7.0, 15.0), (-12.0, 12.0), (-4.0, 3.0), (-4.0, 1.0))  # L0 and logs of the others
+BOUNDS = (
+    (0.0, 20.0),
+    (-7.0, 7.0),
+    (-4.0, 1.5),
+    (-7.0, 15.0),
+    (-12.0, 12.0),
+    (-4.0, 3.0),
+    (-4.0, 1.0),
+)  # L0 and logs of the others
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,9 @@ def areas(step: Array, lr: Array) -> _Areas:
     s1 = lr[0] * step[0] / 2 + np.concatenate([[0.0], np.cumsum(lr[1:] * np.diff(step))])
     drop = -np.diff(lr)
     moved = np.flatnonzero(drop != 0)
-    after = np.maximum(s1[None] - s1[moved, None], 0.0)  # eta_k counts from the step at which it begins
+    after = np.maximum(
+        s1[None] - s1[moved, None], 0.0
+    )  # eta_k counts from the step at which it begins
     return _Areas(np.log(s1), drop[moved], np.log(np.maximum(lr[1:][moved], 1e-30)), after)
 
 
@@ -63,7 +78,9 @@ def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
     inner = np.array([values[name] for name in NAMES[3:]])
     held = areas(step, lr)
     drop, _ = _drop(held, *inner[1:])
-    return np.asarray(values["L0"] + values["A"] * np.exp(-values["alpha"] * held.log_s1) - values["B"] * drop)
+    return np.asarray(
+        values["L0"] + values["A"] * np.exp(-values["alpha"] * held.log_s1) - values["B"] * drop
+    )
 
 
 def _drop(held: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
@@ -106,38 +123,71 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
         predicted = np.maximum(floor + power - b * drops, 1e-9)
         residual = np.log(predicted / loss)
         inner = np.clip(residual, -delta, delta)
-        parts = np.stack([np.ones_like(loss), power, -power * alpha * log_s1, -b * drops, -b * slopes[0],
-                          -b * slopes[1] * beta, -b * slopes[2] * gamma])  # fmt: skip
-        return float((inner * (residual - inner / 2)).sum() / delta), parts @ (inner / predicted) / delta
+        parts = np.stack(
+            [
+                np.ones_like(loss),
+                power,
+                -power * alpha * log_s1,
+                -b * drops,
+                -b * slopes[0],
+                -b * slopes[1] * beta,
+                -b * slopes[2] * gamma,
+            ]
+        )
+        return float((inner * (residual - inner / 2)).sum() / delta), parts @ (
+            inner / predicted
+        ) / delta
 
     begun = _starts(held, log_s1, loss)
     options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
-    again = [minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options) for start in begun]  # type: ignore[call-overload]
+    again = [
+        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options)
+        for start in begun
+    ]  # type: ignore[call-overload]
     best = min(again, key=lambda end: float(end.fun))
     agree = sum(end.fun <= best.fun * (1 + SAME) + 1e-12 for end in again)
     found = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]
-    return Annealing(dict(zip(NAMES, found, strict=True)), float(best.fun) * delta, len(again), agree)
+    return Annealing(
+        dict(zip(NAMES, found, strict=True)), float(best.fun) * delta, len(again), agree
+    )
 
 
 def _joined(held: Sequence[_Areas], c: float, beta: float, gamma: float) -> tuple[Array, Array]:
     parts = [_drop(each, c, beta, gamma) for each in held]
-    return np.concatenate([drop for drop, _ in parts]), np.concatenate([slopes for _, slopes in parts], 1)
+    return np.concatenate([drop for drop, _ in parts]), np.concatenate(
+        [slopes for _, slopes in parts], 1
+    )
 
 
 def _check(curves: Sequence[Curve]) -> None:
     if len(curves) < MIN_CURVES:
-        raise ScalingError(f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} are needed",
-                           remedy="give one file a run, or a folder of them; leave fewer out with --holdout")  # fmt: skip
+        raise ScalingError(
+            f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} are needed",
+            remedy="give one file a run, or a folder of them; leave fewer out with --holdout",
+        )
     for curve in curves:
         if len(curve.step) < len(NAMES) or not (np.diff(curve.step) > 0).all():
-            raise ScalingError("a curve needs at least 7 evaluations at rising steps", where=curve.name, remedy="sort it by step")
-        if not (np.isfinite(curve.loss).all() and (curve.loss > 0).all() and np.isfinite(curve.lr).all() and (curve.lr >= 0).all()):
             raise ScalingError(
-                "a loss is not finite and positive, or a learning rate is negative", where=curve.name, remedy="mend the rows"
+                "a curve needs at least 7 evaluations at rising steps",
+                where=curve.name,
+                remedy="sort it by step",
+            )
+        if not (
+            np.isfinite(curve.loss).all()
+            and (curve.loss > 0).all()
+            and np.isfinite(curve.lr).all()
+            and (curve.lr >= 0).all()
+        ):
+            raise ScalingError(
+                "a loss is not finite and positive, or a learning rate is negative",
+                where=curve.name,
+                remedy="mend the rows",
             )
     if not any((np.diff(curve.lr) < 0).any() for curve in curves):
-        raise ScalingError("no curve decays its learning rate: what a decay takes off the loss cannot be known",
-                           remedy="add a run with a cosine, wsd or two-stage schedule")  # fmt: skip
+        raise ScalingError(
+            "no curve decays its learning rate: what a decay takes off the loss cannot be known",
+            remedy="add a run with a cosine, wsd or two-stage schedule",
+        )
 
 
 def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
@@ -149,9 +199,19 @@ def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
         solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
         if (solution[1:] > 0).all():
             left = float(np.sum((columns @ solution - 1) ** 2))
-            found.append((left, np.array([solution[0], *np.log([solution[1], alpha, solution[2], c, beta, gamma])])))
+            found.append(
+                (
+                    left,
+                    np.array(
+                        [solution[0], *np.log([solution[1], alpha, solution[2], c, beta, gamma])]
+                    ),
+                )
+            )
     if not found:
-        raise ScalingError("the curves do not fall with the area under the learning rate", remedy="check the columns step, lr and loss")
+        raise ScalingError(
+            "the curves do not fall with the area under the learning rate",
+            remedy="check the columns step, lr and loss",
+        )
     return [start for _, start in sorted(found, key=lambda pair: pair[0])[:POLISHED]]
 
 
@@ -160,4 +220,9 @@ def goodness(curve: Curve, values: Mapping[str, float]) -> dict[str, float]:
     predicted = predict_curve(values, curve.step, curve.lr)
     error = predicted - curve.loss
     r2 = 1 - float(np.sum(error**2) / np.sum((curve.loss - curve.loss.mean()) ** 2))
-    return {"n": len(curve.loss), "r2": r2, "mae": float(np.abs(error).mean()), "final_error": float(error[-1])}
+    return {
+        "n": len(curve.loss),
+        "r2": r2,
+        "mae": float(np.abs(error).mean()),
+        "final_error": float(error[-1]),
+    }

@@ -33,15 +33,31 @@ def corrected(points: Points) -> tuple[Points, list[str]]:
     Raises ScalingError for a table without steps.
     """
     if "S" not in points.others:
-        raise ScalingError("the table has no steps S", remedy='name their column: --columns "N=...,S=...,L=..." (and B, batch in tokens)')
+        raise ScalingError(
+            "the table has no steps S",
+            remedy='name their column: --columns "N=...,S=...,L=..." (and B, batch in tokens)',
+        )
     if "B" not in points.others:
         return points, ["no batch size B: S is taken to be S_min, the least number of steps"]
     batch = points.others["B"]
     steps = least_steps(points.others["S"], batch, points.loss)
-    told = [f"S is corrected to S_min with B_crit = {B_STAR:.3g} / L^{1 / ALPHA_B:.2f} tokens (Kaplan 2020; of their tokeniser)"]
+    told = [
+        f"S is corrected to S_min with B_crit = {B_STAR:.3g} / L^{1 / ALPHA_B:.2f} tokens (Kaplan 2020; of their tokeniser)"
+    ]
     small = float(np.mean(batch < critical_batch(points.loss)))
     if small > 0.5:
-        told.append(f"{100 * small:.0f} % of the runs lie below the critical batch: S_min rests on the correction")
+        told.append(
+            f"{100 * small:.0f} % of the runs lie below the critical batch: S_min rests on the correction"
+        )
     kept = {name: column for name, column in points.others.items() if name != "S"}
-    return Points(points.loss, points.n, points.d, points.c, points.weight, points.group, {**kept, "S": steps},
-                  points.convention, points.excluded), told  # fmt: skip
+    return Points(
+        points.loss,
+        points.n,
+        points.d,
+        points.c,
+        points.weight,
+        points.group,
+        {**kept, "S": steps},
+        points.convention,
+        points.excluded,
+    ), told

@@ -42,7 +42,9 @@ def r_squared(k: Array, coverage: Array) -> float:
     """How much of the variance of log(-log pass@k) the line explains."""
     a, b = line(k, coverage)
     logs = np.log(-np.log(coverage))
-    return float(1 - np.sum((logs - np.log(a) + b * np.log(k)) ** 2) / np.sum((logs - logs.mean()) ** 2))
+    return float(
+        1 - np.sum((logs - np.log(a) + b * np.log(k)) ** 2) / np.sum((logs - logs.mean()) ** 2)
+    )
 
 
 def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
@@ -54,7 +56,10 @@ def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
     from scipy.special import betaln, digamma
 
     if len(np.unique(c / n)) < 2:
-        raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
+        raise ScalingError(
+            "all problems have the same success rate",
+            remedy="draw more samples, or use more problems",
+        )
 
     (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
 
@@ -66,7 +71,10 @@ def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
         by_beta = np.sum(often * (digamma(n - c + beta) - digamma(beta) - shared))
         return -float(value), -np.array([by_alpha * alpha, by_beta * beta])
 
-    ends = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * 2) for start in ([-1.0, 1.0], [-1.0, 4.0], [0.0, 0.0])]
+    ends = [
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * 2)
+        for start in ([-1.0, 1.0], [-1.0, 4.0], [0.0, 0.0])
+    ]
     best = min(ends, key=lambda end: float(end.fun))
     return float(np.exp(best.x[0])), float(np.exp(best.x[1]))
 
@@ -88,14 +96,20 @@ def logit_normal(n: Array, c: Array) -> tuple[float, float]:
     from scipy.special import logsumexp
 
     if len(np.unique(c / n)) < 2:
-        raise ScalingError("all problems have the same success rate", remedy="draw more samples, or use more problems")
+        raise ScalingError(
+            "all problems have the same success rate",
+            remedy="draw more samples, or use more problems",
+        )
     (n, c), often = np.unique(np.stack([n, c]), axis=1, return_counts=True)
     place_Q, log_weight_Q = _normal_nodes()
 
     def loss(shape: Array) -> float:
         odds_Q = shape[0] + np.exp(shape[1]) * place_Q
         right_Q, wrong_Q = -np.logaddexp(0.0, -odds_Q), -np.logaddexp(0.0, odds_Q)
-        return -float(often @ logsumexp(np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q, axis=1))
+        return -float(
+            often
+            @ logsumexp(np.outer(c, right_Q) + np.outer(n - c, wrong_Q) + log_weight_Q, axis=1)
+        )
 
     ends = [minimize(loss, start, method="Nelder-Mead") for start in ([-5.0, 1.0], [-1.0, 0.5])]
     best = min(ends, key=lambda end: float(end.fun))
@@ -115,7 +129,9 @@ def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
     return place, np.log(weight / weight.sum())
 
 
-def forecast(counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0) -> dict[str, float]:
+def forecast(
+    counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0
+) -> dict[str, float]:
     """pass@k as forecast from `samples` of each problem, by two distributions of success rates and by the straight line, and as measured.
 
     The samples are drawn from those at hand without replacement.
@@ -155,16 +171,26 @@ class Coverage:
 def fit_coverage(counts: Counts, resamples: int = 1000, seed: int = 0) -> Coverage:
     """Both routes for one model, resampling problems. Raises ScalingError for too few problems or samples."""
     if len(counts.n) < MIN_PROBLEMS:
-        raise ScalingError(f"{len(counts.n)} problems of {counts.model}: at least {MIN_PROBLEMS} are needed", remedy="add problems")
+        raise ScalingError(
+            f"{len(counts.n)} problems of {counts.model}: at least {MIN_PROBLEMS} are needed",
+            remedy="add problems",
+        )
     k = ks(min(MOST_K, int(counts.n.min())))
     each = pass_at_k(counts.n, counts.c, k)
     mean = each.mean(0)
     if len(k) < 3 or not ((mean > 0) & (mean < 1)).sum() >= 3:
-        raise ScalingError(f"pass@k of {counts.model} is 0 or 1 for nearly all k", remedy="draw more samples, or use harder problems")
+        raise ScalingError(
+            f"pass@k of {counts.model} is 0 or 1 for nearly all k",
+            remedy="draw more samples, or use harder problems",
+        )
     a, b = line(k, mean)
-    picks = np.random.default_rng(seed).multinomial(len(each), np.full(len(each), 1 / len(each)), resamples)
+    picks = np.random.default_rng(seed).multinomial(
+        len(each), np.full(len(each), 1 / len(each)), resamples
+    )
     drawn = line(k, picks @ each / len(each))
     shape = beta_binomial(counts.n, counts.c)
     inside = (mean > 0) & (mean < 1)
     followed = float(line(k, expected_coverage(*shape, k))[1])
-    return Coverage(float(a), float(b), *drawn, r_squared(k[inside], mean[inside]), shape, followed, k, mean)
+    return Coverage(
+        float(a), float(b), *drawn, r_squared(k[inside], mean[inside]), shape, followed, k, mean
+    )

@@ -14,16 +14,35 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import SCHEMA, interval, plain
+from scaling.fit.fit_document import SCHEMA, interval, to_jsonable
 from scaling.fit.options import FitOptions
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
-from scaling.points.readers import HELD, READERS, held, named, named_one, read_bytes, read_table
+from scaling.points.readers import (
+    HELD,
+    READERS,
+    named_one,
+    normalize_frame,
+    read_bytes,
+    read_table,
+    source_label,
+)
 from scaling.points.row_filter import select
 from scaling.points.source import numeric
 
 Rows = list[tuple[Path, pd.DataFrame]]
-NOT_HERE = ("columns", "drop_highest", "approach", "valley", "objective", "fix", "one_sided", "resample", "cluster", "rollout")
+NOT_HERE = (
+    "columns",
+    "drop_highest",
+    "approach",
+    "valley",
+    "objective",
+    "fix",
+    "one_sided",
+    "resample",
+    "cluster",
+    "rollout",
+)
 
 
 @dataclass(frozen=True)
@@ -44,22 +63,33 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
     given = [name for name in NOT_HERE if getattr(options, name) != getattr(usual, name)]
     if given:
         asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ScalingError(f"{asked} means nothing to the law {options.law}", remedy="leave it out; rename columns in the table")
+        raise ScalingError(
+            f"{asked} means nothing to the law {options.law}",
+            remedy="leave it out; rename columns in the table",
+        )
     digest = hashlib.sha256()
     found: Rows = []
     for path in paths:
         if isinstance(path, pd.DataFrame):
-            table = held(path)
+            table = normalize_frame(path)
             digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
             found += _chosen(HELD, table, options)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS) if path.is_dir() else [path]
+        inside = (
+            sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+            if path.is_dir()
+            else [path]
+        )
         for file in inside:
             data = read_bytes(file)
             digest.update(data)
             found += _chosen(file, read_table(file, data), options)
     if not found:
-        raise ScalingError("no table, or no row left", where=named(paths), remedy="name tables, or loosen --where")
+        raise ScalingError(
+            "no table, or no row left",
+            where=source_label(paths),
+            remedy="name tables, or loosen --where",
+        )
     return found, digest.hexdigest()
 
 
@@ -77,13 +107,24 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
         if name in held:
             return held[name]
     raise ScalingError(
-        f"no column {names[0]!r}", where=str(path), remedy=f"rename one; columns: {', '.join(map(str, table.columns))[:200]}"
+        f"no column {names[0]!r}",
+        where=str(path),
+        remedy=f"rename one; columns: {', '.join(map(str, table.columns))[:200]}",
     )
 
 
-def _document(law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **found: Any) -> dict[str, Any]:
+def _document(
+    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **found: Any
+) -> dict[str, Any]:
     """The keys that every fit document has, filled where they apply."""
-    source = {"paths": list(map(named_one, paths)), "digest": digest, "columns": {}, "convention": {}, "notes": [], "model": {}}
+    source = {
+        "paths": list(map(named_one, paths)),
+        "digest": digest,
+        "columns": {},
+        "convention": {},
+        "notes": [],
+        "model": {},
+    }
     blank: dict[str, Any] = {
         "derived": {},
         "status": "ok",
@@ -95,8 +136,14 @@ def _document(law: str, paths: Sequence[Path | pd.DataFrame], digest: str, optio
         "range": {},
         "data": {},
     }
-    head = {"schema": SCHEMA, "law": law, "approach": "parametric", "version": scaling.__version__, "ci": options.ci}
-    return plain({**head, "cost": {"c0": 6.0, "p": 1.0}, "source": source, **blank, **found})  # type: ignore[no-any-return]
+    head = {
+        "schema": SCHEMA,
+        "law": law,
+        "approach": "parametric",
+        "version": scaling.__version__,
+        "ci": options.ci,
+    }
+    return to_jsonable({**head, "cost": {"c0": 6.0, "p": 1.0}, "source": source, **blank, **found})  # type: ignore[no-any-return]
 
 
 def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
@@ -111,39 +158,87 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[
         params[f"a{tail}"] = interval(found.a, found.a_draws, options.ci)
         params[f"b{tail}"] = interval(found.b, found.b_draws, options.ci)
         ahead = forecast(counts, int(found.k[-1]), seed=options.seed)
-        rows.append({
-            "model": counts.model, "problems": len(counts.n), "a": params[f"a{tail}"], "b": params[f"b{tail}"], "r2": found.r2,
-            "beta_binomial": {"alpha": found.shape[0], "beta": found.shape[1], "b": found.b_from_shape}, "forecast": ahead,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": counts.model,
+                "problems": len(counts.n),
+                "a": params[f"a{tail}"],
+                "b": params[f"b{tail}"],
+                "r2": found.r2,
+                "beta_binomial": {
+                    "alpha": found.shape[0],
+                    "beta": found.shape[1],
+                    "b": found.b_from_shape,
+                },
+                "forecast": ahead,
+            }
+        )
         beta = expected_coverage(*found.shape, found.k)
-        data.append({"model": counts.model, "k": found.k, "pass_at_k": found.coverage, "beta_binomial": beta})
+        data.append(
+            {
+                "model": counts.model,
+                "k": found.k,
+                "pass_at_k": found.coverage,
+                "beta_binomial": beta,
+            }
+        )
     size = sum(len(counts.n) for counts in groups)
     objective = {"name": "least squares of log(-log pass@k) on log k", "delta": None, "value": None}
-    drawn = {"kind": "problems", "resamples": options.bootstrap, "seed": options.seed, "failed": 0, "draws": {}}
+    drawn = {
+        "kind": "problems",
+        "resamples": options.bootstrap,
+        "seed": options.seed,
+        "failed": 0,
+        "draws": {},
+    }
     more = {"bootstrap": drawn} if options.bootstrap else {}
     return _document(
-        "coverage", paths, digest, options, objective=objective, params=params, n_points=size, groups=rows, curves=data, **more
+        "coverage",
+        paths,
+        digest,
+        options,
+        objective=objective,
+        params=params,
+        n_points=size,
+        groups=rows,
+        curves=data,
+        **more,
     )
 
 
 def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
     """Counts by model. Raises ScalingError where more are right than were drawn."""
     n, c = (
-        _integers(path, table, _column(path, table, names)) for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct"))
+        _integers(path, table, _column(path, table, names))
+        for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct"))
     )
     if (c > n).any() or (n < 1).any():
         row = int(np.flatnonzero((c > n) | (n < 1))[0])
-        raise ScalingError(f"row {row + 1} has {c[row]} right of {n[row]} samples", where=str(path), remedy="mend the row")
+        raise ScalingError(
+            f"row {row + 1} has {c[row]} right of {n[row]} samples",
+            where=str(path),
+            remedy="mend the row",
+        )
     held = {str(name).strip().lower(): name for name in table.columns}
-    label = table[held["model"]].astype(str).to_numpy(str) if "model" in held else np.full(len(n), path.stem)
-    return [Counts(str(model), n[label == model], c[label == model]) for model in dict.fromkeys(label)]
+    label = (
+        table[held["model"]].astype(str).to_numpy(str)
+        if "model" in held
+        else np.full(len(n), path.stem)
+    )
+    return [
+        Counts(str(model), n[label == model], c[label == model]) for model in dict.fromkeys(label)
+    ]
 
 
 def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     """A column of counts, zero included."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
-        raise ScalingError(f"column {column!r} holds what is not a count", where=str(path), remedy="give whole numbers of at least 0")
+        raise ScalingError(
+            f"column {column!r} holds what is not a count",
+            where=str(path),
+            remedy="give whole numbers of at least 0",
+        )
     return values.astype(int)
 
 
@@ -157,35 +252,66 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict
     out = _left_out(curves, options)
     train = [curve for curve in curves if curve.name not in out]
     found = fit_annealing(train, options.delta)
-    scored = [{"name": curve.name, "held_out": curve.name in out, **goodness(curve, found.values)} for curve in curves]
+    scored = [
+        {"name": curve.name, "held_out": curve.name in out, **goodness(curve, found.values)}
+        for curve in curves
+    ]
     warnings = [f"{len(train)} curves are too few to resample: no intervals"]
     if found.agree < 2:
-        warnings.append(f"starts disagree: only {found.agree} of {found.tried} reached the best minimum")
+        warnings.append(
+            f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
+        )
     test = [curve for curve in curves if curve.name in out]
     return _document(
-        "lr-annealing", paths, digest, options, objective={"name": "huber-log", "delta": options.delta, "value": found.value},
-        params={name: interval(found.values[name], None, options.ci) for name in NAMES}, warnings=warnings,
-        n_points=sum(len(curve.loss) for curve in train), schedules=scored, test=_together(test, found.values) if test else None,
-        identification={"starts": {"tried": found.tried, "converged": found.tried, "agree": found.agree, "minima": []}, "profile": {}},
-    )  # fmt: skip
+        "lr-annealing",
+        paths,
+        digest,
+        options,
+        objective={"name": "huber-log", "delta": options.delta, "value": found.value},
+        params={name: interval(found.values[name], None, options.ci) for name in NAMES},
+        warnings=warnings,
+        n_points=sum(len(curve.loss) for curve in train),
+        schedules=scored,
+        test=_together(test, found.values) if test else None,
+        identification={
+            "starts": {
+                "tried": found.tried,
+                "converged": found.tried,
+                "agree": found.agree,
+                "minima": [],
+            },
+            "profile": {},
+        },
+    )
 
 
 def _together(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, float]:
     """R^2 and mean absolute error over all evaluations of the held-out curves."""
     loss = np.concatenate([curve.loss for curve in curves])
     error = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves]) - loss
-    return {"r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)), "mae": float(np.abs(error).mean())}
+    return {
+        "r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
+        "mae": float(np.abs(error).mean()),
+    }
 
 
 def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
     columns = [
-        _column(path, table, names) for names in (("step", "_step", "steps"), ("lr", "learning_rate"), ("loss", "val_loss", "train_loss"))
+        _column(path, table, names)
+        for names in (
+            ("step", "_step", "steps"),
+            ("lr", "learning_rate"),
+            ("loss", "val_loss", "train_loss"),
+        )
     ]
     step, lr, loss = (numeric(path, table, column) for column in columns)
     held = {str(name).strip().lower(): name for name in table.columns}
     run = next((held[name] for name in ("run", "run_id", "curve") if name in held), None)
     label = table[run].astype(str).to_numpy(str) if run else np.full(len(step), path.stem)
-    return [Curve(str(name), step[label == name], lr[label == name], loss[label == name]) for name in dict.fromkeys(label)]
+    return [
+        Curve(str(name), step[label == name], lr[label == name], loss[label == name])
+        for name in dict.fromkeys(label)
+    ]
 
 
 def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
@@ -195,21 +321,29 @@ def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
         return set()
     if text.isdigit():
         longest = sorted(curves, key=lambda curve: -float(curve.step[-1]))
-        return {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
+        return (
+            {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
+        )
     found: set[str] = set()
     for pattern in (part.strip() for part in text.split(",")):
         matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
         if not matched:
             raise ScalingError(
-                f"no curve is named {pattern!r}", where="--holdout", remedy=f"curves: {', '.join(c.name for c in curves)[:200]}"
+                f"no curve is named {pattern!r}",
+                where="--holdout",
+                remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
             )
         found |= matched
     return found
 
 
 SPECIAL = {
-    "coverage": Special("-log pass@k = a k^-b", "Brown et al. 2024, eq. 1; Schaeffer et al. 2025", coverage),
+    "coverage": Special(
+        "-log pass@k = a k^-b", "Brown et al. 2024, eq. 1; Schaeffer et al. 2025", coverage
+    ),
     "lr-annealing": Special(
-        "L = L0 + A S1^-alpha - B sum_k (eta_(k-1) - eta_k) (1 - (1 + C eta_k^-gamma S_k)^-beta)", "Luo et al. 2025, eq. 1 to 3", annealing
+        "L = L0 + A S1^-alpha - B sum_k (eta_(k-1) - eta_k) (1 - (1 + C eta_k^-gamma S_k)^-beta)",
+        "Luo et al. 2025, eq. 1 to 3",
+        annealing,
     ),
 }

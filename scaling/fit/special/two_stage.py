@@ -9,7 +9,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.estimate import estimate
-from scaling.fit.fit_document import interval, kept_draws
+from scaling.fit.fit_document import interval, subsample_draws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
@@ -22,11 +22,19 @@ def second_stage(points: Points, options: FitOptions) -> dict[str, Any]:
     """
     accuracy = points.others.get("Y")
     if accuracy is None:
-        raise ScalingError("the table has no accuracy Y", remedy='name its column: --columns "N=...,D=...,L=loss,Y=accuracy"')
+        raise ScalingError(
+            "the table has no accuracy Y",
+            remedy='name its column: --columns "N=...,D=...,L=loss,Y=accuracy"',
+        )
     if (accuracy > 1).any():
-        raise ScalingError(f"an accuracy is {accuracy.max():g}", remedy="accuracies are fractions of 1: divide percentages by 100")
+        raise ScalingError(
+            f"an accuracy is {accuracy.max():g}",
+            remedy="accuracies are fractions of 1: divide percentages by 100",
+        )
     law = LAWS["sigmoid"]
-    stage = Points(loss=accuracy, group=points.group, weight=points.weight, others={"X": points.loss})
+    stage = Points(
+        loss=accuracy, group=points.group, weight=points.weight, others={"X": points.loss}
+    )
     found = estimate(law, stage, "mse")
     draws = bootstrap(found, stage, options.bootstrap, options.seed) if options.bootstrap else None
     drawn = law.values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
@@ -34,16 +42,21 @@ def second_stage(points: Points, options: FitOptions) -> dict[str, Any]:
     error = predicted - accuracy
     return {
         "formula": law.formula,
-        "params": {name: interval(value, drawn.get(name), options.ci) for name, value in found.values.items()},
+        "params": {
+            name: interval(value, drawn.get(name), options.ci)
+            for name, value in found.values.items()
+        },
         "r2": 1 - float(np.sum(error**2) / np.sum((accuracy - accuracy.mean()) ** 2)),
         "mae": float(np.abs(error).mean()),
         "status": found.status,
         "warnings": list(found.warnings),
-        "draws": kept_draws(drawn) if drawn else {},
+        "draws": subsample_draws(drawn) if drawn else {},
     }
 
 
-def predicted_accuracy(stage: dict[str, Any], loss: float, drawn: np.ndarray | None, ci: float) -> dict[str, float | None]:
+def predicted_accuracy(
+    stage: dict[str, Any], loss: float, drawn: np.ndarray | None, ci: float
+) -> dict[str, float | None]:
     """Accuracy {value, lo, hi} at a predicted loss; `drawn` (R,) are draws of that loss, combined with draws of the sigmoid."""
     law = LAWS["sigmoid"]
     theta = law.theta({name: np.asarray(entry["value"]) for name, entry in stage["params"].items()})

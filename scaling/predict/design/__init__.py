@@ -6,7 +6,15 @@
 """
 
 from scaling.predict.design.expected_precision import Planned, expected
-from scaling.predict.design.next_runs import Runs, Terms, designed, next_runs
+from scaling.predict.design.next_runs import DesignConstraints, Runs, designed, next_runs
 from scaling.predict.design.sweep_out import write_sweep
 
-__all__ = ["Planned", "Runs", "Terms", "designed", "expected", "next_runs", "write_sweep"]
+__all__ = [
+    "DesignConstraints",
+    "Planned",
+    "Runs",
+    "designed",
+    "expected",
+    "next_runs",
+    "write_sweep",
+]

@@ -23,7 +23,7 @@ SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
 
 
 @dataclass(frozen=True)
-class Pool:
+class Candidates:
     """Candidates: N, D and FLOPs alone (K,); `trunk` (K,) is equal where they share one. `cooldown` is a branch's share of its own cost.
 
     Where nothing is shared each candidate has a trunk of its own.
@@ -38,7 +38,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Builder:
+class ModelBuilder:
     """How a results folder builds its models: its sweep, and the vocabulary and window of its runs; `params` is how the fit counts N."""
 
     sweep: Sweep
@@ -64,21 +64,41 @@ class Builder:
         """(N, FLOPs a token, both exact) of the buildable model nearest to n; None where the recipe has none near it."""
         overrides = self.sweep.base.model.model_dump(exclude_none=True)  # type: ignore[attr-defined]
         try:
-            model = recipe.model_for(n, self.sweep.recipe, vocab_size=self.vocab_size, seq_len=self.seq_len, params=self.params,
-                                     overrides=overrides)  # fmt: skip
-        except recipe.Refused:
+            model = recipe.model_for(
+                n,
+                self.sweep.recipe,
+                vocab_size=self.vocab_size,
+                seq_len=self.seq_len,
+                params=self.params,
+                overrides=overrides,
+            )
+        except recipe.InfeasibleCell:
             return None
-        return accounting.n_params(model, self.seq_len, self.params), accounting.train_flops(model, self.seq_len, 1, "exact")
+        return accounting.n_params(model, self.seq_len, self.params), accounting.train_flops(
+            model, self.seq_len, 1, "exact"
+        )
 
     def horizon(self, n: float, tokens: float) -> tuple[int, int, int]:
         """(steps, tokens a step, warm-up steps): runs of one size share a trunk where the last two are equal."""
         base, rule = self.sweep.base, self.sweep.recipe
         batch = (base.batch_size or recipe.batch_size(n, tokens, self.seq_len, rule)) * self.seq_len
         steps = max(1, round(tokens / batch))
-        return steps, batch, int(self._optim.get("warmup_steps", recipe.warmup_steps(n, steps, batch, rule)))
+        return (
+            steps,
+            batch,
+            int(self._optim.get("warmup_steps", recipe.warmup_steps(n, steps, batch, rule))),
+        )
 
 
-def candidates(n: np.ndarray, d: np.ndarray, cost: Cost, spend: float, largest: float, builder: Builder | None, shared: bool) -> Pool:
+def candidates(
+    n: np.ndarray,
+    d: np.ndarray,
+    cost: Cost,
+    spend: float,
+    largest: float,
+    builder: ModelBuilder | None,
+    shared: bool,
+) -> Candidates:
     """Runs from the smallest size trained upwards, at the D/N of the runs: beyond it the law has not been seen to hold.
 
     `n`, `d` are those of the runs that the law was fitted to. Raises ScalingError when no run fits between spend / 64 and `largest`.
@@ -87,7 +107,11 @@ def candidates(n: np.ndarray, d: np.ndarray, cost: Cost, spend: float, largest: 
     a_token = cost.flops(sizes, np.ones_like(sizes))
     if builder is not None:
         built = sorted({found for found in map(builder.size, sizes) if found})
-        sizes, a_token = (np.array(column, float) for column in zip(*built, strict=True)) if built else (sizes[:0], a_token[:0])
+        sizes, a_token = (
+            (np.array(column, float) for column in zip(*built, strict=True))
+            if built
+            else (sizes[:0], a_token[:0])
+        )
     ratios = np.geomspace((d / n).min(), (d / n).max(), RATIOS)
     all_n, price = np.repeat(sizes, RATIOS), np.repeat(a_token, RATIOS)
     all_d = all_n * np.tile(ratios, len(sizes))
@@ -100,15 +124,28 @@ def candidates(n: np.ndarray, d: np.ndarray, cost: Cost, spend: float, largest: 
     else:
         trunk = np.unique(all_n, return_inverse=True)[1]
     if not len(all_n):
-        raise ScalingError(f"no run of a size that was trained costs between {lowest:.3g} and {min(spend, largest):.3g} FLOPs",
-                           where="--budget", remedy="give a budget nearer to that of the runs")  # fmt: skip
+        raise ScalingError(
+            f"no run of a size that was trained costs between {lowest:.3g} and {min(spend, largest):.3g} FLOPs",
+            where="--budget",
+            remedy="give a budget nearer to that of the runs",
+        )
     share = builder.cooldown if builder else COOLDOWN
-    return Pool(all_n, all_d, price * all_d, trunk if shared else np.arange(len(all_n)), share, shared)
+    return Candidates(
+        all_n, all_d, price * all_d, trunk if shared else np.arange(len(all_n)), share, shared
+    )
 
 
-def _whole_steps(builder: Builder, n: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _whole_steps(
+    builder: ModelBuilder, n: np.ndarray, d: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens in whole steps (K,), which of the runs are long enough to be trained, and a number for each trunk."""
     horizons = [builder.horizon(size, tokens) for size, tokens in zip(n, d, strict=True)]
-    keys = np.array([(size, batch, warmup) for size, (_, batch, warmup) in zip(n, horizons, strict=True)])
+    keys = np.array(
+        [(size, batch, warmup) for size, (_, batch, warmup) in zip(n, horizons, strict=True)]
+    )
     steps = np.array([(count, batch) for count, batch, _ in horizons], float)
-    return steps.prod(1), steps[:, 0] >= recipe.MIN_STEPS, np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    return (
+        steps.prod(1),
+        steps[:, 0] >= recipe.MIN_STEPS,
+        np.unique(keys, axis=0, return_inverse=True)[1].ravel(),
+    )

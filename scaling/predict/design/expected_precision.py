@@ -17,15 +17,21 @@ from scipy.special import ndtri
 
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
-from scaling.fit.fit_document import plain
+from scaling.fit.fit_document import to_jsonable
 from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import MIN_SIZES, SAME_SIZE, WINDOW, distinct, grid_bias
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.formatting import format_count, format_flops
 from scaling.points.points import Points
-from scaling.predict.design.law_model import RHO, Belief, check_share, inflation, standard_errors
-from scaling.predict.law_source import knowledge
+from scaling.predict.design.law_model import (
+    RHO,
+    LinearizedLaw,
+    check_share,
+    inflation,
+    standard_errors,
+)
+from scaling.predict.law_source import load_law
 
 NOISE = 0.01  # of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without them nobody knows
 LEAST_NOISE = 1e-9
@@ -48,10 +54,10 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class _Assumed:
+class _AssumedLaw:
     """The law that the expectation rests on, in words too; `given` unless it was put through the middle of the grid."""
 
-    belief: Belief
+    belief: LinearizedLaw
     words: str
     given: bool
     noise: float | None = None
@@ -59,9 +65,16 @@ class _Assumed:
 
 @np.errstate(all="ignore")  # what is no number is refused by name
 def expected(
-    plan: Planned, target: float | None = None, law_from: str | None = None, noise: float | None = None, *, rho: float = RHO,
-    objective: str = "huber-log", delta: float = 1e-3, ci: float = 0.95,
-) -> dict[str, Any]:  # fmt: skip
+    plan: Planned,
+    target: float | None = None,
+    law_from: str | None = None,
+    noise: float | None = None,
+    *,
+    rho: float = RHO,
+    objective: str = "huber-log",
+    delta: float = 1e-3,
+    ci: float = 0.95,
+) -> dict[str, Any]:
     """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star, sd_log_loss, grid_bias, refused, warnings}
     of a parametric fit to the runs of a plan. `n_star` is under the assumed law; the loss of a law assumed here has no value.
 
@@ -71,49 +84,86 @@ def expected(
     assumed = _given(plan, law_from) if law_from is not None else _through_the_middle(plan)
     sd_run = noise or assumed.noise or NOISE
     goal = target or REACH * float(plan.c.max())
-    head = {"law": assumed.words, "target": goal, "noise": sd_run, "rho": rho, "ci": ci, "refused": _refusal(plan, assumed.belief)}
-    warnings = [*_shape_warnings(plan), *(_place_warnings(plan, assumed.belief) if assumed.given else [])]
+    head = {
+        "law": assumed.words,
+        "target": goal,
+        "noise": sd_run,
+        "rho": rho,
+        "ci": ci,
+        "refused": _refusal(plan, assumed.belief),
+    }
+    warnings = [
+        *_shape_warnings(plan),
+        *(_place_warnings(plan, assumed.belief) if assumed.given else []),
+    ]
     if head["refused"]:
         return {**head, "warnings": warnings}
     if not np.isfinite(assumed.belief.gradients(goal)).all():
-        raise ScalingError(f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs", where="--law-from",
-                           remedy="name another law or a nearer --target")  # fmt: skip
+        raise ScalingError(
+            f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs",
+            where="--law-from",
+            remedy="name another law or a nearer --target",
+        )
     rows, wide = assumed.belief.rows(plan.n, plan.d), inflation(objective, delta, sd_run)
     sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.trunk, rho)
     if sd[0] > 1:
-        warnings.append("N* at the target will be unknown by more than a factor of e: train larger budgets, or more sizes a budget")
-    return plain({
-        **head, **_intervals(assumed, goal, sd, float(ndtri((1 + ci) / 2))), "sd_log_n_star": sd[0], "sd_log_loss": sd[1], "sd_a": sd[2],
-        "grid_bias": _bias(plan, assumed.belief) if plan.isoflop else None, "warnings": warnings,
-    })  # fmt: skip
+        warnings.append(
+            "N* at the target will be unknown by more than a factor of e: train larger budgets, or more sizes a budget"
+        )
+    return to_jsonable(
+        {
+            **head,
+            **_intervals(assumed, goal, sd, float(ndtri((1 + ci) / 2))),
+            "sd_log_n_star": sd[0],
+            "sd_log_loss": sd[1],
+            "sd_a": sd[2],
+            "grid_bias": _bias(plan, assumed.belief) if plan.isoflop else None,
+            "warnings": warnings,
+        }
+    )
 
 
 def _check(target: float | None, noise: float | None, rho: float) -> None:
     for name, value in (("--target", target), ("--noise", noise)):
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ScalingError(
-                f"{value:g} is not a positive number", where=name, remedy="FLOPs such as 1e15; noise in log loss, such as 0.007"
+                f"{value:g} is not a positive number",
+                where=name,
+                remedy="FLOPs such as 1e15; noise in log loss, such as 0.007",
             )
     if noise is not None and not LEAST_NOISE <= noise <= 1:
         raise ScalingError(
-            f"{noise:g} is no noise of a log loss", where="--noise", remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007"
+            f"{noise:g} is no noise of a log loss",
+            where="--noise",
+            remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
         )
     check_share(rho)
 
 
-def _given(plan: Planned, source: str) -> _Assumed:
+def _given(plan: Planned, source: str) -> _AssumedLaw:
     """A fit, or a published law under the plan's own cost of a run."""
-    known = knowledge(source)
+    known = load_law(source)
     law = LAWS.get(known.law)
     if law is None:
-        raise ScalingError(f"{source} holds no law of the loss in N and D ({known.law})", where="--law-from",
-                           remedy="name a parametric fit, or published:besiroglu2024")  # fmt: skip
-    theta = np.asarray(law.theta({name: np.asarray(value) for name, value in known.values.items()}), float)
-    cost = known.cost if Path(source).is_file() else fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
-    return _Assumed(Belief(law, theta, cost), f"{known.law} of {source}", True, known.noise)
+        raise ScalingError(
+            f"{source} holds no law of the loss in N and D ({known.law})",
+            where="--law-from",
+            remedy="name a parametric fit, or published:besiroglu2024",
+        )
+    theta = np.asarray(
+        law.theta({name: np.asarray(value) for name, value in known.values.items()}), float
+    )
+    cost = (
+        known.cost
+        if Path(source).is_file()
+        else fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
+    )
+    return _AssumedLaw(
+        LinearizedLaw(law, theta, cost), f"{known.law} of {source}", True, known.noise
+    )
 
 
-def _through_the_middle(plan: Planned) -> _Assumed:
+def _through_the_middle(plan: Planned) -> _AssumedLaw:
     """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle size. The loss there is 1."""
     shape, cost = published(SHAPE), fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
     alpha, beta = shape.values["alpha"], shape.values["beta"]
@@ -121,11 +171,19 @@ def _through_the_middle(plan: Planned) -> _Assumed:
     d = float(cost.tokens(np.asarray(n), np.asarray(c)))
     reducible = float(np.exp(shape.frontier().log_gap - shape.frontier().gamma * np.log(c)))  # type: ignore[operator]
     share = min(LARGEST_SHARE, reducible / (reducible + shape.values["E"]))
-    part = cost.p * beta / (alpha + cost.p * beta)  # of the reducible loss that A N^-alpha is at the optimum
-    values = {"E": 1 - share, "A": share * part * n**alpha, "B": share * (1 - part) * d**beta, "alpha": alpha, "beta": beta}
+    part = (
+        cost.p * beta / (alpha + cost.p * beta)
+    )  # of the reducible loss that A N^-alpha is at the optimum
+    values = {
+        "E": 1 - share,
+        "A": share * part * n**alpha,
+        "B": share * (1 - part) * d**beta,
+        "alpha": alpha,
+        "beta": beta,
+    }
     words = f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, {share:.0%} of the loss there reducible"
     law = LAWS["chinchilla"]
-    return _Assumed(Belief(law, np.asarray(law.theta(values), float), cost), words, False)
+    return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
 
 
 def _middle(plan: Planned) -> np.ndarray:
@@ -144,27 +202,36 @@ def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
     yield from np.split(order, cuts)
 
 
-def _refusal(plan: Planned, belief: Belief) -> str | None:
+def _refusal(plan: Planned, belief: LinearizedLaw) -> str | None:
     """Why nothing can be expected of a fit to such runs, if so."""
     try:
         identifiability.check(belief.law, Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
     except ScalingError as error:
         return error.what
-    if identifiability.coupled({"N": np.log(plan.n), "D": np.log(plan.d)}):
+    if identifiability.collinear({"N": np.log(plan.n), "D": np.log(plan.d)}):
         return "one ratio D/N only: the two powers cannot be told apart"
     return None
 
 
-def _intervals(assumed: _Assumed, goal: float, sd: np.ndarray, z: float) -> dict[str, dict[str, float | None]]:
+def _intervals(
+    assumed: _AssumedLaw, goal: float, sd: np.ndarray, z: float
+) -> dict[str, dict[str, float | None]]:
     optimum = assumed.belief.optimum()
     n, loss, a = float(optimum.n_star(goal)), optimum.loss(goal), float(optimum.a)
     assert loss is not None
-    ends = [{"value": each, "lo": each * np.exp(-z * s), "hi": each * np.exp(z * s)} for each, s in ((n, sd[0]), (float(loss), sd[1]))]
+    ends = [
+        {"value": each, "lo": each * np.exp(-z * s), "hi": each * np.exp(z * s)}
+        for each, s in ((n, sd[0]), (float(loss), sd[1]))
+    ]
     unknown: dict[str, float | None] = {"value": None, "lo": None, "hi": None}
-    return {"a": {"value": a, "lo": a - z * sd[2], "hi": a + z * sd[2]}, "n_star": ends[0], "loss": ends[1] if assumed.given else unknown}
+    return {
+        "a": {"value": a, "lo": a - z * sd[2], "hi": a + z * sd[2]},
+        "n_star": ends[0],
+        "loss": ends[1] if assumed.given else unknown,
+    }
 
 
-def _bias(plan: Planned, belief: Belief) -> str | None:
+def _bias(plan: Planned, belief: LinearizedLaw) -> str | None:
     points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
     values = {name: float(value) for name, value in belief.law.values(belief.theta).items()}
     return grid_bias(points, belief.law.name, values, belief.cost)
@@ -174,19 +241,27 @@ def _shape_warnings(plan: Planned) -> list[str]:
     """What is wrong with the grid wherever its optimum lies."""
     ratio, found = plan.d / plan.n, []
     if ratio.max() < NARROW * ratio.min():
-        found.append(f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers of N and D will hardly be told apart")
+        found.append(
+            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers of N and D will hardly be told apart"
+        )
     if not plan.isoflop:
         return found
     rows = list(_by_budget(plan.c))
     if len(rows) < ENOUGH:
-        found.append(f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs {ENOUGH} or more")
-    few = [format_flops(float(plan.c[row].mean())) for row in rows if distinct(plan.n[row]) < MIN_SIZES]
+        found.append(
+            f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs {ENOUGH} or more"
+        )
+    few = [
+        format_flops(float(plan.c[row].mean())) for row in rows if distinct(plan.n[row]) < MIN_SIZES
+    ]
     if few:
-        found.append(f"fewer than {MIN_SIZES} sizes at {', '.join(few)} FLOPs: no valley can be seen there")
+        found.append(
+            f"fewer than {MIN_SIZES} sizes at {', '.join(few)} FLOPs: no valley can be seen there"
+        )
     return found
 
 
-def _place_warnings(plan: Planned, belief: Belief) -> list[str]:
+def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[str]:
     """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter of them."""
     if not plan.isoflop:
         return []
@@ -196,8 +271,16 @@ def _place_warnings(plan: Planned, belief: Belief) -> list[str]:
         low, high = np.log(plan.n[row]).min(), np.log(plan.n[row]).max()
         best = float(belief.optimum().n_star(flops))
         place = (np.log(best) - low) / max(high - low, SAME_SIZE)
-        where = "beyond the sizes" if not 0 <= place <= 1 else "in the outer quarter of the sizes" if not 0.25 <= place <= 0.75 else ""
+        where = (
+            "beyond the sizes"
+            if not 0 <= place <= 1
+            else "in the outer quarter of the sizes"
+            if not 0.25 <= place <= 0.75
+            else ""
+        )
         if where:
             ends = f"{format_count(float(np.exp(low)))} to {format_count(float(np.exp(high)))}"
-            found.append(f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies {where} ({ends})")
+            found.append(
+                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies {where} ({ends})"
+            )
     return found

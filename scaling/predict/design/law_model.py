@@ -23,11 +23,15 @@ RIDGE = 1e-10  # of columns of unit length; keeps an information matrix that the
 def check_share(rho: float) -> None:
     """Raise ScalingError for what cannot be a share of the noise that branches of a trunk have in common."""
     if not 0 <= rho < 1:
-        raise ScalingError(f"{rho} is no share of the noise", where="--rho", remedy="give a number from 0 up to, but not including, 1")
+        raise ScalingError(
+            f"{rho} is no share of the noise",
+            where="--rho",
+            remedy="give a number from 0 up to, but not including, 1",
+        )
 
 
 @dataclass(frozen=True)
-class Belief:
+class LinearizedLaw:
     """A law of N and D at internal parameters `theta` (P,), and the cost of a run. Raises ScalingError for a law without an optimum."""
 
     law: Law
@@ -36,8 +40,10 @@ class Belief:
 
     def __post_init__(self) -> None:
         if self.law.name not in CLOSED or set(self.law.inputs) != {"N", "D"}:
-            raise ScalingError(f"the law {self.law.name} is not one of N and D with a compute-optimal size",
-                               remedy="fit with: --law chinchilla --approach parametric")  # fmt: skip
+            raise ScalingError(
+                f"the law {self.law.name} is not one of N and D with a compute-optimal size",
+                remedy="fit with: --law chinchilla --approach parametric",
+            )
 
     def optimum(self) -> Frontier:
         """N*(C), D*(C), L*(C)."""
@@ -75,7 +81,13 @@ def shared_covariance(rows: np.ndarray, trunk: np.ndarray | None, rho: float) ->
     return np.asarray((1 - rho) * own + rho * sums.T @ sums)
 
 
-def standard_errors(rows: np.ndarray, gradients: np.ndarray, noise: float, trunk: np.ndarray | None = None, rho: float = RHO) -> np.ndarray:
+def standard_errors(
+    rows: np.ndarray,
+    gradients: np.ndarray,
+    noise: float,
+    trunk: np.ndarray | None = None,
+    rho: float = RHO,
+) -> np.ndarray:
     """Standard errors (T,) of what `gradients` (P, T) ask, after a fit by least squares of runs with `rows` (n, P) that weighs all alike.
 
     A fit does not know of trunks, so the correlation of the noise is put between two inverses of the information (sandwich).

@@ -14,17 +14,25 @@ from scaling.fit.fit_document import load
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import count_option
-from scaling.predict.design.candidates import Builder, Pool, candidates
-from scaling.predict.design.law_model import RHO, Belief, check_share, inflation, standard_errors
-from scaling.predict.design.selection import ANCHOR, MOST_COPIES, SIMILAR, Known, choose, start
+from scaling.predict.design.candidates import Candidates, ModelBuilder, candidates
+from scaling.predict.design.law_model import (
+    RHO,
+    LinearizedLaw,
+    check_share,
+    inflation,
+    standard_errors,
+)
+from scaling.predict.design.selection import ANCHOR, MOST_COPIES, SIMILAR, PriorRuns, choose, start
 from scaling.predict.design.sweep_out import sweep_of
 
 DATA = ("n_params", "tokens", "loss")
-SAME_SIZE = 1e-3  # in log N: runs this near are of one size, and of one trunk where trunks are shared
+SAME_SIZE = (
+    1e-3  # in log N: runs this near are of one size, and of one trunk where trunks are shared
+)
 
 
 @dataclass(frozen=True)
-class Terms:
+class DesignConstraints:
     """What the next runs may cost together and each (`largest`; None: no limit of its own), the budget they are to tell of, and
     whether runs of one size share a trunk, with the share `rho` of their noise.
     """
@@ -52,7 +60,7 @@ class Designed:
     errors (3,) of log N*, log L* and a at the target, before and after.
     """
 
-    pool: Pool
+    pool: Candidates
     copies: np.ndarray
     spent: float
     before: np.ndarray
@@ -65,14 +73,16 @@ class Designed:
         return self.pool.n[cell], self.pool.d[cell], self.pool.trunk[cell] + 1_000_000 * seed
 
 
-def designed(belief: Belief, runs: Runs, terms: Terms, builder: Builder | None = None) -> Designed:
+def designed(
+    belief: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
+) -> Designed:
     """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is affordable."""
     most = min(terms.budget, terms.largest or terms.budget)
     pool = candidates(runs.n, runs.d, belief.cost, terms.budget, most, builder, terms.shared)
     gradients = belief.gradients(terms.target)
     seen, offered = belief.rows(runs.n, runs.d), belief.rows(pool.n, pool.d)
     rho = terms.rho if terms.shared else 0.0
-    known = Known(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
+    known = PriorRuns(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
     design = start(pool, offered, _logs(pool.n, pool.d), known, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
     if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
@@ -84,10 +94,17 @@ def designed(belief: Belief, runs: Runs, terms: Terms, builder: Builder | None =
     rows = np.concatenate([seen, belief.rows(n, d)])
     old = np.arange(len(seen)) if runs.trunk is None else runs.trunk
     new = trunk if terms.shared else np.arange(len(n))
-    return replace(found, after=standard_errors(rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho))
+    return replace(
+        found,
+        after=standard_errors(
+            rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho
+        ),
+    )
 
 
-def next_runs(source: Path, budget: object, target: object, largest: object = None, rho: float = RHO) -> dict[str, Any]:
+def next_runs(
+    source: Path, budget: object, target: object, largest: object = None, rho: float = RHO
+) -> dict[str, Any]:
     """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard errors at `target` before and after.
 
     `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how models are built and whether
@@ -100,19 +117,34 @@ def next_runs(source: Path, budget: object, target: object, largest: object = No
     belief, (n, d) = _belief(path, document), _inputs(document)
     builder = _builder(Path(source), document)
     shared = builder is not None and builder.schedule != "cosine"
-    terms = Terms(spend, goal, None if largest is None else _flops(largest, "--largest"), shared, rho)
+    terms = DesignConstraints(
+        spend, goal, None if largest is None else _flops(largest, "--largest"), shared, rho
+    )
     noise = (document.get("noise") or {}).get("sd") or _scatter(belief, document, n, d)
-    wide = inflation(document["objective"]["name"], float(document["objective"].get("delta") or 0.0), noise)
+    wide = inflation(
+        document["objective"]["name"], float(document["objective"].get("delta") or 0.0), noise
+    )
     found = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
     first = _first_seed(builder.sweep) if builder else 0
     alone = float(found.copies @ found.pool.price)
     return {
-        "source": str(path), "law": belief.law.name, "budget": spend, "target": goal, "spent": found.spent, "noise": noise,
-        "sd_log_n_star": _before_after(found, 0, wide), "sd_log_loss": _before_after(found, 1, wide), "sd_a": _before_after(found, 2, wide),
-        "schedule": builder.schedule if builder else None, "shared": shared, "rho": rho if shared else 0.0,
-        "cost": {"as_planned": found.spent, "alone": alone}, "params": builder.params if builder else None,
-        "runs": _listed(found, first), "warnings": _warnings(document, found.before[0] * wide, builder),
-    }  # fmt: skip
+        "source": str(path),
+        "law": belief.law.name,
+        "budget": spend,
+        "target": goal,
+        "spent": found.spent,
+        "noise": noise,
+        "sd_log_n_star": _before_after(found, 0, wide),
+        "sd_log_loss": _before_after(found, 1, wide),
+        "sd_a": _before_after(found, 2, wide),
+        "schedule": builder.schedule if builder else None,
+        "shared": shared,
+        "rho": rho if shared else 0.0,
+        "cost": {"as_planned": found.spent, "alone": alone},
+        "params": builder.params if builder else None,
+        "runs": _listed(found, first),
+        "warnings": _warnings(document, found.before[0] * wide, builder),
+    }
 
 
 def _logs(n: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -126,15 +158,26 @@ def _before_after(found: Designed, place: int, wide: float) -> dict[str, float]:
 def _listed(found: Designed, first: int) -> list[dict[str, Any]]:
     """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk` names those that share one, seed by seed."""
     pool = found.pool
-    names = {label: f"t{place}" for place, label in enumerate(dict.fromkeys(pool.trunk[found.copies > 0]))} if pool.shared else {}
+    names = (
+        {
+            label: f"t{place}"
+            for place, label in enumerate(dict.fromkeys(pool.trunk[found.copies > 0]))
+        }
+        if pool.shared
+        else {}
+    )
     rows = sorted(np.flatnonzero(found.copies), key=lambda row: pool.price[row])
     return [
         {
-            "n_params": float(pool.n[row]), "tokens": float(pool.d[row]), "flops": float(pool.price[row]), "copies": int(found.copies[row]),
-            "seeds": [first + k for k in range(found.copies[row])], "trunk": names.get(pool.trunk[row]),
+            "n_params": float(pool.n[row]),
+            "tokens": float(pool.d[row]),
+            "flops": float(pool.price[row]),
+            "copies": int(found.copies[row]),
+            "seeds": [first + k for k in range(found.copies[row])],
+            "trunk": names.get(pool.trunk[row]),
         }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def _flops(value: object, where: str) -> float:
@@ -144,13 +187,17 @@ def _flops(value: object, where: str) -> float:
 def _fit_path(source: Path) -> Path:
     if not source.is_dir():
         return source
-    found = sorted((source / "fits").glob("*.json"), key=lambda path: (path.stem != "chinchilla", path.stem))
+    found = sorted(
+        (source / "fits").glob("*.json"), key=lambda path: (path.stem != "chinchilla", path.stem)
+    )
     if not found:
-        raise ScalingError("holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}")
+        raise ScalingError(
+            "holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}"
+        )
     return found[0]
 
 
-def _belief(path: Path, document: dict[str, Any]) -> Belief:
+def _belief(path: Path, document: dict[str, Any]) -> LinearizedLaw:
     """The fitted law with its cost. Raises ScalingError for a document without a parametric law of N and D, or without its runs."""
     law = LAWS.get(document["law"])
     if (
@@ -159,29 +206,56 @@ def _belief(path: Path, document: dict[str, Any]) -> Belief:
         or set(law.inputs) != {"N", "D"}
         or not all(document["data"].get(name) for name in DATA)
     ):
-        raise ScalingError(f"no parametric law of N and D ({document['law']}, {document['approach']})", where=str(path),
-                           remedy="fit with: --law chinchilla --approach parametric")  # fmt: skip
+        raise ScalingError(
+            f"no parametric law of N and D ({document['law']}, {document['approach']})",
+            where=str(path),
+            remedy="fit with: --law chinchilla --approach parametric",
+        )
     try:
-        theta = np.asarray(law.theta({name: np.asarray(entry["value"], float) for name, entry in document["params"].items()}), float)
-        cost, _ = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"])), document["objective"]["name"]
+        theta = np.asarray(
+            law.theta(
+                {
+                    name: np.asarray(entry["value"], float)
+                    for name, entry in document["params"].items()
+                }
+            ),
+            float,
+        )
+        cost, _ = (
+            Cost(float(document["cost"]["c0"]), float(document["cost"]["p"])),
+            document["objective"]["name"],
+        )
     except (KeyError, TypeError) as error:
-        raise ScalingError(f"not a complete fit document: {error!r} is missing or of the wrong kind", where=str(path),
-                           remedy="write it again with: scaling fit SOURCE --out FIT.json") from None  # fmt: skip
+        raise ScalingError(
+            f"not a complete fit document: {error!r} is missing or of the wrong kind",
+            where=str(path),
+            remedy="write it again with: scaling fit SOURCE --out FIT.json",
+        ) from None
     n, d = _inputs(document)
     with np.errstate(all="ignore"):
         known = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
     if not (known and np.isfinite(theta).all()):
-        raise ScalingError("its law gives no number for its own runs", where=str(path), remedy="fit again, with more runs")
-    return Belief(law, theta, cost)
+        raise ScalingError(
+            "its law gives no number for its own runs",
+            where=str(path),
+            remedy="fit again, with more runs",
+        )
+    return LinearizedLaw(law, theta, cost)
 
 
 def _inputs(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(document["data"]["n_params"], float), np.array(document["data"]["tokens"], float)
+    return np.array(document["data"]["n_params"], float), np.array(
+        document["data"]["tokens"], float
+    )
 
 
-def _scatter(belief: Belief, document: dict[str, Any], n: np.ndarray, d: np.ndarray) -> float:
+def _scatter(
+    belief: LinearizedLaw, document: dict[str, Any], n: np.ndarray, d: np.ndarray
+) -> float:
     """The noise of one run's log loss, from the residuals of a fit that does not tell it."""
-    residual = np.log(np.array(document["data"]["loss"], float)) - belief.law.log_predict(belief.theta, {"N": n, "D": d})
+    residual = np.log(np.array(document["data"]["loss"], float)) - belief.law.log_predict(
+        belief.theta, {"N": n, "D": d}
+    )
     return float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(belief.theta))))
 
 
@@ -194,13 +268,17 @@ def _sizes(n: np.ndarray) -> np.ndarray:
     return found
 
 
-def _builder(source: Path, document: dict[str, Any]) -> Builder | None:
+def _builder(source: Path, document: dict[str, Any]) -> ModelBuilder | None:
     """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say how its models were read."""
     sweep, model = sweep_of(source), document["source"].get("model") or {}
     params = (document["source"].get("convention") or {}).get("params")
-    if sweep is None or not {"vocab_size", "seq_len"} <= set(model) or params not in get_args(NConvention):
+    if (
+        sweep is None
+        or not {"vocab_size", "seq_len"} <= set(model)
+        or params not in get_args(NConvention)
+    ):
         return None
-    return Builder(sweep, int(model["vocab_size"]), int(model["seq_len"]), params)  # type: ignore[arg-type]
+    return ModelBuilder(sweep, int(model["vocab_size"]), int(model["seq_len"]), params)  # type: ignore[arg-type]
 
 
 def _first_seed(sweep: Sweep) -> int:
@@ -208,16 +286,27 @@ def _first_seed(sweep: Sweep) -> int:
     used = {*sweep.seeds, *(seed for more in sweep.replicates for seed in more.seeds)}
     used |= {seed for cell in getattr(sweep.design, "cells", ()) for seed in cell.seeds or ()}
     if max(used) + 1 + MOST_COPIES >= 2**32:
-        raise ScalingError(f"the seeds of the sweep reach {max(used)}, and new ones would pass 2^32", where=sweep.name,
-                           remedy="leave room: train the sweep with smaller seeds")  # fmt: skip
+        raise ScalingError(
+            f"the seeds of the sweep reach {max(used)}, and new ones would pass 2^32",
+            where=sweep.name,
+            remedy="leave room: train the sweep with smaller seeds",
+        )
     return max(used) + 1
 
 
-def _warnings(document: dict[str, Any], before: float, builder: Builder | None) -> list[str]:
-    found = [f"the fit's status is {document['status']!r}: the proposal rests on it"] if document["status"] != "ok" else []
+def _warnings(document: dict[str, Any], before: float, builder: ModelBuilder | None) -> list[str]:
+    found = (
+        [f"the fit's status is {document['status']!r}: the proposal rests on it"]
+        if document["status"] != "ok"
+        else []
+    )
     if before > 1:
-        found.append("N* at the target is unknown by more than a factor of e: the first-order error bars are rough")
+        found.append(
+            "N* at the target is unknown by more than a factor of e: the first-order error bars are rough"
+        )
     axes = int(np.prod([len(axis.values) for axis in builder.sweep.axes])) if builder else 1
     if axes > 1:
-        found.append(f"the axes of the sweep train every cell {axes} times: so much more is the cost")
+        found.append(
+            f"the axes of the sweep train every cell {axes} times: so much more is the cost"
+        )
     return found

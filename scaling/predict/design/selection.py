@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.predict.design.candidates import Pool
+from scaling.predict.design.candidates import Candidates
 from scaling.predict.design.law_model import shared_covariance
 
 MISFIT = 0.01  # prior sd of the quadratic terms, in log loss at the end of the range where each is largest
@@ -26,7 +26,9 @@ REPEATED = 0.05  # the cell with two seeds costs at most this part of the money 
 RIDGE = 1e-10
 
 
-def guarded(seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape_offered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def with_misspecification_terms(
+    seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape_offered: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows with the potential terms beside them, (n, P + 3) and (K, P + 3), from rows (n, P), (K, P) and log N, log D (n, 2), (K, 2).
 
     A quadratic is taken less what the law itself can follow of it, and scaled to 1 where it is largest.
@@ -39,7 +41,9 @@ def guarded(seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape
     terms = np.stack([u**2, v**2, u * v], 1)
     left = terms - unit @ np.linalg.lstsq(unit, terms, rcond=1e-9)[0]
     left /= np.maximum(np.abs(left).max(0), 1e-6)
-    return np.concatenate([seen, left[: len(seen)]], 1), np.concatenate([offered, left[len(seen) :]], 1)
+    return np.concatenate([seen, left[: len(seen)]], 1), np.concatenate(
+        [offered, left[len(seen) :]], 1
+    )
 
 
 @dataclass
@@ -51,7 +55,7 @@ class _Trunk:
 
 
 @dataclass
-class Chosen:
+class DesignState:
     """A design in the making: how often each candidate was taken (K,), and what a fit of all runs will know.
 
     A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if noise were independent, `noise` V
@@ -59,7 +63,7 @@ class Chosen:
     The k-th copy of a candidate has the k-th seed, and so the k-th trunk of its size.
     """
 
-    pool: Pool
+    pool: Candidates
     rows: np.ndarray
     gradients: np.ndarray
     information: np.ndarray
@@ -89,19 +93,33 @@ class Chosen:
         left = np.zeros(len(self.rows))
         for column, before in zip(asked.T, self.before, strict=True):
             then = column - moved * ((self.rows @ column) / denominator)[:, None]
-            own, common = np.einsum("kp,kp->k", self.rows, then), np.einsum("kp,kp->k", self._sums, then)
-            left += (np.einsum("kp,kp->k", then @ self.noise, then) + own**2 + 2 * self.rho * own * common) / before
+            own, common = (
+                np.einsum("kp,kp->k", self.rows, then),
+                np.einsum("kp,kp->k", self._sums, then),
+            )
+            left += (
+                np.einsum("kp,kp->k", then @ self.noise, then)
+                + own**2
+                + 2 * self.rho * own * common
+            ) / before
         return np.asarray(np.sum(self.variances() / self.before) - left)
 
     def add(self, index: int) -> None:
         """Take a candidate (once more)."""
         row, common = self.rows[index], self._sums[index]
         self.information = self.information + np.outer(row, row)
-        self.noise = self.noise + np.outer(row, row) + self.rho * (np.outer(row, common) + np.outer(common, row))
+        self.noise = (
+            self.noise
+            + np.outer(row, row)
+            + self.rho * (np.outer(row, common) + np.outer(common, row))
+        )
         self.spent += float(self.cost[index])
         trunk, seed = int(self.pool.trunk[index]), int(self.copies[index])
         held = self._trunks.setdefault((trunk, seed), _Trunk(np.zeros_like(row), 0.0))
-        held.total, held.longest = held.total + row, max(held.longest, float(self.pool.price[index]))
+        held.total, held.longest = (
+            held.total + row,
+            max(held.longest, float(self.pool.price[index])),
+        )
         self.copies[index] += 1
         if self.pool.shared:
             self._renew(trunk)
@@ -115,11 +133,15 @@ class Chosen:
             if held is not None:
                 longer, share = price[here] > held.longest, self.pool.cooldown
                 self._sums[here] = held.total
-                self.cost[here] = np.where(longer, price[here] - (1 - share) * held.longest, share * price[here])
+                self.cost[here] = np.where(
+                    longer, price[here] - (1 - share) * held.longest, share * price[here]
+                )
 
     def best(self, among: np.ndarray, a_flop: bool = True) -> int:
         """The candidate of a mask (K,) that takes most off the criterion, a FLOP or at all."""
-        return int(np.argmax(np.where(among, self.gains() / (self.cost if a_flop else 1.0), -np.inf)))
+        return int(
+            np.argmax(np.where(among, self.gains() / (self.cost if a_flop else 1.0), -np.inf))
+        )
 
     def fill(self, money: float) -> None:
         """Add the best a FLOP until the money or the runs are spent, or no run helps any more."""
@@ -132,7 +154,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Known:
+class PriorRuns:
     """What is known beforehand: the gradients of the runs so far (n, P), their log N and log D (n, 2), the trunk of each (None: none
     is shared), the sd of a run's log loss.
     """
@@ -143,21 +165,37 @@ class Known:
     noise: float
 
 
-def start(pool: Pool, offered: np.ndarray, logs: np.ndarray, before: Known, gradients: np.ndarray, rho: float) -> Chosen:
+def start(
+    pool: Candidates,
+    offered: np.ndarray,
+    logs: np.ndarray,
+    before: PriorRuns,
+    gradients: np.ndarray,
+    rho: float,
+) -> DesignState:
     """A design without runs: what is known, the potential terms, and the candidates' gradients (K, P), log N and log D (K, 2).
 
     `gradients` (P, T) are of what is asked.
     """
-    known, rows = guarded(before.rows, offered, before.logs, logs)
+    known, rows = with_misspecification_terms(before.rows, offered, before.logs, logs)
     scale = np.maximum(np.linalg.norm(known, axis=0), 1e-3)
     known, rows = known / scale, rows / scale
     extra = known.shape[1] - offered.shape[1]
-    prior = np.diag(np.r_[np.full(offered.shape[1], RIDGE), (before.noise / MISFIT / scale[-extra:]) ** 2])
+    prior = np.diag(
+        np.r_[np.full(offered.shape[1], RIDGE), (before.noise / MISFIT / scale[-extra:]) ** 2]
+    )
     asked = np.concatenate([gradients, np.zeros((extra, gradients.shape[1]))]) / scale[:, None]
-    return Chosen(pool, rows, asked, known.T @ known + prior, shared_covariance(known, before.trunk, rho) + prior, rho)
+    return DesignState(
+        pool,
+        rows,
+        asked,
+        known.T @ known + prior,
+        shared_covariance(known, before.trunk, rho) + prior,
+        rho,
+    )
 
 
-def choose(design: Chosen, money: float, anchor: float, optimum: np.ndarray) -> Chosen:
+def choose(design: DesignState, money: float, anchor: float, optimum: np.ndarray) -> DesignState:
     """Spend the money: an anchor of about `anchor` FLOPs (0: none is needed) near the `optimum` (K,) N of each candidate's cost,
     a cheap cell twice, and then greedily.
     """

@@ -22,11 +22,17 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
     """
     parent = sweep_of(source)
     if parent is None:
-        raise ScalingError(f"{source} has no sweep.toml, so nobody knows how its models are built", where="--out",
-                           remedy="leave out --out, or name a results folder of `scaling run`")  # fmt: skip
+        raise ScalingError(
+            f"{source} has no sweep.toml, so nobody knows how its models are built",
+            where="--out",
+            remedy="leave out --out, or name a results folder of `scaling run`",
+        )
     if proposal["params"] is None:
-        raise ScalingError("the fit does not say how its N, vocabulary and window were", where=proposal["source"],
-                           remedy="fit the results folder again: scaling fit DIR")  # fmt: skip
+        raise ScalingError(
+            "the fit does not say how its N, vocabulary and window were",
+            where=proposal["source"],
+            remedy="fit the results folder again: scaling fit DIR",
+        )
     sweep = _sweep(proposal, parent)
     head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: {format_flops(proposal['spent'])} FLOPs."
     publish(sweep, out, head)
@@ -40,11 +46,20 @@ def sweep_of(source: Path) -> Sweep | None:
 
 
 def _sweep(proposal: dict[str, Any], source: Sweep) -> Sweep:
-    cells = tuple(ListedCell(size=run["n_params"], tokens=run["tokens"], seeds=tuple(run["seeds"])) for run in proposal["runs"])
+    cells = tuple(
+        ListedCell(size=run["n_params"], tokens=run["tokens"], seeds=tuple(run["seeds"]))
+        for run in proposal["runs"]
+    )
     design = ListDesign(kind="list", cells=cells, params=proposal["params"])
     asked = f"The runs that say most about the optimum at {format_flops(proposal['target'])} FLOPs after {source.name}."
     kept = {name: getattr(source, name) for name in ("base", "recipe", "axes", "evals")}
-    return Sweep(name=_name(source.name), question=asked, design=design, seeds=(proposal["runs"][0]["seeds"][0],), **kept)
+    return Sweep(
+        name=_name(source.name),
+        question=asked,
+        design=design,
+        seeds=(proposal["runs"][0]["seeds"][0],),
+        **kept,
+    )
 
 
 def _name(source: str) -> str:

@@ -11,14 +11,26 @@ from scaling.render.table import Cell, Column, Document, Kind, Table, estimate, 
 Which = Literal["n_star", "d_star"]
 ROADS = ("parametric", "isoflop", "envelope")
 ROWS_LISTED = 200
-TITLES = {"parametric": "parametric (approach 3)", "isoflop": "isoFLOP (approach 2)", "envelope": "envelope (approach 1)"}
+TITLES = {
+    "parametric": "parametric (approach 3)",
+    "isoflop": "isoFLOP (approach 2)",
+    "envelope": "envelope (approach 1)",
+}
 
 
-ESTIMATED = (Column("parameter"), Column("value", "number"), Column("se", "rough"), Column("lo", "rough"), Column("hi", "rough"))
+ESTIMATED = (
+    Column("parameter"),
+    Column("value", "number"),
+    Column("se", "rough"),
+    Column("lo", "rough"),
+    Column("hi", "rough"),
+)
 OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
-    ("n_params", "parameters N*", "count"), ("tokens", "tokens D*", "count"), ("tokens_per_param", "tokens per parameter", "rough"),
+    ("n_params", "parameters N*", "count"),
+    ("tokens", "tokens D*", "count"),
+    ("tokens_per_param", "tokens per parameter", "rough"),
     ("loss", "loss L*", "rough"),
-)  # fmt: skip
+)
 
 
 def parameters(document: Document) -> Table:
@@ -26,9 +38,14 @@ def parameters(document: Document) -> Table:
     profile = (document.get("identification") or {}).get("profile") or {}
     loose = {name for name, held in profile.items() if not held["identified"]}
     entries = {**document["params"], **document["derived"]}
-    rows = tuple((*_estimated(name, entry), "not identified" if name in loose else "") for name, entry in entries.items())
+    rows = tuple(
+        (*_estimated(name, entry), "not identified" if name in loose else "")
+        for name, entry in entries.items()
+    )
     told = (
-        f"{100 * document['ci']:g} % intervals from {_bootstrap(document)}." if document.get("bootstrap") else "No bootstrap: no intervals."
+        f"{100 * document['ci']:g} % intervals from {_bootstrap(document)}."
+        if document.get("bootstrap")
+        else "No bootstrap: no intervals."
     )
     return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, told)
 
@@ -52,12 +69,34 @@ def roads(document: Document) -> Table:
     """The three estimates of the frontier side by side, and what each says at the largest budget."""
     top = (document["range"].get("flops") or [1.0])[-1]
     rows: list[tuple[Cell, ...]] = []
-    for name, road in ((name, document["roads"][name]) for name in ROADS if document["roads"].get(name)):
-        note = f"refused: {road['refused']}" if road.get("refused") else "; ".join(road.get("warnings") or [])
+    for name, road in (
+        (name, document["roads"][name]) for name in ROADS if document["roads"].get(name)
+    ):
+        note = (
+            f"refused: {road['refused']}"
+            if road.get("refused")
+            else "; ".join(road.get("warnings") or [])
+        )
         at_top = (power_law(road, "n_star", top), power_law(road, "d_star", top))
-        rows.append((TITLES[name], estimate(road.get("a")), estimate(road.get("b")), road.get("a_plus_b"), *at_top, note))
-    columns = (Column("road"), Column("a (N* ~ C^a)", "number", True), Column("b (D* ~ C^b)", "number", True), Column("a + b", "rough"),
-               Column("N* at top", "count"), Column("D* at top", "count"), Column("note"))  # fmt: skip
+        rows.append(
+            (
+                TITLES[name],
+                estimate(road.get("a")),
+                estimate(road.get("b")),
+                road.get("a_plus_b"),
+                *at_top,
+                note,
+            )
+        )
+    columns = (
+        Column("road"),
+        Column("a (N* ~ C^a)", "number", True),
+        Column("b (D* ~ C^b)", "number", True),
+        Column("a + b", "rough"),
+        Column("N* at top", "count"),
+        Column("D* at top", "count"),
+        Column("note"),
+    )
     caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {document.get('agreement') or ''}"
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
@@ -67,16 +106,27 @@ def flagged(document: Document) -> Table | None:
     if not document.get("flagged"):
         return None
     rows = tuple(
-        (item["reason"], item["count"], ", ".join(str(point["row"]) for point in item["points"][:8])) for item in document["flagged"]
+        (
+            item["reason"],
+            item["count"],
+            ", ".join(str(point["row"]) for point in item["points"][:8]),
+        )
+        for item in document["flagged"]
     )
     columns = (Column("reason"), Column("points", "integer"), Column("which"))
     rest = document["without_flagged"]
     told = f"Kept in the fit. Without {'it' if rest['left_out'] == 1 else 'these ' + str(rest['left_out'])}: "
     if rest.get("refused"):
-        return Table("flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}.")
+        return Table(
+            "flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}."
+        )
     values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
     return Table(
-        "flagged", "Points to look at again", columns, rows, told + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + "."
+        "flagged",
+        "Points to look at again",
+        columns,
+        rows,
+        told + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + ".",
     )
 
 
@@ -85,9 +135,18 @@ def minima(document: Document) -> Table | None:
     found = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
     if len(found) < 2:
         return None
-    moving = [name for name in found[0]["params"] if len({one["params"][name] for one in found}) > 1]
-    columns = (Column("objective", "number"), Column("starts", "integer"), *(Column(name, "number") for name in moving))
-    rows = tuple((one["value"], one["starts"], *(one["params"][name] for name in moving)) for one in found[:8])
+    moving = [
+        name for name in found[0]["params"] if len({one["params"][name] for one in found}) > 1
+    ]
+    columns = (
+        Column("objective", "number"),
+        Column("starts", "integer"),
+        *(Column(name, "number") for name in moving),
+    )
+    rows = tuple(
+        (one["value"], one["starts"], *(one["params"][name] for name in moving))
+        for one in found[:8]
+    )
     return Table("minima", "Where the starts ended", columns, rows)
 
 
@@ -96,8 +155,13 @@ def rollout(document: Document) -> Table | None:
     if not document.get("rollout"):
         return None
     names = ("n_params", "n_train", "mean_abs_rel_error", "bias", "covered")
-    columns = (Column("size N", "count"), Column("runs fitted", "integer"), Column("mean error", "percent"), Column("bias", "percent"),
-               Column("inside", "short"))  # fmt: skip
+    columns = (
+        Column("size N", "count"),
+        Column("runs fitted", "integer"),
+        Column("mean error", "percent"),
+        Column("bias", "percent"),
+        Column("inside", "short"),
+    )
     rows = tuple(tuple(row[name] for name in names) for row in document["rollout"])
     return Table("rollout", "Rollout: each size from the smaller ones", columns, rows)
 
@@ -107,14 +171,29 @@ def groups(document: Document) -> Table | None:
     if not document.get("groups"):
         return None
     rows = tuple(
-        (row["model"], estimate(row["a"]), estimate(row["b"]), row["r2"], row["beta_binomial"]["b"],
-         row["forecast"]["beta_binomial"], row["forecast"]["line"], row["forecast"]["measured"])
+        (
+            row["model"],
+            estimate(row["a"]),
+            estimate(row["b"]),
+            row["r2"],
+            row["beta_binomial"]["b"],
+            row["forecast"]["beta_binomial"],
+            row["forecast"]["line"],
+            row["forecast"]["measured"],
+        )
         for row in document["groups"]
-    )  # fmt: skip
+    )
     ahead = document["groups"][0]["forecast"]
-    columns = (Column("model"), Column("a", "rough", True), Column("b", "rough", True), Column("R2", "number"),
-               Column("b by beta-binomial", "number"), Column("forecast by it", "rough"), Column("by the line", "rough"),
-               Column("measured", "rough"))  # fmt: skip
+    columns = (
+        Column("model"),
+        Column("a", "rough", True),
+        Column("b", "rough", True),
+        Column("R2", "number"),
+        Column("b by beta-binomial", "number"),
+        Column("forecast by it", "rough"),
+        Column("by the line", "rough"),
+        Column("measured", "rough"),
+    )
     told = f"Forecasts are of pass@{ahead['k']} from {ahead['samples']} samples a problem."
     return Table("groups", "Coverage, -log pass@k = a k^-b", columns, rows, told)
 
@@ -124,13 +203,30 @@ def schedules(document: Document) -> Table | None:
     if not document.get("schedules"):
         return None
     rows = tuple(
-        (row["name"], "held out" if row["held_out"] else "fitted", row["n"], row["r2"], row["mae"], row["final_error"])
+        (
+            row["name"],
+            "held out" if row["held_out"] else "fitted",
+            row["n"],
+            row["r2"],
+            row["mae"],
+            row["final_error"],
+        )
         for row in document["schedules"]
     )
-    columns = (Column("curve"), Column(""), Column("points", "integer"), Column("R2", "number"), Column("mean error, nats", "rough"),
-               Column("at its end", "rough"))  # fmt: skip
+    columns = (
+        Column("curve"),
+        Column(""),
+        Column("points", "integer"),
+        Column("R2", "number"),
+        Column("mean error, nats", "rough"),
+        Column("at its end", "rough"),
+    )
     test = document.get("test")
-    told = f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error {number(test['mae'], 3)} nats." if test else ""
+    told = (
+        f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error {number(test['mae'], 3)} nats."
+        if test
+        else ""
+    )
     return Table("schedules", "Loss curves by schedule", columns, rows, told)
 
 
@@ -146,8 +242,16 @@ def accuracy(document: Document) -> Table | None:
 
 def predicted_roads(prediction: Document) -> Table:
     """The optimum at the budget asked for by every road that the fit found."""
-    rows = tuple((name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss"))) for name, road in prediction["roads"].items())
-    columns = (Column("road"), Column("N*", "count", True), Column("D*", "count", True), Column("L*", "rough", True))
+    rows = tuple(
+        (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss")))
+        for name, road in prediction["roads"].items()
+    )
+    columns = (
+        Column("road"),
+        Column("N*", "count", True),
+        Column("D*", "count", True),
+        Column("L*", "rough", True),
+    )
     return Table("predicted-roads", "The same budget by each road", columns, rows)
 
 
@@ -155,19 +259,51 @@ def reconciled(document: Document) -> list[Table]:
     """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's steps."""
     rows = []
     for row in document["countings"]:
-        roads = ("refused" if row[name].get("refused") else shown(estimate(row[name]["a"]), Column("", "number", True)) for name in ROADS)
+        roads = (
+            "refused"
+            if row[name].get("refused")
+            else shown(estimate(row[name]["a"]), Column("", "number", True))
+            for name in ROADS
+        )
         rows.append((row["told"], *roads))
-    runs = Table("countings", "The same runs, counted in two ways: a of N* ~ C^a", (Column("counting"), *map(Column, ROADS)), tuple(rows))
+    runs = Table(
+        "countings",
+        "The same runs, counted in two ways: a of N* ~ C^a",
+        (Column("counting"), *map(Column, ROADS)),
+        tuple(rows),
+    )
     held = document.get("studies")
     lines: list[tuple[Cell, ...]] = []
     if held:
-        lines = [("Hoffmann's counting, all parameters", held["total"]), ("Kaplan's counting, without embeddings", held["nonembedding"])]
-        lines += [(f"at {format_count(each['n_params_nonembedding'])} parameters without embeddings", each["a"]) for each in held["local"]]
-    law = Table("studies", "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law", (Column("counting"), Column("a", "number")),
-                tuple(lines), "After Pearce and Song 2024; the rows at one size are the frontier's local slope.")  # fmt: skip
+        lines = [
+            ("Hoffmann's counting, all parameters", held["total"]),
+            ("Kaplan's counting, without embeddings", held["nonembedding"]),
+        ]
+        lines += [
+            (
+                f"at {format_count(each['n_params_nonembedding'])} parameters without embeddings",
+                each["a"],
+            )
+            for each in held["local"]
+        ]
+    law = Table(
+        "studies",
+        "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law",
+        (Column("counting"), Column("a", "number")),
+        tuple(lines),
+        "After Pearce and Song 2024; the rows at one size are the frontier's local slope.",
+    )
     steps = tuple((each["step"], each["a"]) for each in document["porian"])
-    return [runs, law, Table("porian", "What training adds to counting (Porian et al. 2024, RefinedWeb)",
-                             (Column("step"), Column("a", "number")), steps)]  # fmt: skip
+    return [
+        runs,
+        law,
+        Table(
+            "porian",
+            "What training adds to counting (Porian et al. 2024, RefinedWeb)",
+            (Column("step"), Column("a", "number")),
+            steps,
+        ),
+    ]
 
 
 def holdout(document: Document) -> Table | None:
@@ -176,20 +312,37 @@ def holdout(document: Document) -> Table | None:
     if not held:
         return None
     rows = tuple(
-        (row["n_params"], row["tokens"], row["loss"], (row["predicted"], row["lo"], row["hi"]), row["predicted"] / row["loss"] - 1)
+        (
+            row["n_params"],
+            row["tokens"],
+            row["loss"],
+            (row["predicted"], row["lo"], row["hi"]),
+            row["predicted"] / row["loss"] - 1,
+        )
         for row in held["rows"]
     )
-    columns = (Column("N", "count"), Column("D", "count"), Column("measured", "number"), Column("predicted", "number", True),
-               Column("error", "percent"))  # fmt: skip
+    columns = (
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("measured", "number"),
+        Column("predicted", "number", True),
+        Column("error", "percent"),
+    )
     told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit. Error: predicted / measured - 1."
-    told += f" {min(len(rows), ROWS_LISTED)} of {held['n_test']:,} runs are listed." if min(len(rows), ROWS_LISTED) < held["n_test"] else ""
+    told += (
+        f" {min(len(rows), ROWS_LISTED)} of {held['n_test']:,} runs are listed."
+        if min(len(rows), ROWS_LISTED) < held["n_test"]
+        else ""
+    )
     return Table("holdout", "Hold-out", columns, rows, told, ROWS_LISTED)
 
 
 def exclusions(document: Document) -> Table:
     """Every run or row that the fit left out, counted by reason."""
     rows = tuple((item["reason"], item["count"]) for item in document["excluded"])
-    return Table("exclusions", "Left out of the fit", (Column("reason"), Column("count", "integer")), rows)
+    return Table(
+        "exclusions", "Left out of the fit", (Column("reason"), Column("count", "integer")), rows
+    )
 
 
 def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str, float]]) -> Table:
@@ -197,11 +350,25 @@ def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str,
     first = next(iter(documents.values()))
     exponents = [name for name in ("a", "b") if name in first["derived"]]
     names = [*exponents, *(name for name in first["params"] if name not in exponents)]
-    held = {title: {**document["params"], **document["derived"]} for title, document in documents.items()}
-    rows: list[tuple[Cell, ...]] = [(title, *(estimate(entries.get(name)) for name in names)) for title, entries in held.items()]
-    rows += [(title, *((values.get(name), None, None) for name in names)) for title, values in published.items()]
+    held = {
+        title: {**document["params"], **document["derived"]}
+        for title, document in documents.items()
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (title, *(estimate(entries.get(name)) for name in names)) for title, entries in held.items()
+    ]
+    rows += [
+        (title, *((values.get(name), None, None) for name in names))
+        for title, values in published.items()
+    ]
     columns = (Column("law"), *(Column(name, "number", True) for name in names))
-    return Table("laws", "Beside the published laws", columns, tuple(rows), "E, A and B depend on data and tokeniser; compare a and b.")
+    return Table(
+        "laws",
+        "Beside the published laws",
+        columns,
+        tuple(rows),
+        "E, A and B depend on data and tokeniser; compare a and b.",
+    )
 
 
 def kaplan(document: Document) -> Table | None:
@@ -210,15 +377,28 @@ def kaplan(document: Document) -> Table | None:
     if not held:
         return None
     entries = {**held["params"], **{name: held[name] for name in ("a", "b") if held.get(name)}}
-    counted = f"N = {held['convention'].get('params', '?')}, C = {held['convention'].get('flops', '?')}"
+    counted = (
+        f"N = {held['convention'].get('params', '?')}, C = {held['convention'].get('flops', '?')}"
+    )
     rows = tuple(_estimated(name, entry) for name, entry in entries.items())
-    return Table("kaplan", "Kaplan's law on the same runs", ESTIMATED, rows, f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}.")
+    return Table(
+        "kaplan",
+        "Kaplan's law on the same runs",
+        ESTIMATED,
+        rows,
+        f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}.",
+    )
 
 
 def predictions(forecasts: Sequence[Mapping[str, Any]]) -> Table:
     """The compute-optimal model at each budget, within the data and beyond."""
     rows = tuple(
-        (budget(item), *(estimate(item.get(name)) for name, _, _ in OPTIMUM), item.get("extrapolation_decades")) for item in forecasts
+        (
+            budget(item),
+            *(estimate(item.get(name)) for name, _, _ in OPTIMUM),
+            item.get("extrapolation_decades"),
+        )
+        for item in forecasts
     )
     columns = (
         Column("FLOPs", "flops"),
@@ -241,9 +421,11 @@ def model(prediction: Mapping[str, Any]) -> Table | None:
     shape = "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for keys), d_ff {d_ff}, vocabulary {vocab_size}"
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     rows = (
-        ("parameters", f"{format_count(held['n_params'])} with head"), ("shape", shape.format_map(held)),
-        ("steps", steps.format_map(held)), ("learning rate", number(held["lr"], 3)),
-    )  # fmt: skip
+        ("parameters", f"{format_count(held['n_params'])} with head"),
+        ("shape", shape.format_map(held)),
+        ("steps", steps.format_map(held)),
+        ("learning rate", number(held["lr"], 3)),
+    )
     return pairs("model", "A model that can be built", rows)
 
 
@@ -253,13 +435,23 @@ def provenance(document: Document) -> Table:
     convention = source.get("convention") or {}
     rows = [
         ("law", f"{document['law']} ({document['approach']})"),
-        ("objective", f"{objective.get('name')}, delta {objective.get('delta')}, value {objective.get('value')}"),
-        ("parameters N", str(convention.get("params", "as given"))), ("FLOPs C", str(convention.get("flops", "as given"))),
+        (
+            "objective",
+            f"{objective.get('name')}, delta {objective.get('delta')}, value {objective.get('value')}",
+        ),
+        ("parameters N", str(convention.get("params", "as given"))),
+        ("FLOPs C", str(convention.get("flops", "as given"))),
         ("cost of training", f"C = {number(cost['c0'])} N^{number(cost['p'])} D"),
-        ("columns", ", ".join(f"{key} = {value}" for key, value in (source.get("columns") or {}).items()) or "–"),
-        ("source", paths(document)), ("digest", str(source.get("digest") or "–")), ("scaling version", document["version"]),
+        (
+            "columns",
+            ", ".join(f"{key} = {value}" for key, value in (source.get("columns") or {}).items())
+            or "–",
+        ),
+        ("source", paths(document)),
+        ("digest", str(source.get("digest") or "–")),
+        ("scaling version", document["version"]),
         *(("note", str(note)) for note in source.get("notes") or []),
-    ]  # fmt: skip
+    ]
     return pairs("provenance", "Conventions and provenance", rows)
 
 
@@ -275,10 +467,24 @@ def truth(document: Document) -> Table | None:
         return None
     rows: list[tuple[Cell, ...]] = [("fitted E", (held["fitted_E"], held["lo"], held["hi"]), None)]
     if held["floor"] is not None:
-        rows.append(("lowest loss on the windows measured", _alone(held["floor"]), held["floor_difference_percent"] / 100))
-    rows.append(("entropy of the language", _alone(held["entropy"]), held["difference_percent"] / 100))
-    columns = (Column("floor of the loss"), Column("nats per token", "number", True), Column("E lies off by", "percent"))
-    return Table("truth", "The fitted floor and the true one", columns, tuple(rows), _told(document))
+        rows.append(
+            (
+                "lowest loss on the windows measured",
+                _alone(held["floor"]),
+                held["floor_difference_percent"] / 100,
+            )
+        )
+    rows.append(
+        ("entropy of the language", _alone(held["entropy"]), held["difference_percent"] / 100)
+    )
+    columns = (
+        Column("floor of the loss"),
+        Column("nats per token", "number", True),
+        Column("E lies off by", "percent"),
+    )
+    return Table(
+        "truth", "The fitted floor and the true one", columns, tuple(rows), _told(document)
+    )
 
 
 def _alone(value: float) -> Cell:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Rule, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.table import Column, Table
 
 METRIC = "noise_scale"
@@ -20,12 +20,22 @@ LEAST = 3  # measurements for a line
 
 def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
     """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds both; None where nothing was measured."""
-    found = rows.loc[rows["metric"] == METRIC, ["run_id", "step", "value", "stderr", "n_params", "batch_tokens"]]
+    found = rows.loc[
+        rows["metric"] == METRIC, ["run_id", "step", "value", "stderr", "n_params", "batch_tokens"]
+    ]
     if found.empty:
         return None
-    loss = rows.loc[(rows["metric"] == "loss") & (rows["split"] == "val"), ["run_id", "step", "value"]]
-    joined = found.rename(columns={"value": METRIC}).merge(loss.rename(columns={"value": "loss"}), on=["run_id", "step"])
-    return joined.sort_values(["n_params", "run_id", "step"]).reset_index(drop=True) if len(joined) else None
+    loss = rows.loc[
+        (rows["metric"] == "loss") & (rows["split"] == "val"), ["run_id", "step", "value"]
+    ]
+    joined = found.rename(columns={"value": METRIC}).merge(
+        loss.rename(columns={"value": "loss"}), on=["run_id", "step"]
+    )
+    return (
+        joined.sort_values(["n_params", "run_id", "step"]).reset_index(drop=True)
+        if len(joined)
+        else None
+    )
 
 
 def table(measured: pd.DataFrame | None) -> Table | None:
@@ -35,11 +45,22 @@ def table(measured: pd.DataFrame | None) -> Table | None:
     last = measured.groupby("run_id", sort=False).tail(1).head(RUNS_SHOWN)
     rows = tuple(
         (str(run), float(n), float(loss), float(noise), float(batch), float(batch / noise))
-        for run, n, loss, noise, batch in zip(*(last[name] for name in ("run_id", "n_params", "loss", METRIC, "batch_tokens")), strict=True)
+        for run, n, loss, noise, batch in zip(
+            *(last[name] for name in ("run_id", "n_params", "loss", METRIC, "batch_tokens")),
+            strict=True,
+        )
     )
-    columns = (Column("run"), Column("N (total)", "count"), Column("loss", "number"), Column("noise scale (tokens)", "count"),
-               Column("batch (tokens)", "count"), Column("batch over noise scale", "rough"))  # fmt: skip
-    return Table("noise-scale", "Gradient noise scale at the end of each run", columns, rows, _told(measured))
+    columns = (
+        Column("run"),
+        Column("N (total)", "count"),
+        Column("loss", "number"),
+        Column("noise scale (tokens)", "count"),
+        Column("batch (tokens)", "count"),
+        Column("batch over noise scale", "rough"),
+    )
+    return Table(
+        "noise-scale", "Gradient noise scale at the end of each run", columns, rows, _told(measured)
+    )
 
 
 def _told(measured: pd.DataFrame) -> str:
@@ -52,21 +73,31 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
-    ramp = Ramp("parameters N", float(n.min()), float(n.max()) * 1.0001)
+    ramp = ColorScale("parameters N", float(n.min()), float(n.max()) * 1.0001)
     traces: list[Trace] = []
     for size in np.unique(n):
         mine = n == size
         notes = [
-            f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens" for at, scale in zip(loss[mine], noise[mine], strict=True)
+            f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
+            for at, scale in zip(loss[mine], noise[mine], strict=True)
         ]
         traces.append(Markers(loss[mine], noise[mine], "", ramp.at(float(size)), notes=notes))
-    caption = "Each point is one evaluation; the line across is the smallest batch that was trained with."
+    caption = (
+        "Each point is one evaluation; the line across is the smallest batch that was trained with."
+    )
     if len(loss) >= LEAST and np.ptp(np.log(loss)) > 0:
         star, alpha = fitted_critical_batch(loss, noise)
         x = np.geomspace(loss.min(), loss.max(), 50)
         traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))
         caption += f" Dashed: B = {star:.3g} / L^{1 / alpha:.2f} tokens (Kaplan 2020, eq. 5.3, has 1 / .21 = 4.8)."
     batch = float(measured["batch_tokens"].min())
-    traces.append(Rule(y=batch, label=f"batch {format_count(batch)}"))
+    traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")
-    return Figure("noise-scale", "Gradient noise scale", caption, *axes, tuple(traces), ramp if len(np.unique(n)) > 1 else None)
+    return Figure(
+        "noise-scale",
+        "Gradient noise scale",
+        caption,
+        *axes,
+        tuple(traces),
+        ramp if len(np.unique(n)) > 1 else None,
+    )

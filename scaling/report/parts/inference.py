@@ -20,7 +20,11 @@ def demand(prediction: Document) -> Table | None:
     if not held:
         return None
     in_all = f"{format_flops(held['flops_total'])}, {100 * held['saved_fraction']:.2g} % less than with the compute-optimal size"
-    named = (("tokens served", "demand_tokens"), ("parameters", "n_params"), ("training tokens", "tokens"))
+    named = (
+        ("tokens served", "demand_tokens"),
+        ("parameters", "n_params"),
+        ("training tokens", "tokens"),
+    )
     rows = [*((label, format_count(held[name])) for label, name in named), ("FLOPs in all", in_all)]
     return pairs("inference", "With inference demand", rows)
 
@@ -31,12 +35,28 @@ def served(prediction: Document) -> Table | None:
     if not held:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (form, row["n_params"], row["tokens"], *(_days(row[f"{part}_seconds"]) for part in ("training", "prefill", "decode", "device")),
-         f"{100 * row['saved_fraction']:.2g} %")
+        (
+            form,
+            row["n_params"],
+            row["tokens"],
+            *(
+                _days(row[f"{part}_seconds"])
+                for part in ("training", "prefill", "decode", "device")
+            ),
+            f"{100 * row['saved_fraction']:.2g} %",
+        )
         for form, row in held["forms"].items()
-    )  # fmt: skip
-    columns = (Column("attention"), Column("N", "count"), Column("D", "count"), Column("training", "rough"), Column("prefill", "rough"),
-               Column("decode", "rough"), Column("in all", "rough"), Column("saved"))  # fmt: skip
+    )
+    columns = (
+        Column("attention"),
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("training", "rough"),
+        Column("prefill", "rough"),
+        Column("decode", "rough"),
+        Column("in all", "rough"),
+        Column("saved"),
+    )
     decode = "at its roofline" if held["mfu_decode"] is None else f"at {held['mfu_decode']:.0%} MFU"
     told = (
         f"Device-days of one {held['device']}: training at {held['mfu_training']:.0%} MFU, prompts of {held['prompt_tokens']} at "
@@ -56,9 +76,14 @@ def decoding(prediction: Document) -> Table | None:
     if not held:
         return None
     forms: Mapping[str, Any] = held["forms"]
-    rows: list[tuple[Cell, ...]] = [("KV cache a sequence", *(format_bytes(form["kv_cache_bytes"]) for form in forms.values()))]
+    rows: list[tuple[Cell, ...]] = [
+        ("KV cache a sequence", *(format_bytes(form["kv_cache_bytes"]) for form in forms.values()))
+    ]
     devices = next(iter(forms.values()))["tokens_per_second"]
-    rows += [(name, *(f"{form['tokens_per_second'][name]:,.0f}" for form in forms.values())) for name in devices]
+    rows += [
+        (name, *(f"{form['tokens_per_second'][name]:,.0f}" for form in forms.values()))
+        for name in devices
+    ]
     columns = (Column("tokens/s at most"), *(Column(name) for name in forms))
     told = f"{format_count(held['n_params'])} parameters in bf16 at {held['context']} tokens of context, batch {held['batch']}."
     return Table("decoding", "Decoding: cache and roofline", columns, tuple(rows), told)
@@ -70,13 +95,28 @@ def smaller(prediction: Document) -> Table | None:
     if not held:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (f"{row['fraction']:g}", row["n_params"], estimate(row["tokens"]), row["tokens_per_param"], estimate(row["extra_compute_percent"]))
+        (
+            f"{row['fraction']:g}",
+            row["n_params"],
+            estimate(row["tokens"]),
+            row["tokens_per_param"],
+            estimate(row["extra_compute_percent"]),
+        )
         for row in held
     )
-    columns = (Column("of N"), Column("parameters", "count"), Column("tokens", "count", True), Column("D/N", "rough"),
-               Column("extra compute, %", "rough", True))  # fmt: skip
+    columns = (
+        Column("of N"),
+        Column("parameters", "count"),
+        Column("tokens", "count", True),
+        Column("D/N", "rough"),
+        Column("extra compute, %", "rough", True),
+    )
     told = f"Tokens that bring each size to the same loss. No number of tokens does it at or below {held[0]['critical_fraction']:.3g} of N."
-    told += " An interval without an end holds draws that never reach the loss." if any(_open(row) for row in held) else ""
+    told += (
+        " An interval without an end holds draws that never reach the loss."
+        if any(_open(row) for row in held)
+        else ""
+    )
     return Table("smaller", "The price of a smaller model", columns, rows, told)
 
 
@@ -87,16 +127,22 @@ def _open(row: Mapping[str, Any]) -> bool:
 def price(document: Document, path: Path | None) -> Table | None:
     """What smaller models than the optimum of the largest budget cost by the fit at `path`; None for a law that does not say it."""
     from scaling.predict.iso_loss import prices
-    from scaling.predict.law_source import knowledge
+    from scaling.predict.law_source import load_law
 
     budget = (document["range"].get("flops") or [None])[-1]
     if path is None or budget is None:
         return None
-    known = knowledge(str(path))
+    known = load_law(str(path))
     if known.optimum is None:
         return None
     try:
-        rows = prices(known, float(known.optimum.n_star(budget)), float(known.optimum.d_star(budget)), FRACTIONS, budget)
+        rows = prices(
+            known,
+            float(known.optimum.n_star(budget)),
+            float(known.optimum.d_star(budget)),
+            FRACTIONS,
+            budget,
+        )
     except ScalingError:
         return None  # a frontier, or a law in other inputs
     return smaller({"smaller": rows})

@@ -10,10 +10,28 @@ from typing import Any
 import numpy as np
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, Band, Figure, Line, Markers, Ramp, Rule, Text, Trace
+from scaling.render.figure import (
+    Axis,
+    Band,
+    ColorScale,
+    Figure,
+    Line,
+    Markers,
+    ReferenceLine,
+    Text,
+    Trace,
+)
 from scaling.render.table import Column, Document, estimate, shown
 from scaling.report.parts.fit_tables import ROADS, TITLES, Which, power_law
-from scaling.report.parts.run_plots import C_AXIS, D_AXIS, LOSS_AXIS, N_AXIS, POINTS_SHOWN, of_all, thinned
+from scaling.report.parts.run_plots import (
+    C_AXIS,
+    D_AXIS,
+    LOSS_AXIS,
+    N_AXIS,
+    POINTS_SHOWN,
+    of_all,
+    thinned,
+)
 
 BEYOND = 10.0
 TOKENS_PER_PARAM = 20.0
@@ -24,13 +42,17 @@ BINS = 40
 def frontier_size(document: Document) -> Figure | None:
     """N*(C) by the three roads, with bands, the minima of the valleys, and the 20-tokens-per-parameter line."""
     caption = "Compute-optimal size by the three roads, with intervals; dots are the minima the roads rest on."
-    return _frontier(document, "n_star", "frontier-size", "Compute-optimal size N*(C)", caption, N_AXIS)
+    return _frontier(
+        document, "n_star", "frontier-size", "Compute-optimal size N*(C)", caption, N_AXIS
+    )
 
 
 def frontier_tokens(document: Document) -> Figure | None:
     """D*(C), as `frontier_size`."""
     caption = "Compute-optimal training tokens by the three roads. N* and D* are fitted separately, so the exponents need not add up to 1."
-    return _frontier(document, "d_star", "frontier-tokens", "Compute-optimal tokens D*(C)", caption, D_AXIS)
+    return _frontier(
+        document, "d_star", "frontier-tokens", "Compute-optimal tokens D*(C)", caption, D_AXIS
+    )
 
 
 def frontier_loss(document: Document) -> Figure | None:
@@ -41,13 +63,34 @@ def frontier_loss(document: Document) -> Figure | None:
     flops, loss = _budgets(document), np.asarray(document["data"]["loss"], float)
     line, draws, kept = best.loss(flops), _draws(document), thinned(len(loss), POINTS_SHOWN)
     traces: tuple[Trace, ...] = (
-        *(() if draws is None else (Band(flops, *_interval(document, draws.loss(flops[:, None])), 0),)),
-        Markers(np.asarray(document["data"]["flops"], float)[kept], loss[kept], "runs", "muted", "circle", 5),
-        Line(flops, line, "L*(C)", 0), Markers(flops[-1:], line[-1:], "ten times the largest budget", 1, "star", 14), _edge(document),
-    )  # fmt: skip
+        *(
+            ()
+            if draws is None
+            else (Band(flops, *_interval(document, draws.loss(flops[:, None])), 0),)
+        ),
+        Markers(
+            np.asarray(document["data"]["flops"], float)[kept],
+            loss[kept],
+            "runs",
+            "muted",
+            "circle",
+            5,
+        ),
+        Line(flops, line, "L*(C)", 0),
+        Markers(flops[-1:], line[-1:], "ten times the largest budget", 1, "star", 14),
+        _edge(document),
+    )
     caption = "The line is the loss the law expects of a compute-optimal run, with its interval; runs of any other size lie above it."
     caption += of_all(len(kept), document["n_points"])
-    return Figure("frontier-loss", "Compute-optimal loss L*(C)", caption, C_AXIS, LOSS_AXIS, traces, size="wide")
+    return Figure(
+        "frontier-loss",
+        "Compute-optimal loss L*(C)",
+        caption,
+        C_AXIS,
+        LOSS_AXIS,
+        traces,
+        size="wide",
+    )
 
 
 def _budgets(document: Document) -> np.ndarray:
@@ -55,15 +98,20 @@ def _budgets(document: Document) -> np.ndarray:
     return np.geomspace(low * 0.8, high * BEYOND, 60)
 
 
-def _edge(document: Document) -> Rule:
-    return Rule(x=float(document["range"]["flops"][1]), label="largest budget")
+def _edge(document: Document) -> ReferenceLine:
+    return ReferenceLine(x=float(document["range"]["flops"][1]), label="largest budget")
 
 
 def _closed(document: Document, values: Mapping[str, Any]) -> Any:
     """The law's frontier for one set of parameters or for draws of them; None for a road of its own or a law without one."""
     from scaling.fit.frontier.frontier import CLOSED, Cost, frontier
 
-    if document["approach"] != "parametric" or document["law"] not in CLOSED or not values or None in values.values():
+    if (
+        document["approach"] != "parametric"
+        or document["law"] not in CLOSED
+        or not values
+        or None in values.values()
+    ):
         return None
     arrays = {name: np.asarray(value, float) for name, value in values.items()}
     return frontier(document["law"], arrays, Cost(document["cost"]["c0"], document["cost"]["p"]))
@@ -79,27 +127,51 @@ def _interval(document: Document, draws: np.ndarray) -> tuple[np.ndarray, np.nda
     return low, high
 
 
-def _frontier(document: Document, which: Which, name: str, title: str, caption: str, axis: Axis) -> Figure | None:
+def _frontier(
+    document: Document, which: Which, name: str, title: str, caption: str, axis: Axis
+) -> Figure | None:
     if not document["range"].get("flops"):
         return None
     flops, cost = _budgets(document), document["cost"]
     found = [(index, road, document["roads"].get(road) or {}) for index, road in enumerate(ROADS)]
-    traces = [trace for index, road, held in found if held.get(which) for trace in _road(document, road, held, which, flops, index)]
+    traces = [
+        trace
+        for index, road, held in found
+        if held.get(which)
+        for trace in _road(document, road, held, which, flops, index)
+    ]
     if not traces:
         return None
-    size = (flops / (cost["c0"] * TOKENS_PER_PARAM)) ** (1.0 / (cost["p"] + 1.0))  # C = c0 N^p (20 N)
+    size = (flops / (cost["c0"] * TOKENS_PER_PARAM)) ** (
+        1.0 / (cost["p"] + 1.0)
+    )  # C = c0 N^p (20 N)
     twenty = size if which == "n_star" else TOKENS_PER_PARAM * size
-    traces += [Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6), _edge(document)]
+    traces += [
+        Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6),
+        _edge(document),
+    ]
     return Figure(name, title, caption, C_AXIS, axis, tuple(traces))
 
 
-def _road(document: Document, name: str, road: Any, which: Which, flops: np.ndarray, colour: int) -> list[Trace]:
+def _road(
+    document: Document, name: str, road: Any, which: Which, flops: np.ndarray, colour: int
+) -> list[Trace]:
     line, exponent = power_law(road, which, flops), road[which]["exponent"]
     band = _band(document, name, road, which, flops, line)
-    dots = [dot for dot in road.get("minima") or road.get("valleys") or [] if dot.get(which) and not dot.get("refused")]
+    dots = [
+        dot
+        for dot in road.get("minima") or road.get("valleys") or []
+        if dot.get(which) and not dot.get("refused")
+    ]
     notes = [f"{format_count(dot[which])} at {format_flops(dot['flops'])} FLOPs" for dot in dots]
     marks = Markers(
-        [dot["flops"] for dot in dots], [dot[which] for dot in dots], "", colour, "circle", 8 if len(dots) < 12 else 4, notes=notes
+        [dot["flops"] for dot in dots],
+        [dot[which] for dot in dots],
+        "",
+        colour,
+        "circle",
+        8 if len(dots) < 12 else 4,
+        notes=notes,
     )
     return [
         *([Band(flops, *band, colour)] if band else []),
@@ -127,11 +199,21 @@ def predicted(document: Document, n: np.ndarray, d: np.ndarray) -> np.ndarray | 
     """The law's loss at N and D (broadcast together); None when the law needs other inputs, or is not parametric."""
     from scaling.fit.laws.laws import LAWS
 
-    law, values = LAWS.get(document["law"]), {name: entry["value"] for name, entry in document["params"].items()}
-    if law is None or document["approach"] != "parametric" or not set(law.inputs) <= {"N", "D"} or None in values.values():
+    law, values = (
+        LAWS.get(document["law"]),
+        {name: entry["value"] for name, entry in document["params"].items()},
+    )
+    if (
+        law is None
+        or document["approach"] != "parametric"
+        or not set(law.inputs) <= {"N", "D"}
+        or None in values.values()
+    ):
         return None
     n, d = np.broadcast_arrays(n, d)
-    return np.exp(law.log_predict(law.theta(values), {"N": n.ravel(), "D": d.ravel()})).reshape(n.shape)
+    return np.exp(law.log_predict(law.theta(values), {"N": n.ravel(), "D": d.ravel()})).reshape(
+        n.shape
+    )
 
 
 def contours(document: Document) -> Figure | None:
@@ -139,36 +221,61 @@ def contours(document: Document) -> Figure | None:
     data, cost = document["data"], document["cost"]
     if not (data.get("n_params") and data.get("flops")):
         return None
-    sizes, budgets, runs_loss = (np.asarray(data[name], float) for name in ("n_params", "flops", "loss"))
-    x, y = np.geomspace(budgets.min() / 1.6, budgets.max() * BEYOND * 1.05, 90), np.geomspace(sizes.min() / 2, sizes.max() * 3, 90)
+    sizes, budgets, runs_loss = (
+        np.asarray(data[name], float) for name in ("n_params", "flops", "loss")
+    )
+    x, y = (
+        np.geomspace(budgets.min() / 1.6, budgets.max() * BEYOND * 1.05, 90),
+        np.geomspace(sizes.min() / 2, sizes.max() * 3, 90),
+    )
     loss = predicted(document, y[:, None], x[None, :] / (cost["c0"] * y[:, None] ** cost["p"]))
     if loss is None:
         return None
-    levels = np.geomspace(float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02), LEVELS + 2)[1:-1]
-    ramp = Ramp("loss of the law", float(levels[0]), float(levels[-1]), "number")
-    traces: list[Trace] = [trace for level in levels for trace in _contour(x, y, loss, float(level), ramp)]
+    levels = np.geomspace(
+        float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02), LEVELS + 2
+    )[1:-1]
+    ramp = ColorScale("loss of the law", float(levels[0]), float(levels[-1]), "number")
+    traces: list[Trace] = [
+        trace for level in levels for trace in _contour(x, y, loss, float(level), ramp)
+    ]
     road = document["roads"].get("parametric") or {}
     if road.get("n_star"):
         traces.append(Line(x, power_law(road, "n_star", x), "efficient frontier", 1, "solid", 2.6))
     kept = thinned(len(sizes), POINTS_SHOWN)
-    notes = [f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss {runs_loss[i]:.4g}" for i in kept]
+    notes = [
+        f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss {runs_loss[i]:.4g}"
+        for i in kept
+    ]
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=notes))
     caption = "Lines of equal loss of the fitted law; along the frontier the loss is the lowest for its compute. Dots are the fitted runs."
     caption += of_all(len(kept), document["n_points"])
-    return Figure("contours", "Contours of the fitted law", caption, _fixed(C_AXIS, x), _fixed(N_AXIS, y), tuple(traces), ramp)
+    return Figure(
+        "contours",
+        "Contours of the fitted law",
+        caption,
+        _fixed(C_AXIS, x),
+        _fixed(N_AXIS, y),
+        tuple(traces),
+        ramp,
+    )
 
 
 def _fixed(axis: Axis, values: np.ndarray) -> Axis:
     return replace(axis, range=(float(values[0]), float(values[-1])))
 
 
-def _contour(x: np.ndarray, y: np.ndarray, z: np.ndarray, level: float, ramp: Ramp) -> list[Trace]:
+def _contour(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, level: float, ramp: ColorScale
+) -> list[Trace]:
     """The lines of one loss, sought in logarithmic coordinates."""
     from contourpy import contour_generator
 
     lines = contour_generator(np.log(x), np.log(y), z).lines(level)
     note = f"loss {level:.3g}"
-    return [Line(np.exp(line[:, 0]), np.exp(line[:, 1]), "", ramp.at(level), width=1.4, note=note) for line in map(np.asarray, lines)]
+    return [
+        Line(np.exp(line[:, 0]), np.exp(line[:, 1]), "", ramp.at(level), width=1.4, note=note)
+        for line in map(np.asarray, lines)
+    ]
 
 
 def residuals(document: Document) -> list[Figure]:
@@ -181,18 +288,40 @@ def residuals(document: Document) -> list[Figure]:
     if law is None:
         return []
     error, kept = np.log(loss / law), thinned(len(loss), POINTS_SHOWN)
-    notes = [f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %" for i in kept]
-    spread = f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %.{of_all(len(kept), document['n_points'])}"
-    beside = {"size": (N_AXIS, n), "tokens": (D_AXIS, d), "prediction": (Axis("predicted loss", log=True), law)}
-    return [_residual(name, axis, values[kept], error[kept], notes, spread) for name, (axis, values) in beside.items()]
+    notes = [
+        f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %"
+        for i in kept
+    ]
+    spread = (
+        f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %.{of_all(len(kept), document['n_points'])}"
+    )
+    beside = {
+        "size": (N_AXIS, n),
+        "tokens": (D_AXIS, d),
+        "prediction": (Axis("predicted loss", log=True), law),
+    }
+    return [
+        _residual(name, axis, values[kept], error[kept], notes, spread)
+        for name, (axis, values) in beside.items()
+    ]
 
 
-def _residual(name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], spread: str) -> Figure:
+def _residual(
+    name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], spread: str
+) -> Figure:
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
-    traces = (Rule(y=0.0), Markers(values, error, "", 0, "circle", 6, notes=notes))
+    traces = (ReferenceLine(y=0.0), Markers(values, error, "", 0, "circle", 6, notes=notes))
     caption = f"log(measured / predicted); root mean square {spread}"
     y_axis = Axis("log residual", range=(-reach, reach))
-    return Figure(f"residuals-{name}", f"Residuals against {name}", caption, axis, y_axis, traces, size="small")
+    return Figure(
+        f"residuals-{name}",
+        f"Residuals against {name}",
+        caption,
+        axis,
+        y_axis,
+        traces,
+        size="small",
+    )
 
 
 def cloud(document: Document, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
@@ -203,16 +332,30 @@ def cloud(document: Document, published: Mapping[str, Mapping[str, float]]) -> F
         return None
     kept = thinned(len(alpha), POINTS_SHOWN)
     center = [float(document["params"][name]["value"]) for name in ("alpha", "beta")]
-    others = [(name, law["alpha"], law["beta"]) for name, law in published.items() if "alpha" in law and "beta" in law]
+    others = [
+        (name, law["alpha"], law["beta"])
+        for name, law in published.items()
+        if "alpha" in law and "beta" in law
+    ]
     x_axis = _cloud_axis("α, of size", alpha, [center[0], *(law[1] for law in others)])
     y_axis = _cloud_axis("β, of tokens", beta, [center[1], *(law[2] for law in others)])
     span = x_axis.range or (0.0, 1.0)
     traces: list[Trace] = [Markers(alpha[kept], beta[kept], "bootstrap refits", 0, "open", 4.5)]
     traces.append(Line(span, span, "α = β (a = ½)", "muted", "dash", 1.2))
-    traces += [Markers([a], [b], name, 2 + index, "diamond", 10) for index, (name, a, b) in enumerate(others)]
+    traces += [
+        Markers([a], [b], name, 2 + index, "diamond", 10)
+        for index, (name, a, b) in enumerate(others)
+    ]
     traces.append(Markers([center[0]], [center[1]], "this fit", 1, "star", 15))
     caption = "Each ring is one refit to resampled runs: the tilt shows how far α and β trade against each other."
-    return Figure("bootstrap-cloud", "Bootstrap cloud of the exponents", caption, x_axis, y_axis, tuple(traces))
+    return Figure(
+        "bootstrap-cloud",
+        "Bootstrap cloud of the exponents",
+        caption,
+        x_axis,
+        y_axis,
+        tuple(traces),
+    )
 
 
 def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
@@ -224,25 +367,38 @@ def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) 
     ends = [end for values in drawn.values() for end in np.quantile(values, [0.005, 0.995])]
     low, high = min([*ends, *others.values()]), max([*ends, *others.values()])
     edges = np.linspace(low, high if high > low else low + 0.01, BINS + 1)
-    traces: list[Trace] = [Rule(x=0.5, label="a = ½")]
+    traces: list[Trace] = [ReferenceLine(x=0.5, label="a = ½")]
     for name, values in drawn.items():
         share = np.histogram(values, edges)[0] / len(values)
         x, y, colour = np.repeat(edges, 2)[1:-1], 100 * np.repeat(share, 2), ROADS.index(name)
-        entry = shown(estimate((document["roads"].get(name) or {}).get("a")), Column("", "rough", True))
-        traces += [Band(x, np.zeros_like(y), y, colour), Line(x, y, f"{TITLES[name].split(' (')[0]} {entry}", colour, width=1.6)]
+        entry = shown(
+            estimate((document["roads"].get(name) or {}).get("a")), Column("", "rough", True)
+        )
+        traces += [
+            Band(x, np.zeros_like(y), y, colour),
+            Line(x, y, f"{TITLES[name].split(' (')[0]} {entry}", colour, width=1.6),
+        ]
     top = max(float(np.max(trace.y)) for trace in traces if isinstance(trace, Line))
-    traces += [trace for i, (name, a) in enumerate(others.items()) for trace in _named_exponent(name, a, top * (1.1 + 0.11 * i), edges)]
+    traces += [
+        trace
+        for i, (name, a) in enumerate(others.items())
+        for trace in _named_exponent(name, a, top * (1.1 + 0.11 * i), edges)
+    ]
     caption = "How many of the bootstrap's refits give which exponent, for each road; the diamonds above are the published laws."
     x_axis = Axis("exponent a of N* ∝ C^a", range=(float(edges[0] - 0.02), float(edges[-1] + 0.02)))
     y_axis = Axis("refits, %", unit="percent", range=(0.0, top * (1.25 + 0.11 * len(others))))
-    return Figure("bootstrap-exponent", "Bootstrap of the exponent a", caption, x_axis, y_axis, tuple(traces))
+    return Figure(
+        "bootstrap-exponent", "Bootstrap of the exponent a", caption, x_axis, y_axis, tuple(traces)
+    )
 
 
 def _named_exponent(name: str, a: float, height: float, edges: np.ndarray) -> list[Trace]:
     """A published exponent as a diamond, with its name on the side where there is more room."""
     right = a < (edges[0] + edges[-1]) / 2
     beside = 0.015 * (edges[-1] - edges[0])
-    word = Text(a + (beside if right else -beside), height, name, "muted", "left" if right else "right")
+    word = Text(
+        a + (beside if right else -beside), height, name, "muted", "left" if right else "right"
+    )
     return [Markers([a], [height], "", "muted", "diamond", 8, notes=[f"{name}: a = {a:.3g}"]), word]
 
 

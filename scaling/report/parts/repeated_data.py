@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Cell, Column, Document, Table, number
 
 PUBLISHED = "muennighoff2023"
@@ -24,12 +24,30 @@ def repeats(document: Document) -> Table | None:
     if not held:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (row["n_params"], row["unique_tokens"], row["epochs"], row["tokens"], row["loss"], row["effective_tokens"], _ratio(row),
-         row["predicted_ratio"], _note(row))
+        (
+            row["n_params"],
+            row["unique_tokens"],
+            row["epochs"],
+            row["tokens"],
+            row["loss"],
+            row["effective_tokens"],
+            _ratio(row),
+            row["predicted_ratio"],
+            _note(row),
+        )
         for row in held
-    )  # fmt: skip
-    columns = (Column("N", "count"), Column("unique U", "count"), Column("epochs", "rough"), Column("D", "count"), Column("loss", "number"),
-               Column("fresh D'", "count"), Column("D'/U", "rough", True), Column("D'/U by the law", "rough"), Column("note"))  # fmt: skip
+    )
+    columns = (
+        Column("N", "count"),
+        Column("unique U", "count"),
+        Column("epochs", "rough"),
+        Column("D", "count"),
+        Column("loss", "number"),
+        Column("fresh D'", "count"),
+        Column("D'/U", "rough", True),
+        Column("D'/U by the law", "rough"),
+        Column("note"),
+    )
     return Table("repeats", TITLE, columns, rows, told(document))
 
 
@@ -40,12 +58,28 @@ def short(document: Document) -> Table | None:
         return None
     known = [row for row in held if row["ratio"] is not None]
     rows = tuple(
-        (row["n_params"], row["unique_tokens"], row["epochs"], _ratio(row), row["predicted_ratio"], _note(row)) for row in known[:SHOWN]
+        (
+            row["n_params"],
+            row["unique_tokens"],
+            row["epochs"],
+            _ratio(row),
+            row["predicted_ratio"],
+            _note(row),
+        )
+        for row in known[:SHOWN]
     )
-    columns = (Column("N", "count"), Column("U", "count"), Column("epochs", "rough"), Column("D'/U", "rough", True),
-               Column("law", "rough"), Column("note"))  # fmt: skip
+    columns = (
+        Column("N", "count"),
+        Column("U", "count"),
+        Column("epochs", "rough"),
+        Column("D'/U", "rough", True),
+        Column("law", "rough"),
+        Column("note"),
+    )
     cut = f"{len(rows)} of {len(held)} cells; the document holds all, and {len(held) - len(known)} have no fresh runs of their size. "
-    return Table("repeats", TITLE, columns, rows, (cut if len(rows) < len(held) else "") + told(document))
+    return Table(
+        "repeats", TITLE, columns, rows, (cut if len(rows) < len(held) else "") + told(document)
+    )
 
 
 def _ratio(row: Row) -> tuple[float | None, float | None, float | None]:
@@ -61,7 +95,9 @@ def _note(row: Row) -> str:
 def told(document: Document) -> str:
     """How D' was found, and what R_D the law and the table itself give."""
     law = document["repeats_law"]
-    text = "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
+    text = (
+        "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
+    )
     if law["R_D"] is None:
         text += f"The law {law['law']} is not fitted: {law['refused']}. "
     else:
@@ -93,13 +129,15 @@ def figure(document: Document) -> Figure | None:
     caption += f" Rings lie beyond the fresh runs ({beyond})." if beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
     sizes = [row["n_params"] for row in held]
-    ramp = Ramp("parameters N", min(sizes), max(sizes))
+    ramp = ColorScale("parameters N", min(sizes), max(sizes))
     traces = (*lines, *_series(held, ramp))
-    return Figure("repeats", TITLE, caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide")
+    return Figure(
+        "repeats", TITLE, caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide"
+    )
 
 
 def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
-    from scaling.fit.diagnostics.repeated_data import worth
+    from scaling.fit.diagnostics.repeated_data import effective_epochs
 
     law = document["repeats_law"]
     for r_d, label, colour in (
@@ -107,19 +145,40 @@ def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
         (law.get("R_D_read"), "fitted to these points", 1),
     ):
         if r_d:
-            yield Line(epochs, worth(epochs, r_d), f"{label}, R_D = {number(r_d, 3)}", colour)
-    yield Line(epochs, worth(epochs, _published()), f"Muennighoff 2023, R_D = {number(_published(), 3)}", "ink", "dot", 1.6)
+            yield Line(
+                epochs, effective_epochs(epochs, r_d), f"{label}, R_D = {number(r_d, 3)}", colour
+            )
+    yield Line(
+        epochs,
+        effective_epochs(epochs, _published()),
+        f"Muennighoff 2023, R_D = {number(_published(), 3)}",
+        "ink",
+        "dot",
+        1.6,
+    )
 
 
-def _series(held: Sequence[Row], ramp: Ramp) -> Iterator[Trace]:
+def _series(held: Sequence[Row], ramp: ColorScale) -> Iterator[Trace]:
     """A colour for each size, a symbol for each corpus (named once in the legend), rings beyond the fresh runs."""
     corpora = sorted({row["unique_tokens"] for row in held})
     named: set[float] = set()
-    for n, unique, beyond in dict.fromkeys((row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in held):
-        mine = [row for row in held if (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) == (n, unique, beyond)]
+    for n, unique, beyond in dict.fromkeys(
+        (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in held
+    ):
+        mine = [
+            row
+            for row in held
+            if (row["n_params"], row["unique_tokens"], bool(row["extrapolated"]))
+            == (n, unique, beyond)
+        ]
         label = "" if beyond or unique in named else f"U {format_count(unique)}"
         named |= set() if beyond else {unique}
-        yield _markers(mine, label, ramp.at(n), "open" if beyond else SYMBOLS[corpora.index(unique) % len(SYMBOLS)])
+        yield _markers(
+            mine,
+            label,
+            ramp.at(n),
+            "open" if beyond else SYMBOLS[corpora.index(unique) % len(SYMBOLS)],
+        )
 
 
 def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Markers:
@@ -130,4 +189,14 @@ def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Mar
         for row in rows
     ]
     x, y = [row["epochs"] for row in rows], [row["ratio"] for row in rows]
-    return Markers(x, y, label, colour, symbol, 8, ends[0] if known else None, ends[1] if known else None, notes)
+    return Markers(
+        x,
+        y,
+        label,
+        colour,
+        symbol,
+        8,
+        ends[0] if known else None,
+        ends[1] if known else None,
+        notes,
+    )

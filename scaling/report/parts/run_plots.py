@@ -10,7 +10,7 @@ import pandas as pd
 
 from scaling.formatting import format_count, format_flops
 from scaling.points.points import Points
-from scaling.render.figure import Axis, Band, Figure, Line, Markers, Ramp, Text, Trace
+from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Text, Trace
 from scaling.render.table import Document
 
 N_AXIS = Axis("parameters N", log=True, unit="count")
@@ -30,27 +30,48 @@ def training_curves(curves: Points) -> Figure | None:
     """
     if not len(curves):
         return None
-    table = pd.DataFrame({"run": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}).sort_values(
-        ["n", "run", "c"]
-    )
-    ramp = Ramp("parameters N", float(table["n"].min()), float(table["n"].max()))
+    table = pd.DataFrame(
+        {"run": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}
+    ).sort_values(["n", "run", "c"])
+    ramp = ColorScale("parameters N", float(table["n"].min()), float(table["n"].max()))
     runs = table["run"].unique()
     kept = runs[thinned(len(runs), CURVES_SHOWN)]
     drawn = [run for _, run in table[table["run"].isin(kept)].groupby("run", sort=False)]
     x, y = _steps(*_front(table["c"].to_numpy(float), table["loss"].to_numpy(float)))
-    lines: list[Trace] = [*(_run_line(run, ramp) for run in drawn), Line(x, y, "best loss at this compute", "ink", "dash", 1.8)]
+    lines: list[Trace] = [
+        *(_run_line(run, ramp) for run in drawn),
+        Line(x, y, "best loss at this compute", "ink", "dash", 1.8),
+    ]
     shown = of_all(len(kept), len(runs))
     caption = f"Each line is one run, coloured by its size; the dashed line is the lowest loss measured with that much compute.{shown}"
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
-    several = ramp.hi > 1.02 * ramp.lo  # a scale of one size, or of sizes that round to one, tells nothing
-    return Figure("training-curves", "Loss against compute", caption, C_AXIS, y_axis, tuple(lines), ramp if several else None)
+    several = (
+        ramp.hi > 1.02 * ramp.lo
+    )  # a scale of one size, or of sizes that round to one, tells nothing
+    return Figure(
+        "training-curves",
+        "Loss against compute",
+        caption,
+        C_AXIS,
+        y_axis,
+        tuple(lines),
+        ramp if several else None,
+    )
 
 
-def _run_line(run: pd.DataFrame, ramp: Ramp) -> Line:
+def _run_line(run: pd.DataFrame, ramp: ColorScale) -> Line:
     size, tokens = float(run["n"].iloc[0]), float(run["d"].iloc[-1])
-    note = f"{format_count(size)} parameters, {format_count(tokens)} tokens, run {run['run'].iloc[0]}"
-    return Line(run["c"].to_numpy(float), run["loss"].to_numpy(float), colour=ramp.at(size), width=1.3, note=note)
+    note = (
+        f"{format_count(size)} parameters, {format_count(tokens)} tokens, run {run['run'].iloc[0]}"
+    )
+    return Line(
+        run["c"].to_numpy(float),
+        run["loss"].to_numpy(float),
+        colour=ramp.at(size),
+        width=1.3,
+        note=note,
+    )
 
 
 def _front(flops: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +91,11 @@ def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def thinned(count: int, limit: int) -> np.ndarray:
     """At most `limit` indices out of `count`, evenly spread, first and last included."""
-    return np.arange(count) if count <= limit else np.unique(np.linspace(0, count - 1, limit).round().astype(int))
+    return (
+        np.arange(count)
+        if count <= limit
+        else np.unique(np.linspace(0, count - 1, limit).round().astype(int))
+    )
 
 
 def of_all(drawn: int, count: int) -> str:
@@ -80,38 +105,78 @@ def of_all(drawn: int, count: int) -> str:
 
 def valleys(document: Document) -> Figure | None:
     """Loss against size at each budget, the fitted curve and its minimum (approach 2); refused budgets stay grey."""
-    found = [valley for valley in (document["roads"].get("isoflop") or {}).get("valleys") or [] if valley.get("n_params")]
+    found = [
+        valley
+        for valley in (document["roads"].get("isoflop") or {}).get("valleys") or []
+        if valley.get("n_params")
+    ]
     if not found:
         return None
     budgets = [float(valley["flops"]) for valley in found]
-    ramp = Ramp("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
+    ramp = ColorScale("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
     most = max(2, POINTS_SHOWN // len(found))
     traces: list[Trace] = [trace for valley in found for trace in _valley(valley, ramp, most)]
     good = [valley for valley in found if not valley.get("refused")]
     if good:
-        traces.append(Line([v["n_star"] for v in good], [v["loss_star"] for v in good], "", "muted", "dot", 1.4))
-        traces.append(Markers([v["n_star"] for v in good], [v["loss_star"] for v in good], "minimum", "ink", "star", 13,
-                              notes=[f"N* {format_count(v['n_star'])} at {format_flops(v['flops'])} FLOPs" for v in good]))  # fmt: skip
-    refused = [f"{format_flops(valley['flops'])}: {valley['refused']}" for valley in found if valley.get("refused")]
+        traces.append(
+            Line(
+                [v["n_star"] for v in good], [v["loss_star"] for v in good], "", "muted", "dot", 1.4
+            )
+        )
+        traces.append(
+            Markers(
+                [v["n_star"] for v in good],
+                [v["loss_star"] for v in good],
+                "minimum",
+                "ink",
+                "star",
+                13,
+                notes=[
+                    f"N* {format_count(v['n_star'])} at {format_flops(v['flops'])} FLOPs"
+                    for v in good
+                ],
+            )
+        )
+    refused = [
+        f"{format_flops(valley['flops'])}: {valley['refused']}"
+        for valley in found
+        if valley.get("refused")
+    ]
     caption = "Each colour is one compute budget: dots are runs, curves the fitted valleys, stars their minima N*."
     caption += f" Refused (grey rings): {'; '.join(refused)}." if refused else ""
     counts = [len(valley["n_params"]) for valley in found]
     caption += of_all(sum(min(count, most) for count in counts), sum(counts))
     return Figure(
-        "isoflop-valleys", "Loss against size at fixed compute", caption, N_AXIS, LOSS_AXIS, tuple(traces), ramp if len(found) > 1 else None
+        "isoflop-valleys",
+        "Loss against size at fixed compute",
+        caption,
+        N_AXIS,
+        LOSS_AXIS,
+        tuple(traces),
+        ramp if len(found) > 1 else None,
     )
 
 
-def _valley(valley: Mapping[str, Any], ramp: Ramp, most: int) -> list[Trace]:
+def _valley(valley: Mapping[str, Any], ramp: ColorScale, most: int) -> list[Trace]:
     """A budget's runs, at most so many of them, and the curve that was fitted to all."""
     kept = thinned(len(valley["n_params"]), most)
-    sizes, losses = np.asarray(valley["n_params"], float)[kept], np.asarray(valley["loss"], float)[kept]
+    sizes, losses = (
+        np.asarray(valley["n_params"], float)[kept],
+        np.asarray(valley["loss"], float)[kept],
+    )
     budget = format_flops(valley["flops"])
-    notes = [f"{format_count(size)} parameters, loss {loss:.4g}, {budget} FLOPs" for size, loss in zip(sizes, losses, strict=True)]
+    notes = [
+        f"{format_count(size)} parameters, loss {loss:.4g}, {budget} FLOPs"
+        for size, loss in zip(sizes, losses, strict=True)
+    ]
     right = int(np.argmax(sizes))
     if valley.get("refused"):
         word = Text(sizes[right] * 1.06, losses[right], "refused", "muted", "left")
-        return [Line(sizes, losses, "", "muted", "dot", 1.0), Markers(sizes, losses, "", "muted", "open", 7, notes=notes), word]
+        return [
+            Line(sizes, losses, "", "muted", "dot", 1.0),
+            Markers(sizes, losses, "", "muted", "open", 7, notes=notes),
+            word,
+        ]
     colour = ramp.at(float(valley["flops"]))
     curve = valley.get("curve") or {}
     drawn = [Line(curve["n_params"], curve["loss"], "", colour)] if curve.get("n_params") else []
@@ -125,19 +190,30 @@ def holdout(document: Document) -> Figure | None:
     if not every:
         return None
     rows = [every[i] for i in thinned(len(every), HELD_SHOWN)]
-    measured, predicted = (np.array([row[name] for row in rows], float) for name in ("loss", "predicted"))
+    measured, predicted = (
+        np.array([row[name] for row in rows], float) for name in ("loss", "predicted")
+    )
     ends = [np.array([row[name] for row in rows], float) for name in ("lo", "hi")]
     low, high = min(measured.min(), ends[0].min()), max(measured.max(), ends[1].max())
     margin = 0.06 * (high - low) or 0.05 * high
     limits = (float(low - margin), float(high + margin))
-    notes = [f"{format_count(row['n_params'])} parameters: measured {row['loss']:.4g}, predicted {row['predicted']:.4g}" for row in rows]
+    notes = [
+        f"{format_count(row['n_params'])} parameters: measured {row['loss']:.4g}, predicted {row['predicted']:.4g}"
+        for row in rows
+    ]
     diagonal = np.array(limits)
     traces = (
-        Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"), Line(limits, limits, "exact", "muted", "dash", 1.4),
+        Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
+        Line(limits, limits, "exact", "muted", "dash", 1.4),
         Markers(measured, predicted, "left-out runs", 1, "circle", 9, ends[0], ends[1], notes),
-    )  # fmt: skip
+    )
     caption = f"The {format_flops(held['budget'])}-FLOP runs were left out, then predicted from the cheaper ones. The grey band is ±1 %."
     caption += of_all(len(rows), held["n_test"])
     return Figure(
-        "holdout", "Hold-out prediction", caption, Axis("measured loss", range=limits), Axis("predicted loss", range=limits), traces
+        "holdout",
+        "Hold-out prediction",
+        caption,
+        Axis("measured loss", range=limits),
+        Axis("predicted loss", range=limits),
+        traces,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Cell, Column, Table
 
 Document = Mapping[str, Any]
@@ -18,25 +18,50 @@ REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its bottom
 
 def optima(document: Document | None) -> list[Table]:
     """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and the rule cost there."""
-    return [_optima(found, document) for found in (document or {}).get("fields", ())] if document else []
+    return (
+        [_optima(found, document) for found in (document or {}).get("fields", ())]
+        if document
+        else []
+    )
 
 
 def _optima(found: Document, document: Document) -> Table:
     rows = tuple(_row(size) for size in found["sizes"])
-    columns = (Column("N", "count"), Column("D", "count"), Column("optimum", "rough", True), Column("where"), Column("loss there", "number"),
-               Column("recipe's value", "rough"), Column("its excess loss", "percent"), Column("rule's value", "rough"),
-               Column("its excess loss", "percent"), Column("note"))  # fmt: skip
+    columns = (
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("optimum", "rough", True),
+        Column("where"),
+        Column("loss there", "number"),
+        Column("recipe's value", "rough"),
+        Column("its excess loss", "percent"),
+        Column("rule's value", "rough"),
+        Column("its excess loss", "percent"),
+        Column("note"),
+    )
     told = f"{rule(found)} {cost(document)}"
-    return Table(f"tuning-{found['field'].replace('.', '-')}", f"Tuned: {found['field']}", columns, rows, told)
+    return Table(
+        f"tuning-{found['field'].replace('.', '-')}",
+        f"Tuned: {found['field']}",
+        columns,
+        rows,
+        told,
+    )
 
 
 def short(found: Document) -> Table:
     """The optima of a field in 80 columns: the values of recipe and rule are left to the whole table."""
     rows = tuple(
-        (row[0], row[2], row[6], row[8], "; ".join(str(part) for part in (row[3], row[9]) if part)) for row in map(_row, found["sizes"])
+        (row[0], row[2], row[6], row[8], "; ".join(str(part) for part in (row[3], row[9]) if part))
+        for row in map(_row, found["sizes"])
     )
-    columns = (Column("N", "count"), Column("optimum", "rough", True), Column("recipe costs", "percent"), Column("rule costs", "percent"),
-               Column("where"))  # fmt: skip
+    columns = (
+        Column("N", "count"),
+        Column("optimum", "rough", True),
+        Column("recipe costs", "percent"),
+        Column("rule costs", "percent"),
+        Column("where"),
+    )
     return Table("tuning", f"Tuned: {found['field']}", columns, rows)
 
 
@@ -44,14 +69,34 @@ def _row(size: Document) -> tuple[Cell, ...]:
     best = size["optimum"]
     there: tuple[Any, ...] = (best["value"], best["lo"], best["hi"]) if best else (None, None, None)
     where = size["state"] if not size["why"] else f"{size['state']}: {size['why']}"
-    costs = [part for name in ("recipe", "rule") for part in (size[name]["value"], size[name]["excess_relative"])]
-    return (size["n_params"], size["tokens"], there, where, best["loss"] if best else None, *costs, _note(size))
+    costs = [
+        part
+        for name in ("recipe", "rule")
+        for part in (size[name]["value"], size[name]["excess_relative"])
+    ]
+    return (
+        size["n_params"],
+        size["tokens"],
+        there,
+        where,
+        best["loss"] if best else None,
+        *costs,
+        _note(size),
+    )
 
 
 def _note(size: Document) -> str:
     """How an excess loss is known where the parabola does not tell it, and why there is none."""
-    parts = [f"best rung: {size['optimum']['why']}"] if size["optimum"] and size["optimum"].get("why") else []
-    parts += [f"{name}: {how}" for name in ("recipe", "rule") if (how := size[name].get("known_by")) not in (None, "fit")]
+    parts = (
+        [f"best rung: {size['optimum']['why']}"]
+        if size["optimum"] and size["optimum"].get("why")
+        else []
+    )
+    parts += [
+        f"{name}: {how}"
+        for name in ("recipe", "rule")
+        if (how := size[name].get("known_by")) not in (None, "fit")
+    ]
     return "; ".join(parts)
 
 
@@ -62,9 +107,7 @@ def rule(found: Document) -> str:
         told = f"rule: {held['ratio']:.3g} times the recipe's, from one size: how it moves with N is not measured."
     else:
         low, high = (format_count(end) for end in held["n_range"])
-        told = (
-            f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
-        )
+        told = f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
     moved = found.get("horizon_power")
     if moved is None:
         return told
@@ -73,7 +116,9 @@ def rule(found: Document) -> str:
 
 def cost(document: Document) -> str:
     """What the tuning cost beside the sweep."""
-    share = f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
+    share = (
+        f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
+    )
     return f"Tuning took {format_flops(document['flops'])} FLOPs, {share} the sweep's."
 
 
@@ -85,28 +130,44 @@ def ladders(document: Document | None) -> list[Figure]:
 def _ladder(found: Document) -> Figure:
     sizes: Sequence[Document] = [size for size in found["sizes"] if size["optimum"]]
     counts = [size["n_params"] for size in sizes] or [1.0]
-    ramp = Ramp("parameters N", min(counts), max(counts) * 1.0001)
+    ramp = ColorScale("parameters N", min(counts), max(counts) * 1.0001)
     traces: list[Trace] = [trace for size in sizes for trace in _rungs(size, ramp)]
     caption = "Dots are whole runs, rings scouts at a part of the horizon; each is the loss above the lowest of its kind and size."
     caption += " Stars mark the optima, and the curves the parabolas that found them."
     unit = f" ({found['unit']})" if found["unit"] else ""
     return Figure(
-        f"tuning-{found['field'].replace('.', '-')}", f"Tuning {found['field']}", caption, Axis(f"{found['field']}{unit}", True),
-        Axis("loss above the best (nats)"), tuple(traces), ramp if len(sizes) > 1 else None,
-    )  # fmt: skip
+        f"tuning-{found['field'].replace('.', '-')}",
+        f"Tuning {found['field']}",
+        caption,
+        Axis(f"{found['field']}{unit}", True),
+        Axis("loss above the best (nats)"),
+        tuple(traces),
+        ramp if len(sizes) > 1 else None,
+    )
 
 
-def _rungs(size: Document, ramp: Ramp) -> list[Trace]:
+def _rungs(size: Document, ramp: ColorScale) -> list[Trace]:
     colour, best = ramp.at(size["n_params"]), size["optimum"]
     drawn: list[Trace] = []
     for key, symbol, base in (("scout_loss", "open", None), ("loss", "circle", best["loss"])):
         held = [(rung["value"], rung[key]) for rung in size["rungs"] if rung[key] is not None]
         if held:
             x, y = np.array(held, float).T
-            notes = [f"{format_count(size['n_params'])}: {value:.3g}, loss {loss:.4f}" for value, loss in held]
-            drawn.append(Markers(x, y - (y.min() if base is None else base), "", colour, symbol, 7, notes=notes))  # type: ignore[arg-type]
+            notes = [
+                f"{format_count(size['n_params'])}: {value:.3g}, loss {loss:.4f}"
+                for value, loss in held
+            ]
+            drawn.append(
+                Markers(
+                    x, y - (y.min() if base is None else base), "", colour, symbol, 7, notes=notes  # type: ignore[arg-type]
+                )
+            )  # type: ignore[arg-type]
     if best["curvature"] is not None:
         x = best["value"] * np.exp(np.linspace(-REACH, REACH, 41))
-        drawn.append(Line(x, best["curvature"] / 2 * np.log(x / best["value"]) ** 2, "", colour, "solid", 1.4))
+        drawn.append(
+            Line(
+                x, best["curvature"] / 2 * np.log(x / best["value"]) ** 2, "", colour, "solid", 1.4
+            )
+        )
     drawn.append(Markers([best["value"]], [0.0], "", colour, "star", 12))
     return drawn

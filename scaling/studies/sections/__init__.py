@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from scaling.render.section import Section
-from scaling.report.inputs import Material
+from scaling.report.inputs import ReportInputs
 from scaling.studies.findings import WORDS
 
 STUDIES = {
@@ -29,11 +29,14 @@ STUDIES = {
 IDS = frozenset(STUDIES)
 
 
-def sections(material: Material) -> list[Section]:
+def sections(material: ReportInputs) -> list[Section]:
     """The sections of all phenomena that the material shows."""
     if material.rows is None:
         return []
-    studies = (getattr(import_module(f"{__name__}.{module}"), function) for module, function in STUDIES.values())
+    studies = (
+        getattr(import_module(f"{__name__}.{module}"), function)
+        for module, function in STUDIES.values()
+    )
     found = (study(material.rows) for study in studies)
     return [section for section in found if section is not None]
 
@@ -42,9 +45,18 @@ def sentences(shown: Sequence[Section]) -> list[str]:
     """What the summary says of the studies among these sections: how many of their figures hold, and the first thing that is seen."""
     found = []
     for section in shown:
-        lines = [row for table in section.tables if table.name.startswith("findings-") for row in table.rows]
+        lines = [
+            row
+            for table in section.tables
+            if table.name.startswith("findings-")
+            for row in table.rows
+        ]
         if section.id in IDS and lines:
             held = sum(row[3] == WORDS[True] for row in lines)
             title = section.title if section.title.endswith("?") else f"{section.title}:"
-            found.append(" ".join([f"{title} {held} of {len(lines)} figures are reached.", *section.notes[:1]]))
+            found.append(
+                " ".join(
+                    [f"{title} {held} of {len(lines)} figures are reached.", *section.notes[:1]]
+                )
+            )
     return found

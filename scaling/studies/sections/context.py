@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.section import Section
 from scaling.render.table import Column, Estimate, Table, number
 from scaling.studies import context, findings
@@ -21,24 +21,37 @@ def section(table: pd.DataFrame) -> Section | None:
     if not found:
         return None
     return Section(
-        "context", "Loss by position", [_figure(found)], [_table(found), findings.table("context", context.findings(found))], _said(found)
+        "context",
+        "Loss by position",
+        [_figure(found)],
+        [_table(found), findings.table("context", context.findings(found))],
+        _said(found),
     )
 
 
 def _figure(found: Sequence[Curve]) -> Figure:
     sizes = [curve.n_params for curve in found]
-    ramp = Ramp("parameters", min(sizes), max(sizes))
+    ramp = ColorScale("parameters", min(sizes), max(sizes))
     traces = tuple(trace for curve in found for trace in _traces(curve, ramp))
-    caption = (
-        "Held-out loss of a token against how many stand before it in the window. Lines are E + A T^-g, fitted to each size by itself."
-    )
+    caption = "Held-out loss of a token against how many stand before it in the window. Lines are E + A T^-g, fitted to each size by itself."
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
-    return Figure("context", "Loss by position", caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide")
+    return Figure(
+        "context",
+        "Loss by position",
+        caption,
+        *axes,
+        traces,
+        ramp if ramp.lo < ramp.hi else None,
+        "wide",
+    )
 
 
-def _traces(curve: Curve, ramp: Ramp) -> Iterator[Trace]:
+def _traces(curve: Curve, ramp: ColorScale) -> Iterator[Trace]:
     colour = ramp.at(curve.n_params)
-    notes = [f"{format_count(curve.n_params)}, T = {at:.0f}: {loss:.3f} nats" for at, loss in zip(curve.context, curve.loss, strict=True)]
+    notes = [
+        f"{format_count(curve.n_params)}, T = {at:.0f}: {loss:.3f} nats"
+        for at, loss in zip(curve.context, curve.loss, strict=True)
+    ]
     yield Markers(curve.context, curve.loss, "", colour, "circle", 3, notes=notes)
     if curve.params:
         line = np.geomspace(curve.first, curve.context.max(), 80)
@@ -53,13 +66,32 @@ def _law(curve: Curve) -> str:
 
 def _table(found: Sequence[Curve]) -> Table:
     rows = tuple(
-        (curve.n_params, curve.tokens, curve.seeds, float(curve.loss[0]), curve.late,
-         *(_estimate(curve.params.get(name)) for name in context.LAW.names), None if np.isnan(curve.chi2) else curve.chi2, _by_seed(curve), curve.refused)
+        (
+            curve.n_params,
+            curve.tokens,
+            curve.seeds,
+            float(curve.loss[0]),
+            curve.late,
+            *(_estimate(curve.params.get(name)) for name in context.LAW.names),
+            None if np.isnan(curve.chi2) else curve.chi2,
+            _by_seed(curve),
+            curve.refused,
+        )
         for curve in found
-    )  # fmt: skip
-    columns = (Column("N", "count"), Column("D", "count"), Column("seeds", "integer"), Column("loss after 1", "number"), Column("in the second half", "number"),
-               Column("E", "number", True), Column("A", "number", True), Column("g", "number", True), Column("chi2 a position", "short"),
-               Column("g by seed"), Column("note"))  # fmt: skip
+    )
+    columns = (
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("seeds", "integer"),
+        Column("loss after 1", "number"),
+        Column("in the second half", "number"),
+        Column("E", "number", True),
+        Column("A", "number", True),
+        Column("g", "number", True),
+        Column("chi2 a position", "short"),
+        Column("g by seed"),
+        Column("note"),
+    )
     caption = (
         "N counts all parameters. Positions weigh by their variance over windows. Intervals of 95 % are from a parametric bootstrap: errors as large "
         "as over windows (or as the residuals, if larger), alike at neighbouring positions as the residuals are. All seeds see the same windows; "
@@ -85,8 +117,15 @@ def _said(found: Sequence[Curve]) -> list[str]:
     )
     fitted = [curve for curve in found if curve.params]
     if fitted:
-        told = ", ".join(f"{curve.params['g'].value:.2f} [{curve.params['g'].lo:.2f}, {curve.params['g'].hi:.2f}]" for curve in fitted)
-        which = f"the exponent g of {told}" if len(fitted) == 1 else f"exponents g of {told} from the smallest size to the largest"
+        told = ", ".join(
+            f"{curve.params['g'].value:.2f} [{curve.params['g'].lo:.2f}, {curve.params['g'].hi:.2f}]"
+            for curve in fitted
+        )
+        which = (
+            f"the exponent g of {told}"
+            if len(fitted) == 1
+            else f"exponents g of {told} from the smallest size to the largest"
+        )
         law = (
             f"The loss falls as a power of the context toward a floor, with {which}, "
             f"which comes within {context.NEAR:g} nats of its floor after about {max(1.0, fitted[-1].reach):.0f} tokens."

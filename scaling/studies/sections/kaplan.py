@@ -24,14 +24,24 @@ def section(rows: pd.DataFrame) -> Section | None:
         return None
     figures = [_figure(law, index) for index, law in enumerate(found.laws)]
     figures += [_batch(found.batch)] if found.batch is not None else []
-    return Section("kaplan", TITLE, figures, [table("kaplan", kaplan.findings(found)), _exponents(found)], _notes(found))
+    return Section(
+        "kaplan",
+        TITLE,
+        figures,
+        [table("kaplan", kaplan.findings(found)), _exponents(found)],
+        _notes(found),
+    )
 
 
 def _notes(found: Study) -> list[str]:
     """Three sentences that say no more than these runs show."""
     told = ", ".join(f"{law.alpha[0]:.2g} for {law.letter}" for law in _distinct(found))
     inside = [law for law in _distinct(found) if law.alpha[1] <= law.published <= law.alpha[2]]
-    agree = "none of the published exponents lies" if not inside else f"that of {', '.join(law.letter for law in inside)} lies"
+    agree = (
+        "none of the published exponents lies"
+        if not inside
+        else f"that of {', '.join(law.letter for law in inside)} lies"
+    )
     notes = [
         f"Each line is a power law without a floor, as Kaplan et al. 2020 fit them: the exponents here are {told}, and {agree} in its interval.",
         "Equal exponents are not to be expected: the loss of other text in other units (bytes, a short window) is another quantity than that of web "
@@ -51,7 +61,9 @@ def _distinct(found: Study) -> list[Law]:
 def _figure(law: Law, index: int) -> Figure:
     x = np.geomspace(law.power.x.min(), law.power.x.max(), 60)
     notes = [f"{100 * rest:+.2g} % off the line" for rest in law.power.residuals]
-    through = law.power.y[0] / (law.power.x[0] / x) ** -law.published  # Kaplan's slope from the first point
+    through = (
+        law.power.y[0] / (law.power.x[0] / x) ** -law.published
+    )  # Kaplan's slope from the first point
     traces = (
         Line(x, law.power.at(x), f"alpha = {law.alpha[0]:.3g}", "ink", "dash", 1.6),
         Line(x, through, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
@@ -59,8 +71,13 @@ def _figure(law: Law, index: int) -> Figure:
     )
     caption = f"{law.letter}: {law.counted}. R2 {law.power.r2:.3f} in logs, largest residual {_worst(law):.2g} %. "
     caption += "Dotted: the published exponent, drawn from the first point on."
-    axes = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter]), Axis("loss (nats per byte or token)", True)  # type: ignore[arg-type]
-    return Figure(f"kaplan-{law.letter.lower()}-{index + 1}", f"L({law.letter})", caption, *axes, traces)
+    axes = (
+        Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter]),  # type: ignore[arg-type]
+        Axis("loss (nats per byte or token)", True),
+    )  # type: ignore[arg-type]
+    return Figure(
+        f"kaplan-{law.letter.lower()}-{index + 1}", f"L({law.letter})", caption, *axes, traces
+    )
 
 
 def _worst(law: Law) -> float:
@@ -71,8 +88,22 @@ def _batch(batch: CriticalBatch) -> Figure:
     """Noise scale against loss with both lines."""
     loss = np.geomspace(batch.power.x.min(), batch.power.x.max(), 60)
     traces = (
-        Line(loss, batch.power.at(loss), f"{number(batch.star, 3)} / L^{batch.inverse_alpha[0]:.3g}", "ink", "dash", 1.6),
-        Line(loss, critical_batch(loss), f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}", "muted", "dot", 1.4),
+        Line(
+            loss,
+            batch.power.at(loss),
+            f"{number(batch.star, 3)} / L^{batch.inverse_alpha[0]:.3g}",
+            "ink",
+            "dash",
+            1.6,
+        ),
+        Line(
+            loss,
+            critical_batch(loss),
+            f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}",
+            "muted",
+            "dot",
+            1.4,
+        ),
         Markers(batch.power.x, batch.power.y, "ends of runs", 0),
         Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
     )
@@ -85,16 +116,41 @@ def _batch(batch: CriticalBatch) -> Figure:
 def _exponents(found: Study) -> Table:
     """Exponents with intervals, the published ones, and how well each line fits."""
     rows: list[tuple[Cell, ...]] = [
-        (f"L({law.letter}), {law.counted}", len(law.power.x), law.alpha, law.published, law.crossing, law.power.r2, f"{_worst(law):.2g} %")
+        (
+            f"L({law.letter}), {law.counted}",
+            len(law.power.x),
+            law.alpha,
+            law.published,
+            law.crossing,
+            law.power.r2,
+            f"{_worst(law):.2g} %",
+        )
         for law in found.laws
     ]
     if found.batch is not None:
         held = found.batch
         worst = 100 * float(np.expm1(np.abs(held.power.residuals).max()))
         rows.append(
-            ("B_crit(L), 1/alpha_B", len(held.power.x), held.inverse_alpha, 1 / ALPHA_B, held.star, held.power.r2, f"{worst:.2g} %")
+            (
+                "B_crit(L), 1/alpha_B",
+                len(held.power.x),
+                held.inverse_alpha,
+                1 / ALPHA_B,
+                held.star,
+                held.power.r2,
+                f"{worst:.2g} %",
+            )
         )
-    columns = (Column("law"), Column("points", "integer"), Column("exponent", "number", True), Column("Kaplan", "number"),
-               Column("X_c or B*", "rough"), Column("R2", "number"), Column("largest residual"))  # fmt: skip
+    columns = (
+        Column("law"),
+        Column("points", "integer"),
+        Column("exponent", "number", True),
+        Column("Kaplan", "number"),
+        Column("X_c or B*", "rough"),
+        Column("R2", "number"),
+        Column("largest residual"),
+    )
     told = f"Least squares in logs; intervals of {CI:.0%} by Student's t, of the line alone: they know nothing of curvature."
-    return Table("kaplan-exponents", "Exponents beside the published ones", columns, tuple(rows), told)
+    return Table(
+        "kaplan-exponents", "Exponents beside the published ones", columns, tuple(rows), told
+    )

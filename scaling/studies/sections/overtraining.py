@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.formatting import format_count
-from scaling.render.figure import Axis, Figure, Line, Markers, Ramp, Trace
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.section import Section
 from scaling.render.table import Cell, Column, Table
 from scaling.studies import findings, overtraining
@@ -38,8 +38,14 @@ def notes(found: Study) -> list[str]:
         f"and the open marks, up to {top}, were kept from them."
     )
     if not errors:
-        return [first, "Neither law could be fitted to so few runs.", "Nothing is said here of the loss of over-trained models."]
-    missed = " and ".join(f"the law {law} by {np.abs(error).mean():.1%} on average" for law, error in errors.items())
+        return [
+            first,
+            "Neither law could be fitted to so few runs.",
+            "Nothing is said here of the loss of over-trained models.",
+        ]
+    missed = " and ".join(
+        f"the law {law} by {np.abs(error).mean():.1%} on average" for law, error in errors.items()
+    )
     second = f"The loss at D/N = {top} is missed by {missed}."
     held = [law for law, error in errors.items() if np.abs(error).max() <= overtraining.WITHIN]
     bound = f"{overtraining.WITHIN:.0%}"
@@ -49,22 +55,26 @@ def notes(found: Study) -> list[str]:
             second,
             f"What over-training gives is so known beforehand to {bound}, run by run, by the law {' and by the law '.join(held)}.",
         ]
-    return [first, second, f"Single runs lie further than {bound} off: here over-training can be told beforehand only roughly."]
+    return [
+        first,
+        second,
+        f"Single runs lie further than {bound} off: here over-training can be told beforehand only roughly.",
+    ]
 
 
 def figure(found: Study, law: str) -> Figure:
     """Loss against C: what was measured, and the law at each D/N."""
     ratios = found.ladder.ratios
-    ramp = Ramp("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
+    ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
     traces = tuple(trace for rung in range(len(ratios)) for trace in _rung(found, law, rung, ramp))
-    caption = (
-        f"The law {law}, fitted to the filled runs, drawn solid where it was fitted and dashed where it predicts. Open marks were held out."
-    )
+    caption = f"The law {law}, fitted to the filled runs, drawn solid where it was fitted and dashed where it predicts. Open marks were held out."
     axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
-    return Figure(f"overtraining-{law}", f"Loss at each D/N by the law {law}", caption, *axes, traces, ramp)
+    return Figure(
+        f"overtraining-{law}", f"Loss at each D/N by the law {law}", caption, *axes, traces, ramp
+    )
 
 
-def _rung(found: Study, law: str, rung: int, ramp: Ramp) -> Iterator[Trace]:
+def _rung(found: Study, law: str, rung: int, ramp: ColorScale) -> Iterator[Trace]:
     """The runs of one D/N, and the law's line through sizes and FLOPs between theirs."""
     points, inputs_of = found.ladder.points, found.ladder.points.inputs("NDC")
     n, d, c = inputs_of.values()
@@ -75,13 +85,25 @@ def _rung(found: Study, law: str, rung: int, ramp: Ramp) -> Iterator[Trace]:
     ends = runs[first]
     log_n = np.log(n[ends])
     between = np.linspace(log_n[0], log_n[-1], 40)
-    inputs = {letter: np.exp(np.interp(between, log_n, np.log(values[ends]))) for letter, values in inputs_of.items()}
+    inputs = {
+        letter: np.exp(np.interp(between, log_n, np.log(values[ends])))
+        for letter, values in inputs_of.items()
+    }
     fitted = found.laws[law]
-    loss = np.exp(fitted.law.log_predict(fitted.theta, {letter: inputs[letter] for letter in fitted.law.inputs}))
+    loss = np.exp(
+        fitted.law.log_predict(
+            fitted.theta, {letter: inputs[letter] for letter in fitted.law.inputs}
+        )
+    )
     yield Line(inputs["C"], loss, "", colour, "dash" if held else "solid", 1.8)
     label = f"D/N = {found.ladder.ratios[rung]:.0f}" + (", held out" if held else "")
-    told = [f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {points.loss[run]:.4f}" for run in runs]
-    yield Markers(c[runs], points.loss[runs], label, colour, "open" if held else "circle", 8, notes=told)
+    told = [
+        f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {points.loss[run]:.4f}"
+        for run in runs
+    ]
+    yield Markers(
+        c[runs], points.loss[runs], label, colour, "open" if held else "circle", 8, notes=told
+    )
 
 
 def predicted(found: Study) -> Table:
@@ -91,18 +113,35 @@ def predicted(found: Study) -> Table:
     runs = [int(run) for run in np.lexsort((n, ladder.rung)) if not ladder.fitted[ladder.rung[run]]]
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
-        by_law = (value for law in found.laws for value in (float(found.predicted[law][run]), float(found.error(law)[run])))
-        rows.append((float(n[run]), float(d[run] / n[run]), float(c[run]), float(points.loss[run]), *by_law))
-    columns = [Column("N", "count"), Column("D/N", "rough"), Column("C", "flops"), Column("measured", "number")]
+        by_law = (
+            value
+            for law in found.laws
+            for value in (float(found.predicted[law][run]), float(found.error(law)[run]))
+        )
+        rows.append(
+            (float(n[run]), float(d[run] / n[run]), float(c[run]), float(points.loss[run]), *by_law)
+        )
+    columns = [
+        Column("N", "count"),
+        Column("D/N", "rough"),
+        Column("C", "flops"),
+        Column("measured", "number"),
+    ]
     for law in found.laws:
         columns += [Column(f"by {law}", "number"), Column("error", "percent")]
-    return Table("overtraining", "Held-out runs", tuple(columns), tuple(rows), "One row a run; the laws did not see these.")
+    return Table(
+        "overtraining",
+        "Held-out runs",
+        tuple(columns),
+        tuple(rows),
+        "One row a run; the laws did not see these.",
+    )
 
 
 def named() -> list[Table]:
     """Named models against the optimum of a published law: how over-trained the world's models are."""
-    from scaling.predict.law_source import knowledge
+    from scaling.predict.law_source import load_law
     from scaling.studies.named_models import against
 
-    table = named_models.models({"models": against(knowledge(BESIDE)), "source": BESIDE})
+    table = named_models.models({"models": against(load_law(BESIDE)), "source": BESIDE})
     return [table] if table else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scaling.render.figure import Axis, Figure, Line, Markers, Rule, Trace
+from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import Section
 from scaling.render.table import Column, Table
 from scaling.studies import regression
@@ -22,7 +22,10 @@ def section(rows: pd.DataFrame) -> Section | None:
         return None
     figures = [figure for index, one in enumerate(found, 1) for figure in _figures(one, index)]
     findings = [one for each in found for one in regression.findings(each)]
-    tables = [table("regression", findings), *(_errors(one, index) for index, one in enumerate(found, 1))]
+    tables = [
+        table("regression", findings),
+        *(_errors(one, index) for index, one in enumerate(found, 1)),
+    ]
     return Section("regression", TITLE, figures, tables, _notes(found))
 
 
@@ -51,27 +54,52 @@ def _by_examples(found: Study, suffix: str) -> Figure:
     traces: list[Trace] = [
         Line(seen, found.predictors.least_squares, "least squares", 1, "dash"),
         Line(seen, found.predictors.bayes, "Bayes-optimal (ridge)", "ink", "dash"),
-        Rule(y=regression.noise_variance(found.task), label="noise"),
+        ReferenceLine(y=regression.noise_variance(found.task), label="noise"),
     ]
     ends = np.array([run.error[-1] for run in found.runs])
     spread = {"lo": ends.min(axis=0), "hi": ends.max(axis=0)} if len(ends) > 1 else {}
-    traces += [Line(seen, found.error(), "", 0, "solid", 1.2), Markers(seen, found.error(), "transformer", 0, **spread)]
+    traces += [
+        Line(seen, found.error(), "", 0, "solid", 1.2),
+        Markers(seen, found.error(), "transformer", 0, **spread),
+    ]
     n = found.task.n_features
     caption = f"Mean squared error of the next y, {n} features, noise of standard deviation {found.task.noise:g}. "
     caption += f"Points: mean of {len(ends)} runs and their range. " if len(ends) > 1 else ""
     caption += "Least squares takes the solution of least norm."
-    return Figure(f"regression{suffix}", "Error by number of examples", caption, Axis("examples seen k"),
-                  Axis("squared error", log=True), tuple(traces))  # fmt: skip
+    return Figure(
+        f"regression{suffix}",
+        "Error by number of examples",
+        caption,
+        Axis("examples seen k"),
+        Axis("squared error", log=True),
+        tuple(traces),
+    )
 
 
 def _by_steps(found: Study, suffix: str) -> Figure:
     """The excess over the best predictor along training."""
-    traces: list[Trace] = [Rule(y=float(found.excess(found.predictors.least_squares)), label="least squares")]
+    traces: list[Trace] = [
+        ReferenceLine(y=float(found.excess(found.predictors.least_squares)), label="least squares")
+    ]
     for place, run in enumerate(found.runs):
-        traces.append(Line(run.step, found.excess(run.error), "" if place else "transformer", 0, note=f"seed {run.seed}"))
+        traces.append(
+            Line(
+                run.step,
+                found.excess(run.error),
+                "" if place else "transformer",
+                0,
+                note=f"seed {run.seed}",
+            )
+        )
     caption = "Squared error above the Bayes-optimal predictor's, mean over k >= n, as a share of the variance of y. One line a seed."
-    return Figure(f"regression-training{suffix}", "How the predictor is learned", caption, Axis("step", log=True, unit="count"),
-                  Axis("excess / variance", log=True), tuple(traces))  # fmt: skip
+    return Figure(
+        f"regression-training{suffix}",
+        "How the predictor is learned",
+        caption,
+        Axis("step", log=True, unit="count"),
+        Axis("excess / variance", log=True),
+        tuple(traces),
+    )
 
 
 def _errors(found: Study, index: int) -> Table:
@@ -79,9 +107,15 @@ def _errors(found: Study, index: int) -> Table:
     held = found.predictors
     rows = tuple(
         (seen, float(mine), float(ordinary), float(best))
-        for seen, (mine, ordinary, best) in enumerate(zip(found.error(), held.least_squares, held.bayes, strict=True))
+        for seen, (mine, ordinary, best) in enumerate(
+            zip(found.error(), held.least_squares, held.bayes, strict=True)
+        )
     )
-    columns = (Column("examples seen", "integer"), Column("transformer", "number"), Column("least squares", "number"),
-               Column("Bayes-optimal", "number"))  # fmt: skip
+    columns = (
+        Column("examples seen", "integer"),
+        Column("transformer", "number"),
+        Column("least squares", "number"),
+        Column("Bayes-optimal", "number"),
+    )
     name = "regression" if index == 1 else f"regression-{index}"
     return Table(name, f"Squared errors, {found.task.n_features} features", columns, rows)

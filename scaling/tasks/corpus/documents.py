@@ -11,12 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scaling.errors import DISK, ScalingError, unknown
+from scaling.errors import DISK, ScalingError, unknown_choice
 from scaling.tasks.corpus.token_store import Source
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
-_UNREADABLE = {"pkl", "pickle", "npz", "npy", "pt", "pth", "bin", "zip", "gz", "bz2", "xz", "zst", "tar", "tgz", "7z", "safetensors"}
+_UNREADABLE = {
+    "pkl",
+    "pickle",
+    "npz",
+    "npy",
+    "pt",
+    "pth",
+    "bin",
+    "zip",
+    "gz",
+    "bz2",
+    "xz",
+    "zst",
+    "tar",
+    "tgz",
+    "7z",
+    "safetensors",
+}
 _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 
@@ -58,8 +75,14 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
 
 def sizes(sources: Sequence[Path], files: Sequence[File]) -> list[Source]:
     """How many files and bytes each source gives."""
-    of = {source: [file.path.stat().st_size for file in files if file.source == source] for source in sources}
-    return [Source(path=_legible(source), n_files=len(found), n_bytes=sum(found)) for source, found in of.items()]
+    of = {
+        source: [file.path.stat().st_size for file in files if file.source == source]
+        for source in sources
+    }
+    return [
+        Source(path=_legible(source), n_files=len(found), n_bytes=sum(found))
+        for source, found in of.items()
+    ]
 
 
 def _legible(path: Path) -> str:
@@ -75,14 +98,25 @@ def _below(source: Path, out: Path | None) -> list[File]:
         kept = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         folders[:] = [name for name in kept if Path(folder, name).resolve() != out]
         found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted((File(path, path.relative_to(source).as_posix(), source) for path in found), key=lambda file: file.name)
+    return sorted(
+        (File(path, path.relative_to(source).as_posix(), source) for path in found),
+        key=lambda file: file.name,
+    )
 
 
 def _refuse_unreadable(path: Path) -> None:
     if path.suffix[1:].lower() in _UNREADABLE:
-        raise ScalingError("archives, arrays and pickles are not read", where=str(path), remedy="unpack it to .txt, .jsonl or .parquet")
+        raise ScalingError(
+            "archives, arrays and pickles are not read",
+            where=str(path),
+            remedy="unpack it to .txt, .jsonl or .parquet",
+        )
     if not path.is_file():
-        raise ScalingError("not a regular file" if path.exists() else "no such file", where=str(path), remedy=_NAMES)
+        raise ScalingError(
+            "not a regular file" if path.exists() else "no such file",
+            where=str(path),
+            remedy=_NAMES,
+        )
 
 
 def _raise(error: OSError) -> None:
@@ -90,7 +124,12 @@ def _raise(error: OSError) -> None:
 
 
 def _cannot_read(path: Path, error: OSError) -> ScalingError:
-    return ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK)
+    return ScalingError(
+        f"cannot read: {error.strerror}",
+        where=str(path),
+        remedy="mend the permissions",
+        exit_code=DISK,
+    )
 
 
 def documents(files: Sequence[File], column: str) -> Iterator[Document]:
@@ -99,7 +138,11 @@ def documents(files: Sequence[File], column: str) -> Iterator[Document]:
         suffix = file.path.suffix[1:].lower()
         try:
             if suffix in ("jsonl", "ndjson", "parquet"):
-                rows = _parquet(file.path, column) if suffix == "parquet" else _jsonl(file.path, column)
+                rows = (
+                    _parquet(file.path, column)
+                    if suffix == "parquet"
+                    else _jsonl(file.path, column)
+                )
                 yield from (row(where, text) for where, text in rows)
             else:
                 yield _text_file(file)
@@ -114,18 +157,26 @@ def _text_file(file: File) -> Document:
         except OSError as error:
             raise _cannot_read(file.path, error) from error
 
-    return Document(str(file.path), file.name.encode(errors="surrogateescape"), file.path.stat().st_size, opened)
+    return Document(
+        str(file.path), file.name.encode(errors="surrogateescape"), file.path.stat().st_size, opened
+    )
 
 
 def row(where: str, text: object) -> Document:
     """A row's text as a document. Raises ScalingError that names `where` for what is no text."""
     if not isinstance(text, str):
-        what = "the text is missing" if text is None else f"the text is of type {type(text).__name__}"
+        what = (
+            "the text is missing" if text is None else f"the text is of type {type(text).__name__}"
+        )
         raise ScalingError(what, where=where, remedy="leave such rows out of the file")
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
-        raise ScalingError(f"half a character (a lone surrogate) at {error.start}", where=where, remedy="write the text as UTF-8") from None
+        raise ScalingError(
+            f"half a character (a lone surrogate) at {error.start}",
+            where=where,
+            remedy="write the text as UTF-8",
+        ) from None
     return Document(where, data, len(data), lambda: io.BytesIO(data))
 
 
@@ -155,7 +206,7 @@ def _field(line: bytes, column: str, where: str, place: int) -> object:
     if not isinstance(found, dict):
         raise ScalingError("not a JSON object", where=where, remedy=form)
     if column not in found:
-        raise unknown("field", column, found, where=where)
+        raise unknown_choice("field", column, found, where=where)
     return found[column]
 
 
@@ -163,11 +214,13 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pa.OSFile(str(path)) as handle:  # no thread of Arrow's may hold Python's memory when the interpreter ends
+    with pa.OSFile(
+        str(path)
+    ) as handle:  # no thread of Arrow's may hold Python's memory when the interpreter ends
         try:
             table = pq.ParquetFile(handle, page_checksum_verification=True, pre_buffer=False)
             if column not in table.schema_arrow.names:
-                raise unknown("column", column, table.schema_arrow.names, where=str(path))
+                raise unknown_choice("column", column, table.schema_arrow.names, where=str(path))
             rows = (
                 row
                 for batch in table.iter_batches(batch_size=256, columns=[column], use_threads=False)
@@ -175,9 +228,17 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
             )
             for number, text in enumerate(rows, 1):
                 yield f"{path} row {number}", text
-        except (pa.ArrowException, ValueError, TypeError, KeyError, OSError) as error:  # a damaged file raises all of these
+        except (
+            pa.ArrowException,
+            ValueError,
+            TypeError,
+            KeyError,
+            OSError,
+        ) as error:  # a damaged file raises all of these
             what = f"not a readable Parquet file: {str(error)[:120]}"
-            raise ScalingError(what, where=str(path), remedy="write it again, or restore it from a copy") from error
+            raise ScalingError(
+                what, where=str(path), remedy="write it again, or restore it from a copy"
+            ) from error
 
 
 def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[bytes]:
@@ -213,8 +274,16 @@ def _check_text(data: bytes, place: int, where: str) -> None:
     except UnicodeDecodeError as error:
         raise _not_utf8(where, place + error.start) from None
     if (at := data.find(b"\0")) >= 0:
-        raise ScalingError(f"not text: a zero byte at byte {place + at}", where=where, remedy="leave it out, or convert it to UTF-8 text")
+        raise ScalingError(
+            f"not text: a zero byte at byte {place + at}",
+            where=where,
+            remedy="leave it out, or convert it to UTF-8 text",
+        )
 
 
 def _not_utf8(where: str, place: int) -> ScalingError:
-    return ScalingError(f"not UTF-8 text at byte {place}", where=where, remedy="leave it out, or convert it (iconv -t UTF-8)")
+    return ScalingError(
+        f"not UTF-8 text at byte {place}",
+        where=where,
+        remedy="leave it out, or convert it (iconv -t UTF-8)",
+    )

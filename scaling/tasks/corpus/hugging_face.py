@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import ScalingError, unknown
+from scaling.errors import ScalingError, unknown_choice
 from scaling.tasks.corpus.documents import Document, row
 from scaling.tasks.corpus.token_store import Source
 
 PREFIX = "hf:"
 FORM = "write hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]"
-OFFLINE = (
-    "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name hf:FOLDER (private ones need `hf auth login`)"
-)
+OFFLINE = "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name hf:FOLDER (private ones need `hf auth login`)"
 
 
 @dataclass(frozen=True)
-class Named:
+class DatasetRef:
     """A data set as a user names it; `folder` where it lies on this machine, else `name` on the Hub."""
 
     name: str
@@ -36,33 +34,41 @@ class Named:
         return f"{PREFIX}{self.name}{'/' + self.config if self.config else ''}:{self.split}"
 
 
-def parse(text: str) -> Named:
+def parse(text: str) -> DatasetRef:
     """The data set that `hf:NAME[/CONFIG][:SPLIT]` names; a folder that is there is meant before a name on the Hub.
 
     Raises ScalingError that says the form.
     """
     name, colon, split = (
-        text.removeprefix(PREFIX).rpartition(":") if ":" in text.removeprefix(PREFIX) else (text.removeprefix(PREFIX), "", "")
+        text.removeprefix(PREFIX).rpartition(":")
+        if ":" in text.removeprefix(PREFIX)
+        else (text.removeprefix(PREFIX), "", "")
     )
     if not name or (colon and not re.fullmatch(r"[\w.-]+", split)):
-        raise ScalingError(f"names no data set{' (slices: use --max-documents)' if '[' in text else ''}", where=text, remedy=FORM)
+        raise ScalingError(
+            f"names no data set{' (slices: use --max-documents)' if '[' in text else ''}",
+            where=text,
+            remedy=FORM,
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return Named(name, None, split or "train", folder)
+        return DatasetRef(name, None, split or "train", folder)
     if name[0] in "/.~" or folder.exists():
         what = "is a file: hf: takes folders" if folder.exists() else "no such folder"
-        raise ScalingError(what, where=text, remedy="name files without hf:" if folder.exists() else FORM)
+        raise ScalingError(
+            what, where=text, remedy="name files without hf:" if folder.exists() else FORM
+        )
     parts = name.split("/")
     if len(parts) > 3 or not all(re.fullmatch(r"[\w.-]+", part) for part in parts):
         raise ScalingError("names no data set", where=text, remedy=FORM)
-    return Named("/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train")
+    return DatasetRef("/".join(parts[:2]), parts[2] if len(parts) == 3 else None, split or "train")
 
 
 @dataclass
 class Corpus:
     """An opened data set. `n_documents` and `n_bytes` count what the last pass has read so far."""
 
-    named: Named
+    named: DatasetRef
     column: str
     rows: Any
     revision: str | None
@@ -79,18 +85,25 @@ class Corpus:
                 yield document
         except (ScalingError, GeneratorExit):
             raise
-        except Exception as error:  # the library, its file formats and the network raise errors of many types
+        except (
+            Exception
+        ) as error:  # the library, its file formats and the network raise errors of many types
             raise _refused(self.named, error) from error
 
     @property
     def source(self) -> Source:
         """What the manifest says of it."""
         return Source(
-            path=str(self.named), n_files=0, n_bytes=self.n_bytes, n_documents=self.n_documents, column=self.column, revision=self.revision
+            path=str(self.named),
+            n_files=0,
+            n_bytes=self.n_bytes,
+            n_documents=self.n_documents,
+            column=self.column,
+            revision=self.revision,
         )
 
 
-def open_corpus(named: Named, column: str, *, streaming: bool) -> Corpus:
+def open_corpus(named: DatasetRef, column: str, *, streaming: bool) -> Corpus:
     """Open a data set: what `save_to_disk` wrote is mapped, any other folder is streamed, the Hub is streamed or downloaded first.
 
     Raises ScalingError where the package, the data set, its split or the column is missing, or the Hub cannot be reached.
@@ -99,9 +112,13 @@ def open_corpus(named: Named, column: str, *, streaming: bool) -> Corpus:
         import datasets
     except ImportError:
         raise ScalingError(
-            "needs a package that is not installed: datasets", where=str(named), remedy='pip install "scaling[hf]"'
+            "needs a package that is not installed: datasets",
+            where=str(named),
+            remedy='pip install "scaling[hf]"',
         ) from None
-    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False  # datasets < 4 would ask; later ones run no code
+    datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = (
+        False  # datasets < 4 would ask; later ones run no code
+    )
     datasets.disable_progress_bars()
     try:
         rows, revision = _rows(datasets, named, streaming)
@@ -111,23 +128,25 @@ def open_corpus(named: Named, column: str, *, streaming: bool) -> Corpus:
     except Exception as error:
         raise _refused(named, error) from error
     if column not in names:
-        raise unknown("column", column, names, where=str(named))
+        raise unknown_choice("column", column, names, where=str(named))
     return Corpus(named, column, rows.select_columns([column]), revision)
 
 
-def _rows(datasets: Any, named: Named, streaming: bool) -> tuple[Any, str | None]:
+def _rows(datasets: Any, named: DatasetRef, streaming: bool) -> tuple[Any, str | None]:
     """The data set's rows, and the commit or fingerprint that they come from."""
     if named.folder is None:
         from huggingface_hub import HfApi
 
         commit = HfApi().dataset_info(named.name, timeout=30).sha
-        return datasets.load_dataset(named.name, named.config, split=named.split, revision=commit, streaming=streaming), commit
+        return datasets.load_dataset(
+            named.name, named.config, split=named.split, revision=commit, streaming=streaming
+        ), commit
     if not any((named.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return datasets.load_dataset(str(named.folder), split=named.split, streaming=True), None
     found = datasets.load_from_disk(str(named.folder))
     if isinstance(found, dict):
         if named.split not in found:
-            raise unknown("split", named.split, found, where=f"{PREFIX}{named.name}")
+            raise unknown_choice("split", named.split, found, where=f"{PREFIX}{named.name}")
         found = found[named.split]
     elif named.split != "train":
         what = f"the folder holds one data set and no split {named.split!r}"
@@ -135,12 +154,18 @@ def _rows(datasets: Any, named: Named, streaming: bool) -> tuple[Any, str | None
     return found, f"fingerprint {found._fingerprint}"
 
 
-def _refused(named: Named, error: Exception) -> ScalingError:
+def _refused(named: DatasetRef, error: Exception) -> ScalingError:
     reason = " ".join(str(error).split())[:200]
     remote = named.folder is None
-    remedy = OFFLINE if remote else "name a folder that save_to_disk wrote, or one of jsonl, parquet, csv or text files"
+    remedy = (
+        OFFLINE
+        if remote
+        else "name a folder that save_to_disk wrote, or one of jsonl, parquet, csv or text files"
+    )
     return ScalingError(
-        f"{'cannot be had' if remote else 'cannot be read'}: {type(error).__name__}: {reason}", where=str(named), remedy=remedy
+        f"{'cannot be had' if remote else 'cannot be read'}: {type(error).__name__}: {reason}",
+        where=str(named),
+        remedy=remedy,
     )
 
 
@@ -155,9 +180,13 @@ def tokenizer_file(text: str) -> tuple[Path, str]:
     from huggingface_hub import hf_hub_download
 
     try:
-        found = Path(hf_hub_download(name, "tokenizer.json"))  # .../snapshots/<commit>/tokenizer.json
+        found = Path(
+            hf_hub_download(name, "tokenizer.json")
+        )  # .../snapshots/<commit>/tokenizer.json
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         remedy = "download its tokenizer.json where there is a network, and give that file"
-        raise ScalingError(f"no tokenizer can be had: {type(error).__name__}: {reason}", where=text, remedy=remedy) from error
+        raise ScalingError(
+            f"no tokenizer can be had: {type(error).__name__}: {reason}", where=text, remedy=remedy
+        ) from error
     return found, f"{text}@{found.parent.name[:12]}"

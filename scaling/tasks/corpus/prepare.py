@@ -20,8 +20,21 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.tasks.corpus import hugging_face
 from scaling.tasks.corpus.documents import Document, blocks, documents, list_files, sizes
-from scaling.tasks.corpus.token_store import Chunk, Source, Split, refuse_foreign, verify, write_store
-from scaling.tasks.corpus.tokenizer import Encoder, byte_encoder, load_tokenizer, round_trip_checked, train_bpe
+from scaling.tasks.corpus.token_store import (
+    Chunk,
+    Source,
+    Split,
+    check_overwritable,
+    verify,
+    write_store,
+)
+from scaling.tasks.corpus.tokenizer import (
+    Encoder,
+    byte_encoder,
+    load_tokenizer,
+    round_trip_checked,
+    train_bpe,
+)
 from scaling.tasks.text import open_corpus
 
 FEW = 100
@@ -54,8 +67,10 @@ def prepare(
     "hf:" and a name or folder. The first `max_documents` are taken, empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
     """
     if not 0.0 < val_frac < 1.0:
-        raise ScalingError(f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth")
-    refuse_foreign(out)
+        raise ScalingError(
+            f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth"
+        )
+    check_overwritable(out)
     texts = _Texts(sources, out, text_column, streaming, max_documents)
     few = len(list(itertools.islice(texts.documents(), FEW))) < FEW
     excluded: Counter[str] = Counter()
@@ -69,7 +84,9 @@ def prepare(
         out,
         _chunks(pieces(), encoder),
         encoder.facts,
-        split_rule=f"the last {val_frac:g} of each document" if few else f"{val_frac:g} of the documents, by SHA-256",
+        split_rule=f"the last {val_frac:g} of each document"
+        if few
+        else f"{val_frac:g} of the documents, by SHA-256",
         sources=texts.sources,
         excluded=excluded,
         tokenizer_json=encoder.json,
@@ -80,19 +97,39 @@ def prepare(
 class _Texts:
     """The documents of files and data sets, pass after pass the same. Data sets come after files, each kind in the order it was named."""
 
-    def __init__(self, sources: Sequence[Path | str], out: Path, column: str, streaming: bool, most: int | None) -> None:
-        named = [hugging_face.parse(str(source)) for source in sources if str(source).startswith(hugging_face.PREFIX)]
-        self._paths = [Path(source) for source in sources if not str(source).startswith(hugging_face.PREFIX)]
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        out: Path,
+        column: str,
+        streaming: bool,
+        most: int | None,
+    ) -> None:
+        named = [
+            hugging_face.parse(str(source))
+            for source in sources
+            if str(source).startswith(hugging_face.PREFIX)
+        ]
+        self._paths = [
+            Path(source) for source in sources if not str(source).startswith(hugging_face.PREFIX)
+        ]
         self._files = list_files(self._paths, out) if self._paths or not named else []
-        self._corpora = [hugging_face.open_corpus(one, column, streaming=streaming) for one in named]
+        self._corpora = [
+            hugging_face.open_corpus(one, column, streaming=streaming) for one in named
+        ]
         self._column, self._most = column, most
         self.sources: list[Source] = []
 
     def documents(self) -> Iterator[Document]:
         """All of them, or the first; at the end of a pass `sources` says what it has read."""
-        everything = itertools.chain(documents(self._files, self._column), *(corpus.documents() for corpus in self._corpora))
+        everything = itertools.chain(
+            documents(self._files, self._column), *(corpus.documents() for corpus in self._corpora)
+        )
         yield from itertools.islice(everything, self._most)
-        self.sources[:] = [*sizes(self._paths, self._files), *(corpus.source for corpus in self._corpora)]
+        self.sources[:] = [
+            *sizes(self._paths, self._files),
+            *(corpus.source for corpus in self._corpora),
+        ]
 
 
 def info(corpus: str | Path) -> dict[str, Any]:
@@ -102,7 +139,9 @@ def info(corpus: str | Path) -> dict[str, Any]:
     return {"folder": str(store.folder)} | store.manifest.model_dump(mode="json", by_alias=True)
 
 
-def _pieces(found: Iterator[Document], val_frac: float, few: bool, excluded: Counter[str]) -> Iterator[_Piece]:
+def _pieces(
+    found: Iterator[Document], val_frac: float, few: bool, excluded: Counter[str]
+) -> Iterator[_Piece]:
     for document in found:
         if not document.n_bytes:
             excluded["empty documents"] += 1
@@ -113,7 +152,9 @@ def _pieces(found: Iterator[Document], val_frac: float, few: bool, excluded: Cou
                     yield _Piece(split, text, last)
 
 
-def _parts(document: Document, handle: BinaryIO, val_frac: float, few: bool) -> list[tuple[Split, int, int]]:
+def _parts(
+    document: Document, handle: BinaryIO, val_frac: float, few: bool
+) -> list[tuple[Split, int, int]]:
     """The byte ranges of a document in each split."""
     if not few:
         place = int.from_bytes(hashlib.sha256(document.identity).digest()[:8]) / 2**64
@@ -146,7 +187,11 @@ def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Pie
     if tokenizer == "bytes":
         return byte_encoder()
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
-    path, name = hugging_face.tokenizer_file(tokenizer) if tokenizer.startswith(hugging_face.PREFIX) else (Path(tokenizer), None)
+    path, name = (
+        hugging_face.tokenizer_file(tokenizer)
+        if tokenizer.startswith(hugging_face.PREFIX)
+        else (Path(tokenizer), None)
+    )
     found = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(path, name)
     return round_trip_checked(found, next((piece.text for piece in pieces()), b""))
 
@@ -169,4 +214,9 @@ def _encoded(batch: list[_Piece], encoder: Encoder) -> Iterator[Chunk]:
     end = [] if encoder.facts.separator is None else [encoder.facts.separator]
     for piece, tokens in zip(batch, encoder.encode([piece.text for piece in batch]), strict=True):
         closing = end if piece.ends else []
-        yield Chunk(piece.split, np.append(tokens, np.array(closing, tokens.dtype)), len(piece.text) + len(closing), int(piece.ends))
+        yield Chunk(
+            piece.split,
+            np.append(tokens, np.array(closing, tokens.dtype)),
+            len(piece.text) + len(closing),
+            int(piece.ends),
+        )

@@ -23,9 +23,19 @@ from scaling.tasks.corpus.token_store import MANIFEST, SCHEMA, Chunk, Source, Sp
 from scaling.tasks.corpus.tokenizer import BYTES
 
 VAL_FRAC = 0.1
-LARGEST_FILE = 0.01  # of the corpus: no one file (0.7 MB of help texts, say) may decide the held-out loss
+LARGEST_FILE = (
+    0.01  # of the corpus: no one file (0.7 MB of help texts, say) may decide the held-out loss
+)
 SPLIT_RULE = "by file: the first tenth of the bytes in the order of the SHA-256 of the path; a file above 1 % of the corpus trains"
-_LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "encodings"}
+_LEFT_OUT = {
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "test",
+    "tests",
+    "idle_test",
+    "encodings",
+}
 _LOCK_SECONDS = 300
 
 
@@ -43,14 +53,23 @@ def stdlib_store() -> Path:
     try:
         with FileLock(folder.with_name("stdlib.lock"), timeout=_LOCK_SECONDS):
             if not (folder / MANIFEST).is_file():
-                for left_over in folder.parent.glob(".stdlib-*.tmp"):  # of a killed process: we hold the lock
+                for left_over in folder.parent.glob(
+                    ".stdlib-*.tmp"
+                ):  # of a killed process: we hold the lock
                     shutil.rmtree(left_over)
                 _build(files, folder)
     except Timeout:
-        raise ScalingError(f"another process has been writing the corpus for {_LOCK_SECONDS} s", where=str(folder),
-                           remedy="stop it, then run again", exit_code=STOPPED) from None  # fmt: skip
+        raise ScalingError(
+            f"another process has been writing the corpus for {_LOCK_SECONDS} s",
+            where=str(folder),
+            remedy="stop it, then run again",
+            exit_code=STOPPED,
+        ) from None
     except OSError as error:
-        what, remedy = f"cannot write the corpus: {error.strerror}", "set SCALING_CACHE to a folder of your own"
+        what, remedy = (
+            f"cannot write the corpus: {error.strerror}",
+            "set SCALING_CACHE to a folder of your own",
+        )
         raise ScalingError(what, where=str(folder), remedy=remedy, exit_code=DISK) from error
     return folder
 
@@ -59,14 +78,19 @@ def source_files(root: Path) -> dict[str, Path]:
     """The sources that make the corpus: relative path with forward slashes -> file, sorted."""
     found: dict[str, Path] = {}
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")]
+        folders[:] = [
+            name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")
+        ]
         for name in names:
             if name.endswith(".py") and not name.startswith("_sysconfigdata"):
                 path = Path(folder, name)
                 found |= {path.relative_to(root).as_posix(): path} if path.is_file() else {}
     if not found:
-        raise ScalingError("this interpreter has no standard library sources", where=str(root),
-                           remedy="prepare a corpus of your own: scaling data prepare FILES...")  # fmt: skip
+        raise ScalingError(
+            "this interpreter has no standard library sources",
+            where=str(root),
+            remedy="prepare a corpus of your own: scaling data prepare FILES...",
+        )
     return dict(sorted(found.items()))
 
 
@@ -101,13 +125,22 @@ def _build(files: dict[str, Path], folder: Path) -> None:
         texts = {name: path.read_bytes() for name, path in files.items()}
     except OSError as error:
         what = f"cannot read a source of the standard library: {error.strerror}"
-        raise ScalingError(what, where=str(error.filename), remedy="mend the permissions", exit_code=DISK) from error
+        raise ScalingError(
+            what, where=str(error.filename), remedy="mend the permissions", exit_code=DISK
+        ) from error
     texts = {name: text for name, text in texts.items() if text}
     sizes = {name: len(text) for name, text in texts.items()}
     origin = f"standard library of {platform.python_implementation()} {platform.python_version()}"
     source = Source(path=origin, n_files=len(texts), n_bytes=sum(sizes.values()))
     excluded = {"empty documents": len(files) - len(texts)}
-    write_store(folder, _chunks(texts, held_out(sizes)), BYTES, split_rule=SPLIT_RULE, sources=[source], excluded=excluded)
+    write_store(
+        folder,
+        _chunks(texts, held_out(sizes)),
+        BYTES,
+        split_rule=SPLIT_RULE,
+        sources=[source],
+        excluded=excluded,
+    )
 
 
 def _chunks(texts: dict[str, bytes], val: set[str]) -> Iterator[Chunk]:

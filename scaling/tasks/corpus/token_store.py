@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, Strict, ValidationError, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from scaling.config import Frozen
 from scaling.errors import DISK, ScalingError
@@ -92,7 +99,9 @@ class Manifest(Frozen):
         if self.digest != _digest({name: facts.sha256 for name, facts in self.splits.items()}):
             raise ValueError("digest does not belong to the splits")
         if self.dtype != dtype_for(self.tokenizer.vocab_size):
-            raise ValueError(f"dtype {self.dtype} is not that of a vocabulary of {self.tokenizer.vocab_size}")
+            raise ValueError(
+                f"dtype {self.dtype} is not that of a vocabulary of {self.tokenizer.vocab_size}"
+            )
         return self
 
 
@@ -139,15 +148,31 @@ def open_store(folder: Path) -> TokenStore:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        what = "is no token store: it holds no manifest.json" if folder.is_dir() else "no such token store"
-        raise ScalingError(what, where=str(folder), remedy='write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"')
+        what = (
+            "is no token store: it holds no manifest.json"
+            if folder.is_dir()
+            else "no such token store"
+        )
+        raise ScalingError(
+            what,
+            where=str(folder),
+            remedy='write one: scaling data prepare FILES... --out FOLDER; or use "stdlib"',
+        )
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
             raise ValueError("it is too large")
         text = path.read_text(encoding="utf-8")
         written = json.loads(text)
-        if isinstance(written, dict) and isinstance(written.get("schema"), int) and written["schema"] > SCHEMA:
-            raise ScalingError(f"store schema {written['schema']}, this program reads {SCHEMA}", where=str(path), remedy="update scaling")
+        if (
+            isinstance(written, dict)
+            and isinstance(written.get("schema"), int)
+            and written["schema"] > SCHEMA
+        ):
+            raise ScalingError(
+                f"store schema {written['schema']}, this program reads {SCHEMA}",
+                where=str(path),
+                remedy="update scaling",
+            )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -156,11 +181,18 @@ def _read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"not the manifest of a token store: {error}") from None
     except OSError as error:
-        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
+        raise ScalingError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            remedy="mend the permissions",
+            exit_code=DISK,
+        ) from error
 
 
 def _damaged(path: Path, what: str) -> ScalingError:
-    return ScalingError(what, where=str(path), remedy=f"delete {path.parent} and write the store again")
+    return ScalingError(
+        what, where=str(path), remedy=f"delete {path.parent} and write the store again"
+    )
 
 
 def _map(folder: Path, manifest: Manifest, split: Split) -> np.ndarray:
@@ -173,7 +205,12 @@ def _map(folder: Path, manifest: Manifest, split: Split) -> np.ndarray:
     try:
         return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
     except OSError as error:
-        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
+        raise ScalingError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            remedy="mend the permissions",
+            exit_code=DISK,
+        ) from error
 
 
 def verify(store: TokenStore) -> None:
@@ -185,7 +222,9 @@ def verify(store: TokenStore) -> None:
             highest = max(highest, int(part.max()))
         path = store.folder / f"{split}.bin"
         if digest.hexdigest() != store.manifest.splits[split].sha256:
-            raise _damaged(path, "its SHA-256 is not that of the manifest: the tokens were changed or damaged")
+            raise _damaged(
+                path, "its SHA-256 is not that of the manifest: the tokens were changed or damaged"
+            )
         check_ids(highest, store.manifest.tokenizer.vocab_size, str(path))
 
 
@@ -197,7 +236,10 @@ def _parts(tokens: np.ndarray) -> Iterator[np.ndarray]:
 def check_ids(highest: int, vocab_size: int, where: str) -> None:
     """Refuse a token id outside the vocabulary: an embedding table would clamp it without a word."""
     if highest >= vocab_size:
-        what, remedy = f"token id {highest} in a vocabulary of {vocab_size}", "write the store again: scaling data prepare"
+        what, remedy = (
+            f"token id {highest} in a vocabulary of {vocab_size}",
+            "write the store again: scaling data prepare",
+        )
         raise ScalingError(what, where=where, remedy=remedy)
 
 
@@ -218,7 +260,9 @@ class _Sink:
     def add(self, chunk: Chunk) -> None:
         if len(chunk.tokens):
             check_ids(int(chunk.tokens.max()), self.vocab_size, "the tokenizer")
-            narrow = np.ascontiguousarray(chunk.tokens, np.dtype(dtype_for(self.vocab_size)).newbyteorder("<"))
+            narrow = np.ascontiguousarray(
+                chunk.tokens, np.dtype(dtype_for(self.vocab_size)).newbyteorder("<")
+            )
             self.sha256.update(narrow.data)
             self.handle.write(narrow.data)
         self.n_tokens += len(chunk.tokens)
@@ -227,7 +271,11 @@ class _Sink:
 
     def facts(self) -> SplitFacts:
         per_token = self.n_bytes / self.n_tokens
-        counts = {"n_tokens": self.n_tokens, "n_documents": self.n_documents, "n_bytes": self.n_bytes}
+        counts = {
+            "n_tokens": self.n_tokens,
+            "n_documents": self.n_documents,
+            "n_bytes": self.n_bytes,
+        }
         return SplitFacts(**counts, bytes_per_token=per_token, sha256=self.sha256.hexdigest())
 
 
@@ -245,7 +293,7 @@ def write_store(
 
     Raises ScalingError for an empty split, for a folder that holds something else, and (74) for disk or permissions.
     """
-    refuse_foreign(folder)
+    check_overwritable(folder)
     building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -253,41 +301,68 @@ def write_store(
         building.mkdir()
         splits = _write_tokens(building, chunks, tokenizer.vocab_size)
         digest = _digest({name: facts.sha256 for name, facts in splits.items()})
-        manifest = Manifest.model_validate({
-            "schema": SCHEMA, "tokenizer": tokenizer, "dtype": dtype_for(tokenizer.vocab_size), "splits": splits,
-            "split_rule": split_rule, "sources": tuple(sources), "excluded": dict(excluded or {}), "digest": digest,
-        })  # fmt: skip
+        manifest = Manifest.model_validate(
+            {
+                "schema": SCHEMA,
+                "tokenizer": tokenizer,
+                "dtype": dtype_for(tokenizer.vocab_size),
+                "splits": splits,
+                "split_rule": split_rule,
+                "sources": tuple(sources),
+                "excluded": dict(excluded or {}),
+                "digest": digest,
+            }
+        )
         if tokenizer_json is not None:
             (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-        (building / MANIFEST).write_text(manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+        (building / MANIFEST).write_text(
+            manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8"
+        )
         return manifest if _publish(building, folder) else _same(folder, manifest)
     except OSError as error:
-        reason, remedy = error.strerror or str(error), "free space or mend the permissions, then run again"
-        raise ScalingError(f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK) from error
+        reason, remedy = (
+            error.strerror or str(error),
+            "free space or mend the permissions, then run again",
+        )
+        raise ScalingError(
+            f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK
+        ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def refuse_foreign(folder: Path) -> None:
+def check_overwritable(folder: Path) -> None:
     """Refuse to write over anything but a token store or an empty folder."""
     remedy = "name another folder with --out, or move this one away"
     if folder.exists() and not folder.is_dir():
         raise ScalingError("is a file, not a folder", where=str(folder), remedy=remedy)
     if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise ScalingError("holds something else than a token store", where=str(folder), remedy=remedy)
+        raise ScalingError(
+            "holds something else than a token store", where=str(folder), remedy=remedy
+        )
 
 
-def _write_tokens(building: Path, chunks: Iterable[Chunk], vocab_size: int) -> dict[Split, SplitFacts]:
+def _write_tokens(
+    building: Path, chunks: Iterable[Chunk], vocab_size: int
+) -> dict[Split, SplitFacts]:
     with contextlib.ExitStack() as stack:
-        sinks = {name: _Sink(stack.enter_context(open(building / f"{name}.bin", "wb")), vocab_size) for name in SPLITS}
+        sinks = {
+            name: _Sink(stack.enter_context(open(building / f"{name}.bin", "wb")), vocab_size)
+            for name in SPLITS
+        }
         for chunk in chunks:
             sinks[chunk.split].add(chunk)
     if not any(sink.n_bytes for sink in sinks.values()):
-        raise ScalingError("the corpus is empty: no document holds text", remedy="name files with text in them")
+        raise ScalingError(
+            "the corpus is empty: no document holds text", remedy="name files with text in them"
+        )
     for name, sink in sinks.items():
         if sink.n_tokens == 0 or sink.n_documents == 0:
             other = "raise" if name == "val" else "lower"
-            raise ScalingError(f"no document fell into the {name} split", remedy=f"{other} --val-frac, or give more documents")
+            raise ScalingError(
+                f"no document fell into the {name} split",
+                remedy=f"{other} --val-frac, or give more documents",
+            )
     return {name: sink.facts() for name, sink in sinks.items()}
 
 
@@ -309,7 +384,10 @@ def _same(folder: Path, manifest: Manifest) -> Manifest:
     """The store that stands there already, if it is intact and holds the same tokens."""
     standing = open_store(folder)
     if standing.manifest.digest != manifest.digest:
-        raise ScalingError(f"holds another token store (digest {standing.manifest.digest[:12]}, new {manifest.digest[:12]})",
-                           where=str(folder), remedy="name another folder with --out, or delete this one")  # fmt: skip
+        raise ScalingError(
+            f"holds another token store (digest {standing.manifest.digest[:12]}, new {manifest.digest[:12]})",
+            where=str(folder),
+            remedy="name another folder with --out, or delete this one",
+        )
     verify(standing)
     return standing.manifest

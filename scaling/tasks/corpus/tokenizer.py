@@ -33,7 +33,11 @@ class Encoder:
 
 def byte_encoder() -> Encoder:
     """One token a byte; byte 0, which text does not hold, ends a document."""
-    return Encoder(BYTES, lambda texts: [np.frombuffer(text, np.uint8) for text in texts], lambda ids: bytes(ids).decode(errors="replace"))
+    return Encoder(
+        BYTES,
+        lambda texts: [np.frombuffer(text, np.uint8) for text in texts],
+        lambda ids: bytes(ids).decode(errors="replace"),
+    )
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
@@ -42,14 +46,19 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
     Equal texts give an equal tokenizer. Raises ScalingError for a vocabulary without room for the 256 bytes.
     """
     if not 257 <= vocab_size <= 2**20:
-        raise ScalingError(f"--vocab-size {vocab_size} is out of range", remedy="from 257 (the bytes and a separator) to 1048576")
+        raise ScalingError(
+            f"--vocab-size {vocab_size} is out of range",
+            remedy="from 257 (the bytes and a separator) to 1048576",
+        )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer=trainer)
     return _encoder(tokenizer, "bpe", f"bpe-{tokenizer.get_vocab_size()}")
 
@@ -67,13 +76,22 @@ def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ScalingError("too large for a tokenizer.json", where=str(path), remedy=remedy)
-        return _encoder(Tokenizer.from_str(path.read_text(encoding="utf-8")), "file", name or path.name)
+        return _encoder(
+            Tokenizer.from_str(path.read_text(encoding="utf-8")), "file", name or path.name
+        )
     except OSError as error:
-        raise ScalingError(f"cannot read: {error.strerror}", where=str(path), remedy="mend the permissions", exit_code=DISK) from error
+        raise ScalingError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            remedy="mend the permissions",
+            exit_code=DISK,
+        ) from error
     except ScalingError:
         raise
     except Exception as error:  # the library raises bare Exception
-        raise ScalingError(f"not a tokenizer.json: {str(error)[:120]}", where=str(path), remedy=remedy) from error
+        raise ScalingError(
+            f"not a tokenizer.json: {str(error)[:120]}", where=str(path), remedy=remedy
+        ) from error
 
 
 def round_trip_checked(encoder: Encoder, sample: bytes) -> Encoder:
@@ -85,14 +103,25 @@ def round_trip_checked(encoder: Encoder, sample: bytes) -> Encoder:
 def _encoder(tokenizer: tokenizers.Tokenizer, kind: str, name: str) -> Encoder:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # "<|endoftext|>" inside a text is text, not the end of a document
+    tokenizer.encode_special_tokens = (
+        True  # "<|endoftext|>" inside a text is text, not the end of a document
+    )
     ids = tokenizer.get_vocab(with_added_tokens=True)
     separator = next((ids[end] for end in _KNOWN_ENDS if end in ids), None)
     vocab_size = max(ids.values(), default=0) + 1
-    facts = TokenizerFacts.model_validate({"kind": kind, "name": name, "vocab_size": vocab_size, "separator": separator})
+    facts = TokenizerFacts.model_validate(
+        {"kind": kind, "name": name, "vocab_size": vocab_size, "separator": separator}
+    )
 
     def encode(texts: Sequence[bytes]) -> list[np.ndarray]:
-        found = tokenizer.encode_batch_fast([text.decode() for text in texts], add_special_tokens=False)
+        found = tokenizer.encode_batch_fast(
+            [text.decode() for text in texts], add_special_tokens=False
+        )
         return [np.asarray(one.ids, np.int64) for one in found]
 
-    return Encoder(facts, encode, lambda found: tokenizer.decode(list(found), skip_special_tokens=False), tokenizer.to_str())
+    return Encoder(
+        facts,
+        encode,
+        lambda found: tokenizer.decode(list(found), skip_special_tokens=False),
+        tokenizer.to_str(),
+    )

@@ -32,8 +32,12 @@ class Cache(NamedTuple):
     def write(self, k_BTGK: jax.Array, v_BTGK: jax.Array, start: jax.Array | int) -> Cache:
         """The cache with the keys and values of tokens start .. start + T."""
         return Cache(
-            jax.lax.dynamic_update_slice_in_dim(self.k_BSGK, k_BTGK.astype(self.k_BSGK.dtype), start, axis=1),
-            jax.lax.dynamic_update_slice_in_dim(self.v_BSGK, v_BTGK.astype(self.v_BSGK.dtype), start, axis=1),
+            jax.lax.dynamic_update_slice_in_dim(
+                self.k_BSGK, k_BTGK.astype(self.k_BSGK.dtype), start, axis=1
+            ),
+            jax.lax.dynamic_update_slice_in_dim(
+                self.v_BSGK, v_BTGK.astype(self.v_BSGK.dtype), start, axis=1
+            ),
         )
 
 
@@ -52,28 +56,39 @@ def attend(
     """
     B, T, H, K = q_BTHK.shape
     G = k_BSGK.shape[2]
-    q_BGJTK = (q_BTHK * (scale or K**-0.5)).astype(q_BTHK.dtype).reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
+    q_BGJTK = (
+        (q_BTHK * (scale or K**-0.5))
+        .astype(q_BTHK.dtype)
+        .reshape(B, T, G, H // G, K)
+        .transpose(0, 2, 3, 1, 4)
+    )
     k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
     if start is None:
         out_BGJTK = _causal(q_BGJTK, k_BGSK, v_BGSK, alibi)
     else:
-        out_BGJTK = _rows(q_BGJTK, k_BGSK, v_BGSK, alibi, start)[0].reshape(q_BGJTK.shape)
+        out_BGJTK = _attend_block(q_BGJTK, k_BGSK, v_BGSK, alibi, start)[0].reshape(q_BGJTK.shape)
     return out_BGJTK.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
 
 
-def attend_fused(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, scale: float | None = None) -> jax.Array:
+def attend_fused(
+    q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, scale: float | None = None
+) -> jax.Array:
     """The same by the device's own kernel (cuDNN's flash attention on an NVIDIA GPU), which keeps no T x S array; float32 (B, T, H, K)."""
     kernel: Literal["cudnn"] | None = "cudnn" if jax.default_backend() == "gpu" else None
-    mixed_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSGK, v_BSGK, scale=scale, is_causal=True, implementation=kernel)
+    mixed_BTHK = jax.nn.dot_product_attention(
+        q_BTHK, k_BSGK, v_BSGK, scale=scale, is_causal=True, implementation=kernel
+    )
     return mixed_BTHK.astype(jnp.float32)
 
 
-def _rows(
+def _attend_block(
     q_BGJTK: jax.Array, k_BGSK: jax.Array, v_BGSK: jax.Array, alibi: bool, start: jax.Array | int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attention of queries at start .. start + T: the result, exp(score - max) in the operands' dtype, and its row sums."""
     B, G, J, T, K = q_BGJTK.shape
-    scores_BGQS = product("bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), row_major(k_BGSK.swapaxes(2, 3)))
+    scores_BGQS = product(
+        "bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), row_major(k_BGSK.swapaxes(2, 3))
+    )
     scores_BGJTS = scores_BGQS.reshape(B, G, J, T, -1)
     distance_TS = start + jnp.arange(T)[:, None] - jnp.arange(k_BGSK.shape[2])
     if alibi:
@@ -99,7 +114,9 @@ def _causal(q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: boo
 
 def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi):  # type: ignore[no-untyped-def]
     blocks = [
-        _rows(q_BGJTK[:, :, :, first:last], k_BGTK[:, :, :last], v_BGTK[:, :, :last], alibi, first)
+        _attend_block(
+            q_BGJTK[:, :, :, first:last], k_BGTK[:, :, :last], v_BGTK[:, :, :last], alibi, first
+        )
         for first, last in _blocks(q_BGJTK.shape[3])
     ]
     B, G, J, _, K = q_BGJTK.shape
@@ -118,13 +135,28 @@ def _causal_backward(alibi, kept, grad_BGJTK):  # type: ignore[no-untyped-def]
         grad_BGQK = grad_BGJTK[:, :, :, first:last].reshape(out_BGQK.shape) / sum_BGQ1
         delta_BGQ1 = row_sum(grad_BGQK * out_BGQK)
         grad_BGQK = grad_BGQK.astype(dtype)
-        ds_BGQS = e_BGQS * (product("bgqk,bgks->bgqs", grad_BGQK, row_major(v_BGTK[:, :, :last].swapaxes(2, 3))) - delta_BGQ1)
+        ds_BGQS = e_BGQS * (
+            product("bgqk,bgks->bgqs", grad_BGQK, row_major(v_BGTK[:, :, :last].swapaxes(2, 3)))
+            - delta_BGQ1
+        )
         ds_BGQS = ds_BGQS.astype(dtype)
-        dq.append(product("bgqs,bgsk->bgqk", ds_BGQS, k_BGTK[:, :, :last]).reshape(B, G, J, last - first, K))
+        dq.append(
+            product("bgqs,bgsk->bgqk", ds_BGQS, k_BGTK[:, :, :last]).reshape(
+                B, G, J, last - first, K
+            )
+        )
         rest = ((0, 0), (0, 0), (0, 0), (0, T - last))
-        dk_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(q_BGQK.swapaxes(2, 3)), ds_BGQS), rest)
-        dv_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(grad_BGQK.swapaxes(2, 3)), e_BGQS), rest)
-    return jnp.concatenate(dq, axis=3).astype(dtype), dk_BGKT.swapaxes(2, 3).astype(dtype), dv_BGKT.swapaxes(2, 3).astype(dtype)
+        dk_BGKT += jnp.pad(
+            product("bgkq,bgqs->bgks", row_major(q_BGQK.swapaxes(2, 3)), ds_BGQS), rest
+        )
+        dv_BGKT += jnp.pad(
+            product("bgkq,bgqs->bgks", row_major(grad_BGQK.swapaxes(2, 3)), e_BGQS), rest
+        )
+    return (
+        jnp.concatenate(dq, axis=3).astype(dtype),
+        dk_BGKT.swapaxes(2, 3).astype(dtype),
+        dv_BGKT.swapaxes(2, 3).astype(dtype),
+    )
 
 
 _causal.defvjp(_causal_forward, _causal_backward)

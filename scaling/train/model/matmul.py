@@ -39,7 +39,9 @@ def matmul(x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool = False) 
     if dtype == "bfloat16":
         return _half(x_NI, w, transposed)
     contracted = (((1,), (int(transposed),)), ((), ()))
-    return jax.lax.dot_general(x_NI.astype(dtype), w.astype(dtype), contracted, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        x_NI.astype(dtype), w.astype(dtype), contracted, preferred_element_type=jnp.float32
+    )
 
 
 _dot = functools.partial(product, "ni,io->no")

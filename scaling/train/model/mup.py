@@ -29,12 +29,12 @@ class Factors(NamedTuple):
     eps: float = 1.0
 
 
-def widening(cfg: ModelConfig) -> float:
+def width_multiplier(cfg: ModelConfig) -> float:
     """m: how often the model is wider than the base."""
     return cfg.d_model / cfg.transfer.base_width if cfg.transfer else 1.0
 
 
-def branch_factor(cfg: ModelConfig) -> float:
+def depth_multiplier(cfg: ModelConfig) -> float:
     """1 / l: what multiplies each residual branch; 1 without `base_depth`."""
     return initial_depth(cfg) / cfg.n_layers
 
@@ -60,7 +60,7 @@ def factors(cfg: ModelConfig, names: Sequence[str]) -> Factors:
 
     Gradients fall as 1 / m, those of blocks as 1 / (m l), and so must eps.
     """
-    m = widening(cfg)
+    m = width_multiplier(cfg)
     if names[0] != "blocks":
         return Factors(eps=1.0 / m)
-    return Factors(lr=1.0 / m if names[-1] == "kernel" else 1.0, eps=branch_factor(cfg) / m)
+    return Factors(lr=1.0 / m if names[-1] == "kernel" else 1.0, eps=depth_multiplier(cfg) / m)

@@ -27,7 +27,9 @@ def rotation_TK(length: int, d_head: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and signed sines of the rotary angles, each (length, d_head), for `rotate`."""
     angles = _angles(length, d_head)
     cos, sin = np.cos(angles), np.sin(angles)
-    return np.concatenate([cos, cos], axis=1).astype(np.float32), np.concatenate([-sin, sin], axis=1).astype(np.float32)
+    return np.concatenate([cos, cos], axis=1).astype(np.float32), np.concatenate(
+        [-sin, sin], axis=1
+    ).astype(np.float32)
 
 
 def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:

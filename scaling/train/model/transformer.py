@@ -62,7 +62,7 @@ class Norm(nnx.Module):
         return y_NM if self.bias is None else y_NM + self.bias[...]
 
 
-class HeadNorm(nnx.Module):
+class QKNorm(nnx.Module):
     """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023).
 
     Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn how sharply it looks. The
@@ -71,7 +71,10 @@ class HeadNorm(nnx.Module):
     """
 
     def __init__(self, cfg: ModelConfig) -> None:
-        self.q_gain, self.k_gain = _parameter(cfg.d_head, mean=1.0), _parameter(cfg.d_head, mean=1.0)
+        self.q_gain, self.k_gain = (
+            _parameter(cfg.d_head, mean=1.0),
+            _parameter(cfg.d_head, mean=1.0),
+        )
 
     def __call__(self, qk_NAK: jax.Array, n_heads: int) -> jax.Array:
         """Queries and keys together, (N, H + G, K); the first `n_heads` are queries."""
@@ -85,15 +88,31 @@ class Attention(nnx.Module):
     def __init__(self, cfg: ModelConfig, dtype: str) -> None:
         self.cfg, self.dtype = cfg, dtype
         width, kv_width = cfg.n_heads * cfg.d_head, cfg.n_kv_heads * cfg.d_head
-        self.qkv = Dense(cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
-        self.out = Dense(width, cfg.d_model, (2 * mup.initial_depth(cfg) * width) ** -0.5, bias=cfg.bias, dtype=dtype)
-        self.qk_norm = HeadNorm(cfg) if cfg.qk_norm else None
+        self.qkv = Dense(
+            cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype
+        )
+        self.out = Dense(
+            width,
+            cfg.d_model,
+            (2 * mup.initial_depth(cfg) * width) ** -0.5,
+            bias=cfg.bias,
+            dtype=dtype,
+        )
+        self.qk_norm = QKNorm(cfg) if cfg.qk_norm else None
 
-    def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
+    def __call__(
+        self, x_NM: jax.Array, place: AttentionContext, cache: Cache | None
+    ) -> tuple[jax.Array, Cache | None]:
         """(N, M) to (N, M), and the cache with the keys and values of these tokens."""
-        cfg, (B, T, H, G) = self.cfg, (place.batch, x_NM.shape[0] // place.batch, self.cfg.n_heads, self.cfg.n_kv_heads)
+        cfg, (B, T, H, G) = (
+            self.cfg,
+            (place.batch, x_NM.shape[0] // place.batch, self.cfg.n_heads, self.cfg.n_kv_heads),
+        )
         qk_NX, v_NX = jnp.split(self.qkv(x_NM), [(H + G) * cfg.d_head], axis=1)
-        qk_BTAK, v_BTGK = qk_NX.reshape(B, T, H + G, cfg.d_head), v_NX.reshape(B, T, G, cfg.d_head).astype(self.dtype)
+        qk_BTAK, v_BTGK = (
+            qk_NX.reshape(B, T, H + G, cfg.d_head),
+            v_NX.reshape(B, T, G, cfg.d_head).astype(self.dtype),
+        )
         if self.qk_norm is not None:
             qk_BTAK = self.qk_norm(qk_BTAK.reshape(B * T, H + G, -1), H).reshape(qk_BTAK.shape)
         if place.rotation is not None:
@@ -105,11 +124,18 @@ class Attention(nnx.Module):
         if place.fused:
             mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale)
         else:
-            mixed_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", None if cache is None else place.start, scale)
+            mixed_BTHK = attend(
+                q_BTHK,
+                k_BTGK,
+                v_BTGK,
+                cfg.pos == "alibi",
+                None if cache is None else place.start,
+                scale,
+            )
         return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
 
 
-class Place(NamedTuple):
+class AttentionContext(NamedTuple):
     """Where tokens stand: sequences in the batch, position of the first token, the rotary tables of all positions; and whose attention."""
 
     batch: int
@@ -125,7 +151,13 @@ class FeedForward(nnx.Module):
         self.kind = cfg.ffn
         inner = 2 * cfg.d_ff if cfg.ffn == "swiglu" else cfg.d_ff
         self.up = Dense(cfg.d_model, inner, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
-        self.down = Dense(cfg.d_ff, cfg.d_model, (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5, bias=cfg.bias, dtype=dtype)
+        self.down = Dense(
+            cfg.d_ff,
+            cfg.d_model,
+            (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5,
+            bias=cfg.bias,
+            dtype=dtype,
+        )
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M)."""
@@ -133,18 +165,22 @@ class FeedForward(nnx.Module):
         if self.kind == "swiglu":
             gate_NF, value_NF = jnp.split(x_NF, 2, axis=-1)
             return self.down(jax.nn.silu(gate_NF) * value_NF)
-        return self.down(jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF))
+        return self.down(
+            jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF)
+        )
 
 
 class Block(nnx.Module):
     """Attention and feed-forward, each reading a normalised copy of the residual stream and adding to it, times `share`."""
 
     def __init__(self, cfg: ModelConfig, dtype: str) -> None:
-        self.share = mup.branch_factor(cfg)
+        self.share = mup.depth_multiplier(cfg)
         self.attention_norm, self.attention = Norm(cfg), Attention(cfg, dtype)
         self.ffn_norm, self.ffn = Norm(cfg), FeedForward(cfg, dtype)
 
-    def __call__(self, x_NM: jax.Array, place: Place, cache: Cache | None) -> tuple[jax.Array, Cache | None]:
+    def __call__(
+        self, x_NM: jax.Array, place: AttentionContext, cache: Cache | None
+    ) -> tuple[jax.Array, Cache | None]:
         """One layer; see Attention."""
         mixed_NM, cache = self.attention(self.attention_norm(x_NM), place, cache)
         x_NM = self.joined(x_NM, mixed_NM)
@@ -164,31 +200,43 @@ class Transformer(nnx.Module):
     700k tokens, embeddings at .02 up to .06, positions at .02 another .1.
     """
 
-    def __init__(self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True) -> None:
+    def __init__(
+        self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True
+    ) -> None:
         self.cfg = cfg
         head_std = mup.head_width(cfg) ** -0.5
         std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
         self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
         self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
-        self.blocks = nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)]) if with_blocks else None
+        self.blocks = (
+            nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)]) if with_blocks else None
+        )
         self.final_norm = Norm(cfg)
-        self.unembedding = None if cfg.tie_embeddings else _parameter(cfg.d_model, cfg.vocab_size, std=head_std)
+        self.unembedding = (
+            None if cfg.tie_embeddings else _parameter(cfg.d_model, cfg.vocab_size, std=head_std)
+        )
 
-    def embed(self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0) -> tuple[jax.Array, Place]:
+    def embed(
+        self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0
+    ) -> tuple[jax.Array, AttentionContext]:
         """The residual stream (N, M) at its beginning, and where its tokens stand among `length` positions."""
         B, T = tokens_BT.shape
         x_NM = self.embedding[...][tokens_BT.reshape(-1)]
         if self.cfg.pos in ("learned", "sinusoidal"):
-            table_SM = positions.sinusoids_TM(length, self.cfg.d_model) if self.position is None else self.position[...]
+            table_SM = (
+                positions.sinusoids_TM(length, self.cfg.d_model)
+                if self.position is None
+                else self.position[...]
+            )
             x_NM = (x_NM.reshape(B, T, -1) + _rows(table_SM, start, T)).reshape(x_NM.shape)
         if self.cfg.pos != "rope":
-            return x_NM, Place(B, start, None)
+            return x_NM, AttentionContext(B, start, None)
         cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
-        return x_NM, Place(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
+        return x_NM, AttentionContext(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
 
     def last(self, x_NM: jax.Array) -> jax.Array:
         """What the head reads, (N, M): the normalised residual stream, over m where the model is m times as wide as its base."""
-        y_NM, m = self.final_norm(x_NM), mup.widening(self.cfg)
+        y_NM, m = self.final_norm(x_NM), mup.width_multiplier(self.cfg)
         return y_NM if m == 1.0 else y_NM * (1.0 / m)
 
     @property
@@ -199,7 +247,11 @@ class Transformer(nnx.Module):
 
 def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) -> jax.Array:
     """Rows start .. start + count of a table; a constant when `start` is one."""
-    return jnp.asarray(table_SX[start : start + count]) if isinstance(start, int) else jax.lax.dynamic_slice_in_dim(table_SX, start, count)
+    return (
+        jnp.asarray(table_SX[start : start + count])
+        if isinstance(start, int)
+        else jax.lax.dynamic_slice_in_dim(table_SX, start, count)
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -220,9 +272,13 @@ def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
     """
     leaves = [leaf for _, leaf in nnx.to_flat_state(_state(cfg, seq_len))]
     random = [leaf.size if leaf.std else 0 for leaf in leaves]
-    pieces = jnp.split(jax.random.normal(key, (sum(random),), jnp.float32), np.cumsum(random)[:-1].tolist())
+    pieces = jnp.split(
+        jax.random.normal(key, (sum(random),), jnp.float32), np.cumsum(random)[:-1].tolist()
+    )
     arrays = [
-        leaf.mean + leaf.std * piece.reshape(leaf.shape) if leaf.std else jnp.full(leaf.shape, leaf.mean, jnp.float32)
+        leaf.mean + leaf.std * piece.reshape(leaf.shape)
+        if leaf.std
+        else jnp.full(leaf.shape, leaf.mean, jnp.float32)
         for leaf, piece in zip(leaves, pieces, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(shapes(cfg, seq_len)), arrays)

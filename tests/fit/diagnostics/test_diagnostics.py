@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.fit.diagnostics import runs_above_law
-from scaling.fit.diagnostics.diagnostics import over_frontier
+from scaling.fit.diagnostics.diagnostics import frontier_gap
 from scaling.fit.diagnostics.loss_curve_collapse import SHARES, collapse
 from scaling.fit.diagnostics.loss_curve_collapse import warnings as told_of
 from scaling.fit.estimate import estimate
@@ -28,8 +28,15 @@ def sweep(seed=0):
     log_loss = CHINCHILLA.log_predict(CHINCHILLA.theta(TRUTH), {"N": n, "D": d})
     loss = np.exp(log_loss + SD * np.random.default_rng(seed).standard_normal(len(n)))
     config = {"n_steps": 5000, "optim": {"lr": 0.01, "warmup_steps": 100}, "task": {"kind": "text"}}
-    runs = pd.DataFrame({"run_id": [f"run{row}" for row in range(len(n))], "lr": 0.3 / np.sqrt(n), "d_model": np.sqrt(n), "batch_tokens": 4096,
-                         "config": [dict(config) for _ in n]})  # fmt: skip
+    runs = pd.DataFrame(
+        {
+            "run_id": [f"run{row}" for row in range(len(n))],
+            "lr": 0.3 / np.sqrt(n),
+            "d_model": np.sqrt(n),
+            "batch_tokens": 4096,
+            "config": [dict(config) for _ in n],
+        }
+    )
     return Points(loss, n, d, c), runs
 
 
@@ -38,16 +45,28 @@ def trails(points, shape=lambda share, row: share**-0.3):
     shares = np.array([*SHARES, 1.0])
     rows = np.repeat(np.arange(len(points)), len(shares))
     share = np.tile(shares, len(points))
-    factor = np.array([shape(at, row) / shape(1.0, row) for at, row in zip(share, rows, strict=True)])
-    loss = np.where(share == 1.0, points.loss[rows], TRUTH["E"] + (points.loss[rows] - TRUTH["E"]) * factor)
-    return Points(loss, points.n[rows], points.d[rows] * share, points.c[rows] * share, group=np.array([f"run{row}" for row in rows]))
+    factor = np.array(
+        [shape(at, row) / shape(1.0, row) for at, row in zip(share, rows, strict=True)]
+    )
+    loss = np.where(
+        share == 1.0, points.loss[rows], TRUTH["E"] + (points.loss[rows] - TRUTH["E"]) * factor
+    )
+    return Points(
+        loss,
+        points.n[rows],
+        points.d[rows] * share,
+        points.c[rows] * share,
+        group=np.array([f"run{row}" for row in rows]),
+    )
 
 
 CASES = {
     "too few steps: 60": lambda points, runs, row: runs["config"].iloc[row].update(n_steps=60),
-    "30 % of its steps are warm-up": lambda points, runs, row: runs["config"].iloc[row].update(optim={"warmup_steps": 1500}),
-    "untuned: its learning rate, by width, is 8 times its neighbours'": lambda points, runs, row: runs.__setitem__(
-        "lr", runs["lr"].where(runs.index != row, 8 * runs["lr"])
+    "30 % of its steps are warm-up": lambda points, runs, row: (
+        runs["config"].iloc[row].update(optim={"warmup_steps": 1500})
+    ),
+    "untuned: its learning rate, by width, is 8 times its neighbours'": lambda points, runs, row: (
+        runs.__setitem__("lr", runs["lr"].where(runs.index != row, 8 * runs["lr"]))
     ),
     "its batch is 16 times its neighbours'": lambda points, runs, row: runs.__setitem__(
         "batch_tokens", runs["batch_tokens"].where(runs.index != row, 16 * 4096)
@@ -61,7 +80,9 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
     points, runs = sweep()
     points.loss[14] *= 1.05
     CASES[cause](points, runs, 14)
-    (only,) = runs_above_law.above(points, runs, trails(points), estimate(CHINCHILLA, points), SD)
+    (only,) = runs_above_law.runs_above_law(
+        points, runs, trails(points), estimate(CHINCHILLA, points), SD
+    )
     assert (only["run_id"], only["cause"]) == ("run14", cause)
     assert only["excess"] == pytest.approx(0.05, abs=0.01)
     assert cause in runs_above_law.warnings([only])[0]
@@ -71,16 +92,21 @@ def test_a_loss_that_rose_is_unstable_or_over_fitted():
     points, runs = sweep()
     points.loss[14] *= 1.05
     rising = trails(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
-    (only,) = runs_above_law.above(points, runs, rising, estimate(CHINCHILLA, points), SD)
+    (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
     assert "unstable, the learning rate is too high" in only["cause"]
     runs["config"].iloc[14].update(task={"kind": "text", "unique_tokens": 1e3})
-    (only,) = runs_above_law.above(points, runs, rising, estimate(CHINCHILLA, points), SD)
+    (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
     assert "over-fitted to repeated data" in only["cause"]
 
 
 def test_a_clean_sweep_has_nobody_above():
     points, runs = sweep()
-    assert runs_above_law.above(points, runs, trails(points), estimate(CHINCHILLA, points), SD) == []
+    assert (
+        runs_above_law.runs_above_law(
+            points, runs, trails(points), estimate(CHINCHILLA, points), SD
+        )
+        == []
+    )
 
 
 def test_curves_of_one_shape_collapse_and_another_shape_is_named():
@@ -90,7 +116,11 @@ def test_curves_of_one_shape_collapse_and_another_shape_is_named():
     assert found["spread"] < 1e-9
     assert told_of(found) == []
     off = int(np.argmin(np.where(points.c == points.c.max(), points.loss, np.inf)))
-    other = collapse(points, trails(points, lambda share, row: share ** (-0.6 if row == off else -0.3)), TRUTH["E"])
+    other = collapse(
+        points,
+        trails(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
+        TRUTH["E"],
+    )
     assert [curve["flagged"] for curve in other["curves"]] == [False] * 4 + [True]
     assert f"the curve of run run{off}" in told_of(other)[0]
 
@@ -107,7 +137,9 @@ def test_a_run_that_diverged_stands_first_with_its_learning_rate():
     gone = runs.iloc[[3]].assign(n=1e6, d=1e9, step=77, lr=runs["lr"].iloc[3] * 16, run_id="gone")
     (only,) = runs_above_law.diverged(runs, gone.reset_index(drop=True))
     assert (only["run_id"], only["loss"]) == ("gone", None)
-    assert only["cause"] == "diverged at step 77; its learning rate, by width, is 16 times the others'"
+    assert (
+        only["cause"] == "diverged at step 77; its learning rate, by width, is 16 times the others'"
+    )
     assert runs_above_law.diverged(runs, gone.head(0)) == []
 
 
@@ -115,7 +147,9 @@ def test_the_best_run_of_each_budget_is_measured_against_the_frontier():
     points, _ = sweep()
     points.loss[points.c == points.c.max()] *= 1.03  # nobody tuned the largest budget
     options = FitOptions(bootstrap=0)
-    found = over_frontier(points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options))
+    found = frontier_gap(
+        points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options)
+    )
     assert [row["flops"] for row in found] == pytest.approx(BUDGETS)
     assert [abs(row["excess"]) < 0.012 for row in found] == [True] * 4 + [False]
     assert found[-1]["excess"] == pytest.approx(0.03, abs=0.012)

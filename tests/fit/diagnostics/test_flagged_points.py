@@ -24,7 +24,10 @@ def true_loss(n, d):
 
 
 def reasons(document):
-    return {item["reason"].split(":")[0]: [point["row"] for point in item["points"]] for item in document["flagged"]}
+    return {
+        item["reason"].split(":")[0]: [point["row"] for point in item["points"]]
+        for item in document["flagged"]
+    }
 
 
 def test_a_clean_sweep_has_no_flags(tmp_path):
@@ -36,7 +39,11 @@ def test_each_kind_is_named_and_the_fit_is_shown_without_it(tmp_path, kind):
     rows = runs(tmp_path)
     if kind == "outlier":
         n, d, loss = rows[12]
-        rows[12], row, reason = (n, d, loss * 1.08), 13, "off the curve of its budget by more than 5 robust standard deviations"
+        rows[12], row, reason = (
+            (n, d, loss * 1.08),
+            13,
+            "off the curve of its budget by more than 5 robust standard deviations",
+        )
     elif kind == "duplicate":
         n, d, loss = rows[20]
         rows.append((n * 1.001, d, loss * 1.1))

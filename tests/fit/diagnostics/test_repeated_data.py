@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from scaling.fit.diagnostics.repeated_data import fresh_curve, read_off, report, rows, uncounted, worth
+from scaling.fit.diagnostics.repeated_data import (
+    effective_epochs,
+    fresh_curve,
+    read_off,
+    report,
+    rows,
+    uncounted,
+)
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 
@@ -14,21 +21,40 @@ def loss_of(n, d):
     return 0.6 + 30 / n**0.4 + 60 / d**0.35
 
 
-def runs(sizes=(15e3, 31e3, 60e3), seeds=1, noise=0.0, uniques=(UNIQUE,), epochs=EPOCHS, fresh=(1, 2, 4, 8, 16)):
+def runs(
+    sizes=(15e3, 31e3, 60e3),
+    seeds=1,
+    noise=0.0,
+    uniques=(UNIQUE,),
+    epochs=EPOCHS,
+    fresh=(1, 2, 4, 8, 16),
+):
     """Repeated runs whose loss is that of D' fresh tokens, and fresh ones."""
     amounts = sorted({unique * each for unique in uniques for each in fresh})
     cells = [(n, d, d, d) for n in sizes for d in amounts]
-    cells += [(n, u * e, u, u * float(worth(e, R_D))) for n in sizes for u in uniques for e in epochs]
+    cells += [
+        (n, u * e, u, u * float(effective_epochs(e, R_D)))
+        for n in sizes
+        for u in uniques
+        for e in epochs
+    ]
     n, d, u, effective = np.repeat(np.array(cells), seeds, axis=0).T
     loss = loss_of(n, effective) * np.exp(np.random.default_rng(0).normal(0, noise, len(n)))
-    return Points(loss=loss, n=n, d=d, c=6 * n * d, others={"U": u}, cell=np.repeat(np.arange(len(cells)), seeds))
+    return Points(
+        loss=loss,
+        n=n,
+        d=d,
+        c=6 * n * d,
+        others={"U": u},
+        cell=np.repeat(np.arange(len(cells)), seeds),
+    )
 
 
 def test_effective_tokens_are_read_off_the_fresh_runs():
     found = rows(runs(uniques=(UNIQUE, 2 * UNIQUE)))
     assert len(found) == 3 * 2 * 4
     for row in found:
-        assert row["ratio"] == pytest.approx(float(worth(row["epochs"], R_D)), rel=0.01)
+        assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.01)
         assert row["effective_tokens"] == pytest.approx(row["ratio"] * row["unique_tokens"])
         assert not row["extrapolated"]
         assert row["lo"] is None, "nothing is known of seeds"
@@ -36,15 +62,17 @@ def test_effective_tokens_are_read_off_the_fresh_runs():
 
 
 def test_muennighoffs_equation():
-    assert worth(1, 15.4) == 1.0
-    assert worth(4, 15.3878) == pytest.approx(1 + 15.3878 * (1 - np.exp(-3 / 15.3878)))
-    assert worth(1e9, 15.3878) == pytest.approx(16.3878)  # never more than U (1 + R_D)
+    assert effective_epochs(1, 15.4) == 1.0
+    assert effective_epochs(4, 15.3878) == pytest.approx(1 + 15.3878 * (1 - np.exp(-3 / 15.3878)))
+    assert effective_epochs(1e9, 15.3878) == pytest.approx(16.3878)  # never more than U (1 + R_D)
 
 
 def test_an_interval_comes_from_replicates_and_holds_the_truth():
     found = rows(runs(seeds=3, noise=0.004))
     assert {row["runs"] for row in found} == {3}
-    inside = [row["lo"] <= float(worth(row["epochs"], R_D)) <= row["hi"] for row in found]
+    inside = [
+        row["lo"] <= float(effective_epochs(row["epochs"], R_D)) <= row["hi"] for row in found
+    ]
     assert np.mean(inside) >= 10 / 12
     assert all(row["lo"] < row["ratio"] < row["hi"] for row in found)
 
@@ -56,7 +84,10 @@ def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said
     loss[worst] = loss_of(31e3, UNIQUE / 3)  # worse than the fewest fresh tokens
     best = int(np.flatnonzero(np.isclose(points.d / points.others["U"], 8))[0])
     loss[best] = loss_of(31e3, UNIQUE * 40)
-    by_epochs = {round(row["epochs"]): row for row in rows(Points(loss, points.n, points.d, others=points.others))}
+    by_epochs = {
+        round(row["epochs"]): row
+        for row in rows(Points(loss, points.n, points.d, others=points.others))
+    }
     assert by_epochs[16]["extrapolated"]
     assert by_epochs[16]["ratio"] < 0.6
     assert by_epochs[8]["extrapolated"]
@@ -76,17 +107,23 @@ def test_fresh_runs_that_do_not_fall_are_pooled():
     assert (np.diff(curve.log_loss) < 0).all()
     assert len(curve.log_d) == 3
     assert fresh_curve(np.array([1e4, 1e4]), np.array([3.0, 2.9])) is None
-    assert fresh_curve(np.array([1e4, 2e4]), np.array([2.9, 3.0])) is None  # all one point: nothing falls
+    assert (
+        fresh_curve(np.array([1e4, 2e4]), np.array([2.9, 3.0])) is None
+    )  # all one point: nothing falls
 
 
 def test_the_document_sets_the_law_beside_what_was_read():
-    told = report(runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=20))
+    told = report(
+        runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=20)
+    )
     law = told["repeats_law"]
     assert law["law"] == "data-constrained"
     assert law["R_D_read"] == pytest.approx(R_D, rel=0.1)
     assert law["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
     for row in told["repeats"]:
-        assert row["predicted_ratio"] == pytest.approx(float(worth(row["epochs"], law["R_D"]["value"])))
+        assert row["predicted_ratio"] == pytest.approx(
+            float(effective_epochs(row["epochs"], law["R_D"]["value"]))
+        )
 
 
 def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():

@@ -16,11 +16,21 @@ CHINCHILLA = LAWS["chinchilla"]
 
 def sweep(sd=0.005, seeds=3, bend=0.0, seed=0):
     """A grid of sizes and tokens with replicates; `bend` makes the law wrong."""
-    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)))
+    n, d = (
+        axis.ravel() for axis in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6))
+    )
     cell = np.repeat(np.arange(len(n)), seeds)
     n, d = n[cell], d[cell]
-    log_loss = CHINCHILLA.log_predict(CHINCHILLA.theta(TRUTH), {"N": n, "D": d}) + bend * np.sin(2 * np.log(n)) * np.cos(np.log(d))
-    return Points(np.exp(log_loss + sd * np.random.default_rng(seed).standard_normal(len(n))), n, d, 6 * n * d, cell=cell)
+    log_loss = CHINCHILLA.log_predict(CHINCHILLA.theta(TRUTH), {"N": n, "D": d}) + bend * np.sin(
+        2 * np.log(n)
+    ) * np.cos(np.log(d))
+    return Points(
+        np.exp(log_loss + sd * np.random.default_rng(seed).standard_normal(len(n))),
+        n,
+        d,
+        6 * n * d,
+        cell=cell,
+    )
 
 
 def test_the_noise_of_seeds_is_found_within_its_interval():
@@ -33,9 +43,15 @@ def test_the_noise_of_seeds_is_found_within_its_interval():
 def test_without_replicates_the_noise_is_that_of_the_residuals():
     points = sweep(seeds=1)
     assert seed_noise.seed_noise(points) is None
-    told = [seed_noise.report(each, estimate(CHINCHILLA, each), 0.95) for each in (sweep(seeds=1, seed=seed) for seed in range(12))]
+    told = [
+        seed_noise.report(each, estimate(CHINCHILLA, each), 0.95)
+        for each in (sweep(seeds=1, seed=seed) for seed in range(12))
+    ]
     assert np.mean([each["sd"] for each in told]) == pytest.approx(0.005, rel=0.2)
-    assert all(each["from"] == "residuals" and "lack_of_fit" not in each and not seed_noise.warnings(each) for each in told)
+    assert all(
+        each["from"] == "residuals" and "lack_of_fit" not in each and not seed_noise.warnings(each)
+        for each in told
+    )
 
 
 def test_a_law_that_is_wrong_is_told_from_noise():
@@ -50,7 +66,12 @@ def test_a_law_that_is_wrong_is_told_from_noise():
 def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
     points = sweep(seeds=2)
     rows = zip(points.n, points.d, points.loss, np.tile([0, 1], len(points) // 2), strict=True)
-    text = "\n".join(["params,tokens,loss,seed", *(f"{n:.6g},{d:.6g},{loss:.8g},{seed}" for n, d, loss, seed in rows)])
+    text = "\n".join(
+        [
+            "params,tokens,loss,seed",
+            *(f"{n:.6g},{d:.6g},{loss:.8g},{seed}" for n, d, loss, seed in rows),
+        ]
+    )
     (tmp_path / "runs.csv").write_text(text + "\n")
     found = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))["noise"]
     assert (found["from"], found["cells"]) == ("seeds", 36)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scaling.config import Execution, SyntheticTask
-from scaling.fit.diagnostics.synthetic_floor import compared, truth_of
+from scaling.fit.diagnostics.synthetic_floor import compare_floor, known_entropy
 from scaling.fit.pipeline import FitOptions, fit
 from scaling.plan import plan
 from scaling.store import rows
@@ -14,7 +14,11 @@ from scaling.tasks import open_task
 from tests.sweep_files import tiny
 
 SOURCE = rows.Provenance("1 x test", None, "0")
-DESIGN = {"kind": "grid", "sizes": ["2k", "4k", "8k", "16k"], "tokens": ["20k", "40k", "80k", "160k"]}
+DESIGN = {
+    "kind": "grid",
+    "sizes": ["2k", "4k", "8k", "16k"],
+    "tokens": ["20k", "40k", "80k", "160k"],
+}
 
 
 def planned(**changes):
@@ -28,7 +32,9 @@ def written(folder, runs, floor):
     for run in runs:
         n = rows.accounting.n_params(run.model, run.task.seq_len)
         loss = (floor + 40 / n**0.6 + 300 / run.tokens**0.6) * np.exp(noise.normal(0, 0.001))
-        write_run(folder, rows.rows("x", run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE))
+        write_run(
+            folder, rows.rows("x", run, [Measurement(run.n_steps, "val", "loss", loss)], SOURCE)
+        )
     return folder
 
 
@@ -60,7 +66,9 @@ def test_a_wrong_floor_is_not_hidden(tmp_path, known):
 
 
 def test_a_law_without_a_floor_has_no_truth_to_tell(tmp_path, known):
-    assert "truth" not in fit([written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0))
+    assert "truth" not in fit(
+        [written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0)
+    )
 
 
 def frame(*runs):
@@ -69,34 +77,43 @@ def frame(*runs):
 
 def test_what_has_no_known_truth_gets_none():
     run = planned()[0]
-    assert truth_of(None) is None
-    assert truth_of(frame(run.model_copy(update={"simulated": "published:hoffmann2022"}))) is None
+    assert known_entropy(None) is None
+    assert (
+        known_entropy(frame(run.model_copy(update={"simulated": "published:hoffmann2022"}))) is None
+    )
     text = run.model_dump() | {"task": {"kind": "text", "seq_len": 30}}
-    assert truth_of(rows.pd.DataFrame({"config": [text]})) is None
-    assert compared(None, {"value": 1.0, "lo": None, "hi": None}) is None
-    assert compared({"entropy": 1.0}, None) is None
+    assert known_entropy(rows.pd.DataFrame({"config": [text]})) is None
+    assert compare_floor(None, {"value": 1.0, "lo": None, "hi": None}) is None
+    assert compare_floor({"entropy": 1.0}, None) is None
 
 
 def test_runs_measured_on_different_windows_share_the_entropy_alone():
     run = planned()[0]
     longer = run.model_copy(update={"evals": run.evals.model_copy(update={"tokens": 6000})})
-    told = truth_of(frame(run, longer))
+    told = known_entropy(frame(run, longer))
     assert set(told) == {"entropy"}
-    beside = compared(told, {"value": 0.5 * told["entropy"], "lo": 0.4 * told["entropy"], "hi": 1.2 * told["entropy"]})
-    assert (beside["floor"], beside["floor_difference_percent"], beside["covers"]) == (None, None, True)
+    beside = compare_floor(
+        told,
+        {"value": 0.5 * told["entropy"], "lo": 0.4 * told["entropy"], "hi": 1.2 * told["entropy"]},
+    )
+    assert (beside["floor"], beside["floor_difference_percent"], beside["covers"]) == (
+        None,
+        None,
+        True,
+    )
     assert beside["difference_percent"] == pytest.approx(-50)
 
 
 def test_the_floor_is_that_of_the_windows_which_training_measures():
-    from scaling.config.resolve_execution import settled
-    from scaling.train.evaluate import Examiner
-    from scaling.train.sharding import Placement
+    from scaling.config.resolve_execution import resolve
+    from scaling.train.evaluate import Evaluator
+    from scaling.train.sharding import Sharder
 
     run = planned()[0]
     task = open_task(run.task)
-    windows = np.asarray(Examiner(run, task, Placement(settled(run, Execution(), "cpu")))._windows)
+    windows = np.asarray(Evaluator(run, task, Sharder(resolve(run, Execution(), "cpu")))._windows)
     measured = task.ideal_loss(windows.reshape(-1, run.task.seq_len + 1)).mean()
-    assert truth_of(frame(run))["floor"] == pytest.approx(float(measured))
+    assert known_entropy(frame(run))["floor"] == pytest.approx(float(measured))
 
 
 def test_floor_and_entropy_meet_on_many_windows():

@@ -46,6 +46,7 @@ def test_winners_at_the_edge_do_not_count():
 def test_reasons_to_refuse():
     curves = runs()
     assert (
-        "competes" in envelope(curves.take(curves.group == "3"), resamples=0).refused or envelope(curves.take(curves.group == "3")).refused
+        "competes" in envelope(curves.take(curves.group == "3"), resamples=0).refused
+        or envelope(curves.take(curves.group == "3")).refused
     )
     assert envelope(Points(curves.loss, n=curves.n)).refused == "the table lacks N, D or C"

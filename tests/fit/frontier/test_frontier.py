@@ -24,7 +24,10 @@ def kaplan_loss(n, d):
 
 
 @pytest.mark.parametrize("cost", [Cost(), Cost(11.4, 0.93)])
-@pytest.mark.parametrize(("law", "values", "loss"), [("chinchilla", CHINCHILLA, chinchilla_loss), ("kaplan", KAPLAN, kaplan_loss)])
+@pytest.mark.parametrize(
+    ("law", "values", "loss"),
+    [("chinchilla", CHINCHILLA, chinchilla_loss), ("kaplan", KAPLAN, kaplan_loss)],
+)
 def test_optimum_is_the_cheapest_point(law, values, loss, cost):
     found = frontier(law, values, cost)
     for flops in (1e15, 1e20, 1e25):
@@ -32,14 +35,21 @@ def test_optimum_is_the_cheapest_point(law, values, loss, cost):
         losses = loss(n, cost.tokens(n, flops))
         np.testing.assert_allclose(n[losses.argmin()], found.n_star(flops), rtol=1e-3)
         np.testing.assert_allclose(losses.min(), found.loss(flops), rtol=1e-9)
-        np.testing.assert_allclose(cost.flops(found.n_star(flops), found.d_star(flops)), flops, rtol=1e-9)
+        np.testing.assert_allclose(
+            cost.flops(found.n_star(flops), found.d_star(flops)), flops, rtol=1e-9
+        )
         np.testing.assert_allclose(found.flops_for(float(found.loss(flops))), flops, rtol=1e-6)
 
 
 def test_draws_are_one_call():
     draws = {name: value * np.linspace(0.99, 1.01, 7) for name, value in CHINCHILLA.items()}
     together = frontier("chinchilla", draws, Cost()).n_star(1e21)
-    alone = [frontier("chinchilla", {name: values[i] for name, values in draws.items()}, Cost()).n_star(1e21) for i in range(7)]
+    alone = [
+        frontier("chinchilla", {name: values[i] for name, values in draws.items()}, Cost()).n_star(
+            1e21
+        )
+        for i in range(7)
+    ]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
 
 
@@ -67,7 +77,10 @@ def test_published_exponents_to_four_digits(shared_data):
     assert len(fits) == 15
     for fit in fits:
         chosen = [row for row in pairs if row["config"] == fit["config"]]
-        c, n, std = (np.array([float(row[name]) for row in chosen]) for name in ("flops", "n_star", "n_star_std"))
+        c, n, std = (
+            np.array([float(row[name]) for row in chosen])
+            for name in ("flops", "n_star", "n_star_std")
+        )
         exponent, log_k = fit_power(np.log(c), np.log(n), std)
         assert round(float(exponent), 4) == round(float(fit["n_exponent"]), 4)
         np.testing.assert_allclose(np.exp(log_k), float(fit["n_coef"]), rtol=1e-3)

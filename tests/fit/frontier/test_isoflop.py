@@ -22,9 +22,13 @@ def surface(n, d, e=1.69, a=406.4, b=410.7, alpha=0.34, beta=0.28):
 def grid(reach, exponents=(0.34, 0.28), off=lambda k: 1.0):
     """Fifteen sizes on a +-reach grid at five budgets, centred `off` times too high in tokens."""
     alpha, beta = exponents
-    truth = frontier("chinchilla", {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": alpha, "beta": beta}, Cost())
+    truth = frontier(
+        "chinchilla", {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": alpha, "beta": beta}, Cost()
+    )
     c = np.repeat(np.logspace(17, 21, 5), 15)
-    centre = np.array([float(truth.n_star(x)) for x in c]) / np.repeat([off(k) for k in range(5)], 15)
+    centre = np.array([float(truth.n_star(x)) for x in c]) / np.repeat(
+        [off(k) for k in range(5)], 15
+    )
     n = centre * np.tile(np.exp(np.linspace(-np.log(reach), np.log(reach), 15)), 5)
     d = c / (6 * n)
     return Points(surface(n, d, alpha=alpha, beta=beta), n, d, c), truth
@@ -33,7 +37,10 @@ def grid(reach, exponents=(0.34, 0.28), off=lambda k: 1.0):
 @pytest.fixture
 def cs336(shared_data):
     runs = json.loads((shared_data / "cs336" / "isoflops_curves.json").read_text())
-    n, c, loss = (np.array([run[name] for run in runs], float) for name in ("parameters", "compute_budget", "final_loss"))
+    n, c, loss = (
+        np.array([run[name] for run in runs], float)
+        for name in ("parameters", "compute_budget", "final_loss")
+    )
     return Points(loss, n, c / (6 * n), c)
 
 
@@ -55,13 +62,16 @@ def test_grid_bias_is_what_the_parabola_misses(cs336):
     assert grid_bias(cs336, "kaplan", TRUTH, Cost()) is None
 
 
-@pytest.mark.parametrize(("exponents", "reach", "off", "error"), [
-    ((0.34, 0.28), 2, lambda k: 1.0, -0.33),
-    ((0.34, 0.28), 16, lambda k: 1.0, -5.10),
-    ((0.465, 0.155), 8, lambda k: 1.0, -13.91),
-    ((0.34, 0.28), 4, lambda k: 3.0, 5.69),
-    ((0.465, 0.155), 16, lambda k: 3.0 ** (k / 4), 14.00),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("exponents", "reach", "off", "error"),
+    [
+        ((0.34, 0.28), 2, lambda k: 1.0, -0.33),
+        ((0.34, 0.28), 16, lambda k: 1.0, -5.10),
+        ((0.465, 0.155), 8, lambda k: 1.0, -13.91),
+        ((0.34, 0.28), 4, lambda k: 3.0, 5.69),
+        ((0.465, 0.155), 16, lambda k: 3.0 ** (k / 4), 14.00),
+    ],
+)
 def test_certified_bias_of_grids(exponents, reach, off, error):
     points, truth = grid(reach, exponents, off)
     found = isoflop(points, resamples=0).frontier
@@ -72,14 +82,26 @@ def test_akima_reaches_published_exponents(shared_data):
     with open(shared_data / "porian2024" / "isoflop_points.csv") as handle:
         runs = list(csv.DictReader(handle))
     with open(shared_data / "porian2024" / "optimal_pairs.csv") as handle:
-        std = {(row["config"], f"{float(row['flops']):.3g}"): float(row["n_star_std"]) for row in csv.DictReader(handle) if row["n_star"]}
+        std = {
+            (row["config"], f"{float(row['flops']):.3g}"): float(row["n_star_std"])
+            for row in csv.DictReader(handle)
+            if row["n_star"]
+        }
     with open(shared_data / "porian2024" / "published_fits.csv") as handle:
         published = {row["config"]: float(row["n_exponent"]) for row in csv.DictReader(handle)}
     for config, held in groupby(runs, lambda row: row["config"]):
-        n, d, c, loss = np.array([[float(row[name]) for name in ("params", "tokens", "flops", "loss")] for row in held]).T
-        minima = [m for m in isoflop(Points(loss, n, d, c), "akima").minima if not m.refused and (config, f"{m.flops:.3g}") in std]
+        n, d, c, loss = np.array(
+            [[float(row[name]) for name in ("params", "tokens", "flops", "loss")] for row in held]
+        ).T
+        minima = [
+            m
+            for m in isoflop(Points(loss, n, d, c), "akima").minima
+            if not m.refused and (config, f"{m.flops:.3g}") in std
+        ]
         weights = np.array([std[config, f"{m.flops:.3g}"] for m in minima])
-        exponent, _ = fit_power(np.log([m.flops for m in minima]), np.log([m.n_star for m in minima]), weights)
+        exponent, _ = fit_power(
+            np.log([m.flops for m in minima]), np.log([m.n_star for m in minima]), weights
+        )
         assert abs(exponent - published[config]) < 0.004, config
 
 
@@ -100,7 +122,9 @@ def test_reasons_to_refuse():
     lowest = points.c < 2e17
     edge = points.take(~lowest | (points.n < np.sort(points.n[lowest])[5]))
     assert "above the largest size" in isoflop(edge, resamples=0).minima[0].refused
-    upside_down = Points(np.where(lowest, 20 - points.loss, points.loss), points.n, points.d, points.c)
+    upside_down = Points(
+        np.where(lowest, 20 - points.loss, points.loss), points.n, points.d, points.c
+    )
     assert "not convex" in isoflop(upside_down, resamples=0).minima[0].refused
     two = isoflop(points.take(points.c < 2e18), resamples=100)
     assert two.frontier is None
@@ -111,9 +135,21 @@ def test_reasons_to_refuse():
 def test_budgets_are_found_in_read_off_data(shared_data):
     with open(shared_data / "epoch_chinchilla" / "svg_extracted_data.csv") as handle:
         rows = list(csv.DictReader(handle))
-    n, c = (np.array([float(row[name]) for row in rows]) for name in ("Model Size", "Training FLOP"))
+    n, c = (
+        np.array([float(row[name]) for row in rows]) for name in ("Model Size", "Training FLOP")
+    )
     centres = [float(np.exp(np.log(c[index]).mean())) for index in budgets(n, c)]
-    for budget in (5.5e18, 9.3e18, 2.8e19, 5.7e19, 9.6e19, 2.9e20, 5.6e20, 9.8e20, 2.9e21):  # Hoffmann 2022, figure 3
+    for budget in (
+        5.5e18,
+        9.3e18,
+        2.8e19,
+        5.7e19,
+        9.6e19,
+        2.9e20,
+        5.6e20,
+        9.8e20,
+        2.9e21,
+    ):  # Hoffmann 2022, figure 3
         assert min(abs(np.log(centre / budget)) for centre in centres) < 0.03
     assert len(centres) <= 10
 
@@ -133,7 +169,9 @@ def test_intervals_cover_the_expected_exponent():
     expected = isoflop(points, resamples=0).frontier.a
     rng, held = np.random.default_rng(1), 0
     for trial in range(100):
-        noisy = Points(points.loss * np.exp(rng.normal(0, 0.002, len(points))), points.n, points.d, points.c)
+        noisy = Points(
+            points.loss * np.exp(rng.normal(0, 0.002, len(points))), points.n, points.d, points.c
+        )
         draws = isoflop(noisy, resamples=200, seed=trial).draws.a
         held += np.quantile(draws, 0.05) <= expected <= np.quantile(draws, 0.95)
     assert 80 <= held <= 98

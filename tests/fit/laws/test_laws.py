@@ -17,7 +17,15 @@ TRUTH = {
     "kaplan-c": {"alpha_C": 0.05, "C_c": 3.1e8 * 8.64e19},
     "kaplan-ns": {"alpha_N": 0.077, "alpha_S": 0.76, "N_c": 6.5e13, "S_c": 2.1e3},
     "power": {"E": 1.5, "A": 30.0, "alpha": 0.08},
-    "data-constrained": {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "beta": 0.353, "R_D": 15.4, "R_N": 5.3},
+    "data-constrained": {
+        "E": 1.87,
+        "A": 521.0,
+        "B": 1488.0,
+        "alpha": 0.353,
+        "beta": 0.353,
+        "R_D": 15.4,
+        "R_N": 5.3,
+    },
     "overtraining": {"E": 1.8, "A": 200.0, "B": 190.0, "eta": 0.14},
     "bnsl": {"E": 1.2, "b": 900.0, "c0": 0.14, "c1": 0.25, "d": 3e18, "f": 0.4},
     "bnsl-n": {"E": 1.2, "b": 9.0, "c0": 0.08, "c1": 0.3, "d": 2e8, "f": 0.3},
@@ -30,7 +38,10 @@ TRUTH = {
 def surface(law, seed=0, noise=0.0, count=7):
     """A grid of runs around D = 20 N with the losses of a law; U is a tenth to all of D."""
     rng = np.random.default_rng(seed)
-    n, ratio = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 3e9, count), np.geomspace(2, 300, count)))
+    n, ratio = (
+        grid.ravel()
+        for grid in np.meshgrid(np.geomspace(1e7, 3e9, count), np.geomspace(2, 300, count))
+    )
     d = n * ratio
     others = {
         "X": rng.uniform(1.0, 4.0, len(n)),
@@ -38,7 +49,10 @@ def surface(law, seed=0, noise=0.0, count=7):
         "S": np.geomspace(1e3, 1e5, count)[rng.integers(0, count, len(n))],
     }
     points = Points(loss=np.ones(len(n)), n=n, d=d, c=6 * n * d, others=others)
-    loss = np.exp(law.log_predict(law.theta(TRUTH[law.name]), points.inputs(law.inputs)) + noise * rng.standard_normal(len(n)))
+    loss = np.exp(
+        law.log_predict(law.theta(TRUTH[law.name]), points.inputs(law.inputs))
+        + noise * rng.standard_normal(len(n))
+    )
     return Points(loss=loss, n=n, d=d, c=6 * n * d, others=others)
 
 
@@ -59,14 +73,18 @@ def test_gradients_equal_central_differences(name):
     for j in range(len(theta)):
         step = np.zeros_like(theta)
         step[j] = 1e-6 * max(1.0, abs(theta[j]))
-        rough = (law.log_predict(theta + step, x) - law.log_predict(theta - step, x)) / (2 * step[j])
+        rough = (law.log_predict(theta + step, x) - law.log_predict(theta - step, x)) / (
+            2 * step[j]
+        )
         np.testing.assert_allclose(exact[:, j], rough, rtol=2e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", [name for name in LAWS if name != "data-constrained"])
 def test_every_law_is_recovered_from_its_noiseless_surface(name):
     found = estimate(LAWS[name], surface(LAWS[name]))
-    assert found.values == {key: pytest.approx(value, rel=1e-4) for key, value in TRUTH[name].items()}
+    assert found.values == {
+        key: pytest.approx(value, rel=1e-4) for key, value in TRUTH[name].items()
+    }
 
 
 def test_the_data_constrained_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade():

@@ -18,21 +18,34 @@ def test_hoffmann_unrounded():
 def test_kaplan_optimum():
     entry = published("kaplan2020").frontier()
     np.testing.assert_allclose(entry.n_star(PF_DAY), 1.3e9, rtol=1e-9)
-    np.testing.assert_allclose(entry.n_star(10 * PF_DAY) / entry.n_star(PF_DAY), 10**0.73, rtol=1e-9)
+    np.testing.assert_allclose(
+        entry.n_star(10 * PF_DAY) / entry.n_star(PF_DAY), 10**0.73, rtol=1e-9
+    )
     np.testing.assert_allclose(entry.loss(PF_DAY), (3.1e8) ** 0.050, rtol=1e-9)
-    np.testing.assert_allclose(predict("published:kaplan2020", loss=2.5)["flops"]["value"], 3.1e8 * PF_DAY / 2.5**20, rtol=1e-6)
+    np.testing.assert_allclose(
+        predict("published:kaplan2020", loss=2.5)["flops"]["value"],
+        3.1e8 * PF_DAY / 2.5**20,
+        rtol=1e-6,
+    )
 
 
 def test_devries_table():
     """De Vries 2023: N and D at the optimum of a budget, and D at half and at 0.3 of that N for the same loss."""
     law, entry = PUBLISHED["devries2023"].values, published("devries2023").frontier()
-    table = {2.21e19: (0.40e9, 9.22e9, 22.28e9, 63.20e9), 1e23: (18.73e9, 889.63e9, 2149.02e9, 6095.86e9)}
+    table = {
+        2.21e19: (0.40e9, 9.22e9, 22.28e9, 63.20e9),
+        1e23: (18.73e9, 889.63e9, 2149.02e9, 6095.86e9),
+    }
     for flops, (n, d, d_half, d_third) in table.items():
         np.testing.assert_allclose((entry.n_star(flops), entry.d_star(flops)), (n, d), rtol=0.006)
         size = float(entry.n_star(flops))
-        gap = law["A"] * size ** -law["alpha"] + law["B"] * float(entry.d_star(flops)) ** -law["beta"]
+        gap = (
+            law["A"] * size ** -law["alpha"] + law["B"] * float(entry.d_star(flops)) ** -law["beta"]
+        )
         for part, tokens in ((0.5, d_half), (0.3, d_third)):
-            needed = ((gap - law["A"] * (part * size) ** -law["alpha"]) / law["B"]) ** (-1 / law["beta"])
+            needed = ((gap - law["A"] * (part * size) ** -law["alpha"]) / law["B"]) ** (
+                -1 / law["beta"]
+            )
             np.testing.assert_allclose(needed, tokens, rtol=0.006)
 
 
@@ -43,7 +56,11 @@ def test_sardana_inference_demand():
     found = predict("published:devries2023", flops=flops, inference_tokens="2T")["inference"]
     np.testing.assert_allclose((found["n_params"], found["tokens"]), (6.97e9, 1.25e12), rtol=0.003)
     assert abs(found["saved_fraction"] - 0.174) < 0.001
-    np.testing.assert_allclose(predict("published:devries2023", flops=flops, inference_tokens=1)["inference"]["n_params"], 13e9, rtol=1e-6)
+    np.testing.assert_allclose(
+        predict("published:devries2023", flops=flops, inference_tokens=1)["inference"]["n_params"],
+        13e9,
+        rtol=1e-6,
+    )
 
 
 def test_unknown_name_lists_the_known():

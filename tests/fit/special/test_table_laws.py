@@ -41,7 +41,9 @@ def schedules():
 
 def test_pass_at_k_is_the_chance_that_one_of_k_is_right():
     got = pass_at_k(np.array([4, 4, 4]), np.array([0, 1, 4]), np.array([1, 2, 4, 5]))
-    np.testing.assert_allclose(got, [[0, 0, 0, np.nan], [0.25, 0.5, 1, np.nan], [1, 1, 1, np.nan]], atol=1e-12)
+    np.testing.assert_allclose(
+        got, [[0, 0, 0, np.nan], [0.25, 0.5, 1, np.nan], [1, 1, 1, np.nan]], atol=1e-12
+    )
 
 
 def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
@@ -78,7 +80,10 @@ def test_curves_that_cannot_tell_are_refused(names):
 def test_annealing_as_a_command(tmp_path):
     for curve in schedules():
         rows = "".join(
-            f"{s!r},{lr!r},{loss!r}\n" for s, lr, loss in zip(curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True)
+            f"{s!r},{lr!r},{loss!r}\n"
+            for s, lr, loss in zip(
+                curve.step.tolist(), curve.lr.tolist(), curve.loss.tolist(), strict=True
+            )
         )
         (tmp_path / f"{curve.name}.csv").write_text("step,lr,loss\n" + rows)
     got = fit([tmp_path], FitOptions(law="lr-annealing", holdout="two"))
@@ -98,10 +103,15 @@ def test_what_these_laws_cannot_follow_is_refused(tmp_path):
 
 def test_coverage_as_a_command(tmp_path):
     path = tmp_path / "counts.csv"
-    path.write_text("model,problem,n,c\n" + "".join(f"a,{i},1000,{i}\nb,{i},1000,{3 * i}\n" for i in range(30)))
+    path.write_text(
+        "model,problem,n,c\n" + "".join(f"a,{i},1000,{i}\nb,{i},1000,{3 * i}\n" for i in range(30))
+    )
     got = fit([path], FitOptions(law="coverage", bootstrap=50))
     assert set(got["params"]) == {"a[a]", "b[a]", "a[b]", "b[b]"}
-    assert fit([path], FitOptions(law="coverage", where="model == 'a'", bootstrap=50))["params"]["b"] == got["params"]["b[a]"]
+    assert (
+        fit([path], FitOptions(law="coverage", where="model == 'a'", bootstrap=50))["params"]["b"]
+        == got["params"]["b[a]"]
+    )
     path.write_text("problem,n,c\n1,10,11\n")
     with pytest.raises(ScalingError, match="11 right of 10"):
         fit([path], FitOptions(law="coverage"))
@@ -111,9 +121,15 @@ def test_two_stages_predict_accuracy(tmp_path):
     path = simulated(tmp_path / "runs.csv")
     header, *rows = path.read_text().splitlines()
     rng = np.random.default_rng(1)
-    lines = [f"{row},{float(0.25 + 0.6 / (1 + np.exp(5 * (float(row.split(',')[2]) - 2.5))) + rng.normal(0, 0.005))!r}" for row in rows]
+    lines = [
+        f"{row},{float(0.25 + 0.6 / (1 + np.exp(5 * (float(row.split(',')[2]) - 2.5))) + rng.normal(0, 0.005))!r}"
+        for row in rows
+    ]
     path.write_text("\n".join([header + ",acc", *lines]) + "\n")
-    got = fit([path], FitOptions(law="two-stage", columns="N=N,D=D,L=loss,Y=acc", bootstrap=100, holdout="none"))
+    got = fit(
+        [path],
+        FitOptions(law="two-stage", columns="N=N,D=D,L=loss,Y=acc", bootstrap=100, holdout="none"),
+    )
     assert got["accuracy"]["r2"] > 0.99
     for name, value in {"lo": 0.25, "span": 0.6, "k": 5.0, "X_0": 2.5}.items():
         entry = got["accuracy"]["params"][name]
@@ -127,17 +143,32 @@ def test_two_stages_predict_accuracy(tmp_path):
 
 def test_kaplan_ns_is_recovered_through_the_critical_batch(tmp_path):
     rng = np.random.default_rng(0)
-    n, least = np.exp(rng.uniform(np.log(1e6), np.log(1e9), 80)), np.exp(rng.uniform(np.log(3e3), np.log(2e5), 80))
+    n, least = (
+        np.exp(rng.uniform(np.log(1e6), np.log(1e9), 80)),
+        np.exp(rng.uniform(np.log(3e3), np.log(2e5), 80)),
+    )
     truth = {"alpha_N": 0.077, "alpha_S": 0.76, "N_c": 6.5e13, "S_c": 2.1e3}
-    loss = np.exp(LAWS["kaplan-ns"].log_predict(LAWS["kaplan-ns"].theta(truth), {"N": n, "S": least}))
+    loss = np.exp(
+        LAWS["kaplan-ns"].log_predict(LAWS["kaplan-ns"].theta(truth), {"N": n, "S": least})
+    )
     batch = rng.choice([2.0**16, 2.0**18, 2.0**20], 80)
     steps = least * (1 + critical_batch(loss) / batch)
     np.testing.assert_allclose(least_steps(steps, batch, loss), least)
     path = tmp_path / "runs.csv"
     columns = [values.tolist() for values in (n, steps, batch, loss)]
-    path.write_text("n,steps,batch,loss\n" + "".join(",".join(map(repr, row)) + "\n" for row in zip(*columns, strict=True)))
-    got = fit([path], FitOptions(law="kaplan-ns", columns="N=n,S=steps,B=batch,L=loss", bootstrap=0, holdout="none"))
-    assert {name: got["params"][name]["value"] for name in truth} == {name: pytest.approx(value, rel=1e-4) for name, value in truth.items()}
+    path.write_text(
+        "n,steps,batch,loss\n"
+        + "".join(",".join(map(repr, row)) + "\n" for row in zip(*columns, strict=True))
+    )
+    got = fit(
+        [path],
+        FitOptions(
+            law="kaplan-ns", columns="N=n,S=steps,B=batch,L=loss", bootstrap=0, holdout="none"
+        ),
+    )
+    assert {name: got["params"][name]["value"] for name in truth} == {
+        name: pytest.approx(value, rel=1e-4) for name, value in truth.items()
+    }
     assert any("B_crit" in note for note in got["source"]["notes"])
 
 
@@ -149,7 +180,9 @@ def test_a_logit_normal_is_recovered_and_forecasts_where_chances_spread_over_dec
     mean, spread = logit_normal(counts.n, counts.c)
     assert (mean, spread) == pytest.approx((-7.0, 4.0), rel=0.2)
     truth = float(np.mean(-np.expm1(-10_000 * np.logaddexp(0.0, odds))))
-    assert float(normal_coverage(-7.0, 4.0, np.array([10_000]))[0]) == pytest.approx(truth, abs=0.03)
+    assert float(normal_coverage(-7.0, 4.0, np.array([10_000]))[0]) == pytest.approx(
+        truth, abs=0.03
+    )
     ahead = forecast(counts, 10_000)
     assert abs(ahead["logit_normal"] - truth) < abs(ahead["beta_binomial"] - truth)
     with pytest.raises(ScalingError, match="the same success rate"):

@@ -18,8 +18,21 @@ from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions, fit
 from scaling.plan import plan
-from scaling.predict.design import Planned, Runs, Terms, designed, expected, next_runs, write_sweep
-from scaling.predict.design.law_model import Belief, inflation, shared_covariance, standard_errors
+from scaling.predict.design import (
+    DesignConstraints,
+    Planned,
+    Runs,
+    designed,
+    expected,
+    next_runs,
+    write_sweep,
+)
+from scaling.predict.design.law_model import (
+    LinearizedLaw,
+    inflation,
+    shared_covariance,
+    standard_errors,
+)
 from tests.fit.test_pipeline import simulated
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -29,7 +42,10 @@ TRUTH = SURFACES[0]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("next")
-    dump(fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=300, holdout="none")), folder / "fits" / "chinchilla.json")
+    dump(
+        fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=300, holdout="none")),
+        folder / "fits" / "chinchilla.json",
+    )
     return folder
 
 
@@ -43,7 +59,7 @@ def trained(tmp_path):
 
 def belief_of(surface):
     law = LAWS[surface.law]
-    return Belief(law, np.asarray(law.theta(surface.values), float), Cost())
+    return LinearizedLaw(law, np.asarray(law.theta(surface.values), float), Cost())
 
 
 def test_proposal_spends_the_budget_and_narrows_the_target(folder):
@@ -63,8 +79,12 @@ def test_expected_sd_agrees_with_the_bootstrap(folder):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
     draws = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
     alpha, beta = draws["alpha"], draws["beta"]
-    log_n = np.log(alpha * draws["A"] / (beta * draws["B"])) / (alpha + beta) + beta / (alpha + beta) * np.log(1e23 / 6)
-    np.testing.assert_allclose(next_runs(folder, "1e21", "1e23")["sd_log_n_star"]["before"], np.std(log_n), rtol=0.35)
+    log_n = np.log(alpha * draws["A"] / (beta * draws["B"])) / (alpha + beta) + beta / (
+        alpha + beta
+    ) * np.log(1e23 / 6)
+    np.testing.assert_allclose(
+        next_runs(folder, "1e21", "1e23")["sd_log_n_star"]["before"], np.std(log_n), rtol=0.35
+    )
 
 
 def test_much_money_buys_a_run_that_anchors_the_extrapolation(folder):
@@ -76,8 +96,11 @@ def test_much_money_buys_a_run_that_anchors_the_extrapolation(folder):
 
 def test_refusals(folder, tmp_path):
     for source, budget, target, words in (
-        (tmp_path, 1e21, 1e23, "holds no fit"), (folder, "lots", 1e23, "'lots'"), (folder, 1e21, -1, "--target"), (folder, 1e9, 1e23, "--budget"),
-    ):  # fmt: skip
+        (tmp_path, 1e21, 1e23, "holds no fit"),
+        (folder, "lots", 1e23, "'lots'"),
+        (folder, 1e21, -1, "--target"),
+        (folder, 1e9, 1e23, "--budget"),
+    ):
         with pytest.raises(ScalingError, match=words):
             next_runs(source, budget, target)
     with pytest.raises(ScalingError, match="no share of the noise"):
@@ -99,11 +122,17 @@ def test_proposal_becomes_a_sweep_that_plans_at_the_cost_it_named(trained, tmp_p
     assert not made.refused
     assert not made.merged
     assert len(made.runs) == sum(run["copies"] for run in proposal["runs"])
-    np.testing.assert_allclose(made.shared_flops, proposal["spent"], rtol=5e-3)  # cooldowns are whole steps
+    np.testing.assert_allclose(
+        made.shared_flops, proposal["spent"], rtol=5e-3
+    )  # cooldowns are whole steps
     np.testing.assert_allclose(made.flops, proposal["cost"]["alone"], rtol=1e-9)
-    asked = Counter((run["n_params"], run["tokens"]) for run in proposal["runs"] for _ in run["seeds"])
+    asked = Counter(
+        (run["n_params"], run["tokens"]) for run in proposal["runs"] for _ in run["seeds"]
+    )
     assert Counter((item.n_params["with_head"], item.run.tokens) for item in made.runs) == asked
-    assert 0 not in {item.run.seed for item in made.runs}  # seed 0 is trained: it would repeat its noise
+    assert 0 not in {
+        item.run.seed for item in made.runs
+    }  # seed 0 is trained: it would repeat its noise
     with pytest.raises(ScalingError, match="there already"):
         write_sweep(proposal, trained, tmp_path / "next.toml")
 
@@ -120,7 +149,10 @@ def test_without_trunks_every_run_is_paid_whole(trained):
 def test_trunks_say_more_for_the_money_where_noise_is_not_shared():
     cells = benchmark.pilot(TRUTH)
     runs = Runs(cells.n, cells.d, 0.005)
-    alone, shared = (designed(belief_of(TRUTH), runs, Terms(1e21, 1e22, None, trunks, 0.0)) for trunks in (False, True))
+    alone, shared = (
+        designed(belief_of(TRUTH), runs, DesignConstraints(1e21, 1e22, None, trunks, 0.0))
+        for trunks in (False, True)
+    )
     assert shared.spent <= 1e21
     assert shared.after[0] < alone.after[0]
 
@@ -129,16 +161,25 @@ def test_trunks_say_more_for_the_money_where_noise_is_not_shared():
 def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
     cells = benchmark.pilot(TRUTH)
     held, random = belief_of(TRUTH), np.random.default_rng(0)
-    said = standard_errors(held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho)
+    said = standard_errors(
+        held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho
+    )
     asked = []
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact), "mse-log")
     for _ in range(200):
-        common, own = random.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk], random.standard_normal(len(cells.n))
+        common, own = (
+            random.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk],
+            random.standard_normal(len(cells.n)),
+        )
         loss = exact * np.exp(0.002 * (np.sqrt(rho) * common + np.sqrt(1 - rho) * own))
-        found = Belief(held.law, refitted(first, benchmark.points(cells, loss)).theta, Cost()).optimum()
+        found = LinearizedLaw(
+            held.law, refitted(first, benchmark.points(cells, loss)).theta, Cost()
+        ).optimum()
         asked.append([np.log(found.n_star(1e20)), np.log(found.loss(1e20)), found.a])
-    np.testing.assert_allclose(np.std(asked, 0), said, rtol=0.2)  # 200 fits know a standard deviation to 5 %
+    np.testing.assert_allclose(
+        np.std(asked, 0), said, rtol=0.2
+    )  # 200 fits know a standard deviation to 5 %
 
 
 def test_noise_of_branches_is_that_of_their_covariance():
@@ -151,7 +192,9 @@ def test_noise_of_branches_is_that_of_their_covariance():
 def test_robust_objectives_cost_what_they_cost():
     assert inflation("mse-log", 1e-3, 0.005) == 1
     np.testing.assert_allclose(inflation("lad-log", 1e-3, 0.005), np.sqrt(np.pi / 2))
-    np.testing.assert_allclose(inflation("huber-log", 1.345, 1.0), np.sqrt(1 / 0.95), rtol=1e-3)  # Huber's own constant
+    np.testing.assert_allclose(
+        inflation("huber-log", 1.345, 1.0), np.sqrt(1 / 0.95), rtol=1e-3
+    )  # Huber's own constant
 
 
 def test_expectation_of_a_plan_holds_in_simulation():
@@ -162,16 +205,23 @@ def test_expectation_of_a_plan_holds_in_simulation():
     assert not said["warnings"]
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
-    found = [refitted(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35)))) for _ in range(60)]
-    optima = [Belief(each.law, each.theta, Cost()).optimum() for each in found]
-    np.testing.assert_allclose(np.std([np.log(each.n_star(1e21)) for each in optima]), said["sd_log_n_star"], rtol=0.35)
+    found = [
+        refitted(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
+        for _ in range(60)
+    ]
+    optima = [LinearizedLaw(each.law, each.theta, Cost()).optimum() for each in found]
+    np.testing.assert_allclose(
+        np.std([np.log(each.n_star(1e21)) for each in optima]), said["sd_log_n_star"], rtol=0.35
+    )
     np.testing.assert_allclose(np.std([each.a for each in optima]), said["sd_a"], rtol=0.35)
     assert said["a"]["lo"] < 0.5126 < said["a"]["hi"]
 
 
 def test_a_law_through_the_middle_warns_of_no_place():
     cells = benchmark.isoflop(TRUTH, 1e12, 2, 5, 7)
-    runs = Planned(cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.trunk, True)  # 30 times off by the published law
+    runs = Planned(
+        cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.trunk, True
+    )  # 30 times off by the published law
     assert expected(runs)["warnings"] == []
     off = expected(runs, law_from="published:besiroglu2024")["warnings"]
     assert len([text for text in off if text.startswith("off-centre")]) == 5
@@ -182,7 +232,10 @@ def test_weak_grids_are_named():
     n = np.tile([1e6, 3e6, 9e6], 2)
     c = np.repeat([1e15, 1e16], 3)
     told = expected(Planned(n, c / (6 * n), c, np.arange(6), True))
-    assert [text.split(":")[0] for text in told["warnings"]][:2] == ["2 budgets", "fewer than 4 sizes at 1e15, 1e16 FLOPs"]
+    assert [text.split(":")[0] for text in told["warnings"]][:2] == [
+        "2 budgets",
+        "fewer than 4 sizes at 1e15, 1e16 FLOPs",
+    ]
     ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
     assert "cannot be told apart" in ladder["refused"] or "distinct" in ladder["refused"]
     with pytest.raises(ScalingError, match="--noise"):
@@ -192,8 +245,15 @@ def test_weak_grids_are_named():
 def test_design_beats_the_grid_several_times_over():
     """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N* at ten times the largest budget."""
     cells, held = benchmark.isoflop(TRUTH, benchmark.LARGEST, 2, 5, 7), belief_of(TRUTH)
-    cost, grid = cells.cost(False), standard_errors(held.rows(cells.n, cells.d), held.gradients(benchmark.TARGET), TRUTH.noise)
-    pilots = [(shared, benchmark.by_pilot(TRUTH, shared, np.random.default_rng([6, k]))) for shared in (False, True) for k in range(8)]
+    cost, grid = (
+        cells.cost(False),
+        standard_errors(held.rows(cells.n, cells.d), held.gradients(benchmark.TARGET), TRUTH.noise),
+    )
+    pilots = [
+        (shared, benchmark.by_pilot(TRUTH, shared, np.random.default_rng([6, k])))
+        for shared in (False, True)
+        for k in range(8)
+    ]
     chosen, _ = benchmark.rmse(
         benchmark.by_design(TRUTH, first, cost / 4, shared, False, np.random.default_rng([7, k]))
         for k, (shared, first) in enumerate(pilots)
@@ -203,10 +263,16 @@ def test_design_beats_the_grid_several_times_over():
 
 def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
-    (tmp_path / "seeds.json").write_text(json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "from": "seeds"}}))
+    (tmp_path / "seeds.json").write_text(
+        json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "from": "seeds"}})
+    )
     assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
-    (tmp_path / "older.json").write_text(json.dumps({name: value for name, value in document.items() if name != "noise"}))
-    assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(document["noise"]["sd"], rel=0.5)
+    (tmp_path / "older.json").write_text(
+        json.dumps({name: value for name, value in document.items() if name != "noise"})
+    )
+    assert next_runs(tmp_path / "older.json", 1e21, 1e23)["noise"] == pytest.approx(
+        document["noise"]["sd"], rel=0.5
+    )
 
 
 @pytest.mark.parametrize("noise", [1e-300, 10.0, 1e300])

@@ -5,28 +5,75 @@ import pytest
 
 from scaling.config import Forecast
 from scaling.fit.special.critical_batch import fitted_critical_batch
-from scaling.predict.verification import Verdict
+from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
 from scaling.report import summary
 from scaling.report.parts import diagnostics, gradient_noise, tuning
 
 VERDICTS = (
-    Verdict(Forecast(size=9e4, tokens=1e7, flops=8e12, loss=1.40, lo=1.38, hi=1.42, role="half"), 9e4, 1e7, (1.405,)),
-    Verdict(Forecast(size=2e5, tokens=5e6, flops=8e12, loss=1.38, lo=1.36, hi=1.40, seen=1e12, source="fit.json"), 2e5, 5e6, (1.37, 1.41)),
-    Verdict(Forecast(size=4e5, tokens=2e6, flops=8e12, loss=1.39, lo=1.37, hi=1.41, role="twice"), 4e5, 2e6, (1.385,)),
+    CheckedForecast(
+        Forecast(size=9e4, tokens=1e7, flops=8e12, loss=1.40, lo=1.38, hi=1.42, role="half"),
+        9e4,
+        1e7,
+        (1.405,),
+    ),
+    CheckedForecast(
+        Forecast(
+            size=2e5,
+            tokens=5e6,
+            flops=8e12,
+            loss=1.38,
+            lo=1.36,
+            hi=1.40,
+            seen=1e12,
+            source="fit.json",
+        ),
+        2e5,
+        5e6,
+        (1.37, 1.41),
+    ),
+    CheckedForecast(
+        Forecast(size=4e5, tokens=2e6, flops=8e12, loss=1.39, lo=1.37, hi=1.41, role="twice"),
+        4e5,
+        2e6,
+        (1.385,),
+    ),
 )
 SIZE = {
-    "n_params": 3e4, "tokens": 1e6, "state": "interior", "why": None,
+    "n_params": 3e4,
+    "tokens": 1e6,
+    "state": "interior",
+    "why": None,
     "optimum": {"value": 0.01, "lo": 0.008, "hi": 0.012, "loss": 1.6, "curvature": 0.04},
-    "recipe": {"value": 0.005, "excess_relative": 0.018}, "rule": {"value": 0.0101, "excess_relative": 0.0001},
-    "rungs": [{"value": 0.005, "scout_loss": 2.0, "loss": 1.61}, {"value": 0.01, "scout_loss": 1.98, "loss": 1.6},
-              {"value": 0.02, "scout_loss": None, "loss": None}],
-}  # fmt: skip
+    "recipe": {"value": 0.005, "excess_relative": 0.018},
+    "rule": {"value": 0.0101, "excess_relative": 0.0001},
+    "rungs": [
+        {"value": 0.005, "scout_loss": 2.0, "loss": 1.61},
+        {"value": 0.01, "scout_loss": 1.98, "loss": 1.6},
+        {"value": 0.02, "scout_loss": None, "loss": None},
+    ],
+}
 TUNING = {
-    "flops": 2e12, "share": 0.4,
-    "fields": [{"field": "optim.lr", "unit": "", "sizes": [SIZE, SIZE | {"n_params": 9e4, "state": "edge", "why": "the best rung is the lowest"}],
-                "rule": {"kind": "power", "coef": 11.0, "n_power": -0.67, "n_power_se": 0.05, "n_range": [1e4, 1e5]}}],
-}  # fmt: skip
+    "flops": 2e12,
+    "share": 0.4,
+    "fields": [
+        {
+            "field": "optim.lr",
+            "unit": "",
+            "sizes": [
+                SIZE,
+                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best rung is the lowest"},
+            ],
+            "rule": {
+                "kind": "power",
+                "coef": 11.0,
+                "n_power": -0.67,
+                "n_power_se": 0.05,
+                "n_range": [1e4, 1e5],
+            },
+        }
+    ],
+}
 
 
 def test_the_forecasts_stand_beside_what_came_of_them():
@@ -36,7 +83,9 @@ def test_the_forecasts_stand_beside_what_came_of_them():
     (sentence,) = summary.verified(VERDICTS)
     assert "8.0 times the largest budget that the law had seen" in sentence
     assert "3 of 4 runs lie in their 95 % intervals" in sentence
-    assert sentence.endswith("half the size 1.4050, twice the size 1.3850; twice the size is better.")
+    assert sentence.endswith(
+        "half the size 1.4050, twice the size 1.3850; twice the size is better."
+    )
     draw(diagnostics.forecast_figure(VERDICTS))
 
 
@@ -58,16 +107,32 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
         "lack_of_fit": {"ratio": 4.0, "p": 0.003},
     }
     rows = dict(diagnostics.noise({"noise": told}).rows)
-    assert rows["loss of a run over seeds, standard deviation"] == "1.00 % [0.70, 2.00], from 3 cells, 6 degrees of freedom"
+    assert (
+        rows["loss of a run over seeds, standard deviation"]
+        == "1.00 % [0.70, 2.00], from 3 cells, 6 degrees of freedom"
+    )
     assert rows["lack of fit: variance about the law over that of seeds"] == "4.00 (p = 0.003)"
-    alone = dict(diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "from": "residuals"}}).rows)
+    alone = dict(
+        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "from": "residuals"}}).rows
+    )
     assert "cannot be told apart" in alone["seeds"]
     assert diagnostics.noise({}) is None
 
 
 def test_runs_above_the_law_stand_with_their_cause():
-    held = [{"run_id": "ab12", "n_params": 3e4, "tokens": 1e6, "loss": 1.8, "excess": 0.05, "cause": "too few steps: 60"}]
-    assert diagnostics.above({"above": held}).rows == (("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),)
+    held = [
+        {
+            "run_id": "ab12",
+            "n_params": 3e4,
+            "tokens": 1e6,
+            "loss": 1.8,
+            "excess": 0.05,
+            "cause": "too few steps: 60",
+        }
+    ]
+    assert diagnostics.above({"above": held}).rows == (
+        ("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),
+    )
     assert diagnostics.above({"above": []}) is None
 
 
@@ -85,16 +150,35 @@ def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
 def test_the_noise_scale_stands_beside_the_batch():
     at = [("a", 10, 1e4, 2.5), ("a", 20, 1e4, 2.0), ("b", 20, 3e4, 1.8)]
     rows = [
-        {"run_id": run, "step": step, "n_params": n, "batch_tokens": 512, "split": split, "metric": metric, "value": value, "stderr": None}
+        {
+            "run_id": run,
+            "step": step,
+            "n_params": n,
+            "batch_tokens": 512,
+            "split": split,
+            "metric": metric,
+            "value": value,
+            "stderr": None,
+        }
         for run, step, n, loss in at
-        for split, metric, value in (("train", "noise_scale", 2e5 * loss**-5.0), ("val", "loss", loss))
+        for split, metric, value in (
+            ("train", "noise_scale", 2e5 * loss**-5.0),
+            ("val", "loss", loss),
+        )
     ]
     measured = gradient_noise.noise_scales(pd.DataFrame(rows))
     table = gradient_noise.table(measured)
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.rows[0][5] == pytest.approx(512 / (2e5 * 2.0**-5.0))
-    assert fitted_critical_batch(measured["loss"], measured["noise_scale"]) == pytest.approx((2e5, 0.2))
+    assert fitted_critical_batch(measured["loss"], measured["noise_scale"]) == pytest.approx(
+        (2e5, 0.2)
+    )
     figure = gradient_noise.figure(measured)
     assert "B = 2e+05 / L^5.00" in figure.caption
     draw(figure)
-    assert gradient_noise.noise_scales(pd.DataFrame(rows[1::2])) is gradient_noise.table(None) is gradient_noise.figure(None) is None
+    assert (
+        gradient_noise.noise_scales(pd.DataFrame(rows[1::2]))
+        is gradient_noise.table(None)
+        is gradient_noise.figure(None)
+        is None
+    )

@@ -14,7 +14,10 @@ def test_a_fit_tells_the_price_of_smaller_models_at_its_largest_budget(document,
 
 
 def test_a_law_without_equal_losses_has_no_price(document, tmp_path):
-    powers = {"law": "power", "params": {name: document["params"][name] for name in ("E", "A", "alpha")}}
+    powers = {
+        "law": "power",
+        "params": {name: document["params"][name] for name in ("E", "A", "alpha")},
+    }
     dump({**document, **powers, "bootstrap": None}, tmp_path / "fit.json")
     assert price(document, tmp_path / "fit.json") is None
     assert price(document, None) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.points.run_tables import curves
-from scaling.render.figure import Band, Line, Markers, Rule, Text
+from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.report.parts import law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
@@ -28,8 +28,13 @@ def pictures(document, folder):
         law_plots.frontier_loss,
         law_plots.contours,
     )
-    return [runs, *(draw(document) for draw in single), *law_plots.residuals(document), law_plots.cloud(document, published(document)),
-            law_plots.exponents(document, published(document))]  # fmt: skip
+    return [
+        runs,
+        *(draw(document) for draw in single),
+        *law_plots.residuals(document),
+        law_plots.cloud(document, published(document)),
+        law_plots.exponents(document, published(document)),
+    ]
 
 
 def test_all_figures_are_there_and_finite(document, results_folder):
@@ -40,7 +45,10 @@ def test_all_figures_are_there_and_finite(document, results_folder):
         for trace in figure.traces:
             for name in ("x", "y", "lo", "hi"):
                 values = getattr(trace, name, None)
-                assert values is None or np.isfinite(np.asarray(values, float)).all(), (figure.name, trace)
+                assert values is None or np.isfinite(np.asarray(values, float)).all(), (
+                    figure.name,
+                    trace,
+                )
 
 
 def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(results_folder):
@@ -50,7 +58,9 @@ def test_training_curves_are_one_line_a_run_under_a_front_that_no_run_beats(resu
     assert len(runs) == len(BUDGETS) * len(WIDTHS) == 30
     assert len({line.colour for line in runs}) == len(WIDTHS)
     across, down = np.diff(front.x), np.diff(front.y)
-    assert ((across > 0) == (down == 0)).all(), "stairs: no slope claims a loss that was not measured"
+    assert ((across > 0) == (down == 0)).all(), (
+        "stairs: no slope claims a loss that was not measured"
+    )
     assert (down <= 0).all()
     assert (across >= 0).all()
     assert front.y[-1] == table.loss.min()
@@ -69,17 +79,24 @@ def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     monkeypatch.setattr(run_plots, "HELD_SHOWN", 2)
     valleys = run_plots.valleys(document)
     dots = [trace for trace in kinds(valleys, Markers) if trace.symbol in ("circle", "open")]
-    assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), "the smallest and the largest size stay"
+    assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
+        "the smallest and the largest size stay"
+    )
     assert " 15 of 30 runs are drawn." in valleys.caption
     many = {**document, "n_points": 12_345}  # of which the document keeps some
-    for figure in (*law_plots.residuals(many), law_plots.contours(many), law_plots.frontier_loss(many)):
+    for figure in (
+        *law_plots.residuals(many),
+        law_plots.contours(many),
+        law_plots.frontier_loss(many),
+    ):
         assert figure.caption.endswith(" 10 of 12,345 runs are drawn.")
         assert max(len(trace.x) for trace in kinds(figure, Markers)) == 10
     whole = law_plots.residuals(document)[0].caption
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 3)
-    assert law_plots.residuals(document)[0].caption.split(";")[1].split(".")[:2] == whole.split(";")[1].split(".")[:2], (
-        "the error is that of all"
-    )
+    assert (
+        law_plots.residuals(document)[0].caption.split(";")[1].split(".")[:2]
+        == whole.split(";")[1].split(".")[:2]
+    ), "the error is that of all"
     held = run_plots.holdout(document)
     assert " 2 of 6 runs are drawn." in held.caption
 
@@ -99,9 +116,14 @@ def test_valleys_show_minima_and_name_refused_budgets(document):
 def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
     figure = law_plots.frontier_size(document)
     labels = [line.label for line in kinds(figure, Line)]
-    assert [label.split(" (")[0] for label in labels] == ["parametric", "isoFLOP", "envelope", "20 tokens per parameter"]
+    assert [label.split(" (")[0] for label in labels] == [
+        "parametric",
+        "isoFLOP",
+        "envelope",
+        "20 tokens per parameter",
+    ]
     assert len(kinds(figure, Band)) == 3
-    assert kinds(figure, Rule)[0].x == BUDGETS[-1]
+    assert kinds(figure, ReferenceLine)[0].x == BUDGETS[-1]
     twenty = kinds(figure, Line)[-1]
     np.testing.assert_allclose(np.asarray(twenty.y) ** 2 * 20 * 6, twenty.x, rtol=1e-12)
     tokens = kinds(law_plots.frontier_tokens(document), Line)[-1]
@@ -112,7 +134,9 @@ def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
 def test_a_refused_road_is_not_drawn(document):
     refused = copy.deepcopy(document)
     refused["roads"]["envelope"] = {"refused": "two budgets only"}
-    assert not any(line.label.startswith("envelope") for line in kinds(law_plots.frontier_size(refused), Line))
+    assert not any(
+        line.label.startswith("envelope") for line in kinds(law_plots.frontier_size(refused), Line)
+    )
 
 
 def test_contours_lie_on_the_law_and_the_frontier_at_its_minimum(document):
@@ -124,14 +148,20 @@ def test_contours_lie_on_the_law_and_the_frontier_at_its_minimum(document):
         np.testing.assert_allclose(law(n, c / (6 * n)), float(line.note.split()[1]), rtol=6e-3)
     frontier = next(line for line in kinds(figure, Line) if line.label == "efficient frontier")
     n, c = np.asarray(frontier.y), np.asarray(frontier.x)
-    assert (law(n, c / (6 * n)) <= np.minimum(law(1.2 * n, c / (7.2 * n)), law(n / 1.2, c / (5 * n)))).all()
+    assert (
+        law(n, c / (6 * n)) <= np.minimum(law(1.2 * n, c / (7.2 * n)), law(n / 1.2, c / (5 * n)))
+    ).all()
 
 
 def test_residuals_are_logs_of_measured_over_predicted(document):
     by_size, by_tokens, by_loss = law_plots.residuals(document)
     data = {name: np.array(values) for name, values in document["data"].items()}
     expected = np.log(data["loss"] / law(data["n_params"], data["tokens"]))
-    for figure, x in ((by_size, data["n_params"]), (by_tokens, data["tokens"]), (by_loss, law(data["n_params"], data["tokens"]))):
+    for figure, x in (
+        (by_size, data["n_params"]),
+        (by_tokens, data["tokens"]),
+        (by_loss, law(data["n_params"], data["tokens"])),
+    ):
         points = kinds(figure, Markers)[0]
         np.testing.assert_allclose(points.x, x, rtol=1e-9)
         np.testing.assert_allclose(points.y, expected, atol=1e-9)
@@ -164,14 +194,20 @@ def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road
     assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
     assert lines[0].label == "parametric 0.530 [0.477, 0.583]"
     for line in lines:
-        assert 98.9 <= np.asarray(line.y)[::2].sum() <= 100 + 1e-9, "all but what lies beyond the central 99 %"
+        assert 98.9 <= np.asarray(line.y)[::2].sum() <= 100 + 1e-9, (
+            "all but what lies beyond the central 99 %"
+        )
     assert np.asarray(lines[1].y).max() == 75
     assert {word.text for word in kinds(figure, Text)} == set(published(document))
     assert law_plots.exponents({**document, "bootstrap": None}, {}) is None
 
 
 def test_what_a_document_lacks_is_left_out(document):
-    bare = {key: value for key, value in document.items() if key not in ("holdout", "bootstrap", "roads", "data")}
+    bare = {
+        key: value
+        for key, value in document.items()
+        if key not in ("holdout", "bootstrap", "roads", "data")
+    }
     bare |= {"roads": {}, "data": {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}}
     assert run_plots.valleys(bare) is None
     assert run_plots.holdout(bare) is None

@@ -9,7 +9,7 @@ import pytest
 
 from scaling import accounting
 from scaling.config.sweep_file import load_sweep
-from scaling.fit.diagnostics.repeated_data import worth
+from scaling.fit.diagnostics.repeated_data import effective_epochs
 from scaling.fit.fit_document import dump
 from scaling.fit.pipeline import FitOptions, fit
 from scaling.plan import plan
@@ -33,9 +33,20 @@ def folder(tmp_path_factory):
     for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
         run = item.run
         unique = min(run.task.unique_tokens or run.tokens, run.tokens)
-        n, d = accounting.n_params(run.model, 64), unique * float(worth(run.tokens / unique, R_D))
+        n, d = (
+            accounting.n_params(run.model, 64),
+            unique * float(effective_epochs(run.tokens / unique, R_D)),
+        )
         loss = (0.7 + 25 / n**0.4 + 60 / d**0.35) * math.exp(noise.normal(0, 0.002))
-        write_run(target, rows("epochs", run, [Measurement(run.n_steps, "val", "loss", loss)], Provenance("cpu", None, "0")))
+        write_run(
+            target,
+            rows(
+                "epochs",
+                run,
+                [Measurement(run.n_steps, "val", "loss", loss)],
+                Provenance("cpu", None, "0"),
+            ),
+        )
     return target
 
 
@@ -45,7 +56,10 @@ def document(folder):
 
 
 def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
-    assert any("48 runs repeat their data" in text and "--law data-constrained" in text for text in document["warnings"])
+    assert any(
+        "48 runs repeat their data" in text and "--law data-constrained" in text
+        for text in document["warnings"]
+    )
     constrained = fit([folder], FitOptions(law="data-constrained", bootstrap=50))
     assert not any("repeat their data" in text for text in constrained["warnings"])
     assert constrained["params"]["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
@@ -58,7 +72,7 @@ def test_the_document_tells_each_repeated_cell(document):
     assert len(document["repeats"]) == 3 * 2 * 4
     assert {row["runs"] for row in document["repeats"]} == {2}
     for row in document["repeats"]:
-        assert row["ratio"] == pytest.approx(float(worth(row["epochs"], R_D)), rel=0.08)
+        assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.08)
         assert row["lo"] < row["ratio"] < row["hi"]
     assert document["repeats_law"]["R_D_read"] == pytest.approx(R_D, rel=0.2)
 
@@ -67,29 +81,49 @@ def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
     figure = repeated_data.figure(document)
     lines = [trace for trace in figure.traces if isinstance(trace, Line)]
     assert [line.label.split(",")[0] for line in lines] == [
-        "as good as new", "law fitted to all runs", "fitted to these points", "Muennighoff 2023",
-    ]  # fmt: skip
+        "as good as new",
+        "law fitted to all runs",
+        "fitted to these points",
+        "Muennighoff 2023",
+    ]
     assert list(lines[0].x) == list(lines[0].y)
     assert "R_D = 15.4" in lines[3].label
-    drawn = [(x, y) for trace in figure.traces if isinstance(trace, Markers) for x, y in zip(trace.x, trace.y, strict=True)]
+    drawn = [
+        (x, y)
+        for trace in figure.traces
+        if isinstance(trace, Markers)
+        for x, y in zip(trace.x, trace.y, strict=True)
+    ]
     assert sorted(drawn) == sorted((row["epochs"], row["ratio"]) for row in document["repeats"])
 
 
 def test_what_is_not_known_is_said(document):
     changed = copy.deepcopy(document)
     first, second, *_ = changed["repeats"]
-    first |= dict.fromkeys(("ratio", "lo", "hi", "effective_tokens", "extrapolated", "predicted_ratio"))
+    first |= dict.fromkeys(
+        ("ratio", "lo", "hi", "effective_tokens", "extrapolated", "predicted_ratio")
+    )
     second["extrapolated"] = True
-    changed["repeats_law"] = {"law": "data-constrained", "R_D": None, "refused": "N takes 1 distinct value", "R_D_read": None}
+    changed["repeats_law"] = {
+        "law": "data-constrained",
+        "R_D": None,
+        "refused": "N takes 1 distinct value",
+        "R_D_read": None,
+    }
     table = repeated_data.repeats(changed)
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
     assert table.shown()[0][6] == "–"
     assert "is not fitted: N takes 1 distinct value." in table.caption
     assert len(repeated_data.short(changed).rows) == 23
-    assert repeated_data.short(changed).caption.startswith("23 of 24 cells; the document holds all, and 1 have no fresh runs of their size.")
+    assert repeated_data.short(changed).caption.startswith(
+        "23 of 24 cells; the document holds all, and 1 have no fresh runs of their size."
+    )
     figure = repeated_data.figure(changed)
     assert "Rings lie beyond the fresh runs (1)" in figure.caption
-    assert sum(len(trace.x) for trace in figure.traces if isinstance(trace, Markers)) == len(changed["repeats"]) - 1
+    assert (
+        sum(len(trace.x) for trace in figure.traces if isinstance(trace, Markers))
+        == len(changed["repeats"]) - 1
+    )
 
 
 def test_a_fit_without_repeats_has_neither_picture_nor_table():
@@ -103,16 +137,31 @@ def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, m
     page = write_report(tmp_path / "fit.json", tmp_path / "report")
     text = (page.parent / "report.md").read_text()
     assert "## Repeated data" in text
-    assert {"repeats.svg", "repeats.png"} <= {path.name for path in (page.parent / "figures").iterdir()}
-    assert (page.parent / "tables" / "repeats.csv").read_text().splitlines()[0].startswith("N,unique U,epochs,D,loss,fresh D',D'/U,D'/U lo")
+    assert {"repeats.svg", "repeats.png"} <= {
+        path.name for path in (page.parent / "figures").iterdir()
+    }
+    assert (
+        (page.parent / "tables" / "repeats.csv")
+        .read_text()
+        .splitlines()[0]
+        .startswith("N,unique U,epochs,D,loss,fresh D',D'/U,D'/U lo")
+    )
     told = printed(fit_text(document), monkeypatch)
     assert all(len(line) <= 80 for line in told.splitlines())
     assert "What repeated tokens were worth" in told
     assert "Muennighoff et al. 2023 found 15.4" in " ".join(told.split())
 
 
-TRUTH = {"entropy": 1.0, "floor": 1.01, "fitted_E": 0.97, "lo": 0.95, "hi": 0.99, "difference_percent": -3.0,
-         "floor_difference_percent": -3.96, "covers": False}  # fmt: skip
+TRUTH = {
+    "entropy": 1.0,
+    "floor": 1.01,
+    "fitted_E": 0.97,
+    "lo": 0.95,
+    "hi": 0.99,
+    "difference_percent": -3.0,
+    "floor_difference_percent": -3.96,
+    "covers": False,
+}
 
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
@@ -122,11 +171,19 @@ def test_the_truth_is_told_with_its_distance(monkeypatch, document):
         ["lowest loss on the windows measured", "1.010", "-4 %"],
         ["entropy of the language", "1.000", "-3 %"],
     ]
-    assert table.caption == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
-    alone = fit_tables.truth({"truth": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9})
+    assert (
+        table.caption
+        == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
+    )
+    alone = fit_tables.truth(
+        {"truth": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
+    )
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
-    assert "No interval" in fit_tables.truth({"truth": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}).caption
+    assert (
+        "No interval"
+        in fit_tables.truth({"truth": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}).caption
+    )
     told = printed(fit_text(document | {"truth": TRUTH}), monkeypatch)
     assert "entropy of the language" in told
     assert all(len(line) <= 80 for line in told.splitlines())

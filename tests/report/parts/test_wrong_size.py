@@ -25,7 +25,11 @@ def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
     np.testing.assert_allclose(found.loss, law(n, FLOPS / (6 * n)), rtol=1e-12)
     assert (found.shares[0], found.shares[-1]) == (0.25, 4.0)
     assert found.waste.argmin() == len(n) // 2
-    for place in (0, 12, 36):  # the budget that is left after the waste reaches the same loss at its own optimum
+    for place in (
+        0,
+        12,
+        36,
+    ):  # the budget that is left after the waste reaches the same loss at its own optimum
         enough = predict(str(path), flops=(1 - found.waste[place]) * FLOPS)
         assert enough["loss"]["value"] == pytest.approx(found.loss[place], rel=1e-9)
 
@@ -34,7 +38,11 @@ def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
     found = wrong_size.wrong_size(path, FLOPS)
     drawn = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
     n = found.n_star * found.shares
-    expected = drawn["E"][0] + drawn["A"][0] / n ** drawn["alpha"][0] + drawn["B"][0] / (FLOPS / (6 * n)) ** drawn["beta"][0]
+    expected = (
+        drawn["E"][0]
+        + drawn["A"][0] / n ** drawn["alpha"][0]
+        + drawn["B"][0] / (FLOPS / (6 * n)) ** drawn["beta"][0]
+    )
     np.testing.assert_allclose(found.loss_draws[0], expected, rtol=1e-12)
     assert found.waste_draws.shape == (300, len(n))
     assert (found.waste_draws >= 0).all()
@@ -45,7 +53,10 @@ def test_figures_and_sentence_say_the_same(path):
     found = wrong_size.wrong_size(path, FLOPS)
     loss, waste = wrong_size.figures(found)
     for figure in (loss, waste):
-        line, band = (next(trace for trace in figure.traces if isinstance(trace, kind)) for kind in (Line, Band))
+        line, band = (
+            next(trace for trace in figure.traces if isinstance(trace, kind))
+            for kind in (Line, Band)
+        )
         assert (band.lo <= line.y).all()
         assert (line.y <= band.hi).all()
         ring, star = (trace for trace in figure.traces if isinstance(trace, Markers))
@@ -59,17 +70,27 @@ def test_figures_and_sentence_say_the_same(path):
 
 
 def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document, tmp_path):
-    dump({name: value for name, value in document.items() if name != "bootstrap"}, tmp_path / "bare.json")
+    dump(
+        {name: value for name, value in document.items() if name != "bootstrap"},
+        tmp_path / "bare.json",
+    )
     found = wrong_size.wrong_size(tmp_path / "bare.json", FLOPS)
-    assert not any(isinstance(trace, Band) for figure in wrong_size.figures(found) for trace in figure.traces)
+    assert not any(
+        isinstance(trace, Band) for figure in wrong_size.figures(found) for trace in figure.traces
+    )
     assert "[" not in wrong_size.sentence(found)
     road = {"a": 0.5, "n_coef": 1.0, "b": 0.5, "d_coef": 1 / 6}
     only = {
         **document,
         "approach": "isoflop",
-        "params": {name: {"value": value, "se": None, "lo": None, "hi": None} for name, value in road.items()},
+        "params": {
+            name: {"value": value, "se": None, "lo": None, "hi": None}
+            for name, value in road.items()
+        },
     }
-    dump({name: value for name, value in only.items() if name != "bootstrap"}, tmp_path / "road.json")
+    dump(
+        {name: value for name, value in only.items() if name != "bootstrap"}, tmp_path / "road.json"
+    )
     assert wrong_size.wrong_size(tmp_path / "road.json", FLOPS) is None
     assert wrong_size.wrong_size(None, FLOPS) is None
     assert (wrong_size.figures(None), wrong_size.sentence(None)) == ([], None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scaling.cli import with_verbs
+from scaling.cli import with_commands
 from scaling.config import TextTask
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
@@ -15,7 +15,10 @@ from scaling.tasks.corpus.prepare import info, prepare
 
 pytestmark = pytest.mark.filterwarnings("default")  # the library's own
 datasets = pytest.importorskip("datasets")
-ROWS = [{"text": f"row {i}: the loss falls with size é中\nand with data {i * i}\n", "id": i} for i in range(150)] + [{"text": "", "id": -1}]
+ROWS = [
+    {"text": f"row {i}: the loss falls with size é中\nand with data {i * i}\n", "id": i}
+    for i in range(150)
+] + [{"text": "", "id": -1}]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +29,14 @@ def made(tmp_path_factory):
     (root / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (root / "shards").mkdir()
     for number, part in enumerate((lines[:70], lines[70:])):
-        (root / "shards" / f"train-{number:05d}.jsonl").write_text("\n".join(part), encoding="utf-8")
+        (root / "shards" / f"train-{number:05d}.jsonl").write_text(
+            "\n".join(part), encoding="utf-8"
+        )
     whole = datasets.Dataset.from_list(ROWS)
     whole.save_to_disk(root / "saved")
-    datasets.DatasetDict({"train": whole, "dev": whole.select(range(20))}).save_to_disk(root / "split")
+    datasets.DatasetDict({"train": whole, "dev": whole.select(range(20))}).save_to_disk(
+        root / "split"
+    )
     return root
 
 
@@ -42,16 +49,26 @@ def test_every_road_to_the_same_texts_gives_the_same_store(made, tmp_path):
         (source,) = manifest["sources"]
         n_bytes = sum(len(row["text"].encode()) for row in ROWS)
         assert {**source, "revision": None} == {
-            "path": f"hf:{made / name}:train", "n_files": 0, "n_bytes": n_bytes, "n_documents": 151, "column": "text", "revision": None,
-        }  # fmt: skip
+            "path": f"hf:{made / name}:train",
+            "n_files": 0,
+            "n_bytes": n_bytes,
+            "n_documents": 151,
+            "column": "text",
+            "revision": None,
+        }
         assert source.get("revision", "fingerprint ").startswith("fingerprint ")
         assert info(tmp_path / name)["sources"] == [source]
     assert open_task(TextTask(kind="text", corpus=str(tmp_path / "shards"))).vocab_size == 256
 
 
 def test_the_first_documents_of_a_split_and_files_before_data_sets(made, tmp_path):
-    manifest = prepare([f"hf:{made / 'split'}:dev", made / "rows.jsonl"], tmp_path / "both", max_documents=160)
-    assert [source["path"] for source in manifest["sources"]] == [str(made / "rows.jsonl"), f"hf:{made / 'split'}:dev"]
+    manifest = prepare(
+        [f"hf:{made / 'split'}:dev", made / "rows.jsonl"], tmp_path / "both", max_documents=160
+    )
+    assert [source["path"] for source in manifest["sources"]] == [
+        str(made / "rows.jsonl"),
+        f"hf:{made / 'split'}:dev",
+    ]
     assert manifest["sources"][1]["n_documents"] == 9
     assert sum(side["n_documents"] for side in manifest["splits"].values()) == 159  # one is empty
     few = prepare([f"hf:{made / 'split'}:dev"], tmp_path / "few")
@@ -68,27 +85,48 @@ def offline(tmp_path, monkeypatch):
 
 def test_tokenizers_of_a_folder_and_of_the_hubs_cache(made, tmp_path, offline):
     trained = prepare([f"hf:{made / 'saved'}"], tmp_path / "bpe", tokenizer="bpe", vocab_size=300)
-    assert trained["digest"] == prepare([made / "rows.jsonl"], tmp_path / "same", tokenizer="bpe", vocab_size=300)["digest"]
-    loaded = prepare([f"hf:{made / 'shards'}"], tmp_path / "loaded", tokenizer=f"hf:{tmp_path / 'bpe'}")
+    assert (
+        trained["digest"]
+        == prepare([made / "rows.jsonl"], tmp_path / "same", tokenizer="bpe", vocab_size=300)[
+            "digest"
+        ]
+    )
+    loaded = prepare(
+        [f"hf:{made / 'shards'}"], tmp_path / "loaded", tokenizer=f"hf:{tmp_path / 'bpe'}"
+    )
     assert loaded["digest"] == trained["digest"]
     assert loaded["tokenizer"]["name"] == "hf:bpe"
     text = (tmp_path / "bpe" / "tokenizer.json").read_bytes()
     assert (tmp_path / "loaded" / "tokenizer.json").read_bytes() == text
     commit = "0123456789abcdef0123456789abcdef01234567"
     held = offline / "models--me--mine"
-    for path, content in {"refs/main": commit.encode(), f"snapshots/{commit}/tokenizer.json": text}.items():
+    for path, content in {
+        "refs/main": commit.encode(),
+        f"snapshots/{commit}/tokenizer.json": text,
+    }.items():
         (held / path).parent.mkdir(parents=True)
         (held / path).write_bytes(content)
     cached = prepare([made / "rows.jsonl"], tmp_path / "hub", tokenizer="hf:me/mine")
-    assert (cached["digest"], cached["tokenizer"]["name"]) == (trained["digest"], f"hf:me/mine@{commit[:12]}")
+    assert (cached["digest"], cached["tokenizer"]["name"]) == (
+        trained["digest"],
+        f"hf:me/mine@{commit[:12]}",
+    )
 
 
 def test_a_hub_that_cannot_be_reached_is_said_and_nothing_is_written(made, tmp_path, offline):
     for arguments, what in (
-        (["hf:someone/corpus/config:validation", "--streaming"], "error: hf:someone/corpus/config:validation: cannot be had: "),
-        ([str(made / "rows.jsonl"), "--tokenizer", "hf:someone/model"], "error: hf:someone/model: no tokenizer can be had: "),
+        (
+            ["hf:someone/corpus/config:validation", "--streaming"],
+            "error: hf:someone/corpus/config:validation: cannot be had: ",
+        ),
+        (
+            [str(made / "rows.jsonl"), "--tokenizer", "hf:someone/model"],
+            "error: hf:someone/model: no tokenizer can be had: ",
+        ),
     ):
-        done = CliRunner().invoke(with_verbs(), ["data", "prepare", "--out", str(tmp_path / "out"), *arguments])
+        done = CliRunner().invoke(
+            with_commands(), ["data", "prepare", "--out", str(tmp_path / "out"), *arguments]
+        )
         assert done.exit_code == 2
         assert what in done.output
         assert "where there is a network" in done.output
@@ -124,7 +162,9 @@ def test_rows_without_text_and_columns_that_are_not_there(made, tmp_path):
 
 
 def test_names():
-    assert hugging_face.parse("hf:me/books/en:test") == hugging_face.Named("me/books", "en", "test")
-    assert hugging_face.parse("hf:books") == hugging_face.Named("books")
+    assert hugging_face.parse("hf:me/books/en:test") == hugging_face.DatasetRef(
+        "me/books", "en", "test"
+    )
+    assert hugging_face.parse("hf:books") == hugging_face.DatasetRef("books")
     assert str(hugging_face.parse("hf:me/books/en")) == "hf:me/books/en:train"
     assert hugging_face.parse(f"hf:{Path.cwd()}").folder == Path.cwd()

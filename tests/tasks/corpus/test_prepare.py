@@ -15,7 +15,22 @@ from scaling.tasks.corpus.documents import blocks, whole_characters
 from scaling.tasks.corpus.prepare import info, prepare
 from scaling.tasks.corpus.token_store import open_store
 
-WORDS = ["scaling", "laws", "tell", "how", "the", "loss", "falls", "with", "size", "and", "with", "data", "café", "中文"]
+WORDS = [
+    "scaling",
+    "laws",
+    "tell",
+    "how",
+    "the",
+    "loss",
+    "falls",
+    "with",
+    "size",
+    "and",
+    "with",
+    "data",
+    "café",
+    "中文",
+]
 
 
 def text(seed, lines=20):
@@ -25,7 +40,10 @@ def text(seed, lines=20):
 
 def texts_of(folder):
     """The documents of each split of a store of bytes."""
-    return {split: [part.decode() for part in tokens.tobytes().split(b"\0")[:-1]] for split, tokens in open_store(folder).tokens.items()}
+    return {
+        split: [part.decode() for part in tokens.tobytes().split(b"\0")[:-1]]
+        for split, tokens in open_store(folder).tokens.items()
+    }
 
 
 @pytest.fixture
@@ -46,18 +64,28 @@ def test_a_folder_of_texts(corpus, tmp_path):
     assert sorted(found["train"] + found["val"]) == sorted(text(i) for i in range(150))
     assert 5 <= len(found["val"]) <= 30
     assert manifest["excluded"] == {"empty documents": 1}
-    assert manifest["sources"] == [{"path": str(corpus), "n_files": 151, "n_bytes": sum(len(text(i).encode()) for i in range(150))}]
+    assert manifest["sources"] == [
+        {
+            "path": str(corpus),
+            "n_files": 151,
+            "n_bytes": sum(len(text(i).encode()) for i in range(150)),
+        }
+    ]
     assert manifest["splits"]["train"]["bytes_per_token"] == 1.0
     assert info(tmp_path / "out") == {"folder": str(tmp_path / "out"), **manifest}
     assert open_task(TextTask(kind="text", corpus=str(tmp_path / "out"))).vocab_size == 256
     moved = corpus.rename(tmp_path / "moved")
     assert prepare([moved], tmp_path / "again")["digest"] == manifest["digest"]
-    assert prepare([moved, moved / "3.txt", moved], tmp_path / "again")["digest"] == manifest["digest"]
+    assert (
+        prepare([moved, moved / "3.txt", moved], tmp_path / "again")["digest"] == manifest["digest"]
+    )
 
 
 def test_rows_of_jsonl_and_parquet_split_by_their_text(tmp_path):
     rows = [{"body": text(i), "id": i} for i in range(200)] + [{"body": text(0), "id": -1}]
-    (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text(
+        "\n\n".join(json.dumps(row) for row in rows), encoding="utf-8"
+    )
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=30)
     one = prepare([tmp_path / "a.jsonl"], tmp_path / "one", text_column="body")
     two = prepare([tmp_path / "a.parquet"], tmp_path / "two", text_column="body")
@@ -110,7 +138,9 @@ def test_bpe_counts_bytes_as_bytes_do(corpus, tmp_path):
     for split in ("train", "val"):
         assert manifest["splits"][split]["n_bytes"] == plain["splits"][split]["n_bytes"]
         assert manifest["splits"][split]["bytes_per_token"] > 2
-    again = prepare([corpus], tmp_path / "loaded", tokenizer=str(tmp_path / "bpe" / "tokenizer.json"))
+    again = prepare(
+        [corpus], tmp_path / "loaded", tokenizer=str(tmp_path / "bpe" / "tokenizer.json")
+    )
     assert again["digest"] == manifest["digest"]
     assert open_task(TextTask(kind="text", corpus=str(tmp_path / "bpe"))).vocab_size == 300
 
@@ -152,7 +182,11 @@ def test_bad_requests_are_refused(tmp_path, corpus):
     (tmp_path / "nothing").mkdir()
     out = tmp_path / "out"
     for sources, options, message in [
-        ([tmp_path / "t.parquet"], {}, r"unknown column 'text'\n  did you mean txt\? known: n, txt"),
+        (
+            [tmp_path / "t.parquet"],
+            {},
+            r"unknown column 'text'\n  did you mean txt\? known: n, txt",
+        ),
         ([tmp_path / "absent.txt"], {}, "no such file"),
         ([tmp_path / "pipe"], {}, "not a regular file"),
         ([tmp_path / "nothing"], {}, "the corpus is empty"),
@@ -175,4 +209,7 @@ def test_a_store_inside_its_own_source_is_left_out(corpus):
 def test_a_file_name_that_is_no_text(tmp_path):
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_text(text(0), encoding="utf-8")
-    assert prepare([tmp_path / name], tmp_path / "out")["sources"][0]["path"] == f"{tmp_path}/caf\ufffd.txt"
+    assert (
+        prepare([tmp_path / name], tmp_path / "out")["sources"][0]["path"]
+        == f"{tmp_path}/caf\ufffd.txt"
+    )

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from scaling.errors import DISK, ScalingError
-from scaling.tasks.corpus.token_store import Chunk, Source, TokenizerFacts, dtype_for, open_store, verify, write_store
+from scaling.tasks.corpus.token_store import (
+    Chunk,
+    Source,
+    TokenizerFacts,
+    dtype_for,
+    open_store,
+    verify,
+    write_store,
+)
 from scaling.tasks.corpus.tokenizer import BYTES
 
 SOURCES = [Source(path="x", n_files=1, n_bytes=4)]
@@ -14,11 +22,22 @@ def write(folder, chunks, facts=BYTES):
     return write_store(folder, chunks, facts, split_rule="test", sources=SOURCES)
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")])
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"),
+    [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")],
+)
 def test_tokens_come_back_in_the_narrowest_type(tmp_path, vocab_size, dtype):
     facts = TokenizerFacts(kind="file", name="t", vocab_size=vocab_size)
     tokens = np.array([0, 1, vocab_size - 1, 0, 1])
-    write(tmp_path / "s", [Chunk("train", tokens[:2], 2, 0), Chunk("val", tokens, 10, 2), Chunk("train", tokens[2:], 3, 1)], facts)
+    write(
+        tmp_path / "s",
+        [
+            Chunk("train", tokens[:2], 2, 0),
+            Chunk("val", tokens, 10, 2),
+            Chunk("train", tokens[2:], 3, 1),
+        ],
+        facts,
+    )
     store = open_store(tmp_path / "s")
     verify(store)
     assert dtype_for(vocab_size) == store.manifest.dtype == dtype
@@ -30,7 +49,9 @@ def test_tokens_come_back_in_the_narrowest_type(tmp_path, vocab_size, dtype):
 
 
 def test_the_digest_depends_on_the_tokens_and_their_split_alone(make_store):
-    one, same, other = (open_store(make_store(**how)).manifest.digest for how in ({}, {}, {"name": "other"}))
+    one, same, other = (
+        open_store(make_store(**how)).manifest.digest for how in ({}, {}, {"name": "other"})
+    )
     assert one == same != other
 
 
@@ -52,8 +73,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, failure):
     ("name", "damage", "message"),
     [
         ("manifest.json", lambda data: b"", "not the manifest"),
-        ("manifest.json", lambda data: data.replace(b'"schema": 1', b'"schema": 2'), "store schema 2, this program reads 1"),
-        ("manifest.json", lambda data: data.replace(b'"digest": "', b'"digest": "f')[:-5] + b'"}', "not the manifest"),
+        (
+            "manifest.json",
+            lambda data: data.replace(b'"schema": 1', b'"schema": 2'),
+            "store schema 2, this program reads 1",
+        ),
+        (
+            "manifest.json",
+            lambda data: data.replace(b'"digest": "', b'"digest": "f')[:-5] + b'"}',
+            "not the manifest",
+        ),
         ("manifest.json", lambda data: b'{"schema": 1}', "tokenizer: Field required"),
         ("train.bin", lambda data: data[:-1], "has 4999 bytes where the manifest says 5000"),
         ("val.bin", None, "the file is missing"),

@@ -4,9 +4,17 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.tasks.corpus.tokenizer import END, byte_encoder, load_tokenizer, round_trip_checked, train_bpe
+from scaling.tasks.corpus.tokenizer import (
+    END,
+    byte_encoder,
+    load_tokenizer,
+    round_trip_checked,
+    train_bpe,
+)
 
-TEXTS = [f"the {word} said: caf\u00e9 {n}\n" * 3 for n in range(50) for word in ("cat", "dog", "bird")]
+TEXTS = [
+    f"the {word} said: caf\u00e9 {n}\n" * 3 for n in range(50) for word in ("cat", "dog", "bird")
+]
 SAMPLE = "the cat\u2019s <|endoftext|> caf\u00e9\r\n\ttab \U0001f600".encode()
 
 
@@ -24,15 +32,27 @@ def test_bpe_is_deterministic_shorter_and_lossless():
     (ids,) = one.encode([TEXTS[0].encode()])
     assert len(ids) < 0.6 * len(TEXTS[0].encode())
     assert one.facts.separator == 0
-    assert one.facts.separator not in one.encode([SAMPLE])[0]  # text that spells the separator stays text
+    assert (
+        one.facts.separator not in one.encode([SAMPLE])[0]
+    )  # text that spells the separator stays text
 
 
 def test_a_tokenizer_file_is_freed_of_truncation_and_templates(tmp_path):
     trained = json.loads(train_bpe(TEXTS, 300).json)
-    trained["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    trained["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
     special = {END: {"id": END, "ids": [0], "tokens": [END]}}
     single = [{"SpecialToken": {"id": END, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    trained["post_processor"] = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
+    trained["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": single,
+        "special_tokens": special,
+    }
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(trained))
     encoder = load_tokenizer(path)
@@ -50,7 +70,14 @@ def test_a_tokenizer_that_loses_text_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"\xff\xfe", b"[1", json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": []}}).encode()]
+    "content",
+    [
+        b"",
+        b"{}",
+        b"\xff\xfe",
+        b"[1",
+        json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": []}}).encode(),
+    ],
 )
 def test_what_is_no_tokenizer_is_refused(tmp_path, content):
     path = tmp_path / "tokenizer.json"

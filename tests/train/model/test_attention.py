@@ -24,33 +24,57 @@ def plain_attention(q_BTHK, k_BSGK, v_BSGK, alibi):
 
 
 @pytest.mark.parametrize(
-    ("length", "n_heads", "n_kv_heads", "alibi"), [(5, 2, 2, False), (66, 4, 2, True), (67, 3, 1, False), (514, 1, 1, True)]
+    ("length", "n_heads", "n_kv_heads", "alibi"),
+    [(5, 2, 2, False), (66, 4, 2, True), (67, 3, 1, False), (514, 1, 1, True)],
 )
 def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_kv_heads, alibi):
     """Lengths on both sides of the bounds where queries are cut into blocks, also where blocks are not equal."""
-    shapes = [(2, length, n_heads, 8), (2, length, n_kv_heads, 8), (2, length, n_kv_heads, 8), (2, length, n_heads, 8)]
-    *operands, weight = (jax.random.normal(key, shape) for key, shape in zip(jax.random.split(jax.random.key(0), 4), shapes, strict=True))
+    shapes = [
+        (2, length, n_heads, 8),
+        (2, length, n_kv_heads, 8),
+        (2, length, n_kv_heads, 8),
+        (2, length, n_heads, 8),
+    ]
+    *operands, weight = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(jax.random.split(jax.random.key(0), 4), shapes, strict=True)
+    )
 
     def value_and_gradients(attention):
-        return jax.value_and_grad(lambda *qkv: (attention(*qkv, alibi) * weight).sum(), argnums=(0, 1, 2))
+        return jax.value_and_grad(
+            lambda *qkv: (attention(*qkv, alibi) * weight).sum(), argnums=(0, 1, 2)
+        )
 
-    ours, theirs = run_once(lambda *qkv: (value_and_gradients(attend)(*qkv), value_and_gradients(plain_attention)(*qkv)), *operands)
+    ours, theirs = run_once(
+        lambda *qkv: (
+            value_and_gradients(attend)(*qkv),
+            value_and_gradients(plain_attention)(*qkv),
+        ),
+        *operands,
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), ours, theirs)
 
 
 @pytest.mark.parametrize(("n_heads", "n_kv_heads"), [(4, 4), (4, 2), (3, 1)])
 def test_the_fused_kernel_computes_the_same(n_heads, n_kv_heads):
     shapes = [(2, 24, heads, 8) for heads in (n_heads, n_kv_heads, n_kv_heads)]
-    q, k, v = (jax.random.normal(key, shape) for key, shape in zip(jax.random.split(jax.random.key(0), 3), shapes, strict=True))
+    q, k, v = (
+        jax.random.normal(key, shape)
+        for key, shape in zip(jax.random.split(jax.random.key(0), 3), shapes, strict=True)
+    )
     fused, own = run_once(lambda *qkv: (attend_fused(*qkv), attend(*qkv, False)), q, k, v)
     np.testing.assert_allclose(fused, own, atol=1e-5)
 
 
 def test_queries_may_stand_anywhere_among_the_keys():
-    q_BTHK, k_BSGK, v_BSGK = (jax.random.normal(key, (1, 9, 2, 4)) for key in jax.random.split(jax.random.key(1), 3))
+    q_BTHK, k_BSGK, v_BSGK = (
+        jax.random.normal(key, (1, 9, 2, 4)) for key in jax.random.split(jax.random.key(1), 3)
+    )
 
     def both(q_BTHK, k_BSGK, v_BSGK):
-        return attend(q_BTHK, k_BSGK, v_BSGK, True)[:, 4:6], attend(q_BTHK[:, 4:6], k_BSGK, v_BSGK, True, start=4)
+        return attend(q_BTHK, k_BSGK, v_BSGK, True)[:, 4:6], attend(
+            q_BTHK[:, 4:6], k_BSGK, v_BSGK, True, start=4
+        )
 
     whole, part = run_once(both, q_BTHK, k_BSGK, v_BSGK)
     np.testing.assert_allclose(part, whole, atol=1e-6)
@@ -60,10 +84,14 @@ def test_rotated_products_depend_on_distance_alone():
     """Su 2021, eq. 16; and a rotation keeps lengths."""
     cos_TK, sin_TK = positions.rotation_TK(32, 8)
     q_K, k_K = jax.random.normal(jax.random.key(0), (2, 8))
-    q_BTHK, k_BTHK = (positions.rotate(jnp.broadcast_to(x, (1, 32, 1, 8)), cos_TK, sin_TK) for x in (q_K, k_K))
+    q_BTHK, k_BTHK = (
+        positions.rotate(jnp.broadcast_to(x, (1, 32, 1, 8)), cos_TK, sin_TK) for x in (q_K, k_K)
+    )
     products_TS = jnp.einsum("bthk,bshk->ts", q_BTHK, k_BTHK)
     for offset in (0, 1, 5, -7):
-        np.testing.assert_allclose(np.diagonal(products_TS, offset), np.diagonal(products_TS, offset)[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            np.diagonal(products_TS, offset), np.diagonal(products_TS, offset)[0], rtol=0, atol=1e-5
+        )
     assert np.ptp(products_TS[0]) > 0.1
     np.testing.assert_allclose(jnp.linalg.norm(q_BTHK, axis=-1), jnp.linalg.norm(q_K), rtol=1e-5)
 
@@ -73,13 +101,19 @@ def test_sinusoids_are_the_published_table():
     table_TM = positions.sinusoids_TM(50, 6)
     for i in range(3):
         angle = 37 / 10000 ** (2 * i / 6)
-        np.testing.assert_allclose(table_TM[37, [i, 3 + i]], [np.sin(angle), np.cos(angle)], atol=1e-6)
+        np.testing.assert_allclose(
+            table_TM[37, [i, 3 + i]], [np.sin(angle), np.cos(angle)], atol=1e-6
+        )
 
 
 def test_alibi_slopes_are_the_published_ones():
     """Press 2022, section 3: 1/2 .. 1/256 for 8 heads; other counts take every second slope of the next power of two."""
     np.testing.assert_array_equal(positions.alibi_slopes_H(8), 0.5 ** np.arange(1, 9))
-    np.testing.assert_allclose(positions.alibi_slopes_H(12), [*0.5 ** np.arange(1, 9), *0.5 ** np.arange(0.5, 4.5)], rtol=1e-6)
+    np.testing.assert_allclose(
+        positions.alibi_slopes_H(12),
+        [*0.5 ** np.arange(1, 9), *0.5 ** np.arange(0.5, 4.5)],
+        rtol=1e-6,
+    )
     np.testing.assert_array_equal(positions.alibi_slopes_H(1), [0.5**8])
 
 

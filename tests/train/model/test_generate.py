@@ -7,7 +7,7 @@ import pytest
 
 from scaling import accounting
 from scaling.errors import ScalingError
-from scaling.train.model.forward import forward
+from scaling.train.model.forward import make_forward
 from scaling.train.model.generate import empty_caches, generate
 from scaling.train.model.transformer import init
 from tests.train.model.variants import tiny_model
@@ -23,11 +23,13 @@ def params():
 
 def test_greedy_continuation_is_the_argmax_of_the_forward_pass(params):
     prompt_BT = np.array([[3, 1, 4], [1, 5, 9]], np.int32)
-    logits = jax.jit(forward(MODEL, SEQ_LEN))
+    logits = jax.jit(make_forward(MODEL, SEQ_LEN))
     whole_BT = np.concatenate([prompt_BT, np.zeros((2, 5), np.int32)], axis=1)
     for t in range(3, 8):
         whole_BT[:, t] = np.argmax(logits(params, whole_BT)[:, t - 1], axis=-1)
-    np.testing.assert_array_equal(generate(MODEL, params, prompt_BT, 5, jax.random.key(0), temperature=0.0), whole_BT[:, 3:])
+    np.testing.assert_array_equal(
+        generate(MODEL, params, prompt_BT, 5, jax.random.key(0), temperature=0.0), whole_BT[:, 3:]
+    )
 
 
 def pearson(tokens, expected_V):
@@ -42,9 +44,11 @@ def pearson(tokens, expected_V):
 def test_samples_have_the_probabilities_of_the_model(params, temperature):
     """The first new token (from the prompt), and the second (from a decoding step) where the first is the most frequent one."""
     prompt_BT = np.tile(np.array([[2, 7]], np.int32), (4000, 1))
-    first_B, second_B = np.asarray(generate(MODEL, params, prompt_BT, 2, jax.random.key(1), temperature)).T
+    first_B, second_B = np.asarray(
+        generate(MODEL, params, prompt_BT, 2, jax.random.key(1), temperature)
+    ).T
     mode = np.bincount(first_B).argmax()
-    logits_TV = jax.jit(forward(MODEL, SEQ_LEN))(params, np.array([[2, 7, mode]], np.int32))[0]
+    logits_TV = jax.jit(make_forward(MODEL, SEQ_LEN))(params, np.array([[2, 7, mode]], np.int32))[0]
     expected_TV = np.asarray(jax.nn.softmax(logits_TV / temperature))
     assert pearson(first_B, expected_TV[1]) < 2.5
     assert pearson(second_B[first_B == mode], expected_TV[2]) < 2.5
@@ -53,7 +57,10 @@ def test_samples_have_the_probabilities_of_the_model(params, temperature):
 
 def test_the_same_key_gives_the_same_tokens_and_another_key_others(params):
     prompt_BT = np.array([[0], [1]], np.int32)
-    first, again, other = (np.asarray(generate(MODEL, params, prompt_BT, 7, jax.random.key(seed))) for seed in (0, 0, 1))
+    first, again, other = (
+        np.asarray(generate(MODEL, params, prompt_BT, 7, jax.random.key(seed)))
+        for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert first.dtype == np.int32
@@ -64,22 +71,51 @@ def test_the_same_key_gives_the_same_tokens_and_another_key_others(params):
 def test_cache_bytes_are_those_of_accounting(n_kv_heads, precision):
     model = tiny_model(n_kv_heads=n_kv_heads)
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(empty_caches(model, 3, 10, precision)))
-    assert held == accounting.kv_cache_bytes(model, 10, batch=3, value_bytes=accounting.BYTES[precision])
+    assert held == accounting.kv_cache_bytes(
+        model, 10, batch=3, value_bytes=accounting.BYTES[precision]
+    )
 
 
 @pytest.mark.parametrize(
     ("prompt", "n_new", "temperature", "message"),
     [
-        ([[]], 3, 1.0, "nothing to continue\n  give at least one token of prompt and ask for at least one new token"),
-        ([[1]], 0, 1.0, "nothing to continue\n  give at least one token of prompt and ask for at least one new token"),
+        (
+            [[]],
+            3,
+            1.0,
+            "nothing to continue\n  give at least one token of prompt and ask for at least one new token",
+        ),
+        (
+            [[1]],
+            0,
+            1.0,
+            "nothing to continue\n  give at least one token of prompt and ask for at least one new token",
+        ),
         ([[1, 17]], 2, 1.0, "token ids from 1 to 17 in the prompt\n  the vocabulary is 0 .. 16"),
         ([[-1, 3]], 2, 1.0, "token ids from -1 to 3 in the prompt\n  the vocabulary is 0 .. 16"),
-        ([[1]], 2, float("nan"), "temperature = nan is not a number from 0 on\n  0 takes the likeliest token, 1 samples as trained"),
-        ([[1] * 6], 3, 1.0, "9 tokens exceed the 8 positions that the model has learned\n  shorten the prompt or n_new"),
+        (
+            [[1]],
+            2,
+            float("nan"),
+            "temperature = nan is not a number from 0 on\n  0 takes the likeliest token, 1 samples as trained",
+        ),
+        (
+            [[1] * 6],
+            3,
+            1.0,
+            "9 tokens exceed the 8 positions that the model has learned\n  shorten the prompt or n_new",
+        ),
     ],
 )
 def test_what_cannot_be_continued_is_refused(prompt, n_new, temperature, message):
     learned = tiny_model(pos="learned")
     with pytest.raises(ScalingError) as caught:
-        generate(learned, {"position": jnp.zeros((SEQ_LEN, 24))}, np.array(prompt, int), n_new, jax.random.key(0), temperature)
+        generate(
+            learned,
+            {"position": jnp.zeros((SEQ_LEN, 24))},
+            np.array(prompt, int),
+            n_new,
+            jax.random.key(0),
+            temperature,
+        )
     assert str(caught.value) == message

@@ -7,17 +7,21 @@ import pytest
 
 from scaling.config import Execution, OptimConfig
 from scaling.train import optim
-from scaling.train.model.forward import forward
-from scaling.train.model.loss import Head, head_loss, token_nll
+from scaling.train.model.forward import make_forward
+from scaling.train.model.loss import LMHead, head_loss, token_nll
 from scaling.train.model.matmul import matmul
-from scaling.train.step import Shape, initial_state, train_program
+from scaling.train.step import ProgramKey, initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
 
 def operands(transposed, seed=0):
     x_key, w_key, g_key = jax.random.split(jax.random.key(seed), 3)
     w_IO = jax.random.normal(w_key, (24, 40))
-    return jax.random.normal(x_key, (32, 24)), w_IO.T if transposed else w_IO, jax.random.normal(g_key, (32, 40))
+    return (
+        jax.random.normal(x_key, (32, 24)),
+        w_IO.T if transposed else w_IO,
+        jax.random.normal(g_key, (32, 40)),
+    )
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -57,12 +61,18 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     """Also where a chunk does not divide the tokens: then the next smaller one that does is taken."""
     x_NM, w_MV, _ = operands(False)
     target_N = jnp.arange(32) * 7 % 40
-    weight, how = (w_MV.T, Head("float32", True, chunk)) if tied else (w_MV, Head("float32", False, chunk))
+    weight, how = (
+        (w_MV.T, LMHead("float32", True, chunk))
+        if tied
+        else (w_MV, LMHead("float32", False, chunk))
+    )
 
     def plain(x_NM, weight, z_loss):
         logits_NV = x_NM @ (weight.T if tied else weight)
         partition_N = jax.nn.logsumexp(logits_NV, axis=-1)
-        return (partition_N - logits_NV[jnp.arange(32), target_N]).mean() + z_loss * jnp.square(partition_N).mean()
+        return (partition_N - logits_NV[jnp.arange(32), target_N]).mean() + z_loss * jnp.square(
+            partition_N
+        ).mean()
 
     def ours(x_NM, weight, z_loss):
         return 3.0 * head_loss(x_NM, weight, target_N, z_loss, how)[0]
@@ -73,21 +83,39 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one / 3.0, other, rtol=2e-4, atol=1e-5)
     nll_N = token_nll(x_NM, weight, target_N, how)
-    np.testing.assert_allclose(nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, how)[1], rtol=1e-6)
-    np.testing.assert_allclose(nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], Head("float32", tied))[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, how)[1], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], LMHead("float32", tied))[0], rtol=1e-5
+    )
 
 
 HALF = [(model, (None, 16)[i % 2]) for i, model in enumerate(COVERING[:8])]
 
 
-@pytest.mark.parametrize(("model", "chunk"), [*HALF[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HALF[2:])])
+@pytest.mark.parametrize(
+    ("model", "chunk"),
+    [*HALF[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HALF[2:])],
+)
 def test_variants_take_a_step_in_half_precision(model, chunk):
     """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
-    how, shape = Execution(layers="unrolled", loss_chunk=chunk), Shape(model, SEQ_LEN, "wsd", "bfloat16")
-    tokens_KBT1 = np.random.default_rng(0).integers(0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32)
-    _, losses, _ = train_program(shape, how)(initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2)
+    how, shape = (
+        Execution(layers="unrolled", loss_chunk=chunk),
+        ProgramKey(model, SEQ_LEN, "wsd", "bfloat16"),
+    )
+    tokens_KBT1 = np.random.default_rng(0).integers(
+        0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32
+    )
+    _, losses, _ = train_program(shape, how)(
+        initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2
+    )
     losses_K = np.asarray(losses)
-    exact = forward(model, SEQ_LEN)(initial_state(shape, 0, how).params, tokens_KBT1[0, :, :-1])
-    nll = -np.take_along_axis(jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1).mean()
+    exact = make_forward(model, SEQ_LEN)(
+        initial_state(shape, 0, how).params, tokens_KBT1[0, :, :-1]
+    )
+    nll = -np.take_along_axis(
+        jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1
+    ).mean()
     assert losses_K[0] == pytest.approx(float(nll), rel=0.02)
     assert np.isfinite(losses_K[1])

@@ -5,24 +5,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.train.model.forward import forward
+from scaling.train.model.forward import make_forward
 from scaling.train.model.generate import decode_step, prefill
 from scaling.train.model.transformer import shapes
 from tests.train.model.variants import COVERING, SEQ_LEN, label, run_once, tiny_model
 
 PROMPT = 5
 UNUSED = 16  # an output token that is never an input: its logit depends on a tied embedding through the inputs alone
-TOKENS_BT = np.random.default_rng(0).permuted(np.tile(np.arange(UNUSED), (3, 1)), axis=1)[:, :SEQ_LEN].astype(np.int32)
+TOKENS_BT = (
+    np.random.default_rng(0)
+    .permuted(np.tile(np.arange(UNUSED), (3, 1)), axis=1)[:, :SEQ_LEN]
+    .astype(np.int32)
+)
 
 
 def scrambled(model):
     """Parameters in which nothing is zero or one, so that every gain, bias and position takes part."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(float(len(leaf.shape) == 1), 0.3, leaf.shape).astype(np.float32), shapes(model, SEQ_LEN))
+    return jax.tree.map(
+        lambda leaf: rng.normal(float(len(leaf.shape) == 1), 0.3, leaf.shape).astype(np.float32),
+        shapes(model, SEQ_LEN),
+    )
 
 
 def nll(logits_BTV):
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits_BTV[:, :-1]), TOKENS_BT[:, 1:, None], axis=-1).mean()
+    return -jnp.take_along_axis(
+        jax.nn.log_softmax(logits_BTV[:, :-1]), TOKENS_BT[:, 1:, None], axis=-1
+    ).mean()
 
 
 def decoded(model, params):
@@ -40,7 +49,7 @@ def decoded(model, params):
 def seen(request):
     """All that the tests below ask of one variant, computed by one program."""
     model = request.param
-    logits = forward(model, SEQ_LEN)
+    logits = make_forward(model, SEQ_LEN)
 
     def program(params):
         def of_embedding(embedding_VM):
@@ -48,7 +57,7 @@ def seen(request):
 
         return {
             "logits": logits(params, TOKENS_BT),
-            "bfloat16": forward(model, SEQ_LEN, "bfloat16")(params, TOKENS_BT),
+            "bfloat16": make_forward(model, SEQ_LEN, "bfloat16")(params, TOKENS_BT),
             "decoded": decoded(model, params),
             "influence": jax.jacrev(of_embedding)(params["embedding"])[:, TOKENS_BT[0]],
             "gradient": jax.grad(lambda params: nll(logits(params, TOKENS_BT)))(params),
@@ -66,7 +75,9 @@ def test_no_token_sees_the_future(seen):
 
 
 def test_decoding_through_the_cache_equals_the_whole_forward(seen):
-    np.testing.assert_allclose(seen["decoded"], seen["logits"][:, PROMPT:], rtol=0, atol=1e-5 * np.std(seen["logits"]))
+    np.testing.assert_allclose(
+        seen["decoded"], seen["logits"][:, PROMPT:], rtol=0, atol=1e-5 * np.std(seen["logits"])
+    )
 
 
 def test_every_parameter_has_a_finite_gradient(seen):
@@ -86,7 +97,12 @@ def test_only_a_model_without_positions_ignores_the_order_of_the_past(pos):
     model = tiny_model(pos=pos, n_layers=1)
     swapped_BT = TOKENS_BT.copy()
     swapped_BT[:, [2, 7]] = TOKENS_BT[:, [7, 2]]
-    logits_BTV = run_once(lambda params: forward(model, SEQ_LEN)(params, np.concatenate([TOKENS_BT, swapped_BT])), scrambled(model))
+    logits_BTV = run_once(
+        lambda params: make_forward(model, SEQ_LEN)(
+            params, np.concatenate([TOKENS_BT, swapped_BT])
+        ),
+        scrambled(model),
+    )
     difference = np.ptp(logits_BTV[:, -1].reshape(2, 3, -1), axis=0).max()
     assert (difference < 1e-5) == (pos == "none")
 
@@ -98,7 +114,10 @@ def test_shared_heads_equal_repeated_heads(n_kv_heads):
 
     def repeat(columns):
         q, k, v = jnp.split(columns, np.cumsum([4, n_kv_heads]) * 8, axis=-1)
-        wide = (jnp.repeat(x.reshape(*x.shape[:-1], n_kv_heads, 8), 4 // n_kv_heads, axis=-2) for x in (k, v))
+        wide = (
+            jnp.repeat(x.reshape(*x.shape[:-1], n_kv_heads, 8), 4 // n_kv_heads, axis=-2)
+            for x in (k, v)
+        )
         return jnp.concatenate([q, *(x.reshape(*x.shape[:-2], 32) for x in wide)], axis=-1)
 
     def widen(path, leaf):
@@ -106,7 +125,9 @@ def test_shared_heads_equal_repeated_heads(n_kv_heads):
 
     def both(params):
         widened = jax.tree_util.tree_map_with_path(widen, params)
-        return forward(shared, SEQ_LEN)(params, TOKENS_BT), forward(full, SEQ_LEN)(widened, TOKENS_BT)
+        return make_forward(shared, SEQ_LEN)(params, TOKENS_BT), make_forward(full, SEQ_LEN)(
+            widened, TOKENS_BT
+        )
 
     expected, repeated = run_once(both, scrambled(shared))
     np.testing.assert_allclose(repeated, expected, rtol=0, atol=1e-5 * np.std(expected))

@@ -4,7 +4,7 @@ import itertools
 
 import jax
 
-from scaling.config import ModelConfig, Transfer
+from scaling.config import ModelConfig, MuP
 
 CHOICES = {
     "norm": ("rmsnorm", "layernorm"),
@@ -17,7 +17,7 @@ CHOICES = {
     "gains": (True, False),
 }
 SEQ_LEN = 12
-TRANSFER = Transfer(base_width=16, base_head=4, base_depth=1)
+TRANSFER = MuP(base_width=16, base_head=4, base_depth=1)
 
 
 def tiny_model(**changes):
@@ -26,7 +26,10 @@ def tiny_model(**changes):
     return ModelConfig(**(base | changes))
 
 
-ALL = [tiny_model(n_layers=1, **dict(zip(CHOICES, values, strict=True))) for values in itertools.product(*CHOICES.values())]
+ALL = [
+    tiny_model(n_layers=1, **dict(zip(CHOICES, values, strict=True)))
+    for values in itertools.product(*CHOICES.values())
+]
 
 
 def pairs(model):
@@ -41,7 +44,14 @@ def covering():
     while missing:
         best = max(ALL, key=lambda model: len(pairs(model) & missing))
         missing -= pairs(best)
-        chosen.append(best.model_copy(update={"n_layers": 1 + len(chosen) % 2, "transfer": TRANSFER if len(chosen) % 3 else None}))
+        chosen.append(
+            best.model_copy(
+                update={
+                    "n_layers": 1 + len(chosen) % 2,
+                    "transfer": TRANSFER if len(chosen) % 3 else None,
+                }
+            )
+        )
     return chosen
 
 
