@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scaling"
-BASE = {"errors", "formatting", "version"}
+BASE = {"errors", "formatting", "version", "warning"}
 CONFIG = {*BASE, "files", "config"}
 ALLOWED = {  # LAYOUT: the pipeline, left to right
     "errors": set(),
     "version": set(),
+    "warning": set(),
     "formatting": {"errors"},
     "files": BASE,
     "config": {*BASE, "files"},
@@ -24,7 +25,17 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "tuning": {*CONFIG, "accounting", "plan", "recipe", "store"},
     "fit": {*CONFIG, "accounting", "points", "store", "tasks"},
     "predict": {*CONFIG, "accounting", "fit", "points", "recipe", "store", "plan"},
-    "execute": {*CONFIG, "accounting", "plan", "recipe", "train", "store", "tasks", "fit", "points"},
+    "execute": {
+        *CONFIG,
+        "accounting",
+        "plan",
+        "recipe",
+        "train",
+        "store",
+        "tasks",
+        "fit",
+        "points",
+    },
     "trackers": {*CONFIG, "accounting", "points", "plan", "store"},
     "render": BASE,
     "studies": {*CONFIG, "accounting", "fit", "predict", "points", "render", "tasks", "store"},

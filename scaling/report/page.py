@@ -110,9 +110,7 @@ def _of_one(
 ) -> Report:
     """The report of one sweep."""
     material = load_inputs(sources, target / "fit.json")
-    studies = sections.sections(
-        material
-    )  # of rows alone: what fails here is no fault of a document
+    studies = sections.sections(material.rows)  # an error here is no fault of a document
     try:
         return build_report(material, prediction, command, studies)
     except (KeyError, TypeError, AttributeError) as error:

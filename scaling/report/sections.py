@@ -79,7 +79,7 @@ def build_report(
         _training(material),
         _tuning(material),
         *of_fit,
-        *(studies_sections.sections(material) if studies is None else studies),
+        *(studies_sections.sections(material.rows) if studies is None else studies),
         _batch(material),
         _data(material),
         _provenance(material, command),

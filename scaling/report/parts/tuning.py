@@ -159,7 +159,13 @@ def _rungs(size: Document, ramp: ColorScale) -> list[Trace]:
             ]
             drawn.append(
                 Markers(
-                    x, y - (y.min() if base is None else base), "", colour, symbol, 7, notes=notes  # type: ignore[arg-type]
+                    x,
+                    y - (y.min() if base is None else base),
+                    "",
+                    colour,
+                    symbol,
+                    7,
+                    notes=notes,  # type: ignore[arg-type]
                 )
             )  # type: ignore[arg-type]
     if best["curvature"] is not None:

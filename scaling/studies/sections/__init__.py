@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
+import pandas as pd
+
 from scaling.render.section import Section
-from scaling.report.inputs import ReportInputs
 from scaling.studies.findings import WORDS
 
 STUDIES = {
@@ -29,15 +30,15 @@ STUDIES = {
 IDS = frozenset(STUDIES)
 
 
-def sections(material: ReportInputs) -> list[Section]:
-    """The sections of all phenomena that the material shows."""
-    if material.rows is None:
+def sections(rows: pd.DataFrame | None) -> list[Section]:
+    """The sections of all phenomena that the rows show."""
+    if rows is None:
         return []
     studies = (
         getattr(import_module(f"{__name__}.{module}"), function)
         for module, function in STUDIES.values()
     )
-    found = (study(material.rows) for study in studies)
+    found = (study(rows) for study in studies)
     return [section for section in found if section is not None]
 
 
