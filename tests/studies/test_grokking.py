@@ -11,7 +11,6 @@ from scaling.config import ModularTask
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.plan import plan
-from scaling.report.inputs import ReportInputs
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import grokking, quadratic_network, sections
 from scaling.studies.sections.grokking import section
