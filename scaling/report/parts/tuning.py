@@ -163,11 +163,11 @@ def _rungs(size: Document, ramp: ColorScale) -> list[Trace]:
                     y - (y.min() if base is None else base),
                     "",
                     colour,
-                    symbol,
+                    symbol,  # type: ignore[arg-type]
                     7,
-                    notes=notes,  # type: ignore[arg-type]
+                    notes=notes,
                 )
-            )  # type: ignore[arg-type]
+            )
     if best["curvature"] is not None:
         x = best["value"] * np.exp(np.linspace(-REACH, REACH, 41))
         drawn.append(
