@@ -1,4 +1,4 @@
-"""What made a result: the program's own code, its commit, and the libraries that decide the bits."""
+"""Provenance of a result: digest of the code that decides it, the commit, and library versions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
-DECIDES = (
-    "lm",
+PACKAGE = Path(__file__).parents[1]
+DECISIVE = (
+    "train",
     "tasks",
     "config/base.py",
     "config/model.py",
     "config/task.py",
     "config/optim.py",
     "config/run.py",
-    "settle.py",
-    "family.py",
+    "config/resolve_execution.py",
+    "config/run_groups.py",
 )  # the code that decides a run's numbers
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -26,17 +26,14 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 @cache
 def code_digest() -> str:
     """Twelve hex digits of the source that decides a run's numbers."""
-    files = sorted(
-        path
-        for name in DECIDES
-        for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")]
-        if path.suffix == ".py"
-    )
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(
-            path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
-        )
+    for path in sorted(
+        path
+        for entry in (PACKAGE / name for name in DECISIVE)
+        for path in ([entry] if entry.suffix == ".py" else entry.rglob("*.py"))
+    ):
+        name = path.relative_to(PACKAGE).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
