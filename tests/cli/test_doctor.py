@@ -93,5 +93,5 @@ def test_devices_are_asked_in_a_child(monkeypatch):
 
 
 def test_the_doctor_imports_no_jax():
-    code = "import sys, scaling.doctor; sys.exit('jax' in sys.modules)"
+    code = "import sys, scaling.cli.doctor; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

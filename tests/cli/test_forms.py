@@ -13,10 +13,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from scaling.cli import sweep_options, with_commands
+from scaling.cli import with_commands
 from scaling.cli.csv_rows import PLANNED, RECONCILED, ROOM, STATES
 from scaling.cli.output import print_csv
-from scaling.cli.train import _progress
+from scaling.cli.status import LOG_SECONDS, _watch
+from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.status import status
 from scaling.execute.sweep_folder import SweepFolder
@@ -235,7 +236,7 @@ def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(
     folder, ended = SweepFolder(out), status(SweepFolder(out))
     looks = iter([{**ended, "processes": ["here"], "eta_seconds": 90.0}] * 3 + [ended])
     monkeypatch.setattr("scaling.execute.status.status", lambda *_: next(looks))
-    sweep_options._watch(folder, 0.0)
+    _watch(folder, 0.0)
     said = capsys.readouterr()
     assert said.err == f"{out}: 4 done, 1 min 30 s left\n"
     assert said.out.count("done") == 5
@@ -257,4 +258,4 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
             }
         )
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
-    assert sweep_options.TRAIN_SECONDS < sweep_options.LOG_SECONDS
+    assert TRAIN_SECONDS < LOG_SECONDS

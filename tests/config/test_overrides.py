@@ -9,7 +9,7 @@ from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
 from tests.sweep_files import tiny
 
-SWEEPS = Path(__file__).parents[1] / "sweeps"
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 CELLS = {"kind": "list", "cells": [{"size": "2k", "tokens": "20k", "settings": {"optim.lr": 0.01}}]}
 
 

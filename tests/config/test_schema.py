@@ -9,7 +9,7 @@ import pytest
 from scaling.config import Sweep
 from scaling.config.sweep_file import schema
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.toml"))
 
 

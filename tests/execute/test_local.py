@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.store import rows, run_files
+from scaling.points.points import points as points_of
+from scaling.store import run_files
 from tests.execute.sweeping import (
     command,
     numbers,
@@ -132,7 +133,7 @@ def test_diverged_runs_are_results_and_exit_3(tmp_path):
         done = scaling("run", path, "--out", out, "--workers", 1, env=optimised())
         assert done.returncode == 3
         assert "diverged at step" in done.stdout
-    assert rows.points(run_files.load(out)).excluded == (("diverged", 1),)
+    assert points_of(run_files.load(out)).excluded == (("diverged", 1),)
 
 
 def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):

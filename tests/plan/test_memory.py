@@ -287,7 +287,7 @@ def shown(document):
 
 
 def test_no_jax_is_needed():
-    code = "import sys, scaling.capacity, scaling.cli.devices as d; d.room_of('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    code = "import sys, scaling.plan.device_fit, scaling.cli.device_options as d; d.room_of('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

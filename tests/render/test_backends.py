@@ -137,7 +137,7 @@ def test_pdf_is_the_same_whatever_the_hash_seed_and_says_no_date(tmp_path):
 
 def test_importing_the_room_loads_no_plotting_and_no_jax():
     code = (
-        "import sys, scaling.report, scaling.report.page, scaling.report.text; "
+        "import sys, scaling.report, scaling.report.page, scaling.report.terminal; "
         "print([m for m in ('matplotlib', 'plotly', 'jinja2', 'rich', 'scipy', 'jax') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling import files
 from scaling.config import TextTask
 from scaling.errors import DISK, ScalingError
 from scaling.plan import plan
+from scaling.points.points import Points
+from scaling.points.points import points as points_of
 from scaling.store import rows, run_files
 from scaling.store.rows import Measurement
 from tests.sweep_files import tiny
@@ -39,7 +42,7 @@ def test_round_trip_and_points(tmp_path):
     loaded = run_files.load(tmp_path)
     assert list(loaded.columns) == rows.SCHEMA.names
     assert len(loaded) == 4
-    points = rows.points(loaded)
+    points = points_of(loaded)
     assert sorted(points.loss) == [2.0, 2.2]
     assert (points.d == first.tokens).all()
     assert points.convention == {"params": "with_head", "flops": "exact"}
@@ -50,8 +53,7 @@ def test_conventions_change_n_and_c(tmp_path):
     run_files.write_run(tmp_path, table(run()))
     loaded = run_files.load(tmp_path)
     by_name = {
-        name: rows.points(loaded, params=name).n[0]
-        for name in ("with_head", "total", "nonembedding")
+        name: points_of(loaded, params=name).n[0] for name in ("with_head", "total", "nonembedding")
     }
     assert by_name["nonembedding"] < by_name["with_head"] < by_name["total"]
 
@@ -62,7 +64,7 @@ def test_diverged_runs_are_counted_not_dropped(tmp_path):
     run_files.write_run(
         tmp_path, rows.rows("tiny", bad, [Measurement(7, "train", rows.DIVERGED, 7.0)], SOURCE)
     )
-    assert rows.points(run_files.load(tmp_path)).excluded == (("diverged", 1),)
+    assert points_of(run_files.load(tmp_path)).excluded == (("diverged", 1),)
 
 
 def test_points_refuse_mixed_corpora(tmp_path):
@@ -77,7 +79,7 @@ def test_points_refuse_mixed_corpora(tmp_path):
     )
     assert other is not first
     with pytest.raises(ScalingError, match="2 different corpora"):
-        rows.points(rows.pd.concat([frame, changed]))
+        points_of(pd.concat([frame, changed]))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
 
 
 def test_take_counts_what_it_leaves_out():
-    points = rows.Points(loss=np.array([1.0, 2.0, 3.0]), n=np.array([1.0, 2.0, 3.0]))
+    points = Points(loss=np.array([1.0, 2.0, 3.0]), n=np.array([1.0, 2.0, 3.0]))
     kept = points.take(points.loss < 3.0, "too high")
     assert (len(kept), kept.excluded) == (2, (("too high", 1),))
     assert points.take(np.array([0, 0, 2])).loss.tolist() == [1.0, 1.0, 3.0]
@@ -125,7 +127,7 @@ def test_take_counts_what_it_leaves_out():
 
 def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
     code = (
-        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling import archive\n"
+        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling.store import run_files as archive\n"
         "before = len(os.listdir('/proc/self/task')); archive.load(pathlib.Path(sys.argv[1]))\n"
         "assert len(os.listdir('/proc/self/task')) == before"
     )
@@ -134,7 +136,7 @@ def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
 
 @pytest.fixture
 def shipped():
-    folder = Path(__file__).parents[1] / "results" / "reference"
+    folder = Path(__file__).parents[2] / "results" / "reference"
     if not Path("/proc/self/task").is_dir():
         pytest.skip("threads are listed on Linux only")
     return folder
@@ -151,11 +153,11 @@ def frame(*runs_and_losses):
         rows.rows("x", one, [Measurement(one.n_steps, "val", "loss", loss)], SOURCE)
         for one, loss in runs_and_losses
     ]
-    return rows.pd.concat([each.to_pandas() for each in measured])
+    return pd.concat([each.to_pandas() for each in measured])
 
 
 def test_unique_tokens_are_told_where_a_corpus_was_limited():
-    points = rows.points(
+    points = points_of(
         frame((text_run(None, 100), 3.0), (text_run(5003, 100), 3.1), (text_run(10**6, 50), 3.2))
     )
     by_loss = {
@@ -167,9 +169,7 @@ def test_unique_tokens_are_told_where_a_corpus_was_limited():
         3.1: (4992, 51_200),
         3.2: (25_600, 25_600),
     }  # whole windows; never more than D
-    assert (
-        "U" not in rows.points(frame((text_run(None, 100), 3.0), (text_run(None, 50), 3.2))).others
-    )
+    assert "U" not in points_of(frame((text_run(None, 100), 3.0), (text_run(None, 50), 3.2))).others
     assert points.take(points.loss > 3.05).others["U"].tolist() == [
         u for u, loss in zip(points.others["U"], points.loss, strict=True) if loss > 3.05
     ]
@@ -179,6 +179,6 @@ def test_different_languages_do_not_compare():
     one = run()
     other = one.model_copy(update={"task": one.task.model_copy(update={"zipf": 0.7})})
     shorter = one.model_copy(update={"task": one.task.model_copy(update={"seq_len": 15})})
-    assert len(rows.points(frame((one, 2.0), (shorter, 2.1)))) == 2
+    assert len(points_of(frame((one, 2.0), (shorter, 2.1)))) == 2
     with pytest.raises(ScalingError, match=r"2 different corpora.*zipf 0.7"):
-        rows.points(frame((one, 2.0), (other, 2.1)))
+        points_of(frame((one, 2.0), (other, 2.1)))

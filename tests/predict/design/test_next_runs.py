@@ -35,7 +35,7 @@ from scaling.predict.design.law_model import (
 )
 from tests.fit.test_pipeline import simulated
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+REFERENCE = Path(__file__).parents[3] / "results" / "reference"
 TRUTH = SURFACES[0]
 
 

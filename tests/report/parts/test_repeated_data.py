@@ -21,7 +21,7 @@ from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
 from tests.report.test_terminal import printed
 
-FILE = Path(__file__).parents[2] / "sweeps" / "epochs.toml"
+FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
 R_D = 9.0
 
 

@@ -69,7 +69,7 @@ def test_a_changed_source_makes_another_store(private_cache, tmp_path, monkeypat
 
 
 def test_two_processes_build_it_once(private_cache):
-    code = "from scaling.tasks.stdlib import stdlib_store; print(stdlib_store())"
+    code = "from scaling.tasks.corpus.stdlib import stdlib_store; print(stdlib_store())"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
