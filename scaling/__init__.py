@@ -34,7 +34,7 @@ class _CallablePackage(ModuleType):
 
 
 class _Package(ModuleType):
-    """This package: a subpackage that is also a function becomes callable when it is imported."""
+    """The package `scaling`: a subpackage that is also a function becomes callable when it is imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FUNCTION_AND_PACKAGE and type(value) is ModuleType:

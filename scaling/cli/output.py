@@ -127,29 +127,14 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
     Nested values become columns of their own, names joined by dots; a list is one cell, as JSON.
     """
-    import csv
-    import io
+    from scaling.render.table import records_to_csv
 
-    from scaling.render.escape import for_csv
-
-    flat = [{name: _cell(value) for name, value in flatten(row)} for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row)) or list(columns)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([for_csv(name) for name in names])
-    writer.writerows([for_csv(row.get(name)) for name in names] for row in flat)
-    typer.echo(text.getvalue(), nl=False)
+    typer.echo(records_to_csv(rows, columns), nl=False)
 
 
 def _facts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A document as rows of its fields."""
     return [{"field": name, "value": value} for name, value in flatten(document)]
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
 def is_interactive(console: Console) -> bool:
