@@ -111,7 +111,7 @@ def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
         **head,
         "warnings": [
             *head["warnings"],
-            *source.warnings,
+            *map(str, source.warnings),
             *doubts,
             *repeated_data.uncounted(points, options.law),
             *([silence] if silence else []),
