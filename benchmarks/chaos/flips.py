@@ -19,15 +19,15 @@ LAW = "published:hoffmann2022"
 STOPPED = """
 import itertools, sys
 from pathlib import Path
-from scaling.family import Family
-from scaling.lm.train import train
+from scaling.config.run_groups import RunGroup
+from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
-from scaling.sweepfile import load_sweep
 from scaling.tasks import open_task
+from scaling.train.trainer import train
 sweep = load_sweep(Path(sys.argv[1]))
 task, count = open_task(sweep.base.task), itertools.count()
 run = plan(sweep, sweep.base.task, task.vocab_size).runs[0].run
-train(Family((run,)), task, lambda _: Path(sys.argv[2]) / f"{run.run_id}.npz", should_stop=lambda: next(count) > 3)
+train(RunGroup((run,)), task, lambda _: Path(sys.argv[2]) / f"{run.run_id}.npz", should_stop=lambda: next(count) > 3)
 """
 
 
@@ -79,7 +79,7 @@ def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
         return _fits(path, where)
     try:
         found = numbers(folder)
-        told = run_files.load(folder).attrs["damaged"]
+        told = run_files.load(folder).attrs["corrupt"]
     except ScalingError as error:
         return "" if path.name in str(error) else f"not named: {where}: {error}"
     kept = want[want["run_id"].isin(set(found["run_id"]))].reset_index(drop=True)

@@ -49,7 +49,7 @@ def compact(folder: Folder, as_json: Json = False) -> None:
         done = merge(folder, lease)
     if as_json:
         return print_json(asdict(done))
-    for damaged in done.damaged:
+    for damaged in done.corrupt:
         typer.echo(f"warning: left where it is: {damaged}", err=True)
     return typer.echo(
         f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"

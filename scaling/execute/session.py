@@ -110,7 +110,7 @@ def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
         runs,
         written,
         removed,
-        tuple(dict.fromkeys(text for part in found for text in part.damaged)),
+        tuple(dict.fromkeys(text for part in found for text in part.corrupt)),
     )
 
 

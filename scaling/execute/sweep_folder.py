@@ -164,7 +164,7 @@ class SweepFolder:
         try:
             data = path.read_bytes()
         except PermissionError as error:
-            raise files.permission_error(error, path) from None
+            raise files.disk_error(error, path, "read") from None
         except OSError:
             return ""
         text = sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])

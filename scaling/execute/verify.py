@@ -75,7 +75,7 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
                 f"{bad} lines are not what was written" if bad else "",
             )
         if path.parent.name == run_files.RUNS and path.suffix == ".parquet":
-            run_files.checked(run_files.read_parquet(path), path)
+            run_files.check_run(run_files.read_parquet(path), path)
         if files.check_file(path):
             return FileCheck(name, "whole")
         if path.suffix == ".parquet":
@@ -90,7 +90,7 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
     except FileNotFoundError:
         return FileCheck(name, "whole", "it was replaced meanwhile")
     except PermissionError as error:
-        raise files.permission_error(error, path) from None
+        raise files.disk_error(error, path, "read") from None
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:

@@ -263,7 +263,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     refusals = (
         *(
             f"Left out: {damaged}. `scaling run` redoes what it held."
-            for damaged in table.attrs["damaged"]
+            for damaged in table.attrs["corrupt"]
         ),
         *doubt,
     )

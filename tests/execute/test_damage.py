@@ -103,7 +103,7 @@ def test_a_merge_changes_no_number_and_can_be_repeated(copy):
 def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
     path, out = copy
     want = numbers(out)
-    monkeypatch.setattr(compaction, "RUNS_A_GROUP", 4)
+    monkeypatch.setattr(compaction, "RUNS_PER_GROUP", 4)
     with Lease(out) as lease, lease.deciding():
         compaction.compact(out)
     (victim,) = run_files.merged_files(out)
@@ -281,24 +281,6 @@ def test_a_read_only_folder_is_told(made, tmp_path):
         assert (
             scaling("fit", out, "--out", tmp_path / "fit.json").returncode == 2
         )  # two points, but they can be read
-
-
-def test_seals(tmp_path):
-    files.write_json(tmp_path / "a.json", {"x": 1.5})
-    assert files.read_json(tmp_path / "a.json") == {"x": 1.5}
-    (tmp_path / "b.json").write_text('{"x": 2}')
-    assert files.read_json(tmp_path / "b.json") == {
-        "x": 2
-    }  # unsealed: by hand, or of an older version
-    data = (tmp_path / "a.json").read_bytes()
-    for place in range(len(data)):
-        damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-        with pytest.raises(files.ChecksumError):
-            files.verify_checksum(damaged)
-    long = b"x" * 200_000 + files.PLACEHOLDER.encode() + b"y" * 100_000
-    assert files.verify_checksum(files.with_checksum(long))
-    with pytest.raises(files.ChecksumError):
-        files.verify_checksum(files.with_checksum(long)[:-1] + b"z")
 
 
 def test_write_once_keeps_what_is_there(tmp_path):
