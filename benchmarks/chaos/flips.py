@@ -72,8 +72,8 @@ def flip(folder: Path, chance: random.Random, want: pd.DataFrame) -> str:
 
 def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
     name = str(path.relative_to(folder))
-    damaged = {item.path for item in inspect(folder) if item.state == "damaged"}
-    if name not in damaged and not (path.name == "SHA256SUMS" and damaged):
+    corrupt = {item.path for item in inspect(folder) if item.state == "corrupt"}
+    if name not in corrupt and not (path.name == "SHA256SUMS" and corrupt):
         return f"unnoticed: {where}"
     if path.suffix != ".parquet":
         return _fits(path, where)
@@ -89,7 +89,7 @@ def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
 
 
 def _fits(path: Path, where: str) -> str:
-    """A fit that is damaged must be refused by whoever reads it."""
+    """Reading a corrupt fit must raise."""
     if path.parent.name != "fits":
         return ""
     from scaling.fit.fit_document import load
@@ -98,4 +98,4 @@ def _fits(path: Path, where: str) -> str:
         load(path)
     except ScalingError:
         return ""
-    return f"a damaged fit was read: {where}"
+    return f"a corrupt fit was read: {where}"

@@ -49,8 +49,8 @@ def compact(folder: Folder, as_json: Json = False) -> None:
         done = merge(folder, lease)
     if as_json:
         return print_json(asdict(done))
-    for damaged in done.corrupt:
-        typer.echo(f"warning: left where it is: {damaged}", err=True)
+    for text in done.corrupt:
+        typer.echo(f"warning: left where it is: {text}", err=True)
     return typer.echo(
         f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
     )
@@ -66,10 +66,10 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
     found = inspect(folder)
     counts = Counter(item.state for item in found)
-    damaged = [item for item in found if item.state == "damaged"]
+    corrupt = [item for item in found if item.state == "corrupt"]
     document = {
         "counts": dict(counts),
-        "damaged": [{"file": item.path, "reason": item.reason} for item in damaged],
+        "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
     }
     if as_json:
         print_json(document)
@@ -87,7 +87,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
         for item in shown[:SHOWN]:
             made.add_row(*map(escape, (sanitize(item.path), item.state, sanitize(item.reason))))
         console().print(made) if shown else typer.echo(f"{folder}: {text}")
-    if damaged:
+    if corrupt:
         raise typer.Exit(RUNS_FAILED)
 
 

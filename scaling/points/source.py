@@ -245,7 +245,7 @@ def _from_results(
         if table[name].nunique() == 1
     }
     if damaged:
-        points = replace(points, excluded=(("in a damaged file", len(damaged)), *points.excluded))
+        points = replace(points, excluded=(("in a corrupt file", len(damaged)), *points.excluded))
     warnings = (*damaged, *found.warnings)
     return Source(
         (),

@@ -66,11 +66,11 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     victim.write_bytes(damage(victim.read_bytes()))
     entry = next(run for run in status(out)["runs"] if run["run_id"] == victim.stem)
     assert entry["status"] == "missing"
-    assert "damaged" in entry["reason"]
+    assert "corrupt" in entry["reason"]
     fitted = scaling("fit", out, "--bootstrap", "0", "--json")
     assert fitted.returncode == 0, fitted.stderr
     document = json.loads(fitted.stdout)
-    assert {"reason": "in a damaged file", "count": 1} in document["excluded"]
+    assert {"reason": "in a corrupt file", "count": 1} in document["excluded"]
     assert victim.name in " ".join(document["warnings"])
     if damage is truncated:
         assert scaling("report", out).returncode == 0
@@ -176,7 +176,7 @@ def test_a_damaged_fit_is_refused(copy):
     victim.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
     done = scaling("predict", victim, "--flops", "1e20")
     assert done.returncode == 2
-    assert "damaged or was edited" in done.stderr
+    assert "corrupt or was edited" in done.stderr
 
 
 def test_foreign_files_are_left_alone(copy):
@@ -373,7 +373,7 @@ def test_a_plan_of_the_wrong_kind_is_damaged(copy, text):
     (out / "plan.json").write_text(text)
     told = scaling("status", out)
     assert told.returncode == 2
-    assert "is damaged" in told.stderr
+    assert "is corrupt" in told.stderr
     other = scaling("run", path, "--out", out, "--simulate", "published:kaplan2020")
     assert other.returncode == 2  # the runs themselves say what they are
     assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
