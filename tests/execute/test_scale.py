@@ -63,7 +63,7 @@ def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeyp
             Provenance("x", None, "0"),
             None,
         )
-    monkeypatch.setattr(compaction, "WORTH", 5)
+    monkeypatch.setattr(compaction, "COMPACT_ABOVE", 5)
     sitting = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
     with sitting.lease:
         assert len(sitting.settle()) == 2
