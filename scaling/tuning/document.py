@@ -156,7 +156,6 @@ class TuningResult(_Part):
     def load(cls, folder: Path) -> TuningResult:
         """Read tuning.json. Raises FileNotFoundError, ValidationError, files.ChecksumError."""
         document = files.read_json(folder / NAME)
-        document.pop("seal", None)
         return cls.model_validate_json(json.dumps(document))
 
 

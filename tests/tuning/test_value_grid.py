@@ -46,7 +46,7 @@ def test_growth_ends_and_the_edge_is_called_one():
     assert min(short) == -6
     found = optimum_status(PLAIN, short, full, {})
     assert found.state == "edge"
-    assert found.why == "the best value is the lowest; extend = 4 is used up"
+    assert found.why == "the best value is the lowest; max_extensions = 4 is used up"
 
 
 def test_a_best_rung_beside_a_divergence_is_an_edge():

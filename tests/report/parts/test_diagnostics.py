@@ -144,7 +144,7 @@ def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
     assert "40% of the sweep's" in table.caption
     (figure,) = tuning.ladders(TUNING)
     draw(figure)
-    assert tuning.optima(None) == tuning.grids(None) == []
+    assert tuning.optima(None) == tuning.ladders(None) == []
 
 
 def test_the_noise_scale_stands_beside_the_batch():
