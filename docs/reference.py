@@ -100,7 +100,7 @@ def sweep_files() -> str:
         "A sweep is one question and the runs that answer it, in one TOML file. Counts may be",
         'written `70B`, `1.4e12` or `"2T"` (suffixes K, M, B, T, P, E). An unknown key is',
         "an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an example;",
-        "`scaling init` writes a first one. With the line `#:schema ../docs/sweep.schema.json` at its top,",
+        "`scaling init` writes a first one. With `#:schema ../docs/sweep.schema.json` at its top,",
         "editors complete its keys (`scaling schema` prints that file). This page is written by",
         "`python docs/reference.py`.\n",
         CHANGES,
