@@ -217,7 +217,7 @@ def _from_results(
             data={"file": str(file)},
         )
         for part in rows
-        for file in part.attrs.get("damaged", ())
+        for file in part.attrs.get("corrupt", ())
     ]
     table, filtered = pd.concat(rows, ignore_index=True), 0
     if options.readout:
