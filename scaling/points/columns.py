@@ -265,6 +265,8 @@ def check_letters(law: str, inputs: Sequence[str], given: Mapping[str, str]) -> 
     allowed = {*inputs, "L", "W", "SE"}
     if {"N", "D", "C"} & set(inputs):
         allowed |= {"N", "D", "C", "U"}
+    if "S" in inputs:
+        allowed.add("B")  # S is corrected to the critical batch
     if "X" in inputs:
         allowed.add("Y")
     unused = [letter for letter in given if letter not in allowed]

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from scaling.errors import DISK, ScalingError
-from scaling.points.flat_cells import flatten_cells
 from scaling.points.json_tables import read_json, read_json_lines
 from scaling.points.text_tables import decode, read_csv, to_arrow
 
@@ -71,7 +70,7 @@ def is_table_file(path: Path) -> bool:
 
 
 def read_table(path: Path, data: bytes) -> pd.DataFrame:
-    """One table from the bytes of a file, its form taken from the name; dictionaries in cells become columns.
+    """One table from the bytes of a file, its form taken from the name.
 
     Raises ScalingError that names the file and the fault.
     """
@@ -103,8 +102,6 @@ def read_table(path: Path, data: bytes) -> pd.DataFrame:
         raise ScalingError(
             "holds a header and no rows", where=str(path), remedy="it needs one row for each run"
         )
-    table = flatten_cells(table)
-    _check_header(path, [str(name) for name in table.columns])
     if note:
         table.attrs[ENCODING] = f"{path.name} is read as {note}"
     return table
@@ -143,7 +140,7 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
         raise ScalingError(
             "holds no rows", where=str(IN_MEMORY), remedy="it needs one row for each run"
         )
-    return flatten_cells(table)
+    return table
 
 
 def origin(frame: pd.DataFrame) -> Path | None:

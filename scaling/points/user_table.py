@@ -17,6 +17,7 @@ import pandas as pd
 from scaling.errors import ScalingError, unknown_choice
 from scaling.points.columns import Columns, candidates, plain_name, resolve
 from scaling.points.derived_counts import points_from_numbers
+from scaling.points.flat_cells import flatten_cells
 from scaling.points.json_tables import CURVE
 from scaling.points.points import Points
 from scaling.points.repeated_rows import (
@@ -65,6 +66,7 @@ def read_user_table(
 
     Raises ScalingError that names the file, the column and the rows at fault.
     """
+    table = flatten_cells(table)
     if CURVE in table.attrs:
         table = _end_of_curve(path, table)
     names = [str(name) for name in table.columns]
