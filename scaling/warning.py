@@ -21,6 +21,7 @@ class WarningCode(StrEnum):
     REPEATED_ROWS = "repeated_rows"
     RUN_STATE = "run_state"
     UNLIKELY_UNIT = "unlikely_unit"
+    UNPLANNED_RUNS = "unplanned_runs"
 
 
 class ResultWarning(BaseModel):

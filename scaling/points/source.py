@@ -144,7 +144,7 @@ def read_rows(
             table = read_table(file, data)
             rows.append(table) if is_rows(table) else foreign.append((file, table))
         if path.is_dir() and run_files.has_runs(path):
-            rows.append(run_files.load(path))
+            rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
     return rows, foreign, digest.hexdigest()
 
@@ -210,7 +210,7 @@ def _from_results(
             where=where,
             remedy="use --params and --flops",
         )
-    corrupt = [
+    warnings = [
         ResultWarning(
             code=WarningCode.CORRUPT_FILE,
             message=f"{file}; its run is left out, and `scaling run` retrains it",
@@ -239,14 +239,24 @@ def _from_results(
         for name in ("vocab_size", "seq_len")
         if table[name].nunique() == 1
     }
-    if corrupt:
-        points = replace(points, excluded=(("in a corrupt file", len(corrupt)), *points.excluded))
-    warnings = (*corrupt, *tables.warnings)
+    if warnings:
+        points = replace(points, excluded=(("in a corrupt file", len(warnings)), *points.excluded))
+    unplanned = sum(len(part.attrs.get("unplanned", ())) for part in rows)
+    if unplanned:
+        points = replace(points, excluded=(("no longer in the plan", unplanned), *points.excluded))
+        warnings.append(
+            ResultWarning(
+                code=WarningCode.UNPLANNED_RUNS,
+                message=f"{unplanned} finished runs are left out: the folder's plan no longer asks "
+                "for them",
+                data={"runs": unplanned},
+            )
+        )
     return Source(
         (),
         "",
         points,
-        warnings=warnings,
+        warnings=(*warnings, *tables.warnings),
         kaplan=kaplan,
         curves=tables.curves,
         model=shared,
