@@ -51,16 +51,6 @@ Emit = Annotated[
 ]
 
 
-EPILOG = """Example: scaling tune sweeps/tuning.toml --workers 2
-
-Example: scaling tune sweeps/honest.toml task.seq_len=128"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command("tune", epilog=EPILOG)(tune)
-
-
 def tune(
     sweep: SweepPath,
     overrides: Overrides = None,
@@ -81,7 +71,14 @@ def tune(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Measure what a sweep's tuning tables ask for, and write the sweep with the measured rules; run it again to take it up."""
+    """Tune the fields of a sweep's [[tuning]] tables and write the sweep with the measured rules.
+
+    An interrupted tuning continues when the command is run again.
+
+    Example: scaling tune sweeps/tuning.toml --workers 2
+
+    Example: scaling tune sweeps/honest.toml task.seq_len=128
+    """
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.coordinator import Policy
 
@@ -232,7 +229,6 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
 def tuning_tables(document: dict[str, Any]) -> Group:
     """What `scaling tune` prints: of each field its rungs, its optima and its rule, and what all of it cost."""
     from scaling.report.parts.tuning import cost, rule, short
-    from scaling.report.terminal import grid
 
     parts: list[Any] = []
     for found in document["fields"]:
@@ -240,7 +236,7 @@ def tuning_tables(document: dict[str, Any]) -> Group:
             Text(_title(found), style="bold"),
             _rungs(found),
             Text(),
-            grid(short(found)),
+            short(found).to_rich(),
             Text(rule(found)),
             Text(),
         ]

@@ -27,7 +27,7 @@ def fit_html(document: Document) -> str:
 
 def prediction_html(prediction: Document) -> str:
     """A prediction document as a fragment: the optimum with intervals, the model that can be built, how far it reaches."""
-    head = [(what, value) for what, value in terminal.asked(prediction).shown()]
+    head = [(what, value) for what, value in terminal.asked(prediction).formatted()]
     return _fragment(
         "Prediction",
         head,
@@ -50,7 +50,7 @@ def prediction_words(prediction: Document) -> str:
 def _of_fit(document: Document) -> Iterator[Table]:
     if not document.get("groups"):
         yield fit_tables.parameters(document)
-    if document["roads"]:
+    if document["approaches"]:
         yield fit_tables.roads(document)
     for table in (
         fit_tables.groups(document),
@@ -63,7 +63,7 @@ def _of_fit(document: Document) -> Iterator[Table]:
 
 
 def _of_prediction(prediction: Document) -> Iterator[Table]:
-    if prediction.get("roads"):
+    if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction)
     for build in (
         fit_tables.model,
@@ -86,6 +86,7 @@ def _fragment(
 ) -> str:
     """Autoescape is on; the template holds no script and asks for no file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -95,8 +96,9 @@ def _fragment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["html"] = lambda table: Markup(table.to_html(inline_style=True))
     sentences = [sentence for sentence in said if sentence]
-    warnings = document.get("warnings") or []
+    warnings = [warning["message"] for warning in document.get("warnings") or []]
     return environment.get_template("inline.html.j2").render(
         title=title, head=head, tables=found, sentences=sentences, warnings=warnings
     )

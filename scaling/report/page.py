@@ -17,7 +17,6 @@ from scaling.errors import DISK, ScalingError
 from scaling.files import write_atomically, write_json, write_lines, write_text
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
-from scaling.render.latex import latex
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
 from scaling.report.sections import Report, build_report
 from scaling.studies import sections
@@ -92,8 +91,8 @@ def write_report(
                 partial(matplotlib_backend.save, canvas, kind),
             )
     for table in report.tables:
-        write_text(target / "tables" / f"{table.name}.csv", table.csv())
-        write_text(target / "tables" / f"{table.name}.tex", latex(table))
+        write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
+        write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
     names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
@@ -121,13 +120,18 @@ def _comparison(
     sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str
 ) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
+    from scaling.fit.result import FitResult
     from scaling.predict.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
     with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
         documents, told = load_fits(sources, Path(made))
         try:
-            found = compare_fits(documents, budgets)
+            fits = {
+                name: FitResult.parse(document, name, "fit it again")
+                for name, document in documents.items()
+            }
+            found = compare_fits(fits, budgets).to_dict()
             report = compose_comparison(found, documents, told, command)
         except (KeyError, TypeError, AttributeError) as error:
             raise _incomplete(error, ", ".join(documents)) from error
@@ -177,6 +181,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["html"] = lambda table: Markup(table.to_html())
     style = _template("style.css") + (_template("predictor.css") if predictor else "")
     trusted = {
         "style": style,

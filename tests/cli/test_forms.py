@@ -21,7 +21,7 @@ from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.status import status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.fit.fit_document import dump
+from tests.documents import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 

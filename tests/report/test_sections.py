@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.fit.fit_document import dump
 from scaling.report.inputs import load_inputs
 from scaling.report.sections import build_report, fit_command
+from tests.documents import dump
 from tests.report.conftest import interval
 
 

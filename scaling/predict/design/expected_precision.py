@@ -98,7 +98,9 @@ def expected(
         *(_place_warnings(plan, assumed.belief) if assumed.given else []),
     ]
     if head["unavailable"]:
-        return to_jsonable({**head, "warnings": [each.model_dump(mode="json") for each in warnings]})
+        return to_jsonable(
+            {**head, "warnings": [each.model_dump(mode="json") for each in warnings]}
+        )
     if not np.isfinite(assumed.belief.gradients(goal)).all():
         raise ScalingError(
             f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs",

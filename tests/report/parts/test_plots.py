@@ -1,12 +1,15 @@
 """Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
 
 import copy
+import json
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from scaling.points.run_tables import curves
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
+from scaling.render.plotly_backend import to_plotly
 from scaling.report.parts import law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
@@ -15,6 +18,18 @@ from tests.report.conftest import ALPHA, BETA, BUDGETS, WIDTHS, law
 
 def kinds(figure, kind):
     return [trace for trace in figure.traces if isinstance(trace, kind)]
+
+
+def test_plotly_accepts_the_figures_of_a_report(document):
+    for figure in (
+        law_plots.frontier_size(document),
+        law_plots.contours(document),
+        run_plots.holdout(document),
+    ):
+        drawn = to_plotly(figure)
+        drawn.pop("dark")
+        assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
+        go.Figure(drawn)  # raises on any name or value that plotly does not know
 
 
 def pictures(document, folder):
@@ -133,7 +148,7 @@ def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
 
 def test_a_refused_road_is_not_drawn(document):
     refused = copy.deepcopy(document)
-    refused["roads"]["envelope"] = {"refused": "two budgets only"}
+    refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert not any(
         line.label.startswith("envelope") for line in kinds(law_plots.frontier_size(refused), Line)
     )
@@ -188,7 +203,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
 
 def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
     spread = copy.deepcopy(document)
-    spread["roads"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
+    spread["approaches"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
     figure = law_plots.exponents(spread, published(document))
     lines = kinds(figure, Line)
     assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]

@@ -10,8 +10,7 @@ import pytest
 from scaling import accounting
 from scaling.config.sweep_file import load_sweep
 from scaling.fit.diagnostics.repeated_data import effective_epochs
-from scaling.fit.fit_document import dump
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.render.figure import Line, Markers
 from scaling.report.page import write_report
@@ -19,6 +18,7 @@ from scaling.report.parts import fit_tables, repeated_data
 from scaling.report.terminal import fit_text
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
+from tests.documents import dump, fit
 from tests.report.test_terminal import printed
 
 FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
@@ -74,7 +74,7 @@ def test_the_document_tells_each_repeated_cell(document):
     for row in document["repeats"]:
         assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.08)
         assert row["lo"] < row["ratio"] < row["hi"]
-    assert document["repeats_law"]["R_D_read"] == pytest.approx(R_D, rel=0.2)
+    assert document["repeats_law"]["R_D_from_runs"] == pytest.approx(R_D, rel=0.2)
 
 
 def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
@@ -108,11 +108,11 @@ def test_what_is_not_known_is_said(document):
         "law": "data-constrained",
         "R_D": None,
         "refused": "N takes 1 distinct value",
-        "R_D_read": None,
+        "R_D_from_runs": None,
     }
     table = repeated_data.repeats(changed)
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
-    assert table.shown()[0][6] == "–"
+    assert table.formatted()[0][6] == "–"
     assert "is not fitted: N takes 1 distinct value." in table.caption
     assert len(repeated_data.short(changed).rows) == 23
     assert repeated_data.short(changed).caption.startswith(
@@ -166,7 +166,7 @@ TRUTH = {
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
     table = fit_tables.truth({"truth": TRUTH, "status": "not-identified", "ci": 0.95})
-    assert table.shown() == [
+    assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
         ["entropy of the language", "1.000", "-3 %"],
