@@ -17,7 +17,12 @@ def predict(source, **question):
 
 
 def compare(documents, *args, **options):
-    fits = {name: FitResult.model_validate(document) for name, document in documents.items()}
+    fits = {
+        name: FitResult.model_validate(
+            {key: part for key, part in document.items() if key != "seal"}
+        )
+        for name, document in documents.items()
+    }
     return comparing.compare(fits, *args, **options).to_dict()
 
 

@@ -51,7 +51,7 @@ def hostile(folder):
         f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n"
     )
     document = json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
-    document["warnings"].append(HOSTILE)
+    document["warnings"].append({"code": "other", "message": HOSTILE})
     document["excluded"].append({"reason": HOSTILE, "count": 3})
     document["source"] |= {"paths": [HOSTILE], "columns": {"N": HOSTILE}}
     dump(document, results / "fits" / "chinchilla.json")

@@ -104,7 +104,7 @@ def expected(path, budget, demand):
     # the page names no model, so that what the recipe refuses is not its to say
     doubts = [
         text
-        for text in said["warnings"]
+        for text in (warning["message"] for warning in said["warnings"])
         if not text.startswith("no model is named") or "are no sizes" in text
     ]
     command = f"scaling predict {path} --flops {budget}" + (

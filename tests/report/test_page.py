@@ -79,10 +79,10 @@ def folder(results_folder, document, tmp_path_factory):
     )
     sweep(copied, HOSTILE)
     hostile = copy.deepcopy(document)
-    hostile["warnings"].append(HOSTILE)
+    hostile["warnings"].append({"code": "other", "message": HOSTILE})
     hostile["excluded"].append({"reason": HOSTILE, "count": 3})
     hostile["source"]["paths"] = [HOSTILE]
-    hostile["approaches"]["isoflop"]["minima"][0]["refused"] = HOSTILE
+    hostile["approaches"]["isoflop"]["minima"][0]["unavailable"] = HOSTILE
     dump(hostile, copied / "fits" / "chinchilla.json")
     dump(document, copied / "fits" / "=other.json")
     assert write_report(copied) == copied / "report" / "index.html"

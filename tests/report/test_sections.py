@@ -56,8 +56,8 @@ def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
         "derived": {},
         "kaplan": None,
         "holdout": None,
-        "roads": {
-            name: {"refused": "the table lacks N, D or C", "warnings": []}
+        "approaches": {
+            name: {"unavailable": "the table lacks N, D or C", "warnings": []}
             for name in ("parametric", "isoflop", "envelope")
         },
         "bootstrap": None,

@@ -71,7 +71,8 @@ def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
 
 def test_hostile_text_stays_text_in_a_terminal(document, monkeypatch):
     hostile = copy.deepcopy(document)
-    hostile["warnings"] = ["[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07 \u202egnp.exe"]
+    message = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07 \u202egnp.exe"
+    hostile["warnings"] = [{"code": "other", "message": message}]
     hostile["source"]["paths"] = ["[link=https://x]\x1b[2Jfile[/link]"]
     text = printed(fit_text(hostile), monkeypatch, terminal=True)
     assert "[bold]x[/bold] [/] [31mred" in text

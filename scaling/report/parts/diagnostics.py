@@ -183,7 +183,7 @@ def collapse(document: Document) -> Figure | None:
             ramp.at(curve["n_params"]),
             "dot" if curve["flagged"] else "solid",
             1.8,
-            f"{format_count(curve['n_params'])} parameters, {100 * curve['off']:+.1f} % off, run {curve['run_id']}",
+            f"{format_count(curve['n_params'])} parameters, {100 * curve['deviation']:+.1f} % off, run {curve['run_id']}",
         )
         for curve in held["curves"]
     ]

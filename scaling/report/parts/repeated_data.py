@@ -99,7 +99,7 @@ def told(document: Document) -> str:
         "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
     )
     if law["R_D"] is None:
-        text += f"The law {law['law']} is not fitted: {law['refused']}. "
+        text += f"The law {law['law']} is not fitted: {law['unavailable']}. "
     else:
         doubt = "" if law["status"] == "ok" else f" ({law['status']})"
         ends = [law["R_D"][name] for name in ("lo", "hi")]

@@ -138,7 +138,7 @@ def valleys(document: Document) -> Figure | None:
             )
         )
     refused = [
-        f"{format_flops(valley['flops'])}: {valley['refused']}"
+        f"{format_flops(valley['flops'])}: {valley['unavailable']}"
         for valley in found
         if valley.get("unavailable")
     ]

@@ -221,9 +221,10 @@ def test_what_a_document_lacks_is_left_out(document):
     bare = {
         key: value
         for key, value in document.items()
-        if key not in ("holdout", "bootstrap", "roads", "data")
+        if key not in ("holdout", "bootstrap", "approaches", "data")
     }
-    bare |= {"roads": {}, "data": {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}}
+    empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
+    bare |= {"approaches": {}, "data": empty}
     assert run_plots.valleys(bare) is None
     assert run_plots.holdout(bare) is None
     assert law_plots.frontier_size(bare) is None

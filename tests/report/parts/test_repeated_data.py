@@ -57,11 +57,12 @@ def document(folder):
 
 def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
     assert any(
-        "48 runs repeat their data" in text and "--law data-constrained" in text
-        for text in document["warnings"]
+        "48 runs repeat their data" in warning["message"]
+        and "--law data-constrained" in warning["message"]
+        for warning in document["warnings"]
     )
     constrained = fit([folder], FitOptions(law="data-constrained", bootstrap=50))
-    assert not any("repeat their data" in text for text in constrained["warnings"])
+    assert not any(warning["code"] == "repeated_data" for warning in constrained["warnings"])
     assert constrained["params"]["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
     assert constrained["repeats_law"]["R_D"] == constrained["params"]["R_D"]
     assert constrained["repeats"][0]["ratio"] == document["repeats"][0]["ratio"]
@@ -107,7 +108,7 @@ def test_what_is_not_known_is_said(document):
     changed["repeats_law"] = {
         "law": "data-constrained",
         "R_D": None,
-        "refused": "N takes 1 distinct value",
+        "unavailable": "N takes 1 distinct value",
         "R_D_from_runs": None,
     }
     table = repeated_data.repeats(changed)
@@ -165,7 +166,7 @@ TRUTH = {
 
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
-    table = fit_tables.truth({"truth": TRUTH, "status": "not-identified", "ci": 0.95})
+    table = fit_tables.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
@@ -176,14 +177,16 @@ def test_the_truth_is_told_with_its_distance(monkeypatch, document):
         == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
     )
     alone = fit_tables.truth(
-        {"truth": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
+        {"known_entropy": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
     )
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
     assert (
         "No interval"
-        in fit_tables.truth({"truth": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}).caption
+        in fit_tables.truth(
+            {"known_entropy": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}
+        ).caption
     )
-    told = printed(fit_text(document | {"truth": TRUTH}), monkeypatch)
+    told = printed(fit_text(document | {"known_entropy": TRUTH}), monkeypatch)
     assert "entropy of the language" in told
     assert all(len(line) <= 80 for line in told.splitlines())
