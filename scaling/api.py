@@ -136,9 +136,9 @@ def load(source: Source) -> pd.DataFrame:
         if len(sources) == 1 and isinstance(only, Path) and only.is_dir()
         else {}
     )
-    damaged = [str(each) for part in rows for each in part.attrs.get("damaged", ())]
+    damaged = [str(each) for part in rows for each in part.attrs.get("corrupt", ())]
     if damaged:
-        table.attrs["damaged"] = damaged
+        table.attrs["corrupt"] = damaged
     return table
 
 

@@ -19,7 +19,7 @@ def predict(source, **question):
 def compare(documents, *args, **options):
     fits = {
         name: FitResult.model_validate(
-            {key: part for key, part in document.items() if key != "seal"}
+            {key: part for key, part in document.items() if key not in files.KEYS}
         )
         for name, document in documents.items()
     }

@@ -322,7 +322,7 @@ class FitResult(Document):
                 files.verify_checksum(data)
             values = json.loads(data, parse_int=_bounded_integer)
         except files.ChecksumError as error:
-            remedy = 'fit again; or, where you changed it yourself, delete its key "seal"'
+            remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
             what = f"is corrupt or was edited: {error}"
             raise ScalingError(what, where=str(path), remedy=remedy) from None
         except (ValueError, RecursionError) as error:
@@ -338,8 +338,8 @@ class FitResult(Document):
                 where=str(path),
                 remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
             )
-        values.pop("seal", None)
-        return cls.parse(values, str(path), WRITE_AGAIN)
+        content = {name: value for name, value in values.items() if name not in files.KEYS}
+        return cls.parse(content, str(path), WRITE_AGAIN)
 
 
 def _bounded_integer(text: str) -> int:
