@@ -8,9 +8,10 @@ Pearce and Song 2024), so every number of the project says which one it uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.config import FlopsConvention, ModelConfig, NConvention
+if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
+    from scaling.config import FlopsConvention, ModelConfig, NConvention
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
