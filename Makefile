@@ -2,22 +2,30 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed-dev
+DEMO_STAMP := $(VENV)/.installed
 DEMO := results/demo
 INSTALL := .ci/install $(BIN)
+LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup demo test test-all lint docs screenshots bench lab fidelity coverage design compare wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design compare wheel-check lock clean
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+setup-demo: $(DEMO_STAMP)
+
+$(DEMO_STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -r requirements.lock
 	$(INSTALL) --no-deps -e .
 	$(BIN)/python -m compileall -q scaling  # else every process compiles it anew where PYTHONDONTWRITEBYTECODE is set
+	touch $(DEMO_STAMP)
+
+$(STAMP): $(DEMO_STAMP) requirements-dev.lock
+	$(INSTALL) -r requirements-dev.lock
 	touch $(STAMP)
 
-demo: setup
+demo: setup-demo
 	$(BIN)/scaling run sweeps/demo.toml --out $(DEMO)
 	$(BIN)/scaling fit $(DEMO)
 	$(BIN)/scaling predict $(DEMO)/fits/chinchilla.json --flops 1e14
@@ -26,6 +34,9 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
+
+test-fast: setup  # no training, no subprocess: for the edit loop
+	$(BIN)/pytest -q -m "not slow and not exhaustive"
 
 test-all: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal
@@ -65,7 +76,8 @@ wheel-check: setup
 	$(BIN)/python benchmarks/wheel.py
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	$(LOCK) --extra dev pyproject.toml -o requirements-dev.lock
+	$(LOCK) -c requirements-dev.lock pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO) site

@@ -122,7 +122,7 @@ def publish(folder: Path, table: pa.Table, number: int) -> None:
             )
             text = json.dumps({"shared": ["{}"], "runs": known})
             writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, "scaling.seal": files.BLANK}
+                {run_files.INDEX.decode(): text, "scaling.seal": files.PLACEHOLDER}
             )
         files.append_checksum(path)
 

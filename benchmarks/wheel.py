@@ -41,7 +41,7 @@ def files_of_the_package() -> set[str]:
 def built(folder: Path) -> Path:
     """The wheel, made as an installer makes it."""
     pip(Path(sys.executable), "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
-    (wheel,) = folder.glob("scaling-*.whl")
+    (wheel,) = folder.glob("scaling_sweeps-*.whl")
     return wheel
 
 

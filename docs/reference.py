@@ -287,6 +287,9 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         tuned and cooled down alike. Trust a, N* and L* over about one decade beyond the data, and never A and B alone. E is what the formula leaves over, not the entropy
         of text; where `not-identified` stands, it is the sum that is predicted. Not for repeated tokens, nor far above the optimal D/N.""",
     "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b = .5 by construction where C = 6 N D (and nearly so where C is counted exactly): never ask it for a.""",
+    "skaling": """The coupled law: N and D limit together, and k = 1 is chinchilla. It fits Farseer's runs and OpenEuroLLM's optima three to four times closer than chinchilla does, and
+        extrapolates worse on others: it has one parameter more, and with few runs k is not identified. Look at its profile before you quote k.""",
+    "skaling-tied": """The coupled law with alpha = beta: one parameter less, nearly as close, and identified where skaling is not. It says a = b = 0.5 by construction where C = 6 N D.""",
     "kaplan": """For N without embeddings and runs that stop when the held-out loss no longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and b
         are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
     "kaplan-n": """For models trained to convergence on data that never run out: where D limits, the exponent is too small.""",

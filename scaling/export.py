@@ -199,5 +199,5 @@ def _need_safetensors() -> None:
     except ImportError:
         raise ScalingError(
             "models are exported with a package that is not installed: safetensors",
-            remedy='pip install "scaling[hf]"',
+            remedy='pip install -e ".[hf]"',
         ) from None

@@ -20,7 +20,7 @@ from typing import Any
 from scaling.errors import DISK, ScalingError
 
 MARK = b"seal:sha256:"
-BLANK = (MARK + b"0" * 64).decode()
+PLACEHOLDER = (MARK + b"0" * 64).decode()
 TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 _HEX = re.compile(rb"[0-9a-f]{64}")
 _PIECE, _TAIL = 1 << 20, 1 << 16
@@ -32,18 +32,18 @@ class ChecksumError(Exception):
 
 
 def with_checksum(data: bytes) -> bytes:
-    """`data` with the digest filled in where its last `BLANK` stands."""
-    place = data.rindex(BLANK.encode()) + len(MARK)
+    """`data` with the digest filled in where its last `PLACEHOLDER` stands."""
+    place = data.rindex(PLACEHOLDER.encode()) + len(MARK)
     return data[:place] + hashlib.sha256(data).hexdigest().encode() + data[place + 64 :]
 
 
 def append_checksum(path: Path) -> None:
-    """Fill in the digest of a file that ends in a `BLANK` (at most 64 KiB before its end), without holding it in memory."""
+    """Fill in the digest of a file that ends in a `PLACEHOLDER` (at most 64 KiB before its end), without holding it in memory."""
     with open(path, "rb+") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         start = max(0, handle.seek(0, os.SEEK_END) - _TAIL)
         handle.seek(start)
-        place = start + handle.read().rindex(BLANK.encode()) + len(MARK)
+        place = start + handle.read().rindex(PLACEHOLDER.encode()) + len(MARK)
         handle.seek(place)
         handle.write(digest.encode())
 
@@ -198,7 +198,7 @@ def write_text(target: Path, text: str, *, durable: bool = True) -> None:
 
 def write_lines(target: Path, text: str, comment: str = "") -> None:
     """Publish a text whose last line, after `comment`, is its seal."""
-    data = with_checksum(f"{text.rstrip(chr(10))}\n{comment}{BLANK}\n".encode())
+    data = with_checksum(f"{text.rstrip(chr(10))}\n{comment}{PLACEHOLDER}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data))
 
 
@@ -207,7 +207,7 @@ def write_json(
 ) -> None:
     """Publish a JSON document whose last key is its seal."""
     text = json.dumps(
-        {**document, "seal": BLANK}, indent=indent, allow_nan=False, ensure_ascii=False
+        {**document, "seal": PLACEHOLDER}, indent=indent, allow_nan=False, ensure_ascii=False
     )
     data = with_checksum(f"{text}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data), durable=durable)

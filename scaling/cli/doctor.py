@@ -125,7 +125,7 @@ def packages() -> list[dict[str, Any]]:
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(line) for line in metadata.requires("scaling") or []]
+        wanted = [Requirement(line) for line in metadata.requires("scaling-sweeps") or []]
     except metadata.PackageNotFoundError:
         return [{"name": "scaling", "installed": None, "wanted": __version__, "fits": False}]
     needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]

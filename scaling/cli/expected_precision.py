@@ -47,7 +47,7 @@ def expectation(
 
     params = plan.sweep.design.params
     trunks = {
-        run.run_id: place for place, family in enumerate(plan.families) for run in family.everyone()
+        run.run_id: place for place, family in enumerate(plan.families) for run in family.all_runs()
     }
     cells = {
         (item.n_params[params], item.run.tokens, item.run.seed): (item.flops, trunks[item.run_id])

@@ -63,7 +63,7 @@ def plan(
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None
     document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
-    if planned.sweep.asks_for_a_law or target is not None:
+    if planned.sweep.supports_law_fit or target is not None:
         document["expected"] = expectation(planned, target, law_from, noise)
     if as_json:
         return print_json(document)

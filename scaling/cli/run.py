@@ -262,7 +262,7 @@ def _summary(
         )
     if ended and ended.stopped:
         typer.echo(f"  stopped, with all states saved: {ended.stopped}")
-    onward = "scaling fit" if sweep.asks_for_a_law else "scaling report"
+    onward = "scaling fit" if sweep.supports_law_fit else "scaling report"
     typer.echo(
         f"next: {onward} {folder}" if not counts["missing"] else f"next: {again} takes up the rest"
     )

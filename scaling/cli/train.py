@@ -63,7 +63,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one run of a sweep in this process, with this process's threads and devices; or in several, one on each host."""
-    from scaling.config.run_groups import RunGroup, trunk_eval_steps
+    from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
     from scaling.execute import environment, worker
     from scaling.execute.signals import exit_code
 
@@ -96,7 +96,7 @@ def train(
             loaded.name,
             RunGroup(
                 (known[run_id].run,),
-                read_at=trunk_eval_steps([item.run for item in planned.runs]).get(run_id, ()),
+                read_at=constant_lr_eval_steps([item.run for item in planned.runs]).get(run_id, ()),
             ),
             how,
             accept_other_machine=accept_changes,

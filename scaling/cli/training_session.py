@@ -137,7 +137,7 @@ class Training:
     def _manner(
         self, folder: SweepFolder, plan: Plan, chosen: list[PlannedRun], count: int
     ) -> ExecutionPlan:
-        from scaling.config.run_groups import trunk_eval_steps
+        from scaling.config.run_groups import constant_lr_eval_steps
         from scaling.execute.coordinator import ExecutionPlan
 
         options = self.options
@@ -153,7 +153,7 @@ class Training:
             options.how,
             folder.packing,
         )
-        budgets = trunk_eval_steps([item.run for item in plan.runs]) if chosen else {}
+        budgets = constant_lr_eval_steps([item.run for item in plan.runs]) if chosen else {}
         return ExecutionPlan(
             count,
             options.how,

@@ -56,7 +56,7 @@ class Override:
             and len(self.keys) <= 3
         )
 
-    def reaches(self, place: Sequence[Any]) -> bool:
+    def affects(self, place: Sequence[Any]) -> bool:
         """Whether a mistake at `place` may come from it: one of the two lies within the other."""
         if self.is_axis and place[:1] == ["axes"]:
             return True
@@ -242,7 +242,7 @@ def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> S
         return Sweep.model_validate(data)
     places = [keys_of(item["loc"]) for item in error.errors()]
     guilty = [
-        override.text for override in asked if any(override.reaches(place) for place in places)
+        override.text for override in asked if any(override.affects(place) for place in places)
     ]
     raise validation_error(error, Sweep, as_shell_words(path, guilty))
 

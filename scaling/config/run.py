@@ -57,15 +57,15 @@ class RunConfig(Frozen):
         return self.batch_tokens * self.n_steps
 
     @property
-    def trunk_steps(self) -> int:
+    def stable_steps(self) -> int:
         """Steps from the beginning on which the horizon has no influence: all before the cooldown of `wsd`, none of `cosine`."""
         if self.optim.schedule == "wsd":
             return self.n_steps - self.optim.cooldown_steps(self.n_steps)
         return self.n_steps if self.optim.schedule == "constant" else 0
 
     @property
-    def trunk(self) -> str:
-        """Runs of equal trunks are one and the same up to the shorter one's `trunk_steps`: only their horizons differ."""
+    def prefix_key(self) -> str:
+        """Runs of equal trunks are one and the same up to the shorter one's `stable_steps`: only their horizons differ."""
         values = [getattr(self, name) for name, _, _ in _IDENTITY if name != "n_steps"]
         return "\n".join(
             [value.canonical() if isinstance(value, Frozen) else str(value) for value in values]

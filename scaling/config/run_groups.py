@@ -43,9 +43,9 @@ class RunGroup:
     @property
     def branch_step(self) -> int:
         """The step after which these runs go their own way."""
-        return self.runs[0].trunk_steps
+        return self.runs[0].stable_steps
 
-    def everyone(self) -> Iterator[RunConfig]:
+    def all_runs(self) -> Iterator[RunConfig]:
         """All runs of the pack and of its branches."""
         yield from self.runs
         for branch in self.branches:
@@ -59,7 +59,7 @@ class RunGroup:
             branches=tuple(b for b in self.branches if not gone & {run.run_id for run in b.runs}),
         )
 
-    def own_steps(self) -> Iterator[tuple[RunConfig, int]]:
+    def incremental_steps(self) -> Iterator[tuple[RunConfig, int]]:
         """Each run with the steps that nobody else takes for it: all of the longest, the cooldown of a branch."""
         yield from ((run, run.n_steps) for run in self.runs)
         yield from (
@@ -69,7 +69,7 @@ class RunGroup:
         )
 
     def dump(self) -> dict[str, Any]:
-        """JSON-ready; `load_family` reads it."""
+        """JSON-ready; `load_group` reads it."""
         runs, branches = (
             [run.model_dump_json() for run in self.runs],
             [branch.dump() for branch in self.branches],
@@ -77,11 +77,11 @@ class RunGroup:
         return {"runs": runs, "branches": branches, "read_at": self.read_at}
 
 
-def load_family(data: dict[str, Any]) -> RunGroup:
+def load_group(data: dict[str, Any]) -> RunGroup:
     """The family of `Family.dump`."""
     runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
     return RunGroup(
-        runs, tuple(load_family(branch) for branch in data["branches"]), tuple(data["read_at"])
+        runs, tuple(load_group(branch) for branch in data["branches"]), tuple(data["read_at"])
     )
 
 
@@ -116,7 +116,7 @@ def group_runs(
     return found
 
 
-def trunk_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
+def constant_lr_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
     """Of the longest run of every trunk, the budgets of the others that it passes at its constant rate."""
     return _read_outs(_trunks(runs))
 
@@ -124,7 +124,7 @@ def trunk_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
 def _read_outs(trunks: Sequence[Sequence[RunConfig]]) -> dict[str, tuple[int, ...]]:
     found = {}
     for *shorter, longest in trunks:
-        steps = sorted({run.n_steps for run in shorter if run.n_steps <= longest.trunk_steps})
+        steps = sorted({run.n_steps for run in shorter if run.n_steps <= longest.stable_steps})
         if steps:
             found[longest.run_id] = tuple(steps)
     return found
@@ -134,7 +134,7 @@ def _trunks(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
     """Runs that share a trunk, shortest first."""
     trunks: dict[Any, list[RunConfig]] = defaultdict(list)
     for run in runs:
-        trunks[run.trunk if run.trunk_steps else run.run_id].append(run)
+        trunks[run.prefix_key if run.stable_steps else run.run_id].append(run)
     return [sorted(members, key=lambda run: run.n_steps) for members in trunks.values()]
 
 

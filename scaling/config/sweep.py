@@ -120,7 +120,7 @@ class Sweep(Frozen):
         return self
 
     @property
-    def asks_for_a_law(self) -> bool:
+    def supports_law_fit(self) -> bool:
         """Whether one law of N and D can hold for its runs: they learn text or facts, and no variants of the model are compared."""
         compared = {
             axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1

@@ -12,19 +12,19 @@ DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Task(Frozen):
-    """What every task says of its windows: `own_vocab_size` where it needs no data to know, and `predicted`, the places of a window's
+    """What every task says of its windows: `fixed_vocab_size` where it needs no data to know, and `target_positions`, the places of a window's
     targets that are scored (None: all of them); `answerable` says whether a window is a problem whose answer can be verified.
     """
 
     answerable: ClassVar[bool] = False
 
     @property
-    def own_vocab_size(self) -> int | None:
+    def fixed_vocab_size(self) -> int | None:
         """Token ids are below this; None where the data decide."""
         return None
 
     @property
-    def predicted(self) -> tuple[int, ...] | None:
+    def target_positions(self) -> tuple[int, ...] | None:
         """Which of the seq_len targets count in the loss; None for all."""
         return None
 
@@ -65,7 +65,7 @@ class SyntheticTask(_Task):
     data_seed: DataSeed = 0
 
     @property
-    def own_vocab_size(self) -> int:
+    def fixed_vocab_size(self) -> int:
         """The symbols."""
         return self.n_symbols
 
@@ -88,12 +88,12 @@ class ModularTask(_Task):
         return 3
 
     @property
-    def own_vocab_size(self) -> int:
+    def fixed_vocab_size(self) -> int:
         """The residues and the sign."""
         return self.p + 1
 
     @property
-    def predicted(self) -> tuple[int, ...]:
+    def target_positions(self) -> tuple[int, ...]:
         """The result alone."""
         return (2,)
 
@@ -120,12 +120,12 @@ class ArithmeticTask(_Task):
         return 3 * self.digits + 2
 
     @property
-    def own_vocab_size(self) -> int:
+    def fixed_vocab_size(self) -> int:
         """Ten digits, "+" and "="."""
         return 12
 
     @property
-    def predicted(self) -> tuple[int, ...]:
+    def target_positions(self) -> tuple[int, ...]:
         """The digits of the sum."""
         return tuple(range(2 * self.digits + 1, self.seq_len))
 
@@ -152,7 +152,7 @@ class InductionTask(_Task):
         return self
 
     @property
-    def own_vocab_size(self) -> int:
+    def fixed_vocab_size(self) -> int:
         """The symbols."""
         return self.n_symbols
 
@@ -177,12 +177,12 @@ class RegressionTask(_Task):
         return 2 * self.examples - 1
 
     @property
-    def own_vocab_size(self) -> int:
+    def fixed_vocab_size(self) -> int:
         """The points x, then the levels of y."""
         return int(2**self.n_features) + self.n_levels
 
     @property
-    def predicted(self) -> tuple[int, ...]:
+    def target_positions(self) -> tuple[int, ...]:
         """The places of y."""
         return tuple(range(0, self.seq_len, 2))
 

@@ -113,7 +113,7 @@ def _flops(family: RunGroup) -> float:
     run = family.runs[0]
     return sum(
         accounting.train_flops(run.model, run.task.seq_len, steps * run.batch_tokens, "exact")
-        for _, steps in family.own_steps()
+        for _, steps in family.incremental_steps()
     )
 
 

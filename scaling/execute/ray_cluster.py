@@ -108,7 +108,7 @@ def import_ray() -> Any:
         raise ScalingError(
             "the Ray engine needs the package ray",
             where="--executor ray",
-            remedy='pip install "scaling[ray]"',
+            remedy='pip install -e ".[ray]"',
         ) from None
     return ray
 

@@ -94,13 +94,13 @@ class RunQueue:
             while self._waiting:
                 family = self._free_part(heapq.heappop(self._waiting)[2], held)
                 if family is not None:
-                    self.lease.hold(run.run_id for run in family.everyone())
+                    self.lease.hold(run.run_id for run in family.all_runs())
                     return family
         return None
 
     def _free_part(self, family: RunGroup, held: set[str]) -> RunGroup | None:
         """The family, less the runs that have ended elsewhere or are in other hands."""
-        everyone = list(family.everyone())
+        everyone = list(family.all_runs())
         ended = [run for run in everyone if self._has_ended(run.run_id)]
         busy = [run for run in everyone if run.run_id in held and run not in ended]
         for run in ended:
@@ -142,7 +142,7 @@ class RunQueue:
 
     def over(self, family: RunGroup, left: Iterable[RunConfig] = ()) -> None:
         """A family is out of hand: its runs may be claimed by anybody; `left` of them wait here again."""
-        self.lease.let_go(run.run_id for run in family.everyone())
+        self.lease.let_go(run.run_id for run in family.all_runs())
         with self._changed:
             self._in_hand -= 1
             self._changed.notify_all()

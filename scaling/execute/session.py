@@ -50,7 +50,7 @@ class SweepSession:
             self._mend()
             finished = run_files.finished_run_ids(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
-        if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
+        if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:
             compact(self.folder.path, self.lease)
         if self.lease.is_alone():
             self.folder.clean(finished, complete=not missing)
@@ -92,7 +92,7 @@ class SweepSession:
         ended = execute(
             self.folder, self.plan.sweep.name, runs, manner, launcher, self.lease, signals, listener
         )
-        if len(run_files.run_files(self.folder.path)) > compaction.WORTH:
+        if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:
             compact(self.folder.path, self.lease)
         return ended
 
@@ -116,7 +116,7 @@ def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
 
 def _non_regular_files(folder: Path) -> list[Path]:
     """What stands in the place of a result file without being one: folders, pipes, links that lead nowhere."""
-    places = [(folder / name, ".parquet") for name in (run_files.LOOSE, run_files.MERGED)] + [
+    places = [(folder / name, ".parquet") for name in (run_files.RUNS, run_files.MERGED)] + [
         (folder / "failures", ".txt")
     ]
     return [

@@ -201,7 +201,7 @@ class SimulatedWorker:
 
     def _carried_out(self, order: TrainRequest) -> Iterator[dict[str, Any]]:
         lease = Path(order.lease) if order.lease else None
-        for run in order.family.everyone():
+        for run in order.family.all_runs():
             source = Provenance(
                 f"simulated: {run.simulated}",
                 None,

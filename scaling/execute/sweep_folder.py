@@ -46,7 +46,7 @@ class SweepFolder:
 
     def run_file(self, run_id: str) -> Path:
         """A finished run's rows, until they are merged with others."""
-        return self.path / run_files.LOOSE / f"{run_id}.parquet"
+        return self.path / run_files.RUNS / f"{run_id}.parquet"
 
     def failure(self, run_id: str) -> Path:
         """Why the last attempt failed, first line first."""

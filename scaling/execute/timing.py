@@ -137,7 +137,7 @@ class Speed:
 
     def family_seconds(self, family: RunGroup) -> float:
         """A trunk and the cooldowns of its branches, for every run of its pack."""
-        return sum(self.run_seconds(run, steps) for run, steps in family.own_steps())
+        return sum(self.run_seconds(run, steps) for run, steps in family.incremental_steps())
 
 
 def step_flops(run: RunConfig) -> float:

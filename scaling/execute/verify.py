@@ -74,7 +74,7 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
                 "damaged" if bad else "whole",
                 f"{bad} lines are not what was written" if bad else "",
             )
-        if path.parent.name == run_files.LOOSE and path.suffix == ".parquet":
+        if path.parent.name == run_files.RUNS and path.suffix == ".parquet":
             run_files.checked(run_files.read_parquet(path), path)
         if files.check_file(path):
             return FileCheck(name, "whole")

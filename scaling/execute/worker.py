@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from scaling import __version__
 from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.config.run_groups import RunGroup, load_family
+from scaling.config.run_groups import RunGroup, load_group
 from scaling.execute.publish import Emit, failed, publish
 from scaling.execute.signals import HANDLED
 from scaling.execute.sweep_folder import SweepFolder
@@ -56,7 +56,7 @@ def load_order(text: str) -> TrainRequest:
     """The order of `Order.dump`."""
     data = json.loads(text)
     parsed = {
-        "family": load_family(data["family"]),
+        "family": load_group(data["family"]),
         "how": Execution.model_validate(data["how"], strict=False),
     }
     return TrainRequest(**(data | parsed))
@@ -76,7 +76,7 @@ def train_family(
     fingerprint.on_warning(
         lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text})
     )
-    everyone = [run.run_id for run in family.everyone()]
+    everyone = [run.run_id for run in family.all_runs()]
 
     def progress(found: trainer.Progress) -> None:
         emit({"event": "progress", **asdict(found), "run_ids": everyone})
@@ -120,7 +120,7 @@ def train_family(
             fingerprint.fingerprint(how, len(family.runs)),
             order.notes,
         )
-        for run in family.everyone():
+        for run in family.all_runs():
             if run.run_id in outcomes:
                 told = publish(folder, order.sweep, run, outcomes[run.run_id], source, lease)
                 kinds[run.run_id] = told["event"]

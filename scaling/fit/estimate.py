@@ -30,6 +30,14 @@ FINALISTS = 3
 SAME_PLACE = 1e-4  # of centred coordinates: closer rows ended in one minimum
 NEARLY_AS_GOOD = 0.05
 CLOSE_TO_FLOOR = 0.05
+FLOOR_SHARES = (
+    0.0,
+    0.3,
+    0.5,
+    0.65,
+    0.8,
+    0.9,
+)  # of the least loss: floors to start from outside a root
 SLIGHT = 1e-3  # of the mean loss: the least share of it that a start gives to a term
 
 
@@ -262,23 +270,37 @@ def starts(task: Problem) -> Array:
 def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
     """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared relative errors there (G,).
 
-    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with coefficients >= 0.
+    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with coefficients >= 0. A floor is solved for
+    too, but one outside a root is taken from a grid.
     """
     law = task.law
+    if not (law.floor and law.root):
+        return _solved_at(task, theta, None)
+    tried = [_solved_at(task, theta.copy(), share * task.loss.min()) for share in FLOOR_SHARES]
+    best, rows = np.argmin([cost for _, cost in tried], axis=0), np.arange(len(theta))
+    return np.array([each for each, _ in tried])[best, rows], np.array([cost for _, cost in tried])[
+        best, rows
+    ]
+
+
+def _solved_at(task: Problem, theta: Array, floor: float | None) -> tuple[Array, Array]:
+    """`_solved` with the floor at a given value (None: solved for)."""
+    law = task.law
+    excess = task.loss - (floor or 0.0)
     warmth = theta[:, law.index(law.root), None] if law.root else np.ones((len(theta), 1))
-    logs = (law.log_columns(theta, task.logs) - task.log_loss) / warmth[:, None]
+    logs = (law.log_columns(theta, task.logs) - np.log(excess)) / warmth[:, None]
     largest = logs.max(2)
     columns = np.exp(logs - largest[:, :, None])
     places = [law.index(term.coefficient) for term in law.terms]
-    if law.floor:
+    if law.floor and floor is None:
         columns = np.concatenate(
             [columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1
         )
-    found, cost = _nonnegative(columns, task.weight)
+    found, cost = _nonnegative(columns, task.weight * (excess / task.loss) ** 2)
     if law.floor:
-        theta[:, law.index(law.floor)] = found[:, -1]
+        theta[:, law.index(law.floor)] = found[:, -1] if floor is None else floor
     share = np.log(np.maximum(found[:, : len(places)], 1e-300)) - largest
-    theta[:, places] = warmth * np.maximum(share, np.log(SLIGHT) + np.mean(task.log_loss) / warmth)
+    theta[:, places] = warmth * np.maximum(share, np.log(SLIGHT) + np.mean(np.log(excess)) / warmth)
     return theta, cost * warmth[:, 0] ** 2
 
 

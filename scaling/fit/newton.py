@@ -96,9 +96,10 @@ def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
             raise unknown_choice(f"parameter of {law.name}", name, law.names)
     places = [law.index(name) for name in fixed]
     inner = law.theta({name: fixed.get(name, 1.0) for name in law.names})
-    loose = [
-        law.names[j] for i in places for j in np.flatnonzero(task.centre[i]) if j not in places
-    ]
+    needed = [int(j) for i in places for j in np.flatnonzero(task.centre[i])]
+    scales = [law.params[i].crossing or law.params[i].scaled_by for i in places]
+    needed += [law.index(scale) for scale in scales if scale]
+    loose = [law.names[j] for j in needed if j not in places]
     if loose:
         raise ScalingError(
             f"{', '.join(fixed)} cannot be fixed while {loose[0]} is free",

@@ -222,7 +222,8 @@ def _rays(
 ) -> tuple[_ProfileSide, _ProfileSide]:
     """Both sides of a parameter, downward first; their width is where a quadratic objective would have risen by what is allowed."""
     param, raw = task.law.params[place], task.raw(best)
-    exponent = task.law.index(param.crossing) if param.crossing else None
+    scale = param.crossing or param.scaled_by
+    exponent = task.law.index(scale) if scale else None
     at = raw[place] if exponent is None else raw[place] / raw[exponent]
     slope = np.zeros_like(raw)
     slope[place] = 1.0
@@ -232,7 +233,7 @@ def _rays(
     variance = max(float(slope @ even @ slope), 1e-300)
     allowed *= max(1.0, float(slope @ uneven @ slope) / variance)
     alone = np.count_nonzero(task.centre[place]) == 1  # its bounds do not depend on the units
-    bounds = param.bounds if alone and not param.crossing else (-np.inf, np.inf)
+    bounds = param.bounds if alone and not scale else (-np.inf, np.inf)
     width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
     down, up = (
         _ProfileSide(place, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw])

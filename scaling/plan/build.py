@@ -140,7 +140,7 @@ class RunBuilder:
         sweep, task = self.sweep, self._varied(settings)
         seq_len, vocab_size = (
             task.seq_len,
-            (settings.task and task.own_vocab_size) or self.vocab_size,
+            (settings.task and task.fixed_vocab_size) or self.vocab_size,
         )
         model = recipe.model_for(
             size,

@@ -51,7 +51,7 @@ class Plan:
             key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
             for key, run in models.items()
         }
-        steps = (pair for family in self.families for pair in family.own_steps())
+        steps = (pair for family in self.families for pair in family.incremental_steps())
         return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
 
 

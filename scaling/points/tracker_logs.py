@@ -1,7 +1,7 @@
 """Runs as trackers keep them: offline W&B files (`run-*.wandb`) and TensorBoard event files, one row a run.
 
 A row holds the configuration and the last value of every metric; which columns are N, D and the loss is decided as for any
-table. Both need an optional package, for the protobuf messages inside: `pip install "scaling[trackers]"`.
+table. Both need an optional package, for the protobuf messages inside: `pip install -e ".[trackers]"`.
 """
 
 from __future__ import annotations

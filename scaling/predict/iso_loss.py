@@ -40,6 +40,9 @@ class IsoLossCurve:
         return np.asarray((self.a / self.whole) ** (1 / self.alpha))
 
 
+INNER_SUM = ("chinchilla", "chinchilla-tied", "data-constrained", "skaling", "skaling-tied")
+
+
 def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCurve:
     """What has the loss of N parameters and D fresh tokens, for the laws of Chinchilla's form and for Kaplan's L(N,D).
 
@@ -48,7 +51,7 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
     if law == "kaplan":  # L^(1/alpha_D) is a sum of two powers (Kaplan 2020, eq. 1.5)
         ratio = values["alpha_N"] / values["alpha_D"]
         found = IsoLossCurve(values["N_c"] ** ratio, ratio, values["D_c"], 1.0, 0.0)
-    elif law in ("chinchilla", "chinchilla-tied", "data-constrained"):
+    elif law in INNER_SUM:
         found = IsoLossCurve(
             values["A"], values["alpha"], values["B"], values.get("beta", values["alpha"]), 0.0
         )

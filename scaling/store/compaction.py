@@ -22,7 +22,7 @@ from scaling.store import run_files
 from scaling.store.rows import SCHEMA
 from scaling.store.run_files import FACTS, RUNS_A_FILE, RUNS_A_GROUP
 
-WORTH = 4096  # single files above which a sweep merges them by itself
+COMPACT_ABOVE = 4096  # single files above which a sweep merges them by itself
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _write(
                 writer.write_table(pa.concat_tables([run.rows for run in group]).cast(schema))
             text = json.dumps({"shared": list(shared), "runs": known})
             writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, "scaling.seal": files.BLANK}
+                {run_files.INDEX.decode(): text, "scaling.seal": files.PLACEHOLDER}
             )
         files.append_checksum(path)
 

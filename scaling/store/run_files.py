@@ -23,7 +23,7 @@ from scaling import files
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
 
-LOOSE, MERGED = "runs", "merged"
+RUNS, MERGED = "runs", "merged"
 INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
 RUNS_A_FILE, RUNS_A_GROUP = 10_000, 64
 ATTEMPTS = 5  # a listing may be outdated by a merge this often before we give up
@@ -50,7 +50,7 @@ def write_run(folder: Path, table: pa.Table) -> bool:
     run_id = table.column("run_id")[0].as_py()
     data = files.with_checksum(_file_of(table))
     return files.write_once(
-        folder / LOOSE / f"{run_id}.parquet", lambda path: path.write_bytes(data)
+        folder / RUNS / f"{run_id}.parquet", lambda path: path.write_bytes(data)
     )
 
 
@@ -61,7 +61,7 @@ def _file_of(table: pa.Table) -> bytes:
         made, table.schema, compression="zstd", write_page_checksum=True
     ) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({"scaling.seal": files.BLANK})
+        writer.add_key_value_metadata({"scaling.seal": files.PLACEHOLDER})
     return bytes(made.getvalue())
 
 
@@ -114,7 +114,7 @@ def _why(error: Exception, path: Path) -> str:
 
 def run_files(folder: Path) -> list[Path]:
     """The files of single runs, in order of run_id; names that start with a dot are unfinished."""
-    return files.list_files(folder / LOOSE, ".parquet")
+    return files.list_files(folder / RUNS, ".parquet")
 
 
 def merged_files(folder: Path) -> list[Path]:
@@ -124,7 +124,7 @@ def merged_files(folder: Path) -> list[Path]:
 
 def has_runs(folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return any(files.list_files(folder / name, ".parquet") for name in (LOOSE, MERGED))
+    return any(files.list_files(folder / name, ".parquet") for name in (RUNS, MERGED))
 
 
 def finished_run_ids(folder: Path) -> set[str]:
@@ -134,7 +134,7 @@ def finished_run_ids(folder: Path) -> set[str]:
 
 def is_finished(folder: Path, run_id: str) -> bool:
     """Whether a run is published."""
-    return (folder / LOOSE / f"{run_id}.parquet").exists() or run_id in merged_ids(folder)
+    return (folder / RUNS / f"{run_id}.parquet").exists() or run_id in merged_ids(folder)
 
 
 def merged_ids(folder: Path) -> frozenset[str]:
@@ -359,7 +359,7 @@ def load(folder: Path) -> pd.DataFrame:
 
 def read_run(folder: Path, run_id: str) -> pd.DataFrame:
     """The rows of one published run, wherever they lie. Raises ScalingError where there are none."""
-    path = folder / LOOSE / f"{run_id}.parquet"
+    path = folder / RUNS / f"{run_id}.parquet"
     if path.exists():
         try:
             return _checked(path).to_pandas(use_threads=False)
@@ -381,7 +381,7 @@ def corrupt_files(folder: Path) -> list[CorruptFile]:
     found = []
     for path in [*run_files(folder), *merged_files(folder)]:
         try:
-            if path.parent.name == LOOSE:
+            if path.parent.name == RUNS:
                 checked(read_parquet(path), path)
             elif not files.check_file(path):
                 found += [damage] if (damage := _runs_of(path, None)[1]) else []

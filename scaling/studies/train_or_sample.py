@@ -122,7 +122,7 @@ def answer_costs(run: RunConfig) -> tuple[float, float]:
 
     The first token of an answer comes with the last of the problem; its last token is not read.
     """
-    places = run.task.predicted
+    places = run.task.target_positions
     if places is None:
         raise ScalingError("the task has no answers", remedy='use task.kind = "arithmetic"')
     asked = places[0] + 1

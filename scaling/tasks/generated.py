@@ -47,7 +47,7 @@ class Stream:
     @property
     def vocab_size(self) -> int:
         """Token ids are below this."""
-        return int(self.config.own_vocab_size)  # type: ignore[attr-defined]
+        return int(self.config.fixed_vocab_size)  # type: ignore[attr-defined]
 
     @property
     def digest(self) -> str:

@@ -41,7 +41,7 @@ class Modular:
     @property
     def vocab_size(self) -> int:
         """The residues and the sign."""
-        return self.config.own_vocab_size
+        return self.config.fixed_vocab_size
 
     @property
     def digest(self) -> str:

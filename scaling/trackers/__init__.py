@@ -21,5 +21,5 @@ def check(kinds: Sequence[str], where: str) -> None:
             raise ScalingError(
                 f"{kind} needs a package that is not installed",
                 where=where,
-                remedy='pip install "scaling[trackers]"',
+                remedy='pip install -e ".[trackers]"',
             )

@@ -34,7 +34,7 @@ def init_state(family: RunGroup, how: Execution) -> TrainingState:
     states = [initial_state(shape, run.seed, how) for run in family.runs]
     return TrainingState(
         states[0] if len(states) == 1 else stack_states(states),
-        {run.run_id: RunMetrics() for run in family.everyone()},
+        {run.run_id: RunMetrics() for run in family.all_runs()},
     )
 
 
@@ -42,7 +42,7 @@ def save(path: Path, family: RunGroup, carriage: TrainingState, how: Execution) 
     """Keep what `family` needs to go on from here: of a branch, the trunk's state and its own trails."""
     trails = {
         run.run_id: carriage.trails[run.run_id].dump()
-        for run in family.everyone()
+        for run in family.all_runs()
         if run.run_id in carriage.trails
     }
     progress = {

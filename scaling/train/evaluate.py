@@ -127,7 +127,7 @@ class _TokenMetrics:
 def _by_position(run: RunConfig, nll_WP: np.ndarray) -> list[MetricValue]:
     """`loss_at_position`, nats: `at` counts the tokens that stand before the predicted one."""
     nll_WP = nll_WP.astype(np.float64)
-    places = run.task.predicted or range(run.task.seq_len)
+    places = run.task.target_positions or range(run.task.seq_len)
     stderr = (
         nll_WP.std(axis=0, ddof=1) / math.sqrt(len(nll_WP))
         if len(nll_WP) > 1

@@ -71,7 +71,7 @@ def _write(target: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(target, "wb") as handle:  # a handle: np.savez would add .npz to the temporary name
         np.savez(handle, **arrays)  # type: ignore[arg-type]
     with zipfile.ZipFile(target, "a") as archive:
-        archive.comment = files.BLANK.encode()
+        archive.comment = files.PLACEHOLDER.encode()
     files.append_checksum(target)
 
 

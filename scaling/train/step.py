@@ -52,7 +52,7 @@ def shape_of(run: RunConfig) -> ProgramKey:
         run.optim.schedule,
         run.precision,
         run.evals.averaged,
-        run.task.predicted,
+        run.task.target_positions,
     )
 
 

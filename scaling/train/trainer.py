@@ -122,7 +122,7 @@ class Trainer:
                 run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped)
                 for run in self.runs
             }
-        ended = self.family.everyone() if self._all_diverged() else self.runs
+        ended = self.family.all_runs() if self._all_diverged() else self.runs
         return {
             run.run_id: self._trail(run).outcome()
             for run in ended

@@ -1,6 +1,6 @@
 """Runs that share a trunk or a shape find each other, and each is trained once."""
 
-from scaling.config.run_groups import RunGroup, group_runs, load_family, pack_groups
+from scaling.config.run_groups import RunGroup, group_runs, load_group, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
 from tests.sweep_files import TINY, tiny
@@ -31,7 +31,7 @@ def test_the_longest_of_each_trunk_carries_the_shorter_ones_in_order():
         assert [branch.branch_step for branch in family.branches] == [
             n - round(0.2 * n) for n in lengths
         ]
-        assert [steps for _, steps in family.own_steps()] == [
+        assert [steps for _, steps in family.incremental_steps()] == [
             family.runs[0].n_steps,
             *(round(0.2 * n) for n in lengths),
         ]
@@ -60,7 +60,7 @@ def test_every_run_has_its_place_exactly_once():
         pack_groups(group_runs(wanted), lambda family: 4),
         pack_groups(group_runs(wanted), lambda family: 1),
     ):
-        assert sorted(run.run_id for family in found for run in family.everyone()) == sorted(
+        assert sorted(run.run_id for family in found for run in family.all_runs()) == sorted(
             run.run_id for run in wanted
         )
 
@@ -72,7 +72,7 @@ def test_packs_join_seeds_and_rates_of_one_shape_with_their_branches():
     )
     assert [len(family.runs) for family in found] == [4, 4]
     for family in found:
-        assert len({run.model for run in family.everyone()}) == 1
+        assert len({run.model for run in family.all_runs()}) == 1
         assert len({(run.optim.lr, run.seed) for run in family.runs}) == 4
         for branch in family.branches:
             assert [(run.optim.lr, run.seed) for run in branch.runs] == [
@@ -88,7 +88,7 @@ def test_a_family_survives_its_json_and_loses_branches_by_name():
     family = max(
         group_runs(runs(base=optim(), design=THREE)), key=lambda each: each.runs[0].model.d_model
     )
-    assert load_family(family.dump()) == family
+    assert load_group(family.dump()) == family
     first, second = family.branches
     assert family.without([first.runs[0].run_id]) == RunGroup(
         family.runs, (second,), family.read_at

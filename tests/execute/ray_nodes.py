@@ -9,7 +9,7 @@ import time
 import pytest
 
 NEEDS_RAY = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason='needs ray: pip install "scaling[ray]"'
+    importlib.util.find_spec("ray") is None, reason='needs ray: pip install -e ".[ray]"'
 )
 
 # It answers the order "work" with ticks until it is told to stop, by SIGTERM or by the end of its stdin; then it takes a second to save.

@@ -295,7 +295,7 @@ def test_seals(tmp_path):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         with pytest.raises(files.ChecksumError):
             files.verify_checksum(damaged)
-    long = b"x" * 200_000 + files.BLANK.encode() + b"y" * 100_000
+    long = b"x" * 200_000 + files.PLACEHOLDER.encode() + b"y" * 100_000
     assert files.verify_checksum(files.with_checksum(long))
     with pytest.raises(files.ChecksumError):
         files.verify_checksum(files.with_checksum(long)[:-1] + b"z")

@@ -86,7 +86,7 @@ def test_ray_is_imported_when_it_is_used_and_its_absence_is_told(monkeypatch, tm
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ScalingError) as caught:
         RayLauncher(tmp_path)
-    assert "scaling[ray]" in caught.value.remedy
+    assert ".[ray]" in caught.value.remedy
 
 
 @NEEDS_RAY

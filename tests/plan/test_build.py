@@ -161,7 +161,7 @@ def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
         time.process_time() - started < 30
     )  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
     assert len(made.runs) + len(made.refused) == 3 * 2 * 15_000
-    assert sum(len(list(family.everyone())) for family in found) == len(made.runs)
+    assert sum(len(list(family.all_runs())) for family in found) == len(made.runs)
 
 
 @pytest.mark.parametrize("field", ["batch_size", "model.d_head", "optim.lr"])
@@ -208,7 +208,7 @@ def test_epochs_limit_the_corpus_and_keep_fresh_controls():
         (item.run.task.unique_tokens or 0, round(item.run.tokens / 12e3)) for item in made.runs
     )
     assert found == [(0, 1), (0, 2), (0, 4), (12_000, 2), (12_000, 4)]
-    assert len({item.run.trunk for item in made.runs if item.run.task.unique_tokens}) <= 2
+    assert len({item.run.prefix_key for item in made.runs if item.run.task.unique_tokens}) <= 2
 
 
 def test_an_axis_of_the_task_holds_for_limited_corpora_too():

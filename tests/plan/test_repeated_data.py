@@ -45,7 +45,7 @@ def test_runs_of_one_limit_are_one_trunk_and_read_one_corpus(tmp_path):
     }
     assert len(plan.families) == len(trunks) == 6
     for family in plan.families:
-        assert {run.task for run in family.everyone()} == {family.runs[0].task}
+        assert {run.task for run in family.all_runs()} == {family.runs[0].task}
     read = {
         run.run.task.unique_tokens: open_task(run.run.task).batch("train", 0, 64)
         for run in plan.runs

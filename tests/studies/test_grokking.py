@@ -36,7 +36,7 @@ def told_delay(run):
 def table(name, delay=told_delay):
     """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which they reach 1."""
     sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
-    for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
+    for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run, measured = item.run, []
         understood = LEARNED + delay(run) if run.optim.weight_decay else math.inf
         for step in np.unique(np.geomspace(1, run.n_steps, 100).round().astype(int)).tolist():

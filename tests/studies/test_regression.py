@@ -21,7 +21,7 @@ CONFIG = RegressionTask(kind="regression", n_features=3, n_levels=400, noise=0.5
 def table(factor, tokens=4096):
     """The shipped sweep as if trained: errors `factor` times the best predictor's at the end, without examples all along at first."""
     sweep, found = load_sweep(FILE), []
-    for item in plan(sweep, sweep.base.task, sweep.base.task.own_vocab_size).runs:
+    for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run = item.run.model_copy(
             update={"evals": item.run.evals.model_copy(update={"tokens": tokens})}
         )

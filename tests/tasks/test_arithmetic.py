@@ -29,8 +29,8 @@ def test_every_window_is_a_true_sum(digits, reverse):
     assert (windows[:, 2 * digits + 1] == 11).all()
     assert (np.concatenate([task.prompts(windows), answer], axis=1) == windows).all()
     assert windows.max() < task.vocab_size
-    assert len(task.config.predicted) == digits + 1
-    assert (windows[:, 1:][:, list(task.config.predicted)] == answer).all()
+    assert len(task.config.target_positions) == digits + 1
+    assert (windows[:, 1:][:, list(task.config.target_positions)] == answer).all()
 
 
 def test_windows_are_a_pure_function_of_their_number():

@@ -28,7 +28,7 @@ def test_windows_alternate_points_and_levels(task):
     assert windows[:, 0::2].max() == 7
     assert windows[:, 1::2].min() >= 8
     assert windows.max() < task.vocab_size
-    assert CONFIG.predicted == tuple(range(0, 79, 2))  # target i is token i + 1: the y
+    assert CONFIG.target_positions == tuple(range(0, 79, 2))  # target i is token i + 1: the y
 
 
 def test_points_are_the_corners_of_the_cube(task):

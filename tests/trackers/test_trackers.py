@@ -344,7 +344,7 @@ def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(
     ):
         done = CliRunner().invoke(with_commands(), arguments)
         assert done.exit_code == 2
-        assert 'pip install "scaling[trackers]"' in done.output
+        assert 'pip install -e ".[trackers]"' in done.output
     done = CliRunner().invoke(with_commands(), ["run", "tiny.toml", "--track", "wandbb"])
     assert done.exit_code == 2
     assert "did you mean wandb" in done.output

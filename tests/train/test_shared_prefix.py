@@ -79,7 +79,7 @@ def trained(request, tmp_path_factory):
 
 def test_a_branch_has_the_bits_of_a_run_alone(trained):
     family, alone, branched = trained
-    assert set(alone) == set(branched) == {run.run_id for run in family.everyone()}
+    assert set(alone) == set(branched) == {run.run_id for run in family.all_runs()}
     for run_id, outcome in alone.items():
         assert numbers(branched[run_id]) == numbers(outcome)
 

@@ -7,7 +7,7 @@ at small N, where attention and head weigh more, and is then fitted on the runs'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -174,6 +174,14 @@ def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     return Frontier(a, log_n, 1 - cost.p * a, log_d, values["E"], log_gap, alpha * a)
 
 
+def _coupled(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+    """The frontier of the inner sum, which is Chinchilla's without a floor, with its loss raised to k above E."""
+    inner, k = _chinchilla(values, cost), values["k"]
+    assert inner.log_gap is not None
+    assert inner.gamma is not None
+    return replace(inner, log_gap=k * inner.log_gap, gamma=k * inner.gamma)
+
+
 def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p c0 D_c))^(1/(p + r))."""
     alpha_n, alpha_d = values["alpha_N"], values["alpha_D"]
@@ -189,6 +197,8 @@ CLOSED = {
     "chinchilla": _chinchilla,
     "chinchilla-tied": _chinchilla,
     "data-constrained": _chinchilla,
+    "skaling": _coupled,
+    "skaling-tied": _coupled,
     "kaplan": _kaplan,
 }
 

@@ -78,8 +78,10 @@ def sum_of_powers(
     """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the shares.
 
     `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the coefficient (factor 1)
-    first; `floor` and `root` are the places of E and T among the `size` parameters.
+    first; `floor` and `root` are the places of E and T among the `size` parameters; with both, the floor stands outside the root.
     """
+    if floor is not None and root is not None:
+        return above_floor(sum_of_powers(features, size, None, root), floor)
     outer = [
         np.stack([u * v for a, (_, u) in enumerate(term) for _, v in term[a:]], 1)
         for term in features
@@ -121,6 +123,24 @@ def sum_of_powers(
                 + parts.spread(warm, size)
                 + parts.heat(warm, mean, root, size)
             )
+
+        return Expansion(value, gradient, second)
+
+    return at
+
+
+def above_floor(excess: Bound, floor: int) -> Bound:
+    """log(E + X) for a law whose log X is `excess`, E at the place `floor`: L'' = p X'' + p x x' - g g', p = X / (E + X)."""
+
+    def at(theta: Array) -> Expansion:
+        inner = excess(theta)
+        value = np.logaddexp(np.log(np.maximum(theta[:, floor, None], 1e-300)), inner.value)
+        share = np.exp(inner.value - value)
+        gradient = inner.gradient * share[:, None]
+        gradient[:, floor] = np.exp(-value)
+
+        def second(a: Array, b: Array) -> Array:
+            return _product(gradient, a - b) + inner.second(b * share, b * share)
 
         return Expansion(value, gradient, second)
 

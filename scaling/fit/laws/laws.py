@@ -2,11 +2,11 @@
 
 Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k is affine in the
 internal coordinates theta and in the logs of the inputs: log A - alpha log N. With a root T (Kaplan's L(N,D)) it is
-log L = T log sum_k exp(z_k / T). Values, gradients, second derivatives and the change of units follow from the terms
-alone, so a further law of that kind is one further literal in `LAWS`.
+log L = T log sum_k exp(z_k / T), and with both (the coupled law) L = E + (sum_k exp(z_k / T))^T. Values, gradients, second
+derivatives and the change of units follow from the terms alone, so a further law of that kind is one further literal in `LAWS`.
 
 Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing point X_c by
-alpha log X_c. In units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
+alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
 UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
+COARSE = tuple(np.geomspace(0.03, 1.0, 10))
+COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sought
 
 
 @dataclass(frozen=True)
 class Param:
     """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the internal coordinate in
-    centred units: the value itself, its log where `log`, or the log times the exponent named `crossing`. The log of a
-    `place` is counted from the unit of that input.
+    centred units: the value itself, its log where `log`, the log times the exponent named `crossing`, or the value times the
+    parameter named `scaled_by`. The log of a `place` is counted from the unit of that input.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Param:
     crossing: str = ""
     grid: tuple[float, ...] = ()
     place: str = ""
+    scaled_by: str = ""
 
 
 def _floor(name: str) -> Param:
@@ -66,6 +69,10 @@ def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
 
 def _scale_constant(name: str, exponent: str) -> Param:
     return Param(name, (-30.0, 30.0), crossing=exponent)
+
+
+def _coupled_exponent(name: str) -> Param:
+    return Param(name, (1e-3, 4.0), grid=COARSE, scaled_by="k")
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,8 @@ class Law:
     def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
         if param.crossing:
             return np.exp(np.minimum(inner / theta[..., self.index(param.crossing)], 700.0))
+        if param.scaled_by:
+            return np.asarray(inner / theta[..., self.index(param.scaled_by)])
         return np.exp(inner) if param.log else inner
 
     def theta(self, values: Mapping[str, Array | float]) -> Array:
@@ -168,8 +177,9 @@ class Law:
         inner = []
         for param in self.params:
             value = np.asarray(values[param.name], float)
-            scale = np.asarray(values[param.crossing], float) if param.crossing else 1.0
-            inner.append(scale * np.log(value) if param.log or param.crossing else value)
+            other = param.crossing or param.scaled_by
+            scale = np.asarray(values[other], float) if other else 1.0
+            inner.append(scale * (np.log(value) if param.log or param.crossing else value))
         return np.stack(np.broadcast_arrays(*inner), -1)
 
     def centring(self, units: Mapping[str, float]) -> Array:
@@ -277,7 +287,10 @@ def _logistic_columns(theta: Array, logs: Inputs) -> Array:
     ]
 
 
+_COUPLED = (Param("k", (0.05, 5.0), grid=COUPLINGS),)
+_A_B_SCALED = (_scale_constant("A", "k"), _scale_constant("B", "k"))
 _N_AND_D = (Term("A", {"alpha": {"N": -1}}), Term("B", {"beta": {"D": -1}}))
+_TIED = (Term("A", {"alpha": {"N": -1}}), Term("B", {"alpha": {"D": -1}}))
 _E_A_B = (_floor("E"), _coefficient("A"), _coefficient("B"))
 _ALL = (
     Law(
@@ -296,8 +309,36 @@ _ALL = (
         reference="Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
         inputs=("N", "D"),
         params=(*_E_A_B, _exponent("alpha")),
-        terms=(Term("A", {"alpha": {"N": -1}}), Term("B", {"alpha": {"D": -1}})),
+        terms=_TIED,
         floor="E",
+        derived=_powers_of_c,
+    ),
+    Law(
+        name="skaling",
+        formula="L(N,D) = E + (A/N^alpha + B/D^beta)^k",
+        reference="Videau et al. 2026 (arXiv:2608.07222); k = 1 is Hoffmann et al. 2022, eq. 2",
+        inputs=("N", "D"),
+        params=(
+            _floor("E"),
+            *_A_B_SCALED,
+            _coupled_exponent("alpha"),
+            _coupled_exponent("beta"),
+            *_COUPLED,
+        ),
+        terms=_N_AND_D,
+        floor="E",
+        root="k",
+        derived=_powers_of_c,
+    ),
+    Law(
+        name="skaling-tied",
+        formula="L(N,D) = E + (A/N^alpha + B/D^alpha)^k",
+        reference="Videau et al. 2026 (arXiv:2608.07222), with alpha = beta",
+        inputs=("N", "D"),
+        params=(_floor("E"), *_A_B_SCALED, _coupled_exponent("alpha"), *_COUPLED),
+        terms=_TIED,
+        floor="E",
+        root="k",
         derived=_powers_of_c,
     ),
     Law(

@@ -114,7 +114,7 @@ def open_corpus(named: DatasetRef, column: str, *, streaming: bool) -> Corpus:
         raise ScalingError(
             "needs a package that is not installed: datasets",
             where=str(named),
-            remedy='pip install "scaling[hf]"',
+            remedy='pip install -e ".[hf]"',
         ) from None
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = (
         False  # datasets < 4 would ask; later ones run no code

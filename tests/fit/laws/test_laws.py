@@ -11,6 +11,8 @@ from scaling.points.points import Points
 TRUTH = {
     "chinchilla": {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28},
     "chinchilla-tied": {"E": 1.8, "A": 300.0, "B": 900.0, "alpha": 0.33},
+    "skaling": {"E": 1.1, "A": 60.0, "B": 90.0, "alpha": 0.5, "beta": 0.45, "k": 0.45},
+    "skaling-tied": {"E": 1.1, "A": 60.0, "B": 90.0, "alpha": 0.5, "k": 0.45},
     "kaplan": {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13},
     "kaplan-n": {"alpha_N": 0.076, "N_c": 8.8e13},
     "kaplan-d": {"alpha_D": 0.095, "D_c": 5.4e13},
