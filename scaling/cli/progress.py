@@ -67,9 +67,9 @@ class Display:
         if self.live:
             self.live.__exit__(kind, error, trace)
 
-    def observe(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Show one event of a worker."""
-        self.tracker.observe(event)
+        self.tracker.handle(event)
         if event["event"] in ENDED and not self._is_one_of_many(event):
             self._line(self._ending(event))
         elif event["event"] == "interrupted":

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
-from scaling.errors import ScalingError
 from scaling.execute.local import Launcher, LocalLauncher
+from scaling.execute.options import Executor, RunOptions
 from scaling.execute.sweep_folder import SweepFolder
-
-if TYPE_CHECKING:
-    from scaling.execute.run_sweep import RunOptions
-
-
-class Executor(StrEnum):
-    """Where runs are trained."""
-
-    LOCAL = "local"
-    RAY = "ray"
-    SLURM = "slurm"
 
 
 def _local(folder: SweepFolder, options: RunOptions) -> Launcher:
@@ -28,11 +14,6 @@ def _local(folder: SweepFolder, options: RunOptions) -> Launcher:
         return LocalLauncher(folder.path)
     from scaling.execute.slurm import launch_prefix
 
-    if "SLURM_JOB_ID" not in os.environ:
-        raise ScalingError(
-            f"--hosts {options.hosts} is for Ray, or for the inside of a Slurm job",
-            remedy="add --executor ray, or use --slurm nodes=2",
-        )
     return LocalLauncher(
         folder.path, prefix=launch_prefix(options.hosts), arguments=("--coordinator", "auto")
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scaling.config import EpochsDesign, Sweep, TextTask
 from scaling.errors import ScalingError
+from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 from scaling.plan import plan as expand
@@ -14,7 +15,6 @@ from scaling.tasks import Task, epochs, open_task, resolve
 from scaling.tuning import is_pending, load_tuned
 
 MAX_EPOCHS = 4  # passes over the training data before repeated tokens are worth a warning
-OnMessage = Callable[[str], None]
 
 
 @contextmanager

@@ -3,148 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from scaling.config import Execution, Sweep
-from scaling.config.run_groups import trunk_eval_steps
-from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
-from scaling.execute.coordinator import ExecutionPlan, OnEvent, Policy, SessionEnd, Stop, StopReason
+from scaling.config import Sweep
+from scaling.config.run_groups import constant_lr_eval_steps
+from scaling.errors import RUNS_FAILED, STOPPED
+from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
-from scaling.execute.launchers import Executor, make_launcher
+from scaling.execute.launchers import make_launcher
+from scaling.execute.options import Executor, RunOptions
 from scaling.execute.packing import Packing, choose_packing
-from scaling.execute.planning import OnMessage, errors_name_file, load_tuned_rules, make_plan
+from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
 from scaling.execute.session import SweepSession, origin
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.tasks import open_task, resolve
-
-Monitor = Callable[[Path, Plan, Sequence[PlannedRun]], AbstractContextManager[OnEvent]]
-
-
-def _print_message(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _no_event(event: dict[str, Any]) -> None:
-    return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how the runs of a sweep are trained; none of it changes what they compute.
-
-    Args:
-        executor: local processes, Ray, or an array of Slurm jobs.
-        execution: mesh, micro-batch and rematerialisation of each run.
-        workers: parallel training processes; default one per core, one per accelerator, what the
-            Ray cluster can hold, or one element of a Slurm array.
-        pack: runs of one model shape in one program: at most this many, or "auto" (timed).
-        hosts: hosts that train one run together (Ray, or inside a Slurm job).
-        max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
-        retries: of a run whose worker or device failed, from its checkpoint.
-        fail_fast: stop at the first run that fails or diverges.
-        simulate: "published:NAME": draw the losses from a law instead of training.
-        allow_changes: go on although code, corpus, versions, threads or devices have changed.
-        keep_weights: keep the parameters of finished runs.
-        trackers: "wandb", "tensorboard", "mlflow".
-        resources, ray_address, wait_for_nodes: of Ray, see `scaling.execute.ray.RayLauncher`.
-        slurm: options of sbatch; slurm_dry_run: make the batch script and submit nothing.
-        source: where the sweep comes from, for error messages.
-        on_event: called with each event of the runs; an exception in it ends the session.
-        on_message: called with each warning or note; default: print to stderr.
-        monitor: makes a context manager around each folder's training, whose value is called
-            with each event (a progress display).
-
-    Raises ScalingError for options that exclude one another, unknown laws and missing trackers.
-    """
-
-    executor: Executor = Executor.LOCAL
-    execution: Execution = field(default_factory=Execution)
-    workers: int | None = None
-    pack: int | Literal["auto"] = "auto"
-    hosts: int = 1
-    max_runs: int | None = None
-    max_flops: float | None = None
-    max_seconds: float | None = None
-    retries: int = 2
-    fail_fast: bool = False
-    simulate: str | None = None
-    allow_changes: bool = False
-    keep_weights: bool = False
-    trackers: tuple[str, ...] = ()
-    resources: str | None = None
-    ray_address: str | None = None
-    wait_for_nodes: bool = False
-    slurm: dict[str, str] = field(default_factory=dict)
-    slurm_dry_run: bool = False
-    source: str = ""
-    on_event: OnEvent = _no_event
-    on_message: OnMessage = _print_message
-    monitor: Monitor = lambda folder, plan, runs: nullcontext(_no_event)
-
-    def __post_init__(self) -> None:
-        from scaling.trackers import check
-
-        check(self.trackers, "--track")
-        simulated = self.simulate is not None
-        conflicts = (
-            (
-                simulated and self.executor != Executor.LOCAL,
-                "a simulated sweep needs no cluster",
-                "leave out --executor",
-            ),
-            (
-                simulated and self.keep_weights,
-                "a simulated run has no weights",
-                "leave out one of --keep-weights and --simulate",
-            ),
-            (
-                self.hosts > 1 and self.keep_weights,
-                f"weights that are spread over {self.hosts} hosts are not kept",
-                "train on the devices of one host",
-            ),
-            (
-                bool(self.slurm) and self.executor != Executor.SLURM,
-                "--slurm is for Slurm",
-                "add --executor slurm, or leave it out",
-            ),
-            (
-                self.slurm_dry_run and self.executor != Executor.SLURM,
-                "--dry-run shows the script of --executor slurm",
-                "`scaling plan SWEEP` shows what would be trained",
-            ),
-            (
-                self.executor != Executor.RAY
-                and bool(self.resources or self.ray_address or self.wait_for_nodes),
-                "--resources, --ray-address and --wait-for-nodes are for Ray",
-                "add --executor ray, or leave them out",
-            ),
-            (
-                self.hosts > 1
-                and (
-                    simulated
-                    or (self.executor == Executor.LOCAL and "SLURM_JOB_ID" not in os.environ)
-                ),
-                f"--hosts {self.hosts} is for Ray, or for the inside of a Slurm job",
-                "add --executor ray, or use --slurm nodes=2",
-            ),
-        )
-        for conflict, what, remedy in conflicts:
-            if conflict:
-                raise ScalingError(what, remedy=remedy)
-        if self.simulate is not None:
-            from scaling.execute.simulated import check_law
-
-            check_law(self.simulate)
-
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmArray:
@@ -344,7 +222,7 @@ class SweepTrainer:
                 unfinished = [item for item in plan.runs if not folder.is_finished(item.run_id)]
                 check_devices(unfinished, options.execution, count, options.hosts)
             with Signals() as signals, session.lease as lease:
-                missing = session.settle()
+                missing = session.prepare()
                 limit = None if options.max_runs is None else options.max_runs - self.runs
                 chosen = missing[:limit]
                 launcher.attach(lease, count)
@@ -363,7 +241,7 @@ class SweepTrainer:
                     end = SessionEnd()
                     if chosen:
                         execution = self._execution_plan(folder, plan, chosen, count)
-                        end = session.train(chosen, execution, launcher, signals, trackers.observe)
+                        end = session.train(chosen, execution, launcher, signals, trackers.handle)
         self.runs += len(chosen)
         self.flops += end.flops
         return replace(end, runs_left=len(missing) - len(chosen))
@@ -383,21 +261,12 @@ class SweepTrainer:
                 options.on_message,
             )
         return ExecutionPlan(
+            options=options,
             workers=count,
-            how=options.execution,
             packing=packing,
-            accept_other_machine=options.allow_changes,
-            policy=Policy(
-                retries=options.retries,
-                fail_fast=options.fail_fast,
-                max_flops=options.max_flops,
-                max_seconds=options.max_seconds,
-                flops_before=self.flops,
-                seconds_before=time.monotonic() - self.began if self.began else 0.0,
-            ),
-            budgets=trunk_eval_steps([item.run for item in plan.runs]),
-            follow=bool(options.trackers),
-            keep_weights=options.keep_weights,
+            eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
+            flops_before=self.flops,
+            seconds_before=time.monotonic() - self.began if self.began else 0.0,
         )
 
 
