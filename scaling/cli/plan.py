@@ -1,4 +1,4 @@
-"""Moved from sweeps.py."""
+"""The command `plan`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.csv_rows import PLANNED, ROOM
-from scaling.cli.device_options import DeviceName, annotate, check_shapes, room_of
+from scaling.cli.device_options import DeviceName, annotate, room_of
 from scaling.cli.execution_options import (
     Mesh,
     MicroBatch,
     Remat,
     Workers,
-    default_workers,
     execution,
 )
 from scaling.cli.expected_precision import LawFrom, Noise, Target, expectation
@@ -22,15 +21,6 @@ from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_js
 if TYPE_CHECKING:
     pass
 from scaling.cli.sweep_options import Overrides, SweepPath, planned_sweep
-
-PLAN_EPILOG = """Example: scaling plan sweeps/demo.toml
-
-Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("plan", epilog=PLAN_EPILOG)(plan)
 
 
 def plan(
@@ -50,15 +40,23 @@ def plan(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory, and the intervals to expect; trains nothing."""
+    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing.
+
+    Also shows the intervals that a fit of these runs is expected to have.
+
+    Example: scaling plan sweeps/demo.toml
+
+    Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
+    """
     from scaling.cli.tables import plan_document, plan_table
+    from scaling.execute.devices import check_mesh, resolve_workers
     from scaling.execute.timing import measure_speed
 
     how = execution(mesh, micro_batch, remat)
-    count = default_workers(workers, how)
+    count = resolve_workers(workers, how)
     room = room_of(device, count) if device else None
     _, planned = planned_sweep(sweep, overrides=overrides or ())
-    check_shapes(planned.runs, how)
+    check_mesh(planned.runs, how)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None

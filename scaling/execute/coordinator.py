@@ -105,7 +105,7 @@ class WorkerPool:
 
     folder: SweepFolder
     sweep: str
-    queue: RunQueue
+    run_queue: RunQueue
     plan: ExecutionPlan
     launcher: Launcher
     lease: Lease
@@ -120,7 +120,7 @@ class WorkerPool:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin nothing new, and let every worker save its state (or, with SIGKILL, die)."""
-        self.queue.close()
+        self.run_queue.close()
         self.stopping.set()
         for worker in self.workers:
             worker.signal(number)
@@ -261,7 +261,7 @@ def _drive_worker(pool: WorkerPool, index: int) -> None:
                 worker = pool.acquire_worker(index)
                 lines = iter(worker.events())
             unfinished = _train_group(pool, worker, lines, group)
-            pool.queue.done(group, unfinished)
+            pool.run_queue.done(group, unfinished)
     finally:
         for idle in (worker, pool.standby.pop(index, None)):
             if idle is not None:
@@ -271,11 +271,11 @@ def _drive_worker(pool: WorkerPool, index: int) -> None:
 def _next_group(pool: WorkerPool, worker: Worker | None) -> RunGroup | None:
     """The next group; an idle worker is closed while it waits where workers are limited."""
     if worker is None or not pool.launcher.limited:
-        return pool.queue.next_group()
-    group = pool.queue.next_group(wait=False)
+        return pool.run_queue.next_group()
+    group = pool.run_queue.next_group(wait=False)
     if group is None:
         worker.close()
-        group = pool.queue.next_group()
+        group = pool.run_queue.next_group()
     return group
 
 
@@ -308,7 +308,7 @@ def _train_group(
     events = GroupEvents(
         group=group,
         folder=pool.folder,
-        queue=pool.queue,
+        queue=pool.run_queue,
         emit=pool.events.put,
         stopping=pool.stopping,
         retries=pool.retries,

@@ -202,7 +202,9 @@ class Lease:
             )
 
 
-def peers(sweep_folder: Path, watch: HeartbeatMonitor, *, remove_expired: bool = False) -> list[OtherProcess]:
+def peers(
+    sweep_folder: Path, watch: HeartbeatMonitor, *, remove_expired: bool = False
+) -> list[OtherProcess]:
     """The processes that train in a folder now. With `remove_expired` (inside `locked`) the leases of dead ones are removed."""
     folder, found = sweep_folder / "leases", []
     for path in files.list_files(folder, ".json"):

@@ -81,7 +81,7 @@ class Launcher(Protocol):
         """Release what the workers used."""
 
 
-class LocalWorker:
+class LocalWorker(Worker):
     """A child process in a session of its own: Ctrl-C in the terminal reaches the coordinator
     alone.
     """
@@ -141,7 +141,7 @@ class LocalWorker:
         return ExitReason(signal.Signals(-code).name if code < 0 else f"exit code {code}", log)
 
 
-class LocalLauncher:
+class LocalLauncher(Launcher):
     """Workers as children of this process, each with its share of the cores.
 
     `prefix` stands before the command (`srun ...`), `arguments` after it; children inherit the

@@ -29,7 +29,7 @@ class Executor(StrEnum):
 
 
 def _print_message(message: str) -> None:
-    print(message, file=sys.stderr)
+    sys.stderr.write(f"{message}\n")
 
 
 def _no_event(event: dict[str, Any]) -> None:

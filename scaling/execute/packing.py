@@ -65,7 +65,7 @@ def read(path: Path) -> Packing:
         )
     except (files.ChecksumError, ValueError, TypeError, AttributeError) as error:
         remedy = "delete it: packs are then timed again, and unfinished runs start anew"
-        raise ScalingError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
+        raise ScalingError(f"is corrupt: {error}", where=str(path), remedy=remedy) from None
 
 
 def _shape(run: RunConfig) -> str:
@@ -87,7 +87,9 @@ def measure_packs(
         return Packing(
             {shape: PackDecision(1, None, "not measured: too little work") for shape in most}
         )
-    on_message("timing how many runs of a shape should share a program (cached; --pack 1 skips it) ...")
+    on_message(
+        "timing how many runs of a shape should share a program (cached; --pack 1 skips it) ..."
+    )
     choices: dict[str, PackDecision] = {}
     pays = True
     for shape, family in sorted(most.items(), key=lambda item: _n_params(item[1].runs[0])):

@@ -6,16 +6,18 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scaling import tuning
 from scaling.config import Sweep
 from scaling.config.run_groups import constant_lr_eval_steps
 from scaling.errors import RUNS_FAILED, STOPPED
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.launchers import make_launcher
-from scaling.execute.options import Executor, RunOptions
+from scaling.execute.options import Executor, OnEvent, RunOptions
 from scaling.execute.packing import Packing, choose_packing
 from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
 from scaling.execute.session import SweepSession, origin
@@ -23,6 +25,10 @@ from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.tasks import open_task, resolve
+from scaling.tuning import TuningResult
+
+TUNED_FILE = "tuned.toml"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmArray:
@@ -57,7 +63,9 @@ class SweepOutcome:
     @property
     def exit_code(self) -> int:
         """The exit code of the CLI contract; reads the folder's status."""
-        if self.stop and (self.in_tuning or self.stop.reason in (StopReason.SIGNAL, StopReason.DISK)):
+        if self.stop and (
+            self.in_tuning or self.stop.reason in (StopReason.SIGNAL, StopReason.DISK)
+        ):
             return self.stop.exit_code
         if self.array is None:
             from scaling.execute.status import status
@@ -69,10 +77,10 @@ class SweepOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOutcome:
-    """The document of a tuning and the tuned sweep, or the outcome that stopped it."""
+    """The result of a tuning and the tuned sweep, or the outcome that stopped it."""
 
     sweep: Sweep
-    document: dict[str, Any] | None = None
+    result: TuningResult | None = None
     stopped: SweepOutcome | None = None
 
 
@@ -89,12 +97,20 @@ def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> 
     if options.executor == Executor.SLURM:
         return _submit(load_tuned_rules(sweep, folder, simulated=options.simulate), folder, options)
     trainer = SweepTrainer(replace(options, keep_weights=False))
-    if sweep.tuning and _needs_tuning(sweep):
+    if tuning.is_pending(sweep):
         tuned = _tune(sweep, folder, trainer, None)
-        if tuned.stopped is not None or tuned.document is None:
-            assert tuned.stopped is not None
+        if tuned.stopped is not None:
             return tuned.stopped
-        _note_rules(tuned.document, folder, options)
+        assert tuned.result is not None
+        for entry in tuned.result.fields:
+            rule = entry.rule
+            text = (
+                f"{rule.coef:.3g} x N^{rule.n_power:.3f}"
+                if rule.kind == "power"
+                else f"{rule.ratio:.3g} x the recipe's rule"
+            )
+            source = folder.path / "tuning.json"
+            options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
         sweep = tuned.sweep
     trainer.options = options
     plan = make_plan(
@@ -114,15 +130,6 @@ def tune_sweep(
     return _tune(sweep, folder, SweepTrainer(options), emit)
 
 
-def _needs_tuning(sweep: Sweep) -> bool:
-    from scaling.tuning import is_pending
-
-    return is_pending(sweep)
-
-
-TUNED_FILE = "tuned.toml"
-
-
 class _TuningStopped(Exception):
     """Training of a tuning stage stopped early, with all states saved."""
 
@@ -134,8 +141,6 @@ class _TuningStopped(Exception):
 def _tune(
     sweep: Sweep, folder: SweepFolder, trainer: SweepTrainer, emit_to: Path | None
 ) -> TuneOutcome:
-    from scaling import tuning
-
     options = trainer.options
 
     def train(path: Path, plan: Plan) -> None:
@@ -168,25 +173,17 @@ def _tune(
         simulated=options.simulate,
         on_message=options.on_message,
     )
-    document = tuning.document(tuned, plan.shared_flops)
-    tuning.publish(folder.path, document)
-    tuning.emit(emit_to or folder.path / TUNED_FILE, tuned.sweep)
-    for warning in document["warnings"]:
+    result = tuning.tuning_result(tuned, plan.shared_flops)
+    result.save(folder.path)
+    tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
+    for warning in result.warnings:
         options.on_message(f"warning: {warning}")
-    return TuneOutcome(sweep=tuned.sweep, document=document)
+    return TuneOutcome(sweep=tuned.sweep, result=result)
 
 
-def _note_rules(document: dict[str, Any], folder: SweepFolder, options: RunOptions) -> None:
-    for entry in document["fields"]:
-        rule = entry["rule"]
-        text = (
-            f"{rule['coef']:.3g} x N^{rule['n_power']:.3f}"
-            if rule["kind"] == "power"
-            else f"{rule['ratio']:.3g} x the recipe's rule"
-        )
-        options.on_message(
-            f"tuned {entry['field']} = {text}, {entry['runs']} runs ({folder.path / 'tuning.json'})"
-        )
+def _send_to(handlers: Sequence[OnEvent], event: dict[str, Any]) -> None:
+    for handler in handlers:
+        handler(event)
 
 
 @dataclass
@@ -228,13 +225,13 @@ class SweepTrainer:
                 launcher.attach(lease, count)
                 self.began = self.began or time.monotonic()
                 with (
-                    options.monitor(folder.path, plan, chosen) as on_event,
+                    options.monitor(folder.path, plan, chosen) as display,
                     LiveTrackers(
                         options.trackers,
                         folder.path,
                         plan.sweep.name,
                         chosen,
-                        lambda event: (on_event(event), options.on_event(event)),
+                        partial(_send_to, (display, options.on_event)),
                         signals,
                     ) as trackers,
                 ):

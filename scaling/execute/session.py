@@ -19,7 +19,6 @@ from scaling.store import compaction, run_files
 from scaling.store.provenance import code_digest, versions
 
 
-
 @dataclass
 class SweepSession:
     """What one command does with a folder. `on_message` gets what a person should know; `simulated` names a law."""
@@ -59,7 +58,7 @@ class SweepSession:
         """Set damaged result files aside; what they held is missing then, and trained again."""
         for path in _non_regular_files(self.folder.path):
             self.on_message(
-                f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}"
+                f"warning: {path.parent.name}/{path.name} is not a regular file; set aside as damaged/{self.folder.set_aside(path).name}"
             )
         for damage in run_files.corrupt_files(self.folder.path):
             if damage.path.parent.name == run_files.MERGED:
@@ -76,7 +75,7 @@ class SweepSession:
         for path in files.list_files(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
                 self.on_message(
-                    f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}"
+                    f"warning: failures/{path.name} is corrupt; set aside as {self.folder.set_aside(path).name}"
                 )
 
     def train(
@@ -89,7 +88,14 @@ class SweepSession:
     ) -> SessionEnd:
         """Train `runs`, and merge run files where they have become many."""
         ended = execute(
-            self.folder, self.plan.sweep.name, runs, execution, launcher, self.lease, signals, on_event
+            self.folder,
+            self.plan.sweep.name,
+            runs,
+            execution,
+            launcher,
+            self.lease,
+            signals,
+            on_event,
         )
         if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:
             compact(self.folder.path, self.lease)
@@ -109,7 +115,7 @@ def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
         runs,
         written,
         removed,
-        tuple(dict.fromkeys(text for part in found for text in part.damaged)),
+        tuple(dict.fromkeys(text for part in found for text in part.corrupt)),
     )
 
 
@@ -157,7 +163,7 @@ def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[s
         held = folder.read_plan()
     except Damaged:
         return [
-            "plan.json is damaged: whether code or corpus have changed is not known; it is written anew"
+            "plan.json is corrupt: whether code or corpus have changed is not known; it is written anew"
         ]
     changed = [
         text

@@ -25,7 +25,7 @@ from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.lease import Lease
-from scaling.execute.local import ExitReason
+from scaling.execute.local import ExitReason, Launcher, Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
@@ -184,7 +184,7 @@ def _between(ends: tuple[float, float], share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
 
 
-class SimulatedWorker:
+class SimulatedWorker(Worker):
     """Takes requests as a worker process does, and answers from the law."""
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -232,7 +232,7 @@ class SimulatedWorker:
         return ExitReason("", "")
 
 
-class SimulatedLauncher:
+class SimulatedLauncher(Launcher):
     """Starts simulated workers for a folder."""
 
     limited = False

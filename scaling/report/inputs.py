@@ -263,7 +263,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     refusals = (
         *(
             f"Left out: {damaged}. `scaling run` redoes what it held."
-            for damaged in table.attrs["damaged"]
+            for damaged in table.attrs["corrupt"]
         ),
         *doubt,
     )
@@ -295,7 +295,7 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
         return None, ()
     except files.ChecksumError as error:
         return None, (
-            f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",
+            f"tuning.json is corrupt and left out: {error}. `scaling tune` writes it again.",
         )
     return found, ()
 
