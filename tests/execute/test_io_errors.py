@@ -66,12 +66,13 @@ def test_exclusive_file_replaces_the_kernel_lock(
     monkeypatch.setattr(locks, "try_lock", lambda descriptor: None)
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
     first, second = FolderLock(tmp_path / ".lock"), FolderLock(tmp_path / ".lock")
-    with first.hold(), first.hold():
-        with (
-            pytest.raises(files.ScalingError, match="another process holds the folder"),
-            second.hold(),
-        ):
-            pass
+    with (
+        first.hold(),
+        first.hold(),
+        pytest.raises(files.ScalingError, match="another process holds the folder"),
+        second.hold(),
+    ):
+        pass
     with second.hold():
         pass
     monkeypatch.setattr(locks, "ABANDONED_SECONDS", 0.0)
