@@ -192,10 +192,10 @@ def _document(
 def _named(source: str, bare: bool) -> dict[str, Any]:
     from scaling.fit.fit_document import to_jsonable
     from scaling.predict.law_source import load_law
-    from scaling.studies.named_models import against, warnings
+    from scaling.predict.named_models import compare_named_models, extrapolation_warnings
 
     known = load_law(source)
-    doubts = [*known.warnings, *warnings(known)]
+    doubts = [*known.warnings, *extrapolation_warnings(known)]
     about = {
         "law": known.law,
         "source": known.source,
@@ -203,7 +203,9 @@ def _named(source: str, bare: bool) -> dict[str, Any]:
         "basis": known.basis,
         "warnings": doubts,
     }
-    found: dict[str, Any] = to_jsonable({"models": against(known), **(about if bare else {})})
+    found: dict[str, Any] = to_jsonable(
+        {"models": compare_named_models(known), **(about if bare else {})}
+    )
     return found
 
 
