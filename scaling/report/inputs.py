@@ -255,7 +255,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
 
-    table = run_files.load(folder)
+    table = run_files.load(folder, planned_only=True)
     paths, no_law = _fits(folder, made, supports_one_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
@@ -263,7 +263,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     refusals = (
         *(
             f"Left out: {damaged}. `scaling run` redoes what it held."
-            for damaged in table.attrs["damaged"]
+            for damaged in table.attrs["corrupt"]
         ),
         *doubt,
     )
@@ -295,7 +295,7 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
         return None, ()
     except files.ChecksumError as error:
         return None, (
-            f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",
+            f"tuning.json is corrupt and left out: {error}. `scaling tune` writes it again.",
         )
     return found, ()
 

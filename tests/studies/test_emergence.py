@@ -149,7 +149,9 @@ def test_seeds_that_disagree_settle_nothing():
     assert emergence.Decision(0.6, 0.4, 0.9, 0.5).verdict is None
     assert emergence.Decision(0.6, 0.5, 0.9, 0.5).verdict is True
     assert emergence.Decision(0.4, 0.3, 0.49, 0.5).verdict is False
-    assert emergence.analyze(lucky).metric_effect == found.metric_effect  # the same resamples every time
+    assert (
+        emergence.analyze(lucky).metric_effect == found.metric_effect
+    )  # the same resamples every time
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():

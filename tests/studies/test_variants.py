@@ -178,7 +178,7 @@ def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
     assert len(section.notes) == 3
     assert "% of MHA's, and its loss is 0.02" in section.notes[1]
     assert section.notes[1].endswith("lower.")
-    value, lo, hi = section.tables[0].rows[1][8]
+    value, lo, hi = section.tables[1].rows[1][8]
     assert lo < value < hi < 0
 
 

@@ -1,0 +1,109 @@
+"""The typer application: exit codes and messages of errors, and commands with help from docstrings."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from scaling import files
+from scaling.errors import DISK, ScalingError
+from scaling.formatting import sanitize
+
+BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
+
+
+class CommandGroup(TyperGroup):
+    """Prints a ScalingError as its message and ends with its exit code; survives a closed stdout."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the command that was asked for."""
+        try:
+            result = super().invoke(ctx)  # type: ignore[arg-type]
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except ScalingError as error:
+            typer.echo(f"error: {sanitize(error)}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # the reader of `scaling ... | head` has left
+            _discard_stdout()
+            raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno is None or error.errno in BUGS:
+                raise
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+                _discard_stdout()  # what is still buffered cannot be written either
+                typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            else:
+                message = files.disk_error(error, Path(os.fsdecode(error.filename or ".")), "use")
+                typer.echo(f"error: {sanitize(message)}", err=True)
+            raise typer.Exit(DISK) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(128 + signal.SIGINT) from None
+        return result
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Scaling laws: train sweeps of small models, fit the law, predict the compute-optimal "
+    "model size and number of tokens, write a report.",
+    epilog="Start with: scaling plan sweeps/demo.toml",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from scaling import __version__
+
+        typer.echo(f"scaling {__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
+
+
+def add_command(
+    group: typer.Typer,
+    function: Callable[..., Any],
+    panel: str | None = None,
+    name: str | None = None,
+) -> None:
+    """Add a function as a command: its docstring is the help, from "Example:" on the epilog.
+
+    Lines of a paragraph are joined, so that help is wrapped only by the terminal's width.
+    """
+    text = (inspect.getdoc(function) or "").replace("[", "\\[")  # rich would read [x] as markup
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    examples = next((i for i, text in enumerate(paragraphs) if text.startswith("Example:")), None)
+    group.command(
+        name or function.__name__.removesuffix("_runs").replace("_", "-"),
+        help="\n\n".join(paragraphs[:examples]),
+        epilog="\n\n".join(paragraphs[examples:]) if examples is not None else None,
+        rich_help_panel=panel,
+    )(function)
