@@ -34,7 +34,7 @@ ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
 STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
 FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
-RECONCILED = ("counting", "road", *INTERVAL, "refused")
+RECONCILED = ("counting", "approach", *INTERVAL, "unavailable")
 PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
 TUNED = (
     "field",
@@ -86,16 +86,16 @@ def _estimated(entry: Any) -> dict[str, Any]:
 
 
 def reconcile_rows(document: Document) -> Rows:
-    """The exponent a of the same runs, one row for each counting and road."""
+    """The exponent a of the same runs, one row for each counting and approach."""
     return [
         {
-            "counting": row["told"],
-            "road": road,
-            **_estimated(row[road].get("a")),
-            "refused": row[road].get("refused"),
+            "counting": row["label"],
+            "approach": approach,
+            **_estimated(row[approach].get("a")),
+            "unavailable": row[approach].get("unavailable"),
         }
         for row in document["countings"]
-        for road in ("parametric", "isoflop", "envelope")
+        for approach in ("parametric", "isoflop", "envelope")
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.predict.law_source import FittedLaw
 from scaling.render.table import Column, Document, Table
+from scaling.warning import ResultWarning, WarningCode, warn
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def compare_named_models(law: FittedLaw) -> list[dict[str, Any]]:
     return [_row(law, model) for model in NAMED]
 
 
-def extrapolation_warnings(law: FittedLaw) -> list[str]:
+def extrapolation_warnings(law: FittedLaw) -> list[ResultWarning]:
     """How far the named models lie beyond the budgets that the law was fitted to."""
     flops_range = law.range.get("flops")
     if flops_range is None:
@@ -87,9 +88,11 @@ def extrapolation_warnings(law: FittedLaw) -> list[str]:
         )
         for model in NAMED
     ]
-    return [
-        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of compute beyond the data of this law"
-    ]
+    message = (
+        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of compute "
+        "beyond the data of this law"
+    )
+    return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(decades)))]
 
 
 def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.fit.estimate import Estimate, estimate, problem_of
+from scaling.fit.document import FitStatus
+from scaling.fit.estimate import PointEstimate, estimate, problem_of
 from scaling.fit.laws.laws import LAWS, Law, Param, Term
 from scaling.fit.newton import Resample, continuation
 from scaling.formatting import format_count
@@ -131,7 +132,7 @@ def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Positi
         )
     except ScalingError as error:
         return PositionCurve(*measured, {}, unavailable=error.what)
-    if fit.status == "not-identified":
+    if fit.status is FitStatus.NOT_IDENTIFIED:
         return PositionCurve(*measured, {}, unavailable="; ".join(map(str, fit.warnings)))
     residual = (points.loss - np.exp(LAW.log_predict(fit.theta, points.others))) / stderr
     chi2 = float(residual @ residual / (len(residual) - len(LAW.params)))
@@ -144,7 +145,7 @@ def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points
     return Points(loss=loss, others={"T": context}, weight=weight / weight.mean())
 
 
-def _intervals(fit: Estimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
+def _intervals(fit: PointEstimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5).
 
     Errors have the size of `stderr` (n,), more where the residuals are larger, and are correlated as

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
 from scaling.points.comparability import supports_one_law
@@ -54,7 +54,7 @@ class OvertrainingStudy:
     """A ladder, the laws fitted to its lower ratios, what each predicts for every run (n,), and why a law is absent."""
 
     ladder: OvertrainingLadder
-    laws: dict[str, Estimate]
+    laws: dict[str, PointEstimate]
     predicted: dict[str, np.ndarray]
     unavailable: dict[str, str]
 
