@@ -127,7 +127,8 @@ def predict(
         typer.Option(
             "--models",
             rich_help_panel=MODELS,
-            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
+            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the "
+            "optimum.",
         ),
     ] = False,
     emit_to: Annotated[
@@ -154,7 +155,8 @@ def predict(
 
     Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21 --smaller 0.5,0.3
 
-    Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device h100
+    Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device
+    h100
 
     Example: scaling predict published:besiroglu2024 --models
     """
