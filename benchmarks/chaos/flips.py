@@ -20,7 +20,7 @@ STOPPED = """
 import itertools, sys
 from pathlib import Path
 from scaling.family import Family
-from scaling.lm.train import train
+from scaling.train.trainer import train
 from scaling.plan import plan
 from scaling.sweepfile import load_sweep
 from scaling.tasks import open_task

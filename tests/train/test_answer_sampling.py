@@ -20,9 +20,9 @@ from scaling.execute.timing import Trial
 from scaling.tasks import open_task
 from scaling.train import answer_sampling
 from scaling.train.evaluate import Evaluator
+from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, initial_state, shape_of
-from scaling.train.trainer import settle
+from scaling.train.step import TrainState, initial_state, program_key
 from tests.train.model.variants import tiny_model
 
 TASK = ArithmeticTask(kind="arithmetic", digits=1)
@@ -44,12 +44,12 @@ def run(n_layers=1, **evals):
     )
 
 
-def answerer(config, how=None):
-    how = settle(config, how or Execution())
+def answerer(config, execution=None):
+    execution = resolve_for_local_devices(config, execution or Execution())
     task = open_task(config.task)
     return answer_sampling.AnswerEvaluator(
-        config, task, Sharder(how), task.batch("val", 0, 64)
-    ), initial_state(shape_of(config), config.seed, how)
+        config, task, Sharder(execution), task.batch("val", 0, 64)
+    ), initial_state(program_key(config), config.seed, execution)
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +110,14 @@ def test_scanned_layers_write_the_same_answers():
 
 def test_the_end_of_a_run_says_what_was_written(sharpened):
     config, params = run(), sharpened[1]
-    place = Sharder(settle(config, Execution()))
-    found = Evaluator(config, open_task(TASK), place).conclude(TrainState(params, (), 0), config)
+    sharder = Sharder(resolve_for_local_devices(config, Execution()))
+    found = Evaluator(config, open_task(TASK), sharder).evaluate_at_end(
+        TrainState(params, (), 0), config
+    )
     told = {(one.metric, one.at): one.value for one in found}
     assert len(told) == len(found)
-    correct = np.array([told["correct_samples", float(place)] for place in range(PROBLEMS)])
-    chance = np.exp(-np.array([told["problem_nll", float(place)] for place in range(PROBLEMS)]))
+    correct = np.array([told["correct_samples", float(sharder)] for sharder in range(PROBLEMS)])
+    chance = np.exp(-np.array([told["problem_nll", float(sharder)] for sharder in range(PROBLEMS)]))
     assert told["samples", None] == SAMPLES
     assert told["pass_at_k", 1.0] == pytest.approx(correct.mean() / SAMPLES)
     assert (
@@ -133,7 +135,7 @@ def test_the_end_of_a_run_says_what_was_written(sharpened):
 
 def test_without_samples_only_the_greedy_answer_is_looked_at(sharpened):
     asked, _ = answerer(run(samples=None))
-    assert [one.metric for one in asked.readings(sharpened[1], 0)] == ["edit_distance"]
+    assert [one.metric for one in asked.evaluate(sharpened[1], 0)] == ["edit_distance"]
 
 
 def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_path):
