@@ -16,9 +16,9 @@ import pandas as pd
 
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
+from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
@@ -44,7 +44,7 @@ class Prediction:
     @property
     def warnings(self) -> list[str]:
         """What to mind before the numbers are used."""
-        return list(self.document["warnings"])
+        return [warning["message"] for warning in self.document["warnings"]]
 
     def to_frame(self) -> pd.DataFrame:
         """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN where there is no interval."""
@@ -87,7 +87,7 @@ class Fit:
     @property
     def warnings(self) -> list[str]:
         """What to mind before the law is used."""
-        return list(self.document["warnings"])
+        return [warning["message"] for warning in self.document["warnings"]]
 
     def predict(self, **question: Any) -> Prediction:
         """What the law says of a question: see `scaling.predict`."""
@@ -95,7 +95,7 @@ class Fit:
 
     def save(self, path: PathText) -> Path:
         """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises ScalingError (74)."""
-        dump(self.document, Path(path))
+        FitResult.parse(self.document, "fit", "fit again").save(Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
@@ -136,9 +136,9 @@ def load(source: Source) -> pd.DataFrame:
         if len(sources) == 1 and isinstance(only, Path) and only.is_dir()
         else {}
     )
-    damaged = [str(each) for part in rows for each in part.attrs.get("damaged", ())]
+    damaged = [str(each) for part in rows for each in part.attrs.get("corrupt", ())]
     if damaged:
-        table.attrs["damaged"] = damaged
+        table.attrs["corrupt"] = damaged
     return table
 
 
@@ -158,7 +158,8 @@ def fit(
     wrong = next((name for name in options if name not in OPTIONS), None)
     if wrong is not None:
         raise unknown_choice("option", wrong, OPTIONS, where="fit")
-    return Fit(run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options)))
+    result = run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options))
+    return Fit(result.to_dict())
 
 
 def predict(
@@ -193,7 +194,9 @@ def predict(
         "smaller": smaller,
     }
     return Prediction(
-        run_predict(source, **question, serving=Serving(**serving) if serving is not None else None)
+        run_predict(
+            source, **question, serving=Serving(**serving) if serving is not None else None
+        ).to_dict()
     )
 
 

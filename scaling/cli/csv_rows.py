@@ -34,19 +34,19 @@ ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
 STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
 FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
-RECONCILED = ("counting", "road", *INTERVAL, "refused")
+RECONCILED = ("counting", "approach", *INTERVAL, "unavailable")
 PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
-RUNGS = (
+TUNED = (
     "field",
     "n_params",
     "tokens",
-    "rung",
+    "index",
     "value",
-    "scout_loss",
+    "short_run_loss",
     "loss",
     "losses",
     "state",
-    "survivor",
+    "kept",
 )
 SIZES = ("parametrisation", "over", "at", "kind", "change", "size", "slope")
 ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
@@ -86,26 +86,26 @@ def _estimated(entry: Any) -> dict[str, Any]:
 
 
 def reconcile_rows(document: Document) -> Rows:
-    """The exponent a of the same runs, one row for each counting and road."""
+    """The exponent a of the same runs, one row for each counting and approach."""
     return [
         {
-            "counting": row["told"],
-            "road": road,
-            **_estimated(row[road].get("a")),
-            "refused": row[road].get("refused"),
+            "counting": row["label"],
+            "approach": approach,
+            **_estimated(row[approach].get("a")),
+            "unavailable": row[approach].get("unavailable"),
         }
         for row in document["countings"]
-        for road in ("parametric", "isoflop", "envelope")
+        for approach in ("parametric", "isoflop", "envelope")
     ]
 
 
-def rung_rows(document: Document) -> Rows:
-    """Every value that a ladder tried at a size, with its losses."""
+def tuning_rows(document: Document) -> Rows:
+    """Every grid value that was tried at a size, with its losses."""
     return [
-        {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"], **rung}
+        {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"], **value}
         for field in document["fields"]
         for size in field["sizes"]
-        for rung in size["rungs"]
+        for value in size["values"]
     ]
 
 

@@ -69,10 +69,11 @@ def expectation_lines(found: dict[str, Any]) -> list[Text]:
     from rich.text import Text
 
     warnings = [
-        Text.assemble(("warning: ", "bold yellow"), warning) for warning in found["warnings"]
+        Text.assemble(("warning: ", "bold yellow"), warning["message"])
+        for warning in found["warnings"]
     ]
-    if found["refused"]:
-        return [Text(f"\nno parametric fit to be expected: {found['refused']}"), *warnings]
+    if found["unavailable"]:
+        return [Text(f"\nno parametric fit to be expected: {found['unavailable']}"), *warnings]
     a, n = found["a"], found["n_star"]
     told = (
         f"\nexpected of a parametric fit ({found['ci']:.0%}, noise {found['noise']:.2%} of the loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "

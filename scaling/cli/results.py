@@ -36,7 +36,7 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
         done = merge(folder, lease)
-    for name in () if as_json else done.damaged:
+    for name in () if as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
     emit(asdict(done), lambda: text, as_json=as_json)
@@ -55,7 +55,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
     checks = inspect(folder)
     counts = Counter(item.state for item in checks)
-    corrupt = [item for item in checks if item.state == "damaged"]
+    corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
 
     def text() -> object:
@@ -70,7 +70,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
     emit(
         {
             "counts": dict(counts),
-            "damaged": [{"file": item.path, "reason": item.reason} for item in corrupt],
+            "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
         text,
         as_json=as_json,

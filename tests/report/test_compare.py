@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from scaling.cli import with_commands
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.pipeline import FitOptions
-from scaling.predict.compare import compare
 from scaling.report.compare import compose, sentences
 from scaling.report.inputs import is_comparison, load_fits, options_of
 from scaling.report.page import html, write_report
+from tests.documents import compare, dump
 
 HOSTILE = "<script>alert(1)</script>|[x](y) \\input"
 
@@ -179,7 +178,7 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["comparison"]
     assert found["multipliers"]["better"]["rows"][-1]["flops"] == 1e14
-    assert "seal" not in found
+    assert "checksum" not in found
     assert (tmp_path / "out" / "SHA256SUMS").read_bytes() == (
         page.parent / "SHA256SUMS"
     ).read_bytes()

@@ -47,10 +47,10 @@ SIZE = {
     "optimum": {"value": 0.01, "lo": 0.008, "hi": 0.012, "loss": 1.6, "curvature": 0.04},
     "recipe": {"value": 0.005, "excess_relative": 0.018},
     "rule": {"value": 0.0101, "excess_relative": 0.0001},
-    "rungs": [
-        {"value": 0.005, "scout_loss": 2.0, "loss": 1.61},
-        {"value": 0.01, "scout_loss": 1.98, "loss": 1.6},
-        {"value": 0.02, "scout_loss": None, "loss": None},
+    "values": [
+        {"value": 0.005, "short_run_loss": 2.0, "loss": 1.61},
+        {"value": 0.01, "short_run_loss": 1.98, "loss": 1.6},
+        {"value": 0.02, "short_run_loss": None, "loss": None},
     ],
 }
 TUNING = {
@@ -62,7 +62,7 @@ TUNING = {
             "unit": "",
             "sizes": [
                 SIZE,
-                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best rung is the lowest"},
+                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best value is the lowest"},
             ],
             "rule": {
                 "kind": "power",
@@ -99,11 +99,11 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     told = {
         "sd": 0.01,
         "residual_sd": 0.02,
-        "from": "seeds",
+        "basis": "seeds",
         "lo": 0.007,
         "hi": 0.02,
         "cells": 3,
-        "freedom": 6,
+        "degrees_of_freedom": 6,
         "lack_of_fit": {"ratio": 4.0, "p": 0.003},
     }
     rows = dict(diagnostics.noise({"noise": told}).rows)
@@ -113,7 +113,7 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     )
     assert rows["lack of fit: variance about the law over that of seeds"] == "4.00 (p = 0.003)"
     alone = dict(
-        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "from": "residuals"}}).rows
+        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}}).rows
     )
     assert "cannot be told apart" in alone["seeds"]
     assert diagnostics.noise({}) is None
@@ -130,15 +130,15 @@ def test_runs_above_the_law_stand_with_their_cause():
             "cause": "too few steps: 60",
         }
     ]
-    assert diagnostics.above({"above": held}).rows == (
+    assert diagnostics.above({"runs_above_law": held}).rows == (
         ("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),
     )
-    assert diagnostics.above({"above": []}) is None
+    assert diagnostics.above({"runs_above_law": []}) is None
 
 
 def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
     (table,) = tuning.optima(TUNING)
-    assert [row[3] for row in table.rows] == ["interior", "edge: the best rung is the lowest"]
+    assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
     assert table.rows[0][6] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption
