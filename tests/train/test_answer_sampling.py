@@ -65,9 +65,9 @@ def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
     problem = open_task(TASK).batch("val", 0, 1)
     windows = np.repeat(problem, 144, axis=0)
     windows[:, -2:] = np.stack(np.divmod(np.arange(144), 12), axis=1)
-    chance = np.exp(-asked._nll(params, windows))
+    chance = np.exp(-asked._answer_nll(params, windows))
     assert chance.sum() == pytest.approx(1.0, abs=1e-5)
-    token_PSA, likelihood_PS = asked._write(params, problem, 6000, seed=0)
+    token_PSA, likelihood_PS = asked._generate(params, problem, 6000, seed=0)
     drawn = token_PSA[0] @ [12, 1]
     np.testing.assert_allclose(np.exp(likelihood_PS[0]), chance[drawn], rtol=1e-4)
     often = chance * 6000 > 5
@@ -86,14 +86,14 @@ def test_the_room_for_caches_changes_the_draws_but_not_their_number_or_law(sharp
     params = sharpened[1]
     monkeypatch.setattr(answer_sampling, "CACHE_BYTES", 2**17)
     asked, _ = answerer(run())
-    assert 1 < asked._at_once < SAMPLES
+    assert 1 < asked._max_sequences < SAMPLES
     windows = open_task(TASK).batch("val", 0, 3)
-    token_PSA, likelihood_PS = asked._write(params, windows, SAMPLES, 0)
+    token_PSA, likelihood_PS = asked._generate(params, windows, SAMPLES, 0)
     assert token_PSA.shape == (3, SAMPLES, 2)
     read = np.concatenate([windows[:, None, :-2].repeat(SAMPLES, 1), token_PSA], axis=2).reshape(
         3 * SAMPLES, -1
     )
-    np.testing.assert_allclose(-asked._nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4)
+    np.testing.assert_allclose(-asked._answer_nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4)
     halves = token_PSA[:, : SAMPLES // 2], token_PSA[:, SAMPLES // 2 :]
     assert (halves[0] != halves[1]).any(axis=(1, 2)).all(), "two parts drew the same"
 
@@ -104,7 +104,7 @@ def test_scanned_layers_write_the_same_answers():
     written = []
     for layers in ("unrolled", "scan"):
         asked, state = answerer(run(n_layers=2), Execution(layers=layers))
-        written.append(asked._write(state.params, windows, 5, 1)[0])
+        written.append(asked._generate(state.params, windows, 5, 1)[0])
     np.testing.assert_array_equal(*written)
 
 
