@@ -93,7 +93,9 @@ def test_the_room_for_caches_changes_the_draws_but_not_their_number_or_law(sharp
     read = np.concatenate([windows[:, None, :-2].repeat(SAMPLES, 1), token_PSA], axis=2).reshape(
         3 * SAMPLES, -1
     )
-    np.testing.assert_allclose(-asked._answer_nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4)
+    np.testing.assert_allclose(
+        -asked._answer_nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4
+    )
     halves = token_PSA[:, : SAMPLES // 2], token_PSA[:, SAMPLES // 2 :]
     assert (halves[0] != halves[1]).any(axis=(1, 2)).all(), "two parts drew the same"
 
