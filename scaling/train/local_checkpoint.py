@@ -61,7 +61,8 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     with files.temporary_of(path) as temporary:
         with open(temporary, "wb") as handle:  # np.savez would add .npz to a path
             np.savez(handle, **arrays)  # type: ignore[arg-type]
-        with zipfile.ZipFile(temporary, "a") as archive:
+        # a handle: ZipFile answers an error of opening by writing an empty archive over the file
+        with open(temporary, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
             archive.comment = files.PLACEHOLDER.encode()
         files.append_checksum(temporary)
         files.sync(temporary)
@@ -72,7 +73,7 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
 
 
 def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """A state of the structure, shapes and dtypes of `like`, and the progress, from the last intact save.
+    """A state like `like` in structure, shapes and dtypes, and the progress: the last intact save.
 
     Raises Unreadable with the reason if there is none.
     """
