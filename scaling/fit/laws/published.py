@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scaling.config import NConvention
 from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier
 
@@ -20,7 +21,8 @@ PF_DAY = 8.64e19
 @dataclass(frozen=True)
 class Published:
     """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C), L*(C) as powers
-    (coefficient, exponent) where these do not follow from the law; `flops_range` is what they trained.
+    (coefficient, exponent) where these do not follow from the law; `flops_range` is what they trained, `params` how
+    N is counted.
     """
 
     law: str
@@ -30,6 +32,7 @@ class Published:
     notes: tuple[str, ...] = ()
     optimum: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     flops_range: tuple[float, float] | None = None
+    params: NConvention = "total"
 
     def frontier(self) -> Frontier:
         """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises ScalingError when there is none."""
@@ -74,9 +77,14 @@ PUBLISHED: dict[str, Published] = {
             "tokens": _per_pf_day(2e10, 0.27),
             "loss": (math.exp(0.050 * math.log(3.1e8 * PF_DAY)), 0.050),
         },
+        params="nonembedding",
     ),
     "kaplan2020-n": Published(
-        "kaplan-n", {"alpha_N": 0.076, "N_c": 8.8e13}, f"{KAPLAN}, eq. 1.1", NONEMBEDDING
+        "kaplan-n",
+        {"alpha_N": 0.076, "N_c": 8.8e13},
+        f"{KAPLAN}, eq. 1.1",
+        NONEMBEDDING,
+        params="nonembedding",
     ),
     "kaplan2020-d": Published(
         "kaplan-d",
@@ -85,7 +93,11 @@ PUBLISHED: dict[str, Published] = {
         "tokens, with early stopping",
     ),
     "kaplan2020-c": Published(
-        "kaplan-c", {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY}, f"{KAPLAN}, eq. 1.3", NONEMBEDDING
+        "kaplan-c",
+        {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY},
+        f"{KAPLAN}, eq. 1.3",
+        NONEMBEDDING,
+        params="nonembedding",
     ),
     "kaplan2020-ns": Published(
         "kaplan-ns",
@@ -95,6 +107,7 @@ PUBLISHED: dict[str, Published] = {
         (
             "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",
         ),
+        params="nonembedding",
     ),
     "hoffmann2022": Published(
         "chinchilla",
@@ -153,9 +166,10 @@ PUBLISHED: dict[str, Published] = {
         {"a": 0.4969, "b": 0.5031},
         "Porian et al. 2024, Resolving Discrepancies in Compute-Optimal Scaling (arXiv:2406.19146), RefinedWeb, tuned hyper-parameters",
         "N with the head, without the embedding; C = 6 N D",
-        ("powers through the bottoms of isoFLOP valleys; no loss law",),
+        ("powers through the minima of isoFLOP curves; no loss law",),
         {"n_params": (0.11892648, 0.49689508), "tokens": (1.401426, 0.50310492)},
         (1.25e16, 2.56e19),
+        params="with_head",
     ),
 }
 
