@@ -14,6 +14,7 @@ import pandas as pd
 from scaling.config import TextTask
 from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError
+from scaling.fit.frontier.frontier import fit_power
 from scaling.fit.laws.published import published
 from scaling.fit.special.critical_batch import ALPHA_B
 from scaling.points.points import Points, points
@@ -133,16 +134,14 @@ def through(x: np.ndarray, y: np.ndarray) -> Power | None:
         return None
     log_x, log_y = np.log(x), np.log(y)
     centred = log_x - log_x.mean()
-    slope = float(centred @ log_y / (centred @ centred))
-    rest = log_y - log_y.mean() - slope * centred
+    slope, level = (float(value) for value in fit_power(log_x, log_y))
+    rest = log_y - level - slope * log_x
     total = float(np.square(log_y - log_y.mean()).sum())
     reach = float(t.ppf((1 + CI) / 2, len(x) - 2)) * float(
         np.sqrt(rest @ rest / (len(x) - 2) / (centred @ centred))
     )
     r2 = 1.0 - float(rest @ rest) / total if total else 0.0
-    return Power(
-        x, y, slope, slope - reach, slope + reach, float(log_y.mean() - slope * log_x.mean()), r2
-    )
+    return Power(x, y, slope, slope - reach, slope + reach, level, r2)
 
 
 def _of_grid(table: pd.DataFrame) -> list[Law | None]:

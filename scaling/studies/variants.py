@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy import stats
 
 from scaling import accounting
 from scaling.config import ModelConfig
+from scaling.fit.significance import holm
 from scaling.studies import runs
 from scaling.studies.findings import Claim
 
@@ -268,18 +269,11 @@ def _difference(better: Variant, worse: Variant) -> Difference:
 
 
 def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The pairs with `apart` set: the smallest p must be below 5 % over the number of pairs, the next over one less, and so on."""
-    order = sorted(
-        (index for index, pair in enumerate(pairs) if pair.p is not None),
-        key=lambda index: pairs[index].p or 0.0,
-    )
-    apart: set[int] = set()
-    for rank, index in enumerate(order):
-        if (pairs[index].p or 0.0) > (1 - LEVEL) / (len(pairs) - rank):
-            break
-        apart.add(index)
+    """The pairs with `apart` set where p, adjusted for all pairs (Holm 1979), is at most 5 %."""
+    adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
     return tuple(
-        Difference(**{**vars(pair), "apart": index in apart}) for index, pair in enumerate(pairs)
+        replace(pair, apart=pair.p is not None and p <= 1 - LEVEL)
+        for pair, p in zip(pairs, adjusted, strict=True)
     )
 
 

@@ -1,4 +1,5 @@
-"""Laws from the literature, for `published:NAME`: the numbers as their authors found them, with convention and caveat.
+"""Laws from the literature, for `published:NAME`: the numbers as their authors found them, with
+convention and caveat.
 
 None carries draws, so predictions from them have no intervals.
 """
@@ -20,9 +21,9 @@ PF_DAY = 8.64e19
 
 @dataclass(frozen=True)
 class Published:
-    """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C), L*(C) as powers
-    (coefficient, exponent) where these do not follow from the law; `flops_range` is what they trained, `params` how
-    N is counted.
+    """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C),
+    L*(C) as powers (coefficient, exponent) where these do not follow from the law; `flops_range` is
+    what they trained, `params` how N is counted.
     """
 
     law: str
@@ -35,7 +36,9 @@ class Published:
     params: NConvention = "total"
 
     def frontier(self) -> Frontier:
-        """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises ScalingError when there is none."""
+        """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises
+        ScalingError when there is none.
+        """
         if not self.optimum:
             return frontier(
                 self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
@@ -70,7 +73,10 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, table 2 (L(N,D)), tables 5 and 6 (optimum)",
         NONEMBEDDING,
         (
-            "nats per token of their own tokeniser; later work puts the exponent of N near 0.5, not 0.73",
+            (
+                "nats per token of their own tokeniser; later work puts the exponent of N "
+                "near 0.5, not 0.73"
+            ),
         ),
         {
             "n_params": _per_pf_day(1.3e9, 0.73),
@@ -105,7 +111,10 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, eq. 1.6 and table 3",
         NONEMBEDDING,
         (
-            "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",
+            (
+                "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / "
+                "L^(1/0.21) tokens"
+            ),
         ),
         params="nonembedding",
     ),
@@ -118,10 +127,16 @@ PUBLISHED: dict[str, Published] = {
             "alpha": 0.33917084,
             "beta": 0.2849083,
         },
-        "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models (arXiv:2203.15556), approach 3, unrounded (its TeX source)",
+        (
+            "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models "
+            "(arXiv:2203.15556), approach 3, unrounded (its TeX source)"
+        ),
         "total N; C = 6 N D",
         (
-            "the optimiser stopped early: Besiroglu 2024 fit the same data better, with 20 tokens per parameter instead of 59 at 5.76e23",
+            (
+                "the optimiser stopped early: Besiroglu 2024 fit the same data better, with "
+                "20 tokens per parameter instead of 59 at 5.76e23"
+            ),
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -131,7 +146,10 @@ PUBLISHED: dict[str, Published] = {
         "Besiroglu et al. 2024, Chinchilla Scaling: A Replication Attempt (arXiv:2404.10102)",
         "total N; C = 6 N D",
         (
-            "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, alpha 0.02, beta 0.02",
+            (
+                "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, "
+                "alpha 0.02, beta 0.02"
+            ),
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -141,7 +159,10 @@ PUBLISHED: dict[str, Published] = {
         "De Vries 2023, Go smol or go home",
         "total N; C = 6 N D",
         (
-            "made to ask what a model smaller than optimal costs in compute; E does not enter the answer",
+            (
+                "made to ask what a model smaller than optimal costs in compute; E does not "
+                "enter the answer"
+            ),
         ),
     ),
     "muennighoff2023": Published(
@@ -158,13 +179,19 @@ PUBLISHED: dict[str, Published] = {
         "Muennighoff et al. 2023, Scaling Data-Constrained Language Models (arXiv:2305.16264)",
         "total N; C = 6 N D; U unique tokens",
         (
-            "without unique tokens all are taken as new; (R_D, R_N) is one of several minima, not identified by their runs",
+            (
+                "without unique tokens all are taken as new; (R_D, R_N) is one of several "
+                "minima, not identified by their runs"
+            ),
         ),
     ),
     "porian2024": Published(
         "frontier",
         {"a": 0.4969, "b": 0.5031},
-        "Porian et al. 2024, Resolving Discrepancies in Compute-Optimal Scaling (arXiv:2406.19146), RefinedWeb, tuned hyper-parameters",
+        (
+            "Porian et al. 2024, Resolving Discrepancies in Compute-Optimal Scaling "
+            "(arXiv:2406.19146), RefinedWeb, tuned hyper-parameters"
+        ),
         "N with the head, without the embedding; C = 6 N D",
         ("powers through the minima of isoFLOP curves; no loss law",),
         {"n_params": (0.11892648, 0.49689508), "tokens": (1.401426, 0.50310492)},
