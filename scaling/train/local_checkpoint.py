@@ -70,7 +70,8 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
 def _write(target: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(target, "wb") as handle:  # a handle: np.savez would add .npz to the temporary name
         np.savez(handle, **arrays)  # type: ignore[arg-type]
-    with zipfile.ZipFile(target, "a") as archive:
+    # a handle: ZipFile answers an error of opening by writing an empty archive over the file
+    with open(target, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
         archive.comment = files.PLACEHOLDER.encode()
     files.append_checksum(target)
 
