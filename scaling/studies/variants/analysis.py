@@ -246,10 +246,10 @@ def _difference(better: Variant, worse: Variant) -> Difference:
 
 
 def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The pairs with `apart` set where p, adjusted for all pairs (Holm 1979), is at most 5 %."""
+    """The pairs with `is_significant` set where p, adjusted for all pairs (Holm 1979), is at most 5 %."""
     adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
     return tuple(
-        replace(pair, apart=pair.p is not None and p <= 1 - LEVEL)
+        replace(pair, is_significant=pair.p is not None and p <= 1 - CI)
         for pair, p in zip(pairs, adjusted, strict=True)
     )
 
