@@ -146,7 +146,7 @@ def run(
         monitor=partial(Display, to_stderr=as_json),
     )
     loaded = load_with_overrides(sweep, overrides or ())
-    outcome = run_sweep(loaded, folder_of(loaded, out), options)
+    outcome = run_sweep(loaded, folder_of(loaded, out, sweep), options)
     if outcome.array is not None:
         print_array(outcome, as_json)
     elif as_json:

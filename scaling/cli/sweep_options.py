@@ -52,7 +52,7 @@ def planned_sweep(
 
     sweep = load_with_overrides(path, overrides)
     if sweep.tuning:
-        folder = folder_of(sweep, out)
+        folder = folder_of(sweep, out, path)
         sweep = load_tuned_rules(sweep, folder, simulated=simulated, on_message=echo_err)
     source = as_shell_words(path, overrides)
     return sweep, make_plan(sweep, source=source, simulated=simulated, on_message=echo_err)
@@ -65,11 +65,17 @@ def read_status(folder: SweepFolder) -> dict[str, Any]:
     return status(folder)
 
 
-def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
-    """Where a sweep's results lie."""
+def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:
+    """Where the results of a sweep lie: `out`, or the results folder whose own sweep.toml `source` is, or results/<name>.
+
+    A sweep that overrides have renamed has a folder of its own.
+    """
+    from scaling.config.sweep_file import load_sweep
     from scaling.execute.sweep_folder import SweepFolder
 
     path = out or Path("results") / sweep.name
+    if out is None and source.name == "sweep.toml" and (source.parent / "plan.json").exists():
+        path = source.parent if load_sweep(source).name == sweep.name else path
     if path.exists() and not path.is_dir():
         raise ScalingError(
             "is a file; results need a folder",

@@ -92,7 +92,7 @@ def tune(
         monitor=partial(Display, to_stderr=as_json or as_csv),
     )
     loaded = load_with_overrides(sweep, overrides or ())
-    folder = folder_of(loaded, out)
+    folder = folder_of(loaded, out, sweep)
     _check_target(emit)
     outcome = tune_sweep(loaded, folder, options, emit)
     if outcome.stopped is not None:

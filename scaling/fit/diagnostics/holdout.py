@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
@@ -49,12 +49,18 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    whole: Estimate, points: Points, count: int, ci: float, seed: int
-) -> tuple[dict[str, Any] | None, str]:
-    """(the document's `holdout`, "") or (None, why there is none). Intervals hold refits of resamples and a residual each."""
+    whole: PointEstimate, points: Points, count: int, ci: float, seed: int
+) -> tuple[Holdout | None, list[ResultWarning]]:
+    """How a fit without the `count` largest budgets predicts them, or a warning that says why there is none.
+
+    Intervals hold refits of resamples and a residual each. A `count` of 0 asks for no hold-out.
+    """
+    if not count:
+        return None, []
     parts = split(points, count)
     if parts is None:
-        return None, "no hold-out: too few budgets to leave the largest out"
+        message = "no hold-out: too few budgets to leave the largest out"
+        return None, [warn(WarningCode.NO_HOLDOUT, message)]
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
@@ -67,7 +73,8 @@ def holdout(
             one_sided=whole.one_sided,
         )
     except ScalingError as error:
-        return None, f"no hold-out: without the largest budget {error.what}"
+        message = f"no hold-out: without the largest budget {error.what}"
+        return None, [warn(WarningCode.NO_HOLDOUT, message)]
     predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
@@ -80,21 +87,21 @@ def holdout(
         "lo": lo,
         "hi": hi,
     }
-    return {
-        "budget": budget,
-        "n_train": len(train),
-        "n_test": len(test),
-        "rows": [
-            {name: float(np.asarray(values)[row]) for name, values in columns.items()}
+    return Holdout(
+        budget=budget,
+        n_train=len(train),
+        n_test=len(test),
+        rows=[
+            HoldoutRow(**{name: float(np.asarray(values)[row]) for name, values in columns.items()})
             for row in kept
         ],
-        "mean_abs_rel_error": float(np.mean(np.abs(predicted / test.loss - 1))),
-        "covered": float(np.mean(inside)),
-    }, ""
+        mean_abs_rel_error=float(np.mean(np.abs(predicted / test.loss - 1))),
+        covered=float(np.mean(inside)),
+    ), []
 
 
 def _predictions(
-    fitted: Estimate, train: Points, test: Points, ci: float, seed: int
+    fitted: PointEstimate, train: Points, test: Points, ci: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the scatter of its residuals."""
     law, rng = fitted.law, np.random.default_rng(seed)
@@ -114,10 +121,10 @@ def _predictions(
     )
 
 
-def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[str, float]]:
+def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[RolloutStep]:
     """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does the law hold as N grows?
 
-    One row a step: {n_params, n_train, n_test, mean_abs_rel_error, bias, covered}; bias is the mean of predicted / measured - 1.
+    The bias of a step is the mean of predicted / measured - 1.
     """
     if points.n is None:
         return []
@@ -147,13 +154,13 @@ def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
         found.append(
-            {
-                "n_params": float(np.exp(np.log(np.asarray(test.n)).mean())),
-                "n_train": len(train),
-                "n_test": len(test),
-                "mean_abs_rel_error": float(np.abs(error).mean()),
-                "bias": float(error.mean()),
-                "covered": float(np.mean((lo <= test.loss) & (test.loss <= hi))),
-            }
+            RolloutStep(
+                n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
+                n_train=len(train),
+                n_test=len(test),
+                mean_abs_rel_error=float(np.abs(error).mean()),
+                bias=float(error.mean()),
+                covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
+            )
         )
     return found
