@@ -11,6 +11,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.fit_document import load
+from scaling.fit.frontier.approaches import to_frontier
 from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
@@ -145,7 +146,7 @@ def _roads(document: Mapping[str, Any]) -> dict[str, tuple[Frontier, Frontier | 
                 letter: np.array(column, float)
                 for letter, column in (road.get("draws") or {}).items()
             }
-            found[name] = (_powers(road["powers"]), _powers(draws) if draws else None)
+            found[name] = (to_frontier(road["powers"]), to_frontier(draws) if draws else None)
     return found
 
 
@@ -153,18 +154,7 @@ def _road_frontier(
     law: str, values: Named, draws: Named | None, cost: Cost
 ) -> tuple[Frontier | None, Frontier | None]:
     """The frontier of a document of approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b."""
-    return _powers(values), None if draws is None else _powers(draws)
-
-
-def _powers(held: Named) -> Frontier:
-    """A frontier from the powers a document names; `E`, `K` and `gamma` are there when the road gives a loss."""
-    n, d = (
-        (np.asarray(held["a"]), np.log(held["n_coef"])),
-        (np.asarray(held["b"]), np.log(held["d_coef"])),
-    )
-    if "gamma" not in held:
-        return Frontier(*n, *d)
-    return Frontier(*n, *d, np.asarray(held["E"]), np.log(held["K"]), np.asarray(held["gamma"]))
+    return to_frontier(values), None if draws is None else to_frontier(draws)
 
 
 def _law_frontier(

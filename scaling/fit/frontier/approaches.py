@@ -61,6 +61,17 @@ def powers(found: Frontier) -> dict[str, np.ndarray]:
     return named | {"E": found.floor, "K": np.exp(found.log_gap), "gamma": found.gamma}
 
 
+def to_frontier(held: Mapping[str, Any]) -> Frontier:
+    """The inverse of `powers`; `E`, `K` and `gamma` are there when the road gives a loss."""
+    n, d = (
+        (np.asarray(held["a"]), np.log(held["n_coef"])),
+        (np.asarray(held["b"]), np.log(held["d_coef"])),
+    )
+    if "gamma" not in held:
+        return Frontier(*n, *d)
+    return Frontier(*n, *d, np.asarray(held["E"]), np.log(held["K"]), np.asarray(held["gamma"]))
+
+
 def estimate_frontiers(
     source: Source, fitted: LawFit | None, refusal: str, options: FitOptions
 ) -> dict[str, FrontierEstimate]:
