@@ -76,18 +76,9 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
 
     What is nested becomes columns of its own, their names joined by dots; a list stays one cell, as JSON.
     """
-    import csv
-    import io
+    from scaling.render.table import records_to_csv
 
-    from scaling.render.escape import for_csv
-
-    spread = [{name: _cell(value) for name, value in flatten(row)} for row in rows]
-    names = list(dict.fromkeys(name for row in spread for name in row)) or list(columns)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([for_csv(name) for name in names])
-    writer.writerows([for_csv(row.get(name)) for name in names] for row in spread)
-    typer.echo(text.getvalue(), nl=False)
+    typer.echo(records_to_csv(rows, columns), nl=False)
 
 
 def print_pairs(document: Mapping[str, Any]) -> None:
@@ -95,12 +86,6 @@ def print_pairs(document: Mapping[str, Any]) -> None:
     print_csv(
         [{"field": name, "value": value} for name, value in flatten(document)], ("field", "value")
     )
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
 def note_warnings(document: Mapping[str, Any]) -> None:

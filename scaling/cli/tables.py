@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from scaling.cli.expected_precision import expectation_lines
 from scaling.formatting import format_bytes, format_count, format_flops, format_seconds
+from scaling.render.rich_table import WrappingTable
 
 if TYPE_CHECKING:
     from scaling.execute.timing import Speed
@@ -19,52 +19,6 @@ if TYPE_CHECKING:
 
 SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out, and nobody reads them
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
-
-
-class WrappingTable(Table):
-    """A table that breaks its cells at spaces only, and becomes one paragraph a row where not even that fits: no number is cut."""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table, or its rows as `column value` one after the other."""
-        texts = [
-            [_text(console, cell) for cell in (column.header, *column.cells)]
-            for column in self.columns
-        ]
-        most = [max(text.cell_len for text in column) for column in texts]
-        least = [
-            max(cell_len(word) for text in column for word in (text.plain.split() or [""]))
-            for column in texts
-        ]
-        least = [
-            whole if column.no_wrap else word
-            for column, whole, word in zip(self.columns, most, least, strict=True)
-        ]
-        spare = options.max_width - sum(least) - (len(least) - 1)  # one space between two columns
-        if spare >= 0:
-            for column, low, high in zip(self.columns, least, most, strict=True):
-                column.width = min(high, low + spare)
-                spare -= column.width - low
-            yield from super().__rich_console__(console, options)
-            return
-        if self.title:
-            yield Text(_text(console, self.title).plain, style="bold")
-        for row in list(zip(*texts, strict=True))[1:]:
-            named = [
-                _named(texts[place][0], value) if place else value
-                for place, value in enumerate(row)
-            ]
-            yield Text("  ").join(pair for pair in named if pair.plain)
-
-
-def _text(console: Console, cell: RenderableType) -> Text:
-    return cell if isinstance(cell, Text) else console.render_str(str(cell))
-
-
-def _named(header: Text, value: Text) -> Text:
-    """A cell after the name of its column; an empty one is left out."""
-    return (
-        Text.assemble((f"{header.plain} ", "dim"), value) if value.plain and header.plain else value
-    )
 
 
 def table(title: str, *columns: str, numbers: bool = True) -> Table:

@@ -232,7 +232,6 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
 def tuning_tables(document: dict[str, Any]) -> Group:
     """What `scaling tune` prints: of each field its rungs, its optima and its rule, and what all of it cost."""
     from scaling.report.parts.tuning import cost, rule, short
-    from scaling.report.terminal import grid
 
     parts: list[Any] = []
     for found in document["fields"]:
@@ -240,7 +239,7 @@ def tuning_tables(document: dict[str, Any]) -> Group:
             Text(_title(found), style="bold"),
             _rungs(found),
             Text(),
-            grid(short(found)),
+            short(found).to_rich(),
             Text(rule(found)),
             Text(),
         ]

@@ -1,76 +1,52 @@
-"""A report's table for a paper: a LaTeX tabular with the rules of booktabs, to be put into a table of one's own."""
+"""A Table as a LaTeX tabular with the rules of booktabs; every text is escaped to ASCII."""
 
 from __future__ import annotations
 
 from scaling.render.escape import for_latex
-from scaling.render.table import Column, Table
+from scaling.render.table import Table
 
-LINE = 78  # letters that a line of ten points in one column holds, about
-WORD = 32  # letters of one word that a paragraph still holds
-WIDE = 48  # letters beyond which a column of words is set as a paragraph, 0.4 of the line wide
+MAX_WORD = 32  # letters of one word that a paragraph column can hold
+PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
 
 
-def latex(table: Table) -> str:
-    """The table as people read it, rounded; the CSV beside it holds all digits. The title and caption stand in comments.
+def to_latex(table: Table) -> str:
+    """The rounded table; title and caption stand above it as comments. Needs the package booktabs.
 
-    The preamble needs the package booktabs, and graphicx for a table that is wider than the line and is scaled to it: what is not ASCII is
-    written as commands.
+    Numbers are aligned to the right, text to the left, long text in paragraphs. `{}` at the start of
+    a row keeps a first cell that begins with [ or * from being read as an option of the row before.
     """
-    rows = table.shown()
-    said = [f"% {for_latex(text)}" for text in (table.title, table.caption) if text]
-    scaled = _letters(table, rows) > LINE
+
+    def row(cells: list[str]) -> str:
+        return "{}" + " & ".join(map(for_latex, cells)) + r" \\"
+
+    body = [
+        [
+            text if column.is_text else text.replace("-", "−")
+            for text, column in zip(cells, table.columns, strict=True)
+        ]
+        for cells in table.formatted()
+    ]
+    alignment = [
+        _text_alignment([cells[index] for cells in body]) if column.is_text else "r"
+        for index, column in enumerate(table.columns)
+    ]
     lines = [
-        *said,
-        r"% needs \usepackage{booktabs,graphicx}" if scaled else r"% needs \usepackage{booktabs}",
-        *([r"\resizebox{\linewidth}{!}{%"] if scaled else []),
-        rf"\begin{{tabular}}{{@{{}}{' '.join(_alignment(table, rows))}@{{}}}}",
+        *(f"% {for_latex(text)}" for text in (table.title, table.caption) if text),
+        r"% needs \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{@{{}}{' '.join(alignment)}@{{}}}}",
         r"\toprule",
-        _row([column.name for column in table.columns]),
+        row([column.name for column in table.columns]),
         r"\midrule",
-        *(
-            _row([_signed(cell, column) for cell, column in zip(row, table.columns, strict=True)])
-            for row in rows
-        ),
+        *map(row, body),
         r"\bottomrule",
-        r"\end{tabular}" + ("}" if scaled else ""),
+        r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _letters(table: Table, rows: list[list[str]]) -> int:
-    """About how wide the table is, in letters: its longest cells and two between columns."""
-    columns = [
-        [column.name, *(row[place] for row in rows)] for place, column in enumerate(table.columns)
-    ]
-    widths = [WIDE if _is_paragraph(cells[1:]) else max(map(len, cells)) for cells in columns]
-    return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _alignment(table: Table, rows: list[list[str]]) -> list[str]:
-    """Numbers to the right, words to the left, long ones as paragraphs, except where one word (a digest) would stick out of them."""
-    return [
-        _column(column, [row[place] for row in rows]) for place, column in enumerate(table.columns)
-    ]
-
-
-def _column(column: Column, cells: list[str]) -> str:
-    if column.kind != "text":
-        return "r"
-    return r"p{0.4\linewidth}" if _is_paragraph(cells) else "l"
-
-
-def _is_paragraph(cells: list[str]) -> bool:
-    return (
-        max(map(len, cells), default=0) > WIDE
-        and max((len(word) for cell in cells for word in cell.split()), default=0) <= WORD
-    )
-
-
-def _signed(cell: str, column: Column) -> str:
-    """A number with a minus where it was written with a hyphen."""
-    return cell if column.kind == "text" else cell.replace("-", "−")
-
-
-def _row(cells: list[str]) -> str:
-    """One line; an empty group keeps a first cell that begins with [ or * from being read as an option of the line before."""
-    return "{}" + " & ".join(map(for_latex, cells)) + r" \\"
+def _text_alignment(cells: list[str]) -> str:
+    """`p` for long text whose words all fit the paragraph (a digest does not), else `l`."""
+    longest = max(map(len, cells), default=0)
+    longest_word = max((len(word) for cell in cells for word in cell.split()), default=0)
+    is_paragraph = longest > PARAGRAPH_ABOVE and longest_word <= MAX_WORD
+    return r"p{0.4\linewidth}" if is_paragraph else "l"

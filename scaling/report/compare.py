@@ -11,7 +11,7 @@ import numpy as np
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
 from scaling.render.section import Section
-from scaling.render.table import Cell, Column, Document, Table, estimate, shown
+from scaling.render.table import Cell, Column, Document, Table, estimate, format_cell
 from scaling.report.parts.run_plots import C_AXIS, LOSS_AXIS, N_AXIS, thinned
 from scaling.report.sections import Report
 from scaling.report.summary import COUNTED, Tile
@@ -109,9 +109,9 @@ def _spending_sentence(first: str, other: str, held: Found, test: Found) -> str:
     level = (
         ""
         if test["apart"]
-        else f" That is not told apart from the same compute (p = {shown(test['p_holm'], ROUGH)}, Holm's for all that is tested)."
+        else f" That is not told apart from the same compute (p = {format_cell(test['p_holm'], ROUGH)}, Holm's for all that is tested)."
     )
-    return f"{other} needs {shown(estimate(top['share']), RATIO)} times the compute of {first} for the same loss ({place}).{level}"
+    return f"{other} needs {format_cell(estimate(top['share']), RATIO)} times the compute of {first} for the same loss ({place}).{level}"
 
 
 def _at_the_other_end(first: str, other: str, held: Found) -> list[str]:
@@ -121,13 +121,13 @@ def _at_the_other_end(first: str, other: str, held: Found) -> list[str]:
     if None in ends or low["flops"] >= held["at_top"]["flops"] or max(ends) < 1.5 * min(ends):
         return []
     return [
-        f"At {format_flops(low['flops'])} FLOPs of {first} it is {shown(estimate(low['share']), RATIO)} times: the gain changes with scale."
+        f"At {format_flops(low['flops'])} FLOPs of {first} it is {format_cell(estimate(low['share']), RATIO)} times: the gain changes with scale."
     ]
 
 
 def _exponent_sentence(first: str, other: str, asked: Sequence[Found]) -> str:
     apart = [
-        f"{test['quantity']} (by {shown(estimate(test['difference']), RATIO)}, p = {shown(test['p_holm'], ROUGH)})"
+        f"{test['quantity']} (by {format_cell(estimate(test['difference']), RATIO)}, p = {format_cell(test['p_holm'], ROUGH)})"
         for test in asked
         if test["apart"]
     ]
@@ -161,7 +161,7 @@ def _headline(found: Found) -> tuple[str, list[Tile]]:
 
 
 def _tile(label: str, entry: Mapping[str, Any] | None) -> Tile:
-    value, low, high = (shown(part, ROUGH) for part in estimate(entry))
+    value, low, high = (format_cell(part, ROUGH) for part in estimate(entry))
     return Tile(label, value, f"{low} to {high if high != '–' else 'no end'}" if low != "–" else "")
 
 

@@ -315,7 +315,7 @@ def _check_tuning(found: Mapping[str, Any]) -> None:
         }:
             raise files.ChecksumError("it tells of a field that nobody tunes")
         for table in tuning.optima(found):
-            table.csv()
+            table.to_csv()
         tuning.ladders(found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise files.ChecksumError(f"{type(error).__name__} where it is shown") from None

@@ -27,7 +27,7 @@ def fit_html(document: Document) -> str:
 
 def prediction_html(prediction: Document) -> str:
     """A prediction document as a fragment: the optimum with intervals, the model that can be built, how far it reaches."""
-    head = [(what, value) for what, value in terminal.asked(prediction).shown()]
+    head = [(what, value) for what, value in terminal.asked(prediction).formatted()]
     return _fragment(
         "Prediction",
         head,
@@ -86,6 +86,7 @@ def _fragment(
 ) -> str:
     """Autoescape is on; the template holds no script and asks for no file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -95,6 +96,7 @@ def _fragment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["html"] = lambda table: Markup(table.to_html(inline_style=True))
     sentences = [sentence for sentence in said if sentence]
     warnings = document.get("warnings") or []
     return environment.get_template("inline.html.j2").render(

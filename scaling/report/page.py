@@ -17,7 +17,6 @@ from scaling.errors import DISK, ScalingError
 from scaling.files import write_atomically, write_json, write_lines, write_text
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
-from scaling.render.latex import latex
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
 from scaling.report.sections import Report, build_report
 from scaling.studies import sections
@@ -92,8 +91,8 @@ def write_report(
                 partial(matplotlib_backend.save, canvas, kind),
             )
     for table in report.tables:
-        write_text(target / "tables" / f"{table.name}.csv", table.csv())
-        write_text(target / "tables" / f"{table.name}.tex", latex(table))
+        write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
+        write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
     names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
@@ -177,6 +176,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["html"] = lambda table: Markup(table.to_html())
     style = _template("style.css") + (_template("predictor.css") if predictor else "")
     trusted = {
         "style": style,

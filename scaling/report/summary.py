@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import Column, Document, Kind, estimate, shown
+from scaling.render.table import Column, Document, Kind, estimate, format_cell
 from scaling.report.parts.fit_tables import OPTIMUM, budget
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def tiles(document: Document, forecast: Mapping[str, Any] | None) -> list[Tile]:
 
 
 def _tile(label: str, entry: Mapping[str, Any] | None, kind: Kind) -> Tile:
-    value, low, high = (shown(part, Column("", kind)) for part in estimate(entry))
+    value, low, high = (format_cell(part, Column("", kind)) for part in estimate(entry))
     return Tile(label, value, f"{low} to {high}" if "–" not in (low, high) else "")
 
 
@@ -66,7 +66,7 @@ def trained(document: Document) -> str:
 
 
 def _say(entry: Mapping[str, Any] | None, kind: Kind = "rough") -> str:
-    return shown(estimate(entry), Column("", kind, True))
+    return format_cell(estimate(entry), Column("", kind, True))
 
 
 def exponents(document: Document) -> str:

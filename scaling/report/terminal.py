@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scaling.formatting import format_flops
 from scaling.render.escape import sanitize
-from scaling.render.table import Column, Document, Table, estimate, number, shown
+from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
 from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
 from scaling.studies.sections import named_models
@@ -41,7 +41,7 @@ def models_text(document: Document) -> RenderableType:
     table = named_models.models(document)
     assert table is not None
     return Group(
-        grid(table), *_sentences(table.caption, document.get("basis")), *_warnings(document)
+        table.to_rich(), *_sentences(table.caption, document.get("basis")), *_warnings(document)
     )
 
 
@@ -76,7 +76,7 @@ def next_text(proposal: Document) -> RenderableType:
         else None
     )
     return Group(
-        grid(Table("next", "The most informative runs", columns, rows)),
+        Table("next", "The most informative runs", columns, rows).to_rich(),
         *_sentences(said, shared),
         *_warnings(proposal),
     )
@@ -89,34 +89,8 @@ def reconcile_text(document: Document) -> RenderableType:
     shown_tables = [table for table in fit_tables.reconciled(document) if table.rows]
     parts: list[RenderableType] = []
     for table in shown_tables:
-        parts += [grid(table), *_sentences(table.caption)]
+        parts += [table.to_rich(), *_sentences(table.caption)]
     return Group(*parts, *_sentences(*document.get("told", [])))
-
-
-def grid(table: Table, heading: bool = True) -> RenderableType:
-    """Any report table for the terminal: a title, two rules, no boxes, numbers to the right."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    drawn = Grid(
-        box=box.SIMPLE_HEAD if heading else None,
-        show_header=heading,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for column in table.columns:
-        words = column.kind == "text"
-        drawn.add_column(
-            Text(sanitize(column.name)),
-            justify="left" if words else "right",
-            overflow="fold",
-            no_wrap=not words,
-        )
-    for row in table.shown():
-        drawn.add_row(*(Text(sanitize(cell)) for cell in row))
-    return Group(Text(sanitize(table.title), style="bold"), drawn, *([] if heading else [Text()]))
 
 
 def _sentences(*texts: str | None) -> Iterator[RenderableType]:
@@ -135,9 +109,9 @@ def _warnings(document: Document) -> Iterator[RenderableType]:
 
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
-    yield grid(fit_tables.pairs("fit", "Fit", list(header(document))), heading=False)
+    yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
-        yield grid(fit_tables.parameters(document))
+        yield fit_tables.parameters(document).to_rich()
     stages = (
         fit_tables.groups(document),
         fit_tables.schedules(document),
@@ -145,10 +119,10 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     )
     for table in (fit_tables.truth(document), *stages, repeated_data.short(document)):
         if table is not None:
-            yield grid(table)
+            yield table.to_rich()
             yield from _sentences(table.caption)
     if document["roads"]:
-        yield grid(_narrow_roads(document))
+        yield _narrow_roads(document).to_rich()
         agreement = document.get("agreement") or ""
         reasons = {
             name: road["refused"] for name, road in document["roads"].items() if road.get("refused")
@@ -159,7 +133,7 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         )
     kaplan = fit_tables.kaplan(document)
     if kaplan is not None:
-        yield grid(kaplan)
+        yield kaplan.to_rich()
         yield from _sentences(kaplan.caption)
     yield from _sentences(summary.holdout_sentence(document))
     checks = (
@@ -171,7 +145,7 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     )
     for table in checks:
         if table is not None:
-            yield grid(table)
+            yield table.to_rich()
             yield from _sentences(table.caption)
     yield from _warnings(document)
 
@@ -209,7 +183,7 @@ def _narrow_roads(document: Document) -> Table:
     found: list[tuple[fit_tables.Cell, ...]] = []
     for name, road in document["roads"].items():
         exponents = (
-            shown(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
+            format_cell(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
         )
         found.append(
             (name, "refused", "", None)
@@ -226,16 +200,16 @@ def _narrow_roads(document: Document) -> Table:
 
 
 def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
-    yield grid(asked(prediction), heading=False)
+    yield asked(prediction).to_rich(heading=False)
     if prediction.get("accuracy"):
         yield from _sentences(
-            f"Accuracy at this loss: {shown(estimate(prediction['accuracy']), Column('', 'rough', True))}."
+            f"Accuracy at this loss: {format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
     if prediction.get("roads"):
-        yield grid(fit_tables.predicted_roads(prediction))
+        yield fit_tables.predicted_roads(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
         if table is not None:
-            yield grid(table, heading=False)
+            yield table.to_rich(heading=False)
     for table in (
         inference.served(prediction),
         inference.decoding(prediction),
@@ -243,7 +217,7 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         named_models.models(prediction),
     ):
         if table is not None:
-            yield grid(table)
+            yield table.to_rich()
             yield from _sentences(table.caption)
     yield from _sentences(reach(prediction))
     yield from _warnings(prediction)
@@ -254,10 +228,13 @@ def asked(prediction: Document) -> Table:
     rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
     rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
     rows.append(
-        ("training FLOPs", shown(estimate(prediction.get("flops")), Column("", "flops", True)))
+        (
+            "training FLOPs",
+            format_cell(estimate(prediction.get("flops")), Column("", "flops", True)),
+        )
     )
     rows += [
-        (label, shown(estimate(prediction.get(name)), Column(name, kind, True)))
+        (label, format_cell(estimate(prediction.get(name)), Column(name, kind, True)))
         for name, label, kind in fit_tables.OPTIMUM
     ]
     return fit_tables.pairs("prediction", "Compute-optimal training", rows)

@@ -34,7 +34,13 @@ class Reader:
             here / "results" / "reference", here / "results" / "demo"
         )  # what `make demo` trains, as it was trained
         shutil.copytree(ROOT / "sweeps", here / "sweeps")
-        for name in ("Makefile", "mkdocs.yml", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+        for name in (
+            "Makefile",
+            "mkdocs.yml",
+            "pyproject.toml",
+            "requirements.lock",
+            "requirements-dev.lock",
+        ):
             shutil.copy(ROOT / name, here / name)
 
     def follow(self, block: Block) -> None:

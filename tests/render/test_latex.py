@@ -5,7 +5,7 @@ import re
 import pytest
 
 from scaling.render.escape import for_latex
-from scaling.render.latex import WIDE, latex
+from scaling.render.latex import PARAGRAPH_ABOVE
 from scaling.render.table import Column, Table
 
 TABLE = Table(
@@ -18,7 +18,7 @@ TABLE = Table(
 
 
 def test_a_table_as_it_stands_in_a_paper():
-    assert latex(TABLE).splitlines() == [
+    assert TABLE.to_latex().splitlines() == [
         r"% Exponents \& more",
         r"% At 95 \% confidence.",
         r"% needs \usepackage{booktabs}",
@@ -64,19 +64,12 @@ def test_every_letter_becomes_ascii_with_balanced_braces():
     assert bare.replace(r"\$", "").count("$") % 2 == 0
 
 
-def test_long_words_are_set_as_a_paragraph():
-    rows = (("why", "x " * WIDE),)
-    assert r"{@{}l p{0.4\linewidth}@{}}" in latex(
-        Table("notes", "Notes", (Column("what"), Column("reason")), rows)
-    )
+def test_long_text_becomes_a_paragraph_column():
+    rows = (("why", "x " * PARAGRAPH_ABOVE),)
+    table = Table("notes", "Notes", (Column("what"), Column("reason")), rows)
+    assert r"{@{}l p{0.4\linewidth}@{}}" in table.to_latex()
 
 
-def test_a_table_that_is_wider_than_the_line_is_scaled_to_it():
-    columns = tuple(Column(f"quantity {place}", "number", True) for place in range(6))
-    wide = latex(
-        Table("wide", "Wide", columns, (tuple((1.234, 1.1, 1.3) for _ in columns),))
-    ).splitlines()
-    assert r"% needs \usepackage{booktabs,graphicx}" in wide
-    assert wide[-1] == r"\end{tabular}}"
-    assert r"\resizebox{\linewidth}{!}{%" in wide
-    assert "resizebox" not in latex(TABLE)
+def test_a_long_word_stays_on_one_line():
+    table = Table("notes", "Notes", (Column("digest"),), (("f" * (PARAGRAPH_ABOVE + 1),),))
+    assert r"{@{}l@{}}" in table.to_latex()

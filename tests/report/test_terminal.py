@@ -7,7 +7,7 @@ import pytest
 
 from scaling.fit.fit_document import dump
 from scaling.predict.predict import predict
-from scaling.render.escape import for_csv, for_markdown, plain
+from scaling.render.escape import for_csv, for_markdown, sanitize
 from scaling.render.table import Column, Table, number
 from scaling.report.terminal import fit_text, prediction_text
 
@@ -85,7 +85,7 @@ def test_hostile_text_stays_text_in_a_terminal(document, monkeypatch):
 @pytest.mark.parametrize("start", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_no_cell_is_a_formula(start):
     table = Table("x", "x", (Column("name"), Column("value", "number")), ((start, -1.5),))
-    assert table.csv().splitlines()[1].lstrip('"').startswith("'")
+    assert table.to_csv().splitlines()[1].lstrip('"').startswith("'")
     assert for_csv(-1.5) == -1.5
     assert for_csv(None) is None
 
@@ -97,8 +97,8 @@ def test_csv_keeps_all_digits_and_spreads_intervals():
         (Column("a", "number", True), Column("n", "count")),
         (((0.123456789, 0.1, None), 123456.0),),
     )
-    assert table.csv() == "a,a lo,a hi,n\n0.123456789,0.1,,123456.0\n"
-    assert table.shown() == [["0.123 [0.100, …]", "123k"]]
+    assert table.to_csv() == "a,a lo,a hi,n\n0.123456789,0.1,,123456.0\n"
+    assert table.formatted() == [["0.123 [0.100, …]", "123k"]]
 
 
 def test_markdown_shows_markup_as_text():
@@ -109,8 +109,8 @@ def test_markdown_shows_markup_as_text():
 
 
 def test_plain_drops_control_and_bidirectional_characters_and_lone_surrogates():
-    assert plain("a\x00b\x1b[31m\u202ec\udcff\n") == "ab[31mc?\n"
-    assert len(plain("x" * 10_000)) == 2000
+    assert sanitize("a\x00b\x1b[31m\u202ec\udcff\n") == "ab[31mc?\n"
+    assert len(sanitize("x" * 10_000)) == 2000
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,6 @@ def test_numbers_keep_their_significant_digits(value, shown):
 
 
 def test_people_see_the_first_rows_of_a_long_table_and_the_csv_holds_all():
-    table = Table("x", "x", (Column("n", "integer"),), tuple((n,) for n in range(9)), most=3)
-    assert table.shown() == [["0"], ["1"], ["2"]]
-    assert table.csv().split() == ["n", *map(str, range(9))]
+    table = Table("x", "x", (Column("n", "integer"),), tuple((n,) for n in range(9)), max_rows=3)
+    assert table.formatted() == [["0"], ["1"], ["2"]]
+    assert table.to_csv().split() == ["n", *map(str, range(9))]

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import Cell, Column, Document, Kind, Table, estimate, number, pairs, shown
+from scaling.render.table import (
+    Cell,
+    Column,
+    Document,
+    Kind,
+    Table,
+    estimate,
+    format_cell,
+    number,
+    pairs,
+)
 
 Which = Literal["n_star", "d_star"]
 ROADS = ("parametric", "isoflop", "envelope")
@@ -262,7 +272,7 @@ def reconciled(document: Document) -> list[Table]:
         roads = (
             "refused"
             if row[name].get("refused")
-            else shown(estimate(row[name]["a"]), Column("", "number", True))
+            else format_cell(estimate(row[name]["a"]), Column("", "number", True))
             for name in ROADS
         )
         rows.append((row["told"], *roads))

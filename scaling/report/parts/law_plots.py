@@ -21,7 +21,7 @@ from scaling.render.figure import (
     Text,
     Trace,
 )
-from scaling.render.table import Column, Document, estimate, shown
+from scaling.render.table import Column, Document, estimate, format_cell
 from scaling.report.parts.fit_tables import ROADS, TITLES, Which, power_law
 from scaling.report.parts.run_plots import (
     C_AXIS,
@@ -371,7 +371,7 @@ def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) 
     for name, values in drawn.items():
         share = np.histogram(values, edges)[0] / len(values)
         x, y, colour = np.repeat(edges, 2)[1:-1], 100 * np.repeat(share, 2), ROADS.index(name)
-        entry = shown(
+        entry = format_cell(
             estimate((document["roads"].get(name) or {}).get("a")), Column("", "rough", True)
         )
         traces += [

@@ -13,7 +13,7 @@ from scaling.fit.frontier.frontier import Frontier
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.render.figure import Axis, Band, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.table import Column, number, shown
+from scaling.render.table import Column, format_cell, number
 
 SHARES = np.geomspace(0.25, 4.0, 49)  # of N*
 MARKED = (0.5, 2.0)
@@ -165,6 +165,6 @@ def _price(found: SizePenalty, share: float) -> tuple[str, str]:
         None if found.waste_draws is None else 100 * found.waste_draws[:, place],
         found.ci,
     )
-    return number(float(found.loss[place])), shown(
+    return number(float(found.loss[place])), format_cell(
         (entry["value"], entry["lo"], entry["hi"]), Column("", "short", True)
     )

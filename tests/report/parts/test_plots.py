@@ -1,12 +1,15 @@
 """Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
 
 import copy
+import json
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from scaling.points.run_tables import curves
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
+from scaling.render.plotly_backend import to_plotly
 from scaling.report.parts import law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
@@ -15,6 +18,18 @@ from tests.report.conftest import ALPHA, BETA, BUDGETS, WIDTHS, law
 
 def kinds(figure, kind):
     return [trace for trace in figure.traces if isinstance(trace, kind)]
+
+
+def test_plotly_accepts_the_figures_of_a_report(document):
+    for figure in (
+        law_plots.frontier_size(document),
+        law_plots.contours(document),
+        run_plots.holdout(document),
+    ):
+        drawn = to_plotly(figure)
+        drawn.pop("dark")
+        assert json.loads(json.dumps(drawn, allow_nan=False)) == drawn
+        go.Figure(drawn)  # raises on any name or value that plotly does not know
 
 
 def pictures(document, folder):

@@ -112,7 +112,7 @@ def test_what_is_not_known_is_said(document):
     }
     table = repeated_data.repeats(changed)
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
-    assert table.shown()[0][6] == "–"
+    assert table.formatted()[0][6] == "–"
     assert "is not fitted: N takes 1 distinct value." in table.caption
     assert len(repeated_data.short(changed).rows) == 23
     assert repeated_data.short(changed).caption.startswith(
@@ -166,7 +166,7 @@ TRUTH = {
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
     table = fit_tables.truth({"truth": TRUTH, "status": "not-identified", "ci": 0.95})
-    assert table.shown() == [
+    assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
         ["entropy of the language", "1.000", "-3 %"],
