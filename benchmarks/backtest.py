@@ -7,15 +7,14 @@ the loss of every later run at its own N and D, and N*(C) and L*(C) against the 
 all runs). Methods: each law alone with the intervals that `scaling fit --law` gives (bootstrap, and for a run's loss a residual each),
 isoFLOP and envelope, the combination, and the combination with one part taken away.
 
-The constants of scaling/fit/combine.py were chosen on the tuning half. Which table is in which half was settled before any was
-looked at: by the SHA-256 of the table's name, every second one, within the family of Porian's 15 sweeps and within the others.
+The constants of scaling/fit/combine.py were chosen on the tables of TUNING; every other table is for reporting. TUNING was settled
+before any was looked at: in order of the SHA-256 of the name every second table, within Porian's 15 sweeps and within the others.
 Tables that are not there are left out and named.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +49,13 @@ QUANTITIES: dict[Quantity, str] = {
     "n_star": "N*(C), against the minima of later isoFLOP curves",
 }
 WITHOUT = "combination without "
+TUNING = frozenset({
+    "epoch", "muennighoff", "openeurollm", "results/honest",
+    "porian/owt2-base-long-kaplan-kaplan-train", "porian/owt2-base-long-kaplan-standard-val",
+    "porian/owt2-base-short-kaplan-standard-val", "porian/owt2-tuned-short-const-standard-val",
+    "porian/rw-base-short-chinchilla-attention-train", "porian/rw-base-short-kaplan-attention-train",
+    "porian/rw-tuned-short-const-attention-train", "porian/rw-tuned-short-const-standard-val",
+})  # fmt: skip
 
 
 def tables(data: Path, results: Path) -> Iterator[tuple[str, Points]]:
@@ -110,16 +116,6 @@ def _cs336(path: Path) -> Points:
     runs = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
     runs["tokens"] = runs.compute_budget / (6 * runs.parameters)
     return _frame(runs, "parameters", "tokens", "final_loss", "compute_budget")
-
-
-def tuning_half(names: list[str]) -> set[str]:
-    """The tables that constants may be chosen on."""
-    chosen: set[str] = set()
-    for family in (True, False):
-        members = [name for name in names if name.startswith("porian/") == family]
-        members.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-        chosen |= set(members[::2])
-    return chosen
 
 
 def cuts(points: Points) -> list[float]:
@@ -360,11 +356,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="tables whose name contains this")
     args = parser.parse_args()
     named = dict(tables(args.data, args.results))
-    tuning = tuning_half(list(named))
     held = {
         name: points
         for name, points in named.items()
-        if (args.half == "all" or (name in tuning) == (args.half == "tuning")) and args.only in name
+        if (args.half == "all" or (name in TUNING) == (args.half == "tuning")) and args.only in name
     }
     began = time.perf_counter()
     with np.errstate(all="ignore"):

@@ -12,6 +12,9 @@ class WarningCode(StrEnum):
     """What a warning is about. Code tests the code and never the sentence."""
 
     OTHER = "other"
+    HOLDOUT_COVERAGE = "holdout-coverage"  # data: covered, expected, n_test
+    HOLDOUT_ONE_SIDED = "holdout-one-sided"  # data: too_high, too_low, n_test
+    APPROACHES_DISAGREE = "approaches-disagree"  # data: N* by approach
 
 
 class ResultWarning(BaseModel):

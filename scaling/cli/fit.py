@@ -31,9 +31,9 @@ def fit(
     law: Annotated[
         str,
         typer.Option(
-            help="chinchilla, kaplan, power, bnsl, two-stage, coverage, lr-annealing, ... (docs/laws.md)."
+            help="auto (several laws combined), chinchilla, skaling, kaplan, power, bnsl, two-stage, coverage, ... (docs/laws.md)."
         ),
-    ] = "chinchilla",
+    ] = "auto",
     approach: Annotated[
         str, typer.Option(help="parametric, isoflop or envelope: the one that heads the result.")
     ] = "parametric",
@@ -146,7 +146,7 @@ def fit(
         readout=readout,
     )
     document = run_fit(source, options)
-    name = law if approach == "parametric" else approach
+    name = document["law"] if approach == "parametric" else approach
     target = out or _default_fit_path(source, f"{name}-{readout}" if readout else name)
     if target:
         dump(document, target)

@@ -13,6 +13,8 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
+from scaling.fit.combine import combine
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
 from scaling.fit.diagnostics.diagnostics import run_diagnostics
 from scaling.fit.diagnostics.holdout import holdout, rollout
@@ -41,6 +43,7 @@ BESIDE = 100  # resamples of a law fitted beside the one asked for
 
 def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
     """The fit document (DESIGN 8) of sources of one kind: folders, files, or tables in memory. Raises ScalingError that names them when nothing can be fitted."""
+    options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
 
@@ -88,8 +91,16 @@ def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
         if kind == "parametric" and fitted
         else frontier_header(roads[kind], kind, options)
     )
+    combination = _combination(points, options)
     held, silence = (
-        holdout(fitted.estimate, points, options.held_out(), options.ci, options.seed)
+        holdout(
+            fitted.estimate,
+            points,
+            options.held_out(),
+            options.ci,
+            options.seed,
+            combination is not None,
+        )
         if fitted and options.held_out()
         else (None, "")
     )
@@ -115,6 +126,7 @@ def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
             *doubts,
             *repeated_data.uncounted(points, options.law),
             *([silence] if silence else []),
+            *(each["message"] for each in (held or {}).get("warnings", [])),
             *unfit,
         ],
         "n_points": len(points),
@@ -126,6 +138,7 @@ def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
             else {"flagged": []}
         ),
         "holdout": held,
+        "combination": combination.model_dump() if combination else None,
         **repeated_data.report(points, fitted, options),
         **(
             {"truth": known}
@@ -151,6 +164,17 @@ def _build_document(source: Source, options: FitOptions) -> dict[str, Any]:
         "agreement": agreement(roads, points, options.ci),
         **kaplan,
     }
+
+
+def _combination(points: Points, options: FitOptions) -> Combination | None:
+    """The combination of laws, where no law was asked for and no run repeats its data (the candidates do not know of repeats)."""
+    unique = points.others.get("U")
+    repeats = unique is not None and points.d is not None and bool((points.d > 1.01 * unique).any())
+    return (
+        None
+        if not options.combined or repeats
+        else combine(points, options.objective, options.delta)
+    )
 
 
 def _parametric(points: Points, options: FitOptions) -> tuple[LawFit | None, str]:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
 from scaling.fit.fit_document import load
 from scaling.fit.frontier.approaches import to_frontier
 from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
+from scaling.warning import ResultWarning
 
 PREFIX = "published:"
 
@@ -46,6 +48,7 @@ class FittedLaw:
     noise: float | None = None
     convention: Mapping[str, str] = field(default_factory=dict)
     noise_freedom: int | None = None
+    combination: Combination | None = None
 
 
 def load_law(source: str | Mapping[str, Any]) -> FittedLaw:
@@ -110,6 +113,8 @@ def _from_document(source: str, document: Mapping[str, Any]) -> FittedLaw:
         if document["status"] != "ok"
         else []
     )
+    holdout_warnings = (document.get("holdout") or {}).get("warnings") or []
+    warnings += [str(ResultWarning.model_validate(each)) for each in holdout_warnings]
     convention = document["source"].get("convention") or {}
     basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
     law = "frontier" if road_only else document["law"]
@@ -131,6 +136,9 @@ def _from_document(source: str, document: Mapping[str, Any]) -> FittedLaw:
         (document.get("noise") or {}).get("sd"),
         convention,
         (document.get("noise") or {}).get("freedom"),
+        Combination.model_validate(document["combination"])
+        if document.get("combination")
+        else None,
     )
 
 

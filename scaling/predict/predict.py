@@ -14,6 +14,8 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.fit_document import interval, to_jsonable
 from scaling.formatting import count_option, format_count, format_flops
+from scaling.predict import combined
+from scaling.predict.combined import disagreement
 from scaling.predict.law_source import FittedLaw, load_law
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def predict(
     numbers = {name: _number(name, value) for name, value in asked.items() if value is not None}
     demand = None if inference_tokens is None else _demand(inference_tokens)
     known = load_law(source)
-    answer = _answer(known, numbers)
+    answer, breakdown = _combined_answer(known, numbers) or (_answer(known, numbers), None)
     if demand is not None:
         answer["inference"] = _inference(known, answer, demand, serving)
     if smaller is not None:
@@ -63,6 +65,7 @@ def predict(
         )
     if "flops" in numbers and known.roads:
         answer["roads"] = _side_by_side(known, numbers["flops"])
+    apart = disagreement(answer.get("roads") or {}) if breakdown else None
     if known.accuracy is not None and math.isfinite(answer["loss"]["value"]):
         from scaling.fit.special.two_stage import predicted_accuracy
 
@@ -79,17 +82,18 @@ def predict(
         from scaling.predict.serving import decoding
 
         answer["decoding"] = decoding(model, serving)
-    decades, warnings = _extrapolation(known, answer)
+    decades, warnings = _extrapolation(known, answer, form_is_known=breakdown is None)
     return to_jsonable(
         {
             **answer,
             "extrapolation_decades": decades,
             "model": model,
-            "law": known.law,
+            "law": combined.NAME if breakdown else known.law,
+            **({"combination": breakdown} if breakdown else {}),
             "source": known.source,
             "ci": known.ci,
             "basis": known.basis,
-            "warnings": [*known.warnings, *warnings, *refusal],
+            "warnings": [*([str(apart)] if apart else []), *known.warnings, *warnings, *refusal],
         }
     )
 
@@ -161,6 +165,24 @@ def _task_of(known: FittedLaw, n: float) -> tuple[int, int]:
     return known.model.get("vocab_size", 32_000 if n >= 1e8 else 256), known.model.get(
         "seq_len", 2048
     )
+
+
+def _combined_answer(
+    known: FittedLaw, asked: Mapping[str, float]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(answer, breakdown by quantity) where the fit holds a combination of laws and the question is one that it answers."""
+    combination, question = known.combination, set(asked)
+    if combination is None:
+        return None
+    if question == {"flops"}:
+        answer, parts = combined.at_flops(known, combination, asked["flops"])
+    elif question == {"n_params", "tokens"}:
+        answer, parts = combined.at_inputs(known, combination, asked["n_params"], asked["tokens"])
+    elif question == {"loss"}:
+        answer, parts = combined.at_loss(known, combination, asked["loss"])
+    else:
+        return None
+    return answer, {name: part.model_dump() for name, part in parts.items()}
 
 
 def _answer(known: FittedLaw, asked: Mapping[str, float]) -> dict[str, Any]:
@@ -316,7 +338,9 @@ def _model(known: FittedLaw, answer: Mapping[str, Any]) -> tuple[dict[str, Any] 
         return None, [f"no model is named: {error.what}"]
 
 
-def _extrapolation(known: FittedLaw, answer: Mapping[str, Any]) -> tuple[float | None, list[str]]:
+def _extrapolation(
+    known: FittedLaw, answer: Mapping[str, Any], form_is_known: bool
+) -> tuple[float | None, list[str]]:
     """Decades of C beyond the data, and plain words for each way in which the answer leaves them."""
     reach, flops = known.range.get("flops"), answer["flops"]["value"]
     if reach is None or not math.isfinite(flops) or flops <= 0:
@@ -329,7 +353,7 @@ def _extrapolation(known: FittedLaw, answer: Mapping[str, Any]) -> tuple[float |
         )
     if flops < reach[0] * 0.99:
         warnings.append(f"{math.log10(reach[0] / flops):.1f} decades of compute below the data")
-    if decades > FAR_DECADES and known.draws is not None:
+    if decades > FAR_DECADES and known.draws is not None and form_is_known:
         warnings.append(
             "the interval holds if the law does: it does not know of errors in the law's form"
         )

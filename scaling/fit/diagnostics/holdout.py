@@ -8,15 +8,20 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
+from scaling.fit.combination import Combination
+from scaling.fit.combine import combine
 from scaling.fit.estimate import Estimate, estimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode
 
 RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
 ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
 ROWS_KEPT = 200
+SIGNIFICANT = 0.01  # level at which the coverage of a hold-out is tested
+MISSES = 3  # of one sign that are worth a warning
 ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
 ROLLOUT_STEPS = 12
 
@@ -49,9 +54,11 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    whole: Estimate, points: Points, count: int, ci: float, seed: int
+    whole: Estimate, points: Points, count: int, ci: float, seed: int, combined: bool = False
 ) -> tuple[dict[str, Any] | None, str]:
-    """(the document's `holdout`, "") or (None, why there is none). Intervals hold refits of resamples and a residual each."""
+    """(the document's `holdout`, "") or (None, why there is none). Intervals hold refits of resamples and a residual each; where
+    laws are `combined` they are those of the combination.
+    """
     parts = split(points, count)
     if parts is None:
         return None, "no hold-out: too few budgets to leave the largest out"
@@ -68,7 +75,12 @@ def holdout(
         )
     except ScalingError as error:
         return None, f"no hold-out: without the largest budget {error.what}"
-    predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
+    combination = combine(train, whole.objective, whole.delta) if combined else None
+    predicted, lo, hi = (
+        _combined(combination, test, ci)
+        if combination
+        else _predictions(fitted, train, test, ci, seed)
+    )
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
@@ -90,7 +102,41 @@ def holdout(
         ],
         "mean_abs_rel_error": float(np.mean(np.abs(predicted / test.loss - 1))),
         "covered": float(np.mean(inside)),
+        "by": "combination" if combination else whole.law.name,
+        "warnings": [each.model_dump() for each in doubts(test.loss < lo, test.loss > hi, ci)],
     }, ""
+
+
+def doubts(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
+    """What hold-out intervals of level `ci` show when a forecast lies `too_high` (above the run, its interval too) or `too_low` (n,):
+    significantly fewer runs inside than `ci`, or misses that all have one sign.
+    """
+    from scipy.special import bdtr
+
+    high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
+    inside, found = count - high - low, []
+    if bdtr(inside, count, ci) < SIGNIFICANT:
+        message = f"{inside} of {count} held-out runs lie inside {100 * ci:g} % intervals: these are too narrow, or the law is wrong"
+        data = {"covered": inside / count, "expected": ci, "n_test": count}
+        found.append(ResultWarning(code=WarningCode.HOLDOUT_COVERAGE, message=message, data=data))
+    if max(high, low) >= MISSES and min(high, low) == 0:
+        side = "high" if high else "low"
+        message = f"all {high + low} misses among {count} held-out runs have one sign: their loss was predicted too {side}"
+        data = {"too_high": high, "too_low": low, "n_test": count}
+        found.append(ResultWarning(code=WarningCode.HOLDOUT_ONE_SIDED, message=message, data=data))
+    return found
+
+
+def _combined(
+    combination: Combination, test: Points, ci: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted loss of `test` and its interval by the combination."""
+    runs = zip(np.asarray(test.n).tolist(), np.asarray(test.d).tolist(), strict=True)
+    forecasts = [combination.loss(n, d, ci) for n, d in runs]
+    value, lo, hi = (
+        np.array([getattr(each, name) for each in forecasts]) for name in ("value", "lo", "hi")
+    )
+    return value, np.minimum(lo, value * (1 - ROUNDING)), np.maximum(hi, value * (1 + ROUNDING))
 
 
 def _predictions(
