@@ -101,7 +101,7 @@ def batches(runs: int) -> Iterator[pa.Table]:
     for run in cells():
         found.append(seeds_of(run, each, noise))
         count += each
-        if count + each > run_files.RUNS_A_FILE:
+        if count + each > run_files.RUNS_PER_FILE:
             yield pa.concat_tables(found)
             found, count = [], 0
     if found:
@@ -118,11 +118,11 @@ def publish(folder: Path, table: pa.Table, number: int) -> None:
         }
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
             writer.write_table(
-                table.cast(schema), row_group_size=run_files.RUNS_A_GROUP * len(EVALUATIONS)
+                table.cast(schema), row_group_size=run_files.RUNS_PER_GROUP * len(EVALUATIONS)
             )
             text = json.dumps({"shared": ["{}"], "runs": known})
             writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, "scaling.seal": files.PLACEHOLDER}
+                {run_files.INDEX.decode(): text, run_files.CHECKSUM_KEY: files.PLACEHOLDER}
             )
         files.append_checksum(path)
 

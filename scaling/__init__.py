@@ -1,30 +1,53 @@
-"""`scaling`: train sweeps over model size and tokens, fit scaling laws, predict the compute-optimal model.
+"""Scaling laws: train sweeps over model size and tokens, fit laws, predict the optimal model.
 
-In a notebook: `from scaling import load, fit, predict`. Nothing heavy is imported before one of them is called.
+The whole pipeline in Python: `from scaling import plan, fit, predict, report, load`. Importing
+the package imports nothing else; fitting and reporting never import jax.
 """
 
+import inspect
+import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.api import fit, load, predict
+    from scaling.api import fit, load, plan, predict, report
 
 __version__ = "0.1.0"
-__all__ = ["fit", "load", "predict"]
+__all__ = ["__version__", "fit", "load", "plan", "predict", "report"]
+_FUNCTION_AND_PACKAGE = ("fit", "plan", "predict", "report")
 
 
-class Callable(ModuleType):
-    """The package `scaling.fit`, which is the function `scaling.fit(...)` too: one name of this package cannot hold both."""
+class _CallablePackage(ModuleType):
+    """A subpackage such as `scaling.fit` that is also the function `scaling.api.fit`."""
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Fit a law: see `scaling.api.fit`."""
-        return import_module("scaling.api").fit(*args, **options)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    @property
+    def _function(self) -> Any:
+        return getattr(import_module("scaling.api"), self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+
+class _Package(ModuleType):
+    """The package `scaling`: a subpackage that is also a function becomes callable when it is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FUNCTION_AND_PACKAGE and type(value) is ModuleType:
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    if name == "fit":
-        return import_module("scaling.fit")
+    if name in _FUNCTION_AND_PACKAGE:
+        return import_module(f"scaling.{name}")
     if name in __all__:
         return getattr(import_module("scaling.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

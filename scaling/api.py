@@ -1,6 +1,7 @@
-"""`from scaling import load, fit, predict`: the verbs of the right half for notebooks. pandas in, pandas out, HTML in between.
+"""The public Python API: `from scaling import plan, fit, predict, report, load`.
 
-Every number comes from the functions behind the command line; a result holds the document that `--json` prints.
+Each function is what the command of its name calls; a result holds the document that `--json`
+prints, gives pandas tables, and shows itself in a notebook.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import pandas as pd
 
+from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
@@ -24,8 +26,11 @@ from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
 
-Place = Union[str, PathLike[str]]
-Source = Union[Place, pd.DataFrame, Sequence[Union[Place, pd.DataFrame]]]
+if TYPE_CHECKING:
+    from scaling.plan import Plan
+
+PathText = Union[str, PathLike[str]]
+Source = Union[PathText, pd.DataFrame, Sequence[Union[PathText, pd.DataFrame]]]
 OPTIONS = {item.name for item in fields(FitOptions)}
 ESTIMATE = ["value", "se", "lo", "hi"]
 
@@ -88,7 +93,7 @@ class Fit:
         """What the law says of a question: see `scaling.predict`."""
         return predict(self, **question)
 
-    def save(self, path: Place) -> Path:
+    def save(self, path: PathText) -> Path:
         """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises ScalingError (74)."""
         dump(self.document, Path(path))
         return Path(path)
@@ -131,9 +136,9 @@ def load(source: Source) -> pd.DataFrame:
         if len(sources) == 1 and isinstance(only, Path) and only.is_dir()
         else {}
     )
-    damaged = [str(each) for part in rows for each in part.attrs.get("damaged", ())]
+    damaged = [str(each) for part in rows for each in part.attrs.get("corrupt", ())]
     if damaged:
-        table.attrs["damaged"] = damaged
+        table.attrs["corrupt"] = damaged
     return table
 
 
@@ -157,7 +162,7 @@ def fit(
 
 
 def predict(
-    source: Fit | Mapping[str, Any] | Place,
+    source: Fit | Mapping[str, Any] | PathText,
     *,
     flops: object = None,
     n_params: object = None,
@@ -190,6 +195,39 @@ def predict(
     return Prediction(
         run_predict(source, **question, serving=Serving(**serving) if serving is not None else None)
     )
+
+
+def plan(
+    sweep: PathText | Sweep, *, overrides: Sequence[str] = (), simulated: str | None = None
+) -> Plan:
+    """Every run of a sweep with its cost, and the infeasible cells with their reasons.
+
+    `sweep` is a sweep file or a Sweep; `overrides` are "KEY=VALUE", as on the command line.
+    """
+    from scaling.config.overrides import load_with_overrides
+    from scaling.plan import plan as expand
+    from scaling.tasks import open_task, resolve
+
+    loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
+    task = resolve(loaded.base.task)
+    return expand(loaded, task, open_task(task).vocab_size, simulated)
+
+
+def report(
+    source: PathText | Sequence[PathText],
+    out: PathText | None = None,
+    *,
+    budgets: Sequence[float] = (),
+) -> Path:
+    """Write the report of a results folder, fits, or several sweeps; returns its index.html.
+
+    `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared.
+    """
+    from scaling.report.page import write_report
+
+    sources = [source] if isinstance(source, (str, PathLike)) else list(source)
+    target = None if out is None else Path(out)
+    return write_report([Path(item) for item in sources], target, budgets=list(budgets))
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:

@@ -1,109 +1,225 @@
-"""What a sweep writes is whole or absent, and says itself when it is no longer what was written.
+"""Atomic, checksummed file input and output: a file is whole or absent, and a changed byte is noticed.
 
-Every file carries a seal: `seal:sha256:` and the digest of all its bytes, computed with zeros in the digest's place. JSON
-holds it as its last key, TOML and text as a last line, Parquet among the metadata of its footer, a checkpoint as the
-comment of its zip. So one bit that flips anywhere is noticed, in any format, without a second file that could be lost.
+Every file carries the SHA-256 of all its bytes, computed with zeros in the digest's place and marked `checksum:sha256:`.
+JSON holds it as its last key, TOML and text as a last line, Parquet in the metadata of its footer, a checkpoint as the
+comment of its zip. Only a checksum that does not match is corruption (`ChecksumError`). A file system that fails (EIO,
+ESTALE, EMFILE, ...) is asked again shortly, and then named in a `DiskError` (exit 74): the file stays where it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import re
+import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from scaling.errors import DISK, ScalingError
 
-MARK = b"seal:sha256:"
-PLACEHOLDER = (MARK + b"0" * 64).decode()
+PLACEHOLDER = "checksum:sha256:" + "0" * 64
+KEYS = ("checksum", "seal")  # of a JSON document; files of former versions say `seal`
 TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
-_HEX = re.compile(rb"[0-9a-f]{64}")
-_PIECE, _TAIL = 1 << 20, 1 << 16
 CHANGED = "its bytes are not those that were written (SHA-256)"
+NOT_REGULAR = "it is not a regular file"
+_CHECKSUM = re.compile(rb"(?:checksum|seal):sha256:([0-9a-f]{64})?")
+_CHANGED_MARK = re.compile(rb":sha256:[0-9a-f]{64}|(?:checksum|seal).{8}[0-9a-f]{64}")
+_CHUNK_BYTES, _TAIL_BYTES = 1 << 20, 1 << 16
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_PAUSES = (0.05, 0.25, 1.0)  # seconds before a read that failed is tried again
+_TRANSIENT = {
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "EMFILE", "ENFILE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENOLCK")
+}
+UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
+_NO_LINKS = UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
+_REMEDIES = {
+    errno.ENOSPC: "free space, then run again",
+    errno.EDQUOT: "free space or raise the quota, then run again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+    errno.ENFILE: "close files or raise the system's limit of them, then run again",
+    errno.EIO: "check the disk, then run again; finished runs are kept",
+    errno.ESTALE: "check the network file system, then run again; finished runs are kept",
+    errno.ETIMEDOUT: "check the network file system, then run again; finished runs are kept",
+}
+T = TypeVar("T")
 
 
 class ChecksumError(Exception):
-    """The bytes are not those that were sealed."""
+    """The bytes are not those that were written."""
+
+
+class DiskError(ScalingError):
+    """The operating system refused a file operation (exit 74)."""
+
+
+def disk_error(error: OSError, path: Path, action: str = "write") -> DiskError:
+    """The error that names the file, what the system says of it, and what helps.
+
+    A part of the path that is a file instead of a folder is named as such.
+    """
+    where = str(path)
+    with contextlib.suppress(OSError):  # the disk may refuse this as well
+        blocked = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+        if blocked is not None:
+            what = f"{blocked} is a file, not a folder"
+            return DiskError(what, where=where, remedy="name another path", exit_code=DISK)
+    code = error.errno or 0
+    what = f"cannot {action}: {error.strerror or error}"
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        with contextlib.suppress(OSError, StopIteration):
+            space = os.statvfs(next(folder for folder in path.parents if folder.is_dir()))
+            what += f" ({space.f_bavail * space.f_frsize:,} bytes free)"
+    if code in UNSUPPORTED:
+        what += f" by the file system {filesystem_of(path)}"
+    remedy = _REMEDIES.get(code, "fix the permissions or choose another folder, then run again")
+    return DiskError(what, where=where, remedy=remedy, exit_code=DISK)
+
+
+def filesystem_of(path: Path) -> str:
+    """Type and mount point of the file system that holds a path, as in `nfs4 at /home`."""
+    with contextlib.suppress(OSError):
+        target = os.path.realpath(path)
+        mounts = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+        inside = [m for m in mounts if os.path.commonpath([target, m[1]]) == m[1]]
+        if inside:
+            _, point, kind, *_ = max(inside, key=lambda mount: len(mount[1]))
+            return f"{kind} at {point}"
+    return "of this folder"
+
+
+def check_local(path: Path) -> None:
+    """Raise ScalingError for the address of an object store or a web page: no promise could be kept there."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", str(path))
+    if scheme:
+        raise ScalingError(
+            f"{scheme[1]}:// addresses are not supported: results need a file system",
+            where=str(path)[:200],
+            remedy="use a local or shared folder (or mount the store), and copy it afterwards",
+        )
+
+
+@contextlib.contextmanager
+def guarded(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an OSError of the block into the DiskError of `path`; absence (FileNotFoundError) passes."""
+    try:
+        yield
+    except _ABSENT:
+        raise
+    except OSError as error:
+        raise disk_error(error, path, action) from error
+
+
+def retry(path: Path, read: Callable[[], T]) -> T:
+    """`read()`, tried again shortly where the file system fails.
+
+    Raises FileNotFoundError (or NotADirectoryError) where there is no file, DiskError otherwise.
+    """
+    for pause in _PAUSES:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in _TRANSIENT:
+                break
+            time.sleep(pause)
+    with guarded(path, "read"):
+        return read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened for reading. Raises ChecksumError for a folder, a pipe or a device, and OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link to itself, a socket
+            raise ChecksumError(NOT_REGULAR) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ChecksumError(NOT_REGULAR)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a regular file. Raises ChecksumError for anything else, FileNotFoundError, DiskError."""
+
+    def read() -> bytes:
+        with open_regular(path) as handle:
+            return handle.read()
+
+    return retry(path, read)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything of that name; a link that leads nowhere counts. Raises DiskError."""
+    try:
+        retry(path, lambda: os.lstat(path))
+    except _ABSENT:
+        return False
+    return True
 
 
 def with_checksum(data: bytes) -> bytes:
     """`data` with the digest filled in where its last `PLACEHOLDER` stands."""
-    place = data.rindex(PLACEHOLDER.encode()) + len(MARK)
-    return data[:place] + hashlib.sha256(data).hexdigest().encode() + data[place + 64 :]
+    start = data.rindex(PLACEHOLDER.encode()) + len(PLACEHOLDER) - 64
+    return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[start + 64 :]
 
 
 def append_checksum(path: Path) -> None:
-    """Fill in the digest of a file that ends in a `PLACEHOLDER` (at most 64 KiB before its end), without holding it in memory."""
+    """Fill in the digest of a file that ends in a `PLACEHOLDER` (in its last 64 KiB), chunk by chunk."""
     with open(path, "rb+") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        start = max(0, handle.seek(0, os.SEEK_END) - _TAIL)
+        start = max(0, handle.seek(0, os.SEEK_END) - _TAIL_BYTES)
         handle.seek(start)
-        place = start + handle.read().rindex(PLACEHOLDER.encode()) + len(MARK)
-        handle.seek(place)
+        offset = handle.read().rindex(PLACEHOLDER.encode()) + len(PLACEHOLDER) - 64
+        handle.seek(start + offset)
         handle.write(digest.encode())
 
 
-def verify_checksum(data: bytes | memoryview) -> bool:
-    """Whether `data` carries a seal. Raises Broken when the seal is not that of these bytes."""
-    view = memoryview(data)
-    place = _place(bytes(view[-_TAIL:]))
-    offset = max(0, len(view) - _TAIL)
-    if place is None and offset:
-        place, offset = _place(bytes(view)), 0
-    if place is None:
-        return False
-    place += offset
-    digest = hashlib.sha256(view[:place])
-    digest.update(b"0" * 64)
-    digest.update(view[place + 64 :])
-    if digest.hexdigest().encode() != bytes(view[place : place + 64]):
-        raise ChecksumError(CHANGED)
-    return True
-
-
-def _place(data: bytes) -> int | None:
-    """Where the digest of the last seal stands; None without one. Raises Broken where the seal itself is damaged."""
-    found = data.rfind(MARK)
-    if found >= 0 and not _HEX.match(data, found + len(MARK)):
-        raise ChecksumError("its seal is damaged")
-    if found < 0 and any(
-        _is_damaged_marker(data[match.start() - len(MARK) : match.start()])
-        for match in _HEX.finditer(data, max(0, len(data) - _TAIL))
-    ):
-        raise ChecksumError("its seal is damaged")
-    return found + len(MARK) if found >= 0 else None
-
-
-def _is_damaged_marker(text: bytes) -> bool:
-    """Whether these bytes are the mark but for one bit."""
-    return (
-        len(text) == len(MARK)
-        and sum((one ^ other).bit_count() for one, other in zip(text, MARK, strict=True)) == 1
-    )
+def verify_checksum(data: bytes) -> bool:
+    """Whether `data` carries a checksum. Raises ChecksumError when it is not that of these bytes."""
+    return verify_stream(io.BytesIO(data))
 
 
 def check_file(path: Path) -> bool:
-    """Whether a file carries a seal, without holding it in memory. Raises Broken, or OSError."""
-    with open(path, "rb") as handle:
-        start = max(0, handle.seek(0, os.SEEK_END) - _TAIL)
-        handle.seek(start)
-        found = _place(handle.read())
-        if found is None:
-            return verify_checksum(path.read_bytes()) if start else False
-        handle.seek(0)
-        digest, left = hashlib.sha256(), start + found
-        while left:
-            piece = handle.read(min(left, _PIECE))
-            digest.update(piece)
-            left -= len(piece)
-        held = handle.read(64)
-        digest.update(b"0" * 64 + handle.read())
-    if digest.hexdigest().encode() != held:
+    """Whether a file carries a checksum. Raises ChecksumError, FileNotFoundError, DiskError."""
+
+    def check() -> bool:
+        with open_regular(path) as handle:
+            return verify_stream(handle)
+
+    return retry(path, check)
+
+
+def verify_stream(handle: Any) -> bool:
+    """As `verify_checksum`, of a binary file that can be sought in, chunk by chunk."""
+    start = max(0, handle.seek(0, os.SEEK_END) - _TAIL_BYTES)
+    handle.seek(start)
+    tail = handle.read()
+    matches = list(_CHECKSUM.finditer(tail))
+    if not matches and not _CHANGED_MARK.search(tail):
+        return False
+    written = matches[-1][1] if matches else None
+    if written is None:
+        raise ChecksumError("its checksum is corrupt")
+    digest, left = hashlib.sha256(), start + matches[-1].start(1)
+    handle.seek(0)
+    while left:
+        chunk = handle.read(min(left, _CHUNK_BYTES))
+        if not chunk:
+            raise ChecksumError(CHANGED)
+        digest.update(chunk)
+        left -= len(chunk)
+    handle.read(64)
+    digest.update(b"0" * 64 + handle.read())
+    if digest.hexdigest().encode() != written:
         raise ChecksumError(CHANGED)
     return True
 
@@ -113,7 +229,7 @@ def write_atomically(
 ) -> None:
     """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half a file.
 
-    Raises ScalingError (74) when the disk refuses. Without `durable` a power cut may lose the file, a kill may not.
+    Raises DiskError. Without `durable` a power cut may lose the file, a kill may not.
     """
     with temporary_of(target) as temporary:
         write(temporary)
@@ -125,7 +241,10 @@ def write_atomically(
 
 
 def write_once(target: Path, write: Callable[[Path], object]) -> bool:
-    """As `write_atomically`, but what exists already stays; says whether this call made the file."""
+    """As `write_atomically`, but what exists already stays; says whether this call made the file.
+
+    Where the file system has no hard links, two writers at the same instant may both say that they did.
+    """
     with temporary_of(target) as temporary:
         write(temporary)
         sync(temporary)
@@ -133,7 +252,11 @@ def write_once(target: Path, write: Callable[[Path], object]) -> bool:
             os.link(temporary, target)
         except FileExistsError:
             return False
-        except (PermissionError, NotImplementedError):  # a file system without hard links
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if target.exists():
+                return False
             os.replace(temporary, target)
         sync(target.parent)
     return True
@@ -141,7 +264,8 @@ def write_once(target: Path, write: Callable[[Path], object]) -> bool:
 
 @contextlib.contextmanager
 def temporary_of(target: Path) -> Iterator[Path]:
-    """A name beside `target` that no other process or host uses; nothing stays under it. Disk errors become ScalingError (74)."""
+    """A name next to `target` that no other process uses; nothing stays under it. Raises DiskError."""
+    check_local(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,55 +273,29 @@ def temporary_of(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(error, target) from error
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # a parent is a file, or the disk is read-only: said above
+        with contextlib.suppress(OSError):  # the error above says it already
             temporary.unlink(missing_ok=True)
 
 
-def disk_error(error: OSError, target: Path) -> ScalingError:
-    """What the disk refused, where, with the space that is left; a folder of the path that is a file is named as such."""
-    blocked = ""
-    with contextlib.suppress(OSError):  # a disk that refuses may refuse this, too
-        blocked = next(
-            (str(above) for above in target.parents if above.exists() and not above.is_dir()), ""
-        )
-    if blocked:
-        return ScalingError(
-            f"{blocked} is a file, not a folder",
-            where=str(target),
-            remedy="name another path",
-            exit_code=DISK,
-        )
-    room = ""
-    with contextlib.suppress(OSError):
-        found = os.statvfs(next(folder for folder in target.parents if folder.is_dir()))
-        room = f" ({found.f_bavail * found.f_frsize:,} bytes free)"
-    remedy = "free space or mend the permissions, then run again"
-    return ScalingError(
-        f"cannot write: {error.strerror or error}{room}",
-        where=str(target),
-        remedy=remedy,
-        exit_code=DISK,
-    )
-
-
 def sync(path: Path) -> None:
-    """Return when a file or a folder is on the disk."""
+    """Return when a file or a folder is on the disk, as far as its file system can promise that of folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
 
 def write_text(target: Path, text: str, *, durable: bool = True) -> None:
-    """Publish a text file as it is, unsealed, whole or not at all."""
+    """Publish a text file as it is, without a checksum, whole or not at all."""
     write_atomically(target, lambda path: path.write_text(text, encoding="utf-8"), durable=durable)
 
 
 def write_lines(target: Path, text: str, comment: str = "") -> None:
-    """Publish a text whose last line, after `comment`, is its seal."""
+    """Publish a text whose last line, after `comment`, is its checksum."""
     data = with_checksum(f"{text.rstrip(chr(10))}\n{comment}{PLACEHOLDER}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data))
 
@@ -205,67 +303,58 @@ def write_lines(target: Path, text: str, comment: str = "") -> None:
 def write_json(
     target: Path, document: Mapping[str, Any], *, indent: int | None = 1, durable: bool = True
 ) -> None:
-    """Publish a JSON document whose last key is its seal."""
+    """Publish a JSON document whose last key is its checksum."""
     text = json.dumps(
-        {**document, "seal": PLACEHOLDER}, indent=indent, allow_nan=False, ensure_ascii=False
+        {**document, KEYS[0]: PLACEHOLDER}, indent=indent, allow_nan=False, ensure_ascii=False
     )
     data = with_checksum(f"{text}\n".encode())
     write_atomically(target, lambda path: path.write_bytes(data), durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A sealed document without its seal; an unsealed one is taken as it is.
+    """A document without its checksum; one that carries none is taken as it is.
 
-    Raises Broken for whatever is no such document, FileNotFoundError, and ScalingError (74) where it must not be read.
+    Raises ChecksumError for anything that is no such document, FileNotFoundError, DiskError.
     """
+    data = read_bytes(path)
+    verify_checksum(data)
     try:
-        data = path.read_bytes()
-        verify_checksum(data)
         document = json.loads(data)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except PermissionError as error:
-        raise permission_error(error, path) from None
-    except OSError as error:
-        raise ChecksumError(f"no file that can be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ChecksumError(f"not JSON: {str(error)[:80]}") from None
     if not isinstance(document, dict):
         raise ChecksumError("not a JSON object")
-    document.pop("seal", None)
+    for key in KEYS:
+        document.pop(key, None)
     return document
 
 
 def list_files(folder: Path, suffix: str) -> list[Path]:
-    """The regular files of a folder with a suffix, by name; what is unfinished (a dot in front) or no file is left out.
+    """The regular files of a folder with a suffix, by name; unfinished ones (a dot in front) are left out.
 
-    Raises ScalingError where the folder must not be read or is none (74); an absent folder is empty.
+    An absent folder is empty. Raises DiskError where the folder cannot be read or is none.
     """
-    try:
+
+    def read() -> list[Path]:
         with os.scandir(folder) as entries:
             return sorted(
                 Path(entry.path)
                 for entry in entries
                 if entry.name.endswith(suffix) and entry.name[0] != "." and _is_file(entry)
             )
+
+    try:
+        return retry(folder, read)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise permission_error(error, folder) from None
+    except NotADirectoryError as error:
+        raise disk_error(error, folder, "read") from None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link that leads in a circle
-        return False
-
-
-def permission_error(error: OSError, path: Path) -> ScalingError:
-    """What must not be read, and where."""
-    return ScalingError(
-        f"cannot read: {error.strerror}",
-        where=str(path),
-        remedy="mend the permissions, or move it away",
-        exit_code=DISK,
-    )
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return False
+        raise

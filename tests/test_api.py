@@ -1,6 +1,7 @@
 """`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as HTML that shows text as text."""
 
 import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 import scaling
-from scaling import fit, load, predict
+from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
@@ -65,9 +66,24 @@ def test_importing_the_package_imports_nothing_else():
     )
 
 
-def test_fit_is_the_package_and_the_function():
-    assert fit is importlib.import_module("scaling.fit") is scaling.fit
-    assert {"fit", "load", "predict", "__version__"} <= set(dir(scaling))
+@pytest.mark.parametrize("name", ["fit", "plan", "predict", "report"])
+def test_a_package_is_also_the_function_of_its_name(name):
+    package = getattr(scaling, name)
+    assert package is importlib.import_module(f"scaling.{name}")
+    assert inspect.signature(package) == inspect.signature(getattr(api, name))
+
+
+def test_a_package_is_callable_however_it_was_imported():
+    code = (
+        "import scaling.fit.options, scaling; print(callable(scaling.fit), callable(scaling.plan))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True True"
+
+
+def test_the_package_lists_its_functions():
+    assert {*scaling.__all__} <= set(dir(scaling))
+    assert all(callable(getattr(scaling, name)) for name in scaling.__all__ if name[0] != "_")
     with pytest.raises(AttributeError, match="no attribute 'fits'"):
         _ = scaling.fits
 

@@ -41,7 +41,7 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "studies": {*CONFIG, "accounting", "fit", "predict", "points", "render", "tasks", "store"},
     "report": {*CONFIG, "accounting", "studies", "predict", "fit", "render", "points", "store"},
     "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
-    "api": {*BASE, "fit", "points", "predict", "report"},
+    "api": {*CONFIG, "execute", "fit", "plan", "points", "predict", "report", "tasks"},
     "cli": None,  # may import everything
     "__main__": {"cli"},
 }

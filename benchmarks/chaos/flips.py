@@ -19,15 +19,15 @@ LAW = "published:hoffmann2022"
 STOPPED = """
 import itertools, sys
 from pathlib import Path
-from scaling.family import Family
-from scaling.lm.train import train
+from scaling.config.run_groups import RunGroup
+from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
-from scaling.sweepfile import load_sweep
 from scaling.tasks import open_task
+from scaling.train.trainer import train
 sweep = load_sweep(Path(sys.argv[1]))
 task, count = open_task(sweep.base.task), itertools.count()
 run = plan(sweep, sweep.base.task, task.vocab_size).runs[0].run
-train(Family((run,)), task, lambda _: Path(sys.argv[2]) / f"{run.run_id}.npz", should_stop=lambda: next(count) > 3)
+train(RunGroup((run,)), task, lambda _: Path(sys.argv[2]) / f"{run.run_id}.npz", should_stop=lambda: next(count) > 3)
 """
 
 
@@ -72,14 +72,14 @@ def flip(folder: Path, chance: random.Random, want: pd.DataFrame) -> str:
 
 def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
     name = str(path.relative_to(folder))
-    damaged = {item.path for item in inspect(folder) if item.state == "damaged"}
-    if name not in damaged and not (path.name == "SHA256SUMS" and damaged):
+    corrupt = {item.path for item in inspect(folder) if item.state == "corrupt"}
+    if name not in corrupt and not (path.name == "SHA256SUMS" and corrupt):
         return f"unnoticed: {where}"
     if path.suffix != ".parquet":
         return _fits(path, where)
     try:
         found = numbers(folder)
-        told = run_files.load(folder).attrs["damaged"]
+        told = run_files.load(folder).attrs["corrupt"]
     except ScalingError as error:
         return "" if path.name in str(error) else f"not named: {where}: {error}"
     kept = want[want["run_id"].isin(set(found["run_id"]))].reset_index(drop=True)
@@ -89,7 +89,7 @@ def _look(folder: Path, path: Path, want: pd.DataFrame, where: str) -> str:
 
 
 def _fits(path: Path, where: str) -> str:
-    """A fit that is damaged must be refused by whoever reads it."""
+    """Reading a corrupt fit must raise."""
     if path.parent.name != "fits":
         return ""
     from scaling.fit.fit_document import load
@@ -98,4 +98,4 @@ def _fits(path: Path, where: str) -> str:
         load(path)
     except ScalingError:
         return ""
-    return f"a damaged fit was read: {where}"
+    return f"a corrupt fit was read: {where}"

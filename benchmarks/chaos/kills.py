@@ -92,7 +92,7 @@ def read(folder: Path, verdict: Verdict, where: str) -> None:
     try:
         document = status(SweepFolder(folder))
         if run_files.has_runs(folder):
-            damaged = run_files.load(folder).attrs["damaged"]
+            damaged = run_files.load(folder).attrs["corrupt"]
             verdict.notes += [f"{where}: {text}" for text in [*damaged, *document["warnings"]]]
     except ScalingError as error:
         if "holds no sweep" not in error.what and "no finished runs" not in error.what:

@@ -1,31 +1,20 @@
-"""Moved from tools.py."""
+"""The command `count`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
 from scaling import accounting
-from scaling.cli.output import Csv, Json, console, print_csv, print_json
+from scaling.cli.output import Csv, Json, choice, emit
 from scaling.cli.tables import table
-from scaling.config import ModelConfig
-from scaling.errors import ScalingError, unknown_choice
+from scaling.config import FlopsConvention, ModelConfig, NConvention
+from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
-
-if TYPE_CHECKING:
-    from scaling.config import ModelConfig
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(
-        "count",
-        epilog="Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192",
-    )(count)
 
 
 def count(
@@ -34,20 +23,26 @@ def count(
         typer.Option(metavar="SWEEP|key=value,...", help="A sweep file, or the fields of a model."),
     ],
     seq_len: Annotated[int, typer.Option(min=1, max=2**24, help="Tokens in a sequence.")] = 2048,
-    batch: Annotated[
-        int, typer.Option(min=1, max=2**24, help="Sequences decoded side by side.")
-    ] = 1,
-    device: Annotated[str, typer.Option(help="Device of the decode roofline.")] = "h100",
+    batch: Annotated[int, typer.Option(min=1, max=2**24, help="Sequences decoded together.")] = 1,
+    device: Annotated[
+        str, choice("--device", accounting.DEVICES, "Device of the decode roofline.")
+    ] = "h100",
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Count parameters by group, FLOPs by convention, KV-cache bytes of MHA, GQA and MQA, and the decode roofline."""
+    """Count parameters by group, FLOPs by convention, KV-cache bytes of MHA, GQA and MQA, and the
+    decode roofline.
+
+    Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192
+    """
     document = count_document(_models(model), seq_len, batch, device)
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        return print_csv(document["models"])
-    return console().print(count_table(document))
+    emit(
+        document,
+        lambda: count_table(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: document["models"],
+    )
 
 
 def _models(text: str) -> list[ModelConfig]:
@@ -73,7 +68,7 @@ def model_from_fields(text: str) -> ModelConfig:
         key, equals, value = part.partition("=")
         if not equals or key.strip() in fields:
             raise ScalingError(
-                f"{part!r} is not key=value, or stands twice",
+                f"{part!r} is a repeated key or not of the form key=value",
                 where="--model",
                 remedy="write d_model=512,n_layers=8,...",
             )
@@ -104,18 +99,10 @@ def _value(text: str) -> Any:
         return text
 
 
-CONVENTIONS: tuple[accounting.FlopsConvention, ...] = ("exact", "6nd", "kaplan", "chinchilla")
-
-
-N_CONVENTIONS: tuple[accounting.NConvention, ...] = ("with_head", "total", "nonembedding")
-
-
 def count_document(
     models: list[ModelConfig], seq_len: int, batch: int, device: str
 ) -> dict[str, Any]:
     """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA and MQA forms."""
-    if device not in accounting.DEVICES:
-        raise unknown_choice("device", device, accounting.DEVICES, where="--device")
     return {
         "seq_len": seq_len,
         "batch": batch,
@@ -130,10 +117,12 @@ def _counts(
     return {
         "model": model.model_dump(mode="json"),
         "parameters": accounting.parameter_groups(model, seq_len),
-        "n_params": {name: accounting.n_params(model, seq_len, name) for name in N_CONVENTIONS},
+        "n_params": {
+            name: accounting.n_params(model, seq_len, name) for name in get_args(NConvention)
+        },
         "train_flops_per_token": {
             name: accounting.train_flops(model, seq_len, seq_len, name) / seq_len
-            for name in CONVENTIONS
+            for name in get_args(FlopsConvention)
         },
         "attention": {
             name: _decoding(form, seq_len, batch, device)

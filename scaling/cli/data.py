@@ -1,4 +1,4 @@
-"""`scaling data`: prepare a token store from a user's own files or a data set of Hugging Face, and look at one."""
+"""The commands `data prepare` and `data info`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from scaling.cli.output import Csv, Json, console, echo_err, print_json, print_pairs
+from scaling.cli.app import add_command
+from scaling.cli.output import Csv, Json, echo_err, emit
+from scaling.cli.tables import table
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    group = typer.Typer(
-        help="Prepare a token store from text, jsonl or parquet files or a data set of Hugging Face, and look at one.",
-        no_args_is_help=True,
-    )
-    group.command(
-        "prepare",
-        epilog="Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096",
-    )(prepare)
-    group.command("info", epilog="Example: scaling data info data/notes")(info)
-    app.add_typer(group, name="data")
+FACTS = ("field", "value")
+group = typer.Typer(
+    name="data",
+    no_args_is_help=True,
+    help="Prepare a token store from text, jsonl, parquet or Hugging Face data, and inspect one.",
+)
 
 
 def prepare(
@@ -29,14 +26,15 @@ def prepare(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Files or folders: text, .jsonl, .parquet; or a data set of Hugging Face: hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT if need be), hf:FOLDER.",
+            help="Text, .jsonl or .parquet files or folders, or Hugging Face data: "
+            "hf:OWNER/NAME/CONFIG:SPLIT (CONFIG and SPLIT optional), hf:FOLDER.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The token store to write.")],
     tokenizer: Annotated[
         str,
         typer.Option(
-            help="bytes, bpe (trained here), a tokenizer.json, or hf:NAME or hf:FOLDER that has one."
+            help="bytes, bpe (trained here), the path of a tokenizer.json, hf:NAME or hf:FOLDER."
         ),
     ] = "bytes",
     vocab_size: Annotated[
@@ -47,25 +45,30 @@ def prepare(
         typer.Option(
             "--text-column",
             "--text-field",
-            help="Field that holds the text in jsonl, parquet and data sets.",
+            help="Field with the text in jsonl, parquet and data sets.",
         ),
     ] = "text",
     val_frac: Annotated[
-        float, typer.Option(help="Part of the documents held out for validation.")
+        float, typer.Option(help="Fraction of documents in the validation split.")
     ] = 0.1,
     streaming: Annotated[
         bool,
         typer.Option(
             "--streaming",
-            help="Read a data set from the Hub as a stream instead of downloading it.",
+            help="Stream a data set from the Hub instead of downloading it.",
         ),
     ] = False,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Take the first so many documents.")
+        int | None, typer.Option(min=1, help="Use only the first so many documents.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a memory-mapped token store with its manifest, split by document into training and validation."""
+    """Write a memory-mapped token store, split by document into training and validation.
+
+    Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096
+    """
+    from rich.console import Group
+
     from scaling.tasks.corpus.prepare import prepare as run_prepare
 
     echo_err(f"preparing {len(source)} source(s) ...")
@@ -79,10 +82,8 @@ def prepare(
         streaming=streaming,
         max_documents=max_documents,
     )
-    if as_json:
-        return print_json(document)
-    _show(document, out)
-    return typer.echo(f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"')
+    usage = f'use it in a sweep file: \\[base.task] kind = "text", corpus = "{out}"'
+    emit(document, lambda: Group(_facts(document, out), usage), as_json=as_json)
 
 
 def info(
@@ -92,31 +93,30 @@ def info(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Verify a token store and show what it holds."""
+    """Verify a token store and show its contents.
+
+    Example: scaling data info data/notes
+    """
     from scaling.tasks.corpus.prepare import info as run_info
 
     document = run_info(folder)
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        return print_pairs(document)
-    return _show(document, folder)
+    emit(document, lambda: _facts(document, folder), as_json=as_json, as_csv=as_csv, columns=FACTS)
 
 
-def _show(document: dict[str, Any], where: object) -> None:
-    from rich.markup import escape
-
-    from scaling.cli.tables import table
-
-    made = table(escape(str(where)), "field", "value", numbers=False)
+def _facts(document: dict[str, Any], title: object) -> Table:
+    rows = table(escape(str(title)), *FACTS, numbers=False)
     for key, value in document.items():
         for name, part in value.items() if isinstance(value, dict) else [("", value)]:
-            made.add_row(f"{key} {name}".strip(), escape(_line(part)))
-    console().print(made)
+            rows.add_row(f"{key} {name}".strip(), escape(_line(part)))
+    return rows
 
 
 def _line(value: Any) -> str:
-    """A value on one line; a long list by its length and its first entries."""
+    """A value on one line; of a list its length."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {part}" for key, part in value.items())
     return f"{len(value)}" if isinstance(value, list) else str(value)
+
+
+for function in (prepare, info):
+    add_command(group, function)

@@ -1,4 +1,4 @@
-"""Moved from tools.py."""
+"""The command `doctor`: what this machine has, and what is missing."""
 
 from __future__ import annotations
 
@@ -21,29 +21,23 @@ from scaling.store.cache import cache_root
 
 if TYPE_CHECKING:
     from rich.console import Group
-from typing import TYPE_CHECKING
 
-import typer
-
-from scaling.cli.output import Csv, Json, console, print_json, print_pairs
-
-if TYPE_CHECKING:
-    pass
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("doctor", epilog="Example: scaling doctor --json")(doctor)
+from scaling.cli.output import Csv, Json, emit
 
 
 def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
-    """Say what this machine has: devices, versions, allocator, cache, optional tools, and what is missing."""
-    examination = examine()
-    if as_json:
-        return print_json(examination)
-    if as_csv:
-        return print_pairs(examination)
-    return console().print(render(examination))
+    """Show devices, versions, allocator, cache and optional tools of this machine, and problems.
+
+    Example: scaling doctor --json
+    """
+    document = examine()
+    emit(
+        document,
+        lambda: render(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        columns=("field", "value"),
+    )
 
 
 DEVICE_SECONDS = 90

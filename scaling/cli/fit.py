@@ -1,4 +1,4 @@
-"""The verbs of the right half: fit, reconcile, next, report; predict has a file of its own. None of them starts jax."""
+"""The command `fit`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, console, echo_err, note_warnings, print_csv, print_json
+from scaling.cli.output import Csv, Json, choice, echo_err, emit
 
+DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
     list[Path],
     typer.Argument(
         metavar="SOURCE...", help="A results folder, or .parquet, .csv, .json, .jsonl files."
     ),
 ]
+APPROACHES = ("parametric", "isoflop", "envelope")
+MINIMA = ("parabola", "cubic", "akima")
+OBJECTIVES = ("huber-log", "lad-log", "mse-log", "huber", "mse")
+RESAMPLES = ("auto", "pairs", "clusters", "residual", "wild")
+N_CONVENTIONS = ("with_head", "total", "nonembedding")
+FLOPS_CONVENTIONS = ("exact", "6nd", "kaplan", "chinchilla")
+READOUTS = ("constant", "averaged")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    app.command(
-        "fit",
-        epilog="Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json",
-    )(fit)
+def complete_law(incomplete: str) -> list[str]:
+    """For the shell: the laws whose name begins so."""
+    from scaling.fit.laws.laws import LAWS
+    from scaling.fit.options import AUTO, TABLE_LAWS, TWO_STAGE
+
+    return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
 
 
 def fit(
@@ -31,102 +39,157 @@ def fit(
     law: Annotated[
         str,
         typer.Option(
-            help="auto (several laws combined), chinchilla, skaling, kaplan, power, bnsl, two-stage, coverage, ... (docs/laws.md)."
+            metavar="LAW",
+            autocompletion=complete_law,
+            rich_help_panel=MODEL,
+            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists all).",
         ),
     ] = "auto",
     approach: Annotated[
-        str, typer.Option(help="parametric, isoflop or envelope: the one that heads the result.")
+        str,
+        choice(
+            "--approach",
+            APPROACHES,
+            "The approach whose exponents head the result; all three are computed.",
+            MODEL,
+        ),
     ] = "parametric",
-    valley: Annotated[
-        str, typer.Option(help="How an isoFLOP valley's bottom is found: parabola, cubic or akima.")
+    minimum: Annotated[
+        str,
+        choice(
+            "--minimum", MINIMA, "Interpolation of each isoFLOP curve.", MODEL, kind="interpolation"
+        ),
     ] = "parabola",
     objective: Annotated[
-        str, typer.Option(help="huber-log, lad-log, mse-log, huber or mse.")
+        str,
+        choice("--objective", OBJECTIVES, "What is minimised, of log losses or of losses.", MODEL),
     ] = "huber-log",
     delta: Annotated[
-        float, typer.Option(help="Huber's threshold, in the units of the residual.")
+        float,
+        typer.Option(rich_help_panel=MODEL, help="Huber's threshold, in units of the residual."),
     ] = 1e-3,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            rich_help_panel=MODEL,
+            help='Fixed parameters: "alpha=0.35,ln A=6.26".',
+        ),
+    ] = None,
+    one_sided: Annotated[
+        float,
+        typer.Option(
+            metavar="W",
+            rich_help_panel=MODEL,
+            help="Weight in (0, 1] of runs above the law: under-tuned runs can only be worse.",
+        ),
+    ] = 1.0,
     columns: Annotated[
         str | None,
         typer.Option(
-            metavar="N=...,D=...", help="Names of the columns: N=params,D=tokens,C=flops,L=loss."
+            metavar="N=...,D=...",
+            rich_help_panel=DATA,
+            help="Column names: N=params, D=tokens, C=flops, L=loss.",
         ),
     ] = None,
     params: Annotated[
-        str, typer.Option(help="How N is counted from results: with_head, total or nonembedding.")
+        str, choice("--params", N_CONVENTIONS, "Convention of N in a results folder.", DATA)
     ] = "with_head",
     flops: Annotated[
-        str, typer.Option(help="How C is counted from results: exact, 6nd, kaplan or chinchilla.")
+        str, choice("--flops", FLOPS_CONVENTIONS, "Convention of C in a results folder.", DATA)
     ] = "exact",
     where: Annotated[
         str | None,
         typer.Option(
             metavar="EXPR",
-            help="Keep rows for which this holds, e.g. 'loss < 4 and n_layers == 2'.",
+            rich_help_panel=DATA,
+            help="Keep the rows that satisfy this: 'loss < 4 and n_layers == 2'.",
         ),
     ] = None,
     drop_highest: Annotated[
-        int, typer.Option(metavar="K", min=0, help="Leave out the K highest losses.")
+        int,
+        typer.Option(
+            metavar="K", min=0, rich_help_panel=DATA, help="Leave out the K highest losses."
+        ),
     ] = 0,
+    readout: Annotated[
+        str | None,
+        choice(
+            "--readout",
+            READOUTS,
+            "Fit constant-LR (or averaged-weight) losses instead of cooled-down ones.",
+            DATA,
+        ),
+    ] = None,
     holdout: Annotated[
         str | None,
         typer.Option(
-            metavar="K|none", help="Largest budgets (or curves, by name) to leave out; default 1."
+            metavar="K|none",
+            rich_help_panel=INTERVALS,
+            help="Number of largest budgets (or names of curves) held out; default 1.",
         ),
-    ] = None,
-    fix: Annotated[
-        str | None,
-        typer.Option(metavar="NAME=VALUE,...", help='Hold parameters: "alpha=0.35,ln A=6.26".'),
     ] = None,
     rollout: Annotated[
-        bool, typer.Option("--rollout", help="Predict each size from the smaller ones, too.")
-    ] = False,
-    one_sided: Annotated[
-        float,
+        bool,
         typer.Option(
-            metavar="W",
-            help="Weight of runs above the law, 0 to 1: under-tuned runs can only be worse.",
+            "--rollout",
+            rich_help_panel=INTERVALS,
+            help="Also predict each size from the smaller ones.",
         ),
-    ] = 1.0,
+    ] = False,
     bootstrap: Annotated[
         int,
         typer.Option(
-            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none."
+            min=0,
+            max=100_000,
+            rich_help_panel=INTERVALS,
+            help="Resamples, each refitted to convergence; 0 for no intervals.",
         ),
     ] = 1000,
     resample: Annotated[
-        str, typer.Option(help="auto, pairs, clusters or wild; auto is wild below 100 runs.")
+        str,
+        choice(
+            "--resample", RESAMPLES, "Bootstrap method; auto is wild below 100 runs.", INTERVALS
+        ),
     ] = "auto",
-    ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    ci: Annotated[
+        float, typer.Option(rich_help_panel=INTERVALS, help="Coverage of the intervals.")
+    ] = 0.95,
+    seed: Annotated[
+        int, typer.Option(min=0, rich_help_panel=INTERVALS, help="Seed of the resamples.")
+    ] = 0,
     cluster: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Resample whole groups of this column.")
-    ] = None,
-    readout: Annotated[
         str | None,
         typer.Option(
-            metavar="constant|averaged",
-            help="Fit what trunks say at each budget without cooling down.",
+            metavar="COLUMN",
+            rich_help_panel=INTERVALS,
+            help="Resample whole groups of this column.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FIT.json", help="Where to write; for a results folder fits/<law>.json."
+            metavar="FIT.json",
+            rich_help_panel="Output",
+            help="File to write; for a results folder DIR/fits/LAW.json.",
         ),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Fit scaling laws to a sweep or to anybody's table: all three roads side by side, with intervals and warnings."""
+    """Fit a scaling law to a sweep or to your own table: all three approaches, with intervals.
+
+    Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
+    """
     from scaling.fit.fit_document import dump
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
+    from scaling.report.terminal import fit_text
 
     options = FitOptions(
         law=law,
         approach=approach,
-        valley=valley,
+        valley=minimum,
         objective=objective,
         delta=delta,
         columns=columns,
@@ -146,23 +209,17 @@ def fit(
         readout=readout,
     )
     document = run_fit(source, options)
-    name = document["law"] if approach == "parametric" else approach
-    target = out or _default_fit_path(source, f"{name}-{readout}" if readout else name)
-    if target:
-        dump(document, target)
-        echo_err(f"written: {target}")
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        note_warnings(document)
-        return print_csv(csv_rows.fit_rows(document), csv_rows.FITTED)
-    from scaling.report.terminal import fit_text
-
-    return console().print(fit_text(document))
-
-
-def _default_fit_path(source: list[Path], name: str) -> Path | None:
-    """A results folder keeps its fits; a stranger's table is left alone."""
-    if len(source) == 1 and (source[0] / "runs").is_dir():
-        return source[0] / "fits" / f"{name}.json"
-    return None
+    if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
+        name = document["law"] if approach == "parametric" else approach
+        out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
+    if out is not None:
+        dump(document, out)
+        echo_err(f"written: {out}")
+    emit(
+        document,
+        lambda: fit_text(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: csv_rows.fit_rows(document),
+        columns=csv_rows.FITTED,
+    )

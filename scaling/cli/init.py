@@ -1,4 +1,4 @@
-"""The verbs before the first sweep: `init` writes a sweep file, `schema` tells editors what one may hold."""
+"""The commands `init`, which writes a first sweep file, and `schema`, which is for editors."""
 
 from __future__ import annotations
 
@@ -27,18 +27,6 @@ QUESTIONS = {
     "device": "On what will it train? cpu, gpu, tpu, or a name such as h100",
     "data": 'On what data? "stdlib" (Python source, nothing to download), or a folder that `scaling data prepare` wrote',
 }
-INIT_EPILOG = """Example: scaling init
-
-Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib"""
-SCHEMA_EPILOG = """Example: scaling schema --out sweep.schema.json
-
-Then begin a sweep file with the line #:schema ./sweep.schema.json: editors that know TOML schemas (Even Better TOML, Tombi, taplo) complete its keys."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    app.command("init", epilog=INIT_EPILOG)(init)
-    app.command("schema", epilog=SCHEMA_EPILOG)(schema)
 
 
 def init(
@@ -67,7 +55,12 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a commented sweep file for a budget, a device and data: asks for what is not given as an option."""
+    """Write a commented sweep file for a budget, a device and data; asks for what no option gives.
+
+    Example: scaling init
+
+    Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
+    """
     from scaling import files
     from scaling.formatting import count_option, format_flops
     from scaling.plan import plan
@@ -204,7 +197,13 @@ def schema(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the JSON Schema of sweep files (draft 2020-12), for editors that complete and check TOML."""
+    """Print the JSON Schema of sweep files (draft 2020-12), for editors that complete TOML.
+
+    Example: scaling schema --out sweep.schema.json
+
+    Then begin a sweep file with the line #:schema ./sweep.schema.json: editors that know TOML
+    schemas (Even Better TOML, Tombi, taplo) complete its keys.
+    """
     from scaling import files
     from scaling.config.sweep_file import schema as made
 

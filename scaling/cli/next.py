@@ -1,4 +1,4 @@
-"""Moved from fits.py."""
+"""The command `next`."""
 
 from __future__ import annotations
 
@@ -8,55 +8,53 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, console, echo_err, note_warnings, print_csv, print_json
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("next", epilog="Example: scaling next results/demo --budget 1e13 --target 1e15")(
-        next_runs
-    )
+from scaling.cli.output import Csv, Json, echo_err, emit
 
 
 def next_runs(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A results folder with a fit, or a fit.")
     ],
-    budget: Annotated[
-        str, typer.Option(metavar="FLOPS", help="What the next runs may cost together.")
-    ],
+    budget: Annotated[str, typer.Option(metavar="FLOPS", help="Cost of all next runs together.")],
     target: Annotated[
         str, typer.Option(metavar="FLOPS", help="The budget whose optimum is to be predicted.")
     ],
     largest: Annotated[
         str | None,
-        typer.Option(metavar="FLOPS", help="What one run may cost; default no limit but --budget."),
+        typer.Option(metavar="FLOPS", help="Maximum cost of one run; default --budget."),
     ] = None,
     rho: Annotated[
-        float, typer.Option(help="Share of the noise that branches of one trunk have in common.")
+        float,
+        typer.Option(help="Noise correlation in [0, 1) between runs that share a prefix."),
     ] = 0.5,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="SWEEP.toml", help="Write the proposal as a sweep that `scaling run` takes."
+            metavar="SWEEP.toml",
+            rich_help_panel="Output",
+            help="Write the proposal as a sweep that `scaling run` takes.",
         ),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Propose the runs that most reduce the uncertainty of the compute-optimal N and its loss at a target budget."""
+    """Propose the runs that most narrow the optimum and its loss at a target budget.
+
+    Example: scaling next results/demo --budget 1e13 --target 1e15
+    """
     from scaling.predict.design import next_runs as propose
     from scaling.predict.design import write_sweep
+    from scaling.report.terminal import next_text
 
     document = propose(folder, budget, target, largest, rho)
     if out:
         write_sweep(document, folder, out)
         echo_err(f"written: {out}")
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        note_warnings(document)
-        return print_csv(document["runs"], csv_rows.PROPOSED)
-    from scaling.report.terminal import next_text
-
-    return console().print(next_text(document))
+    emit(
+        document,
+        lambda: next_text(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: document["runs"],
+        columns=csv_rows.PROPOSED,
+    )

@@ -1,30 +1,32 @@
-"""What every verb shares about printing: one JSON document or one CSV table on stdout when asked for, everything else for people."""
+"""Printing: one JSON document or one CSV table on stdout when asked for, else a text for people."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import flatten, sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMS = "scaling.forms"  # where a command line keeps what it was asked to print
+FORMS = "scaling.forms"  # key of the click context: how many output forms were asked for
+LOG_WIDTH = 150
+LARGE = 5000  # runs from which on a document is written without indentation, which takes seconds
 
 
-def _one_form(context: typer.Context, asked: bool) -> bool:
+def _check_one_form(context: typer.Context, asked: bool) -> bool:
     """Raise ScalingError where both forms are asked for, before anything is done."""
     if asked and not context.resilient_parsing:
         context.meta[FORMS] = context.meta.get(FORMS, 0) + 1
         if context.meta[FORMS] > 1:
             raise ScalingError(
                 "--json and --csv exclude each other",
-                remedy="ask for one: stdout holds one document, or one table",
+                remedy="choose one: stdout holds one document or one table",
             )
     return asked
 
@@ -33,7 +35,8 @@ Json = Annotated[
     bool,
     typer.Option(
         "--json",
-        callback=_one_form,
+        callback=_check_one_form,
+        rich_help_panel="Output",
         help="Print one JSON document on stdout; everything else goes to stderr.",
     ),
 ]
@@ -41,15 +44,63 @@ Csv = Annotated[
     bool,
     typer.Option(
         "--csv",
-        callback=_one_form,
-        help="Print one table as CSV on stdout, all digits; everything else goes to stderr.",
+        callback=_check_one_form,
+        rich_help_panel="Output",
+        help="Print one table as CSV on stdout, with all digits; everything else goes to stderr.",
     ),
 ]
 
-LOG_WIDTH = 150
-LARGE = (
-    5000  # runs in a document that nobody reads by eye; indenting takes longer than all the rest
-)
+
+def choice(
+    flag: str, words: Iterable[str], help: str, panel: str | None = None, kind: str | None = None
+) -> Any:
+    """An option with a closed set of words, which its help and completion list.
+
+    A wrong word raises the ScalingError that suggests the closest one.
+    """
+    known = tuple(words)
+    listed = "|".join(known)
+    if len(listed) > 28:  # a metavar is broken inside a word
+        listed, help = (kind or flag[2:]).upper(), f"{help} One of {', '.join(known)}."
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in known:
+            raise unknown_choice(kind or flag.removeprefix("--"), value, known, where=flag)
+        return value
+
+    return typer.Option(
+        flag,
+        metavar=listed,
+        callback=check,
+        autocompletion=lambda incomplete: [word for word in known if word.startswith(incomplete)],
+        rich_help_panel=panel,
+        help=help,
+    )
+
+
+def emit(
+    document: Mapping[str, Any],
+    text: Callable[[], Any],
+    *,
+    as_json: bool,
+    as_csv: bool = False,
+    rows: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+    columns: Sequence[str] = (),
+) -> None:
+    """Print a result in the form that was asked for: the document, its CSV rows, or its text.
+
+    `columns` is the header of a table without rows. Beside a CSV table, warnings go to stderr.
+    """
+    if as_json:
+        print_json(document)
+    elif as_csv:
+        for warning in document.get("warnings") or []:
+            message = warning["message"] if isinstance(warning, Mapping) else warning
+            echo_err(f"warning: {message}")
+        print_csv(rows() if rows else _facts(document), columns)
+    else:
+        shown = text()
+        typer.echo(shown) if isinstance(shown, str) else console().print(shown)
 
 
 def console(stderr: bool = False) -> Console:
@@ -58,47 +109,39 @@ def console(stderr: bool = False) -> Console:
 
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.width = LOG_WIDTH  # a log or a pipe has no width: do not cut its tables
-    return made
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH  # a log or a pipe has no width: do not cut its tables
+    return console
 
 
 def print_json(document: Any) -> None:
-    """One document on stdout, on one line where it lists thousands; a number that is not finite is a bug, and raises."""
+    """One document on stdout; a number that is not finite is a bug, and raises ValueError."""
     runs = document.get("runs") if isinstance(document, dict) else None
     large = isinstance(runs, list) and len(runs) > LARGE
     typer.echo(json.dumps(document, indent=None if large else 1, allow_nan=False))
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Rows as CSV on stdout, numbers with all digits, an empty cell where there is no value; `columns` head a table without rows.
+    """Rows as CSV on stdout, with all digits; an empty cell where there is no value.
 
-    What is nested becomes columns of its own, their names joined by dots; a list stays one cell, as JSON.
+    Nested values become columns of their own, names joined by dots; a list is one cell, as JSON.
     """
     from scaling.render.table import records_to_csv
 
     typer.echo(records_to_csv(rows, columns), nl=False)
 
 
-def print_pairs(document: Mapping[str, Any]) -> None:
-    """A document of facts as CSV: one row a fact."""
-    print_csv(
-        [{"field": name, "value": value} for name, value in flatten(document)], ("field", "value")
-    )
+def _facts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A document as rows of its fields."""
+    return [{"field": name, "value": value} for name, value in flatten(document)]
 
 
-def note_warnings(document: Mapping[str, Any]) -> None:
-    """The warnings of a document on stderr, where its table alone goes to stdout."""
-    for warning in document.get("warnings") or []:
-        echo_err(f"warning: {warning}")
-
-
-def is_interactive(made: Console) -> bool:
-    """Whether lines may be drawn over: a real terminal that can; colours forced upon a log do not make it one."""
-    return made.is_terminal and not made.is_dumb_terminal and made.file.isatty()
+def is_interactive(console: Console) -> bool:
+    """Whether lines may be overwritten: a real terminal; colours forced on a log do not count."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 def echo_err(text: str) -> None:
-    """A line for the reader on stderr."""
+    """Print a line for people on stderr."""
     typer.echo(sanitize(text, 20_000), err=True)

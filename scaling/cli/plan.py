@@ -1,4 +1,4 @@
-"""Moved from sweeps.py."""
+"""The command `plan`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     pass
 from scaling.cli.sweep_options import Overrides, SweepPath, planned_sweep
 
-PLAN_EPILOG = """Example: scaling plan sweeps/demo.toml
-
-Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("plan", epilog=PLAN_EPILOG)(plan)
-
 
 def plan(
     sweep: SweepPath,
@@ -50,7 +41,14 @@ def plan(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory, and the intervals to expect; trains nothing."""
+    """Show every run with N, D, C, batch, learning rate, steps, seconds and memory; trains nothing.
+
+    Also shows the intervals that a fit of these runs is expected to have.
+
+    Example: scaling plan sweeps/demo.toml
+
+    Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
+    """
     from scaling.cli.tables import plan_document, plan_table
     from scaling.execute.timing import measure_speed
 

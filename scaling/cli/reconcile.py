@@ -1,4 +1,4 @@
-"""Moved from fits.py."""
+"""The command `reconcile`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, console, note_warnings, print_csv, print_json
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("reconcile", epilog="Example: scaling reconcile results/demo")(reconcile)
+from scaling.cli.output import Csv, Json, emit
 
 
 def reconcile(
@@ -24,34 +19,38 @@ def reconcile(
     ],
     columns: Annotated[
         str | None,
-        typer.Option(metavar="N=...,D=...", help="Names of the columns of a foreign table."),
+        typer.Option(metavar="N=...,D=...", help="Column names of your own table."),
     ] = None,
     omega: Annotated[
         float,
         typer.Option(
-            metavar="W", help="N_total = N + W N^(1/3), for tables that hold total parameters only."
+            metavar="W", help="N_total = N + W N^(1/3), for tables of total parameters only."
         ),
     ] = 47491.0,
     bootstrap: Annotated[
         int,
         typer.Option(
-            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for none."
+            min=0, max=100_000, help="Resamples, each refitted to convergence; 0 for no intervals."
         ),
     ] = 1000,
     ci: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Kaplan against Chinchilla: the exponents of the same runs under both ways of counting, and why they differ."""
+    """Compare Kaplan's and Chinchilla's exponents on the same runs, and say why they differ.
+
+    Example: scaling reconcile results/demo
+    """
     from scaling.fit.options import FitOptions
     from scaling.predict.reconcile import reconcile as run_reconcile
-
-    document = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        note_warnings(document)
-        return print_csv(csv_rows.reconcile_rows(document), csv_rows.RECONCILED)
     from scaling.report.terminal import reconcile_text
 
-    return console().print(reconcile_text(document))
+    document = run_reconcile(source, FitOptions(columns=columns, bootstrap=bootstrap, ci=ci), omega)
+    emit(
+        document,
+        lambda: reconcile_text(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: csv_rows.reconcile_rows(document),
+        columns=csv_rows.RECONCILED,
+    )

@@ -1,45 +1,34 @@
-"""The verbs that keep a results folder: merge its run files, look whether every file is what was written, hand on what it holds."""
+"""The commands `results compact`, `check`, `export` and `export-model`."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
+from scaling.cli.app import add_command
+from scaling.cli.output import Csv, Json, choice, echo_err, emit
+from scaling.cli.tables import table
 from scaling.errors import RUNS_FAILED, ScalingError
+from scaling.trackers import KINDS
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder.")]
 SHOWN = 40
-MODEL_EPILOG = """Example: scaling run sweeps/demo.toml --out results/kept --keep-weights
-
-Example: scaling results export-model results/kept RUN_ID --out exported
-
-Only runs that were trained with --keep-weights hold a model; `scaling status results/kept` lists their ids."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command."""
-    made = typer.Typer(
-        no_args_is_help=True,
-        help="Keep a results folder: merge its run files, check every file, export runs and models.",
-    )
-    made.command("compact", epilog="Example: scaling results compact results/demo")(compact)
-    made.command("check", epilog="Example: scaling results check results/demo")(check)
-    made.command(
-        "export",
-        epilog="Example: scaling results export results/reference --to tensorboard --out boards",
-    )(export)
-    made.command("export-model", epilog=MODEL_EPILOG)(export_model)
-    app.add_typer(made, name="results")
+group = typer.Typer(
+    name="results",
+    no_args_is_help=True,
+    help="Maintain a results folder: compact, check, export.",
+)
 
 
 def compact(folder: Folder, as_json: Json = False) -> None:
-    """Merge the files of single runs into few; safe beside `scaling run`, and after a kill simply called again."""
-    from dataclasses import asdict
+    """Merge the run files of a sweep into few; safe during `scaling run` and after a kill.
 
+    Example: scaling results compact results/demo
+    """
     from scaling.execute.lease import Lease
     from scaling.execute.session import compact as merge
     from scaling.execute.sweep_folder import SweepFolder
@@ -47,86 +36,119 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     SweepFolder(folder).read_plan()
     with Lease(folder) as lease:
         done = merge(folder, lease)
-    if as_json:
-        return print_json(asdict(done))
-    for damaged in done.damaged:
-        typer.echo(f"warning: left where it is: {damaged}", err=True)
-    return typer.echo(
-        f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
-    )
+    for name in () if as_json else done.corrupt:
+        echo_err(f"warning: corrupt, left where it is: {name}")
+    text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
+    emit(asdict(done), lambda: text, as_json=as_json)
 
 
 def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
-    """Look at every file: is it what was written? Ends with 3 where one is not; `scaling run` then redoes what it held."""
+    """Verify the checksum of every file. Exits 3 if any is corrupt; `scaling run` then retrains
+    those runs.
+
+    Example: scaling results check results/demo
+    """
     from rich.markup import escape
 
-    from scaling.cli.tables import table
     from scaling.execute.verify import inspect
     from scaling.formatting import sanitize
 
-    found = inspect(folder)
-    counts = Counter(item.state for item in found)
-    damaged = [item for item in found if item.state == "damaged"]
-    document = {
-        "counts": dict(counts),
-        "damaged": [{"file": item.path, "reason": item.reason} for item in damaged],
-    }
-    if as_json:
-        print_json(document)
-    elif as_csv:
-        print_csv(
-            [{"file": item.path, "state": item.state, "reason": item.reason} for item in found],
-            ("file", "state", "reason"),
-        )
-    else:
-        text = (
-            ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
-        )
-        shown = [item for item in found if item.state != "whole"]
-        made = table(f"{folder}: {text}", "file", "state", "reason", numbers=False)
+    checks = inspect(folder)
+    counts = Counter(item.state for item in checks)
+    corrupt = [item for item in checks if item.state == "corrupt"]
+    listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
+
+    def text() -> object:
+        shown = [item for item in checks if item.state != "whole"]
+        if not shown:
+            return f"{folder}: {listed}"
+        rows = table(f"{folder}: {listed}", "file", "state", "reason", numbers=False)
         for item in shown[:SHOWN]:
-            made.add_row(*map(escape, (sanitize(item.path), item.state, sanitize(item.reason))))
-        console().print(made) if shown else typer.echo(f"{folder}: {text}")
-    if damaged:
+            rows.add_row(*map(escape, (sanitize(item.path), item.state, sanitize(item.reason))))
+        return rows
+
+    emit(
+        {
+            "counts": dict(counts),
+            "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
+        },
+        text,
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: [
+            {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
+        ],
+        columns=("file", "state", "reason"),
+    )
+    if corrupt:
         raise typer.Exit(RUNS_FAILED)
 
 
 def export(
     folder: Folder,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="TRACKER",
-            help="wandb (offline, or as WANDB_MODE says), tensorboard or mlflow.",
-        ),
-    ],
+    to: Annotated[str, choice("--to", KINDS, "The tracker.", kind="tracker")],
     out: Annotated[
         str,
         typer.Option(
-            "--out", metavar="PATH", help="Folder for the tracker's files; for MLflow also a URI."
+            "--out", metavar="PATH", help="Folder of the tracker's files; for MLflow also a URI."
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Log every run of a folder to a tracker, from its rows: all numbers, its configuration, its sweep; again, and it adds what is new."""
+    """Log every run of a folder to a tracker: all metrics, its configuration, its sweep.
+
+    Run it again and it adds what is new. W&B is offline, or as WANDB_MODE says.
+
+    Example: scaling results export results/reference --to tensorboard --out boards
+    """
     from scaling.trackers import check
-    from scaling.trackers.export import export as carry_out
+    from scaling.trackers.export import export as run_export
 
     check([to], "--to")
     _check_folder(folder)
     if not out.strip():
         raise ScalingError(
-            "names no place",
-            where="--out",
-            remedy="name a folder for the tracker's files: --out boards",
+            "is empty", where="--out", remedy="name a folder for the tracker's files: --out boards"
         )
-    done = carry_out(folder, to, out, echo_err)
-    if as_json:
-        return print_json(done)
-    return typer.echo(
-        f"{out}: {done['numbers_written']} numbers of {done['runs_written']} runs to {to} ({done['runs']} runs in {folder})"
+    document = run_export(folder, to, out, echo_err)
+    emit(
+        document,
+        lambda: (
+            f"{out}: {document['numbers_written']} numbers of {document['runs_written']} runs "
+            f"to {to} ({document['runs']} runs in {folder})"
+        ),
+        as_json=as_json,
     )
+
+
+def export_model(
+    folder: Folder,
+    run_id: Annotated[
+        str,
+        typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it.
+
+    Example: scaling run sweeps/demo.toml --out results/kept --keep-weights
+
+    Example: scaling results export-model results/kept RUN_ID --out exported
+
+    Only runs trained with --keep-weights have a model; `scaling status results/kept` lists run ids.
+    """
+    from scaling.export import export_model as run_export
+
+    _check_folder(folder)
+    document = run_export(folder, run_id, out)
+
+    def text() -> str:
+        loss = f", loss {document['loss']['value']:.4f} nats" if document["loss"] else ""
+        n_params, n_arrays = document["n_params"]["total"], len(document["tensors"])
+        return f"{out}: {n_arrays} arrays, {n_params} parameters (total){loss}"
+
+    emit(document, text, as_json=as_json)
 
 
 def _check_folder(folder: Path) -> None:
@@ -136,26 +158,5 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def export_model(
-    folder: Folder,
-    run_id: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_ID", help="A finished run that was trained with --keep-weights."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
-    as_json: Json = False,
-) -> None:
-    """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it back."""
-    from scaling.export import export_model as carry_out
-
-    _check_folder(folder)
-    document = carry_out(folder, run_id, out)
-    if as_json:
-        return print_json(document)
-    loss = document["loss"]
-    told = f", loss {loss['value']:.4f} nats" if loss else ""
-    return typer.echo(
-        f"{out}: {len(document['tensors'])} arrays, {document['n_params']['total']} parameters{told}"
-    )
+for function in (compact, check, export, export_model):
+    add_command(group, function)

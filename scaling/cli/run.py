@@ -64,16 +64,6 @@ Flops = Annotated[
 ]
 
 
-EPILOG = """Example: scaling run sweeps/demo.toml --workers 2
-
-Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=\\[rmsnorm,layernorm]'"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command("run", epilog=EPILOG)(run)
-
-
 def run(
     sweep: SweepPath,
     overrides: Overrides = None,
@@ -112,7 +102,14 @@ def run(
     keep_weights: KeepWeights = False,
     as_json: Json = False,
 ) -> None:
-    """Train what is missing of a sweep; run it again and it takes up what was interrupted; several at once share the work."""
+    """Train the missing runs of a sweep, here, on Slurm or on Ray.
+
+    Run it again to continue after an interruption; several at once share the work.
+
+    Example: scaling run sweeps/demo.toml --workers 2
+
+    Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'
+    """
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.coordinator import Policy
     from scaling.formatting import count_option

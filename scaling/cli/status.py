@@ -1,4 +1,4 @@
-"""Moved from sweeps.py."""
+"""The command `status`."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ from scaling.cli.sweep_options import folder_of
 LOG_SECONDS = 60.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("status", epilog="Example: scaling status results/demo")(status)
-
-
 def status(
     target: Annotated[
         Path, typer.Argument(metavar="SWEEP|DIR", help="A sweep file or a sweep's folder.")
     ],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Stay and follow until no run is in training.")
+        bool, typer.Option("--watch", help="Keep updating until training ends.")
     ] = False,
     every: Annotated[
-        float, typer.Option(min=0.2, max=3600, help="Seconds between two looks with --watch.")
+        float, typer.Option(min=0.2, max=3600, help="Seconds between updates with --watch.")
     ] = 2.0,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Say which runs of a sweep are done, running, failed or missing, the time left, and what it has cost so far."""
+    """Show which runs are done, running, failed or missing, the time left and the cost so far.
+
+    Example: scaling status results/demo
+    """
     from scaling.config.sweep_file import load_sweep
     from scaling.execute.sweep_folder import SweepFolder
 

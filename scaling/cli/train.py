@@ -1,4 +1,4 @@
-"""Moved from sweeps.py."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,6 @@ from scaling.cli.sweep_options import Out, folder_of, planned_sweep
 TRAIN_SECONDS = 5.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(
-        "train",
-        epilog="Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one",
-    )(train)
-
-
 def train(
     sweep: Annotated[
         Path | None, typer.Argument(metavar="[SWEEP]", help="A sweep file (TOML).")
@@ -62,7 +54,10 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train one run of a sweep in this process, with this process's threads and devices; or in several, one on each host."""
+    """Train one run of a sweep in this process, or in several processes, one on each host.
+
+    Example: scaling train sweeps/demo.toml --run 3f2a9c0d1e4b --out results/one
+    """
     from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
     from scaling.execute import environment, worker
     from scaling.execute.signals import exit_code

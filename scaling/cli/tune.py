@@ -51,16 +51,6 @@ Emit = Annotated[
 ]
 
 
-EPILOG = """Example: scaling tune sweeps/tuning.toml --workers 2
-
-Example: scaling tune sweeps/honest.toml task.seq_len=128"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command."""
-    app.command("tune", epilog=EPILOG)(tune)
-
-
 def tune(
     sweep: SweepPath,
     overrides: Overrides = None,
@@ -81,7 +71,14 @@ def tune(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Measure what a sweep's tuning tables ask for, and write the sweep with the measured rules; run it again to take it up."""
+    """Tune the fields of a sweep's [[tuning]] tables and write the sweep with the measured rules.
+
+    An interrupted tuning continues when the command is run again.
+
+    Example: scaling tune sweeps/tuning.toml --workers 2
+
+    Example: scaling tune sweeps/honest.toml task.seq_len=128
+    """
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.coordinator import Policy
 

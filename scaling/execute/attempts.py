@@ -61,7 +61,7 @@ def entries(path: Path) -> Iterator[dict[str, Any] | None]:
     try:
         data = path.read_bytes()
     except PermissionError as error:
-        raise files.permission_error(error, path) from None
+        raise files.disk_error(error, path, "read") from None
     for line in data.split(b"\n"):
         if line:
             yield _entry(line)

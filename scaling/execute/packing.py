@@ -64,7 +64,7 @@ def read(path: Path) -> Packing:
         )
     except (files.ChecksumError, ValueError, TypeError, AttributeError) as error:
         remedy = "delete it: packs are then timed again, and unfinished runs start anew"
-        raise ScalingError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
+        raise ScalingError(f"is corrupt: {error}", where=str(path), remedy=remedy) from None
 
 
 def _shape(run: RunConfig) -> str:

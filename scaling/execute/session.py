@@ -60,7 +60,7 @@ class SweepSession:
         """Set damaged result files aside; what they held is missing then, and trained again."""
         for path in _non_regular_files(self.folder.path):
             self.say(
-                f"warning: {path.parent.name}/{path.name} is no file; set aside as damaged/{self.folder.set_aside(path).name}"
+                f"warning: {path.parent.name}/{path.name} is not a regular file; set aside as damaged/{self.folder.set_aside(path).name}"
             )
         for damage in run_files.corrupt_files(self.folder.path):
             if damage.path.parent.name == run_files.MERGED:
@@ -77,7 +77,7 @@ class SweepSession:
         for path in files.list_files(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
                 self.say(
-                    f"warning: failures/{path.name} is damaged; set aside as {self.folder.set_aside(path).name}"
+                    f"warning: failures/{path.name} is corrupt; set aside as {self.folder.set_aside(path).name}"
                 )
 
     def train(
@@ -110,7 +110,7 @@ def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
         runs,
         written,
         removed,
-        tuple(dict.fromkeys(text for part in found for text in part.damaged)),
+        tuple(dict.fromkeys(text for part in found for text in part.corrupt)),
     )
 
 
@@ -158,7 +158,7 @@ def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[s
         held = folder.read_plan()
     except Damaged:
         return [
-            "plan.json is damaged: whether code or corpus have changed is not known; it is written anew"
+            "plan.json is corrupt: whether code or corpus have changed is not known; it is written anew"
         ]
     changed = [
         text

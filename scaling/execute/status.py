@@ -102,7 +102,7 @@ def _run_status(planned: dict[str, Any], facts: _Facts) -> dict[str, Any]:
     elif run_id in facts.damaged:
         state, reason = (
             "missing",
-            f"its file is damaged ({facts.damaged[run_id]}); `scaling run` redoes it",
+            f"its file is corrupt ({facts.damaged[run_id]}); `scaling run` redoes it",
         )
     else:
         state = "failed" if reason else "missing"
@@ -139,7 +139,7 @@ def _warnings(held: run_files.FolderRows, facts: _Facts, training: list[OtherPro
             f"ledger: {facts.account.unreadable} entries cannot be read: attempts and cost are too low by them"
         )
     return found + [
-        f"leases/{peer.name}.json is damaged: which runs it holds is not known"
+        f"leases/{peer.name}.json is corrupt: which runs it holds is not known"
         for peer in training
         if not peer.readable
     ]

@@ -138,7 +138,7 @@ class SweepFolder:
         try:
             stamp = path.stat() if path.is_file() else None
             if stamp is None and os.path.lexists(path):
-                raise files.ChecksumError("it is no file that can be read")
+                raise files.ChecksumError(files.NOT_REGULAR)
             stamp = stamp or path.stat()
             return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
         except (FileNotFoundError, NotADirectoryError):
@@ -149,7 +149,7 @@ class SweepFolder:
             ) from None
         except files.ChecksumError as error:
             raise Damaged(
-                f"is damaged: {error}",
+                f"is corrupt: {error}",
                 where=str(path),
                 remedy="run the sweep again; finished runs are kept",
             ) from None
@@ -164,14 +164,14 @@ class SweepFolder:
         try:
             data = path.read_bytes()
         except PermissionError as error:
-            raise files.permission_error(error, path) from None
+            raise files.disk_error(error, path, "read") from None
         except OSError:
             return ""
         text = sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])
         try:
             files.verify_checksum(data)
         except files.ChecksumError:
-            return f"(this note is damaged) {text}"
+            return f"(this note is corrupt) {text}"
         return text
 
     def reasons(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every file of a sweep's folder against what was written: seals, manifests, line sums."""
+"""Every file of a sweep's folder against what was written: checksums, manifests, CRCs of lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scaling.errors import ScalingError
 from scaling.execute.attempts import entries
 from scaling.store import run_files
 
-State = Literal["whole", "damaged", "unsealed"]
+State = Literal["whole", "corrupt", "no_checksum"]
 SKIPPED = (
     "damaged",
     "logs",
@@ -47,7 +47,7 @@ def inspect(folder: Path) -> list[FileCheck]:
                 path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl")
                 and name.parts[0] not in SKIPPED
             ):
-                found.append(FileCheck(str(name), "damaged", "it is no file"))
+                found.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
             continue
         if (
             name.parts[0] in SKIPPED
@@ -57,7 +57,7 @@ def inspect(folder: Path) -> list[FileCheck]:
             continue
         found.append(_look(path, str(name), sums))
     missing = [
-        FileCheck(name, "damaged", "it is missing") for name in sums if not (folder / name).exists()
+        FileCheck(name, "corrupt", "it is missing") for name in sums if not (folder / name).exists()
     ]
     return found + missing
 
@@ -66,35 +66,35 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
     try:
         if name in sums:
             whole = hashlib.sha256(path.read_bytes()).hexdigest() == sums[name]
-            return FileCheck(name, "whole" if whole else "damaged", "" if whole else files.CHANGED)
+            return FileCheck(name, "whole" if whole else "corrupt", "" if whole else files.CHANGED)
         if path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
             return FileCheck(
                 name,
-                "damaged" if bad else "whole",
+                "corrupt" if bad else "whole",
                 f"{bad} lines are not what was written" if bad else "",
             )
         if path.parent.name == run_files.RUNS and path.suffix == ".parquet":
-            run_files.checked(run_files.read_parquet(path), path)
+            run_files.check_run(run_files.read_parquet(path), path)
         if files.check_file(path):
             return FileCheck(name, "whole")
         if path.suffix == ".parquet":
             run_files.read_parquet(path)
         if path.suffix == ".json":
             files.read_json(path)
-        return FileCheck(name, "unsealed", "written by an older version, or by hand")
+        return FileCheck(name, "no_checksum", "written by an older version, or by hand")
     except (files.ChecksumError, ScalingError) as error:
         return FileCheck(
-            name, "damaged", error.what if isinstance(error, ScalingError) else str(error)
+            name, "corrupt", error.what if isinstance(error, ScalingError) else str(error)
         )
     except FileNotFoundError:
         return FileCheck(name, "whole", "it was replaced meanwhile")
     except PermissionError as error:
-        raise files.permission_error(error, path) from None
+        raise files.disk_error(error, path, "read") from None
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:
-    """(file, SHA-256) from the lists that stand beside what has no room for a seal: reports, and shards of checkpoints."""
+    """(file, SHA-256) from the lists that list what carries no checksum of its own: reports, and shards of checkpoints."""
     for path in folder.rglob(SUMS):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             digest, _, name = line.partition("  ")
@@ -104,6 +104,6 @@ def _sums(folder: Path) -> Iterator[tuple[str, str]]:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
-            continue  # the manifest itself is unsealed, and its files then have no sums: a reader of the checkpoint refuses it
+            continue  # its files then have no sums: a reader of the checkpoint rejects it
         for name, digest in held.items():
             yield str((path.parent / name).relative_to(folder)), str(digest)

@@ -1,10 +1,1 @@
-"""The fitting half of the line: Points -> fit -> frontier, prediction. numpy and scipy only; it works on anybody's table.
-
-The package is callable: `scaling.fit(source)` is `scaling.api.fit`.
-"""
-
-import sys
-
-import scaling
-
-sys.modules[__name__].__class__ = scaling.Callable
+"""Fitting: points -> law and frontiers with intervals. numpy and scipy only, no jax."""

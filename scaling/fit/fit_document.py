@@ -136,9 +136,9 @@ def load(path: Path) -> dict[str, Any]:
             files.verify_checksum(data)
         document = json.loads(data, parse_int=_whole)
     except files.ChecksumError as error:
-        remedy = 'fit again; or, where you changed it yourself, delete its key "seal"'
+        remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
         raise ScalingError(
-            f"is damaged or was edited: {error}", where=str(path), remedy=remedy
+            f"is corrupt or was edited: {error}", where=str(path), remedy=remedy
         ) from None
     except (ValueError, RecursionError) as error:
         raise _no_fit(path, f"not valid JSON: {str(error)[:120]}") from None
@@ -160,7 +160,8 @@ def load(path: Path) -> dict[str, Any]:
     _check_parts(path, document)
     _check_numbers(path, document)
     _check_spans(path, document)
-    document.pop("seal", None)
+    for key in files.KEYS:
+        document.pop(key, None)
     return document
 
 

@@ -222,7 +222,7 @@ def _from_results(
     damaged = [
         f"{file}; its run is left out, and `scaling run` redoes it"
         for part in rows
-        for file in part.attrs.get("damaged", ())
+        for file in part.attrs.get("corrupt", ())
     ]
     table, filtered = pd.concat(rows, ignore_index=True), 0
     if options.readout:
@@ -245,7 +245,7 @@ def _from_results(
         if table[name].nunique() == 1
     }
     if damaged:
-        points = replace(points, excluded=(("in a damaged file", len(damaged)), *points.excluded))
+        points = replace(points, excluded=(("in a corrupt file", len(damaged)), *points.excluded))
     warnings = (*damaged, *found.warnings)
     return Source(
         (),

@@ -156,7 +156,7 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
 
 def options_of(document: Document | None) -> FitOptions:
     """The options that a fit document was made with, so far as they can be applied to the runs of another folder."""
-    from scaling.fit.options import FitOptions
+    from scaling.fit.options import AUTO, FitOptions
 
     if document is None:
         return FitOptions()
@@ -166,6 +166,7 @@ def options_of(document: Document | None) -> FitOptions:
         document["source"],
     )
     law = "two-stage" if document.get("accuracy") else document["law"]
+    law = AUTO if document.get("combination") else law
     held = {
         "law": law,
         "approach": document["approach"],
@@ -263,7 +264,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     refusals = (
         *(
             f"Left out: {damaged}. `scaling run` redoes what it held."
-            for damaged in table.attrs["damaged"]
+            for damaged in table.attrs["corrupt"]
         ),
         *doubt,
     )
@@ -295,7 +296,7 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
         return None, ()
     except files.ChecksumError as error:
         return None, (
-            f"tuning.json is damaged and left out: {error}. `scaling tune` writes it again.",
+            f"tuning.json is corrupt and left out: {error}. `scaling tune` writes it again.",
         )
     return found, ()
 

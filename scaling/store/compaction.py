@@ -20,19 +20,19 @@ from scaling import files
 from scaling.errors import ScalingError
 from scaling.store import run_files
 from scaling.store.rows import SCHEMA
-from scaling.store.run_files import FACTS, RUNS_A_FILE, RUNS_A_GROUP
+from scaling.store.run_files import FACTS, RUNS_PER_FILE, RUNS_PER_GROUP
 
 COMPACT_ABOVE = 4096  # single files above which a sweep merges them by itself
 
 
 @dataclass(frozen=True)
 class CompactionResult:
-    """What a merge did: runs now in merged files, files written and removed, and what was damaged and left where it was."""
+    """What a merge did: runs now in merged files, files written and removed, and what was corrupt and left where it was."""
 
     runs: int
     written: int
     removed: int
-    damaged: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def compact(folder: Path, most: int | None = None) -> CompactionResult:
     small = [
         path
         for path in run_files.merged_files(folder)
-        if len(run_files.index(path)) < RUNS_A_FILE // 2
+        if len(run_files.index(path)) < RUNS_PER_FILE // 2
     ]
     loose = run_files.run_files(folder)
     if not loose and len(small) < 2:
@@ -62,24 +62,24 @@ def compact(folder: Path, most: int | None = None) -> CompactionResult:
         [path for path in loose if path.stem in settled],
         [path for path in loose if path.stem not in settled],
     )
-    damaged: list[str] = []
+    corrupt: list[str] = []
     written, runs, sources = 0, 0, [*copies]
     for part in itertools.islice(_parts([*small, *loose]), most):
-        target, count = _write(folder, part, damaged, sources)
+        target, count = _write(folder, part, corrupt, sources)
         written, runs = written + (target is not None), runs + count
     removed = [path for path in sources if path.exists()]
     for path in removed:
         path.unlink(missing_ok=True)
-    return CompactionResult(runs, written, len(removed), tuple(damaged))
+    return CompactionResult(runs, written, len(removed), tuple(corrupt))
 
 
 def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Files that together hold at most `RUNS_A_FILE` runs."""
+    """Files that together hold at most `RUNS_PER_FILE` runs."""
     part: list[Path] = []
     count = 0
     for path in paths:
         size = len(run_files.index(path)) if path.parent.name == run_files.MERGED else 1
-        if part and count + size > RUNS_A_FILE:
+        if part and count + size > RUNS_PER_FILE:
             yield part
             part, count = [], 0
         part.append(path)
@@ -89,7 +89,7 @@ def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def _write(
-    folder: Path, part: Sequence[Path], damaged: list[str], sources: list[Path]
+    folder: Path, part: Sequence[Path], corrupt: list[str], sources: list[Path]
 ) -> tuple[Path | None, int]:
     """One merged file of the runs of `part`; what may go afterwards is added to `sources`."""
     known: dict[str, list[object]] = {}
@@ -99,14 +99,14 @@ def _write(
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": "1"})
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
-            for group in _groups(_runs(part, damaged, used), known):
+            for group in _groups(_runs(part, corrupt, used), known):
                 for run in group:
                     facts = [shared.setdefault(text, len(shared)) for text in run.facts]
                     known[run.run_id] = [run_files.rows_digest(run.rows), *facts]
                 writer.write_table(pa.concat_tables([run.rows for run in group]).cast(schema))
             text = json.dumps({"shared": list(shared), "runs": known})
             writer.add_key_value_metadata(
-                {run_files.INDEX.decode(): text, "scaling.seal": files.PLACEHOLDER}
+                {run_files.INDEX.decode(): text, run_files.CHECKSUM_KEY: files.PLACEHOLDER}
             )
         files.append_checksum(path)
 
@@ -121,8 +121,8 @@ def _write(
     return target, len(known)
 
 
-def _runs(part: Sequence[Path], damaged: list[str], used: list[Path]) -> Iterator[_Run]:
-    """The runs of single and merged files; a damaged file is named and stays where it is."""
+def _runs(part: Sequence[Path], corrupt: list[str], used: list[Path]) -> Iterator[_Run]:
+    """The runs of single and merged files; a corrupt file is named and stays where it is."""
     for path in part:
         try:
             if path.parent.name == run_files.MERGED:
@@ -131,12 +131,12 @@ def _runs(part: Sequence[Path], damaged: list[str], used: list[Path]) -> Iterato
                 yield _of_single(path)
             used.append(path)
         except ScalingError as error:
-            damaged.append(f"{path.parent.name}/{path.name}: {error.what}")
+            corrupt.append(f"{path.parent.name}/{path.name}: {error.what}")
 
 
 def _of_single(path: Path) -> _Run:
     table = run_files.read_parquet(path)
-    rows = run_files.checked(table, path)
+    rows = run_files.check_run(table, path)
     metadata = table.schema.metadata or {}
     return _Run(path.stem, rows, tuple(metadata.get(name, b"{}").decode() for name in FACTS))
 
@@ -155,7 +155,7 @@ def _groups(runs: Iterator[_Run], known: dict[str, list[object]]) -> Iterator[li
         if run.run_id in known or any(run.run_id == other.run_id for other in group):
             continue
         group.append(run)
-        if len(group) == RUNS_A_GROUP:
+        if len(group) == RUNS_PER_GROUP:
             yield group
             group = []
     if group:
@@ -163,7 +163,7 @@ def _groups(runs: Iterator[_Run], known: dict[str, list[object]]) -> Iterator[li
 
 
 def recover_runs(folder: Path, path: Path) -> int:
-    """Publish again, one by one, the runs of a damaged merged file whose rows are provably whole; returns how many."""
+    """Publish again, one by one, the runs of a corrupt merged file whose rows are provably whole; returns how many."""
     known, count = run_files.index(path), 0
     for run_id, rows in run_files.recover_intact_runs(path):
         facts = dict(zip(FACTS, (text.encode() for text in known[run_id]["facts"]), strict=True))

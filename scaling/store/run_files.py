@@ -1,14 +1,16 @@
-"""The finished runs of a folder, on disk: one file a run as it is published, merged into larger ones when they are many.
+"""The finished runs of a folder: one Parquet file per run, compacted into larger files when they are many.
 
-runs/<run_id>.parquet is a finished run, and its being there is what says so; merged/<digest>.parquet holds thousands. A run
-that stands in both (a merge was interrupted) is the same run. Readers open a file once, verify its seal, and name a
-damaged file instead of skipping it.
+runs/<run_id>.parquet is a finished run, and its existence says so; merged/<digest>.parquet holds thousands. A run that is
+in both (a compaction was interrupted) is the same run. Readers open a file once, verify its checksum, and name a corrupt
+file instead of skipping it. A file that cannot be read (an OSError) is not corrupt: that ends the command with exit 74.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,26 +22,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling import files
-from scaling.errors import DISK, STOPPED, ScalingError
+from scaling.errors import STOPPED, ScalingError
+from scaling.formatting import sanitize
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
 
 RUNS, MERGED = "runs", "merged"
 INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
-RUNS_A_FILE, RUNS_A_GROUP = 10_000, 64
-ATTEMPTS = 5  # a listing may be outdated by a merge this often before we give up
+CHECKSUM_KEY = "scaling.checksum"
+RUNS_PER_FILE, RUNS_PER_GROUP = 10_000, 64
+LISTING_ATTEMPTS = 5  # a listing may be outdated by a compaction this often before we give up
+
+
+class NewerSchemaError(ScalingError):
+    """A file written by a newer version of this program."""
+
+
+class ConcurrentlyRemoved(Exception):
+    """A listed file has gone."""
 
 
 @dataclass(frozen=True)
 class CorruptFile:
-    """A file that is not what was written, and the runs that it held (as far as its name or index tells)."""
+    """A file that is not what was written, and the runs that it held (as far as its name or index says)."""
 
     path: Path
     reason: str
     run_ids: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.path.parent.name}/{self.path.name} is damaged: {self.reason}"
+        return sanitize(f"{self.path.parent.name}/{self.path.name} is corrupt: {self.reason}", 300)
 
 
 def write_run(folder: Path, table: pa.Table) -> bool:
@@ -48,68 +59,67 @@ def write_run(folder: Path, table: pa.Table) -> bool:
     Raises ScalingError (74).
     """
     run_id = table.column("run_id")[0].as_py()
-    data = files.with_checksum(_file_of(table))
+    output = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        output, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({CHECKSUM_KEY: files.PLACEHOLDER})
+    data = files.with_checksum(bytes(output.getvalue()))
     return files.write_once(
         folder / RUNS / f"{run_id}.parquet", lambda path: path.write_bytes(data)
     )
 
 
-def _file_of(table: pa.Table) -> bytes:
-    """A Parquet file with page checksums and room for a seal."""
-    made = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        made, table.schema, compression="zstd", write_page_checksum=True
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({"scaling.seal": files.PLACEHOLDER})
-    return bytes(made.getvalue())
-
-
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One Parquet file, opened once and verified. Raises ScalingError that names the file when it is damaged.
+    """One Parquet file, opened once and verified.
 
-    Arrow reads it without threads and without Python's memory: a thread of its pool that drops the last reference to a
-    Python buffer while the interpreter ends aborts the process ("terminate called without an active exception").
+    Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it cannot be read.
     """
     try:
-        with pa.OSFile(str(path)) as file:
-            data = file.read_buffer()
-        return _parsed(data, columns)
-    except FileNotFoundError:
+        data = _read_buffer(path)
+        try:
+            return _parse(data, columns)
+        except (MemoryError, files.ChecksumError):
+            raise
+        except Exception as error:  # a corrupt footer raises many types (JSON, key, Unicode, Arrow)
+            start = bytes(data[:8])
+            raise files.ChecksumError(
+                f"{type(error).__name__} (it starts with {start!r})"
+            ) from error
+    except (FileNotFoundError, NotADirectoryError):
         raise ScalingError(
             "no such file", where=str(path), remedy="name an existing table or results folder"
         ) from None
-    except PermissionError as error:
+    except files.ChecksumError as error:
         raise ScalingError(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            remedy="mend the permissions",
-            exit_code=DISK,
-        ) from None
-    except (
-        Exception
-    ) as error:  # a damaged footer raises errors of many types (JSON, key, Unicode, Arrow)
-        raise ScalingError(
-            f"not a readable Parquet file: {_why(error, path)}",
+            f"not a readable Parquet file: {error}",
             where=str(path),
             remedy="run the sweep again: the run is redone; or restore the file from a copy",
         ) from error
 
 
-def _parsed(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
-    files.verify_checksum(memoryview(data))
+def _read_buffer(path: Path) -> pa.Buffer:
+    """The bytes of a file in Arrow's memory.
+
+    A thread of Arrow's pool that drops the last reference to a Python buffer while the interpreter ends aborts the process
+    ("terminate called without an active exception").
+    """
+
+    def read() -> pa.Buffer:
+        with files.open_regular(path) as handle:
+            buffer = pa.allocate_buffer(os.fstat(handle.fileno()).st_size)
+            with memoryview(buffer) as view:
+                count = handle.readinto(view) if len(view) else 0  # type: ignore[attr-defined]
+            return buffer.slice(0, count)
+
+    return files.retry(path, read)
+
+
+def _parse(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
+    files.verify_stream(pa.BufferReader(data))
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
     return file.read(columns=columns, use_threads=False)
-
-
-def _why(error: Exception, path: Path) -> str:
-    if isinstance(error, files.ChecksumError):
-        return str(error)
-    try:
-        with open(path, "rb") as handle:
-            return f"{type(error).__name__} (it starts with {handle.read(8)!r})"
-    except OSError as again:
-        return str(again.strerror)
 
 
 def run_files(folder: Path) -> list[Path]:
@@ -134,13 +144,13 @@ def finished_run_ids(folder: Path) -> set[str]:
 
 def is_finished(folder: Path, run_id: str) -> bool:
     """Whether a run is published."""
-    return (folder / RUNS / f"{run_id}.parquet").exists() or run_id in merged_ids(folder)
+    return files.exists(folder / RUNS / f"{run_id}.parquet") or run_id in merged_ids(folder)
 
 
 def merged_ids(folder: Path) -> frozenset[str]:
-    """The ids in merged files; an index that cannot be read counts as empty here, and `damages` names it."""
+    """The ids in merged files; one whose index is corrupt counts as empty here, and `corrupt_files` names it."""
     try:
-        stamp = (folder / MERGED).stat().st_mtime_ns
+        stamp = files.retry(folder / MERGED, (folder / MERGED).stat).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     return _merged_ids(folder, stamp)
@@ -152,36 +162,57 @@ def _merged_ids(folder: Path, stamp: int) -> frozenset[str]:
 
 
 def index(path: Path) -> dict[str, dict[str, Any]]:
-    """Of each run in a merged file: digest of its rows, fingerprint and execution notes. Empty where it cannot be read."""
+    """Of each run in a merged file: digest of its rows, fingerprint and execution notes.
+
+    Empty where the file is corrupt (reading it names it). Raises DiskError.
+    """
     try:
-        held = json.loads((pq.read_metadata(path).metadata or {})[INDEX])
-        shared = held["shared"]
+        document = json.loads(_metadata(path)[INDEX])
+        shared = document["shared"]
         return {
             run_id: {"rows": rows, "facts": [shared[i] for i in facts]}
-            for run_id, (rows, *facts) in held["runs"].items()
+            for run_id, (rows, *facts) in document["runs"].items()
         }
-    except Exception:  # noqa: BLE001 - a damaged footer raises errors of many types; whoever reads the file names it
+    except (files.DiskError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - a corrupt footer raises errors of many types
         return {}
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    """The key-value metadata of a Parquet file's footer; empty where Arrow cannot parse it."""
+
+    def read() -> dict[bytes, bytes]:
+        with files.open_regular(path) as handle:
+            try:
+                return pq.read_metadata(handle).metadata or {}
+            except OSError as error:
+                if error.errno:
+                    raise
+                return {}  # Arrow's own error: the footer is corrupt
+
+    return files.retry(path, read)
 
 
 @dataclass
 class FolderRows:
-    """All rows of a folder, and what could not be read of it."""
+    """All rows of a folder, and the files that are corrupt."""
 
     table: pa.Table
     corrupt_files: list[CorruptFile] = field(default_factory=list)
 
 
 def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
-    """Every published run once; `columns` must name run_id. A damaged file is named in `damages`; the others are there.
+    """Every published run once; `columns` must name run_id. A corrupt file is named, and the others are read.
 
-    Raises ScalingError for a newer schema.
+    Raises NewerSchemaError, DiskError.
     """
-    for _ in range(ATTEMPTS):
+    files.check_local(folder)
+    for _ in range(LISTING_ATTEMPTS):
         try:
             return _read_listed(folder, columns)
         except ConcurrentlyRemoved:
-            continue  # merged meanwhile: list again
+            continue  # compacted meanwhile: list again
     raise ScalingError(
         "its files change faster than they can be read",
         where=str(folder),
@@ -190,44 +221,39 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     )
 
 
-class ConcurrentlyRemoved(Exception):
-    """A listed file has gone."""
-
-
 def _read_listed(folder: Path, columns: list[str] | None) -> FolderRows:
+    names = columns or SCHEMA.names
     before, merged = run_files(folder), merged_files(folder)
-    loose = sorted(
-        {*before, *run_files(folder)}
-    )  # listed twice: a run may move either way between the two listings
-    damages: list[CorruptFile] = []
+    # listed twice: a run may move either way between the two listings
+    single = sorted({*before, *run_files(folder)})
+    corrupt: list[CorruptFile] = []
     tables: list[pa.Table] = []
     seen: set[str] = set()
     for path in merged:
-        table, damage = _runs_of(path, columns)
-        held = set(
-            table.column("run_id").unique().to_pylist()
-        )  # not the index: the file may have gone meanwhile
-        tables.append(_only(table, held - seen) if held & seen else table)
-        damages += [damage] if damage else []
-        seen |= held
-    for path in loose:
+        table, problem = _read_merged(path, columns)
+        # the ids of the rows, not of the index: the file may have gone meanwhile
+        run_ids = set(table.column("run_id").unique().to_pylist())
+        tables.append(_only(table, run_ids - seen) if run_ids & seen else table)
+        corrupt += [problem] if problem else []
+        seen |= run_ids
+    for path in single:
         if path.stem in seen:
             continue
         try:
-            tables.append(_checked(path, columns))
+            tables.append(check_run(read_parquet(path), path).select(names))
         except ScalingError as error:
-            if not path.exists():
+            if not files.exists(path):
                 raise ConcurrentlyRemoved from None
-            if error.exit_code == DISK or "row schema" in error.what:
+            if isinstance(error, (files.DiskError, NewerSchemaError)):
                 raise
-            damages.append(CorruptFile(path, error.what, (path.stem,)))
-    return FolderRows(
-        pa.concat_tables(tables) if tables else _schema(columns).empty_table(), damages
-    )
+            corrupt.append(CorruptFile(path, error.what, _run_ids_of(path)))
+    empty = pa.schema([SCHEMA.field(name) for name in names]).empty_table()
+    return FolderRows(pa.concat_tables(tables) if tables else empty, corrupt)
 
 
-def _schema(columns: list[str] | None) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in columns]) if columns else SCHEMA
+def _run_ids_of(path: Path) -> tuple[str, ...]:
+    """The run that a file is named after; none for a name that no run has."""
+    return (path.stem,) if path.stem.isascii() else ()
 
 
 def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
@@ -236,13 +262,22 @@ def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
     )
 
 
-def _checked(path: Path, columns: list[str] | None = None) -> pa.Table:
-    return checked(read_parquet(path), path).select(columns or SCHEMA.names)
-
-
-def checked(table: pa.Table, path: Path) -> pa.Table:
+def check_run(table: pa.Table, path: Path) -> pa.Table:
     """The rows of the run that `path` is named after. Raises ScalingError when the table holds anything else."""
-    _check_schema(table, path)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise ScalingError(
+            f"is not a run file: columns missing: {', '.join(missing)}",
+            where=str(path),
+            remedy="fit it as a table of your own, or move it away",
+        )
+    version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"written with row schema {version}, this program reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="update scaling",
+        )
     if table.num_rows == 0 or set(table.column("run_id").unique().to_pylist()) != {path.stem}:
         raise ScalingError(
             "its rows do not belong to the run that it is named after",
@@ -252,59 +287,43 @@ def checked(table: pa.Table, path: Path) -> pa.Table:
     return table.select(SCHEMA.names).replace_schema_metadata(None)
 
 
-def _check_schema(table: pa.Table, path: Path) -> None:
-    names = set(table.column_names)
-    missing = [name for name in SCHEMA.names if name not in names]
-    if missing:
-        what = f"is no run file: columns missing: {', '.join(missing)}"
-        raise ScalingError(
-            what, where=str(path), remedy="fit it as a foreign table, or move it away"
-        )
-    version = int((table.schema.metadata or {}).get(b"scaling.schema", b"1"))
-    if version > SCHEMA_VERSION:
-        what = f"written with row schema {version}, this program reads {SCHEMA_VERSION}"
-        raise ScalingError(what, where=str(path), remedy="update scaling")
-
-
-def _runs_of(path: Path, columns: list[str] | None) -> tuple[pa.Table, CorruptFile | None]:
-    """The rows of a merged file; of a damaged one those runs whose rows are provably whole."""
+def _read_merged(path: Path, columns: list[str] | None) -> tuple[pa.Table, CorruptFile | None]:
+    """The rows of a merged file; of a corrupt one those runs whose rows are provably intact."""
+    names = columns or SCHEMA.names
     try:
         table = read_parquet(path, columns)
-        if not set(columns or SCHEMA.names) <= set(table.column_names):
+        if not set(names) <= set(table.column_names):
             raise ScalingError("another table than this program's", where=str(path))
-        return table.select(columns or SCHEMA.names).replace_schema_metadata(None), None
+        return table.select(names).replace_schema_metadata(None), None
     except ScalingError as error:
-        if not path.exists():
+        if not files.exists(path):
             raise ConcurrentlyRemoved from None
-        if error.exit_code == DISK:
+        if isinstance(error, files.DiskError):
             raise
-        whole = list(recover_intact_runs(path))
-        kept = {run_id for run_id, _ in whole}
-        lost = tuple(sorted(set(index(path)) - kept))
-        table = pa.concat_tables([rows for _, rows in whole]) if whole else SCHEMA.empty_table()
-        return table.select(columns or SCHEMA.names), CorruptFile(path, error.what, lost)
+        intact = dict(recover_intact_runs(path))
+        lost = tuple(sorted(set(index(path)) - set(intact)))
+        table = pa.concat_tables(intact.values()) if intact else SCHEMA.empty_table()
+        return table.select(names), CorruptFile(path, error.what, lost)
 
 
 def recover_intact_runs(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """(run_id, rows) of every run in a damaged merged file whose rows have the digest that the index holds."""
-    known = index(path)
-    if not known:
+    """(run_id, rows) of every run in a corrupt merged file whose rows have the digest that the index holds."""
+    indexed = index(path)
+    if not indexed:
         return
-    file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    file = pq.ParquetFile(
+        pa.BufferReader(_read_buffer(path)), page_checksum_verification=True, pre_buffer=False
+    )
     for group in range(file.metadata.num_row_groups):
         try:
-            table = (
-                file.read_row_group(group, use_threads=False)
-                .select(SCHEMA.names)
-                .replace_schema_metadata(None)
-            )
-            found = list(by_run(table))
-        except Exception:  # noqa: BLE001 - this part is the damaged one; its runs are named in the Damage
+            table = file.read_row_group(group, use_threads=False).select(SCHEMA.names)
+            runs = list(by_run(table.replace_schema_metadata(None)))
+        except Exception:  # noqa: BLE001 - this part is the corrupt one; CorruptFile names its runs
             continue
         yield from (
             (run_id, rows)
-            for run_id, rows in found
-            if known.get(run_id, {}).get("rows") == rows_digest(rows)
+            for run_id, rows in runs
+            if indexed.get(run_id, {}).get("rows") == rows_digest(rows)
         )
 
 
@@ -317,55 +336,68 @@ def by_run(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def rows_digest(table: pa.Table) -> str:
-    """Twelve hex digits that stand for the values of a run's rows, however they are stored."""
+    """Twelve hex digits that identify the values of a run's rows, however they are stored."""
     digest = hashlib.sha256()
     for column in table.select(SCHEMA.names).columns:
-        digest.update(
-            repr(
-                column.to_pylist()
-                if column.null_count or len(column) < 2
-                else _encode_column(column)
-            ).encode()
-        )
+        values = column.to_pylist()
+        if not column.null_count and len(values) > 1 and len(distinct := column.unique()) == 1:
+            values = [*distinct.to_pylist(), len(values)]  # a constant column once
+        digest.update(repr(values).encode())
     return digest.hexdigest()[:12]
 
 
-def _encode_column(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column, a constant once."""
-    distinct = column.unique()
-    return [*distinct.to_pylist(), len(column)] if len(distinct) == 1 else column.to_pylist()
+def planned_run_ids(folder: Path) -> frozenset[str] | None:
+    """The runs that the folder's plan asks for; None where there is no plan, or it is corrupt."""
+    try:
+        runs = files.read_json(folder / "plan.json")["runs"]
+        return frozenset(run["run_id"] for run in runs)
+    except (FileNotFoundError, NotADirectoryError, files.ChecksumError, KeyError, TypeError):
+        return None
 
 
-def load(folder: Path) -> pd.DataFrame:
-    """All rows of a sweep folder; `attrs["damaged"]` names the files that could not be read. Raises ScalingError when none is left."""
-    held = read_folder(folder)
-    if held.table.num_rows == 0 and held.corrupt_files:
-        first = held.corrupt_files[0]
+def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
+    """All rows of a sweep folder; with `planned_only` those of the runs that its plan asks for (all where it asks for none).
+
+    `attrs["corrupt"]` names the files that are corrupt, `attrs["unplanned"]` the runs left out. Raises ScalingError when no
+    row is left.
+    """
+    content = read_folder(folder)
+    table = content.table
+    if table.num_rows == 0 and content.corrupt_files:
+        first = content.corrupt_files[0]
         raise ScalingError(
             first.reason,
             where=str(first.path),
-            remedy="run the sweep again: what is damaged is redone",
+            remedy="run the sweep again: corrupt runs are trained again",
         )
-    if held.table.num_rows == 0:
+    if table.num_rows == 0:
         raise ScalingError(
             "holds no finished runs",
             where=str(folder),
             remedy=f"train them first: scaling run sweeps/{folder.name}.toml",
         )
-    frame = held.table.to_pandas(use_threads=False)
-    frame.attrs["damaged"] = [str(damage) for damage in held.corrupt_files]
+    unplanned: list[str] = []
+    planned = planned_run_ids(folder) if planned_only else None
+    if planned is not None:
+        finished = set(table.column("run_id").unique().to_pylist())
+        if finished & planned:
+            unplanned = sorted(finished - planned)
+            table = _only(table, finished & planned) if unplanned else table
+    frame = table.to_pandas(use_threads=False)
+    frame.attrs["corrupt"] = [str(problem) for problem in content.corrupt_files]
+    frame.attrs["unplanned"] = unplanned
     return frame
 
 
 def read_run(folder: Path, run_id: str) -> pd.DataFrame:
-    """The rows of one published run, wherever they lie. Raises ScalingError where there are none."""
+    """The rows of one published run, in whichever file they are. Raises ScalingError where there are none."""
     path = folder / RUNS / f"{run_id}.parquet"
-    if path.exists():
+    if files.exists(path):
         try:
-            return _checked(path).to_pandas(use_threads=False)
+            return check_run(read_parquet(path), path).to_pandas(use_threads=False)
         except ScalingError:
-            if path.exists():
-                raise  # else it was merged meanwhile
+            if files.exists(path):
+                raise  # else it was compacted meanwhile
     table = _only(read_folder(folder).table, [run_id])
     if table.num_rows == 0:
         raise ScalingError(
@@ -377,46 +409,33 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
 
 
 def corrupt_files(folder: Path) -> list[CorruptFile]:
-    """The published files that are not what was written, each with its runs. Every byte is read once."""
-    found = []
-    for path in [*run_files(folder), *merged_files(folder)]:
+    """The published files that are not what was written, each with its runs. Every byte is read once. Raises DiskError."""
+    corrupt: list[CorruptFile] = []
+    for path in run_files(folder):
         try:
-            if path.parent.name == RUNS:
-                checked(read_parquet(path), path)
-            elif not files.check_file(path):
-                found += [damage] if (damage := _runs_of(path, None)[1]) else []
+            check_run(read_parquet(path), path)
+        except (files.DiskError, NewerSchemaError):
+            raise
+        except ScalingError as error:
+            if files.exists(path):
+                corrupt.append(CorruptFile(path, error.what, _run_ids_of(path)))
+    for path in merged_files(folder):
+        try:
+            intact = files.check_file(path)
         except FileNotFoundError:
             continue
-        except files.ChecksumError as error:
-            found.append(_damage(path, str(error)))
-        except ScalingError as error:
-            if error.exit_code == DISK or "row schema" in error.what:
-                raise
-            if path.exists():
-                found.append(_damage(path, error.what))
-        except OSError as error:
-            raise ScalingError(
-                f"cannot read: {error.strerror}",
-                where=str(path),
-                remedy="mend the permissions",
-                exit_code=DISK,
-            ) from None
-    return found
-
-
-def _damage(path: Path, reason: str) -> CorruptFile:
-    return (
-        _runs_of(path, None)[1] or CorruptFile(path, reason)
-        if path.parent.name == MERGED
-        else CorruptFile(path, reason, (path.stem,))
-    )
+        except files.ChecksumError:
+            intact = False
+        with contextlib.suppress(ConcurrentlyRemoved):
+            problem = None if intact else _read_merged(path, None)[1]
+            corrupt += [problem] if problem else []
+    return corrupt
 
 
 def fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(run_id, fingerprint) of each published run, from the files' metadata alone."""
     for path in run_files(folder):
-        metadata = pq.read_metadata(path).metadata or {}
-        yield path.stem, json.loads(metadata.get(FACTS[0], b"{}"))
+        yield path.stem, json.loads(_metadata(path).get(FACTS[0], b"{}"))
     for path in merged_files(folder):
-        for run_id, held in index(path).items():
-            yield run_id, json.loads(held["facts"][0])
+        for run_id, entry in index(path).items():
+            yield run_id, json.loads(entry["facts"][0])

@@ -27,7 +27,7 @@ def export(
     Raises ScalingError where there is nothing to export, or the tracker refuses.
     """
     rows = run_files.load(folder)
-    for damaged in rows.attrs["damaged"]:
+    for damaged in rows.attrs["corrupt"]:
         say(f"warning: not exported: {damaged}")
     now, written, told, refused = time.time(), 0, 0, 0
     with _calling(kind, out):

@@ -190,4 +190,4 @@ def load_tuned(folder: Path, sweep: Sweep, simulated: str | None = None) -> Cach
     except (FileNotFoundError, NotADirectoryError):
         return CachedTuning(None, "not tuned yet")
     except (files.ChecksumError, KeyError, ValidationError) as error:
-        return CachedTuning(None, f"{path} is damaged: {str(error).splitlines()[0]}")
+        return CachedTuning(None, f"{path} is corrupt: {str(error).splitlines()[0]}")

@@ -180,7 +180,7 @@ def test_the_states_of_runs_and_files(sweep, tmp_path):
     assert len(found) == 4
     assert {row["state"] for row in rows(scaling("results", "check", out, "--csv"))} <= {
         "whole",
-        "unsealed",
+        "no_checksum",
     }
     refused = scaling("status", out, "--watch", "--csv")
     assert (refused.exit_code, refused.stdout) == (2, "")

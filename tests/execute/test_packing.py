@@ -96,7 +96,7 @@ def test_choices_survive_their_file_and_damage_is_named(tmp_path):
     found.write(path)
     assert packing.read(path) == found
     path.write_text("{nonsense")
-    with pytest.raises(ScalingError, match="is damaged") as caught:
+    with pytest.raises(ScalingError, match="is corrupt") as caught:
         packing.read(path)
     assert str(path) in str(caught.value)
 

@@ -27,7 +27,7 @@ def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
     before = status(folder)
     assert sum(before["counts"].values()) == 1000
     assert before["counts"]["missing"] == before["counts"]["running"] == 0
-    monkeypatch.setattr(compaction, "RUNS_A_FILE", 400)
+    monkeypatch.setattr(compaction, "RUNS_PER_FILE", 400)
     found = []
     while not found or found[-1].written:
         found.append(compaction.compact(folder, most=1))
@@ -63,7 +63,7 @@ def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeyp
             Provenance("x", None, "0"),
             None,
         )
-    monkeypatch.setattr(compaction, "WORTH", 5)
+    monkeypatch.setattr(compaction, "COMPACT_ABOVE", 5)
     sitting = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
     with sitting.lease:
         assert len(sitting.settle()) == 2

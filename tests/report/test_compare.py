@@ -179,7 +179,7 @@ def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_bu
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["comparison"]
     assert found["multipliers"]["better"]["rows"][-1]["flops"] == 1e14
-    assert "seal" not in found
+    assert "checksum" not in found
     assert (tmp_path / "out" / "SHA256SUMS").read_bytes() == (
         page.parent / "SHA256SUMS"
     ).read_bytes()

@@ -151,7 +151,7 @@ def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_pa
         .replace(b'"edge"', b'"egde"')
         .replace(b"interior", b"interjor")
     )
-    assert "damaged" in load_tuned(tmp_path, off(), LAW).why
+    assert "corrupt" in load_tuned(tmp_path, off(), LAW).why
 
 
 def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
@@ -308,7 +308,7 @@ def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tune
     assert json.loads(done.stdout)["counts"]["done"] == 4
     _, found, _ = tuned
     held = json.loads((folder / "tuning.json").read_text())
-    assert {**held, "seal": None} == {**document(found, held["sweep_flops"]), "seal": None}
+    assert {**held, "checksum": None} == {**document(found, held["sweep_flops"]), "checksum": None}
     assert load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.sweep
     again = scaling("tune", path, *options)
     assert again.returncode == 0, again.stderr
