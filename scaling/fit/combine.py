@@ -47,6 +47,10 @@ UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not ide
 LARGEST_ERROR = 0.3  # of the log loss: what lies further off says no more against a candidate
 WORST_FACTOR = 3.0
 EXACT = 1e-9  # an error in logs below which candidates are not told apart
+MINIMUM_ERROR: dict[Quantity, float] = {
+    "n_star": 0.02,
+    "loss_star": 1e-3,
+}  # of a parabola's minimum, in logs
 MOST_POINTS = 5_000  # of a larger table every k-th run in order of C is used
 MOST_ORIGINS = 6
 MIN_PREFIX, MIN_SPAN = 8, 0.4  # runs and decades of C that a prefix has at least
@@ -276,7 +280,7 @@ def _weights(
                 says = False
             if not says:
                 continue
-            weight = 1 / max(own.get(one.name, usual), EXACT)
+            weight = 1 / math.hypot(own.get(one.name, usual), MINIMUM_ERROR.get(quantity, EXACT))
             if quantity != "loss":
                 weight /= max(losses.get(one.name, typical), EXACT)
             raw[one.name] = weight * (UNIDENTIFIED if one.status == "not-identified" else 1.0)
