@@ -1,4 +1,4 @@
-"""Write the reference pages from the program itself: `python docs/reference.py` (a test checks that they are fresh)."""
+"""Write the reference pages from the program: `python docs/reference.py` (a test checks them)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -18,7 +19,7 @@ from scaling import config
 from scaling.config.sweep_file import schema
 
 HERE = Path(__file__).resolve().parent
-VERBS = [
+COMMANDS = [
     "init",
     "schema",
     "plan",
@@ -78,14 +79,17 @@ scaling run sweeps/norms.toml optim.lr=3e-3 'seeds=[0,1]' evals.points=8
 scaling plan sweeps/demo.toml 'design.budgets=[3e10,1e11]' 'model.norm=[rmsnorm,layernorm]'
 ```
 
-A key is named as the file names it; the tables of `[base]` may be named without it (`optim.lr`, `model.norm`, `task.seq_len`, `batch_size`).
-A value is TOML, and a bare word is text. Quote brackets: shells read them as patterns. A list for a field of `model`, `optim` or `task`,
-or for `batch_size`, is a scientific axis; one value takes the place of an axis of that field. What a [[tuning]] table or the cells of a
-list would set to something else is refused.
+A key is named as the file names it; the tables of `[base]` may be named without it (`optim.lr`,
+`model.norm`, `task.seq_len`, `batch_size`). A value is TOML, and a bare word is text. Quote
+brackets: shells read them as patterns. A list for a field of `model`, `optim` or `task`, or for
+`batch_size`, is a scientific axis; one value takes the place of an axis of that field. What a
+[[tuning]] table or the cells of a list would set to something else is refused.
 
-The changed sweep is another sweep. Its name says what was changed (`norms-evals.points-8-optim.lr-0.003-seeds-0_1`, with a digest where
-that is too long), so it has a folder of its own, and `--out` with the folder of the unchanged sweep is refused. The same command takes it up
-again, and so does `scaling run FOLDER/sweep.toml`: the file that is kept there holds the changed sweep.
+The changed sweep is another sweep. Its name says what was changed
+(`norms-evals.points-8-optim.lr-0.003-seeds-0_1`, with a digest where that is too long), so it has a
+folder of its own, and `--out` with the folder of the unchanged sweep is refused. The same command
+takes it up again, and so does `scaling run FOLDER/sweep.toml`: the file that is kept there holds
+the changed sweep.
 """
 
 
@@ -93,10 +97,12 @@ def sweep_files() -> str:
     """The page about sweep files: every table with its keys, types, ranges and defaults."""
     parts = [
         "# Sweep files\n",
-        'A sweep is one question and the runs that answer it, in one TOML file. Counts may be written `70B`, `1.4e12` or `"2T"`',
-        "(suffixes K, M, B, T, P, E). An unknown key is an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an",
-        "example; `scaling init` writes a first one. With the line `#:schema ../docs/sweep.schema.json` at its top, editors complete its",
-        "keys (`scaling schema` prints that file). This page is written by `python docs/reference.py`.\n",
+        "A sweep is one question and the runs that answer it, in one TOML file. Counts may be",
+        'written `70B`, `1.4e12` or `"2T"` (suffixes K, M, B, T, P, E). An unknown key is',
+        "an error; all mistakes of a file are reported at once. `sweeps/demo.toml` is an example;",
+        "`scaling init` writes a first one. With `#:schema ../docs/sweep.schema.json` at its top,",
+        "editors complete its keys (`scaling schema` prints that file). This page is written by",
+        "`python docs/reference.py`.\n",
         CHANGES,
     ]
     for title, model in TABLES:
@@ -173,9 +179,10 @@ def _bounds(note: Any) -> list[str]:
 
 
 def command_line() -> str:
-    """The page about the command line: the help of every verb, as a terminal of 100 columns shows it."""
+    """The page about the command line: the help of every command, at 100 columns."""
     parts = [
-        "# Command line\n\nEvery verb takes `--json`. This page is written by `python docs/reference.py`.\n",
+        "# Command line\n\nEvery command takes `--json`.",
+        "This page is written by `python docs/reference.py`.\n",
         COMPLETION,
     ]
     environment = {
@@ -185,19 +192,19 @@ def command_line() -> str:
         "COLUMNS": "100",
         "TERMINAL_WIDTH": "100",
     }
-    for verb in VERBS:
-        command = [sys.executable, "-m", "scaling", *verb.split(), "--help"]
+    for name in COMMANDS:
+        command = [sys.executable, "-m", "scaling", *name.split(), "--help"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         lines = "\n".join(
             line.rstrip()
             for line in done.stdout.replace("python -m scaling", "scaling").strip().splitlines()
         )
-        parts.append(f"## scaling {verb}\n\n```text\n{lines}\n```\n")
+        parts.append(f"## scaling {name}\n\n```text\n{lines}\n```\n")
     return "\n".join(parts)
 
 
 def laws() -> str:
-    """The page about the laws: every one that can be fitted, with its paper and when to trust it, and the published ones."""
+    """The page about the laws: those that can be fitted, and the published ones."""
     from scaling.fit.laws.laws import LAWS
     from scaling.fit.laws.published import PUBLISHED
     from scaling.fit.special.table_laws import SPECIAL
@@ -218,7 +225,8 @@ def laws() -> str:
     ]
     parts += [f"**{name}.** {' '.join(WHEN[name].split())}\n" for name, _, _ in rows]
     parts += [
-        "\n## Published\n\nWhat `scaling predict published:NAME` knows.\n\n| name | law | parameters | source | counted |\n|---|---|---|---|---|"
+        "\n## Published\n\nWhat `scaling predict published:NAME` knows.\n",
+        "| name | law | parameters | source | counted |\n|---|---|---|---|---|",
     ]
     for name, entry in PUBLISHED.items():
         values = ", ".join(f"{key} {value:.6g}" for key, value in entry.values.items())
@@ -228,20 +236,46 @@ def laws() -> str:
     return "\n".join(parts) + "\n"
 
 
-def house() -> str:
-    """The page about the house: every module by its own first sentence."""
+PIPELINE = (
+    "config", "recipe", "plan", "tasks", "train", "store", "execute", "tuning", "points", "fit",
+    "predict", "studies", "render", "report", "trackers", "cli",
+)  # fmt: skip
+
+
+def code_map() -> str:
+    """The page about the code: modules by their first sentence, in pipeline order."""
     package = HERE.parent / "scaling"
     parts = [
-        "# The house\n\nEvery module of the package, in its own words. This page is written by `python docs/reference.py`.\n"
+        "# Code map\n\nThe folders follow the pipeline: sweep file, config, plan, (tasks, train), "
+        "execute,"
+        "\nstore, points, fit, predict, report. Each module is described by the first sentence of "
+        "its"
+        "\ndocstring. `python docs/reference.py` writes this page.\n"
     ]
-    for room in [package, *sorted(path for path in package.rglob("*") if path.is_dir())]:
-        modules = [path for path in sorted(room.glob("*.py")) if path.stat().st_size]
+    folders = [path for path in package.rglob("*") if path.is_dir() and any(path.glob("*.py"))]
+    folders.sort(key=lambda path: (PIPELINE.index(path.relative_to(package).parts[0]), path))
+    for folder in [package, *folders]:
+        modules = [path for path in sorted(folder.glob("*.py")) if path.stat().st_size]
         if modules:
-            parts.append(
-                f"## {room.relative_to(package.parent).as_posix()}/\n\n| module | |\n|---|---|"
-            )
+            title = folder.relative_to(package.parent).as_posix()
+            parts.append(f"## {title}/\n\n| module | |\n|---|---|")
             parts += [_cells((f"`{path.name}`", _first_sentence(path))) for path in modules] + [""]
     return "\n".join(parts)
+
+
+def wrapped(page: str) -> str:
+    """Prose at most 100 columns wide; tables, code blocks, headings and comments as they are."""
+    lines, block = [], False
+    for line in page.splitlines():
+        block ^= line.startswith("```")
+        if block or len(line) <= 100 or line[0] in "|<#`":
+            lines.append(line)
+            continue
+        indent = "  " if line.startswith("- ") else ""
+        lines += textwrap.wrap(
+            line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _first_sentence(path: Path) -> str:
@@ -265,62 +299,94 @@ COMPLETION = """## Shell completion
 ```sh
 scaling --install-completion          # bash, zsh, fish or PowerShell: whichever runs this
 scaling --show-completion             # prints what it would install
-_SCALING_COMPLETE=source_zsh scaling  # the same for a shell that you name: source_bash, source_zsh, source_fish
+_SCALING_COMPLETE=source_zsh scaling  # for a named shell: source_bash, source_zsh, source_fish
 ```
 
-Open a new shell afterwards. Verbs, options, files and the keys of a sweep file (`scaling run sweeps/demo.toml optim.`) are completed.
+Open a new shell afterwards. Commands, options, files and the keys of a sweep file (`scaling run
+sweeps/demo.toml optim.`) are completed.
 
 ## Colours and widths
 
-Colours and live tables are for terminals: a pipe or a log gets plain lines of full width. `NO_COLOR=1` leaves out colours on a terminal
-too, `COLUMNS` sets the width. On a narrow terminal cells of a table break at spaces; where not even that fits, a row becomes a
-paragraph. No number is cut.
+Colours and live tables are for terminals: a pipe or a log gets plain lines of full width.
+`NO_COLOR=1` leaves out colours on a terminal too, `COLUMNS` sets the width. On a narrow terminal
+cells of a table break at spaces; where not even that fits, a row becomes a paragraph. No number is
+cut.
 """
 
 LAWS_HEAD = """# Laws
 
-What `scaling fit --law NAME` fits. N are parameters, D training tokens, C training FLOPs, M = D/N, U unique tokens, S steps; L is a loss in nats per token.
-[Conventions](conventions.md) say how they are counted, [your own table](your-own-table.md) how columns are named. This page is written by `python docs/reference.py`.
+What `scaling fit --law NAME` fits. N are parameters, D training tokens, C training FLOPs, M = D/N,
+U unique tokens, S steps; L is a loss in nats per token. [Conventions](conventions.md) say how they
+are counted, [your own table](your-own-table.md) how columns are named. This page is written by
+`python docs/reference.py`.
 """
 WHEN = {  # what a reader asks before she uses a law: what it needs, and where it fails
-    "chinchilla": """The default, and the law whose intervals are verified by simulation (coverage.md). It needs several N at several D, four budgets or more, and runs that are
-        tuned and cooled down alike. Trust a, N* and L* over about one decade beyond the data, and never A and B alone. E is what the formula leaves over, not the entropy
-        of text; where `not-identified` stands, it is the sum that is predicted. Not for repeated tokens, nor far above the optimal D/N.""",
-    "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b = .5 by construction where C = 6 N D (and nearly so where C is counted exactly): never ask it for a.""",
-    "skaling": """The coupled law: N and D limit together, and k = 1 is chinchilla. It fits Farseer's runs and OpenEuroLLM's optima three to four times closer than chinchilla does, and
-        extrapolates worse on others: it has one parameter more, and with few runs k is not identified. Look at its profile before you quote k.""",
-    "skaling-tied": """The coupled law with alpha = beta: one parameter less, nearly as close, and identified where skaling is not. It says a = b = 0.5 by construction where C = 6 N D.""",
-    "kaplan": """For N without embeddings and runs that stop when the held-out loss no longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and b
-        are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
-    "kaplan-n": """For models trained to convergence on data that never run out: where D limits, the exponent is too small.""",
-    "kaplan-d": """For models so large that N does not limit, stopped early: where N limits, the exponent is too small.""",
-    "kaplan-c": """For the lower edge of L against C: only runs that are the best at their C. Others flatten it.""",
-    "kaplan-ns": """For one pass over the data. S is the least number of steps, so steps at batch B (a column) are corrected by the
-        critical batch that Kaplan measured on his data (B* = 2e8 tokens, alpha_B = .21). On other data that is a guess: the laboratory has a sweep that measures it.""",
-    "power": """For compute-optimal runs alone, one a budget. It knows nothing of N and D, and cannot say what another split would have cost.""",
-    "data-constrained": """For repeated tokens. It needs runs at several epochs and fresh controls. R_D is known poorly even then ([11, 71] about 17.8 in honest-sweeps.md), R_N worse. Muennighoff et al. 2023 call data worthless beyond about 40 epochs; it has been tried here to 16.""",
-    "overtraining": """For ladders of tokens per parameter. It has one exponent for all M, so it is right only where the lines of log reducible loss against log C are parallel. Tried
-        here from M = 40, 80 and 160 to 640: errors of 1.8 % (laboratory.md), all on the hopeful side.""",
-    "bnsl": """For curves that bend, against C. Six parameters need many points on both sides of the break. A break that has not been seen yet cannot be foreseen: the law
+    "chinchilla": """The default, and the law whose intervals are verified by simulation
+        (coverage.md). It needs several N at several D, four budgets or more, and runs that are
+        tuned and cooled down alike. Trust a, N* and L* over about one decade beyond the data,
+        and never A and B alone. E is what the formula leaves over, not the entropy of text;
+        where `not-identified` stands, it is the sum that is predicted. Not for repeated tokens,
+        nor far above the optimal D/N.""",
+    "chinchilla-tied": """For few runs that cannot tell alpha from beta. It says a = b =
+        0.5 by construction where C = 6 N D (and nearly so where C is counted exactly): never
+        ask it for a.""",
+    "skaling": """The coupled law: N and D limit together, and k = 1 is chinchilla. It
+        fits Farseer's runs and OpenEuroLLM's optima three to four times closer than chinchilla
+        does, and extrapolates worse on others: it has one parameter more, and with few runs k
+        is not identified. Look at its profile before you quote k.""",
+    "skaling-tied": """The coupled law with alpha = beta: one parameter less, nearly as
+        close, and identified where skaling is not. It says a = b = 0.5 by construction where C
+        = 6 N D.""",
+    "kaplan": """For N without embeddings and runs that stop when the held-out loss no
+        longer falls. It has no floor, so it goes to zero, and is too hopeful far out. Its a and
+        b are those of C = 6 N D, not the .73 of the paper, which comes from L(N, S).""",
+    "kaplan-n": """For models trained to convergence on data that never run out: where D
+        limits, the exponent is too small.""",
+    "kaplan-d": """For models so large that N does not limit, stopped early: where N
+        limits, the exponent is too small.""",
+    "kaplan-c": """For the lower edge of L against C: only runs that are the best at
+        their C. Others flatten it.""",
+    "kaplan-ns": """For one pass over the data. S is the least number of steps, so steps
+        at batch B (a column) are corrected by the critical batch that Kaplan measured on his
+        data (B* = 2e8 tokens, alpha_B = 0.21). On other data that is a guess: a study has a
+        sweep that measures it.""",
+    "power": """For compute-optimal runs alone, one a budget. It knows nothing of N and
+        D, and cannot say what another split would have cost.""",
+    "data-constrained": """For repeated tokens. It needs runs at several epochs and fresh
+        controls. R_D is known poorly even then ([11, 71] about 17.8 in careful-sweep.md), R_N
+        worse. Muennighoff et al. 2023 call data worthless beyond about 40 epochs; it has been
+        tried here to 16.""",
+    "overtraining": """For ladders of tokens per parameter. It has one exponent for all
+        M, so it is right only where the lines of log reducible loss against log C are parallel.
+        Tried here from M = 40, 80 and 160 to 640: errors of 1.8 % (studies.md), all on the
+        hopeful side.""",
+    "bnsl": """For curves that bend, against C. Six parameters need many points on both
+        sides of the break. A break that has not been seen yet cannot be foreseen: the law
         describes better than it predicts.""",
     "bnsl-n": """As bnsl, against N, with D that does not limit.""",
     "bnsl-d": """As bnsl, against D, with N that does not limit.""",
-    "optimum": """For optima that somebody else found, one a budget. It is a straight line in logs and knows nothing of how they were found: an optimum at the edge of its grid bends
+    "optimum": """For optima that others found, one a budget. It is a straight line in
+        logs and knows nothing of how they were found: an optimum at the edge of its grid bends
         it.""",
-    "sigmoid": """For accuracy against the loss on a task. Both plateaus must be seen, or lo and hi are guesses. Where the sigmoid is steep, an error of the loss grows manyfold.""",
-    "coverage": """For counts of right answers, a row a problem. Trust it up to the number of samples that were drawn. For forecasts beyond, compare both routes: on the models of the
-        laboratory the straight line was nearer than the beta-binomial, on rates drawn from a beta the other way round.""",
-    "lr-annealing": """For loss curves of one model under several schedules, one of which decays. It predicts other schedules of that model at that batch; N, D and the peak rate must lie
-        within what was seen.""",
-    "two-stage": """For accuracies of models of one family on one task. Errors of both stages add up: see sigmoid. Not for tasks on which all models are at chance.""",
+    "sigmoid": """For accuracy against the loss on a task. Both plateaus must be seen, or
+        lo and hi are guesses. Where the sigmoid is steep, an error of the loss grows manyfold.""",
+    "coverage": """For counts of right answers, a row a problem. Trust it up to the
+        number of samples that were drawn. For forecasts beyond, compare both routes: on the
+        models of the studies the straight line was nearer than the beta-binomial, on rates
+        drawn from a beta the other way round.""",
+    "lr-annealing": """For loss curves of one model under several schedules, one of which
+        decays. It predicts other schedules of that model at that batch; N, D and the peak rate
+        must lie within what was seen.""",
+    "two-stage": """For accuracies of models of one family on one task. Errors of both
+        stages add up: see sigmoid. Not for tasks on which all models are at chance.""",
 }
 
 PAGES = {
     "sweep.schema.json": sweep_schema,
-    "sweep-files.md": sweep_files,
-    "command-line.md": command_line,
-    "laws.md": laws,
-    "house.md": house,
+    "sweep-files.md": lambda: wrapped(sweep_files()),
+    "command-line.md": lambda: wrapped(command_line()),
+    "laws.md": lambda: wrapped(laws()),
+    "code-map.md": lambda: wrapped(code_map()),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The documentation is true: reference pages are fresh, and every file that is named exists."""
+"""The documentation is true: reference pages are fresh, and every file they name exists."""
 
 import re
 import subprocess
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md", "laws.md", "house.md"])
+@pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md", "laws.md", "code-map.md"])
 def test_reference_pages_are_fresh(name):
     code = f"import runpy; print(runpy.run_path('docs/reference.py')['PAGES'][{name!r}](), end='')"
     done = subprocess.run(
@@ -35,12 +36,33 @@ def test_no_word_of_the_command_line_was_taken_for_markup():
     )
 
 
-def test_the_tree_of_the_readme_names_every_room():
+def test_readme_layout_names_every_folder_of_the_package():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rooms = [path.name for path in (ROOT / "scaling").iterdir() if (path / "__init__.py").exists()]
-    assert [room for room in rooms if f"\n  {room}/" not in text] == [], (
-        "name them in the README's tree"
-    )
+    layout = text[text.index("```\nscaling/\n") :]
+    folders = [path.parent.name for path in (ROOT / "scaling").glob("*/__init__.py")]
+    assert [name for name in folders if f"  {name}/" not in layout] == []
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_lines_are_at_most_100_columns(page):
+    """Tables, code blocks and lines that are one link or path may be longer."""
+    in_block, long = False, []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            in_block = not in_block
+        elif (
+            not in_block
+            and len(line) > 100
+            and line[0] not in "|<!"
+            and not line.startswith("    ")
+            and " " in line.strip()
+        ):
+            long.append(number)
+    assert long == []
 
 
 def test_every_module_says_where_it_stands():

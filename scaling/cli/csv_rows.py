@@ -36,17 +36,17 @@ FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
 RECONCILED = ("counting", "road", *INTERVAL, "refused")
 PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
-RUNGS = (
+TUNED = (
     "field",
     "n_params",
     "tokens",
-    "rung",
+    "index",
     "value",
-    "scout_loss",
+    "short_run_loss",
     "loss",
     "losses",
     "state",
-    "survivor",
+    "kept",
 )
 SIZES = ("parametrisation", "over", "at", "kind", "change", "size", "slope")
 ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
@@ -99,13 +99,13 @@ def reconcile_rows(document: Document) -> Rows:
     ]
 
 
-def rung_rows(document: Document) -> Rows:
-    """Every value that a ladder tried at a size, with its losses."""
+def tuning_rows(document: Document) -> Rows:
+    """Every grid value that was tried at a size, with its losses."""
     return [
-        {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"], **rung}
+        {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"], **value}
         for field in document["fields"]
         for size in field["sizes"]
-        for rung in size["rungs"]
+        for value in size["values"]
     ]
 
 

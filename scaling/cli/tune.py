@@ -10,7 +10,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from scaling.cli.csv_rows import RUNGS, rung_rows
+from scaling.cli.csv_rows import TUNED, tuning_rows
 from scaling.cli.execution_options import (
     AcceptChanges,
     Mesh,
@@ -114,7 +114,7 @@ def tune(
     if as_json:
         return print_json(found)
     if as_csv:
-        return print_csv(rung_rows(found), RUNGS)
+        return print_csv(tuning_rows(found), TUNED)
     console().print(tuning_tables(found))
     return typer.echo(
         f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}"
@@ -182,7 +182,7 @@ def _tuned(
     """Tune a sweep in its folder, and publish tuning.json and the tuned sweep. Ends the command where training is stopped."""
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.tasks import open_task, resolve
-    from scaling.tuning import document, emit, planner, publish
+    from scaling.tuning import planner, tuning_result, write_tuned_sweep
     from scaling.tuning import tune as carry_out
 
     law = training.options.simulate
@@ -197,12 +197,12 @@ def _tuned(
         found = carry_out(
             loaded, planner(task, open_task(task).vocab_size, law), folder.path, train, law
         )
-    held = document(found, plan_of(found.sweep, path, law).shared_flops)
-    publish(folder.path, held)
-    emit(emit_to or folder.path / EMITTED, found.sweep)
-    for warning in held["warnings"]:
+    result = tuning_result(found, plan_of(found.sweep, path, law).shared_flops)
+    result.save(folder.path)
+    write_tuned_sweep(emit_to or folder.path / EMITTED, found.sweep)
+    for warning in result.warnings:
         echo_err(f"warning: {warning}")
-    return held, found.sweep
+    return result.to_dict(), found.sweep
 
 
 def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
@@ -227,68 +227,53 @@ def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
 
 
 def tuning_tables(document: dict[str, Any]) -> Group:
-    """What `scaling tune` prints: of each field its rungs, its optima and its rule, and what all of it cost."""
+    """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
     from scaling.report.parts.tuning import cost, rule, short
 
     parts: list[Any] = []
-    for found in document["fields"]:
+    for field in document["fields"]:
+        unit = f" ({field['unit']})" if field["unit"] else ""
+        fraction = field["short_run_frac"]
+        runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
         parts += [
-            Text(_title(found), style="bold"),
-            _rungs(found),
+            Text(f"{field['field']}{unit}: {runs}", style="bold"),
+            _values_table(field),
             Text(),
-            short(found).to_rich(),
-            Text(rule(found)),
+            short(field).to_rich(),
+            Text(rule(field)),
             Text(),
         ]
-    parts.append(
-        Text(f"{cost(document)} {sum(found['runs'] for found in document['fields'])} runs.")
-    )
+    n_runs = sum(field["runs"] for field in document["fields"])
+    parts.append(Text(f"{cost(document)} {n_runs} runs."))
     if document["simulated"]:
         parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
     return Group(*parts)
 
 
-def _title(found: dict[str, Any]) -> str:
-    unit = f" ({found['unit']})" if found["unit"] else ""
-    scouts = f"scouts at {found['scout']:.0%} of D" if found["scout"] else "no scouts"
-    return f"{found['field']}{unit}: {scouts}"
-
-
-def _rungs(found: dict[str, Any]) -> Any:
-    made = table("", "N", "D", "value", "scout", "loss", "")
-    for size in found["sizes"]:
-        losses = [rung["loss"] for rung in size["rungs"] if rung["loss"] is not None]
-        for place, rung in enumerate(size["rungs"]):
-            head = (
-                [format_count(size["n_params"]), format_count(size["tokens"])]
-                if place == 0
-                else ["", ""]
+def _values_table(field: dict[str, Any]) -> Any:
+    rows = table("", "N", "D", "value", "short run", "loss", "")
+    for size in field["sizes"]:
+        losses = [item["loss"] for item in size["values"] if item["loss"] is not None]
+        for row, item in enumerate(size["values"]):
+            notes = {
+                "best": item["loss"] is not None and item["loss"] == min(losses),
+                "the recipe's": item["index"] == 0,
+                item["state"]: item["state"] != "trained",
+            }
+            value = item["value"]
+            rows.add_row(
+                *(
+                    [format_count(size["n_params"]), format_count(size["tokens"])]
+                    if row == 0
+                    else ["", ""]
+                ),
+                format_count(value) if value >= 1 else f"{value:.2e}",
+                _loss(item["short_run_loss"]),
+                _loss(item["loss"]),
+                Text(", ".join(note for note, applies in notes.items() if applies)),
             )
-            best = rung["loss"] is not None and rung["loss"] == min(losses)
-            notes = [
-                word
-                for word, told in (
-                    ("best", best),
-                    ("the recipe's", rung["rung"] == 0),
-                    (rung["state"], rung["state"] != "trained"),
-                )
-                if told
-            ]
-            made.add_row(
-                *head,
-                _value(rung["value"]),
-                _loss(rung["scout_loss"]),
-                _loss(rung["loss"]),
-                Text(", ".join(notes)),
-            )
-    made.columns[-1].justify = "left"
-    return made
-
-
-def _value(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return format_count(value) if value >= 1 else f"{value:.2e}"
+    rows.columns[-1].justify = "left"
+    return rows
 
 
 def _loss(loss: float | None) -> str:

@@ -55,23 +55,26 @@ class Replicates(Frozen):
 
 
 class Tuning(Frozen):
-    """A nuisance that is tuned before the sweep is trained: a ladder of `rungs` values, each `factor` times the one before, about what
-    the recipe says, at the smallest, a middle and the largest size (or at `sizes`).
+    """A field that is tuned before the sweep is trained: a grid of `n_values` values, each `factor`
+    times the one before, about what the recipe says, at the smallest, a middle and the largest size
+    (or at `sizes`).
 
-    Rungs are scouted at the share `scout` of the horizon, as complete runs; those whose loss lies more than `margin` (relative) above
-    the best are not trained further. `scout = false` trains all. A best rung at the end of a ladder extends it by up to `extend`
-    rungs. The horizon is `tokens_per_param`, or the geometric middle of what the design asks of a size. A batch is counted in
-    tokens, b2 by its half-life in tokens; a later table starts from the rules of the earlier ones.
+    Each value is first trained by a short run, a complete one of the fraction `short_run_frac` of
+    the horizon; values whose loss lies more than `margin` (relative) above the best are not trained
+    further. `short_run_frac = false` trains all. A best value at the end of the grid extends it, by
+    up to `max_extensions` values. The horizon is `tokens_per_param`, or the geometric mean of the
+    tokens that the design asks of a size. A batch is counted in tokens, b2 by its half-life in
+    tokens; a later table starts from the rules of the earlier ones.
     """
 
     field: Literal["optim.lr", "batch_size", "optim.b2"] = "optim.lr"
     sizes: Counts | None = None
-    rungs: Annotated[int, Field(ge=3, le=15)] = 5
+    n_values: Annotated[int, Field(ge=3, le=15)] = 5
     factor: Annotated[float, Field(gt=1.0, le=16.0)] = 2.0
     tokens_per_param: Count | None = None
-    scout: Annotated[float, Field(gt=0.0, lt=1.0)] | Disabled = 0.25
+    short_run_frac: Annotated[float, Field(gt=0.0, lt=1.0)] | Disabled = 0.25
     margin: Annotated[float, Field(gt=0.0, le=10.0)] = 0.03
-    extend: Annotated[int, Field(ge=0, le=20)] = 4
+    max_extensions: Annotated[int, Field(ge=0, le=20)] = 4
     seeds: Seeds = (0,)
 
 

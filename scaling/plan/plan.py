@@ -23,6 +23,17 @@ from scaling.plan.cells import (
 )
 
 
+class EmptyPlan(ScalingError):
+    """No cell of a sweep can be trained; `reasons` says why."""
+
+    def __init__(self, reasons: str) -> None:
+        super().__init__(
+            f"every cell is infeasible: {reasons[:300]}",
+            remedy="change sizes, budgets or the recipe",
+        )
+        self.reasons = reasons
+
+
 @dataclass(frozen=True)
 class Plan:
     """All runs of a sweep in order of cost, the refused cells, how many cells fell together, and what to doubt."""
@@ -59,7 +70,7 @@ class Plan:
 def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
     """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
 
-    Raises ScalingError when every cell is refused or there are too many.
+    Raises ScalingError when every cell is infeasible or there are too many.
     """
     found = expand_design(sweep)
     check_size(sweep, found)
@@ -79,10 +90,7 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             merged += run_id in runs
             runs[run_id] = planned
     if not runs:
-        reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
-        raise ScalingError(
-            f"every cell is refused: {reasons[:300]}", remedy="change sizes, budgets or the recipe"
-        )
+        raise EmptyPlan("; ".join(dict.fromkeys(reason for _, reason in refused)))
     ordered = sorted(
         runs.values(),
         key=lambda planned: (

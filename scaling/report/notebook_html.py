@@ -92,7 +92,7 @@ def _fragment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=sanitize,
+        finalize=lambda value: value if isinstance(value, Markup) else sanitize(value),
         trim_blocks=True,
         lstrip_blocks=True,
     )

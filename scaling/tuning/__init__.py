@@ -1,12 +1,20 @@
-"""Hyper-parameters as part of the law: ladders of complete runs, their optima with standard errors, and a rule that transfers.
+"""Tuned hyper-parameters: grids of complete runs before a sweep, their optima with standard errors,
+and a rule over model size.
 
-An exponent moves from .84 to .50 by tuning alone (Porian 2024). This room decides which rungs to train and what they mean; who
-trains them is the caller's business.
+An exponent moves from 0.84 to 0.50 by tuning alone (Porian 2024). The package decides which values
+to train and what they mean; the caller trains them.
 """
 
-from scaling.tuning.document import MARK, CachedTuning, document, emit, load_tuned, publish
+from scaling.tuning.document import (
+    MARK,
+    CachedTuning,
+    TuningResult,
+    load_tuned,
+    tuning_result,
+    write_tuned_sweep,
+)
 from scaling.tuning.field_tuning import Planner, Train, planner
-from scaling.tuning.tune import FOLDER, Tuned, is_pending, stage_folders, tune
+from scaling.tuning.tune import FOLDER, Tuned, is_pending, table_folders, tune
 
 __all__ = [
     "FOLDER",
@@ -15,12 +23,12 @@ __all__ = [
     "Planner",
     "Train",
     "Tuned",
-    "document",
-    "emit",
+    "TuningResult",
     "is_pending",
     "load_tuned",
     "planner",
-    "publish",
-    "stage_folders",
+    "table_folders",
     "tune",
+    "tuning_result",
+    "write_tuned_sweep",
 ]

@@ -1,4 +1,4 @@
-"""The fields that can be tuned: what a run has, what a rung sets, and how a rule goes into the recipe.
+"""The fields that can be tuned: the value of a run, what a cell sets, and the rule in the recipe.
 
 A batch is counted in tokens and b2 as its half-life in tokens, for these are what the recipe's rules give and what transfers.
 """

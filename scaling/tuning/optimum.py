@@ -1,7 +1,8 @@
-"""Where the best value of a ladder lies, and what another value costs: a parabola in log(value) about the best rung.
+"""The optimum of a grid and the regret of other values: a parabola in log(value) about the best.
 
-Loss is quadratic in log(learning rate) near its minimum and steeper far above it (Porian 2024, appendix; docs/LOG.md), so only
-rungs within two steps of the best take part, and the outer ones weigh less.
+Loss is quadratic in log(learning rate) near its minimum and steeper far above it (Porian 2024,
+appendix; docs/LOG.md), so only values within two steps of the best take part, and the outer ones
+weigh less.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from typing import Literal
 
 import numpy as np
 
-ASSUMED_NOISE = 0.005  # relative, of a rung: seeds differ by twice that (docs/LOG.md), but rungs share theirs, and that part moves no optimum
-REACH, FAR_WEIGHT = 2, 0.25  # rungs on either side of the best, and the weight of the outermost
+# Relative, of one value: seeds differ by twice that (docs/LOG.md), but values share their seeds, and
+# what they share moves no optimum.
+ASSUMED_NOISE = 0.005
+MAX_STEPS, OUTER_WEIGHT = 2, 0.25  # values on either side of the best; weight of the outermost
 NoiseFrom = Literal["seeds", "residuals", "assumed"]
-KnownFrom = Literal["fit", "rungs", "scouts", "diverges", "unknown"]
-Losses = Mapping[
-    int, Sequence[float]
-]  # of each rung the loss of every seed, in nats; infinite where one diverged
+KnownFrom = Literal["fit", "full_runs", "short_runs", "diverges", "unknown"]
+# By index of the value, the loss of every seed in nats; infinite where one diverged.
+Losses = Mapping[int, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best value of one size: log(value) with its standard error, the loss there, and how both were found.
+    """The best value of one size: log(value) with its standard error, and the loss there.
 
-    `curvature` is d2 loss / d log(value)2 in nats; None where the best rung stands in for a parabola, and `why` says why.
-    `noise` is the standard deviation of one run's loss in nats and `noise_from` where it comes from. `span` is the range
-    of log(value) in which the parabola was fitted.
+    `curvature` is d2 loss / d log(value)2 in nats; None where the best grid value stands in for a
+    parabola, and `why` says why. `noise` is the standard deviation of one run's loss in nats and
+    `noise_from` where it comes from. `span` is the range of log(value) of the parabola.
     """
 
     log_value: float
@@ -43,20 +45,20 @@ class Optimum:
 
     @property
     def value(self) -> float:
-        """The value itself."""
+        """The best value."""
         return math.exp(self.log_value)
 
 
 @dataclass(frozen=True)
 class Regret:
-    """What a value costs above the optimum, in nats and relative to the loss there; `how` it is known.
+    """The loss of a value above the optimum, in nats and relative to the loss there.
 
-    "fit": on the parabola; "rungs" or "scouts": between rungs trained to the whole or to the scouts' horizon; "diverges"
-    and "unknown" come without numbers.
+    `known_from` "fit": on the parabola; "full_runs" or "short_runs": interpolated between grid
+    values; "diverges" and "unknown" come without numbers.
     """
 
     nats: float | None
-    how: KnownFrom
+    known_from: KnownFrom
     relative: float | None = None
 
 
@@ -82,45 +84,48 @@ class Parabola:
 
 
 def means(losses: Losses) -> dict[int, float]:
-    """The mean loss of each rung over its seeds; infinite where one diverged."""
+    """The mean loss of each index over its seeds; infinite where one diverged."""
     return {
-        rung: float(np.mean(held)) if np.all(np.isfinite(held)) else math.inf
-        for rung, held in losses.items()
+        index: float(np.mean(seeds)) if np.all(np.isfinite(seeds)) else math.inf
+        for index, seeds in losses.items()
     }
 
 
-def best_rung(losses: Losses) -> int | None:
-    """The rung of the lowest mean loss; None where every one diverged."""
-    mean = {rung: loss for rung, loss in means(losses).items() if math.isfinite(loss)}
-    return min(mean, key=lambda rung: mean[rung]) if mean else None
+def best_index(losses: Losses) -> int | None:
+    """The index of the lowest mean loss; None where every one diverged."""
+    mean = {index: loss for index, loss in means(losses).items() if math.isfinite(loss)}
+    return min(mean, key=lambda index: mean[index]) if mean else None
 
 
 def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | None:
-    """The optimum among rungs trained to one horizon; None where every one diverged.
+    """The optimum among values trained to one horizon; None where every one diverged.
 
-    `log_values` are those of the rungs. The parabola gives way to the best rung where it has no minimum, where its minimum
-    lies beyond the neighbours of the best, or where fewer than three finite rungs are near.
+    `log_values` are log(value) by index. The best grid value stands in for the parabola where that
+    has no minimum, where its minimum lies beyond the neighbours of the best, or where fewer than
+    three finite losses are near.
     """
-    best = best_rung(losses)
+    best = best_index(losses)
     if best is None:
         return None
     mean = means(losses)
     near = [
-        rung for rung in sorted(losses) if abs(rung - best) <= REACH and math.isfinite(mean[rung])
+        index
+        for index in sorted(losses)
+        if abs(index - best) <= MAX_STEPS and math.isfinite(mean[index])
     ]
-    t = np.array([log_values[rung] - log_values[best] for rung in near])
-    y = np.array([mean[rung] for rung in near])
-    weight = np.array([FAR_WEIGHT if abs(rung - best) == REACH else 1.0 for rung in near])
-    noise, source = _noise([losses[rung] for rung in near], t, y, weight)
+    t = np.array([log_values[index] - log_values[best] for index in near])
+    y = np.array([mean[index] for index in near])
+    weight = np.array([OUTER_WEIGHT if abs(index - best) == MAX_STEPS else 1.0 for index in near])
+    noise, source = _noise([losses[index] for index in near], t, y, weight)
     plain = Optimum(log_values[best], _spacing(log_values), mean[best], noise, source)
     if len(near) < 3:
-        return replace(plain, why="fewer than three rungs about the best ended")
+        return replace(plain, why="fewer than three runs about the best ended")
     fitted = parabola(t, y, weight, noise / math.sqrt(len(losses[best])))
     if fitted.c <= 0:
-        return replace(plain, why="the losses about the best rung are not convex")
-    ends = [log_values[rung] - log_values[best] for rung in near if abs(rung - best) <= 1]
+        return replace(plain, why="the losses about the best value are not convex")
+    ends = [log_values[index] - log_values[best] for index in near if abs(index - best) <= 1]
     if not min(ends) <= fitted.vertex <= max(ends):
-        return replace(plain, why="the parabola is lowest beyond the neighbours of the best rung")
+        return replace(plain, why="the parabola is lowest beyond the neighbours of the best value")
     origin = log_values[best]
     return replace(
         plain,
@@ -133,24 +138,26 @@ def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | No
 
 
 def _noise(
-    held: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray
+    losses: Sequence[Sequence[float]], t: np.ndarray, y: np.ndarray, weight: np.ndarray
 ) -> tuple[float, NoiseFrom]:
-    """The sd of one run's loss: between seeds; with one seed what is assumed, or the scatter about the parabola where that is more.
+    """The sd of one run's loss: between seeds; with one seed the larger of ASSUMED_NOISE and the
+    scatter about the parabola.
 
-    Few seeds agree by chance, so what is assumed counts as one more degree of freedom beside what they say.
+    Few seeds agree by chance, so the assumed noise counts as one more degree of freedom.
     """
     assumed = ASSUMED_NOISE * float(y.min())
-    seen, freedom = _seed_noise(held)
+    between_seeds, freedom = _seed_noise(losses)
     if freedom:
-        return math.sqrt((freedom * seen**2 + assumed**2) / (freedom + 1)), "seeds"
-    left = _residual_noise(t, y, weight) if len(t) > 3 else 0.0
-    return (left, "residuals") if left > assumed else (assumed, "assumed")
+        return math.sqrt((freedom * between_seeds**2 + assumed**2) / (freedom + 1)), "seeds"
+    scatter = _residual_noise(t, y, weight) if len(t) > 3 else 0.0
+    return (scatter, "residuals") if scatter > assumed else (assumed, "assumed")
 
 
 def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> Parabola:
-    """Weighted least squares of a parabola through (t, y), shape (n,) each with n >= 3; `noise` is the sd of every y.
+    """Weighted least squares through (t, y), shape (n,) each with n >= 3; `noise` is the sd of y.
 
-    Weights say where the parabola is trusted, not how precise a y is, so the covariance is that of the estimator (a sandwich).
+    Weights say where the parabola is trusted, not how precise a y is, so the covariance is that of
+    the estimator (a sandwich).
     """
     design = np.stack([np.ones_like(t), t, t**2], axis=1)
     weighted = design * weight[:, None]
@@ -160,7 +167,7 @@ def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> 
 
 
 def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """The sd of the losses about the parabola: the weighted squares of what it leaves over their expectation for a unit sd."""
+    """The sd of the losses about the parabola: weighted squared residuals over their expectation."""
     design = np.stack([np.ones_like(t), t, t**2], axis=1)
     maker = np.eye(len(t)) - design @ np.linalg.solve(
         design.T @ (design * weight[:, None]), (design * weight[:, None]).T
@@ -169,65 +176,65 @@ def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
     return float(math.sqrt(np.sum(weight * (maker @ y) ** 2) / expected))
 
 
-def _seed_noise(held: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """The sd of a run's loss once rung and seed are accounted for, and its degrees of freedom: none without two seeds and two rungs.
+def _seed_noise(losses: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The sd of a run's loss after effects of value and seed, and its degrees of freedom.
 
-    A seed that is better everywhere (its first weights) moves no optimum, so it does not count as noise.
+    A seed that is better everywhere (its first weights) moves no optimum, so it is not noise.
     """
-    table = np.array([list(losses) for losses in held])
-    rungs, seeds = table.shape
-    freedom = (rungs - 1) * (seeds - 1)
+    table = np.array([list(seeds) for seeds in losses])
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
     if not freedom:
         return 0.0, 0
-    left = (
-        table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
-    )
-    return float(math.sqrt(np.sum(left**2) / freedom)), freedom
+    by_value, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+    residual = table - by_value - by_seed + table.mean()
+    return float(math.sqrt(np.sum(residual**2) / freedom)), freedom
 
 
 def _spacing(log_values: Mapping[int, float]) -> float:
-    """The widest step of the ladder in log(value): how far off the best rung may be."""
+    """The widest step of the grid in log(value): how far off the best value may be."""
     ordered = sorted(log_values.values())
     return max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
 
 
-def excess(
+def regret(
     log_value: float,
     optimum: Optimum,
     full: Losses,
-    scouts: Losses,
+    short: Losses,
     log_values: Mapping[int, float],
 ) -> Regret:
-    """What a value costs: by the parabola inside its span, else between rungs, trained to the end or at least scouted."""
+    """The regret of a value: on the parabola inside its span, else interpolated in the grid."""
     inside = optimum.span[0] - 1e-9 <= log_value <= optimum.span[1] + 1e-9
     if optimum.curvature is not None and inside:
-        return _excess(
+        return _regret(
             0.5 * optimum.curvature * (log_value - optimum.log_value) ** 2, optimum.loss, "fit"
         )
     loss = _between(log_value, full, log_values)
     if loss is not None and math.isfinite(loss):
-        return _excess(max(0.0, loss - optimum.loss), optimum.loss, "rungs")
-    scouted, floor = _between(log_value, scouts, log_values), best_rung(scouts)
-    if scouted is not None and math.isfinite(scouted) and floor is not None:
-        lowest = means(scouts)[floor]
-        return _excess(scouted - lowest, lowest, "scouts")
-    return Regret(None, "unknown" if loss is None and scouted is None else "diverges")
+        return _regret(max(0.0, loss - optimum.loss), optimum.loss, "full_runs")
+    short_loss, best_short = _between(log_value, short, log_values), best_index(short)
+    if short_loss is not None and math.isfinite(short_loss) and best_short is not None:
+        lowest = means(short)[best_short]
+        return _regret(short_loss - lowest, lowest, "short_runs")
+    return Regret(None, "unknown" if loss is None and short_loss is None else "diverges")
 
 
-def _excess(nats: float, loss: float, how: KnownFrom) -> Regret:
-    return Regret(nats, how, nats / loss)
+def _regret(nats: float, loss: float, known_from: KnownFrom) -> Regret:
+    return Regret(nats, known_from, nats / loss)
 
 
 def _between(log_value: float, losses: Losses, log_values: Mapping[int, float]) -> float | None:
-    """The loss at a value between two neighbouring rungs; infinite beside one that diverged, None where no rungs enclose it."""
+    """The loss interpolated between the neighbours of a value; infinite where one diverged, None
+    outside the grid.
+    """
     mean = means(losses)
-    below = [rung for rung in mean if log_values[rung] <= log_value + 1e-9]
-    above = [rung for rung in mean if log_values[rung] >= log_value - 1e-9]
+    below = [index for index in mean if log_values[index] <= log_value + 1e-9]
+    above = [index for index in mean if log_values[index] >= log_value - 1e-9]
     if not below or not above:
         return None
     low, high = (
-        max(below, key=lambda rung: log_values[rung]),
-        min(above, key=lambda rung: log_values[rung]),
+        max(below, key=lambda index: log_values[index]),
+        min(above, key=lambda index: log_values[index]),
     )
     if low == high or not math.isfinite(mean[low] + mean[high]):
         return mean[low] if low == high else math.inf

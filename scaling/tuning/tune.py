@@ -1,4 +1,6 @@
-"""Every [[tuning]] table of a sweep in order: rungs are trained, the optima become a rule, and the rule goes into the recipe."""
+"""Every [[tuning]] table of a sweep in order: values are trained, their optima become a rule, and
+the rule goes into the recipe.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,26 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_count
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import is_measured, scaled, with_rule
-from scaling.tuning.ladder import OptimumStatus, standing
-from scaling.tuning.optimum import Optimum, Regret, excess, fit_optimum
+from scaling.tuning.optimum import Optimum, Regret, fit_optimum, regret
 from scaling.tuning.power_rule import Power, power_rule, weighted_mean
+from scaling.tuning.value_grid import OptimumStatus, optimum_status
 
-SURE = 2.0  # standard errors
-FOLDER = "tuning"  # beside the runs of the sweep itself
+SIGNIFICANT_SIGMAS = 2.0
+FOLDER = "tuning"  # in the sweep's folder, next to its runs
 
 
 @dataclass(frozen=True)
 class TunedSize:
-    """What the ladder of one size says: its optimum (None where every rung diverged), where the best rung stands, and costs.
+    """The optimum of one size (None where every value diverged), its status, and the regrets of the
+    recipe's value and of the rule's.
 
-    `horizon_power` is d log(optimum) / d log(tokens) between the scouts' horizon and the whole, with its standard error.
+    `horizon_power` is d log(optimum) / d log(tokens) between the short runs' horizon and the whole,
+    with its standard error.
     """
 
-    ladder: SizeGrid
+    grid: SizeGrid
     optimum: Optimum | None
-    standing: OptimumStatus
+    status: OptimumStatus
     recipe: Regret
     horizon_power: tuple[float, float] | None = None
     rule: Regret | None = None
@@ -39,9 +43,9 @@ class TunedSize:
 
 @dataclass(frozen=True)
 class TunedField:
-    """What one table of a sweep file came to: the sizes, the rule (None: a ratio from one size), and what to doubt."""
+    """The result of one table: its sizes, and a power of N or (from one size) a ratio as rule."""
 
-    stage: FieldTuner
+    tuner: FieldTuner
     sizes: tuple[TunedSize, ...]
     power: Power | None
     ratio: float | None
@@ -52,7 +56,7 @@ class TunedField:
 
 @dataclass
 class Tuned:
-    """A tuned sweep and how it came about. `sweep` has the measured rules and no [[tuning]] any more."""
+    """A tuned sweep and its origin. `sweep` has the measured rules and no [[tuning]] tables."""
 
     origin: Sweep
     simulated: str | None
@@ -61,8 +65,8 @@ class Tuned:
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of all rungs of all fields, each run alone."""
-        return sum(found.stage.flops for found in self.fields)
+        """Training FLOPs of the runs of all fields, each trained alone."""
+        return sum(result.tuner.flops for result in self.fields)
 
 
 def is_pending(sweep: Sweep) -> bool:
@@ -70,173 +74,149 @@ def is_pending(sweep: Sweep) -> bool:
     return any(not is_measured(sweep, entry.field) for entry in sweep.tuning)
 
 
-def stage_folders(sweep: Sweep, folder: Path) -> list[Path]:
-    """The folder of each [[tuning]] table: DIR/tuning/<field>, numbered where a field is tuned again."""
-    seen: Counter[str] = Counter()
-    found = []
+def table_folders(sweep: Sweep, folder: Path) -> list[Path]:
+    """The folder of each [[tuning]] table: DIR/tuning/<field>, numbered where a field repeats."""
+    counts: Counter[str] = Counter()
+    folders = []
     for entry in sweep.tuning:
-        seen[entry.field] += 1
-        again = f"-{seen[entry.field]}" if seen[entry.field] > 1 else ""
-        found.append(folder / FOLDER / f"{entry.field}{again}")
-    return found
-
-
-def check(sweep: Sweep) -> None:
-    """Raise ScalingError for a sweep that asks for no tuning, or varies by an axis what it tunes."""
-    if not sweep.tuning:
-        raise ScalingError(
-            "the sweep asks for no tuning", remedy='add a table [[tuning]] with field = "optim.lr"'
-        )
-    varied = {axis.field for axis in sweep.axes} & {entry.field for entry in sweep.tuning}
-    if varied:
-        raise ScalingError(
-            f"{min(varied)} is tuned and an axis at once",
-            where="axes",
-            remedy="leave out the axis, or the [[tuning]]",
-        )
+        counts[entry.field] += 1
+        number = f"-{counts[entry.field]}" if counts[entry.field] > 1 else ""
+        folders.append(folder / FOLDER / f"{entry.field}{number}")
+    return folders
 
 
 def tune(
     sweep: Sweep, planned: Planner, folder: Path, train: Train, simulated: str | None = None
 ) -> Tuned:
-    """Carry out every [[tuning]] of a sweep in `folder`; `train` is asked for the runs that the folder of a field lacks.
+    """Tune every [[tuning]] table of a sweep; `train` trains the runs that a table's folder lacks.
 
-    A later table uses the rule of an earlier one. Raises ScalingError where a field has no interior optimum at any size.
+    A later table uses the rule of an earlier one. Raises ScalingError for a sweep without tables,
+    for a field that is also an axis, and where a field has no interior optimum at any size.
     """
-    check(sweep)
-    found = Tuned(sweep, simulated, sweep)
-    for entry, place in zip(sweep.tuning, stage_folders(sweep, folder), strict=True):
-        stage = FieldTuner(found.sweep, entry, place, planned)
-        stage.advance(train)
-        result = summarize(stage)
-        found.fields.append(result)
-        found.sweep = with_rule(found.sweep, entry.field, result.changes)
-    found.sweep = found.sweep.model_copy(update={"tuning": ()})
-    return found
+    if not sweep.tuning:
+        raise ScalingError(
+            "the sweep asks for no tuning", remedy='add a table [[tuning]] with field = "optim.lr"'
+        )
+    on_axes = {axis.field for axis in sweep.axes} & {entry.field for entry in sweep.tuning}
+    if on_axes:
+        raise ScalingError(
+            f"{min(on_axes)} is tuned and an axis at once",
+            where="axes",
+            remedy="leave out the axis, or the [[tuning]]",
+        )
+    tuned = Tuned(sweep, simulated, sweep)
+    for entry, path in zip(sweep.tuning, table_folders(sweep, folder), strict=True):
+        tuner = FieldTuner(tuned.sweep, entry, path, planned)
+        tuner.run(train)
+        result = summarize(tuner)
+        tuned.fields.append(result)
+        tuned.sweep = with_rule(tuned.sweep, entry.field, result.changes)
+    tuned.sweep = tuned.sweep.model_copy(update={"tuning": ()})
+    return tuned
 
 
-def summarize(stage: FieldTuner) -> TunedField:
-    """The optima and the rule of a stage whose ladders are done. Raises ScalingError where no size has an interior optimum."""
-    sizes = [_conclude_size(ladder) for ladder in stage.sizes]
-    warnings = [*stage.warnings, *(text for size in sizes for text in _doubts(size, stage))]
+def summarize(tuner: FieldTuner) -> TunedField:
+    """The optima and the rule of a table whose grids are done.
+
+    Raises ScalingError where no size has an interior optimum.
+    """
+    sizes = [_summarize_size(grid) for grid in tuner.sizes]
+    warnings = [*tuner.warnings, *(text for size in sizes for text in _warnings(size, tuner))]
     interior = [
-        (size.ladder, size.optimum)
+        (size.grid, size.optimum)
         for size in sizes
-        if size.optimum and size.standing.state == "interior"
+        if size.optimum and size.status.state == "interior"
     ]
     if not interior:
-        reasons = "; ".join(dict.fromkeys(size.standing.why for size in sizes))
+        reasons = "; ".join(dict.fromkeys(size.status.why for size in sizes))
         raise ScalingError(
-            f"{stage.tuning.field} has no interior optimum at any size: {reasons}",
-            where=str(stage.folder),
-            remedy=f"start nearer ({_tendency(sizes)}), or raise tuning.extend",
+            f"{tuner.tuning.field} has no interior optimum at any size: {reasons}",
+            where=str(tuner.folder),
+            remedy=f"start nearer ({_best_so_far(sizes)}), or raise tuning.max_extensions",
         )
-    power, ratio, changes = _rule(stage, interior)
-    tuned = with_rule(stage.sweep, stage.tuning.field, changes)
-    sizes = [_with_rule_regret(size, stage, tuned, power) for size in sizes]
-    moved = [size.horizon_power for size in sizes if size.horizon_power]
-    horizon = (
-        weighted_mean([value for value, _ in moved], [se for _, se in moved]) if moved else None
-    )
-    if horizon and abs(horizon[0]) > SURE * horizon[1]:
-        told = f"the optimum moves with the tokens as D^({horizon[0]:.2f} ± {horizon[1]:.2f}), which the rule does not know: tune near the horizons that matter"
-        warnings.append(told)
-    return TunedField(stage, tuple(sizes), power, ratio, changes, horizon, tuple(warnings))
+    power, ratio, changes = _rule(tuner, interior)
+    tuned = with_rule(tuner.sweep, tuner.tuning.field, changes)
+    sizes = [_with_rule_regret(size, tuner, tuned, power) for size in sizes]
+    powers = [size.horizon_power for size in sizes if size.horizon_power]
+    horizon = weighted_mean(*zip(*powers, strict=True)) if powers else None
+    if horizon and abs(horizon[0]) > SIGNIFICANT_SIGMAS * horizon[1]:
+        warnings.append(
+            f"the optimum moves with the tokens as D^({horizon[0]:.2f} ± {horizon[1]:.2f}), which "
+            "the rule leaves out: tune near the horizons that matter"
+        )
+    return TunedField(tuner, tuple(sizes), power, ratio, changes, horizon, tuple(warnings))
 
 
-def _conclude_size(ladder: SizeGrid) -> TunedSize:
-    found = fit_optimum(ladder.full, ladder.log_values)
-    stands = standing(ladder.rules, ladder.scouts, ladder.full, ladder.closed)
-    if found is None:
-        return TunedSize(ladder, None, stands, Regret(None, "unknown"))
-    cost = excess(
-        math.log(ladder.had.get(0, ladder.value)),
-        found,
-        ladder.full,
-        ladder.scouts,
-        ladder.log_values,
-    )
-    return TunedSize(
-        ladder,
-        found,
-        stands,
-        cost,
-        _horizon_power(ladder, found) if stands.state == "interior" else None,
-    )
+def _summarize_size(grid: SizeGrid) -> TunedSize:
+    optimum = fit_optimum(grid.full, grid.log_values)
+    status = optimum_status(grid.grid, grid.short, grid.full, grid.excluded)
+    if optimum is None:
+        return TunedSize(grid, None, status, Regret(None, "unknown"))
+    log_value = math.log(grid.actual.get(0, grid.value))
+    recipe = regret(log_value, optimum, grid.full, grid.short, grid.log_values)
+    horizon = _horizon_power(grid, optimum) if status.state == "interior" else None
+    return TunedSize(grid, optimum, status, recipe, horizon)
 
 
-def _horizon_power(ladder: SizeGrid, found: Optimum) -> tuple[float, float] | None:
-    """How the optimum moves with the tokens, from the scouts' to the whole horizon; None where the scouts have no interior one."""
-    scouted = fit_optimum(ladder.scouts, ladder.log_values)
-    if scouted is None or standing(ladder.rules, {}, ladder.scouts, ladder.closed).state == "edge":
+def _horizon_power(grid: SizeGrid, optimum: Optimum) -> tuple[float, float] | None:
+    """The power of the tokens with which the optimum moves, from the short runs to the whole ones;
+    None where the short runs have no interior optimum.
+    """
+    short = fit_optimum(grid.short, grid.log_values)
+    if short is None or optimum_status(grid.grid, {}, grid.short, grid.excluded).state == "edge":
         return None
-    shorter = next(tokens for tokens, _ in ladder.runs if tokens != ladder.tokens)
-    span = math.log(ladder.tokens / shorter)
-    return (found.log_value - scouted.log_value) / span, math.hypot(found.se, scouted.se) / span
+    short_tokens = next(tokens for tokens, _ in grid.runs if tokens != grid.tokens)
+    span = math.log(grid.tokens / short_tokens)
+    return (optimum.log_value - short.log_value) / span, math.hypot(optimum.se, short.se) / span
 
 
-def _doubts(size: TunedSize, stage: FieldTuner) -> list[str]:
-    """What a person should know of one size."""
-    where = f"N = {format_count(size.ladder.n)}"
-    found = []
-    if size.standing.state == "edge":
-        found.append(
-            f"{where}: edge: {size.standing.why}; this size does not take part in the rule"
-        )
-    elif size.optimum and size.optimum.why:
-        found.append(f"{where}: the best rung stands for the optimum: {size.optimum.why}")
-    elif size.optimum and size.optimum.se > math.log(stage.tuning.factor):
-        found.append(
-            f"{where}: the valley is too flat for its noise: the optimum is uncertain by more than a rung"
-        )
-    return found
+def _warnings(size: TunedSize, tuner: FieldTuner) -> list[str]:
+    where, optimum = f"N = {format_count(size.grid.n)}", size.optimum
+    if size.status.state == "edge":
+        return [f"{where}: edge: {size.status.why}; this size takes no part in the rule"]
+    if optimum and optimum.why:
+        return [f"{where}: the best grid value is taken as the optimum: {optimum.why}"]
+    if optimum and optimum.se > math.log(tuner.tuning.factor):
+        return [
+            f"{where}: the losses are too flat for their noise: the optimum is uncertain by more "
+            "than one grid step"
+        ]
+    return []
 
 
-def _tendency(sizes: list[TunedSize]) -> str:
-    """The best rungs of all sizes, for a message."""
+def _best_so_far(sizes: list[TunedSize]) -> str:
     best = [
-        f"{size.optimum.value:.3g} at N = {format_count(size.ladder.n)}"
+        f"{size.optimum.value:.3g} at N = {format_count(size.grid.n)}"
         for size in sizes
         if size.optimum
     ]
-    return f"best so far: {', '.join(best)}" if best else "every rung diverged"
+    return f"best so far: {', '.join(best)}" if best else "every value diverged"
 
 
 def _rule(
-    stage: FieldTuner, interior: list[tuple[SizeGrid, Optimum]]
+    tuner: FieldTuner, interior: list[tuple[SizeGrid, Optimum]]
 ) -> tuple[Power | None, float | None, dict[str, Any]]:
-    """A power of N through two or more optima; through one, the recipe's own rule times a constant."""
-    name = stage.tuning.field
-    if len({ladder.n for ladder, _ in interior}) == 1:
-        ladder, optimum = interior[0]
-        return (
-            None,
-            optimum.value / ladder.value,
-            scaled(stage.sweep, name, optimum.value, ladder.base.run, ladder.n),
-        )
+    """A power of N through two or more optima; through one, the recipe's rule times a constant."""
+    if len({grid.n for grid, _ in interior}) == 1:
+        grid, optimum = interior[0]
+        changes = scaled(tuner.sweep, tuner.tuning.field, optimum.value, grid.base.run, grid.n)
+        return None, optimum.value / grid.value, changes
     power = power_rule(
-        [ladder.n for ladder, _ in interior],
+        [grid.n for grid, _ in interior],
         [optimum.log_value for _, optimum in interior],
         [optimum.se for _, optimum in interior],
     )
-    low, high = power.n_range
-    return (
-        power,
-        None,
-        {stage.field.rule: PowerRule(coef=power.coef, n_power=power.power, n_range=(low, high))},
-    )
+    rule = PowerRule(coef=power.coef, n_power=power.power, n_range=power.n_range)
+    return power, None, {tuner.field.rule: rule}
 
 
 def _with_rule_regret(
-    size: TunedSize, stage: FieldTuner, tuned: Sweep, power: Power | None
+    size: TunedSize, tuner: FieldTuner, tuned: Sweep, power: Power | None
 ) -> TunedSize:
-    """With what the rule says at this size, and costs there above its optimum."""
-    ladder = size.ladder
-    value = power.at(ladder.n) if power else stage.planned_value(tuned, ladder)
+    """The size with the rule's value there and its regret."""
+    grid = size.grid
+    value = power.at(grid.n) if power else tuner.planned_value(tuned, grid)
     if size.optimum is None:
         return replace(size, rule_value=value)
-    return replace(
-        size,
-        rule_value=value,
-        rule=excess(math.log(value), size.optimum, ladder.full, ladder.scouts, ladder.log_values),
-    )
+    cost = regret(math.log(value), size.optimum, grid.full, grid.short, grid.log_values)
+    return replace(size, rule_value=value, rule=cost)

@@ -22,16 +22,10 @@ LANGUAGES = {*SHELL, *SHOWN, "python", "toml", "yaml"}
 MARK = re.compile(
     r"<!-- (not run|planned|smaller in make test|trained in make test-all|ends with):? ?(.*?) -->"
 )
-README = {  # the README keeps its blocks without marks and languages: what the comments would say, by a block's first line
+README = {  # marks of the README's blocks, by a block's first line: it keeps no comments of its own
     "make demo": ("planned", "make itself is tried by `make demo`"),
-    "scaling plan sweeps/demo.toml": ("planned", "two to five minutes"),
-    "scaling run sweeps/honest.toml": ("planned", "six minutes"),
-    "scaling run sweeps/grokking.toml": ("planned", "one to three minutes each"),
-    "scaling fit counts.csv": (
-        "planned",
-        "tables of laws of their own: your-own-table.md makes some",
-    ),
-    "Makefile": ("not run", "the tree of the project"),
+    "source .venv/bin/activate": ("planned", "two to five minutes"),
+    "scaling/": ("not run", "the layout of the package"),
 }
 
 

@@ -76,7 +76,7 @@ def test_two_sizes_of_one_model_are_merged_and_counted():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"design": ISOFLOP | {"tokens_per_param_range": [1e6, 2e6]}}, "every cell is refused"),
+        ({"design": ISOFLOP | {"tokens_per_param_range": [1e6, 2e6]}}, "every cell is infeasible"),
         ({"design": {"kind": "grid", "sizes": ["6k"], "tokens": ["1k"]}}, "fewer than 20"),
         ({"axes": [{"field": "optim.learning_rate", "values": [1e-3]}]}, "optim.learning_rate"),
         ({"axes": [{"field": "optim.lr", "values": [1e-3]}] * 2}, "stands twice"),

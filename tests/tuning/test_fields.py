@@ -1,4 +1,4 @@
-"""What is tuned: what a run has of it, what a rung sets, and how a rule goes into the recipe and out again."""
+"""What is tuned: what a run has of it, what a index sets, and how a rule goes into the recipe and out again."""
 
 import math
 

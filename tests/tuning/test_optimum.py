@@ -1,22 +1,22 @@
-"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to the best rung."""
+"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to the best index."""
 
 import math
 
 import numpy as np
 import pytest
 
-from scaling.tuning.optimum import ASSUMED_NOISE, excess, fit_optimum, means, parabola
+from scaling.tuning.optimum import ASSUMED_NOISE, fit_optimum, means, parabola, regret
 
-LOGS = {rung: math.log(2.0) * rung for rung in range(-6, 7)}
+LOGS = {index: math.log(2.0) * index for index in range(-6, 7)}
 CURVATURE = 0.04 * 2 / math.log(2.0) ** 2  # .04 nats an octave
 
 
-def valley(log_value, at=0.3, loss=2.0, curvature=CURVATURE):
+def curve(log_value, at=0.3, loss=2.0, curvature=CURVATURE):
     return loss + 0.5 * curvature * (log_value - at) ** 2
 
 
-def exact(rungs, seeds=1, **kind):
-    return {rung: [valley(LOGS[rung], **kind)] * seeds for rung in rungs}
+def exact(indices, seeds=1, **kind):
+    return {index: [curve(LOGS[index], **kind)] * seeds for index in indices}
 
 
 def test_an_exact_parabola_is_found_exactly():
@@ -39,8 +39,8 @@ def test_the_standard_error_is_the_scatter_of_repeated_experiments(seeds):
     for _ in range(600):
         shift = draws.normal(0, 0.1, seeds)
         losses = {
-            rung: list(valley(LOGS[rung]) + shift + draws.normal(0, noise, seeds))
-            for rung in range(-2, 3)
+            index: list(curve(LOGS[index]) + shift + draws.normal(0, noise, seeds))
+            for index in range(-2, 3)
         }
         found.append(fit_optimum(losses, LOGS))
     scatter = np.std([each.log_value for each in found if each.curvature])
@@ -56,8 +56,8 @@ def test_far_rungs_take_no_part():
     assert fit_optimum(losses, LOGS).log_value == pytest.approx(0.3)
 
 
-def test_a_valley_that_is_steeper_above_keeps_its_optimum_between_the_neighbours():
-    losses = exact((-1, 0, 1), at=0.0) | {2: [7.0], -2: [valley(LOGS[-2], at=0.0)]}
+def test_a_curve_that_is_steeper_above_keeps_its_optimum_between_the_neighbours():
+    losses = exact((-1, 0, 1), at=0.0) | {2: [7.0], -2: [curve(LOGS[-2], at=0.0)]}
     found = fit_optimum(losses, LOGS)
     assert found.curvature is not None
     assert abs(found.log_value) < math.log(2)
@@ -111,16 +111,16 @@ def test_more_noise_means_a_larger_error():
 
 def test_what_a_value_costs_and_how_that_is_known():
     full = exact(range(-1, 2), at=0.0)
-    scouts = {rung: [3.0 + valley(LOGS[rung], at=0.0)] for rung in range(-1, 4)} | {4: [math.inf]}
+    short = {index: [3.0 + curve(LOGS[index], at=0.0)] for index in range(-1, 4)} | {4: [math.inf]}
     found = fit_optimum(full, LOGS)
-    on_curve = excess(LOGS[1], found, full, scouts, LOGS)
-    assert (on_curve.how, on_curve.nats) == ("fit", pytest.approx(0.04))
+    on_curve = regret(LOGS[1], found, full, short, LOGS)
+    assert (on_curve.known_from, on_curve.nats) == ("fit", pytest.approx(0.04))
     assert on_curve.relative == pytest.approx(0.02)
-    further = excess(LOGS[3], found, full, scouts, LOGS)
-    assert (further.how, further.nats) == ("scouts", pytest.approx(0.36))
+    further = regret(LOGS[3], found, full, short, LOGS)
+    assert (further.known_from, further.nats) == ("short_runs", pytest.approx(0.36))
     assert further.relative == pytest.approx(0.36 / 5)
-    between = excess((LOGS[2] + LOGS[3]) / 2, found, full, scouts, LOGS)
+    between = regret((LOGS[2] + LOGS[3]) / 2, found, full, short, LOGS)
     assert between.nats == pytest.approx((0.16 + 0.36) / 2)
-    assert excess(LOGS[4], found, full, scouts, LOGS).how == "diverges"
-    assert excess(LOGS[6], found, full, scouts, LOGS).how == "unknown"
-    assert excess(LOGS[2], found, exact(range(-1, 3), at=0.0), {}, LOGS).how == "rungs"
+    assert regret(LOGS[4], found, full, short, LOGS).known_from == "diverges"
+    assert regret(LOGS[6], found, full, short, LOGS).known_from == "unknown"
+    assert regret(LOGS[2], found, exact(range(-1, 3), at=0.0), {}, LOGS).known_from == "full_runs"

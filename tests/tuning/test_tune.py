@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from scaling import files
 from scaling.cli.training_session import Training, TrainOptions
 from scaling.config import Execution, PowerRule, Sweep
 from scaling.config.sweep_file import dump_sweep, load_sweep
@@ -18,14 +19,14 @@ from scaling.store import run_files
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.tasks import open_task
 from scaling.tuning import (
-    document,
-    emit,
+    TuningResult,
     is_pending,
     load_tuned,
     planner,
-    publish,
-    stage_folders,
+    table_folders,
     tune,
+    tuning_result,
+    write_tuned_sweep,
 )
 from scaling.tuning.fields import half_life
 from tests.execute.sweeping import command, scaling, training, wait_for
@@ -79,15 +80,15 @@ def tuned(tmp_path_factory):
 def test_the_ladder_grows_to_the_optimum_at_every_size(tuned):
     _, found, _ = tuned
     (field,) = found.fields
-    assert [round(size.ladder.size) for size in field.sizes] == [round(size) for size in SIZES]
+    assert [round(size.grid.size) for size in field.sizes] == [round(size) for size in SIZES]
     for size in field.sizes:
-        best = 0.16 / size.ladder.base.run.model.d_model
-        assert size.standing.state == "interior"
+        best = 0.16 / size.grid.base.run.model.d_model
+        assert size.status.state == "interior"
         assert size.optimum.curvature is not None
         assert abs(size.optimum.log_value - math.log(best)) < 3 * size.optimum.se
         assert size.optimum.se < 0.2
-        assert min(size.ladder.full) < -2  # beyond the rungs that the file asks for
-        assert size.recipe.how == "scouts"
+        assert min(size.grid.full) < -2  # beyond the indices that the file asks for
+        assert size.recipe.known_from == "short_runs"
         assert 0.25 < size.recipe.nats < 0.5  # three octaves at .04 each squared
         assert size.rule.nats < 0.02
     assert not field.warnings
@@ -98,8 +99,8 @@ def test_the_rule_is_that_of_the_widths(tuned):
     power = found.fields[0].power
     (small, _, large) = found.fields[0].sizes
     exact = -math.log(
-        large.ladder.base.run.model.d_model / small.ladder.base.run.model.d_model
-    ) / math.log(large.ladder.n / small.ladder.n)
+        large.grid.base.run.model.d_model / small.grid.base.run.model.d_model
+    ) / math.log(large.grid.n / small.grid.n)
     assert abs(power.power - exact) < 3 * power.power_se
     assert found.sweep.recipe.lr_rule == PowerRule(
         coef=power.coef, n_power=power.power, n_range=power.n_range
@@ -112,34 +113,34 @@ def test_the_rule_is_that_of_the_widths(tuned):
 def test_hopeless_rungs_are_only_scouted_and_diverged_ones_not_tried_again(tuned):
     _, found, _ = tuned
     for size in found.fields[0].sizes:
-        assert set(size.ladder.full) < set(size.ladder.scouts)
-        assert max(size.ladder.full) < 0
-        assert any(math.isinf(loss) for losses in size.ladder.scouts.values() for loss in losses)
+        assert set(size.grid.full) < set(size.grid.short)
+        assert max(size.grid.full) < 0
+        assert any(math.isinf(loss) for losses in size.grid.short.values() for loss in losses)
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(tuned):
     folder, found, trained = tuned
-    assert sum(trained) == found.fields[0].stage.n_runs
+    assert sum(trained) == found.fields[0].tuner.n_runs
     again, nothing = simulated(off(), folder)
     assert nothing == []
-    assert document(again, 1e20) == document(found, 1e20)
+    assert tuning_result(again, 1e20) == tuning_result(found, 1e20)
 
 
 def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
     folder, found, _ = tuned
-    (place,) = stage_folders(off(), folder)
+    (place,) = table_folders(off(), folder)
     assert place == folder / "tuning" / "optim.lr"
     sweep = load_sweep(place / "sweep.toml")
     held = plan(sweep, sweep.base.task, open_task(sweep.base.task).vocab_size, LAW)
     assert {item.run_id for item in held.runs} == run_files.finished_run_ids(place)
-    assert len(held.runs) == found.fields[0].stage.n_runs
+    assert len(held.runs) == found.fields[0].tuner.n_runs
 
 
 def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_path):
     _, found, _ = tuned
-    publish(tmp_path, document(found, 1e20))
+    tuning_result(found, 1e20).save(tmp_path)
     stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
-    publish(tmp_path, document(found, 1e20))
+    tuning_result(found, 1e20).save(tmp_path)
     assert (tmp_path / "tuning.json").stat().st_mtime_ns == stamp
     assert load_tuned(tmp_path, off(), LAW).sweep == found.sweep
     assert "simulated" in load_tuned(tmp_path, off()).why
@@ -156,7 +157,7 @@ def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_pa
 
 def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
     with pytest.raises(ScalingError, match="no interior optimum at any size") as caught:
-        simulated(off(tuning=[{"field": "optim.lr", "extend": 0}]), tmp_path)
+        simulated(off(tuning=[{"field": "optim.lr", "max_extensions": 0}]), tmp_path)
     assert "start nearer (best so far: " in caught.value.remedy
 
 
@@ -164,14 +165,16 @@ def test_an_edge_is_marked_and_keeps_out_of_the_rule(tmp_path):
     """The smallest size may not grow far enough: the recipe is off by more there."""
     steep = {"lr_rule": {"coef": 4e9, "n_power": -1.55}}
     found, _ = simulated(
-        off(recipe=steep, tuning=[{"field": "optim.lr", "extend": 2, "seeds": [0, 1, 2, 3]}]),
+        off(
+            recipe=steep, tuning=[{"field": "optim.lr", "max_extensions": 2, "seeds": [0, 1, 2, 3]}]
+        ),
         tmp_path,
     )
     (field,) = found.fields
-    states = {size.ladder.size: size.standing.state for size in field.sizes}
+    states = {size.grid.size: size.status.state for size in field.sizes}
     assert set(states.values()) == {"edge", "interior"}
     assert any(": edge: " in text for text in field.warnings)
-    interior = [size.ladder.n for size in field.sizes if size.standing.state == "interior"]
+    interior = [size.grid.n for size in field.sizes if size.status.state == "interior"]
     if field.power:
         assert field.power.n_range == (min(interior), max(interior))
 
@@ -232,7 +235,7 @@ def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
         {"field": "optim.lr"},
         {"field": "batch_size"},
         {"field": "optim.b2"},
-        {"field": "optim.lr", "rungs": 3},
+        {"field": "optim.lr", "n_values": 3},
     ]
     sweep = Sweep.model_validate(SURFACE | {"tuning": entries})
     found, _ = known(sweep, tmp_path)
@@ -244,8 +247,8 @@ def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
     assert batch.power.power == pytest.approx(0.5, abs=0.02)
     assert life.power.power == pytest.approx(1.0, abs=0.05)
     assert again.power.power == pytest.approx(-0.5, abs=0.01)
-    assert [size.ladder.value for size in again.sizes] == pytest.approx(
-        [rate.power.at(size.ladder.n) for size in rate.sizes]
+    assert [size.grid.value for size in again.sizes] == pytest.approx(
+        [rate.power.at(size.grid.n) for size in rate.sizes]
     )
     assert all(
         size.recipe.nats < 1e-3 for size in again.sizes
@@ -255,24 +258,26 @@ def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
         isinstance(rule, PowerRule)
         for rule in (recipe.lr_rule, recipe.batch_rule, recipe.b2_half_life)
     )
-    assert [path.name for path in stage_folders(sweep, tmp_path)] == [
+    assert [path.name for path in table_folders(sweep, tmp_path)] == [
         "optim.lr",
         "batch_size",
         "optim.b2",
         "optim.lr-2",
     ]
     target = tmp_path / "tuned.toml"
-    emit(target, found.sweep)
+    write_tuned_sweep(target, found.sweep)
     assert load_sweep(target) == found.sweep
     assert known(sweep, tmp_path)[1] == 0
 
 
 def test_scouts_too_short_to_train_are_left_out(tmp_path):
-    found, _ = known(Sweep.model_validate(SURFACE | {"tuning": [{"scout": 0.002}]}), tmp_path)
+    found, _ = known(
+        Sweep.model_validate(SURFACE | {"tuning": [{"short_run_frac": 0.002}]}), tmp_path
+    )
     (field,) = found.fields
     assert (
-        sum("no scouts" in text for text in field.warnings)
-        == sum(not size.ladder.scouts for size in field.sizes)
+        sum("no short runs" in text for text in field.warnings)
+        == sum(not size.grid.short for size in field.sizes)
         > 0
     )
     assert field.power.power == pytest.approx(-0.5, abs=0.01)
@@ -307,8 +312,8 @@ def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tune
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 4
     _, found, _ = tuned
-    held = json.loads((folder / "tuning.json").read_text())
-    assert {**held, "checksum": None} == {**document(found, held["sweep_flops"]), "checksum": None}
+    result = TuningResult.load(folder)
+    assert result == tuning_result(found, result.sweep_flops)
     assert load_sweep(folder / "sweep.toml") == load_sweep(folder / "tuned.toml") == found.sweep
     again = scaling("tune", path, *options)
     assert again.returncode == 0, again.stderr
@@ -330,11 +335,11 @@ def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_real_runs_interrupted_and_taken_up(tmp_path):
-    """Ctrl-C in the middle of a rung; the second call trains the rest, and the best rate of three is measured."""
+    """Ctrl-C in the middle of a index; the second call trains the rest, and the best rate of three is measured."""
     entry = {
         "field": "optim.lr",
-        "rungs": 3,
-        "scout": False,
+        "n_values": 3,
+        "short_run_frac": False,
         "factor": 4.0,
         "sizes": ["2k"],
         "tokens_per_param": 120,
@@ -358,7 +363,7 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
     assert done.returncode == 0, done.stderr
     (size,) = json.loads(done.stdout)["fields"][0]["sizes"]
     assert size["state"] == "interior"
-    assert len(run_files.finished_run_ids(stage)) == len(size["rungs"])
+    assert len(run_files.finished_run_ids(stage)) == len(size["values"])
     width = load_sweep(folder / "tuned.toml").recipe.lr_width
     assert width == pytest.approx(0.64 * size["optimum"]["value"] / size["recipe"]["value"])
     frame = run_files.load(stage)
@@ -368,7 +373,7 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
         .groupby("lr")["value"]
         .last()
     )
-    assert sorted(last) == sorted(rung["loss"] for rung in size["rungs"])
+    assert sorted(last) == sorted(index["loss"] for index in size["values"])
 
 
 @pytest.mark.exhaustive
@@ -395,6 +400,6 @@ def test_a_file_that_tune_has_not_written_and_a_strangers_folder_are_left_alone(
 def test_a_tuning_of_another_schema_is_not_taken_up(tuned):
     folder, _, _ = tuned
     path = folder / "tuning.json"
-    publish(folder, {"schema": 99})
-    assert load_tuned(folder, off(), LAW).why == f"{path} has schema 99, this program reads 1"
+    files.write_json(path, {"schema": 99})
+    assert load_tuned(folder, off(), LAW).why == f"{path} has schema 99, this program reads 2"
     path.unlink()

@@ -1,4 +1,4 @@
-"""What the tuning of a sweep found, as a table and a picture: tuning.json in, so that a reader sees which sizes were tuned, and how well."""
+"""The tuning of a sweep (tuning.json) as tables and figures."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def _row(size: Document) -> tuple[Cell, ...]:
 def _note(size: Document) -> str:
     """How an excess loss is known where the parabola does not tell it, and why there is none."""
     parts = (
-        [f"best rung: {size['optimum']['why']}"]
+        [f"best value: {size['optimum']['why']}"]
         if size["optimum"] and size["optimum"].get("why")
         else []
     )
     parts += [
         f"{name}: {how}"
         for name in ("recipe", "rule")
-        if (how := size[name].get("known_by")) not in (None, "fit")
+        if (how := size[name].get("known_from")) not in (None, "fit")
     ]
     return "; ".join(parts)
 
@@ -104,14 +104,14 @@ def rule(found: Document) -> str:
     """The rule that the optima of a field came to, and how they moved with the tokens."""
     held = found["rule"]
     if held["kind"] != "power":
-        told = f"rule: {held['ratio']:.3g} times the recipe's, from one size: how it moves with N is not measured."
+        text = f"rule: {held['ratio']:.3g} times the recipe's, from one size: how it moves with N is not measured."
     else:
         low, high = (format_count(end) for end in held["n_range"])
-        told = f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
+        text = f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
     moved = found.get("horizon_power")
     if moved is None:
-        return told
-    return f"{told} From the scouts' horizon to the whole the optimum moves as D^({moved['value']:.2f} ± {moved['se']:.2f}); the rule does not."
+        return text
+    return f"{text} From the short runs' horizon to the whole the optimum moves as D^({moved['value']:.2f} ± {moved['se']:.2f}); the rule does not."
 
 
 def cost(document: Document) -> str:
@@ -123,7 +123,7 @@ def cost(document: Document) -> str:
 
 
 def ladders(document: Document | None) -> list[Figure]:
-    """One picture a tuned field: the loss of every rung against its value, above the best of its size."""
+    """One picture a tuned field: the loss of every value, above the best of its size."""
     return [_ladder(found) for found in (document or {}).get("fields", ())] if document else []
 
 
@@ -131,9 +131,9 @@ def _ladder(found: Document) -> Figure:
     sizes: Sequence[Document] = [size for size in found["sizes"] if size["optimum"]]
     counts = [size["n_params"] for size in sizes] or [1.0]
     ramp = ColorScale("parameters N", min(counts), max(counts) * 1.0001)
-    traces: list[Trace] = [trace for size in sizes for trace in _rungs(size, ramp)]
-    caption = "Dots are whole runs, rings scouts at a part of the horizon; each is the loss above the lowest of its kind and size."
-    caption += " Stars mark the optima, and the curves the parabolas that found them."
+    traces: list[Trace] = [trace for size in sizes for trace in _traces(size, ramp)]
+    caption = "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind and size."
+    caption += " Stars mark the optima, curves the fitted parabolas."
     unit = f" ({found['unit']})" if found["unit"] else ""
     return Figure(
         f"tuning-{found['field'].replace('.', '-')}",
@@ -146,11 +146,11 @@ def _ladder(found: Document) -> Figure:
     )
 
 
-def _rungs(size: Document, ramp: ColorScale) -> list[Trace]:
+def _traces(size: Document, ramp: ColorScale) -> list[Trace]:
     colour, best = ramp.at(size["n_params"]), size["optimum"]
     drawn: list[Trace] = []
-    for key, symbol, base in (("scout_loss", "open", None), ("loss", "circle", best["loss"])):
-        held = [(rung["value"], rung[key]) for rung in size["rungs"] if rung[key] is not None]
+    for key, symbol, base in (("short_run_loss", "open", None), ("loss", "circle", best["loss"])):
+        held = [(item["value"], item[key]) for item in size["values"] if item[key] is not None]
         if held:
             x, y = np.array(held, float).T
             notes = [

@@ -47,10 +47,10 @@ SIZE = {
     "optimum": {"value": 0.01, "lo": 0.008, "hi": 0.012, "loss": 1.6, "curvature": 0.04},
     "recipe": {"value": 0.005, "excess_relative": 0.018},
     "rule": {"value": 0.0101, "excess_relative": 0.0001},
-    "rungs": [
-        {"value": 0.005, "scout_loss": 2.0, "loss": 1.61},
-        {"value": 0.01, "scout_loss": 1.98, "loss": 1.6},
-        {"value": 0.02, "scout_loss": None, "loss": None},
+    "values": [
+        {"value": 0.005, "short_run_loss": 2.0, "loss": 1.61},
+        {"value": 0.01, "short_run_loss": 1.98, "loss": 1.6},
+        {"value": 0.02, "short_run_loss": None, "loss": None},
     ],
 }
 TUNING = {
@@ -62,7 +62,7 @@ TUNING = {
             "unit": "",
             "sizes": [
                 SIZE,
-                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best rung is the lowest"},
+                SIZE | {"n_params": 9e4, "state": "edge", "why": "the best value is the lowest"},
             ],
             "rule": {
                 "kind": "power",
@@ -138,7 +138,7 @@ def test_runs_above_the_law_stand_with_their_cause():
 
 def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
     (table,) = tuning.optima(TUNING)
-    assert [row[3] for row in table.rows] == ["interior", "edge: the best rung is the lowest"]
+    assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
     assert table.rows[0][6] == 0.018
     assert "11 x N^(-0.670 ± 0.050), N from 10k to 100k" in table.caption
     assert "40% of the sweep's" in table.caption

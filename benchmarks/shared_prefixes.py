@@ -1,10 +1,10 @@
-"""What trunks cost and what they change: each sweep as it is, and the same grid of separate cosine runs.
+"""What shared prefixes cost and what they change: each sweep as it is, and the same grid of separate cosine runs.
 
-    python benchmarks/trunks.py [SWEEP ...] [--out FOLDER] [--write docs/trunks.md]
+    python benchmarks/shared_prefixes.py [SWEEP ...] [--out FOLDER] [--write docs/shared-prefixes.md]
 
 Both are trained by `scaling run` on this machine, one after the other, with the same workers; FLOPs are exact, seconds
 those of the whole command, compilation included (nothing is cached). Exponents are those of `scaling fit` with 95 % intervals. Without
-sweeps: the demo (four budgets) and `sweeps/trunks.toml` (eight).
+sweeps: the demo (four budgets) and `sweeps/shared-prefixes.toml` (eight).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tomli_w
 from scaling.cli.doctor import examine
 from scaling.config.sweep_file import load_sweep
 
-SWEEPS = [Path("sweeps/demo.toml"), Path("sweeps/trunks.toml")]
+SWEEPS = [Path("sweeps/demo.toml"), Path("sweeps/shared-prefixes.toml")]
 ROADS = {"isoflop": ["--approach", "isoflop"], "parametric": ["--approach", "parametric"]}
 
 
@@ -134,7 +134,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sweeps", nargs="*", type=Path, default=SWEEPS)
-    parser.add_argument("--out", type=Path, default=Path("results/trunk-costs"))
+    parser.add_argument("--out", type=Path, default=Path("results/shared-prefix-costs"))
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
