@@ -7,9 +7,10 @@ The exponent of the compute-optimal N moves from 0.84 to 0.5 with the convention
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.config import FlopsConvention, ModelConfig, NConvention
+if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
+    from scaling.config import FlopsConvention, ModelConfig, NConvention
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -8,15 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from scaling import files
 from scaling.errors import DISK, ScalingError
 from scaling.formatting import sanitize
 
-BAD_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS)
+BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this program
 
 
 class CommandGroup(TyperGroup):
@@ -29,20 +31,20 @@ class CommandGroup(TyperGroup):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except ScalingError as error:
-            typer.echo(f"error: {sanitize(error, 20_000)}", err=True)
+            typer.echo(f"error: {sanitize(error)}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # the reader of `scaling ... | head` has left
             _discard_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
-            if error.filename is not None and error.errno in BAD_PATH:
-                message = f"error: {sanitize(error.filename, 200)}: {error.strerror}"
-                typer.echo(f"{message}\n  name a path that can be read and written", err=True)
-                raise typer.Exit(DISK) from None
-            if error.errno not in (errno.ENOSPC, errno.EIO):
+            if error.errno is None or error.errno in BUGS:
                 raise
-            _discard_stdout()  # what is still buffered cannot be written either
-            typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO):
+                _discard_stdout()  # what is still buffered cannot be written either
+                typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            else:
+                message = files.disk_error(error, Path(os.fsdecode(error.filename or ".")), "use")
+                typer.echo(f"error: {sanitize(message)}", err=True)
             raise typer.Exit(DISK) from None
         except KeyboardInterrupt:
             raise typer.Exit(128 + signal.SIGINT) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Group
@@ -12,9 +12,11 @@ from rich.text import Text
 from scaling import accounting
 from scaling.cli.output import Csv, Json, choice, emit
 from scaling.cli.tables import table
-from scaling.config import FlopsConvention, ModelConfig, NConvention
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
+
+if TYPE_CHECKING:
+    from scaling.config import ModelConfig
 
 
 def count(
@@ -114,6 +116,8 @@ def count_document(
 def _counts(
     model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
 ) -> dict[str, Any]:
+    from scaling.config import FlopsConvention, NConvention
+
     return {
         "model": model.model_dump(mode="json"),
         "parameters": accounting.parameter_groups(model, seq_len),

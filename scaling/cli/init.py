@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA_FILE = "sweep.schema.json"
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
 QUESTIONS = {
-    "budget": "How many FLOPs may the whole sweep take? 6.7e12 take two minutes on two cores",
+    "budget": "How many FLOPs may the whole sweep take? 6.7e12 take about two minutes on two cores",
     "device": "On what will it train? cpu, gpu, tpu, or a name such as h100",
     "data": 'On what data? "stdlib" (Python source, nothing to download), or a folder that `scaling data prepare` wrote',
 }
@@ -36,6 +36,12 @@ def init(
     ] = Path("sweep.toml"),
     budget: Annotated[
         str | None, typer.Option(metavar="FLOPS", help="FLOPs of the whole sweep: 1e13.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=1e7, help="Instead of --budget: minutes of training on the device."
+        ),
     ] = None,
     device: Annotated[
         str | None,
@@ -60,6 +66,8 @@ def init(
     Example: scaling init
 
     Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
+
+    Example: scaling init sweeps/short.toml --minutes 10 --yes
     """
     from scaling import files
     from scaling.formatting import count_option, format_flops
@@ -68,10 +76,23 @@ def init(
     from scaling.tasks import open_task, resolve
 
     _check_free(path)
-    flops = _answer(
-        "budget", budget, yes, lambda text: count_option(text, "--budget", "write FLOPs as 1e13")
-    )
-    kind = _answer("device", device, yes, _kind)
+    if budget is not None and minutes is not None:
+        raise ScalingError(
+            "--budget and --minutes exclude each other",
+            remedy="give FLOPs of the whole sweep, or minutes of training",
+        )
+    flops = 0.0
+    if minutes is None:
+        flops = _answer(
+            "budget",
+            budget,
+            yes,
+            lambda text: count_option(text, "--budget", "write FLOPs as 1e13"),
+        )
+    name = _answer("device", device, yes, lambda text: _kind(text) and text)
+    kind = _kind(name)
+    if minutes is not None:
+        flops = _flops_of_minutes(minutes, name, kind)
     corpus, task = _answer("data", data, yes, _opened)
     opened = open_task(resolve(task))
     question: StarterRequest = _question(flops, kind, corpus, opened.vocab_size, path)
@@ -143,6 +164,17 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
             if not sys.stdin.isatty():
                 raise
             echo_err(str(error))
+
+
+def _flops_of_minutes(minutes: float, device: str, kind: str) -> float:
+    """The FLOPs that a device trains in some minutes; of "gpu" and "tpu" the smallest known."""
+    from scaling.accounting import DEVICES
+    from scaling.execute.environment import default_workers
+    from scaling.plan.starter_sweep import flops_of_minutes
+
+    typical = {"gpu": "a100", "tpu": "tpu-v5e"}
+    peak = None if kind == "cpu" else DEVICES[typical.get(device, device)].flops_per_second
+    return flops_of_minutes(minutes, default_workers() if kind == "cpu" else 1, peak)
 
 
 def _kind(device: str) -> str:

@@ -123,7 +123,7 @@ def run(
     policy = Policy(retries, fail_fast, most, max_seconds)
     loaded, law = load_with_overrides(sweep, overrides or ()), checked_law(simulate)
     asked = as_shell_words(sweep, overrides or ())
-    folder = folder_of(loaded, out)
+    folder = folder_of(loaded, out, sweep)
     if executor == "slurm":
         submit(
             folder,

@@ -46,7 +46,7 @@ def status(
             where=str(target),
             remedy="name a sweep file, or a folder made by `scaling run`",
         )
-    folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None)
+    folder = SweepFolder(target) if target.is_dir() else folder_of(load_sweep(target), None, target)
     if watch and (as_json or as_csv):
         form = "--json" if as_json else "--csv"
         raise ScalingError(

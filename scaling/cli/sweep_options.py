@@ -58,7 +58,7 @@ def planned_sweep(
     """
     from scaling.config.overrides import as_shell_words, load_with_overrides
 
-    sweep = as_tuned(load_with_overrides(path, overrides), out, simulated)
+    sweep = as_tuned(load_with_overrides(path, overrides), out, path, simulated)
     return sweep, plan_of(sweep, as_shell_words(path, overrides), simulated)
 
 
@@ -91,7 +91,7 @@ def errors_name_file(path: Path | str) -> Iterator[None]:
         raise
 
 
-def as_tuned(sweep: Sweep, out: Path | None, simulated: str | None = None) -> Sweep:
+def as_tuned(sweep: Sweep, out: Path | None, path: Path, simulated: str | None = None) -> Sweep:
     """The sweep with the rules that were measured for it in its folder; says so where they are still to be measured."""
     if not sweep.tuning:
         return sweep
@@ -99,7 +99,7 @@ def as_tuned(sweep: Sweep, out: Path | None, simulated: str | None = None) -> Sw
 
     if not is_pending(sweep):
         return sweep
-    held = load_tuned(folder_of(sweep, out).path, sweep, simulated)
+    held = load_tuned(folder_of(sweep, out, path).path, sweep, simulated)
     if held.sweep is not None:
         return held.sweep
     fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
@@ -109,11 +109,17 @@ def as_tuned(sweep: Sweep, out: Path | None, simulated: str | None = None) -> Sw
     return sweep
 
 
-def folder_of(sweep: Sweep, out: Path | None) -> SweepFolder:
-    """Where a sweep's results lie."""
+def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:
+    """Where the results of a sweep lie: `out`, or the results folder whose own sweep.toml `source` is, or results/<name>.
+
+    A sweep that overrides have renamed has a folder of its own.
+    """
+    from scaling.config.sweep_file import load_sweep
     from scaling.execute.sweep_folder import SweepFolder
 
     path = out or Path("results") / sweep.name
+    if out is None and source.name == "sweep.toml" and (source.parent / "plan.json").exists():
+        path = source.parent if load_sweep(source).name == sweep.name else path
     if path.exists() and not path.is_dir():
         raise ScalingError(
             "is a file; results need a folder",

@@ -79,7 +79,7 @@ def train(
             where=str(sweep),
             remedy="`scaling plan SWEEP` lists the run ids",
         )
-    folder = folder_of(loaded, out)
+    folder = folder_of(loaded, out, sweep)
     if coordinator is None:
         check([known[run_id]], how, 1)
     stop = worker.StopFlag()

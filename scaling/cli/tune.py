@@ -106,7 +106,7 @@ def tune(
         as_json=as_json,
         as_csv=as_csv,
     )
-    folder = folder_of(loaded, out)
+    folder = folder_of(loaded, out, sweep)
     _check_target(emit)
     found, _ = _tuned(
         loaded, as_shell_words(sweep, overrides or ()), folder, Training(options), emit

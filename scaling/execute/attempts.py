@@ -7,6 +7,7 @@ kill cut short, or that a disk damaged, is counted as unreadable and takes no ot
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import zlib
@@ -44,24 +45,18 @@ class Ledger:
         line = (
             f"\n{zlib.crc32(text.encode()):08x} {text}\n".encode()
         )  # what was cut short before it stays a line of its own
-        try:
-            with self._lock:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-                try:
-                    os.write(descriptor, line)
-                finally:
-                    os.close(descriptor)
-        except OSError as error:
-            raise files.disk_error(error, self.path) from error
+        with self._lock, files.guarded(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
 
 
 def entries(path: Path) -> Iterator[dict[str, Any] | None]:
     """The entries of a ledger file in order; None for a line that cannot be read."""
-    try:
-        data = path.read_bytes()
-    except PermissionError as error:
-        raise files.disk_error(error, path, "read") from None
+    data = files.read_bytes(path)
     for line in data.split(b"\n"):
         if line:
             yield _entry(line)
@@ -70,11 +65,15 @@ def entries(path: Path) -> Iterator[dict[str, Any] | None]:
 def _entry(line: bytes) -> dict[str, Any] | None:
     crc, _, text = line.partition(b" ")
     try:
-        whole = len(crc) == 8 and int(crc, 16) == zlib.crc32(text)
-    except ValueError:
+        if len(crc) != 8 or int(crc, 16) != zlib.crc32(text):
+            return None
+        entry: dict[str, Any] = json.loads(text)
+        numbers = [float(entry.get(name, 0.0)) for name in ("seconds", "flops")]
+        runs_named = all(isinstance(run_id, str) for run_id in entry["run_ids"])
+        usable = runs_named and isinstance(entry["event"], str) and all(map(math.isfinite, numbers))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    entry: dict[str, Any] | None = json.loads(text) if whole else None
-    return entry
+    return entry if usable else None
 
 
 def summarize(folder: Path) -> AttemptSummary:

@@ -11,7 +11,6 @@ run: the results are the same to the bit, and the first one published stays.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
@@ -24,13 +23,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from scaling import files
 from scaling.errors import STOPPED, ScalingError
+from scaling.execute.locks import FolderLock, is_locked, try_lock
 
 BEAT, EXPIRES = 4.0, 24.0  # seconds: whoever takes over has waited less than 30
-DECISION_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,15 @@ class HeartbeatMonitor:
 
     def is_alive(self, folder: Path, name: str, boot: str | None) -> bool:
         """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
-        if boot == boot_id() and not _is_locked(folder / f"{name}.lock"):
+        if boot == boot_id() and not is_locked(folder / f"{name}.lock"):
             return False
-        with open(
-            folder / f"{name}.json", "rb"
-        ) as handle:  # opening asks a network file system for the truth
-            stamp = os.fstat(handle.fileno()).st_mtime_ns
+        path = folder / f"{name}.json"
+
+        def modified() -> int:
+            with open(path, "rb") as handle:  # opening asks a network file system for the truth
+                return os.fstat(handle.fileno()).st_mtime_ns
+
+        stamp = files.retry(path, modified)
         known, since = self.seen.get(name, (None, 0.0))
         if known != stamp:
             self.seen[name] = (stamp, time.monotonic())
@@ -84,17 +84,18 @@ class Lease:
     def __post_init__(self) -> None:
         self.folder = self.sweep_folder / "leases"
         self.path = self.folder / f"{self.name}.json"
-        self._decision = FileLock(self.folder / ".lock", thread_local=False)
-        self._mine = threading.RLock()
+        self._decision = FolderLock(self.folder / ".lock")
 
     def __enter__(self) -> Lease:
-        try:
+        files.check_local(self.folder)
+        with files.guarded(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise files.disk_error(error, self.path) from error
-        with self.deciding():  # nobody may sweep up the lock file before it is locked
-            self.lock_fd = os.open(self.folder / f"{self.name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(self.lock_fd, fcntl.LOCK_EX)
+        with self.deciding():  # no other process may remove the lock file before it is locked
+            lock = self.folder / f"{self.name}.lock"
+            with files.guarded(lock, "lock"):
+                self.lock_fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+                # without locks of the kernel the heartbeat alone says that this lease stands
+                self.here = try_lock(self.lock_fd) is not None and self.here
             self._write()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
@@ -103,7 +104,8 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._heart.join()
-        with contextlib.suppress(OSError):  # the disk refuses: the lock's end says it all
+        # where the disk fails, the end of the lock says it all
+        with contextlib.suppress(OSError, ScalingError):
             _end(self.folder, self.name)
         os.close(self.lock_fd)
 
@@ -138,21 +140,9 @@ class Lease:
 
         Raises ScalingError (75) when the decision of another takes longer than a minute.
         """
-        with self._mine:
-            try:
-                lock = self._decision.acquire(timeout=DECISION_SECONDS, poll_interval=0.01)
-            except Timeout:
-                raise ScalingError(
-                    "another process holds the folder",
-                    where=str(self.folder / ".lock"),
-                    remedy="try again",
-                    exit_code=STOPPED,
-                ) from None
-            except OSError as error:
-                raise files.disk_error(error, self.folder / ".lock") from error
-            with lock:
-                others = [peer for peer in self._readable_peers() if peer.name != self.name]
-                yield {run_id for peer in others for run_id in peer.runs}
+        with self._decision.hold():
+            others = [peer for peer in self._readable_peers() if peer.name != self.name]
+            yield {run_id for peer in others for run_id in peer.runs}
 
     def _readable_peers(self) -> list[OtherProcess]:
         """All living peers; a lease that is damaged is mended by its owner's next heartbeat, or else it expires."""
@@ -184,7 +174,7 @@ class Lease:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        if not self.path.exists():
+        if not files.exists(self.path):
             raise ScalingError(
                 "this process was silent for so long (stopped? suspended?) that its runs were given to others",
                 where=str(self.path),
@@ -222,17 +212,18 @@ def peers(sweep_folder: Path, watch: HeartbeatMonitor, *, bury: bool = False) ->
 def _end(folder: Path, name: str) -> None:
     """Remove the files of a lease; without the first of them its workers publish nothing more."""
     for kind in ("json", "live.json", "lock"):
-        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+        with files.guarded(folder / f"{name}.{kind}", "remove"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
 
 
 def _remove_stale_files(folder: Path) -> None:
     """Remove what a kill left of leases that were being made or ended."""
     for kind in ("live.json", "lock"):
-        for path in folder.glob(f"[!.]*.{kind}"):
-            if not (folder / f"{path.name.removesuffix(f'.{kind}')}.json").exists() and not (
-                kind == "lock" and _is_locked(path)
-            ):
-                path.unlink(missing_ok=True)
+        for path in files.list_files(folder, f".{kind}"):
+            lease = folder / f"{path.name.removesuffix(f'.{kind}')}.json"
+            if not files.exists(lease) and not (kind == "lock" and is_locked(path)):
+                with files.guarded(path, "remove"):
+                    path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], bool]:
@@ -253,6 +244,7 @@ def _peer(path: Path, document: dict[str, Any], readable: bool) -> OtherProcess:
         eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
     except (
         OSError,
+        ScalingError,
         files.ChecksumError,
         KeyError,
         TypeError,
@@ -263,26 +255,14 @@ def _peer(path: Path, document: dict[str, Any], readable: bool) -> OtherProcess:
     return OtherProcess(path.stem, str(document.get("host", "?")), runs, said, eta, readable)
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a living process of this machine holds the lock file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 @cache
 def boot_id() -> str:
     """What tells this machine's start from every other; locks of the kernel can be asked for within it."""
     path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else socket.gethostname()
+    try:
+        return files.retry(path, path.read_text).strip()
+    except FileNotFoundError:
+        return socket.gethostname()
 
 
 def owner_name() -> str:

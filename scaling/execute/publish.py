@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scaling import files
 from scaling.accounting import n_params
 from scaling.config import RunConfig
 from scaling.errors import ScalingError
@@ -46,12 +47,14 @@ def publish(
     }
     if outcome.kind == "stopped":
         return told
-    if lease is not None and not lease.exists():
+    if lease is not None and not files.exists(lease):
         return told | {"event": "stopped", "reason": "another process has taken this run over"}
     if outcome.kind == "diverged":
         folder.write_failure(run.run_id, outcome.reason)
     else:
-        folder.failure(run.run_id).unlink(missing_ok=True)
+        note = folder.failure(run.run_id)
+        with files.guarded(note, "remove"):
+            note.unlink(missing_ok=True)
     run_files.write_run(folder.path, rows.rows(sweep, run, outcome.measured, source))
     return told
 
@@ -65,6 +68,8 @@ def _loss(outcome: Any) -> float | None:
 
 def failed(run: RunConfig, error: BaseException) -> dict[str, Any]:
     """The event of a run that an exception ended; `cause` decides whether it is tried again."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        error = files.disk_error(error, Path(error.filename or "."), "use")
     cause = cause_of(error)
     text = (
         str(error).replace("\n ", ";")

@@ -162,10 +162,8 @@ class SweepFolder:
         """First line of the failure note; empty without one. A damaged note says so."""
         path = self.failure(run_id)
         try:
-            data = path.read_bytes()
-        except PermissionError as error:
-            raise files.disk_error(error, path, "read") from None
-        except OSError:
+            data = files.read_bytes(path)
+        except (FileNotFoundError, NotADirectoryError, files.ChecksumError):
             return ""
         text = sanitize(data.decode("utf-8", errors="replace").partition("\n")[0])
         try:

@@ -1,10 +1,13 @@
-"""A first sweep for a budget, a device and data: isoFLOP valleys about the optimum to expect, as a commented file that plans as it says."""
+"""A starter sweep for a budget, a device and data: isoFLOP curves about the expected optimum, as a
+commented file that plans as it says.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,21 +20,24 @@ from scaling.formatting import format_count, format_flops
 from scaling.plan import Plan
 from scaling.recipe.rules import PUBLISHED
 
-VALLEYS, APART = 4, 3.0  # budgets, each so many times the one before
 SPREAD = math.sqrt(10.0)  # sizes reach from the expected optimum / SPREAD to the optimum x SPREAD
-STEP = 1.5  # from one size to the next
-LEAST_SIZES, LEAST_SPREAD = (
+SIZE_STEP = 1.5  # from one size to the next
+MIN_SIZES, MIN_SPREAD = (
     5,
     3.0,
-)  # of every valley, in sizes and in D/N on both sides: else its minimum lies at its edge
-SHARE = 0.98  # of the budget that a draft may plan to spend
+)  # of every isoFLOP curve: sizes, and D/N on both sides of the optimum
+MAX_SHARE = 0.98  # of the budget that the sweep may plan to spend
+GOOD_SHARE = 0.78  # of the budget: a grid that spends this much is taken at once
+FAIR_SHARE = 0.6  # of the budget: with less, fewer or closer curves are tried too
 PRECISION = {"cpu": "float32", "gpu": "bfloat16", "tpu": "bfloat16"}
+CPU_FLOPS_PER_SECOND = 2.8e10  # of one core, small models: sweeps/demo.toml, 6.7e12 in 120 s on two
+ASSUMED_MFU = 0.3  # of an accelerator
 Planner = Callable[[Sweep], Plan]
 
 
 @dataclass(frozen=True)
 class StarterRequest:
-    """What is asked: FLOPs for the whole sweep, cpu, gpu or tpu, the corpus, its vocabulary, and where the file will lie."""
+    """FLOPs for the whole sweep, cpu, gpu or tpu, the corpus, its vocabulary, and the file."""
 
     budget: float
     device: str
@@ -43,7 +49,7 @@ class StarterRequest:
 
 @dataclass(frozen=True)
 class StarterSweep:
-    """The text of a sweep file, and what it plans."""
+    """The text of a sweep file and its plan."""
 
     text: str
     plan: Plan
@@ -51,19 +57,28 @@ class StarterSweep:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Budgets and sizes about an optimum at `ratio` tokens per parameter, for a largest budget of `top` FLOPs."""
+    """Budgets and sizes about the expected optimum, for a largest budget of `top` FLOPs.
+
+    `n_budgets` budgets, each `apart` times the one before. `is_minimal`: the smallest models and
+    windows, for budgets of seconds.
+    """
 
     top: float
+    n_budgets: int = 4
+    apart: float = 3.0
+    is_minimal: bool = False
 
     @property
     def ratio(self) -> float:
-        """Tokens per parameter: 20 (Hoffmann 2022); 40 for small models, which sweeps/demo.toml measured at 40 to 60 on bytes."""
+        """Tokens per parameter: 20 (Hoffmann 2022), 40 for small models (40 to 60 on bytes in
+        sweeps/demo.toml).
+        """
         return 40.0 if self.top < 1e15 else 20.0
 
     @property
     def budgets(self) -> list[float]:
-        """Ascending."""
-        return [_two_digits(self.top / APART**place) for place in reversed(range(VALLEYS))]
+        powers = reversed(range(self.n_budgets))
+        return [_two_digits(self.top / self.apart**power) for power in powers]
 
     def optimum(self, budget: float) -> float:
         """N with C = 6 N D and D = ratio x N."""
@@ -71,158 +86,212 @@ class _Grid:
 
     @property
     def sizes(self) -> list[float]:
-        """From below the optimum of the least budget to above that of the largest, in even steps of ln N."""
+        """From below the optimum of the smallest budget to above that of the largest, even in ln N."""
         low, high = self.optimum(self.budgets[0]) / SPREAD, self.optimum(self.top) * SPREAD
-        count = math.ceil(math.log(high / low) / math.log(STEP))
-        return list(
-            dict.fromkeys(
-                _two_digits(low * (high / low) ** (place / count)) for place in range(count + 1)
-            )
-        )
+        count = math.ceil(math.log(high / low) / math.log(SIZE_STEP))
+        ratios = [(high / low) ** (index / count) for index in range(count + 1)]
+        return list(dict.fromkeys(_two_digits(low * ratio) for ratio in ratios))
+
+    @property
+    def middle_size(self) -> float:
+        return math.sqrt(self.sizes[0] * self.sizes[-1])
 
     @property
     def seq_len(self) -> int:
         """Longer windows for larger budgets."""
-        return (
-            64 if self.top < 1e14 else 256 if self.top < 1e17 else 1024 if self.top < 1e20 else 2048
-        )
+        if self.is_minimal:
+            return 32
+        limits = ((1e14, 64), (1e17, 256), (1e20, 1024))
+        return next((seq_len for limit, seq_len in limits if self.top < limit), 2048)
 
     @property
     def n_layers(self) -> int:
-        """One depth for the whole valley: that of its middle, with d_model = 64 a layer and N = 12 n_layers d_model^2, at least two."""
-        return max(
-            2, round((math.sqrt(self.sizes[0] * self.sizes[-1]) / (12.0 * 64.0**2)) ** (1 / 3))
-        )
+        """One depth for all sizes: that of the middle one, with d_model = 64 per layer and
+        N = 12 n_layers d_model^2; at least two.
+        """
+        if self.is_minimal:
+            return 1
+        return max(2, round((self.middle_size / (12.0 * 64.0**2)) ** (1 / 3)))
 
     def width_multiple(self, vocab_size: int) -> int:
-        """Steps of d_model that are small beside the smallest width, so that sizes are hit, and as large as devices like them."""
-        layers = 12.0 * self.n_layers
-        width = (math.sqrt(vocab_size**2 + 4.0 * layers * self.sizes[0]) - vocab_size) / (
-            2.0 * layers
-        )
-        return next((step for step in (64, 32, 16, 8) if step <= width / 8.0), 4)
+        """The largest step of d_model, liked by devices, that is small for the smallest width."""
+        layers, head = 12.0 * self.n_layers, vocab_size
+        width = (math.sqrt(head**2 + 4.0 * layers * self.sizes[0]) - head) / (2.0 * layers)
+        steps = (64, 32, 16, 8)
+        return next((step for step in steps if step <= width / 8.0), 2 if self.is_minimal else 4)
 
     @property
     def batch_size(self) -> int:
-        """One for all sizes: the rule's (Porian 2024, section 3.4) at the middle size; 8, as sweeps/demo.toml has it, where runs are tiny."""
+        """One for all sizes: that of the rule (Porian 2024, section 3.4) at the middle size; 8, as
+        in sweeps/demo.toml, for tiny runs.
+        """
         if self.is_tiny:
             return 8
-        tokens = PUBLISHED["porian"].batch_tokens(math.sqrt(self.sizes[0] * self.sizes[-1]), 0.0)
+        tokens = PUBLISHED["porian"].batch_tokens(self.middle_size, 0.0)
         return int(max(8, 2 ** round(math.log2(tokens / self.seq_len))))
 
     @property
     def is_tiny(self) -> bool:
-        """Whether runs are as small as those of sweeps/demo.toml, whose choices then serve."""
+        """Whether runs are as small as those of sweeps/demo.toml."""
         return self.top < 1e14
 
 
-def draft(question: StarterRequest, planned: Planner) -> StarterSweep:
-    """The sweep for a question, planned by `planned`: no more FLOPs than the budget, and every valley with sizes on both sides.
+def flops_of_minutes(minutes: float, cores: int, peak_flops: float | None) -> float:
+    """FLOPs that a device trains in some minutes, roughly: `peak_flops` is None for a CPU."""
+    rate = CPU_FLOPS_PER_SECOND * cores if peak_flops is None else ASSUMED_MFU * peak_flops
+    return 60.0 * minutes * rate
 
-    Raises ScalingError for a budget too small to show a valley, with one that is not.
+
+def draft(request: StarterRequest, planned: Planner) -> StarterSweep:
+    """The sweep of a request: at most its budget, every isoFLOP curve with sizes on both sides.
+
+    Raises ScalingError, with the smallest budget that suffices, for one that is too small.
     """
-    found = _fitted(question, planned)
-    if isinstance(found, StarterSweep):
-        return found
-    enough = question.budget
-    while enough < 1e29 and not isinstance(
-        _fitted(replace(question, budget=enough), planned), StarterSweep
-    ):
-        enough *= 2.0
-    what = f"{format_flops(question.budget)} FLOPs are too few for isoFLOP valleys: {found}"
+    starter = _fit_budget(request, planned)
+    if isinstance(starter, StarterSweep):
+        return starter
     raise ScalingError(
-        what,
+        f"{format_flops(request.budget)} FLOPs are too few for isoFLOP curves: {starter}",
         where="--budget",
-        remedy=f"{format_flops(enough)} are enough, for a vocabulary of {question.vocab_size}",
+        remedy=f"about {format_flops(_smallest_budget(request, planned))} FLOPs are enough for a "
+        f"vocabulary of {request.vocab_size}",
     )
 
 
-def _fitted(question: StarterRequest, planned: Planner) -> StarterSweep | str:
-    """The draft that spends the budget, or why there is none."""
-    top = question.budget / 10.0
-    for _ in range(6):
-        grid = _Grid(_two_digits(top))
-        sweep = parse_sweep(_text(question, grid), str(question.path))
-        try:
-            plan = planned(sweep)
-        except ScalingError as error:
-            return error.what
-        if SHARE / 1.25 <= plan.flops / question.budget <= SHARE:
+def _smallest_budget(request: StarterRequest, planned: Planner) -> float:
+    """A budget that suffices and whose 1.5-fold does; the search starts where the output matrix of
+    the narrowest model alone has the parameters of the smallest curve.
+    """
+    budget = max(request.budget, 4.0 * 240.0 * (2.0 * request.vocab_size) ** 2)
+    while budget < 1e29:
+        requests = [replace(request, budget=budget * factor) for factor in (1.0, 1.5)]
+        if all(isinstance(_fit_budget(item, planned), StarterSweep) for item in requests):
             break
-        top *= 0.9 * question.budget / plan.flops
-    if plan.flops > question.budget:
-        return f"the least that can be planned is {format_flops(plan.flops)}"
-    thin = _undersampled_budget(plan, grid)
-    return thin or StarterSweep(_text(question, grid, plan), plan)
+        budget *= 2.0
+    return budget
+
+
+def _grids(budget: float) -> Iterator[_Grid]:
+    """Candidates, the best first: in each family of grids those that spend most of the budget."""
+    families = itertools.product((False, True), ((4, 3.0), (4, 2.0), (3, 2.0)))
+    for is_minimal, (n_budgets, apart) in families:
+        top = budget / 3.0
+        while top > budget / 60.0:
+            yield _Grid(_two_digits(top), n_budgets, apart, is_minimal)
+            top /= 1.06
+
+
+def _fit_budget(request: StarterRequest, planned: Planner) -> StarterSweep | str:
+    """The best sweep within the budget, or why there is none.
+
+    Within a family of grids the spending falls with `top`, though not evenly: cells come and go at
+    the limits. So every candidate is planned, and the first good one taken.
+    """
+    reason, best, family = "", None, None
+    for grid in _grids(request.budget):
+        key = (grid.n_budgets, grid.apart, grid.is_minimal)
+        if best is not None and key != family and best[0] >= FAIR_SHARE:
+            break
+        try:
+            plan = planned(parse_sweep(_text(request, grid), str(request.path)))
+        except ScalingError as error:
+            reason = reason or error.what
+            continue
+        share = plan.flops / request.budget
+        if share > MAX_SHARE:
+            continue
+        gap = _undersampled_budget(plan, grid)
+        if gap:
+            reason = gap
+            continue
+        if best is None or share > best[0]:
+            best, family = (share, grid, plan), key
+        if share >= GOOD_SHARE:
+            break
+    if best is None:
+        return reason or "no model can be built"
+    _, grid, plan = best
+    return StarterSweep(_text(request, grid, plan), plan)
 
 
 def _undersampled_budget(plan: Plan, grid: _Grid) -> str:
-    """Which valley has too few sizes, or has them on one side only; empty when all are good."""
+    """Which isoFLOP curve has too few sizes or lacks one side; empty when all are good."""
     for budget in grid.budgets:
         ratios = sorted(
             item.run.tokens / item.n_params["with_head"]
             for item in plan.runs
-            if 0.8 < item.flops / budget < 1.25
-        )  # C is met up to whole steps
-        sides = (
-            ratios
-            and ratios[0] <= grid.ratio / LEAST_SPREAD
-            and ratios[-1] >= grid.ratio * LEAST_SPREAD
+            if 0.8 < item.flops / budget < 1.25  # C is met up to whole steps
         )
-        if not sides or len(ratios) < LEAST_SIZES:
-            return f"at {format_flops(budget)} FLOPs only {len(ratios)} models can be built and trained about the expected optimum"
+        has_both_sides = (
+            ratios
+            and ratios[0] <= grid.ratio / MIN_SPREAD
+            and ratios[-1] >= grid.ratio * MIN_SPREAD
+        )
+        if not has_both_sides or len(ratios) < MIN_SIZES:
+            return (
+                f"at {format_flops(budget)} FLOPs only {len(ratios)} models about the expected "
+                "optimum can be built and trained"
+            )
     return ""
 
 
-def _text(question: StarterRequest, grid: _Grid, plan: Plan | None = None) -> str:
-    """The file; with its plan in its head where there is one."""
-    here, results = shlex.quote(str(question.path)), shlex.quote(f"results/{question.name}")
+def _text(request: StarterRequest, grid: _Grid, plan: Plan | None = None) -> str:
+    """The sweep file; with its plan in its head where there is one."""
+    path, results = shlex.quote(str(request.path)), shlex.quote(f"results/{request.name}")
+    budgets = [format_flops(budget) for budget in grid.budgets]
     optima = [format_count(grid.optimum(budget), 2) for budget in (grid.budgets[0], grid.top)]
-    told = (
-        f"# {len(plan.runs)} runs, {format_flops(plan.flops)} of {format_flops(question.budget)} FLOPs.\n"
+    planned = (
+        f"# {len(plan.runs)} runs, {format_flops(plan.flops)} of {format_flops(request.budget)} "
+        "FLOPs.\n"
         if plan
         else ""
     )
-    heads = "\n[base.model]\nn_heads = 1  # one head for all sizes: a head more from one size to the next makes a small valley uneven\n"
-    return f"""# How large a model for a budget? {VALLEYS} isoFLOP valleys, on {question.device}. Written by `scaling init`.
+    one_head = """
+[base.model]
+n_heads = 1  # for all sizes: one head more from one size to the next makes a small curve uneven
+"""
+    low, high = grid.ratio / SPREAD**2, grid.ratio * SPREAD**2
+    return f"""# How large a model for a budget? {grid.n_budgets} isoFLOP curves, on {request.device}.
+# Written by `scaling init`.
 #
-#   scaling plan {here}      every run, with its cost and the seconds it will take here
-#   scaling run {here}       again after an interruption: it goes on
+#   scaling plan {path}      every run, with its cost and the seconds it will take here
+#   scaling run {path}       run it again after an interruption: it continues
 #   scaling fit {results}
 #   scaling report {results}
 #
-{told}# Expected, not measured: minima from {optima[0]} to {optima[1]} parameters, at {grid.ratio:g} tokens per parameter.
-# docs/sweep-files.md lists every key; `scaling plan {here} KEY=VALUE` tries a change.
-name = "{question.name}"
-question = "How should a budget of {format_flops(grid.budgets[0])} to {format_flops(grid.top)} FLOPs be split between model size and tokens?"
+{planned}# Expected, not measured: minima from {optima[0]} to {optima[1]} parameters, at {grid.ratio:g} tokens per parameter.
+# docs/sweep-files.md lists every key; `scaling plan {path} KEY=VALUE` tries a change.
+name = "{request.name}"
+question = "How should {budgets[0]} to {budgets[-1]} FLOPs be split between model size and tokens?"
 seeds = [0]  # more seeds tell noise from effect: [0, 1, 2]
 
 [design]
 kind = "isoflop"  # every size at every budget
 params = "with_head"  # what counts as N: with_head, total or nonembedding
 flops = "exact"  # how C is counted: exact, 6nd, kaplan or chinchilla
-budgets = [{", ".join(f'"{format_flops(value)}"' for value in grid.budgets)}]  # FLOPs of one run
-sizes = [{", ".join(f'"{format_count(value)}"' for value in grid.sizes)}]  # parameters
-tokens_per_param_range = [{grid.ratio / SPREAD**2:g}, {grid.ratio * SPREAD**2:g}]  # cells outside are refused: they say nothing of the minimum
+budgets = [{", ".join(f'"{budget}"' for budget in budgets)}]  # FLOPs of one run
+sizes = [{", ".join(f'"{format_count(size)}"' for size in grid.sizes)}]  # parameters
+tokens_per_param_range = [{low:g}, {high:g}]  # cells outside are left out: too far from the minimum
 
 [recipe]
-n_layers = {grid.n_layers}  # one depth for all sizes: a smooth valley needs one shape rule
-width_multiple = {grid.width_multiple(question.vocab_size)}
+n_layers = {grid.n_layers}  # one depth for all sizes: a smooth curve needs one shape rule
+width_multiple = {grid.width_multiple(request.vocab_size)}
 
 [base]
-precision = "{PRECISION[question.device]}"
-batch_size = {grid.batch_size}  # sequences a step, for all sizes
-{heads if grid.is_tiny else ""}
+precision = "{PRECISION[request.device]}"
+batch_size = {grid.batch_size}  # sequences per step, for all sizes
+{one_head if grid.is_tiny else ""}
 [base.task]
 kind = "text"
-{tomli_w.dumps({"corpus": question.corpus}).strip()}  # "stdlib", or a folder that `scaling data prepare` wrote
+{tomli_w.dumps({"corpus": request.corpus}).strip()}  # "stdlib", or a folder of `scaling data prepare`
 seq_len = {grid.seq_len}  # tokens of a window
 
 [evals]
 points = 8  # evaluations along a run
 tokens = 65536  # held out, for each
 
-# The learning rate follows the recipe's rule. To measure it first at a small, a middle and the largest size (this costs more):
+# The learning rate follows the recipe's rule. To measure it first at a small, a middle and the
+# largest size (this costs more):
 # [[tuning]]
 # field = "optim.lr"
 """

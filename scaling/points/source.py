@@ -151,7 +151,7 @@ def read_rows(
             table = read_table(file, data)
             rows.append(table) if is_rows(table) else foreign.append((file, table))
         if path.is_dir() and run_files.has_runs(path):
-            rows.append(run_files.load(path))
+            rows.append(run_files.load(path, planned_only=True))
             digest.update(_content(rows[-1]))
     return rows, foreign, digest.hexdigest()
 
@@ -246,6 +246,12 @@ def _from_results(
     }
     if damaged:
         points = replace(points, excluded=(("in a corrupt file", len(damaged)), *points.excluded))
+    unplanned = sum(len(part.attrs.get("unplanned", ())) for part in rows)
+    if unplanned:
+        points = replace(points, excluded=(("no longer in the plan", unplanned), *points.excluded))
+        damaged.append(
+            f"{unplanned} finished runs are left out: the folder's plan no longer asks for them"
+        )
     warnings = (*damaged, *found.warnings)
     return Source(
         (),

@@ -256,7 +256,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
 
-    table = run_files.load(folder)
+    table = run_files.load(folder, planned_only=True)
     paths, no_law = _fits(folder, made, runs.has_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})

@@ -92,16 +92,22 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    def load() -> tuple[list[np.ndarray], dict[str, Any]]:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            count = len(jax.tree.leaves(like))
+            return [arrays[f"leaf_{i}"] for i in range(count)], json.loads(
+                bytes(arrays["progress"])
+            )
+
     try:
         files.check_file(path)
-        with (
-            open(path, "rb") as handle,
-            np.load(handle, allow_pickle=False) as held,
-        ):  # np.load leaves a damaged file open
-            progress = json.loads(bytes(held["progress"]))
-            leaves = [held[f"leaf_{i}"] for i in range(len(jax.tree.leaves(like)))]
+        leaves, progress = files.retry(path, load)
+    except (files.DiskError, MemoryError):
+        raise  # the file may be intact: it stays where it is
     except Exception as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
+    if not isinstance(progress, dict):
+        raise Unreadable("its progress is not an object")
     if progress.get("format") != FORMAT:
         raise Unreadable(f"format {progress.get('format')}, this program reads {FORMAT}")
     for leaf, wanted in zip(leaves, jax.tree.leaves(like), strict=True):

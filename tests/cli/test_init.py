@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from scaling.cli import with_commands
 from scaling.config.sweep_file import load_sweep, schema
+from scaling.execute.environment import default_workers
+from scaling.plan.starter_sweep import flops_of_minutes
 
 
 def scaling(*args, said=None):
@@ -61,7 +63,7 @@ REFUSED = [
     (
         ["--budget", "1e10", "--device", "cpu", "--data", "store"],
         "",
-        ["too few for isoFLOP valleys"],
+        ["too few for isoFLOP curves"],
     ),
     (["--device", "h1000", "--yes"], "", ["--device", "did you mean h100?"]),
     (["--data", "absent", "--yes"], "", ["absent"]),
@@ -125,3 +127,13 @@ def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place)
     (place / "docs" / "sweep.schema.json").write_text("{}")
     assert not scaling("init", "sweeps/other.toml", "--yes", "--data", "store").exit_code
     assert (place / "sweeps" / "other.toml").read_text().startswith("# How large")
+
+
+def test_minutes_give_a_sweep_of_as_many_flops(place):
+    made = scaling("init", "short.toml", "--minutes", "10", "--yes", "--json")
+    assert made.exit_code == 0, made.stderr
+    rate = flops_of_minutes(10, default_workers(), None)
+    assert 0.5 * rate < json.loads(made.stdout)["flops"] < rate
+    both = scaling("init", "both.toml", "--minutes", "10", "--budget", "1e13", "--yes")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "--budget and --minutes exclude each other" in both.stderr

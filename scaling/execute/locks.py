@@ -1,0 +1,134 @@
+"""A lock of a folder that one process holds at a time: of the kernel where the file system has them, else a file.
+
+Lustre without `-o flock`, some SMB and FUSE mounts have no flock (ENOSYS, EOPNOTSUPP, ENOLCK). There the lock is a file that
+only one process can create; one that a killed process left is removed after `ABANDONED_SECONDS` without change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scaling import files
+from scaling.errors import STOPPED, ScalingError
+
+WAIT_SECONDS = 60.0
+ABANDONED_SECONDS = 50.0
+POLL_SECONDS = 0.01
+UNSUPPORTED = files.UNSUPPORTED | {errno.ENOLCK}
+
+
+class FolderLock:
+    """Held by one thread of one process; the thread that holds it may take it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._threads, self._depth = path, threading.RLock(), 0
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Raises ScalingError (75) when another process holds it for longer than a minute, DiskError (74)."""
+        with self._threads:
+            if self._depth == 0:
+                with files.guarded(self.path, "lock"):
+                    release = self._acquire()
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    release()
+
+    def _acquire(self) -> Callable[[], None]:
+        """Wait for the lock; returns what releases it."""
+        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            kernel = try_lock(descriptor)
+            if kernel is not None:
+                _wait(lambda: bool(try_lock(descriptor)), self.path, taken=kernel)
+                return lambda: os.close(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        exclusive = self.path.with_name(f"{self.path.name}.exclusive")
+        watched: list[tuple[int, float]] = []
+        _wait(lambda: _create(exclusive, watched), self.path)
+        return lambda: exclusive.unlink(missing_ok=True)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Whether the kernel locked the file now; None where its file system has no locks. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return None
+    return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process of this machine holds the lock file; True where that cannot be asked.
+
+    Works in a read-only folder. Raises DiskError.
+    """
+
+    def ask() -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return not try_lock(descriptor)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # NFS: a lock needs a file opened for writing
+                raise
+            return True
+        finally:
+            os.close(descriptor)
+
+    try:
+        return files.retry(path, ask)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _wait(take: Callable[[], bool], path: Path, *, taken: bool = False) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (taken or take()):
+        if time.monotonic() > deadline:
+            raise ScalingError(
+                "another process holds the folder",
+                where=str(path),
+                remedy="try again",
+                exit_code=STOPPED,
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _create(path: Path, watched: list[tuple[int, float]]) -> bool:
+    """Create a file that was not there; one that does not change for long (by our own clock) is removed."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        return True
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):
+            stamp, now = path.stat().st_mtime_ns, time.monotonic()
+            if not watched or watched[0][0] != stamp:
+                watched[:] = [(stamp, now)]
+            elif now - watched[0][1] > ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
+        return False
