@@ -16,8 +16,8 @@ import scaling
 from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit as run_fit
-from scaling.predict.predict import predict as run_predict
+from tests.documents import fit as run_fit
+from tests.documents import predict as run_predict
 
 RESULTS = Path(__file__).parents[1] / "results" / "honest"
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -102,7 +102,7 @@ def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
     assert np.isnan(fitted.params["lo"]).all(), "no bootstrap, no intervals"
     assert {"a", "b"} <= set(fitted.derived.index)
     assert list(fitted.data["loss"]) == list(TABLE["loss"])
-    assert fitted.warnings == document["warnings"]
+    assert fitted.warnings == [warning["message"] for warning in document["warnings"]]
 
 
 def test_frames_of_any_shape_are_read(fitted):
@@ -174,7 +174,7 @@ def test_a_published_law_predicts_and_shows_itself():
 def test_html_shows_hostile_text_as_text():
     rows = TABLE.rename(columns={"loss": HOSTILE}).assign(tokenizer=[HOSTILE, "b"] * 6)
     found = fit(rows, columns=f"N=N,D=D,L={HOSTILE}", **QUICK)
-    found.document["warnings"].append(HOSTILE + "\x1b[31m\u202e")
+    found.document["warnings"].append({"code": "other", "message": HOSTILE + "\x1b[31m\u202e"})
     for shown in (found._repr_html_(), hostile_prediction(found)._repr_html_()):
         page = Tags(shown)
         assert not {"script", "img", "link", "style", "iframe"} & set(page.opened)
@@ -187,7 +187,7 @@ def test_html_shows_hostile_text_as_text():
 
 def hostile_prediction(found):
     answer = found.predict(flops=1e20)
-    answer.document["warnings"].append(HOSTILE)
+    answer.document["warnings"].append({"code": "other", "message": HOSTILE})
     answer.document["source"] = HOSTILE + "\x1b"
     return answer
 

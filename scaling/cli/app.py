@@ -1,4 +1,4 @@
-"""The typer application: exit codes and messages of errors, and commands with help from docstrings."""
+"""The typer application: errors and exit codes, commands with help from docstrings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this progra
 
 
 class CommandGroup(TyperGroup):
-    """Prints a ScalingError as its message and ends with its exit code; survives a closed stdout."""
+    """Prints a ScalingError and ends with its exit code; survives a closed stdout."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""

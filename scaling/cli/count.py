@@ -58,7 +58,9 @@ def _models(text: str) -> list[ModelConfig]:
 
 
 def model_from_fields(text: str) -> ModelConfig:
-    """A model from `key=value,...`; what is left out follows the recipe. Raises ScalingError naming the key."""
+    """A model from `key=value,...`; what is left out follows the recipe. Raises ScalingError naming
+    the key.
+    """
     from pydantic import ValidationError
 
     from scaling.config import ModelConfig, Recipe
@@ -104,7 +106,9 @@ def _value(text: str) -> Any:
 def count_document(
     models: list[ModelConfig], seq_len: int, batch: int, device: str
 ) -> dict[str, Any]:
-    """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA and MQA forms."""
+    """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA
+    and MQA forms.
+    """
     return {
         "seq_len": seq_len,
         "batch": batch,

@@ -181,7 +181,6 @@ def fit(
 
     Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
     """
-    from scaling.fit.fit_document import dump
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.terminal import fit_text
@@ -208,12 +207,13 @@ def fit(
         cluster=cluster,
         readout=readout,
     )
-    document = run_fit(source, options)
+    result = run_fit(source, options)
+    document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = document["law"] if approach == "parametric" else approach
         out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
     if out is not None:
-        dump(document, out)
+        result.save(out)
         echo_err(f"written: {out}")
     emit(
         document,

@@ -92,12 +92,18 @@ class Display:
 
     def _ending(self, event: dict[str, Any]) -> str:
         planned = self.tracker.by_id[event["run_id"]]
-        size = f"N {format_count(planned.n_params['with_head'])}  D {format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
+        size = (
+            f"N {format_count(planned.n_params['with_head'])}  D "
+            f"{format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
+        )
         detail = (
             f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
         )
         ended = sum(self.tracker.counts.values())
-        return f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  {detail}"
+        return (
+            f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  "
+            f"{detail}"
+        )
 
     def _summary(self) -> str:
         tracker = self.tracker
@@ -108,7 +114,10 @@ class Display:
         losses = ", ".join(f"{event['loss']:.3f}" for event in tracker.running.values())
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
-        return f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss {losses}, {pace}, {left} left"
+        return (
+            f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss "
+            f"{losses}, {pace}, {left} left"
+        )
 
     def _table(self) -> Group:
         made: Table = table("", "run", "N", "step", "loss", "tokens/s", "GFLOP/s")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.estimate import Estimate, problem_of, refitted, spread
+from scaling.fit.estimate import PointEstimate, problem_of, refitted, spread
 from scaling.fit.newton import Minima, Problem, Resample, continuation
 from scaling.points.points import Points
 
@@ -38,7 +38,7 @@ class Draws:
 
 
 def bootstrap(
-    estimate: Estimate,
+    estimate: PointEstimate,
     points: Points,
     resamples: int,
     seed: int = 0,
@@ -85,7 +85,7 @@ def bootstrap(
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
 
 
-def _subsampled(estimate: Estimate, points: Points, resamples: int, seed: int) -> Draws:
+def _subsampled(estimate: PointEstimate, points: Points, resamples: int, seed: int) -> Draws:
     """Draws of a large table: those of PART of its points about their own optimum, drawn in by sqrt(PART / n).
 
     The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van Zwet 1997).

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from scaling.fit.frontier.approaches import to_frontier
-from scaling.fit.frontier.frontier import Frontier
+from scaling.fit.document import Document, FitStatus
+from scaling.fit.frontier.frontier import Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
 
 Array = np.ndarray
@@ -24,15 +23,13 @@ NOISE_SHARE = (
 )
 
 
-class Candidate(BaseModel):
+class Candidate(Document):
     """A law or an approach in the combination. `params` are reported parameters of a law, `polynomial` those of the surface,
     `powers` its frontier (a, n_coef, b, d_coef, E, K, gamma). `errors` are root mean squares of its rolling-origin errors in logs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
-    status: str = "ok"
+    status: FitStatus = FitStatus.OK
     params: dict[str, float] | None = None
     polynomial: tuple[float, ...] | None = None
     powers: dict[str, float] | None = None
@@ -51,13 +48,11 @@ class Candidate(BaseModel):
 
     def frontier(self) -> Frontier | None:
         """N*(C), D*(C) and L*(C) as powers; None where it has none."""
-        return None if self.powers is None else to_frontier(self.powers)
+        return None if self.powers is None else frontier_of_powers(self.powers)
 
 
-class Forecast(BaseModel):
+class Forecast(Document):
     """The answer for one quantity, with its interval and the parts of its standard error in logs; `each` is what a candidate says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     lo: float
@@ -73,12 +68,10 @@ class Forecast(BaseModel):
         return not all(self.lo <= value <= self.hi for value in self.each.values())
 
 
-class Combination(BaseModel):
+class Combination(Document):
     """Candidates with their weights; `factor` multiplies the standard error of each quantity, `noise` is the scatter of a run's
     log loss, `origins` counts the prefixes that were predicted from.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: tuple[Candidate, ...]
     factor: dict[Quantity, float]

@@ -30,7 +30,8 @@ from scaling.fit.combination import (
     mean_and_spread,
     second_order,
 )
-from scaling.fit.estimate import Estimate, estimate, problem_of, spread
+from scaling.fit.document import FitStatus
+from scaling.fit.estimate import PointEstimate, estimate, problem_of, spread
 from scaling.fit.frontier.approaches import powers
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import fit_cost, frontier
@@ -118,7 +119,7 @@ def _thinned(points: Points) -> Points:
 
 
 def _candidates(
-    values: Mapping[str, Mapping[str, float]], status: Mapping[str, str], points: Points
+    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], points: Points
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
     cost, found = fit_cost(points), []
@@ -137,7 +138,7 @@ def _candidates(
     return found
 
 
-def _origins(points: Points, estimates: Mapping[str, Estimate]) -> list[_Origin]:
+def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
     """The prefixes with their candidates. All refits of a law descend at once from its optimum on all points."""
     flops, chosen = np.asarray(points.c), _prefixes(points)
     if not chosen:
@@ -214,7 +215,7 @@ def _scores(
     points: Points, names: Sequence[str], origins: Sequence[_Origin]
 ) -> dict[Quantity, list[_Errors]]:
     """For each quantity the errors from each origin: of the later runs, and of the later minima of the isoFLOP curves."""
-    minima = [one for one in isoflop(points, resamples=0).minima if not one.refused]
+    minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
     found: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         candidates, later = origin.candidates, origin.later
@@ -283,7 +284,9 @@ def _weights(
             weight = 1 / math.hypot(own.get(one.name, usual), MINIMUM_ERROR.get(quantity, EXACT))
             if quantity != "loss":
                 weight /= max(losses.get(one.name, typical), EXACT)
-            raw[one.name] = weight * (UNIDENTIFIED if one.status == "not-identified" else 1.0)
+            raw[one.name] = weight * (
+                UNIDENTIFIED if one.status is FitStatus.NOT_IDENTIFIED else 1.0
+            )
         total = sum(raw.values())
         found[quantity] = {name: weight / total for name, weight in raw.items()}
     return found

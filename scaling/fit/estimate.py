@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, product
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
+from scaling.fit.document import FitStatus
 from scaling.fit.laws.laws import Law
 from scaling.fit.laws.objectives import objective as objective_named
 from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 MOST_STARTS = 16
@@ -59,24 +60,11 @@ class MultistartSummary:
     agree: int
     minima: tuple[LocalMinimum, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """As plain JSON: {tried, converged, agree, minima: [{value, params, starts}]}."""
-        minima = [
-            {"value": one.value, "params": dict(one.params), "starts": one.starts}
-            for one in self.minima
-        ]
-        return {
-            "tried": self.tried,
-            "converged": self.converged,
-            "agree": self.agree,
-            "minima": minima,
-        }
-
 
 @dataclass(frozen=True)
-class Estimate:
-    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` is
-    ok, not-identified or not-converged; `warnings` say why. `fixed` holds the reported parameters that were not fitted,
+class PointEstimate:
+    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` and
+    `warnings` say how far to trust it. `fixed` holds the reported parameters that were not fitted,
     `one_sided` the weight of runs above the law.
     """
 
@@ -85,8 +73,8 @@ class Estimate:
     objective: str
     delta: float
     value: float
-    status: str
-    warnings: tuple[str, ...]
+    status: FitStatus
+    warnings: tuple[ResultWarning, ...]
     starts: MultistartSummary
     fixed: Mapping[str, float] = field(default_factory=dict)
     one_sided: float = 1.0
@@ -106,27 +94,27 @@ def estimate(
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
     where: str = "",
-) -> Estimate:
+) -> PointEstimate:
     """Fit `law` to `points`, some reported parameters `fixed` if wished.
 
     Raises ScalingError (with `where`) for points that cannot determine the law, an unknown objective or parameter, a
     delta that is not positive.
     """
     fixed = dict(fixed or {})
-    doubts = identifiability.check(law, points, fixed, where)
+    data_warnings = identifiability.check(law, points, fixed, where)
     task = problem_of(law, points, objective, delta, fixed, one_sided)
     found, starts, certain = _multistart(task)
     warnings, status = _diagnose(task, found, starts, certain)
-    if identifiability.collinear(task.logs) and status == "ok":
-        status = "not-identified"
-    return Estimate(
+    if identifiability.collinear(task.logs) and status is FitStatus.OK:
+        status = FitStatus.NOT_IDENTIFIED
+    return PointEstimate(
         law,
         task.raw(found),
         objective,
         delta,
         starts.minima[0].value,
         status,
-        (*doubts, *warnings),
+        (*data_warnings, *warnings),
         starts,
         fixed,
         one_sided,
@@ -163,7 +151,7 @@ def problem_of(
     return with_fixed(task, fixed) if fixed else task
 
 
-def refitted(found: Estimate, points: Points) -> Estimate:
+def refitted(found: PointEstimate, points: Points) -> PointEstimate:
     """The optimum of other points of the same kind, descended to from where these ended."""
     task = problem_of(found.law, points, found.objective, found.delta, found.fixed, found.one_sided)
     ends = continuation(
@@ -331,8 +319,8 @@ def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
 
 def _diagnose(
     task: Problem, theta: Array, tried: MultistartSummary, certain: bool
-) -> tuple[list[str], str]:
-    """Named warnings, and the status they add up to."""
+) -> tuple[list[ResultWarning], FitStatus]:
+    """Warnings, and the status they add up to."""
     law, best = task.law, tried.minima[0]
     at_bound = _at_bounds(task, theta)
     moving = [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and i not in at_bound]
@@ -340,38 +328,42 @@ def _diagnose(
         task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight
     )
     rivals = [one for one in tried.minima[1:] if one.value <= best.value * (1 + NEARLY_AS_GOOD)]
-    warnings = [
-        f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it"
-        for i in at_bound
-    ]
+    warnings = []
+    for name in (law.names[i] for i in at_bound):
+        message = f"{name} = {best.params[name]:.4g} is at its bound: the data do not determine it"
+        warnings.append(warn(WarningCode.AT_BOUND, message, param=name))
     if condition > identifiability.CONDITION:
-        warnings.append(
-            f"not identified: parameters trade against each other (condition number {condition:.2g})"
+        message = (
+            "not identified: parameters trade against each other "
+            f"(condition number {condition:.2g})"
         )
+        warnings.append(warn(WarningCode.ILL_CONDITIONED, message))
     if rivals:
-        told = ", ".join(
+        params = ", ".join(
             f"{name} {value:.4g}"
             for name, value in rivals[0].params.items()
             if name not in best.params or value != best.params[name]
         )
-        warnings.append(
-            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the best, the next at {told}"
+        message = (
+            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the "
+            f"best, the next at {params}"
         )
+        warnings.append(warn(WarningCode.OTHER_MINIMA, message, count=len(rivals)))
     elif tried.agree < 2 <= tried.tried:
-        warnings.append(
-            f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum"
-        )
+        message = f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=tried.agree))
     if law.floor and best.params[law.floor] > (1 - CLOSE_TO_FLOOR) * task.loss.min():
-        warnings.append(
-            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it"
+        message = (
+            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little "
+            "about what is below it"
         )
+        warnings.append(warn(WarningCode.NEAR_FLOOR, message))
     if at_bound or condition > identifiability.CONDITION or rivals:
-        return warnings, "not-identified"
-    return (
-        (warnings, "ok")
-        if certain
-        else ([*warnings, "the best start did not converge"], "not-converged")
-    )
+        return warnings, FitStatus.NOT_IDENTIFIED
+    if certain:
+        return warnings, FitStatus.OK
+    warnings.append(warn(WarningCode.NOT_CONVERGED, "the best start did not converge"))
+    return warnings, FitStatus.NOT_CONVERGED
 
 
 def _at_bounds(task: Problem, theta: Array) -> list[int]:

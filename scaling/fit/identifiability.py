@@ -12,19 +12,20 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit.laws.laws import Law
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 NEARLY = 1e-3  # two values this close in log count as one
 MIN_DISTINCT = 3
 COUPLED = 0.02  # spread of log(D/N) below which N and D vary together
-FEW = 4  # points a parameter
+MIN_POINTS_PER_PARAM = 4  # before a warning
 CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has about 100
 
 
 def check(
     law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
-) -> tuple[str, ...]:
-    """Named warnings. Raises ScalingError (with `where`) for points that cannot identify the free parameters of the law:
+) -> tuple[ResultWarning, ...]:
+    """Warnings about the data. Raises ScalingError (with `where`) for points that cannot identify the free parameters of the law:
     not finite and positive, too few, copies of each other, an input that does not vary, no repeated data.
     """
     inputs = points.inputs(law.inputs)
@@ -59,7 +60,7 @@ def _check_positive(name: str, column: Array, where: str) -> None:
         raise ScalingError(
             f"{name} is not finite and positive in {len(bad)} of {len(column)} points ({first})",
             where=where,
-            remedy="mend or leave out these rows (--where)",
+            remedy="fix or leave out these rows (--where)",
         )
 
 
@@ -101,15 +102,18 @@ def collinear(logs: Mapping[str, Array]) -> bool:
     return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
-def _warnings(logs: Mapping[str, Array], free: int) -> list[str]:
-    count, doubts = len(next(iter(logs.values()))), []
+def _warnings(logs: Mapping[str, Array], free: int) -> list[ResultWarning]:
+    count, warnings = len(next(iter(logs.values()))), []
     if collinear(logs):
-        doubts.append(
-            "one ratio D/N only: the two powers cannot be told apart, and a does not follow from these data"
+        message = (
+            "one ratio D/N only: the two powers cannot be told apart, and a does not follow from "
+            "these data"
         )
-    if count < FEW * free:
-        doubts.append(f"{count} points for {free} parameters: intervals are rough")
-    return doubts
+        warnings.append(warn(WarningCode.ONE_RATIO, message))
+    if count < MIN_POINTS_PER_PARAM * free:
+        message = f"{count} points for {free} parameters: intervals are rough"
+        warnings.append(warn(WarningCode.FEW_POINTS, message, points=count, params=free))
+    return warnings
 
 
 def condition(jacobian: Array, weight: Array) -> float:

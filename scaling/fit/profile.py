@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.bootstrap import LARGE, PART
-from scaling.fit.estimate import Estimate, problem_of, refitted
+from scaling.fit.estimate import PointEstimate, problem_of, refitted
 from scaling.fit.newton import ONCE, Problem, expand, minimise
 from scaling.points.points import Points
 
@@ -84,7 +84,7 @@ class _ProfileSide:
         return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
 
 
-def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
+def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
     """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of it says."""
     if len(points) > LARGE:
         return _of_a_part(estimate, points, ci)
@@ -136,7 +136,7 @@ def profile(estimate: Estimate, points: Points, ci: float = 0.95) -> dict[str, P
     return {task.law.names[down.place]: _read(estimate, down, up) for down, up in pairs}
 
 
-def _of_a_part(estimate: Estimate, points: Points, ci: float) -> dict[str, Profile]:
+def _of_a_part(estimate: PointEstimate, points: Points, ci: float) -> dict[str, Profile]:
     """Profiles of PART of the points about their own optimum, their distance from it scaled by sqrt(PART / n)."""
     part = points.take(np.random.default_rng(0).choice(len(points), PART, replace=False))
     near = refitted(estimate, part)
@@ -278,7 +278,7 @@ def _held(ray: _ProfileSide, at: float, theta: Array) -> Array:
     return theta
 
 
-def _read(estimate: Estimate, down: _ProfileSide, up: _ProfileSide) -> Profile:
+def _read(estimate: PointEstimate, down: _ProfileSide, up: _ProfileSide) -> Profile:
     """The interval, widened to the other minima that are as good, and whether it is knowledge."""
     param = estimate.law.params[down.place]
     logs = param.log or bool(param.crossing)

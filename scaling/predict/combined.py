@@ -7,53 +7,30 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination, Forecast
+from scaling.fit.document import Interval
 from scaling.fit.frontier.frontier import Cost
 from scaling.predict.law_source import FittedLaw
-from scaling.warning import ResultWarning, WarningCode
+from scaling.predict.prediction import ApproachPrediction, CombinedAnswer, ErrorParts
+from scaling.warning import ResultWarning, WarningCode, warn
 
 LEAST_FLOPS, MOST_FLOPS = 1e3, 1e40  # between which the compute of a loss is sought
 GRID, HALVINGS = 186, 50  # five a decade, then to the last digit
 NAME = "combination"
 
 
-class Parts(BaseModel):
-    """The standard error of one answer in logs: the scatter of a run, the parameters of the headline law, the form of the law (what
-    the candidates' spread holds beyond it), the factor by which rolling origins widen all of it, and their product `total`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    noise: float
-    parameters: float | None
-    form: float
-    factor: float
-    total: float
-
-
-class Breakdown(BaseModel):
-    """What stands behind one answer: what each candidate says, with its weight, and the parts of the standard error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    each: dict[str, float]
-    weights: dict[str, float]
-    parts: Parts
-
-
 def at_flops(
     known: FittedLaw, combination: Combination, flops: float
-) -> tuple[dict[str, Any], dict[str, Breakdown]]:
+) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
     """The measures of the optimum at C, and their breakdowns."""
     size = combination.optimum(flops, "n_star", known.ci)
     loss = combination.optimum(flops, "loss_star", known.ci)
     optimum, draws = known.optimum, known.optimum_draws
     sizes = None if optimum is None or draws is None else draws.n_star(flops)
     losses = None if optimum is None or draws is None else draws.loss(flops)
-    answer = _measures(known.cost, _exactly(flops), size, _ends(loss))
+    answer = _measures(known.cost, flops, size, loss)
     return answer, {
         "n_params": _breakdown(combination, "n_star", size, sizes),
         "loss": _breakdown(combination, "loss_star", loss, losses),
@@ -62,7 +39,7 @@ def at_flops(
 
 def at_inputs(
     known: FittedLaw, combination: Combination, n: float, d: float
-) -> tuple[dict[str, Any], dict[str, Breakdown]]:
+) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
     """The loss of one run of N parameters on D tokens, and its breakdown."""
     from scaling.fit.laws.laws import LAWS
 
@@ -84,7 +61,7 @@ def at_inputs(
 
 def at_loss(
     known: FittedLaw, combination: Combination, loss: float
-) -> tuple[dict[str, Any], dict[str, Breakdown]]:
+) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
     """The cheapest C that reaches a loss, and its N* and D*. Raises ScalingError for a loss that no C reaches."""
 
     def needed(end: Callable[[Forecast], float]) -> float | None:
@@ -98,11 +75,11 @@ def at_loss(
             remedy=f"ask for more than {least:.4g}",
         )
     answer, parts = at_flops(known, combination, flops)
-    compute = {
-        "value": flops,
-        "lo": needed(lambda forecast: forecast.lo),
-        "hi": needed(lambda forecast: forecast.hi),
-    }
+    compute = Interval(
+        value=flops,
+        lo=needed(lambda forecast: forecast.lo),
+        hi=needed(lambda forecast: forecast.hi),
+    )
     return {**answer, "flops": compute, "loss": _exactly(loss)}, {"n_params": parts["n_params"]}
 
 
@@ -119,50 +96,44 @@ def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
     return math.exp(high)
 
 
-def _exactly(value: float) -> dict[str, float | None]:
-    return {"value": value, "lo": None, "hi": None}
+def _exactly(value: float) -> Interval:
+    return Interval(value=value, lo=None, hi=None)
 
 
-def _ends(forecast: Forecast) -> dict[str, float | None]:
-    return {"value": forecast.value, "lo": forecast.lo, "hi": forecast.hi}
+def _ends(forecast: Forecast) -> Interval:
+    return Interval(value=forecast.value, lo=forecast.lo, hi=forecast.hi)
 
 
-def _measures(
-    cost: Cost, flops: Mapping[str, float | None], size: Forecast, loss: Mapping[str, float | None]
-) -> dict[str, Any]:
+def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[str, Interval]:
     """The five measures at C: D is what C pays for at N, so its ends are those of N the other way round."""
-    compute = flops["value"]
-    assert compute is not None
 
     def tokens(n: float) -> float:
-        return float(cost.tokens(np.asarray(n), np.asarray(compute)))
+        return float(cost.tokens(np.asarray(n), np.asarray(flops)))
 
     low, middle, high = size.lo, size.value, size.hi
     return {
-        "flops": flops,
+        "flops": _exactly(flops),
         "n_params": _ends(size),
-        "tokens": {"value": tokens(middle), "lo": tokens(high), "hi": tokens(low)},
-        "loss": loss,
-        "tokens_per_param": {
-            "value": tokens(middle) / middle,
-            "lo": tokens(high) / high,
-            "hi": tokens(low) / low,
-        },
+        "tokens": Interval(value=tokens(middle), lo=tokens(high), hi=tokens(low)),
+        "loss": _ends(loss),
+        "tokens_per_param": Interval(
+            value=tokens(middle) / middle, lo=tokens(high) / high, hi=tokens(low) / low
+        ),
     }
 
 
 def _breakdown(
     combination: Combination, quantity: Any, forecast: Forecast, draws: np.ndarray | None
-) -> Breakdown:
+) -> CombinedAnswer:
     """The standard error taken apart; the spread of the draws of the headline law counts as its parameters, up to the whole spread."""
     logs = np.log(draws[np.isfinite(draws) & (draws > 0)]) if draws is not None else np.empty(0)
     parameters = min(float(np.std(logs)), forecast.spread) if len(logs) > 1 else None
     form = math.sqrt(max(forecast.spread**2 - (parameters or 0.0) ** 2, 0.0))
     weights = {one.name: one.weights.get(quantity, 0.0) for one in combination.candidates}
-    return Breakdown(
+    return CombinedAnswer(
         each=forecast.each,
         weights={name: weights[name] for name in forecast.each},
-        parts=Parts(
+        parts=ErrorParts(
             noise=forecast.noise,
             parameters=parameters,
             form=form,
@@ -172,24 +143,24 @@ def _breakdown(
     )
 
 
-def disagreement(roads: Mapping[str, Mapping[str, Any]]) -> ResultWarning | None:
-    """The warning that the three approaches' intervals of N* do not all overlap."""
-    sizes = {name: road["n_params"] for name, road in roads.items()}
-    held = {name: size for name, size in sizes.items() if size["lo"] is not None}
-    if len(held) < 2:
+def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning | None:
+    """The warning that the intervals of N* by the three approaches do not all overlap."""
+    ends = {
+        name: (each.n_params.lo, each.n_params.hi)
+        for name, each in approaches.items()
+        if each.n_params.lo is not None and each.n_params.hi is not None
+    }
+    if len(ends) < 2:
         return None
-    low, high = (
-        max(held, key=lambda name: held[name]["lo"]),
-        min(held, key=lambda name: held[name]["hi"]),
+    largest, smallest = (
+        max(ends, key=lambda name: ends[name][0]),
+        min(ends, key=lambda name: ends[name][1]),
     )
-    if held[low]["lo"] <= held[high]["hi"]:
+    if ends[largest][0] <= ends[smallest][1]:
         return None
+    sizes = {name: approaches[name].n_params.value for name in ends}
     message = (
-        f"the approaches disagree beyond their intervals: N* is {held[high]['value']:.3g} by {high} and "
-        f"{held[low]['value']:.3g} by {low}; the interval of the combination holds the form's error"
+        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by {smallest} and "
+        f"{sizes[largest]:.3g} by {largest}"
     )
-    return ResultWarning(
-        code=WarningCode.APPROACHES_DISAGREE,
-        message=message,
-        data={name: size["value"] for name, size in held.items()},
-    )
+    return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes)

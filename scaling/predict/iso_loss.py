@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.document import Interval
 from scaling.formatting import format_count
 from scaling.predict.law_source import FittedLaw
+from scaling.predict.prediction import SmallerModel
 
 SPAN = np.log(1e4)  # sizes are sought this many times below and above
 POINTS, PASSES, NARROWING = 401, 8, 50.0
@@ -106,8 +108,8 @@ def fractions_of(given: object) -> tuple[float, ...]:
 
 def prices(
     known: FittedLaw, n: float, d: float, fractions: Sequence[float], flops: float | None = None
-) -> list[dict[str, Any]]:
-    """One row a fraction of `n`: {fraction, n_params, tokens, tokens_per_param, flops, extra_compute_percent, critical_fraction}.
+) -> list[SmallerModel]:
+    """One smaller model for each fraction of `n`.
 
     Tokens, FLOPs and the extra compute are estimates {value, lo, hi}, of the draws where (n, d) is the optimum of `flops`; value
     is None at and below the critical size. Raises ScalingError for a law that does not say which N and D have one loss.
@@ -117,12 +119,12 @@ def prices(
     return [_row(known, same, drawn, n, d, fraction) for fraction in fractions]
 
 
-def check_reachable(rows: Sequence[dict[str, Any]], n: float) -> None:
+def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
     """Raise ScalingError naming the first size that no number of tokens brings to the loss, and the critical size."""
     for row in rows:
-        if row["tokens"]["value"] is None:
-            least = row["critical_fraction"]
-            what = f"{row['fraction']:g} of {format_count(n)} parameters cannot reach this loss on any number of tokens"
+        if row.tokens.value is None:
+            least = row.critical_fraction
+            what = f"{row.fraction:g} of {format_count(n)} parameters cannot reach this loss on any number of tokens"
             raise ScalingError(
                 what,
                 where=WHERE,
@@ -150,7 +152,7 @@ def _row(
     n: float,
     d: float,
     fraction: float,
-) -> dict[str, Any]:
+) -> SmallerModel:
     size = fraction * n
     needed = _price(known, same, n, d, fraction)
     spread = (
@@ -161,16 +163,15 @@ def _row(
     tokens, flops, extra = (
         _estimate(value, draws, known.ci) for value, draws in zip(needed, spread, strict=True)
     )
-    ratio = None if tokens["value"] is None else tokens["value"] / size
-    return {
-        "fraction": fraction,
-        "n_params": size,
-        "tokens": tokens,
-        "tokens_per_param": ratio,
-        "flops": flops,
-        "extra_compute_percent": extra,
-        "critical_fraction": float(same.critical / n),
-    }
+    return SmallerModel(
+        fraction=fraction,
+        n_params=size,
+        tokens=tokens,
+        tokens_per_param=None if tokens.value is None else tokens.value / size,
+        flops=flops,
+        extra_compute_percent=extra,
+        critical_fraction=float(same.critical / n),
+    )
 
 
 def _price(
@@ -182,18 +183,18 @@ def _price(
     return tokens, flops, 100.0 * (flops / known.cost.flops(n, d) - 1.0)
 
 
-def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:
-    """{value, lo, hi}; a draw that cannot reach the loss counts as infinitely dear, so that `hi` may be None beside a `lo`."""
+def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> Interval:
+    """An interval whose `hi` may be open: a draw that cannot reach the loss costs infinitely much."""
     if not math.isfinite(float(value)):
-        return {"value": None, "lo": None, "hi": None}
+        return Interval(value=None, lo=None, hi=None)
     if draws is None or np.size(draws) < 2:
-        return {"value": float(value), "lo": None, "hi": None}
+        return Interval(value=float(value), lo=None, hi=None)
     dear = np.where(np.isnan(draws), np.inf, draws)
     lo, hi = (
         float(end) for end in np.quantile(dear, [(1 - ci) / 2, (1 + ci) / 2], method="nearest")
     )
-    return {
-        "value": float(value),
-        "lo": min(lo, float(value)),
-        "hi": max(hi, float(value)) if math.isfinite(hi) else None,
-    }
+    return Interval(
+        value=float(value),
+        lo=min(lo, float(value)),
+        hi=max(hi, float(value)) if math.isfinite(hi) else None,
+    )

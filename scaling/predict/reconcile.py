@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import load, to_jsonable
+from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
 from scaling.fit.law_fit import exponents, fit_law
 from scaling.fit.options import FitOptions
+from scaling.fit.result import FitResult
 from scaling.points.points import Points
 from scaling.points.source import Source, read_source
 from scaling.predict.law_source import PREFIX, load_law
@@ -39,10 +40,10 @@ PORIAN: tuple[tuple[str, float], ...] = (
 
 @dataclass(frozen=True)
 class Counting:
-    """One way of counting the same runs: `points` with its N and C, the words for it, and its three roads."""
+    """One way of counting the same runs: `points` with its N and C, and the words for it."""
 
     name: str
-    told: str
+    label: str
     points: Points
 
 
@@ -68,7 +69,7 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
 
 def _is_fit(path: Path) -> bool:
     try:
-        load(path)
+        FitResult.load(path)
     except ScalingError:
         return False
     return True
@@ -92,7 +93,7 @@ def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
         "embedding_share": share,
         "countings": rows,
         **studies,
-        "told": _told(rows, share),
+        "messages": _messages(rows, share),
     }
 
 
@@ -133,7 +134,7 @@ def _countings(
 
 
 def _as_6nd(points: Points, name: str) -> Counting:
-    told = {
+    label = {
         "total": "all parameters, C = 6 N D (Hoffmann)",
         "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
     }[name]
@@ -141,7 +142,7 @@ def _as_6nd(points: Points, name: str) -> Counting:
     assert points.d is not None
     return Counting(
         name,
-        told,
+        label,
         replace(points, c=6.0 * points.n * points.d, convention={"params": name, "flops": "6nd"}),
     )
 
@@ -155,14 +156,14 @@ def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
 
 
 def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any]:
-    """The three roads and Kaplan's law under one counting; a road that is refused says why."""
+    """The three approaches under one counting; an unavailable one says why."""
     source = replace(read, points=counting.points, curves=None)
-    row: dict[str, Any] = {"counting": counting.name, "told": counting.told}
+    row: dict[str, Any] = {"counting": counting.name, "label": counting.label}
     try:
-        fitted, refusal = fit_law(counting.points, options.law, options), ""
+        fitted, reason = fit_law(counting.points, options.law, options), ""
     except ScalingError as error:
-        fitted, refusal = None, error.what
-    for name, road in estimate_frontiers(source, fitted, refusal, options).items():
+        fitted, reason = None, error.what
+    for name, road in estimate_frontiers(source, fitted, reason, options).items():
         row[name] = _written(road, options.ci)
     if fitted is not None and "a" in row["parametric"]:
         row["parametric"]["params"] = fitted.estimate.values
@@ -171,9 +172,12 @@ def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any
 
 def _written(road: FrontierEstimate, ci: float) -> dict[str, Any]:
     return (
-        {"refused": road.refused}
+        {"unavailable": road.unavailable}
         if road.frontier is None
-        else exponents(road.frontier, road.draws, ci)
+        else {
+            name: estimate.to_dict()
+            for name, estimate in exponents(road.frontier, road.draws, ci).items()
+        }
     )
 
 
@@ -232,12 +236,12 @@ def local_exponents(
     ]
 
 
-def _told(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
+def _messages(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
     """What the countings say, in sentences."""
     a = {row["counting"]: row["parametric"].get("a", {}).get("value") for row in rows}
     if a.get("total") is None or a.get("nonembedding") is None:
         return [
-            "The countings cannot be compared: the parametric law was refused under one of them."
+            "The countings cannot be compared: the parametric law is unavailable under one of them."
         ]
     moved = a["nonembedding"] - a["total"]
     why = f"embeddings are {100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the largest"

@@ -7,7 +7,7 @@ slower of its arithmetic and of reading weights and KV cache (Pope et al. 2023),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from scaling.config import ModelConfig, Recipe
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.frontier import Cost
 from scaling.predict.iso_loss import IsoLossCurve, cheapest, equal_loss
+from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel
 
 FORMS = {
     "MHA": 1.0,
@@ -181,22 +182,21 @@ def with_serving(
     demand: float,
     how: Serving,
     vocab_size: int,
-) -> dict[str, Any]:
-    """The document's `inference.serving`: how it is served, and for each form of attention the N and D that cost least at the loss of (n, d).
+) -> dict[str, ServedModel]:
+    """For each form of attention the N and D that cost least at the loss of (n, d).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
     same = equal_loss(law, values, n, d)
-    forms = {
+    return {
         form: _least(how, cost, shape, same, n, demand)
         for form, shape in shapes(n, vocab_size).items()
     }
-    return {**asdict(how), "context": how.context, "requests": demand / how.context, "forms": forms}
 
 
 def _least(
     how: Serving, cost: Cost, shape: Shapes, same: IsoLossCurve, n: float, demand: float
-) -> dict[str, Any]:
+) -> ServedModel:
     def spent(size: Any) -> dict[str, np.ndarray]:
         return device_seconds(how, cost, shape, np.asarray(size), same.tokens(size), demand)
 
@@ -204,17 +204,19 @@ def _least(
     parts = {name: float(value) for name, value in spent(best).items()}
     total, base = sum(parts.values()), float(sum(spent(n).values()))
     a_token = float(_seconds_a_token(how, shape, np.asarray(best)))
-    return {
-        "n_params": best,
-        "tokens": float(same.tokens(best)),
-        "device_seconds": total,
-        **{f"{name}_seconds": value for name, value in parts.items()},
-        "device_seconds_without": base,
-        "saved_fraction": 1 - total / base,
-        "tokens_per_second": 1 / a_token,
-        "mfu_decode": 2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
-        "kv_cache_bytes": float(shape.cache_bytes(np.asarray(best))) * how.context,
-    }
+    return ServedModel(
+        n_params=best,
+        tokens=float(same.tokens(best)),
+        device_seconds=total,
+        training_seconds=parts["training"],
+        prefill_seconds=parts["prefill"],
+        decode_seconds=parts["decode"],
+        device_seconds_without=base,
+        saved_fraction=1 - total / base,
+        tokens_per_second=1 / a_token,
+        mfu_decode=2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
+        kv_cache_bytes=float(shape.cache_bytes(np.asarray(best))) * how.context,
+    )
 
 
 def nearest_servable_model(
@@ -233,30 +235,27 @@ def nearest_servable_model(
     )
 
 
-def decoding(described: Mapping[str, Any], how: Serving) -> dict[str, Any]:
+def decoding(described: Mapping[str, Any], how: Serving) -> Decoding:
     """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a described model's MHA, GQA and MQA forms."""
     model = ModelConfig.model_validate(
         {name: value for name, value in described.items() if name in ModelConfig.model_fields}
     )
     forms = {name: _form(variant, how) for name, variant in attention_forms(model).items()}
-    return {
-        "context": how.context,
-        "batch": how.batch,
-        "n_params": n_params(model, how.context),
-        "forms": forms,
-    }
+    return Decoding(
+        context=how.context, batch=how.batch, n_params=n_params(model, how.context), forms=forms
+    )
 
 
-def _form(model: ModelConfig, how: Serving) -> dict[str, Any]:
+def _form(model: ModelConfig, how: Serving) -> DecodingForm:
     speeds = {
         name: decode_tokens_per_second(model, how.context, how.batch, device)
         for name, device in DEVICES.items()
     }
-    return {
-        "n_kv_heads": model.n_kv_heads,
-        "kv_cache_bytes": kv_cache_bytes(model, how.context),
-        "tokens_per_second": speeds,
-    }
+    return DecodingForm(
+        n_kv_heads=model.n_kv_heads,
+        kv_cache_bytes=int(kv_cache_bytes(model, how.context)),
+        tokens_per_second=speeds,
+    )
 
 
 FORWARD = 2.0  # FLOPs a parameter and token when a model is used
@@ -264,7 +263,7 @@ FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 def with_demand(
     law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
-) -> dict[str, float]:
+) -> Inference:
     """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
@@ -276,12 +275,12 @@ def with_demand(
 
     best = cheapest(total, n)
     base, least = float(total(np.asarray(n))), float(total(np.asarray(best)))
-    return {
-        "demand_tokens": demand,
-        "n_params": best,
-        "tokens": float(same.tokens(best)),
-        "flops_total": least,
-        "flops_total_without": base,
-        "flops_saved": base - least,
-        "saved_fraction": 1 - least / base,
-    }
+    return Inference(
+        demand_tokens=demand,
+        n_params=best,
+        tokens=float(same.tokens(best)),
+        flops_total=least,
+        flops_total_without=base,
+        flops_saved=base - least,
+        saved_fraction=1 - least / base,
+    )

@@ -89,7 +89,7 @@ def write_verification_sweep(
     parent = load_sweep(base) if base else _origin(source)
     _check_axes(parent)
     vocab_size, seq_len = (
-        ({**known.model, **(task or {})}).get(name) for name in ("vocab_size", "seq_len")
+        (task or {}).get(name, getattr(known.model, name)) for name in ("vocab_size", "seq_len")
     )
     if vocab_size is None or seq_len is None:
         raise ScalingError(
@@ -135,9 +135,9 @@ def _origin(source: str) -> Sweep:
             where="--emit",
             remedy="name one: --base SWEEP.toml",
         )
-    from scaling.fit.fit_document import load
+    from scaling.fit.result import FitResult
 
-    folders = [Path(path) for path in load(Path(source))["source"].get("paths") or []]
+    folders = [Path(path) for path in FitResult.load(Path(source)).source.paths]
     known = (
         sweep_of(folder)
         for folder in (Path(source).resolve().parent.parent, *folders)
@@ -155,10 +155,7 @@ def _origin(source: str) -> Sweep:
 
 def _conventions(known: FittedLaw) -> tuple[NConvention, FlopsConvention]:
     """How the fit counts N and C; those of a published law or a foreign table are taken for the default counts."""
-    params, flops = (
-        known.convention.get("params", "with_head"),
-        known.convention.get("flops", "exact"),
-    )
+    params, flops = known.convention.params, known.convention.flops
     return (
         params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
         flops if flops in get_args(FlopsConvention) else "exact",
@@ -236,8 +233,8 @@ def _noise(known: FittedLaw, count: int) -> np.ndarray:
     """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t knows."""
     random = np.random.default_rng(SEED)
     drawn = (
-        random.standard_t(known.noise_freedom, count)
-        if known.noise_freedom
+        random.standard_t(known.noise_degrees_of_freedom, count)
+        if known.noise_degrees_of_freedom
         else random.standard_normal(count)
     )
     return np.asarray((known.noise or 0.0) * drawn)

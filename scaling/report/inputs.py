@@ -123,7 +123,6 @@ def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
 
 def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Document, str]:
     """A folder's fit with the options of `asked` (None: its own main fit), and why it had to be made here; empty when it is there."""
-    from scaling.fit.fit_document import dump, load
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
     from scaling.points.source import read_rows
@@ -148,10 +147,11 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
                 "evaluation": evaluation_of(rows[0])
             }  # a fit of an earlier version does not say
             return {**document, "source": {**known, **document["source"]}}, ""
-    dump(fit([folder], options), made)
+    result = fit([folder], options)
+    result.save(made)
     if not own:
-        return load(made), "it held no fit"
-    return load(made), "its own fit is of other options, or of other runs than it holds now"
+        return result.to_dict(), "it held no fit"
+    return result.to_dict(), "its own fit is of other options, or of other runs than it holds now"
 
 
 def options_of(document: Document | None) -> FitOptions:
@@ -235,9 +235,9 @@ def _title(path: Path, others: Sequence[Path]) -> str:
 
 
 def _document(path: Path) -> Document:
-    from scaling.fit.fit_document import load
+    from scaling.fit.result import FitResult
 
-    return load(path)
+    return FitResult.load(path).to_dict()
 
 
 def _folder(folder: Path, made: Path) -> ReportInputs:
@@ -332,11 +332,10 @@ def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str
     paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
     if paths or not lawful:
         return paths, ()
-    from scaling.fit.fit_document import dump
     from scaling.fit.pipeline import FitOptions, fit
 
     try:
-        dump(fit([folder], FitOptions()), made)
+        fit([folder], FitOptions()).save(made)
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise

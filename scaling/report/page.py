@@ -120,13 +120,18 @@ def _comparison(
     sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str
 ) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
+    from scaling.fit.result import FitResult
     from scaling.predict.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
     with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
         documents, told = load_fits(sources, Path(made))
         try:
-            found = compare_fits(documents, budgets)
+            fits = {
+                name: FitResult.parse(document, name, "fit it again")
+                for name, document in documents.items()
+            }
+            found = compare_fits(fits, budgets).to_dict()
             report = compose_comparison(found, documents, told, command)
         except (KeyError, TypeError, AttributeError) as error:
             raise _incomplete(error, ", ".join(documents)) from error

@@ -132,7 +132,7 @@ def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[st
         return [], []
     try:
         return [
-            predict(str(material.path), flops=budget)
+            predict(str(material.path), flops=budget).to_dict()
             for budget in (span[0], span[1], AHEAD * span[1])
         ], []
     except ScalingError as error:
@@ -208,7 +208,7 @@ def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) 
         "frontier",
         "Frontier",
         figures,
-        [*listed, *([fit_tables.roads(document)] if document["roads"] else [])],
+        [*listed, *([fit_tables.roads(document)] if document["approaches"] else [])],
     )
 
 
@@ -222,7 +222,9 @@ def _wrong_size(material: ReportInputs, forecasts: Forecasts) -> wrong_size.Size
 
 
 def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    beside = fit_tables.laws(material.documents, published(document)) if document["roads"] else None
+    beside = (
+        fit_tables.laws(material.documents, published(document)) if document["approaches"] else None
+    )
     stages = _not_none(
         fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document)
     )

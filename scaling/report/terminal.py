@@ -90,7 +90,7 @@ def reconcile_text(document: Document) -> RenderableType:
     parts: list[RenderableType] = []
     for table in shown_tables:
         parts += [table.to_rich(), *_sentences(table.caption)]
-    return Group(*parts, *_sentences(*document.get("told", [])))
+    return Group(*parts, *_sentences(*document.get("messages", [])))
 
 
 def _sentences(*texts: str | None) -> Iterator[RenderableType]:
@@ -105,7 +105,8 @@ def _warnings(document: Document) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for warning in document.get("warnings") or []:
-        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning))
+        message = warning["message"]
+        yield Text.assemble(("warning: ", "bold yellow"), sanitize(message))
 
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
@@ -125,11 +126,13 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         if table is not None:
             yield table.to_rich()
             yield from _sentences(table.caption)
-    if document["roads"]:
+    if document["approaches"]:
         yield _narrow_roads(document).to_rich()
-        agreement = document.get("agreement") or ""
+        agreement = (document.get("approaches_agree") or {}).get("message", "")
         reasons = {
-            name: road["refused"] for name, road in document["roads"].items() if road.get("refused")
+            name: road["unavailable"]
+            for name, road in document["approaches"].items()
+            if road.get("unavailable")
         }
         yield from _sentences(
             *(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement),
@@ -185,13 +188,13 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
 def _narrow_roads(document: Document) -> Table:
     """The three roads in a table that fits 80 columns; why one was refused follows as a sentence."""
     found: list[tuple[fit_tables.Cell, ...]] = []
-    for name, road in document["roads"].items():
+    for name, road in document["approaches"].items():
         exponents = (
             format_cell(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
         )
         found.append(
             (name, "refused", "", None)
-            if road.get("refused")
+            if road.get("unavailable")
             else (name, *exponents, road.get("a_plus_b"))
         )
     columns = (
@@ -213,7 +216,7 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
     if parts is not None:
         yield parts.to_rich()
         yield from _sentences(parts.caption)
-    if prediction.get("roads"):
+    if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
         if table is not None:
@@ -254,6 +257,6 @@ def reach(prediction: Document) -> str | None:
     if decades is None:
         return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
     outside = decades > 0 or any(
-        "below the data" in text for text in prediction.get("warnings") or []
+        warning["code"] == "below_data" for warning in prediction.get("warnings") or []
     )
     return None if outside else "This lies within the budgets that were trained."

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.fit.estimate import Estimate, estimate, problem_of
+from scaling.fit.document import FitStatus
+from scaling.fit.estimate import PointEstimate, estimate, problem_of
 from scaling.fit.laws.laws import LAWS, Law, Param, Term
 from scaling.fit.newton import Resample, continuation
 from scaling.formatting import format_count
@@ -124,8 +125,8 @@ def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> Curve:
         )
     except ScalingError as error:
         return Curve(*seen, {}, refused=error.what)
-    if found.status == "not-identified":
-        return Curve(*seen, {}, refused="; ".join(found.warnings))
+    if found.status is FitStatus.NOT_IDENTIFIED:
+        return Curve(*seen, {}, refused="; ".join(map(str, found.warnings)))
     return Curve(*seen, _intervals(found, points, stderr), _chi2(found, points, stderr), alone)
 
 
@@ -140,7 +141,7 @@ def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points
     return Points(loss=loss, others={"T": context}, weight=weight / weight.mean())
 
 
-def _intervals(found: Estimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
+def _intervals(found: PointEstimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
     """95 % intervals: a parametric bootstrap (Efron and Tibshirani 1993, section 6.5) about the fit.
 
     Errors have the size of `stderr` (n,), more where the residuals are larger than that, and follow one another as the residuals of
@@ -170,7 +171,7 @@ def _intervals(found: Estimate, points: Points, stderr: np.ndarray) -> dict[str,
     }
 
 
-def _chi2(found: Estimate, points: Points, stderr: np.ndarray) -> float:
+def _chi2(found: PointEstimate, points: Points, stderr: np.ndarray) -> float:
     left = (points.loss - np.exp(LAW.log_predict(found.theta, points.others))) / stderr
     return float(left @ left / (len(left) - len(LAW.params)))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.predict.law_source import FittedLaw
+from scaling.warning import ResultWarning, WarningCode, warn
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def against(known: FittedLaw) -> list[dict[str, Any]]:
     return [_row(known, model) for model in NAMED]
 
 
-def warnings(known: FittedLaw) -> list[str]:
+def warnings(known: FittedLaw) -> list[ResultWarning]:
     """How far the named models lie beyond the budgets that the law was fitted to."""
     reach = known.range.get("flops")
     if reach is None:
@@ -83,9 +84,11 @@ def warnings(known: FittedLaw) -> list[str]:
         np.log10(known.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / reach[1])
         for model in NAMED
     ]
-    return [
-        f"the named models lie {max(0.0, min(beyond)):.1f} to {max(beyond):.1f} decades of compute beyond the data of this law"
-    ]
+    message = (
+        f"the named models lie {max(0.0, min(beyond)):.1f} to {max(beyond):.1f} decades of compute "
+        "beyond the data of this law"
+    )
+    return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(beyond)))]
 
 
 def _row(known: FittedLaw, model: NamedModel) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.points.points import points as points_of
@@ -42,7 +42,7 @@ class Study:
     """A ladder with the laws fitted to its lower rungs, the loss that each predicts of every run (n,), and why a law is absent."""
 
     ladder: OvertrainingLadder
-    laws: dict[str, Estimate]
+    laws: dict[str, PointEstimate]
     predicted: dict[str, np.ndarray]
     refused: dict[str, str]
 

@@ -5,7 +5,7 @@ import pytest
 
 from scaling.fit.combination import Candidate, Combination
 from scaling.fit.combine import CANDIDATE_LAWS, combine
-from scaling.fit.diagnostics.holdout import doubts
+from scaling.fit.diagnostics.holdout import coverage_warnings
 from scaling.fit.frontier.frontier import Cost, frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
@@ -108,14 +108,14 @@ def test_a_table_without_tokens_or_with_too_few_runs_has_no_combination():
 
 def test_too_few_held_out_runs_inside_is_a_warning_with_its_numbers():
     high, low = np.arange(20) < 10, np.arange(20) == 19
-    (warning,) = doubts(high, low, 0.95)
+    (warning,) = coverage_warnings(high, low, 0.95)
     assert warning.code is WarningCode.HOLDOUT_COVERAGE
     assert warning.data == {"covered": 9 / 20, "expected": 0.95, "n_test": 20}
 
 
 def test_misses_of_one_sign_are_a_warning_and_of_both_signs_are_none():
     high, none = np.arange(60) < 3, np.zeros(60, bool)
-    (warning,) = doubts(high, none, 0.9)
+    (warning,) = coverage_warnings(high, none, 0.9)
     assert warning.code is WarningCode.HOLDOUT_ONE_SIDED
     assert warning.data == {"too_high": 3, "too_low": 0, "n_test": 60}
-    assert doubts(high, np.arange(60) > 57, 0.9) == []
+    assert coverage_warnings(high, np.arange(60) > 57, 0.9) == []

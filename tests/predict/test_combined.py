@@ -7,7 +7,8 @@ from scaling.errors import ScalingError
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.predict.combined import disagreement
-from scaling.predict.predict import predict
+from scaling.predict.predict import predict as predict_model
+from scaling.predict.prediction import ApproachPrediction
 from scaling.warning import WarningCode
 from tests.fit.test_combine import CHINCHILLA, isoflop_runs
 
@@ -22,14 +23,19 @@ def documents(tmp_path_factory):
     rows = zip(points.n, points.d, points.loss, strict=True)
     path.write_text("N,D,loss\n" + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in rows))
     path.write_text(path.read_text().replace("np.float64(", "").replace(")", ""))
-    return {law: fit([path], FitOptions(law=law, bootstrap=50)) for law in ("auto", "chinchilla")}
+    laws = ("auto", "chinchilla")
+    return {law: fit([path], FitOptions(law=law, bootstrap=50)).to_dict() for law in laws}
+
+
+def predict(document, **question):
+    return predict_model(document, **question).to_dict()
 
 
 def test_the_parameters_are_those_of_the_headline_law(documents):
     auto, named = documents["auto"], documents["chinchilla"]
     assert auto["law"] == "chinchilla"
     assert auto["params"] == named["params"]
-    assert named["combination"] is None
+    assert "combination" not in named
     assert {one["name"] for one in auto["combination"]["candidates"]} >= {"skaling", "isoflop"}
 
 
@@ -71,15 +77,16 @@ def test_a_run_has_an_interval_that_holds_its_noise(documents):
     assert set(found["combination"]["loss"]["each"]) >= {"chinchilla", "skaling", "surface"}
 
 
-def test_doubts_of_the_holdout_reach_the_prediction(documents):
-    warning = {"code": "holdout-one-sided", "message": "all misses have one sign", "data": {}}
-    document = documents["auto"] | {"holdout": {"warnings": [warning]}}
-    assert "all misses have one sign" in predict(document, flops=1e22)["warnings"]
+def test_warnings_of_the_holdout_reach_the_prediction(documents):
+    warning = {"code": "holdout_one_sided", "message": "all misses have one sign", "data": {}}
+    document = documents["auto"] | {"warnings": [warning]}
+    assert warning in predict(document, flops=1e22)["warnings"]
 
 
 def test_approaches_whose_intervals_do_not_meet_disagree():
     def size(value, lo, hi):
-        return {"n_params": {"value": value, "lo": lo, "hi": hi}}
+        interval = {"value": value, "lo": lo, "hi": hi}
+        return ApproachPrediction(n_params=interval, tokens=interval, loss=interval)
 
     apart = disagreement({"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)})
     assert apart.code is WarningCode.APPROACHES_DISAGREE

@@ -56,7 +56,7 @@ def test_runs_are_counted_in_both_ways(tmp_path):
     a = {row["counting"]: row["parametric"]["a"]["value"] for row in found["countings"]}
     assert set(a) == {"total", "nonembedding"}
     assert a["nonembedding"] > a["total"]
-    assert "Counting alone moves" in found["told"][0]
+    assert "Counting alone moves" in found["messages"][0]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import pytest
 from scaling.accounting import DEVICES, decode_tokens_per_second, kv_cache_bytes, n_params
 from scaling.config import ModelConfig
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.laws.published import PUBLISHED, published
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
 from scaling.predict.iso_loss import equal_loss, prices
 from scaling.predict.law_source import load_law
-from scaling.predict.predict import predict
 from scaling.predict.serving import Serving
+from tests.documents import dump, fit, predict
 from tests.fit.test_pipeline import simulated
 
 DEVRIES = "published:devries2023"
@@ -85,10 +84,10 @@ def test_draws_that_cannot_reach_the_loss_leave_the_interval_open(fitted):
     n, d = float(known.optimum.n_star(1e21)), float(known.optimum.d_star(1e21))
     critical = float(equal_loss(known.law, known.values, n, d).critical / n)
     row = prices(known, n, d, [critical * 1.0001], 1e21)[0]
-    assert row["tokens"]["value"] > 10 * d
-    assert row["tokens"]["lo"] is not None
-    assert row["tokens"]["hi"] is None
-    assert prices(known, n, d, [critical * 0.99], 1e21)[0]["tokens"]["value"] is None
+    assert row.tokens.value > 10 * d
+    assert row.tokens.lo is not None
+    assert row.tokens.hi is None
+    assert prices(known, n, d, [critical * 0.99], 1e21)[0].tokens.value is None
 
 
 def test_kaplans_law_has_equal_losses_too():
@@ -225,5 +224,5 @@ def test_requests_larger_than_any_device_serves_are_refused(name):
 @pytest.mark.parametrize("question", [{"inference_tokens": "1T"}, {"smaller": "0.5"}])
 def test_nothing_is_served_where_the_law_names_no_size(question):
     """Kaplan's N*(C) at a loss of 1e9 nats is 0 parameters."""
-    with pytest.raises(ScalingError, match="are no sizes to start from"):
+    with pytest.raises(ScalingError, match="outside the law's range"):
         predict("published:kaplan2020", loss=1e9, **question)

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from scaling.cli import with_commands
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.pipeline import FitOptions
-from scaling.predict.compare import compare
 from scaling.report.compare import compose, sentences
 from scaling.report.inputs import is_comparison, load_fits, options_of
 from scaling.report.page import html, write_report
+from tests.documents import compare, dump
 
 HOSTILE = "<script>alert(1)</script>|[x](y) \\input"
 

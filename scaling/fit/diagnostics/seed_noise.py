@@ -6,16 +6,16 @@ the cells about the law beyond it is lack of fit (Draper and Smith 1998, section
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from scaling.fit.estimate import Estimate
+from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
+from scaling.fit.estimate import PointEstimate
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
-DOUBTFUL = 0.01  # p of the lack-of-fit test below which a warning is due
+MAX_LACK_OF_FIT_P = 0.01  # below it a warning is due
 ROBUST = 1.4826  # times the median distance of a normal variable from its median is its standard deviation
 
 
@@ -57,8 +57,8 @@ def _within(points: Points) -> tuple[float, int, int]:
     )
 
 
-def report(points: Points, found: Estimate, ci: float) -> dict[str, Any]:
-    """The document's `noise`: of one run about the law and, with replicates, of seeds alone, with the test of lack of fit."""
+def report(points: Points, found: PointEstimate, ci: float) -> NoiseResult:
+    """The noise of one run about the law and, with replicates, of seeds alone, with the test of lack of fit."""
     residual = np.log(points.loss) - found.law.log_predict(
         found.theta, points.inputs(found.law.inputs)
     )
@@ -67,23 +67,23 @@ def report(points: Points, found: Estimate, ci: float) -> dict[str, Any]:
         min(free, len(points) - 1) :
     ]  # the fit passes through about as many points as it has parameters
     scatter = ROBUST * float(np.median(left))
-    told: dict[str, Any] = {"residual_sd": scatter, "sd": scatter, "from": "residuals"}
     noise = seed_noise(points, ci)
     if noise is None:
-        return told
-    told |= {
-        "sd": noise.sd,
-        "lo": noise.lo,
-        "hi": noise.hi,
-        "cells": noise.cells,
-        "freedom": noise.freedom,
-        "from": "seeds",
-    }
-    return told | {"lack_of_fit": _lack_of_fit(points, residual, free)}
+        return NoiseResult(residual_sd=scatter, sd=scatter, basis="residuals")
+    return NoiseResult(
+        residual_sd=scatter,
+        sd=noise.sd,
+        lo=noise.lo,
+        hi=noise.hi,
+        cells=noise.cells,
+        degrees_of_freedom=noise.freedom,
+        basis="seeds",
+        lack_of_fit=_lack_of_fit(points, residual, free),
+    )
 
 
-def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> dict[str, float] | None:
-    """{ratio, p}: the variance of the cells about the law over that within cells (F), and how often chance alone gives more."""
+def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> LackOfFit | None:
+    """The variance of the cells about the law over that within cells (F), and how often chance alone gives more."""
     from scipy.special import fdtrc
 
     within, freedom, _ = _within(points)
@@ -94,16 +94,16 @@ def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> dict[str, f
     if left < 1 or not within:
         return None
     ratio = float((counts * means**2).sum()) / left / (within / freedom)
-    return {"ratio": ratio, "p": float(fdtrc(left, freedom, ratio))}
+    return LackOfFit(ratio=ratio, p=float(fdtrc(left, freedom, ratio)))
 
 
-def warnings(noise: Mapping[str, Any]) -> list[str]:
-    """What the noise says against the fit: the law misses more than seeds explain."""
-    test = noise.get("lack_of_fit")
-    if not test or test["p"] > DOUBTFUL:
+def warnings(noise: NoiseResult) -> list[ResultWarning]:
+    """A warning where the law misses more than seeds explain."""
+    test = noise.lack_of_fit
+    if test is None or test.p is None or test.ratio is None or test.p > MAX_LACK_OF_FIT_P:
         return []
-    times = float(np.sqrt(test["ratio"]))
-    return [
-        f"the runs scatter {times:.1f} times as far about the law as seeds do (p = {test['p']:.1g}): "
-        "the law's form, or the tuning of some runs, is at fault"
-    ]
+    message = (
+        f"the runs scatter {np.sqrt(test.ratio):.1f} times as far about the law as seeds do "
+        f"(p = {test.p:.1g}): the law's form, or the tuning of some runs, is at fault"
+    )
+    return [warn(WarningCode.LACK_OF_FIT, message, ratio=test.ratio, p=test.p)]

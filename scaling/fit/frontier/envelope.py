@@ -19,6 +19,7 @@ from scaling.fit.frontier.frontier import (
 )
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, WINDOW, budgets
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 GRID = 64
 MIN_TRACKS = 3  # runs that must compete at a budget
@@ -41,14 +42,14 @@ def envelope(
     """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the runs, where there are.
 
     A budget whose winner is the smallest or the largest that competes is left out: the true winner may lie beyond.
-    Intervals resample whole tracks. `refused` says what is lacking.
+    Intervals resample whole tracks. `unavailable` says what is lacking.
     """
     if points.n is None or points.d is None or points.c is None:
-        return FrontierEstimate("envelope", refused="the table lacks N, D or C")
+        return FrontierEstimate("envelope", unavailable="the table lacks N, D or C")
     tracks = _tracks(points if curves is None else curves, curves is not None)
     if tracks is None:
         return FrontierEstimate(
-            "envelope", refused="no compute at which runs of several sizes compete"
+            "envelope", unavailable="no compute at which runs of several sizes compete"
         )
     present = np.ones((1, len(tracks.log_n)), bool)
     n, d, loss = (row[0] for row in _winners(tracks, present))
@@ -57,7 +58,7 @@ def envelope(
     if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
         lacking = f"at {held.sum()} budgets neither the smallest nor the largest size is best, and {sizes} sizes are best there; "
         lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
-        return FrontierEstimate("envelope", refused=lacking)
+        return FrontierEstimate("envelope", unavailable=lacking)
     found = fit_power_frontier(tracks.log_c, n, d, loss)
     rows = zip(
         *(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True
@@ -69,10 +70,14 @@ def envelope(
     )
 
 
-def _warnings(found: Frontier, finals: bool) -> list[str]:
-    warnings = ["only final losses: sizes are joined along C by their own runs"] if finals else []
-    if abs(float(found.a + found.b) - 1) > 0.05:
-        warnings.append(f"a + b = {float(found.a + found.b):.3f}: the winners do not lie on a line")
+def _warnings(frontier: Frontier, finals_only: bool) -> list[ResultWarning]:
+    warnings, total = [], float(frontier.a + frontier.b)
+    if finals_only:
+        message = "only final losses: sizes are joined along C by their own runs"
+        warnings.append(warn(WarningCode.FINAL_LOSSES_ONLY, message))
+    if abs(total - 1) > 0.05:
+        message = f"a + b = {total:.3f}: the winners do not lie on a line"
+        warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""The compute-optimal frontier N*(C), D*(C), L*(C): what all three roads lead to, in one type.
+"""The compute-optimal frontier N*(C), D*(C), L*(C): the output of all three approaches, in one type.
 
 A cost C = c0 N^p D turns a law of N and D into powers of C. C = 6 N D is the common case; an exact count of FLOPs bends
 at small N, where attention and head weigh more, and is then fitted on the runs' own numbers.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.points.points import Points
+from scaling.warning import ResultWarning
 
 EXACT_6ND = 1e-3
 DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
@@ -98,7 +101,7 @@ def _decay_at(
 class Frontier:
     """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or arrays over draws (R,).
 
-    `gamma` is None where a road gives no loss.
+    `gamma` is None where an approach gives no loss.
     """
 
     a: np.ndarray
@@ -118,7 +121,7 @@ class Frontier:
         return np.exp(self.log_d + self.b * np.log(flops))
 
     def loss(self, flops: float | np.ndarray) -> np.ndarray | None:
-        """L*(C), None where the road gives none."""
+        """L*(C), None where the approach gives none."""
         if self.floor is None or self.log_gap is None or self.gamma is None:
             return None
         return self.floor + np.exp(self.log_gap - self.gamma * np.log(flops))
@@ -143,6 +146,15 @@ def fit_power_frontier(
     if len(log_c) < DECAY_BUDGETS:
         return Frontier(a, k_n, b, k_d)
     return Frontier(a, k_n, b, k_d, *fit_decay(log_c, np.exp(log_loss)))
+
+
+def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
+    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K C^-gamma."""
+    values = {name: np.asarray(value, float) for name, value in powers.items()}
+    n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
+    if "gamma" not in values:
+        return Frontier(*n_and_d)
+    return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
 def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
@@ -203,9 +215,21 @@ CLOSED = {
 }
 
 
+class MinimumFault(StrEnum):
+    """Why a budget has no minimum, in words."""
+
+    BELOW_SIZES = "the minimum lies at the edge, below the smallest size"
+    ABOVE_SIZES = "the minimum lies at the edge, above the largest size"
+    NOT_CONVEX = "the fitted curve is not convex"
+    ABSENT = "the fitted curve has no minimum"
+
+
+AT_EDGE = (MinimumFault.BELOW_SIZES, MinimumFault.ABOVE_SIZES)
+
+
 @dataclass(frozen=True)
 class Minimum:
-    """The best N and D at one budget and their loss; or the reason why there is none.
+    """The best N and D at one budget and their loss, or its fault.
 
     `index` are the points of the budget, `curve` (2, k) the N and loss of what was fitted to them.
     """
@@ -214,21 +238,24 @@ class Minimum:
     n_star: float = np.nan
     d_star: float = np.nan
     loss_star: float = np.nan
-    refused: str = ""
+    fault: MinimumFault | None = None
     index: np.ndarray | None = None
     curve: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class FrontierEstimate:
-    """One of the three roads to the frontier. `frontier` is None when refused; `draws` are its bootstrap over runs."""
+    """The frontier by one of the three approaches, with its bootstrap over runs.
+
+    `frontier` is None where the approach is unavailable, for the reason given.
+    """
 
     name: str
     frontier: Frontier | None = None
     draws: Frontier | None = None
     minima: tuple[Minimum, ...] = ()
-    warnings: tuple[str, ...] = ()
-    refused: str = ""
+    warnings: tuple[ResultWarning, ...] = ()
+    unavailable: str = ""
 
 
 def cap_resamples(resamples: int, width: int) -> int:

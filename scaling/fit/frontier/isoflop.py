@@ -17,11 +17,13 @@ from scaling.fit.frontier.frontier import (
     Frontier,
     FrontierEstimate,
     Minimum,
+    MinimumFault,
     cap_resamples,
     fit_power_frontier,
     frontier,
 )
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 WINDOW = 0.08  # runs whose C lies within 8 % share a budget
 MIN_SIZES = 4
@@ -76,12 +78,12 @@ def isoflop(
     if method not in METHODS:
         raise unknown_choice("valley method", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
-        return FrontierEstimate("isoflop", refused="the table lacks N, D or C")
+        return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
     valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
-    usable = [valley for valley in valleys if not valley.refused]
+    usable = [valley for valley in valleys if valley.fault is None]
     if len(usable) < MIN_BUDGETS:
         lacking = f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
-        return FrontierEstimate("isoflop", minima=valleys, refused=lacking)
+        return FrontierEstimate("isoflop", minima=valleys, unavailable=lacking)
     measured = np.log(
         [
             [getattr(valley, name) for valley in usable]
@@ -93,20 +95,23 @@ def isoflop(
     return FrontierEstimate("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
 
 
-def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
+def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarning]:
     warnings = [
-        f"budget {valley.flops:.3g} is refused: {valley.refused}"
-        for valley in valleys
-        if valley.refused
+        warn(
+            WarningCode.BUDGET_UNAVAILABLE,
+            f"budget {minimum.flops:.3g} is not used: {minimum.fault}",
+            flops=minimum.flops,
+        )
+        for minimum in minima
+        if minimum.fault is not None
     ]
-    if sum(not valley.refused for valley in valleys) == MIN_BUDGETS:
-        warnings.append(
-            f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error"
-        )
-    if abs(float(found.a + found.b) - 1) > 0.02:
-        warnings.append(
-            f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D"
-        )
+    if sum(minimum.fault is None for minimum in minima) == MIN_BUDGETS:
+        message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
+        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=MIN_BUDGETS))
+    total = float(frontier.a + frontier.b)
+    if abs(total - 1) > 0.02:
+        message = f"a + b = {total:.3f}: at these sizes C is not proportional to N D"
+        warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     return warnings
 
 
@@ -114,9 +119,9 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
     n, d, c = (values[index] for values in points.inputs("NDC").values())
     loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
     by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
-    refused = by_n.reason or by_d.reason
-    if refused:
-        return Minimum(flops, refused=refused, index=index)
+    fault = by_n.fault or by_d.fault
+    if fault is not None:
+        return Minimum(flops, fault=fault, index=index)
     curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
     return Minimum(
         flops,
@@ -162,7 +167,9 @@ def _bootstrap(
     )
 
 
-def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) -> str | None:
+def grid_bias(
+    points: Points, law: str, values: dict[str, float], cost: Cost
+) -> ResultWarning | None:
     """What the parabola makes of noiseless losses of a fitted law on this very grid, against the law's own optimum.
 
     A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent (the bias is in the
@@ -179,9 +186,11 @@ def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) ->
     if noiseless.frontier is None:
         return None
     truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, cost)
-    largest = max(minimum.flops for minimum in noiseless.minima if not minimum.refused)
-    off_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
-    return f"grid bias of a: {float(noiseless.frontier.a - truth.a):+.4f}, of N* at the largest budget: {100 * off_n:+.1f} %"
+    largest = max(minimum.flops for minimum in noiseless.minima if minimum.fault is None)
+    of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
+    of_a = float(noiseless.frontier.a - truth.a)
+    message = f"grid bias of a: {of_a:+.4f}, of N* at the largest budget: {100 * of_n:+.1f} %"
+    return warn(WarningCode.GRID_BIAS, message, a=of_a, n_star=of_n)
 
 
 Array = np.ndarray
@@ -198,13 +207,14 @@ LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
 
 @dataclass(frozen=True)
 class CurveMinima:
-    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where refused; `reason` of the first row, "" if it has
-    a bottom; `curve` (2, k) is its log size and loss.
+    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where there is no minimum.
+
+    `fault` and `curve` (2, k), log size and loss, are those of the first row.
     """
 
     at: Array
     loss: Array
-    reason: str
+    fault: MinimumFault | None
     curve: Array
 
 
@@ -217,18 +227,13 @@ def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
         raise unknown_choice("valley method", method, METHODS)
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
-    reason = "" if inside[0] else _reason(method, at[0], x)
-    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), reason, curve)
-
-
-def _reason(method: str, at: float, x: Array) -> str:
-    if np.isnan(at):
-        return (
-            f"the fitted {method} is not convex"
-            if method == "parabola"
-            else f"the fitted {method} has no minimum"
-        )
-    return f"the minimum lies at the edge, {'below the smallest' if at <= x.min() else 'above the largest'} size"
+    if inside[0]:
+        fault = None
+    elif np.isnan(at[0]):
+        fault = MinimumFault.NOT_CONVEX if method == "parabola" else MinimumFault.ABSENT
+    else:
+        fault = MinimumFault.BELOW_SIZES if at[0] <= x.min() else MinimumFault.ABOVE_SIZES
+    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve)
 
 
 def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:

@@ -14,8 +14,19 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import SCHEMA, interval, to_jsonable
+from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.options import FitOptions
+from scaling.fit.result import (
+    SCHEMA,
+    Bootstrap,
+    Convention,
+    Cost,
+    FitResult,
+    Identification,
+    Objective,
+    SourceInfo,
+    Starts,
+)
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
 from scaling.points.readers import (
@@ -29,6 +40,7 @@ from scaling.points.readers import (
 )
 from scaling.points.row_filter import select
 from scaling.points.source import numeric
+from scaling.warning import WarningCode, warn
 
 Rows = list[tuple[Path, pd.DataFrame]]
 NOT_HERE = (
@@ -47,11 +59,11 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Special:
-    """A law with a table of its own: what it says, where it comes from, and the function that makes its document."""
+    """A law with a table of its own: what it says, where it comes from, and the function that fits it."""
 
     formula: str
     reference: str
-    fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], dict[str, Any]]
+    fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], FitResult]
 
 
 def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
@@ -114,39 +126,38 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _document(
-    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **found: Any
-) -> dict[str, Any]:
-    """The keys that every fit document has, filled where they apply."""
-    source = {
-        "paths": list(map(named_one, paths)),
-        "digest": digest,
-        "columns": {},
-        "convention": {},
-        "notes": [],
-        "model": {},
-    }
-    blank: dict[str, Any] = {
+    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **fields: Any
+) -> FitResult:
+    """A result with the keys that every fit has, filled where they apply."""
+    source = SourceInfo(
+        paths=list(map(named_one, paths)), digest=digest, columns={}, convention=Convention()
+    )
+    defaults: dict[str, Any] = {
         "derived": {},
-        "status": "ok",
-        "warnings": [],
+        "status": FitStatus.OK,
+        "warnings": (),
         "excluded": [],
         "holdout": None,
-        "roads": {},
-        "agreement": "",
+        "approaches": {},
         "range": {},
         "data": {},
     }
-    head = {
-        "schema": SCHEMA,
-        "law": law,
-        "approach": "parametric",
-        "version": scaling.__version__,
-        "ci": options.ci,
-    }
-    return to_jsonable({**head, "cost": {"c0": 6.0, "p": 1.0}, "source": source, **blank, **found})  # type: ignore[no-any-return]
+    return FitResult(
+        **{
+            **defaults,
+            "schema_version": SCHEMA,
+            "law": law,
+            "approach": "parametric",
+            "version": scaling.__version__,
+            "ci": options.ci,
+            "cost": Cost(c0=6.0, p=1.0),
+            "source": source,
+            **fields,
+        }
+    )
 
 
-def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
+def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right), and model where there are several."""
     tables, digest = _tables(paths, options)
     groups = [counts for path, table in tables for counts in _counts(path, table)]
@@ -155,15 +166,15 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[
     for counts in groups:
         found = fit_coverage(counts, options.bootstrap, options.seed)
         tail = f"[{counts.model}]" if len(groups) > 1 else ""
-        params[f"a{tail}"] = interval(found.a, found.a_draws, options.ci)
-        params[f"b{tail}"] = interval(found.b, found.b_draws, options.ci)
+        params[f"a{tail}"] = Estimate.of(found.a, found.a_draws, options.ci)
+        params[f"b{tail}"] = Estimate.of(found.b, found.b_draws, options.ci)
         ahead = forecast(counts, int(found.k[-1]), seed=options.seed)
         rows.append(
             {
                 "model": counts.model,
                 "problems": len(counts.n),
-                "a": params[f"a{tail}"],
-                "b": params[f"b{tail}"],
+                "a": params[f"a{tail}"].to_dict(),
+                "b": params[f"b{tail}"].to_dict(),
                 "r2": found.r2,
                 "beta_binomial": {
                     "alpha": found.shape[0],
@@ -183,26 +194,21 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[
             }
         )
     size = sum(len(counts.n) for counts in groups)
-    objective = {"name": "least squares of log(-log pass@k) on log k", "delta": None, "value": None}
-    drawn = {
-        "kind": "problems",
-        "resamples": options.bootstrap,
-        "seed": options.seed,
-        "failed": 0,
-        "draws": {},
-    }
-    more = {"bootstrap": drawn} if options.bootstrap else {}
+    name = "least squares of log(-log pass@k) on log k"
+    drawn = Bootstrap(
+        kind="problems", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
+    )
     return _document(
         "coverage",
         paths,
         digest,
         options,
-        objective=objective,
+        objective=Objective(name=name, delta=None, value=None),
         params=params,
         n_points=size,
         groups=rows,
         curves=data,
-        **more,
+        bootstrap=drawn if options.bootstrap else None,
     )
 
 
@@ -217,7 +223,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         raise ScalingError(
             f"row {row + 1} has {c[row]} right of {n[row]} samples",
             where=str(path),
-            remedy="mend the row",
+            remedy="fix the row",
         )
     held = {str(name).strip().lower(): name for name in table.columns}
     label = (
@@ -242,7 +248,7 @@ def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     return values.astype(int)
 
 
-def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
+def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns step, lr, loss.
 
     `--holdout` leaves out the K longest curves (1 by default), or those whose names match (`constant_72000,wsd_*`).
@@ -256,32 +262,27 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict
         {"name": curve.name, "held_out": curve.name in out, **goodness(curve, found.values)}
         for curve in curves
     ]
-    warnings = [f"{len(train)} curves are too few to resample: no intervals"]
+    message = f"{len(train)} curves are too few to resample: no intervals"
+    warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if found.agree < 2:
-        warnings.append(
-            f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
-        )
+        message = f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=found.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
         "lr-annealing",
         paths,
         digest,
         options,
-        objective={"name": "huber-log", "delta": options.delta, "value": found.value},
-        params={name: interval(found.values[name], None, options.ci) for name in NAMES},
-        warnings=warnings,
+        objective=Objective(name="huber-log", delta=options.delta, value=found.value),
+        params={name: Estimate.of(found.values[name], None, options.ci) for name in NAMES},
+        warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
         test=_together(test, found.values) if test else None,
-        identification={
-            "starts": {
-                "tried": found.tried,
-                "converged": found.tried,
-                "agree": found.agree,
-                "minima": [],
-            },
-            "profile": {},
-        },
+        identification=Identification(
+            profile={},
+            starts=Starts(tried=found.tried, converged=found.tried, agree=found.agree),
+        ),
     )
 
 

@@ -81,12 +81,12 @@ def roads(document: Document) -> Table:
     top = (document["range"].get("flops") or [1.0])[-1]
     rows: list[tuple[Cell, ...]] = []
     for name, road in (
-        (name, document["roads"][name]) for name in ROADS if document["roads"].get(name)
+        (name, document["approaches"][name]) for name in ROADS if document["approaches"].get(name)
     ):
         note = (
-            f"refused: {road['refused']}"
-            if road.get("refused")
-            else "; ".join(road.get("warnings") or [])
+            f"refused: {road['unavailable']}"
+            if road.get("unavailable")
+            else "; ".join(each["message"] for each in road.get("warnings") or [])
         )
         at_top = (power_law(road, "n_star", top), power_law(road, "d_star", top))
         rows.append(
@@ -108,7 +108,7 @@ def roads(document: Document) -> Table:
         Column("D* at top", "count"),
         Column("note"),
     )
-    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {document.get('agreement') or ''}"
+    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {(document.get('approaches_agree') or {}).get('message', '')}"
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
 
@@ -125,11 +125,11 @@ def flagged(document: Document) -> Table | None:
         for item in document["flagged"]
     )
     columns = (Column("reason"), Column("points", "integer"), Column("which"))
-    rest = document["without_flagged"]
+    rest = document["fit_without_flagged"]
     told = f"Kept in the fit. Without {'it' if rest['left_out'] == 1 else 'these ' + str(rest['left_out'])}: "
-    if rest.get("refused"):
+    if rest.get("unavailable"):
         return Table(
-            "flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}."
+            "flagged", "Points to look at again", columns, rows, told + f"{rest['unavailable']}."
         )
     values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
     return Table(
@@ -320,7 +320,7 @@ def predicted_roads(prediction: Document) -> Table:
     """The optimum at the budget asked for by every road that the fit found."""
     rows = tuple(
         (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss")))
-        for name, road in prediction["roads"].items()
+        for name, road in prediction["approaches"].items()
     )
     columns = (
         Column("road"),
@@ -337,11 +337,11 @@ def reconciled(document: Document) -> list[Table]:
     for row in document["countings"]:
         roads = (
             "refused"
-            if row[name].get("refused")
+            if row[name].get("unavailable")
             else format_cell(estimate(row[name]["a"]), Column("", "number", True))
             for name in ROADS
         )
-        rows.append((row["told"], *roads))
+        rows.append((row["label"], *roads))
     runs = Table(
         "countings",
         "The same runs, counted in two ways: a of N* ~ C^a",
@@ -538,7 +538,7 @@ def paths(document: Document) -> str:
 
 def truth(document: Document) -> Table | None:
     """E with its interval, the floor on the windows measured, the entropy of the language, and how far E lies from each."""
-    held = document.get("truth")
+    held = document.get("known_entropy")
     if not held:
         return None
     rows: list[tuple[Cell, ...]] = [("fitted E", (held["fitted_E"], held["lo"], held["hi"]), None)]
@@ -568,7 +568,7 @@ def _alone(value: float) -> Cell:
 
 
 def _told(document: Document) -> str:
-    held = document["truth"]
+    held = document["known_entropy"]
     doubt = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
     if held["covers"] is None:
         return f"No interval: nothing says how far E may be off.{doubt}"

@@ -5,7 +5,7 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.laws.published import PF_DAY, PUBLISHED, published
-from scaling.predict.predict import predict
+from tests.documents import predict
 
 
 def test_hoffmann_unrounded():

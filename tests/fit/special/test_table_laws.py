@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, FitOptions
-from scaling.fit.pipeline import fit
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.critical_batch import critical_batch, least_steps
 from scaling.fit.special.pass_at_k import (
@@ -20,8 +18,8 @@ from scaling.fit.special.pass_at_k import (
     normal_coverage,
 )
 from scaling.fit.special.table_laws import SPECIAL
-from scaling.predict.predict import predict
 from scaling.tasks.answer_metrics import pass_at_k
+from tests.documents import dump, fit, predict
 from tests.fit.test_pipeline import simulated
 
 SCHEDULE = {"L0": 2.7, "A": 0.6, "alpha": 0.45, "B": 450.0, "C": 2.0, "beta": 0.6, "gamma": 0.65}
