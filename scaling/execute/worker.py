@@ -107,8 +107,8 @@ def train_family(
         lambda member: folder.checkpoint(member.name),
         how,
         should_stop=should_stop,
-        listener=trainer.Callbacks(progress, ready, measured, ended),
-        accept_other_machine=order.accept_other_machine,
+        callbacks=trainer.Callbacks(progress, ready, measured, ended),
+        allow_changes=order.accept_other_machine,
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():

@@ -25,7 +25,9 @@ HEADLINE_LAW = "chinchilla"
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The options of `scaling fit`; every value is checked before a file is opened. Raises ScalingError."""
+    """The options of `scaling fit`; every value is checked before a file is opened. Raises
+    ScalingError.
+    """
 
     law: str = AUTO
     approach: str = "parametric"

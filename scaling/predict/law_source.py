@@ -1,4 +1,6 @@
-"""A fit or a published law as the source of predictions: parameters, draws, frontier, and range of the data."""
+"""A fit or a published law as the source of predictions: parameters, draws, frontier, and range of
+the data.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,13 @@ Draws = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class FittedLaw:
-    """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and caveats.
+    """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and
+    caveats.
 
-    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a frontier and its draws;
-    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss, with the
-    `noise_degrees_of_freedom` that replicates give it; `convention` says how its N and C are counted.
+    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a
+    frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
+    deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
+    `convention` says how its N and C are counted.
     """
 
     source: str

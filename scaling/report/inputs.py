@@ -15,11 +15,11 @@ from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import format_seconds
+from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.render.table import Cell, Column, Document, Table
 from scaling.report.parts.gradient_noise import noise_scales
 from scaling.store import rows, run_files
-from scaling.studies import runs
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -257,7 +257,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     from scaling.predict.verification import check_forecasts
 
     table = run_files.load(folder, planned_only=True)
-    paths, no_law = _fits(folder, made, runs.has_law(table))
+    paths, no_law = _fits(folder, made, supports_one_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)
