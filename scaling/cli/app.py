@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # paths that are not UTF-8 can be printed
+                stream.reconfigure(errors="backslashreplace")
         try:
             result = super().invoke(ctx)  # type: ignore[arg-type]
             if sys.stdout is not None:

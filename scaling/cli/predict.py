@@ -211,18 +211,19 @@ def _named_models(source: str) -> dict[str, Any]:
     """Named models against the optimum of a law, with what the law is."""
     from scaling.fit.document import to_jsonable
     from scaling.predict.law_source import load_law
-    from scaling.studies.named_models import against, warnings
+    from scaling.predict.named_models import compare_named_models, extrapolation_warnings
 
     law = load_law(source)
     return to_jsonable(
         {
-            "models": against(law),
+            "models": compare_named_models(law),
             "law": law.law,
             "source": law.source,
             "ci": law.ci,
             "basis": law.basis,
             "warnings": [
-                warning.model_dump(mode="json") for warning in (*law.warnings, *warnings(law))
+                warning.model_dump(mode="json")
+                for warning in (*law.warnings, *extrapolation_warnings(law))
             ],
         }
     )

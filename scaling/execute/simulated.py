@@ -93,11 +93,10 @@ def surface(name: str) -> SimulatedLaw:
             f"{name} cannot be simulated: it {reason}", remedy=f"usable: {', '.join(known())}"
         )
     law = LAWS[entry.law]
-    # how a published law counts N stands in the first words of its convention
     return SimulatedLaw(
         law,
         law.theta(entry.values),
-        "nonembedding" if entry.convention.startswith("N without embeddings") else "total",
+        "nonembedding" if entry.params == "nonembedding" else "total",
     )
 
 

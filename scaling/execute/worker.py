@@ -109,8 +109,8 @@ def train_group(
         lambda member: folder.checkpoint(member.name),
         execution,
         should_stop=should_stop,
-        listener=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
-        accept_other_machine=request.allow_changes,
+        callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
+        allow_changes=request.allow_changes,
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():

@@ -57,7 +57,7 @@ def compose(
     return Report(
         name,
         question,
-        tuple(section for section in sections if not section.empty),
+        tuple(section for section in sections if not section.is_empty),
         tuple(sentences(found)),
         tuple(incomparable),
         headline,

@@ -15,11 +15,11 @@ from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import format_seconds
+from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.render.table import Cell, Column, Document, Table
 from scaling.report.parts.gradient_noise import noise_scales
 from scaling.store import rows, run_files
-from scaling.studies import runs
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -156,7 +156,7 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
 
 def options_of(document: Document | None) -> FitOptions:
     """The options that a fit document was made with, so far as they can be applied to the runs of another folder."""
-    from scaling.fit.options import FitOptions
+    from scaling.fit.options import AUTO, FitOptions
 
     if document is None:
         return FitOptions()
@@ -166,6 +166,7 @@ def options_of(document: Document | None) -> FitOptions:
         document["source"],
     )
     law = "two-stage" if document.get("accuracy") else document["law"]
+    law = AUTO if document.get("combination") else law
     held = {
         "law": law,
         "approach": document["approach"],
@@ -256,7 +257,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     from scaling.predict.verification import check_forecasts
 
     table = run_files.load(folder, planned_only=True)
-    paths, no_law = _fits(folder, made, runs.has_law(table))
+    paths, no_law = _fits(folder, made, supports_one_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)

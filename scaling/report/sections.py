@@ -6,7 +6,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
+
+import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
@@ -28,7 +31,6 @@ from scaling.report.parts import (
     wrong_size,
 )
 from scaling.report.predictor import Predictor, predictor
-from scaling.studies import sections as studies_sections
 
 AHEAD = 10.0
 Forecasts = Sequence[Mapping[str, Any]]
@@ -79,15 +81,16 @@ def build_report(
         _training(material),
         _tuning(material),
         *of_fit,
-        *(studies_sections.sections(material.rows) if studies is None else studies),
+        *(study_sections(material.rows) if studies is None else studies),
         _batch(material),
         _data(material),
         _provenance(material, command),
     ]
-    kept = tuple(section for section in sections if not section.empty)
+    kept = tuple(section for section in sections if not section.is_empty)
     verified = summary.verified(material.verdicts)
+    summaries = [section.summary for section in kept if section.summary]
     if document is None:
-        studied = any(section.id in studies_sections.IDS for section in kept)
+        studied = any(section.summary for section in kept)
         no_law = (
             () if verified or studied else material.no_law or ("There is no fit to report on.",)
         )
@@ -95,12 +98,12 @@ def build_report(
             material.name,
             material.question,
             kept,
-            (*verified, *studies_sections.sentences(kept)),
+            (*verified, *summaries),
             (*material.refusals, *no_law),
         )
     sentences = [
         *verified,
-        *studies_sections.sentences(kept),
+        *summaries,
         *([summary.forecast_sentence(ahead)] if ahead else []),
         *([text] if (text := wrong_size.sentence(_wrong_size(material, forecasts))) else []),
         summary.exponents(document),
@@ -121,6 +124,15 @@ def build_report(
         summary.verdict(document),
         predictor(material.path, fit_tables.budget(ahead) if ahead else None),
     )
+
+
+def study_sections(rows: pd.DataFrame | None) -> list[Section]:
+    """The sections of all studies that the rows have runs for; none where the package is installed without studies."""
+    if rows is None or find_spec("scaling.studies") is None:
+        return []
+    from scaling.studies import sections
+
+    return sections(rows)
 
 
 def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[str]]:

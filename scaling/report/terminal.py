@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.formatting import format_flops
+from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
 from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
-from scaling.studies.sections import named_models
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +38,7 @@ def models_text(document: Document) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
     from rich.console import Group
 
-    table = named_models.models(document)
+    table = named_models_table(document)
     assert table is not None
     return Group(
         table.to_rich(), *_sentences(table.caption, document.get("basis")), *_warnings(document)
@@ -113,6 +113,10 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
+    answer = fit_tables.combination(document)
+    if answer is not None:
+        yield answer.to_rich()
+        yield from _sentences(answer.caption)
     stages = (
         fit_tables.groups(document),
         fit_tables.schedules(document),
@@ -208,6 +212,10 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         yield from _sentences(
             f"Accuracy at this loss: {format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
+    parts = fit_tables.breakdown(prediction)
+    if parts is not None:
+        yield parts.to_rich()
+        yield from _sentences(parts.caption)
     if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
@@ -217,7 +225,7 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         inference.served(prediction),
         inference.decoding(prediction),
         inference.smaller(prediction),
-        named_models.models(prediction),
+        named_models_table(prediction),
     ):
         if table is not None:
             yield table.to_rich()

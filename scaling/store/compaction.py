@@ -98,7 +98,13 @@ def _write(
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": "1"})
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        # a handle: Arrow takes no path that is not UTF-8
+        with (
+            open(path, "wb") as handle,
+            pq.ParquetWriter(
+                handle, schema, compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
             for group in _groups(_runs(part, corrupt, used), known):
                 for run in group:
                     facts = [shared.setdefault(text, len(shared)) for text in run.facts]

@@ -71,7 +71,7 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     assert fitted.returncode == 0, fitted.stderr
     document = json.loads(fitted.stdout)
     assert {"reason": "in a corrupt file", "count": 1} in document["excluded"]
-    assert victim.name in " ".join(document["warnings"])
+    assert victim.name in " ".join(item["message"] for item in document["warnings"])
     if damage is truncated:
         assert scaling("report", out).returncode == 0
         assert victim.name in (out / "report" / "report.md").read_text()

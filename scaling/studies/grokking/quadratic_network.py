@@ -1,7 +1,8 @@
-"""A network that adds modulo p without having learned anything: two layers, a square between them, and weights in closed form.
+"""A network that adds modulo p without training: two layers, a square between them, weights in closed form.
 
-Gromov 2023, "Grokking modular arithmetic" (arXiv 2301.02679), the analytic weights for addition. It shows that the task has the answer that its metric
-asks for, whatever training reaches. With random phases the logits are exact in the limit of infinite width alone.
+Gromov 2023, "Grokking modular arithmetic" (arXiv 2301.02679), the analytic weights for addition. It
+shows that the task can be solved by such a network, whatever training reaches. With random phases the
+logits are exact only in the limit of infinite width.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ SIGNS = {"add": 1, "subtract": -1}  # of b
 
 @dataclass(frozen=True)
 class Quadratic:
-    """W hidden units over residues modulo p: `first` (2, p, W) reads a and b, `second` (W, p) gives the logits of c."""
+    """W hidden units over residues modulo p: `first` (2, p, W) reads a, b; `second` (W, p) gives logits of c."""
 
     first: np.ndarray
     second: np.ndarray
 
     def logits(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Of every residue c for operands (n,): float64 (n, p), about 1 at the sum and 0 elsewhere."""
+        """Logits of every residue c for operands (n,): float64 (n, p), about 1 at the sum, else 0."""
         return np.square(self.first[0][a] + self.first[1][b]) @ self.second
 
 
 def make_network(p: int, width: int, operation: str = "add", seed: int = 0) -> Quadratic:
     """The network for a + b or a - b modulo p.
 
-    Unit k has the frequency sigma(k), a permutation of the units taken modulo p, and random phases f_a, f_b: it squares
-    cos(2 pi sigma a / p + f_a) + cos(2 pi sigma b / p + f_b), and is read by cos(2 pi sigma c / p + f_a + f_b). Of the products only
-    cos(2 pi sigma (a + b - c) / p) is free of phases, and adds up over the units; the logits are divided by what it adds up to, W / 2.
-    Raises ScalingError for another operation, which needs other waves, and for a width below 1.
+    Unit k has the frequency sigma(k), a permutation of the units taken modulo p, and random phases
+    f_a, f_b: it squares cos(2 pi sigma a / p + f_a) + cos(2 pi sigma b / p + f_b), and is read by
+    cos(2 pi sigma c / p + f_a + f_b). Of the products only cos(2 pi sigma (a + b - c) / p) is free of
+    phases, and adds up over the units; the logits are divided by its sum, W / 2. Raises ScalingError
+    for another operation and for a width below 1.
     """
     if operation not in SIGNS:
         raise ScalingError(
@@ -59,7 +61,7 @@ def make_network(p: int, width: int, operation: str = "add", seed: int = 0) -> Q
 
 
 def scores(logits: np.ndarray, targets: np.ndarray) -> Scores:
-    """What logits (n, V) say of the targets (n,), as a trained model's are scored: `Scores` of (n, 1)."""
+    """`Scores` (n, 1) of logits (n, V) for targets (n,), as for a trained model."""
     top = logits.max(axis=1, keepdims=True)
     chances = np.exp(logits - top)
     total = chances.sum(axis=1, keepdims=True)
@@ -69,7 +71,7 @@ def scores(logits: np.ndarray, targets: np.ndarray) -> Scores:
 
 
 def accuracy(task: ModularTask, width: int, seed: int = 0) -> float:
-    """The task's own metric of the network on all equations of the task, those to learn from and those held out. Raises as `built`."""
+    """The task's metric on all equations, trained on and held out. Raises as `make_network`."""
     opened = open_task(task)
     network = make_network(task.p, width, task.operation, seed)
     windows = np.concatenate(
@@ -85,6 +87,6 @@ def accuracy(task: ModularTask, width: int, seed: int = 0) -> float:
 def by_width(
     task: ModularTask, widths: Iterable[int], seeds: Iterable[int] = (0, 1, 2)
 ) -> list[tuple[int, tuple[float, ...]]]:
-    """(width, accuracy of each draw of phases), the widths as given. Raises as `built`."""
+    """(width, accuracy of each draw of phases), the widths as given. Raises as `make_network`."""
     drawn = tuple(seeds)
     return [(width, tuple(accuracy(task, width, seed) for seed in drawn)) for width in widths]

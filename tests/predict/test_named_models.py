@@ -1,11 +1,11 @@
-"""Named models against the optimum of a law."""
+"""Named models compare_named_models the optimum of a law."""
 
 import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
 from scaling.predict.law_source import load_law
-from scaling.studies.named_models import NAMED, against
+from scaling.predict.named_models import NAMED, compare_named_models
 
 
 def row(rows, name):
@@ -14,12 +14,15 @@ def row(rows, name):
 
 def test_llama_3_8b_has_1875_tokens_for_a_parameter():
     assert (
-        row(against(load_law("published:besiroglu2024")), "Llama 3 8B")["tokens_per_param"] == 1875
+        row(compare_named_models(load_law("published:besiroglu2024")), "Llama 3 8B")[
+            "tokens_per_param"
+        ]
+        == 1875
     )
 
 
 def test_chinchilla_is_near_the_optimum_and_gpt_3_is_too_large():
-    rows = against(load_law("published:besiroglu2024"))
+    rows = compare_named_models(load_law("published:besiroglu2024"))
     assert row(rows, "Chinchilla 70B")["size_ratio"] == pytest.approx(0.96, abs=0.01)
     assert row(rows, "GPT-3 175B")["size_ratio"] > 3
     for one in rows:
@@ -35,11 +38,11 @@ def test_every_name_once_with_a_source():
 
 
 def test_a_frontier_without_a_law_tells_sizes_and_no_loss():
-    one = row(against(load_law("published:porian2024")), "GPT-3 175B")
+    one = row(compare_named_models(load_law("published:porian2024")), "GPT-3 175B")
     assert one["size_ratio"] > 1
     assert one["excess_loss"] is None
 
 
 def test_a_law_without_an_optimum_is_refused():
     with pytest.raises(ScalingError, match="no compute-optimal N and D"):
-        against(load_law("published:kaplan2020-d"))
+        compare_named_models(load_law("published:kaplan2020-d"))

@@ -5,6 +5,7 @@ Only models whose parameters and training tokens their authors published, and no
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.predict.law_source import FittedLaw
+from scaling.render.table import Column, Document, Table
 from scaling.warning import ResultWarning, WarningCode, warn
 
 
@@ -59,45 +61,47 @@ NAMED = (
 )
 
 
-def against(known: FittedLaw) -> list[dict[str, Any]]:
-    """Each named model beside the optimum of its own budget under a law, plain values: {model, n_params, tokens, tokens_per_param, flops,
+def compare_named_models(law: FittedLaw) -> list[dict[str, Any]]:
+    """Each named model with the optimum of its own budget under a law: {model, n_params, tokens, tokens_per_param, flops,
     n_star, size_ratio (N / N*), optimal_tokens_per_param, tokens_per_param_ratio, loss, loss_star, excess_loss, source}.
 
     FLOPs are counted as the law counts them. Losses are those of the law, in its own nats; None for a law without losses.
     Raises ScalingError for a law without an optimum.
     """
-    if known.optimum is None:
+    if law.optimum is None:
         raise ScalingError(
-            f"{known.source} has no compute-optimal N and D",
+            f"{law.source} has no compute-optimal N and D",
             where="--models",
             remedy="use a law such as published:besiroglu2024",
         )
-    return [_row(known, model) for model in NAMED]
+    return [_row(law, model) for model in NAMED]
 
 
-def warnings(known: FittedLaw) -> list[ResultWarning]:
+def extrapolation_warnings(law: FittedLaw) -> list[ResultWarning]:
     """How far the named models lie beyond the budgets that the law was fitted to."""
-    reach = known.range.get("flops")
-    if reach is None:
+    flops_range = law.range.get("flops")
+    if flops_range is None:
         return []
-    beyond = [
-        np.log10(known.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / reach[1])
+    decades = [
+        np.log10(
+            law.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / flops_range[1]
+        )
         for model in NAMED
     ]
     message = (
-        f"the named models lie {max(0.0, min(beyond)):.1f} to {max(beyond):.1f} decades of compute "
+        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of compute "
         "beyond the data of this law"
     )
-    return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(beyond)))]
+    return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(decades)))]
 
 
-def _row(known: FittedLaw, model: NamedModel) -> dict[str, Any]:
-    optimum = known.optimum
+def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
+    optimum = law.optimum
     assert optimum is not None
     n, d = model.n_params, model.tokens
-    flops = float(known.cost.flops(np.asarray(n), np.asarray(d)))
+    flops = float(law.cost.flops(np.asarray(n), np.asarray(d)))
     n_star, d_star = float(optimum.n_star(flops)), float(optimum.d_star(flops))
-    loss, loss_star = _loss(known, n, d), optimum.loss(flops)
+    loss, loss_star = _loss(law, n, d), optimum.loss(flops)
     best = None if loss is None or loss_star is None else float(loss_star)
     return {
         "model": model.name,
@@ -116,15 +120,52 @@ def _row(known: FittedLaw, model: NamedModel) -> dict[str, Any]:
     }
 
 
-def _loss(known: FittedLaw, n: float, d: float) -> float | None:
+def _loss(law_source: FittedLaw, n: float, d: float) -> float | None:
     """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's own N*(C), which is not that of his law."""
     from scaling.fit.laws.laws import LAWS
 
-    law = LAWS.get(known.law)
-    if law is None or not {"N", "D"} <= set(law.inputs) <= {"N", "D", "U"} or known.law == "kaplan":
+    law = LAWS.get(law_source.law)
+    if (
+        law is None
+        or not {"N", "D"} <= set(law.inputs) <= {"N", "D", "U"}
+        or law_source.law == "kaplan"
+    ):
         return None
     inputs = {"N": np.array([n]), "D": np.array([d]), "U": np.array([d])}
-    theta = law.theta({name: np.asarray(value) for name, value in known.values.items()})
+    theta = law.theta({name: np.asarray(value) for name, value in law_source.values.items()})
     return float(
         np.exp(law.log_predict(theta, {letter: inputs[letter] for letter in law.inputs}))[0]
+    )
+
+
+def named_models_table(document: Document) -> Table | None:
+    """Named models against the optimum of their own budgets; None where a prediction has none."""
+    models: Sequence[Mapping[str, Any]] = document.get("models") or []
+    if not models:
+        return None
+    names = (
+        "model",
+        "n_params",
+        "tokens",
+        "tokens_per_param",
+        "optimal_tokens_per_param",
+        "size_ratio",
+        "excess_loss",
+    )
+    columns = (
+        Column("model"),
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("D/N", "rough"),
+        Column("optimal D/N", "rough"),
+        Column("N/N*", "rough"),
+        Column("excess loss", "short"),
+    )
+    caption = f"N* is the optimum of the model's own FLOPs by {document.get('source')}; the excess is in nats of that law, not of the model's data."
+    return Table(
+        "models",
+        "Named models against the optimum",
+        columns,
+        tuple(tuple(row[name] for name in names) for row in models),
+        caption,
     )
