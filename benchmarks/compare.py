@@ -82,7 +82,7 @@ def main() -> None:
                 np.mean([pair["tests"][place]["p"] < pair["level"] for pair in found])
                 for place in range(len(asked))
             ]
-            any_of = np.mean([any(test["apart"] for test in pair["tests"]) for pair in found])
+            any_of = np.mean([any(test["significant"] for test in pair["tests"]) for pair in found])
             cells = " | ".join(
                 f"{100 * share:.1f}" for share in [*alone, any_of, _held(one, two, found)]
             )

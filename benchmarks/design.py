@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import Estimate, estimate, refitted
+from scaling.fit.estimate import PointEstimate, estimate, refitted
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
@@ -136,7 +136,7 @@ def points(cells: Cells, loss: np.ndarray) -> Points:
     return Points(loss=loss, n=cells.n, d=cells.d, c=6 * cells.n * cells.d)
 
 
-def errors(surface: Surface, found: Estimate) -> tuple[float, float]:
+def errors(surface: Surface, found: PointEstimate) -> tuple[float, float]:
     """Errors of log N* and log L* at the target."""
     here, (log_n, log_l) = LinearizedLaw(found.law, found.theta, Cost()).optimum(), truth(surface)
     loss = here.loss(TARGET)
@@ -159,7 +159,7 @@ class Pilot:
 
     cells: Cells
     loss: np.ndarray
-    found: Estimate
+    found: PointEstimate
 
     def runs(self, shared: bool) -> Runs:
         """As `designed` takes them, with the noise that the residuals show."""

@@ -1,7 +1,8 @@
-"""Trains every sweep of the laboratory, reports on it, and prints each figure with its target and what was reached: `make lab`.
+"""Trains every study's sweep, reports on it, and prints each expected result with what was measured: `make lab`.
 
-`python benchmarks/laboratory.py [NAME ...]` takes some of them only; `--again` reads results that are there and trains nothing. A sweep that
-was killed goes on where it was. The last columns say whether the figure holds, and how long the sweep took with its report.
+`python benchmarks/laboratory.py [NAME ...]` takes some of them only; `--again` reads existing results
+and trains nothing. A sweep that was killed resumes. The last columns say whether the expectation
+holds, and how long the sweep took with its report.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def scaling(*words: str) -> None:
         )
 
 
-def findings(folder: Path) -> Iterator[dict[str, str]]:
-    """The lines of all findings of a report."""
-    for path in sorted((folder / "report" / "tables").glob("findings-*.csv")):
+def claims(folder: Path) -> Iterator[dict[str, str]]:
+    """The rows of all tables of expected results of a report."""
+    for path in sorted((folder / "report" / "tables").glob("expected-*.csv")):
         with open(path, encoding="utf-8", newline="") as handle:
             yield from csv.DictReader(handle)
 
@@ -66,7 +67,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such sweep: {', '.join(sorted(unknown))}; there are {', '.join(SWEEPS)}")
     shown = Table(
-        "sweep", "figure", "target", "reached", "holds", "seconds", title="The laboratory"
+        "sweep", "quantity", "expected", "measured", "holds", "seconds", title="The laboratory"
     )
     (ROOT / "results").mkdir(exist_ok=True)
     for name in asked.names or SWEEPS:
@@ -75,9 +76,9 @@ def main() -> None:
             scaling("run", f"sweeps/{name}.toml", "--out", folder)
         scaling("report", folder)
         seconds = f"{time.monotonic() - begun:.0f}"
-        for line in findings(ROOT / folder):
+        for line in claims(ROOT / folder):
             shown.add_row(
-                name, line["figure"], line["target"], line["reached"], line["holds"], seconds
+                name, line["quantity"], line["expected"], line["measured"], line["holds"], seconds
             )
             name = seconds = ""
         shown.add_section()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.fit.bootstrap import bootstrap
+from scaling.fit.document import estimates
 from scaling.fit.estimate import estimate
-from scaling.fit.fit_document import interval
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
@@ -92,8 +92,8 @@ def trials(
             answers(frontier(law.name, values, Cost())),
             answers(frontier(law.name, law.values(draws.theta), Cost())),
         )
-        ends = {name: interval(float(here[name]), drawn[name], ci) for name in truth}
+        ends = estimates({name: here[name] for name in truth}, drawn, ci)
         yield {
-            name: bool((ends[name]["lo"] or -np.inf) <= value <= (ends[name]["hi"] or np.inf))
+            name: bool((ends[name].lo or -np.inf) <= value <= (ends[name].hi or np.inf))
             for name, value in truth.items()
         }

@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.simulated_sweeps import Surface, sweep
+from scaling import __version__
 from scaling.fit.bootstrap import bootstrap
+from scaling.fit.document import estimates
 from scaling.fit.estimate import estimate
-from scaling.fit.fit_document import interval
 from scaling.fit.frontier.frontier import Cost, frontier
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.result import SCHEMA, Bootstrap, Convention, FitResult, Objective, SourceInfo
+from scaling.fit.result import Cost as DocumentCost
 from scaling.predict.compare import compare
 
 CI = 0.95
 
 
-def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> dict[str, Any]:
-    """The part of a fit document that a comparison reads, of one simulated sweep of `runs` runs."""
+def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> FitResult:
+    """The result that a comparison reads, of one simulated sweep of `runs` runs."""
     points = sweep(surface, runs, np.random.default_rng(seed))
     law = LAWS[surface.law]
     found = estimate(law, points)
@@ -28,28 +31,39 @@ def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> di
         law.name, {name: np.asarray(value) for name, value in found.values.items()}, Cost()
     )
     assert points.c is not None
-    return {
-        "law": law.name,
-        "approach": "parametric",
-        "objective": {"name": found.objective, "delta": found.delta},
-        "ci": CI,
-        "params": {name: interval(value, drawn[name], CI) for name, value in found.values.items()},
-        "derived": {name: interval(float(getattr(best, name)), None, CI) for name in ("a", "b")},
-        "roads": {},
-        "warnings": [],
-        "bootstrap": {"draws": drawn},
-        "cost": {"c0": 6.0, "p": 1.0},
-        "range": {"flops": [float(points.c.min()), float(points.c.max())]},
-        "source": {
-            "paths": [surface.name],
-            "digest": str(seed),
-            "convention": {"params": "with_head", "flops": "6nd"},
-            "model": {},
-            "evaluation": {"corpus": "one", "unit": "nats per token"},
-        },
-        "status": found.status,
-        "n_points": len(points),
-    }
+    return FitResult(
+        schema_version=SCHEMA,
+        version=__version__,
+        law=law.name,
+        approach="parametric",
+        objective=Objective(name=found.objective, delta=found.delta, value=found.value),
+        ci=CI,
+        params=estimates(found.values, drawn, CI),
+        derived=estimates({"a": best.a, "b": best.b}, None, CI),
+        approaches={},
+        warnings=(),
+        excluded=[],
+        holdout=None,
+        data={},
+        bootstrap=Bootstrap(
+            kind="pairs",
+            resamples=resamples,
+            seed=0,
+            failed=0,
+            draws={name: column.tolist() for name, column in drawn.items()},
+        ),
+        cost=DocumentCost(c0=6.0, p=1.0),
+        range={"flops": (float(points.c.min()), float(points.c.max()))},
+        source=SourceInfo(
+            paths=[surface.name],
+            digest=str(seed),
+            columns={},
+            convention=Convention(params="with_head", flops="6nd"),
+            evaluation={"corpus": "one", "unit": "nats per token"},
+        ),
+        status=found.status,
+        n_points=len(points),
+    )
 
 
 def trials(
@@ -61,4 +75,4 @@ def trials(
             name: document(surface, runs, resamples, [seed, trial, place])
             for place, (name, surface) in enumerate((("one", one), ("two", two)))
         }
-        yield compare(pair, seed=trial)
+        yield compare(pair, seed=trial).to_dict()

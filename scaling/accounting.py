@@ -1,21 +1,25 @@
-"""The one place that counts parameters, FLOPs and bytes, each under a named convention, in exact integers.
+"""The one place that counts parameters, FLOPs and bytes, each under a named convention, in exact
+integers.
 
-The exponent of the compute-optimal N moves from 0.84 to 0.5 with the convention alone (Porian 2024; Pearce and Song
-2024), so every number of the project says which one it uses.
+The exponent of the compute-optimal N moves from 0.84 to 0.5 with the convention alone (Porian 2024;
+Pearce and Song 2024), so every number of the project says which one it uses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scaling.config import FlopsConvention, ModelConfig, NConvention
+if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
+    from scaling.config import FlopsConvention, ModelConfig, NConvention
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
-    """Parameters by group: embedding, unembedding, position, attention, ffn, norm. `seq_len` sizes learned positions."""
+    """Parameters by group: embedding, unembedding, position, attention, ffn, norm. `seq_len` sizes
+    learned positions.
+    """
     d, f, layers, bias = model.d_model, model.d_ff, model.n_layers, int(model.bias)
     q_width, kv_width = model.n_heads * model.d_head, model.n_kv_heads * model.d_head
     attention = d * (q_width + 2 * kv_width) + q_width * d + bias * (q_width + 2 * kv_width + d)
@@ -34,7 +38,8 @@ def parameter_groups(model: ModelConfig, seq_len: int) -> dict[str, int]:
 
 
 def n_params(model: ModelConfig, seq_len: int, convention: NConvention = "with_head") -> int:
-    """N under a convention: `total`; `nonembedding` (Kaplan 2020, table 1); `with_head`, the blocks and the output matrix.
+    """N under a convention: `total`; `nonembedding` (Kaplan 2020, table 1); `with_head`, the blocks
+    and the output matrix.
 
     A tied output matrix is counted as the head: it takes part in the last matmul.
     """
@@ -48,7 +53,7 @@ def n_params(model: ModelConfig, seq_len: int, convention: NConvention = "with_h
 
 
 def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
-    """Forward FLOPs of the weight matrices for one sequence, head included: 2 per weight and token."""
+    """Forward FLOPs of all weight matrices for one sequence: 2 per weight and token."""
     d, q_width = model.d_model, model.n_heads * model.d_head
     attention = 2 * d * q_width + 2 * d * model.n_kv_heads * model.d_head
     ffn = (3 if model.ffn == "swiglu" else 2) * d * model.d_ff
@@ -56,14 +61,18 @@ def _forward_matmul_flops(model: ModelConfig, seq_len: int) -> int:
 
 
 def _exact(model: ModelConfig, seq_len: int) -> int:
-    """Weight matmuls, plus QK^T and attention x V over the unmasked half: seq_len (seq_len + 1) / 2 pairs a head."""
+    """Weight matmuls, plus QK^T and attention x V over the unmasked half: seq_len (seq_len + 1) / 2
+    pairs a head.
+    """
     pairs = seq_len * (seq_len + 1) // 2
     attention = model.n_layers * 4 * model.n_heads * model.d_head * pairs
     return 3 * (_forward_matmul_flops(model, seq_len) + attention)
 
 
 def _chinchilla(model: ModelConfig, seq_len: int) -> int:
-    """Hoffmann 2022, appendix F: embedding and softmax counted, attention unmasked, backward twice the forward."""
+    """Hoffmann 2022, appendix F: embedding and softmax counted, attention unmasked, backward twice
+    the forward.
+    """
     d, heads, width = model.d_model, model.n_heads, model.n_heads * model.d_head
     embedding = 2 * seq_len * model.vocab_size * d
     softmax = 3 * heads * seq_len**2
@@ -74,10 +83,12 @@ def _chinchilla(model: ModelConfig, seq_len: int) -> int:
 def train_flops(
     model: ModelConfig, seq_len: int, tokens: int, convention: FlopsConvention = "exact"
 ) -> float:
-    """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the forward).
+    """Training FLOPs C for `tokens` tokens in sequences of `seq_len`, forward and backward (3x the
+    forward).
 
-    `exact`: matmuls, causal attention, and the head at every place, also where a task predicts only some. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding
-    (Kaplan 2020, eq. 2.2 without its context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022,
+    `exact`: matmuls, causal attention, and the head at every place, also where a task predicts only
+    some. `6nd`: 6 N D with N = with_head. `kaplan`: 6 N D with N = nonembedding (Kaplan 2020, eq.
+    2.2 without its context term, as used for C throughout the paper). `chinchilla`: Hoffmann 2022,
     appendix F. A float: N D overflows 64 bits at the scale of published models.
     """
     if convention == "6nd":
@@ -89,7 +100,9 @@ def train_flops(
 
 
 def kv_cache_bytes(model: ModelConfig, tokens: int, batch: int = 1, value_bytes: int = 2) -> int:
-    """Bytes of the key and value cache: 2 n_layers n_kv_heads d_head tokens batch width (Ainslie 2023)."""
+    """Bytes of the key and value cache: 2 n_layers n_kv_heads d_head tokens batch width (Ainslie
+    2023).
+    """
     return 2 * model.n_layers * model.n_kv_heads * model.d_head * tokens * batch * value_bytes
 
 
@@ -115,9 +128,11 @@ DEVICES = {
 def decode_seconds(
     n: Any, cache_bytes: Any, attention_flops: Any, batch: int, device: Device, value_bytes: int = 2
 ) -> tuple[Any, Any]:
-    """(arithmetic, reading) seconds of one step that decodes a token for each of `batch` sequences; the slower one is the roofline.
+    """(arithmetic, reading) seconds of one step that decodes a token for each of `batch` sequences;
+    the slower one is the roofline.
 
-    `n` parameters are read once for all; `cache_bytes` and `attention_flops` are those of one sequence. Numbers or arrays.
+    `n` parameters are read once for all; `cache_bytes` and `attention_flops` are those of one
+    sequence. Numbers or arrays.
     """
     arithmetic = batch * (2 * n + attention_flops) / device.flops_per_second
     return arithmetic, (n * value_bytes + batch * cache_bytes) / device.bytes_per_second
@@ -131,7 +146,9 @@ def attention_flops(model: ModelConfig, tokens: int) -> int:
 def decode_tokens_per_second(
     model: ModelConfig, seq_len: int, batch: int, device: Device, value_bytes: int = 2
 ) -> float:
-    """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the weights and the cache."""
+    """Roofline of decoding one token a sequence: the slower of arithmetic and of reading the
+    weights and the cache.
+    """
     active, cache = (
         n_params(model, seq_len, "with_head"),
         kv_cache_bytes(model, seq_len, 1, value_bytes),
@@ -144,7 +161,8 @@ def decode_tokens_per_second(
 def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
     """The model itself with all heads (MHA), grouped (GQA), and with one kv head (MQA).
 
-    Grouped (Ainslie 2023) is its own grouping, or the divisor of n_heads nearest to a quarter of them.
+    Grouped (Ainslie 2023) is its own grouping, or the divisor of n_heads nearest to a quarter of
+    them.
     """
     heads = model.n_heads
     grouped = model.n_kv_heads if 1 < model.n_kv_heads < heads else _divisor_near(heads, heads / 4)

@@ -1,4 +1,4 @@
-"""The public Python API: `from scaling import plan, fit, predict, report, load`.
+"""The public Python API: `from scaling import plan, run, fit, predict, report, load`.
 
 Each function is what the command of its name calls; a result holds the document that `--json`
 prints, gives pandas tables, and shows itself in a notebook.
@@ -16,9 +16,9 @@ import pandas as pd
 
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
+from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
@@ -27,6 +27,8 @@ from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
 
 if TYPE_CHECKING:
+    from scaling.execute.options import RunOptions
+    from scaling.execute.run_sweep import SweepOutcome
     from scaling.plan import Plan
 
 PathText = Union[str, PathLike[str]]
@@ -44,10 +46,12 @@ class Prediction:
     @property
     def warnings(self) -> list[str]:
         """What to mind before the numbers are used."""
-        return list(self.document["warnings"])
+        return [warning["message"] for warning in self.document["warnings"]]
 
     def to_frame(self) -> pd.DataFrame:
-        """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN where there is no interval."""
+        """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN
+        where there is no interval.
+        """
         names = ["flops", *(name for name, _, _ in OPTIMUM)]
         return _frame(
             {name: self.document.get(name) or {} for name in names},
@@ -81,21 +85,25 @@ class Fit:
 
     @property
     def data(self) -> pd.DataFrame:
-        """The points that were fitted (at most 5,000 of them), one row each: n_params, tokens, flops, loss and others."""
+        """The points that were fitted (at most 5,000 of them), one row each: n_params, tokens,
+        flops, loss and others.
+        """
         return pd.DataFrame(self.document["data"])
 
     @property
     def warnings(self) -> list[str]:
         """What to mind before the law is used."""
-        return list(self.document["warnings"])
+        return [warning["message"] for warning in self.document["warnings"]]
 
     def predict(self, **question: Any) -> Prediction:
         """What the law says of a question: see `scaling.predict`."""
         return predict(self, **question)
 
     def save(self, path: PathText) -> Path:
-        """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises ScalingError (74)."""
-        dump(self.document, Path(path))
+        """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises
+        ScalingError (74).
+        """
+        FitResult.parse(self.document, "fit", "fit again").save(Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
@@ -107,10 +115,11 @@ class Fit:
 
 
 def load(source: Source) -> pd.DataFrame:
-    """Runs as a table. A results folder gives every measurement of every run, one row each; a file gives its own columns.
+    """Runs as a table. A results folder gives every measurement of every run, one row each; a file
+    gives its own columns.
 
-    Columns in which every cell is a number become numbers; others stay as they were written ("70B"), and `fit` reads them.
-    Raises ScalingError that names the file and the fault.
+    Columns in which every cell is a number become numbers; others stay as they were written
+    ("70B"), and `fit` reads them. Raises ScalingError that names the file and the fault.
     """
     sources = _sources(source)
     rows, foreign, _ = read_rows(sources)
@@ -144,21 +153,23 @@ def load(source: Source) -> pd.DataFrame:
 
 def fit(
     source: Source,
-    law: str = "chinchilla",
+    law: str = "auto",
     *,
     columns: str | Mapping[str, str] | None = None,
     **options: Any,
 ) -> Fit:
     """Fit a scaling law to a results folder, a file, a DataFrame, or several of one kind.
 
-    `columns` says which column holds what, `{"N": "params", "D": "tokens", "L": "loss"}`, or as text as on the command line.
-    `options` are those of `scaling fit`, with underscores: approach, objective, delta, where, holdout, bootstrap, ci, seed, ...
-    Raises ScalingError that says what is wrong, where, and what to do instead.
+    `columns` says which column holds what, `{"N": "params", "D": "tokens", "L": "loss"}`, or as
+    text as on the command line. `options` are those of `scaling fit`, with underscores: approach,
+    objective, delta, where, holdout, bootstrap, ci, seed, ... Raises ScalingError that says what is
+    wrong, where, and what to do instead.
     """
     wrong = next((name for name in options if name not in OPTIONS), None)
     if wrong is not None:
         raise unknown_choice("option", wrong, OPTIONS, where="fit")
-    return Fit(run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options)))
+    result = run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options))
+    return Fit(result.to_dict())
 
 
 def predict(
@@ -175,9 +186,10 @@ def predict(
 ) -> Prediction:
     """The compute-optimal model for FLOPs, the loss of N and D, or the budget that reaches a loss.
 
-    `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME". Counts may be text such as "70B".
-    `inference_tokens` adds the size that is cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss
-    cost, `serving` ({"device": "h100", ...}, as on the command line) the same in device-seconds. Raises ScalingError.
+    `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
+    Counts may be text such as "70B". `inference_tokens` adds the size that is cheapest to train and
+    serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost, `serving` ({"device":
+    "h100", ...}, as on the command line) the same in device-seconds. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.document
@@ -193,7 +205,9 @@ def predict(
         "smaller": smaller,
     }
     return Prediction(
-        run_predict(source, **question, serving=Serving(**serving) if serving is not None else None)
+        run_predict(
+            source, **question, serving=Serving(**serving) if serving is not None else None
+        ).to_dict()
     )
 
 
@@ -211,6 +225,28 @@ def plan(
     loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
     task = resolve(loaded.base.task)
     return expand(loaded, task, open_task(task).vocab_size, simulated)
+
+
+def run(
+    sweep: PathText | Sweep,
+    folder: PathText | None = None,
+    options: RunOptions | None = None,
+    *,
+    overrides: Sequence[str] = (),
+) -> SweepOutcome:
+    """Train what a folder (default results/<name>) lacks of a sweep; safe to call again.
+
+    `options` (`scaling.execute.options.RunOptions`) say where and how: workers, budgets, executor.
+    Raises ScalingError, before anything is trained, for a sweep, folder or machine that does not
+    fit.
+    """
+    from scaling.config.overrides import load_with_overrides
+    from scaling.execute.options import RunOptions
+    from scaling.execute.run_sweep import run_sweep
+
+    loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
+    target = Path("results") / loaded.name if folder is None else Path(folder)
+    return run_sweep(loaded, target, options or RunOptions())
 
 
 def report(
@@ -232,18 +268,20 @@ def report(
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:
     """Paths and tables. Raises ScalingError for what is neither."""
-    listed = list(source) if isinstance(source, (list, tuple)) else [source]
-    for each in listed:
-        if not isinstance(each, (str, PathLike, pd.DataFrame)):
+    items: list[Any] = list(source) if isinstance(source, (list, tuple)) else [source]
+    for item in items:
+        if not isinstance(item, (str, PathLike, pd.DataFrame)):
             raise ScalingError(
-                f"a {type(each).__name__} is no source of runs",
+                f"a {type(item).__name__} is no source of runs",
                 remedy="give a path or a pandas DataFrame",
             )
-    return [each if isinstance(each, pd.DataFrame) else Path(each) for each in listed]  # type: ignore[arg-type]
+    return [item if isinstance(item, pd.DataFrame) else Path(item) for item in items]
 
 
 def _columns(columns: str | Mapping[str, str] | None) -> str | None:
-    """The columns as the command line takes them. Raises ScalingError for a name that this form cannot hold."""
+    """The columns as the command line takes them. Raises ScalingError for a name that this form
+    cannot hold.
+    """
     if columns is None or isinstance(columns, str):
         return columns
     from scaling.points.columns import parse_columns

@@ -12,6 +12,7 @@ class WarningCode(StrEnum):
     """What a warning is about. Code tests the code and never the sentence."""
 
     OTHER = "other"
+    # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
     FEW_PREFIXES = "few_prefixes"
     FLOPS_DISAGREE = "flops_disagree"
@@ -22,6 +23,51 @@ class WarningCode(StrEnum):
     RUN_STATE = "run_state"
     UNLIKELY_UNIT = "unlikely_unit"
     UNPLANNED_RUNS = "unplanned_runs"
+    # the data of a fit
+    SOURCE = "source"
+    FEW_POINTS = "few_points"
+    ONE_RATIO = "one_ratio"
+    REPEATED_DATA = "repeated_data"
+    NO_HOLDOUT = "no_holdout"
+    HOLDOUT_COVERAGE = "holdout_coverage"
+    HOLDOUT_ONE_SIDED = "holdout_one_sided"
+    CRITICAL_BATCH = "critical_batch"
+    # its optimum
+    AT_BOUND = "at_bound"
+    ILL_CONDITIONED = "ill_conditioned"
+    OTHER_MINIMA = "other_minima"
+    STARTS_DISAGREE = "starts_disagree"
+    NEAR_FLOOR = "near_floor"
+    NOT_CONVERGED = "not_converged"
+    NOT_IDENTIFIED = "not_identified"
+    FAILED_RESAMPLES = "failed_resamples"
+    NO_INTERVALS = "no_intervals"
+    KAPLAN_UNAVAILABLE = "kaplan_unavailable"
+    # its diagnostics
+    LACK_OF_FIT = "lack_of_fit"
+    RUNS_ABOVE_LAW = "runs_above_law"
+    CURVE_DEVIATES = "curve_deviates"
+    # the approaches to the frontier
+    BUDGET_UNAVAILABLE = "budget_unavailable"
+    FEW_BUDGETS = "few_budgets"
+    EXPONENTS_SUM = "exponents_sum"
+    FINAL_LOSSES_ONLY = "final_losses_only"
+    GRID_BIAS = "grid_bias"
+    # a prediction
+    FIT_STATUS = "fit_status"
+    PUBLISHED_CAVEAT = "published_caveat"
+    EXTRAPOLATION = "extrapolation"
+    BELOW_DATA = "below_data"
+    OUTSIDE_DATA = "outside_data"
+    LAW_FORM = "law_form"
+    APPROACHES_DISAGREE = "approaches_disagree"
+    NO_MODEL = "no_model"
+    # a design
+    NARROW_RATIO = "narrow_ratio"
+    FEW_SIZES = "few_sizes"
+    OFF_CENTRE = "off_centre"
+    IMPRECISE_TARGET = "imprecise_target"
+    AXES_MULTIPLY_COST = "axes_multiply_cost"
 
 
 class ResultWarning(BaseModel):
@@ -35,3 +81,8 @@ class ResultWarning(BaseModel):
 
     def __str__(self) -> str:
         return self.message
+
+
+def warn(code: WarningCode, message: str, **data: Any) -> ResultWarning:
+    """A warning with the data behind its sentence."""
+    return ResultWarning(code=code, message=message, data=data)

@@ -15,9 +15,11 @@ import pytest
 import scaling
 from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
+from scaling.execute.options import RunOptions
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit as run_fit
-from scaling.predict.predict import predict as run_predict
+from tests.documents import fit as run_fit
+from tests.documents import predict as run_predict
+from tests.sweep_files import tiny
 
 RESULTS = Path(__file__).parents[1] / "results" / "honest"
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -102,7 +104,7 @@ def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
     assert np.isnan(fitted.params["lo"]).all(), "no bootstrap, no intervals"
     assert {"a", "b"} <= set(fitted.derived.index)
     assert list(fitted.data["loss"]) == list(TABLE["loss"])
-    assert fitted.warnings == document["warnings"]
+    assert fitted.warnings == [warning["message"] for warning in document["warnings"]]
 
 
 def test_frames_of_any_shape_are_read(fitted):
@@ -174,7 +176,7 @@ def test_a_published_law_predicts_and_shows_itself():
 def test_html_shows_hostile_text_as_text():
     rows = TABLE.rename(columns={"loss": HOSTILE}).assign(tokenizer=[HOSTILE, "b"] * 6)
     found = fit(rows, columns=f"N=N,D=D,L={HOSTILE}", **QUICK)
-    found.document["warnings"].append(HOSTILE + "\x1b[31m\u202e")
+    found.document["warnings"].append({"code": "other", "message": HOSTILE + "\x1b[31m\u202e"})
     for shown in (found._repr_html_(), hostile_prediction(found)._repr_html_()):
         page = Tags(shown)
         assert not {"script", "img", "link", "style", "iframe"} & set(page.opened)
@@ -187,7 +189,7 @@ def test_html_shows_hostile_text_as_text():
 
 def hostile_prediction(found):
     answer = found.predict(flops=1e20)
-    answer.document["warnings"].append(HOSTILE)
+    answer.document["warnings"].append({"code": "other", "message": HOSTILE})
     answer.document["source"] = HOSTILE + "\x1b"
     return answer
 
@@ -233,3 +235,17 @@ def test_laws_with_tables_of_their_own_take_frames(tmp_path):
     assert Tags(found._repr_html_()).opened.count("table") >= 2
     with pytest.raises(ScalingError, match="says nothing of N and D"):
         found.predict(flops=1e20)
+
+
+def test_plan_and_run_take_a_sweep_and_give_typed_results(tmp_path):
+    sweep = tiny(base={"task": {"kind": "synthetic", "seq_len": 16}})
+    planned = scaling.plan(sweep)
+    assert len(planned.runs) == 4
+    law = "published:besiroglu2024"
+    outcome = scaling.run(
+        sweep, tmp_path / "out", RunOptions(simulate=law, on_message=lambda _: None)
+    )
+    assert (outcome.counts["done"], outcome.stop, outcome.exit_code) == (4, None, 0)
+    assert set(load(tmp_path / "out")["run_id"]) == {
+        item.run_id for item in scaling.plan(sweep, simulated=law).runs
+    }

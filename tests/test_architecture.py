@@ -24,7 +24,7 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "train": {*CONFIG, "accounting", "tasks", "store"},
     "tuning": {*CONFIG, "accounting", "plan", "recipe", "store"},
     "fit": {*CONFIG, "accounting", "points", "store", "tasks"},
-    "predict": {*CONFIG, "accounting", "fit", "points", "recipe", "store", "plan"},
+    "predict": {*CONFIG, "accounting", "fit", "points", "recipe", "store", "plan", "render"},
     "execute": {
         *CONFIG,
         "accounting",
@@ -35,6 +35,8 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "tasks",
         "fit",
         "points",
+        "tuning",
+        "trackers",
     },
     "trackers": {*CONFIG, "accounting", "points", "plan", "store"},
     "render": BASE,

@@ -1,4 +1,4 @@
-"""The chaos figures: python -m benchmarks.chaos points | kills | flips | reads."""
+"""The chaos figures: python -m benchmarks.chaos points | kills | flips | reads | errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.chaos import flips, kills, points, reads
+from benchmarks.chaos import errors, flips, kills, points, reads
 from benchmarks.chaos.sweeps import FILES_SWEEP, POINTS_SWEEP, TRAINED_SWEEP
 from benchmarks.chaos.verdict import Verdict, numbers
 from scaling.config.sweep_file import load_sweep
@@ -22,17 +22,28 @@ from scaling.plan import plan
 def main() -> None:
     """Parse and run."""
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("what", choices=("points", "kills", "flips", "reads"))
+    asked.add_argument("what", choices=("points", "kills", "flips", "reads", "errors"))
     asked.add_argument("--stride", type=int, default=1, help="points: every n-th only")
     asked.add_argument("--seeds", type=int, default=10)
     asked.add_argument("--kills", type=int, default=1000, help="kills of all seeds together")
     asked.add_argument("--side-by-side", type=int, default=1, help="seeds at a time")
     asked.add_argument("--flips", type=int, default=1000)
+    asked.add_argument("--errors", type=int, default=500)
     asked.add_argument("--reads", type=int, default=100_000)
     asked.add_argument("--json", type=Path)
     given = asked.parse_args()
     scratch, begun = Path(tempfile.mkdtemp(prefix="chaos-")), time.monotonic()
     sweep = scratch / "sweep.toml"
+    if given.what == "errors":
+        sweep.write_text(FILES_SWEEP, encoding="utf-8")
+        count, wrong = errors.inject(sweep, scratch, given.errors)
+        print(
+            f"{count} errors injected into own files: {len(wrong)} with a traceback, a good file set"
+            f" aside or a run trained again; {time.monotonic() - begun:.0f} s"
+        )
+        for text in wrong[:20]:
+            print(" ", text)
+        raise SystemExit(bool(wrong))
     if given.what in ("flips", "reads"):
         raise SystemExit(_others(scratch, given, begun))
     sweep.write_text(POINTS_SWEEP if given.what == "points" else TRAINED_SWEEP, encoding="utf-8")

@@ -92,10 +92,10 @@ def _fits(path: Path, where: str) -> str:
     """Reading a corrupt fit must raise."""
     if path.parent.name != "fits":
         return ""
-    from scaling.fit.fit_document import load
+    from scaling.fit.result import FitResult
 
     try:
-        load(path)
+        FitResult.load(path)
     except ScalingError:
         return ""
     return f"a corrupt fit was read: {where}"

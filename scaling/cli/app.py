@@ -1,9 +1,10 @@
-"""The typer application: exit codes and messages of errors, and commands with help from docstrings."""
+"""The typer application: errors and exit codes, commands with help from docstrings."""
 
 from __future__ import annotations
 
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -22,10 +23,13 @@ BUGS = (errno.ENOENT, errno.EBADF, errno.EFAULT, errno.ECHILD)  # of this progra
 
 
 class CommandGroup(TyperGroup):
-    """Prints a ScalingError as its message and ends with its exit code; survives a closed stdout."""
+    """Prints a ScalingError and ends with its exit code; survives a closed stdout."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Run the command that was asked for."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # paths that are not UTF-8 can be printed
+                stream.reconfigure(errors="backslashreplace")
         try:
             result = super().invoke(ctx)  # type: ignore[arg-type]
             if sys.stdout is not None:

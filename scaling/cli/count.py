@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Group
@@ -12,9 +12,11 @@ from rich.text import Text
 from scaling import accounting
 from scaling.cli.output import Csv, Json, choice, emit
 from scaling.cli.tables import table
-from scaling.config import FlopsConvention, ModelConfig, NConvention
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
+
+if TYPE_CHECKING:
+    from scaling.config import ModelConfig
 
 
 def count(
@@ -56,7 +58,9 @@ def _models(text: str) -> list[ModelConfig]:
 
 
 def model_from_fields(text: str) -> ModelConfig:
-    """A model from `key=value,...`; what is left out follows the recipe. Raises ScalingError naming the key."""
+    """A model from `key=value,...`; what is left out follows the recipe. Raises ScalingError naming
+    the key.
+    """
     from pydantic import ValidationError
 
     from scaling.config import ModelConfig, Recipe
@@ -102,7 +106,9 @@ def _value(text: str) -> Any:
 def count_document(
     models: list[ModelConfig], seq_len: int, batch: int, device: str
 ) -> dict[str, Any]:
-    """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA and MQA forms."""
+    """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA
+    and MQA forms.
+    """
     return {
         "seq_len": seq_len,
         "batch": batch,
@@ -114,6 +120,8 @@ def count_document(
 def _counts(
     model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
 ) -> dict[str, Any]:
+    from scaling.config import FlopsConvention, NConvention
+
     return {
         "model": model.model_dump(mode="json"),
         "parameters": accounting.parameter_groups(model, seq_len),

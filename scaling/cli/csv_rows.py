@@ -1,4 +1,6 @@
-"""Which table `--csv` prints: of each verb's JSON document the rows that a person would plot or join."""
+"""Which table `--csv` prints: of each verb's JSON document the rows that a person would plot or
+join.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
 STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
 FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
-RECONCILED = ("counting", "road", *INTERVAL, "refused")
+RECONCILED = ("counting", "approach", *INTERVAL, "unavailable")
 PROPOSED = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")
 TUNED = (
     "field",
@@ -53,7 +55,7 @@ ASKED = ("flops", "n_params", "tokens", "tokens_per_param", "loss", "accuracy")
 
 
 def fit_rows(document: Document) -> Rows:
-    """The parameters and what derives from them with their intervals; of coverage one row a model."""
+    """The parameters and derived quantities with intervals; of coverage one row per model."""
     if document.get("groups"):
         return [dict(group) for group in document["groups"]]
     held = {**document["params"], **document["derived"]}
@@ -64,7 +66,9 @@ def fit_rows(document: Document) -> Rows:
 
 
 def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
-    """What was predicted, with intervals; or the smaller models, or the named ones, where these are asked for. Raises ScalingError."""
+    """What was predicted, with intervals; or the smaller models, or the named ones, where these are
+    asked for. Raises ScalingError.
+    """
     if smaller and models:
         raise ScalingError(
             "--csv prints one table, and --smaller and --models are two",
@@ -86,16 +90,16 @@ def _estimated(entry: Any) -> dict[str, Any]:
 
 
 def reconcile_rows(document: Document) -> Rows:
-    """The exponent a of the same runs, one row for each counting and road."""
+    """The exponent a of the same runs, one row for each counting and approach."""
     return [
         {
-            "counting": row["told"],
-            "road": road,
-            **_estimated(row[road].get("a")),
-            "refused": row[road].get("refused"),
+            "counting": row["label"],
+            "approach": approach,
+            **_estimated(row[approach].get("a")),
+            "unavailable": row[approach].get("unavailable"),
         }
         for row in document["countings"]
-        for road in ("parametric", "isoflop", "envelope")
+        for approach in ("parametric", "isoflop", "envelope")
     ]
 
 
@@ -110,7 +114,7 @@ def tuning_rows(document: Document) -> Rows:
 
 
 def coordinate_rows(document: Document) -> Rows:
-    """The size of every kind of activation at every width and depth, with the slope of its curve."""
+    """The size of every kind of activation at every width and depth, with its slope."""
     return [
         {
             "parametrisation": check["parametrisation"],

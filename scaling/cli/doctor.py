@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling import __version__
+from scaling.execute.devices import ask_devices
 from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes
 from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
@@ -38,9 +38,6 @@ def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
         as_csv=as_csv,
         columns=("field", "value"),
     )
-
-
-DEVICE_SECONDS = 90
 
 
 _ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
@@ -68,14 +65,7 @@ _TOOLS = {
 }
 
 
-_ASK_DEVICES = """
-import json, jax
-found = [{"platform": d.platform, "kind": d.device_kind, "memory_bytes": (d.memory_stats() or {}).get("bytes_limit")} for d in jax.devices()]
-print(json.dumps({"backend": jax.default_backend(), "devices": found}))
-"""
-
-
-# A buffer that the C library keeps costs page faults once; one that it returns to the system costs them each time.
+# A buffer that the C library keeps costs page faults once; one that it returns, each time.
 _ASK_ALLOCATOR = """
 import resource
 def faults(size):
@@ -88,7 +78,9 @@ print(int(second * 4 < first))
 
 
 def examine() -> dict[str, Any]:
-    """Everything `scaling doctor` says, as JSON-ready data; `problems` lists what is wrong, each with its remedy."""
+    """Everything `scaling doctor` says, as JSON-ready data; `problems` lists what is wrong, each
+    with its remedy.
+    """
     found: dict[str, Any] = {
         "python": {
             "version": platform.python_version(),
@@ -115,7 +107,9 @@ def examine() -> dict[str, Any]:
 
 
 def packages() -> list[dict[str, Any]]:
-    """Each package that scaling needs: `installed` version (None: missing), what is `wanted`, and whether that fits."""
+    """Each package that scaling needs: `installed` version (None: missing), what is `wanted`, and
+    whether that fits.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -176,7 +170,9 @@ def _cache(folder: Path) -> dict[str, Any]:
 
 
 def _allocator() -> dict[str, Any]:
-    """`variables` as they are set for training processes, and whether such a process does keep its memory (None: unknown)."""
+    """`variables` as they are set for training processes, and whether such a process does keep its
+    memory (None: unknown).
+    """
     environment = ALLOCATOR | dict(os.environ)
     keeps = None
     if sys.platform == "linux":
@@ -193,17 +189,6 @@ def _allocator() -> dict[str, Any]:
         "workers": {name: environment[name] for name in ALLOCATOR},
         "workers_keep_memory": keeps,
     }
-
-
-def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What jax finds, asked in a child process under a changed environment: `backend` and `devices`, or `error`."""
-    done = _child(_ASK_DEVICES, DEVICE_SECONDS, dict(os.environ) | dict(changes or {}))
-    if isinstance(done, str):
-        return {"error": done}
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"error": last[:300]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def _child(
@@ -245,7 +230,7 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "error" in found["jax"]:
         yield (
             f"jax does not start: {found['jax']['error']}",
-            "mend JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
+            "fix JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
         )
     elif found["accelerator_driver"] and found["jax"]["backend"] == "cpu":
         yield (
@@ -265,7 +250,7 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if room < 2**30:
         yield (
             f"{format_bytes(room)} free in {found['disk']['folder']}",
-            "free a GiB: results, checkpoints and the corpus need room",
+            "free a GiB: results, checkpoints and the corpus need space",
         )
     if memory is not None and memory < 2**31:
         yield (
@@ -299,7 +284,10 @@ def _processor_problems(
         )
     if cpu["quota_cores"] is not None and cpu["quota_cores"] < cpu["usable_cores"]:
         workers = max(1, int(cpu["quota_cores"]))
-        what = f"{cpu['usable_cores']} cores are visible, but the container may use {cpu['quota_cores']:g}"
+        what = (
+            f"{cpu['usable_cores']} cores are visible, but the container may use "
+            f"{cpu['quota_cores']:g}"
+        )
         yield what, f"run with --workers {workers} and NPROC=1"
     threads = environment.get("NPROC")
     if threads is not None and not (threads.isdigit() and 0 < int(threads) <= cpu["usable_cores"]):
@@ -310,7 +298,9 @@ def _processor_problems(
 
 
 def render(found: Mapping[str, Any]) -> Group:
-    """The examination for people: a table of facts, the packages in one line, and the problems with their remedies."""
+    """The examination for people: a table of facts, the packages in one line, and the problems with
+    their remedies.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -326,7 +316,7 @@ def render(found: Mapping[str, Any]) -> Group:
 
 
 def _printable(text: str) -> str:
-    """Without the control characters by which a variable or a file name could draw on the screen."""
+    """Text without control characters, with which it could draw on the screen."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -339,7 +329,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         "cpu",
-        f"{cpu['model']}, {cpu['usable_cores']} of {cpu['cores']} cores, {' '.join(cpu['isa'] or ['instruction set unknown'])}",
+        f"{cpu['model']}, {cpu['usable_cores']} of {cpu['cores']} cores, "
+        f"{' '.join(cpu['isa'] or ['instruction set unknown'])}",
     )
     yield (
         "memory",
@@ -363,7 +354,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     }
     yield (
         "allocator",
-        f"{found['allocator']['libc']}; memory of training processes is {keeps[found['allocator']['workers_keep_memory']]}",
+        f"{found['allocator']['libc']}; memory of training processes is "
+        f"{keeps[found['allocator']['workers_keep_memory']]}",
     )
     yield (
         "environment",
@@ -377,4 +369,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _cache_state(cache: Mapping[str, Any]) -> str:
     if not cache["exists"]:
         return "made when needed"
-    return f"{'writable' if cache['writable'] else 'not writable'}, {'private' if cache['private'] else 'open to others'}"
+    return (
+        f"{'writable' if cache['writable'] else 'not writable'}, "
+        f"{'private' if cache['private'] else 'open to others'}"
+    )

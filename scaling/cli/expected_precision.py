@@ -69,14 +69,17 @@ def expectation_lines(found: dict[str, Any]) -> list[Text]:
     from rich.text import Text
 
     warnings = [
-        Text.assemble(("warning: ", "bold yellow"), warning) for warning in found["warnings"]
+        Text.assemble(("warning: ", "bold yellow"), warning["message"])
+        for warning in found["warnings"]
     ]
-    if found["refused"]:
-        return [Text(f"\nno parametric fit to be expected: {found['refused']}"), *warnings]
+    if found["unavailable"]:
+        return [Text(f"\nno parametric fit to be expected: {found['unavailable']}"), *warnings]
     a, n = found["a"], found["n_star"]
     told = (
-        f"\nexpected of a parametric fit ({found['ci']:.0%}, noise {found['noise']:.2%} of the loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
-        f"at {format_flops(found['target'])} FLOPs N* {format_count(n['value'])} [{format_count(n['lo'])}, {format_count(n['hi'])}], "
+        f"\nexpected of a parametric fit ({found['ci']:.0%}, noise {found['noise']:.2%} of the "
+        f"loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
+        f"at {format_flops(found['target'])} FLOPs N* {format_count(n['value'])} "
+        f"[{format_count(n['lo'])}, {format_count(n['hi'])}], "
         f"L* within {_within(found):.1%}"
     )
     basis = f"law {found['law']}" + (

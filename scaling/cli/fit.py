@@ -29,9 +29,9 @@ READOUTS = ("constant", "averaged")
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
     from scaling.fit.laws.laws import LAWS
-    from scaling.fit.options import TABLE_LAWS, TWO_STAGE
+    from scaling.fit.options import AUTO, TABLE_LAWS, TWO_STAGE
 
-    return [name for name in (*LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
+    return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
 
 
 def fit(
@@ -42,9 +42,9 @@ def fit(
             metavar="LAW",
             autocompletion=complete_law,
             rich_help_panel=MODEL,
-            help="The law: chinchilla, kaplan, power, bnsl, ... (docs/laws.md lists all).",
+            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists all).",
         ),
-    ] = "chinchilla",
+    ] = "auto",
     approach: Annotated[
         str,
         choice(
@@ -181,7 +181,6 @@ def fit(
 
     Example: scaling fit runs.csv --columns 'N=params,D=tokens,L=loss' --out fit.json
     """
-    from scaling.fit.fit_document import dump
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
     from scaling.report.terminal import fit_text
@@ -208,12 +207,13 @@ def fit(
         cluster=cluster,
         readout=readout,
     )
-    document = run_fit(source, options)
+    result = run_fit(source, options)
+    document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
-        name = law if approach == "parametric" else approach
+        name = document["law"] if approach == "parametric" else approach
         out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
     if out is not None:
-        dump(document, out)
+        result.save(out)
         echo_err(f"written: {out}")
     emit(
         document,

@@ -25,7 +25,10 @@ DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
 QUESTIONS = {
     "budget": "How many FLOPs may the whole sweep take? 6.7e12 take about two minutes on two cores",
     "device": "On what will it train? cpu, gpu, tpu, or a name such as h100",
-    "data": 'On what data? "stdlib" (Python source, nothing to download), or a folder that `scaling data prepare` wrote',
+    "data": (
+        'On what data? "stdlib" (Python source, nothing to download), or a folder that '
+        "`scaling data prepare` wrote"
+    ),
 }
 
 
@@ -117,7 +120,9 @@ def init(
 
 
 def _check_free(path: Path) -> None:
-    """Raise ScalingError for a file that is there, or a name that a comment or a command cannot hold."""
+    """Raise ScalingError for a file that is there, or a name that a comment or a command cannot
+    hold.
+    """
     if path.exists() or path.is_symlink():
         raise ScalingError(
             "is there already", where=str(path), remedy="name another file, or delete this one"
@@ -129,7 +134,9 @@ def _check_free(path: Path) -> None:
 
 
 def _schema_line(path: Path) -> str:
-    """The line by which editors know the schema, where one lies beside the file or in docs/ of a folder above; else nothing."""
+    """The line by which editors know the schema, where one lies beside the file or in docs/ of a
+    folder above; else nothing.
+    """
     from scaling.config.sweep_file import schema as made
 
     folder = path.absolute().parent
@@ -146,7 +153,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:
-    """An option, a default, or what a person says; on a terminal a wrong answer is asked for again."""
+    """An option, a default, or the answer; on a terminal a wrong one is asked for again."""
     if given is not None or yes:
         return check(DEFAULTS[name] if given is None else given)
     while True:
@@ -215,9 +222,9 @@ def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path)
 
 
 def _doubts(planned: Plan, opened: Any) -> list[str]:
-    from scaling.cli.sweep_options import repeats
+    from scaling.execute.planning import repeated_data_warnings
 
-    return [*planned.warnings, *repeats(opened, planned)]
+    return [*planned.warnings, *repeated_data_warnings(opened, planned)]
 
 
 def schema(

@@ -127,7 +127,8 @@ def predict(
         typer.Option(
             "--models",
             rich_help_panel=MODELS,
-            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the optimum.",
+            help="Named models (GPT-3, Chinchilla, Llama 3, ...) and their distance from the "
+            "optimum.",
         ),
     ] = False,
     emit_to: Annotated[
@@ -154,7 +155,8 @@ def predict(
 
     Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21 --smaller 0.5,0.3
 
-    Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device h100
+    Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device
+    h100
 
     Example: scaling predict published:besiroglu2024 --models
     """
@@ -186,9 +188,10 @@ def predict(
     }
     given = {name: value for name, value in serving_options.items() if value is not None}
     is_question = bool(given) or any(value is not None for value in question.values())
-    document = {}
+    document: dict[str, Any] = {}
     if is_question or not models:
-        document = run_predict(source, **question, serving=Serving(**given) if given else None)
+        served = Serving(**given) if given else None
+        document = run_predict(source, **question, serving=served).to_dict()
     if models:
         named = _named_models(source)
         document = {**document, "models": named["models"]} if document else named
@@ -206,19 +209,22 @@ def predict(
 
 def _named_models(source: str) -> dict[str, Any]:
     """Named models against the optimum of a law, with what the law is."""
-    from scaling.fit.fit_document import to_jsonable
+    from scaling.fit.document import to_jsonable
     from scaling.predict.law_source import load_law
-    from scaling.studies.named_models import against, warnings
+    from scaling.predict.named_models import compare_named_models, extrapolation_warnings
 
     law = load_law(source)
     return to_jsonable(
         {
-            "models": against(law),
+            "models": compare_named_models(law),
             "law": law.law,
             "source": law.source,
             "ci": law.ci,
             "basis": law.basis,
-            "warnings": [*law.warnings, *warnings(law)],
+            "warnings": [
+                warning.model_dump(mode="json")
+                for warning in (*law.warnings, *extrapolation_warnings(law))
+            ],
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +47,7 @@ class Display:
         self.live: Live | None = None
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
         kept = f", {self.kept} not needed now" if self.kept else ""
         refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
         self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
@@ -56,7 +56,7 @@ class Display:
                 self._table(), console=self.console, refresh_per_second=4, transient=True
             )
             self.live.__enter__()
-        return self
+        return self.handle
 
     def __exit__(
         self,
@@ -67,9 +67,9 @@ class Display:
         if self.live:
             self.live.__exit__(kind, error, trace)
 
-    def observe(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Show one event of a worker."""
-        self.tracker.observe(event)
+        self.tracker.handle(event)
         if event["event"] in ENDED and not self._is_one_of_many(event):
             self._line(self._ending(event))
         elif event["event"] == "interrupted":
@@ -92,12 +92,18 @@ class Display:
 
     def _ending(self, event: dict[str, Any]) -> str:
         planned = self.tracker.by_id[event["run_id"]]
-        size = f"N {format_count(planned.n_params['with_head'])}  D {format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
+        size = (
+            f"N {format_count(planned.n_params['with_head'])}  D "
+            f"{format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
+        )
         detail = (
             f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
         )
         ended = sum(self.tracker.counts.values())
-        return f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  {detail}"
+        return (
+            f"[{ended}/{len(self.tracker.runs)}] {event['event']:8} {event['run_id']}  {size}  "
+            f"{detail}"
+        )
 
     def _summary(self) -> str:
         tracker = self.tracker
@@ -108,7 +114,10 @@ class Display:
         losses = ", ".join(f"{event['loss']:.3f}" for event in tracker.running.values())
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
-        return f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss {losses}, {pace}, {left} left"
+        return (
+            f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss "
+            f"{losses}, {pace}, {left} left"
+        )
 
     def _table(self) -> Group:
         made: Table = table("", "run", "N", "step", "loss", "tokens/s", "GFLOP/s")

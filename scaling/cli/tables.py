@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from scaling.execute.timing import Speed
     from scaling.plan import Plan, PlannedRun
 
-SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out, and nobody reads them
+SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def table(title: str, *columns: str, numbers: bool = True) -> Table:
-    """An empty table in the house style: thin, numbers to the right; on a narrow terminal, a paragraph a row."""
+    """An empty table in the house style: thin, numbers to the right; on a narrow terminal, a
+    paragraph a row.
+    """
     made = WrappingTable(
         title=title,
         title_justify="left",
@@ -90,7 +92,10 @@ def _run_entry(planned: PlannedRun, speed: Speed | None) -> dict[str, Any]:
 
 def plan_table(document: dict[str, Any]) -> Group:
     """What `scaling plan` prints: the runs, the refused cells with their reasons, the totals."""
-    head = f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} FLOPs"
+    head = (
+        f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} "
+        "FLOPs"
+    )
     runs = table(
         head,
         "run",
@@ -115,25 +120,30 @@ def plan_table(document: dict[str, Any]) -> Group:
             else []
         ),
         Text(
-            "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; C: exact FLOPs; batch in tokens",
+            "N: blocks and head (with_head), then total and non-embedding; shape: layers x "
+            "width; C: exact FLOPs; batch in tokens",
             style="dim",
         ),
     ]
     if document["merged"]:
         parts.append(
             Text(
-                f"{document['merged']} cells fell together with another: the nearest buildable model is the same"
+                f"{document['merged']} cells fell together with another: the nearest buildable "
+                "model is the same"
             )
         )
     if document["trunks"]:
         share = document["flops"] / document["flops_alone"]
-        text = f"{document['trunks']} trunks serve several budgets each: {share:.0%} of the {format_flops(document['flops_alone'])} FLOPs of runs alone"
+        text = (
+            f"{document['trunks']} shared prefixes serve several budgets each: {share:.0%} of the "
+            f"{format_flops(document['flops_alone'])} FLOPs of runs alone"
+        )
         parts.append(Text(text))
     if "device" in document:
         parts.append(_fitting(document))
     if document["refused"]:
         refused = table(
-            f"\nrefused: {len(document['refused'])} cells", "cell", "reason", numbers=False
+            f"\ninfeasible: {len(document['refused'])} cells", "cell", "reason", numbers=False
         )
         for item in document["refused"][:40]:
             refused.add_row(item["cell"], escape(item["reason"]))
@@ -144,7 +154,8 @@ def plan_table(document: dict[str, Any]) -> Group:
         workers, wall = document["workers"], format_seconds(document["wall_seconds"])
         parts.append(
             Text(
-                f"\nabout {format_seconds(document['seconds'])} of training, {wall} with {workers} worker(s)"
+                f"\nabout {format_seconds(document['seconds'])} of training, {wall} with "
+                f"{workers} worker(s)"
             )
         )
     return Group(
@@ -153,13 +164,16 @@ def plan_table(document: dict[str, Any]) -> Group:
 
 
 def _fitting(document: dict[str, Any]) -> Any:
-    """Whether the runs fit the device: a line, or the runs that do not with what would make them fit."""
+    """Whether the runs fit the device: a line, or the runs that do not with what would make them
+    fit.
+    """
     large = [entry for entry in document["runs"] if not entry["fits"]]
     room = format_bytes(document["runs"][0]["device_memory_bytes"])
     if not large:
         return Text(f"every run fits {document['device']}: {room} can be used")
     made = table(
-        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: {room} can be used",
+        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: "
+        f"{room} can be used",
         "run",
         "needs",
         "fits with",
@@ -228,7 +242,10 @@ def status_table(document: dict[str, Any]) -> Group:
         parts.append(Text(f"time left: {format_seconds(document['eta_seconds'])}"))
     cost = document["cost"]
     if cost["flops"]:
-        spent = f"{format_flops(cost['flops'])} FLOPs in {format_seconds(cost['worker_seconds'])} of all workers"
+        spent = (
+            f"{format_flops(cost['flops'])} FLOPs in {format_seconds(cost['worker_seconds'])} "
+            "of all workers"
+        )
         parts.append(
             Text(f"cost so far: {spent}; planned {format_flops(cost['planned_flops'])} FLOPs")
         )
@@ -239,7 +256,8 @@ def status_table(document: dict[str, Any]) -> Group:
     if document["no_longer_planned"]:
         parts.append(
             Text(
-                f"{len(document['no_longer_planned'])} finished runs are kept that the sweep file no longer asks for"
+                f"{len(document['no_longer_planned'])} finished runs are kept that the sweep "
+                "file no longer asks for"
             )
         )
     return Group(*parts)

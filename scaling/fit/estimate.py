@@ -1,8 +1,10 @@
-"""One law, one table, one objective: Points -> the global optimum, with what speaks for its being global.
+"""One law, one table, one objective: Points -> the global optimum, with what speaks for its being
+global.
 
-A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable projection, Golub and
-Pereyra 1973), which shows every basin. From the best cell of each block of that grid the full objective is then descended
-to convergence, and the distinct minima found are listed.
+A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable
+projection, Golub and Pereyra 1973), which shows every basin. From the best cell of each block of
+that grid the full objective is then descended to convergence, and the distinct minima found are
+listed.
 """
 
 from __future__ import annotations
@@ -10,20 +12,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, product
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
+from scaling.fit.document import FitStatus
 from scaling.fit.laws.laws import Law
 from scaling.fit.laws.objectives import objective as objective_named
 from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 MOST_STARTS = 16
-GUIDED = 4  # starts that descend from a wide delta too when the others disagree: it smooths the small basins away
+# starts that descend from a wide delta too when the others disagree: it smooths the small basins
+# away
+GUIDED = 4
 SEARCHED = 2000  # points that the search for basins looks at
 MIDDLE = 40_000  # points that choose among the basins found
 FINALISTS = 3
@@ -52,32 +57,21 @@ class LocalMinimum:
 
 @dataclass(frozen=True)
 class MultistartSummary:
-    """How many starts were tried, how many converged, how many agree on the best minimum; the minima, best first."""
+    """How many starts were tried, how many converged, how many agree on the best minimum; the
+    minima, best first.
+    """
 
     tried: int
     converged: int
     agree: int
     minima: tuple[LocalMinimum, ...]
 
-    def summary(self) -> dict[str, Any]:
-        """As plain JSON: {tried, converged, agree, minima: [{value, params, starts}]}."""
-        minima = [
-            {"value": one.value, "params": dict(one.params), "starts": one.starts}
-            for one in self.minima
-        ]
-        return {
-            "tried": self.tried,
-            "converged": self.converged,
-            "agree": self.agree,
-            "minima": minima,
-        }
-
 
 @dataclass(frozen=True)
-class Estimate:
-    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` is
-    ok, not-identified or not-converged; `warnings` say why. `fixed` holds the reported parameters that were not fitted,
-    `one_sided` the weight of runs above the law.
+class PointEstimate:
+    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum
+    over points; `status` and `warnings` say how far to trust it. `fixed` holds the reported
+    parameters that were not fitted, `one_sided` the weight of runs above the law.
     """
 
     law: Law
@@ -85,8 +79,8 @@ class Estimate:
     objective: str
     delta: float
     value: float
-    status: str
-    warnings: tuple[str, ...]
+    status: FitStatus
+    warnings: tuple[ResultWarning, ...]
     starts: MultistartSummary
     fixed: Mapping[str, float] = field(default_factory=dict)
     one_sided: float = 1.0
@@ -106,27 +100,27 @@ def estimate(
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
     where: str = "",
-) -> Estimate:
+) -> PointEstimate:
     """Fit `law` to `points`, some reported parameters `fixed` if wished.
 
-    Raises ScalingError (with `where`) for points that cannot determine the law, an unknown objective or parameter, a
-    delta that is not positive.
+    Raises ScalingError (with `where`) for points that cannot determine the law, an unknown
+    objective or parameter, a delta that is not positive.
     """
     fixed = dict(fixed or {})
-    doubts = identifiability.check(law, points, fixed, where)
+    data_warnings = identifiability.check(law, points, fixed, where)
     task = problem_of(law, points, objective, delta, fixed, one_sided)
     found, starts, certain = _multistart(task)
     warnings, status = _diagnose(task, found, starts, certain)
-    if identifiability.collinear(task.logs) and status == "ok":
-        status = "not-identified"
-    return Estimate(
+    if identifiability.collinear(task.logs) and status is FitStatus.OK:
+        status = FitStatus.NOT_IDENTIFIED
+    return PointEstimate(
         law,
         task.raw(found),
         objective,
         delta,
         starts.minima[0].value,
         status,
-        (*doubts, *warnings),
+        (*data_warnings, *warnings),
         starts,
         fixed,
         one_sided,
@@ -141,7 +135,9 @@ def problem_of(
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
 ) -> Problem:
-    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown names and a bad delta."""
+    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown
+    names and a bad delta.
+    """
     if not (np.isfinite(delta) and delta > 0):
         raise ScalingError(
             f"delta = {delta:g} is not a positive number",
@@ -163,7 +159,7 @@ def problem_of(
     return with_fixed(task, fixed) if fixed else task
 
 
-def refitted(found: Estimate, points: Points) -> Estimate:
+def refitted(found: PointEstimate, points: Points) -> PointEstimate:
     """The optimum of other points of the same kind, descended to from where these ended."""
     task = problem_of(found.law, points, found.objective, found.delta, found.fixed, found.one_sided)
     ends = continuation(
@@ -179,7 +175,9 @@ def spread(task: Problem, theta: Array) -> float:
 
 
 def penalty(task: Problem, theta: Array) -> Array:
-    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without smoothing."""
+    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without
+    smoothing.
+    """
     log_loss = task.law.bind(task.logs)(theta).value
     return (
         task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta)
@@ -188,7 +186,9 @@ def penalty(task: Problem, theta: Array) -> Array:
 
 
 def _multistart(task: Problem) -> tuple[Array, MultistartSummary, bool]:
-    """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one converged."""
+    """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one
+    converged.
+    """
     search = subsample(task, SEARCHED)
     begun = starts(search)
     wide = spread(search, begun[0])
@@ -231,7 +231,9 @@ def _stages(search: Problem, task: Problem) -> list[Problem]:
 
 
 def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
-    """One row of each place where rows (R, P) ended, the lowest first, and which of these each row belongs to."""
+    """One row of each place where rows (R, P) ended, the lowest first, and which of these each row
+    belongs to.
+    """
     places: list[int] = []
     owner = np.full(len(theta), -1)
     for row in np.argsort(value, kind="stable"):
@@ -245,7 +247,9 @@ def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
 
 
 def starts(task: Problem) -> Array:
-    """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block of the grid."""
+    """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block
+    of the grid.
+    """
     law = task.law
     held = task.lower == task.upper
     axes = [
@@ -268,10 +272,11 @@ def starts(task: Problem) -> Array:
 
 
 def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
-    """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared relative errors there (G,).
+    """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared
+    relative errors there (G,).
 
-    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with coefficients >= 0. A floor is solved for
-    too, but one outside a root is taken from a grid.
+    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
+    coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
     law = task.law
     if not (law.floor and law.root):
@@ -305,7 +310,8 @@ def _solved_at(task: Problem, theta: Array, floor: float | None) -> tuple[Array,
 
 
 def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
-    """The x >= 0 (G, K) that bring columns (G, K, n) closest to 1 in weighted squares, and the squares left (G,).
+    """The x >= 0 (G, K) that bring columns (G, K, n) closest to 1 in weighted squares, and the
+    squares left (G,).
 
     K is at most 3, so every set of coefficients that are not 0 is tried.
     """
@@ -331,8 +337,8 @@ def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
 
 def _diagnose(
     task: Problem, theta: Array, tried: MultistartSummary, certain: bool
-) -> tuple[list[str], str]:
-    """Named warnings, and the status they add up to."""
+) -> tuple[list[ResultWarning], FitStatus]:
+    """Warnings, and the status they add up to."""
     law, best = task.law, tried.minima[0]
     at_bound = _at_bounds(task, theta)
     moving = [i for i in range(len(theta)) if task.lower[i] < task.upper[i] and i not in at_bound]
@@ -340,38 +346,42 @@ def _diagnose(
         task.law.bind(task.logs)(theta[None]).gradient[0, moving].T, task.weight
     )
     rivals = [one for one in tried.minima[1:] if one.value <= best.value * (1 + NEARLY_AS_GOOD)]
-    warnings = [
-        f"{law.names[i]} = {best.params[law.names[i]]:.4g} is at its bound: the data do not determine it"
-        for i in at_bound
-    ]
+    warnings = []
+    for name in (law.names[i] for i in at_bound):
+        message = f"{name} = {best.params[name]:.4g} is at its bound: the data do not determine it"
+        warnings.append(warn(WarningCode.AT_BOUND, message, param=name))
     if condition > identifiability.CONDITION:
-        warnings.append(
-            f"not identified: parameters trade against each other (condition number {condition:.2g})"
+        message = (
+            "not identified: parameters trade against each other "
+            f"(condition number {condition:.2g})"
         )
+        warnings.append(warn(WarningCode.ILL_CONDITIONED, message))
     if rivals:
-        told = ", ".join(
+        params = ", ".join(
             f"{name} {value:.4g}"
             for name, value in rivals[0].params.items()
             if name not in best.params or value != best.params[name]
         )
-        warnings.append(
-            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the best, the next at {told}"
+        message = (
+            f"starts disagree: {len(rivals)} other minima are within {NEARLY_AS_GOOD:.0%} of the "
+            f"best, the next at {params}"
         )
+        warnings.append(warn(WarningCode.OTHER_MINIMA, message, count=len(rivals)))
     elif tried.agree < 2 <= tried.tried:
-        warnings.append(
-            f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum"
-        )
+        message = f"starts disagree: only {tried.agree} of {tried.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=tried.agree))
     if law.floor and best.params[law.floor] > (1 - CLOSE_TO_FLOOR) * task.loss.min():
-        warnings.append(
-            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little about what is below it"
+        message = (
+            f"{law.floor} lies within {CLOSE_TO_FLOOR:.0%} of the lowest loss: the data say little "
+            "about what is below it"
         )
+        warnings.append(warn(WarningCode.NEAR_FLOOR, message))
     if at_bound or condition > identifiability.CONDITION or rivals:
-        return warnings, "not-identified"
-    return (
-        (warnings, "ok")
-        if certain
-        else ([*warnings, "the best start did not converge"], "not-converged")
-    )
+        return warnings, FitStatus.NOT_IDENTIFIED
+    if certain:
+        return warnings, FitStatus.OK
+    warnings.append(warn(WarningCode.NOT_CONVERGED, "the best start did not converge"))
+    return warnings, FitStatus.NOT_CONVERGED
 
 
 def _at_bounds(task: Problem, theta: Array) -> list[int]:

@@ -1,4 +1,4 @@
-"""A law fitted to points and carried to its frontier: what heads a parametric document, and what is fitted beside it."""
+"""A law fitted to points, with its bootstrap, and carried to its compute-optimal frontier."""
 
 from __future__ import annotations
 
@@ -9,31 +9,85 @@ from typing import Any
 import numpy as np
 
 from scaling.fit.bootstrap import Draws, bootstrap
-from scaling.fit.estimate import Estimate, estimate
-from scaling.fit.fit_document import interval, subsample_draws
+from scaling.fit.document import Estimate, FitStatus, estimates, subsample_draws
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, fit_cost, frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
-from scaling.fit.profile import profile
+from scaling.fit.profile import Profile, profile
+from scaling.fit.result import (
+    Bootstrap,
+    Goodness,
+    Identification,
+    Objective,
+    ObjectiveMinimum,
+    ProfileInterval,
+    Starts,
+)
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
+
+MAX_FAILED = 0.05  # of the refits, before a warning
 
 
 @dataclass(frozen=True)
 class LawFit:
-    """A law fitted to points, with its draws as reported parameters and the frontier that follows (None: it has none)."""
+    """A law fitted to points; `drawn` are its draws (R,) as reported parameters, `optimum` its
+    frontier where it has one.
+    """
 
-    estimate: Estimate
+    estimate: PointEstimate
     draws: Draws | None
-    drawn: Mapping[str, np.ndarray] | None
+    drawn: Mapping[str, np.ndarray]
     cost: Cost
     optimum: Frontier | None
     optimum_draws: Frontier | None
 
+    def params(self, ci: float) -> dict[str, Estimate]:
+        """The reported parameters with their intervals; fixed ones have none."""
+        free = {
+            name: draws for name, draws in self.drawn.items() if name not in self.estimate.fixed
+        }
+        return estimates(self.estimate.values, free, ci)
+
+    def objective(self) -> Objective:
+        """What was minimised, and its value."""
+        fitted = self.estimate
+        return Objective(name=fitted.objective, delta=fitted.delta, value=fitted.value)
+
+    def derived(self, ci: float) -> dict[str, Estimate]:
+        """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
+        ...).
+        """
+        law = self.estimate.law
+        if law.derived is None or self.cost != Cost():
+            return exponents(self.optimum, self.optimum_draws, ci)
+        spread = law.derived(self.drawn) if self.drawn else {}
+        values = law.derived(_arrays(self.estimate.values))
+        return estimates(values, spread, ci) | exponents(self.optimum, self.optimum_draws, ci)
+
+    def goodness(self, points: Points) -> Goodness:
+        """RMSE of the loss in percent, and R2 of the loss above the fitted floor (above 0 without
+        one).
+        """
+        fitted = self.estimate
+        predicted = np.exp(fitted.law.log_predict(fitted.theta, points.inputs(fitted.law.inputs)))
+        relative = predicted / points.loss - 1
+        floor = fitted.values.get(fitted.law.floor, 0.0) if fitted.law.floor else 0.0
+        excess = points.loss > floor
+        log_excess = np.log(points.loss[excess] - floor)
+        missed = np.log(np.maximum(predicted[excess] - floor, 1e-300)) - log_excess
+        scatter = float(np.sum((log_excess - log_excess.mean()) ** 2)) if excess.any() else 0.0
+        r2 = 1 - float(np.sum(missed**2)) / scatter if scatter else None
+        return Goodness(rmse_percent=100 * float(np.sqrt(np.mean(relative**2))), r2_excess=r2)
+
 
 def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None = None) -> LawFit:
-    """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when it cannot be identified."""
+    """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when
+    it cannot be identified.
+    """
     fixed = options.fixed() if law == options.law else {}
-    found = estimate(
+    fitted = estimate(
         LAWS[law],
         points,
         options.objective,
@@ -43,20 +97,20 @@ def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None
     )
     count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
     draws = (
-        bootstrap(found, points, count, options.seed, points.group, options.resample)
+        bootstrap(fitted, points, count, options.seed, points.group, options.resample)
         if count
         else None
     )
-    drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else None
+    drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
     cost = fit_cost(points)
-    optimum = frontier(law, _arrays(found.values), cost) if law in CLOSED else None
+    optimum = frontier(law, _arrays(fitted.values), cost) if law in CLOSED else None
     return LawFit(
-        found,
-        draws,
-        drawn,
-        cost,
-        optimum,
-        frontier(law, drawn, cost) if drawn and optimum else None,
+        estimate=fitted,
+        draws=draws,
+        drawn=drawn,
+        cost=cost,
+        optimum=optimum,
+        optimum_draws=frontier(law, drawn, cost) if drawn and optimum else None,
     )
 
 
@@ -64,76 +118,87 @@ def _arrays(values: Mapping[str, float]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in values.items()}
 
 
-def parametric_head(fitted: LawFit, points: Points, options: FitOptions) -> dict[str, Any]:
-    """What heads a document of approach 3: parameters, what follows from them, and how well the data settle them."""
-    found = fitted.estimate
-    profiles = profile(found, points, options.ci)
-    loose = [name for name, each in profiles.items() if not each.identified]
-    warnings = list(found.warnings)
-    if loose and not any("not identified" in text for text in warnings):
-        warnings.append(
-            f"not identified by these data: {', '.join(loose)}: values far outside their intervals fit about as well"
-        )
-    drawn, draws = fitted.drawn or {}, fitted.draws
-    if draws is not None and draws.failed > 0.05 * draws.resamples:
-        warnings.append(
-            f"{draws.failed} of {draws.resamples} refits failed: the intervals are too narrow"
+def parametric_fields(fit: LawFit, points: Points, options: FitOptions) -> dict[str, Any]:
+    """The fields of a FitResult that approach 3 fills: parameters, and how well the data settle
+    them.
+    """
+    fitted, draws = fit.estimate, fit.draws
+    profiles = profile(fitted, points, options.ci)
+    open_names = [name for name, interval in profiles.items() if not interval.identified]
+    status = fitted.status
+    if open_names and status is FitStatus.OK:
+        status = FitStatus.NOT_IDENTIFIED
+    bootstrap_part = None
+    if draws is not None:
+        bootstrap_part = bootstrap_result(
+            draws.kind, draws.resamples, draws.failed, options, fit.drawn
         )
     return {
-        "objective": {"name": found.objective, "delta": found.delta, "value": found.value},
+        "objective": fit.objective(),
+        "goodness": fit.goodness(points),
         "params": {
-            name: interval(value, None if name in found.fixed else drawn.get(name), options.ci)
-            for name, value in found.values.items()
+            name: _without_open_se(value, profiles.get(name))
+            for name, value in fit.params(options.ci).items()
         },
-        "derived": _derived(fitted, options.ci),
-        "status": "not-identified" if loose and found.status == "ok" else found.status,
-        "warnings": warnings,
-        "identification": {
-            "profile": {
-                name: {"lo": each.lo, "hi": each.hi, "identified": each.identified}
+        "derived": fit.derived(options.ci),
+        "status": status,
+        "warnings": [*fitted.warnings, *_warnings(fit, open_names)],
+        "identification": Identification(
+            profile={
+                name: ProfileInterval(lo=each.lo, hi=each.hi, identified=each.identified)
                 for name, each in profiles.items()
             },
-            "starts": found.starts.summary(),
-        },
-        **(
-            {"bootstrap": bootstrap_of(draws.kind, draws.resamples, draws.failed, options, drawn)}
-            if draws is not None
-            else {}
+            starts=Starts(
+                tried=fitted.starts.tried,
+                converged=fitted.starts.converged,
+                agree=fitted.starts.agree,
+                minima=[
+                    ObjectiveMinimum(value=each.value, params=dict(each.params), starts=each.starts)
+                    for each in fitted.starts.minima
+                ],
+            ),
         ),
+        "bootstrap": bootstrap_part,
     }
 
 
-def bootstrap_of(
+def _without_open_se(value: Estimate, interval: Profile | None) -> Estimate:
+    """A standard error says nothing where the profile interval is open on a side."""
+    is_open = interval is not None and (interval.lo is None or interval.hi is None)
+    return value.model_copy(update={"se": None}) if is_open else value
+
+
+def _warnings(fit: LawFit, open_names: list[str]) -> list[ResultWarning]:
+    warnings, draws = [], fit.draws
+    codes = {warning.code for warning in fit.estimate.warnings}
+    if open_names and WarningCode.ILL_CONDITIONED not in codes:
+        message = (
+            f"not identified by these data: {', '.join(open_names)}: values far outside their "
+            "intervals fit about as well"
+        )
+        warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
+    if draws is not None and draws.failed > MAX_FAILED * draws.resamples:
+        message = f"{draws.failed} of {draws.resamples} refits failed: the intervals are too narrow"
+        warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=draws.failed))
+    return warnings
+
+
+def bootstrap_result(
     kind: str, resamples: int, failed: int, options: FitOptions, drawn: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    """The document's `bootstrap`: how the draws were made, how many failed, and the draws themselves."""
-    return {
-        "kind": kind,
-        "resamples": resamples,
-        "seed": options.seed,
-        "failed": failed,
-        "draws": subsample_draws(drawn),
-    }
-
-
-def _derived(fitted: LawFit, ci: float) -> dict[str, Any]:
-    """The exponents a and b under the runs' own cost, and what else the law derives at C = 6 N D (G, ...)."""
-    law, drawn = fitted.estimate.law, fitted.drawn
-    more = (
-        law.derived(_arrays(fitted.estimate.values))
-        if law.derived and fitted.cost == Cost()
-        else {}
+) -> Bootstrap:
+    """How the draws were made, how many failed, and the draws themselves."""
+    return Bootstrap(
+        kind=kind,
+        resamples=resamples,
+        seed=options.seed,
+        failed=failed,
+        draws=subsample_draws(drawn),
     )
-    spread = law.derived(drawn) if law.derived and drawn else {}
-    found = {name: interval(float(value), spread.get(name), ci) for name, value in more.items()}
-    return {**found, **exponents(fitted.optimum, fitted.optimum_draws, ci)}
 
 
-def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> dict[str, Any]:
+def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
     """The exponents {a, b} of a frontier with their intervals; empty without a frontier."""
     if optimum is None:
         return {}
-    return {
-        name: interval(float(getattr(optimum, name)), getattr(draws, name) if draws else None, ci)
-        for name in ("a", "b")
-    }
+    values = {"a": float(optimum.a), "b": float(optimum.b)}
+    return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)

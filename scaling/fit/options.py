@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
@@ -19,13 +19,17 @@ from scaling.points.source import SourceOptions
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
+AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
+HEADLINE_LAW = "chinchilla"
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The options of `scaling fit`; every value is checked before a file is opened. Raises ScalingError."""
+    """The options of `scaling fit`; every value is checked before a file is opened. Raises
+    ScalingError.
+    """
 
-    law: str = "chinchilla"
+    law: str = AUTO
     approach: str = "parametric"
     valley: str = "parabola"
     objective: str = "huber-log"
@@ -45,10 +49,11 @@ class FitOptions:
     seed: int = 0
     cluster: str | None = None
     readout: str | None = None
+    combined: bool = False
 
     def __post_init__(self) -> None:
         known = {
-            "law": (*LAWS, TWO_STAGE, *TABLE_LAWS),
+            "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
             "resample": KINDS,
@@ -84,6 +89,13 @@ class FitOptions:
             )
         self.held_out()
         self.fixed()
+
+    def resolved(self) -> FitOptions:
+        """The options with a law in the place of `auto`; `combined` where the choice of a law was left open."""
+        if self.law != AUTO:
+            return self
+        is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
+        return replace(self, law=HEADLINE_LAW, combined=is_open)
 
     def fixed(self) -> dict[str, float]:
         """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
@@ -123,7 +135,9 @@ class FitOptions:
         """What concerns the reading of the source."""
         columns = parse_columns(self.columns) if self.columns else {}
         filters = (self.where, self.drop_highest, self.cluster, self.readout)
-        inputs = ("N", "D", "X") if self.law == TWO_STAGE else LAWS[self.law].inputs
-        check_letters(self.law, inputs, columns)
-        read = () if self.law == TWO_STAGE else inputs
+        law = self.resolved().law
+        inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
+        if inputs:
+            check_letters(law, inputs, columns)
+        read = () if law == TWO_STAGE else inputs
         return SourceOptions(columns, self.params, self.flops, *filters, read)  # type: ignore[arg-type]

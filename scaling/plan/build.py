@@ -34,7 +34,8 @@ class PlannedRun:
 class _Shape:
     """What a size and its settings come to, whatever the budget and the seed.
 
-    FLOPs are those of one token, for C is proportional to D; the memory is known once a run of a batch is.
+    FLOPs are those of one token, for C is proportional to D; the memory is known once a run of a
+    batch is.
     """
 
     model: ModelConfig
@@ -46,7 +47,8 @@ class _Shape:
 
 @dataclass
 class RunBuilder:
-    """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a refusal is kept too.
+    """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a
+    refusal is kept too.
 
     `doubts` counts the cells in which a rule of the recipe was asked outside its range.
     """
@@ -59,7 +61,9 @@ class RunBuilder:
     doubts: Counter[str] = field(default_factory=Counter)
 
     def siblings(self, ask: CellRequest, settings: Settings) -> list[PlannedRun]:
-        """The runs of one size, amount and combination of settings: one for each seed. Raises ScalingError with the reason."""
+        """The runs of one size, amount and combination of settings: one for each seed. Raises
+        ScalingError with the reason.
+        """
         task = self._task(ask, settings)
         sweep, seq_len, shape = self.sweep, task.seq_len, self._shape(ask.size, settings)
         n = shape.n_params[sweep.design.params]
@@ -102,7 +106,9 @@ class RunBuilder:
         ]
 
     def _task(self, ask: CellRequest, settings: Settings) -> TaskConfig:
-        """The task with what the cell changes of it, limited to the unique tokens of the cell, in whole windows."""
+        """The task with what the cell changes of it, limited to the unique tokens of the cell, in
+        whole windows.
+        """
         task = self._varied(settings)
         if ask.unique is None:
             return task
@@ -170,7 +176,8 @@ class RunBuilder:
         ratio = n_steps * batch_tokens / n
         if window and not window[0] <= ratio <= window[1]:
             raise recipe.InfeasibleCell(
-                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to {window[1]:g}"
+                f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to "
+                f"{window[1]:g}"
             )
 
 

@@ -1,4 +1,6 @@
-"""What a sweep asks for: its sizes and amounts one by one, the values of its axes, and the seeds of each cell."""
+"""What a sweep asks for: its sizes and amounts one by one, the values of its axes, and the seeds of
+each cell.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ NOT_VARIED = {
 
 @dataclass(frozen=True)
 class CellRequest:
-    """A size, and one of a budget (FLOPs), tokens, or tokens per parameter; the unique tokens it may use; its seeds; what it alone sets."""
+    """A size, and one of a budget (FLOPs), tokens, or tokens per parameter; the unique tokens it
+    may use; its seeds; what it alone sets.
+    """
 
     size: float
     measure: str
@@ -74,8 +78,8 @@ class Cell:
 class Settings:
     """One value of every axis: as the cell shows them, and as overrides of the sweep's base.
 
-    `task` holds only what an axis or a cell changes of the task. `shape` tells apart what decides the model and the batch, by its
-    text: 1, 1.0 and True are equal, but not alike.
+    `task` holds only what an axis or a cell changes of the task. `shape` tells apart what decides
+    the model and the batch, by its text: 1, 1.0 and True are equal, but not alike.
     """
 
     chosen: tuple[tuple[str, Any], ...]
@@ -92,7 +96,9 @@ class Settings:
 
 
 def expand_design(sweep: Sweep) -> list[CellRequest]:
-    """Every size and amount of the design with its seeds. Raises ScalingError for replicates of a cell that is not there."""
+    """Every size and amount of the design with its seeds. Raises ScalingError for replicates of a
+    cell that is not there.
+    """
     plain = list(_plain(sweep))
     seeds: list[dict[int, None]] = [dict.fromkeys(ask.seeds) for ask in plain]
     for index, more in enumerate(sweep.replicates):
@@ -152,7 +158,9 @@ def _amounts(design: Any) -> tuple[str, tuple[float, ...]]:
 
 
 def _repeats(design: EpochsDesign) -> Iterator[tuple[float, float | None]]:
-    """(D, U) of every limited corpus and number of epochs, and (D, None) of the same tokens all new."""
+    """(D, U) of every limited corpus and number of epochs, and (D, None) of the same tokens all
+    new.
+    """
     repeated = [
         (unique * epochs, unique)
         for unique in design.unique_tokens
@@ -172,7 +180,9 @@ def _repeats(design: EpochsDesign) -> Iterator[tuple[float, float | None]]:
 def check_axes(
     task: TaskConfig, axes: tuple[Axis, ...], cells: Iterable[tuple[tuple[str, Any], ...]] = ()
 ) -> None:
-    """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where numbers belong, or that stands twice."""
+    """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where
+    numbers belong, or that stands twice.
+    """
     fields = [axis.field for axis in axes]
     for axis in axes:
         _check_field(task, "axis", axis.field, axis.values, "axes")

@@ -13,14 +13,17 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory
 
-USABLE = 0.92  # of a device's memory: the rest is its context, its collectives' buffers, and what an allocator cannot join
+# Of a device's memory: the rest is its context, buffers of collectives, and fragmentation.
+USABLE = 0.92
 REMATS = ("none", "products", "block")
 LARGEST_MESH = 4096
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """What one training process may fill: of an accelerator each device, of a CPU this process's share of the memory."""
+    """What one training process may fill: of an accelerator each device, of a CPU this process's
+    share of the memory.
+    """
 
     name: str
     kind: Kind
@@ -44,8 +47,8 @@ def suggest_execution(
 ) -> Execution | None:
     """The least change to `how` under which all runs fit, if there is one.
 
-    First the largest micro-batch alone, then with products and with blocks computed again, then the smallest mesh (`fsdp`)
-    with any of these. A mesh adds devices, so it is none for a CPU.
+    First the largest micro-batch alone, then with products and with blocks computed again, then the
+    smallest mesh (`fsdp`) with any of these. A mesh adds devices, so it is none for a CPU.
     """
     return next(
         (chosen for chosen in _choices(runs, how, room.kind) if room.fits(runs, chosen)), None
@@ -93,7 +96,9 @@ def to_cli_flags(chosen: Execution, how: Execution) -> str:
 
 
 def check_fits(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> None:
-    """Raise ScalingError naming the largest run that does not fit, and the options under which all of them do."""
+    """Raise ScalingError naming the largest run that does not fit, and the options under which all
+    of them do.
+    """
     sizes = {run.run_id: room.needs(run, how) for run in runs}
     large = [run for run in runs if sizes[run.run_id] > room.capacity_bytes]
     if not large:
@@ -112,5 +117,11 @@ def _advice(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> st
     if chosen is not None:
         return f"it fits with {to_cli_flags(chosen, how)}"
     if room.kind == "cpu":
-        return "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a smaller model"
-    return "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size for a larger mesh, or a smaller model"
+        return (
+            "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a "
+            "smaller model"
+        )
+    return (
+        "no micro-batch and no mesh that divides the batch makes it fit: a larger batch_size "
+        "for a larger mesh, or a smaller model"
+    )

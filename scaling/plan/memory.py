@@ -1,8 +1,9 @@
-"""What a run holds in a device's memory at its peak, present or not: an estimate from shapes alone, term by term. No jax here.
+"""What a run holds in a device's memory at its peak, present or not: an estimate from shapes alone,
+term by term. No jax here.
 
-The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler for what other devices
-keep), so they follow `lm/`: who changes what a layer keeps for its backward pass changes `_layer_words` too, and
-`tests/plan/test_memory_against_xla.py` compares both.
+The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler
+for what other devices keep), so they follow `lm/`: who changes what a layer keeps for its backward
+pass changes `_layer_words` too, and `tests/plan/test_memory_against_xla.py` compares both.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ PROCESS_BYTES = 540 * 2**20  # Python, jax and its compiler before the model: be
 class MemoryEstimate:
     """Bytes that one device holds at the peak of a run, by what they are.
 
-    `activations` are those kept for the backward pass and what one layer needs besides; `loss` is what the head and its
-    logits need beyond that, `update` and `evaluation` what these need beyond the peak of the gradient.
+    `activations` are those kept for the backward pass and what one layer needs besides; `loss` is
+    what the head and its logits need beyond that, `update` and `evaluation` what these need beyond
+    the peak of the gradient.
     """
 
     parameters: int
@@ -57,7 +59,9 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class _DeviceShare:
-    """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`, and how they are computed."""
+    """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`,
+    and how they are computed.
+    """
 
     run: RunConfig
     how: Execution
@@ -83,7 +87,9 @@ class _DeviceShare:
 
     @property
     def unrolled(self) -> bool:
-        """XLA on a CPU: fuses as it likes among layers, and merges what is computed again with the first time."""
+        """XLA on a CPU: fuses as it likes among layers, and merges what is computed again with the
+        first time.
+        """
         return self.kind == "cpu" and self.how.layers == "unrolled"
 
     def divided(self, width: float) -> float:
@@ -111,7 +117,9 @@ class _DeviceShare:
 
     @property
     def scores(self) -> float:
-        """Unmasked scores of a token in all heads, as blocks of queries compute them; none in fused attention."""
+        """Unmasked scores of a token in all heads, as blocks of queries compute them; none in fused
+        attention.
+        """
         if self.how.attention == "fused":
             return 0.0
         blocks = attention_blocks(self.run.task.seq_len)
@@ -125,7 +133,9 @@ class _DeviceShare:
 
 @dataclass(frozen=True)
 class _Shape:
-    """All of a run that decides its memory: horizon, seed and optimiser do not. `run` is one run of that shape."""
+    """All of a run that decides its memory: horizon, seed and optimiser do not. `run` is one run of
+    that shape.
+    """
 
     model: ModelConfig
     seq_len: int
@@ -138,8 +148,8 @@ class _Shape:
 def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> MemoryEstimate:
     """What one device of a `kind` holds at the peak of training `run` under `how`, in bytes.
 
-    Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code, the compiler, the
-    batches read ahead; see `process_bytes`.
+    Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code,
+    the compiler, the batches read ahead; see `process_bytes`.
     """
     return _estimated(
         _Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run),
@@ -191,7 +201,9 @@ def _held_words(part: _DeviceShare) -> float:
 
 
 def _gathered_words(part: _DeviceShare) -> float:
-    """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with their gradients, and a layer's."""
+    """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with
+    their gradients, and a layer's.
+    """
     if part.how.mesh.fsdp == 1:
         return 0.0
     model = part.run.model
@@ -214,7 +226,9 @@ def _layer_words(part: _DeviceShare) -> float:
 
 
 def _differentiated_words(part: _DeviceShare, half: float | None = None) -> float:
-    """What differentiation keeps of a layer: each residual is an operand of some product, or the result of a non-linear step."""
+    """What differentiation keeps of a layer: each residual is an operand of some product, or the
+    result of a non-linear step.
+    """
     model, half = part.run.model, half or part.half
     norms = 2 * model.d_model * (1 + _operand(model, half))
     qk_norm = part.heads + part.kv if model.qk_norm else 0.0
@@ -230,12 +244,16 @@ def _differentiated_words(part: _DeviceShare, half: float | None = None) -> floa
 
 
 def _operand(model: ModelConfig, half: float) -> float:
-    """Words of what a product reads behind a norm: nothing where that is the norm's own result, as it is and without a gain."""
+    """Words of what a product reads behind a norm: nothing where that is the norm's own result, as
+    it is and without a gain.
+    """
     return half if model.gains or half < 1 else 0.0
 
 
 def _unrolled_words(part: _DeviceShare) -> float:
-    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies what products read in blocks."""
+    """What XLA's CPU compiler keeps of an unrolled layer: it computes cheap steps again, and copies
+    what products read in blocks.
+    """
     model, half, blocks = part.run.model, part.half, attention_blocks(part.run.task.seq_len)
     norms = model.d_model * (4 + 2 * _operand(model, half))
     qk_norm = 2 * part.heads + 3 * part.kv if model.qk_norm else 0.0
@@ -245,7 +263,9 @@ def _unrolled_words(part: _DeviceShare) -> float:
 
 
 def _backward_words(part: _DeviceShare) -> float:
-    """Words a token at the peak of the backward pass besides what is kept: gradients of activations, and a layer computed again."""
+    """Words a token at the peak of the backward pass besides what is kept: gradients of
+    activations, and a layer computed again.
+    """
     d_model = part.run.model.d_model
     if part.unrolled:
         return 2 * d_model + part.ffn * (2 - part.half)
@@ -260,9 +280,11 @@ def _backward_words(part: _DeviceShare) -> float:
 
 
 def _loss_words(part: _DeviceShare) -> float:
-    """Words of the head and its loss: the last norm, both gradients of the last product, and the logits of a chunk.
+    """Words of the head and its loss: the last norm, both gradients of the last product, and the
+    logits of a chunk.
 
-    A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second into the product.
+    A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second
+    into the product.
     """
     model = part.run.model
     chunk = min(part.how.loss_chunk or part.tokens, part.tokens)
@@ -287,7 +309,9 @@ def _evaluation_words(part: _DeviceShare) -> float:
 
 
 def _noise_words(part: _DeviceShare) -> float:
-    """Words of the gradient noise scale where it is measured: the sum of all gradients, one of them, and its pass."""
+    """Words of the gradient noise scale where it is measured: the sum of all gradients, one of
+    them, and its pass.
+    """
     if not part.run.evals.noise_scale:
         return 0.0
     group = replace(
@@ -303,17 +327,21 @@ def _noise_words(part: _DeviceShare) -> float:
 
 
 def read_ahead_bytes(run: RunConfig) -> int:
-    """Batches that a process holds beside those on its device: read ahead, and put together for a dispatch."""
+    """Batches that a process holds beside those on its device: read ahead, and put together for a
+    dispatch.
+    """
     batch = WORD * run.batch_size * (run.task.seq_len + 1)
     steps = dispatch_steps(run)
     return batch * (steps + max(2, min(2 * steps, READ_AHEAD_BYTES // batch)))
 
 
 def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
-    """The least that a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of its mesh, the batches read ahead.
+    """The least that a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of
+    its mesh, the batches read ahead.
 
-    It may hold `estimate(...).temporary` bytes more: what it frees it keeps (`execute.environment.ALLOCATOR`), and glibc
-    before 2.38 may find no room for a large aligned buffer where an equal one was.
+    It may hold `estimate(...).temporary` bytes more: what it frees it keeps
+    (`execute.environment.ALLOCATOR`), and glibc before 2.38 may find no room for a large aligned
+    buffer where an equal one was.
     """
     devices = how.mesh.n_devices if how else 1
     return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, how, "cpu").total

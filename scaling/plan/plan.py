@@ -36,7 +36,9 @@ class EmptyPlan(ScalingError):
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in order of cost, the refused cells, how many cells fell together, and what to doubt."""
+    """All runs of a sweep in order of cost, the refused cells, how many cells fell together, and
+    what to doubt.
+    """
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
@@ -68,7 +70,8 @@ class Plan:
 
 @gc_paused()
 def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None = None) -> Plan:
-    """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep ("published:NAME").
+    """Expand a sweep for a resolved task; `simulated` names the law of a simulated sweep
+    ("published:NAME").
 
     Raises ScalingError when every cell is infeasible or there are too many.
     """

@@ -86,7 +86,7 @@ class _Grid:
 
     @property
     def sizes(self) -> list[float]:
-        """From below the optimum of the smallest budget to above that of the largest, even in ln N."""
+        """From below the smallest budget's optimum to above the largest's, even in ln N."""
         low, high = self.optimum(self.budgets[0]) / SPREAD, self.optimum(self.top) * SPREAD
         count = math.ceil(math.log(high / low) / math.log(SIZE_STEP))
         ratios = [(high / low) ** (index / count) for index in range(count + 1)]
@@ -251,7 +251,8 @@ def _text(request: StarterRequest, grid: _Grid, plan: Plan | None = None) -> str
 n_heads = 1  # for all sizes: one head more from one size to the next makes a small curve uneven
 """
     low, high = grid.ratio / SPREAD**2, grid.ratio * SPREAD**2
-    return f"""# How large a model for a budget? {grid.n_budgets} isoFLOP curves, on {request.device}.
+    return f"""# How large a model for a budget?
+# {grid.n_budgets} isoFLOP curves, on {request.device}.
 # Written by `scaling init`.
 #
 #   scaling plan {path}      every run, with its cost and the seconds it will take here
@@ -259,7 +260,8 @@ n_heads = 1  # for all sizes: one head more from one size to the next makes a sm
 #   scaling fit {results}
 #   scaling report {results}
 #
-{planned}# Expected, not measured: minima from {optima[0]} to {optima[1]} parameters, at {grid.ratio:g} tokens per parameter.
+{planned}# Expected, not measured: minima from {optima[0]} to {optima[1]} parameters,
+# at {grid.ratio:g} tokens per parameter.
 # docs/sweep-files.md lists every key; `scaling plan {path} KEY=VALUE` tries a change.
 name = "{request.name}"
 question = "How should {budgets[0]} to {budgets[-1]} FLOPs be split between model size and tokens?"
@@ -283,7 +285,8 @@ batch_size = {grid.batch_size}  # sequences per step, for all sizes
 {one_head if grid.is_tiny else ""}
 [base.task]
 kind = "text"
-{tomli_w.dumps({"corpus": request.corpus}).strip()}  # "stdlib", or a folder of `scaling data prepare`
+# "stdlib", or a folder of `scaling data prepare`:
+{tomli_w.dumps({"corpus": request.corpus}).strip()}
 seq_len = {grid.seq_len}  # tokens of a window
 
 [evals]

@@ -80,3 +80,24 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
             f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier evaluation.",
         )
     return Comparability(True, "Both sweeps were evaluated on the same corpus in the same tokens.")
+
+
+LAW_TASKS = {"text", "synthetic"}
+SHAPE = ["n_layers", "d_model", "n_heads"]
+
+
+def supports_one_law(table: pd.DataFrame) -> bool:
+    """Whether one law of N and D may hold for all runs: on text or facts, differing in size, data and seed alone."""
+    return set(table["task"].unique()) <= LAW_TASKS and not has_variants(table)
+
+
+def has_variants(table: pd.DataFrame) -> bool:
+    """Whether runs differ in norm, positions or, at one shape, key-value heads: no law holds across them."""
+    runs = table.drop_duplicates("run_id")
+    switches = [
+        runs["config"].str.extract(rf'"{name}":(\w+)', expand=False)
+        for name in ("qk_norm", "gains")
+    ]
+    if any(values.nunique() > 1 for values in (runs["norm"], runs["pos"], *switches)):
+        return True
+    return bool((runs.groupby(SHAPE)["n_kv_heads"].nunique() > 1).any())

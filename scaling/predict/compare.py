@@ -1,277 +1,178 @@
-"""Two sweeps side by side: do their laws differ, and how much compute does one need for the loss of the other?
+"""Two sweeps compared: do their laws differ, and how much compute does one need for the loss of the
+other?
 
-Each side brings the bootstrap draws of its own fit. Sides are independent, so draws of one are paired with draws of the
-other at random, and what is asked of both (a difference, a ratio of compute) is computed on every pair: a joint bootstrap
-(Efron and Tibshirani 1993, sections 8.3 and 16.2). p-values are those of the percentile intervals: an interval of
-1 - p just touches no difference.
+Each side brings the bootstrap draws of its own fit. Sides are independent, so draws of one are
+paired with draws of the other at random, and what is asked of both (a difference, a ratio of
+compute) is computed on every pair: a joint bootstrap (Efron and Tibshirani 1993, sections 8.3 and
+16.2). p-values are those of the percentile intervals: an interval of 1 - p just touches no
+difference.
 
-At equal loss L the first needs C_A(L) FLOPs and the other C_B(L), both along their compute-optimal frontiers. C_B / C_A is
-the share that the other needs; C_A / C_B is the compute multiplier, or compute-equivalent gain (Davidson et al. 2023).
+At equal loss L the first needs C_A(L) FLOPs and the other C_B(L), both along their compute-optimal
+frontiers. C_B / C_A is the share that the other needs; C_A / C_B is the compute multiplier, or
+compute-equivalent gain (Davidson et al. 2023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import interval, to_jsonable
+from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.result import FitResult
+from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
-from scaling.predict.law_source import FittedLaw, load_law
+from scaling.predict.compared_sweep import (
+    ComparedSweep,
+    check_comparable,
+    compared_fit,
+    compared_sweep,
+    fitting_notes,
+)
+from scaling.predict.comparison import (
+    Band,
+    Comparison,
+    ComputeMultiplier,
+    ComputeRow,
+    DifferenceTest,
+    FrontierCurves,
+    GainCurve,
+    LossComparability,
+)
 
 Array = np.ndarray
-Document = Mapping[str, Any]
-SCHEMA = 1
+SCHEMA = 2
 PAIRS = 10_000  # pairs of draws for a number
 BAND_PAIRS = 2_000  # pairs of draws for each point of a curve
 LEVEL = 0.05
 BUDGETS, CURVE = 5, 60
-UNKNOWN = "as given"
 NEVER = "does not reach this loss with any compute"
 
 
-@dataclass(frozen=True)
-class ComparedSweep:
-    """One sweep: its name, its fit as a document, and what that knows. `optimum` and `draws` are its frontier and draws (R,) of it."""
-
-    name: str
-    document: Document
-    known: FittedLaw
-    optimum: Frontier
-    draws: Frontier
-
-    def parameter(self, name: str) -> tuple[float, Array]:
-        """A parameter of the law, or an exponent of the frontier, with its draws (R,)."""
-        if name in ("a", "b"):
-            return float(getattr(self.optimum, name)), np.asarray(getattr(self.draws, name))
-        return float(self.known.values[name]), np.asarray((self.known.draws or {})[name])
-
-    @property
-    def budgets(self) -> tuple[float, float]:
-        """The smallest and largest FLOPs trained."""
-        return self.known.range["flops"]
-
-
 def compare(
-    documents: Mapping[str, Document], budgets: Sequence[float] = (), seed: int = 0
-) -> dict[str, Any]:
-    """The comparison of the first fit document with each other one, as JSON knows it. `budgets` are FLOPs of the first at which
-    the other's compute for the same loss is asked, besides those that both trained.
+    fits: Mapping[str, FitResult], budgets: Sequence[float] = (), seed: int = 0
+) -> Comparison:
+    """The comparison of the first fit with each other one. `budgets` are FLOPs of the first at
+    which the other's compute for the same loss is asked, in addition to those that both trained.
 
-    Raises ScalingError for documents of one source, of different conventions, without draws or without a frontier.
+    Raises ScalingError for fits of one source, of different conventions, without draws or without a
+    frontier.
     """
-    with np.errstate(
-        all="ignore"
-    ):  # a draw may lie anywhere; what is not finite is told or left out
-        return _compared(
-            [_side(name, document) for name, document in documents.items()], budgets, seed
-        )
+    with np.errstate(all="ignore"):  # draws may lie anywhere
+        return _compared([compared_sweep(name, fit) for name, fit in fits.items()], budgets, seed)
 
 
-def _compared(
-    sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: int
-) -> dict[str, Any]:
-    _check(sides)
+def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: int) -> Comparison:
+    check_comparable(sides)
     first, others = sides[0], sides[1:]
     random = np.random.default_rng(seed)
-    told = {other.name: comparable(first.document, other.document) for other in others}
-    spent = {
+    losses = {other.name: comparable(first.fit.to_dict(), other.fit.to_dict()) for other in others}
+    multipliers = {
         other.name: _equal_loss_compute(first, other, budgets, random)
         for other in others
-        if told[other.name].compare is not False
+        if losses[other.name].compare is not False
     }
     tests = [
         test
         for other in others
         for test in _tests(
-            first, other, spent.get(other.name), told[other.name].compare is not False, random
+            first,
+            other,
+            multipliers.get(other.name),
+            losses[other.name].compare is not False,
+            random,
         )
     ]
-    adjusted = holm([test["p"] for test in tests])
-    tests = [
-        {**test, "p_holm": p, "apart": p < LEVEL} for test, p in zip(tests, adjusted, strict=True)
-    ]
-    found: dict[str, Any] = to_jsonable(
-        {
-            "schema": SCHEMA,
-            "baseline": first.name,
-            "ci": first.known.ci,
-            "level": LEVEL,
-            "sides": [_written(side) for side in sides],
-            "losses": {
-                name: {"compare": each.compare, "why": each.why} for name, each in told.items()
-            },
-            "tests": tests,
-            "multipliers": spent,
-            "frontiers": {side.name: _curves(side, sides, random) for side in sides},
-            "notes": [note for side in others for note in _notes(first, side)],
-        }
-    )
-    return found
-
-
-def _side(name: str, document: Document) -> ComparedSweep:
-    known = load_law(document)
-    again = "fit it again with draws: scaling fit SOURCE --bootstrap 1000"
-    if known.optimum is None:
-        raise ScalingError(
-            f"the law {document['law']} has no compute-optimal N and D to compare",
-            where=name,
-            remedy="fit another law",
-        )
-    if known.draws is None or known.optimum_draws is None or np.size(known.optimum_draws.a) < 2:
-        raise ScalingError(
-            "the fit holds no bootstrap draws, so nothing can be tested", where=name, remedy=again
-        )
-    if "flops" not in known.range:
-        raise ScalingError(
-            "the fit does not say which budgets were trained",
-            where=name,
-            remedy="fit a table that holds N, D and C",
-        )
-    return ComparedSweep(name, document, known, known.optimum, known.optimum_draws)
-
-
-def _check(sides: Sequence[ComparedSweep]) -> None:
-    """Raise ScalingError where sides rest on the same runs, or count N or C differently."""
-    if len(sides) < 2:
-        raise ScalingError(
-            "one source cannot be compared", remedy="name two or more: scaling report A B"
-        )
-    seen: dict[str, str] = {}
-    for side in sides:
-        digest = str(side.document["source"].get("digest") or side.name)
-        if digest in seen:
-            what = f"rests on the same runs as {seen[digest]}: their draws are not independent, and a test would say nothing"
-            raise ScalingError(what, where=side.name, remedy="name one fit of each sweep")
-        seen[digest] = side.name
-    first = sides[0]
-    for side in sides[1:]:
-        for letter, option in (("params", "N"), ("flops", "C")):
-            ours, theirs = (each.known.convention.get(letter, UNKNOWN) for each in (first, side))
-            if UNKNOWN not in (ours, theirs) and ours != theirs:
-                what = f"its fit counts {option} as {theirs}, that of {first.name} as {ours}"
-                raise ScalingError(
-                    what,
-                    where=side.name,
-                    remedy=f"fit it again with: scaling fit SOURCE --{letter} {ours} --out FIT.json",
-                )
-
-
-def _notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
-    """What the reader must know of how the two were fitted."""
-    notes = []
-    for key, words in (("law", "law"), ("approach", "approach")):
-        if first.document[key] != other.document[key]:
-            notes.append(
-                f"{other.name} was fitted with the {words} {other.document[key]}, {first.name} with {first.document[key]}."
-            )
-    if _objective(first) != _objective(other):
-        notes.append(
-            f"{other.name} was fitted by {_objective(other)}, {first.name} by {_objective(first)}."
-        )
-    unknown = [
-        side.name
-        for side in (first, other)
-        if UNKNOWN in {side.known.convention.get(name, UNKNOWN) for name in ("params", "flops")}
-    ]
-    if unknown:
-        notes.append(
-            f"How N and C are counted is not known for {' and '.join(unknown)}: the same counting is assumed."
-        )
-    return notes
-
-
-def _objective(side: ComparedSweep) -> str:
-    objective = side.document["objective"]
-    return (
-        f"{objective['name']} (delta {objective['delta']:g})"
-        if objective.get("delta")
-        else str(objective["name"])
+    adjusted = holm([test.p for test in tests])
+    return Comparison(
+        schema_version=SCHEMA,
+        baseline=first.name,
+        ci=first.law.ci,
+        level=LEVEL,
+        sides=[compared_fit(side) for side in sides],
+        losses={
+            name: LossComparability(compare=each.compare, why=each.why)
+            for name, each in losses.items()
+        },
+        tests=[
+            test.model_copy(update={"p_holm": p, "significant": p < LEVEL})
+            for test, p in zip(tests, adjusted, strict=True)
+        ],
+        multipliers=multipliers,
+        frontiers={side.name: _curves(side, sides, random) for side in sides},
+        notes=[note for side in others for note in fitting_notes(first, side)],
     )
 
 
 def _tests(
     first: ComparedSweep,
     other: ComparedSweep,
-    spent: Mapping[str, Any] | None,
+    multiplier: ComputeMultiplier | None,
     losses: bool,
     random: np.random.Generator,
-) -> list[dict[str, Any]]:
-    """The difference of each exponent (and of E where losses compare), and of the compute for one loss, with its p."""
-    found = []
+) -> list[DifferenceTest]:
+    """The difference of each exponent (and of E where losses compare), and of the compute for one
+    loss, with its p.
+    """
+    tests = []
     for name in _asked(first, other, losses):
         ours, theirs = first.parameter(name), other.parameter(name)
         if np.ptp(ours[1]) == 0 and np.ptp(theirs[1]) == 0:
             continue  # held at a value in both: nothing was estimated
         drawn = _paired(ours[1], random, PAIRS, theirs[1])
-        found.append(
-            {
-                "other": other.name,
-                "quantity": name,
-                "first": interval(*ours, first.known.ci),
-                "second": interval(*theirs, first.known.ci),
-                "difference": interval(theirs[0] - ours[0], drawn[1] - drawn[0], first.known.ci),
-                "p": two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1])),
-            }
+        difference = Estimate.of(theirs[0] - ours[0], drawn[1] - drawn[0], first.law.ci)
+        p = two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1]))
+        tests.append(
+            DifferenceTest(
+                other=other.name,
+                quantity=name,
+                first=Estimate.of(*ours, first.law.ci),
+                second=Estimate.of(*theirs, first.law.ci),
+                difference=difference,
+                p=p,
+                p_holm=p,
+                significant=p < LEVEL,
+            )
         )
-    if spent and spent["at_top"]["p"] is not None:
-        top = spent["at_top"]
-        found.append(
-            {
-                "other": other.name,
-                "quantity": "compute",
-                "first": None,
-                "second": None,
-                "difference": top["share"],
-                "p": top["p"],
-            }
+    if multiplier is not None and multiplier.at_top.p is not None:
+        p = multiplier.at_top.p
+        tests.append(
+            DifferenceTest(
+                other=other.name,
+                quantity="compute",
+                first=None,
+                second=None,
+                difference=multiplier.at_top.share,
+                p=p,
+                p_holm=p,
+                significant=p < LEVEL,
+            )
         )
-    return found
+    return tests
 
 
 def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str]:
-    """a and b, and of one law its exponents and, where losses compare, its floor: coefficients follow the units of N and D."""
-    if first.document["law"] != other.document["law"] or {
-        first.document["approach"],
-        other.document["approach"],
-    } != {"parametric"}:
+    """a and b, and of one law its exponents and, where losses compare, its floor: coefficients
+    follow the units of N and D.
+    """
+    if first.fit.law != other.fit.law or {first.fit.approach, other.fit.approach} != {"parametric"}:
         return ["a", "b"]
-    law = LAWS[first.document["law"]]
+    law = LAWS[first.fit.law]
     kept = [param.name for param in law.params if not (param.log or param.crossing or param.place)]
     return ["a", "b", *(name for name in kept if losses or name != law.floor)]
 
 
 def _paired(one: Array, random: np.random.Generator, count: int, two: Array) -> tuple[Array, Array]:
-    """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for they share its errors."""
+    """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for
+    they share its errors.
+    """
     kept = [column[np.isfinite(column)] for column in (one, two)]
     return kept[0][random.integers(0, len(kept[0]), count)], kept[1][
         random.integers(0, len(kept[1]), count)
     ]
-
-
-def two_sided(difference: Array, pairs: int) -> float:
-    """The p of no difference from draws (M,) of it: twice the smaller tail, ties half, never below what M of `pairs` pairs can tell."""
-    below = float(np.mean(difference < 0) + 0.5 * np.mean(difference == 0))
-    return min(1.0, max(2 * min(below, 1 - below), 2 / (min(pairs, len(difference)) + 1)))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for testing all of them (Holm 1979): the chance of any false difference stays below the level."""
-    order = np.argsort(p, kind="stable")
-    scaled = (
-        np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
-        if len(p)
-        else np.empty(0)
-    )
-    found = np.empty(len(p))
-    found[order] = np.minimum(scaled, 1.0)
-    return [float(value) for value in found]
 
 
 def _taken(found: Frontier, rows: Array) -> Frontier:
@@ -284,8 +185,9 @@ def _taken(found: Frontier, rows: Array) -> Frontier:
 
 
 def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
-    """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first` reaches with them, both along their
-    frontiers; inf where that loss is not above the floor of `other`, nan where a draw has no frontier.
+    """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first`
+    reaches with them, both along their frontiers; inf where that loss is not above the floor of
+    `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
     needed = other.flops_for(loss) / flops
@@ -299,8 +201,10 @@ def _equal_loss_compute(
     other: ComparedSweep,
     budgets: Sequence[float],
     random: np.random.Generator,
-) -> dict[str, Any] | None:
-    """What `other` spends for the loss of `first`: at budgets both trained, at those asked for, and as a curve."""
+) -> ComputeMultiplier | None:
+    """What `other` spends for the loss of `first`: at budgets both trained, at those asked for, and
+    as a curve.
+    """
     if first.optimum.gamma is None or other.optimum.gamma is None:
         return None
     low, high = (max(first.budgets[0], other.budgets[0]), min(first.budgets[1], other.budgets[1]))
@@ -313,13 +217,14 @@ def _equal_loss_compute(
     share, drawn = _shares(first, other, asked, PAIRS, random)
     rows = [_row(first, other, *each) for each in zip(asked, share, drawn, strict=True)]
     top = int(np.argmin(np.abs(asked - high)))
-    return {
-        "both_trained": both,
-        "range": [low, high],
-        "at_top": rows[top] | {"p": _p_of_share(first, other, drawn[top])},
-        "rows": rows,
-        "curve": _band(line, *_shares(first, other, line, BAND_PAIRS, random), first.known.ci),
-    }
+    p = _p_of_share(first, other, drawn[top])
+    return ComputeMultiplier(
+        both_trained=both,
+        range=(low, high),
+        at_top=rows[top].model_copy(update={"p": p}),
+        rows=rows,
+        curve=_band(line, *_shares(first, other, line, BAND_PAIRS, random), first.law.ci),
+    )
 
 
 def _shares(
@@ -329,8 +234,8 @@ def _shares(
     count: int,
     random: np.random.Generator,
 ) -> tuple[Array, Array]:
-    """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of reach. Pairs with a draw that has no
-    frontier are left out.
+    """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
+    reach. Pairs with a draw that has no frontier are left out.
     """
     rows = [random.integers(0, np.size(side.draws.a), count) for side in (first, other)]
     drawn = compute_ratio(
@@ -354,28 +259,27 @@ def _p_of_share(first: ComparedSweep, other: ComparedSweep, drawn: Array) -> flo
 
 def _row(
     first: ComparedSweep, other: ComparedSweep, flops: float, share: float, drawn: Array
-) -> dict[str, Any]:
-    """One budget of the first: its loss, what the other needs for it, and whether that lies beyond what was trained."""
-    ends = open_interval(share, drawn, first.known.ci)
+) -> ComputeRow:
+    """One budget of the first: its loss, what the other needs for it, and whether that lies beyond
+    what was trained.
+    """
+    ends = open_interval(share, drawn, first.law.ci)
     beyond = [
         side.name
         for side, spent in ((first, flops), (other, share * flops))
         if not side.budgets[0] / 1.01 <= spent <= side.budgets[1] * 1.01
     ]
     loss = first.optimum.loss(flops)
-    return {
-        "flops": flops,
-        "loss": float(loss),  # type: ignore[arg-type]
-        "needed": float(share * flops),
-        "share": ends,  # type: ignore[arg-type]
-        "gain": {
-            name: _inverse(ends[end])
-            for name, end in (("value", "value"), ("lo", "hi"), ("hi", "lo"))
-        },
-        "beyond": beyond,
-        **({"never": f"{other.name} {NEVER}"} if not np.isfinite(share) else {}),
-        "unreached": float(np.mean(~np.isfinite(drawn))),
-    }
+    return ComputeRow(
+        flops=float(flops),
+        loss=float(loss),  # type: ignore[arg-type]
+        needed=float(share * flops),
+        share=ends,
+        gain=Interval(value=_inverse(ends.value), lo=_inverse(ends.hi), hi=_inverse(ends.lo)),
+        beyond=beyond,
+        never=None if np.isfinite(share) else f"{other.name} {NEVER}",
+        unreached=float(np.mean(~np.isfinite(drawn))),
+    )
 
 
 def _inverse(value: float | None) -> float | None:
@@ -383,54 +287,38 @@ def _inverse(value: float | None) -> float | None:
     return 0.0 if value is None else 1 / value if value > 0 else None
 
 
-def open_interval(value: float, drawn: Array, ci: float) -> dict[str, float | None]:
-    """{value, lo, hi} of draws (M,) that may be inf: an end that is not finite is open, None."""
-    lo, hi = np.quantile(drawn, [(1 - ci) / 2, (1 + ci) / 2], method="inverted_cdf")
-    ends = {"value": value, "lo": min(float(lo), value), "hi": max(float(hi), value)}
-    return {name: end if np.isfinite(end) else None for name, end in ends.items()}
-
-
-def _band(flops: Array, share: Array, drawn: Array, ci: float) -> dict[str, Array]:
-    """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is out of reach."""
+def _band(flops: Array, share: Array, drawn: Array, ci: float) -> GainCurve:
+    """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is
+    out of reach.
+    """
     lo, hi = np.quantile(1 / drawn, [(1 - ci) / 2, (1 + ci) / 2], axis=1, method="inverted_cdf")
-    return {
-        "flops": flops,
-        "gain": 1 / share,
-        "lo": np.minimum(lo, 1 / share),
-        "hi": np.maximum(hi, 1 / share),
-    }
+    return GainCurve(
+        flops=flops.tolist(),
+        gain=(1 / share).tolist(),
+        lo=np.minimum(lo, 1 / share).tolist(),
+        hi=np.maximum(hi, 1 / share).tolist(),
+    )
 
 
 def _curves(
     side: ComparedSweep, sides: Sequence[ComparedSweep], random: np.random.Generator
-) -> dict[str, Any]:
-    """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond the largest."""
+) -> FrontierCurves:
+    """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond
+    the largest.
+    """
     line = np.geomspace(
         min(each.budgets[0] for each in sides), 10 * max(each.budgets[1] for each in sides), CURVE
     )
-    found: dict[str, Any] = {"flops": line}
+    bands: dict[str, Band] = {}
     for name in ("n_star", "loss"):
         value, drawn = getattr(side.optimum, name)(line), getattr(side.draws, name)(line[:, None])
         if value is not None:
             whole = drawn[:, np.isfinite(drawn).all(axis=0)]
             lo, hi = (
-                np.quantile(whole, [(1 - side.known.ci) / 2, (1 + side.known.ci) / 2], axis=1)
+                np.quantile(whole, [(1 - side.law.ci) / 2, (1 + side.law.ci) / 2], axis=1)
                 if whole.size
                 else (value, value)
             )
-            found[name] = {"value": value, "lo": np.minimum(lo, value), "hi": np.maximum(hi, value)}
-    return found
-
-
-def _written(side: ComparedSweep) -> dict[str, Any]:
-    """A side for the document: what it is, and its estimates."""
-    names = ("law", "approach", "status", "n_points", "params", "derived", "range")
-    return {
-        "name": side.name,
-        **{name: side.document[name] for name in names},
-        "source": {
-            name: side.document["source"].get(name)
-            for name in ("paths", "digest", "convention", "model", "evaluation", "filters")
-        },
-        "objective": _objective(side),
-    }
+            ends = np.minimum(lo, value), np.maximum(hi, value)
+            bands[name] = Band(value=value.tolist(), lo=ends[0].tolist(), hi=ends[1].tolist())
+    return FrontierCurves(flops=line.tolist(), n_star=bands.get("n_star"), loss=bands.get("loss"))

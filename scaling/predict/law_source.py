@@ -1,4 +1,6 @@
-"""What a fit document or a published law knows: the source of every prediction."""
+"""A fit or a published law as the source of predictions: parameters, draws, frontier, and range of
+the data.
+"""
 
 from __future__ import annotations
 
@@ -10,166 +12,157 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import load
-from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
+from scaling.fit.combination import Combination
+from scaling.fit.document import Column, FitStatus
+from scaling.fit.frontier.frontier import (
+    CLOSED,
+    Cost,
+    Frontier,
+    frontier,
+    frontier_of_powers,
+)
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
+from scaling.fit.result import (
+    WRITE_AGAIN,
+    AccuracyStage,
+    Convention,
+    FitResult,
+    FrontierResult,
+    ModelContext,
+)
+from scaling.warning import ResultWarning, WarningCode, warn
 
 PREFIX = "published:"
+CARRIED = (WarningCode.HOLDOUT_COVERAGE, WarningCode.HOLDOUT_ONE_SIDED)  # from fit to prediction
+FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
+Draws = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class FittedLaw:
-    """What a source knows: parameters and draws (R,) of a law, the frontier they imply, the range of its data, caveats.
+    """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and
+    caveats.
 
-    `optimum` is None for a law without N*(C); `roads` are all that the fit found, each (frontier, its draws);
-    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss, with the
-    `noise_freedom` that replicates give it;
-    `convention` says how its N ("params") and C ("flops") are counted, where runs of this program were fitted.
+    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a
+    frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
+    deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
+    `convention` says how its N and C are counted.
     """
 
     source: str
     law: str
     values: Mapping[str, float]
-    draws: Mapping[str, np.ndarray] | None = None
+    draws: Draws | None = None
     optimum: Frontier | None = None
     optimum_draws: Frontier | None = None
     cost: Cost = field(default_factory=Cost)
     ci: float = 0.95
     range: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    model: Mapping[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    model: ModelContext = field(default_factory=ModelContext)
+    warnings: tuple[ResultWarning, ...] = ()
     basis: str = ""
-    roads: Mapping[str, tuple[Frontier, Frontier | None]] = field(default_factory=dict)
-    accuracy: Mapping[str, Any] | None = None
+    approaches: Mapping[str, tuple[Frontier, Frontier | None]] = field(default_factory=dict)
+    accuracy: AccuracyStage | None = None
     noise: float | None = None
-    convention: Mapping[str, str] = field(default_factory=dict)
-    noise_freedom: int | None = None
+    noise_degrees_of_freedom: int | None = None
+    combination: Combination | None = None
+    convention: Convention = field(default_factory=Convention)
 
 
-def load_law(source: str | Mapping[str, Any]) -> FittedLaw:
-    """What the file of a fit, a fit document itself, or a published law knows. Raises ScalingError that names the source."""
+def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
+    """The law of a fit (its file, its result, its document) or of `published:NAME`.
+
+    Raises ScalingError that names the source.
+    """
+    if isinstance(source, FitResult):
+        return _of_fit("a fit of " + ", ".join(source.source.paths), source)
     if isinstance(source, Mapping):
-        return _known("a fit of " + ", ".join(source["source"]["paths"]), source)
-    if source.startswith(PREFIX):
-        entry = published(source.removeprefix(PREFIX))
-        try:
-            optimum = entry.frontier()
-        except ScalingError:
-            optimum = (
-                None  # a law in one variable: it predicts a loss, and _answer says what it needs
-            )
-        reach = {"flops": entry.flops_range} if entry.flops_range else {}
-        return FittedLaw(
-            source,
-            entry.law,
-            entry.values,
-            optimum=optimum,
-            range=reach,
-            warnings=entry.notes,
-            basis=f"{entry.reference}; {entry.convention}",
-        )
-    return _known(source, load(Path(source)))
-
-
-def _known(source: str, document: Mapping[str, Any]) -> FittedLaw:
-    if document["law"] in TABLE_LAWS:
-        what = f"holds the law {document['law']}, which says nothing of N and D"
-        raise ScalingError(
-            what, where=source, remedy="give a fit of a law of the loss, such as chinchilla"
-        )
+        return load_law(FitResult.parse(source, "fit document", WRITE_AGAIN))
+    if not source.startswith(PREFIX):
+        return _of_fit(source, FitResult.load(Path(source)))
+    entry = published(source.removeprefix(PREFIX))
     try:
-        return _from_document(source, document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-        raise ScalingError(
-            what, where=source, remedy="write it again with: scaling fit SOURCE --out FIT.json"
-        ) from None
-
-
-def _from_document(source: str, document: Mapping[str, Any]) -> FittedLaw:
-    cost = Cost(float(document["cost"]["c0"]), float(document["cost"]["p"]))
-    values = {name: float(entry["value"]) for name, entry in document["params"].items()}
-    listed = (document.get("bootstrap") or {}).get("draws") or {}
-    draws = {name: np.array(column, float) for name, column in listed.items()} if listed else None
-    road_only = document["approach"] != "parametric"
-    optimum, spread = (_road_frontier if road_only else _law_frontier)(
-        document["law"], values, draws, cost
-    )
-    roads = _roads(document)
-    if optimum is not None and document["approach"] in roads:
-        roads[document["approach"]] = optimum, spread  # a road keeps fewer draws than the fit
-    reach = {
-        name: (float(ends[0]), float(ends[1]))
-        for name, ends in document["range"].items()
-        if ends and None not in ends
-    }
-    warnings = (
-        [f"the fit's status is {document['status']!r}: see its warnings"]
-        if document["status"] != "ok"
-        else []
-    )
-    convention = document["source"].get("convention") or {}
-    basis = f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}"
-    law = "frontier" if road_only else document["law"]
+        optimum = entry.frontier()
+    except ScalingError:  # a law in one variable: it predicts a loss
+        optimum = None
     return FittedLaw(
-        source,
-        law,
-        values,
-        draws,
-        optimum,
-        spread,
-        cost,
-        float(document["ci"]),
-        reach,
-        document["source"].get("model") or {},
-        tuple(warnings),
-        basis,
-        roads,
-        document.get("accuracy"),
-        (document.get("noise") or {}).get("sd"),
-        convention,
-        (document.get("noise") or {}).get("freedom"),
+        source=source,
+        law=entry.law,
+        values=entry.values,
+        optimum=optimum,
+        range={"flops": entry.flops_range} if entry.flops_range else {},
+        warnings=tuple(warn(WarningCode.PUBLISHED_CAVEAT, note) for note in entry.notes),
+        basis=f"{entry.reference}; {entry.convention}",
     )
 
 
-Named = Mapping[str, Any]
-
-
-def _roads(document: Mapping[str, Any]) -> dict[str, tuple[Frontier, Frontier | None]]:
-    """The roads that were not refused."""
-    found = {}
-    for name, road in document["roads"].items():
-        if road.get("powers"):
-            draws = {
-                letter: np.array(column, float)
-                for letter, column in (road.get("draws") or {}).items()
-            }
-            found[name] = (_powers(road["powers"]), _powers(draws) if draws else None)
-    return found
-
-
-def _road_frontier(
-    law: str, values: Named, draws: Named | None, cost: Cost
-) -> tuple[Frontier | None, Frontier | None]:
-    """The frontier of a document of approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b."""
-    return _powers(values), None if draws is None else _powers(draws)
-
-
-def _powers(held: Named) -> Frontier:
-    """A frontier from the powers a document names; `E`, `K` and `gamma` are there when the road gives a loss."""
-    n, d = (
-        (np.asarray(held["a"]), np.log(held["n_coef"])),
-        (np.asarray(held["b"]), np.log(held["d_coef"])),
+def _of_fit(source: str, result: FitResult) -> FittedLaw:
+    if result.law in TABLE_LAWS:
+        raise ScalingError(
+            f"holds the law {result.law}, which says nothing of N and D",
+            where=source,
+            remedy="give a fit of a law of the loss, such as chinchilla",
+        )
+    values = {
+        name: np.nan if entry.value is None else entry.value
+        for name, entry in result.params.items()
+    }
+    drawn = result.bootstrap.draws if result.bootstrap else {}
+    draws = _arrays(drawn) if drawn else None
+    cost, law = Cost(c0=result.cost.c0, p=result.cost.p), result.law
+    optimum, optimum_draws = None, None
+    try:
+        if result.approach != "parametric":
+            law, optimum = FRONTIER_ONLY, frontier_of_powers(values)
+            optimum_draws = frontier_of_powers(draws) if draws else None
+        elif law in CLOSED:
+            optimum = frontier(law, values, cost)  # type: ignore[arg-type]
+            optimum_draws = frontier(law, draws, cost) if draws else None
+        approaches: dict[str, tuple[Frontier, Frontier | None]] = {
+            name: (frontier_of_powers(entry.powers), _draws_of(entry))
+            for name, entry in result.approaches.items()
+            if entry.powers
+        }
+    except KeyError as error:
+        raise ScalingError(
+            f"the parameter {error} is missing", where=source, remedy=WRITE_AGAIN
+        ) from None
+    if optimum is not None and result.approach in approaches:
+        # an approach keeps fewer draws than the fit
+        approaches[result.approach] = optimum, optimum_draws
+    warnings = []
+    if result.status is not FitStatus.OK:
+        message = f"the fit's status is {result.status.value!r}: see its warnings"
+        warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
+    warnings += [each for each in result.warnings if each.code in CARRIED]
+    convention, noise = result.source.convention, result.noise
+    counted = (convention.params or "as given", convention.flops or "as given")
+    return FittedLaw(
+        source=source,
+        law=law,
+        values=values,
+        draws=draws,
+        optimum=optimum,
+        optimum_draws=optimum_draws,
+        cost=cost,
+        ci=result.ci,
+        range=result.range,
+        model=result.source.model,
+        warnings=tuple(warnings),
+        basis="N = {}, C = {}".format(*counted),
+        approaches=approaches,
+        accuracy=result.accuracy,
+        noise=noise.sd if noise else None,
+        noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
+        convention=convention,
+        combination=result.combination,
     )
-    if "gamma" not in held:
-        return Frontier(*n, *d)
-    return Frontier(*n, *d, np.asarray(held["E"]), np.log(held["K"]), np.asarray(held["gamma"]))
 
 
-def _law_frontier(
-    law: str, values: Named, draws: Named | None, cost: Cost
-) -> tuple[Frontier | None, Frontier | None]:
-    if law not in CLOSED:
-        return None, None
-    return frontier(law, values, cost), None if draws is None else frontier(law, draws, cost)
+def _draws_of(entry: FrontierResult) -> Frontier | None:
+    return frontier_of_powers(_arrays(entry.draws)) if entry.draws else None
+
+
+def _arrays(columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+    return {name: np.array(column, float) for name, column in columns.items()}

@@ -1,4 +1,4 @@
-"""The end of the line: a fit (or a published law) and one question become the model to train, with what it is worth.
+"""A fit or a published law, and one question: the model to train, with intervals.
 
 The question is a budget of FLOPs, a size and its tokens, or a loss to reach.
 """
@@ -7,25 +7,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import interval, to_jsonable
+from scaling.fit.document import Estimate, Interval
+from scaling.fit.result import FitResult
 from scaling.formatting import count_option, format_count, format_flops
+from scaling.predict import combined
+from scaling.predict.combined import disagreement
 from scaling.predict.law_source import FittedLaw, load_law
+from scaling.predict.prediction import (
+    ApproachPrediction,
+    CombinedAnswer,
+    Inference,
+    Prediction,
+    ServingCost,
+    SmallerModel,
+)
+from scaling.warning import ResultWarning, WarningCode, warn
 
 if TYPE_CHECKING:
     from scaling.predict.serving import Serving
 
-FAR_DECADES = 1.0
-INSIDE = 0.05  # decades beyond the largest budget that do not count as extrapolation
+LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
+MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
+Answer = dict[str, Interval]
 
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
 def predict(
-    source: str | Mapping[str, Any],
+    source: str | FitResult | Mapping[str, Any],
     *,
     flops: object = None,
     n_params: object = None,
@@ -35,62 +49,57 @@ def predict(
     inference_tokens: object = None,
     smaller: object = None,
     serving: Serving | None = None,
-) -> dict[str, Any]:
-    """The prediction document (DESIGN 8) for FLOPs, for N and D, or for a loss to reach; counts may be text such as 70B.
+) -> Prediction:
+    """The prediction for FLOPs, for N and D, or for a loss to reach; counts may be text such as
+    70B.
 
-    `source` is the file of a fit, its document, or `published:NAME`.
+    `source` is the file of a fit, its result, or `published:NAME`.
 
-    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with `serving`, in device-seconds;
-    `smaller` ("0.5,0.3", shares of N) what smaller models of the same loss cost.
-    Raises ScalingError for a source that is not there, for a number that is none, and for more or fewer than one question.
+    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with
+    `serving`, in device-seconds; `smaller` ("0.5,0.3", shares of N) what smaller models of the same
+    loss cost. Raises ScalingError for a missing source, for text that is not a number, and for more
+    or fewer than one question.
     """
-    asked = {
+    given = {
         "flops": flops,
         "n_params": n_params,
         "tokens": tokens,
         "loss": loss,
         "unique_tokens": unique_tokens,
     }
-    numbers = {name: _number(name, value) for name, value in asked.items() if value is not None}
+    question = {name: _number(name, value) for name, value in given.items() if value is not None}
     demand = None if inference_tokens is None else _demand(inference_tokens)
-    known = load_law(source)
-    answer = _answer(known, numbers)
-    if demand is not None:
-        answer["inference"] = _inference(known, answer, demand, serving)
-    if smaller is not None:
-        answer["smaller"] = _smaller(
-            known, answer, smaller, optimal={"n_params", "tokens"}.isdisjoint(numbers)
-        )
-    if "flops" in numbers and known.roads:
-        answer["roads"] = _side_by_side(known, numbers["flops"])
-    if known.accuracy is not None and math.isfinite(answer["loss"]["value"]):
-        from scaling.fit.special.two_stage import predicted_accuracy
-
-        drawn = (
-            known.optimum_draws.loss(numbers["flops"])
-            if known.optimum_draws is not None and "flops" in numbers
-            else None
-        )
-        answer["accuracy"] = predicted_accuracy(
-            dict(known.accuracy), answer["loss"]["value"], drawn, known.ci
-        )
-    model, refusal = _model(known, answer)
+    law = load_law(source)
+    combined_answer = _combined_answer(law, question)
+    answer, parts = combined_answer or (_answer(law, question), None)
+    inference = None if demand is None else _inference(law, answer, demand, serving)
+    is_optimum = {"n_params", "tokens"}.isdisjoint(question)
+    model, no_model = _model(law, answer)
+    decoding = None
     if serving is not None and model is not None:
-        from scaling.predict.serving import decoding
+        from scaling.predict.serving import decoding as decode
 
-        answer["decoding"] = decoding(model, serving)
-    decades, warnings = _extrapolation(known, answer)
-    return to_jsonable(
-        {
-            **answer,
-            "extrapolation_decades": decades,
-            "model": model,
-            "law": known.law,
-            "source": known.source,
-            "ci": known.ci,
-            "basis": known.basis,
-            "warnings": [*known.warnings, *warnings, *refusal],
-        }
+        decoding = decode(model, serving)
+    decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
+    approaches = (
+        _by_approach(law, question["flops"]) if "flops" in question and law.approaches else None
+    )
+    apart = disagreement(approaches) if parts and approaches else None
+    return Prediction(
+        **answer,
+        inference=inference,
+        smaller=None if smaller is None else _smaller(law, answer, smaller, is_optimum),
+        approaches=approaches,
+        accuracy=_accuracy(law, answer, question.get("flops")),
+        decoding=decoding,
+        extrapolation_decades=decades,
+        model=model,
+        combination=parts,
+        law=combined.NAME if parts else law.law,
+        source=law.source,
+        ci=law.ci,
+        basis=law.basis,
+        warnings=(*([apart] if apart else []), *law.warnings, *warnings, *no_model),
     )
 
 
@@ -107,10 +116,14 @@ def _demand(value: object) -> float:
     return 0.0 if str(value).strip() in ("0", "0.0") else _number("inference_tokens", value)
 
 
-def _size(answer: Mapping[str, Any], option: str) -> tuple[float, float]:
-    """N and D of an answer. Raises ScalingError where a law in one variable leaves one of them open, or where there is no model of them."""
-    n, d = answer["n_params"]["value"], answer["tokens"]["value"]
-    if not (math.isfinite(n) and math.isfinite(d)):
+def _size(answer: Answer, option: str) -> tuple[float, float]:
+    """N and D of an answer.
+
+    Raises ScalingError where a law in one variable leaves one of them open, or where they are below
+    1.
+    """
+    n, d = answer["n_params"].value, answer["tokens"].value
+    if n is None or d is None:
         raise ScalingError(
             "this law names no N and D to start from",
             where=option,
@@ -118,52 +131,87 @@ def _size(answer: Mapping[str, Any], option: str) -> tuple[float, float]:
         )
     if n < 1 or d < 1:
         raise ScalingError(
-            f"N* = {n:.3g} and D* = {d:.3g} are no sizes to start from",
+            f"N* = {n:.3g} and D* = {d:.3g} are outside the law's range",
             where=option,
             remedy="ask for more FLOPs, or for a lower loss",
         )
-    return float(n), float(d)
+    return n, d
 
 
-def _inference(
-    known: FittedLaw, answer: Mapping[str, Any], demand: float, serving: Serving | None
-) -> dict[str, Any]:
-    """The document's `inference`: in FLOPs, and in device-seconds with the model that is then served."""
+def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving | None) -> Inference:
+    """The size that costs least with its demand: in FLOPs, and in device-seconds with the model
+    then served.
+    """
     from scaling.predict.serving import with_demand
 
     n, d = _size(answer, "--inference-tokens")
-    found: dict[str, Any] = dict(with_demand(known.law, known.values, known.cost, n, d, demand))
+    inference = with_demand(law.law, law.values, law.cost, n, d, demand)
     if serving is None:
-        return found
+        return inference
     from scaling.predict.serving import decoding, nearest_servable_model, with_serving
 
-    vocab_size, seq_len = _task_of(known, n)
-    held = with_serving(known.law, known.values, known.cost, n, d, demand, serving, vocab_size)
-    least = held["forms"]["MHA"]
-    model = nearest_servable_model(least["n_params"], least["tokens"], vocab_size, seq_len)
-    return {**found, "serving": {**held, "model": model, "decoding": decoding(model, serving)}}
+    vocab_size, seq_len = _task_of(law, n)
+    forms = with_serving(law.law, law.values, law.cost, n, d, demand, serving, vocab_size)
+    cheapest = forms["MHA"]
+    model = nearest_servable_model(cheapest.n_params, cheapest.tokens, vocab_size, seq_len)
+    cost = ServingCost(
+        **asdict(serving),
+        context=serving.context,
+        requests=demand / serving.context,
+        forms=forms,
+        model=model,
+        decoding=decoding(model, serving),
+    )
+    return inference.model_copy(update={"serving": cost})
 
 
-def _smaller(
-    known: FittedLaw, answer: Mapping[str, Any], given: object, optimal: bool
-) -> list[dict[str, Any]]:
-    """The document's `smaller`; of an optimum, every draw has its own."""
+def _smaller(law: FittedLaw, answer: Answer, given: object, is_optimum: bool) -> list[SmallerModel]:
+    """Smaller models of the same loss; every draw of an optimum has its own."""
     from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 
     n, d = _size(answer, "--smaller")
-    rows = prices(known, n, d, fractions_of(given), answer["flops"]["value"] if optimal else None)
+    flops = answer["flops"].value if is_optimum else None
+    rows = prices(law, n, d, fractions_of(given), flops)
     check_reachable(rows, n)
     return rows
 
 
-def _task_of(known: FittedLaw, n: float) -> tuple[int, int]:
-    """The vocabulary and window of the models that a law speaks of; published laws are of large vocabularies."""
-    return known.model.get("vocab_size", 32_000 if n >= 1e8 else 256), known.model.get(
-        "seq_len", 2048
-    )
+def _accuracy(law: FittedLaw, answer: Answer, flops: float | None) -> Interval | None:
+    """The accuracy at the predicted loss, where the fit has a second stage."""
+    loss = answer["loss"].value
+    if law.accuracy is None or loss is None:
+        return None
+    from scaling.fit.special.two_stage import predicted_accuracy
+
+    draws = law.optimum_draws
+    drawn = draws.loss(flops) if draws is not None and flops is not None else None
+    return predicted_accuracy(law.accuracy, loss, drawn, law.ci)
 
 
-def _answer(known: FittedLaw, asked: Mapping[str, float]) -> dict[str, Any]:
+def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
+    """The vocabulary and sequence length of the models of a law; published laws are of large
+    vocabularies.
+    """
+    return law.model.vocab_size or (32_000 if n >= 1e8 else 256), law.model.seq_len or 2048
+
+
+def _combined_answer(
+    known: FittedLaw, asked: Mapping[str, float]
+) -> tuple[Answer, dict[str, CombinedAnswer]] | None:
+    """The answer of the combination of laws, and what stands behind it; None where the fit has none, or none to this question."""
+    combination, question = known.combination, set(asked)
+    if combination is None:
+        return None
+    if question == {"flops"}:
+        return combined.at_flops(known, combination, asked["flops"])
+    if question == {"n_params", "tokens"}:
+        return combined.at_inputs(known, combination, asked["n_params"], asked["tokens"])
+    if question == {"loss"}:
+        return combined.at_loss(known, combination, asked["loss"])
+    return None
+
+
+def _answer(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
     question = set(asked) - {"unique_tokens"}
     if question == {"flops"} and known.optimum is not None:
         return _at_flops(known, asked["flops"])
@@ -187,12 +235,11 @@ def _answer(known: FittedLaw, asked: Mapping[str, float]) -> dict[str, Any]:
     raise ScalingError(what, remedy=f"give {needed}")
 
 
-def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> dict[str, float | None]:
-    found = interval(float(value), draws, ci)
-    return {name: found[name] for name in ("value", "lo", "hi")}
+def _interval(value: Any, draws: np.ndarray | None, ci: float) -> Interval:
+    return Estimate.of(float(value), draws, ci).interval()
 
 
-def _at_flops(known: FittedLaw, flops: float) -> dict[str, Any]:
+def _at_flops(known: FittedLaw, flops: float) -> Answer:
     optimum, spread = known.optimum, known.optimum_draws
     assert optimum is not None
     n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
@@ -210,26 +257,28 @@ def _at_flops(known: FittedLaw, flops: float) -> dict[str, Any]:
     )
 
 
-def _side_by_side(known: FittedLaw, flops: float) -> dict[str, Any]:
-    """N*, D* and L* at C by every road that the fit found."""
-    found = {}
-    for name, (road, spread) in known.roads.items():
-        here: tuple[Any, ...] = (
-            road.n_star(flops),
-            road.d_star(flops),
-            np.nan if road.floor is None else road.loss(flops),
+def _by_approach(known: FittedLaw, flops: float) -> dict[str, ApproachPrediction]:
+    """N*, D* and L* at C by every approach that the fit holds."""
+    predictions = {}
+    for name, (optimum, spread) in known.approaches.items():
+        values: tuple[Any, ...] = (
+            optimum.n_star(flops),
+            optimum.d_star(flops),
+            np.nan if optimum.floor is None else optimum.loss(flops),
         )
         drawn = (
             (None, None, None)
             if spread is None
             else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
         )
-        parts = zip(("n_params", "tokens", "loss"), here, drawn, strict=True)
-        found[name] = {each: _estimate(value, draws, known.ci) for each, value, draws in parts}
-    return found
+        n, d, loss = (
+            _interval(value, draws, known.ci) for value, draws in zip(values, drawn, strict=True)
+        )
+        predictions[name] = ApproachPrediction(n_params=n, tokens=d, loss=loss)
+    return predictions
 
 
-def _at_loss(known: FittedLaw, loss: float) -> dict[str, Any]:
+def _at_loss(known: FittedLaw, loss: float) -> Answer:
     """The cheapest C that reaches the loss, and its N* and D*."""
     optimum, spread = known.optimum, known.optimum_draws
     assert optimum is not None
@@ -251,19 +300,19 @@ def _at_loss(known: FittedLaw, loss: float) -> dict[str, Any]:
     )
 
 
-def _measures(known: FittedLaw, *pairs: tuple[Any, Any]) -> dict[str, Any]:
+def _measures(known: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
     """The four measures and their ratio, each from (value, draws)."""
     answer = {
-        name: _estimate(*pair, known.ci)
+        name: _interval(*pair, known.ci)
         for name, pair in zip(("flops", "n_params", "tokens", "loss"), pairs, strict=True)
     }
     (n, n_draws), (d, d_draws) = pairs[1], pairs[2]
     ratio = None if n_draws is None or d_draws is None else d_draws / n_draws
-    return {**answer, "tokens_per_param": _estimate(d / n, ratio, known.ci)}
+    return {**answer, "tokens_per_param": _interval(d / n, ratio, known.ci)}
 
 
-def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> dict[str, Any]:
-    """The loss at given N and D (or whatever one-variable laws ask for)."""
+def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
+    """The loss at given N and D, or at the input of a law in one variable."""
     from scaling.fit.laws.laws import LAWS
 
     law = LAWS.get(known.law)
@@ -298,50 +347,53 @@ def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> dict[str, Any]:
     return _measures(known, (flops, None), (n, None), (d, None), (value, drawn))
 
 
-def _model(known: FittedLaw, answer: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
-    """A buildable model for the predicted N and D, or the reason why there is none."""
+def _model(known: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
+    """A buildable model for the predicted N and D, or a warning that says why there is none."""
     from scaling.recipe import describe
 
-    n, d = answer["n_params"]["value"], answer["tokens"]["value"]
-    if not (math.isfinite(n) and math.isfinite(d)):
+    n, d = answer["n_params"].value, answer["tokens"].value
+    if n is None or d is None:
         return None, []
     if n < 1 or d < 1:
-        return None, [
-            f"no model is named: N* = {n:.3g} and D* = {d:.3g} are no sizes; the law means nothing here"
-        ]
+        message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
+        return None, [warn(WarningCode.NO_MODEL, message)]
     vocab_size, seq_len = _task_of(known, n)
     try:
         return describe(n, d, vocab_size=vocab_size, seq_len=seq_len), []
     except ScalingError as error:
-        return None, [f"no model is named: {error.what}"]
+        return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]
 
 
-def _extrapolation(known: FittedLaw, answer: Mapping[str, Any]) -> tuple[float | None, list[str]]:
-    """Decades of C beyond the data, and plain words for each way in which the answer leaves them."""
-    reach, flops = known.range.get("flops"), answer["flops"]["value"]
-    if reach is None or not math.isfinite(flops) or flops <= 0:
+def _extrapolation(
+    law: FittedLaw, answer: Answer, is_one_law: bool
+) -> tuple[float | None, list[ResultWarning]]:
+    """Decades of C beyond the data, and a warning for each way in which the answer leaves them."""
+    span, flops = law.range.get("flops"), answer["flops"].value
+    if span is None or flops is None or flops <= 0:
         return None, []
-    decades = max(0.0, math.log10(flops / reach[1]))
+    decades = max(0.0, math.log10(flops / span[1]))
     warnings = []
-    if decades > INSIDE:
-        warnings.append(
-            f"{decades:.1f} decades of compute beyond the data ({format_flops(flops)} against {format_flops(reach[1])} FLOPs)"
+    if decades > MIN_DECADES:
+        message = (
+            f"{decades:.1f} decades of compute beyond the data "
+            f"({format_flops(flops)} against {format_flops(span[1])} FLOPs)"
         )
-    if flops < reach[0] * 0.99:
-        warnings.append(f"{math.log10(reach[0] / flops):.1f} decades of compute below the data")
-    if decades > FAR_DECADES and known.draws is not None:
-        warnings.append(
-            "the interval holds if the law does: it does not know of errors in the law's form"
-        )
+        warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
+    if flops < span[0] * 0.99:
+        below = math.log10(span[0] / flops)
+        message = f"{below:.1f} decades of compute below the data"
+        warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
+    if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
+        message = "the interval does not cover errors in the law's form"
+        warnings.append(warn(WarningCode.LAW_FORM, message))
+    if decades > MIN_DECADES:
+        return decades, warnings
     for name, label in (("n_params", "parameters"), ("tokens", "tokens")):
-        ends, value = known.range.get(name), answer[name]["value"]
-        if (
-            ends
-            and decades <= INSIDE
-            and math.isfinite(value)
-            and not ends[0] * 0.99 <= value <= ends[1] * 1.01
-        ):
-            warnings.append(
-                f"{format_count(value)} {label} lie outside the data ({format_count(ends[0])} to {format_count(ends[1])})"
+        ends, value = law.range.get(name), answer[name].value
+        if ends and value is not None and not ends[0] * 0.99 <= value <= ends[1] * 1.01:
+            message = (
+                f"{format_count(value)} {label} lie outside the data "
+                f"({format_count(ends[0])} to {format_count(ends[1])})"
             )
+            warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
     return decades, warnings

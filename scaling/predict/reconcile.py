@@ -1,8 +1,10 @@
-"""Why Kaplan finds N* ~ C^0.73 and Hoffmann C^0.50: the same runs under both ways of counting, and both studies on one law.
+"""Why Kaplan finds N* ~ C^0.73 and Hoffmann C^0.50: the same runs under both ways of counting, and
+both studies on one law.
 
-Pearce and Song 2024 (Reconciling Kaplan and Chinchilla Scaling Laws, arXiv:2406.12907): parameters counted without
-embeddings, at sizes where embeddings are most of the model, bend the frontier upwards. Porian et al. 2024 trained what
-remains: the head's FLOPs, the warm-up and the tuning at each size.
+Pearce and Song 2024 (Reconciling Kaplan and Chinchilla Scaling Laws, arXiv:2406.12907): parameters
+counted without embeddings, at sizes where embeddings are most of the model, bend the frontier
+upwards. Porian et al. 2024 trained what remains: the head's FLOPs, the warm-up and the tuning at
+each size.
 """
 
 from __future__ import annotations
@@ -15,41 +17,49 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import load, to_jsonable
+from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
 from scaling.fit.law_fit import exponents, fit_law
 from scaling.fit.options import FitOptions
+from scaling.fit.result import FitResult
 from scaling.points.points import Points
 from scaling.points.source import Source, read_source
 from scaling.predict.law_source import PREFIX, load_law
 
-OMEGA = 47491.0  # N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq. 8)
+# N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq.
+# 8)
+OMEGA = 47491.0
 SIZES = np.logspace(2.9, 9.2, 20)  # Kaplan's range, 768 to 1.5e9 parameters without embeddings
 TOKENS = np.logspace(6, 25, 1000)
 KAPLAN_FLOPS = np.logspace(12.95, 20.7, 100)
 TOTAL_FLOPS = np.logspace(14, 20.7, 100)
 CHINCHILLA_FORM = ("chinchilla", "chinchilla-tied", "data-constrained")
+# exponents of N* on RefinedWeb
 PORIAN: tuple[tuple[str, float], ...] = (
-    ("Kaplan's setting, without the head's FLOPs", 0.8353), ("the head's FLOPs counted", 0.7065),
-    ("warm-up no longer than the run allows", 0.6020), ("the learning rate decayed to each budget", 0.5715),
+    ("Kaplan's setting, without the head's FLOPs", 0.8353),
+    ("the head's FLOPs counted", 0.7065),
+    ("warm-up no longer than the run allows", 0.6020),
+    ("the learning rate decayed to each budget", 0.5715),
     ("learning rate, batch and beta2 tuned at each size", 0.4969),
-)  # fmt: skip  # exponents of N* on RefinedWeb
+)
 
 
 @dataclass(frozen=True)
 class Counting:
-    """One way of counting the same runs: `points` with its N and C, the words for it, and its three roads."""
+    """One way of counting the same runs: `points` with its N and C, and the words for it."""
 
     name: str
-    told: str
+    label: str
     points: Points
 
 
 def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[str, Any]:
-    """The exponents of one source under both countings; `source` is a results folder, a table, a fit or `published:NAME`.
+    """The exponents of one source under both countings; `source` is a results folder, a table, a
+    fit or `published:NAME`.
 
-    Raises ScalingError for a source that holds neither runs nor a law of Chinchilla's form, and for an omega that is negative.
+    Raises ScalingError for a source that holds neither runs nor a law of Chinchilla's form, and for
+    an omega that is negative.
     """
     if not (np.isfinite(omega) and omega >= 0):
         raise ScalingError(
@@ -57,6 +67,7 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
             where="--omega",
             remedy="47491 fits Hoffmann's models",
         )
+    options = options.resolved()
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
         known = load_law(source)
         return to_jsonable(
@@ -67,7 +78,7 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
 
 def _is_fit(path: Path) -> bool:
     try:
-        load(path)
+        FitResult.load(path)
     except ScalingError:
         return False
     return True
@@ -91,14 +102,16 @@ def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
         "embedding_share": share,
         "countings": rows,
         **studies,
-        "told": _told(rows, share),
+        "messages": _messages(rows, share),
     }
 
 
 def _countings(
     read: Source, path: Path, options: FitOptions, omega: float
 ) -> tuple[list[Counting], float, list[float]]:
-    """The runs by each counting, omega (of the runs themselves where they tell it), and the embeddings' share at both ends."""
+    """The runs by each counting, omega (of the runs themselves where they tell it), and the
+    embeddings' share at both ends.
+    """
     points = read.points
     if points.n is None or points.d is None:
         raise ScalingError(
@@ -132,7 +145,7 @@ def _countings(
 
 
 def _as_6nd(points: Points, name: str) -> Counting:
-    told = {
+    label = {
         "total": "all parameters, C = 6 N D (Hoffmann)",
         "nonembedding": "N without embeddings, C = 6 N D (Kaplan)",
     }[name]
@@ -140,13 +153,15 @@ def _as_6nd(points: Points, name: str) -> Counting:
     assert points.d is not None
     return Counting(
         name,
-        told,
+        label,
         replace(points, c=6.0 * points.n * points.d, convention={"params": name, "flops": "6nd"}),
     )
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
-    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it converges from above)."""
+    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it
+    converges from above).
+    """
     root = np.cbrt(total)
     for _ in range(60):
         root = root - (root**3 + omega * root - total) / (3 * root**2 + omega)
@@ -154,14 +169,14 @@ def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
 
 
 def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any]:
-    """The three roads and Kaplan's law under one counting; a road that is refused says why."""
+    """The three approaches under one counting; an unavailable one says why."""
     source = replace(read, points=counting.points, curves=None)
-    row: dict[str, Any] = {"counting": counting.name, "told": counting.told}
+    row: dict[str, Any] = {"counting": counting.name, "label": counting.label}
     try:
-        fitted, refusal = fit_law(counting.points, options.law, options), ""
+        fitted, reason = fit_law(counting.points, options.law, options), ""
     except ScalingError as error:
-        fitted, refusal = None, error.what
-    for name, road in estimate_frontiers(source, fitted, refusal, options).items():
+        fitted, reason = None, error.what
+    for name, road in estimate_frontiers(source, fitted, reason, options).items():
         row[name] = _written(road, options.ci)
     if fitted is not None and "a" in row["parametric"]:
         row["parametric"]["params"] = fitted.estimate.values
@@ -170,14 +185,19 @@ def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any
 
 def _written(road: FrontierEstimate, ci: float) -> dict[str, Any]:
     return (
-        {"refused": road.refused}
+        {"unavailable": road.unavailable}
         if road.frontier is None
-        else exponents(road.frontier, road.draws, ci)
+        else {
+            name: estimate.to_dict()
+            for name, estimate in exponents(road.frontier, road.draws, ci).items()
+        }
     )
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> dict[str, Any]:
-    """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024, section 3)."""
+    """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024,
+    section 3).
+    """
     if law not in CHINCHILLA_FORM:
         raise ScalingError(
             f"the law {law} is not of Chinchilla's form",
@@ -199,9 +219,11 @@ def _porian() -> list[dict[str, Any]]:
 def simulated_study(
     values: Mapping[str, float], omega: float, counting: str, flops: np.ndarray
 ) -> float:
-    """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size of lowest loss.
+    """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size
+    of lowest loss.
 
-    As Pearce and Song 2024 do: losses on a grid of tokens, the nearest to each budget taken, a line through all winners.
+    As Pearce and Song 2024 do: losses on a grid of tokens, the nearest to each budget taken, a line
+    through all winners.
     """
     total = SIZES + omega * np.cbrt(SIZES)
     n = total if counting == "total" else SIZES
@@ -216,9 +238,11 @@ def simulated_study(
 def local_exponents(
     values: Mapping[str, float], omega: float, n: np.ndarray
 ) -> list[dict[str, float]]:
-    """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and Song 2024, eq. 10).
+    """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and
+    Song 2024, eq. 10).
 
-    From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N dN_t/dN.
+    From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N
+    dN_t/dN.
     """
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
     total = n + omega * np.cbrt(n)
@@ -231,16 +255,22 @@ def local_exponents(
     ]
 
 
-def _told(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
+def _messages(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list[str]:
     """What the countings say, in sentences."""
     a = {row["counting"]: row["parametric"].get("a", {}).get("value") for row in rows}
     if a.get("total") is None or a.get("nonembedding") is None:
         return [
-            "The countings cannot be compared: the parametric law was refused under one of them."
+            "The countings cannot be compared: the parametric law is unavailable under one of them."
         ]
     moved = a["nonembedding"] - a["total"]
-    why = f"embeddings are {100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the largest"
+    why = (
+        f"embeddings are {100 * share[0]:.0f} % of the smallest model and "
+        f"{100 * share[1]:.0f} % of the largest"
+    )
     return [
-        f"Counting alone moves the parametric exponent by {moved:+.3f}, from {a['total']:.3f} to {a['nonembedding']:.3f}: {why}.",
+        (
+            f"Counting alone moves the parametric exponent by {moved:+.3f}, from "
+            f"{a['total']:.3f} to {a['nonembedding']:.3f}: {why}."
+        ),
         "What counting does not explain, tuning does: see the steps of Porian et al. 2024.",
     ]

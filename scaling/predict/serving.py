@@ -1,13 +1,15 @@
-"""What a model costs in use, in device-seconds: training and prefill at a model FLOPs utilisation, decoding at its roofline.
+"""What a model costs in use, in device-seconds: training and prefill at a model FLOPs utilisation,
+decoding at its roofline.
 
-Sardana et al. 2024 weigh training, prompts and answers by the utilisation of each; here the decoding of a token is the
-slower of its arithmetic and of reading weights and KV cache (Pope et al. 2023), unless its utilisation is given.
+Sardana et al. 2024 weigh training, prompts and answers by the utilisation of each; here the
+decoding of a token is the slower of its arithmetic and of reading weights and KV cache (Pope et al.
+2023), unless its utilisation is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from scaling.config import ModelConfig, Recipe
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.frontier import Cost
 from scaling.predict.iso_loss import IsoLossCurve, cheapest, equal_loss
+from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel
 
 FORMS = {
     "MHA": 1.0,
@@ -40,10 +43,11 @@ MOST = 2**40  # tokens of a request, and requests side by side
 
 @dataclass(frozen=True)
 class Serving:
-    """Requests of `prompt_tokens` and `output_tokens`, `batch` of them side by side, on a device of `DEVICES`.
+    """Requests of `prompt_tokens` and `output_tokens`, `batch` of them side by side, on a device of
+    `DEVICES`.
 
-    Utilisations are shares of the device's peak FLOP/s at 2 N FLOPs a token (6 N in training); `mfu_decode` None is the roofline.
-    Raises ScalingError for what is none.
+    Utilisations are shares of the device's peak FLOP/s at 2 N FLOPs a token (6 N in training);
+    `mfu_decode` None is the roofline. Raises ScalingError for what is none.
     """
 
     device: str = "h100"
@@ -67,7 +71,10 @@ class Serving:
                 )
         if min(self.prompt_tokens, self.output_tokens - 1, self.batch - 1) < 0:
             raise ScalingError(
-                f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and a batch of {self.batch} are no requests",
+                (
+                    f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and "
+                    f"a batch of {self.batch} are no requests"
+                ),
                 remedy="give at least one output token and a batch of one",
             )
         for name in ("prompt_tokens", "output_tokens", "batch"):
@@ -86,9 +93,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Shapes:
-    """How layers x width and the width grow with N among buildable models (parabolas in logs), and what a form keeps of the width.
+    """How layers x width and the width grow with N among buildable models (parabolas in logs), and
+    what a form keeps of the width.
 
-    A form of attention keeps keys and values of a `share` of the width, or of one head of `HEAD` where the share is 0.
+    A form of attention keeps keys and values of a `share` of the width, or of one head of `HEAD`
+    where the share is 0.
     """
 
     depth_times_width: np.ndarray
@@ -142,9 +151,11 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
 def device_seconds(
     how: Serving, cost: Cost, shape: Shapes, n: np.ndarray, d: np.ndarray, demand: float
 ) -> dict[str, np.ndarray]:
-    """Seconds of one device for training on D and for serving `demand` tokens, prompts included: {training, prefill, decode}.
+    """Seconds of one device for training on D and for serving `demand` tokens, prompts included:
+    {training, prefill, decode}.
 
-    A model that needs several devices uses each for a share of the time; communication is not counted.
+    A model that needs several devices uses each for a share of the time; communication is not
+    counted.
     """
     device, requests = DEVICES[how.device], demand / how.context
     prefill = requests * how.prompt_tokens * 2 * n / (device.flops_per_second * how.mfu_prefill)
@@ -181,22 +192,21 @@ def with_serving(
     demand: float,
     how: Serving,
     vocab_size: int,
-) -> dict[str, Any]:
-    """The document's `inference.serving`: how it is served, and for each form of attention the N and D that cost least at the loss of (n, d).
+) -> dict[str, ServedModel]:
+    """For each form of attention the N and D that cost least at the loss of (n, d).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
     same = equal_loss(law, values, n, d)
-    forms = {
+    return {
         form: _least(how, cost, shape, same, n, demand)
         for form, shape in shapes(n, vocab_size).items()
     }
-    return {**asdict(how), "context": how.context, "requests": demand / how.context, "forms": forms}
 
 
 def _least(
     how: Serving, cost: Cost, shape: Shapes, same: IsoLossCurve, n: float, demand: float
-) -> dict[str, Any]:
+) -> ServedModel:
     def spent(size: Any) -> dict[str, np.ndarray]:
         return device_seconds(how, cost, shape, np.asarray(size), same.tokens(size), demand)
 
@@ -204,23 +214,27 @@ def _least(
     parts = {name: float(value) for name, value in spent(best).items()}
     total, base = sum(parts.values()), float(sum(spent(n).values()))
     a_token = float(_seconds_a_token(how, shape, np.asarray(best)))
-    return {
-        "n_params": best,
-        "tokens": float(same.tokens(best)),
-        "device_seconds": total,
-        **{f"{name}_seconds": value for name, value in parts.items()},
-        "device_seconds_without": base,
-        "saved_fraction": 1 - total / base,
-        "tokens_per_second": 1 / a_token,
-        "mfu_decode": 2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
-        "kv_cache_bytes": float(shape.cache_bytes(np.asarray(best))) * how.context,
-    }
+    return ServedModel(
+        n_params=best,
+        tokens=float(same.tokens(best)),
+        device_seconds=total,
+        training_seconds=parts["training"],
+        prefill_seconds=parts["prefill"],
+        decode_seconds=parts["decode"],
+        device_seconds_without=base,
+        saved_fraction=1 - total / base,
+        tokens_per_second=1 / a_token,
+        mfu_decode=2 * best * (1 / a_token) / DEVICES[how.device].flops_per_second,
+        kv_cache_bytes=float(shape.cache_bytes(np.asarray(best))) * how.context,
+    )
 
 
 def nearest_servable_model(
     n: float, tokens: float, vocab_size: int, seq_len: int
 ) -> dict[str, Any]:
-    """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped by four; else the nearest of all."""
+    """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped
+    by four; else the nearest of all.
+    """
     from scaling.recipe import describe
 
     found = [
@@ -233,30 +247,29 @@ def nearest_servable_model(
     )
 
 
-def decoding(described: Mapping[str, Any], how: Serving) -> dict[str, Any]:
-    """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a described model's MHA, GQA and MQA forms."""
+def decoding(described: Mapping[str, Any], how: Serving) -> Decoding:
+    """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a
+    described model's MHA, GQA and MQA forms.
+    """
     model = ModelConfig.model_validate(
         {name: value for name, value in described.items() if name in ModelConfig.model_fields}
     )
     forms = {name: _form(variant, how) for name, variant in attention_forms(model).items()}
-    return {
-        "context": how.context,
-        "batch": how.batch,
-        "n_params": n_params(model, how.context),
-        "forms": forms,
-    }
+    return Decoding(
+        context=how.context, batch=how.batch, n_params=n_params(model, how.context), forms=forms
+    )
 
 
-def _form(model: ModelConfig, how: Serving) -> dict[str, Any]:
+def _form(model: ModelConfig, how: Serving) -> DecodingForm:
     speeds = {
         name: decode_tokens_per_second(model, how.context, how.batch, device)
         for name, device in DEVICES.items()
     }
-    return {
-        "n_kv_heads": model.n_kv_heads,
-        "kv_cache_bytes": kv_cache_bytes(model, how.context),
-        "tokens_per_second": speeds,
-    }
+    return DecodingForm(
+        n_kv_heads=model.n_kv_heads,
+        kv_cache_bytes=int(kv_cache_bytes(model, how.context)),
+        tokens_per_second=speeds,
+    )
 
 
 FORWARD = 2.0  # FLOPs a parameter and token when a model is used
@@ -264,8 +277,9 @@ FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 def with_demand(
     law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
-) -> dict[str, float]:
-    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3).
+) -> Inference:
+    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law
+    (Sardana 2024, eq. 3).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
@@ -276,12 +290,12 @@ def with_demand(
 
     best = cheapest(total, n)
     base, least = float(total(np.asarray(n))), float(total(np.asarray(best)))
-    return {
-        "demand_tokens": demand,
-        "n_params": best,
-        "tokens": float(same.tokens(best)),
-        "flops_total": least,
-        "flops_total_without": base,
-        "flops_saved": base - least,
-        "saved_fraction": 1 - least / base,
-    }
+    return Inference(
+        demand_tokens=demand,
+        n_params=best,
+        tokens=float(same.tokens(best)),
+        flops_total=least,
+        flops_total_without=base,
+        flops_saved=base - least,
+        saved_fraction=1 - least / base,
+    )

@@ -1,4 +1,6 @@
-"""A size becomes a buildable model and its hyper-parameters: every rule with its source and its range."""
+"""A size becomes a buildable model and its hyper-parameters: every rule with its source and its
+range.
+"""
 
 from scaling.recipe.describe import describe
 from scaling.recipe.hyper import (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, MuP, OptimConfig, RunConfig, Sweep
@@ -15,6 +15,7 @@ from scaling.recipe.hyper import learning_rate
 from scaling.recipe.shapes import InfeasibleCell, shape
 
 BATCH_TOKENS = 1024  # per step: activation sizes do not need the sweep's batch
+Parametrisation = Literal["standard", "transfer"]
 SIZE_FIELDS = {"d_model", "n_layers", "d_ff", "n_heads", "n_kv_heads", "vocab_size"}
 
 
@@ -23,13 +24,13 @@ class CoordinateSeries:
     """One run for each width or depth, in one parametrisation."""
 
     over: str
-    parametrisation: Literal["standard", "transfer"]
+    parametrisation: Parametrisation
     runs: Mapping[int, RunConfig]
 
 
 @dataclass(frozen=True)
 class CoordinateRuns:
-    """Builds the runs of a sweep's recipe. Without recipe.transfer the smallest model is the base."""
+    """Builds the runs of a recipe. Without recipe.transfer the smallest model is the base."""
 
     sweep: Sweep
     vocab_size: int
@@ -40,9 +41,9 @@ class CoordinateRuns:
     def series(self) -> list[CoordinateSeries]:
         """Every growing side in both parametrisations."""
         return [
-            CoordinateSeries(over, name, {n: self._run(over, n, name) for n in sizes})  # type: ignore[arg-type]
+            CoordinateSeries(over, name, {n: self._run(over, n, name) for n in sizes})
             for over, sizes in (("width", self.widths), ("depth", self.depths))
-            for name in ("standard", "transfer")
+            for name in get_args(Parametrisation)
             if sizes
         ]
 
@@ -80,8 +81,8 @@ class CoordinateRuns:
 
         Raises ScalingError for a width that cannot be built.
         """
-        recipe, overrides = self.sweep.recipe, self.sweep.base.model
-        fields = overrides.model_dump(exclude_none=True, exclude=SIZE_FIELDS)  # type: ignore[attr-defined]
+        recipe, overrides = self.sweep.recipe, cast(Any, self.sweep.base.model)
+        fields = overrides.model_dump(exclude_none=True, exclude=SIZE_FIELDS)
         try:
             return shape(width, self.vocab_size, recipe, fields)
         except InfeasibleCell as error:

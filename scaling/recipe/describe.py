@@ -1,4 +1,6 @@
-"""A predicted N and D as a model that can be built, with the hyper-parameters that the recipe gives it."""
+"""A predicted N and D as a model that can be built, with the hyper-parameters that the recipe gives
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def describe(
     seq_len: int = 2048,
     recipe: Recipe | None = None,
 ) -> dict[str, Any]:
-    """A buildable model of about `n` parameters (with_head) trained on `tokens` tokens, as plain values for a prediction."""
+    """A buildable model of about `n` parameters (with_head) trained on `tokens` tokens, as plain
+    values for a prediction.
+    """
     rule = recipe or Recipe(size_tolerance=1.0)
     model = model_for(n, rule, vocab_size=vocab_size, seq_len=seq_len)
     counted = n_params(model, seq_len, "with_head")

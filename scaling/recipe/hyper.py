@@ -1,7 +1,8 @@
-"""A model and its tokens become batch, learning rate, warm-up, b2 and weight decay: every rule with its source.
+"""A model and its tokens become batch, learning rate, warm-up, b2 and weight decay: every rule with
+its source.
 
-Published learning-rate and batch laws were fitted above about 5M parameters; the width rule is the default and a ladder
-is the judge.
+Published learning-rate and batch laws were fitted above about 5M parameters; the width rule is the
+default and a ladder is the judge.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ B2_RANGE = (0.9, 0.9999)
 def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -> float:
     """The rate that the recipe's rule gives for N parameters and D tokens.
 
-    `width`: lr_width / d_model, for the optimum moves as 1 / width (Yang 2022, muP, hidden matrices); 0.16 lay within the noise
-    of the best at widths 12, 24 and 40. With `transfer` the model itself divides by its width, and the base's rate holds.
+    `width`: lr_width / d_model, for the optimum moves as 1 / width (Yang 2022, muP, hidden
+    matrices); 0.16 lay within the noise of the best at widths 12, 24 and 40. With `transfer` the
+    model itself divides by its width, and the base's rate holds.
     """
     if isinstance(recipe.lr_rule, PowerRule):
         return rules.evaluate(recipe.lr_rule, n, tokens)
@@ -37,7 +39,8 @@ def learning_rate(model: ModelConfig, n: float, tokens: float, recipe: Recipe) -
 def batch_size(n: float, tokens: float, seq_len: int, recipe: Recipe) -> int:
     """Sequences in a step, rounded to a power of two: given tokens, or those of the recipe's rule.
 
-    A published rule, below its range, asks for less than the 512 tokens that it gets; a measured one is taken at its word.
+    A published rule, below its range, asks for less than the 512 tokens that it gets; a measured
+    one is taken at its word.
     """
     rule = recipe.batch_rule
     if isinstance(rule, PowerRule):
@@ -48,10 +51,11 @@ def batch_size(n: float, tokens: float, seq_len: int, recipe: Recipe) -> int:
 
 
 def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> int:
-    """N tokens (Porian 2024, section 3.2), at least MIN_WARMUP_STEPS, and at most a fraction of the steps.
+    """N tokens (Porian 2024, section 3.2), at least MIN_WARMUP_STEPS, and at most a fraction of the
+    steps.
 
-    The floor is for small models: at 20k parameters 20 steps instead of 100 cost 0.05 nats. Not a share of the horizon,
-    so that runs of one size share their beginning.
+    The floor is for small models: at 20k parameters 20 steps instead of 100 cost 0.05 nats. Not a
+    share of the horizon, so that runs of one size share their beginning.
     """
     return max(
         1,
@@ -62,7 +66,9 @@ def warmup_steps(n: float, n_steps: int, batch_tokens: int, recipe: Recipe) -> i
 
 
 def b2(n: float, batch_tokens: int, recipe: Recipe) -> float:
-    """The second moment forgets half within `b2_half_life` tokens whatever the batch (Marek 2025; Porian 2024 raises b2 for small batches)."""
+    """The second moment forgets half within `b2_half_life` tokens whatever the batch (Marek 2025;
+    Porian 2024 raises b2 for small batches).
+    """
     half = recipe.b2_half_life
     return b2_of(
         batch_tokens, rules.evaluate(half, n, 1.0) if isinstance(half, PowerRule) else half
@@ -76,7 +82,9 @@ def b2_of(batch_tokens: int, half_life_tokens: float) -> float:
 
 
 def weight_decay(lr: float, n_steps: int, recipe: Recipe) -> float:
-    """1 / (timescale x lr x steps): weights forget over that share of the run (Wang and Aitchison 2024); none without a timescale."""
+    """1 / (timescale x lr x steps): weights forget over that share of the run (Wang and Aitchison
+    2024); none without a timescale.
+    """
     return (
         min(10.0, 1.0 / (recipe.decay_timescale * lr * n_steps)) if recipe.decay_timescale else 0.0
     )
@@ -90,7 +98,9 @@ def optim_for(
     recipe: Recipe,
     overrides: dict[str, Any],
 ) -> OptimConfig:
-    """The optimiser of a model and horizon, with a sweep's overrides. Raises Refused for one that is out of range."""
+    """The optimiser of a model and horizon, with a sweep's overrides. Raises InfeasibleCell for one
+    that is out of range.
+    """
     lr = overrides.get("lr") or learning_rate(model, n, n_steps * batch_tokens, recipe)
     derived = {
         "lr": lr,
@@ -109,7 +119,9 @@ def optim_for(
 def range_warnings(
     n: float, tokens: float, recipe: Recipe, *, lr_given: bool, batch_given: bool
 ) -> list[str]:
-    """Which of the recipe's rules are asked outside the range in which they were measured, and what that means."""
+    """Which of the recipe's rules are asked outside the range in which they were measured, and what
+    that means.
+    """
     found = []
     for name, rule, given in (
         ("lr_rule", recipe.lr_rule, lr_given),

@@ -1,7 +1,8 @@
-"""Published rules for learning rate and batch as values: a formula, its source, and the range in which it was measured.
+"""Published rules for learning rate and batch as values: a formula, its source, and the range in
+which it was measured.
 
-All were fitted above about 5M parameters. Below, they ask for learning rates up to ten times too high: outside its range
-a rule says so, and `scaling tune` measures one.
+All were fitted above about 5M parameters. Below, they ask for learning rates up to ten times too
+high: outside its range a rule says so, and `scaling tune` measures one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Formula = Callable[[float, float], float]
 
 @dataclass(frozen=True)
 class Rule:
-    """A formula of N parameters and D tokens: `lr(n, d)` as it is, `batch_tokens(n, d)` in tokens; the range is of N or of C = 6 N D."""
+    """A formula of N parameters and D tokens: `lr(n, d)` as it is, `batch_tokens(n, d)` in tokens;
+    the range is of N or of C = 6 N D.
+    """
 
     name: str
     reference: str
@@ -32,7 +35,10 @@ class Rule:
         """Why N and D lie outside what was measured; empty when they do not."""
         for letter, value, ends in (("N", n, self.n_range), ("C", 6.0 * n * d, self.c_range)):
             if ends and not ends[0] <= value <= ends[1]:
-                return f"{letter} = {format_count(value)} lies outside {format_count(ends[0])} to {format_count(ends[1])} ({self.reference})"
+                return (
+                    f"{letter} = {format_count(value)} lies outside {format_count(ends[0])} to "
+                    f"{format_count(ends[1])} ({self.reference})"
+                )
         return ""
 
 
@@ -65,14 +71,15 @@ PUBLISHED = {
 
 
 def evaluate(rule: PowerRule, n: float, d: float) -> float:
-    """A measured rule at N and D. Raises Refused where its powers leave all numbers."""
+    """A measured rule at N and D. Raises InfeasibleCell where its powers leave all numbers."""
     try:
         value = rule.coef * n**rule.n_power * d**rule.d_power
     except OverflowError:
         value = math.inf
     if not 0.0 < value < math.inf:
         raise InfeasibleCell(
-            f"{rule.coef:g} x N^{rule.n_power:g} x D^{rule.d_power:g} is no number at N = {n:.3g}, D = {d:.3g}"
+            f"{rule.coef:g} x N^{rule.n_power:g} x D^{rule.d_power:g} is no number at N = "
+            f"{n:.3g}, D = {d:.3g}"
         )
     return value
 

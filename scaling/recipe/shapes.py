@@ -23,16 +23,19 @@ class InfeasibleCell(ScalingError):
 
 
 def depth(d_model: int, recipe: Recipe) -> int:
-    """Layers for a width: fixed, or d_model / aspect and at least two. Loss depends weakly on shape (Kaplan 2020, fig. 5)."""
+    """Layers for a width: fixed, or d_model / aspect and at least two. Loss depends weakly on shape
+    (Kaplan 2020, fig. 5).
+    """
     return recipe.n_layers or max(2, round(d_model / recipe.aspect))
 
 
 def head_width(d_model: int, recipe: Recipe) -> int:
-    """Width of a head: the smallest divisor of d_model that reaches the target of 32, 64 (from 256) or 128 (from 2048).
+    """Width of a head: the smallest divisor of d_model that reaches the target of 32, 64 (from 256)
+    or 128 (from 2048).
 
-    A multiple of 8 up to twice the target is preferred to another even width: at d_model 168, heads of 56 instead of 42
-    train 5 % more tokens a second on a CPU. Heads under 32 wide cost loss at every size tried; without an even divisor
-    there is one head.
+    A multiple of 8 up to twice the target is preferred to another even width: at d_model 168, heads
+    of 56 instead of 42 train 5 % more tokens a second on a CPU. Heads under 32 wide cost loss at
+    every size tried; without an even divisor there is one head.
     """
     target = recipe.d_head or (32 if d_model < 256 else 64 if d_model < 2048 else 128)
     widths = [d_model // heads for heads in range(d_model // target, 0, -1) if d_model % heads == 0]
@@ -42,21 +45,27 @@ def head_width(d_model: int, recipe: Recipe) -> int:
 
 
 def ffn_width(d_model: int, gated: bool, recipe: Recipe) -> int:
-    """ffn_ratio x d_model; two thirds of it, to a multiple of 8, when gated, so that three matrices weigh what two did (Shazeer 2020)."""
+    """ffn_ratio x d_model; two thirds of it, to a multiple of 8, when gated, so that three matrices
+    weigh what two did (Shazeer 2020).
+    """
     width = recipe.ffn_ratio * d_model
     return max(8, 8 * round(width * 2 / 24)) if gated else max(1, round(width))
 
 
 def ffn_width_from_shared_kv(n_heads: int, n_kv_heads: int, d_head: int, gated: bool) -> int:
-    """The width of feed-forward that weighs as much as the keys and values that shared heads do without (Shazeer 2019 so widens it).
+    """The width of feed-forward that weighs as much as the keys and values that shared heads do
+    without (Shazeer 2019 so widens it).
 
-    A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3 d_model when gated.
+    A layer saves 2 d_model d_head weights for each missing head; a unit of d_ff weighs 2 d_model, 3
+    d_model when gated.
     """
     return round(2 * (n_heads - n_kv_heads) * d_head / (3 if gated else 2))
 
 
 def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, Any]) -> ModelConfig:
-    """The model of a width, with a sweep's overrides. Raises Refused with the reason when it cannot be built."""
+    """The model of a width, with a sweep's overrides. Raises InfeasibleCell with the reason when it
+    cannot be built.
+    """
     n_heads = overrides.get("n_heads") or max(
         1, d_model // (overrides.get("d_head") or head_width(d_model, recipe))
     )
@@ -96,7 +105,8 @@ def model_for(
 ) -> ModelConfig:
     """The buildable model whose N under `params` lies nearest to `size` in ln N.
 
-    Raises Refused when none lies within `recipe.size_tolerance`, and for an override of the vocabulary, which is the task's.
+    Raises InfeasibleCell when none lies within `recipe.size_tolerance`, and for an override of the
+    vocabulary, which is the task's.
     """
     chosen = dict(overrides or {})
     if chosen.pop("vocab_size", vocab_size) != vocab_size:
@@ -119,6 +129,7 @@ def model_for(
     if abs(error(best)) > recipe.size_tolerance:
         counted = format_count(n_params(built(best), seq_len, params))
         raise InfeasibleCell(
-            f"no buildable model of {format_count(size)} parameters ({params}); the nearest has {counted}"
+            f"no buildable model of {format_count(size)} parameters ({params}); the nearest "
+            f"has {counted}"
         )
     return built(best)

@@ -11,7 +11,7 @@ from scaling.render.table import Table
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: prose, figures, tables, commands, in this order."""
+    """Notes, figures, tables and shell commands, shown in this order; `summary` is its sentence at the top of the report."""
 
     id: str
     title: str
@@ -19,8 +19,9 @@ class Section:
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
+    summary: str = ""
 
     @property
-    def empty(self) -> bool:
-        """Nothing to show but words."""
+    def is_empty(self) -> bool:
+        """Whether there is nothing but notes to show."""
         return not (self.figures or self.tables or self.commands)

@@ -57,7 +57,7 @@ def compose(
     return Report(
         name,
         question,
-        tuple(section for section in sections if not section.empty),
+        tuple(section for section in sections if not section.is_empty),
         tuple(sentences(found)),
         tuple(incomparable),
         headline,
@@ -108,7 +108,7 @@ def _spending_sentence(first: str, other: str, held: Found, test: Found) -> str:
         return f"By these fits {other} never reaches the loss of {first}, whatever compute it is given ({place})."
     level = (
         ""
-        if test["apart"]
+        if test["significant"]
         else f" That is not told apart from the same compute (p = {format_cell(test['p_holm'], ROUGH)}, Holm's for all that is tested)."
     )
     return f"{other} needs {format_cell(estimate(top['share']), RATIO)} times the compute of {first} for the same loss ({place}).{level}"
@@ -129,9 +129,9 @@ def _exponent_sentence(first: str, other: str, asked: Sequence[Found]) -> str:
     apart = [
         f"{test['quantity']} (by {format_cell(estimate(test['difference']), RATIO)}, p = {format_cell(test['p_holm'], ROUGH)})"
         for test in asked
-        if test["apart"]
+        if test["significant"]
     ]
-    alike = [test["quantity"] for test in asked if not test["apart"]]
+    alike = [test["quantity"] for test in asked if not test["significant"]]
     text = (
         f"{other} differs from {first} in {', '.join(apart)}" if apart else f"{other} and {first}"
     )
@@ -362,7 +362,7 @@ def tests(found: Found) -> Table:
             estimate(test["difference"]),
             test["p"],
             test["p_holm"],
-            "told apart" if test["apart"] else "not told apart",
+            "told apart" if test["significant"] else "not told apart",
         )
         for test in found["tests"]
     )

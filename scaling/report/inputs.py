@@ -15,11 +15,11 @@ from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.formatting import format_seconds
+from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.render.table import Cell, Column, Document, Table
 from scaling.report.parts.gradient_noise import noise_scales
 from scaling.store import rows, run_files
-from scaling.studies import runs
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -123,7 +123,6 @@ def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
 
 def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Document, str]:
     """A folder's fit with the options of `asked` (None: its own main fit), and why it had to be made here; empty when it is there."""
-    from scaling.fit.fit_document import dump, load
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
     from scaling.points.source import read_rows
@@ -148,15 +147,16 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
                 "evaluation": evaluation_of(rows[0])
             }  # a fit of an earlier version does not say
             return {**document, "source": {**known, **document["source"]}}, ""
-    dump(fit([folder], options), made)
+    result = fit([folder], options)
+    result.save(made)
     if not own:
-        return load(made), "it held no fit"
-    return load(made), "its own fit is of other options, or of other runs than it holds now"
+        return result.to_dict(), "it held no fit"
+    return result.to_dict(), "its own fit is of other options, or of other runs than it holds now"
 
 
 def options_of(document: Document | None) -> FitOptions:
     """The options that a fit document was made with, so far as they can be applied to the runs of another folder."""
-    from scaling.fit.options import FitOptions
+    from scaling.fit.options import AUTO, FitOptions
 
     if document is None:
         return FitOptions()
@@ -166,6 +166,7 @@ def options_of(document: Document | None) -> FitOptions:
         document["source"],
     )
     law = "two-stage" if document.get("accuracy") else document["law"]
+    law = AUTO if document.get("combination") else law
     held = {
         "law": law,
         "approach": document["approach"],
@@ -234,9 +235,9 @@ def _title(path: Path, others: Sequence[Path]) -> str:
 
 
 def _document(path: Path) -> Document:
-    from scaling.fit.fit_document import load
+    from scaling.fit.result import FitResult
 
-    return load(path)
+    return FitResult.load(path).to_dict()
 
 
 def _folder(folder: Path, made: Path) -> ReportInputs:
@@ -256,7 +257,7 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
     from scaling.predict.verification import check_forecasts
 
     table = run_files.load(folder, planned_only=True)
-    paths, no_law = _fits(folder, made, runs.has_law(table))
+    paths, no_law = _fits(folder, made, supports_one_law(table))
     documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
     tuning, doubt = _tuning(folder)
@@ -331,11 +332,10 @@ def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str
     paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
     if paths or not lawful:
         return paths, ()
-    from scaling.fit.fit_document import dump
     from scaling.fit.pipeline import FitOptions, fit
 
     try:
-        dump(fit([folder], FitOptions()), made)
+        fit([folder], FitOptions()).save(made)
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise

@@ -50,7 +50,7 @@ def prediction_words(prediction: Document) -> str:
 def _of_fit(document: Document) -> Iterator[Table]:
     if not document.get("groups"):
         yield fit_tables.parameters(document)
-    if document["roads"]:
+    if document["approaches"]:
         yield fit_tables.roads(document)
     for table in (
         fit_tables.groups(document),
@@ -63,7 +63,7 @@ def _of_fit(document: Document) -> Iterator[Table]:
 
 
 def _of_prediction(prediction: Document) -> Iterator[Table]:
-    if prediction.get("roads"):
+    if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction)
     for build in (
         fit_tables.model,
@@ -98,7 +98,7 @@ def _fragment(
     )
     environment.filters["html"] = lambda table: Markup(table.to_html(inline_style=True))
     sentences = [sentence for sentence in said if sentence]
-    warnings = document.get("warnings") or []
+    warnings = [warning["message"] for warning in document.get("warnings") or []]
     return environment.get_template("inline.html.j2").render(
         title=title, head=head, tables=found, sentences=sentences, warnings=warnings
     )

@@ -18,8 +18,7 @@ from scaling.files import write_atomically, write_json, write_lines, write_text
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
-from scaling.report.sections import Report, build_report
-from scaling.studies import sections
+from scaling.report.sections import Report, build_report, study_sections
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = (
@@ -109,7 +108,7 @@ def _of_one(
 ) -> Report:
     """The report of one sweep."""
     material = load_inputs(sources, target / "fit.json")
-    studies = sections.sections(material.rows)  # an error here is no fault of a document
+    studies = study_sections(material.rows)  # an error here is no fault of a document
     try:
         return build_report(material, prediction, command, studies)
     except (KeyError, TypeError, AttributeError) as error:
@@ -120,13 +119,18 @@ def _comparison(
     sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str
 ) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
+    from scaling.fit.result import FitResult
     from scaling.predict.compare import compare as compare_fits
     from scaling.report.compare import compose as compose_comparison
 
     with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
         documents, told = load_fits(sources, Path(made))
         try:
-            found = compare_fits(documents, budgets)
+            fits = {
+                name: FitResult.parse(document, name, "fit it again")
+                for name, document in documents.items()
+            }
+            found = compare_fits(fits, budgets).to_dict()
             report = compose_comparison(found, documents, told, command)
         except (KeyError, TypeError, AttributeError) as error:
             raise _incomplete(error, ", ".join(documents)) from error

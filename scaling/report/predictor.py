@@ -63,7 +63,7 @@ def predictor(path: Path | None, start: float | None) -> Predictor | None:
         "ci": known.ci,
         "range": dict(known.range),
         "sameLoss": same,
-        "doubts": list(known.warnings),
+        "doubts": [warning.message for warning in known.warnings],
         "command": shlex.join(["scaling", "predict", str(path), "--flops"]),
         "start": start,
     }

@@ -6,7 +6,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
+
+import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
@@ -28,7 +31,6 @@ from scaling.report.parts import (
     wrong_size,
 )
 from scaling.report.predictor import Predictor, predictor
-from scaling.studies import sections as studies_sections
 
 AHEAD = 10.0
 Forecasts = Sequence[Mapping[str, Any]]
@@ -79,15 +81,16 @@ def build_report(
         _training(material),
         _tuning(material),
         *of_fit,
-        *(studies_sections.sections(material.rows) if studies is None else studies),
+        *(study_sections(material.rows) if studies is None else studies),
         _batch(material),
         _data(material),
         _provenance(material, command),
     ]
-    kept = tuple(section for section in sections if not section.empty)
+    kept = tuple(section for section in sections if not section.is_empty)
     verified = summary.verified(material.verdicts)
+    summaries = [section.summary for section in kept if section.summary]
     if document is None:
-        studied = any(section.id in studies_sections.IDS for section in kept)
+        studied = any(section.summary for section in kept)
         no_law = (
             () if verified or studied else material.no_law or ("There is no fit to report on.",)
         )
@@ -95,12 +98,12 @@ def build_report(
             material.name,
             material.question,
             kept,
-            (*verified, *studies_sections.sentences(kept)),
+            (*verified, *summaries),
             (*material.refusals, *no_law),
         )
     sentences = [
         *verified,
-        *studies_sections.sentences(kept),
+        *summaries,
         *([summary.forecast_sentence(ahead)] if ahead else []),
         *([text] if (text := wrong_size.sentence(_wrong_size(material, forecasts))) else []),
         summary.exponents(document),
@@ -123,6 +126,15 @@ def build_report(
     )
 
 
+def study_sections(rows: pd.DataFrame | None) -> list[Section]:
+    """The sections of all studies that the rows have runs for; none where the package is installed without studies."""
+    if rows is None or find_spec("scaling.studies") is None:
+        return []
+    from scaling.studies import sections
+
+    return sections(rows)
+
+
 def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the largest, or why there are none."""
     from scaling.predict.predict import predict
@@ -132,7 +144,7 @@ def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[st
         return [], []
     try:
         return [
-            predict(str(material.path), flops=budget)
+            predict(str(material.path), flops=budget).to_dict()
             for budget in (span[0], span[1], AHEAD * span[1])
         ], []
     except ScalingError as error:
@@ -208,7 +220,7 @@ def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) 
         "frontier",
         "Frontier",
         figures,
-        [*listed, *([fit_tables.roads(document)] if document["roads"] else [])],
+        [*listed, *([fit_tables.roads(document)] if document["approaches"] else [])],
     )
 
 
@@ -222,7 +234,9 @@ def _wrong_size(material: ReportInputs, forecasts: Forecasts) -> wrong_size.Size
 
 
 def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    beside = fit_tables.laws(material.documents, published(document)) if document["roads"] else None
+    beside = (
+        fit_tables.laws(material.documents, published(document)) if document["approaches"] else None
+    )
     stages = _not_none(
         fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document)
     )

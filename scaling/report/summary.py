@@ -117,9 +117,11 @@ def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]
         said.append(
             f"Status: {document['status']}. The data do not settle every parameter; see the notes in the parameter table."
         )
-    said += (forecast or {}).get("warnings") or []
-    said += [text for text in (document.get("agreement"), holdout_sentence(document)) if text]
-    return list(dict.fromkeys([*said, *(document["warnings"])]))
+    said += [warning["message"] for warning in (forecast or {}).get("warnings") or []]
+    agreement = (document.get("approaches_agree") or {}).get("message")
+    said += [text for text in (agreement, holdout_sentence(document)) if text]
+    warnings = [warning["message"] for warning in document["warnings"]]
+    return list(dict.fromkeys([*said, *warnings]))
 
 
 def verdict(document: Document) -> tuple[str, str]:
@@ -131,7 +133,7 @@ def verdict(document: Document) -> tuple[str, str]:
     if (
         document["warnings"]
         or missed
-        or (document.get("agreement") or "").startswith("The roads disagree")
+        or (document.get("approaches_agree") or {}).get("verdict") == "disagree"
     ):
         return "care", "use with care"
     return "good", "no warnings"

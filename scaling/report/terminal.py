@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from scaling.formatting import format_flops
+from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
 from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
-from scaling.studies.sections import named_models
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +38,7 @@ def models_text(document: Document) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
     from rich.console import Group
 
-    table = named_models.models(document)
+    table = named_models_table(document)
     assert table is not None
     return Group(
         table.to_rich(), *_sentences(table.caption, document.get("basis")), *_warnings(document)
@@ -90,7 +90,7 @@ def reconcile_text(document: Document) -> RenderableType:
     parts: list[RenderableType] = []
     for table in shown_tables:
         parts += [table.to_rich(), *_sentences(table.caption)]
-    return Group(*parts, *_sentences(*document.get("told", [])))
+    return Group(*parts, *_sentences(*document.get("messages", [])))
 
 
 def _sentences(*texts: str | None) -> Iterator[RenderableType]:
@@ -105,13 +105,18 @@ def _warnings(document: Document) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for warning in document.get("warnings") or []:
-        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning))
+        message = warning["message"]
+        yield Text.assemble(("warning: ", "bold yellow"), sanitize(message))
 
 
 def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
+    answer = fit_tables.combination(document)
+    if answer is not None:
+        yield answer.to_rich()
+        yield from _sentences(answer.caption)
     stages = (
         fit_tables.groups(document),
         fit_tables.schedules(document),
@@ -121,11 +126,13 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
         if table is not None:
             yield table.to_rich()
             yield from _sentences(table.caption)
-    if document["roads"]:
+    if document["approaches"]:
         yield _narrow_roads(document).to_rich()
-        agreement = document.get("agreement") or ""
+        agreement = (document.get("approaches_agree") or {}).get("message", "")
         reasons = {
-            name: road["refused"] for name, road in document["roads"].items() if road.get("refused")
+            name: road["unavailable"]
+            for name, road in document["approaches"].items()
+            if road.get("unavailable")
         }
         yield from _sentences(
             *(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement),
@@ -181,13 +188,13 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
 def _narrow_roads(document: Document) -> Table:
     """The three roads in a table that fits 80 columns; why one was refused follows as a sentence."""
     found: list[tuple[fit_tables.Cell, ...]] = []
-    for name, road in document["roads"].items():
+    for name, road in document["approaches"].items():
         exponents = (
             format_cell(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
         )
         found.append(
             (name, "refused", "", None)
-            if road.get("refused")
+            if road.get("unavailable")
             else (name, *exponents, road.get("a_plus_b"))
         )
     columns = (
@@ -205,7 +212,11 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         yield from _sentences(
             f"Accuracy at this loss: {format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
-    if prediction.get("roads"):
+    parts = fit_tables.breakdown(prediction)
+    if parts is not None:
+        yield parts.to_rich()
+        yield from _sentences(parts.caption)
+    if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
         if table is not None:
@@ -214,7 +225,7 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         inference.served(prediction),
         inference.decoding(prediction),
         inference.smaller(prediction),
-        named_models.models(prediction),
+        named_models_table(prediction),
     ):
         if table is not None:
             yield table.to_rich()
@@ -246,6 +257,6 @@ def reach(prediction: Document) -> str | None:
     if decades is None:
         return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
     outside = decades > 0 or any(
-        "below the data" in text for text in prediction.get("warnings") or []
+        warning["code"] == "below_data" for warning in prediction.get("warnings") or []
     )
     return None if outside else "This lies within the budgets that were trained."

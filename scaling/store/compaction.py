@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,13 @@ def _write(
 
     def write(path: Path) -> None:
         schema = SCHEMA.with_metadata({"scaling.schema": "1"})
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        # a handle: Arrow takes no path that is not UTF-8
+        with (
+            open(path, "wb") as handle,
+            pq.ParquetWriter(
+                handle, schema, compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
             for group in _groups(_runs(part, corrupt, used), known):
                 for run in group:
                     facts = [shared.setdefault(text, len(shared)) for text in run.facts]
@@ -110,7 +117,9 @@ def _write(
             )
         files.append_checksum(path)
 
-    name = hashlib.sha256("\n".join(sorted(path.name for path in part)).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode("\n".join(sorted(path.name for path in part)))).hexdigest()[
+        :16
+    ]
     target = folder / run_files.MERGED / f"{name}.parquet"
     files.write_atomically(target, write)
     files.check_file(target)

@@ -1,69 +1,79 @@
-"""Over-training: does a law fitted at few tokens per parameter tell the loss at many? (Gadre et al. 2024)"""
+"""Over-training: does a law fitted at few tokens per parameter predict the loss at many? (Gadre et al. 2024)"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.laws.laws import LAWS
+from scaling.formatting import format_count
+from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
 from scaling.points.points import points as points_of
-from scaling.studies import runs
-from scaling.studies.findings import Claim
+from scaling.predict.law_source import load_law
+from scaling.predict.named_models import compare_named_models, named_models_table
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
+from scaling.render.section import Section
+from scaling.render.table import Cell, Column, Table
+from scaling.studies.claims import Claim, study_section
 from scaling.studies.runs import configs
 
 LAW_NAMES = ("overtraining", "chinchilla")
-FURTHER = 4.0  # the largest ratio lies this many times beyond those that are fitted
-SAME = 0.05  # ratios this near in ln(D/N) are one rung: D is a whole number of steps
-MIN_RUNGS, MIN_SIZES = 4, 3
-WITHIN = 0.02  # asked of the held-out loss, relative
+EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at least
+SAME_RATIO = 0.05  # ratios this near in ln(D/N) are one: D is a whole number of steps
+MIN_RATIOS, MIN_SIZES = 4, 3
+MAX_ERROR = 0.02  # expected of the held-out loss, relative
+PUBLISHED = "published:besiroglu2024"
 
 
 @dataclass(frozen=True)
 class OvertrainingLadder:
-    """Runs of a ladder: `points` with the rung of each (n,), and `ratios`, the mean D/N of each rung, ascending."""
+    """`points` with the index of each run's ratio (n,), and `ratios`, the mean D/N of each, ascending."""
 
     points: Points
-    rung: np.ndarray
+    ratio_index: np.ndarray
     ratios: np.ndarray
 
     @property
-    def fitted(self) -> np.ndarray:
-        """The rungs that the laws are fitted to (mask): at most a `FURTHER`th of the largest."""
-        return self.ratios <= self.ratios[-1] / FURTHER * (1 + SAME)
+    def is_fitted(self) -> np.ndarray:
+        """Mask over `ratios`: those that the laws are fitted to."""
+        return self.ratios <= self.ratios[-1] / EXTRAPOLATION * (1 + SAME_RATIO)
+
+    def runs_at(self, index: int) -> np.ndarray:
+        """Indices of the runs of a ratio; -1 is the largest."""
+        return np.flatnonzero(self.ratio_index == index % len(self.ratios))
 
 
 @dataclass(frozen=True)
-class Study:
-    """A ladder with the laws fitted to its lower rungs, the loss that each predicts of every run (n,), and why a law is absent."""
+class OvertrainingStudy:
+    """A ladder, the laws fitted to its lower ratios, what each predicts for every run (n,), and why a law is absent."""
 
     ladder: OvertrainingLadder
-    laws: dict[str, Estimate]
+    laws: dict[str, PointEstimate]
     predicted: dict[str, np.ndarray]
-    refused: dict[str, str]
+    unavailable: dict[str, str]
 
     def error(self, law: str) -> np.ndarray:
-        """Predicted over measured, less one (n,)."""
+        """Predicted / measured - 1 (n,)."""
         return np.asarray(self.predicted[law] / self.ladder.points.loss - 1)
 
-    def at(self, rung: int) -> np.ndarray:
-        """The runs of a rung, by index; -1 is the largest ratio."""
-        return np.flatnonzero(self.ladder.rung == rung % len(self.ladder.ratios))
 
+def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
+    """The ratios D/N that at least three sizes share; None where the runs are no ladder of fresh tokens.
 
-def ladder(table: pd.DataFrame) -> OvertrainingLadder | None:
-    """The rungs of tokens per parameter that at least three sizes share; None where the runs are no ladder of fresh tokens.
-
-    N counts blocks and head, C is exact. A ladder has four rungs, one of them at most a quarter of the largest, and no runs beside them.
+    N counts blocks and head, C is exact. A ladder has four ratios, one of them at most a quarter of
+    the largest, and no other runs.
     """
-    if not runs.has_law(table) or _limited(table):
+    repeats_tokens = any(run["task"].get("unique_tokens") for run in configs(rows).values())
+    if repeats_tokens or not supports_one_law(rows):
         return None
     try:
-        points = points_of(table)
+        points = points_of(rows)
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise
@@ -71,30 +81,23 @@ def ladder(table: pd.DataFrame) -> OvertrainingLadder | None:
     n, d = points.inputs("ND").values()
     log_ratio = np.log(d / n)
     order = np.argsort(log_ratio, kind="stable")
-    rung = np.empty(len(order), int)
-    rung[order] = np.concatenate([[0], np.cumsum(np.diff(log_ratio[order]) > SAME)])
-    sizes = [len(np.unique(n[rung == each])) for each in range(rung.max() + 1)]
-    ratios = np.exp([log_ratio[rung == each].mean() for each in range(len(sizes))])
-    found = OvertrainingLadder(points, rung, ratios)
-    return (
-        found
-        if len(sizes) >= MIN_RUNGS and min(sizes) >= MIN_SIZES and found.fitted.any()
-        else None
-    )
+    index = np.empty(len(order), int)
+    index[order] = np.concatenate([[0], np.cumsum(np.diff(log_ratio[order]) > SAME_RATIO)])
+    n_ratios = int(index.max()) + 1
+    n_sizes = [len(np.unique(n[index == i])) for i in range(n_ratios)]
+    ratios = np.exp([log_ratio[index == i].mean() for i in range(n_ratios)])
+    made = OvertrainingLadder(points, index, ratios)
+    is_ladder = n_ratios >= MIN_RATIOS and min(n_sizes) >= MIN_SIZES and made.is_fitted.any()
+    return made if is_ladder else None
 
 
-def _limited(table: pd.DataFrame) -> bool:
-    """Whether any run repeats its tokens: then D/N is not what it seems."""
-    return any(config["task"].get("unique_tokens") for config in configs(table).values())
-
-
-def study(table: pd.DataFrame) -> Study | None:
-    """The laws fitted to the lower rungs of a ladder and what they say of the others; None where there is no ladder."""
-    found = ladder(table)
-    if found is None:
+def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
+    """The laws fitted to the lower ratios of a ladder, and their predictions; None without a ladder."""
+    made = ladder(rows)
+    if made is None:
         return None
-    train = found.points.take(found.fitted[found.rung])
-    laws, predicted, refused = {}, {}, {}
+    train = made.points.take(made.is_fitted[made.ratio_index])
+    laws, predicted, unavailable = {}, {}, {}
     for name in LAW_NAMES:
         law = LAWS[name]
         try:
@@ -102,27 +105,152 @@ def study(table: pd.DataFrame) -> Study | None:
         except ScalingError as error:
             if error.exit_code != BAD_INPUT:
                 raise
-            refused[name] = error.what
+            unavailable[name] = error.what
             continue
-        predicted[name] = np.exp(law.log_predict(laws[name].theta, found.points.inputs(law.inputs)))
-    return Study(found, laws, predicted, refused)
+        predicted[name] = np.exp(law.log_predict(laws[name].theta, made.points.inputs(law.inputs)))
+    return OvertrainingStudy(made, laws, predicted, unavailable)
 
 
-def findings(found: Study) -> list[Claim]:
-    """How far each law misses the loss of the runs at the largest ratio: the mean relative error over sizes and seeds, and the worst."""
-    ratios, runs = found.ladder.ratios, found.at(-1)
-    seen = ratios[found.ladder.fitted][-1]
-    return [_finding(found, law, seen, runs) for law in LAW_NAMES]
+def claims(study: OvertrainingStudy) -> list[Claim]:
+    """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and the worst run."""
+    ratios, runs = study.ladder.ratios, study.ladder.runs_at(-1)
+    largest_fitted = ratios[study.ladder.is_fitted][-1]
+    times = ratios[-1] / largest_fitted
+    n = np.asarray(study.ladder.points.n)[runs]
+    made = []
+    for law in LAW_NAMES:
+        quantity = (
+            f"held-out loss at {times:.2g}x more tokens per parameter than "
+            f"the law {law} was fitted to ({largest_fitted:.0f})"
+        )
+        expected = f"within {MAX_ERROR:.0%} on average"
+        if law in study.unavailable:
+            reason = f"not fitted: {study.unavailable[law]}"
+            made.append(Claim(quantity, expected, reason, None))
+            continue
+        error = study.error(law)[runs]
+        mean = float(np.abs(error).mean())
+        worst_size = max(abs(float(error[n == size].mean())) for size in np.unique(n))
+        measured = (
+            f"{mean:.2%} on average over {len(runs)} runs, {worst_size:.2%} the worst size, "
+            f"{np.abs(error).max():.2%} the worst run"
+        )
+        made.append(Claim(quantity, expected, measured, mean <= MAX_ERROR))
+    return made
 
 
-def _finding(found: Study, law: str, seen: float, runs: np.ndarray) -> Claim:
-    further = found.ladder.ratios[-1] / seen
-    what = f"held-out loss at {further:.2g}x more tokens per parameter than the law {law} saw ({seen:.0f})"
-    target = f"within {WITHIN:.0%} on average"
-    if law in found.refused:
-        return Claim(what, target, f"not fitted: {found.refused[law]}", None)
-    n = np.asarray(found.ladder.points.n)[runs]
-    error = found.error(law)[runs]
-    sizes = [abs(float(error[n == size].mean())) for size in np.unique(n)]
-    reached = f"{np.abs(error).mean():.2%} on average over {len(runs)} runs, {max(sizes):.2%} the worst size, {np.abs(error).max():.2%} the worst run"
-    return Claim(what, target, reached, bool(np.abs(error).mean() <= WITHIN))
+def section(rows: pd.DataFrame) -> Section | None:
+    """Loss against compute at each number of tokens per parameter, predicted from the lower ones."""
+    study = analyze(rows)
+    if study is None:
+        return None
+    named = {"models": compare_named_models(load_law(PUBLISHED)), "source": PUBLISHED}
+    return study_section(
+        "overtraining",
+        "Over-training",
+        claims(study),
+        [figure(study, law) for law in study.laws],
+        [predictions(study), named_models_table(named)],
+        notes(study),
+    )
+
+
+def notes(study: OvertrainingStudy) -> list[str]:
+    """What is seen, in three sentences."""
+    ratios, is_fitted = study.ladder.ratios, study.ladder.is_fitted
+    top = f"{ratios[-1]:.0f}"
+    errors = {law: study.error(law)[study.ladder.runs_at(-1)] for law in study.laws}
+    first = (
+        "Each line is one number of tokens per parameter D/N: the laws were fitted to the runs up "
+        f"to D/N = {ratios[is_fitted][-1]:.0f} (filled); the open marks, up to {top}, were held out."
+    )
+    if not errors:
+        return [
+            first,
+            "Neither law could be fitted to so few runs.",
+            "So this section predicts no loss of over-trained models.",
+        ]
+    mean_errors = " and ".join(
+        f"the law {law} by {np.abs(error).mean():.1%} on average" for law, error in errors.items()
+    )
+    second = f"The loss at D/N = {top} is missed by {mean_errors}."
+    exact = [law for law, error in errors.items() if np.abs(error).max() <= MAX_ERROR]
+    if exact:
+        laws = " and by the law ".join(exact)
+        third = f"Every over-trained run is predicted within {MAX_ERROR:.0%} by the law {laws}."
+    else:
+        third = f"Single runs lie more than {MAX_ERROR:.0%} off: the prediction is only rough here."
+    return [first, second, third]
+
+
+def figure(study: OvertrainingStudy, law: str) -> Figure:
+    """Loss against C: the runs, and the law at each D/N."""
+    ratios = study.ladder.ratios
+    ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
+    traces = tuple(
+        trace for index in range(len(ratios)) for trace in _ratio_traces(study, law, index, ramp)
+    )
+    caption = (
+        f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
+        "predicts. Open marks were held out."
+    )
+    axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
+    title = f"Loss at each D/N by the law {law}"
+    return Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
+
+
+def _ratio_traces(
+    study: OvertrainingStudy, law: str, index: int, ramp: ColorScale
+) -> Iterator[Trace]:
+    """The runs of one D/N, and the law's line through sizes and FLOPs between theirs."""
+    ladder = study.ladder
+    inputs_of = ladder.points.inputs("NDC")
+    n, d, c = inputs_of.values()
+    runs = ladder.runs_at(index)
+    runs = runs[np.argsort(n[runs], kind="stable")]
+    is_held_out, colour = not ladder.is_fitted[index], ramp.at(float(ladder.ratios[index]))
+    first_of_size = runs[np.unique(n[runs], return_index=True)[1]]
+    log_n = np.log(n[first_of_size])
+    between = np.linspace(log_n[0], log_n[-1], 40)
+    inputs = {
+        letter: np.exp(np.interp(between, log_n, np.log(values[first_of_size])))
+        for letter, values in inputs_of.items()
+    }
+    fit = study.laws[law]
+    log_loss = fit.law.log_predict(fit.theta, {name: inputs[name] for name in fit.law.inputs})
+    yield Line(inputs["C"], np.exp(log_loss), "", colour, "dash" if is_held_out else "solid", 1.8)
+    label = f"D/N = {ladder.ratios[index]:.0f}" + (", held out" if is_held_out else "")
+    loss = ladder.points.loss
+    tooltips = [
+        f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
+        for run in runs
+    ]
+    yield Markers(
+        c[runs], loss[runs], label, colour, "open" if is_held_out else "circle", 8, notes=tooltips
+    )
+
+
+def predictions(study: OvertrainingStudy) -> Table:
+    """Every held-out run: measured, predicted by each law, relative error."""
+    points, ladder = study.ladder.points, study.ladder
+    n, d, c = points.inputs("NDC").values()
+    order = np.lexsort((n, ladder.ratio_index))
+    rows: list[tuple[Cell, ...]] = []
+    for run in (int(run) for run in order if not ladder.is_fitted[ladder.ratio_index[run]]):
+        by_law = (
+            value
+            for law in study.laws
+            for value in (float(study.predicted[law][run]), float(study.error(law)[run]))
+        )
+        ratio = float(d[run] / n[run])
+        rows.append((float(n[run]), ratio, float(c[run]), float(points.loss[run]), *by_law))
+    columns = [
+        Column("N", "count"),
+        Column("D/N", "rough"),
+        Column("C", "flops"),
+        Column("measured", "number"),
+    ]
+    for law in study.laws:
+        columns += [Column(f"by {law}", "number"), Column("error", "percent")]
+    caption = "One row per run; the laws were not fitted to these."
+    return Table("overtraining", "Held-out runs", tuple(columns), tuple(rows), caption)

@@ -1,7 +1,8 @@
-"""In-context linear regression: what a transformer answers, against the predictors that a statistician would use (Garg 2022).
+"""In-context linear regression: what a transformer answers, and what least squares and the best predictor answer (Garg 2022).
 
-From k examples (x, y) of a window least squares and the Bayes-optimal predictor (ridge) answer on the very windows that the
-transformer was examined on; all errors are squared distances to the y that was told, so none can fall below the noise.
+From k examples (x, y) of a window, least squares and the Bayes-optimal predictor (ridge) answer on
+the windows that the transformer was evaluated on. All errors are squared distances to the y in the
+window, so none can fall below the noise.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import pandas as pd
 from scaling.config import RegressionTask
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.config.sweep_file import load_run
+from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
+from scaling.render.section import Section
+from scaling.render.table import Column, Table
 from scaling.studies import runs
-from scaling.studies.findings import Claim
+from scaling.studies.claims import Claim, study_section
 from scaling.tasks import open_task, val_batches
 
-NEAR_BAYES = 0.05  # of the variance of y
-NEAR_ORDINARY = 0.15  # of the error of least squares
-USED = 0.9  # of what examples tell
+MAX_EXCESS = 0.05  # over the Bayes-optimal predictor, as a share of the variance of y
+MAX_OVER_LEAST_SQUARES = 0.15  # relative
+MIN_USED = 0.9  # share of the fall of the Bayes-optimal predictor's error
 
 
 @dataclass(frozen=True)
-class Predictors:
-    """Mean squared errors after 0 .. m - 1 examples, arrays (m,): of least squares, of the Bayes-optimal predictor, of answering 0."""
+class PredictorErrors:
+    """Mean squared errors after 0 .. m - 1 examples, arrays (m,): least squares, Bayes-optimal, answering 0."""
 
     least_squares: np.ndarray
     bayes: np.ndarray
@@ -34,7 +38,7 @@ class Predictors:
 
 
 @dataclass(frozen=True)
-class Run:
+class RegressionRun:
     """The squared error (s, m) of one run at its measured steps (s,) after 0 .. m - 1 examples."""
 
     run_id: str
@@ -44,16 +48,16 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Runs on one task, examined on the same windows, with the predictors' errors on these."""
+class RegressionStudy:
+    """Runs on one task, evaluated on the same windows, with the predictors' errors on these."""
 
     task: RegressionTask
-    runs: tuple[Run, ...]
-    predictors: Predictors
+    runs: tuple[RegressionRun, ...]
+    predictors: PredictorErrors
 
     @property
-    def enough(self) -> slice:
-        """From as many examples as there are features on: what k >= n means."""
+    def determined(self) -> slice:
+        """The numbers of examples k >= n, the number of features."""
         return slice(min(self.task.n_features, self.task.examples - 1), None)
 
     @property
@@ -66,93 +70,189 @@ class Study:
         return np.asarray(np.mean([run.error[-1] for run in self.runs], axis=0))
 
     def excess(self, error: np.ndarray) -> np.ndarray:
-        """How far errors (..., m) lie above the Bayes-optimal predictor's, the mean over k >= n as a share of the variance of y, (...)."""
-        return np.asarray(
-            (error - self.predictors.bayes)[..., self.enough].mean(axis=-1) / self.variance
-        )
+        """Errors (..., m) less the Bayes-optimal predictor's: the mean over k >= n as a share of the variance of y, (...)."""
+        above = (error - self.predictors.bayes)[..., self.determined]
+        return np.asarray(above.mean(axis=-1) / self.variance)
 
 
-def studies(table: pd.DataFrame) -> list[Study]:
+def analyze(rows: pd.DataFrame) -> list[RegressionStudy]:
     """The regression runs of a results table, one study for each task and set of windows."""
-    errors = runs.trail(runs.ended(table[table["task"] == "regression"]), "squared_error")
-    found: dict[tuple[RegressionTask, int], list[Run]] = {}
-    for run_id, held in errors.groupby("run_id"):
-        config = load_run(held["config"].iloc[0], f"run {run_id}")
+    task_rows = runs.without_diverged(rows[rows["task"] == "regression"])
+    errors = runs.metric_rows(task_rows, "squared_error")
+    by_task: dict[tuple[RegressionTask, int], list[RegressionRun]] = {}
+    for run_id, of_run in errors.groupby("run_id"):
+        config = load_run(of_run["config"].iloc[0], f"run {run_id}")
         assert isinstance(config.task, RegressionTask)  # the rows say so
-        by_step = held.pivot_table(index="step", columns="at", values="value")
+        by_step = of_run.pivot_table(index="step", columns="at", values="value")
         if by_step.shape[1] != config.task.examples or by_step.isna().to_numpy().any():
-            continue  # rows are lacking, or hold no number
-        run = Run(str(run_id), config.seed, by_step.index.to_numpy(), by_step.to_numpy(float))
-        found.setdefault((config.task, config.evals.tokens), []).append(run)
+            continue  # rows are missing, or hold no number
+        run = RegressionRun(
+            str(run_id), config.seed, by_step.index.to_numpy(), by_step.to_numpy(float)
+        )
+        by_task.setdefault((config.task, config.evals.tokens), []).append(run)
     return [
-        Study(task, tuple(runs), predictors(task, tokens)) for (task, tokens), runs in found.items()
+        RegressionStudy(task, tuple(of_task), predictors(task, tokens))
+        for (task, tokens), of_task in by_task.items()
     ]
 
 
 @functools.lru_cache(maxsize=16)
-def predictors(config: RegressionTask, tokens: int) -> Predictors:
-    """The predictors' errors on the held-out windows of about `tokens` tokens, the ones that a run with these evaluations sees."""
+def predictors(config: RegressionTask, tokens: int) -> PredictorErrors:
+    """The predictors' errors on the held-out windows of about `tokens` tokens, those of a run with these evaluations."""
     task = open_task(config)
     windows = np.concatenate(list(val_batches(task, EVAL_SEQUENCES, tokens)))
     x, y = task.examples(windows)  # type: ignore[attr-defined]
-    found = {
-        "least_squares": np.stack(
-            [least_squares(x, y, seen) for seen in range(y.shape[1])], axis=1
-        ),
-        "bayes": np.stack([bayes(x, y, seen, config) for seen in range(y.shape[1])], axis=1),
+    seen = range(y.shape[1])
+    answers = {
+        "least_squares": np.stack([least_squares(x, y, k) for k in seen], axis=1),
+        "bayes": np.stack([bayes(x, y, k, config) for k in seen], axis=1),
         "zero": np.zeros_like(y),
     }
-    return Predictors(
-        **{name: np.square(answer - y).mean(axis=0) for name, answer in found.items()}
+    return PredictorErrors(
+        **{name: np.square(answer - y).mean(axis=0) for name, answer in answers.items()}
     )
 
 
 def least_squares(x: np.ndarray, y: np.ndarray, seen: int) -> np.ndarray:
-    """Answers (W,) to question `seen` from the examples before it, x (W, m, n) and y (W, m): the solution of least norm (Garg 2022, 3.1)."""
+    """Answers (W,) to question `seen` from the examples before it, x (W, m, n), y (W, m): least norm (Garg 2022, 3.1)."""
     w = np.einsum("wnk,wk->wn", np.linalg.pinv(x[:, :seen]), y[:, :seen])
     return np.asarray(np.einsum("wn,wn->w", x[:, seen], w))
 
 
 def bayes(x: np.ndarray, y: np.ndarray, seen: int, config: RegressionTask) -> np.ndarray:
-    """The posterior mean under w ~ N(0, 1 / n): ridge with a penalty of n times the variance of the noise, that of rounding y included."""
+    """The posterior mean under w ~ N(0, 1 / n): ridge with penalty n times the noise variance, rounding of y included."""
     n = config.n_features
-    penalty = n * noise_variance(config)
-    past, told = x[:, :seen], y[:, :seen]
-    gram = np.einsum("wki,wkj->wij", past, past) + penalty * np.eye(n)
-    w = np.linalg.solve(gram, np.einsum("wki,wk->wi", past, told)[..., None])[..., 0]
+    past_x, past_y = x[:, :seen], y[:, :seen]
+    gram = np.einsum("wki,wkj->wij", past_x, past_x) + n * noise_variance(config) * np.eye(n)
+    w = np.linalg.solve(gram, np.einsum("wki,wk->wi", past_x, past_y)[..., None])[..., 0]
     return np.asarray(np.einsum("wn,wn->w", x[:, seen], w))
 
 
 def noise_variance(config: RegressionTask) -> float:
-    """Of y about w.x: the noise, and a twelfth of the squared distance of two levels."""
+    """The variance of y about w.x: the noise, and a twelfth of the squared distance of two levels."""
     from scaling.tasks.regression import REACH
 
     return config.noise**2 + (2 * REACH / (config.n_levels - 1)) ** 2 / 12
 
 
-def findings(found: Study) -> list[Claim]:
-    """How near the runs come to the best predictor and to least squares, and how much of what examples tell they use."""
-    error, held, of = found.error(), found.predictors, f"{found.task.n_features} features"
-    excess, theirs = float(found.excess(error)), float(found.excess(held.least_squares))
-    over = float(error[found.enough].mean() / held.least_squares[found.enough].mean() - 1)
-    used = float((error[0] - error[-1]) / (held.bayes[0] - held.bayes[-1]))
+def claims(study: RegressionStudy) -> list[Claim]:
+    """How near the runs come to the best predictor and to least squares, and how much they learn from examples."""
+    error, best = study.error(), study.predictors.bayes
+    ordinary = study.predictors.least_squares
+    features = f"{study.task.n_features} features"
+    excess = float(study.excess(error))
+    over = float(error[study.determined].mean() / ordinary[study.determined].mean() - 1)
+    used = float((error[0] - error[-1]) / (best[0] - best[-1]))
     return [
         Claim(
-            f"squared error above the Bayes-optimal predictor's, mean over k >= n examples, {of}",
-            f"below {NEAR_BAYES:.0%} of the variance of y",
-            f"{excess:.1%} (least squares {theirs:.1%})",
-            excess < NEAR_BAYES,
+            "squared error above the Bayes-optimal predictor's, mean over k >= n examples, "
+            + features,
+            f"below {MAX_EXCESS:.0%} of the variance of y",
+            f"{excess:.1%} (least squares {float(study.excess(ordinary)):.1%})",
+            excess < MAX_EXCESS,
         ),
         Claim(
-            f"squared error over that of least squares, mean over k >= n examples, {of}",
-            f"at most {NEAR_ORDINARY:.0%} more",
+            f"squared error over that of least squares, mean over k >= n examples, {features}",
+            f"at most {MAX_OVER_LEAST_SQUARES:.0%} more",
             f"{over:+.1%}",
-            over <= NEAR_ORDINARY,
+            over <= MAX_OVER_LEAST_SQUARES,
         ),
         Claim(
-            f"fall of the squared error from no example to {len(error) - 1}, {of}",
-            f"at least {USED:.0%} of the Bayes-optimal predictor's",
+            f"fall of the squared error from no example to {len(error) - 1}, {features}",
+            f"at least {MIN_USED:.0%} of the Bayes-optimal predictor's",
             f"{used:.0%}",
-            used >= USED,
+            used >= MIN_USED,
         ),
     ]
+
+
+def section(rows: pd.DataFrame) -> Section | None:
+    """Squared error against the number of examples; None where there are no regression runs."""
+    studies = analyze(rows)
+    if not studies:
+        return None
+    suffixes = ["" if index == 1 else f"-{index}" for index in range(1, len(studies) + 1)]
+    numbered = list(zip(studies, suffixes, strict=True))
+    return study_section(
+        "regression",
+        "In-context linear regression",
+        [claim for study in studies for claim in claims(study)],
+        [
+            figure
+            for study, suffix in numbered
+            for figure in (_by_examples(study, suffix), _by_steps(study, suffix))
+        ],
+        [_errors(study, suffix) for study, suffix in numbered],
+        _notes(studies),
+    )
+
+
+def _notes(studies: list[RegressionStudy]) -> list[str]:
+    """Three sentences that say no more than these runs show."""
+    shares = [float(study.excess(study.error())) for study in studies]
+    ordinary = [float(study.excess(study.predictors.least_squares)) for study in studies]
+    n_better = sum(ours < theirs for ours, theirs in zip(shares, ordinary, strict=True))
+    listed = ", ".join(f"{100 * share:.2g} %" for share in shares)
+    return [
+        "Every window is a new linear function, so its weights can be learned only from the examples "
+        "in the window, and not by training.",
+        "From as many examples as features on, the transformer's squared error lies "
+        f"{listed} of the variance of y above that of the Bayes-optimal predictor, which knows how "
+        "weights and noise are distributed.",
+        "Least squares knows neither and follows the noise while examples are few; the transformer's "
+        f"mean excess is smaller than that of least squares in {n_better} of {len(studies)} tasks.",
+    ]
+
+
+def _by_examples(study: RegressionStudy, suffix: str) -> Figure:
+    """Squared error against the number of examples seen."""
+    seen = np.arange(study.task.examples)
+    ends = np.array([run.error[-1] for run in study.runs])
+    spread = {"lo": ends.min(axis=0), "hi": ends.max(axis=0)} if len(ends) > 1 else {}
+    traces: tuple[Trace, ...] = (
+        Line(seen, study.predictors.least_squares, "least squares", 1, "dash"),
+        Line(seen, study.predictors.bayes, "Bayes-optimal (ridge)", "ink", "dash"),
+        ReferenceLine(y=noise_variance(study.task), label="noise"),
+        Line(seen, study.error(), "", 0, "solid", 1.2),
+        Markers(seen, study.error(), "transformer", 0, **spread),
+    )
+    caption = (
+        f"Mean squared error of the next y, {study.task.n_features} features, noise of standard "
+        f"deviation {study.task.noise:g}. "
+    )
+    caption += f"Points: mean of {len(ends)} runs and their range. " if len(ends) > 1 else ""
+    caption += "Least squares takes the solution of least norm."
+    axes = Axis("examples seen k"), Axis("squared error", log=True)
+    title = "Error by number of examples"
+    return Figure(f"regression{suffix}", title, caption, *axes, traces)
+
+
+def _by_steps(study: RegressionStudy, suffix: str) -> Figure:
+    """The excess over the best predictor along training."""
+    ordinary = float(study.excess(study.predictors.least_squares))
+    traces: list[Trace] = [ReferenceLine(y=ordinary, label="least squares")]
+    for index, run in enumerate(study.runs):
+        label = "" if index else "transformer"
+        excess = study.excess(run.error)
+        traces.append(Line(run.step, excess, label, 0, note=f"seed {run.seed}"))
+    caption = (
+        "Squared error above the Bayes-optimal predictor's, mean over k >= n, as a share of the "
+        "variance of y. One line per seed."
+    )
+    axes = Axis("step", log=True, unit="count"), Axis("excess / variance", log=True)
+    title = "How the predictor is learned"
+    return Figure(f"regression-training{suffix}", title, caption, *axes, tuple(traces))
+
+
+def _errors(study: RegressionStudy, suffix: str) -> Table:
+    """All errors by number of examples."""
+    errors = zip(study.error(), study.predictors.least_squares, study.predictors.bayes, strict=True)
+    rows = tuple((seen, *map(float, of_seen)) for seen, of_seen in enumerate(errors))
+    columns = (
+        Column("examples seen", "integer"),
+        Column("transformer", "number"),
+        Column("least squares", "number"),
+        Column("Bayes-optimal", "number"),
+    )
+    title = f"Squared errors, {study.task.n_features} features"
+    return Table(f"regression{suffix}", title, columns, rows)

@@ -135,7 +135,7 @@ class FieldTuner:
         return (self.tuning.short_run_frac or 1.0) * tokens
 
     def planned_value(self, sweep: Sweep, size: SizeGrid) -> float:
-        """The value that another sweep's recipe gives the field at the size and horizon of a grid."""
+        """The value that another sweep's recipe gives at the size and horizon of a grid."""
         other = FieldTuner(sweep, self.tuning, self.folder, self.planned)
         cell = ListedCell(size=size.size, tokens=size.tokens)
         return self.field.now(other.planned(other._cells_sweep([cell])).runs[0].run)
@@ -247,7 +247,7 @@ class FieldTuner:
 
 
 def losses(folder: Path) -> dict[str, float]:
-    """The last validation loss of every finished run, in nats per token; infinite if it diverged."""
+    """The last validation loss of every finished run, nats per token; infinite if diverged."""
     table = run_files.read_folder(folder, COLUMNS).table
     ids, split, metric = (
         np.asarray(table.column(name).to_numpy(zero_copy_only=False))

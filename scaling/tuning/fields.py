@@ -1,6 +1,7 @@
 """The fields that can be tuned: the value of a run, what a cell sets, and the rule in the recipe.
 
-A batch is counted in tokens and b2 as its half-life in tokens, for these are what the recipe's rules give and what transfers.
+A batch is counted in tokens and b2 as its half-life in tokens, for these are what the recipe's
+rules give and what transfers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Setting = bool | int | float | str
 class Field:
     """A field of [[tuning]].
 
-    `now(run)` is the value that a run has, `settings(value, run)` what a cell sets so that a run like `run` has it.
-    `safer` is the direction in which a run that diverges becomes stable.
+    `now(run)` is the value that a run has, `settings(value, run)` what a cell sets so that a run
+    like `run` has it. `safer` is the direction in which a run that diverges becomes stable.
     """
 
     name: str
@@ -79,7 +80,9 @@ FIELDS = {
 
 
 def is_measured(sweep: Sweep, name: str) -> bool:
-    """Whether the recipe's rule for a field is a measured one, which nothing in the sweep overrides."""
+    """Whether the recipe's rule for a field is a measured one, which nothing in the sweep
+    overrides.
+    """
     return isinstance(getattr(sweep.recipe, FIELDS[name].rule), PowerRule) and not _is_given(
         sweep, name
     )
@@ -110,7 +113,8 @@ def with_rule(sweep: Sweep, name: str, changes: dict[str, Any]) -> Sweep:
 
 
 def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> dict[str, Any]:
-    """Changes to the recipe that keep the form of its rule and pass through `value` at one run of N parameters.
+    """Changes to the recipe that keep the form of its rule and pass through `value` at one run of N
+    parameters.
 
     What the sweep gives as a constant stays one, under the name of the recipe.
     """

@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-# Relative, of one value: seeds differ by twice that (docs/LOG.md), but values share their seeds, and
-# what they share moves no optimum.
+# Relative, of one value: seeds differ by twice that (docs/LOG.md), but values share their seeds,
+# and what they share moves no optimum.
 ASSUMED_NOISE = 0.005
 MAX_STEPS, OUTER_WEIGHT = 2, 0.25  # values on either side of the best; weight of the outermost
 NoiseFrom = Literal["seeds", "residuals", "assumed"]
@@ -167,7 +167,7 @@ def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> 
 
 
 def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """The sd of the losses about the parabola: weighted squared residuals over their expectation."""
+    """The sd of the losses about the parabola, from weighted squared residuals."""
     design = np.stack([np.ones_like(t), t, t**2], axis=1)
     maker = np.eye(len(t)) - design @ np.linalg.solve(
         design.T @ (design * weight[:, None]), (design * weight[:, None]).T

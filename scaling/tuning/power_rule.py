@@ -1,4 +1,6 @@
-"""The optima of several sizes as one rule: value = coef x N^power, by weighted least squares in logarithms."""
+"""The optima of several sizes as one rule: value = coef x N^power, by weighted least squares in
+logarithms.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Power:
-    """value = coef x N^power, with the standard error of the power, and the sizes that it rests on."""
+    """value = coef x N^power, with the standard error of the power and the sizes used."""
 
     coef: float
     power: float
@@ -27,7 +29,8 @@ class Power:
 def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[float]) -> Power:
     """The rule through two or more optima with standard errors of their logs.
 
-    From three sizes on, scatter beyond the standard errors widens that of the power (Birge's ratio); it never narrows it.
+    From three sizes on, scatter beyond the standard errors widens that of the power (Birge's
+    ratio); it never narrows it.
     """
     x, y, error = np.log(np.asarray(n, float)), np.asarray(log_value, float), np.asarray(se, float)
     weight = 1 / np.maximum(error, 1e-6) ** 2

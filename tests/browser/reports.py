@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit
 from scaling.report.inputs import load_inputs
 from scaling.report.page import html
 from scaling.report.sections import build_report
 from scaling.store.rows import SCHEMA
 from scaling.store.run_files import write_run
+from tests.documents import dump, fit
 from tests.studies import test_emergence as emergence
 from tests.studies import test_grokking as grokking
 
@@ -52,7 +51,7 @@ def hostile(folder):
         f"ValueError: {HOSTILE}\n\nTraceback (most recent call last):\n"
     )
     document = json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
-    document["warnings"].append(HOSTILE)
+    document["warnings"].append({"code": "other", "message": HOSTILE})
     document["excluded"].append({"reason": HOSTILE, "count": 3})
     document["source"] |= {"paths": [HOSTILE], "columns": {"N": HOSTILE}}
     dump(document, results / "fits" / "chinchilla.json")

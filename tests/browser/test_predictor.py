@@ -6,18 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from scaling.fit.fit_document import dump
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit
 from scaling.formatting import format_count, format_flops
-from scaling.predict.predict import predict
-from scaling.render.table import Column, estimate, shown
+from scaling.render.table import Column, estimate, format_cell
 from scaling.report import summary
 from scaling.report.page import html
 from scaling.report.parts.fit_tables import OPTIMUM
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
 from tests.browser.reports import REFERENCE
+from tests.documents import dump, fit, predict
 
 ANSWERS = """(questions) => questions.map(([budget, demand]) => {
   const type = (id, text) => {
@@ -94,7 +92,7 @@ def expected(path, budget, demand):
     said = predict(str(path), flops=budget, inference_tokens=demand or None)
     measures = {}
     for name, _, kind in OPTIMUM:
-        value, low, high = (shown(part, Column("", kind)) for part in estimate(said[name]))
+        value, low, high = (format_cell(part, Column("", kind)) for part in estimate(said[name]))
         measures[name] = [value, "" if said[name]["lo"] is None else f"{low} to {high}"]
     held = said.get("inference")
     served = held and {
@@ -106,7 +104,7 @@ def expected(path, budget, demand):
     # the page names no model, so that what the recipe refuses is not its to say
     doubts = [
         text
-        for text in said["warnings"]
+        for text in (warning["message"] for warning in said["warnings"])
         if not text.startswith("no model is named") or "are no sizes" in text
     ]
     command = f"scaling predict {path} --flops {budget}" + (

@@ -21,7 +21,7 @@ from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.status import status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.fit.fit_document import dump
+from tests.documents import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 
@@ -139,7 +139,7 @@ def test_a_prediction_keeps_its_intervals_and_says_the_rest_on_stderr(fit):
     assert [float(found["loss"][part]) for part in ("value", "lo", "hi")] == [
         told["loss"][part] for part in ("value", "lo", "hi")
     ]
-    assert all(f"warning: {warning}" in done.stderr for warning in told["warnings"])
+    assert all(f"warning: {warning['message']}" in done.stderr for warning in told["warnings"])
     smaller = rows(scaling("predict", fit, "--flops", "1e14", "--smaller", "0.5,0.8", "--csv"))
     assert {row["fraction"] for row in smaller} == {"0.5", "0.8"}
     assert "GPT-3 175B" in {
@@ -165,8 +165,8 @@ def test_a_fit_and_what_follows_from_it(tmp_path):
     assert float(found["alpha"]["value"]) == pytest.approx(0.34, abs=0.01)
     counted = rows(scaling("reconcile", table, "--bootstrap", "0", "--csv"))
     assert tuple(counted[0]) == RECONCILED
-    assert {row["road"] for row in counted} == {"parametric", "isoflop", "envelope"}
-    assert all((row["value"] == "") == (row["refused"] != "") for row in counted)
+    assert {row["approach"] for row in counted} == {"parametric", "isoflop", "envelope"}
+    assert all((row["value"] == "") == (row["unavailable"] != "") for row in counted)
 
 
 def test_the_states_of_runs_and_files(sweep, tmp_path):

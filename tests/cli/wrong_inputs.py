@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.fit.fit_document import dump
+from tests.documents import dump
 from tests.sweep_files import tiny
 
 CSV = "N,D,loss\n" + "\n".join(

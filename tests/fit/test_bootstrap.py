@@ -1,4 +1,6 @@
-"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is known."""
+"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is
+known.
+"""
 
 import itertools
 
@@ -102,7 +104,7 @@ def test_rollout_predicts_each_size_from_the_smaller_ones():
     rows = rollout(estimate(LAW, points), points, 0.95, 0)
     assert len(rows) >= 5
     assert all(
-        row["n_params"] < after["n_params"] and row["n_train"] < after["n_train"]
+        row.n_params < after.n_params and row.n_train < after.n_train
         for row, after in itertools.pairwise(rows)
     )
-    assert rows[-1]["mean_abs_rel_error"] < 0.05
+    assert rows[-1].mean_abs_rel_error < 0.05

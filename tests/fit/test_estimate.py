@@ -1,4 +1,6 @@
-"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot be known."""
+"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot
+be known.
+"""
 
 import numpy as np
 import pandas as pd
@@ -138,7 +140,7 @@ def test_one_ratio_of_tokens_to_parameters_is_said_not_to_identify():
     )
     found = estimate(CHINCHILLA, points)
     assert found.status == "not-identified"
-    assert "one ratio D/N only" in found.warnings[0]
+    assert found.warnings[0].code == "one_ratio"
 
 
 def table(n, d, loss):

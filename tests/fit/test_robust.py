@@ -1,4 +1,6 @@
-"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise without a law."""
+"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise
+without a law.
+"""
 
 import io
 import json
@@ -8,13 +10,11 @@ import pytest
 from rich.console import Console
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit
-from scaling.predict.predict import predict
 from scaling.report.terminal import fit_text
+from tests.documents import dump, fit, predict
 
 
 def table(path, rng):

@@ -1,4 +1,6 @@
-"""Comparing two sweeps: the level and power of the test, the compute for one loss, and what is refused."""
+"""Comparing two sweeps: the level and power of the test, the compute for one loss, and what is
+refused.
+"""
 
 import json
 from dataclasses import replace
@@ -11,18 +13,22 @@ from benchmarks.simulated_sweeps import SURFACES
 from benchmarks.twins import document
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
-from scaling.predict.compare import compare, compute_ratio, holm, open_interval, two_sided
+from scaling.predict.compare import compute_ratio
+from tests.documents import compare
 
 LAW = SURFACES[0]
 
 
 @pytest.fixture(scope="module")
 def sweeps():
-    """Fits of four simulated sweeps of 20 runs: two of one law, one that needs half the compute, one with a larger alpha."""
+    """Fits of four simulated sweeps of 20 runs: two of one law, one that needs half the compute,
+    one with a larger alpha.
+    """
     made = {"one": LAW, "twin": LAW, "half": cheaper(LAW, 0.5), "steep": steeper(LAW, 0.1)}
     return {
-        name: document(surface, 20, 100, [7, place])
+        name: document(surface, 20, 100, [7, place]).to_dict()
         for place, (name, surface) in enumerate(made.items())
     }
 
@@ -46,11 +52,11 @@ def test_the_test_holds_its_level_and_has_power_on_estimates_that_are_normal():
 
 def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
     found = compare({name: sweeps[name] for name in ("one", "twin", "half", "steep")})
-    assert not any(test["apart"] for test in quantities(found, "twin").values())
+    assert not any(test["significant"] for test in quantities(found, "twin").values())
     half, steep = quantities(found, "half"), quantities(found, "steep")
-    assert half["compute"]["apart"]
-    assert not any(half[name]["apart"] for name in ("a", "b", "E", "alpha", "beta"))
-    assert {"a", "alpha"} <= {name for name, test in steep.items() if test["apart"]}
+    assert half["compute"]["significant"]
+    assert not any(half[name]["significant"] for name in ("a", "b", "E", "alpha", "beta"))
+    assert {"a", "alpha"} <= {name for name, test in steep.items() if test["significant"]}
     for name, truth in (("twin", 1.0), ("half", 0.5)):
         share, gain = (found["multipliers"][name]["at_top"][key] for key in ("share", "gain"))
         assert share["lo"] <= truth <= share["hi"]
@@ -62,7 +68,9 @@ def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
 
 
 def test_draws_of_one_seed_are_not_paired_in_their_order(sweeps):
-    """The same draws on both sides stand for two independent sweeps: their difference spreads by the root of two."""
+    """The same draws on both sides stand for two independent sweeps: their difference spreads by
+    the root of two.
+    """
     other = sweeps["one"] | {"source": sweeps["one"]["source"] | {"digest": "another"}}
     spread = quantities(compare({"one": sweeps["one"], "other": other}), "other")["alpha"]
     assert spread["difference"]["se"] == pytest.approx(np.sqrt(2) * spread["first"]["se"], rel=0.1)
@@ -79,12 +87,12 @@ def test_the_share_is_that_of_the_closed_form_and_open_where_the_floor_is_too_hi
         Cost(),
     )
     assert compute_ratio(first, high, np.array([1e18, 1e23])).tolist()[1] == np.inf
-    assert open_interval(2.0, np.array([1.0] * 5 + [np.inf] * 5), 0.9) == {
+    assert open_interval(2.0, np.array([1.0] * 5 + [np.inf] * 5), 0.9).to_dict() == {
         "value": 2.0,
         "lo": 1.0,
         "hi": None,
     }
-    assert open_interval(np.inf, np.array([3.0] + [np.inf] * 9), 0.9)["value"] is None
+    assert open_interval(np.inf, np.array([3.0] + [np.inf] * 9), 0.9).value is None
 
 
 def test_budgets_asked_for_are_answered_and_extrapolation_is_said(sweeps):
@@ -164,11 +172,10 @@ def test_a_law_held_at_a_value_in_both_is_not_tested(sweeps):
     fixed = [
         {
             **each,
-            "bootstrap": {
-                "draws": {
-                    **each["bootstrap"]["draws"],
-                    "E": np.full_like(each["bootstrap"]["draws"]["E"], 1.8),
-                }
+            "bootstrap": each["bootstrap"]
+            | {
+                "draws": each["bootstrap"]["draws"]
+                | {"E": np.full_like(each["bootstrap"]["draws"]["E"], 1.8)}
             },
         }
         for each in (sweeps["one"], sweeps["twin"])

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump, load
-from scaling.fit.pipeline import FitOptions, fit
-from scaling.predict.predict import predict
+from scaling.fit.pipeline import FitOptions
+from tests.documents import dump, fit, load, predict
 from tests.fit.test_pipeline import LAW, simulated
 
 
@@ -18,7 +17,10 @@ def folder(tmp_path_factory):
     runs = simulated(folder / "runs.csv")
     for approach in ("parametric", "isoflop"):
         dump(
-            fit([runs], FitOptions(approach=approach, bootstrap=200, holdout="none")),
+            fit(
+                [runs],
+                FitOptions(law="chinchilla", approach=approach, bootstrap=200, holdout="none"),
+            ),
             folder / f"{approach}.json",
         )
     return folder
@@ -57,7 +59,8 @@ def test_extrapolation_is_told(folder):
     assert inside["extrapolation_decades"] == 0
     assert inside["warnings"] == []
     np.testing.assert_allclose(beyond["extrapolation_decades"], np.log10(300), rtol=1e-6)
-    assert any(text.startswith("2.5 decades") for text in beyond["warnings"])
+    assert beyond["warnings"][0]["code"] == "extrapolation"
+    np.testing.assert_allclose(beyond["warnings"][0]["data"]["decades"], np.log10(300), rtol=1e-6)
     width = [
         np.log(found["n_params"]["hi"] / found["n_params"]["lo"]) for found in (inside, beyond)
     ]
@@ -83,9 +86,9 @@ def test_a_road_answers_flops_only(folder):
 
 def test_all_roads_stand_beside_a_prediction(folder):
     found = predict(str(folder / "parametric.json"), flops=1e21)
-    assert set(found["roads"]) == {"parametric", "isoflop", "envelope"}
-    assert found["roads"]["parametric"]["n_params"]["value"] == found["n_params"]["value"]
-    for road in found["roads"].values():
+    assert set(found["approaches"]) == {"parametric", "isoflop", "envelope"}
+    assert found["approaches"]["parametric"]["n_params"]["value"] == found["n_params"]["value"]
+    for road in found["approaches"].values():
         assert all(
             road[name]["lo"] <= road[name]["value"] <= road[name]["hi"]
             for name in ("n_params", "tokens", "loss")
@@ -114,7 +117,10 @@ def test_repeated_tokens_are_worth_less():
 def test_status_is_passed_on(folder):
     document = json.loads((folder / "parametric.json").read_text())
     (folder / "loose.json").write_text(json.dumps(document | {"status": "not-identified"}))
-    assert "not-identified" in predict(str(folder / "loose.json"), flops=1e20)["warnings"][0]
+    assert (
+        "not-identified"
+        in predict(str(folder / "loose.json"), flops=1e20)["warnings"][0]["message"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,5 +177,5 @@ def test_an_edited_fit_whose_parts_are_of_the_wrong_kind_is_refused_by_name(
     load(tmp_path / "fit.json")
     document[group] = {**document[group], part: value}
     dump(document, tmp_path / "fit.json")
-    with pytest.raises(ScalingError, match=rf"{group}\.{part} = .* is not of the right kind"):
+    with pytest.raises(ScalingError, match=rf"{group}\.{part} = .*: input should be"):
         load(tmp_path / "fit.json")

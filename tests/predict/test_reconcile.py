@@ -1,4 +1,6 @@
-"""Kaplan and Chinchilla reconciled: the published exponents of both countings, and our own runs counted twice."""
+"""Kaplan and Chinchilla reconciled: the published exponents of both countings, and our own runs
+counted twice.
+"""
 
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def test_runs_are_counted_in_both_ways(tmp_path):
     a = {row["counting"]: row["parametric"]["a"]["value"] for row in found["countings"]}
     assert set(a) == {"total", "nonembedding"}
     assert a["nonembedding"] > a["total"]
-    assert "Counting alone moves" in found["told"][0]
+    assert "Counting alone moves" in found["messages"][0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Training and serving: the published optimum, device-seconds, caches, and the price of a smaller model."""
+"""Training and serving: the published optimum, device-seconds, caches, and the price of a smaller
+model.
+"""
 
 import json
 
@@ -8,17 +10,17 @@ import pytest
 from scaling.accounting import DEVICES, decode_tokens_per_second, kv_cache_bytes, n_params
 from scaling.config import ModelConfig
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.laws.published import PUBLISHED, published
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
 from scaling.predict.iso_loss import equal_loss, prices
 from scaling.predict.law_source import load_law
-from scaling.predict.predict import predict
 from scaling.predict.serving import Serving
+from tests.documents import dump, fit, predict
 from tests.fit.test_pipeline import simulated
 
 DEVRIES = "published:devries2023"
-TABLE = {  # De Vries 2023: billions of parameters and tokens at the optimum, at half and at 0.3 of its size
+# De Vries 2023: billions of parameters and tokens at the optimum, at half and at 0.3 of its size
+TABLE = {
     2.21e19: (0.40, 9.22, 0.20, 22.28, 0.12, 63.20),
     1.62e20: (0.99, 27.20, 0.50, 65.70, 0.30, 186.35),
     2.46e22: (9.87, 415.53, 4.93, 1003.77, 2.96, 2847.27),
@@ -32,7 +34,10 @@ def fitted(tmp_path_factory):
     """A fit of simulated runs with 200 draws."""
     folder = tmp_path_factory.mktemp("fits")
     dump(
-        fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=200, holdout="none")),
+        fit(
+            [simulated(folder / "runs.csv")],
+            FitOptions(law="chinchilla", bootstrap=200, holdout="none"),
+        ),
         folder / "fit.json",
     )
     return str(folder / "fit.json")
@@ -82,10 +87,10 @@ def test_draws_that_cannot_reach_the_loss_leave_the_interval_open(fitted):
     n, d = float(known.optimum.n_star(1e21)), float(known.optimum.d_star(1e21))
     critical = float(equal_loss(known.law, known.values, n, d).critical / n)
     row = prices(known, n, d, [critical * 1.0001], 1e21)[0]
-    assert row["tokens"]["value"] > 10 * d
-    assert row["tokens"]["lo"] is not None
-    assert row["tokens"]["hi"] is None
-    assert prices(known, n, d, [critical * 0.99], 1e21)[0]["tokens"]["value"] is None
+    assert row.tokens.value > 10 * d
+    assert row.tokens.lo is not None
+    assert row.tokens.hi is None
+    assert prices(known, n, d, [critical * 0.99], 1e21)[0].tokens.value is None
 
 
 def test_kaplans_law_has_equal_losses_too():
@@ -164,7 +169,9 @@ def test_dear_decoding_asks_for_a_smaller_model_and_a_small_cache_for_a_larger_o
 
 
 def test_the_smooth_roofline_is_that_of_the_model_named():
-    """The optimum is sought on a curve through the recipe's models; the model named for it decodes within a few percent of that."""
+    """The optimum is sought on a curve through the recipe's models; the model named for it decodes
+    within a few percent of that.
+    """
     serving = Serving(prompt_tokens=1000, output_tokens=1, batch=8)
     found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)[
         "inference"
@@ -222,5 +229,5 @@ def test_requests_larger_than_any_device_serves_are_refused(name):
 @pytest.mark.parametrize("question", [{"inference_tokens": "1T"}, {"smaller": "0.5"}])
 def test_nothing_is_served_where_the_law_names_no_size(question):
     """Kaplan's N*(C) at a loss of 1e9 nats is 0 parameters."""
-    with pytest.raises(ScalingError, match="are no sizes to start from"):
+    with pytest.raises(ScalingError, match="outside the law's range"):
         predict("published:kaplan2020", loss=1e9, **question)

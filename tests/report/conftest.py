@@ -18,6 +18,8 @@ E, A, B, ALPHA, BETA = 1.1, 12.0, 45.0, 0.31, 0.35
 BUDGETS = (1e11, 3e11, 1e12, 3e12, 1e13)
 WIDTHS = (16, 24, 32, 48, 64, 96)
 
+WARNING = {"code": "other", "data": {}}
+
 
 def law(n: Any, d: Any) -> Any:
     return E + A / n**ALPHA + B / d**BETA
@@ -94,20 +96,20 @@ def document() -> dict[str, Any]:
     roads = {
         "parametric": road(a, b, 0.0),
         "isoflop": road(a + 0.02, b - 0.01, 0.05)
-        | {"valleys": [valley(budget, runs, loss) for budget in BUDGETS]},
+        | {"minima": [valley(budget, runs, loss) for budget in BUDGETS]},
         "envelope": road(a - 0.03, b + 0.02, 0.1)
-        | {"warnings": ["the envelope rests on 14 points"]},
+        | {"warnings": [WARNING | {"message": "the envelope rests on 14 points"}]},
     }
     held = [i for i, (budget, _) in enumerate(runs) if budget == BUDGETS[-1]]
     return {
-        "schema": 1,
+        "schema": 2,
         "law": "chinchilla",
         "approach": "parametric",
         "objective": {"name": "huber-log", "delta": 1e-3, "value": 8.4e-4},
         "params": {name: interval(value) for name, value in names.items()},
         "derived": {"a": interval(a), "b": interval(b)},
         "status": "ok",
-        "warnings": ["E = 1.1 lies close to the lowest loss"],
+        "warnings": [WARNING | {"message": "E = 1.1 lies close to the lowest loss"}],
         "n_points": len(n),
         "excluded": [{"reason": "diverged", "count": 2}],
         "holdout": {
@@ -159,16 +161,19 @@ def document() -> dict[str, Any]:
         },
         "identification": {
             "profile": {"E": {"lo": 0.4, "hi": None, "identified": False}},
-            "starts": {},
         },
-        "roads": roads,
-        "agreement": "The three roads agree: a lies between 0.50 and 0.55.",
+        "approaches": roads,
+        "approaches_agree": {
+            "verdict": "agree",
+            "message": "The approaches agree: a lies between 0.50 and 0.55.",
+        },
         "kaplan": {
             "law": "kaplan",
             "params": {"alpha_N": interval(0.08), "alpha_D": interval(0.1)},
             "a": interval(0.62),
             "convention": {"params": "nonembedding", "flops": "kaplan"},
-            "objective": {},
+            "objective": {"name": "huber-log", "delta": 1e-3, "value": None},
+            "status": "ok",
             "warnings": [],
         },
     }
@@ -194,8 +199,9 @@ def valley(budget: float, runs: list[tuple[float, RunConfig]], loss: np.ndarray)
     mine = [i for i, (other, _) in enumerate(runs) if other == budget]
     sizes, losses = [float(size(runs[i][1])) for i in mine], [float(loss[i]) for i in mine]
     found: dict[str, Any] = {"flops": budget, "n_params": sizes, "loss": losses}
+    found |= dict.fromkeys(("n_star", "d_star", "loss_star"))
     if budget == BUDGETS[0]:
-        return found | {"refused": "the minimum lies at the edge of the sizes"}
+        return found | {"unavailable": "the minimum lies at the edge of the sizes"}
     bend = np.polyfit(np.log(sizes), losses, 2)
     x = np.linspace(math.log(sizes[0]), math.log(sizes[-1]), 40)
     star = float(np.exp(-bend[1] / (2 * bend[0])))

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from scaling.cli import with_commands
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.pipeline import FitOptions
-from scaling.predict.compare import compare
 from scaling.report.compare import compose, sentences
 from scaling.report.inputs import is_comparison, load_fits, options_of
 from scaling.report.page import html, write_report
+from tests.documents import compare, dump
 
 HOSTILE = "<script>alert(1)</script>|[x](y) \\input"
 
@@ -144,7 +143,12 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     assert told == ("synthetic was fitted for this comparison as base was: it held no fit.",)
     assert options_of(found["synthetic"]) == options_of(first)
     assert options_of(first) == FitOptions(
-        params="total", flops="6nd", bootstrap=20, seed=first["bootstrap"]["seed"], ci=first["ci"]
+        law=first["law"],
+        params="total",
+        flops="6nd",
+        bootstrap=20,
+        seed=first["bootstrap"]["seed"],
+        ci=first["ci"],
     )
     assert found["synthetic"]["source"]["evaluation"]["unit"] == "nats per token"
     assert (tmp_path / "made" / "fit-2.json").exists()

@@ -14,8 +14,8 @@ import pytest
 from scaling.config import Sweep
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import DISK, ScalingError
-from scaling.fit.fit_document import dump
 from scaling.report.page import write_report
+from tests.documents import dump
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 [x](javascript:alert(4)) | `'
 
@@ -79,10 +79,10 @@ def folder(results_folder, document, tmp_path_factory):
     )
     sweep(copied, HOSTILE)
     hostile = copy.deepcopy(document)
-    hostile["warnings"].append(HOSTILE)
+    hostile["warnings"].append({"code": "other", "message": HOSTILE})
     hostile["excluded"].append({"reason": HOSTILE, "count": 3})
     hostile["source"]["paths"] = [HOSTILE]
-    hostile["roads"]["isoflop"]["valleys"][0]["refused"] = HOSTILE
+    hostile["approaches"]["isoflop"]["minima"][0]["unavailable"] = HOSTILE
     dump(hostile, copied / "fits" / "chinchilla.json")
     dump(document, copied / "fits" / "=other.json")
     assert write_report(copied) == copied / "report" / "index.html"
@@ -277,7 +277,7 @@ def test_what_is_absent_or_empty_is_named(tmp_path):
 
 def test_a_document_that_lacks_something_is_named(document, tmp_path):
     lacking = copy.deepcopy(document)
-    del lacking["roads"]["isoflop"]["valleys"][1]["loss"]
+    del lacking["approaches"]["isoflop"]["minima"][1]["loss"]
     dump(lacking, tmp_path / "lacking.json")
     with pytest.raises(
         ScalingError, match=r"lacking\.json: not a complete fit document: KeyError\('loss'\)"

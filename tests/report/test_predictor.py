@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from scaling.fit.fit_document import dump
 from scaling.predict.law_source import load_law
 from scaling.report.page import html
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
+from tests.documents import dump
 from tests.report.conftest import BUDGETS
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.fit.fit_document import dump
 from scaling.report.inputs import load_inputs
 from scaling.report.sections import build_report, fit_command
+from tests.documents import dump
 from tests.report.conftest import interval
 
 
@@ -56,8 +56,8 @@ def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
         "derived": {},
         "kaplan": None,
         "holdout": None,
-        "roads": {
-            name: {"refused": "the table lacks N, D or C", "warnings": []}
+        "approaches": {
+            name: {"unavailable": "the table lacks N, D or C", "warnings": []}
             for name in ("parametric", "isoflop", "envelope")
         },
         "bootstrap": None,

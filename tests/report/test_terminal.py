@@ -5,11 +5,10 @@ import io
 
 import pytest
 
-from scaling.fit.fit_document import dump
-from scaling.predict.predict import predict
 from scaling.render.escape import for_csv, for_markdown, sanitize
 from scaling.render.table import Column, Table, number
 from scaling.report.terminal import fit_text, prediction_text
+from tests.documents import dump, predict
 
 
 def printed(renderable, monkeypatch, terminal=False):
@@ -47,7 +46,7 @@ def test_a_fit_fits_eighty_columns_without_colour(document, monkeypatch):
 
 def test_a_refused_road_gives_its_reason(document, monkeypatch):
     refused = copy.deepcopy(document)
-    refused["roads"]["envelope"] = {"refused": "two budgets only"}
+    refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert "envelope: two budgets only." in printed(fit_text(refused), monkeypatch)
 
 
@@ -72,7 +71,8 @@ def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
 
 def test_hostile_text_stays_text_in_a_terminal(document, monkeypatch):
     hostile = copy.deepcopy(document)
-    hostile["warnings"] = ["[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07 \u202egnp.exe"]
+    message = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07 \u202egnp.exe"
+    hostile["warnings"] = [{"code": "other", "message": message}]
     hostile["source"]["paths"] = ["[link=https://x]\x1b[2Jfile[/link]"]
     text = printed(fit_text(hostile), monkeypatch, terminal=True)
     assert "[bold]x[/bold] [/] [31mred" in text

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from scaling.studies import context
-from scaling.studies.sections import context as sections
 
 TOKENS = np.arange(1.0, 65.0)
 TRUE = dict(E=1.3, A=1.6, g=0.6)
@@ -53,13 +52,18 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
     small, large = context.curves(
         pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()])
     )
-    assert (small.n_params, large.n_params, small.seeds, small.refused) == (40_000, 90_000, 2, "")
+    assert (small.n_params, large.n_params, small.seeds, small.unavailable) == (
+        40_000,
+        90_000,
+        2,
+        "",
+    )
     for curve, true in ((small, TRUE), (large, TRUE | {"E": 1.1, "A": 1.9})):
         for name, value in true.items():
             assert curve.params[name].lo < value < curve.params[name].hi
         assert curve.params["g"].hi - curve.params["g"].lo < 0.15
         assert 0.5 < curve.chi2 < 1.6
-    told = context.findings([small, large])
+    told = context.claims([small, large])
     assert [one.holds for one in told] == [True, True, True]
 
 
@@ -105,25 +109,25 @@ def at_end(loss):
 def test_too_few_positions_are_refused_and_said():
     (curve,) = context.curves(windows(points=TOKENS[:5]))
     assert not curve.params
-    assert curve.refused == "5 positions are fewer than 8"
-    (finding,) = context.findings([curve])
+    assert curve.unavailable == "5 positions are fewer than 8"
+    (finding,) = context.claims([curve])
     assert finding.holds is None
-    assert finding.reached == "not fitted: 5 positions are fewer than 8"
+    assert finding.measured == "not fitted: 5 positions are fewer than 8"
 
 
 def test_the_section_has_a_picture_a_table_and_three_sentences_and_only_text_has_it():
-    section = sections.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
-    assert [table.name for table in section.tables] == ["context", "findings-context"]
+    section = context.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
+    assert [table.name for table in section.tables] == ["expected-context", "context"]
     assert len(section.notes) == 3
     assert "so the larger gains more." in section.notes[2]
     assert len(section.figures[0].traces) == 4
-    assert sections.section(windows(task="induction")) is None
+    assert context.section(windows(task="induction")) is None
 
 
 def test_rows_without_a_number_or_a_position_are_left_out():
     held = windows()
     assert context.curves(held.assign(value=np.nan)) == []
-    assert sections.section(held.assign(at=np.nan)) is None
+    assert context.section(held.assign(at=np.nan)) is None
     (curve,) = context.curves(held.assign(value=held["value"].where(held["seed"] == 0)))
     assert curve.seeds == 1
     assert np.isfinite(curve.loss).all()

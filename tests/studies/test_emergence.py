@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
-from scaling.store import rows
+from scaling.store import rows as row_schema
 from scaling.store.rows import Measurement, Provenance
-from scaling.studies import emergence
-from scaling.studies.sections.emergence import section
+from scaling.studies.emergence import analysis as emergence
+from scaling.studies.emergence.section import section
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
 DIGITS = 4  # so an answer has five
@@ -61,7 +61,7 @@ def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
                     step, accuracy, None if exact is None else exact(accuracy), end and step == 100
                 )
             tables.append(
-                rows.rows(
+                row_schema.rows(
                     "ladder", run_of(width, seed, **task), rows, Provenance("cpu", None, "0")
                 ).to_pandas()
             )
@@ -87,7 +87,7 @@ def at_16(width):
 
 
 def test_a_smooth_improvement_is_a_metric_effect():
-    found = emergence.study(ladder(smooth))
+    found = emergence.analyze(ladder(smooth))
     exact, nll = found.trends["exact_match"], found.trends["token_accuracy"]
     assert exact.sharpness > nll.sharpness
     even = 1 / np.log2(exact.n[-1] / exact.n[0])
@@ -95,14 +95,14 @@ def test_a_smooth_improvement_is_a_metric_effect():
         even < nll.sharpness < 1.3 * even
     )  # N grows a little less than with the square of the width
     assert exact.halfway > nll.halfway
-    assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION
+    assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION_SHARE
 
 
 def test_a_sudden_model_is_a_transition_and_not_the_metrics():
-    found = emergence.study(ladder(sudden, at_16))
+    found = emergence.analyze(ladder(sudden, at_16))
     assert found.transition.verdict is True
-    assert found.metric.verdict is False
-    assert (found.settled, found.counted) == (75, 75)
+    assert found.metric_effect.verdict is False
+    assert (found.n_settled, found.n_digits) == (75, 75)
     n = found.trends["nll"].n
     assert found.trends["nll"].sharpness == pytest.approx(
         1 / np.log2(n[3] / n[2])
@@ -117,10 +117,10 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
-    found = emergence.study(table)
-    assert found.metric.verdict is True
+    found = emergence.analyze(table)
+    assert found.metric_effect.verdict is True
     assert found.transition.verdict is False
-    assert found.settled < found.counted
+    assert found.n_settled < found.n_digits
     told = section(table).notes
     assert len(told) == 3
     assert "the metric adds to the jump" in told[1]
@@ -129,9 +129,9 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
 
 
 def test_one_seed_a_size_settles_nothing():
-    found = emergence.study(ladder(sudden))
-    assert found.metric.verdict is found.transition.verdict is None
-    told = [one for one in emergence.findings(found) if "one seed" in one.reached]
+    found = emergence.analyze(ladder(sudden))
+    assert found.metric_effect.verdict is found.transition.verdict is None
+    told = [one for one in emergence.claims(found) if "one seed" in one.measured]
     assert [one.holds for one in told] == [None, None]
 
 
@@ -143,34 +143,36 @@ def test_seeds_that_disagree_settle_nothing():
         ),
         lambda width: 5,
     )
-    found = emergence.study(lucky)
-    for one in (found.metric, found.transition):
+    found = emergence.analyze(lucky)
+    for one in (found.metric_effect, found.transition):
         assert one.lo <= one.value <= one.hi
     assert emergence.Decision(0.6, 0.4, 0.9, 0.5).verdict is None
     assert emergence.Decision(0.6, 0.5, 0.9, 0.5).verdict is True
     assert emergence.Decision(0.4, 0.3, 0.49, 0.5).verdict is False
-    assert emergence.study(lucky).metric == found.metric  # the same resamples every time
+    assert (
+        emergence.analyze(lucky).metric_effect == found.metric_effect
+    )  # the same resamples every time
 
 
 def test_the_product_law_holds_for_independent_digits_and_the_mean_misses():
-    found = emergence.study(
+    found = emergence.analyze(
         ladder(
             lambda width, seed, over: np.append(
                 np.full(2, 0.999), np.full(3, 0.3 + 0.6 * (width > 16))
             )
         )
     )
-    assert found.missed("product").max() < 1e-12
-    assert found.missed("power").max() > 0.03
-    told = {one.figure: one for one in emergence.findings(found)}
+    assert found.prediction_error("product").max() < 1e-12
+    assert found.prediction_error("power").max() > 0.03
+    told = {one.quantity: one for one in emergence.claims(found)}
     assert told["product of per-position accuracies minus exact match"].holds
     assert told["(mean token accuracy)^digits minus exact match"].holds
 
 
 def test_the_product_law_fails_where_digits_fail_together():
     """All digits right in half of the answers, all wrong in the others."""
-    found = emergence.study(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
-    told = {one.figure: one for one in emergence.findings(found)}
+    found = emergence.analyze(ladder(smooth, exact=lambda accuracy: float(accuracy.mean())))
+    told = {one.quantity: one for one in emergence.claims(found)}
     assert not told["product of per-position accuracies minus exact match"].holds
 
 
@@ -178,10 +180,10 @@ def test_sigmoid_and_power_law_are_each_found_where_they_are_true():
     n = np.geomspace(1e3, 6e4, 12)
     for true, first in ((1 / (1 + (8e3 / n) ** 3.0), 0), (2e-4 * n**0.75, 1)):
         ends = pd.DataFrame({"n": n, "exact_match": true})
-        found = emergence.shapes(ends)
+        found = emergence.fit_curves(ends)
         assert found[first].rss < 1e-8
         assert found[first].aic < found[1 - first].aic - 20
-    zeros = emergence.shapes(pd.DataFrame({"n": n, "exact_match": np.where(n > 8e3, 1.0, 0.0)}))
+    zeros = emergence.fit_curves(pd.DataFrame({"n": n, "exact_match": np.where(n > 8e3, 1.0, 0.0)}))
     assert zeros[0].rss < 1e-3 < zeros[1].rss
 
 
@@ -201,13 +203,13 @@ def test_sarles_coefficient():
 
 
 def test_the_threshold_is_where_most_seeds_are_and_half_is_right():
-    seeds = emergence.study(ladder(sudden, at_16)).seeds
+    seeds = emergence.analyze(ladder(sudden, at_16)).threshold
     assert len(seeds.values) == 5
     assert sorted(seeds.values) == pytest.approx([0.1**5] * 3 + [0.995**5] * 2)
-    assert seeds.sarle > emergence.EVEN
+    assert seeds.sarle > emergence.UNIFORM_SARLE
     assert seeds.sarle == pytest.approx(1.0)
     assert seeds.chance < 0.01
-    both = emergence.at_threshold(
+    both = emergence.threshold_seeds(
         pd.DataFrame(
             {
                 "n": [1.0] * 5 + [2.0] * 5,
@@ -216,28 +218,28 @@ def test_the_threshold_is_where_most_seeds_are_and_half_is_right():
         )
     )
     assert both.n == 2.0
-    assert emergence.study(ladder(sudden)).seeds.values.size == 1
+    assert emergence.analyze(ladder(sudden)).threshold.values.size == 1
 
 
 def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood():
-    found = emergence.study(ladder(smooth))
-    assert found.curve.r2 > 0.99
-    assert len(found.curve.x) == 3 * len(WIDTHS)
+    found = emergence.analyze(ladder(smooth))
+    assert found.likelihood_curve.r2 > 0.99
+    assert len(found.likelihood_curve.x) == 3 * len(WIDTHS)
     noise = np.random.default_rng(0)
     assert (
-        emergence.study(ladder(smooth, exact=lambda accuracy: noise.random())).curve.r2
-        < emergence.ONE_CURVE
+        emergence.analyze(ladder(smooth, exact=lambda accuracy: noise.random())).likelihood_curve.r2
+        < emergence.MIN_CURVE_R2
     )
 
 
 def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
-    with_distance, without = (emergence.study(ladder(smooth, end=end)) for end in (True, False))
+    with_distance, without = (emergence.analyze(ladder(smooth, end=end)) for end in (True, False))
     assert "edit_distance" in with_distance.trends
     assert "edit_distance" not in without.trends
-    first = emergence.findings(without)[0]
+    first = emergence.claims(without)[0]
     assert not first.holds
-    assert first.reached.startswith("4: ")
-    assert emergence.study(ladder(smooth, length_power=2.0)) is None
+    assert first.measured.startswith("4: ")
+    assert emergence.analyze(ladder(smooth, length_power=2.0)) is None
     assert section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
     two = ladder(smooth)
     assert section(two[two["d_model"] <= 12]) is None
@@ -254,7 +256,7 @@ def test_the_section_has_its_pictures_and_tables():
         "emergence-training",
     ]
     assert [table.name for table in found.tables] == [
-        "findings-emergence",
+        "expected-emergence",
         "emergence-metrics",
         "emergence-sizes",
     ]
@@ -265,7 +267,7 @@ def test_the_section_has_its_pictures_and_tables():
 
 def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
     alike = ladder(smooth, seeds=lambda width: 3)
-    longer = rows.rows(
+    longer = row_schema.rows(
         "ladder",
         run_of(16, 7).model_copy(update={"n_steps": 200}),
         measured(200, np.full(5, 0.999), end=True),
@@ -273,10 +275,10 @@ def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
     )
     other = ladder(smooth, reverse=False)
     mixed = pd.concat([alike, longer.to_pandas(), other], ignore_index=True)
-    found, alone = emergence.study(mixed), emergence.study(alike)
-    assert found.left_out == 1 + other["run_id"].nunique()
-    assert {str(one) for one in emergence.findings(found)} == {
-        str(one) for one in emergence.findings(alone)
+    found, alone = emergence.analyze(mixed), emergence.analyze(alike)
+    assert found.n_excluded == 1 + other["run_id"].nunique()
+    assert {str(one) for one in emergence.claims(found)} == {
+        str(one) for one in emergence.claims(alone)
     }
     assert "more than the seed" in section(mixed).notes[-1]
     assert len(section(alike).notes) == 3

@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling import studies
 from scaling.config import ModularTask
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies import grokking, quadratic_network, sections
-from scaling.studies.sections.grokking import section
+from scaling.studies.grokking import analysis as grokking
+from scaling.studies.grokking import quadratic_network
+from scaling.studies.grokking.delay_law import fit_delay_law
+from scaling.studies.grokking.section import section
 from scaling.tasks import open_task
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -59,66 +62,70 @@ def laws():
 
 def test_a_crossing_lies_between_two_measurements():
     step = np.array([1.0, 10.0, 100.0])
-    assert grokking.crossing(step, np.array([0.0, 0.98, 1.0])) == pytest.approx(10 * math.sqrt(10))
-    assert grokking.crossing(step, np.array([1.0, 0.0, 1.0])) == 1.0
-    assert grokking.crossing(step, np.array([0.0, 0.5, 0.98])) is None
+    assert grokking.first_step_at(step, np.array([0.0, 0.98, 1.0])) == pytest.approx(
+        10 * math.sqrt(10)
+    )
+    assert grokking.first_step_at(step, np.array([1.0, 0.0, 1.0])) == 1.0
+    assert grokking.first_step_at(step, np.array([0.0, 0.5, 0.98])) is None
 
 
 def test_a_power_with_a_pole_is_found_again():
     x = np.repeat([0.6, 0.5, 0.4, 0.35, 0.3], 3)
     noise = np.random.default_rng(1).normal(0, 0.02, len(x))
-    law = grokking.power(x, 60 * (x - 0.2) ** -1.1 * np.exp(noise), with_pole=True)
+    law = fit_delay_law(x, 60 * (x - 0.2) ** -1.1 * np.exp(noise), with_pole=True)
     assert law.pole[0] == pytest.approx(0.2, abs=0.03)
     assert law.b[0] == pytest.approx(1.1, abs=0.2)
     assert law.pole[1] < 0.2 < law.pole[2]
     assert law.b[1] < 1.1 < law.b[2]
     assert law.r2 > 0.98
-    straight = grokking.power(
+    straight = fit_delay_law(
         np.array([0.5, 1.0, 2.0]), np.array([800.0, 400.0, 200.0]), with_pole=False
     )
     assert (straight.a[0], straight.b[0], straight.pole[0]) == pytest.approx((400.0, 1.0, 0.0))
-    assert grokking.power(x[:9], np.ones(9), with_pole=True) is None
-    assert grokking.power(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
+    assert fit_delay_law(x[:9], np.ones(9), with_pole=True) is None
+    assert fit_delay_law(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
 
 
 def test_the_main_sweep_shows_the_delay_and_the_control(main):
-    found = grokking.study(main)
-    assert (len(found.typical), len(found.control), found.others) == (3, 1, 0)
-    expected = LEARNED + 60 * 0.2**-1.1 / found.typical[0].decay
-    assert found.typical[0].understood == pytest.approx(expected, rel=0.12)
-    late, control, closed = grokking.findings(found)
+    found = grokking.analyze(main)
+    assert (len(found.baseline), len(found.control), found.n_unused) == (3, 1, 0)
+    expected = LEARNED + 60 * 0.2**-1.1 / found.baseline[0].decay
+    assert found.baseline[0].generalization_step == pytest.approx(expected, rel=0.12)
+    late, control, closed = grokking.claims(found)
     assert late.holds is True
-    assert float(late.reached.split()[0]) == pytest.approx(expected / LEARNED, rel=0.12)
-    assert (control.holds, control.reached[:4]) == (True, "0.20")
-    assert (closed.holds, "all 3,481 equations" in closed.figure) == (True, True)
+    assert float(late.measured.split()[0]) == pytest.approx(expected / LEARNED, rel=0.12)
+    assert (control.holds, control.measured[:4]) == (True, "0.20")
+    assert (closed.holds, "all 3,481 equations" in closed.quantity) == (True, True)
 
 
 def test_runs_that_did_not_get_there_decide_nothing(main):
     never = main.assign(value=np.where(main["split"] == "val", 0.3, main["value"]))
-    found = grokking.study(never)
-    assert [one.holds for one in grokking.findings(found)[:2]] == [None, None]
-    assert "3 of 3 runs not there by step" in grokking.findings(found)[0].reached
+    found = grokking.analyze(never)
+    assert [one.holds for one in grokking.claims(found)[:2]] == [None, None]
+    assert "3 of 3 runs not there by step" in grokking.claims(found)[0].measured
     early = main.assign(value=1.0)
-    assert grokking.study(early).typical[0].delay is None
-    assert grokking.findings(grokking.study(early))[0].holds is False
-    assert grokking.findings(grokking.study(early))[1].holds is False
+    assert grokking.analyze(early).baseline[0].delay is None
+    assert grokking.claims(grokking.analyze(early))[0].holds is False
+    assert grokking.claims(grokking.analyze(early))[1].holds is False
 
 
 def test_a_pole_that_is_not_seen_is_not_told():
-    found = grokking.study(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
+    found = grokking.analyze(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
     assert found.by_fraction.pole[:2] == (0.0, 0.0)
     assert found.by_fraction.b[0] == pytest.approx(2.0, abs=0.3)
-    assert "no f_c seen" in grokking.share_law(found.by_fraction)
+    assert "no f_c seen" in grokking.describe_fraction_law(found.by_fraction)
 
 
 def test_the_laws_are_read_off_the_other_sweep(laws):
-    found = grokking.study(laws)
-    assert found.others == 0
-    assert found.by_fraction.left_out == found.by_decay.left_out == 0
+    found = grokking.analyze(laws)
+    assert found.n_unused == 0
+    assert found.by_fraction.n_censored == found.by_decay.n_censored == 0
     assert found.by_fraction.pole[0] == pytest.approx(POLE, abs=0.04)
     assert found.by_decay.b[0] == pytest.approx(1.0, abs=0.1)
     assert {
-        one.figure: one.holds for one in grokking.findings(found) if one.figure.startswith("delay")
+        one.quantity: one.holds
+        for one in grokking.claims(found)
+        if one.quantity.startswith("delay")
     } == {
         "delay against the share f of equations trained on": True,
         "delay against weight decay": True,
@@ -141,7 +148,7 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
     for one in (first, second):
         assert len(one.notes) == 3
         assert all(note.endswith(".") and ". " not in note for note in one.notes)
-        assert one.tables[0].name == "findings-grokking"
+        assert one.tables[0].name == "expected-grokking"
     assert "without decay" in first.notes[1]
     assert "without decay" not in second.notes[1]
     assert section(main[main["weight_decay"] == 0]) is None
@@ -170,7 +177,7 @@ def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
 
 def test_the_other_studies_let_these_rows_pass(main, laws):
     for held in (main, laws):
-        assert [one.id for one in sections.sections(held)] == ["grokking"]
+        assert [one.id for one in studies.sections(held)] == ["grokking"]
 
 
 def test_mirror_images_are_counted():

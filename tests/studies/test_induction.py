@@ -10,7 +10,6 @@ from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
 from scaling.studies import induction
-from scaling.studies.sections.induction import section
 
 FILE = Path(__file__).parents[2] / "sweeps" / "induction.toml"
 STEPS = (1, 50, 100, 200, 260, 330, 400)
@@ -36,7 +35,7 @@ def table(deep=DEEP, shallow=SHALLOW):
 
 
 def run(step, copied):
-    return induction.Run("r", 0, 2, 64, np.array(step), np.array(copied), np.array(copied))
+    return induction.InductionRun("r", 0, 2, 64, np.array(step), np.array(copied), np.array(copied))
 
 
 def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_else():
@@ -70,22 +69,22 @@ def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
 
 
 def test_findings_hold_for_a_drop_and_a_stall():
-    found = induction.findings(induction.study(table()))
+    found = induction.claims(induction.analyze(table()))
     assert [one.holds for one in found] == [True] * 4
-    assert found[0].reached == "0.22 nats, the worst of 3 runs"
-    assert "2.08 nats" in found[0].target
-    assert found[1].reached.startswith("1.7 nats")
+    assert found[0].measured == "0.22 nats, the worst of 3 runs"
+    assert "2.08 nats" in found[0].expected
+    assert found[1].measured.startswith("1.7 nats")
 
 
 def test_one_bad_seed_or_a_slow_fall_is_told():
     slow = (4.3, 3.8, 3.3, 2.8, 2.3, 1.8, 1.3)
-    assert [one.holds for one in induction.findings(induction.study(table(deep=slow)))] == [
+    assert [one.holds for one in induction.claims(induction.analyze(table(deep=slow)))] == [
         True,
         False,
         True,
         True,
     ]
-    assert [one.holds for one in induction.findings(induction.study(table(shallow=DEEP)))] == [
+    assert [one.holds for one in induction.claims(induction.analyze(table(shallow=DEEP)))] == [
         True,
         True,
         False,
@@ -94,7 +93,7 @@ def test_one_bad_seed_or_a_slow_fall_is_told():
     rows = table()
     bad = (rows["n_layers"] == 2) & (rows["seed"] == 1) & (rows["metric"] == "copied_loss")
     rows.loc[bad, "value"] = 3.5
-    assert [one.holds for one in induction.findings(induction.study(rows))] == [
+    assert [one.holds for one in induction.claims(induction.analyze(rows))] == [
         False,
         False,
         True,
@@ -108,25 +107,25 @@ def test_a_run_that_diverged_has_no_end():
     gone = deep["run_id"].iloc[0]
     early = rows[(rows["run_id"] != gone) | (rows["step"] < 200)]
     told = deep.iloc[:1].assign(step=210, split="train", metric=DIVERGED, value=210.0)
-    found = induction.study(pd.concat([early, told]))
+    found = induction.analyze(pd.concat([early, told]))
     assert len(found.deep) == 2
-    assert [one.holds for one in induction.findings(found)] == [True] * 4
+    assert [one.holds for one in induction.claims(found)] == [True] * 4
 
 
 def test_runs_of_more_than_two_layers_are_not_called_two():
     rows = table()
     deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
-    assert induction.findings(induction.study(deeper))[0].figure.endswith("two layers or more")
+    assert induction.claims(induction.analyze(deeper))[0].quantity.endswith("two layers or more")
 
 
 def test_without_runs_of_one_layer_nothing_is_said_of_them():
     rows = table()
-    found = induction.findings(induction.study(rows[rows["n_layers"] == 2]))
+    found = induction.claims(induction.analyze(rows[rows["n_layers"] == 2]))
     assert [one.holds for one in found] == [True, True, None, None]
 
 
 def test_the_section_draws_every_run_and_says_three_sentences():
-    found = section(table())
+    found = induction.section(table())
     lines = [trace for trace in found.figures[0].traces if hasattr(trace, "dash")]
     assert len(lines) == 12
     assert {line.label for line in lines} - {""} == {
@@ -135,14 +134,14 @@ def test_the_section_draws_every_run_and_says_three_sentences():
     assert len(found.notes) == 3
     assert "3 of 3" in found.notes[1]
     assert "0 of 3" in found.notes[2]
-    assert [each.name for each in found.tables] == ["findings-induction", "induction"]
+    assert [each.name for each in found.tables] == ["expected-induction", "induction"]
 
 
 def test_other_rows_have_no_section():
     rows = table()
-    assert section(rows.assign(task="text")) is None
+    assert induction.section(rows.assign(task="text")) is None
 
 
 def test_rows_that_lack_a_metric_have_no_section():
     rows_ = table()
-    assert section(rows_[rows_["metric"] != "fresh_loss"]) is None
+    assert induction.section(rows_[rows_["metric"] != "fresh_loss"]) is None

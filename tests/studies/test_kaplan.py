@@ -10,8 +10,8 @@ from scaling import accounting
 from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies import kaplan
-from scaling.studies.sections.kaplan import section
+from scaling.studies.kaplan import analysis as kaplan
+from scaling.studies.kaplan.section import section
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -61,33 +61,35 @@ def limited():
 
 
 def test_the_powers_of_a_grid_are_found_again(grid):
-    found = kaplan.study(grid)
+    found = kaplan.analyze(grid)
     laws = {(law.letter, "with head" in law.counted): law for law in found.laws}
     assert set(laws) == {("N", False), ("N", True), ("D", False), ("C", False)}
-    assert laws["N", False].alpha == pytest.approx((0.1, 0.1, 0.1))
-    assert laws["D", False].alpha == pytest.approx((0.05, 0.05, 0.05))
-    assert laws["N", True].alpha[0] > 0.1  # head and embeddings flatten N where models are small
-    assert 0.05 <= laws["C", False].alpha[0] <= 0.1  # along the edge both N and D grow
+    assert laws["N", False].power.exponent == pytest.approx((0.1, 0.1, 0.1))
+    assert laws["D", False].power.exponent == pytest.approx((0.05, 0.05, 0.05))
+    assert (
+        laws["N", True].power.exponent[0] > 0.1
+    )  # head and embeddings flatten N where models are small
+    assert 0.05 <= laws["C", False].power.exponent[0] <= 0.1  # along the edge both N and D grow
     law = laws["N", False]
-    assert law.power.at(np.array([law.crossing])) == pytest.approx(1.0)
+    assert law.power.predict(np.array([law.scale])) == pytest.approx(1.0)
     assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
 
 
 def test_the_critical_batch_is_that_of_the_ends(grid):
-    batch = kaplan.study(grid).batch
+    batch = kaplan.analyze(grid).batch
     assert len(batch.power.x) == 25
     assert len(batch.loss_before) == 0  # within the warm-up
     later = grid.copy()
     later.loc[later["step"] == 20, "step"] = 60
-    assert len(kaplan.study(later).batch.loss_before) == 5  # branches of a trunk measured it once
-    assert kaplan.study(later).batch.power.slope == batch.power.slope
-    assert batch.inverse_alpha == pytest.approx((2.5, 2.5, 2.5))
+    assert len(kaplan.analyze(later).batch.loss_before) == 5  # branches of a trunk measured it once
+    assert kaplan.analyze(later).batch.power.slope == batch.power.slope
+    assert batch.power.exponent == pytest.approx((2.5, 2.5, 2.5))
     assert batch.star == pytest.approx(500 * 3**2.5)
 
 
 def test_the_edge_holds_what_no_cheaper_run_beats():
     c, loss = np.array([4.0, 1.0, 2.0, 3.0, 2.0]), np.array([2.0, 5.0, 4.0, 4.5, 4.2])
-    assert kaplan._edge(c, loss).tolist() == [True, True, True, False, False]
+    assert kaplan._lower_edge(c, loss).tolist() == [True, True, True, False, False]
 
 
 def test_a_line_has_the_interval_of_student():
@@ -97,40 +99,40 @@ def test_a_line_has_the_interval_of_student():
     rng = np.random.default_rng(0)
     x = np.geomspace(1, 1e3, 9)
     y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
-    found, right = kaplan.through(x, y), linregress(np.log(x), np.log(y))
+    found, right = kaplan.fit_power(x, y), linregress(np.log(x), np.log(y))
     assert found.slope == pytest.approx(right.slope)
     assert found.hi - found.slope == pytest.approx(t.ppf(0.975, 7) * right.stderr)
     assert found.r2 == pytest.approx(right.rvalue**2)
-    assert kaplan.through(x[:3], y[:3]) is None
+    assert kaplan.fit_power(x[:3], y[:3]) is None
 
 
 def test_limited_text_is_read_at_its_best(limited):
-    found = kaplan.study(limited)
+    found = kaplan.analyze(limited)
     (law,) = found.laws
-    assert (law.letter, law.counted, found.batch) == ("D", kaplan.LIMITED, None)
-    assert law.alpha == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
+    assert (law.letter, law.counted, found.batch) == ("D", kaplan.EARLY_STOPPED, None)
+    assert law.power.exponent == pytest.approx((0.08, 0.08, 0.08), abs=1e-6)
     np.testing.assert_allclose(law.power.x, [8192, 16384, 32768, 65536, 131072])
 
 
 def test_runs_that_were_still_improving_are_told(limited):
-    assert kaplan.study(limited).improving == 0.0
+    assert kaplan.analyze(limited).share_improving == 0.0
     cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
-    assert kaplan.study(cut).improving == 1.0
+    assert kaplan.analyze(cut).share_improving == 1.0
     assert "100%" in section(cut).notes[-1]
 
 
 def test_findings_ask_for_straight_lines_and_growing_noise(grid):
-    assert all(one.holds for one in kaplan.findings(kaplan.study(grid)))
+    assert all(one.holds for one in kaplan.claims(kaplan.analyze(grid)))
     bent = grid.copy()
     chosen = (bent["metric"] == "loss") & (bent["step"] > 20)
     bent.loc[chosen, "value"] = 3 + np.abs(
         np.log(bent.loc[chosen, "n_params"] / 2e4)
     )  # a valley in N
-    told = kaplan.findings(kaplan.study(bent))
+    told = kaplan.claims(kaplan.analyze(bent))
     assert told[0].holds is False
     shrinking = grid.copy()
     shrinking.loc[shrinking["metric"] == "noise_scale", "value"] **= -1
-    assert kaplan.findings(kaplan.study(shrinking))[-1].holds is False
+    assert kaplan.claims(kaplan.analyze(shrinking))[-1].holds is False
 
 
 def test_other_folders_have_no_section(grid):
@@ -166,11 +168,11 @@ def test_runs_on_several_corpora_have_no_laws(grid):
         '"digest":"d"', '"digest":"e"'
     )
     assert mixed["config"].str.contains('"digest":"e"').any()
-    assert kaplan.study(mixed) is None
+    assert kaplan.analyze(mixed) is None
 
 
 def test_a_run_that_measured_no_number_is_no_point(limited):
     held = limited.copy()
     held.loc[held["run_id"] == held["run_id"].iloc[0], "value"] = np.nan
-    assert all(np.isfinite(law.alpha).all() for law in kaplan.study(held).laws)
-    assert kaplan.study(held.assign(value=np.nan)) is None
+    assert all(np.isfinite(law.power.exponent).all() for law in kaplan.analyze(held).laws)
+    assert kaplan.analyze(held.assign(value=np.nan)) is None

@@ -9,7 +9,7 @@ from scaling.render.figure import Line, Markers
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import load, write_run
 from scaling.studies import overtraining
-from scaling.studies.sections.overtraining import notes, section
+from scaling.studies.overtraining import notes, section
 
 WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
 
@@ -82,26 +82,26 @@ def bent(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studies(straight, bent):
-    return overtraining.study(straight), overtraining.study(bent)
+    return overtraining.analyze(straight), overtraining.analyze(bent)
 
 
 def test_a_law_that_holds_is_told_from_few_tokens_per_parameter(studies):
     found, _ = studies
     np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)
-    assert found.ladder.fitted.tolist() == [True, True, True, True, False]
-    assert len(found.at(-1)) == 8
-    mine = overtraining.findings(found)[0]
+    assert found.ladder.is_fitted.tolist() == [True, True, True, True, False]
+    assert len(found.ladder.runs_at(-1)) == 8
+    mine = overtraining.claims(found)[0]
     assert mine.holds
-    assert "4x more tokens per parameter" in mine.figure
-    assert np.abs(found.error("overtraining")[found.at(-1)]).max() < 0.01
+    assert "4x more tokens per parameter" in mine.quantity
+    assert np.abs(found.error("overtraining")[found.ladder.runs_at(-1)]).max() < 0.01
 
 
 def test_a_law_that_bends_beyond_what_was_fitted_is_a_miss(studies):
     _, found = studies
-    mine = overtraining.findings(found)[0]
+    mine = overtraining.claims(found)[0]
     assert mine.holds is False
-    assert "on average" in mine.reached
-    assert "only roughly" in notes(found)[2]
+    assert "on average" in mine.measured
+    assert "only rough" in notes(found)[2]
 
 
 def test_the_laws_do_not_see_the_held_out_runs(studies):
@@ -143,7 +143,7 @@ def test_the_section_shows_what_was_measured_and_predicted(straight):
     shown = section(straight)
     assert len(shown.notes) == 3
     assert [table.name for table in shown.tables] == [
-        "findings-overtraining",
+        "expected-overtraining",
         "overtraining",
         "models",
     ]
@@ -159,7 +159,7 @@ def test_the_section_shows_what_was_measured_and_predicted(straight):
 
 
 def test_a_ladder_too_short_for_the_laws_is_told(tmp_path):
-    found = overtraining.study(folder(tmp_path, ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
-    assert found.ladder.fitted.sum() == 2
-    for finding in overtraining.findings(found):
-        assert finding.holds is not None or "not fitted" in finding.reached
+    found = overtraining.analyze(folder(tmp_path, ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
+    assert found.ladder.is_fitted.sum() == 2
+    for finding in overtraining.claims(found):
+        assert finding.holds is not None or "not fitted" in finding.measured

@@ -11,7 +11,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import regression
-from scaling.studies.sections.regression import section
+from scaling.studies.regression import section
 from scaling.tasks import open_task
 
 FILE = Path(__file__).parents[2] / "sweeps" / "regression.toml"
@@ -82,18 +82,18 @@ def test_the_predictors_see_the_windows_that_runs_are_examined_on():
 
 
 def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_examples():
-    (study,) = regression.studies(table(1.0))
+    (study,) = regression.analyze(table(1.0))
     assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
     assert len(study.runs) == 2
-    assert [one.holds for one in regression.findings(study)] == [True, True, True]
+    assert [one.holds for one in regression.claims(study)] == [True, True, True]
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
-    (study,) = regression.studies(poor)
-    assert [one.holds for one in regression.findings(study)] == [False, False, False]
+    (study,) = regression.analyze(poor)
+    assert [one.holds for one in regression.claims(study)] == [False, False, False]
 
 
 def test_the_excess_is_a_share_of_the_variance():
-    (study,) = regression.studies(table(1.5))
+    (study,) = regression.analyze(table(1.5))
     bayes = study.predictors.bayes[study.task.n_features :]
     assert float(study.excess(study.error())) == pytest.approx(
         0.5 * bayes.mean() / study.predictors.zero.mean()
@@ -113,7 +113,7 @@ def test_a_run_whose_rows_lack_their_examples_is_left_out():
     held = table(1.0)
     first = held["run_id"] == held["run_id"].iloc[0]
     assert (
-        len(regression.studies(held.assign(at=held["at"].where(~first)))[0].runs)
+        len(regression.analyze(held.assign(at=held["at"].where(~first)))[0].runs)
         == held["run_id"].nunique() - 1
     )
     assert section(held.assign(at=np.nan)) is None

@@ -11,15 +11,15 @@ from scaling import accounting
 from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig, RunConfig
 from scaling.errors import ScalingError
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies import sampling
-from scaling.studies.sections.sampling import section
-from scaling.studies.train_or_sample import (
+from scaling.studies.sampling import analysis as sampling
+from scaling.studies.sampling.section import section
+from scaling.studies.sampling.train_or_sample import (
     TrainedModelWithSamples,
     answer_costs,
-    best,
+    cheapest,
     common_target,
+    models_that_reach,
     samples_needed,
-    solvers,
 )
 from scaling.tasks import answer_metrics
 
@@ -85,7 +85,7 @@ def table(**changes):
 
 @pytest.fixture(scope="module")
 def models():
-    return sampling.answered(table())
+    return sampling.sampled_models(table())
 
 
 def test_models_are_read_with_their_problems(models):
@@ -93,19 +93,20 @@ def test_models_are_read_with_their_problems(models):
         (one.n_params, one.tokens) for one in models
     )
     assert {len(one.nll) for one in models} == {PROBLEMS}
-    assert [one.n_params for one in sampling.longest(models)] == sorted(
+    assert [one.n_params for one in sampling.longest_trained(models)] == sorted(
         {one.n_params for one in models}
     )
     assert models[0].exact[0] == pytest.approx(np.exp(-models[0].nll).mean())
-    assert sampling.answered(table().query("metric == 'pass_at_k'")) == []
+    assert sampling.sampled_models(table().query("metric == 'pass_at_k'")) == []
 
 
 def test_the_decoder_is_found_out_where_it_draws_another_law(models):
-    held = {one.figure: one for one in sampling.findings(models, [], [])}
+    held = {one.quantity: one for one in sampling.claims(models, [], [])}
     asked = next(name for name in held if name.startswith("sampled pass@1"))
     assert held[asked].holds
     moved = {
-        one.figure: one for one in sampling.findings(sampling.answered(table(moved=0.02)), [], [])
+        one.quantity: one
+        for one in sampling.claims(sampling.sampled_models(table(moved=0.02)), [], [])
     }
     assert not moved[asked].holds
 
@@ -117,7 +118,7 @@ def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(model
         [one.errors["line"] for one in ahead]
     )
     for one in ahead:
-        assert abs(one.told["beta_binomial"] - one.truth) < 0.1
+        assert abs(one.predicted["beta_binomial"] - one.exact) < 0.1
 
 
 def test_a_power_law_of_coverage_is_recovered(models):
@@ -167,16 +168,16 @@ def test_the_joint_optimum_is_the_cheapest_of_all():
             way.train_flops + queries * (way.prompt_flops + way.k * way.answer_flops)
             for way in ways
         ]
-        assert best(ways, queries).flops == min(costs)
-    chosen = [best(ways, queries).solver for queries in (1.0, 1e4, 1e8)]
+        assert cheapest(ways, queries).flops == min(costs)
+    chosen = [cheapest(ways, queries).model for queries in (1.0, 1e4, 1e8)]
     assert [one.k for one in chosen] == sorted((one.k for one in chosen), reverse=True)
     assert chosen[0].train_flops < chosen[-1].train_flops
     with pytest.raises(ScalingError, match="no model reaches the coverage"):
-        best([], 1.0)
+        cheapest([], 1.0)
 
 
 def test_models_below_the_target_are_no_way_to_it(models):
-    reached = solvers(models, 0.95)
+    reached = models_that_reach(models, 0.95)
     assert 0 < len(reached) < len(models)
     assert {way.k for way in reached} == {samples_needed(one.nll, 0.95) for one in models} - {None}
 
@@ -191,7 +192,7 @@ def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkey
         "sampling-trade",
     }
     assert [one.name for one in found.tables] == [
-        "findings-sampling",
+        "expected-sampling",
         "sampling-laws",
         "sampling-optimum",
     ]
@@ -204,5 +205,5 @@ def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkey
 def test_a_model_whose_rows_lack_a_metric_is_left_out(metric):
     held = table()
     gone = (held["metric"] == metric) & (held["run_id"] == held["run_id"].iloc[0])
-    assert len(sampling.answered(held[~gone])) == 3
+    assert len(sampling.sampled_models(held[~gone])) == 3
     assert section(held[held["metric"] != metric]) is None

@@ -11,11 +11,12 @@ from scipy import stats
 
 from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
+from scaling.points.comparability import supports_one_law
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies import runs, variants
-from scaling.studies import runs as held
-from scaling.studies.sections import variants as sections
-from scaling.studies.variants import ATTENTION, NORM, POSITION, compare, findings
+from scaling.studies import runs
+from scaling.studies.variants import analysis
+from scaling.studies.variants import section as sections
+from scaling.studies.variants.analysis import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
 
 SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
@@ -70,18 +71,18 @@ def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_on
     assert [variant.name for variant in found.variants] == ["MHA", "GQA-2", "MQA"]
     pair = found.between("MQA", "MHA")
     by_seed = np.array(
-        [found.named("MQA").losses[seed] - found.named("MHA").losses[seed] for seed in range(5)]
+        [found.get("MQA").losses[seed] - found.get("MHA").losses[seed] for seed in range(5)]
     )
     told = stats.ttest_1samp(by_seed, 0.0)
     assert (pair.better, pair.worse, pair.count) == ("MHA", "MQA", 5)
     np.testing.assert_allclose((pair.mean, pair.p), (by_seed.mean(), told.pvalue))
     np.testing.assert_allclose((pair.lo, pair.hi), told.confidence_interval(0.95))
-    assert found.named("MHA").stderr == pytest.approx(
-        stats.sem(list(found.named("MHA").losses.values()))
+    assert found.get("MHA").stderr == pytest.approx(
+        stats.sem(list(found.get("MHA").losses.values()))
     )
-    assert pair.apart
+    assert pair.is_significant
     assert pair.stderr < 0.05 * pair.unpaired
-    assert found.pairing < 0.05
+    assert found.pairing_gain < 0.05
     assert (
         "pairing by seed changes it by a factor of 0.0"
         in sections._pairs("attention", found).caption
@@ -91,26 +92,26 @@ def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_on
 def test_the_seeds_tell_apart_what_holds_when_all_pairs_are_looked_at():
     """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
     pairs = [
-        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.027))
     ]
-    assert [pair.apart for pair in variants._holm(pairs)] == [False, True, False]
+    assert [pair.is_significant for pair in analysis._holm(pairs)] == [False, True, False]
     pairs = [
-        variants.Difference(str(place), "x", 5, 0.1, p=p)
+        analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.024))
     ]
-    assert [pair.apart for pair in variants._holm(pairs)] == [True, True, True]
+    assert [pair.is_significant for pair in analysis._holm(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
-    assert len(alike.alike) == 3
-    assert sections._said_of_pairs(alike) == "The seeds tell none of them apart."
+    assert len(alike.not_significant) == 3
+    assert sections._significance_note(alike) == "No pair differs significantly."
 
 
 def test_one_seed_gives_a_difference_and_no_verdict():
     found = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
-    assert not any(pair.apart for pair in found.differences)
+    assert not any(pair.is_significant for pair in found.differences)
     assert found.variants[0].stderr is None
-    assert found.pairing is None
-    assert {finding.holds for finding in findings(found, POSITION)} == {None}
+    assert found.pairing_gain is None
+    assert {finding.holds for finding in claims(found, POSITION)} == {None}
 
 
 def test_only_runs_that_differ_in_the_variant_alone_are_compared():
@@ -126,7 +127,7 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
     table = swept([{"pos": "rope"}, {"pos": "alibi"}])
     gone = (table["seed"] == 2) & (table["pos"] == "alibi") & (table["step"] == 100)
     found = compare(table[~gone], POSITION)
-    assert found.left_out == 1
+    assert found.n_unfinished == 1
     assert found.between("RoPE", "ALiBi").count == 4
     assert "Runs without a final loss, left out: 1." in sections.positions(table[~gone]).notes
 
@@ -135,33 +136,33 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
 @pytest.mark.parametrize(("name", "share"), [("MHA", 1.0), ("GQA-2", 0.5), ("MQA", 0.25)])
 def test_the_cache_that_the_report_tells_is_that_of_the_real_arrays(name, share, precision):
     found = compare(swept(HEADS.values(), seeds=2), ATTENTION)
-    variant, length, batch = found.named(name), 10, 3
+    variant, length, batch = found.get(name), 10, 3
     held = sum(
         leaf.nbytes
         for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, precision))
     )
     width = accounting.BYTES[precision]
     assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)
-    assert held == variant.cache_bytes * length * batch * width // variants.CACHE_WIDTH
-    assert variant.cache_bytes == share * found.named("MHA").cache_bytes
+    assert held == variant.cache_bytes * length * batch * width // analysis.CACHE_BYTES_PER_VALUE
+    assert variant.cache_bytes == share * found.get("MHA").cache_bytes
 
 
 def test_the_findings_say_whether_parameters_are_equal_and_what_each_form_costs():
     told = {
-        one.figure: one for one in findings(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
+        one.quantity: one for one in claims(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
     }
     equal = told["parameters of the forms, largest over smallest"]
-    assert (equal.reached, equal.holds) == ("0.00 % apart", True)
-    cache = told["KV cache of MQA for a token, bfloat16"]
-    assert (cache.target, cache.reached, cache.holds) == (
+    assert (equal.measured, equal.holds) == ("0.00 % apart", True)
+    cache = told["KV cache of MQA per token, bfloat16"]
+    assert (cache.expected, cache.measured, cache.holds) == (
         "25 % of 256 bytes (1 of 4 heads)",
         "64 bytes, 25 %",
         True,
     )
-    cost = told["loss of MQA minus MHA, nats"].reached
+    cost = told["loss of MQA minus MHA, nats"].measured
     assert float(cost.split()[0]) == pytest.approx(0.04, abs=0.003)
-    assert cost.endswith("5 seeds: told apart")
-    unequal = findings(
+    assert cost.endswith("5 seeds: significant")
+    unequal = claims(
         compare(swept([dict(n_kv_heads=4), dict(n_kv_heads=1)]), ATTENTION), ATTENTION
     )[0]
     assert unequal.holds is False
@@ -169,28 +170,28 @@ def test_the_findings_say_whether_parameters_are_equal_and_what_each_form_costs(
 
 def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
     table = swept([HEADS["MQA"], HEADS["MHA"]])
-    found = findings(compare(table, ATTENTION), ATTENTION)
-    assert next(one for one in found if one.figure.startswith("loss of MQA")).reached.startswith(
+    found = claims(compare(table, ATTENTION), ATTENTION)
+    assert next(one for one in found if one.quantity.startswith("loss of MQA")).measured.startswith(
         "-0.02"
     )
     section = sections.attention(table)
     assert len(section.notes) == 3
-    assert "% of MHA's, and its loss lies 0.02" in section.notes[1]
-    assert section.notes[1].endswith("below.")
-    value, lo, hi = section.tables[0].rows[1][8]
+    assert "% of MHA's, and its loss is 0.02" in section.notes[1]
+    assert section.notes[1].endswith("lower.")
+    value, lo, hi = section.tables[1].rows[1][8]
     assert lo < value < hi < 0
 
 
 def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
-    assert not runs.has_law(swept(HEADS.values(), seeds=1))
-    assert not runs.has_law(swept([{"pos": "rope"}, {"pos": "none"}], seeds=1))
+    assert not supports_one_law(swept(HEADS.values(), seeds=1))
+    assert not supports_one_law(swept([{"pos": "rope"}, {"pos": "none"}], seeds=1))
     for switch in ("qk_norm", "gains"):
-        assert not runs.has_law(swept([{switch: True}, {switch: False}], seeds=1))
+        assert not supports_one_law(swept([{switch: True}, {switch: False}], seeds=1))
     sizes = [
         dict(d_model=8 * heads, n_heads=heads, n_kv_heads=heads, d_ff=32 * heads)
         for heads in (1, 2, 4)
     ]
-    assert runs.has_law(swept(sizes, seeds=2))
+    assert supports_one_law(swept(sizes, seeds=2))
 
 
 def test_a_variant_of_two_models_is_compared_with_nothing():
@@ -199,13 +200,13 @@ def test_a_variant_of_two_models_is_compared_with_nothing():
 
 def test_variants_without_a_common_seed_have_a_difference_and_no_verdict():
     found = compare(measured((run(0, pos="rope"), 1.9), (run(1, pos="none"), 2.0)), POSITION)
-    (told,) = findings(found, POSITION)
-    assert (told.holds, told.reached) == (None, "+0.1000, no seed in common")
+    (told,) = claims(found, POSITION)
+    assert (told.holds, told.measured) == (None, "+0.1000, no seed in common")
 
 
 def test_norms_are_named_by_what_they_leave_out():
     names = [
-        variants.norm(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains})
+        analysis.norm_name(SHAPE | {"norm": "layernorm", "qk_norm": qk, "gains": gains})
         for qk in (True, False)
         for gains in (True, False)
     ]
@@ -221,4 +222,4 @@ def test_rows_that_were_written_before_a_field_existed_are_read_with_its_default
     config = json.loads(run(norm="rmsnorm").model_dump_json())
     del config["model"]["gains"]
     older = pd.DataFrame({"run_id": ["a"], "config": [json.dumps(config)]})
-    assert held.configs(older) == {"a": run(norm="rmsnorm").model_dump(mode="json")}
+    assert runs.configs(older) == {"a": run(norm="rmsnorm").model_dump(mode="json")}

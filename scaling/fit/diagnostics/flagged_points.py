@@ -1,4 +1,6 @@
-"""Points that deserve a second look: named with a reason, never dropped. The fit is shown with and without them."""
+"""Points that deserve a second look: named with a reason, never dropped. The fit is shown with and
+without them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
 from scaling.fit.diagnostics.seed_noise import ROBUST
-from scaling.fit.estimate import Estimate, estimate
-from scaling.fit.frontier.frontier import CLOSED, Minimum, fit_cost, frontier
+from scaling.fit.estimate import PointEstimate, estimate
+from scaling.fit.frontier.frontier import AT_EDGE, CLOSED, Minimum, fit_cost, frontier
 from scaling.fit.frontier.isoflop import budgets
 from scaling.points.points import Points
 
@@ -30,8 +33,10 @@ class Flag:
     mask: np.ndarray
 
 
-def flags(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> list[Flag]:
-    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones included."""
+def flags(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> list[Flag]:
+    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones
+    included.
+    """
     if points.n is None or points.d is None or len(points) > MOST:
         return []
     residual = np.log(points.loss) - found.law.log_predict(
@@ -48,7 +53,10 @@ def flags(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> list[F
             _off_centre(points, valleys),
         ),
         Flag(
-            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise",
+            (
+                f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss "
+                "further off than noise"
+            ),
             _duplicates(points, noise),
         ),
         Flag(
@@ -76,13 +84,15 @@ def _robust(residual: np.ndarray) -> float:
 def _off_centre(points: Points, valleys: Sequence[Minimum]) -> np.ndarray:
     mask = _none(points)
     for valley in valleys:
-        if "edge" in valley.refused and valley.index is not None:
+        if valley.fault in AT_EDGE and valley.index is not None:
             mask[valley.index] = True
     return mask
 
 
 def _duplicates(points: Points, noise: float) -> np.ndarray:
-    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a difference."""
+    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a
+    difference.
+    """
     mask = _none(points)
     log_n, log_d, log_loss = (
         np.log(np.asarray(points.n)),
@@ -104,7 +114,9 @@ def _duplicates(points: Points, noise: float) -> np.ndarray:
 
 
 def _off_curve(points: Points) -> np.ndarray:
-    """Runs that the cubic through the other runs of their budget misses by more than FAR times the scatter of all such misses."""
+    """Runs that the cubic through the other runs of their budget misses by more than FAR times the
+    scatter of all such misses.
+    """
     mask = _none(points)
     if points.c is None:
         return mask
@@ -130,36 +142,36 @@ def _off_curve(points: Points) -> np.ndarray:
     return mask
 
 
-def report(points: Points, found: Estimate, valleys: Sequence[Minimum]) -> dict[str, Any]:
-    """The document's `flagged` and `without_flagged`: reasons with counts and points, and the fit without all of them."""
+def report(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> dict[str, Any]:
+    """The fields `flagged` and `fit_without_flagged` of a FitResult."""
     listed = flags(points, found, valleys)
     if not listed:
         return {"flagged": []}
     either = np.logical_or.reduce([flag.mask for flag in listed])
     entries = [
-        {
-            "reason": flag.reason,
-            "count": int(flag.mask.sum()),
-            "points": [_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]],
-        }
+        FlaggedPoints(
+            reason=flag.reason,
+            count=int(flag.mask.sum()),
+            points=[_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]],
+        )
         for flag in listed
     ]
     return {
         "flagged": entries,
-        "without_flagged": _without(points.take(~either), found, int(either.sum())),
+        "fit_without_flagged": _without(points.take(~either), found, int(either.sum())),
     }
 
 
-def _point(points: Points, row: int) -> dict[str, float]:
-    return {
-        "row": int(row) + 1,
-        "n_params": float(np.asarray(points.n)[row]),
-        "tokens": float(np.asarray(points.d)[row]),
-        "loss": float(points.loss[row]),
-    }
+def _point(points: Points, row: int) -> FlaggedPoint:
+    return FlaggedPoint(
+        row=int(row) + 1,
+        n_params=float(np.asarray(points.n)[row]),
+        tokens=float(np.asarray(points.d)[row]),
+        loss=float(points.loss[row]),
+    )
 
 
-def _without(rest: Points, found: Estimate, count: int) -> dict[str, Any]:
+def _without(rest: Points, found: PointEstimate, count: int) -> FitWithoutFlagged:
     """The fit without the flagged points, or why there is none."""
     try:
         again = estimate(
@@ -171,18 +183,20 @@ def _without(rest: Points, found: Estimate, count: int) -> dict[str, Any]:
             one_sided=found.one_sided,
         )
     except ScalingError as error:
-        return {"n_points": len(rest), "left_out": count, "refused": error.what}
-    written: dict[str, Any] = {
-        "n_points": len(rest),
-        "left_out": count,
-        "params": again.values,
-        "status": again.status,
-    }
+        return FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
+    a = n_star = None
     if found.law.name in CLOSED and rest.c is not None:
-        held = frontier(
+        optimum = frontier(
             found.law.name,
             {name: np.asarray(value) for name, value in again.values.items()},
             fit_cost(rest),
         )
-        written |= {"a": float(held.a), "n_star_at_top": float(held.n_star(float(rest.c.max())))}
-    return written
+        a, n_star = float(optimum.a), float(optimum.n_star(float(rest.c.max())))
+    return FitWithoutFlagged(
+        n_points=len(rest),
+        left_out=count,
+        params=again.values,
+        status=again.status,
+        a=a,
+        n_star_at_top=n_star,
+    )

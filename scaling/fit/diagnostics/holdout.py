@@ -1,22 +1,28 @@
-"""The honest test of a law: leave out the largest budget, fit the rest, predict what was left out, compare."""
+"""The honest test of a law: leave out the largest budget, fit the rest, predict what was left out,
+compare.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
-from scaling.fit.estimate import Estimate, estimate
+from scaling.fit.combination import Combination
+from scaling.fit.combine import combine
+from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
 ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
 ROWS_KEPT = 200
+SIGNIFICANT = 0.01  # level at which the coverage of a hold-out is tested
+MIN_MISSES = 3  # of one sign, to be worth a warning
 ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
 ROLLOUT_STEPS = 12
 
@@ -24,8 +30,8 @@ ROLLOUT_STEPS = 12
 def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     """(points to leave out (mask), their smallest budget), None when too little would be left.
 
-    The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without budgets, all runs in
-    the top `count` x 15 % of the range of log C.
+    The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without
+    budgets, all runs in the top `count` x 15 % of the range of log C.
     """
     if points.n is None or points.c is None or len(points) < 2:
         return None
@@ -49,12 +55,20 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    whole: Estimate, points: Points, count: int, ci: float, seed: int
-) -> tuple[dict[str, Any] | None, str]:
-    """(the document's `holdout`, "") or (None, why there is none). Intervals hold refits of resamples and a residual each."""
+    whole: PointEstimate, points: Points, count: int, ci: float, seed: int, combined: bool = False
+) -> tuple[Holdout | None, list[ResultWarning]]:
+    """How a fit without the `count` largest budgets predicts them, or a warning that says why there
+    is none.
+
+    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those of the combination. The
+    warnings also say where they hold significantly fewer runs than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    """
+    if not count:
+        return None, []
     parts = split(points, count)
     if parts is None:
-        return None, "no hold-out: too few budgets to leave the largest out"
+        message = "no hold-out: too few budgets to leave the largest out"
+        return None, [warn(WarningCode.NO_HOLDOUT, message)]
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
@@ -67,8 +81,14 @@ def holdout(
             one_sided=whole.one_sided,
         )
     except ScalingError as error:
-        return None, f"no hold-out: without the largest budget {error.what}"
-    predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
+        message = f"no hold-out: without the largest budget {error.what}"
+        return None, [warn(WarningCode.NO_HOLDOUT, message)]
+    combination = combine(train, whole.objective, whole.delta) if combined else None
+    predicted, lo, hi = (
+        _combined(combination, test, ci)
+        if combination
+        else _predictions(fitted, train, test, ci, seed)
+    )
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
@@ -80,23 +100,58 @@ def holdout(
         "lo": lo,
         "hi": hi,
     }
-    return {
-        "budget": budget,
-        "n_train": len(train),
-        "n_test": len(test),
-        "rows": [
-            {name: float(np.asarray(values)[row]) for name, values in columns.items()}
+    return Holdout(
+        budget=budget,
+        n_train=len(train),
+        n_test=len(test),
+        rows=[
+            HoldoutRow(**{name: float(np.asarray(values)[row]) for name, values in columns.items()})
             for row in kept
         ],
-        "mean_abs_rel_error": float(np.mean(np.abs(predicted / test.loss - 1))),
-        "covered": float(np.mean(inside)),
-    }, ""
+        mean_abs_rel_error=float(np.mean(np.abs(predicted / test.loss - 1))),
+        covered=float(np.mean(inside)),
+        by="combination" if combination else whole.law.name,
+    ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
+
+
+def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
+    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high` or `too_low` (n,):
+    significantly fewer runs inside than `ci`, or misses that all have one sign.
+    """
+    from scipy.special import bdtr
+
+    high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
+    inside, found = count - high - low, []
+    if bdtr(inside, count, ci) < SIGNIFICANT:
+        message = f"{inside} of {count} held-out runs lie inside {100 * ci:g} % intervals: these are too narrow"
+        data = {"covered": inside / count, "expected": ci, "n_test": count}
+        found.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
+    if max(high, low) >= MIN_MISSES and min(high, low) == 0:
+        side = "high" if high else "low"
+        message = f"all {high + low} misses among {count} held-out runs have one sign: the loss was predicted too {side}"
+        data = {"too_high": high, "too_low": low, "n_test": count}
+        found.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
+    return found
+
+
+def _combined(
+    combination: Combination, test: Points, ci: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted loss of `test` and its interval by the combination."""
+    runs = zip(np.asarray(test.n).tolist(), np.asarray(test.d).tolist(), strict=True)
+    forecasts = [combination.loss(n, d, ci) for n, d in runs]
+    value, lo, hi = (
+        np.array([getattr(each, name) for each in forecasts]) for name in ("value", "lo", "hi")
+    )
+    return value, np.minimum(lo, value * (1 - ROUNDING)), np.maximum(hi, value * (1 + ROUNDING))
 
 
 def _predictions(
-    fitted: Estimate, train: Points, test: Points, ci: float, seed: int
+    fitted: PointEstimate, train: Points, test: Points, ci: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the scatter of its residuals."""
+    """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the
+    scatter of its residuals.
+    """
     law, rng = fitted.law, np.random.default_rng(seed)
     inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
     residuals = np.log(train.loss) - law.log_predict(fitted.theta, inside)
@@ -114,10 +169,11 @@ def _predictions(
     )
 
 
-def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[str, float]]:
-    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does the law hold as N grows?
+def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[RolloutStep]:
+    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does
+    the law hold as N grows?
 
-    One row a step: {n_params, n_train, n_test, mean_abs_rel_error, bias, covered}; bias is the mean of predicted / measured - 1.
+    The bias of a step is the mean of predicted / measured - 1.
     """
     if points.n is None:
         return []
@@ -147,13 +203,13 @@ def rollout(whole: Estimate, points: Points, ci: float, seed: int) -> list[dict[
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
         found.append(
-            {
-                "n_params": float(np.exp(np.log(np.asarray(test.n)).mean())),
-                "n_train": len(train),
-                "n_test": len(test),
-                "mean_abs_rel_error": float(np.abs(error).mean()),
-                "bias": float(error.mean()),
-                "covered": float(np.mean((lo <= test.loss) & (test.loss <= hi))),
-            }
+            RolloutStep(
+                n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
+                n_train=len(train),
+                n_test=len(test),
+                mean_abs_rel_error=float(np.abs(error).mean()),
+                bias=float(error.mean()),
+                covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
+            )
         )
     return found

@@ -1,27 +1,30 @@
-"""Do the loss curves of compute-optimal runs fall on one another? A free check of the recipe: an untuned size does not.
+"""Do the loss curves of compute-optimal runs fall on one another? A free check of the recipe: an
+untuned size does not.
 
-With tuned hyper-parameters and data in proportion, (L(t) - E) / (L(T) - E) against the share t / T of a run is one curve for
-all sizes, closer than seeds are to each other (Qiu 2025, "supercollapse"). Here t ends before the cooldown.
+With tuned hyper-parameters and data in proportion, (L(t) - E) / (L(T) - E) against the share t / T
+of a run is one curve for all sizes, closer than seeds are to each other (Qiu 2025,
+"supercollapse"). Here t ends before the cooldown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from scaling.fit.diagnostics.results import CurveCollapse, NormalizedCurve
 from scaling.fit.diagnostics.seed_noise import ROBUST
 from scaling.fit.frontier.isoflop import budgets
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 SHARES = (0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.65, 0.78)
 MIN_RUNS = 3
 FLOOR = 0.9  # of the lowest loss: a floor closer than that would divide by next to nothing
 TRIED = 40  # floors
-OFF = 3.0  # robust standard deviations
-SLIGHT = 0.03  # deviations below this are no matter
+OUTLIER_SIGMAS = 3.0  # robust standard deviations
+MIN_DEVIATION = 0.03  # below this no curve is flagged
 
 
 @dataclass(frozen=True)
@@ -39,43 +42,45 @@ class Curve:
         return np.asarray((self.losses - floor) / (self.last - floor))
 
 
-def collapse(points: Points, trails: Points, floor: float) -> dict[str, Any] | None:
-    """The document's `collapse`: curves of the best run of each budget, their spread, and which lie off; None with fewer than three.
+def collapse(points: Points, trails: Points, floor: float) -> CurveCollapse | None:
+    """The curves of the best run of each budget, their spread, and which lie off; None with fewer
+    than three.
 
-    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where the law does not settle E, the
-    floor at which the curves lie closest (`closest_floor`, `closest_spread`) is the fairer judge.
+    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where
+    the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    `closest_spread`) is the fairer judge.
     """
     if points.n is None or points.d is None or points.c is None or trails.group is None:
         return None
     best = [index[int(np.argmin(points.loss[index]))] for index in budgets(points.n, points.c)]
     used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
-    found = [curve for row in best if (curve := _curve(points, trails, row)) is not None]
-    if len(found) < MIN_RUNS:
+    curves = [curve for row in best if (curve := _curve(points, trails, row)) is not None]
+    if len(curves) < MIN_RUNS:
         return None
     tried = np.linspace(0.0, FLOOR * points.loss.min(), TRIED)
-    closest = float(tried[int(np.argmin([_spread(found, each) for each in tried]))])
-    middle = np.median([curve.normalised(used) for curve in found], 0)
-    away = _relative_deviation(found, closest).mean(1)
-    scale = max(ROBUST * float(np.median(np.abs(away))), SLIGHT / OFF)
-    return {
-        "floor": used,
-        "shares": list(SHARES),
-        "middle": middle.tolist(),
-        "spread": _spread(found, used),
-        "closest_floor": closest,
-        "closest_spread": _spread(found, closest),
-        "curves": [
-            {
-                "run_id": curve.run_id,
-                "n_params": curve.n,
-                "tokens": curve.d,
-                "y": curve.normalised(used).tolist(),
-                "off": float(off),
-                "flagged": bool(abs(off) > OFF * scale),
-            }
-            for curve, off in zip(found, away, strict=True)
+    closest = float(tried[int(np.argmin([_spread(curves, each) for each in tried]))])
+    median = np.median([curve.normalised(used) for curve in curves], 0)
+    deviations = _relative_deviation(curves, closest).mean(1)
+    scale = max(ROBUST * float(np.median(np.abs(deviations))), MIN_DEVIATION / OUTLIER_SIGMAS)
+    return CurveCollapse(
+        floor=used,
+        shares=list(SHARES),
+        median=median.tolist(),
+        spread=_spread(curves, used),
+        closest_floor=closest,
+        closest_spread=_spread(curves, closest),
+        curves=[
+            NormalizedCurve(
+                run_id=curve.run_id,
+                n_params=curve.n,
+                tokens=curve.d,
+                y=curve.normalised(used).tolist(),
+                deviation=float(deviation),
+                flagged=bool(abs(deviation) > OUTLIER_SIGMAS * scale),
+            )
+            for curve, deviation in zip(curves, deviations, strict=True)
         ],
-    }
+    )
 
 
 def _relative_deviation(found: Sequence[Curve], floor: float) -> np.ndarray:
@@ -89,7 +94,9 @@ def _spread(found: Sequence[Curve], floor: float) -> float:
 
 
 def _curve(points: Points, trails: Points, row: int) -> Curve | None:
-    """The losses of the run that a point is the end of, interpolated in log t; None where it was measured too seldom."""
+    """The losses of the run that a point is the end of, interpolated in log t; None where it was
+    measured too seldom.
+    """
     n, d, loss = (
         float(np.asarray(points.n)[row]),
         float(np.asarray(points.d)[row]),
@@ -109,11 +116,16 @@ def _curve(points: Points, trails: Points, row: int) -> Curve | None:
     return Curve(run_id, n, d, np.exp(at), loss)
 
 
-def warnings(found: dict[str, Any] | None) -> list[str]:
-    """What the collapse says against single runs."""
-    off = [curve for curve in (found or {}).get("curves", ()) if curve["flagged"]]
+def warnings(found: CurveCollapse | None) -> list[ResultWarning]:
+    """A warning for each curve that lies off the others."""
     return [
-        f"the curve of run {curve['run_id']} (N = {curve['n_params']:.3g}) lies {100 * curve['off']:+.0f} % off the others': "
-        "its size is not tuned as they are"
-        for curve in off
+        warn(
+            WarningCode.CURVE_DEVIATES,
+            f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "
+            f"{100 * (curve.deviation or 0.0):+.0f} % off the others: its size is not "
+            "tuned as they are",
+            run_id=curve.run_id,
+        )
+        for curve in (found.curves if found else ())
+        if curve.flagged
     ]

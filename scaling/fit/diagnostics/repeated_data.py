@@ -1,49 +1,56 @@
-"""What a repeated token is worth: the fresh tokens D' on which a run of the same size reaches a repeated run's loss.
+"""What a repeated token is worth: the fresh tokens D' on which a run of the same size reaches a
+repeated run's loss.
 
-D' is read off the fresh runs of the size, so no law of the loss is assumed; what a law says stands beside it. Muennighoff
-et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off, D' also holds what that law books on N' (R_N).
+D' is read off the fresh runs of the size, so no law of the loss is assumed; what a law says stands
+beside it. Muennighoff et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off,
+D' also holds what that law books on N' (R_N).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.diagnostics.results import RepeatedDataLaw, RepeatedRuns
 from scaling.fit.diagnostics.seed_noise import seed_noise
-from scaling.fit.fit_document import interval
+from scaling.fit.document import Estimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.law_fit import LawFit, fit_law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW = "data-constrained"
-BESIDE = 100  # resamples of the law where another one heads the document
+LAW_RESAMPLES = 100  # of the law where another one heads the result
 REPEATED = 1.01  # D / U from which a run counts as repeated
 SAME = 1e-3  # of a log: sizes and tokens this close are one
 R_RANGE = (1e-2, 1e4)
 
 Array = np.ndarray
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class FreshCurve:
-    """The loss of fresh runs of one size, falling: log loss (k,) descending at log D (k,) ascending, and the runs at each."""
+    """The loss of fresh runs of one size, falling: log loss (k,) descending at log D (k,)
+    ascending, and the runs at each.
+    """
 
     log_d: Array
     log_loss: Array
     runs: float
 
     def log_tokens(self, log_loss: float) -> tuple[float, bool]:
-        """The log of the fresh tokens with this log loss, and whether they lie beyond the fresh runs.
+        """The log of the fresh tokens with this log loss, and whether they lie beyond the fresh
+        runs.
 
-        Between the runs monotone and smooth (PCHIP, Fritsch and Carlson 1980); beyond them a power law through the last two.
+        Between the runs monotone and smooth (PCHIP, Fritsch and Carlson 1980); beyond them a power
+        law through the last two.
         """
         from scipy.interpolate import PchipInterpolator
 
@@ -55,7 +62,9 @@ class FreshCurve:
 
 
 def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
-    """The curve of fresh runs: mean log loss over seeds, made to fall by pooling what rises; None for fewer than two amounts."""
+    """The curve of fresh runs: mean log loss over seeds, made to fall by pooling what rises; None
+    for fewer than two amounts.
+    """
     from scipy.optimize import isotonic_regression
 
     amounts, at = np.unique(np.round(np.log(tokens) / SAME), return_inverse=True)
@@ -75,15 +84,31 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
 
 
 def report(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
-    """The document's `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where no run repeats."""
-    found = rows(points, options.ci)
-    if not found:
+    """The fields `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where
+    no run repeats.
+    """
+    repeats = rows(points, options.ci)
+    if not repeats:
         return {}
-    told = _law(points, fitted if options.law == LAW else None, options)
-    r_d = (told.get("R_D") or {}).get("value")
-    for row in found:
-        row["predicted_ratio"] = effective_epochs(row["epochs"], r_d) if r_d else None
-    return {"repeats": found, "repeats_law": {"law": LAW, **told, "R_D_read": read_off(found)}}
+    r_d, status, unavailable = None, None, None
+    try:
+        if fitted is None or options.law != LAW:
+            fitted = fit_law(points, LAW, options, cap_resamples(LAW_RESAMPLES, len(points)))
+        r_d = Estimate.of(fitted.estimate.values["R_D"], fitted.drawn.get("R_D"), options.ci)
+        status = fitted.estimate.status
+    except ScalingError as error:
+        unavailable = error.what
+    if r_d is not None and r_d.value:
+        repeats = [
+            row.model_copy(
+                update={"predicted_ratio": float(effective_epochs(row.epochs, r_d.value))}
+            )
+            for row in repeats
+        ]
+    law = RepeatedDataLaw(
+        law=LAW, R_D=r_d, status=status, unavailable=unavailable, R_D_from_runs=read_off(repeats)
+    )
+    return {"repeats": repeats, "repeats_law": law}
 
 
 def effective_epochs(epochs: Array | float, r_d: float) -> Any:
@@ -91,10 +116,12 @@ def effective_epochs(epochs: Array | float, r_d: float) -> Any:
     return 1.0 - r_d * np.expm1(-(np.asarray(epochs, float) - 1.0) / r_d)
 
 
-def rows(points: Points, ci: float = 0.95) -> list[Row]:
-    """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where seeds were replicated.
+def rows(points: Points, ci: float = 0.95) -> list[RepeatedRuns]:
+    """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where
+    seeds were replicated.
 
-    `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D' lies beyond them.
+    `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
+    lies beyond them.
     """
     from scipy.special import stdtrit
 
@@ -122,22 +149,30 @@ def _key(values: Array) -> Array:
     return np.round(np.log(values) / SAME).astype(np.int64)
 
 
-def _row(points: Points, mine: Array, curve: FreshCurve | None, reach: float | None) -> Row:
+def _row(
+    points: Points, mine: Array, curve: FreshCurve | None, reach: float | None
+) -> RepeatedRuns:
     """One row; `reach` is half the interval of one run's log loss."""
     assert points.n is not None
     assert points.d is not None
     n, d, unique = (float(values[mine[0]]) for values in (points.n, points.d, points.others["U"]))
     log_loss = float(np.log(points.loss[mine]).mean())
-    row: Row = {
-        "n_params": n,
-        "unique_tokens": unique,
-        "epochs": d / unique,
-        "tokens": d,
-        "loss": math.exp(log_loss),
-        "runs": len(mine),
-    }
+    row = RepeatedRuns(
+        n_params=n,
+        unique_tokens=unique,
+        epochs=d / unique,
+        tokens=d,
+        loss=math.exp(log_loss),
+        runs=len(mine),
+        effective_tokens=None,
+        ratio=None,
+        lo=None,
+        hi=None,
+        extrapolated=None,
+        predicted_ratio=None,
+    )
     if curve is None:
-        return row | dict.fromkeys(("effective_tokens", "ratio", "lo", "hi", "extrapolated"))
+        return row
     log_d, beyond = curve.log_tokens(log_loss)
     width = None if reach is None else reach * math.sqrt(1 / len(mine) + 1 / curve.runs)
     ends = (
@@ -145,23 +180,27 @@ def _row(points: Points, mine: Array, curve: FreshCurve | None, reach: float | N
         if width is None
         else [math.exp(curve.log_tokens(log_loss + move)[0]) / unique for move in (width, -width)]
     )
-    return row | {
-        "effective_tokens": math.exp(log_d),
-        "ratio": math.exp(log_d) / unique,
-        "lo": ends[0],
-        "hi": ends[1],
-        "extrapolated": beyond,
-    }
+    return row.model_copy(
+        update={
+            "effective_tokens": math.exp(log_d),
+            "ratio": math.exp(log_d) / unique,
+            "lo": ends[0],
+            "hi": ends[1],
+            "extrapolated": beyond,
+        }
+    )
 
 
-def read_off(found: Sequence[Mapping[str, Any]]) -> float | None:
-    """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside the fresh runs."""
+def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
+    """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside
+    the fresh runs.
+    """
     from scipy.optimize import minimize_scalar
 
-    kept = [row for row in found if row["ratio"] and not row["extrapolated"]]
+    kept = [row for row in repeats if row.ratio and not row.extrapolated]
     if len(kept) < 2:
         return None
-    epochs, ratio = (np.array([row[name] for row in kept]) for name in ("epochs", "ratio"))
+    epochs, ratio = (np.array([getattr(row, name) for row in kept]) for name in ("epochs", "ratio"))
 
     def miss(log_r: float) -> float:
         return float(
@@ -171,29 +210,15 @@ def read_off(found: Sequence[Mapping[str, Any]]) -> float | None:
     return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 
 
-def _law(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
-    """R_D of the law fitted to all runs with its status, or why it cannot be fitted."""
-    try:
-        fitted = fitted or fit_law(points, LAW, options, cap_resamples(BESIDE, len(points)))
-    except ScalingError as error:
-        return {"R_D": None, "refused": error.what}
-    drawn = (fitted.drawn or {}).get("R_D")
-    return {
-        "R_D": interval(fitted.estimate.values["R_D"], drawn, options.ci),
-        "status": fitted.estimate.status,
-    }
-
-
-def uncounted(points: Points, law: str) -> list[str]:
+def uncounted(points: Points, law: str) -> list[ResultWarning]:
     """A warning when runs repeat their data and the law counts every token as new."""
     unique = points.others.get("U")
     if unique is None or points.d is None or "U" in LAWS[law].inputs:
         return []
     count = int((np.asarray(points.d) > REPEATED * unique).sum())
-    return (
-        [
-            f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law {LAW}"
-        ]
-        if count
-        else []
+    if not count:
+        return []
+    message = (
+        f"{count} runs repeat their data (D > U), and {law} counts every token as new: --law {LAW}"
     )
+    return [warn(WarningCode.REPEATED_DATA, message, runs=count)]

@@ -1,16 +1,18 @@
-"""Runs above the fitted law, each with the likely cause: a law is the best that a size and its tokens can do, and neglect only adds."""
+"""Runs above the fitted law, each with the likely cause: a law is the best that a size and its
+tokens can do, and neglect only adds.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.fit.estimate import Estimate
+from scaling.fit.diagnostics.results import RunAboveLaw
+from scaling.fit.estimate import PointEstimate
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
-FAR = 3.0  # standard deviations of one run
+OUTLIER_SIGMAS = 3.0  # of one run
 FEW_STEPS = 200
 LONG_WARMUP = 0.15  # of the steps
 OTHER_RATE = 1.6  # times the neighbours' learning rate x width
@@ -21,46 +23,52 @@ SHOWN = 50
 
 
 def runs_above_law(
-    points: Points, runs: pd.DataFrame, trails: Points, found: Estimate, noise: float
-) -> list[dict[str, Any]]:
-    """The document's `above`: runs whose loss lies FAR noises over the law, the worst first: {run_id, n_params, tokens, loss, excess, cause}.
+    points: Points, runs: pd.DataFrame, trails: Points, found: PointEstimate, noise: float
+) -> list[RunAboveLaw]:
+    """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
 
-    `runs` has one row a point with its configuration, `noise` is the standard deviation of one run's log loss.
+    `runs` has one row a point with its configuration, `noise` is the standard deviation of one
+    run's log loss.
     """
     if points.n is None or points.d is None:
         return []
     residual = np.log(points.loss) - found.law.log_predict(
         found.theta, points.inputs(found.law.inputs)
     )
-    rows = np.flatnonzero(residual > FAR * noise)
+    rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
-        {
-            "run_id": str(runs["run_id"].iloc[row]),
-            "n_params": float(points.n[row]),
-            "tokens": float(points.d[row]),
-            "loss": float(points.loss[row]),
-            "excess": float(np.expm1(residual[row])),
-            "cause": _cause(int(row), points, runs, trails),
-        }
+        RunAboveLaw(
+            run_id=str(runs["run_id"].iloc[row]),
+            n_params=float(points.n[row]),
+            tokens=float(points.d[row]),
+            loss=float(points.loss[row]),
+            excess=float(np.expm1(residual[row])),
+            cause=_cause(int(row), points, runs, trails),
+        )
         for row in rows
     ]
 
 
-def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[dict[str, Any]]:
-    """Entries as those of `above` for runs that diverged; they have no loss, and the usual cause is a learning rate that is too high."""
+def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
+    """Entries for runs that diverged: without a loss, and with their learning rate against that of
+    the others.
+    """
     usual = float(np.median(runs["lr"].to_numpy(float) * _widths(runs))) if len(runs) else np.nan
     rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
     columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
     return [
-        {
-            "run_id": run_id,
-            "n_params": float(n),
-            "tokens": float(d),
-            "loss": None,
-            "excess": None,
-            "cause": f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'",
-        }
+        RunAboveLaw(
+            run_id=run_id,
+            n_params=float(n),
+            tokens=float(d),
+            loss=None,
+            excess=None,
+            cause=(
+                f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times "
+                "the others'"
+            ),
+        )
         for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
     ]
 
@@ -72,7 +80,10 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     rose = _late_loss_increase(str(runs["run_id"].iloc[row]), trails)
     if rose > ROSE:
         repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
-        return f"its loss rose by {100 * rose:.1f} % towards the end: {'over-fitted to repeated data' if repeats else 'unstable, the learning rate is too high'}"
+        why = "unstable, the learning rate is too high"
+        if repeats:
+            why = "over-fitted to repeated data"
+        return f"its loss rose by {100 * rose:.1f} % towards the end: {why}"
     if steps < FEW_STEPS:
         return f"too few steps: {steps}"
     warmup = int(optim.get("warmup_steps", 0)) / steps
@@ -85,7 +96,7 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     batch = _against(row, near, runs["batch_tokens"].to_numpy(float))
     if max(batch, 1 / batch) > OTHER_BATCH:
         return f"its batch is {batch:.2g} times its neighbours'"
-    return "no cause seen: train it again with another seed"
+    return "no known cause: rerun it with another seed"
 
 
 def _late_loss_increase(run_id: str, trails: Points) -> float:
@@ -97,7 +108,9 @@ def _late_loss_increase(run_id: str, trails: Points) -> float:
 
 
 def _widths(runs: pd.DataFrame) -> np.ndarray:
-    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer that of the base, whose rate it is."""
+    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer
+    that of the base, whose rate it is.
+    """
     bases = [
         (config.get("model", {}).get("transfer") or {}).get("base_width")
         for config in runs["config"]
@@ -124,12 +137,15 @@ def _against(row: int, near: np.ndarray, values: np.ndarray) -> float:
     return float(values[row] / np.median(values[near])) if len(near) else 1.0
 
 
-def warnings(found: list[dict[str, Any]]) -> list[str]:
-    """One line for all of them."""
-    if not found:
+def warnings(above: list[RunAboveLaw]) -> list[ResultWarning]:
+    """One warning for all of them."""
+    if not above:
         return []
-    worst = found[0]
-    told = f"{len(found)} runs lie" if len(found) > 1 else "1 run lies"
-    return [
-        f"{told} above the law by more than {FAR:g} noises, the worst by {100 * worst['excess']:.1f} % ({worst['run_id']}: {worst['cause']})"
-    ]
+    worst = above[0]
+    message = (
+        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} more than "
+        f"{OUTLIER_SIGMAS:g} sigma "
+        f"above the fitted law, the worst by {100 * (worst.excess or 0.0):.1f} % "
+        f"({worst.run_id}: {worst.cause})"
+    )
+    return [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=[run.run_id for run in above])]

@@ -1,27 +1,32 @@
-"""The noise of a run: what seeds alone change, from replicates, and whether the law misses more than that.
+"""The noise of a run: what seeds alone change, from replicates, and whether the law misses more
+than that.
 
-Runs that differ in nothing but their seed are a cell; the pooled variance within cells is pure error, and the scatter of
-the cells about the law beyond it is lack of fit (Draper and Smith 1998, section 2.1). Of losses in logs, as the fit sees them.
+Runs that differ in nothing but their seed are a cell; the pooled variance within cells is pure
+error, and the scatter of the cells about the law beyond it is lack of fit (Draper and Smith 1998,
+section 2.1). Of losses in logs, as the fit sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from scaling.fit.estimate import Estimate
+from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
+from scaling.fit.estimate import PointEstimate
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
-DOUBTFUL = 0.01  # p of the lack-of-fit test below which a warning is due
-ROBUST = 1.4826  # times the median distance of a normal variable from its median is its standard deviation
+MAX_LACK_OF_FIT_P = 0.01  # below it a warning is due
+# times the median distance of a normal variable from its median is its standard deviation
+ROBUST = 1.4826
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The standard deviation `sd` of a run's log loss over seeds, its interval, and from how many cells and degrees of freedom."""
+    """The standard deviation `sd` of a run's log loss over seeds, its interval, and from how many
+    cells and degrees of freedom.
+    """
 
     sd: float
     lo: float
@@ -46,7 +51,9 @@ def seed_noise(points: Points, ci: float = 0.95) -> Noise | None:
 
 
 def _within(points: Points) -> tuple[float, int, int]:
-    """(sum of squares of log losses about the means of their cells, its degrees of freedom, cells with more than one run)."""
+    """(sum of squares of log losses about the means of their cells, its degrees of freedom, cells
+    with more than one run).
+    """
     logs, cell = np.log(points.loss), np.unique(np.asarray(points.cell), return_inverse=True)[1]
     counts = np.bincount(cell)
     means = np.bincount(cell, logs) / counts
@@ -57,8 +64,10 @@ def _within(points: Points) -> tuple[float, int, int]:
     )
 
 
-def report(points: Points, found: Estimate, ci: float) -> dict[str, Any]:
-    """The document's `noise`: of one run about the law and, with replicates, of seeds alone, with the test of lack of fit."""
+def report(points: Points, found: PointEstimate, ci: float) -> NoiseResult:
+    """The noise of one run about the law and, with replicates, of seeds alone, with the test of
+    lack of fit.
+    """
     residual = np.log(points.loss) - found.law.log_predict(
         found.theta, points.inputs(found.law.inputs)
     )
@@ -67,23 +76,25 @@ def report(points: Points, found: Estimate, ci: float) -> dict[str, Any]:
         min(free, len(points) - 1) :
     ]  # the fit passes through about as many points as it has parameters
     scatter = ROBUST * float(np.median(left))
-    told: dict[str, Any] = {"residual_sd": scatter, "sd": scatter, "from": "residuals"}
     noise = seed_noise(points, ci)
     if noise is None:
-        return told
-    told |= {
-        "sd": noise.sd,
-        "lo": noise.lo,
-        "hi": noise.hi,
-        "cells": noise.cells,
-        "freedom": noise.freedom,
-        "from": "seeds",
-    }
-    return told | {"lack_of_fit": _lack_of_fit(points, residual, free)}
+        return NoiseResult(residual_sd=scatter, sd=scatter, basis="residuals")
+    return NoiseResult(
+        residual_sd=scatter,
+        sd=noise.sd,
+        lo=noise.lo,
+        hi=noise.hi,
+        cells=noise.cells,
+        degrees_of_freedom=noise.freedom,
+        basis="seeds",
+        lack_of_fit=_lack_of_fit(points, residual, free),
+    )
 
 
-def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> dict[str, float] | None:
-    """{ratio, p}: the variance of the cells about the law over that within cells (F), and how often chance alone gives more."""
+def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> LackOfFit | None:
+    """The variance of the cells about the law over that within cells (F), and how often chance
+    alone gives more.
+    """
     from scipy.special import fdtrc
 
     within, freedom, _ = _within(points)
@@ -94,16 +105,16 @@ def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> dict[str, f
     if left < 1 or not within:
         return None
     ratio = float((counts * means**2).sum()) / left / (within / freedom)
-    return {"ratio": ratio, "p": float(fdtrc(left, freedom, ratio))}
+    return LackOfFit(ratio=ratio, p=float(fdtrc(left, freedom, ratio)))
 
 
-def warnings(noise: Mapping[str, Any]) -> list[str]:
-    """What the noise says against the fit: the law misses more than seeds explain."""
-    test = noise.get("lack_of_fit")
-    if not test or test["p"] > DOUBTFUL:
+def warnings(noise: NoiseResult) -> list[ResultWarning]:
+    """A warning where the law misses more than seeds explain."""
+    test = noise.lack_of_fit
+    if test is None or test.p is None or test.ratio is None or test.p > MAX_LACK_OF_FIT_P:
         return []
-    times = float(np.sqrt(test["ratio"]))
-    return [
-        f"the runs scatter {times:.1f} times as far about the law as seeds do (p = {test['p']:.1g}): "
-        "the law's form, or the tuning of some runs, is at fault"
-    ]
+    message = (
+        f"the runs scatter {np.sqrt(test.ratio):.1f} times as far about the law as seeds do "
+        f"(p = {test.p:.1g}): the law's form, or the tuning of some runs, is at fault"
+    )
+    return [warn(WarningCode.LACK_OF_FIT, message, ratio=test.ratio, p=test.p)]

@@ -1,27 +1,32 @@
-"""The true floor of a synthetic language beside the fitted E: the one case where a fit can be told how wrong it is."""
+"""The true floor of a synthetic language beside the fitted E: the one case where a fit can be told
+how wrong it is.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.config import SyntheticTask
 from scaling.config.resolve_execution import EVAL_SEQUENCES
+from scaling.fit.diagnostics.results import KnownEntropy
+from scaling.fit.document import Estimate
 
 Truth = Mapping[str, float]
 
 
 def known_entropy(runs: pd.DataFrame | None) -> Truth | None:
-    """{entropy, floor} in nats per token of the language that all `runs` learn (one row each, `config` as a dictionary).
+    """{entropy, floor} in nats per token of the language that all `runs` learn (one row each,
+    `config` as a dictionary).
 
-    `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end with whole facts but for the
-    first symbol, which one fact lends the other. `floor` is what an ideal predictor loses on the very windows that the runs
-    were measured on; it differs by chance, and is absent where runs were measured on different windows.
-    None for text, for simulated losses, and for tables that are none of this program's.
+    `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end
+    with whole facts but for the first symbol, which one fact lends the other. `floor` is what an
+    ideal predictor loses on the very windows that the runs were measured on; it differs by chance,
+    and is absent where runs were measured on different windows. None for text, for simulated
+    losses, and for tables that are none of this program's.
     """
     if runs is None or not len(runs):
         return None
@@ -51,28 +56,29 @@ def _known(config: SyntheticTask, tokens: int | None) -> Truth:
     return {"entropy": task.entropy, "floor": float(losses.mean())}
 
 
-def compare_floor(truth: Truth | None, fitted: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The document's `truth`: entropy and floor beside an estimate {value, lo, hi} of E; None where either is missing.
+def compare_floor(truth: Truth | None, fitted: Estimate | None) -> KnownEntropy | None:
+    """Entropy and floor with the fitted E; None where either is missing.
 
-    `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor; `covers` whether the interval of E
-    holds the floor (the entropy where the floor is not known), None without an interval.
+    `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor;
+    `covers` whether the interval of E holds the floor (the entropy where the floor is not known),
+    None without an interval.
     """
-    if truth is None or fitted is None or fitted.get("value") is None:
+    if truth is None or fitted is None or fitted.value is None:
         return None
-    value, low, high = (fitted.get(name) for name in ("value", "lo", "hi"))
+    value, low, high = fitted.value, fitted.lo, fitted.hi
     floor = truth.get("floor")
     aim = truth["entropy"] if floor is None else floor
-    return {
-        "entropy": truth["entropy"],
-        "floor": floor,
-        "fitted_E": value,
-        "lo": low,
-        "hi": high,
-        "difference_percent": _percent(value, truth["entropy"]),
-        "floor_difference_percent": None if floor is None else _percent(value, floor),
-        "covers": None if low is None or high is None else bool(low <= aim <= high),
-    }
+    return KnownEntropy(
+        entropy=truth["entropy"],
+        floor=floor,
+        fitted_E=value,
+        lo=low,
+        hi=high,
+        difference_percent=_percent(value, truth["entropy"]),
+        floor_difference_percent=None if floor is None else _percent(value, floor),
+        covers=None if low is None or high is None else bool(low <= aim <= high),
+    )
 
 
-def _percent(value: Any, truth: float) -> float:
+def _percent(value: float, truth: float) -> float:
     return 100.0 * (float(value) / truth - 1.0)

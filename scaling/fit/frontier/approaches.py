@@ -1,76 +1,59 @@
-"""The three roads to the frontier side by side: computed, written for the document, and compared in a sentence."""
+"""The three approaches to the frontier (Hoffmann 2022, section 3): estimated, written, and
+compared.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from scaling.fit.fit_document import interval, subsample_draws
+from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Frontier, FrontierEstimate, Minimum
 from scaling.fit.frontier.isoflop import isoflop
-from scaling.fit.law_fit import LawFit, bootstrap_of, exponents
+from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.options import FitOptions
+from scaling.fit.result import (
+    Agreement,
+    ApproachAgreement,
+    BudgetMinimum,
+    Curve,
+    FrontierResult,
+    Power,
+)
 from scaling.points.points import Points
 from scaling.points.source import Source
+from scaling.warning import ResultWarning, WarningCode
 
-APART = 1.5  # N* of two roads at the largest budget
-ROAD_DRAWS = 200  # kept of each road, so that a prediction can show all three with intervals
-
-
-def frontier_header(road: FrontierEstimate, kind: str, options: FitOptions) -> dict[str, Any]:
-    """What heads a document of approach 1 or 2: the powers N* = n_coef C^a and D* = d_coef C^b, and L* = E + K C^-gamma."""
-    assert road.frontier is not None
-    drawn = powers(road.draws) if road.draws else {}
-    count = len(drawn["a"]) if drawn else 0
-    how = "residual" if kind == "isoflop" else "tracks"
-    return {
-        "objective": {"name": "least-squares", "delta": None, "value": None},
-        "params": {
-            name: interval(float(value), drawn.get(name), options.ci)
-            for name, value in powers(road.frontier).items()
-        },
-        "derived": exponents(road.frontier, road.draws, options.ci),
-        "status": "ok",
-        "warnings": list(road.warnings),
-        **(
-            {
-                "bootstrap": bootstrap_of(
-                    how, options.bootstrap, options.bootstrap - count, options, drawn
-                )
-            }
-            if count
-            else {}
-        ),
-    }
+MAX_N_STAR_RATIO = 1.5  # N* of two approaches at the largest budget
+MARGIN_OF_A = 0.025  # of an exponent without an interval
+DRAWS_KEPT = 200  # of each approach, so that a prediction can show all three with intervals
 
 
-def powers(found: Frontier) -> dict[str, np.ndarray]:
-    """A frontier by the names that documents give it; without a loss, without E, K and gamma."""
+def powers(frontier: Frontier) -> dict[str, np.ndarray]:
+    """A frontier by the names of the document; E, K and gamma only where it gives a loss."""
     named = {
-        "a": found.a,
-        "n_coef": np.exp(found.log_n),
-        "b": found.b,
-        "d_coef": np.exp(found.log_d),
+        "a": frontier.a,
+        "n_coef": np.exp(frontier.log_n),
+        "b": frontier.b,
+        "d_coef": np.exp(frontier.log_d),
     }
-    if found.floor is None or found.log_gap is None or found.gamma is None:
+    if frontier.floor is None or frontier.log_gap is None or frontier.gamma is None:
         return named
-    return named | {"E": found.floor, "K": np.exp(found.log_gap), "gamma": found.gamma}
+    return named | {"E": frontier.floor, "K": np.exp(frontier.log_gap), "gamma": frontier.gamma}
 
 
 def estimate_frontiers(
-    source: Source, fitted: LawFit | None, refusal: str, options: FitOptions
+    source: Source, fitted: LawFit | None, reason: str, options: FitOptions
 ) -> dict[str, FrontierEstimate]:
-    """All three, the parametric one from the fitted law; those that the table does not allow carry the reason."""
+    """All three approaches; `reason` says why there is no fitted law."""
     if fitted is None:
-        parametric = FrontierEstimate("parametric", refused=refusal)
+        parametric = FrontierEstimate("parametric", unavailable=reason)
     elif fitted.optimum is None:
-        parametric = FrontierEstimate(
-            "parametric", refused=f"the law {options.law} has no compute-optimal N and D"
-        )
+        reason = f"the law {options.law} has no compute-optimal N and D"
+        parametric = FrontierEstimate("parametric", unavailable=reason)
     else:
         parametric = FrontierEstimate("parametric", fitted.optimum, fitted.optimum_draws)
     return {
@@ -80,80 +63,106 @@ def estimate_frontiers(
     }
 
 
-def frontier_to_dict(road: FrontierEstimate, points: Points, options: FitOptions) -> dict[str, Any]:
-    """A road for the document; valleys carry their runs, so that a report can draw them."""
-    found, listed = road.frontier, "valleys" if road.name == "isoflop" else "minima"
-    written: dict[str, Any] = {
-        listed: [_minimum(each, points) for each in road.minima],
-        "warnings": list(road.warnings),
-    }
-    if found is None:
-        return {"refused": road.refused, **written}
-    if road.draws is not None and len(road.draws.a) < 0.95 * options.bootstrap:
-        written["warnings"].append(
-            f"only {len(road.draws.a)} of {options.bootstrap} resamples gave a frontier"
+def frontier_result(
+    estimate: FrontierEstimate, points: Points, options: FitOptions
+) -> FrontierResult:
+    """An approach for the document; its minima carry their runs, so that a report can draw them."""
+    minima = [_minimum(minimum, points) for minimum in estimate.minima]
+    frontier, draws, warnings = estimate.frontier, estimate.draws, list(estimate.warnings)
+    if frontier is None:
+        return FrontierResult(
+            unavailable=estimate.unavailable, minima=minima, warnings=tuple(warnings)
         )
-    return {
-        **exponents(found, road.draws, options.ci),
-        "powers": powers(found),
-        **(
-            {"draws": subsample_draws(powers(road.draws), ROAD_DRAWS)}
-            if road.draws is not None
-            else {}
-        ),
-        "n_star": {"coef": float(np.exp(found.log_n)), "exponent": float(found.a)},
-        "d_star": {"coef": float(np.exp(found.log_d)), "exponent": float(found.b)},
-        "a_plus_b": float(found.a + found.b),
-        **written,
-    }
+    if draws is not None and len(draws.a) < 0.95 * options.bootstrap:
+        message = f"only {len(draws.a)} of {options.bootstrap} resamples gave a frontier"
+        warnings.append(ResultWarning(code=WarningCode.FAILED_RESAMPLES, message=message))
+    exponent = exponents(frontier, draws, options.ci)
+    return FrontierResult(
+        a=exponent["a"],
+        b=exponent["b"],
+        powers={name: float(value) for name, value in powers(frontier).items()},
+        draws=None if draws is None else subsample_draws(powers(draws), DRAWS_KEPT),
+        n_star=Power(coef=float(np.exp(frontier.log_n)), exponent=float(frontier.a)),
+        d_star=Power(coef=float(np.exp(frontier.log_d)), exponent=float(frontier.b)),
+        a_plus_b=float(frontier.a + frontier.b),
+        minima=minima,
+        warnings=tuple(warnings),
+    )
 
 
-def _minimum(minimum: Minimum, points: Points) -> dict[str, Any]:
-    written: dict[str, Any] = {
-        name: getattr(minimum, name) for name in ("flops", "n_star", "d_star", "loss_star")
-    }
+def _minimum(minimum: Minimum, points: Points) -> BudgetMinimum:
+    n_params = tokens = loss = curve = None
     if minimum.index is not None and points.n is not None:
         row = minimum.index[np.argsort(points.n[minimum.index], kind="stable")]
-        written |= {
-            "n_params": points.n[row],
-            "tokens": np.asarray(points.d)[row],
-            "loss": points.loss[row],
-        }
+        n_params, tokens, loss = points.n[row], np.asarray(points.d)[row], points.loss[row]
     if minimum.curve is not None:
-        written["curve"] = {"n_params": minimum.curve[0], "loss": minimum.curve[1]}
-    return {**written, **({"refused": minimum.refused} if minimum.refused else {})}
+        curve = Curve(n_params=minimum.curve[0], loss=minimum.curve[1])
+    return BudgetMinimum(
+        flops=minimum.flops,
+        n_star=minimum.n_star,
+        d_star=minimum.d_star,
+        loss_star=minimum.loss_star,
+        n_params=n_params,
+        tokens=tokens,
+        loss=loss,
+        curve=curve,
+        unavailable=None if minimum.fault is None else str(minimum.fault),
+    )
 
 
-def agreement(roads: Mapping[str, FrontierEstimate], points: Points, ci: float) -> str:
-    """One sentence on whether the roads agree: exponents within their intervals, N* at the largest budget within 1.5 times."""
-    held = {name: road for name, road in roads.items() if road.frontier is not None}
-    if len(held) < 2 or points.c is None:
+def agreement(
+    estimates: Mapping[str, FrontierEstimate], points: Points, ci: float
+) -> ApproachAgreement:
+    """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
+    times.
+    """
+    frontiers = {
+        name: estimate.frontier for name, estimate in estimates.items() if estimate.frontier
+    }
+    if len(frontiers) < 2 or points.c is None:
         missing = "; ".join(
-            f"{name}: {road.refused}" for name, road in roads.items() if road.refused
+            f"{name}: {estimate.unavailable}"
+            for name, estimate in estimates.items()
+            if estimate.unavailable
         )
-        return f"The roads cannot be compared ({missing})."
+        return ApproachAgreement(
+            verdict=Agreement.NOT_COMPARABLE,
+            message=f"The approaches cannot be compared ({missing}).",
+        )
     top = float(points.c.max())
-    sizes = {name: float(road.frontier.n_star(top)) for name, road in held.items() if road.frontier}
-    found = {name: exponents(road.frontier, road.draws, ci)["a"] for name, road in held.items()}
-    apart = [
-        f"{one} and {two}"
-        for one, two in itertools.combinations(held, 2)
-        if _disagree(found[one], found[two], sizes[one] / sizes[two])
+    sizes = {name: float(frontier.n_star(top)) for name, frontier in frontiers.items()}
+    a = {
+        name: exponents(frontier, estimates[name].draws, ci)["a"]
+        for name, frontier in frontiers.items()
+    }
+    disagreeing = [
+        (first, second)
+        for first, second in itertools.combinations(frontiers, 2)
+        if _disagree(a[first], a[second], sizes[first] / sizes[second])
     ]
-    listed = ", ".join(f"{name} {found[name]['value']:.3f}" for name in held)
-    spread = max(sizes.values()) / min(sizes.values())
-    told = f"a is {listed}; N* at the largest budget differs by a factor of {spread:.2f}."
-    return (
-        f"The roads disagree ({'; '.join(apart)}): {told}" if apart else f"The roads agree: {told}"
+    listed = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in a.items())
+    ratio = max(sizes.values()) / min(sizes.values())
+    pairs = "; ".join(" and ".join(pair) for pair in disagreeing)
+    verdict = f"The approaches disagree ({pairs})" if pairs else "The approaches agree"
+    return ApproachAgreement(
+        verdict=Agreement.DISAGREE if pairs else Agreement.AGREE,
+        disagreeing=disagreeing,
+        n_star_ratio=ratio,
+        message=f"{verdict}: a is {listed}; N* at the largest budget differs by a factor of "
+        f"{ratio:.2f}.",
     )
 
 
-def _disagree(one: Mapping[str, Any], two: Mapping[str, Any], ratio: float) -> bool:
-    """Whether two exponents' intervals (or, without, a margin of 0.05) are disjoint, or the sizes lie too far apart."""
-    (low, high), (least, most) = (
-        (each["lo"], each["hi"])
-        if each["lo"] is not None
-        else (each["value"] - 0.025, each["value"] + 0.025)
-        for each in (one, two)
-    )
-    return max(low, least) > min(high, most) + 1e-3 or max(ratio, 1 / ratio) > APART
+def _disagree(first: Estimate, second: Estimate, ratio: float) -> bool:
+    """Whether the intervals of two exponents are disjoint, or the sizes lie too far apart."""
+    spans = []
+    for estimate in (first, second):
+        value = np.nan if estimate.value is None else estimate.value
+        spans.append(
+            (value - MARGIN_OF_A, value + MARGIN_OF_A)
+            if estimate.lo is None or estimate.hi is None
+            else (estimate.lo, estimate.hi)
+        )
+    (low, high), (other_low, other_high) = spans
+    disjoint = max(low, other_low) > min(high, other_high) + 1e-3
+    return disjoint or max(ratio, 1 / ratio) > MAX_N_STAR_RATIO

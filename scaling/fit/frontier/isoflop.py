@@ -1,7 +1,8 @@
-"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its bottoms are the frontier.
+"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its
+bottoms are the frontier.
 
-N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A valley without an
-interior bottom is refused with its reason, never extrapolated.
+N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A
+valley without an interior bottom is refused with its reason, never extrapolated.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from scaling.fit.frontier.frontier import (
     Frontier,
     FrontierEstimate,
     Minimum,
+    MinimumFault,
     cap_resamples,
     fit_power_frontier,
     frontier,
 )
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 WINDOW = 0.08  # runs whose C lies within 8 % share a budget
 MIN_SIZES = 4
@@ -30,17 +33,20 @@ SAME_SIZE = 0.02  # sizes within 2 % are one size
 
 
 def distinct(values: np.ndarray) -> int:
-    """How many sizes there are when those within 2 % count as one; a continuum counts by its width."""
+    """How many sizes there are when those within 2 % count as one; a continuum counts
+    by its width.
+    """
     gaps = np.diff(np.sort(np.log(values)))
     near = gaps <= SAME_SIZE
     return 1 + int((~near).sum()) + int(gaps[near].sum() / (4 * SAME_SIZE))
 
 
 def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
-    """The indices of the runs of each budget, cheapest first: the densest windows of log C that hold four sizes or more.
+    """The indices of the runs of each budget, cheapest first: the densest windows of log C that
+    hold four sizes or more.
 
-    A window with three quarters as many runs beside it as in it is part of a continuum, and one with under a third of
-    the fullest window's sizes came about by chance; neither is a budget.
+    A window with three quarters as many runs beside it as in it is part of a continuum, and one
+    with under a third of the fullest window's sizes came about by chance; neither is a budget.
     """
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
@@ -68,20 +74,25 @@ def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nda
 def isoflop(
     points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
-    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says what is lacking.
+    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says
+    what is lacking.
 
-    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto each fitted curve; with
-    four to ten runs in a valley their own scatter alone would say too little. Raises ScalingError for an unknown method.
+    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto
+    each fitted curve; with four to ten runs in a valley their own scatter alone would say too
+    little. Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
         raise unknown_choice("valley method", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
-        return FrontierEstimate("isoflop", refused="the table lacks N, D or C")
+        return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
     valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
-    usable = [valley for valley in valleys if not valley.refused]
+    usable = [valley for valley in valleys if valley.fault is None]
     if len(usable) < MIN_BUDGETS:
-        lacking = f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
-        return FrontierEstimate("isoflop", minima=valleys, refused=lacking)
+        lacking = (
+            f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
+            f"{MIN_SIZES} sizes at equal C and an interior minimum"
+        )
+        return FrontierEstimate("isoflop", minima=valleys, unavailable=lacking)
     measured = np.log(
         [
             [getattr(valley, name) for valley in usable]
@@ -93,20 +104,23 @@ def isoflop(
     return FrontierEstimate("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
 
 
-def _warnings(valleys: Sequence[Minimum], found: Frontier) -> list[str]:
+def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarning]:
     warnings = [
-        f"budget {valley.flops:.3g} is refused: {valley.refused}"
-        for valley in valleys
-        if valley.refused
+        warn(
+            WarningCode.BUDGET_UNAVAILABLE,
+            f"budget {minimum.flops:.3g} is not used: {minimum.fault}",
+            flops=minimum.flops,
+        )
+        for minimum in minima
+        if minimum.fault is not None
     ]
-    if sum(not valley.refused for valley in valleys) == MIN_BUDGETS:
-        warnings.append(
-            f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the exponent's error"
-        )
-    if abs(float(found.a + found.b) - 1) > 0.02:
-        warnings.append(
-            f"a + b = {float(found.a + found.b):.3f}: at these sizes C is not proportional to N D"
-        )
+    if sum(minimum.fault is None for minimum in minima) == MIN_BUDGETS:
+        message = f"{MIN_BUDGETS} budgets only: one degree of freedom is left for the error of a"
+        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=MIN_BUDGETS))
+    total = float(frontier.a + frontier.b)
+    if abs(total - 1) > 0.02:
+        message = f"a + b = {total:.3f}: at these sizes C is not proportional to N D"
+        warnings.append(warn(WarningCode.EXPONENTS_SUM, message, a_plus_b=total))
     return warnings
 
 
@@ -114,9 +128,9 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
     n, d, c = (values[index] for values in points.inputs("NDC").values())
     loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
     by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
-    refused = by_n.reason or by_d.reason
-    if refused:
-        return Minimum(flops, refused=refused, index=index)
+    fault = by_n.fault or by_d.fault
+    if fault is not None:
+        return Minimum(flops, fault=fault, index=index)
     curve = np.array([np.exp(by_n.curve[0]), by_n.curve[1]])
     return Minimum(
         flops,
@@ -131,7 +145,9 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
 def _bootstrap(
     points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int
 ) -> Frontier:
-    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts for nothing in it."""
+    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts
+    for nothing in it.
+    """
     rows = [np.asarray(valley.index) for valley in valleys]
     log_n, log_d = (
         [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
@@ -162,11 +178,15 @@ def _bootstrap(
     )
 
 
-def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) -> str | None:
-    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the law's own optimum.
+def grid_bias(
+    points: Points, law: str, values: dict[str, float], cost: Cost
+) -> ResultWarning | None:
+    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the
+    law's own optimum.
 
-    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent (the bias is in the
-    method, more runs do not remove it). None where the law or the grid gives no frontier.
+    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent
+    (the bias is in the method, more runs do not remove it). None where the law or the grid gives no
+    frontier.
     """
     if points.n is None or points.d is None or law != "chinchilla":
         return None
@@ -179,9 +199,11 @@ def grid_bias(points: Points, law: str, values: dict[str, float], cost: Cost) ->
     if noiseless.frontier is None:
         return None
     truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, cost)
-    largest = max(minimum.flops for minimum in noiseless.minima if not minimum.refused)
-    off_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
-    return f"grid bias of a: {float(noiseless.frontier.a - truth.a):+.4f}, of N* at the largest budget: {100 * off_n:+.1f} %"
+    largest = max(minimum.flops for minimum in noiseless.minima if minimum.fault is None)
+    of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
+    of_a = float(noiseless.frontier.a - truth.a)
+    message = f"grid bias of a: {of_a:+.4f}, of N* at the largest budget: {100 * of_n:+.1f} %"
+    return warn(WarningCode.GRID_BIAS, message, a=of_a, n_star=of_n)
 
 
 Array = np.ndarray
@@ -198,18 +220,20 @@ LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
 
 @dataclass(frozen=True)
 class CurveMinima:
-    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where refused; `reason` of the first row, "" if it has
-    a bottom; `curve` (2, k) is its log size and loss.
+    """Where R curves are lowest: log size `at` and `loss` (R,), NaN where there is no minimum.
+
+    `fault` and `curve` (2, k), log size and loss, are those of the first row.
     """
 
     at: Array
     loss: Array
-    reason: str
+    fault: MinimumFault | None
     curve: Array
 
 
 def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
-    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the sizes has none.
+    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
+    sizes has none.
 
     Raises ScalingError for an unknown method.
     """
@@ -217,24 +241,20 @@ def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
         raise unknown_choice("valley method", method, METHODS)
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
-    reason = "" if inside[0] else _reason(method, at[0], x)
-    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), reason, curve)
-
-
-def _reason(method: str, at: float, x: Array) -> str:
-    if np.isnan(at):
-        return (
-            f"the fitted {method} is not convex"
-            if method == "parabola"
-            else f"the fitted {method} has no minimum"
-        )
-    return f"the minimum lies at the edge, {'below the smallest' if at <= x.min() else 'above the largest'} size"
+    if inside[0]:
+        fault = None
+    elif np.isnan(at[0]):
+        fault = MinimumFault.NOT_CONVEX if method == "parabola" else MinimumFault.ABSENT
+    else:
+        fault = MinimumFault.BELOW_SIZES if at[0] <= x.min() else MinimumFault.ABOVE_SIZES
+    return CurveMinima(np.where(inside, at, np.nan), np.where(inside, loss, np.nan), fault, curve)
 
 
 def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
     """The fitted curve (n,) at the runs and its residuals divided by sqrt(1 - leverage) (HC2).
 
-    Akima's interpolant passes through every run, so its scatter is that about a cubic (about a parabola, of four runs).
+    Akima's interpolant passes through every run, so its scatter is that about a cubic (about a
+    parabola, of four runs).
     """
     degree = 2 if method == "parabola" or len(y) < 5 else 3
     design = np.vander(x - x.mean(), degree + 1, increasing=True)
@@ -262,7 +282,9 @@ def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is positive."""
+    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is
+    positive.
+    """
     found = _powers(x, y, 3)
     c0, c1, c2, c3 = found
     inner = c2**2 - 3 * c1 * c3
@@ -272,7 +294,9 @@ def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged first."""
+    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged
+    first.
+    """
     from scipy.interpolate import Akima1DInterpolator  # 0.3 s, needed here only
 
     sizes, where = np.unique(x, return_inverse=True)

@@ -1,11 +1,15 @@
-"""Kaplan's L(N, S): steps at a finite batch, counted as the least steps that would have done (Kaplan 2020, section 5.1)."""
+"""Kaplan's L(N, S): steps at a finite batch, counted as the least steps that would have done
+(Kaplan 2020, section 5.1).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import fit_power
 from scaling.points.points import Points
+from scaling.warning import ResultWarning, WarningCode, warn
 
 B_STAR = 2e8  # tokens
 ALPHA_B = 0.21
@@ -22,13 +26,16 @@ def least_steps(steps: np.ndarray, batch: np.ndarray, loss: np.ndarray) -> np.nd
 
 
 def fitted_critical_batch(loss: np.ndarray, noise_scale: np.ndarray) -> tuple[float, float]:
-    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the log of measured noise scales (n,) in tokens."""
-    slope, level = np.polyfit(np.log(loss), np.log(noise_scale), 1)
+    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the
+    log of measured noise scales (n,) in tokens.
+    """
+    slope, level = fit_power(np.log(loss), np.log(noise_scale))
     return float(np.exp(level)), float(-1 / slope)
 
 
-def corrected(points: Points) -> tuple[Points, list[str]]:
-    """Points whose S is S_min, where the table holds a batch size B; else S is taken as S_min, and said so.
+def corrected(points: Points) -> tuple[Points, list[str], list[ResultWarning]]:
+    """Points whose S is S_min, where the table holds a batch size B; and what to note and to warn
+    of.
 
     Raises ScalingError for a table without steps.
     """
@@ -38,26 +45,33 @@ def corrected(points: Points) -> tuple[Points, list[str]]:
             remedy='name their column: --columns "N=...,S=...,L=..." (and B, batch in tokens)',
         )
     if "B" not in points.others:
-        return points, ["no batch size B: S is taken to be S_min, the least number of steps"]
+        return points, ["no batch size B: S is taken to be S_min, the least number of steps"], []
     batch = points.others["B"]
     steps = least_steps(points.others["S"], batch, points.loss)
-    told = [
-        f"S is corrected to S_min with B_crit = {B_STAR:.3g} / L^{1 / ALPHA_B:.2f} tokens (Kaplan 2020; of their tokeniser)"
+    notes = [
+        f"S is corrected to S_min with B_crit = {B_STAR:.3g} / L^{1 / ALPHA_B:.2f} tokens "
+        "(Kaplan 2020; of their tokeniser)"
     ]
-    small = float(np.mean(batch < critical_batch(points.loss)))
+    warnings, small = [], float(np.mean(batch < critical_batch(points.loss)))
     if small > 0.5:
-        told.append(
-            f"{100 * small:.0f} % of the runs lie below the critical batch: S_min rests on the correction"
+        message = (
+            f"{100 * small:.0f} % of the runs lie below the critical batch: S_min rests on the "
+            "correction"
         )
+        warnings.append(warn(WarningCode.CRITICAL_BATCH, message))
     kept = {name: column for name, column in points.others.items() if name != "S"}
-    return Points(
-        points.loss,
-        points.n,
-        points.d,
-        points.c,
-        points.weight,
-        points.group,
-        {**kept, "S": steps},
-        points.convention,
-        points.excluded,
-    ), told
+    return (
+        Points(
+            points.loss,
+            points.n,
+            points.d,
+            points.c,
+            points.weight,
+            points.group,
+            {**kept, "S": steps},
+            points.convention,
+            points.excluded,
+        ),
+        notes,
+        warnings,
+    )

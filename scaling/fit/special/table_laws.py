@@ -1,4 +1,6 @@
-"""Laws that are not fitted to one point a run: coverage from counts of right answers, annealing from whole loss curves."""
+"""Laws that are not fitted to one point a run: coverage from counts of right answers, annealing
+from whole loss curves.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,19 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import SCHEMA, interval, to_jsonable
+from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.options import FitOptions
+from scaling.fit.result import (
+    SCHEMA,
+    Bootstrap,
+    Convention,
+    Cost,
+    FitResult,
+    Identification,
+    Objective,
+    SourceInfo,
+    Starts,
+)
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
 from scaling.points.columns import list_names
@@ -30,6 +43,7 @@ from scaling.points.readers import (
 )
 from scaling.points.row_filter import select
 from scaling.points.user_table import numeric
+from scaling.warning import WarningCode, warn
 
 Rows = list[tuple[Path, pd.DataFrame]]
 NOT_HERE = (
@@ -48,11 +62,13 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Special:
-    """A law with a table of its own: what it says, where it comes from, and the function that makes its document."""
+    """A law with a table of its own: what it says, where it comes from, and the function that fits
+    it.
+    """
 
     formula: str
     reference: str
-    fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], dict[str, Any]]
+    fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], FitResult]
 
 
 def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
@@ -115,40 +131,41 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _document(
-    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **found: Any
-) -> dict[str, Any]:
-    """The keys that every fit document has, filled where they apply."""
-    source = {
-        "paths": list(map(source_name, paths)),
-        "digest": digest,
-        "columns": {},
-        "convention": {},
-        "notes": [],
-        "model": {},
-    }
-    blank: dict[str, Any] = {
+    law: str, paths: Sequence[Path | pd.DataFrame], digest: str, options: FitOptions, **fields: Any
+) -> FitResult:
+    """A result with the keys that every fit has, filled where they apply."""
+    source = SourceInfo(
+        paths=list(map(source_name, paths)), digest=digest, columns={}, convention=Convention()
+    )
+    defaults: dict[str, Any] = {
         "derived": {},
-        "status": "ok",
-        "warnings": [],
+        "status": FitStatus.OK,
+        "warnings": (),
         "excluded": [],
         "holdout": None,
-        "roads": {},
-        "agreement": "",
+        "approaches": {},
         "range": {},
         "data": {},
     }
-    head = {
-        "schema": SCHEMA,
-        "law": law,
-        "approach": "parametric",
-        "version": scaling.__version__,
-        "ci": options.ci,
-    }
-    return to_jsonable({**head, "cost": {"c0": 6.0, "p": 1.0}, "source": source, **blank, **found})  # type: ignore[no-any-return]
+    return FitResult(
+        **{
+            **defaults,
+            "schema_version": SCHEMA,
+            "law": law,
+            "approach": "parametric",
+            "version": scaling.__version__,
+            "ci": options.ci,
+            "cost": Cost(c0=6.0, p=1.0),
+            "source": source,
+            **fields,
+        }
+    )
 
 
-def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
-    """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right), and model where there are several."""
+def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
+    """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right),
+    and model where there are several.
+    """
     tables, digest = _tables(paths, options)
     groups = [counts for path, table in tables for counts in _counts(path, table)]
     params: dict[str, Any] = {}
@@ -156,15 +173,15 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[
     for counts in groups:
         found = fit_coverage(counts, options.bootstrap, options.seed)
         tail = f"[{counts.model}]" if len(groups) > 1 else ""
-        params[f"a{tail}"] = interval(found.a, found.a_draws, options.ci)
-        params[f"b{tail}"] = interval(found.b, found.b_draws, options.ci)
+        params[f"a{tail}"] = Estimate.of(found.a, found.a_draws, options.ci)
+        params[f"b{tail}"] = Estimate.of(found.b, found.b_draws, options.ci)
         ahead = forecast(counts, int(found.k[-1]), seed=options.seed)
         rows.append(
             {
                 "model": counts.model,
                 "problems": len(counts.n),
-                "a": params[f"a{tail}"],
-                "b": params[f"b{tail}"],
+                "a": params[f"a{tail}"].to_dict(),
+                "b": params[f"b{tail}"].to_dict(),
                 "r2": found.r2,
                 "beta_binomial": {
                     "alpha": found.shape[0],
@@ -184,26 +201,21 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[
             }
         )
     size = sum(len(counts.n) for counts in groups)
-    objective = {"name": "least squares of log(-log pass@k) on log k", "delta": None, "value": None}
-    drawn = {
-        "kind": "problems",
-        "resamples": options.bootstrap,
-        "seed": options.seed,
-        "failed": 0,
-        "draws": {},
-    }
-    more = {"bootstrap": drawn} if options.bootstrap else {}
+    name = "least squares of log(-log pass@k) on log k"
+    drawn = Bootstrap(
+        kind="problems", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
+    )
     return _document(
         "coverage",
         paths,
         digest,
         options,
-        objective=objective,
+        objective=Objective(name=name, delta=None, value=None),
         params=params,
         n_points=size,
         groups=rows,
         curves=data,
-        **more,
+        bootstrap=drawn if options.bootstrap else None,
     )
 
 
@@ -218,7 +230,7 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
         raise ScalingError(
             f"row {row + 1} has {c[row]} right of {n[row]} samples",
             where=str(path),
-            remedy="mend the row",
+            remedy="fix the row",
         )
     held = {str(name).strip().lower(): name for name in table.columns}
     label = (
@@ -243,10 +255,12 @@ def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     return values.astype(int)
 
 
-def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict[str, Any]:
-    """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns step, lr, loss.
+def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
+    """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns
+    step, lr, loss.
 
-    `--holdout` leaves out the K longest curves (1 by default), or those whose names match (`constant_72000,wsd_*`).
+    `--holdout` leaves out the K longest curves (1 by default), or those whose names match
+    (`constant_72000,wsd_*`).
     """
     tables, digest = _tables(paths, options)
     curves = [curve for path, table in tables for curve in _curves(path, table)]
@@ -257,32 +271,27 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> dict
         {"name": curve.name, "held_out": curve.name in out, **goodness(curve, found.values)}
         for curve in curves
     ]
-    warnings = [f"{len(train)} curves are too few to resample: no intervals"]
+    message = f"{len(train)} curves are too few to resample: no intervals"
+    warnings = [warn(WarningCode.NO_INTERVALS, message)]
     if found.agree < 2:
-        warnings.append(
-            f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
-        )
+        message = f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=found.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
         "lr-annealing",
         paths,
         digest,
         options,
-        objective={"name": "huber-log", "delta": options.delta, "value": found.value},
-        params={name: interval(found.values[name], None, options.ci) for name in NAMES},
-        warnings=warnings,
+        objective=Objective(name="huber-log", delta=options.delta, value=found.value),
+        params={name: Estimate.of(found.values[name], None, options.ci) for name in NAMES},
+        warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
         test=_together(test, found.values) if test else None,
-        identification={
-            "starts": {
-                "tried": found.tried,
-                "converged": found.tried,
-                "agree": found.agree,
-                "minima": [],
-            },
-            "profile": {},
-        },
+        identification=Identification(
+            profile={},
+            starts=Starts(tried=found.tried, converged=found.tried, agree=found.agree),
+        ),
     )
 
 
@@ -321,7 +330,9 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
 
 
 def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
-    """The names of the curves that are held out. Raises ScalingError for a name that matches none."""
+    """The names of the curves that are held out. Raises ScalingError for a name that
+    matches none.
+    """
     text = "1" if options.holdout is None else str(options.holdout).strip()
     if text.lower() == "none":
         return set()

@@ -1,8 +1,10 @@
-"""What a plan will be able to tell, before a run is trained: the expected intervals of the exponent and of N* and L* at a target.
+"""What a plan will be able to tell, before a run is trained: the expected intervals of the exponent
+and of N* and L* at a target.
 
-The runs' N, D and trunks are known, and so is the design matrix under an assumed law; the losses are not needed (`belief`).
-Without a law of one's own, one is assumed whose optimum passes through the middle of the grid: where it truly lies decides
-what is off-centre, but hardly how well the runs tell.
+The runs' N, D and trunks are known, and so is the design matrix under an assumed law; the losses
+are not needed (`belief`). Without a law of one's own, one is assumed whose optimum passes through
+the middle of the grid: where it truly lies decides what is off-centre, but hardly how well the runs
+tell.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from scipy.special import ndtri
 
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
-from scaling.fit.fit_document import to_jsonable
+from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import MIN_SIZES, SAME_SIZE, WINDOW, distinct, grid_bias
 from scaling.fit.laws.laws import LAWS
@@ -32,19 +34,26 @@ from scaling.predict.design.law_model import (
     standard_errors,
 )
 from scaling.predict.law_source import load_law
+from scaling.warning import ResultWarning, WarningCode, warn
 
-NOISE = 0.01  # of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without them nobody knows
+# of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without
+# them nobody knows
+NOISE = 0.01
 LEAST_NOISE = 1e-9
 REACH = 10.0  # the target, unless said otherwise, in largest budgets
-ENOUGH = 4  # budgets
+MIN_BUDGETS = 4
 NARROW = 4.0  # a range of D/N below which the two powers are hardly told apart
 SHAPE = "besiroglu2024"
-LARGEST_SHARE = 0.5  # of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells more
+# of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells
+# more
+LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The runs of a plan (n,): N, D, C, the trunk of each; `isoflop` says whether they are budgets by sizes."""
+    """The runs of a plan (n,): N, D, C, the trunk of each; `isoflop` says whether they are budgets
+    by sizes.
+    """
 
     n: np.ndarray
     d: np.ndarray
@@ -55,7 +64,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class _AssumedLaw:
-    """The law that the expectation rests on, in words too; `given` unless it was put through the middle of the grid."""
+    """The law that the expectation rests on, in words too; `given` unless it was put through the
+    middle of the grid.
+    """
 
     belief: LinearizedLaw
     words: str
@@ -75,10 +86,12 @@ def expected(
     delta: float = 1e-3,
     ci: float = 0.95,
 ) -> dict[str, Any]:
-    """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star, sd_log_loss, grid_bias, refused, warnings}
-    of a parametric fit to the runs of a plan. `n_star` is under the assumed law; the loss of a law assumed here has no value.
+    """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star,
+    sd_log_loss, grid_bias, unavailable, warnings} of a parametric fit to the runs of a plan.
+    `n_star` is under the assumed law; the loss of a law assumed here has no value.
 
-    `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError for a bad option or law.
+    `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
+    for a bad option or law.
     """
     _check(target, noise, rho)
     assumed = _given(plan, law_from) if law_from is not None else _through_the_middle(plan)
@@ -90,14 +103,16 @@ def expected(
         "noise": sd_run,
         "rho": rho,
         "ci": ci,
-        "refused": _refusal(plan, assumed.belief),
+        "unavailable": _unavailable(plan, assumed.belief),
     }
     warnings = [
         *_shape_warnings(plan),
         *(_place_warnings(plan, assumed.belief) if assumed.given else []),
     ]
-    if head["refused"]:
-        return {**head, "warnings": warnings}
+    if head["unavailable"]:
+        return to_jsonable(
+            {**head, "warnings": [each.model_dump(mode="json") for each in warnings]}
+        )
     if not np.isfinite(assumed.belief.gradients(goal)).all():
         raise ScalingError(
             f"{assumed.words} has no optimum that is a number at {goal:.3g} FLOPs",
@@ -107,9 +122,11 @@ def expected(
     rows, wide = assumed.belief.rows(plan.n, plan.d), inflation(objective, delta, sd_run)
     sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.trunk, rho)
     if sd[0] > 1:
-        warnings.append(
-            "N* at the target will be unknown by more than a factor of e: train larger budgets, or more sizes a budget"
+        message = (
+            "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
+            "more sizes per budget"
         )
+        warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
     return to_jsonable(
         {
             **head,
@@ -118,7 +135,7 @@ def expected(
             "sd_log_loss": sd[1],
             "sd_a": sd[2],
             "grid_bias": _bias(plan, assumed.belief) if plan.isoflop else None,
-            "warnings": warnings,
+            "warnings": [warning.model_dump(mode="json") for warning in warnings],
         }
     )
 
@@ -164,12 +181,15 @@ def _given(plan: Planned, source: str) -> _AssumedLaw:
 
 
 def _through_the_middle(plan: Planned) -> _AssumedLaw:
-    """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle size. The loss there is 1."""
+    """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle
+    size. The loss there is 1.
+    """
     shape, cost = published(SHAPE), fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
     alpha, beta = shape.values["alpha"], shape.values["beta"]
     n, c = np.exp(_middle(plan))
     d = float(cost.tokens(np.asarray(n), np.asarray(c)))
-    reducible = float(np.exp(shape.frontier().log_gap - shape.frontier().gamma * np.log(c)))  # type: ignore[operator]
+    optimum = shape.frontier()
+    reducible = float(optimum.loss(c)) - shape.values["E"]  # type: ignore[arg-type]
     share = min(LARGEST_SHARE, reducible / (reducible + shape.values["E"]))
     part = (
         cost.p * beta / (alpha + cost.p * beta)
@@ -181,13 +201,18 @@ def _through_the_middle(plan: Planned) -> _AssumedLaw:
         "alpha": alpha,
         "beta": beta,
     }
-    words = f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, {share:.0%} of the loss there reducible"
+    words = (
+        f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, "
+        f"{share:.0%} of the loss there reducible"
+    )
     law = LAWS["chinchilla"]
     return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
 
 
 def _middle(plan: Planned) -> np.ndarray:
-    """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over runs."""
+    """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over
+    runs.
+    """
     if not plan.isoflop:
         return np.array([np.log(plan.n).mean(), np.log(plan.c).mean()])
     rows = list(_by_budget(plan.c))
@@ -196,13 +221,15 @@ def _middle(plan: Planned) -> np.ndarray:
 
 
 def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
-    """The runs of each budget, cheapest first: those whose FLOPs follow each other without a gap."""
+    """The runs of each budget, cheapest first: those whose FLOPs follow each other
+    without a gap.
+    """
     order = np.argsort(c, kind="stable")
     cuts = np.flatnonzero(np.diff(np.log(c[order])) > WINDOW) + 1
     yield from np.split(order, cuts)
 
 
-def _refusal(plan: Planned, belief: LinearizedLaw) -> str | None:
+def _unavailable(plan: Planned, belief: LinearizedLaw) -> str | None:
     """Why nothing can be expected of a fit to such runs, if so."""
     try:
         identifiability.check(belief.law, Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
@@ -234,38 +261,47 @@ def _intervals(
 def _bias(plan: Planned, belief: LinearizedLaw) -> str | None:
     points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
     values = {name: float(value) for name, value in belief.law.values(belief.theta).items()}
-    return grid_bias(points, belief.law.name, values, belief.cost)
+    bias = grid_bias(points, belief.law.name, values, belief.cost)
+    return bias.message if bias else None
 
 
-def _shape_warnings(plan: Planned) -> list[str]:
+def _shape_warnings(plan: Planned) -> list[ResultWarning]:
     """What is wrong with the grid wherever its optimum lies."""
-    ratio, found = plan.d / plan.n, []
+    ratio, warnings = plan.d / plan.n, []
     if ratio.max() < NARROW * ratio.min():
-        found.append(
-            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers of N and D will hardly be told apart"
+        message = (
+            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers "
+            "of N and D "
+            "will hardly be told apart"
         )
+        warnings.append(warn(WarningCode.NARROW_RATIO, message))
     if not plan.isoflop:
-        return found
+        return warnings
     rows = list(_by_budget(plan.c))
-    if len(rows) < ENOUGH:
-        found.append(
-            f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs {ENOUGH} or more"
+    if len(rows) < MIN_BUDGETS:
+        message = (
+            f"{len(rows)} budget{'s' * (len(rows) > 1)}: an exponent with an honest interval needs "
+            f"{MIN_BUDGETS} or more"
         )
+        warnings.append(warn(WarningCode.FEW_BUDGETS, message, budgets=len(rows)))
     few = [
         format_flops(float(plan.c[row].mean())) for row in rows if distinct(plan.n[row]) < MIN_SIZES
     ]
     if few:
-        found.append(
-            f"fewer than {MIN_SIZES} sizes at {', '.join(few)} FLOPs: no valley can be seen there"
+        message = (
+            f"fewer than {MIN_SIZES} sizes at {', '.join(few)} FLOPs: no minimum can be fitted"
         )
-    return found
+        warnings.append(warn(WarningCode.FEW_SIZES, message))
+    return warnings
 
 
-def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[str]:
-    """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter of them."""
+def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[ResultWarning]:
+    """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter
+    of them.
+    """
     if not plan.isoflop:
         return []
-    found = []
+    warnings = []
     for row in _by_budget(plan.c):
         flops = float(plan.c[row].mean())
         low, high = np.log(plan.n[row]).min(), np.log(plan.n[row]).max()
@@ -280,7 +316,10 @@ def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[str]:
         )
         if where:
             ends = f"{format_count(float(np.exp(low)))} to {format_count(float(np.exp(high)))}"
-            found.append(
-                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies {where} ({ends})"
+            message = (
+                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies "
+                f"{where} "
+                f"({ends})"
             )
-    return found
+            warnings.append(warn(WarningCode.OFF_CENTRE, message, flops=flops))
+    return warnings

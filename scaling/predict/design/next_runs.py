@@ -1,4 +1,6 @@
-"""`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for what they cost."""
+"""`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for
+what they cost.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ import numpy as np
 
 from scaling.config import NConvention, Sweep
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import load
+from scaling.fit.document import FitStatus
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import count_option
 from scaling.predict.design.candidates import Candidates, ModelBuilder, candidates
 from scaling.predict.design.law_model import (
@@ -24,6 +27,7 @@ from scaling.predict.design.law_model import (
 )
 from scaling.predict.design.selection import ANCHOR, MOST_COPIES, SIMILAR, PriorRuns, choose, start
 from scaling.predict.design.sweep_out import sweep_of
+from scaling.warning import ResultWarning, WarningCode, warn
 
 DATA = ("n_params", "tokens", "loss")
 SAME_SIZE = (
@@ -33,8 +37,9 @@ SAME_SIZE = (
 
 @dataclass(frozen=True)
 class DesignConstraints:
-    """What the next runs may cost together and each (`largest`; None: no limit of its own), the budget they are to tell of, and
-    whether runs of one size share a trunk, with the share `rho` of their noise.
+    """What the next runs may cost together and each (`largest`; None: no limit of its own), the
+    budget they are to tell of, and whether runs of one size share a trunk, with the share `rho` of
+    their noise.
     """
 
     budget: float
@@ -46,7 +51,9 @@ class DesignConstraints:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the trunk of each (None: none is shared)."""
+    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the trunk of each
+    (None: none is shared).
+    """
 
     n: np.ndarray
     d: np.ndarray
@@ -56,8 +63,8 @@ class Runs:
 
 @dataclass(frozen=True)
 class Designed:
-    """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share trunks, and the standard
-    errors (3,) of log N*, log L* and a at the target, before and after.
+    """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share
+    trunks, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
     """
 
     pool: Candidates
@@ -76,7 +83,9 @@ class Designed:
 def designed(
     belief: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
 ) -> Designed:
-    """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is affordable."""
+    """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is
+    affordable.
+    """
     most = min(terms.budget, terms.largest or terms.budget)
     pool = candidates(runs.n, runs.d, belief.cost, terms.budget, most, builder, terms.shared)
     gradients = belief.gradients(terms.target)
@@ -105,25 +114,25 @@ def designed(
 def next_runs(
     source: Path, budget: object, target: object, largest: object = None, rho: float = RHO
 ) -> dict[str, Any]:
-    """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard errors at `target` before and after.
+    """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard
+    errors at `target` before and after.
 
-    `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how models are built and whether
-    runs of a size share trunks. `largest` limits the cost of one run. Raises ScalingError.
+    `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how
+    models are built and whether runs of a size share trunks. `largest` limits the cost of one run.
+    Raises ScalingError.
     """
     path = _fit_path(Path(source))
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
     check_share(rho)
-    document = load(path)
-    belief, (n, d) = _belief(path, document), _inputs(document)
-    builder = _builder(Path(source), document)
+    result = FitResult.load(path)
+    belief, (n, d) = _belief(path, result), _inputs(result)
+    builder = _builder(Path(source), result)
     shared = builder is not None and builder.schedule != "cosine"
     terms = DesignConstraints(
         spend, goal, None if largest is None else _flops(largest, "--largest"), shared, rho
     )
-    noise = (document.get("noise") or {}).get("sd") or _scatter(belief, document, n, d)
-    wide = inflation(
-        document["objective"]["name"], float(document["objective"].get("delta") or 0.0), noise
-    )
+    noise = (result.noise.sd if result.noise else None) or _scatter(belief, result, n, d)
+    wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
     found = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
     first = _first_seed(builder.sweep) if builder else 0
     alone = float(found.copies @ found.pool.price)
@@ -143,7 +152,10 @@ def next_runs(
         "cost": {"as_planned": found.spent, "alone": alone},
         "params": builder.params if builder else None,
         "runs": _listed(found, first),
-        "warnings": _warnings(document, found.before[0] * wide, builder),
+        "warnings": [
+            warning.model_dump(mode="json")
+            for warning in _warnings(result, found.before[0] * wide, builder)
+        ],
     }
 
 
@@ -156,7 +168,9 @@ def _before_after(found: Designed, place: int, wide: float) -> dict[str, float]:
 
 
 def _listed(found: Designed, first: int) -> list[dict[str, Any]]:
-    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk` names those that share one, seed by seed."""
+    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk`
+    names those that share one, seed by seed.
+    """
     pool = found.pool
     names = (
         {
@@ -197,41 +211,30 @@ def _fit_path(source: Path) -> Path:
     return found[0]
 
 
-def _belief(path: Path, document: dict[str, Any]) -> LinearizedLaw:
-    """The fitted law with its cost. Raises ScalingError for a document without a parametric law of N and D, or without its runs."""
-    law = LAWS.get(document["law"])
+def _belief(path: Path, result: FitResult) -> LinearizedLaw:
+    """The fitted law with its cost. Raises ScalingError for a document without a parametric law of
+    N and D, or without its runs.
+    """
+    law = LAWS.get(result.law)
     if (
-        document["approach"] != "parametric"
+        result.approach != "parametric"
         or law is None
         or set(law.inputs) != {"N", "D"}
-        or not all(document["data"].get(name) for name in DATA)
+        or not all(result.data.get(name) for name in DATA)
     ):
         raise ScalingError(
-            f"no parametric law of N and D ({document['law']}, {document['approach']})",
+            f"no parametric law of N and D ({result.law}, {result.approach})",
             where=str(path),
             remedy="fit with: --law chinchilla --approach parametric",
         )
     try:
-        theta = np.asarray(
-            law.theta(
-                {
-                    name: np.asarray(entry["value"], float)
-                    for name, entry in document["params"].items()
-                }
-            ),
-            float,
-        )
-        cost, _ = (
-            Cost(float(document["cost"]["c0"]), float(document["cost"]["p"])),
-            document["objective"]["name"],
-        )
-    except (KeyError, TypeError) as error:
+        values = {name: np.asarray(entry.value, float) for name, entry in result.params.items()}
+        theta = np.asarray(law.theta(values), float)
+    except KeyError as error:
         raise ScalingError(
-            f"not a complete fit document: {error!r} is missing or of the wrong kind",
-            where=str(path),
-            remedy="write it again with: scaling fit SOURCE --out FIT.json",
+            f"the parameter {error} is missing", where=str(path), remedy=WRITE_AGAIN
         ) from None
-    n, d = _inputs(document)
+    n, d = _inputs(result)
     with np.errstate(all="ignore"):
         known = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
     if not (known and np.isfinite(theta).all()):
@@ -240,20 +243,16 @@ def _belief(path: Path, document: dict[str, Any]) -> LinearizedLaw:
             where=str(path),
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, cost)
+    return LinearizedLaw(law, theta, Cost(c0=result.cost.c0, p=result.cost.p))
 
 
-def _inputs(document: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(document["data"]["n_params"], float), np.array(
-        document["data"]["tokens"], float
-    )
+def _inputs(result: FitResult) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(result.data["n_params"], float), np.array(result.data["tokens"], float)
 
 
-def _scatter(
-    belief: LinearizedLaw, document: dict[str, Any], n: np.ndarray, d: np.ndarray
-) -> float:
+def _scatter(belief: LinearizedLaw, result: FitResult, n: np.ndarray, d: np.ndarray) -> float:
     """The noise of one run's log loss, from the residuals of a fit that does not tell it."""
-    residual = np.log(np.array(document["data"]["loss"], float)) - belief.law.log_predict(
+    residual = np.log(np.array(result.data["loss"], float)) - belief.law.log_predict(
         belief.theta, {"N": n, "D": d}
     )
     return float(np.sqrt(np.sum(residual**2) / max(1, len(n) - len(belief.theta))))
@@ -268,21 +267,22 @@ def _sizes(n: np.ndarray) -> np.ndarray:
     return found
 
 
-def _builder(source: Path, document: dict[str, Any]) -> ModelBuilder | None:
-    """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say how its models were read."""
-    sweep, model = sweep_of(source), document["source"].get("model") or {}
-    params = (document["source"].get("convention") or {}).get("params")
-    if (
-        sweep is None
-        or not {"vocab_size", "seq_len"} <= set(model)
-        or params not in get_args(NConvention)
-    ):
+def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
+    """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say
+    how its models were read.
+    """
+    sweep, model, params = sweep_of(source), result.source.model, result.source.convention.params
+    if sweep is None or model.vocab_size is None or model.seq_len is None:
         return None
-    return ModelBuilder(sweep, int(model["vocab_size"]), int(model["seq_len"]), params)  # type: ignore[arg-type]
+    if params not in get_args(NConvention):
+        return None
+    return ModelBuilder(sweep, model.vocab_size, model.seq_len, params)  # type: ignore[arg-type]
 
 
 def _first_seed(sweep: Sweep) -> int:
-    """One more than every seed of the sweep: a run of a seed already trained would repeat its noise."""
+    """One more than every seed of the sweep: a run of a seed already trained would repeat its
+    noise.
+    """
     used = {*sweep.seeds, *(seed for more in sweep.replicates for seed in more.seeds)}
     used |= {seed for cell in getattr(sweep.design, "cells", ()) for seed in cell.seeds or ()}
     if max(used) + 1 + MOST_COPIES >= 2**32:
@@ -294,19 +294,21 @@ def _first_seed(sweep: Sweep) -> int:
     return max(used) + 1
 
 
-def _warnings(document: dict[str, Any], before: float, builder: ModelBuilder | None) -> list[str]:
-    found = (
-        [f"the fit's status is {document['status']!r}: the proposal rests on it"]
-        if document["status"] != "ok"
-        else []
-    )
+def _warnings(
+    result: FitResult, before: float, builder: ModelBuilder | None
+) -> list[ResultWarning]:
+    warnings = []
+    if result.status is not FitStatus.OK:
+        message = f"the fit's status is {result.status.value!r}: the proposal rests on it"
+        warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
     if before > 1:
-        found.append(
-            "N* at the target is unknown by more than a factor of e: the first-order error bars are rough"
+        message = (
+            "N* at the target is unknown by more than a factor of e: the first-order error bars "
+            "are rough"
         )
+        warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
     axes = int(np.prod([len(axis.values) for axis in builder.sweep.axes])) if builder else 1
     if axes > 1:
-        found.append(
-            f"the axes of the sweep train every cell {axes} times: so much more is the cost"
-        )
-    return found
+        message = f"the axes of the sweep train every cell {axes} times: so much more is the cost"
+        warnings.append(warn(WarningCode.AXES_MULTIPLY_COST, message, runs=axes))
+    return warnings

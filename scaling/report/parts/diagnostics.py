@@ -89,12 +89,12 @@ def noise(document: Document) -> Table | None:
     if not held:
         return None
     rows: list[tuple[str, str]] = []
-    if held["from"] == "seeds":
+    if held["basis"] == "seeds":
         interval = f"{100 * held['sd']:.2f} % [{100 * held['lo']:.2f}, {100 * held['hi']:.2f}]"
         rows.append(
             (
                 "loss of a run over seeds, standard deviation",
-                f"{interval}, from {held['cells']} cells, {held['freedom']} degrees of freedom",
+                f"{interval}, from {held['cells']} cells, {held['degrees_of_freedom']} degrees of freedom",
             )
         )
     rows.append(
@@ -108,7 +108,7 @@ def noise(document: Document) -> Table | None:
                 f"{number(test['ratio'], 3)} (p = {test['p']:.2g})",
             )
         )
-    if held["from"] != "seeds":
+    if held["basis"] != "seeds":
         rows.append(
             ("seeds", "no cell has more than one: noise and errors of the law cannot be told apart")
         )
@@ -117,7 +117,7 @@ def noise(document: Document) -> Table | None:
 
 def above(document: Document) -> Table | None:
     """Runs above the law with their likely cause."""
-    held: Sequence[Mapping[str, Any]] = document.get("above") or []
+    held: Sequence[Mapping[str, Any]] = document.get("runs_above_law") or []
     if not held:
         return None
     rows = tuple(
@@ -150,7 +150,7 @@ def above(document: Document) -> Table | None:
 
 def over_frontier(document: Document) -> Table | None:
     """How far the best run of each budget lies above the fitted frontier."""
-    held: Sequence[Mapping[str, Any]] = document.get("over_frontier") or []
+    held: Sequence[Mapping[str, Any]] = document.get("frontier_gap") or []
     if not held:
         return None
     rows = tuple(
@@ -170,7 +170,7 @@ def over_frontier(document: Document) -> Table | None:
 
 def collapse(document: Document) -> Figure | None:
     """The normalised loss curves of the best run of each budget."""
-    held = document.get("collapse")
+    held = document.get("loss_curve_collapse")
     if not held:
         return None
     sizes = [curve["n_params"] for curve in held["curves"]]
@@ -183,11 +183,11 @@ def collapse(document: Document) -> Figure | None:
             ramp.at(curve["n_params"]),
             "dot" if curve["flagged"] else "solid",
             1.8,
-            f"{format_count(curve['n_params'])} parameters, {100 * curve['off']:+.1f} % off, run {curve['run_id']}",
+            f"{format_count(curve['n_params'])} parameters, {100 * curve['deviation']:+.1f} % off, run {curve['run_id']}",
         )
         for curve in held["curves"]
     ]
-    traces.append(Line(held["shares"], held["middle"], "middle", "ink", "dash", 1.4))
+    traces.append(Line(held["shares"], held["median"], "median", "ink", "dash", 1.4))
     caption = (
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = {held['floor']:.3g}. Tuned alike, the curves fall "
         f"on one another: here they differ by {100 * held['spread']:.1f} %, and at best, with E = {held['closest_floor']:.3g}, by "

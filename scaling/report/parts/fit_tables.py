@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from scaling.fit.combination import Combination
 from scaling.formatting import format_count, format_flops
 from scaling.render.table import (
     Cell,
@@ -80,12 +81,12 @@ def roads(document: Document) -> Table:
     top = (document["range"].get("flops") or [1.0])[-1]
     rows: list[tuple[Cell, ...]] = []
     for name, road in (
-        (name, document["roads"][name]) for name in ROADS if document["roads"].get(name)
+        (name, document["approaches"][name]) for name in ROADS if document["approaches"].get(name)
     ):
         note = (
-            f"refused: {road['refused']}"
-            if road.get("refused")
-            else "; ".join(road.get("warnings") or [])
+            f"refused: {road['unavailable']}"
+            if road.get("unavailable")
+            else "; ".join(each["message"] for each in road.get("warnings") or [])
         )
         at_top = (power_law(road, "n_star", top), power_law(road, "d_star", top))
         rows.append(
@@ -107,7 +108,7 @@ def roads(document: Document) -> Table:
         Column("D* at top", "count"),
         Column("note"),
     )
-    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {document.get('agreement') or ''}"
+    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {(document.get('approaches_agree') or {}).get('message', '')}"
     return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
 
 
@@ -124,11 +125,11 @@ def flagged(document: Document) -> Table | None:
         for item in document["flagged"]
     )
     columns = (Column("reason"), Column("points", "integer"), Column("which"))
-    rest = document["without_flagged"]
+    rest = document["fit_without_flagged"]
     told = f"Kept in the fit. Without {'it' if rest['left_out'] == 1 else 'these ' + str(rest['left_out'])}: "
-    if rest.get("refused"):
+    if rest.get("unavailable"):
         return Table(
-            "flagged", "Points to look at again", columns, rows, told + f"{rest['refused']}."
+            "flagged", "Points to look at again", columns, rows, told + f"{rest['unavailable']}."
         )
     values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
     return Table(
@@ -250,11 +251,76 @@ def accuracy(document: Document) -> Table | None:
     return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, told)
 
 
+def combination(document: Document) -> Table | None:
+    """The candidates of the combination: weights and rolling-origin errors, and what each says of ten times the largest budget."""
+    if not document.get("combination") or not document["range"].get("flops"):
+        return None
+    held, ci = Combination.model_validate(document["combination"]), document["ci"]
+    flops = 10 * document["range"]["flops"][1]
+    size, loss = (held.optimum(flops, quantity, ci) for quantity in ("n_star", "loss_star"))
+    rows: list[tuple[Cell, ...]] = [
+        ("combined", None, None, (size.value, size.lo, size.hi), (loss.value, loss.lo, loss.hi))
+    ]
+    for one in sorted(held.candidates, key=lambda each: -each.weights.get("n_star", 0.0)):
+        weight = one.weights.get("n_star", one.weights.get("loss"))
+        error = one.errors.get("loss", one.errors.get("loss_star"))
+        ends = (size.each.get(one.name), None, None), (loss.each.get(one.name), None, None)
+        rows.append((one.name, weight, None if error is None else 100 * error, *ends))
+    columns = (
+        Column("law or approach"),
+        Column("weight", "rough"),
+        Column("error %", "rough"),
+        Column("N*", "count", True),
+        Column("L*", "rough", True),
+    )
+    told = (
+        f"Each was refitted on {held.origins} prefixes of the budgets and predicted the runs after them: the error. Weights are its inverse."
+        if held.origins
+        else "Too few budgets to test the laws on: they weigh the same, and the interval is their spread."
+    )
+    title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
+    return Table("combination", title, columns, tuple(rows), told)
+
+
+def breakdown(prediction: Document) -> Table | None:
+    """How much of each interval is the noise of a run, the parameters of a law, its form."""
+    if not prediction.get("combination"):
+        return None
+    rows = tuple(
+        (
+            "N*" if name == "n_params" else "loss",
+            *(
+                100 * part[each] if part[each] is not None else None
+                for each in ("noise", "parameters", "form")
+            ),
+            part["factor"],
+            100 * part["total"],
+            ", ".join(
+                f"{law} {weight:.2f}"
+                for law, weight in sorted(entry["weights"].items(), key=lambda item: -item[1])[:3]
+            ),
+        )
+        for name, entry in prediction["combination"].items()
+        for part in (entry["parts"],)
+    )
+    columns = (
+        Column("standard error"),
+        Column("noise %", "rough"),
+        Column("parameters %", "rough"),
+        Column("form %", "rough"),
+        Column("factor", "rough"),
+        Column("in all %", "rough"),
+        Column("largest weights"),
+    )
+    told = "Form is what the candidates differ by beyond the bootstrap of one law's parameters; the factor is what rolling origins ask for."
+    return Table("breakdown", "Where the interval comes from", columns, rows, told)
+
+
 def predicted_roads(prediction: Document) -> Table:
     """The optimum at the budget asked for by every road that the fit found."""
     rows = tuple(
         (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss")))
-        for name, road in prediction["roads"].items()
+        for name, road in prediction["approaches"].items()
     )
     columns = (
         Column("road"),
@@ -271,11 +337,11 @@ def reconciled(document: Document) -> list[Table]:
     for row in document["countings"]:
         roads = (
             "refused"
-            if row[name].get("refused")
+            if row[name].get("unavailable")
             else format_cell(estimate(row[name]["a"]), Column("", "number", True))
             for name in ROADS
         )
-        rows.append((row["told"], *roads))
+        rows.append((row["label"], *roads))
     runs = Table(
         "countings",
         "The same runs, counted in two ways: a of N* ~ C^a",
@@ -472,7 +538,7 @@ def paths(document: Document) -> str:
 
 def truth(document: Document) -> Table | None:
     """E with its interval, the floor on the windows measured, the entropy of the language, and how far E lies from each."""
-    held = document.get("truth")
+    held = document.get("known_entropy")
     if not held:
         return None
     rows: list[tuple[Cell, ...]] = [("fitted E", (held["fitted_E"], held["lo"], held["hi"]), None)]
@@ -502,7 +568,7 @@ def _alone(value: float) -> Cell:
 
 
 def _told(document: Document) -> str:
-    held = document["truth"]
+    held = document["known_entropy"]
     doubt = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
     if held["covers"] is None:
         return f"No interval: nothing says how far E may be off.{doubt}"

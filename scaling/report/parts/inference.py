@@ -145,4 +145,4 @@ def price(document: Document, path: Path | None) -> Table | None:
         )
     except ScalingError:
         return None  # a frontier, or a law in other inputs
-    return smaller({"smaller": rows})
+    return smaller({"smaller": [row.to_dict() for row in rows]})

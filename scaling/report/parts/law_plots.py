@@ -133,7 +133,9 @@ def _frontier(
     if not document["range"].get("flops"):
         return None
     flops, cost = _budgets(document), document["cost"]
-    found = [(index, road, document["roads"].get(road) or {}) for index, road in enumerate(ROADS)]
+    found = [
+        (index, road, document["approaches"].get(road) or {}) for index, road in enumerate(ROADS)
+    ]
     traces = [
         trace
         for index, road, held in found
@@ -159,9 +161,7 @@ def _road(
     line, exponent = power_law(road, which, flops), road[which]["exponent"]
     band = _band(document, name, road, which, flops, line)
     dots = [
-        dot
-        for dot in road.get("minima") or road.get("valleys") or []
-        if dot.get(which) and not dot.get("refused")
+        dot for dot in road.get("minima") or [] if dot.get(which) and not dot.get("unavailable")
     ]
     notes = [f"{format_count(dot[which])} at {format_flops(dot['flops'])} FLOPs" for dot in dots]
     marks = Markers(
@@ -238,7 +238,7 @@ def contours(document: Document) -> Figure | None:
     traces: list[Trace] = [
         trace for level in levels for trace in _contour(x, y, loss, float(level), ramp)
     ]
-    road = document["roads"].get("parametric") or {}
+    road = document["approaches"].get("parametric") or {}
     if road.get("n_star"):
         traces.append(Line(x, power_law(road, "n_star", x), "efficient frontier", 1, "solid", 2.6))
     kept = thinned(len(sizes), POINTS_SHOWN)
@@ -372,7 +372,7 @@ def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) 
         share = np.histogram(values, edges)[0] / len(values)
         x, y, colour = np.repeat(edges, 2)[1:-1], 100 * np.repeat(share, 2), ROADS.index(name)
         entry = format_cell(
-            estimate((document["roads"].get(name) or {}).get("a")), Column("", "rough", True)
+            estimate((document["approaches"].get(name) or {}).get("a")), Column("", "rough", True)
         )
         traces += [
             Band(x, np.zeros_like(y), y, colour),
@@ -405,7 +405,7 @@ def _named_exponent(name: str, a: float, height: float, edges: np.ndarray) -> li
 def _drawn_exponents(document: Document, road: str) -> np.ndarray:
     """The finite draws (R,) of a road's a; of the law's own, all that the document keeps."""
     whole = _draws(document) if road == "parametric" else None
-    listed = ((document["roads"].get(road) or {}).get("draws") or {}).get("a") or []
+    listed = ((document["approaches"].get(road) or {}).get("draws") or {}).get("a") or []
     values = np.asarray(listed if whole is None else whole.a, float)
     return values[np.isfinite(values)]
 

@@ -99,14 +99,14 @@ def told(document: Document) -> str:
         "D' is the number of fresh tokens with the same loss, read off the fresh runs of the size. "
     )
     if law["R_D"] is None:
-        text += f"The law {law['law']} is not fitted: {law['refused']}. "
+        text += f"The law {law['law']} is not fitted: {law['unavailable']}. "
     else:
         doubt = "" if law["status"] == "ok" else f" ({law['status']})"
         ends = [law["R_D"][name] for name in ("lo", "hi")]
         span = "" if None in ends else f" [{number(ends[0], 3)}, {number(ends[1], 3)}]"
         text += f"The law {law['law']} fitted to all runs has R_D = {number(law['R_D']['value'], 3)}{span}{doubt}. "
-    if law.get("R_D_read"):
-        text += f"Fitted to this table alone, R_D = {number(law['R_D_read'], 3)}. "
+    if law.get("R_D_from_runs"):
+        text += f"Fitted to this table alone, R_D = {number(law['R_D_from_runs'], 3)}. "
     return f"{text}Muennighoff et al. 2023 found {number(_published(), 3)}."
 
 
@@ -142,7 +142,7 @@ def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
     law = document["repeats_law"]
     for r_d, label, colour in (
         ((law["R_D"] or {}).get("value"), "law fitted to all runs", 0),
-        (law.get("R_D_read"), "fitted to these points", 1),
+        (law.get("R_D_from_runs"), "fitted to these points", 1),
     ):
         if r_d:
             yield Line(

@@ -107,7 +107,7 @@ def valleys(document: Document) -> Figure | None:
     """Loss against size at each budget, the fitted curve and its minimum (approach 2); refused budgets stay grey."""
     found = [
         valley
-        for valley in (document["roads"].get("isoflop") or {}).get("valleys") or []
+        for valley in (document["approaches"].get("isoflop") or {}).get("minima") or []
         if valley.get("n_params")
     ]
     if not found:
@@ -116,7 +116,7 @@ def valleys(document: Document) -> Figure | None:
     ramp = ColorScale("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
     most = max(2, POINTS_SHOWN // len(found))
     traces: list[Trace] = [trace for valley in found for trace in _valley(valley, ramp, most)]
-    good = [valley for valley in found if not valley.get("refused")]
+    good = [valley for valley in found if not valley.get("unavailable")]
     if good:
         traces.append(
             Line(
@@ -138,9 +138,9 @@ def valleys(document: Document) -> Figure | None:
             )
         )
     refused = [
-        f"{format_flops(valley['flops'])}: {valley['refused']}"
+        f"{format_flops(valley['flops'])}: {valley['unavailable']}"
         for valley in found
-        if valley.get("refused")
+        if valley.get("unavailable")
     ]
     caption = "Each colour is one compute budget: dots are runs, curves the fitted valleys, stars their minima N*."
     caption += f" Refused (grey rings): {'; '.join(refused)}." if refused else ""
@@ -170,7 +170,7 @@ def _valley(valley: Mapping[str, Any], ramp: ColorScale, most: int) -> list[Trac
         for size, loss in zip(sizes, losses, strict=True)
     ]
     right = int(np.argmax(sizes))
-    if valley.get("refused"):
+    if valley.get("unavailable"):
         word = Text(sizes[right] * 1.06, losses[right], "refused", "muted", "left")
         return [
             Line(sizes, losses, "", "muted", "dot", 1.0),

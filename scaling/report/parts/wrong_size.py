@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fit.fit_document import interval
+from scaling.fit.document import Estimate
 from scaling.fit.frontier.frontier import Frontier
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw, load_law
@@ -79,10 +79,10 @@ def _ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The interval of each size (S,), as everywhere else."""
     each = [
-        interval(float(value), column, found.ci)
+        Estimate.of(float(value), column, found.ci)
         for value, column in zip(values, draws.T, strict=True)
     ]
-    low, high = (np.array([entry[end] for entry in each], float) for end in ("lo", "hi"))
+    low, high = (np.array([getattr(entry, end) for entry in each], float) for end in ("lo", "hi"))
     return low, high
 
 
@@ -160,11 +160,11 @@ def sentence(found: SizePenalty | None) -> str | None:
 def _price(found: SizePenalty, share: float) -> tuple[str, str]:
     """The loss at a share of N*, and the compute that it wastes in percent, with its interval."""
     place = int(np.argmin(np.abs(np.log(found.shares / share))))
-    entry = interval(
+    entry = Estimate.of(
         100 * float(found.waste[place]),
         None if found.waste_draws is None else 100 * found.waste_draws[:, place],
         found.ci,
     )
     return number(float(found.loss[place])), format_cell(
-        (entry["value"], entry["lo"], entry["hi"]), Column("", "short", True)
+        (entry.value, entry.lo, entry.hi), Column("", "short", True)
     )

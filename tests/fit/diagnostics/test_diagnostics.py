@@ -1,4 +1,6 @@
-"""Honesty of a sweep: runs above the law get their likely cause, curves of tuned sizes collapse, one that is not tuned does not."""
+"""Honesty of a sweep: runs above the law get their likely cause, curves of tuned sizes collapse,
+one that is not tuned does not.
+"""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ SD = 0.002
 
 
 def sweep(seed=0):
-    """Five budgets of six sizes about their optima, with their configurations and the evaluations of every run."""
+    """Five budgets of six sizes about their optima, with their configurations and the evaluations
+    of every run.
+    """
     c = np.repeat(BUDGETS, 6)
     n = 0.09 * c**0.51 * np.tile(np.geomspace(0.25, 4, 6), 5)
     d = c / (6 * n)
@@ -71,7 +75,7 @@ CASES = {
     "its batch is 16 times its neighbours'": lambda points, runs, row: runs.__setitem__(
         "batch_tokens", runs["batch_tokens"].where(runs.index != row, 16 * 4096)
     ),
-    "no cause seen: train it again with another seed": lambda points, runs, row: None,
+    "no known cause: rerun it with another seed": lambda points, runs, row: None,
 }
 
 
@@ -83,9 +87,11 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
     (only,) = runs_above_law.runs_above_law(
         points, runs, trails(points), estimate(CHINCHILLA, points), SD
     )
-    assert (only["run_id"], only["cause"]) == ("run14", cause)
-    assert only["excess"] == pytest.approx(0.05, abs=0.01)
-    assert cause in runs_above_law.warnings([only])[0]
+    assert (only.run_id, only.cause) == ("run14", cause)
+    assert only.excess == pytest.approx(0.05, abs=0.01)
+    (warning,) = runs_above_law.warnings([only])
+    assert (warning.code, warning.data) == ("runs_above_law", {"run_ids": ["run14"]})
+    assert cause in warning.message
 
 
 def test_a_loss_that_rose_is_unstable_or_over_fitted():
@@ -93,10 +99,10 @@ def test_a_loss_that_rose_is_unstable_or_over_fitted():
     points.loss[14] *= 1.05
     rising = trails(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
     (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
-    assert "unstable, the learning rate is too high" in only["cause"]
+    assert "unstable, the learning rate is too high" in only.cause
     runs["config"].iloc[14].update(task={"kind": "text", "unique_tokens": 1e3})
     (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
-    assert "over-fitted to repeated data" in only["cause"]
+    assert "over-fitted to repeated data" in only.cause
 
 
 def test_a_clean_sweep_has_nobody_above():
@@ -112,8 +118,8 @@ def test_a_clean_sweep_has_nobody_above():
 def test_curves_of_one_shape_collapse_and_another_shape_is_named():
     points, _ = sweep()
     found = collapse(points, trails(points), TRUTH["E"])
-    assert len(found["curves"]) == len(BUDGETS)
-    assert found["spread"] < 1e-9
+    assert len(found.curves) == len(BUDGETS)
+    assert found.spread < 1e-9
     assert told_of(found) == []
     off = int(np.argmin(np.where(points.c == points.c.max(), points.loss, np.inf)))
     other = collapse(
@@ -121,8 +127,8 @@ def test_curves_of_one_shape_collapse_and_another_shape_is_named():
         trails(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
         TRUTH["E"],
     )
-    assert [curve["flagged"] for curve in other["curves"]] == [False] * 4 + [True]
-    assert f"the curve of run run{off}" in told_of(other)[0]
+    assert [curve.flagged for curve in other.curves] == [False] * 4 + [True]
+    assert told_of(other)[0].data == {"run_id": f"run{off}"}
 
 
 def test_curves_measured_too_seldom_are_no_evidence():
@@ -136,10 +142,8 @@ def test_a_run_that_diverged_stands_first_with_its_learning_rate():
     _, runs = sweep()
     gone = runs.iloc[[3]].assign(n=1e6, d=1e9, step=77, lr=runs["lr"].iloc[3] * 16, run_id="gone")
     (only,) = runs_above_law.diverged(runs, gone.reset_index(drop=True))
-    assert (only["run_id"], only["loss"]) == ("gone", None)
-    assert (
-        only["cause"] == "diverged at step 77; its learning rate, by width, is 16 times the others'"
-    )
+    assert (only.run_id, only.loss) == ("gone", None)
+    assert only.cause == "diverged at step 77; its learning rate, by width, is 16 times the others'"
     assert runs_above_law.diverged(runs, gone.head(0)) == []
 
 
@@ -150,6 +154,6 @@ def test_the_best_run_of_each_budget_is_measured_against_the_frontier():
     found = frontier_gap(
         points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options)
     )
-    assert [row["flops"] for row in found] == pytest.approx(BUDGETS)
-    assert [abs(row["excess"]) < 0.012 for row in found] == [True] * 4 + [False]
-    assert found[-1]["excess"] == pytest.approx(0.03, abs=0.012)
+    assert [row.flops for row in found] == pytest.approx(BUDGETS)
+    assert [abs(row.excess) < 0.012 for row in found] == [True] * 4 + [False]
+    assert found[-1].excess == pytest.approx(0.03, abs=0.012)

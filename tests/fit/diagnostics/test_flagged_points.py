@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
+from tests.documents import fit
 from tests.fit.test_pipeline import LAW, simulated
 
 QUICK = FitOptions(bootstrap=0, holdout="none")
@@ -54,7 +55,7 @@ def test_each_kind_is_named_and_the_fit_is_shown_without_it(tmp_path, kind):
     found = fit([written(tmp_path / "runs.csv", rows)], QUICK)
     assert row in reasons(found)[reason]
     assert found["n_points"] == len(rows)
-    rest = found["without_flagged"]
+    rest = found["fit_without_flagged"]
     assert rest["n_points"] == len(rows) - rest["left_out"]
     assert abs(rest["a"] - LAW["beta"] / (LAW["alpha"] + LAW["beta"])) < 0.05
 

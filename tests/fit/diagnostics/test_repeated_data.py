@@ -1,4 +1,6 @@
-"""D' of repeated runs: recovered from simulated runs whose D' is known, with every way of not knowing it said."""
+"""D' of repeated runs: recovered from simulated runs whose D' is known, with every way of not
+knowing it said.
+"""
 
 import numpy as np
 import pytest
@@ -54,10 +56,10 @@ def test_effective_tokens_are_read_off_the_fresh_runs():
     found = rows(runs(uniques=(UNIQUE, 2 * UNIQUE)))
     assert len(found) == 3 * 2 * 4
     for row in found:
-        assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.01)
-        assert row["effective_tokens"] == pytest.approx(row["ratio"] * row["unique_tokens"])
-        assert not row["extrapolated"]
-        assert row["lo"] is None, "nothing is known of seeds"
+        assert row.ratio == pytest.approx(float(effective_epochs(row.epochs, R_D)), rel=0.01)
+        assert row.effective_tokens == pytest.approx(row.ratio * row.unique_tokens)
+        assert not row.extrapolated
+        assert row.lo is None, "nothing is known of seeds"
     assert read_off(found) == pytest.approx(R_D, rel=0.03)
 
 
@@ -69,12 +71,10 @@ def test_muennighoffs_equation():
 
 def test_an_interval_comes_from_replicates_and_holds_the_truth():
     found = rows(runs(seeds=3, noise=0.004))
-    assert {row["runs"] for row in found} == {3}
-    inside = [
-        row["lo"] <= float(effective_epochs(row["epochs"], R_D)) <= row["hi"] for row in found
-    ]
+    assert {row.runs for row in found} == {3}
+    inside = [row.lo <= float(effective_epochs(row.epochs, R_D)) <= row.hi for row in found]
     assert np.mean(inside) >= 10 / 12
-    assert all(row["lo"] < row["ratio"] < row["hi"] for row in found)
+    assert all(row.lo < row.ratio < row.hi for row in found)
 
 
 def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said():
@@ -85,20 +85,20 @@ def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said
     best = int(np.flatnonzero(np.isclose(points.d / points.others["U"], 8))[0])
     loss[best] = loss_of(31e3, UNIQUE * 40)
     by_epochs = {
-        round(row["epochs"]): row
+        round(row.epochs): row
         for row in rows(Points(loss, points.n, points.d, others=points.others))
     }
-    assert by_epochs[16]["extrapolated"]
-    assert by_epochs[16]["ratio"] < 0.6
-    assert by_epochs[8]["extrapolated"]
-    assert by_epochs[8]["ratio"] > 16
-    assert not by_epochs[4]["extrapolated"]
+    assert by_epochs[16].extrapolated
+    assert by_epochs[16].ratio < 0.6
+    assert by_epochs[8].extrapolated
+    assert by_epochs[8].ratio > 16
+    assert not by_epochs[4].extrapolated
 
 
 def test_a_size_without_fresh_runs_has_no_effective_tokens():
     points = runs(sizes=(15e3, 31e3))
     kept = points.take((points.n > 20e3) | (points.d > 1.01 * points.others["U"]))
-    found = {(row["n_params"], row["ratio"] is None) for row in rows(kept)}
+    found = {(row.n_params, row.ratio is None) for row in rows(kept)}
     assert found == {(15e3, True), (31e3, False)}
 
 
@@ -117,26 +117,27 @@ def test_the_document_sets_the_law_beside_what_was_read():
         runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=20)
     )
     law = told["repeats_law"]
-    assert law["law"] == "data-constrained"
-    assert law["R_D_read"] == pytest.approx(R_D, rel=0.1)
-    assert law["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
+    assert law.law == "data-constrained"
+    assert law.R_D_from_runs == pytest.approx(R_D, rel=0.1)
+    assert law.R_D.value == pytest.approx(R_D, rel=0.25)
     for row in told["repeats"]:
-        assert row["predicted_ratio"] == pytest.approx(
-            float(effective_epochs(row["epochs"], law["R_D"]["value"]))
+        assert row.predicted_ratio == pytest.approx(
+            float(effective_epochs(row.epochs, law.R_D.value))
         )
 
 
 def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
     told = report(runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=0))
-    assert told["repeats_law"]["R_D"] is None
-    assert "N takes 1 distinct value" in told["repeats_law"]["refused"]
-    assert told["repeats_law"]["R_D_read"] == pytest.approx(R_D, rel=0.03)
-    assert all(row["predicted_ratio"] is None and row["ratio"] for row in told["repeats"])
+    assert told["repeats_law"].R_D is None
+    assert "N takes 1 distinct value" in told["repeats_law"].unavailable
+    assert told["repeats_law"].R_D_from_runs == pytest.approx(R_D, rel=0.03)
+    assert all(row.predicted_ratio is None and row.ratio for row in told["repeats"])
 
 
 def test_without_repeats_nothing_is_told():
     plain = runs(epochs=())
     assert report(plain, None, FitOptions(bootstrap=0)) == {}
     assert uncounted(plain, "chinchilla") == []
-    assert "12 runs repeat their data" in uncounted(runs(), "chinchilla")[0]
+    (warning,) = uncounted(runs(), "chinchilla")
+    assert (warning.code, warning.data) == ("repeated_data", {"runs": 12})
     assert uncounted(runs(), "data-constrained") == []

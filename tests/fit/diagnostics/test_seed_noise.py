@@ -7,8 +7,8 @@ from scaling.fit.diagnostics import seed_noise
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
-from scaling.fit.pipeline import fit
 from scaling.points.points import Points
+from tests.documents import fit
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.34, "beta": 0.36}
 CHINCHILLA = LAWS["chinchilla"]
@@ -47,9 +47,9 @@ def test_without_replicates_the_noise_is_that_of_the_residuals():
         seed_noise.report(each, estimate(CHINCHILLA, each), 0.95)
         for each in (sweep(seeds=1, seed=seed) for seed in range(12))
     ]
-    assert np.mean([each["sd"] for each in told]) == pytest.approx(0.005, rel=0.2)
+    assert np.mean([each.sd for each in told]) == pytest.approx(0.005, rel=0.2)
     assert all(
-        each["from"] == "residuals" and "lack_of_fit" not in each and not seed_noise.warnings(each)
+        each.basis == "residuals" and each.lack_of_fit is None and not seed_noise.warnings(each)
         for each in told
     )
 
@@ -58,9 +58,9 @@ def test_a_law_that_is_wrong_is_told_from_noise():
     for bend, wrong in ((0.0, False), (0.01, True)):
         points = sweep(bend=bend)
         told = seed_noise.report(points, estimate(CHINCHILLA, points), 0.95)
-        assert told["sd"] == pytest.approx(0.005, rel=0.25)
+        assert told.sd == pytest.approx(0.005, rel=0.25)
         assert bool(seed_noise.warnings(told)) == wrong
-    assert "times as far about the law as seeds do" in seed_noise.warnings(told)[0]
+    assert seed_noise.warnings(told)[0].code == "lack_of_fit"
 
 
 def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
@@ -74,5 +74,5 @@ def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
     )
     (tmp_path / "runs.csv").write_text(text + "\n")
     found = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))["noise"]
-    assert (found["from"], found["cells"]) == ("seeds", 36)
+    assert (found["basis"], found["cells"]) == ("seeds", 36)
     assert found["sd"] == pytest.approx(0.005, rel=0.3)

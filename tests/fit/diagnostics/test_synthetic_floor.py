@@ -1,16 +1,19 @@
 """The fitted E beside the true floor of a synthetic language."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.config import Execution, SyntheticTask
 from scaling.fit.diagnostics.synthetic_floor import compare_floor, known_entropy
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.document import Estimate
+from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.store import rows
 from scaling.store.rows import Measurement
 from scaling.store.run_files import write_run
 from scaling.tasks import open_task
+from tests.documents import fit
 from tests.sweep_files import tiny
 
 SOURCE = rows.Provenance("1 x test", None, "0")
@@ -48,7 +51,7 @@ def known():
 def test_the_document_tells_the_truth(tmp_path, known):
     task, floor = known
     document = fit([written(tmp_path / "x", planned(), floor)], FitOptions(bootstrap=100))
-    told = document["truth"]
+    told = document["known_entropy"]
     assert told["entropy"] == pytest.approx(task.entropy)
     assert told["floor"] == pytest.approx(floor)
     assert told["entropy"] != told["floor"]
@@ -61,18 +64,18 @@ def test_the_document_tells_the_truth(tmp_path, known):
 
 def test_a_wrong_floor_is_not_hidden(tmp_path, known):
     document = fit([written(tmp_path / "x", planned(), 0.9 * known[1])], FitOptions(bootstrap=100))
-    assert document["truth"]["floor_difference_percent"] == pytest.approx(-10, abs=2)
-    assert document["truth"]["covers"] is False
+    assert document["known_entropy"]["floor_difference_percent"] == pytest.approx(-10, abs=2)
+    assert document["known_entropy"]["covers"] is False
 
 
 def test_a_law_without_a_floor_has_no_truth_to_tell(tmp_path, known):
-    assert "truth" not in fit(
+    assert "known_entropy" not in fit(
         [written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0)
     )
 
 
 def frame(*runs):
-    return rows.pd.DataFrame({"config": [run.model_dump() for run in runs]})
+    return pd.DataFrame({"config": [run.model_dump() for run in runs]})
 
 
 def test_what_has_no_known_truth_gets_none():
@@ -82,8 +85,8 @@ def test_what_has_no_known_truth_gets_none():
         known_entropy(frame(run.model_copy(update={"simulated": "published:hoffmann2022"}))) is None
     )
     text = run.model_dump() | {"task": {"kind": "text", "seq_len": 30}}
-    assert known_entropy(rows.pd.DataFrame({"config": [text]})) is None
-    assert compare_floor(None, {"value": 1.0, "lo": None, "hi": None}) is None
+    assert known_entropy(pd.DataFrame({"config": [text]})) is None
+    assert compare_floor(None, Estimate(value=1.0, se=None, lo=None, hi=None)) is None
     assert compare_floor({"entropy": 1.0}, None) is None
 
 
@@ -94,14 +97,15 @@ def test_runs_measured_on_different_windows_share_the_entropy_alone():
     assert set(told) == {"entropy"}
     beside = compare_floor(
         told,
-        {"value": 0.5 * told["entropy"], "lo": 0.4 * told["entropy"], "hi": 1.2 * told["entropy"]},
+        Estimate(
+            value=0.5 * told["entropy"],
+            se=None,
+            lo=0.4 * told["entropy"],
+            hi=1.2 * told["entropy"],
+        ),
     )
-    assert (beside["floor"], beside["floor_difference_percent"], beside["covers"]) == (
-        None,
-        None,
-        True,
-    )
-    assert beside["difference_percent"] == pytest.approx(-50)
+    assert (beside.floor, beside.floor_difference_percent, beside.covers) == (None, None, True)
+    assert beside.difference_percent == pytest.approx(-50)
 
 
 def test_the_floor_is_that_of_the_windows_which_training_measures():

@@ -1,4 +1,6 @@
-"""Approach 1: the winners along C, from evaluations or from final losses, and every reason to refuse."""
+"""Approach 1: the winners along C, from evaluations or from final losses, and every reason to
+refuse.
+"""
 
 import numpy as np
 
@@ -31,7 +33,7 @@ def test_envelope_of_curves_finds_the_frontier():
 def test_final_losses_of_one_size_are_joined():
     road, truth = envelope(runs(), resamples=0), frontier("chinchilla", LAW, Cost())
     assert abs(float(road.frontier.a - truth.a)) < 0.03
-    assert "only final losses" in road.warnings[0]
+    assert road.warnings[0].code == "final_losses_only"
 
 
 def test_winners_at_the_edge_do_not_count():
@@ -46,7 +48,7 @@ def test_winners_at_the_edge_do_not_count():
 def test_reasons_to_refuse():
     curves = runs()
     assert (
-        "competes" in envelope(curves.take(curves.group == "3"), resamples=0).refused
-        or envelope(curves.take(curves.group == "3")).refused
+        "competes" in envelope(curves.take(curves.group == "3"), resamples=0).unavailable
+        or envelope(curves.take(curves.group == "3")).unavailable
     )
-    assert envelope(Points(curves.loss, n=curves.n)).refused == "the table lacks N, D or C"
+    assert envelope(Points(curves.loss, n=curves.n)).unavailable == "the table lacks N, D or C"

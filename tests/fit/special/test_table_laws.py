@@ -1,13 +1,13 @@
-"""Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables, refused where they cannot be known."""
+"""Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables,
+refused where they cannot be known.
+"""
 
 import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.fit_document import dump
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, FitOptions
-from scaling.fit.pipeline import fit
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.critical_batch import critical_batch, least_steps
 from scaling.fit.special.pass_at_k import (
@@ -20,8 +20,8 @@ from scaling.fit.special.pass_at_k import (
     normal_coverage,
 )
 from scaling.fit.special.table_laws import SPECIAL
-from scaling.predict.predict import predict
 from scaling.tasks.answer_metrics import pass_at_k
+from tests.documents import dump, fit, predict
 from tests.fit.test_pipeline import simulated
 
 SCHEDULE = {"L0": 2.7, "A": 0.6, "alpha": 0.45, "B": 450.0, "C": 2.0, "beta": 0.6, "gamma": 0.65}
@@ -121,10 +121,9 @@ def test_two_stages_predict_accuracy(tmp_path):
     path = simulated(tmp_path / "runs.csv")
     header, *rows = path.read_text().splitlines()
     rng = np.random.default_rng(1)
-    lines = [
-        f"{row},{float(0.25 + 0.6 / (1 + np.exp(5 * (float(row.split(',')[2]) - 2.5))) + rng.normal(0, 0.005))!r}"
-        for row in rows
-    ]
+    loss = np.array([float(row.split(",")[2]) for row in rows])
+    accuracy = 0.25 + 0.6 / (1 + np.exp(5 * (loss - 2.5))) + rng.normal(0, 0.005, len(rows))
+    lines = [f"{row},{value!r}" for row, value in zip(rows, accuracy.tolist(), strict=True)]
     path.write_text("\n".join([header + ",acc", *lines]) + "\n")
     got = fit(
         [path],

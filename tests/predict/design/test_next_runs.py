@@ -1,4 +1,6 @@
-"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans; and what a plan may expect."""
+"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans;
+and what a plan may expect.
+"""
 
 import json
 import shutil
@@ -13,10 +15,9 @@ from benchmarks.simulated_sweeps import SURFACES
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.fit.estimate import estimate, refitted
-from scaling.fit.fit_document import dump
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.predict.design import (
     DesignConstraints,
@@ -33,6 +34,7 @@ from scaling.predict.design.law_model import (
     shared_covariance,
     standard_errors,
 )
+from tests.documents import dump, fit
 from tests.fit.test_pipeline import simulated
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
@@ -224,7 +226,7 @@ def test_a_law_through_the_middle_warns_of_no_place():
     )  # 30 times off by the published law
     assert expected(runs)["warnings"] == []
     off = expected(runs, law_from="published:besiroglu2024")["warnings"]
-    assert len([text for text in off if text.startswith("off-centre")]) == 5
+    assert len([warning for warning in off if warning["code"] == "off_centre"]) == 5
     assert expected(runs)["loss"]["value"] is None
 
 
@@ -232,18 +234,19 @@ def test_weak_grids_are_named():
     n = np.tile([1e6, 3e6, 9e6], 2)
     c = np.repeat([1e15, 1e16], 3)
     told = expected(Planned(n, c / (6 * n), c, np.arange(6), True))
-    assert [text.split(":")[0] for text in told["warnings"]][:2] == [
-        "2 budgets",
-        "fewer than 4 sizes at 1e15, 1e16 FLOPs",
-    ]
+    codes = [warning["code"] for warning in told["warnings"]]
+    assert codes[:2] == ["few_budgets", "few_sizes"]
+    assert "fewer than 4 sizes at 1e15, 1e16 FLOPs" in told["warnings"][1]["message"]
     ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
-    assert "cannot be told apart" in ladder["refused"] or "distinct" in ladder["refused"]
+    assert "cannot be told apart" in ladder["unavailable"] or "distinct" in ladder["unavailable"]
     with pytest.raises(ScalingError, match="--noise"):
         expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
 
 
 def test_design_beats_the_grid_several_times_over():
-    """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N* at ten times the largest budget."""
+    """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N*
+    at ten times the largest budget.
+    """
     cells, held = benchmark.isoflop(TRUTH, benchmark.LARGEST, 2, 5, 7), belief_of(TRUTH)
     cost, grid = (
         cells.cost(False),
@@ -264,7 +267,7 @@ def test_design_beats_the_grid_several_times_over():
 def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
     (tmp_path / "seeds.json").write_text(
-        json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "from": "seeds"}})
+        json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}})
     )
     assert next_runs(tmp_path / "seeds.json", 1e21, 1e23)["noise"] == 0.02
     (tmp_path / "older.json").write_text(

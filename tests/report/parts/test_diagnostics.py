@@ -99,11 +99,11 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     told = {
         "sd": 0.01,
         "residual_sd": 0.02,
-        "from": "seeds",
+        "basis": "seeds",
         "lo": 0.007,
         "hi": 0.02,
         "cells": 3,
-        "freedom": 6,
+        "degrees_of_freedom": 6,
         "lack_of_fit": {"ratio": 4.0, "p": 0.003},
     }
     rows = dict(diagnostics.noise({"noise": told}).rows)
@@ -113,7 +113,7 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     )
     assert rows["lack of fit: variance about the law over that of seeds"] == "4.00 (p = 0.003)"
     alone = dict(
-        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "from": "residuals"}}).rows
+        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}}).rows
     )
     assert "cannot be told apart" in alone["seeds"]
     assert diagnostics.noise({}) is None
@@ -130,10 +130,10 @@ def test_runs_above_the_law_stand_with_their_cause():
             "cause": "too few steps: 60",
         }
     ]
-    assert diagnostics.above({"above": held}).rows == (
+    assert diagnostics.above({"runs_above_law": held}).rows == (
         ("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),
     )
-    assert diagnostics.above({"above": []}) is None
+    assert diagnostics.above({"runs_above_law": []}) is None
 
 
 def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():

@@ -1,7 +1,7 @@
 """The price of a smaller model in the report of a fit, and the tables that a prediction has of serving."""
 
-from scaling.fit.fit_document import dump
 from scaling.report.parts.inference import decoding, demand, price, served, smaller
+from tests.documents import dump
 
 
 def test_a_fit_tells_the_price_of_smaller_models_at_its_largest_budget(document, tmp_path):

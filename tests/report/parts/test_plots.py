@@ -148,7 +148,7 @@ def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
 
 def test_a_refused_road_is_not_drawn(document):
     refused = copy.deepcopy(document)
-    refused["roads"]["envelope"] = {"refused": "two budgets only"}
+    refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert not any(
         line.label.startswith("envelope") for line in kinds(law_plots.frontier_size(refused), Line)
     )
@@ -203,7 +203,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
 
 def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
     spread = copy.deepcopy(document)
-    spread["roads"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
+    spread["approaches"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
     figure = law_plots.exponents(spread, published(document))
     lines = kinds(figure, Line)
     assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
@@ -221,9 +221,10 @@ def test_what_a_document_lacks_is_left_out(document):
     bare = {
         key: value
         for key, value in document.items()
-        if key not in ("holdout", "bootstrap", "roads", "data")
+        if key not in ("holdout", "bootstrap", "approaches", "data")
     }
-    bare |= {"roads": {}, "data": {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}}
+    empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
+    bare |= {"approaches": {}, "data": empty}
     assert run_plots.valleys(bare) is None
     assert run_plots.holdout(bare) is None
     assert law_plots.frontier_size(bare) is None

@@ -10,8 +10,7 @@ import pytest
 from scaling import accounting
 from scaling.config.sweep_file import load_sweep
 from scaling.fit.diagnostics.repeated_data import effective_epochs
-from scaling.fit.fit_document import dump
-from scaling.fit.pipeline import FitOptions, fit
+from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.render.figure import Line, Markers
 from scaling.report.page import write_report
@@ -19,6 +18,7 @@ from scaling.report.parts import fit_tables, repeated_data
 from scaling.report.terminal import fit_text
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
+from tests.documents import dump, fit
 from tests.report.test_terminal import printed
 
 FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
@@ -57,11 +57,12 @@ def document(folder):
 
 def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
     assert any(
-        "48 runs repeat their data" in text and "--law data-constrained" in text
-        for text in document["warnings"]
+        "48 runs repeat their data" in warning["message"]
+        and "--law data-constrained" in warning["message"]
+        for warning in document["warnings"]
     )
     constrained = fit([folder], FitOptions(law="data-constrained", bootstrap=50))
-    assert not any("repeat their data" in text for text in constrained["warnings"])
+    assert not any(warning["code"] == "repeated_data" for warning in constrained["warnings"])
     assert constrained["params"]["R_D"]["value"] == pytest.approx(R_D, rel=0.25)
     assert constrained["repeats_law"]["R_D"] == constrained["params"]["R_D"]
     assert constrained["repeats"][0]["ratio"] == document["repeats"][0]["ratio"]
@@ -74,7 +75,7 @@ def test_the_document_tells_each_repeated_cell(document):
     for row in document["repeats"]:
         assert row["ratio"] == pytest.approx(float(effective_epochs(row["epochs"], R_D)), rel=0.08)
         assert row["lo"] < row["ratio"] < row["hi"]
-    assert document["repeats_law"]["R_D_read"] == pytest.approx(R_D, rel=0.2)
+    assert document["repeats_law"]["R_D_from_runs"] == pytest.approx(R_D, rel=0.2)
 
 
 def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
@@ -107,8 +108,8 @@ def test_what_is_not_known_is_said(document):
     changed["repeats_law"] = {
         "law": "data-constrained",
         "R_D": None,
-        "refused": "N takes 1 distinct value",
-        "R_D_read": None,
+        "unavailable": "N takes 1 distinct value",
+        "R_D_from_runs": None,
     }
     table = repeated_data.repeats(changed)
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
@@ -165,7 +166,7 @@ TRUTH = {
 
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
-    table = fit_tables.truth({"truth": TRUTH, "status": "not-identified", "ci": 0.95})
+    table = fit_tables.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
@@ -176,14 +177,16 @@ def test_the_truth_is_told_with_its_distance(monkeypatch, document):
         == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
     )
     alone = fit_tables.truth(
-        {"truth": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
+        {"known_entropy": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
     )
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
     assert (
         "No interval"
-        in fit_tables.truth({"truth": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}).caption
+        in fit_tables.truth(
+            {"known_entropy": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}
+        ).caption
     )
-    told = printed(fit_text(document | {"truth": TRUTH}), monkeypatch)
+    told = printed(fit_text(document | {"known_entropy": TRUTH}), monkeypatch)
     assert "entropy of the language" in told
     assert all(len(line) <= 80 for line in told.splitlines())

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from scaling.fit.fit_document import dump
-from scaling.predict.predict import predict
 from scaling.render.figure import Band, Line, Markers
 from scaling.report.parts import wrong_size
+from tests.documents import dump, predict
 from tests.report.conftest import BUDGETS, law
 
 FLOPS = 10 * BUDGETS[-1]

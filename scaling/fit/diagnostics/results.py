@@ -1,0 +1,182 @@
+"""What the diagnostics of a fit found, as parts of its document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from scaling.fit.document import Column, Document, Estimate, FitStatus, Integer, Real
+
+
+class LackOfFit(Document):
+    """The F ratio of the scatter about the law over that of seeds, and its p-value."""
+
+    ratio: Real | None
+    p: Real | None
+
+
+class NoiseResult(Document):
+    """The noise of one run's log loss: `sd` from seeds where they were replicated, else from
+    residuals.
+    """
+
+    residual_sd: Real | None
+    sd: Real | None
+    basis: Literal["seeds", "residuals"]
+    lo: Real | None = None
+    hi: Real | None = None
+    cells: Integer | None = None
+    degrees_of_freedom: Integer | None = None
+    lack_of_fit: LackOfFit | None = None
+
+
+class FrontierGap(Document):
+    """How far the best run of a budget lies above the fitted L*(C), relative to it."""
+
+    flops: Real
+    n_params: Real
+    loss: Real
+    optimal_loss: Real | None
+    excess: Real | None
+
+
+class RunAboveLaw(Document):
+    """A run whose loss lies above the law, with the likely cause; a diverged run has no loss."""
+
+    run_id: str
+    n_params: Real
+    tokens: Real
+    loss: Real | None
+    excess: Real | None
+    cause: str
+
+
+class NormalizedCurve(Document):
+    """The normalised loss curve of a run, and how far it lies from the others'."""
+
+    run_id: str
+    n_params: Real
+    tokens: Real
+    y: Column
+    deviation: Real | None
+    flagged: bool
+
+
+class CurveCollapse(Document):
+    """Normalised loss curves of the best run of each budget over shares of training."""
+
+    floor: Real | None
+    shares: Column
+    median: Column
+    spread: Real | None
+    closest_floor: Real | None
+    closest_spread: Real | None
+    curves: list[NormalizedCurve]
+
+
+class FlaggedPoint(Document):
+    """A point, by its row from 1."""
+
+    row: Integer
+    n_params: Real
+    tokens: Real
+    loss: Real
+
+
+class FlaggedPoints(Document):
+    """Points to look at again, and why."""
+
+    reason: str
+    count: Integer
+    points: list[FlaggedPoint]
+
+
+class FitWithoutFlagged(Document):
+    """The fit without the flagged points, or why it is unavailable."""
+
+    n_points: Integer
+    left_out: Integer
+    unavailable: str | None = None
+    params: Mapping[str, Real | None] | None = None
+    status: FitStatus | None = None
+    a: Real | None = None
+    n_star_at_top: Real | None = None
+
+
+class HoldoutRow(Document):
+    """A run that was left out: its measured and predicted loss, with the interval for one run."""
+
+    n_params: Real
+    tokens: Real
+    flops: Real
+    loss: Real
+    predicted: Real | None
+    lo: Real | None
+    hi: Real | None
+
+
+class Holdout(Document):
+    """The largest budgets left out, and how well a fit of the rest predicts them."""
+
+    budget: Real
+    n_train: Integer
+    n_test: Integer
+    rows: list[HoldoutRow]
+    mean_abs_rel_error: Real | None
+    covered: Real | None
+    by: str | None = None  # the law, or `combination`
+
+
+class RolloutStep(Document):
+    """The next size predicted from the smaller ones."""
+
+    n_params: Real
+    n_train: Integer
+    n_test: Integer
+    mean_abs_rel_error: Real | None
+    bias: Real | None
+    covered: Real | None
+
+
+class RepeatedRuns(Document):
+    """Runs of one size that repeat U unique tokens, and the fresh tokens that reach the
+    same loss.
+    """
+
+    n_params: Real
+    unique_tokens: Real
+    epochs: Real
+    tokens: Real
+    loss: Real
+    runs: Integer
+    effective_tokens: Real | None
+    ratio: Real | None
+    lo: Real | None
+    hi: Real | None
+    extrapolated: bool | None
+    predicted_ratio: Real | None
+
+
+class RepeatedDataLaw(Document):
+    """R_D of the data-constrained law, and R_D read from the runs themselves."""
+
+    law: str
+    R_D: Estimate | None
+    status: FitStatus | None = None
+    unavailable: str | None = None
+    R_D_from_runs: Real | None
+
+
+class KnownEntropy(Document):
+    """The entropy of a synthetic language and the lowest loss on the windows measured, with the
+    fitted E.
+    """
+
+    entropy: Real
+    floor: Real | None
+    fitted_E: Real
+    lo: Real | None
+    hi: Real | None
+    difference_percent: Real
+    floor_difference_percent: Real | None
+    covers: bool | None

@@ -1,0 +1,370 @@
+"""The result of `scaling fit`: one frozen model, written to FIT.json and read by predict, next,
+plan and report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator
+
+from scaling import files
+from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
+from scaling.fit.diagnostics.results import (
+    CurveCollapse,
+    FitWithoutFlagged,
+    FlaggedPoints,
+    FrontierGap,
+    Holdout,
+    KnownEntropy,
+    NoiseResult,
+    RepeatedDataLaw,
+    RepeatedRuns,
+    RolloutStep,
+    RunAboveLaw,
+)
+from scaling.fit.document import (
+    Column,
+    Document,
+    Estimate,
+    FitStatus,
+    Integer,
+    PositiveInteger,
+    PositiveReal,
+    Real,
+)
+from scaling.points.readers import read_bytes
+from scaling.warning import ResultWarning
+
+SCHEMA = 2
+MAX_POINTS = 5000  # kept in a document
+MAX_DIGITS = 300  # of a whole number that a float can still hold
+WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
+Approach = Literal["parametric", "isoflop", "envelope"]
+Warnings = tuple[ResultWarning, ...]
+
+
+class Objective(Document):
+    """What was minimised; `value` is a sum over points. `delta` is null where the objective has
+    none.
+    """
+
+    name: str
+    delta: Real | None
+    value: Real | None
+
+
+class Goodness(Document):
+    """How well the law fits: root mean square error of the loss in percent, and R2 of the loss
+    above the floor.
+    """
+
+    rmse_percent: Real | None
+    r2_excess: Real | None
+
+
+class Excluded(Document):
+    """Rows that were left out, and why."""
+
+    reason: str
+    count: Integer
+
+
+class Cost(Document):
+    """Training FLOPs C = c0 N^p D."""
+
+    c0: PositiveReal
+    p: PositiveReal
+
+
+class Convention(Document):
+    """How N (`params`) and C (`flops`) are counted; "as given" for the columns of a
+    foreign table.
+    """
+
+    params: str | None = None
+    flops: str | None = None
+
+
+class ModelContext(Document):
+    """Vocabulary and sequence length that all runs share; absent for a foreign table."""
+
+    vocab_size: PositiveInteger | None = None
+    seq_len: PositiveInteger | None = None
+
+
+class SourceInfo(Document):
+    """What was fitted: paths, the digest of the data, the columns used, and the options that chose
+    rows.
+    """
+
+    paths: list[str]
+    digest: str
+    columns: dict[str, str]
+    convention: Convention
+    notes: list[str] = []
+    model: ModelContext = ModelContext()
+    filters: dict[str, Any] = {}
+    evaluation: dict[str, Any] | None = None
+
+
+class ProfileInterval(Document):
+    """The profile interval of a parameter; an end is null where the data leave it open."""
+
+    lo: Real | None
+    hi: Real | None
+    identified: bool
+
+
+class ObjectiveMinimum(Document):
+    """A local minimum of the objective and how many starts ended in it."""
+
+    value: Real | None
+    params: dict[str, Real | None]
+    starts: Integer
+
+
+class Starts(Document):
+    """How many starts were tried, converged, and agree on the best minimum."""
+
+    tried: Integer
+    converged: Integer
+    agree: Integer
+    minima: list[ObjectiveMinimum] = []
+
+
+class Identification(Document):
+    """How well the data settle the parameters."""
+
+    profile: dict[str, ProfileInterval]
+    starts: Starts | None = None
+
+
+class Bootstrap(Document):
+    """How the draws were made, how many refits failed, and the draws themselves by parameter."""
+
+    kind: str
+    resamples: Integer
+    seed: Integer
+    failed: Integer
+    draws: dict[str, Column]
+
+    @field_validator("draws")
+    @classmethod
+    def _equally_long(cls, draws: dict[str, Column]) -> dict[str, Column]:
+        return equally_long(draws)
+
+
+def equally_long(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of one length. Raises ValueError."""
+    if len({len(column) for column in columns.values() if column is not None}) > 1:
+        raise ValueError("the lists are not equally long")
+    return columns
+
+
+class Power(Document):
+    """coef C^exponent."""
+
+    coef: Real | None
+    exponent: Real | None
+
+
+class Curve(Document):
+    """The loss (k,) at sizes (k,) of the curve fitted to a budget."""
+
+    n_params: Column
+    loss: Column
+
+
+class BudgetMinimum(Document):
+    """The best N and D at one budget, with its runs and the curve fitted to them; `unavailable`
+    says why there is none.
+    """
+
+    flops: Real
+    n_star: Real | None
+    d_star: Real | None
+    loss_star: Real | None
+    n_params: Column | None = None
+    tokens: Column | None = None
+    loss: Column | None = None
+    curve: Curve | None = None
+    unavailable: str | None = None
+
+
+class FrontierResult(Document):
+    """The frontier by one approach: N* ~ C^a, D* ~ C^b; or why it is unavailable."""
+
+    unavailable: str | None = None
+    a: Estimate | None = None
+    b: Estimate | None = None
+    powers: dict[str, Real | None] | None = None
+    draws: dict[str, Column] | None = None
+    n_star: Power | None = None
+    d_star: Power | None = None
+    a_plus_b: Real | None = None
+    minima: list[BudgetMinimum] = []
+    warnings: Warnings = ()
+
+
+class Agreement(StrEnum):
+    """Whether the approaches to the frontier agree."""
+
+    AGREE = "agree"
+    DISAGREE = "disagree"
+    NOT_COMPARABLE = "not-comparable"
+
+
+class ApproachAgreement(Document):
+    """Whether the approaches agree, the pairs that do not, and by how much N* differs at the
+    largest budget.
+    """
+
+    verdict: Agreement
+    disagreeing: Sequence[tuple[str, str]] = ()
+    n_star_ratio: Real | None = None
+    message: str
+
+
+class KaplanFit(Document):
+    """Kaplan's L(N, D) on the same runs, counted his way where the source allows it."""
+
+    law: str
+    params: dict[str, Estimate]
+    convention: Convention
+    objective: Objective
+    status: FitStatus
+    warnings: Warnings
+    a: Estimate | None = None
+    b: Estimate | None = None
+
+
+class AccuracyStage(Document):
+    """The sigmoid from loss to accuracy of a two-stage fit."""
+
+    formula: str
+    params: dict[str, Estimate]
+    r2: Real | None
+    mae: Real | None
+    status: FitStatus
+    warnings: Warnings
+    draws: dict[str, Column]
+
+
+class FitResult(Document):
+    """The result of a fit. Its keys are the fit JSON of the CLI contract; absent keys do not apply
+    to the law or the source.
+    """
+
+    schema_version: Annotated[int, Field(alias="schema")]
+    law: str
+    approach: Approach
+    objective: Objective
+    goodness: Goodness | None = None
+    params: dict[str, Estimate]
+    derived: dict[str, Estimate]
+    status: FitStatus
+    warnings: Warnings
+    n_points: Integer
+    excluded: list[Excluded]
+    holdout: Holdout | None
+    source: SourceInfo
+    version: str
+    ci: Annotated[Real, Field(gt=0, lt=1)]
+    cost: Cost
+    range: dict[str, tuple[PositiveReal, PositiveReal]]
+    data: dict[str, Column | None]
+    approaches: dict[Approach, FrontierResult]
+    approaches_agree: ApproachAgreement | None = None
+    identification: Identification | None = None
+    bootstrap: Bootstrap | None = None
+    noise: NoiseResult | None = None
+    frontier_gap: list[FrontierGap] | None = None
+    runs_above_law: list[RunAboveLaw] | None = None
+    loss_curve_collapse: CurveCollapse | None = None
+    flagged: list[FlaggedPoints] = []
+    fit_without_flagged: FitWithoutFlagged | None = None
+    repeats: list[RepeatedRuns] | None = None
+    repeats_law: RepeatedDataLaw | None = None
+    known_entropy: KnownEntropy | None = None
+    rollout: list[RolloutStep] | None = None
+    kaplan: KaplanFit | None = None
+    combination: Combination | None = None
+    accuracy: AccuracyStage | None = None
+    groups: list[dict[str, Any]] | None = None
+    curves: list[dict[str, Any]] | None = None
+    schedules: list[dict[str, Any]] | None = None
+    test: dict[str, Any] | None = None
+
+    @field_validator("data")
+    @classmethod
+    def _equally_long(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return equally_long(data)
+
+    @field_validator("range")
+    @classmethod
+    def _ascending(cls, spans: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        for name, (low, high) in spans.items():
+            if low > high:
+                raise ValueError(f"the range of {name} runs from {low:g} down to {high:g}")
+        return spans
+
+    @property
+    def status_text(self) -> str:
+        """The status for people: `poorly determined: A, B` names the parameters that the data leave
+        open.
+        """
+        if self.status is not FitStatus.NOT_IDENTIFIED:
+            return str(self.status)
+        profiles = self.identification.profile if self.identification else {}
+        names = [name for name, profile in profiles.items() if not profile.identified]
+        return f"poorly determined: {', '.join(names)}" if names else "poorly determined"
+
+    def save(self, path: Path) -> None:
+        """Write the document with its checksum, whole or not at all. Raises ScalingError (74)."""
+        files.write_json(path, self.to_dict(), indent=None)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The result from its file. Raises ScalingError that names the file and what is wrong in
+        it.
+        """
+        if not path.exists():
+            remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
+            raise ScalingError("no such file", where=str(path), remedy=remedy)
+        data = read_bytes(path)
+        try:
+            # what another program has written again needs no checksum of ours
+            if data.endswith(b"}\n") and data.count(b"\n") == 1:
+                files.verify_checksum(data)
+            values = json.loads(data, parse_int=_bounded_integer)
+        except files.ChecksumError as error:
+            remedy = 'fit again; or, where you changed it yourself, delete its key "checksum"'
+            what = f"is corrupt or was edited: {error}"
+            raise ScalingError(what, where=str(path), remedy=remedy) from None
+        except (ValueError, RecursionError) as error:
+            what = f"not valid JSON: {str(error)[:120]}"
+            raise ScalingError(what, where=str(path), remedy=WRITE_AGAIN) from None
+        if not isinstance(values, dict) or "schema" not in values:
+            what = "not a fit document: it has no schema"
+            raise ScalingError(what, where=str(path), remedy=WRITE_AGAIN)
+        if isinstance(values["schema"], int) and values["schema"] != SCHEMA:
+            newer = values["schema"] > SCHEMA
+            raise ScalingError(
+                f"written with fit schema {values['schema']}, this program reads {SCHEMA}",
+                where=str(path),
+                remedy="update scaling" if newer else "fit again: scaling fit SOURCE",
+            )
+        content = {name: value for name, value in values.items() if name not in files.KEYS}
+        return cls.parse(content, str(path), WRITE_AGAIN)
+
+
+def _bounded_integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)

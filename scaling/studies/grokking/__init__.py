@@ -1,0 +1,1 @@
+"""Grokking: models that fit their training equations long before they generalize (Power 2022)."""

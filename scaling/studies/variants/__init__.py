@@ -1,0 +1,1 @@
+"""Variants of one model, compared seed by seed: attention, positions, norms."""
