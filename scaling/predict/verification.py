@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -205,6 +205,19 @@ def _forecast(
     """The loss that the law gives at N and D, with the interval for one run: its parameters' spread
     and the noise of a run.
     """
+    seen = fitted.range["flops"][1] if "flops" in fitted.range else None
+    about: dict[str, Any] = {
+        "size": n,
+        "tokens": tokens,
+        "flops": flops,
+        "ci": fitted.ci,
+        "seen": seen,
+        "role": role,
+        "source": source[-4096:],
+    }
+    if fitted.combination is not None:
+        predicted = fitted.combination.loss(n, tokens, fitted.ci)
+        return Forecast(loss=predicted.value, lo=predicted.lo, hi=predicted.hi, **about)
     law = LAWS.get(fitted.law)
     if law is None or set(law.inputs) != {"N", "D"}:
         raise ScalingError(
@@ -221,25 +234,14 @@ def _forecast(
             where=source,
             remedy="fit again, with more runs",
         )
-    ends: dict[str, float] = {}
+    ends: dict[str, Any] = {}
     if fitted.draws:
         logs = law.log_predict(law.theta(fitted.draws), inputs)[..., 0]
         logs = logs[np.isfinite(logs)]
         logs = logs + _noise(fitted, len(logs))
         lo, hi = np.exp(np.quantile(logs, [(1 - fitted.ci) / 2, (1 + fitted.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
-    seen = fitted.range["flops"][1] if "flops" in fitted.range else None
-    return Forecast(
-        size=n,
-        tokens=tokens,
-        flops=flops,
-        loss=loss,
-        ci=fitted.ci,
-        seen=seen,
-        role=role,
-        source=source[-4096:],
-        **ends,
-    )
+    return Forecast(**about, **ends, loss=loss)
 
 
 def _noise(law: FittedLaw, count: int) -> np.ndarray:
