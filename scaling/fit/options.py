@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
@@ -19,6 +19,8 @@ from scaling.points.source import SourceOptions
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
+AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
+HEADLINE_LAW = "chinchilla"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FitOptions:
     ScalingError.
     """
 
-    law: str = "chinchilla"
+    law: str = AUTO
     approach: str = "parametric"
     valley: str = "parabola"
     objective: str = "huber-log"
@@ -47,10 +49,11 @@ class FitOptions:
     seed: int = 0
     cluster: str | None = None
     readout: str | None = None
+    combined: bool = False
 
     def __post_init__(self) -> None:
         known = {
-            "law": (*LAWS, TWO_STAGE, *TABLE_LAWS),
+            "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
             "resample": KINDS,
@@ -86,6 +89,13 @@ class FitOptions:
             )
         self.held_out()
         self.fixed()
+
+    def resolved(self) -> FitOptions:
+        """The options with a law in the place of `auto`; `combined` where the choice of a law was left open."""
+        if self.law != AUTO:
+            return self
+        is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
+        return replace(self, law=HEADLINE_LAW, combined=is_open)
 
     def fixed(self) -> dict[str, float]:
         """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""

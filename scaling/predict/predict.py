@@ -16,9 +16,12 @@ from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import count_option, format_count, format_flops
+from scaling.predict import combined
+from scaling.predict.combined import disagreement
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.prediction import (
     ApproachPrediction,
+    CombinedAnswer,
     Inference,
     Prediction,
     ServingCost,
@@ -67,7 +70,8 @@ def predict(
     question = {name: _number(name, value) for name, value in given.items() if value is not None}
     demand = None if inference_tokens is None else _demand(inference_tokens)
     law = load_law(source)
-    answer = _answer(law, question)
+    combined_answer = _combined_answer(law, question)
+    answer, parts = combined_answer or (_answer(law, question), None)
     inference = None if demand is None else _inference(law, answer, demand, serving)
     is_optimum = {"n_params", "tokens"}.isdisjoint(question)
     model, no_model = _model(law, answer)
@@ -76,23 +80,26 @@ def predict(
         from scaling.predict.serving import decoding as decode
 
         decoding = decode(model, serving)
-    decades, warnings = _extrapolation(law, answer)
+    decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
+    approaches = (
+        _by_approach(law, question["flops"]) if "flops" in question and law.approaches else None
+    )
+    apart = disagreement(approaches) if parts and approaches else None
     return Prediction(
         **answer,
         inference=inference,
         smaller=None if smaller is None else _smaller(law, answer, smaller, is_optimum),
-        approaches=_by_approach(law, question["flops"])
-        if "flops" in question and law.approaches
-        else None,
+        approaches=approaches,
         accuracy=_accuracy(law, answer, question.get("flops")),
         decoding=decoding,
         extrapolation_decades=decades,
         model=model,
-        law=law.law,
+        combination=parts,
+        law=combined.NAME if parts else law.law,
         source=law.source,
         ci=law.ci,
         basis=law.basis,
-        warnings=(*law.warnings, *warnings, *no_model),
+        warnings=(*([apart] if apart else []), *law.warnings, *warnings, *no_model),
     )
 
 
@@ -186,6 +193,22 @@ def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
     vocabularies.
     """
     return law.model.vocab_size or (32_000 if n >= 1e8 else 256), law.model.seq_len or 2048
+
+
+def _combined_answer(
+    known: FittedLaw, asked: Mapping[str, float]
+) -> tuple[Answer, dict[str, CombinedAnswer]] | None:
+    """The answer of the combination of laws, and what stands behind it; None where the fit has none, or none to this question."""
+    combination, question = known.combination, set(asked)
+    if combination is None:
+        return None
+    if question == {"flops"}:
+        return combined.at_flops(known, combination, asked["flops"])
+    if question == {"n_params", "tokens"}:
+        return combined.at_inputs(known, combination, asked["n_params"], asked["tokens"])
+    if question == {"loss"}:
+        return combined.at_loss(known, combination, asked["loss"])
+    return None
 
 
 def _answer(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
@@ -341,7 +364,9 @@ def _model(known: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, lis
         return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]
 
 
-def _extrapolation(law: FittedLaw, answer: Answer) -> tuple[float | None, list[ResultWarning]]:
+def _extrapolation(
+    law: FittedLaw, answer: Answer, is_one_law: bool
+) -> tuple[float | None, list[ResultWarning]]:
     """Decades of C beyond the data, and a warning for each way in which the answer leaves them."""
     span, flops = law.range.get("flops"), answer["flops"].value
     if span is None or flops is None or flops <= 0:
@@ -358,7 +383,7 @@ def _extrapolation(law: FittedLaw, answer: Answer) -> tuple[float | None, list[R
         below = math.log10(span[0] / flops)
         message = f"{below:.1f} decades of compute below the data"
         warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
-    if decades > LAW_FORM_DECADES and law.draws is not None:
+    if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = "the interval does not cover errors in the law's form"
         warnings.append(warn(WarningCode.LAW_FORM, message))
     if decades > MIN_DECADES:

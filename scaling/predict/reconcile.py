@@ -67,6 +67,7 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
             where="--omega",
             remedy="47491 fits Hoffmann's models",
         )
+    options = options.resolved()
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
         known = load_law(source)
         return to_jsonable(

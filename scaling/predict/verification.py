@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -205,6 +205,19 @@ def _forecast(
     """The loss that the law gives at N and D, with the interval for one run: its parameters' spread
     and the noise of a run.
     """
+    seen = known.range["flops"][1] if "flops" in known.range else None
+    about: dict[str, Any] = {
+        "size": n,
+        "tokens": tokens,
+        "flops": flops,
+        "ci": known.ci,
+        "seen": seen,
+        "role": role,
+        "source": source[-4096:],
+    }
+    if known.combination is not None:
+        told = known.combination.loss(n, tokens, known.ci)
+        return Forecast(loss=told.value, lo=told.lo, hi=told.hi, **about)
     law = LAWS.get(known.law)
     if law is None or set(law.inputs) != {"N", "D"}:
         raise ScalingError(
@@ -221,25 +234,14 @@ def _forecast(
             where=source,
             remedy="fit again, with more runs",
         )
-    ends: dict[str, float] = {}
+    ends: dict[str, Any] = {}
     if known.draws:
         logs = law.log_predict(law.theta(known.draws), inputs)[..., 0]
         logs = logs[np.isfinite(logs)]
         logs = logs + _noise(known, len(logs))
         lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
-    seen = known.range["flops"][1] if "flops" in known.range else None
-    return Forecast(
-        size=n,
-        tokens=tokens,
-        flops=flops,
-        loss=loss,
-        ci=known.ci,
-        seen=seen,
-        role=role,
-        source=source[-4096:],
-        **ends,
-    )
+    return Forecast(**about, **ends, loss=loss)
 
 
 def _noise(known: FittedLaw, count: int) -> np.ndarray:

@@ -113,6 +113,10 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
+    answer = fit_tables.combination(document)
+    if answer is not None:
+        yield answer.to_rich()
+        yield from _sentences(answer.caption)
     stages = (
         fit_tables.groups(document),
         fit_tables.schedules(document),
@@ -208,6 +212,10 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
         yield from _sentences(
             f"Accuracy at this loss: {format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
+    parts = fit_tables.breakdown(prediction)
+    if parts is not None:
+        yield parts.to_rich()
+        yield from _sentences(parts.caption)
     if prediction.get("approaches"):
         yield fit_tables.predicted_roads(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):

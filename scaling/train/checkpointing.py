@@ -88,13 +88,20 @@ def restore_or_init(
         if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
         metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
-    except (local_checkpoint.Unreadable, KeyError) as error:
+        saved = dict(progress["fingerprint"])
+    except (
+        local_checkpoint.Unreadable,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         backend.set_aside(path)
         fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
         return init_state(group, execution)
     if not allow_changes:
         here = fingerprint.fingerprint(execution, len(group.runs))
-        _check_fingerprint(progress["fingerprint"], here, path)
+        _check_fingerprint(saved, here, path)
     return TrainingState(state, metrics)
 
 

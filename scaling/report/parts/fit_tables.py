@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from scaling.fit.combination import Combination
 from scaling.formatting import format_count, format_flops
 from scaling.render.table import (
     Cell,
@@ -248,6 +249,71 @@ def accuracy(document: Document) -> Table | None:
     rows = tuple(_estimated(name, entry) for name, entry in stage["params"].items())
     told = f"{stage['formula']}; R2 {number(stage['r2'])}, mean absolute error {number(stage['mae'], 3)}."
     return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, told)
+
+
+def combination(document: Document) -> Table | None:
+    """The candidates of the combination: weights and rolling-origin errors, and what each says of ten times the largest budget."""
+    if not document.get("combination") or not document["range"].get("flops"):
+        return None
+    held, ci = Combination.model_validate(document["combination"]), document["ci"]
+    flops = 10 * document["range"]["flops"][1]
+    size, loss = (held.optimum(flops, quantity, ci) for quantity in ("n_star", "loss_star"))
+    rows: list[tuple[Cell, ...]] = [
+        ("combined", None, None, (size.value, size.lo, size.hi), (loss.value, loss.lo, loss.hi))
+    ]
+    for one in sorted(held.candidates, key=lambda each: -each.weights.get("n_star", 0.0)):
+        weight = one.weights.get("n_star", one.weights.get("loss"))
+        error = one.errors.get("loss", one.errors.get("loss_star"))
+        ends = (size.each.get(one.name), None, None), (loss.each.get(one.name), None, None)
+        rows.append((one.name, weight, None if error is None else 100 * error, *ends))
+    columns = (
+        Column("law or approach"),
+        Column("weight", "rough"),
+        Column("error %", "rough"),
+        Column("N*", "count", True),
+        Column("L*", "rough", True),
+    )
+    told = (
+        f"Each was refitted on {held.origins} prefixes of the budgets and predicted the runs after them: the error. Weights are its inverse."
+        if held.origins
+        else "Too few budgets to test the laws on: they weigh the same, and the interval is their spread."
+    )
+    title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
+    return Table("combination", title, columns, tuple(rows), told)
+
+
+def breakdown(prediction: Document) -> Table | None:
+    """How much of each interval is the noise of a run, the parameters of a law, its form."""
+    if not prediction.get("combination"):
+        return None
+    rows = tuple(
+        (
+            "N*" if name == "n_params" else "loss",
+            *(
+                100 * part[each] if part[each] is not None else None
+                for each in ("noise", "parameters", "form")
+            ),
+            part["factor"],
+            100 * part["total"],
+            ", ".join(
+                f"{law} {weight:.2f}"
+                for law, weight in sorted(entry["weights"].items(), key=lambda item: -item[1])[:3]
+            ),
+        )
+        for name, entry in prediction["combination"].items()
+        for part in (entry["parts"],)
+    )
+    columns = (
+        Column("standard error"),
+        Column("noise %", "rough"),
+        Column("parameters %", "rough"),
+        Column("form %", "rough"),
+        Column("factor", "rough"),
+        Column("in all %", "rough"),
+        Column("largest weights"),
+    )
+    told = "Form is what the candidates differ by beyond the bootstrap of one law's parameters; the factor is what rolling origins ask for."
+    return Table("breakdown", "Where the interval comes from", columns, rows, told)
 
 
 def predicted_roads(prediction: Document) -> Table:
