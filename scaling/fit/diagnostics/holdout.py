@@ -36,11 +36,11 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     if points.n is None or points.c is None or len(points) < 2:
         return None
     log_c = np.log(points.c)
-    found = budgets(points.n, points.c)
-    if len(found) >= count + MIN_BUDGETS:
-        least = min(log_c[index].min() for index in found[-count:])
-        budget = float(np.exp(log_c[found[-count]].mean()))
-    elif len(found) >= MIN_BUDGETS:
+    groups = budgets(points.n, points.c)
+    if len(groups) >= count + MIN_BUDGETS:
+        least = min(log_c[index].min() for index in groups[-count:])
+        budget = float(np.exp(log_c[groups[-count]].mean()))
+    elif len(groups) >= MIN_BUDGETS:
         return None
     else:
         least = log_c.max() - count * TOP * np.ptp(log_c)
@@ -183,7 +183,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
     label = np.empty(len(log_n), int)
     label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
     sizes = int(label.max()) + 1
-    found = []
+    rollout_steps = []
     for step in np.unique(
         np.linspace(
             ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
@@ -203,7 +203,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
             continue  # too few points of too few sizes: the next step has more
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
-        found.append(
+        rollout_steps.append(
             RolloutStep(
                 n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
                 n_train=len(train),
@@ -213,4 +213,4 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
                 covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
             )
         )
-    return found
+    return rollout_steps
