@@ -162,7 +162,7 @@ def test_hostile_text_is_shown_as_text(text):
     assert "<svg onload" not in text
     figures = next(source for kind, source in page.scripts if kind == "application/json")
     assert "<" not in figures
-    assert set(json.loads(figures)) >= {"training-curves", "isoflop-valleys", "config"}
+    assert set(json.loads(figures)) >= {"training-curves", "isoflop-curves", "config"}
 
 
 def test_the_summary_says_what_was_trained_and_what_follows(text):

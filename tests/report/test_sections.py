@@ -39,7 +39,7 @@ def test_a_road_of_its_own_is_reported(document, composed):
     }
     report = composed(changed)
     assert {figure.name for figure in report.figures} == {
-        "isoflop-valleys",
+        "isoflop-curves",
         "frontier-size",
         "frontier-tokens",
         "holdout",

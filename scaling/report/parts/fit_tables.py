@@ -1,4 +1,6 @@
-"""The tables of a report, each built once from the fit document and shown as HTML, Markdown, CSV or in a terminal."""
+"""The tables of a report, each built once from the fit document and shown as HTML, Markdown, CSV or
+in a terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from scaling.render.table import (
 )
 
 Which = Literal["n_star", "d_star"]
-ROADS = ("parametric", "isoflop", "envelope")
+APPROACHES = ("parametric", "isoflop", "envelope")
 ROWS_LISTED = 200
 TITLES = {
     "parametric": "parametric (approach 3)",
@@ -44,20 +46,22 @@ OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
 
 
 def parameters(document: Document) -> Table:
-    """The law's parameters and what derives from them, with standard error, interval and a note where one is due."""
+    """The law's parameters and what derives from them, with standard error, interval and a note
+    where one is due.
+    """
     profile = (document.get("identification") or {}).get("profile") or {}
-    loose = {name for name, held in profile.items() if not held["identified"]}
+    unidentified = {name for name, interval in profile.items() if not interval["identified"]}
     entries = {**document["params"], **document["derived"]}
     rows = tuple(
-        (*_estimated(name, entry), "not identified" if name in loose else "")
+        (*_estimated(name, entry), "not identified" if name in unidentified else "")
         for name, entry in entries.items()
     )
-    told = (
+    caption = (
         f"{100 * document['ci']:g} % intervals from {_bootstrap(document)}."
         if document.get("bootstrap")
         else "No bootstrap: no intervals."
     )
-    return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, told)
+    return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, caption)
 
 
 def _estimated(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -67,39 +71,50 @@ def _estimated(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
 def _bootstrap(document: Document) -> str:
     drawn = document["bootstrap"]
     failed = f", {drawn['failed']} failed" if drawn.get("failed") else ""
-    return f"{drawn.get('resamples')} refits, drawn by {drawn.get('kind', 'pairs')} (seed {drawn.get('seed')}{failed})"
+    return (
+        f"{drawn.get('resamples')} refits, drawn by {drawn.get('kind', 'pairs')} (seed "
+        f"{drawn.get('seed')}{failed})"
+    )
 
 
-def power_law(road: Mapping[str, Any], which: Which, flops: Any) -> Any:
-    """N* or D* of a road at one budget or an array of them: coef C^exponent; None when the road was refused."""
-    return road[which]["coef"] * flops ** road[which]["exponent"] if road.get(which) else None
+def power_law(frontier: Mapping[str, Any], which: Which, flops: Any) -> Any:
+    """N* or D* of a frontier at one budget or an array of them: coef C^exponent; None when the
+    frontier was refused.
+    """
+    return (
+        frontier[which]["coef"] * flops ** frontier[which]["exponent"]
+        if frontier.get(which)
+        else None
+    )
 
 
-def roads(document: Document) -> Table:
-    """The three estimates of the frontier side by side, and what each says at the largest budget."""
+def approaches(document: Document) -> Table:
+    """The three estimates of the frontier and their optima at the largest budget."""
     top = (document["range"].get("flops") or [1.0])[-1]
     rows: list[tuple[Cell, ...]] = []
-    for name, road in (
-        (name, document["approaches"][name]) for name in ROADS if document["approaches"].get(name)
+    for name, frontier in (
+        (name, document["approaches"][name])
+        for name in APPROACHES
+        if document["approaches"].get(name)
     ):
         note = (
-            f"refused: {road['unavailable']}"
-            if road.get("unavailable")
-            else "; ".join(each["message"] for each in road.get("warnings") or [])
+            f"refused: {frontier['unavailable']}"
+            if frontier.get("unavailable")
+            else "; ".join(each["message"] for each in frontier.get("warnings") or [])
         )
-        at_top = (power_law(road, "n_star", top), power_law(road, "d_star", top))
+        at_top = (power_law(frontier, "n_star", top), power_law(frontier, "d_star", top))
         rows.append(
             (
                 TITLES[name],
-                estimate(road.get("a")),
-                estimate(road.get("b")),
-                road.get("a_plus_b"),
+                estimate(frontier.get("a")),
+                estimate(frontier.get("b")),
+                frontier.get("a_plus_b"),
                 *at_top,
                 note,
             )
         )
     columns = (
-        Column("road"),
+        Column("approach"),
         Column("a (N* ~ C^a)", "number", True),
         Column("b (D* ~ C^b)", "number", True),
         Column("a + b", "rough"),
@@ -107,12 +122,17 @@ def roads(document: Document) -> Table:
         Column("D* at top", "count"),
         Column("note"),
     )
-    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {(document.get('approaches_agree') or {}).get('message', '')}"
-    return Table("roads", "Three roads to the frontier", columns, tuple(rows), caption.strip())
+    caption = (
+        f"N* and D* at the largest budget, {format_flops(top)} FLOPs. "
+        f"{(document.get('approaches_agree') or {}).get('message', '')}"
+    )
+    return Table(
+        "approaches", "Three approaches to the frontier", columns, tuple(rows), caption.strip()
+    )
 
 
 def flagged(document: Document) -> Table | None:
-    """Points to look at again, by reason; the caption tells the fit without them."""
+    """Suspicious points, by reason; the caption tells the fit without them."""
     if not document.get("flagged"):
         return None
     rows = tuple(
@@ -124,40 +144,51 @@ def flagged(document: Document) -> Table | None:
         for item in document["flagged"]
     )
     columns = (Column("reason"), Column("points", "integer"), Column("which"))
-    rest = document["fit_without_flagged"]
-    told = f"Kept in the fit. Without {'it' if rest['left_out'] == 1 else 'these ' + str(rest['left_out'])}: "
-    if rest.get("unavailable"):
+    without = document["fit_without_flagged"]
+    caption = (
+        "Kept in the fit. Without "
+        f"{'it' if without['left_out'] == 1 else 'these ' + str(without['left_out'])}: "
+    )
+    if without.get("unavailable"):
         return Table(
-            "flagged", "Points to look at again", columns, rows, told + f"{rest['unavailable']}."
+            "flagged",
+            "Suspicious points",
+            columns,
+            rows,
+            caption + f"{without['unavailable']}.",
         )
-    values = {**({"a": rest["a"]} if "a" in rest else {}), **rest["params"]}
+    values = {**({"a": without["a"]} if "a" in without else {}), **without["params"]}
     return Table(
         "flagged",
-        "Points to look at again",
+        "Suspicious points",
         columns,
         rows,
-        told + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + ".",
+        caption + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + ".",
     )
 
 
 def minima(document: Document) -> Table | None:
-    """The local minima that the starts ended in, where there are several: none of them alone is the answer."""
-    found = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
-    if len(found) < 2:
+    """The local minima that the starts ended in, where there are several: none of them alone is the
+    answer.
+    """
+    minima_list = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
+    if len(minima_list) < 2:
         return None
-    moving = [
-        name for name in found[0]["params"] if len({one["params"][name] for one in found}) > 1
+    varying = [
+        name
+        for name in minima_list[0]["params"]
+        if len({minimum["params"][name] for minimum in minima_list}) > 1
     ]
     columns = (
         Column("objective", "number"),
         Column("starts", "integer"),
-        *(Column(name, "number") for name in moving),
+        *(Column(name, "number") for name in varying),
     )
     rows = tuple(
-        (one["value"], one["starts"], *(one["params"][name] for name in moving))
-        for one in found[:8]
+        (minimum["value"], minimum["starts"], *(minimum["params"][name] for name in varying))
+        for minimum in minima_list[:8]
     )
-    return Table("minima", "Where the starts ended", columns, rows)
+    return Table("minima", "Local minima that the starts ended in", columns, rows)
 
 
 def rollout(document: Document) -> Table | None:
@@ -177,7 +208,9 @@ def rollout(document: Document) -> Table | None:
 
 
 def groups(document: Document) -> Table | None:
-    """Coverage by model: the line, the beta distribution's answer, and the forecast from few samples."""
+    """Coverage by model: the line, the beta distribution's answer, and the forecast from few
+    samples.
+    """
     if not document.get("groups"):
         return None
     rows = tuple(
@@ -193,7 +226,7 @@ def groups(document: Document) -> Table | None:
         )
         for row in document["groups"]
     )
-    ahead = document["groups"][0]["forecast"]
+    forecast = document["groups"][0]["forecast"]
     columns = (
         Column("model"),
         Column("a", "rough", True),
@@ -204,8 +237,8 @@ def groups(document: Document) -> Table | None:
         Column("by the line", "rough"),
         Column("measured", "rough"),
     )
-    told = f"Forecasts are of pass@{ahead['k']} from {ahead['samples']} samples a problem."
-    return Table("groups", "Coverage, -log pass@k = a k^-b", columns, rows, told)
+    caption = f"Forecasts are of pass@{forecast['k']} from {forecast['samples']} samples a problem."
+    return Table("groups", "Coverage, -log pass@k = a k^-b", columns, rows, caption)
 
 
 def schedules(document: Document) -> Table | None:
@@ -232,12 +265,13 @@ def schedules(document: Document) -> Table | None:
         Column("at its end", "rough"),
     )
     test = document.get("test")
-    told = (
-        f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error {number(test['mae'], 3)} nats."
+    caption = (
+        f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error "
+        f"{number(test['mae'], 3)} nats."
         if test
         else ""
     )
-    return Table("schedules", "Loss curves by schedule", columns, rows, told)
+    return Table("schedules", "Loss curves by schedule", columns, rows, caption)
 
 
 def accuracy(document: Document) -> Table | None:
@@ -246,64 +280,70 @@ def accuracy(document: Document) -> Table | None:
     if not stage:
         return None
     rows = tuple(_estimated(name, entry) for name, entry in stage["params"].items())
-    told = f"{stage['formula']}; R2 {number(stage['r2'])}, mean absolute error {number(stage['mae'], 3)}."
-    return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, told)
+    caption = (
+        f"{stage['formula']}; R2 {number(stage['r2'])}, mean absolute error "
+        f"{number(stage['mae'], 3)}."
+    )
+    return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, caption)
 
 
-def predicted_roads(prediction: Document) -> Table:
-    """The optimum at the budget asked for by every road that the fit found."""
+def predicted_approaches(prediction: Document) -> Table:
+    """The optimum at the budget asked for by every optimum that the fit found."""
     rows = tuple(
-        (name, *(estimate(road[each]) for each in ("n_params", "tokens", "loss")))
-        for name, road in prediction["approaches"].items()
+        (name, *(estimate(optimum[quantity]) for quantity in ("n_params", "tokens", "loss")))
+        for name, optimum in prediction["approaches"].items()
     )
     columns = (
-        Column("road"),
+        Column("approach"),
         Column("N*", "count", True),
         Column("D*", "count", True),
         Column("L*", "rough", True),
     )
-    return Table("predicted-roads", "The same budget by each road", columns, rows)
+    return Table("predicted-approaches", "The same budget by quantity road", columns, rows)
 
 
 def reconciled(document: Document) -> list[Table]:
-    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's steps."""
+    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's
+    steps.
+    """
     rows = []
     for row in document["countings"]:
-        roads = (
+        exponents = (
             "refused"
             if row[name].get("unavailable")
             else format_cell(estimate(row[name]["a"]), Column("", "number", True))
-            for name in ROADS
+            for name in APPROACHES
         )
-        rows.append((row["label"], *roads))
+        rows.append((row["label"], *exponents))
     runs = Table(
         "countings",
         "The same runs, counted in two ways: a of N* ~ C^a",
-        (Column("counting"), *map(Column, ROADS)),
+        (Column("counting"), *map(Column, APPROACHES)),
         tuple(rows),
     )
-    held = document.get("studies")
-    lines: list[tuple[Cell, ...]] = []
-    if held:
-        lines = [
-            ("Hoffmann's counting, all parameters", held["total"]),
-            ("Kaplan's counting, without embeddings", held["nonembedding"]),
+    studies = document.get("studies")
+    law_rows: list[tuple[Cell, ...]] = []
+    if studies:
+        law_rows = [
+            ("Hoffmann's counting, all parameters", studies["total"]),
+            ("Kaplan's counting, without embeddings", studies["nonembedding"]),
         ]
-        lines += [
+        law_rows += [
             (
-                f"at {format_count(each['n_params_nonembedding'])} parameters without embeddings",
-                each["a"],
+                f"at {format_count(step_or_size['n_params_nonembedding'])} parameters without "
+                "embeddings",
+                step_or_size["a"],
             )
-            for each in held["local"]
+            for step_or_size in studies["local"]
         ]
     law = Table(
         "studies",
         "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law",
         (Column("counting"), Column("a", "number")),
-        tuple(lines),
+        tuple(law_rows),
         "After Pearce and Song 2024; the rows at one size are the frontier's local slope.",
     )
-    steps = tuple((each["step"], each["a"]) for each in document["porian"])
+    steps = tuple((step_or_size["step"], step_or_size["a"]) for step_or_size in document["porian"])
     return [
         runs,
         law,
@@ -318,8 +358,8 @@ def reconciled(document: Document) -> list[Table]:
 
 def holdout(document: Document) -> Table | None:
     """The runs of the budget that was left out, predicted from the others."""
-    held = document.get("holdout")
-    if not held:
+    result = document.get("holdout")
+    if not result:
         return None
     rows = tuple(
         (
@@ -329,7 +369,7 @@ def holdout(document: Document) -> Table | None:
             (row["predicted"], row["lo"], row["hi"]),
             row["predicted"] / row["loss"] - 1,
         )
-        for row in held["rows"]
+        for row in result["rows"]
     )
     columns = (
         Column("N", "count"),
@@ -338,13 +378,16 @@ def holdout(document: Document) -> Table | None:
         Column("predicted", "number", True),
         Column("error", "percent"),
     )
-    told = f"The budget of {format_flops(held['budget'])} FLOPs was left out of this fit. Error: predicted / measured - 1."
-    told += (
-        f" {min(len(rows), ROWS_LISTED)} of {held['n_test']:,} runs are listed."
-        if min(len(rows), ROWS_LISTED) < held["n_test"]
+    caption = (
+        f"The budget of {format_flops(result['budget'])} FLOPs was left out of this fit. "
+        "Error: predicted / measured - 1."
+    )
+    caption += (
+        f" {min(len(rows), ROWS_LISTED)} of {result['n_test']:,} runs are listed."
+        if min(len(rows), ROWS_LISTED) < result["n_test"]
         else ""
     )
-    return Table("holdout", "Hold-out", columns, rows, told, ROWS_LISTED)
+    return Table("holdout", "Hold-out", columns, rows, caption, ROWS_LISTED)
 
 
 def exclusions(document: Document) -> Table:
@@ -360,12 +403,13 @@ def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str,
     first = next(iter(documents.values()))
     exponents = [name for name in ("a", "b") if name in first["derived"]]
     names = [*exponents, *(name for name in first["params"] if name not in exponents)]
-    held = {
+    estimates = {
         title: {**document["params"], **document["derived"]}
         for title, document in documents.items()
     }
     rows: list[tuple[Cell, ...]] = [
-        (title, *(estimate(entries.get(name)) for name in names)) for title, entries in held.items()
+        (title, *(estimate(entries.get(name)) for name in names))
+        for title, entries in estimates.items()
     ]
     rows += [
         (title, *((values.get(name), None, None) for name in names))
@@ -374,7 +418,7 @@ def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str,
     columns = (Column("law"), *(Column(name, "number", True) for name in names))
     return Table(
         "laws",
-        "Beside the published laws",
+        "Published laws for comparison",
         columns,
         tuple(rows),
         "E, A and B depend on data and tokeniser; compare a and b.",
@@ -383,12 +427,12 @@ def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str,
 
 def kaplan(document: Document) -> Table | None:
     """Kaplan's L(N, D) on the same runs, counted as he counts."""
-    held = document.get("kaplan")
-    if not held:
+    fit = document.get("kaplan")
+    if not fit:
         return None
-    entries = {**held["params"], **{name: held[name] for name in ("a", "b") if held.get(name)}}
+    entries = {**fit["params"], **{name: fit[name] for name in ("a", "b") if fit.get(name)}}
     counted = (
-        f"N = {held['convention'].get('params', '?')}, C = {held['convention'].get('flops', '?')}"
+        f"N = {fit['convention'].get('params', '?')}, C = {fit['convention'].get('flops', '?')}"
     )
     rows = tuple(_estimated(name, entry) for name, entry in entries.items())
     return Table(
@@ -425,29 +469,33 @@ def budget(prediction: Mapping[str, Any]) -> float | None:
 
 def model(prediction: Mapping[str, Any]) -> Table | None:
     """The model that can be built for a prediction, and how to train it."""
-    held = prediction.get("model")
-    if not held:
+    buildable = prediction.get("model")
+    if not buildable:
         return None
-    shape = "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for keys), d_ff {d_ff}, vocabulary {vocab_size}"
+    shape = (
+        "{n_layers} layers, width {d_model}, {n_heads} heads of {d_head} ({n_kv_heads} for "
+        "keys), d_ff {d_ff}, vocabulary {vocab_size}"
+    )
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     rows = (
-        ("parameters", f"{format_count(held['n_params'])} with head"),
-        ("shape", shape.format_map(held)),
-        ("steps", steps.format_map(held)),
-        ("learning rate", number(held["lr"], 3)),
+        ("parameters", f"{format_count(buildable['n_params'])} with head"),
+        ("shape", shape.format_map(buildable)),
+        ("steps", steps.format_map(buildable)),
+        ("learning rate", number(buildable["lr"], 3)),
     )
     return pairs("model", "A model that can be built", rows)
 
 
 def provenance(document: Document) -> Table:
-    """Conventions, sources, digests, versions: what somebody needs to make the same numbers again."""
+    """Conventions, sources, digests, versions: what is needed to reproduce the numbers."""
     source, objective, cost = document["source"], document["objective"], document["cost"]
     convention = source.get("convention") or {}
     rows = [
         ("law", f"{document['law']} ({document['approach']})"),
         (
             "objective",
-            f"{objective.get('name')}, delta {objective.get('delta')}, value {objective.get('value')}",
+            f"{objective.get('name')}, delta {objective.get('delta')}, value "
+            f"{objective.get('value')}",
         ),
         ("parameters N", str(convention.get("params", "as given"))),
         ("FLOPs C", str(convention.get("flops", "as given"))),
@@ -471,26 +519,30 @@ def paths(document: Document) -> str:
 
 
 def truth(document: Document) -> Table | None:
-    """E with its interval, the floor on the windows measured, the entropy of the language, and how far E lies from each."""
-    held = document.get("known_entropy")
-    if not held:
+    """E with its interval, the floor on the windows measured, the entropy of the language, and how
+    far E lies from each.
+    """
+    floor = document.get("known_entropy")
+    if not floor:
         return None
-    rows: list[tuple[Cell, ...]] = [("fitted E", (held["fitted_E"], held["lo"], held["hi"]), None)]
-    if held["floor"] is not None:
+    rows: list[tuple[Cell, ...]] = [
+        ("fitted E", (floor["fitted_E"], floor["lo"], floor["hi"]), None)
+    ]
+    if floor["floor"] is not None:
         rows.append(
             (
                 "lowest loss on the windows measured",
-                _alone(held["floor"]),
-                held["floor_difference_percent"] / 100,
+                _alone(floor["floor"]),
+                floor["floor_difference_percent"] / 100,
             )
         )
     rows.append(
-        ("entropy of the language", _alone(held["entropy"]), held["difference_percent"] / 100)
+        ("entropy of the language", _alone(floor["entropy"]), floor["difference_percent"] / 100)
     )
     columns = (
         Column("floor of the loss"),
         Column("nats per token", "number", True),
-        Column("E lies off by", "percent"),
+        Column("E minus this", "percent"),
     )
     return Table(
         "truth", "The fitted floor and the true one", columns, tuple(rows), _told(document)
@@ -502,9 +554,12 @@ def _alone(value: float) -> Cell:
 
 
 def _told(document: Document) -> str:
-    held = document["known_entropy"]
-    doubt = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
-    if held["covers"] is None:
-        return f"No interval: nothing says how far E may be off.{doubt}"
-    which = "true floor" if held["floor"] is None else "lowest possible loss on these windows"
-    return f"The {100 * document['ci']:g} % interval of E {'holds' if held['covers'] else 'misses'} the {which}.{doubt}"
+    floor = document["known_entropy"]
+    status = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
+    if floor["covers"] is None:
+        return f"No interval: nothing says how far E may be off.{status}"
+    which = "true floor" if floor["floor"] is None else "lowest possible loss on these windows"
+    return (
+        f"The {100 * document['ci']:g} % interval of E "
+        f"{'holds' if floor['covers'] else 'misses'} the {which}.{status}"
+    )

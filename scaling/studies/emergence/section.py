@@ -1,4 +1,6 @@
-"""Emergence in a report: one set of checkpoints under several metrics, and which jump is the metric's and which the model's."""
+"""Emergence in a report: one set of checkpoints under several metrics, and which jump is the
+metric's and which the model's.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def section(rows: pd.DataFrame) -> Section | None:
 
 
 def notes(study: EmergenceStudy) -> list[str]:
-    """What is seen, what the metric adds, what the model does, each by the stated criterion; then which runs are left out."""
+    """What is seen, what the metric adds, what the model does, each by the stated criterion; then
+    which runs are left out.
+    """
     exact, nll = study.trends["exact_match"], study.trends["nll"]
     metric, transition = study.metric_effect, study.transition
     is_whole = study.is_all_or_nothing
@@ -137,7 +141,8 @@ def _seeds(study: EmergenceStudy) -> Figure:
         else "the seeds do not differ"
     )
     caption = (
-        f"Exact match of each seed, next to each other at their size. At the threshold {bimodality}; "
+        "Exact match of each seed, next to each other at their size. At the threshold "
+        f"{bimodality}; "
         "so few seeds cannot settle whether there are two peaks."
     )
     traces = (
@@ -216,7 +221,8 @@ def _trends(study: EmergenceStudy) -> Table:
     even = 1.0 / float(np.log2(sizes[-1] / sizes[0]))
     caption = (
         "Medians over seeds. The share is the largest change within one doubling of N; an even "
-        f"change would give {even:.2f}. The likelihood is that of a whole answer; the edit distance "
+        f"change would give {even:.2f}. The likelihood is that of a whole answer; the edit "
+        "distance "
         "is of the greedily decoded answer, at the end of a run."
     )
     return Table("emergence-metrics", "How sharp each metric is", columns, rows, caption)

@@ -36,7 +36,7 @@ def pictures(document, folder):
     """Every figure of the report of a folder."""
     runs = run_plots.training_curves(curves(run_files.load(folder)))
     single = (
-        run_plots.valleys,
+        run_plots.isoflop_curves,
         run_plots.holdout,
         law_plots.frontier_size,
         law_plots.frontier_tokens,
@@ -88,11 +88,11 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
     assert "7 of 30 runs" in figure.caption
 
 
-def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
+def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
     monkeypatch.setattr(run_plots, "POINTS_SHOWN", 15)
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 10)
     monkeypatch.setattr(run_plots, "HELD_SHOWN", 2)
-    valleys = run_plots.valleys(document)
+    valleys = run_plots.isoflop_curves(document)
     dots = [trace for trace in kinds(valleys, Markers) if trace.symbol in ("circle", "open")]
     assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
         "the smallest and the largest size stay"
@@ -116,8 +116,8 @@ def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     assert " 2 of 6 runs are drawn." in held.caption
 
 
-def test_valleys_show_minima_and_name_refused_budgets(document):
-    figure = run_plots.valleys(document)
+def test_isoflop_show_minima_and_name_refused_budgets(document):
+    figure = run_plots.isoflop_curves(document)
     stars = [trace for trace in kinds(figure, Markers) if trace.symbol == "star"]
     assert len(stars) == 1
     assert len(stars[0].x) == len(BUDGETS) - 1
@@ -225,7 +225,7 @@ def test_what_a_document_lacks_is_left_out(document):
     }
     empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
     bare |= {"approaches": {}, "data": empty}
-    assert run_plots.valleys(bare) is None
+    assert run_plots.isoflop_curves(bare) is None
     assert run_plots.holdout(bare) is None
     assert law_plots.frontier_size(bare) is None
     assert law_plots.contours(bare) is None

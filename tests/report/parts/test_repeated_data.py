@@ -149,7 +149,7 @@ def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, m
     )
     told = printed(fit_text(document), monkeypatch)
     assert all(len(line) <= 80 for line in told.splitlines())
-    assert "What repeated tokens were worth" in told
+    assert "The value of repeated tokens" in told
     assert "Muennighoff et al. 2023 found 15.4" in " ".join(told.split())
 
 
