@@ -35,8 +35,7 @@ PAD = 0.04
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one mode; `ramp` is the part of viridis that stands out from the background.
-    """
+    """The colours of one mode; `ramp` is the part of viridis that contrasts with the background."""
 
     background: str
     ink: str

@@ -104,8 +104,7 @@ def _outlined(canvas: Any) -> Iterator[None]:
 
 
 def _wrapped(text: str, inches: float) -> str:
-    """Text in lines of so many inches: what is longer would be cut, or leave no room for the axes.
-    """
+    """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
     return fill(sanitize(text), max(12, int(inches / 0.075)))
 
 

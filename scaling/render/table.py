@@ -46,8 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """People see rounded numbers and the first `max_rows` rows; CSV holds all rows with all digits.
-    """
+    """People see rounded numbers and at most `max_rows` rows; CSV has all rows and digits."""
 
     name: str
     title: str
@@ -81,8 +80,7 @@ class Table:
         return _csv_text([header, *rows])
 
     def to_rich(self, *, heading: bool = True, ruled: bool = True) -> RenderableType:
-        """The table for a terminal; `ruled` draws lines around the heading. No number is ever cut.
-        """
+        """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
         from scaling.render.rich_table import to_rich
 
         return to_rich(self, heading=heading, ruled=ruled)
@@ -114,8 +112,7 @@ class Table:
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
 
     def to_latex(self) -> str:
-        """A LaTeX tabular with the rules of booktabs, for a table environment of the paper's own.
-        """
+        """A LaTeX tabular with booktabs rules, for a table environment of your own."""
         from scaling.render.latex import to_latex
 
         return to_latex(self)

@@ -10,18 +10,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 import pandas as pd
 
 from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.formatting import format_seconds
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
-from scaling.render.table import Cell, Column, Document, Table
+from scaling.render.table import Document, Table
 from scaling.report.parts.gradient_noise import noise_scales
-from scaling.store import rows, run_files
+from scaling.report.parts.run_list import failures_table, runs_table, training_origin
+from scaling.store import run_files
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -29,19 +28,18 @@ if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
 
 MAIN = "chinchilla"
-RUNS_LISTED = 200
 TUNING_SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class ReportInputs:
     """Everything a report shows. `documents` is ordered, the main fit first and read from `path`;
-    `notices` say what is absent, `no_law` why no law was fitted where nobody like for one.
+    `notices` say what is absent, `no_law` why no law was fitted where none was asked for.
 
     `curves` holds every evaluation of every run under the main fit's convention, with the run as
     its group; `verdicts` are what came of the forecasts that the sweep was written with, `tuning`
     how its recipe was measured, and `noise_scale` the gradient noise of the runs that measured it,
-    and `rows` the whole results table, for the laboratory.
+    and `rows` the whole results table, for studies.
     """
 
     name: str
@@ -91,7 +89,7 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, Document], 
     """One fit document for each of several sweeps, by name, and what the reader must know of how
     they were fitted.
 
-    A folder's own fit is taken where it was out as the first source's was and of the runs that the
+    A folder's own fit is taken where it was made as the first source's was and of the runs that the
     folder holds now; otherwise the folder is fitted here as the first one was, and the document
     kept in the folder `out`. Raises ScalingError.
     """
@@ -117,7 +115,7 @@ def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, Document], 
 
 
 def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
-    """Raise ScalingError where second folders hold runs in common."""
+    """Raise ScalingError where two folders share runs."""
     run_ids: dict[str, set[str]] = {
         name: run_files.finished_run_ids(path)
         for name, path in zip(names, sources, strict=True)
@@ -133,8 +131,7 @@ def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
 
 
 def _fit_like(folder: Path, like: Document | None, out: Path) -> tuple[Document, str]:
-    """A folder's fit with the options of `like` (None: its own_fits main fit), and why it had to be
-    out here; empty when it is there.
+    """A folder's fit with the options of `like` (None: of its main fit), and why it was fitted here; empty where it exists.
     """
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
@@ -165,15 +162,15 @@ def _fit_like(folder: Path, like: Document | None, out: Path) -> tuple[Document,
     result = fit([folder], options)
     result.save(out)
     if not own_fits:
-        return result.to_dict(), "it options no fit"
+        return result.to_dict(), "it held no fit"
     return (
         result.to_dict(),
-        "its own_fits fit is of other options, or of other runs than it holds now",
+        "its own fit is of other options, or of other runs than it holds now",
     )
 
 
 def options_of(document: Document | None) -> FitOptions:
-    """The options that a fit document was out with, so far as they can be applied to the runs of
+    """The options that a fit document was made with, so far as they can be applied to the runs of
     another folder.
     """
     from scaling.fit.options import FitOptions
@@ -264,7 +261,7 @@ def _document(path: Path) -> Document:
 
 
 def _folder(folder: Path, out: Path) -> ReportInputs:
-    failures = _failures(folder)
+    failures = failures_table(folder)
     sweep = _sweep(folder)
     name, question = (sweep.name, sweep.question) if sweep else (folder.resolve().name, "")
     if not run_files.has_runs(folder):
@@ -286,7 +283,7 @@ def _folder(folder: Path, out: Path) -> ReportInputs:
     tuning, corrupt = _tuning(folder)
     notices = (
         *(
-            f"Left out: {corrupt_file}. `scaling run` redoes what it options."
+            f"Left out: {corrupt_file}. `scaling run` trains its runs again."
             for corrupt_file in table.attrs["corrupt"]
         ),
         *corrupt,
@@ -300,9 +297,9 @@ def _folder(folder: Path, out: Path) -> ReportInputs:
         notices,
         no_law,
         evaluations,
-        _runs(table, evaluations),
+        runs_table(table, evaluations),
         failures,
-        _origin(table),
+        training_origin(table),
         tuple(check_forecasts(sweep, table)) if sweep else (),
         tuning,
         noise_scales(table),
@@ -325,7 +322,7 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
 
 
 def _check_tuning(found: Mapping[str, Any]) -> None:
-    """Raise Broken for a document that is of another schema, or that cannot be shown: a person may
+    """Raise ChecksumError for a document that is of another schema, or that cannot be shown: a person may
     have edited it.
     """
     from scaling.config import Tuning
@@ -339,7 +336,7 @@ def _check_tuning(found: Mapping[str, Any]) -> None:
         if not {entry["field"] for entry in found["fields"]} <= {
             *get_args(Tuning.model_fields["field"].annotation)
         }:
-            raise files.ChecksumError("it tells of a field that nobody tunes")
+            raise files.ChecksumError("it names a field that cannot be tuned")
         for table in tuning.optima(found):
             table.to_csv()
         tuning.ladders(found)
@@ -353,8 +350,7 @@ def _sweep(folder: Path) -> Sweep | None:
 
 
 def _fits(folder: Path, out: Path, may_fit: bool) -> tuple[list[Path], tuple[str, ...]]:
-    """The folder's fit documents, the main one first; without any, the default fit is out here
-    where the runs can follow a law.
+    """The folder's fit documents, the main one first; without any, the default fit is made here where the runs can follow a law.
     """
     paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
     if paths or not may_fit:
@@ -371,113 +367,3 @@ def _fits(folder: Path, out: Path, may_fit: bool) -> tuple[list[Path], tuple[str
             *([error.remedy] if error.remedy else []),
         )
     return [out], ()
-
-
-def _runs(table: pd.DataFrame, curves: Points) -> Table:
-    """One row a run with its last measured loss, by compute and size; long tables are cut, and say
-    so.
-    """
-    last = (
-        pd.DataFrame(
-            {
-                "run_id": curves.group,
-                "n": curves.n,
-                "d": curves.d,
-                "c": curves.c,
-                "loss": curves.loss,
-            }
-        )
-        .groupby("run_id")
-        .last()
-    )
-    settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
-    diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
-    joined = (
-        settings.join(last)
-        .assign(budget=lambda rows: np.log(rows["c"]).round(1))
-        .sort_values(["budget", "n"])
-        .reset_index()
-    )
-    shown_rows = tuple(
-        _run_row(row, row["run_id"] in diverged)
-        for row in joined.head(RUNS_LISTED).to_dict("records")
-    )
-    columns = (
-        Column("run"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("C", "flops"),
-        Column("D/N", "number"),
-        Column("loss", "number"),
-        Column("layers", "integer"),
-        Column("width", "integer"),
-        Column("learning rate", "number"),
-        Column("seed", "integer"),
-        Column("note"),
-    )
-    count_text = (
-        f"{len(shown_rows)} of {len(joined)} runs"
-        if len(shown_rows) < len(joined)
-        else f"All {len(joined)} runs"
-    )
-    return Table(
-        "runs",
-        "Runs",
-        columns,
-        shown_rows,
-        f"{count_text}, by compute and size; the loss is the last one measured.",
-    )
-
-
-def _run_row(row: Mapping[Any, Any], diverged: bool) -> tuple[Cell, ...]:
-    n, d, c, loss = (_finite(row[name]) for name in ("n", "d", "c", "loss"))
-    settings = (row[name] for name in ("n_layers", "d_model", "lr", "seed"))
-    return (
-        str(row["run_id"]),
-        n,
-        d,
-        c,
-        d / n if n and d else None,
-        loss,
-        *settings,
-        "diverged" if diverged else "",
-    )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _failures(folder: Path) -> Table | None:
-    """The runs that left a reason instead of rows."""
-    paths = sorted((folder / "failures").glob("*.txt"))
-    if not paths:
-        return None
-    rows = tuple(
-        (path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
-        for path in paths[:RUNS_LISTED]
-    )
-    caption = (
-        f"{len(rows)} of {len(paths)} failures."
-        if len(rows) < len(paths)
-        else "The full text lies in failures/."
-    )
-    return Table("failures", "Failed runs", (Column("run"), Column("reason")), rows, caption)
-
-
-def _origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Where and with what the runs were trained."""
-    seconds = float(table.groupby("run_id")["seconds"].max().sum())
-    values_by_label = {
-        label: sorted({str(value) for value in table[column].dropna().unique()})
-        for label, column in (
-            ("devices", "device"),
-            ("commits", "commit"),
-            ("trained with scaling", "version"),
-            ("tasks", "task"),
-        )
-    }
-    return (
-        *((label, ", ".join(values[:8]) or "–") for label, values in values_by_label.items()),
-        ("training time", format_seconds(seconds)),
-    )

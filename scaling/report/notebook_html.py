@@ -10,7 +10,7 @@ from pathlib import Path
 from scaling.render.escape import sanitize
 from scaling.render.table import Document, Table
 from scaling.report import summary, terminal
-from scaling.report.parts import fit_tables, inference
+from scaling.report.parts import fit_tables, inference, special_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH = 100  # columns of a notebook's plain text
@@ -59,9 +59,9 @@ def _of_fit(document: Document) -> Iterator[Table]:
     if document["approaches"]:
         yield fit_tables.approaches(document)
     for table in (
-        fit_tables.groups(document),
-        fit_tables.schedules(document),
-        fit_tables.accuracy(document),
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
         fit_tables.kaplan(document),
     ):
         if table is not None:

@@ -90,7 +90,7 @@ def _decade(value: float, beyond: int) -> int:
 
 
 def _equal_loss(law: FittedLaw) -> dict[str, float] | None:
-    """N^-alpha and D^-beta with their coefficients, whose sum stays the equal at equal loss; None
+    """N^-alpha and D^-beta with their coefficients, whose sum is the same at equal loss; None
     for a law that has no such sum.
     """
     from scaling.predict.iso_loss import equal_loss

@@ -22,6 +22,7 @@ from scaling.render.table import Document, Table
 from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
+    bootstrap_plots,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -29,6 +30,7 @@ from scaling.report.parts import (
     law_plots,
     repeated_data,
     run_plots,
+    special_tables,
     tuning,
     wrong_size,
 )
@@ -72,7 +74,7 @@ def build_report(
     studies: Sequence[Section] | None = None,
 ) -> Report:
     """Everything the material allows; `prediction` replaces the forecast for ten times the largest
-    budget, `studies` are the laboratory's sections where they are made already.
+    budget, `studies` are the sections of studies, where they are made already.
     """
     document = material.main
     forecasts, silence = _forecasts(material)
@@ -244,12 +246,14 @@ def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Se
         fit_tables.laws(material.documents, published(document)) if document["approaches"] else None
     )
     stages = _not_none(
-        fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document)
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
     )
     fitted = (
         []
         if document.get("groups")
-        else [fit_tables.parameters(document), *_not_none(fit_tables.truth(document))]
+        else [fit_tables.parameters(document), *_not_none(diagnostics.truth(document))]
     )
     return Section(
         "law",
@@ -273,8 +277,8 @@ def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) ->
         *law_plots.residuals(document),
         *_not_none(
             run_plots.holdout(document),
-            law_plots.cloud(document, published(document)),
-            law_plots.exponents(document, published(document)),
+            bootstrap_plots.cloud(document, published(document)),
+            bootstrap_plots.exponents(document, published(document)),
             diagnostics.collapse(document),
         ),
     ]
@@ -283,13 +287,13 @@ def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) ->
         "Checks",
         figures,
         _not_none(
-            fit_tables.holdout(document),
+            diagnostics.holdout(document),
             diagnostics.noise(document),
             diagnostics.over_frontier(document),
             diagnostics.above(document),
-            fit_tables.minima(document),
-            fit_tables.rollout(document),
-            fit_tables.flagged(document),
+            diagnostics.minima(document),
+            diagnostics.rollout(document),
+            diagnostics.flagged(document),
         ),
     )
 

@@ -15,7 +15,7 @@ from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
-from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
+from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data, special_tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +99,7 @@ def reconcile_text(document: Document) -> RenderableType:
     """
     from rich.console import Group
 
-    shown_tables = [table for table in fit_tables.reconciled(document) if table.rows]
+    shown_tables = [table for table in special_tables.reconciled(document) if table.rows]
     parts: list[RenderableType] = []
     for table in shown_tables:
         parts += [table.to_rich(), *_sentences(table.caption)]
@@ -127,11 +127,11 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
     stages = (
-        fit_tables.groups(document),
-        fit_tables.schedules(document),
-        fit_tables.accuracy(document),
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
     )
-    for table in (fit_tables.truth(document), *stages, repeated_data.short(document)):
+    for table in (diagnostics.truth(document), *stages, repeated_data.short(document)):
         if table is not None:
             yield table.to_rich()
             yield from _sentences(table.caption)
@@ -155,9 +155,9 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     checks = (
         diagnostics.noise(document),
         diagnostics.above(document),
-        fit_tables.minima(document),
-        fit_tables.rollout(document),
-        fit_tables.flagged(document),
+        diagnostics.minima(document),
+        diagnostics.rollout(document),
+        diagnostics.flagged(document),
     )
     for table in checks:
         if table is not None:
@@ -195,8 +195,7 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _narrow_approaches(document: Document) -> Table:
-    """The three approaches in a table that fits 80 columns; why one was refused follows as a
-    sentence.
+    """The three approaches in a table that fits 80 columns; why one is unavailable follows as a sentence.
     """
     rows: list[tuple[fit_tables.Cell, ...]] = []
     for name, frontier in document["approaches"].items():

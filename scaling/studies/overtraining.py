@@ -151,7 +151,7 @@ def claims(study: OvertrainingStudy) -> list[Claim]:
 
 
 def section(rows: pd.DataFrame) -> Section | None:
-    """Loss against compute at each number of tokens per parameter, predicted from the lower ones."""
+    """Loss against compute at each D/N, predicted from the lower ratios."""
     study = analyze(rows)
     if study is None:
         return None

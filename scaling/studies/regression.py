@@ -140,7 +140,7 @@ def bayes(x: np.ndarray, y: np.ndarray, seen: int, config: RegressionTask) -> np
 
 
 def noise_variance(config: RegressionTask) -> float:
-    """The variance of y about w.x: the noise, and a twelfth of the squared distance of two levels."""
+    """The variance of y about w.x: the noise, and that of rounding y to levels."""
     from scaling.tasks.regression import REACH
 
     return config.noise**2 + (2 * REACH / (config.n_levels - 1)) ** 2 / 12

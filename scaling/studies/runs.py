@@ -41,8 +41,7 @@ def configs(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def without_diverged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of runs that did not diverge: the last measurement of one that did is not its end.
-    """
+    """The rows of runs that did not diverge, whose last measurement is their end."""
     return rows[~rows["run_id"].isin(rows.loc[rows["metric"] == DIVERGED, "run_id"])]
 
 
@@ -111,8 +110,7 @@ def config_without_seeds(config: Mapping[str, Any], *fields: str) -> str:
 def _most_common(
     groups: Mapping[str, Hashable], tie_break: Mapping[Any, float] | None = None
 ) -> set[str]:
-    """The runs of the largest group; `tie_break` decides between equals, and then the group's name.
-    """
+    """The runs of the largest group; `tie_break` decides between equals, then the name."""
     counts = Counter(groups.values())
     best = max(
         counts,

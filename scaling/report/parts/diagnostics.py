@@ -11,14 +11,14 @@ import numpy as np
 
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Column, Document, Table, number
+from scaling.render.table import Cell, Column, Document, Table, number
 
 if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
 
 
 def forecasts(checked: Sequence[CheckedForecast]) -> Table | None:
-    """What the fit said of item run before it was trained, and what came of it."""
+    """What the fit predicted for each run before it was trained, and what came of it."""
     if not checked:
         return None
     rows = tuple(
@@ -165,7 +165,7 @@ def above(document: Document) -> Table | None:
 
 
 def over_frontier(document: Document) -> Table | None:
-    """How far the best run of gap budget lies above the fitted frontier."""
+    """How far the best run of each budget lies above the fitted frontier."""
     gaps: Sequence[Mapping[str, Any]] = document.get("frontier_gap") or []
     if not gaps:
         return None
@@ -229,4 +229,164 @@ def collapse(document: Document) -> Figure | None:
         y_axis,
         tuple(traces),
         ramp,
+    )
+
+
+ROWS_LISTED = 200
+
+
+def flagged(document: Document) -> Table | None:
+    """Suspicious points, by reason; the caption tells the fit without them."""
+    if not document.get("flagged"):
+        return None
+    rows = tuple(
+        (
+            item["reason"],
+            item["count"],
+            ", ".join(str(point["row"]) for point in item["points"][:8]),
+        )
+        for item in document["flagged"]
+    )
+    columns = (Column("reason"), Column("points", "integer"), Column("which"))
+    without = document["fit_without_flagged"]
+    caption = (
+        "Kept in the fit. Without "
+        f"{'it' if without['left_out'] == 1 else 'these ' + str(without['left_out'])}: "
+    )
+    if without.get("unavailable"):
+        return Table(
+            "flagged",
+            "Suspicious points",
+            columns,
+            rows,
+            caption + f"{without['unavailable']}.",
+        )
+    values = {**({"a": without["a"]} if "a" in without else {}), **without["params"]}
+    return Table(
+        "flagged",
+        "Suspicious points",
+        columns,
+        rows,
+        caption + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + ".",
+    )
+
+
+def minima(document: Document) -> Table | None:
+    """The local minima that the starts ended in, where there are several: none of them alone is the
+    answer.
+    """
+    minima_list = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
+    if len(minima_list) < 2:
+        return None
+    varying = [
+        name
+        for name in minima_list[0]["params"]
+        if len({minimum["params"][name] for minimum in minima_list}) > 1
+    ]
+    columns = (
+        Column("objective", "number"),
+        Column("starts", "integer"),
+        *(Column(name, "number") for name in varying),
+    )
+    rows = tuple(
+        (minimum["value"], minimum["starts"], *(minimum["params"][name] for name in varying))
+        for minimum in minima_list[:8]
+    )
+    return Table("minima", "Local minima that the starts ended in", columns, rows)
+
+
+def rollout(document: Document) -> Table | None:
+    """Each size predicted from the smaller ones."""
+    if not document.get("rollout"):
+        return None
+    names = ("n_params", "n_train", "mean_abs_rel_error", "bias", "covered")
+    columns = (
+        Column("size N", "count"),
+        Column("runs fitted", "integer"),
+        Column("mean error", "percent"),
+        Column("bias", "percent"),
+        Column("inside", "short"),
+    )
+    rows = tuple(tuple(row[name] for name in names) for row in document["rollout"])
+    return Table("rollout", "Rollout: each size from the smaller ones", columns, rows)
+
+
+def holdout(document: Document) -> Table | None:
+    """The runs of the budget that was left out, predicted from the others."""
+    result = document.get("holdout")
+    if not result:
+        return None
+    rows = tuple(
+        (
+            row["n_params"],
+            row["tokens"],
+            row["loss"],
+            (row["predicted"], row["lo"], row["hi"]),
+            row["predicted"] / row["loss"] - 1,
+        )
+        for row in result["rows"]
+    )
+    columns = (
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("measured", "number"),
+        Column("predicted", "number", True),
+        Column("error", "percent"),
+    )
+    caption = (
+        f"The budget of {format_flops(result['budget'])} FLOPs was left out of this fit. "
+        "Error: predicted / measured - 1."
+    )
+    caption += (
+        f" {min(len(rows), ROWS_LISTED)} of {result['n_test']:,} runs are listed."
+        if min(len(rows), ROWS_LISTED) < result["n_test"]
+        else ""
+    )
+    return Table("holdout", "Hold-out", columns, rows, caption, ROWS_LISTED)
+
+
+def truth(document: Document) -> Table | None:
+    """E with its interval, the floor on the windows measured, the entropy of the language, and how
+    far E lies from each.
+    """
+    floor = document.get("known_entropy")
+    if not floor:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        ("fitted E", (floor["fitted_E"], floor["lo"], floor["hi"]), None)
+    ]
+    if floor["floor"] is not None:
+        rows.append(
+            (
+                "lowest loss on the windows measured",
+                _alone(floor["floor"]),
+                floor["floor_difference_percent"] / 100,
+            )
+        )
+    rows.append(
+        ("entropy of the language", _alone(floor["entropy"]), floor["difference_percent"] / 100)
+    )
+    columns = (
+        Column("floor of the loss"),
+        Column("nats per token", "number", True),
+        Column("E minus this", "percent"),
+    )
+    return Table(
+        "truth", "The fitted floor and the true one", columns, tuple(rows), _told(document)
+    )
+
+
+def _alone(value: float) -> Cell:
+    return value, None, None
+
+
+def _told(document: Document) -> str:
+    floor = document["known_entropy"]
+    status = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
+    if floor["covers"] is None:
+        return f"No interval: nothing says how far E may be off.{status}"
+    which = "true floor" if floor["floor"] is None else "lowest possible loss on these windows"
+    return (
+        f"The {100 * document['ci']:g} % interval of E "
+        f"{'holds' if floor['covers'] else 'misses'} the {which}.{status}"
     )

@@ -15,14 +15,12 @@ from scaling.render.table import (
     Kind,
     Table,
     estimate,
-    format_cell,
     number,
     pairs,
 )
 
 Which = Literal["n_star", "d_star"]
 APPROACHES = ("parametric", "isoflop", "envelope")
-ROWS_LISTED = 200
 TITLES = {
     "parametric": "parametric (approach 3)",
     "isoflop": "isoFLOP (approach 2)",
@@ -53,7 +51,7 @@ def parameters(document: Document) -> Table:
     unidentified = {name for name, interval in profile.items() if not interval["identified"]}
     entries = {**document["params"], **document["derived"]}
     rows = tuple(
-        (*_estimated(name, entry), "not identified" if name in unidentified else "")
+        (*estimated_row(name, entry), "not identified" if name in unidentified else "")
         for name, entry in entries.items()
     )
     caption = (
@@ -64,7 +62,8 @@ def parameters(document: Document) -> Table:
     return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, caption)
 
 
-def _estimated(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+def estimated_row(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """(name, value, se, lo, hi)."""
     return (name, entry["value"], entry.get("se"), entry.get("lo"), entry.get("hi"))
 
 
@@ -78,8 +77,7 @@ def _bootstrap(document: Document) -> str:
 
 
 def power_law(frontier: Mapping[str, Any], which: Which, flops: Any) -> Any:
-    """N* or D* of a frontier at one budget or an array of them: coef C^exponent; None when the
-    frontier was refused.
+    """N* or D* at one budget or an array of them: coef C^exponent; None where it is unavailable.
     """
     return (
         frontier[which]["coef"] * flops ** frontier[which]["exponent"]
@@ -98,7 +96,7 @@ def approaches(document: Document) -> Table:
         if document["approaches"].get(name)
     ):
         note = (
-            f"refused: {frontier['unavailable']}"
+            f"unavailable: {frontier['unavailable']}"
             if frontier.get("unavailable")
             else "; ".join(each["message"] for each in frontier.get("warnings") or [])
         )
@@ -131,164 +129,8 @@ def approaches(document: Document) -> Table:
     )
 
 
-def flagged(document: Document) -> Table | None:
-    """Suspicious points, by reason; the caption tells the fit without them."""
-    if not document.get("flagged"):
-        return None
-    rows = tuple(
-        (
-            item["reason"],
-            item["count"],
-            ", ".join(str(point["row"]) for point in item["points"][:8]),
-        )
-        for item in document["flagged"]
-    )
-    columns = (Column("reason"), Column("points", "integer"), Column("which"))
-    without = document["fit_without_flagged"]
-    caption = (
-        "Kept in the fit. Without "
-        f"{'it' if without['left_out'] == 1 else 'these ' + str(without['left_out'])}: "
-    )
-    if without.get("unavailable"):
-        return Table(
-            "flagged",
-            "Suspicious points",
-            columns,
-            rows,
-            caption + f"{without['unavailable']}.",
-        )
-    values = {**({"a": without["a"]} if "a" in without else {}), **without["params"]}
-    return Table(
-        "flagged",
-        "Suspicious points",
-        columns,
-        rows,
-        caption + ", ".join(f"{name} {number(v, 4)}" for name, v in values.items()) + ".",
-    )
-
-
-def minima(document: Document) -> Table | None:
-    """The local minima that the starts ended in, where there are several: none of them alone is the
-    answer.
-    """
-    minima_list = ((document.get("identification") or {}).get("starts") or {}).get("minima") or []
-    if len(minima_list) < 2:
-        return None
-    varying = [
-        name
-        for name in minima_list[0]["params"]
-        if len({minimum["params"][name] for minimum in minima_list}) > 1
-    ]
-    columns = (
-        Column("objective", "number"),
-        Column("starts", "integer"),
-        *(Column(name, "number") for name in varying),
-    )
-    rows = tuple(
-        (minimum["value"], minimum["starts"], *(minimum["params"][name] for name in varying))
-        for minimum in minima_list[:8]
-    )
-    return Table("minima", "Local minima that the starts ended in", columns, rows)
-
-
-def rollout(document: Document) -> Table | None:
-    """Each size predicted from the smaller ones."""
-    if not document.get("rollout"):
-        return None
-    names = ("n_params", "n_train", "mean_abs_rel_error", "bias", "covered")
-    columns = (
-        Column("size N", "count"),
-        Column("runs fitted", "integer"),
-        Column("mean error", "percent"),
-        Column("bias", "percent"),
-        Column("inside", "short"),
-    )
-    rows = tuple(tuple(row[name] for name in names) for row in document["rollout"])
-    return Table("rollout", "Rollout: each size from the smaller ones", columns, rows)
-
-
-def groups(document: Document) -> Table | None:
-    """Coverage by model: the line, the beta distribution's answer, and the forecast from few
-    samples.
-    """
-    if not document.get("groups"):
-        return None
-    rows = tuple(
-        (
-            row["model"],
-            estimate(row["a"]),
-            estimate(row["b"]),
-            row["r2"],
-            row["beta_binomial"]["b"],
-            row["forecast"]["beta_binomial"],
-            row["forecast"]["line"],
-            row["forecast"]["measured"],
-        )
-        for row in document["groups"]
-    )
-    forecast = document["groups"][0]["forecast"]
-    columns = (
-        Column("model"),
-        Column("a", "rough", True),
-        Column("b", "rough", True),
-        Column("R2", "number"),
-        Column("b by beta-binomial", "number"),
-        Column("forecast by it", "rough"),
-        Column("by the line", "rough"),
-        Column("measured", "rough"),
-    )
-    caption = f"Forecasts are of pass@{forecast['k']} from {forecast['samples']} samples a problem."
-    return Table("groups", "Coverage, -log pass@k = a k^-b", columns, rows, caption)
-
-
-def schedules(document: Document) -> Table | None:
-    """How well each loss curve is predicted, fitted or held out."""
-    if not document.get("schedules"):
-        return None
-    rows = tuple(
-        (
-            row["name"],
-            "held out" if row["held_out"] else "fitted",
-            row["n"],
-            row["r2"],
-            row["mae"],
-            row["final_error"],
-        )
-        for row in document["schedules"]
-    )
-    columns = (
-        Column("curve"),
-        Column(""),
-        Column("points", "integer"),
-        Column("R2", "number"),
-        Column("mean error, nats", "rough"),
-        Column("at its end", "rough"),
-    )
-    test = document.get("test")
-    caption = (
-        f"All held-out curves together: R2 {number(test['r2'])}, mean absolute error "
-        f"{number(test['mae'], 3)} nats."
-        if test
-        else ""
-    )
-    return Table("schedules", "Loss curves by schedule", columns, rows, caption)
-
-
-def accuracy(document: Document) -> Table | None:
-    """The second stage of a two-stage fit: from loss to accuracy."""
-    stage = document.get("accuracy")
-    if not stage:
-        return None
-    rows = tuple(_estimated(name, entry) for name, entry in stage["params"].items())
-    caption = (
-        f"{stage['formula']}; R2 {number(stage['r2'])}, mean absolute error "
-        f"{number(stage['mae'], 3)}."
-    )
-    return Table("accuracy", "Second stage: accuracy from loss", ESTIMATED, rows, caption)
-
-
 def predicted_approaches(prediction: Document) -> Table:
-    """The optimum at the budget asked for by every optimum that the fit found."""
+    """The optimum at the budget asked for by each approach."""
     rows = tuple(
         (name, *(estimate(optimum[quantity]) for quantity in ("n_params", "tokens", "loss")))
         for name, optimum in prediction["approaches"].items()
@@ -299,95 +141,7 @@ def predicted_approaches(prediction: Document) -> Table:
         Column("D*", "count", True),
         Column("L*", "rough", True),
     )
-    return Table("predicted-approaches", "The same budget by quantity road", columns, rows)
-
-
-def reconciled(document: Document) -> list[Table]:
-    """The tables of `scaling reconcile`: runs by counting, studies simulated on one law, Porian's
-    steps.
-    """
-    rows = []
-    for row in document["countings"]:
-        exponents = (
-            "refused"
-            if row[name].get("unavailable")
-            else format_cell(estimate(row[name]["a"]), Column("", "number", True))
-            for name in APPROACHES
-        )
-        rows.append((row["label"], *exponents))
-    runs = Table(
-        "countings",
-        "The same runs, counted in two ways: a of N* ~ C^a",
-        (Column("counting"), *map(Column, APPROACHES)),
-        tuple(rows),
-    )
-    studies = document.get("studies")
-    law_rows: list[tuple[Cell, ...]] = []
-    if studies:
-        law_rows = [
-            ("Hoffmann's counting, all parameters", studies["total"]),
-            ("Kaplan's counting, without embeddings", studies["nonembedding"]),
-        ]
-        law_rows += [
-            (
-                f"at {format_count(step_or_size['n_params_nonembedding'])} parameters without "
-                "embeddings",
-                step_or_size["a"],
-            )
-            for step_or_size in studies["local"]
-        ]
-    law = Table(
-        "studies",
-        "Kaplan's study, 20 sizes from 794 to 1.6e9, on this law",
-        (Column("counting"), Column("a", "number")),
-        tuple(law_rows),
-        "After Pearce and Song 2024; the rows at one size are the frontier's local slope.",
-    )
-    steps = tuple((step_or_size["step"], step_or_size["a"]) for step_or_size in document["porian"])
-    return [
-        runs,
-        law,
-        Table(
-            "porian",
-            "What training adds to counting (Porian et al. 2024, RefinedWeb)",
-            (Column("step"), Column("a", "number")),
-            steps,
-        ),
-    ]
-
-
-def holdout(document: Document) -> Table | None:
-    """The runs of the budget that was left out, predicted from the others."""
-    result = document.get("holdout")
-    if not result:
-        return None
-    rows = tuple(
-        (
-            row["n_params"],
-            row["tokens"],
-            row["loss"],
-            (row["predicted"], row["lo"], row["hi"]),
-            row["predicted"] / row["loss"] - 1,
-        )
-        for row in result["rows"]
-    )
-    columns = (
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("measured", "number"),
-        Column("predicted", "number", True),
-        Column("error", "percent"),
-    )
-    caption = (
-        f"The budget of {format_flops(result['budget'])} FLOPs was left out of this fit. "
-        "Error: predicted / measured - 1."
-    )
-    caption += (
-        f" {min(len(rows), ROWS_LISTED)} of {result['n_test']:,} runs are listed."
-        if min(len(rows), ROWS_LISTED) < result["n_test"]
-        else ""
-    )
-    return Table("holdout", "Hold-out", columns, rows, caption, ROWS_LISTED)
+    return Table("predicted-approaches", "The same budget by each approach", columns, rows)
 
 
 def exclusions(document: Document) -> Table:
@@ -434,7 +188,7 @@ def kaplan(document: Document) -> Table | None:
     counted = (
         f"N = {fit['convention'].get('params', '?')}, C = {fit['convention'].get('flops', '?')}"
     )
-    rows = tuple(_estimated(name, entry) for name, entry in entries.items())
+    rows = tuple(estimated_row(name, entry) for name, entry in entries.items())
     return Table(
         "kaplan",
         "Kaplan's law on the same runs",
@@ -516,50 +270,3 @@ def provenance(document: Document) -> Table:
 def paths(document: Document) -> str:
     """The sources of a fit."""
     return ", ".join(str(path) for path in document["source"].get("paths") or []) or "–"
-
-
-def truth(document: Document) -> Table | None:
-    """E with its interval, the floor on the windows measured, the entropy of the language, and how
-    far E lies from each.
-    """
-    floor = document.get("known_entropy")
-    if not floor:
-        return None
-    rows: list[tuple[Cell, ...]] = [
-        ("fitted E", (floor["fitted_E"], floor["lo"], floor["hi"]), None)
-    ]
-    if floor["floor"] is not None:
-        rows.append(
-            (
-                "lowest loss on the windows measured",
-                _alone(floor["floor"]),
-                floor["floor_difference_percent"] / 100,
-            )
-        )
-    rows.append(
-        ("entropy of the language", _alone(floor["entropy"]), floor["difference_percent"] / 100)
-    )
-    columns = (
-        Column("floor of the loss"),
-        Column("nats per token", "number", True),
-        Column("E minus this", "percent"),
-    )
-    return Table(
-        "truth", "The fitted floor and the true one", columns, tuple(rows), _told(document)
-    )
-
-
-def _alone(value: float) -> Cell:
-    return value, None, None
-
-
-def _told(document: Document) -> str:
-    floor = document["known_entropy"]
-    status = "" if document["status"] == "ok" else f" The fit's status is {document['status']}."
-    if floor["covers"] is None:
-        return f"No interval: nothing says how far E may be off.{status}"
-    which = "true floor" if floor["floor"] is None else "lowest possible loss on these windows"
-    return (
-        f"The {100 * document['ci']:g} % interval of E "
-        f"{'holds' if floor['covers'] else 'misses'} the {which}.{status}"
-    )

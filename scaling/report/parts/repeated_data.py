@@ -54,7 +54,7 @@ def repeats(document: Document) -> Table | None:
 
 
 def short(document: Document) -> Table | None:
-    """The same in 80 columns: the cells whose D' is with_ratio, and no more of them than fit a
+    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a
     screen.
     """
     runs: Sequence[Row] = document.get("repeats") or []
@@ -174,7 +174,7 @@ def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
 
 
 def _series(runs: Sequence[Row], ramp: ColorScale) -> Iterator[Trace]:
-    """A colour for each size, a symbol for each corpus (labelled once in the legend), rings beyond
+    """A colour for each size, a symbol for each corpus (once in the legend), rings beyond
     the fresh runs.
     """
     corpora = sorted({row["unique_tokens"] for row in runs})

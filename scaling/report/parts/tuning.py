@@ -105,7 +105,7 @@ def _note(size: Document) -> str:
 
 
 def rule(field: Document) -> str:
-    """The rule that the optima of a field came to, and how they horizon with the tokens."""
+    """The rule that the optima of a field came to, and how they move with the tokens."""
     fitted = field["rule"]
     if fitted["kind"] != "power":
         text = (

@@ -25,7 +25,7 @@ N_SHARE = Axis("size, as a multiple of N*", log=True, unit="times")
 @dataclass(frozen=True)
 class SizePenalty:
     """At `flops` FLOPs, for `shares` of N* (S,): the loss, and the `waste`, the share of these
-    FLOPs that the optimum of the same loss would not need. `draws` of intervals (R, S), None
+    FLOPs that the optimum of the same loss would not need. `draws` of each (R, S), None
     without a bootstrap; `ci` is the level of intervals.
 
     A draw keeps the size that the fit names: its waste is what this size would cost if the draw
@@ -73,7 +73,7 @@ def wrong_size(path: Path | None, flops: float | None) -> SizePenalty | None:
 def _at(
     law_source: FittedLaw, values: Any, optimum: Frontier, flops: float, n: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The loss at sizes (S,) and the waste, intervals (..., S) for parameters or draws of them."""
+    """The loss at sizes (S,) and the waste, each (..., S) for parameters or draws of them."""
     from scaling.fit.laws.laws import LAWS
 
     law, d = LAWS[law_source.law], law_source.cost.tokens(n, np.asarray(flops))
@@ -88,7 +88,7 @@ def _at(
 def _ends(
     penalty: SizePenalty, draws: np.ndarray, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of intervals size (S,), as everywhere else."""
+    """The interval of each size (S,), as everywhere else."""
     intervals = [
         Estimate.of(float(value), column, penalty.ci)
         for value, column in zip(values, draws.T, strict=True)

@@ -98,8 +98,7 @@ class Trend:
 
 
 def trend(final: pd.DataFrame, metric: str) -> Trend | None:
-    """How a metric changes with N; None where it was not measured at all sizes, or does not change.
-    """
+    """How a metric changes with N; None where it was not measured at all sizes or is constant."""
     median = final.groupby("n")[metric].median()
     n, value = median.index.to_numpy(float), median.to_numpy(float)
     if len(n) < MIN_SIZES or not np.isfinite(value).all() or value[0] == value[-1]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from scaling.fit.estimate import estimate
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
@@ -44,7 +44,14 @@ def fit_curves(final: pd.DataFrame) -> tuple[CurveFit, CurveFit]:
     sigmoid = estimate(LAWS["sigmoid"], sigmoid_points, "mse", fixed=fixed, where=where)
     power = estimate(LAWS["optimum"], Points(loss=value, c=n), "mse", where=where)
 
-    def made(name: str, formula: str, fit, inputs, grid_inputs, n_free: int) -> CurveFit:  # type: ignore[no-untyped-def]
+    def made(
+        name: str,
+        formula: str,
+        fit: PointEstimate,
+        inputs: dict[str, np.ndarray],
+        grid_inputs: dict[str, np.ndarray],
+        n_free: int,
+    ) -> CurveFit:
         predicted = np.exp(fit.law.log_predict(fit.theta, inputs))
         rss = float(np.sum((predicted - value) ** 2))
         aic = len(value) * float(np.log(max(rss, 1e-12) / len(value))) + 2 * n_free
@@ -74,8 +81,7 @@ class LikelihoodCurve:
 
 
 def fit_likelihood_curve(points: pd.DataFrame) -> LikelihoodCurve:
-    """Isotonic regression of exact match on log-likelihood: the only assumption is that it falls.
-    """
+    """Isotonic regression of exact match on log-likelihood: it is only assumed to fall."""
     order = np.argsort(points["nll"].to_numpy(), kind="stable")
     x, y = (points[name].to_numpy(float)[order] for name in ("nll", "exact_match"))
     fitted = isotonic_regression(y, increasing=False).x

@@ -4,6 +4,8 @@ metric's and which the model's.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -87,8 +89,9 @@ def _metrics(study: EmergenceStudy) -> Figure:
     for index, metric in enumerate(name for name in NAMES if name in study.trends):
         trend, name = study.trends[metric], NAMES[metric]
         first, last = trend.value[0], trend.value[-1]
-        dash, width = ("dash", 2.0) if index else ("solid", 3.0)
-        traces.append(Line(trend.n, trend.share, name, index, dash, width))  # type: ignore[arg-type]
+        width = 2.0 if index else 3.0
+        dash: Literal["dash", "solid"] = "dash" if index else "solid"
+        traces.append(Line(trend.n, trend.share, name, index, dash, width))
         n, value = _column(study.final, "n"), _column(study.final, metric)
         tooltips = [
             f"{format_count(size)} parameters, {name} {number(at)}"
@@ -127,12 +130,14 @@ def _seeds(study: EmergenceStudy) -> Figure:
     x, at_threshold = n * np.exp(SPREAD * offset), n == study.threshold.n
     seeds = study.final["seed"].to_numpy()
 
-    def markers(chosen: np.ndarray, label: str, colour: int, symbol: str, size: int) -> Markers:
+    def markers(
+        chosen: np.ndarray, label: str, colour: int, symbol: Literal["circle", "diamond"], size: int
+    ) -> Markers:
         tooltips = [
             f"seed {seed}: {match:.3f}"
             for seed, match in zip(seeds[chosen], value[chosen], strict=True)
         ]
-        return Markers(x[chosen], value[chosen], label, colour, symbol, size, notes=tooltips)  # type: ignore[arg-type]
+        return Markers(x[chosen], value[chosen], label, colour, symbol, size, notes=tooltips)
 
     n_seeds, sarle = int(at_threshold.sum()), study.threshold.sarle
     bimodality = (

@@ -98,8 +98,7 @@ def first_step_at(step: np.ndarray, accuracy: np.ndarray, level: float = ACCURAC
 
 
 def modular_runs(rows: pd.DataFrame) -> list[ModularRun]:
-    """The modular runs whose accuracy is measured, ordered by share, decay, learning rate and seed.
-    """
+    """The modular runs with measured accuracy, by share, decay, learning rate and seed."""
     rows = runs.without_diverged(rows[rows["task"] == "modular"])
     configs = runs.configs(rows)
     made = []

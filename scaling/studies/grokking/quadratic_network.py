@@ -30,8 +30,7 @@ class Quadratic:
     second: np.ndarray
 
     def logits(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Logits of every residue c for operands (n,): float64 (n, p), about 1 at the sum, else 0.
-        """
+        """Logits of every residue c for operands (n,): (n, p), about 1 at the sum, else 0."""
         return np.square(self.first[0][a] + self.first[1][b]) @ self.second
 
 

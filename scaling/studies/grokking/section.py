@@ -49,7 +49,8 @@ def _notes(study: GrokkingStudy) -> list[str]:
     """Three sentences on what these runs show; one more where some of them are not shown."""
     dated = [run for run in study.baseline if run.delay]
     if dated:
-        ratio = np.median([run.generalization_step / run.train_fit_step for run in dated])  # type: ignore[operator]
+        dates = [(run.train_fit_step, run.generalization_step) for run in dated]
+        ratio = np.median([test / train for train, test in dates if train and test])
         n_all = len(study.baseline)
         some = "" if len(dated) == n_all else f" in {len(dated)} of {n_all} runs"
         first = (

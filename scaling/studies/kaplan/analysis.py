@@ -59,8 +59,7 @@ class PowerFit:
 
 @dataclass(frozen=True)
 class KaplanLaw:
-    """L = (X_c / X)^alpha: the letter X and what it counts, the fit, and Kaplan's exponent for it.
-    """
+    """L = (X_c / X)^alpha: the letter X, what it counts, the fit, and Kaplan's exponent."""
 
     letter: str
     counted: str

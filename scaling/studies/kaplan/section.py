@@ -4,6 +4,8 @@ the critical batch.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +23,7 @@ from scaling.studies.kaplan.analysis import (
     claims,
 )
 
-UNITS = {"N": "count", "D": "count", "C": "flops"}
+UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
 LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
 
 
@@ -85,7 +87,7 @@ def _figure(law: KaplanLaw, index: int) -> Figure:
         f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
         f"{_largest_residual(law):.2g} %. Dotted: the published exponent, from the first point on."
     )
-    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])  # type: ignore[arg-type]
+    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
     name = f"kaplan-{law.letter.lower()}-{index + 1}"
     return Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
 

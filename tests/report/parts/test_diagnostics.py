@@ -115,7 +115,7 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     alone = dict(
         diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}}).rows
     )
-    assert "cannot be told apart" in alone["seeds"]
+    assert "cannot be separated" in alone["seeds"]
     assert diagnostics.noise({}) is None
 
 

@@ -10,7 +10,7 @@ import pytest
 from scaling.points.run_tables import curves
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.plotly_backend import to_plotly
-from scaling.report.parts import law_plots, run_plots
+from scaling.report.parts import bootstrap_plots, law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
 from tests.report.conftest import ALPHA, BETA, BUDGETS, WIDTHS, law
@@ -47,8 +47,8 @@ def pictures(document, folder):
         runs,
         *(draw(document) for draw in single),
         *law_plots.residuals(document),
-        law_plots.cloud(document, published(document)),
-        law_plots.exponents(document, published(document)),
+        bootstrap_plots.cloud(document, published(document)),
+        bootstrap_plots.exponents(document, published(document)),
     ]
 
 
@@ -124,7 +124,7 @@ def test_isoflop_show_minima_and_name_refused_budgets(document):
     rings = [trace for trace in kinds(figure, Markers) if trace.symbol == "open"]
     assert len(rings) == 1, "the refused budget is drawn, hollow"
     assert len(rings[0].x) == len(WIDTHS)
-    assert [word.text for word in kinds(figure, Text)] == ["refused"]
+    assert [word.text for word in kinds(figure, Text)] == ["unavailable"]
     assert "1e11: the minimum lies at the edge" in figure.caption
 
 
@@ -194,7 +194,7 @@ def test_loss_frontier_touches_the_law(document):
 
 
 def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
-    figure = law_plots.cloud(document, published(document))
+    figure = bootstrap_plots.cloud(document, published(document))
     named = {trace.label: trace for trace in kinds(figure, Markers)}
     assert len(named["bootstrap refits"].x) == 300
     assert (named["this fit"].x[0], named["this fit"].y[0]) == (ALPHA, BETA)
@@ -204,7 +204,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
 def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
     spread = copy.deepcopy(document)
     spread["approaches"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
-    figure = law_plots.exponents(spread, published(document))
+    figure = bootstrap_plots.exponents(spread, published(document))
     lines = kinds(figure, Line)
     assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
     assert lines[0].label == "parametric 0.530 [0.477, 0.583]"
@@ -214,7 +214,7 @@ def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road
         )
     assert np.asarray(lines[1].y).max() == 75
     assert {word.text for word in kinds(figure, Text)} == set(published(document))
-    assert law_plots.exponents({**document, "bootstrap": None}, {}) is None
+    assert bootstrap_plots.exponents({**document, "bootstrap": None}, {}) is None
 
 
 def test_what_a_document_lacks_is_left_out(document):
@@ -230,4 +230,4 @@ def test_what_a_document_lacks_is_left_out(document):
     assert law_plots.frontier_size(bare) is None
     assert law_plots.contours(bare) is None
     assert law_plots.residuals(bare) == []
-    assert law_plots.cloud(bare, {}) is None
+    assert bootstrap_plots.cloud(bare, {}) is None
