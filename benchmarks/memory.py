@@ -176,7 +176,7 @@ def xla_bytes(run: RunConfig, how: Execution) -> int:
     from scaling.config.resolve_execution import dispatch_steps, resolve
     from scaling.train import optim, step
 
-    chosen, shape = resolve(run, how, "cpu"), step.shape_of(run)
+    chosen, shape = resolve(run, how, "cpu"), step.program_key(run)
     state = jax.eval_shape(lambda: step.initial_state(shape, 0, chosen))
     tokens = jax.ShapeDtypeStruct(
         (dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32

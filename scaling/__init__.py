@@ -1,6 +1,6 @@
 """Scaling laws: train sweeps over model size and tokens, fit laws, predict the optimal model.
 
-The whole pipeline in Python: `from scaling import plan, fit, predict, report, load`. Importing
+The whole pipeline in Python: `from scaling import plan, run, fit, predict, report, load`. Importing
 the package imports nothing else; fitting and reporting never import jax.
 """
 
@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.api import fit, load, plan, predict, report
+    from scaling.api import fit, load, plan, predict, report, run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fit", "load", "plan", "predict", "report"]
+__all__ = ["__version__", "fit", "load", "plan", "predict", "report", "run"]
 _FUNCTION_AND_PACKAGE = ("fit", "plan", "predict", "report")
 
 

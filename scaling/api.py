@@ -1,4 +1,4 @@
-"""The public Python API: `from scaling import plan, fit, predict, report, load`.
+"""The public Python API: `from scaling import plan, run, fit, predict, report, load`.
 
 Each function is what the command of its name calls; a result holds the document that `--json`
 prints, gives pandas tables, and shows itself in a notebook.
@@ -27,6 +27,8 @@ from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
 
 if TYPE_CHECKING:
+    from scaling.execute.options import RunOptions
+    from scaling.execute.run_sweep import SweepOutcome
     from scaling.plan import Plan
 
 PathText = Union[str, PathLike[str]]
@@ -223,6 +225,28 @@ def plan(
     loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
     task = resolve(loaded.base.task)
     return expand(loaded, task, open_task(task).vocab_size, simulated)
+
+
+def run(
+    sweep: PathText | Sweep,
+    folder: PathText | None = None,
+    options: RunOptions | None = None,
+    *,
+    overrides: Sequence[str] = (),
+) -> SweepOutcome:
+    """Train what a folder (default results/<name>) lacks of a sweep; safe to call again.
+
+    `options` (`scaling.execute.options.RunOptions`) say where and how: workers, budgets, executor.
+    Raises ScalingError, before anything is trained, for a sweep, folder or machine that does not
+    fit.
+    """
+    from scaling.config.overrides import load_with_overrides
+    from scaling.execute.options import RunOptions
+    from scaling.execute.run_sweep import run_sweep
+
+    loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
+    target = Path("results") / loaded.name if folder is None else Path(folder)
+    return run_sweep(loaded, target, options or RunOptions())
 
 
 def report(

@@ -15,9 +15,11 @@ import pytest
 import scaling
 from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
+from scaling.execute.options import RunOptions
 from scaling.fit.options import FitOptions
 from tests.documents import fit as run_fit
 from tests.documents import predict as run_predict
+from tests.sweep_files import tiny
 
 RESULTS = Path(__file__).parents[1] / "results" / "honest"
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -233,3 +235,17 @@ def test_laws_with_tables_of_their_own_take_frames(tmp_path):
     assert Tags(found._repr_html_()).opened.count("table") >= 2
     with pytest.raises(ScalingError, match="says nothing of N and D"):
         found.predict(flops=1e20)
+
+
+def test_plan_and_run_take_a_sweep_and_give_typed_results(tmp_path):
+    sweep = tiny(base={"task": {"kind": "synthetic", "seq_len": 16}})
+    planned = scaling.plan(sweep)
+    assert len(planned.runs) == 4
+    law = "published:besiroglu2024"
+    outcome = scaling.run(
+        sweep, tmp_path / "out", RunOptions(simulate=law, on_message=lambda _: None)
+    )
+    assert (outcome.counts["done"], outcome.stop, outcome.exit_code) == (4, None, 0)
+    assert set(load(tmp_path / "out")["run_id"]) == {
+        item.run_id for item in scaling.plan(sweep, simulated=law).runs
+    }

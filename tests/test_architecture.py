@@ -35,6 +35,8 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "tasks",
         "fit",
         "points",
+        "tuning",
+        "trackers",
     },
     "trackers": {*CONFIG, "accounting", "points", "plan", "store"},
     "render": BASE,

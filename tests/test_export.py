@@ -1,4 +1,4 @@
-"""A model that leaves the house is the one that was trained: its held-out loss is the row's, its logits are those of the kept weights."""
+"""A model that leaves the house is the one that was trained: its weights-out loss is the row's, its logits are those of the kept weights."""
 
 import json
 
@@ -64,13 +64,13 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
         np.prod(entry["shape"]) for entry in document["tensors"].values()
     )
     assert {entry["dtype"] for entry in document["tensors"].values()} == {"float32"}
-    examiner = Evaluator(
+    evaluator = Evaluator(
         model.run,
         open_task(model.run.task),
         Sharder(resolve_for_local_devices(model.run, Execution())),
     )
     assert (
-        examiner.loss(model.params)[0].value == reported["value"]
+        evaluator.loss(model.params).value == reported["value"]
     )  # to the bit: the same program on the same machine
     tokens = np.arange(60).reshape(2, 30) % model.run.model.vocab_size
     kept = saved_params.unflatten(
@@ -92,12 +92,16 @@ def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (run_id,) = run_files.finished_run_ids(trained)
-    held = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
-    assert "progress/loss" in held.Tags()["scalars"]
+    weights = EventAccumulator(str(trained / "tracking" / "tensorboard" / "tiny" / run_id)).Reload()
+    assert "progress/loss" in weights.Tags()["scalars"]
     for (split, metric), group in run_files.read_run(trained, run_id).groupby(["split", "metric"]):
-        assert [event.step for event in held.Scalars(f"{split}/{metric}")] == group["step"].tolist()
+        assert [event.step for event in weights.Scalars(f"{split}/{metric}")] == group[
+            "step"
+        ].tolist()
         np.testing.assert_allclose(
-            [event.value for event in held.Scalars(f"{split}/{metric}")], group["value"], rtol=1e-6
+            [event.value for event in weights.Scalars(f"{split}/{metric}")],
+            group["value"],
+            rtol=1e-6,
         )
     assert not list((trained / "logs").glob("tracking-*"))
     assert {found.state for found in inspect(trained)} == {"whole"}
@@ -142,14 +146,14 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
     with pytest.raises(ScalingError, match="no exported model"):
         load(tmp_path)
     (run_id,) = run_files.finished_run_ids(trained)
-    held = trained / "weights" / f"{run_id}.npz"
-    data = held.read_bytes()
+    weights = trained / "weights" / f"{run_id}.npz"
+    data = weights.read_bytes()
     try:
-        held.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
-        with pytest.raises(ScalingError, match="not what was written"):
+        weights.write_bytes(data[:500] + bytes([data[500] ^ 1]) + data[501:])
+        with pytest.raises(ScalingError, match="corrupt weights"):
             export_model(trained, run_id, tmp_path / "model")
     finally:
-        held.write_bytes(data)
+        weights.write_bytes(data)
     assert not (tmp_path / "model").exists()
 
 

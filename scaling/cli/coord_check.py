@@ -45,7 +45,7 @@ def coord_check(
     from scaling.config.sweep_file import load_sweep
     from scaling.recipe.coordinate_runs import CoordinateRuns
     from scaling.tasks import open_task
-    from scaling.train.coordinate_check import TOLERANCE, curves
+    from scaling.train.coordinate_check import MAX_FLAT_SLOPE, curves
 
     width_list = _numbers(widths, "--widths", MAX_WIDTH, "32,64,128")
     depth_list = _numbers(depths, "--depths", MAX_DEPTH, "2,4,8") if depths else []
@@ -76,7 +76,7 @@ def coord_check(
         "sweep": loaded.name,
         "steps": steps,
         "seeds": seeds,
-        "tolerance": TOLERANCE,
+        "tolerance": MAX_FLAT_SLOPE,
         "lr": runs.lr,
         "checks": checks,
     }

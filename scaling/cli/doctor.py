@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling import __version__
+from scaling.execute.devices import ask_devices
 from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes
 from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
@@ -40,9 +40,6 @@ def doctor(as_json: Json = False, as_csv: Csv = False) -> None:
     )
 
 
-DEVICE_SECONDS = 90
-
-
 _ISA = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
@@ -66,20 +63,6 @@ _TOOLS = {
     "ray": ((), "scaling run --executor ray"),
     "git": (("git",), "writes the commit into the rows"),
 }
-
-
-_ASK_DEVICES = """
-import json, jax
-found = [
-    {
-        "platform": d.platform,
-        "kind": d.device_kind,
-        "memory_bytes": (d.memory_stats() or {}).get("bytes_limit"),
-    }
-    for d in jax.devices()
-]
-print(json.dumps({"backend": jax.default_backend(), "devices": found}))
-"""
 
 
 # A buffer that the C library keeps costs page faults once; one that it returns, each time.
@@ -206,19 +189,6 @@ def _allocator() -> dict[str, Any]:
         "workers": {name: environment[name] for name in ALLOCATOR},
         "workers_keep_memory": keeps,
     }
-
-
-def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What jax finds, asked in a child process under a changed environment: `backend` and
-    `devices`, or `error`.
-    """
-    done = _child(_ASK_DEVICES, DEVICE_SECONDS, dict(os.environ) | dict(changes or {}))
-    if isinstance(done, str):
-        return {"error": done}
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"error": last[:300]}
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def _child(

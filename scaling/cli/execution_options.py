@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from scaling.cli.output import echo_err
 from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:
-    from scaling.config import Execution, RunConfig
-    from scaling.execute.packing import Packing
+    from scaling.config import Execution
 
 Workers = Annotated[
     int | None,
@@ -96,54 +93,16 @@ def execution(mesh: str | None, micro_batch: int | None, remat: str) -> Executio
     return Execution.model_validate({"mesh": shape, "micro_batch": micro_batch, "remat": remat})
 
 
-def default_workers(workers: int | None, how: Execution) -> int:
-    """Processes side by side: as asked, one where devices share a run, else one a core or accelerator."""
-    from scaling.execute import environment
-
-    if how.mesh.n_devices > 1:
-        if workers and workers > 1:
-            raise ScalingError(
-                f"{workers} workers and a mesh exclude each other",
-                where="--workers",
-                remedy="one process drives all devices",
-            )
-        return 1
-    return workers or environment.default_workers()
-
-
-def check_pack(pack: str) -> None:
-    """Raise ScalingError where `--pack` is neither "auto" nor a number of runs."""
-    if pack != "auto" and not (
-        pack.isascii() and pack.isdigit() and 1 <= int(pack[:6]) <= MAX_PACK and len(pack) < 6
-    ):
+def parse_pack(text: str) -> int | Literal["auto"]:
+    """`--pack` as "auto" or a number of runs. Raises ScalingError for anything else."""
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PACK):
         raise ScalingError(
-            f"--pack = {pack[:40]!r} is not a number of runs",
+            f"--pack = {text[:40]!r} is not a number of runs",
             remedy=f'write "auto", or a number from 1 to {MAX_PACK}',
         )
-
-
-def packing(
-    pack: str, runs: Sequence[RunConfig], workers: int, how: Execution, kept: Path
-) -> Packing:
-    """The packs that `--pack` asks for; `auto` takes the choices that the sweep has `kept`, or times them and keeps them.
-
-    Raises ScalingError for a size that is none, or a pack on a mesh.
-    """
-    from scaling.execute.packing import Packing, fixed, measure_packs, read
-
-    if pack == "auto":
-        chosen = read(kept) if kept.exists() else measure_packs(runs, workers, how, echo_err)
-        if chosen.choices:
-            chosen.write(kept)
-        return chosen
-    check_pack(pack)
-    if int(pack) > 1 and how.mesh.n_devices > 1:
-        raise ScalingError(
-            f"a pack of {pack} runs and a mesh exclude each other",
-            where="--pack",
-            remedy="leave out one of the two",
-        )
-    return fixed(runs, int(pack)) if int(pack) > 1 else Packing()
+    return int(text)
 
 
 @contextlib.contextmanager

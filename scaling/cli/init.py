@@ -222,9 +222,9 @@ def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path)
 
 
 def _doubts(planned: Plan, opened: Any) -> list[str]:
-    from scaling.cli.sweep_options import repeats
+    from scaling.execute.planning import repeated_data_warnings
 
-    return [*planned.warnings, *repeats(opened, planned)]
+    return [*planned.warnings, *repeated_data_warnings(opened, planned)]
 
 
 def schema(

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scaling.cli.csv_rows import PLANNED, ROOM
-from scaling.cli.device_options import DeviceName, annotate, check_shapes, room_of
+from scaling.cli.device_options import DeviceName, annotate, room_of
 from scaling.cli.execution_options import (
     Mesh,
     MicroBatch,
     Remat,
     Workers,
-    default_workers,
     execution,
 )
 from scaling.cli.expected_precision import LawFrom, Noise, Target, expectation
@@ -50,13 +49,14 @@ def plan(
     Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
     """
     from scaling.cli.tables import plan_document, plan_table
+    from scaling.execute.devices import check_mesh, resolve_workers
     from scaling.execute.timing import measure_speed
 
     how = execution(mesh, micro_batch, remat)
-    count = default_workers(workers, how)
+    count = resolve_workers(workers, how)
     room = room_of(device, count) if device else None
     _, planned = planned_sweep(sweep, overrides=overrides or ())
-    check_shapes(planned.runs, how)
+    check_mesh(planned.runs, how)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
     speed = measure_speed(planned.runs, count, how) if probe else None

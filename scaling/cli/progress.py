@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +47,7 @@ class Display:
         self.live: Live | None = None
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
         kept = f", {self.kept} not needed now" if self.kept else ""
         refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
         self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
@@ -56,7 +56,7 @@ class Display:
                 self._table(), console=self.console, refresh_per_second=4, transient=True
             )
             self.live.__enter__()
-        return self
+        return self.handle
 
     def __exit__(
         self,
@@ -67,9 +67,9 @@ class Display:
         if self.live:
             self.live.__exit__(kind, error, trace)
 
-    def observe(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Show one event of a worker."""
-        self.tracker.observe(event)
+        self.tracker.handle(event)
         if event["event"] in ENDED and not self._is_one_of_many(event):
             self._line(self._ending(event))
         elif event["event"] == "interrupted":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,27 +16,26 @@ from scaling.cli.execution_options import (
     Pack,
     Remat,
     Workers,
-    check_pack,
     execution,
+    parse_pack,
 )
 from scaling.cli.executor_options import (
     DryRun,
     HostsOfARun,
+    MaxRuns,
     RayAddress,
     Request,
+    Simulate,
     SlurmSettings,
     WaitForNodes,
-    submit,
 )
-from scaling.cli.output import Json, print_json
-from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, plan_of
-from scaling.cli.training_session import MaxRuns, Simulate, Training, TrainOptions, checked_law
-from scaling.cli.tune import already_tuned, tuned_first
-from scaling.errors import DISK, RUNS_FAILED, STOPPED, ScalingError, unknown_choice
+from scaling.cli.output import Json, echo_err, print_json
+from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
+from scaling.cli.tune import print_stopped_tuning
+from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:
-    from scaling.config import Sweep
-    from scaling.execute.coordinator import SweepOutcome
+    from scaling.execute.run_sweep import SweepOutcome
 
 Track = Annotated[
     list[str] | None,
@@ -55,7 +52,6 @@ KeepWeights = Annotated[
         help="Keep the parameters of finished runs (4 bytes each), for `scaling results export-model`.",
     ),
 ]
-ENGINES = ("local", "ray", "slurm")
 Flops = Annotated[
     str | None,
     typer.Option(
@@ -110,158 +106,95 @@ def run(
 
     Example: scaling run sweeps/norms.toml optim.lr=3e-3 'model.norm=[rmsnorm,layernorm]'
     """
+    from scaling.cli.progress import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
-    from scaling.execute.coordinator import Policy
+    from scaling.execute.options import Executor, RunOptions
+    from scaling.execute.run_sweep import run_sweep
+    from scaling.execute.slurm import parse_settings
     from scaling.formatting import count_option
 
-    if executor not in ENGINES:
-        raise unknown_choice("executor", executor, ENGINES, where="--executor")
-    _check_options(executor, simulate, slurm, hosts, pack, dry_run)
-    _check_tracking_options(track or (), keep_weights, simulate, hosts)
-    how = execution(mesh, micro_batch, remat)
-    most = None if max_flops is None else count_option(max_flops, "--max-flops", "write it as 1e15")
-    policy = Policy(retries, fail_fast, most, max_seconds)
-    loaded, law = load_with_overrides(sweep, overrides or ()), checked_law(simulate)
-    asked = as_shell_words(sweep, overrides or ())
-    folder = folder_of(loaded, out, sweep)
-    if executor == "slurm":
-        submit(
-            folder,
-            plan_of(already_tuned(loaded, folder), asked),
-            workers,
-            slurm,
-            dry_run,
-            as_json,
-            _forwarded_options(locals()),
-        )
-        return
-    options = TrainOptions(
-        executor,
-        simulate,
-        how,
-        policy,
-        pack,
-        workers,
-        max_runs,
-        hosts,
-        resources,
-        ray_address,
-        wait_for_nodes,
-        accept_changes,
-        as_json,
-        tuple(track or ()),
-    )
-    training = Training(options)
-    loaded = tuned_first(loaded, asked, folder, training)
-    training.options = replace(
-        options, keep_weights=keep_weights
-    )  # of the runs of a ladder nobody asks for the weights
-    ended = training.train(folder, plan_of(loaded, asked, law))
-    again = f"scaling run {asked}" + (f" {shlex.join(['--out', str(out)])}" if out else "")
-    _finish(folder, loaded, again, ended, as_json)
-
-
-def _check_options(
-    executor: str, simulate: str | None, slurm: str, hosts: int, pack: str, dry_run: bool
-) -> None:
-    """Raise ScalingError for options that another one makes meaningless, before anything is planned or written."""
-    check_pack(pack)
-    if dry_run and executor != "slurm":
-        raise ScalingError(
-            "--dry-run shows the script of --executor slurm",
-            remedy="`scaling plan SWEEP` shows what would be trained",
-        )
-    if simulate is not None and executor != "local":
-        raise ScalingError(
-            "a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor"
-        )
-    if slurm and executor != "slurm":
+    if executor not in list(Executor):
+        raise unknown_choice("executor", executor, list(Executor), where="--executor")
+    if slurm and executor != Executor.SLURM:
         raise ScalingError("--slurm is for Slurm", remedy="add --executor slurm, or leave it out")
-    if hosts > 1 and (
-        simulate is not None or (executor == "local" and "SLURM_JOB_ID" not in os.environ)
-    ):
-        raise ScalingError(
-            f"--hosts {hosts} is for Ray, or for the inside of a Slurm job",
-            remedy="add --executor ray, or use --slurm nodes=2",
-        )
-
-
-def _check_tracking_options(
-    track: Sequence[str], keep_weights: bool, simulate: str | None, hosts: int
-) -> None:
-    """Raise ScalingError for a tracker that is not here, or weights that nobody could keep, before anything is planned or written."""
-    from scaling.trackers import check
-
-    check(track, "--track")
-    if keep_weights and simulate is not None:
-        raise ScalingError(
-            "a simulated run has no weights",
-            where="--keep-weights",
-            remedy="leave out one of --keep-weights and --simulate",
-        )
-    if keep_weights and hosts > 1:
-        raise ScalingError(
-            f"weights that are spread over {hosts} hosts are not kept",
-            where="--keep-weights",
-            remedy="train on the devices of one host",
-        )
-
-
-def _forwarded_options(given: dict[str, Any]) -> list[str]:
-    """The options that each element of a Slurm array takes over."""
-    found: list[str] = []
-    for name, default in (
-        ("mesh", None),
-        ("micro_batch", None),
-        ("remat", "none"),
-        ("pack", "auto"),
-        ("retries", 2),
-        ("max_flops", None),
-        ("max_seconds", None),
-        ("max_runs", None),
-    ):
-        if given[name] != default:
-            found += [f"--{name.replace('_', '-')}", str(given[name])]
-    found += [part for kind in given["track"] or () for part in ("--track", kind)]
-    return found + [
-        f"--{name.replace('_', '-')}"
-        for name in ("fail_fast", "accept_changes", "keep_weights")
-        if given[name]
-    ]
-
-
-def _finish(
-    folder: Any, sweep: Sweep, again: str, ended: SweepOutcome | None, as_json: bool
-) -> None:
-    """Say how the sweep stands, and end with the exit code of the contract."""
-    from scaling.execute.status import status as examine
-
-    document = examine(folder)
-    if as_json:
-        print_json(document)
+    flops = (
+        None if max_flops is None else count_option(max_flops, "--max-flops", "write it as 1e15")
+    )
+    shell_words = as_shell_words(sweep, overrides or ())
+    options = RunOptions(
+        executor=Executor(executor),
+        execution=execution(mesh, micro_batch, remat),
+        workers=workers,
+        pack=parse_pack(pack),
+        hosts=hosts,
+        max_runs=max_runs,
+        max_flops=flops,
+        max_seconds=max_seconds,
+        retries=retries,
+        fail_fast=fail_fast,
+        simulate=simulate,
+        allow_changes=accept_changes,
+        keep_weights=keep_weights,
+        trackers=tuple(track or ()),
+        resources=resources,
+        ray_address=ray_address,
+        wait_for_nodes=wait_for_nodes,
+        slurm=parse_settings(slurm) if slurm else {},
+        slurm_dry_run=dry_run,
+        source=shell_words,
+        on_message=echo_err,
+        monitor=partial(Display, to_stderr=as_json),
+    )
+    loaded = load_with_overrides(sweep, overrides or ())
+    outcome = run_sweep(loaded, folder_of(loaded, out, sweep), options)
+    if outcome.array is not None:
+        print_array(outcome, as_json)
+    elif as_json:
+        print_json(read_status(outcome.folder))
+    elif outcome.in_tuning:
+        print_stopped_tuning(outcome)
     else:
-        _summary(document, folder.path, sweep, again, ended)
-    _exit_as(document, ended)
+        again = f"scaling run {shell_words}" + (
+            f" {shlex.join(['--out', str(out)])}" if out else ""
+        )
+        _summary(outcome, again)
+    raise typer.Exit(outcome.exit_code)
 
 
-def _summary(
-    document: dict[str, Any], folder: Path, sweep: Sweep, again: str, ended: SweepOutcome | None
-) -> None:
-    counts = document["counts"]
+def print_array(outcome: SweepOutcome, as_json: bool) -> None:
+    """The Slurm jobs that were submitted, or the script of those that were not."""
+    array, folder = outcome.array, outcome.folder.path
+    assert array is not None
+    if as_json and array.job_id is None:
+        print_json({"script": array.script, "job_id": None})
+    elif as_json:
+        script = {"elements": array.elements, "script": str(array.path)}
+        print_json({"job_id": array.job_id, **script})
+    elif array.job_id is None:
+        typer.echo(array.script)
+    else:
+        typer.echo(
+            f"{folder}: job {array.job_id} with {array.elements} elements; watch it with: "
+            f"scaling status {folder} --watch"
+        )
+
+
+def _summary(outcome: SweepOutcome, again: str) -> None:
+    folder, status = outcome.folder.path, read_status(outcome.folder)
+    counts = status["counts"]
     text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
     typer.echo(f"{folder}: {text}")
-    _listed(
-        [f"{entry['run_id']}  {entry['reason']}" for entry in document["runs"] if entry["reason"]]
-    )
-    if document["no_longer_planned"]:
-        typer.echo(
-            f"  kept, though the sweep file no longer asks for them: {len(document['no_longer_planned'])} runs"
-        )
-    if ended and ended.stopped:
-        typer.echo(f"  stopped, with all states saved: {ended.stopped}")
-    onward = "scaling fit" if sweep.supports_law_fit else "scaling report"
+    _listed([f"{run['run_id']}  {run['reason']}" for run in status["runs"] if run["reason"]])
+    if status["no_longer_planned"]:
+        n_runs = len(status["no_longer_planned"])
+        typer.echo(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
+    if outcome.stop and outcome.stop.reason != "signal":
+        typer.echo(f"  stopped, with all states saved: {outcome.stop.message}")
+    onward = "scaling fit" if outcome.sweep.supports_law_fit else "scaling report"
     typer.echo(
-        f"next: {onward} {folder}" if not counts["missing"] else f"next: {again} takes up the rest"
+        f"next: {onward} {folder}"
+        if not counts["missing"]
+        else f"next: {again} trains the remaining runs"
     )
 
 
@@ -270,17 +203,3 @@ def _listed(lines: Sequence[str], most: int = 20) -> None:
         typer.echo(f"  {line}")
     if len(lines) > most:
         typer.echo(f"  ... and {len(lines) - most} more (scaling status lists all)")
-
-
-def _exit_as(document: dict[str, Any], ended: SweepOutcome | None) -> None:
-    """Exit codes of the contract: a signal, a full disk, failed runs, a budget."""
-    from scaling.execute.signals import exit_code
-
-    if ended and ended.signal:
-        raise typer.Exit(exit_code(ended.signal))
-    if ended and ended.exit_code == DISK:
-        raise typer.Exit(DISK)
-    if document["counts"]["failed"]:
-        raise typer.Exit(RUNS_FAILED)
-    if ended and ended.stopped:
-        raise typer.Exit(STOPPED)

@@ -1,24 +1,15 @@
-"""The verbs around a sweep: plan, train one run, status. (`run` has a module of its own.)"""
+"""The arguments that name a sweep, its plan and its folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from scaling.errors import ScalingError
-
-if TYPE_CHECKING:
-    from scaling.plan import Plan
-    from scaling.tasks import Task
-
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.output import echo_err
+from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -52,61 +43,26 @@ Out = Annotated[
 def planned_sweep(
     path: Path, simulated: str | None = None, out: Path | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Sweep, Plan]:
-    """A sweep file, with what was tuned for it in its folder, and its plan on the corpus that is here (for a law to simulate).
+    """A sweep file with the rules that its folder has measured, and its plan on the data here.
 
     Raises ScalingError that names the file.
     """
     from scaling.config.overrides import as_shell_words, load_with_overrides
+    from scaling.execute.planning import load_tuned_rules, make_plan
 
-    sweep = as_tuned(load_with_overrides(path, overrides), out, path, simulated)
-    return sweep, plan_of(sweep, as_shell_words(path, overrides), simulated)
-
-
-def plan_of(sweep: Sweep, path: Path | str, simulated: str | None = None) -> Plan:
-    """The plan of a sweep that was read from `path`. Raises ScalingError that names the file."""
-    from scaling.plan import plan as expand
-    from scaling.tasks import open_task, resolve
-
-    with errors_name_file(path):
-        task = resolve(sweep.base.task)
-        opened = open_task(task)
-        plan = expand(sweep, task, opened.vocab_size, simulated)
-        doubts = [*plan.warnings, *(repeats(opened, plan) if simulated is None else [])]
-    for doubt in doubts:
-        echo_err(f"warning: {doubt}")
-    return plan
+    sweep = load_with_overrides(path, overrides)
+    if sweep.tuning:
+        folder = folder_of(sweep, out, path)
+        sweep = load_tuned_rules(sweep, folder, simulated=simulated, on_message=echo_err)
+    source = as_shell_words(path, overrides)
+    return sweep, make_plan(sweep, source=source, simulated=simulated, on_message=echo_err)
 
 
-@contextmanager
-def errors_name_file(path: Path | str) -> Iterator[None]:
-    """Errors name the file that they come from."""
-    try:
-        yield
-    except ScalingError as error:
-        error.where = (
-            error.where
-            if error.where.startswith(str(path))
-            else f"{path}: {error.where}".removesuffix(": ")
-        )
-        raise
+def read_status(folder: SweepFolder) -> dict[str, Any]:
+    """The status document of a sweep's folder."""
+    from scaling.execute.status import status
 
-
-def as_tuned(sweep: Sweep, out: Path | None, path: Path, simulated: str | None = None) -> Sweep:
-    """The sweep with the rules that were measured for it in its folder; says so where they are still to be measured."""
-    if not sweep.tuning:
-        return sweep
-    from scaling.tuning import is_pending, load_tuned
-
-    if not is_pending(sweep):
-        return sweep
-    held = load_tuned(folder_of(sweep, out, path).path, sweep, simulated)
-    if held.sweep is not None:
-        return held.sweep
-    fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
-    echo_err(
-        f"warning: [[tuning]]: {held.why}: {fields} and run ids are the recipe's guess until `scaling tune` (or `scaling run`) has measured"
-    )
-    return sweep
+    return status(folder)
 
 
 def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:
@@ -127,48 +83,3 @@ def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:
             remedy="name another one with --out",
         )
     return SweepFolder(path)
-
-
-MANY_EPOCHS = 4
-
-
-def repeats(opened: Task, plan: Plan) -> list[str]:
-    """What to doubt where runs pass over their data again without having been asked to.
-
-    Raises ScalingError where the corpus holds less than the unique tokens asked for, or no fresh tokens.
-    """
-    from scaling.config import EpochsDesign, TextTask
-    from scaling.tasks import epochs, open_task
-
-    runs = [item.run for item in plan.runs]
-    limits = {
-        run.task: None
-        for run in runs
-        if isinstance(run.task, TextTask) and run.task.unique_tokens is not None
-    }
-    for limited in limits:
-        open_task(limited)  # refuses a limit that the corpus does not reach
-    if not isinstance(plan.sweep.base.task, TextTask):
-        return []  # a finite set of equations is read again and again; what that teaches is what such a sweep asks
-    most = max((epochs(opened, run.tokens) for run in runs if run.task not in limits), default=0.0)
-    if isinstance(plan.sweep.design, EpochsDesign):
-        if (
-            isinstance(plan.sweep.base.task, TextTask)
-            and plan.sweep.base.task.unique_tokens is not None
-        ):
-            raise ScalingError(
-                "the design epochs sets the unique tokens itself",
-                where="base.task.unique_tokens",
-                remedy="leave it out",
-            )
-        return (
-            [
-                f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"
-            ]
-            if most > 1
-            else []
-        )
-    advice = f"beyond {MANY_EPOCHS} repeated tokens teach less (Muennighoff 2023)"
-    return (
-        [f"up to {most:.1f} passes over the training data; {advice}"] if most > MANY_EPOCHS else []
-    )

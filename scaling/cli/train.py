@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.device_options import check
 from scaling.cli.execution_options import (
     AcceptChanges,
     Coordinator,
@@ -60,6 +59,7 @@ def train(
     """
     from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
     from scaling.execute import environment, worker
+    from scaling.execute.devices import check_devices
     from scaling.execute.signals import exit_code
 
     if serve is not None:
@@ -81,27 +81,27 @@ def train(
         )
     folder = folder_of(loaded, out, sweep)
     if coordinator is None:
-        check([known[run_id]], how, 1)
+        check_devices([known[run_id]], how, 1)
     stop = worker.StopFlag()
     with (
         distributed_process(coordinator, processes, process) as first,
         _claimed(folder, planned, run_id, accept_changes, first) as lease,
     ):
-        order = worker.TrainRequest(
-            loaded.name,
-            RunGroup(
+        request = worker.TrainRequest(
+            sweep=loaded.name,
+            group=RunGroup(
                 (known[run_id].run,),
                 read_at=constant_lr_eval_steps([item.run for item in planned.runs]).get(run_id, ()),
             ),
-            how,
-            accept_other_machine=accept_changes,
+            execution=how,
+            allow_changes=accept_changes,
             lease=lease,
         )
         done = folder.is_finished(run_id)
         kind = (
             "done"
             if done
-            else worker.train_family(folder, order, should_stop=stop, emit=_progress())[run_id]
+            else worker.train_group(folder, request, should_stop=stop, emit=_progress())[run_id]
         )
     document = {
         "run_id": run_id,
@@ -128,10 +128,10 @@ def _claimed(
     if not first:
         yield None
         return
-    sitting = SweepSession(folder, planned, echo_err, accept_changes=accept)
-    with sitting.lease as lease:
-        sitting.settle()
-        with lease.deciding() as held:
+    session = SweepSession(folder, planned, echo_err, accept_changes=accept)
+    with session.lease as lease:
+        session.prepare()
+        with lease.locked() as held:
             if run_id in held:
                 what = f"run {run_id} is in training by another process"
                 raise ScalingError(
@@ -140,7 +140,7 @@ def _claimed(
                     remedy="watch it with `scaling status`",
                     exit_code=STOPPED,
                 )
-            lease.hold([run_id])
+            lease.claim([run_id])
         yield str(lease.path)
 
 

@@ -1,8 +1,9 @@
-"""The verb `tune`, and what `run` does before it trains a sweep that asks for a tuning."""
+"""The command `tune`: measure the rules of a sweep's [[tuning]] tables."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,31 +19,20 @@ from scaling.cli.execution_options import (
     Pack,
     Remat,
     Workers,
-    check_pack,
     execution,
+    parse_pack,
 )
-from scaling.cli.executor_options import RayAddress, Request, WaitForNodes
+from scaling.cli.executor_options import MaxRuns, RayAddress, Request, Simulate, WaitForNodes
 from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
-from scaling.cli.sweep_options import (
-    Out,
-    Overrides,
-    SweepPath,
-    errors_name_file,
-    folder_of,
-    plan_of,
-)
+from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
 from scaling.cli.tables import table
-from scaling.cli.training_session import MaxRuns, Simulate, Training, TrainOptions, checked_law
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
-    from scaling.config import Sweep
-    from scaling.execute.sweep_folder import SweepFolder
-    from scaling.plan import Plan
+    from scaling.execute.run_sweep import SweepOutcome
 
-EMITTED = "tuned.toml"
-ENGINES = ("local", "ray")
+EXECUTORS = ("local", "ray")
 Emit = Annotated[
     Path | None,
     typer.Option(
@@ -79,46 +69,58 @@ def tune(
 
     Example: scaling tune sweeps/honest.toml task.seq_len=128
     """
+    from scaling.cli.progress import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
-    from scaling.execute.coordinator import Policy
+    from scaling.execute.options import Executor, RunOptions
+    from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
 
-    if executor not in ENGINES:
-        raise unknown_choice("executor", executor, ENGINES, where="--executor")
-    check_pack(pack)
-    if simulate is not None and executor != "local":
-        raise ScalingError(
-            "a simulated sweep needs no cluster", where="--simulate", remedy="leave out --executor"
-        )
-    loaded, how = load_with_overrides(sweep, overrides or ()), execution(mesh, micro_batch, remat)
-    checked_law(simulate)
-    options = TrainOptions(
-        executor,
-        simulate,
-        how,
-        Policy(),
-        pack,
-        workers,
-        max_runs,
+    if executor not in EXECUTORS:
+        raise unknown_choice("executor", executor, EXECUTORS, where="--executor")
+    options = RunOptions(
+        executor=Executor(executor),
+        execution=execution(mesh, micro_batch, remat),
+        workers=workers,
+        pack=parse_pack(pack),
+        max_runs=max_runs,
+        simulate=simulate,
+        allow_changes=accept_changes,
         resources=resources,
         ray_address=ray_address,
         wait_for_nodes=wait_for_nodes,
-        accept_changes=accept_changes,
-        as_json=as_json,
-        as_csv=as_csv,
+        source=as_shell_words(sweep, overrides or ()),
+        on_message=echo_err,
+        monitor=partial(Display, to_stderr=as_json or as_csv),
     )
+    loaded = load_with_overrides(sweep, overrides or ())
     folder = folder_of(loaded, out, sweep)
     _check_target(emit)
-    found, _ = _tuned(
-        loaded, as_shell_words(sweep, overrides or ()), folder, Training(options), emit
-    )
+    outcome = tune_sweep(loaded, folder, options, emit)
+    if outcome.stopped is not None:
+        if as_json:
+            print_json(read_status(outcome.stopped.folder))
+        else:
+            print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
+        raise typer.Exit(outcome.stopped.exit_code)
+    assert outcome.result is not None
+    document = outcome.result.to_dict()
     if as_json:
-        return print_json(found)
+        return print_json(document)
     if as_csv:
-        return print_csv(tuning_rows(found), TUNED)
-    console().print(tuning_tables(found))
+        return print_csv(tuning_rows(document), TUNED)
+    console().print(tuning_tables(document))
     return typer.echo(
-        f"next: scaling run {emit or folder.path / EMITTED}{f' --out {out}' if out else ''}"
+        f"next: scaling run {emit or folder.path / TUNED_FILE}{f' --out {out}' if out else ''}"
     )
+
+
+def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> None:
+    """How far a tuning came that was stopped."""
+    counts = ", ".join(
+        f"{count} {name}" for name, count in read_status(outcome.folder)["counts"].items() if count
+    )
+    reason = outcome.stop.message if outcome.stop else ""
+    typer.echo(f"{outcome.folder.path}: {counts}; stopped by {reason}", err=to_stderr)
+    typer.echo("next: run the same command again to continue", err=to_stderr)
 
 
 def _check_target(emit: Path | None) -> None:
@@ -133,97 +135,6 @@ def _check_target(emit: Path | None) -> None:
             where=str(emit),
             remedy="name another file",
         )
-
-
-def tuned_first(loaded: Sweep, path: str, folder: SweepFolder, training: Training) -> Sweep:
-    """The sweep with its measured rules, which are measured now where they are not yet."""
-    if not loaded.tuning:
-        return loaded
-    from scaling.tuning import is_pending
-
-    if not is_pending(loaded):
-        return loaded
-    found, sweep = _tuned(loaded, path, folder, training, None)
-    for entry in found["fields"]:
-        rule = entry["rule"]
-        text = (
-            f"{rule['coef']:.3g} x N^{rule['n_power']:.3f}"
-            if rule["kind"] == "power"
-            else f"{rule['ratio']:.3g} x the recipe's rule"
-        )
-        echo_err(
-            f"tuned {entry['field']} = {text}, {entry['runs']} runs ({folder.path / 'tuning.json'})"
-        )
-    return sweep
-
-
-def already_tuned(loaded: Sweep, folder: SweepFolder) -> Sweep:
-    """The sweep with the rules that its folder holds. Raises ScalingError where they are still to be measured."""
-    if not loaded.tuning:
-        return loaded
-    from scaling.tuning import is_pending, load_tuned
-
-    held = load_tuned(folder.path, loaded) if is_pending(loaded) else None
-    if held is not None and held.sweep is None:
-        what = (
-            f"the sweep is to be tuned first, and an array of jobs cannot wait for that: {held.why}"
-        )
-        raise ScalingError(
-            what,
-            where="tuning",
-            remedy=f"scaling tune SWEEP --out {folder.path}, then submit again",
-        )
-    return held.sweep if held is not None and held.sweep is not None else loaded
-
-
-def _tuned(
-    loaded: Sweep, path: str, folder: SweepFolder, training: Training, emit_to: Path | None
-) -> tuple[dict[str, Any], Sweep]:
-    """Tune a sweep in its folder, and publish tuning.json and the tuned sweep. Ends the command where training is stopped."""
-    from scaling.execute.sweep_folder import SweepFolder
-    from scaling.tasks import open_task, resolve
-    from scaling.tuning import planner, tuning_result, write_tuned_sweep
-    from scaling.tuning import tune as carry_out
-
-    law = training.options.simulate
-
-    def train(place: Path, plan: Plan) -> None:
-        stage = SweepFolder(place)
-        _stop_as(stage, training, training.train(stage, plan))
-
-    folder.check_same_sweep(loaded, law)
-    with errors_name_file(path):
-        task = resolve(loaded.base.task)
-        found = carry_out(
-            loaded, planner(task, open_task(task).vocab_size, law), folder.path, train, law
-        )
-    result = tuning_result(found, plan_of(found.sweep, path, law).shared_flops)
-    result.save(folder.path)
-    write_tuned_sweep(emit_to or folder.path / EMITTED, found.sweep)
-    for warning in result.warnings:
-        echo_err(f"warning: {warning}")
-    return result.to_dict(), found.sweep
-
-
-def _stop_as(stage: SweepFolder, training: Training, ended: Any) -> None:
-    """End the command with the exit code of the contract where training stopped early; all states are saved."""
-    from scaling.execute.status import status as examine
-
-    stop = training.stopped(ended)
-    if stop is None:
-        return
-    reason, code = stop
-    document = examine(stage)
-    if training.options.as_json:
-        print_json(document)
-    else:
-        counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items() if count)
-        for line in (
-            f"{stage.path}: {counts}; stopped by {reason}",
-            "next: the same command takes it up",
-        ):
-            typer.echo(line, err=training.options.as_csv)
-    raise typer.Exit(code)
 
 
 def tuning_tables(document: dict[str, Any]) -> Group:

@@ -1,104 +1,112 @@
-"""The coordinator: hands families to workers, longest first, and turns whatever happens to them into outcomes.
+"""The coordinator: hands run groups to workers, the most expensive first, and turns what happens to
+them into outcomes.
 
-It is the same for every engine. It holds a lease, so that any number of coordinators share one folder.
+It is the same for every executor. It holds a lease, so that any number of coordinators can share
+one folder.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from scaling.config import Execution, RunConfig
+from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED, ScalingError
 from scaling.execute.attempts import Ledger
+from scaling.execute.group_events import GroupEvents
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher, Worker
+from scaling.execute.options import OnEvent, RunOptions
 from scaling.execute.packing import Packing
 from scaling.execute.progress import ENDED, SweepProgress
 from scaling.execute.run_queue import RunQueue
-from scaling.execute.signals import Signals
+from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest
 from scaling.plan import PlannedRun
 
-TRANSIENT = (
-    "died",
-    "device",
-)  # causes that may not come again: a killed process, a device or link error
+PROGRESS_SECONDS = 1.0  # between two updates of the lease's progress
+
+
+class StopReason(StrEnum):
+    """Why training stopped before all runs had ended."""
+
+    SIGNAL = "signal"
+    DISK = "disk"
+    FAIL_FAST = "fail-fast"
+    WORKER_START = "worker-start"
+    MAX_RUNS = "max-runs"
+    MAX_FLOPS = "max-flops"
+    MAX_SECONDS = "max-seconds"
 
 
 @dataclass(frozen=True)
-class Policy:
-    """`retries` of a run whose worker died or whose device failed, from its checkpoint; the others are kept as failures.
+class Stop:
+    """Why training stopped, for programs and for people, and the exit code of the CLI contract."""
 
-    `max_flops` (model FLOPs trained by this command) and `max_seconds` (of this command) end it with all states saved;
-    `flops_before` and `seconds_before` were spent by the same command on another folder.
+    reason: StopReason
+    message: str
+    exit_code: int = STOPPED
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionEnd:
+    """How training in one folder ended: runs by outcome, FLOPs trained, and runs that a budget
+    kept from beginning.
     """
 
-    retries: int = 2
-    fail_fast: bool = False
-    max_flops: float | None = None
-    max_seconds: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    flops: float = 0.0
+    stop: Stop | None = None
+    runs_left: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionPlan:
+    """How the runs of one folder are trained.
+
+    Args:
+        options: of the whole command.
+        workers: parallel processes.
+        packing: which runs share a program.
+        eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
+        flops_before, seconds_before: spent by the same command in other folders.
+    """
+
+    options: RunOptions
+    workers: int = 1
+    packing: Packing = field(default_factory=Packing)
+    eval_steps: Mapping[str, tuple[int, ...]] | None = None
     flops_before: float = 0.0
     seconds_before: float = 0.0
 
-    def spent(self, flops: float, seconds: float) -> str:
-        """Which budget is used up; empty while none is."""
-        if self.max_flops is not None and self.flops_before + flops >= self.max_flops:
-            return f"--max-flops {self.max_flops:.3g} is used up"
-        if self.max_seconds is not None and self.seconds_before + seconds >= self.max_seconds:
-            return f"--max-seconds {self.max_seconds:g} are over"
-        return ""
-
-
-PROGRESS_SECONDS = 1.0
-Listener = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class ExecutionPlan:
-    """How the runs of a sweep are carried out: processes side by side, the layout of each run, which share a program, the policy,
-    and the budgets that each trunk of the whole sweep passes; whether workers tell what they measure, and whether they keep the
-    parameters of runs that end.
-    """
-
-    workers: int
-    how: Execution = field(default_factory=Execution)
-    packing: Packing = field(default_factory=Packing)
-    accept_other_machine: bool = False
-    policy: Policy = field(default_factory=Policy)
-    budgets: Mapping[str, tuple[int, ...]] | None = None
-    follow: bool = False
-    keep_weights: bool = False
-
-
-@dataclass(frozen=True)
-class SweepOutcome:
-    """How a sweep ended here: outcome counts, the signal or the reason that stopped it, and an exit code that must not be lost."""
-
-    counts: dict[str, int]
-    signal: int | None = None
-    stopped: str = ""
-    exit_code: int = 0
+    def exhausted_budget(self, flops: float, seconds: float) -> Stop | None:
+        """The budget that `flops` and `seconds` of this folder have used up, if any."""
+        max_flops, max_seconds = self.options.max_flops, self.options.max_seconds
+        if max_flops is not None and self.flops_before + flops >= max_flops:
+            return Stop(StopReason.MAX_FLOPS, f"--max-flops {max_flops:.3g} is used up")
+        if max_seconds is not None and self.seconds_before + seconds >= max_seconds:
+            return Stop(StopReason.MAX_SECONDS, f"--max-seconds {max_seconds:g} are over")
+        return None
 
 
 @dataclass
 class WorkerPool:
-    """What the coordinator knows while runs are in training."""
+    """The state of a coordinator while runs are in training; shared by its threads."""
 
     folder: SweepFolder
     sweep: str
-    work: RunQueue
-    manner: ExecutionPlan
+    run_queue: RunQueue
+    plan: ExecutionPlan
     launcher: Launcher
     lease: Lease
     ledger: Ledger
@@ -106,23 +114,23 @@ class WorkerPool:
     stopping: threading.Event = field(default_factory=threading.Event)
     workers: list[Worker] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
-    tries: Counter[str] = field(default_factory=Counter)
-    spares: dict[int, Worker] = field(default_factory=dict)
-    hired: Counter[int] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    standby: dict[int, Worker] = field(default_factory=dict)
+    starts: Counter[int] = field(default_factory=Counter)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Begin nothing new, and let every worker save its state (or, with SIGKILL, die)."""
-        self.work.close()
+        self.run_queue.close()
         self.stopping.set()
         for worker in self.workers:
             worker.signal(number)
 
-    def hire(self, index: int) -> Worker:
-        """A new worker. Where one has died, the next is started ahead of time: importing takes longer than all else."""
-        worker = self.spares.pop(index, None) or self._start(index)
-        self.hired[index] += 1
-        if self.hired[index] > 1 and not self.launcher.scarce and not self.stopping.is_set():
-            self.spares[index] = self._start(index)
+    def acquire_worker(self, index: int) -> Worker:
+        """A new worker. After a death the next one is started ahead of time: importing is slow."""
+        worker = self.standby.pop(index, None) or self._start(index)
+        self.starts[index] += 1
+        if self.starts[index] > 1 and not self.launcher.limited and not self.stopping.is_set():
+            self.standby[index] = self._start(index)
         return worker
 
     def _start(self, index: int) -> Worker:
@@ -137,274 +145,183 @@ def execute(
     folder: SweepFolder,
     sweep: str,
     runs: Sequence[PlannedRun],
-    manner: ExecutionPlan,
-    launcher: Callable[[Lease], Launcher],
+    plan: ExecutionPlan,
+    launcher: Launcher,
     lease: Lease,
     signals: Signals,
-    listener: Listener,
-) -> SweepOutcome:
-    """Train `runs` in `manner.workers` workers, sharing them with other coordinators; returns when all have ended anywhere.
+    on_event: OnEvent,
+) -> SessionEnd:
+    """Train `runs` in `plan.workers` workers, sharing them with other coordinators; returns when
+    all have ended anywhere.
 
-    Runs that share a trunk are trained as branches of it. The first signal asks every worker to save its state; a second
-    one kills them and leaves at once.
+    Runs that share a prefix are trained as its branches. The first signal asks every worker to
+    save its state; a second one kills them and exits at once.
     """
-    started: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    cost = {planned.run_id: planned.flops for planned in runs}
-    work = RunQueue(
+    events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    run_queue = RunQueue(
         folder,
         lease,
-        cost,
-        manner.packing,
-        manner.budgets,
-        lambda run_id: started.put({"event": "elsewhere", "run_id": run_id}),
+        {planned.run_id: planned.flops for planned in runs},
+        plan.packing,
+        plan.eval_steps,
+        lambda run_id: events.put({"event": "elsewhere", "run_id": run_id}),
     )
-    work.add_runs([planned.run for planned in runs])
-    opened = launcher(lease)
-    pool = WorkerPool(
-        folder, sweep, work, manner, opened, lease, Ledger(folder.path, lease.name), started
-    )
+    run_queue.add_runs([planned.run for planned in runs])
+    ledger = Ledger(folder.path, lease.name)
+    pool = WorkerPool(folder, sweep, run_queue, plan, launcher, lease, ledger, events)
     lease.lost = lambda: _on_lease_lost(pool)
-    count = min(manner.workers, len(runs))
     threads = [
         threading.Thread(target=_worker_thread, args=(pool, index), daemon=True)
-        for index in range(count)
+        for index in range(min(plan.workers, len(runs)))
     ]
-    tracker = SweepProgress(runs)
-    try:
-        for thread in threads:
-            thread.start()
-        ended = _event_loop(pool, tracker, threads, signals, listener)
-    finally:
-        opened.close()
+    progress = SweepProgress(runs)
+    for thread in threads:
+        thread.start()
+    end = _event_loop(pool, progress, threads, signals, on_event)
     if pool.errors:
         raise pool.errors[0]
-    return ended
+    return end
 
 
 def _on_lease_lost(pool: WorkerPool) -> None:
-    """Another process has taken us for dead: what our workers still do must not be published."""
-    what = "this process was silent for so long (stopped? suspended?) that its runs were given to others"
-    remedy = "run again: finished runs are kept"
+    """Another process has ended our lease: nothing that our workers still do may be published."""
     pool.errors.append(
-        ScalingError(what, where=str(pool.folder.path), remedy=remedy, exit_code=STOPPED)
+        ScalingError(
+            "this process was silent for so long (stopped? suspended?) that its runs were given to "
+            "others",
+            where=str(pool.folder.path),
+            remedy="run again: finished runs are kept",
+            exit_code=STOPPED,
+        )
     )
     pool.stop(signal.SIGKILL)
 
 
 def _event_loop(
     pool: WorkerPool,
-    tracker: SweepProgress,
+    progress: SweepProgress,
     threads: Sequence[threading.Thread],
     signals: Signals,
-    listener: Listener,
-) -> SweepOutcome:
-    """Pass events on until every attendant has ended; keep the lease's progress fresh for `scaling status`."""
-    exit_code, written, stopped, begun, heeded = 0, 0.0, "", time.monotonic(), False
+    on_event: OnEvent,
+) -> SessionEnd:
+    """Pass events on until every worker thread has ended; keep the lease's progress up to date."""
+    stop: Stop | None = None
+    written, began, signalled = 0.0, time.monotonic(), False
     while any(thread.is_alive() for thread in threads) or not pool.events.empty():
-        if signals.count and not heeded:
+        if signals.count and not signalled:
             pool.stop()
-            heeded = True
-        if signals.insistent:
-            _abort(pool, signals)
+            signalled = True
+        if signals.force_quit:
+            pool.stop(signal.SIGKILL)
+            os._exit(signals.exit_code)
         try:
             event: dict[str, Any] | None = pool.events.get(timeout=0.1)
         except queue.Empty:
             event = None
         if event is not None:
-            tracker.observe(event)
-            listener(event)
+            progress.handle(event)
+            on_event(event)
             if event.get("exit_code") == DISK:
-                exit_code, stopped = DISK, "the disk refuses"
-            elif event["event"] in ("failed", "diverged") and pool.manner.policy.fail_fast:
-                stopped = f"--fail-fast: run {event['run_id']} {event['event']}"
-        stopped = stopped or pool.manner.policy.spent(tracker.flops_here, time.monotonic() - begun)
-        if stopped and not pool.stopping.is_set():
+                stop = Stop(StopReason.DISK, "disk full or not writable", DISK)
+            elif event.get("fatal"):
+                stop = stop or Stop(StopReason.WORKER_START, event["reason"])
+            elif event["event"] in ("failed", "diverged") and pool.plan.options.fail_fast:
+                message = f"--fail-fast: run {event['run_id']} {event['event']}"
+                stop = stop or Stop(StopReason.FAIL_FAST, message)
+        elapsed = time.monotonic() - began
+        stop = stop or pool.plan.exhausted_budget(progress.flops_trained, elapsed)
+        if stop and not pool.stopping.is_set():
             pool.stop()
-        if time.monotonic() - written > PROGRESS_SECONDS and exit_code == 0:
-            pool.lease.say(tracker.running.values(), tracker.eta_seconds)
+        disk_full = stop is not None and stop.reason == StopReason.DISK
+        if time.monotonic() - written > PROGRESS_SECONDS and not disk_full:
+            pool.lease.publish_progress(progress.running.values(), progress.eta_seconds)
             written = time.monotonic()
-    return SweepOutcome(
-        {kind: tracker.counts[kind] for kind in ENDED}, signals.received, stopped, exit_code
-    )
-
-
-def _abort(pool: WorkerPool, signals: Signals) -> None:
-    """Leave at once, with the children gone; the last checkpoints stand."""
-    pool.stop(signal.SIGKILL)
-    os._exit(signals.exit_code)
+    if signals.received:
+        stop = Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
+    counts = {kind: progress.counts[kind] for kind in ENDED}
+    return SessionEnd(counts=counts, flops=progress.flops_trained, stop=stop)
 
 
 def _worker_thread(pool: WorkerPool, index: int) -> None:
-    """Keep a worker busy; what goes wrong in this thread ends the sweep and is raised by `execute`."""
+    """Keep one worker busy; an error in this thread ends the sweep and is raised by `execute`."""
     try:
         _drive_worker(pool, index)
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the user sees it
+    except BaseException as error:  # noqa: BLE001 - raised again in the main thread
         pool.errors.append(error)
         pool.stop()
 
 
 def _drive_worker(pool: WorkerPool, index: int) -> None:
-    """Hand one family after another to a worker; hire another when it dies."""
+    """Hand one group after another to a worker; start another worker when it dies."""
     worker: Worker | None = None
     lines: Iterator[str] = iter(())
     try:
-        while (family := _next(pool, worker)) is not None:
+        while (group := _next_group(pool, worker)) is not None:
             if worker is None or not worker.alive():
-                worker = pool.hire(index)
+                worker = pool.acquire_worker(index)
                 lines = iter(worker.events())
-            left = _train(pool, worker, lines, family)
-            pool.work.over(family, left)
+            unfinished = _train_group(pool, worker, lines, group)
+            pool.run_queue.done(group, unfinished)
     finally:
-        for idle in (worker, pool.spares.pop(index, None)):
+        for idle in (worker, pool.standby.pop(index, None)):
             if idle is not None:
                 idle.close()
 
 
-def _next(pool: WorkerPool, worker: Worker | None) -> RunGroup | None:
-    """The next family; a worker that would only wait for one gives its place back where places are scarce."""
-    if worker is None or not pool.launcher.scarce:
-        return pool.work.take()
-    family = pool.work.take(wait=False)
-    if family is None:
+def _next_group(pool: WorkerPool, worker: Worker | None) -> RunGroup | None:
+    """The next group; an idle worker is closed while it waits where workers are limited."""
+    if worker is None or not pool.launcher.limited:
+        return pool.run_queue.next_group()
+    group = pool.run_queue.next_group(wait=False)
+    if group is None:
         worker.close()
-        family = pool.work.take()
-    return family
+        group = pool.run_queue.next_group()
+    return group
 
 
-def _train(
-    pool: WorkerPool, worker: Worker, lines: Iterator[str], family: RunGroup
+def _train_group(
+    pool: WorkerPool, worker: Worker, lines: Iterator[str], group: RunGroup
 ) -> list[RunConfig]:
-    """Hand a family to a worker and pass on what it says until it is over; returns the runs that must be tried again.
+    """Hand a group to a worker and handle its events to the end; returns the runs to try again.
 
-    Branches whose checkpoint is written are for anybody from then on.
+    A branch can be claimed by any process from the moment its checkpoint is written.
     """
-    manner, leading = pool.manner, [run.run_id for run in family.runs]
-    notes = {
-        "pack": len(family.runs),
-        "branches": [branch.name for branch in family.branches],
-        **manner.packing.of(family).notes(),
-    }
+    options, leading = pool.plan.options, [run.run_id for run in group.runs]
+    for run_id in leading:
+        pool.folder.remove_failure(run_id)
     pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
     pool.events.put({"event": "started", "run_id": leading[0]})
-    told = _GroupEvents(pool, family)
-    given = (
-        pool.sweep,
-        family,
-        manner.how,
-        notes,
-        manner.accept_other_machine,
-        str(pool.lease.path),
-        manner.follow,
-        manner.keep_weights,
+    request = TrainRequest(
+        sweep=pool.sweep,
+        group=group,
+        execution=options.execution,
+        notes={
+            "pack": len(group.runs),
+            "branches": [branch.name for branch in group.branches],
+            **pool.plan.packing.of(group).notes(),
+        },
+        allow_changes=options.allow_changes,
+        lease=str(pool.lease.path),
+        send_metrics=bool(options.trackers),
+        keep_weights=options.keep_weights,
     )
-    worker.send(TrainRequest(*given).dump())
-    over = any(told.hear(json.loads(line)) for line in lines)
-    if not over:
-        told.died(*worker.death())
-    seconds, flops = time.monotonic() - told.begun, told.flops
-    for kind in sorted(set(told.ended.values())):
-        ids = [run_id for run_id, found in told.ended.items() if found == kind]
-        pool.ledger.add(event=kind, run_ids=ids, seconds=round(seconds, 3), flops=flops)
+    events = GroupEvents(
+        group=group,
+        folder=pool.folder,
+        queue=pool.run_queue,
+        emit=pool.events.put,
+        stopping=pool.stopping,
+        retries=pool.retries,
+        max_retries=options.retries,
+        start_is_fatal=not pool.launcher.limited,
+    )
+    worker.send(request.dump())
+    if not any(map(events.handle_line, lines)):
+        events.handle_worker_death(worker.exit_reason())
+    seconds, flops = time.monotonic() - events.began, events.flops
+    for kind in sorted(set(events.ended.values())):
+        run_ids = [run_id for run_id, outcome in events.ended.items() if outcome == kind]
+        pool.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
         seconds = flops = 0.0
     pool.events.put({"event": "over", "run_id": leading[0]})
-    return [] if pool.stopping.is_set() else told.left()
-
-
-class _GroupEvents:
-    """What a worker has said of the family in its hands, and what that means for each run."""
-
-    def __init__(self, pool: WorkerPool, family: RunGroup) -> None:
-        self.pool, self.family = pool, family
-        self.ended: dict[str, str] = {}
-        self.again: set[str] = set()
-        self.flops, self.begun = 0.0, time.monotonic()
-
-    def hear(self, event: dict[str, Any]) -> bool:
-        """Take in one event; True when the family is over."""
-        kind = event["event"]
-        if kind == "over":
-            return True
-        if kind == "progress":
-            self.flops = event["flops"]
-            event["seconds"] = round(time.monotonic() - self.begun, 3)
-        if kind == "branched":
-            ready = [
-                branch
-                for branch in self.family.branches
-                if branch.runs[0].run_id in event["run_ids"]
-            ]
-            self.family = self.family.without(event["run_ids"])
-            self.pool.work.branch(ready)
-        if kind == "failed":
-            return self._failed(event)
-        if kind == "stopped" and not self.pool.stopping.is_set():  # somebody asked the worker alone
-            reason = f"its worker was told to stop: {event['reason']}"
-            return self._failed(
-                {"event": "failed", "run_id": event["run_id"], "cause": "died", "text": reason}
-            )
-        if kind in ENDED:
-            self.ended[event["run_id"]] = kind
-        self.pool.events.put(event)
-        return False
-
-    def _failed(self, event: dict[str, Any]) -> bool:
-        """Keep the reason, or try again where the cause may pass."""
-        run_id, reason = event["run_id"], event["text"].partition("\n")[0]
-        policy = self.pool.manner.policy
-        if (
-            event.get("exit_code") == DISK
-        ):  # no fault of the run, and no room for a note: it goes on when there is space
-            if run_id not in self.ended:
-                self.ended[run_id] = "stopped"
-                self.pool.events.put(
-                    {
-                        "event": "stopped",
-                        "run_id": run_id,
-                        "reason": reason,
-                        "exit_code": DISK,
-                        "text": reason,
-                    }
-                )
-            return False
-        if run_id in self.ended:  # published before its pack failed
-            return False
-        if event["cause"] in TRANSIENT and self.pool.tries[run_id] < policy.retries:
-            self.pool.tries[run_id] += 1
-            self.ended[run_id] = "interrupted"
-            self.again.add(run_id)
-            told = f"{reason}; retry {self.pool.tries[run_id]} of {policy.retries}"
-            self.pool.events.put({"event": "interrupted", "run_id": run_id, "reason": told})
-            return False
-        self.pool.folder.write_failure(run_id, event["text"])
-        self.ended[run_id] = "failed"
-        self.pool.events.put(event | {"reason": reason})
-        return False
-
-    def died(self, cause: str, words: str) -> None:
-        """A worker that died in a run: stopped when we asked for it, else a failure that may pass."""
-        for run in self.family.runs:
-            if run.run_id in self.ended:
-                continue
-            if self.pool.stopping.is_set():
-                self.ended[run.run_id] = "stopped"
-                self.pool.events.put(
-                    {
-                        "event": "stopped",
-                        "run_id": run.run_id,
-                        "reason": "killed before it could save",
-                    }
-                )
-                continue
-            hint = " (out of memory?)" if cause in ("SIGKILL", "SIGABRT") else ""
-            text = f"the worker process died: {cause}{hint}\n\n{words}"
-            self._failed({"event": "failed", "run_id": run.run_id, "cause": "died", "text": text})
-
-    def left(self) -> list[RunConfig]:
-        """Runs to try again, and branches that were not brought to their checkpoints."""
-        branches = [
-            run
-            for branch in self.family.branches
-            for run in branch.runs
-            if run.run_id not in self.ended
-        ]
-        return [run for run in self.family.runs if run.run_id in self.again] + branches
+    return [] if pool.stopping.is_set() else events.unfinished()

@@ -41,6 +41,11 @@ def _read(path: str) -> str:
     return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else ""
 
 
+def python_module(module: str) -> list[str]:
+    """The start of a command that runs a module of this package, never one of the working folder."""
+    return [sys.executable, "-P", "-m", module]
+
+
 def has_accelerator() -> bool:
     """Whether a GPU or TPU driver is present and not switched off; asked without starting jax."""
     if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
@@ -57,7 +62,9 @@ def default_workers() -> int:
 
 def worker_environment(workers: int) -> dict[str, str]:
     """The environment of one of `workers` training processes: threads, allocator, compilation cache. What is set stays."""
+    root = str(Path(__file__).parents[2])
     chosen = {
+        **({"PYTHONPATH": root} if sys.path[0] in ("", root) else {}),  # run without installation
         "NPROC": str(max(1, cores() // workers)),
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder("xla")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -73,6 +80,6 @@ def restart_once() -> None:
     if any(name not in os.environ for name in ALLOCATOR):
         os.execve(
             sys.executable,
-            [sys.executable, "-m", "scaling", *sys.argv[1:]],
+            [*python_module("scaling"), *sys.argv[1:]],
             worker_environment(default_workers()),
         )

@@ -90,14 +90,14 @@ class Lease:
         files.check_local(self.folder)
         with files.guarded(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with self.deciding():  # no other process may remove the lock file before it is locked
+        with self.locked():  # no other process may remove the lock file before it is locked
             lock = self.folder / f"{self.name}.lock"
             with files.guarded(lock, "lock"):
                 self.lock_fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
                 # without locks of the kernel the heartbeat alone says that this lease stands
                 self.here = try_lock(self.lock_fd) is not None and self.here
             self._write()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart = threading.Thread(target=self._heartbeat, daemon=True)
         self._heart.start()
         return self
 
@@ -119,7 +119,7 @@ class Lease:
         }
         files.write_json(self.path, document, indent=None, durable=False)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         while not self._over.wait(BEAT):
             try:
                 os.utime(self.path)
@@ -135,7 +135,7 @@ class Lease:
                 continue
 
     @contextlib.contextmanager
-    def deciding(self) -> Iterator[set[str]]:
+    def locked(self) -> Iterator[set[str]]:
         """Alone in the folder: yields the runs that others have in hand, after ending the leases of the dead.
 
         Raises ScalingError (75) when the decision of another takes longer than a minute.
@@ -148,7 +148,7 @@ class Lease:
         """All living peers; a lease that is damaged is mended by its owner's next heartbeat, or else it expires."""
         deadline = time.monotonic() + EXPIRES
         while True:
-            found = peers(self.sweep_folder, self.watch, bury=True)
+            found = peers(self.sweep_folder, self.watch, remove_expired=True)
             damaged = [peer for peer in found if not peer.readable]
             if not damaged:
                 return found
@@ -159,17 +159,17 @@ class Lease:
 
     def is_alone(self) -> bool:
         """Whether no other process trains here."""
-        with self.deciding():
+        with self.locked():
             return all(peer.name == self.name for peer in peers(self.sweep_folder, self.watch))
 
-    def hold(self, run_ids: Iterable[str]) -> None:
-        """Take runs in hand; inside `deciding`. Raises ScalingError (75) when this lease was ended by another process."""
+    def claim(self, run_ids: Iterable[str]) -> None:
+        """Take runs in hand; inside `locked`. Raises ScalingError (75) when this lease was ended by another process."""
         self.runs |= set(run_ids)
         self._rewrite()
 
-    def let_go(self, run_ids: Iterable[str]) -> None:
+    def release(self, run_ids: Iterable[str]) -> None:
         """Leave runs to whoever wants them (or because they have ended)."""
-        with self.deciding():
+        with self.locked():
             self.runs -= set(run_ids)
             self._rewrite()
 
@@ -183,7 +183,7 @@ class Lease:
             )
         self._write()
 
-    def say(self, live: Iterable[dict[str, Any]], eta_seconds: float | None) -> None:
+    def publish_progress(self, live: Iterable[dict[str, Any]], eta_seconds: float | None) -> None:
         """Tell `scaling status` how the runs in hand stand; a progress that cannot be written is no reason to stop."""
         document = {"runs": list(live), "eta_seconds": eta_seconds}
         with contextlib.suppress(ScalingError):
@@ -192,8 +192,10 @@ class Lease:
             )
 
 
-def peers(sweep_folder: Path, watch: HeartbeatMonitor, *, bury: bool = False) -> list[OtherProcess]:
-    """The processes that train in a folder now. With `bury` (inside `deciding`) the leases of dead ones are removed."""
+def peers(
+    sweep_folder: Path, watch: HeartbeatMonitor, *, remove_expired: bool = False
+) -> list[OtherProcess]:
+    """The processes that train in a folder now. With `remove_expired` (inside `locked`) the leases of dead ones are removed."""
     folder, found = sweep_folder / "leases", []
     for path in files.list_files(folder, ".json"):
         if path.name.endswith(".live.json"):
@@ -202,9 +204,9 @@ def peers(sweep_folder: Path, watch: HeartbeatMonitor, *, bury: bool = False) ->
             document, readable = _read(path)
             if watch.is_alive(folder, path.stem, document.get("boot")):
                 found.append(_peer(path, document, readable))
-            elif bury:
+            elif remove_expired:
                 _end(folder, path.stem)
-    if bury:
+    if remove_expired:
         _remove_stale_files(folder)
     return found
 

@@ -1,60 +1,90 @@
-"""The seam to a machine: a worker is a process that trains, wherever it runs; a launcher starts one.
+"""Worker processes: the interface of every executor (`Worker`, `Launcher`), and local child processes.
 
-Orders go in as lines and events come out as lines (`scaling.execute.worker` is the other end). Everything else (which run
-is next, retries, leases, budgets) is the coordinator's, and the same for every engine.
+Requests go in as lines and events come out as lines (`scaling.execute.worker` is the other end).
+Everything else (which run is next, retries, leases, budgets) belongs to the coordinator and is the
+same for every executor.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from scaling.execute.environment import worker_environment
+from scaling.execute.environment import python_module, worker_environment
+from scaling.execute.lease import Lease
+
+LOG_CHARACTERS = 4000  # of the end of a log, kept with a failure
+GLOG_FATAL = re.compile(r"F[0-9]{4} [^\]]*\] (.*)")  # how XLA reports what it dies of
+
+
+class ExitReason(NamedTuple):
+    """What ended a worker process (a signal or an exit code), and the end of its log."""
+
+    cause: str
+    log: str
+
+    @property
+    def message(self) -> str:
+        """The line of the log that says why: a fatal check, or else an exception; may be empty."""
+        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+        fatal = [match[1] for line in lines if (match := GLOG_FATAL.match(line))]
+        if fatal:
+            return fatal[0][:300]
+        is_error = bool(lines) and re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt)\b", lines[-1])
+        return lines[-1][:300] if is_error else ""
 
 
 class Worker(Protocol):
-    """A process that trains: orders go in as lines, events come out as lines, until it dies."""
+    """A process that trains: requests go in as lines, events come out as lines, until it dies."""
 
     def send(self, line: str) -> None:
-        """Hand it a line; one that has died already takes nothing, and `events` says so by its end."""
+        """Send a line; a process that has died takes nothing, and its `events` end."""
 
     def events(self) -> Iterator[str]:
         """Lines as they come; ends when the process has ended."""
 
     def alive(self) -> bool:
-        """Whether it can still take an order."""
+        """Whether it can still take a request."""
 
     def signal(self, number: int) -> None:
-        """SIGTERM: save and leave; SIGKILL: die now."""
+        """SIGTERM: save and exit; SIGKILL: die now."""
 
     def close(self) -> None:
-        """No more orders: it ends, and is waited for."""
+        """Close its input and wait until it has ended."""
 
-    def death(self) -> tuple[str, str]:
-        """After `events` has ended: what killed it, and its last words."""
+    def exit_reason(self) -> ExitReason:
+        """Why it ended; call after `events` has ended."""
 
 
 class Launcher(Protocol):
-    """Starts workers on some kind of machine; where places are `scarce`, a worker without work must not keep one."""
+    """Starts workers on some kind of machine; where workers are `limited`, an idle one is closed."""
 
-    scarce: bool
+    limited: bool
+
+    def slots(self) -> int | None:
+        """Workers that fit side by side; None for one per core or accelerator of this machine."""
+
+    def attach(self, lease: Lease, workers: int) -> None:
+        """Start up to `workers` workers under a lease from now on."""
 
     def start(self, index: int) -> Worker:
         """A new worker; `index` names its log."""
 
     def close(self) -> None:
-        """Give back what was held for the workers."""
+        """Release what the workers used."""
 
 
-class LocalWorker:
-    """A child process on this machine, in a session of its own: the terminal's Ctrl-C reaches the coordinator alone."""
+class LocalWorker(Worker):
+    """A child process in a session of its own: Ctrl-C in the terminal reaches the coordinator
+    alone.
+    """
 
     def __init__(
         self,
@@ -79,28 +109,24 @@ class LocalWorker:
             )
 
     def send(self, line: str) -> None:
-        """Write a line to its stdin."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
 
     def events(self) -> Iterator[str]:
-        """The lines of its stdout."""
         assert self.process.stdout is not None
         yield from self.process.stdout
 
     def alive(self) -> bool:
-        """Whether the process runs."""
         return self.process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send it a signal (for SIGTERM, the one that lets it save); nothing to do where it has ended."""
         if self.process.poll() is None:
             self.process.send_signal(self._save if number == signal.SIGTERM else number)
 
     def close(self) -> None:
-        """Close its stdin and wait; a log without a word is removed."""
+        """Close its stdin and wait; an empty log is removed."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -108,27 +134,27 @@ class LocalWorker:
         if self._log.exists() and self._log.stat().st_size == 0:
             self._log.unlink()
 
-    def death(self) -> tuple[str, str]:
-        """The signal or exit code, and the end of its log."""
-        code = self.process.wait()
-        words = (
-            self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
-            if self._log.exists()
-            else ""
-        )
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}", words
+    def exit_reason(self) -> ExitReason:
+        code, log = self.process.wait(), ""
+        if self._log.exists():
+            log = self._log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+        return ExitReason(signal.Signals(-code).name if code < 0 else f"exit code {code}", log)
 
 
-class LocalLauncher:
-    """Workers as children of this process, each with its share of the cores. `prefix` is put before the command (`srun ...`)."""
+class LocalLauncher(Launcher):
+    """Workers as children of this process, each with its share of the cores.
 
-    scarce = False
+    `prefix` stands before the command (`srun ...`), `arguments` after it; children inherit the
+    file descriptors `inherited`.
+    """
+
+    limited = False
 
     def __init__(
         self,
         folder: Path,
-        name: str,
-        workers: int,
+        name: str = "worker",
+        workers: int = 1,
         *,
         inherited: Sequence[int] = (),
         prefix: Sequence[str] = (),
@@ -138,24 +164,25 @@ class LocalLauncher:
         self.inherited, self.prefix, self.arguments = inherited, tuple(prefix), tuple(arguments)
         self._starting, self._count = threading.Lock(), itertools.count()
 
+    def slots(self) -> int | None:
+        return None
+
+    def attach(self, lease: Lease, workers: int) -> None:
+        self.name, self.workers, self.inherited = lease.name, workers, [lease.lock_fd]
+
     def start(self, index: int) -> LocalWorker:
-        """A new child."""
         command = [
             *self.prefix,
-            sys.executable,
-            "-m",
-            "scaling",
+            *python_module("scaling"),
             "train",
             "--serve",
             str(self.folder),
             *self.arguments,
         ]
         log = self.folder / "logs" / f"{self.name}-{index}-{next(self._count)}.log"
+        save = signal.SIGUSR1 if self.prefix else signal.SIGTERM  # srun kills its tasks at SIGTERM
         with self._starting:
-            save = (
-                signal.SIGUSR1 if self.prefix else signal.SIGTERM
-            )  # srun kills its tasks at a SIGTERM
             return LocalWorker(command, log, worker_environment(self.workers), self.inherited, save)
 
     def close(self) -> None:
-        """Nothing is held."""
+        return None

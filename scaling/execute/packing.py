@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scaling import accounting, files
 from scaling.config import Execution, RunConfig
 from scaling.config.run_groups import RunGroup, group_runs, pack_groups
 from scaling.errors import ScalingError
+from scaling.execute.options import OnMessage
 from scaling.execute.timing import Trial, timed
 
 LARGEST = 256
@@ -78,7 +79,7 @@ def fixed(runs: Sequence[RunConfig], size: int) -> Packing:
 
 
 def measure_packs(
-    runs: Sequence[RunConfig], workers: int, how: Execution, say: Callable[[str], None]
+    runs: Sequence[RunConfig], workers: int, how: Execution, on_message: OnMessage
 ) -> Packing:
     """Trials of the shapes that several runs share, from the smallest up; larger ones are not tried once one has gained nothing."""
     most = _most(runs) if how.mesh.n_devices == 1 else {}
@@ -86,7 +87,9 @@ def measure_packs(
         return Packing(
             {shape: PackDecision(1, None, "not measured: too little work") for shape in most}
         )
-    say("timing how many runs of a shape should share a program (cached; --pack 1 skips it) ...")
+    on_message(
+        "timing how many runs of a shape should share a program (cached; --pack 1 skips it) ..."
+    )
     choices: dict[str, PackDecision] = {}
     pays = True
     for shape, family in sorted(most.items(), key=lambda item: _n_params(item[1].runs[0])):
@@ -150,3 +153,30 @@ def _seconds(trial: Trial, workers: int) -> float | None:
         if "RESOURCE_EXHAUSTED" in error.what or "out of memory" in error.what.lower():
             return None
         raise
+
+
+def choose_packing(
+    pack: int | Literal["auto"],
+    runs: Sequence[RunConfig],
+    workers: int,
+    execution: Execution,
+    path: Path,
+    on_message: OnMessage,
+) -> Packing:
+    """Packs of a given size, or with "auto" those that the sweep has stored at `path`; where it
+    has none, they are timed and stored. Raises ScalingError for a pack on a mesh.
+    """
+    if pack == "auto":
+        packing = (
+            read(path) if path.exists() else measure_packs(runs, workers, execution, on_message)
+        )
+        if packing.choices:
+            packing.write(path)
+        return packing
+    if pack > 1 and execution.mesh.n_devices > 1:
+        raise ScalingError(
+            f"a pack of {pack} runs and a mesh exclude each other",
+            where="--pack",
+            remedy="leave out one of the two",
+        )
+    return fixed(runs, pack) if pack > 1 else Packing()

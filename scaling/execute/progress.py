@@ -46,7 +46,7 @@ class SweepProgress:
         planned, first = self.by_id[run_id], self._first_step[run_id]
         return planned.flops * max(0, step - first) / planned.run.n_steps
 
-    def observe(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Take in one event of a worker."""
         kind, run_id = event["event"], event.get("run_id", "")
         if kind == "progress":
@@ -66,7 +66,7 @@ class SweepProgress:
         return min(1.0, (self._flops_ended + current) / self._total) if self._total else 1.0
 
     @property
-    def flops_here(self) -> float:
+    def flops_trained(self) -> float:
         """Model FLOPs that this command has trained, those included that a kill has cost."""
         return self._flops_over + sum(float(event["flops"]) for event in self.running.values())
 

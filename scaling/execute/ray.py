@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
+from scaling.execute.lease import Lease
+from scaling.execute.local import ExitReason
 from scaling.execute.ray_actor import CONTROL, EVENTS, ORDERS, ActorSpec, TrainingActor
 from scaling.execute.ray_cluster import (
     Resources,
@@ -126,9 +128,9 @@ class RayWorker:
             if journal.exists() and journal.stat().st_size == 0:
                 journal.unlink()
 
-    def death(self) -> tuple[str, str]:
+    def exit_reason(self) -> ExitReason:
         """After the end of `events`: what ended the worker, and the end of the log of the process that died first."""
-        return self._cause, self._last_words
+        return ExitReason(self._cause, self._last_words)
 
     def _call(self, host: int, group: str, method: str, *arguments: Any) -> Any:
         return (
@@ -245,7 +247,7 @@ class RayLauncher:
     Raises ScalingError without ray, without the cluster, or where the cluster can never hold a worker.
     """
 
-    scarce = True
+    limited = True
 
     def __init__(
         self,
@@ -297,6 +299,10 @@ class RayLauncher:
     def slots(self) -> int:
         """Workers that the cluster's nodes can hold side by side when nothing else runs there."""
         return sum(self._places()) // self.hosts
+
+    def attach(self, lease: Lease, workers: int) -> None:
+        """Name the logs of the workers after the lease."""
+        self.name = lease.name
 
     def start(self, index: int) -> RayWorker:
         """A new worker; returns at once, and the worker waits for its place while its events are awaited."""

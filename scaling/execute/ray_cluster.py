@@ -194,7 +194,7 @@ def _is_started() -> bool:
 def _silence_ray(ray: Any) -> None:
     """Keep what Ray says of dead nodes and actors off stdout, where it goes even with `log_to_driver=False` (2.60).
 
-    There is no setting for it; what matters of it is told by `RayWorker.death`.
+    There is no setting for it; what matters of it is told by `RayWorker.exit_reason`.
     """
     ray._private.worker.print_to_stdstream = lambda data, **_: log.info(
         "%s", "\n".join(data["lines"])

@@ -69,8 +69,8 @@ class RunQueue:
         cost = sum(self.cost[run.run_id] for run in family.runs)
         heapq.heappush(self._waiting, (-cost, next(self._count), family))
 
-    def take(self, *, wait: bool = True) -> RunGroup | None:
-        """The next family, which is in hand until `over`; None when nothing is left anywhere that could still come here.
+    def next_group(self, *, wait: bool = True) -> RunGroup | None:
+        """The next family, which is in hand until `done`; None when nothing is left anywhere that could still come here.
 
         Without `wait` also None when nothing can be had now.
         """
@@ -90,15 +90,15 @@ class RunQueue:
 
     def _claim(self) -> RunGroup | None:
         """Take the dearest family in hand that nobody has; what others have is put off."""
-        with self.lease.deciding() as held:
+        with self.lease.locked() as held:
             while self._waiting:
-                family = self._free_part(heapq.heappop(self._waiting)[2], held)
+                family = self._claimable_part(heapq.heappop(self._waiting)[2], held)
                 if family is not None:
-                    self.lease.hold(run.run_id for run in family.all_runs())
+                    self.lease.claim(run.run_id for run in family.all_runs())
                     return family
         return None
 
-    def _free_part(self, family: RunGroup, held: set[str]) -> RunGroup | None:
+    def _claimable_part(self, family: RunGroup, held: set[str]) -> RunGroup | None:
         """The family, less the runs that have ended elsewhere or are in other hands."""
         everyone = list(family.all_runs())
         ended = [run for run in everyone if self._has_ended(run.run_id)]
@@ -140,9 +140,9 @@ class RunQueue:
             path.with_suffix(suffix).exists() for suffix in (".npz", ".previous.npz", ".sharded")
         )
 
-    def over(self, family: RunGroup, left: Iterable[RunConfig] = ()) -> None:
+    def done(self, family: RunGroup, left: Iterable[RunConfig] = ()) -> None:
         """A family is out of hand: its runs may be claimed by anybody; `left` of them wait here again."""
-        self.lease.let_go(run.run_id for run in family.all_runs())
+        self.lease.release(run.run_id for run in family.all_runs())
         with self._changed:
             self._in_hand -= 1
             self._changed.notify_all()
@@ -152,7 +152,7 @@ class RunQueue:
 
     def branch(self, found: Sequence[RunGroup]) -> None:
         """Branches have their checkpoints: they are for whoever is free, here or elsewhere."""
-        self.lease.let_go(run.run_id for branch in found for run in branch.runs)
+        self.lease.release(run.run_id for branch in found for run in branch.runs)
         self.add(found)
 
     def close(self) -> None:

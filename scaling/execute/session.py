@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scaling import files
 from scaling.errors import ScalingError
-from scaling.execute.coordinator import ExecutionPlan, Listener, SweepOutcome, execute
+from scaling.execute.coordinator import ExecutionPlan, SessionEnd, execute
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher
+from scaling.execute.options import OnEvent, OnMessage
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import Damaged, SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.store import compaction, run_files
 from scaling.store.provenance import code_digest, versions
 
-Say = Callable[[str], None]
-
 
 @dataclass
 class SweepSession:
-    """What one command does with a folder. `say` is told what a person should know; `simulated` names a law."""
+    """What one command does with a folder. `on_message` gets what a person should know; `simulated` names a law."""
 
     folder: SweepFolder
     plan: Plan
-    say: Say
+    on_message: OnMessage
     simulated: str | None = None
     accept_changes: bool = False
     workers_here: bool = True
@@ -36,18 +34,18 @@ class SweepSession:
     def __post_init__(self) -> None:
         self.lease = Lease(self.folder.path, here=self.workers_here)
 
-    def settle(self) -> list[PlannedRun]:
+    def prepare(self) -> list[PlannedRun]:
         """Check the folder, publish the plan, set damaged files aside; returns what is missing. Inside the lease.
 
         Raises ScalingError for another sweep, for results of another origin, or (74) for a disk that refuses.
         """
-        with self.lease.deciding():
+        with self.lease.locked():
             self.folder.check_same_sweep(self.plan.sweep, self.simulated)
             now = origin(self.plan, self.simulated)
             for change in check(self.folder, now, accepted=self.accept_changes):
-                self.say(f"warning: results of two origins: {change}")
+                self.on_message(f"warning: results of two origins: {change}")
             self.folder.write_plan(self.plan, now)
-            self._mend()
+            self._quarantine_corrupt()
             finished = run_files.finished_run_ids(self.folder.path)
             missing = [item for item in self.plan.runs if item.run_id not in finished]
         if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:
@@ -56,10 +54,10 @@ class SweepSession:
             self.folder.clean(finished, complete=not missing)
         return missing
 
-    def _mend(self) -> None:
+    def _quarantine_corrupt(self) -> None:
         """Set damaged result files aside; what they held is missing then, and trained again."""
         for path in _non_regular_files(self.folder.path):
-            self.say(
+            self.on_message(
                 f"warning: {path.parent.name}/{path.name} is not a regular file; set aside as damaged/{self.folder.set_aside(path).name}"
             )
         for damage in run_files.corrupt_files(self.folder.path):
@@ -71,26 +69,33 @@ class SweepSession:
                 if len(damage.run_ids) != 1
                 else f"run {damage.run_ids[0]} is"
             )
-            self.say(
+            self.on_message(
                 f"warning: {damage}; set aside as {target.relative_to(self.folder.path)}, {count} trained again"
             )
         for path in files.list_files(self.folder.path / "failures", ".txt"):
             if not _is_whole(path):
-                self.say(
+                self.on_message(
                     f"warning: failures/{path.name} is corrupt; set aside as {self.folder.set_aside(path).name}"
                 )
 
     def train(
         self,
         runs: list[PlannedRun],
-        manner: ExecutionPlan,
-        launcher: Callable[[Lease], Launcher],
+        execution: ExecutionPlan,
+        launcher: Launcher,
         signals: Signals,
-        listener: Listener,
-    ) -> SweepOutcome:
+        on_event: OnEvent,
+    ) -> SessionEnd:
         """Train `runs`, and merge run files where they have become many."""
         ended = execute(
-            self.folder, self.plan.sweep.name, runs, manner, launcher, self.lease, signals, listener
+            self.folder,
+            self.plan.sweep.name,
+            runs,
+            execution,
+            launcher,
+            self.lease,
+            signals,
+            on_event,
         )
         if len(run_files.run_files(self.folder.path)) > compaction.COMPACT_ABOVE:
             compact(self.folder.path, self.lease)
@@ -101,7 +106,7 @@ def compact(folder: Path, lease: Lease) -> compaction.CompactionResult:
     """Merge the run files of a folder, file by file, so that nobody waits long for a decision of his own."""
     found: list[compaction.CompactionResult] = []
     while not found or found[-1].removed > found[-1].written:  # else nothing becomes less
-        with lease.deciding():
+        with lease.locked():
             found.append(compaction.compact(folder, most=1))
     runs, written, removed = (
         sum(getattr(part, name) for part in found) for name in ("runs", "written", "removed")

@@ -13,13 +13,13 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 class Signals:
     """Notes the signals that come while it is entered; `received` is the first, `count` how many there were.
 
-    `insistent` says that somebody will not wait: Ctrl-C or SIGTERM twice. A scheduler's warning and the SIGTERM after it are
+    `force_quit` says that somebody will not wait: Ctrl-C or SIGTERM twice. A scheduler's warning and the SIGTERM after it are
     one request, and the time between them is meant for saving.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.count, self.insistent = 0, False
+        self.count, self.force_quit = 0, False
         self._heard: set[int] = set()
 
     def __enter__(self) -> Signals:
@@ -33,7 +33,7 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
         self.count += 1
-        self.insistent = self.insistent or (
+        self.force_quit = self.force_quit or (
             number in self._heard and number in (signal.SIGINT, signal.SIGTERM)
         )
         self._heard.add(number)

@@ -24,9 +24,11 @@ import numpy as np
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
+from scaling.execute.lease import Lease
+from scaling.execute.local import ExitReason, Launcher, Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import TrainRequest, load_order
+from scaling.execute.worker import TrainRequest, load_request
 from scaling.fit.laws.laws import LAWS, Law
 from scaling.fit.laws.published import PUBLISHED, Published
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
@@ -91,11 +93,10 @@ def surface(name: str) -> SimulatedLaw:
             f"{name} cannot be simulated: it {reason}", remedy=f"usable: {', '.join(known())}"
         )
     law = LAWS[entry.law]
-    # how a published law counts N stands in the first words of its convention
     return SimulatedLaw(
         law,
         law.theta(entry.values),
-        "nonembedding" if entry.convention.startswith("N without embeddings") else "total",
+        "nonembedding" if entry.params == "nonembedding" else "total",
     )
 
 
@@ -182,44 +183,41 @@ def _between(ends: tuple[float, float], share: float) -> float:
     return ends[0] + share * (ends[1] - ends[0])
 
 
-class SimulatedWorker:
-    """Takes orders as a worker process does, and answers from the law."""
+class SimulatedWorker(Worker):
+    """Takes requests as a worker process does, and answers from the law."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder, self._stopped = folder, threading.Event()
-        self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def send(self, line: str) -> None:
-        """Queue an order."""
-        self._orders.put(line)
+        self._requests.put(line)
 
     def events(self) -> Iterator[str]:
-        """What a worker process would say."""
-        while (line := self._orders.get()) is not None:
-            for event in self._carried_out(load_order(line)):
+        while (line := self._requests.get()) is not None:
+            for event in self._simulate(load_request(line)):
                 yield json.dumps(event)
 
-    def _carried_out(self, order: TrainRequest) -> Iterator[dict[str, Any]]:
-        lease = Path(order.lease) if order.lease else None
-        for run in order.family.all_runs():
+    def _simulate(self, request: TrainRequest) -> Iterator[dict[str, Any]]:
+        lease = Path(request.lease) if request.lease else None
+        for run in request.group.all_runs():
             source = Provenance(
                 f"simulated: {run.simulated}",
                 None,
                 __version__,
                 {"simulated": run.simulated},
-                order.notes,
+                request.notes,
             )
             try:
                 if self._stopped.is_set():
                     yield {"event": "stopped", "run_id": run.run_id, "reason": "before it began"}
                 else:
-                    yield publish(self.folder, order.sweep, run, simulate(run), source, lease)
+                    yield publish(self.folder, request.sweep, run, simulate(run), source, lease)
             except ScalingError as error:
                 yield failed(run, error)
-        yield {"event": "over", "run_id": order.family.runs[0].run_id}
+        yield {"event": "over", "run_id": request.group.runs[0].run_id}
 
     def alive(self) -> bool:
-        """It does not die before this process does."""
         return True
 
     def signal(self, number: int) -> None:
@@ -227,24 +225,28 @@ class SimulatedWorker:
         self._stopped.set()
 
     def close(self) -> None:
-        """Nothing is held."""
+        return None
 
-    def death(self) -> tuple[str, str]:
-        """It has none."""
-        return "", ""
+    def exit_reason(self) -> ExitReason:
+        return ExitReason("", "")
 
 
-class SimulatedLauncher:
+class SimulatedLauncher(Launcher):
     """Starts simulated workers for a folder."""
 
-    scarce = False
+    limited = False
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
 
+    def slots(self) -> int | None:
+        return 1
+
+    def attach(self, lease: Lease, workers: int) -> None:
+        return None
+
     def start(self, index: int) -> SimulatedWorker:
-        """Another one."""
         return SimulatedWorker(self.folder)
 
     def close(self) -> None:
-        """Nothing is held."""
+        return None

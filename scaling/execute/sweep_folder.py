@@ -158,6 +158,13 @@ class SweepFolder:
         """Keep why a run failed."""
         files.write_lines(self.failure(run_id), text, comment="# ")
 
+    def remove_failure(self, run_id: str) -> None:
+        """Forget why the last attempt failed: the run begins anew."""
+        try:
+            self.failure(run_id).unlink(missing_ok=True)
+        except OSError as error:
+            raise files.disk_error(error, self.failure(run_id)) from error
+
     def reason(self, run_id: str) -> str:
         """First line of the failure note; empty without one. A damaged note says so."""
         path = self.failure(run_id)

@@ -39,7 +39,7 @@ class Trial:
             name: value for name, value in fields.get("evals", {}).items() if name != "samples"
         }  # nothing is answered
         run = fields | {"n_steps": 1000, "optim": {"lr": 1e-3, "schedule": self.run.optim.schedule}}
-        return {"run": run, "how": self.how.model_dump(mode="json"), "pack": self.pack}
+        return {"run": run, "execution": self.how.model_dump(mode="json"), "pack": self.pack}
 
 
 def timed(trials: Sequence[Trial], workers: int) -> list[tuple[float, float]]:

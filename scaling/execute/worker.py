@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -29,104 +30,105 @@ from scaling.store.provenance import commit
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a worker is asked to do: a family of a sweep, how to carry it out, and what to note about it in the rows' metadata."""
+    """What a worker trains: a run group of a sweep.
+
+    Args:
+        notes: what to record about it in the rows' metadata.
+        lease: the file under which the runs are claimed; published only while it is there.
+        send_metrics: send an event for each measurement, for trackers.
+    """
 
     sweep: str
-    family: RunGroup
-    how: Execution = field(default_factory=Execution)
+    group: RunGroup
+    execution: Execution = field(default_factory=Execution)
     notes: Mapping[str, Any] = field(default_factory=dict)
-    accept_other_machine: bool = False
+    allow_changes: bool = False
     lease: str | None = None
-    follow: bool = False  # tell what is measured, for trackers
+    send_metrics: bool = False
     keep_weights: bool = False
 
     def dump(self) -> str:
-        """One line of JSON; `load_order` reads it."""
-        plain = {"family": self.family.dump(), "how": self.how.model_dump(mode="json")}
-        rest = {
-            "sweep": self.sweep,
+        """One line of JSON; `load_request` reads it."""
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        converted = {
+            "group": self.group.dump(),
+            "execution": self.execution.model_dump(mode="json"),
             "notes": dict(self.notes),
-            "accept_other_machine": self.accept_other_machine,
-            "lease": self.lease,
         }
-        return json.dumps(plain | rest | {"follow": self.follow, "keep_weights": self.keep_weights})
+        return json.dumps(fields | converted)
 
 
-def load_order(text: str) -> TrainRequest:
-    """The order of `Order.dump`."""
+def load_request(text: str) -> TrainRequest:
+    """The request of `TrainRequest.dump`."""
     data = json.loads(text)
-    parsed = {
-        "family": load_group(data["family"]),
-        "how": Execution.model_validate(data["how"], strict=False),
+    converted = {
+        "group": load_group(data["group"]),
+        "execution": Execution.model_validate(data["execution"], strict=False),
     }
-    return TrainRequest(**(data | parsed))
+    return TrainRequest(**(data | converted))
 
 
-def train_family(
-    folder: SweepFolder, order: TrainRequest, *, should_stop: Callable[[], bool], emit: Emit
+def train_group(
+    folder: SweepFolder, request: TrainRequest, *, should_stop: Callable[[], bool], emit: Emit
 ) -> dict[str, str]:
-    """Train and publish the runs of a family; returns `done`, `diverged` or `stopped` for each that has ended. Imports jax.
+    """Train and publish the runs of a group; returns `done`, `diverged` or `stopped` for each run
+    that has ended. Imports jax.
 
-    A published run needs no checkpoint; a diverged one is published with its reason in failures/. Branches that have
-    their checkpoint are emitted as `branched`: they are for whoever is free.
+    A diverged run is published with its reason in failures/. Branches whose checkpoint is written
+    are emitted as `branched`: any worker may train them.
     """
     from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
-    family, how = order.family, order.how
+    group, execution = request.group, request.execution
     fingerprint.on_warning(
-        lambda text: emit({"event": "warning", "run_id": family.runs[0].run_id, "text": text})
+        lambda text: emit({"event": "warning", "run_id": group.runs[0].run_id, "text": text})
     )
-    everyone = [run.run_id for run in family.all_runs()]
+    pending = [run.run_id for run in group.all_runs()]
 
-    def progress(found: trainer.Progress) -> None:
-        emit({"event": "progress", **asdict(found), "run_ids": everyone})
+    def on_progress(progress: trainer.Progress) -> None:
+        emit({"event": "progress", **asdict(progress), "run_ids": pending})
 
-    def ready(branch: RunGroup) -> None:
-        for run in branch.runs:
-            everyone.remove(run.run_id)
-        emit(
-            {
-                "event": "branched",
-                "run_id": family.runs[0].run_id,
-                "run_ids": [run.run_id for run in branch.runs],
-            }
-        )
+    def on_branch_saved(branch: RunGroup) -> None:
+        run_ids = [run.run_id for run in branch.runs]
+        for run_id in run_ids:
+            pending.remove(run_id)
+        emit({"event": "branched", "run_id": group.runs[0].run_id, "run_ids": run_ids})
 
-    def measured(run: RunConfig, rows: Sequence[rows.Measurement]) -> None:
-        told = [asdict(row) for row in rows if math.isfinite(row.value)]
-        if order.follow and told:
-            emit({"event": "measured", "run_id": run.run_id, "rows": told})
+    def on_eval(run: RunConfig, measurements: Sequence[rows.Measurement]) -> None:
+        finite = [asdict(row) for row in measurements if math.isfinite(row.value)]
+        if request.send_metrics and finite:
+            emit({"event": "measured", "run_id": run.run_id, "rows": finite})
 
-    def ended(run: RunConfig, params: Any) -> None:
-        if order.keep_weights:
+    def on_run_end(run: RunConfig, params: Any) -> None:
+        if request.keep_weights:
             saved_params.save_params(folder.weights(run.run_id), run, params)
 
     outcomes = trainer.train(
-        family,
-        _open(family.runs[0].task),
+        group,
+        _open(group.runs[0].task),
         lambda member: folder.checkpoint(member.name),
-        how,
+        execution,
         should_stop=should_stop,
-        listener=trainer.Callbacks(progress, ready, measured, ended),
-        accept_other_machine=order.accept_other_machine,
+        callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
+        allow_changes=request.allow_changes,
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
-        lease = Path(order.lease) if order.lease else None
+        lease = Path(request.lease) if request.lease else None
         source = rows.Provenance(
             fingerprint.describe(),
             commit(),
             __version__,
-            fingerprint.fingerprint(how, len(family.runs)),
-            order.notes,
+            fingerprint.fingerprint(execution, len(group.runs)),
+            request.notes,
         )
-        for run in family.all_runs():
+        for run in group.all_runs():
             if run.run_id in outcomes:
-                told = publish(folder, order.sweep, run, outcomes[run.run_id], source, lease)
-                kinds[run.run_id] = told["event"]
-                emit(told)
+                event = publish(folder, request.sweep, run, outcomes[run.run_id], source, lease)
+                kinds[run.run_id] = event["event"]
+                emit(event)
     if "stopped" not in kinds.values():
-        checkpointing.discard(folder.checkpoint(family.name), how)
+        checkpointing.discard(folder.checkpoint(group.name), execution)
     return kinds
 
 
@@ -182,23 +184,25 @@ def _event_writer(protocol: TextIO, flag: StopFlag) -> Emit:
 
 
 def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
-    commands = _commands(flag)
-    importlib.import_module(
-        "scaling.train.trainer"
-    )  # takes seconds: not when the first order has come
+    emit({"event": "starting"})
+    requests = _read_requests(flag)
+    importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
+    importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
     emit({"event": "ready", "pid": os.getpid()})
-    while not flag() and (command := commands()) is not None:
-        order = load_order(command)
+    while not flag() and (line := requests()) is not None:
+        request = load_request(line)
         try:
-            train_family(folder, order, should_stop=flag, emit=emit)
-        except Exception as error:  # noqa: BLE001 - every failure of a run is an outcome: it is recorded, and the sweep goes on
-            for run in order.family.runs:
+            train_group(folder, request, should_stop=flag, emit=emit)
+        except Exception as error:  # noqa: BLE001 - a run's failure is recorded; the sweep goes on
+            for run in request.group.runs:
                 emit(failed(run, error))
-        emit({"event": "over", "run_id": order.family.runs[0].run_id})
+        emit({"event": "over", "run_id": request.group.runs[0].run_id})
 
 
-def _commands(flag: StopFlag) -> Callable[[], str | None]:
-    """The next command, or None at the end; a thread reads ahead so that a vanished coordinator is noticed while training."""
+def _read_requests(flag: StopFlag) -> Callable[[], str | None]:
+    """The next request, or None at the end; a thread reads ahead, so that the end of the
+    coordinator is noticed while training.
+    """
     import queue
 
     waiting: queue.Queue[str | None] = queue.Queue()

@@ -1,8 +1,10 @@
-"""Refits on resampled data: the spread of an estimate (Efron and Tibshirani 1993, chapter 9; Wu 1986 for `wild`).
+"""Refits on resampled data: the spread of an estimate (Efron and Tibshirani 1993, chapter 9; Wu
+1986 for `wild`).
 
-Every refit descends from the optimum until it has converged, many at once; a resample is a vector of counts or of shifts,
-so the data are never copied. `pairs` draws points anew, `clusters` whole groups that share noise, `residual` and `wild` keep
-all points and draw their errors: with few points, draws of pairs lose whole sizes, and their intervals are too wide.
+Every refit descends from the optimum until it has converged, many at once; a resample is a vector
+of counts or of shifts, so the data are never copied. `pairs` draws points anew, `clusters` whole
+groups that share noise, `residual` and `wild` keep all points and draw their errors: with few
+points, draws of pairs lose whole sizes, and their intervals are too wide.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from scaling.points.points import Points
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points held at once
-SMALL = 100  # points below which a refit may stay in the wrong basin, and is tried from a wide delta too
+# points below which a refit may stay in the wrong basin, and is tried from a wide delta too
+SMALL = 100
 FEW = 100  # points below which errors are drawn rather than points
 LARGE, PART = 20_000, 5_000  # a table larger than this is resampled by this many of its points
 KINDS = ("auto", "pairs", "clusters", "residual", "wild")
@@ -26,8 +29,9 @@ KINDS = ("auto", "pairs", "clusters", "residual", "wild")
 
 @dataclass(frozen=True)
 class Draws:
-    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters, residual or wild. Refits that did not
-    converge, and resamples with fewer distinct points than parameters, are not in `theta`: `failed` counts them.
+    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters,
+    residual or wild. Refits that did not converge, and resamples with fewer distinct points than
+    parameters, are not in `theta`: `failed` counts them.
     """
 
     theta: Array
@@ -45,8 +49,9 @@ def bootstrap(
     cluster: Array | None = None,
     kind: str = "auto",
 ) -> Draws:
-    """Resample and refit. `auto` draws clusters where `cluster` (n,) or `points.group` labels them, residuals below 100 points
-    (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and for clusters of unlabelled points.
+    """Resample and refit. `auto` draws clusters where `cluster` (n,) or `points.group` labels them,
+    residuals below 100 points (of a penalty that knows no side), and pairs else. Raises
+    ScalingError for an unknown kind, and for clusters of unlabelled points.
     """
     if kind not in KINDS:
         raise unknown_choice("bootstrap", kind, KINDS)
@@ -86,9 +91,11 @@ def bootstrap(
 
 
 def _subsampled(estimate: PointEstimate, points: Points, resamples: int, seed: int) -> Draws:
-    """Draws of a large table: those of PART of its points about their own optimum, drawn in by sqrt(PART / n).
+    """Draws of a large table: those of PART of its points about their own optimum, drawn in by
+    sqrt(PART / n).
 
-    The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van Zwet 1997).
+    The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van
+    Zwet 1997).
     """
     part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
     near = refitted(estimate, part)
@@ -109,11 +116,13 @@ def _residual_shifts(
     group: Array | None,
     random: np.random.Generator,
 ) -> Array:
-    """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss was.
+    """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss
+    was.
 
-    A fit near least absolute deviations passes through as many points as it has parameters: what it leaves there is no
-    error, so these take the sizes of others. All are enlarged for the degrees of freedom. `residual` draws sizes anew for
-    every point, `wild` keeps each point's own (points of a group turn together); signs are random (Feng, He and Hu 2011).
+    A fit near least absolute deviations passes through as many points as it has parameters: what it
+    leaves there is no error, so these take the sizes of others. All are enlarged for the degrees of
+    freedom. `residual` draws sizes anew for every point, `wild` keeps each point's own (points of a
+    group turn together); signs are random (Feng, He and Hu 2011).
     """
     residual = task.log_loss - task.law.bind(task.logs)(start[None]).value[0]
     free = int((task.lower < task.upper).sum())
@@ -132,7 +141,9 @@ def _residual_shifts(
 
 
 def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:
-    """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or where points are few."""
+    """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or
+    where points are few.
+    """
     held = drawn.weights if drawn.weights is not None else drawn.shift
     count = 0 if held is None else len(held)
     ends = continuation(task, np.repeat(start[None], count, 0), task.delta, drawn)
@@ -153,7 +164,9 @@ def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:
 
 
 def resampled(resamples: int, n: int, group: Array | None, random: np.random.Generator) -> Array:
-    """How often each of n points stands in each resample (resamples, n), float; points of a group stand together."""
+    """How often each of n points stands in each resample (resamples, n), float; points of a group
+    stand together.
+    """
     if group is None:
         places, width = np.arange(n), n
     else:

@@ -1,7 +1,7 @@
 """What fits and predictions are written as: frozen models whose numbers are finite or null.
 
-A field with a default of None is left out of the file while it is None; a field without a default is always there,
-as null if need be.
+A field with a default of None is left out of the file while it is None; a field without a default
+is always there, as null if need be.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class Document(BaseModel):
 
     @classmethod
     def parse(cls, values: Any, where: str, remedy: str) -> Self:
-        """The document from what JSON held. Raises ScalingError that names the first fault by its path in the document."""
+        """The document from what JSON held. Raises ScalingError that names the first fault by its
+        path in the document.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -120,7 +122,9 @@ def _first_fault(error: ValidationError) -> str:
 
 
 class Interval(Document):
-    """A number and its interval; `lo` and `hi` are null where there is none, or where it is open."""
+    """A number and its interval; `lo` and `hi` are null where there is none, or where
+    it is open.
+    """
 
     value: Real | None
     lo: Real | None
@@ -128,7 +132,9 @@ class Interval(Document):
 
 
 class Estimate(Document):
-    """An estimate, its standard error and its interval; `se` is null where the interval is missing or open."""
+    """An estimate, its standard error and its interval; `se` is null where the interval is missing
+    or open.
+    """
 
     value: Real | None
     se: Real | None
@@ -137,9 +143,11 @@ class Estimate(Document):
 
     @classmethod
     def of(cls, value: float, draws: np.ndarray | None, ci: float) -> Self:
-        """Standard error and central percentile interval of the draws (R,), widened to hold the value itself.
+        """Standard error and central percentile interval of the draws (R,), widened to hold the
+        value itself.
 
-        A bootstrap's percentiles may miss the estimate when it sits at a bound or the draws are few.
+        A bootstrap's percentiles may miss the estimate when it sits at a bound or the draws are
+        few.
         """
         finite = np.empty(0) if draws is None else np.asarray(draws, float)
         finite = finite[np.isfinite(finite)]

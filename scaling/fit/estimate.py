@@ -1,8 +1,10 @@
-"""One law, one table, one objective: Points -> the global optimum, with what speaks for its being global.
+"""One law, one table, one objective: Points -> the global optimum, with what speaks for its being
+global.
 
-A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable projection, Golub and
-Pereyra 1973), which shows every basin. From the best cell of each block of that grid the full objective is then descended
-to convergence, and the distinct minima found are listed.
+A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable
+projection, Golub and Pereyra 1973), which shows every basin. From the best cell of each block of
+that grid the full objective is then descended to convergence, and the distinct minima found are
+listed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
 MOST_STARTS = 16
-GUIDED = 4  # starts that descend from a wide delta too when the others disagree: it smooths the small basins away
+# starts that descend from a wide delta too when the others disagree: it smooths the small basins
+# away
+GUIDED = 4
 SEARCHED = 2000  # points that the search for basins looks at
 MIDDLE = 40_000  # points that choose among the basins found
 FINALISTS = 3
@@ -53,7 +57,9 @@ class LocalMinimum:
 
 @dataclass(frozen=True)
 class MultistartSummary:
-    """How many starts were tried, how many converged, how many agree on the best minimum; the minima, best first."""
+    """How many starts were tried, how many converged, how many agree on the best minimum; the
+    minima, best first.
+    """
 
     tried: int
     converged: int
@@ -63,9 +69,9 @@ class MultistartSummary:
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum over points; `status` and
-    `warnings` say how far to trust it. `fixed` holds the reported parameters that were not fitted,
-    `one_sided` the weight of runs above the law.
+    """A fitted law. `theta` (P,) are internal coordinates; `value` is the objective there, a sum
+    over points; `status` and `warnings` say how far to trust it. `fixed` holds the reported
+    parameters that were not fitted, `one_sided` the weight of runs above the law.
     """
 
     law: Law
@@ -97,8 +103,8 @@ def estimate(
 ) -> PointEstimate:
     """Fit `law` to `points`, some reported parameters `fixed` if wished.
 
-    Raises ScalingError (with `where`) for points that cannot determine the law, an unknown objective or parameter, a
-    delta that is not positive.
+    Raises ScalingError (with `where`) for points that cannot determine the law, an unknown
+    objective or parameter, a delta that is not positive.
     """
     fixed = dict(fixed or {})
     data_warnings = identifiability.check(law, points, fixed, where)
@@ -129,7 +135,9 @@ def problem_of(
     fixed: Mapping[str, float] | None = None,
     one_sided: float = 1.0,
 ) -> Problem:
-    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown names and a bad delta."""
+    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown
+    names and a bad delta.
+    """
     if not (np.isfinite(delta) and delta > 0):
         raise ScalingError(
             f"delta = {delta:g} is not a positive number",
@@ -167,7 +175,9 @@ def spread(task: Problem, theta: Array) -> float:
 
 
 def penalty(task: Problem, theta: Array) -> Array:
-    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without smoothing."""
+    """The objective itself (R,) at centred theta (R, P): of least absolute deviations without
+    smoothing.
+    """
     log_loss = task.law.bind(task.logs)(theta).value
     return (
         task.objective.rho(task.objective.residual(log_loss, task.loss, task.log_loss), task.delta)
@@ -176,7 +186,9 @@ def penalty(task: Problem, theta: Array) -> Array:
 
 
 def _multistart(task: Problem) -> tuple[Array, MultistartSummary, bool]:
-    """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one converged."""
+    """The best minimum (P,) in centred coordinates, how the starts ended, and whether the best one
+    converged.
+    """
     search = subsample(task, SEARCHED)
     begun = starts(search)
     wide = spread(search, begun[0])
@@ -219,7 +231,9 @@ def _stages(search: Problem, task: Problem) -> list[Problem]:
 
 
 def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
-    """One row of each place where rows (R, P) ended, the lowest first, and which of these each row belongs to."""
+    """One row of each place where rows (R, P) ended, the lowest first, and which of these each row
+    belongs to.
+    """
     places: list[int] = []
     owner = np.full(len(theta), -1)
     for row in np.argsort(value, kind="stable"):
@@ -233,7 +247,9 @@ def _distinct(theta: Array, value: Array) -> tuple[list[int], Array]:
 
 
 def starts(task: Problem) -> Array:
-    """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block of the grid."""
+    """Starts (R, P) in centred coordinates, the most promising first: the best cell of each block
+    of the grid.
+    """
     law = task.law
     held = task.lower == task.upper
     axes = [
@@ -256,10 +272,11 @@ def starts(task: Problem) -> Array:
 
 
 def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
-    """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared relative errors there (G,).
+    """Theta (G, P) with the coefficients that are best at its exponents, and the sum of squared
+    relative errors there (G,).
 
-    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with coefficients >= 0. A floor is solved for
-    too, but one outside a root is taken from a grid.
+    The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
+    coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
     law = task.law
     if not (law.floor and law.root):
@@ -293,7 +310,8 @@ def _solved_at(task: Problem, theta: Array, floor: float | None) -> tuple[Array,
 
 
 def _nonnegative(columns: Array, weight: Array) -> tuple[Array, Array]:
-    """The x >= 0 (G, K) that bring columns (G, K, n) closest to 1 in weighted squares, and the squares left (G,).
+    """The x >= 0 (G, K) that bring columns (G, K, n) closest to 1 in weighted squares, and the
+    squares left (G,).
 
     K is at most 3, so every set of coefficients that are not 0 is tried.
     """

@@ -1,6 +1,8 @@
-"""What a table must hold before a law is fitted to it: a fit always answers, so what cannot be known is refused here.
+"""What a table must hold before a law is fitted to it: a fit always answers, so what cannot be
+known is refused here.
 
-Optimisers report success on all of these: one size only, fewer points than parameters, copies of one point.
+Optimisers report success on all of these: one size only, fewer points than parameters, copies of
+one point.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has 
 def check(
     law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
 ) -> tuple[ResultWarning, ...]:
-    """Warnings about the data. Raises ScalingError (with `where`) for points that cannot identify the free parameters of the law:
-    not finite and positive, too few, copies of each other, an input that does not vary, no repeated data.
+    """Warnings about the data. Raises ScalingError (with `where`) for points that cannot identify
+    the free parameters of the law: not finite and positive, too few, copies of each other, an input
+    that does not vary, no repeated data.
     """
     inputs = points.inputs(law.inputs)
     free = [name for name in law.names if name not in fixed]
@@ -69,14 +72,22 @@ def _check_count(law: Law, inputs: Mapping[str, Array], free: int, where: str) -
     for count, what in ((len(rows), "points"), (len(np.unique(rows, axis=0)), "distinct points")):
         if count < free + 1:
             raise ScalingError(
-                f"{count} {what}, and the law {law.name} has {free} parameters: at least {free + 1} are needed",
+                (
+                    f"{count} {what}, and the law {law.name} has {free} parameters: at least "
+                    f"{free + 1} are needed"
+                ),
                 where=where,
-                remedy="add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, power)",
+                remedy=(
+                    "add runs, or fit a law with fewer parameters (chinchilla-tied, kaplan-n, "
+                    "power)"
+                ),
             )
 
 
 def _params_involving(law: Law, letter: str) -> list[str]:
-    """The parameters of the terms in which a letter stands: they cannot be known when it does not vary."""
+    """The parameters of the terms in which a letter stands: they cannot be known when it does not
+    vary.
+    """
     terms = [term for term in law.terms if any(letter in powers for powers in term.powers.values())]
     return list(dict.fromkeys(name for term in terms for name in (term.coefficient, *term.powers)))
 
@@ -86,9 +97,14 @@ def _check_varies(law: Law, letter: str, column: Array, where: str) -> None:
     if distinct < MIN_DISTINCT:
         lost = " and ".join(_params_involving(law, letter))
         raise ScalingError(
-            f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: {lost} of the law {law.name} cannot be identified",
+            (
+                f"{letter} takes {distinct} distinct value{'s' * (distinct > 1)}: {lost} of "
+                f"the law {law.name} cannot be identified"
+            ),
             where=where,
-            remedy=f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law without it",
+            remedy=(
+                f"add runs at {MIN_DISTINCT} or more values of {letter}, or fit a law without it"
+            ),
         )
 
 
@@ -117,7 +133,9 @@ def _warnings(logs: Mapping[str, Array], free: int) -> list[ResultWarning]:
 
 
 def condition(jacobian: Array, weight: Array) -> float:
-    """The condition number of a Jacobian (n, P) with its columns scaled to unit length; infinite where one vanishes."""
+    """The condition number of a Jacobian (n, P) with its columns scaled to unit length; infinite
+    where one vanishes.
+    """
     columns = jacobian * np.sqrt(weight)[:, None]
     lengths = np.linalg.norm(columns, axis=0)
     if not columns.shape[1] or not (np.isfinite(lengths).all() and (lengths > 0).all()):

@@ -32,7 +32,9 @@ MAX_FAILED = 0.05  # of the refits, before a warning
 
 @dataclass(frozen=True)
 class LawFit:
-    """A law fitted to points; `drawn` are its draws (R,) as reported parameters, `optimum` its frontier where it has one."""
+    """A law fitted to points; `drawn` are its draws (R,) as reported parameters, `optimum` its
+    frontier where it has one.
+    """
 
     estimate: PointEstimate
     draws: Draws | None
@@ -54,7 +56,9 @@ class LawFit:
         return Objective(name=fitted.objective, delta=fitted.delta, value=fitted.value)
 
     def derived(self, ci: float) -> dict[str, Estimate]:
-        """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G, ...)."""
+        """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
+        ...).
+        """
         law = self.estimate.law
         if law.derived is None or self.cost != Cost():
             return exponents(self.optimum, self.optimum_draws, ci)
@@ -63,7 +67,9 @@ class LawFit:
         return estimates(values, spread, ci) | exponents(self.optimum, self.optimum_draws, ci)
 
     def goodness(self, points: Points) -> Goodness:
-        """RMSE of the loss in percent, and R2 of the loss above the fitted floor (above 0 without one)."""
+        """RMSE of the loss in percent, and R2 of the loss above the fitted floor (above 0 without
+        one).
+        """
         fitted = self.estimate
         predicted = np.exp(fitted.law.log_predict(fitted.theta, points.inputs(fitted.law.inputs)))
         relative = predicted / points.loss - 1
@@ -77,7 +83,9 @@ class LawFit:
 
 
 def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None = None) -> LawFit:
-    """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when it cannot be identified."""
+    """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when
+    it cannot be identified.
+    """
     fixed = options.fixed() if law == options.law else {}
     fitted = estimate(
         LAWS[law],
@@ -111,7 +119,9 @@ def _arrays(values: Mapping[str, float]) -> dict[str, np.ndarray]:
 
 
 def parametric_fields(fit: LawFit, points: Points, options: FitOptions) -> dict[str, Any]:
-    """The fields of a FitResult that approach 3 fills: parameters, and how well the data settle them."""
+    """The fields of a FitResult that approach 3 fills: parameters, and how well the data settle
+    them.
+    """
     fitted, draws = fit.estimate, fit.draws
     profiles = profile(fitted, points, options.ci)
     open_names = [name for name, interval in profiles.items() if not interval.identified]

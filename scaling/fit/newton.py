@@ -1,9 +1,12 @@
-"""The minimiser: damped Newton steps with exact second derivatives, for many starts or many resamples at once.
+"""The minimiser: damped Newton steps with exact second derivatives, for many starts or many
+resamples at once.
 
-Each row is a fit of its own, with its own parameters, weights and damping; rows leave as they converge. A step solves
-(H + lambda D) p = -g: H is the Hessian, or where that is not positive definite the curvature M of a parabola that lies above the
-penalty, and D the diagonal of M. lambda = 0 is Newton's step, and a row has converged when that is tiny: with a Huber delta far
-below the residuals the curvature sits in the few points inside delta, and a test of the value alone would stop early.
+Each row is a fit of its own, with its own parameters, weights and damping; rows leave as they
+converge. A step solves (H + lambda D) p = -g: H is the Hessian, or where that is not positive
+definite the curvature M of a parabola that lies above the penalty, and D the diagonal of M. lambda
+= 0 is Newton's step, and a row has converged when that is tiny: with a Huber delta far below the
+residuals the curvature sits in the few points inside delta, and a test of the value alone would
+stop early.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ SOFTER = 5.0  # the most that one good step divides the damping by
 
 @dataclass(frozen=True)
 class Problem:
-    """A law on a table under an objective, in centred units. `weight` is (n,), `lower` and `upper` (P,);
-    `centre` and `offset` take raw theta to centred theta.
+    """A law on a table under an objective, in centred units. `weight` is (n,), `lower` and `upper`
+    (P,); `centre` and `offset` take raw theta to centred theta.
     """
 
     law: Law
@@ -88,7 +91,8 @@ def problem(
 def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
     """The problem with some reported parameters held at given values.
 
-    Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its value has no meaning alone.
+    Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its value
+    has no meaning alone.
     """
     law = task.law
     for name in fixed:
@@ -111,7 +115,9 @@ def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
 
 
 def subsample(task: Problem, keep: int) -> Problem:
-    """The problem on every k-th point in order of loss, at most `keep` of them: enough to find a basin."""
+    """The problem on every k-th point in order of loss, at most `keep` of them: enough to find a
+    basin.
+    """
     if len(task.loss) <= keep:
         return task
     rows = np.argsort(task.loss, kind="stable")[:: -(-len(task.loss) // keep)]
@@ -127,7 +133,9 @@ def subsample(task: Problem, keep: int) -> Problem:
 
 @dataclass(frozen=True)
 class Resample:
-    """What makes R fits of one problem different: weights (R, n) that multiply the problem's own, shifts (R, n) of the log loss."""
+    """What makes R fits of one problem different: weights (R, n) that multiply the problem's own,
+    shifts (R, n) of the log loss.
+    """
 
     weights: Array | None = None
     shift: Array | None = None
@@ -144,8 +152,8 @@ ONCE = Resample()
 
 @dataclass(frozen=True)
 class QuadraticModel:
-    """Expansion of the objective at R parameter vectors: value and its rounding error (R,), gradient (R, P), Hessian and majorant
-    (R, P, P).
+    """Expansion of the objective at R parameter vectors: value and its rounding error (R,),
+    gradient (R, P), Hessian and majorant (R, P, P).
     """
 
     value: Array
@@ -199,7 +207,9 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Qua
 
 @dataclass(frozen=True)
 class Minima:
-    """Where R rows ended: theta (R, P) in centred units, value (R,), converged (R,), the steps taken."""
+    """Where R rows ended: theta (R, P) in centred units, value (R,), converged (R,), the steps
+    taken.
+    """
 
     theta: Array
     value: Array
@@ -226,8 +236,8 @@ def minimise(
 ) -> Minima:
     """Descend from `start` (R, P), centred, to the minimum of each row.
 
-    Row i is fitted to the i-th `resample`; `pins` (R, P) are directions along which a row does not move; `delta` replaces the
-    problem's. A row that has not converged after `most` steps says so.
+    Row i is fitted to the i-th `resample`; `pins` (R, P) are directions along which a row does not
+    move; `delta` replaces the problem's. A row that has not converged after `most` steps says so.
     """
     delta = task.delta if delta is None else delta
     theta = np.clip(start, task.lower, task.upper)
@@ -267,7 +277,9 @@ def minimise(
 
 
 def continuation(task: Problem, start: Array, spread: float, resample: Resample = ONCE) -> Minima:
-    """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's own; the minimum is traced."""
+    """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's
+    own; the minimum is traced.
+    """
     found, before = None, 0.0
     for delta in task.objective.path(task.delta, spread, len(task.loss)):
         start = (
@@ -281,7 +293,9 @@ def continuation(task: Problem, start: Array, spread: float, resample: Resample 
 def _predictor_step(
     task: Problem, theta: Array, resample: Resample, before: float, delta: float
 ) -> Array:
-    """Where the minimum at delta `before` moves to at `delta`, to first order: -H^-1 (dg/d delta) (delta - before)."""
+    """Where the minimum at delta `before` moves to at `delta`, to first order: -H^-1 (dg/d delta)
+    (delta - before).
+    """
     here, near = (expand(task, theta, resample, before * (1 - nudge)) for nudge in (0.0, 1e-6))
     drift = (here.gradient - near.gradient) / (1e-6 * before) * (delta - before)
     step, damping, _ = _direction(
@@ -291,7 +305,9 @@ def _predictor_step(
 
 
 def _damped(damp: Array, caution: Array, ratio: Array, better: Array) -> tuple[Array, Array]:
-    """Damping and caution after a step (Nielsen 1999): less the better the model predicted, quickly more after failures in a row."""
+    """Damping and caution after a step (Nielsen 1999): less the better the model predicted, quickly
+    more after failures in a row.
+    """
     less = damp * np.maximum(1 / SOFTER, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
     less = np.where(less < LEAST, 0.0, less)
     more = np.maximum(damp * caution, FIRST)
@@ -301,7 +317,8 @@ def _damped(damp: Array, caution: Array, ratio: Array, better: Array) -> tuple[A
 def _direction(
     task: Problem, here: QuadraticModel, theta: Array, pins: Array | None, damping: Array
 ) -> tuple[Array, Array, Array]:
-    """Step (R, P), the damping (R,) that made it a descent, and the fall (R,) that the quadratic model predicts.
+    """Step (R, P), the damping (R,) that made it a descent, and the fall (R,) that the quadratic
+    model predicts.
 
     A coordinate at its bound that would leave it stays; a step that would cross a bound ends there.
     """
@@ -341,7 +358,9 @@ def _direction(
 def _solve(
     curvature: Array, here: QuadraticModel, free: Array, pins: Array | None, damping: Array
 ) -> tuple[Array, Array]:
-    """-(H + damping M)^-1 g on the free coordinates across the pins (R, P), and where that matrix is positive definite."""
+    """-(H + damping M)^-1 g on the free coordinates across the pins (R, P), and where that matrix
+    is positive definite.
+    """
     diagonal = np.einsum("rpp->rp", here.majorant)
     scale = 1 / np.sqrt(np.maximum(diagonal, 1e-30 * diagonal.max(1, keepdims=True) + 1e-300))
     scale = np.where(free, scale, 0.0)
@@ -360,7 +379,9 @@ def _solve(
 
 
 def _cholesky_solve(matrix: Array, vector: Array) -> tuple[Array, Array]:
-    """Solve R symmetric systems side by side; False where a pivot is not positive, and the solution then means nothing."""
+    """Solve R symmetric systems side by side; False where a pivot is not positive, and the solution
+    then means nothing.
+    """
     a, y = matrix.transpose(1, 2, 0).copy(), vector.T.copy()
     definite = np.ones(a.shape[2], bool)
     for j in range(len(a)):

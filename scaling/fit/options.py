@@ -23,7 +23,9 @@ TWO_STAGE = "two-stage"
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The options of `scaling fit`; every value is checked before a file is opened. Raises ScalingError."""
+    """The options of `scaling fit`; every value is checked before a file is opened. Raises
+    ScalingError.
+    """
 
     law: str = "chinchilla"
     approach: str = "parametric"

@@ -166,7 +166,9 @@ def _fields(
 
 
 def _frontier_fields(estimate: FrontierEstimate, options: FitOptions) -> dict[str, Any]:
-    """The fields that approach 1 or 2 fills: N* = n_coef C^a, D* = d_coef C^b, L* = E + K C^-gamma."""
+    """The fields that approach 1 or 2 fills: N* = n_coef C^a, D* = d_coef C^b, L* = E +
+    K C^-gamma.
+    """
     assert estimate.frontier is not None
     drawn = powers(estimate.draws) if estimate.draws else {}
     count = len(drawn["a"]) if drawn else 0
@@ -185,7 +187,9 @@ def _frontier_fields(estimate: FrontierEstimate, options: FitOptions) -> dict[st
 
 
 def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list[ResultWarning]]:
-    """Kaplan's L(N, D) on the same runs, by Kaplan's counting where the source allows it; or why there is none."""
+    """Kaplan's L(N, D) on the same runs, by Kaplan's counting where the source allows it; or why
+    there is none.
+    """
     points = source.kaplan or source.points
     if (
         options.law == "kaplan"

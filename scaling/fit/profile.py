@@ -1,11 +1,13 @@
-"""Profile of the objective in each parameter: hold it, refit the rest, and see how far it may move before the fit is worse.
+"""Profile of the objective in each parameter: hold it, refit the rest, and see how far it may move
+before the fit is worse.
 
-The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty rho and slope psi, 2 (rho - rho_min)
-E[psi'] / E[psi^2] is chi-squared with one degree of freedom (Schrader and Hettmansperger 1980; Huber 1981, section 7.10), here
-with the quantile of Student's t, for the noise is estimated too. For sums of squares that is the classical interval. Where the
-noise is uneven, so that the sandwich variance is the larger one, more rise is allowed in proportion.
-A parameter is identified when its interval is closed on both sides, is no wider than `WIDE`, and holds no other minimum
-of the objective out of reach.
+The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty rho and slope psi, 2
+(rho - rho_min) E[psi'] / E[psi^2] is chi-squared with one degree of freedom (Schrader and
+Hettmansperger 1980; Huber 1981, section 7.10), here with the quantile of Student's t, for the noise
+is estimated too. For sums of squares that is the classical interval. Where the noise is uneven, so
+that the sandwich variance is the larger one, more rise is allowed in proportion. A parameter is
+identified when its interval is closed on both sides, is no wider than `WIDE`, and holds no other
+minimum of the objective out of reach.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ SMOOTH = 0.1  # delta of the profile of least absolute deviations, in median res
 
 @dataclass(frozen=True)
 class Profile:
-    """One parameter: its interval, None on a side that the data leave open; the curve as `at` (K,), reported values, and `rise`
-    (K,), the objective above its minimum in units of what the interval allows.
+    """One parameter: its interval, None on a side that the data leave open; the curve as `at` (K,),
+    reported values, and `rise` (K,), the objective above its minimum in units of what the interval
+    allows.
     """
 
     name: str
@@ -56,8 +59,9 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class _ProfileSide:
-    """One side of one parameter: how it is held, how far it may go, and where it has been: `at` its natural coordinate (the
-    value, or its log), `rise` there and `theta`, raw. `along` is d theta / d at where the objective is quadratic.
+    """One side of one parameter: how it is held, how far it may go, and where it has been: `at` its
+    natural coordinate (the value, or its log), `rise` there and `theta`, raw. `along` is d theta /
+    d at where the objective is quadratic.
     """
 
     place: int
@@ -72,7 +76,9 @@ class _ProfileSide:
     theta: list[Array]
 
     def bracket(self) -> int:
-        """The first place on the ray where the rise has passed one; the number of places when it has not."""
+        """The first place on the ray where the rise has passed one; the number of places when it
+        has not.
+        """
         return next((k for k, rise in enumerate(self.rise) if rise >= 1.0), len(self.rise))
 
     def crossing(self) -> float | None:
@@ -85,7 +91,9 @@ class _ProfileSide:
 
 
 def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
-    """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of it says."""
+    """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of
+    it says.
+    """
     if len(points) > LARGE:
         return _of_a_part(estimate, points, ci)
     task = problem_of(
@@ -137,7 +145,9 @@ def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[s
 
 
 def _of_a_part(estimate: PointEstimate, points: Points, ci: float) -> dict[str, Profile]:
-    """Profiles of PART of the points about their own optimum, their distance from it scaled by sqrt(PART / n)."""
+    """Profiles of PART of the points about their own optimum, their distance from it scaled by
+    sqrt(PART / n).
+    """
     part = points.take(np.random.default_rng(0).choice(len(points), PART, replace=False))
     near = refitted(estimate, part)
     share, found = np.sqrt(PART / len(points)), {}
@@ -170,8 +180,8 @@ def _moved(end: Any, logs: bool, best: float, at: float, share: float) -> Any:
 def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
     """E[psi^2] and E[psi'] of the penalty.
 
-    psi' of a penalty with a kink is a density at nought, counted in a window of half the median residual; the points that the
-    fit passes through, one a parameter, are left out of the count.
+    psi' of a penalty with a kink is a density at nought, counted in a window of half the median
+    residual; the points that the fit passes through, one a parameter, are left out of the count.
     """
     slope = task.objective.smooth(residual, task.delta)[1]
     total = max(float(task.weight.sum()) - free, 1.0)
@@ -186,7 +196,9 @@ def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
 
 
 def _student(ci: float, freedom: float) -> float:
-    """The quantile of Student's t; its series in 1/freedom (Abramowitz and Stegun 26.7.5) is exact to 1e-5 from 30 on."""
+    """The quantile of Student's t; its series in 1/freedom (Abramowitz and Stegun 26.7.5) is exact
+    to 1e-5 from 30 on.
+    """
     if freedom < 30:
         from scipy.special import stdtrit  # 0.15 s, needed for small tables only
 
@@ -200,8 +212,8 @@ def _student(ci: float, freedom: float) -> float:
 def _covariances(
     task: Problem, best: Array, residual: Array, free: list[int]
 ) -> tuple[Array, Array]:
-    """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and when it is as uneven as the
-    squared slopes of the penalty are (the sandwich of Huber 1967).
+    """The raw covariance (P, P) of the free parameters in units of the noise, when that is even and
+    when it is as uneven as the squared slopes of the penalty are (the sandwich of Huber 1967).
     """
     gradient = task.law.bind(task.logs)(best[None]).gradient[0, free] * (
         1.0 if task.objective.log else task.loss
@@ -220,7 +232,9 @@ def _covariances(
 def _rays(
     task: Problem, best: Array, place: int, even: Array, uneven: Array, allowed: float, bend: float
 ) -> tuple[_ProfileSide, _ProfileSide]:
-    """Both sides of a parameter, downward first; their width is where a quadratic objective would have risen by what is allowed."""
+    """Both sides of a parameter, downward first; their width is where a quadratic objective would
+    have risen by what is allowed.
+    """
     param, raw = task.law.params[place], task.raw(best)
     scale = param.crossing or param.scaled_by
     exponent = task.law.index(scale) if scale else None
@@ -248,7 +262,9 @@ def _expand_bracket(ray: _ProfileSide, reach: float) -> float:
 
 
 def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
-    """Refit with each ray's parameter held at its target, from the nearest place before it, and note the rise there."""
+    """Refit with each ray's parameter held at its target, from the nearest place before it, and
+    note the rise there.
+    """
     if not targets:
         return
     inverse = np.linalg.inv(task.centre)

@@ -1,4 +1,6 @@
-"""The result of `scaling fit`: one frozen model, written to FIT.json and read by predict, next, plan and report."""
+"""The result of `scaling fit`: one frozen model, written to FIT.json and read by predict, next,
+plan and report.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ Warnings = tuple[ResultWarning, ...]
 
 
 class Objective(Document):
-    """What was minimised; `value` is a sum over points. `delta` is null where the objective has none."""
+    """What was minimised; `value` is a sum over points. `delta` is null where the objective has
+    none.
+    """
 
     name: str
     delta: Real | None
@@ -55,7 +59,9 @@ class Objective(Document):
 
 
 class Goodness(Document):
-    """How well the law fits: root mean square error of the loss in percent, and R2 of the loss above the floor."""
+    """How well the law fits: root mean square error of the loss in percent, and R2 of the loss
+    above the floor.
+    """
 
     rmse_percent: Real | None
     r2_excess: Real | None
@@ -76,7 +82,9 @@ class Cost(Document):
 
 
 class Convention(Document):
-    """How N (`params`) and C (`flops`) are counted; "as given" for the columns of a foreign table."""
+    """How N (`params`) and C (`flops`) are counted; "as given" for the columns of a
+    foreign table.
+    """
 
     params: str | None = None
     flops: str | None = None
@@ -90,7 +98,9 @@ class ModelContext(Document):
 
 
 class SourceInfo(Document):
-    """What was fitted: paths, the digest of the data, the columns used, and the options that chose rows."""
+    """What was fitted: paths, the digest of the data, the columns used, and the options that chose
+    rows.
+    """
 
     paths: list[str]
     digest: str
@@ -171,7 +181,9 @@ class Curve(Document):
 
 
 class BudgetMinimum(Document):
-    """The best N and D at one budget, with its runs and the curve fitted to them; `unavailable` says why there is none."""
+    """The best N and D at one budget, with its runs and the curve fitted to them; `unavailable`
+    says why there is none.
+    """
 
     flops: Real
     n_star: Real | None
@@ -208,7 +220,9 @@ class Agreement(StrEnum):
 
 
 class ApproachAgreement(Document):
-    """Whether the approaches agree, the pairs that do not, and by how much N* differs at the largest budget."""
+    """Whether the approaches agree, the pairs that do not, and by how much N* differs at the
+    largest budget.
+    """
 
     verdict: Agreement
     disagreeing: Sequence[tuple[str, str]] = ()
@@ -242,7 +256,9 @@ class AccuracyStage(Document):
 
 
 class FitResult(Document):
-    """The result of a fit. Its keys are the fit JSON of the CLI contract; absent keys do not apply to the law or the source."""
+    """The result of a fit. Its keys are the fit JSON of the CLI contract; absent keys do not apply
+    to the law or the source.
+    """
 
     schema_version: Annotated[int, Field(alias="schema")]
     law: str
@@ -298,7 +314,9 @@ class FitResult(Document):
 
     @property
     def status_text(self) -> str:
-        """The status for people: `poorly determined: A, B` names the parameters that the data leave open."""
+        """The status for people: `poorly determined: A, B` names the parameters that the data leave
+        open.
+        """
         if self.status is not FitStatus.NOT_IDENTIFIED:
             return str(self.status)
         profiles = self.identification.profile if self.identification else {}
@@ -311,7 +329,9 @@ class FitResult(Document):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The result from its file. Raises ScalingError that names the file and what is wrong in it."""
+        """The result from its file. Raises ScalingError that names the file and what is wrong in
+        it.
+        """
         if not path.exists():
             remedy = "name a fit, as `scaling fit SOURCE --out FIT.json` writes it"
             raise ScalingError("no such file", where=str(path), remedy=remedy)

@@ -1,18 +1,20 @@
-"""Two sweeps compared: do their laws differ, and how much compute does one need for the loss of the other?
+"""Two sweeps compared: do their laws differ, and how much compute does one need for the loss of the
+other?
 
-Each side brings the bootstrap draws of its own fit. Sides are independent, so draws of one are paired with draws of the
-other at random, and what is asked of both (a difference, a ratio of compute) is computed on every pair: a joint bootstrap
-(Efron and Tibshirani 1993, sections 8.3 and 16.2). p-values are those of the percentile intervals: an interval of
-1 - p just touches no difference.
+Each side brings the bootstrap draws of its own fit. Sides are independent, so draws of one are
+paired with draws of the other at random, and what is asked of both (a difference, a ratio of
+compute) is computed on every pair: a joint bootstrap (Efron and Tibshirani 1993, sections 8.3 and
+16.2). p-values are those of the percentile intervals: an interval of 1 - p just touches no
+difference.
 
-At equal loss L the first needs C_A(L) FLOPs and the other C_B(L), both along their compute-optimal frontiers. C_B / C_A is
-the share that the other needs; C_A / C_B is the compute multiplier, or compute-equivalent gain (Davidson et al. 2023).
+At equal loss L the first needs C_A(L) FLOPs and the other C_B(L), both along their compute-optimal
+frontiers. C_B / C_A is the share that the other needs; C_A / C_B is the compute multiplier, or
+compute-equivalent gain (Davidson et al. 2023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,11 +23,17 @@ from scaling.fit.document import Estimate, Interval
 from scaling.fit.frontier.frontier import Frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import FitResult
+from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
+from scaling.predict.compared_sweep import (
+    ComparedSweep,
+    check_comparable,
+    compared_fit,
+    compared_sweep,
+    fitting_notes,
+)
 from scaling.predict.comparison import (
     Band,
-    ComparedFit,
-    ComparedSource,
     Comparison,
     ComputeMultiplier,
     ComputeRow,
@@ -34,7 +42,6 @@ from scaling.predict.comparison import (
     GainCurve,
     LossComparability,
 )
-from scaling.predict.law_source import FittedLaw, load_law
 
 Array = np.ndarray
 SCHEMA = 2
@@ -42,46 +49,24 @@ PAIRS = 10_000  # pairs of draws for a number
 BAND_PAIRS = 2_000  # pairs of draws for each point of a curve
 LEVEL = 0.05
 BUDGETS, CURVE = 5, 60
-UNKNOWN = "as given"
 NEVER = "does not reach this loss with any compute"
-
-
-@dataclass(frozen=True)
-class ComparedSweep:
-    """One sweep: its name, its fit, the law of that, its frontier, and draws (R,) of the frontier."""
-
-    name: str
-    fit: FitResult
-    law: FittedLaw
-    optimum: Frontier
-    draws: Frontier
-
-    def parameter(self, name: str) -> tuple[float, Array]:
-        """A parameter of the law, or an exponent of the frontier, with its draws (R,)."""
-        if name in ("a", "b"):
-            return float(getattr(self.optimum, name)), np.asarray(getattr(self.draws, name))
-        return float(self.law.values[name]), np.asarray((self.law.draws or {})[name])
-
-    @property
-    def budgets(self) -> tuple[float, float]:
-        """The smallest and largest FLOPs trained."""
-        return self.law.range["flops"]
 
 
 def compare(
     fits: Mapping[str, FitResult], budgets: Sequence[float] = (), seed: int = 0
 ) -> Comparison:
-    """The comparison of the first fit with each other one. `budgets` are FLOPs of the first at which the
-    other's compute for the same loss is asked, in addition to those that both trained.
+    """The comparison of the first fit with each other one. `budgets` are FLOPs of the first at
+    which the other's compute for the same loss is asked, in addition to those that both trained.
 
-    Raises ScalingError for fits of one source, of different conventions, without draws or without a frontier.
+    Raises ScalingError for fits of one source, of different conventions, without draws or without a
+    frontier.
     """
     with np.errstate(all="ignore"):  # draws may lie anywhere
-        return _compared([_side(name, fit) for name, fit in fits.items()], budgets, seed)
+        return _compared([compared_sweep(name, fit) for name, fit in fits.items()], budgets, seed)
 
 
 def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: int) -> Comparison:
-    _check(sides)
+    check_comparable(sides)
     first, others = sides[0], sides[1:]
     random = np.random.default_rng(seed)
     losses = {other.name: comparable(first.fit.to_dict(), other.fit.to_dict()) for other in others}
@@ -107,7 +92,7 @@ def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: in
         baseline=first.name,
         ci=first.law.ci,
         level=LEVEL,
-        sides=[_compared_fit(side) for side in sides],
+        sides=[compared_fit(side) for side in sides],
         losses={
             name: LossComparability(compare=each.compare, why=each.why)
             for name, each in losses.items()
@@ -118,90 +103,8 @@ def _compared(sides: Sequence[ComparedSweep], budgets: Sequence[float], seed: in
         ],
         multipliers=multipliers,
         frontiers={side.name: _curves(side, sides, random) for side in sides},
-        notes=[note for side in others for note in _notes(first, side)],
+        notes=[note for side in others for note in fitting_notes(first, side)],
     )
-
-
-def _side(name: str, fit: FitResult) -> ComparedSweep:
-    law = load_law(fit)
-    again = "fit it again with draws: scaling fit SOURCE --bootstrap 1000"
-    if law.optimum is None:
-        raise ScalingError(
-            f"the law {fit.law} has no compute-optimal N and D to compare",
-            where=name,
-            remedy="fit another law",
-        )
-    if law.draws is None or law.optimum_draws is None or np.size(law.optimum_draws.a) < 2:
-        raise ScalingError(
-            "the fit holds no bootstrap draws, so nothing can be tested", where=name, remedy=again
-        )
-    if "flops" not in law.range:
-        raise ScalingError(
-            "the fit does not say which budgets were trained",
-            where=name,
-            remedy="fit a table that holds N, D and C",
-        )
-    return ComparedSweep(name, fit, law, law.optimum, law.optimum_draws)
-
-
-def _check(sides: Sequence[ComparedSweep]) -> None:
-    """Raise ScalingError where sides rest on the same runs, or count N or C differently."""
-    if len(sides) < 2:
-        raise ScalingError(
-            "one source cannot be compared", remedy="name two or more: scaling report A B"
-        )
-    seen: dict[str, str] = {}
-    for side in sides:
-        digest = side.fit.source.digest or side.name
-        if digest in seen:
-            what = f"rests on the same runs as {seen[digest]}: their draws are not independent, and a test would say nothing"
-            raise ScalingError(what, where=side.name, remedy="name one fit of each sweep")
-        seen[digest] = side.name
-    first = sides[0]
-    for side in sides[1:]:
-        for letter, option in (("params", "N"), ("flops", "C")):
-            ours, theirs = (_counting(each, letter) for each in (first, side))
-            if UNKNOWN not in (ours, theirs) and ours != theirs:
-                what = f"its fit counts {option} as {theirs}, that of {first.name} as {ours}"
-                raise ScalingError(
-                    what,
-                    where=side.name,
-                    remedy=f"fit it again with: scaling fit SOURCE --{letter} {ours} --out FIT.json",
-                )
-
-
-def _notes(first: ComparedSweep, other: ComparedSweep) -> list[str]:
-    """What the reader must know of how the two were fitted."""
-    notes = []
-    for key in ("law", "approach"):
-        ours, theirs = (getattr(side.fit, key) for side in (first, other))
-        if ours != theirs:
-            notes.append(
-                f"{other.name} was fitted with the {key} {theirs}, {first.name} with {ours}."
-            )
-    if _objective(first) != _objective(other):
-        notes.append(
-            f"{other.name} was fitted by {_objective(other)}, {first.name} by {_objective(first)}."
-        )
-    unknown = [
-        side.name
-        for side in (first, other)
-        if UNKNOWN in {_counting(side, name) for name in ("params", "flops")}
-    ]
-    if unknown:
-        notes.append(
-            f"How N and C are counted is not known for {' and '.join(unknown)}: the same counting is assumed."
-        )
-    return notes
-
-
-def _objective(side: ComparedSweep) -> str:
-    name, delta = side.fit.objective.name, side.fit.objective.delta
-    return f"{name} (delta {delta:g})" if delta else name
-
-
-def _counting(side: ComparedSweep, quantity: str) -> str:
-    return getattr(side.law.convention, quantity) or UNKNOWN
 
 
 def _tests(
@@ -211,7 +114,9 @@ def _tests(
     losses: bool,
     random: np.random.Generator,
 ) -> list[DifferenceTest]:
-    """The difference of each exponent (and of E where losses compare), and of the compute for one loss, with its p."""
+    """The difference of each exponent (and of E where losses compare), and of the compute for one
+    loss, with its p.
+    """
     tests = []
     for name in _asked(first, other, losses):
         ours, theirs = first.parameter(name), other.parameter(name)
@@ -250,7 +155,9 @@ def _tests(
 
 
 def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str]:
-    """a and b, and of one law its exponents and, where losses compare, its floor: coefficients follow the units of N and D."""
+    """a and b, and of one law its exponents and, where losses compare, its floor: coefficients
+    follow the units of N and D.
+    """
     if first.fit.law != other.fit.law or {first.fit.approach, other.fit.approach} != {"parametric"}:
         return ["a", "b"]
     law = LAWS[first.fit.law]
@@ -259,30 +166,13 @@ def _asked(first: ComparedSweep, other: ComparedSweep, losses: bool) -> list[str
 
 
 def _paired(one: Array, random: np.random.Generator, count: int, two: Array) -> tuple[Array, Array]:
-    """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for they share its errors."""
+    """`count` pairs of finite draws at random: draws of one seed must not meet in their order, for
+    they share its errors.
+    """
     kept = [column[np.isfinite(column)] for column in (one, two)]
     return kept[0][random.integers(0, len(kept[0]), count)], kept[1][
         random.integers(0, len(kept[1]), count)
     ]
-
-
-def two_sided(difference: Array, pairs: int) -> float:
-    """The p of no difference from draws (M,) of it: twice the smaller tail, ties half, never below what M of `pairs` pairs can tell."""
-    below = float(np.mean(difference < 0) + 0.5 * np.mean(difference == 0))
-    return min(1.0, max(2 * min(below, 1 - below), 2 / (min(pairs, len(difference)) + 1)))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for testing all of them (Holm 1979): the chance of any false difference stays below the level."""
-    order = np.argsort(p, kind="stable")
-    scaled = (
-        np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
-        if len(p)
-        else np.empty(0)
-    )
-    found = np.empty(len(p))
-    found[order] = np.minimum(scaled, 1.0)
-    return [float(value) for value in found]
 
 
 def _taken(found: Frontier, rows: Array) -> Frontier:
@@ -295,8 +185,9 @@ def _taken(found: Frontier, rows: Array) -> Frontier:
 
 
 def compute_ratio(first: Frontier, other: Frontier, flops: Array) -> Array:
-    """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first` reaches with them, both along their
-    frontiers; inf where that loss is not above the floor of `other`, nan where a draw has no frontier.
+    """C_B / C_A: FLOPs of `other`, in units of `flops` (K, 1) or (K,), for the loss that `first`
+    reaches with them, both along their frontiers; inf where that loss is not above the floor of
+    `other`, nan where a draw has no frontier.
     """
     loss = np.asarray(first.loss(flops), float)
     needed = other.flops_for(loss) / flops
@@ -311,7 +202,9 @@ def _equal_loss_compute(
     budgets: Sequence[float],
     random: np.random.Generator,
 ) -> ComputeMultiplier | None:
-    """What `other` spends for the loss of `first`: at budgets both trained, at those asked for, and as a curve."""
+    """What `other` spends for the loss of `first`: at budgets both trained, at those asked for, and
+    as a curve.
+    """
     if first.optimum.gamma is None or other.optimum.gamma is None:
         return None
     low, high = (max(first.budgets[0], other.budgets[0]), min(first.budgets[1], other.budgets[1]))
@@ -341,8 +234,8 @@ def _shares(
     count: int,
     random: np.random.Generator,
 ) -> tuple[Array, Array]:
-    """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of reach. Pairs with a draw that has no
-    frontier are left out.
+    """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
+    reach. Pairs with a draw that has no frontier are left out.
     """
     rows = [random.integers(0, np.size(side.draws.a), count) for side in (first, other)]
     drawn = compute_ratio(
@@ -367,7 +260,9 @@ def _p_of_share(first: ComparedSweep, other: ComparedSweep, drawn: Array) -> flo
 def _row(
     first: ComparedSweep, other: ComparedSweep, flops: float, share: float, drawn: Array
 ) -> ComputeRow:
-    """One budget of the first: its loss, what the other needs for it, and whether that lies beyond what was trained."""
+    """One budget of the first: its loss, what the other needs for it, and whether that lies beyond
+    what was trained.
+    """
     ends = open_interval(share, drawn, first.law.ci)
     beyond = [
         side.name
@@ -392,14 +287,10 @@ def _inverse(value: float | None) -> float | None:
     return 0.0 if value is None else 1 / value if value > 0 else None
 
 
-def open_interval(value: float, drawn: Array, ci: float) -> Interval:
-    """The interval of draws (M,) that may be inf: an end that is not finite is open, None."""
-    lo, hi = np.quantile(drawn, [(1 - ci) / 2, (1 + ci) / 2], method="inverted_cdf")
-    return Interval(value=float(value), lo=min(float(lo), value), hi=max(float(hi), value))
-
-
 def _band(flops: Array, share: Array, drawn: Array, ci: float) -> GainCurve:
-    """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is out of reach."""
+    """The gain C_A / C_B over budgets of the first, with its band (all (K,)); 0 where the loss is
+    out of reach.
+    """
     lo, hi = np.quantile(1 / drawn, [(1 - ci) / 2, (1 + ci) / 2], axis=1, method="inverted_cdf")
     return GainCurve(
         flops=flops.tolist(),
@@ -412,7 +303,9 @@ def _band(flops: Array, share: Array, drawn: Array, ci: float) -> GainCurve:
 def _curves(
     side: ComparedSweep, sides: Sequence[ComparedSweep], random: np.random.Generator
 ) -> FrontierCurves:
-    """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond the largest."""
+    """L*(C) and N*(C) with bands, over the budgets of all sides and ten times beyond
+    the largest.
+    """
     line = np.geomspace(
         min(each.budgets[0] for each in sides), 10 * max(each.budgets[1] for each in sides), CURVE
     )
@@ -429,26 +322,3 @@ def _curves(
             ends = np.minimum(lo, value), np.maximum(hi, value)
             bands[name] = Band(value=value.tolist(), lo=ends[0].tolist(), hi=ends[1].tolist())
     return FrontierCurves(flops=line.tolist(), n_star=bands.get("n_star"), loss=bands.get("loss"))
-
-
-def _compared_fit(side: ComparedSweep) -> ComparedFit:
-    fit, source = side.fit, side.fit.source
-    return ComparedFit(
-        name=side.name,
-        law=fit.law,
-        approach=fit.approach,
-        status=fit.status,
-        n_points=fit.n_points,
-        params=fit.params,
-        derived=fit.derived,
-        range=fit.range,
-        source=ComparedSource(
-            paths=source.paths,
-            digest=source.digest,
-            convention=source.convention,
-            model=source.model,
-            evaluation=source.evaluation,
-            filters=source.filters,
-        ),
-        objective=_objective(side),
-    )

@@ -1,4 +1,6 @@
-"""The comparison document: two or more sweeps, their tests, and the compute that each needs for the loss of the first."""
+"""The comparison document: two or more sweeps, their tests, and the compute that each needs for the
+loss of the first.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class LossComparability(Document):
 
 
 class DifferenceTest(Document):
-    """The test of one quantity: its value in both sweeps, the difference, p, and p adjusted for all tests (Holm)."""
+    """The test of one quantity: its value in both sweeps, the difference, p, and p adjusted for all
+    tests (Holm).
+    """
 
     other: str
     quantity: str

@@ -1,4 +1,6 @@
-"""All sizes and tokens that reach one loss: what a smaller model needs to be as good, and the size that costs least."""
+"""All sizes and tokens that reach one loss: what a smaller model needs to be as good, and the size
+that costs least.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,11 @@ INNER_SUM = ("chinchilla", "chinchilla-tied", "data-constrained", "skaling", "sk
 
 
 def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCurve:
-    """What has the loss of N parameters and D fresh tokens, for the laws of Chinchilla's form and for Kaplan's L(N,D).
+    """What has the loss of N parameters and D fresh tokens, for the laws of Chinchilla's form and
+    for Kaplan's L(N,D).
 
-    `values` are reported parameters, numbers or arrays over draws (R,), as are `n` and `d`. Raises ScalingError for another law.
+    `values` are reported parameters, numbers or arrays over draws (R,), as are `n` and `d`. Raises
+    ScalingError for another law.
     """
     if law == "kaplan":  # L^(1/alpha_D) is a sum of two powers (Kaplan 2020, eq. 1.5)
         ratio = values["alpha_N"] / values["alpha_D"]
@@ -67,7 +71,9 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
 
 
 def cheapest(total: Callable[[np.ndarray], np.ndarray], n: float) -> float:
-    """The size within a factor of 1e4 of `n` at which `total(sizes)`, convex in log N and NaN where impossible, is least."""
+    """The size within a factor of 1e4 of `n` at which `total(sizes)`, convex in log N and NaN where
+    impossible, is least.
+    """
     centre, span = np.log(n), SPAN
     for _ in range(PASSES):
         grid = np.exp(centre + np.linspace(-span, span, POINTS))
@@ -82,7 +88,9 @@ WHERE = "--smaller"
 
 
 def fractions_of(given: object) -> tuple[float, ...]:
-    """Fractions in (0, 1] from text such as "0.5,0.3", or from numbers. Raises ScalingError naming the one that is none."""
+    """Fractions in (0, 1] from text such as "0.5,0.3", or from numbers. Raises ScalingError naming
+    the one that is none.
+    """
     parts = (
         given.split(",")
         if isinstance(given, str)
@@ -111,8 +119,9 @@ def prices(
 ) -> list[SmallerModel]:
     """One smaller model for each fraction of `n`.
 
-    Tokens, FLOPs and the extra compute are estimates {value, lo, hi}, of the draws where (n, d) is the optimum of `flops`; value
-    is None at and below the critical size. Raises ScalingError for a law that does not say which N and D have one loss.
+    Tokens, FLOPs and the extra compute are estimates {value, lo, hi}, of the draws where (n, d) is
+    the optimum of `flops`; value is None at and below the critical size. Raises ScalingError for a
+    law that does not say which N and D have one loss.
     """
     same = equal_loss(known.law, known.values, n, d)
     drawn = _drawn(known, n, d, flops)
@@ -120,22 +129,32 @@ def prices(
 
 
 def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
-    """Raise ScalingError naming the first size that no number of tokens brings to the loss, and the critical size."""
+    """Raise ScalingError naming the first size that no number of tokens brings to the loss, and the
+    critical size.
+    """
     for row in rows:
         if row.tokens.value is None:
             least = row.critical_fraction
-            what = f"{row.fraction:g} of {format_count(n)} parameters cannot reach this loss on any number of tokens"
+            what = (
+                f"{row.fraction:g} of {format_count(n)} parameters cannot reach this loss on "
+                "any number of tokens"
+            )
             raise ScalingError(
                 what,
                 where=WHERE,
-                remedy=f"give fractions above {least:.3g}: the critical size is {format_count(least * n)}",
+                remedy=(
+                    f"give fractions above {least:.3g}: the critical size is "
+                    f"{format_count(least * n)}"
+                ),
             )
 
 
 def _drawn(
     known: FittedLaw, n: float, d: float, flops: float | None
 ) -> tuple[IsoLossCurve, Any, Any] | None:
-    """The same question to every draw of the law, each with its own optimum where a budget is asked."""
+    """The same question to every draw of the law, each with its own optimum where a budget is
+    asked.
+    """
     if not known.draws:
         return None
     if flops is not None and known.optimum_draws is not None:
@@ -177,14 +196,18 @@ def _row(
 def _price(
     known: FittedLaw, same: IsoLossCurve, n: Any, d: Any, fraction: float
 ) -> tuple[Any, Any, Any]:
-    """Tokens, FLOPs and extra compute in percent of `fraction` of n; NaN where the loss is out of reach."""
+    """Tokens, FLOPs and extra compute in percent of `fraction` of n; NaN where the loss is out of
+    reach.
+    """
     tokens = same.tokens(fraction * n)
     flops = known.cost.flops(fraction * n, tokens)
     return tokens, flops, 100.0 * (flops / known.cost.flops(n, d) - 1.0)
 
 
 def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> Interval:
-    """An interval whose `hi` may be open: a draw that cannot reach the loss costs infinitely much."""
+    """An interval whose `hi` may be open: a draw that cannot reach the loss costs
+    infinitely much.
+    """
     if not math.isfinite(float(value)):
         return Interval(value=None, lo=None, hi=None)
     if draws is None or np.size(draws) < 2:

@@ -1,4 +1,6 @@
-"""A fit or a published law as the source of predictions: parameters, draws, frontier, and range of the data."""
+"""A fit or a published law as the source of predictions: parameters, draws, frontier, and range of
+the data.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,13 @@ Draws = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class FittedLaw:
-    """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and caveats.
+    """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and
+    caveats.
 
-    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a frontier and its draws;
-    `accuracy` is the second stage of a two-stage fit; `noise` the standard deviation of one run's log loss, with the
-    `noise_degrees_of_freedom` that replicates give it; `convention` says how its N and C are counted.
+    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a
+    frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
+    deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
+    `convention` says how its N and C are counted.
     """
 
     source: str
@@ -154,7 +158,9 @@ def _arrays(columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
 
 
 def _frontier(powers: Mapping[str, Any]) -> Frontier:
-    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K C^-gamma."""
+    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K
+    C^-gamma.
+    """
     values = {name: np.asarray(value, float) for name, value in powers.items()}
     n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
     if "gamma" not in values:

@@ -47,13 +47,15 @@ def predict(
     smaller: object = None,
     serving: Serving | None = None,
 ) -> Prediction:
-    """The prediction for FLOPs, for N and D, or for a loss to reach; counts may be text such as 70B.
+    """The prediction for FLOPs, for N and D, or for a loss to reach; counts may be text such as
+    70B.
 
     `source` is the file of a fit, its result, or `published:NAME`.
 
-    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with `serving`, in device-seconds;
-    `smaller` ("0.5,0.3", shares of N) what smaller models of the same loss cost.
-    Raises ScalingError for a missing source, for text that is not a number, and for more or fewer than one question.
+    `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with
+    `serving`, in device-seconds; `smaller` ("0.5,0.3", shares of N) what smaller models of the same
+    loss cost. Raises ScalingError for a missing source, for text that is not a number, and for more
+    or fewer than one question.
     """
     given = {
         "flops": flops,
@@ -110,7 +112,8 @@ def _demand(value: object) -> float:
 def _size(answer: Answer, option: str) -> tuple[float, float]:
     """N and D of an answer.
 
-    Raises ScalingError where a law in one variable leaves one of them open, or where they are below 1.
+    Raises ScalingError where a law in one variable leaves one of them open, or where they are below
+    1.
     """
     n, d = answer["n_params"].value, answer["tokens"].value
     if n is None or d is None:
@@ -129,7 +132,9 @@ def _size(answer: Answer, option: str) -> tuple[float, float]:
 
 
 def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving | None) -> Inference:
-    """The size that costs least with its demand: in FLOPs, and in device-seconds with the model then served."""
+    """The size that costs least with its demand: in FLOPs, and in device-seconds with the model
+    then served.
+    """
     from scaling.predict.serving import with_demand
 
     n, d = _size(answer, "--inference-tokens")
@@ -177,7 +182,9 @@ def _accuracy(law: FittedLaw, answer: Answer, flops: float | None) -> Interval |
 
 
 def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
-    """The vocabulary and sequence length of the models of a law; published laws are of large vocabularies."""
+    """The vocabulary and sequence length of the models of a law; published laws are of large
+    vocabularies.
+    """
     return law.model.vocab_size or (32_000 if n >= 1e8 else 256), law.model.seq_len or 2048
 
 

@@ -17,7 +17,9 @@ class ApproachPrediction(Document):
 
 
 class SmallerModel(Document):
-    """A smaller model of the same loss: the tokens and compute it needs, and the smallest fraction that can reach it."""
+    """A smaller model of the same loss: the tokens and compute it needs, and the smallest fraction
+    that can reach it.
+    """
 
     fraction: Real
     n_params: Real
@@ -79,7 +81,9 @@ class ServingCost(Document):
 
 
 class Inference(Document):
-    """The size that costs least when it also serves `demand_tokens`, in FLOPs and, where asked, in device-seconds."""
+    """The size that costs least when it also serves `demand_tokens`, in FLOPs and, where asked, in
+    device-seconds.
+    """
 
     demand_tokens: Real
     n_params: Real
@@ -92,7 +96,9 @@ class Inference(Document):
 
 
 class Prediction(Document):
-    """The answer to one question. `model` is the buildable model nearest to it, with the recipe's hyper-parameters."""
+    """The answer to one question. `model` is the buildable model nearest to it, with the recipe's
+    hyper-parameters.
+    """
 
     flops: Interval
     n_params: Interval

@@ -1,8 +1,10 @@
-"""Why Kaplan finds N* ~ C^0.73 and Hoffmann C^0.50: the same runs under both ways of counting, and both studies on one law.
+"""Why Kaplan finds N* ~ C^0.73 and Hoffmann C^0.50: the same runs under both ways of counting, and
+both studies on one law.
 
-Pearce and Song 2024 (Reconciling Kaplan and Chinchilla Scaling Laws, arXiv:2406.12907): parameters counted without
-embeddings, at sizes where embeddings are most of the model, bend the frontier upwards. Porian et al. 2024 trained what
-remains: the head's FLOPs, the warm-up and the tuning at each size.
+Pearce and Song 2024 (Reconciling Kaplan and Chinchilla Scaling Laws, arXiv:2406.12907): parameters
+counted without embeddings, at sizes where embeddings are most of the model, bend the frontier
+upwards. Porian et al. 2024 trained what remains: the head's FLOPs, the warm-up and the tuning at
+each size.
 """
 
 from __future__ import annotations
@@ -25,17 +27,22 @@ from scaling.points.points import Points
 from scaling.points.source import Source, read_source
 from scaling.predict.law_source import PREFIX, load_law
 
-OMEGA = 47491.0  # N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq. 8)
+# N_total = N + omega N^(1/3): 32,000 tokens, width 39.2 times the depth (Pearce and Song 2024, eq.
+# 8)
+OMEGA = 47491.0
 SIZES = np.logspace(2.9, 9.2, 20)  # Kaplan's range, 768 to 1.5e9 parameters without embeddings
 TOKENS = np.logspace(6, 25, 1000)
 KAPLAN_FLOPS = np.logspace(12.95, 20.7, 100)
 TOTAL_FLOPS = np.logspace(14, 20.7, 100)
 CHINCHILLA_FORM = ("chinchilla", "chinchilla-tied", "data-constrained")
+# exponents of N* on RefinedWeb
 PORIAN: tuple[tuple[str, float], ...] = (
-    ("Kaplan's setting, without the head's FLOPs", 0.8353), ("the head's FLOPs counted", 0.7065),
-    ("warm-up no longer than the run allows", 0.6020), ("the learning rate decayed to each budget", 0.5715),
+    ("Kaplan's setting, without the head's FLOPs", 0.8353),
+    ("the head's FLOPs counted", 0.7065),
+    ("warm-up no longer than the run allows", 0.6020),
+    ("the learning rate decayed to each budget", 0.5715),
     ("learning rate, batch and beta2 tuned at each size", 0.4969),
-)  # fmt: skip  # exponents of N* on RefinedWeb
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,11 @@ class Counting:
 
 
 def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[str, Any]:
-    """The exponents of one source under both countings; `source` is a results folder, a table, a fit or `published:NAME`.
+    """The exponents of one source under both countings; `source` is a results folder, a table, a
+    fit or `published:NAME`.
 
-    Raises ScalingError for a source that holds neither runs nor a law of Chinchilla's form, and for an omega that is negative.
+    Raises ScalingError for a source that holds neither runs nor a law of Chinchilla's form, and for
+    an omega that is negative.
     """
     if not (np.isfinite(omega) and omega >= 0):
         raise ScalingError(
@@ -99,7 +108,9 @@ def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
 def _countings(
     read: Source, path: Path, options: FitOptions, omega: float
 ) -> tuple[list[Counting], float, list[float]]:
-    """The runs by each counting, omega (of the runs themselves where they tell it), and the embeddings' share at both ends."""
+    """The runs by each counting, omega (of the runs themselves where they tell it), and the
+    embeddings' share at both ends.
+    """
     points = read.points
     if points.n is None or points.d is None:
         raise ScalingError(
@@ -147,7 +158,9 @@ def _as_6nd(points: Points, name: str) -> Counting:
 
 
 def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
-    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it converges from above)."""
+    """N of N_total = N + omega N^(1/3), by Newton's method on the cube root (convex, so it
+    converges from above).
+    """
     root = np.cbrt(total)
     for _ in range(60):
         root = root - (root**3 + omega * root - total) / (3 * root**2 + omega)
@@ -181,7 +194,9 @@ def _written(road: FrontierEstimate, ci: float) -> dict[str, Any]:
 
 
 def _studies(law: str, values: Mapping[str, float], omega: float, where: str) -> dict[str, Any]:
-    """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024, section 3)."""
+    """What Kaplan's and Hoffmann's studies find on one and the same law (Pearce and Song 2024,
+    section 3).
+    """
     if law not in CHINCHILLA_FORM:
         raise ScalingError(
             f"the law {law} is not of Chinchilla's form",
@@ -203,9 +218,11 @@ def _porian() -> list[dict[str, Any]]:
 def simulated_study(
     values: Mapping[str, float], omega: float, counting: str, flops: np.ndarray
 ) -> float:
-    """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size of lowest loss.
+    """The exponent of N* ~ C^a that Kaplan's 20 sizes give on the law, each budget won by the size
+    of lowest loss.
 
-    As Pearce and Song 2024 do: losses on a grid of tokens, the nearest to each budget taken, a line through all winners.
+    As Pearce and Song 2024 do: losses on a grid of tokens, the nearest to each budget taken, a line
+    through all winners.
     """
     total = SIZES + omega * np.cbrt(SIZES)
     n = total if counting == "total" else SIZES
@@ -220,9 +237,11 @@ def simulated_study(
 def local_exponents(
     values: Mapping[str, float], omega: float, n: np.ndarray
 ) -> list[dict[str, float]]:
-    """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and Song 2024, eq. 10).
+    """d log N* / d log C of N without embeddings, at sizes n, on the law's own frontier (Pearce and
+    Song 2024, eq. 10).
 
-    From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N dN_t/dN.
+    From the first-order condition at fixed C = 6 N D: B beta D^-beta = A alpha N_t^(-alpha - 1) N
+    dN_t/dN.
     """
     alpha, beta = values["alpha"], values.get("beta", values["alpha"])
     total = n + omega * np.cbrt(n)
@@ -243,8 +262,14 @@ def _messages(rows: Sequence[Mapping[str, Any]], share: Sequence[float]) -> list
             "The countings cannot be compared: the parametric law is unavailable under one of them."
         ]
     moved = a["nonembedding"] - a["total"]
-    why = f"embeddings are {100 * share[0]:.0f} % of the smallest model and {100 * share[1]:.0f} % of the largest"
+    why = (
+        f"embeddings are {100 * share[0]:.0f} % of the smallest model and "
+        f"{100 * share[1]:.0f} % of the largest"
+    )
     return [
-        f"Counting alone moves the parametric exponent by {moved:+.3f}, from {a['total']:.3f} to {a['nonembedding']:.3f}: {why}.",
+        (
+            f"Counting alone moves the parametric exponent by {moved:+.3f}, from "
+            f"{a['total']:.3f} to {a['nonembedding']:.3f}: {why}."
+        ),
         "What counting does not explain, tuning does: see the steps of Porian et al. 2024.",
     ]

@@ -1,7 +1,9 @@
-"""What a model costs in use, in device-seconds: training and prefill at a model FLOPs utilisation, decoding at its roofline.
+"""What a model costs in use, in device-seconds: training and prefill at a model FLOPs utilisation,
+decoding at its roofline.
 
-Sardana et al. 2024 weigh training, prompts and answers by the utilisation of each; here the decoding of a token is the
-slower of its arithmetic and of reading weights and KV cache (Pope et al. 2023), unless its utilisation is given.
+Sardana et al. 2024 weigh training, prompts and answers by the utilisation of each; here the
+decoding of a token is the slower of its arithmetic and of reading weights and KV cache (Pope et al.
+2023), unless its utilisation is given.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ MOST = 2**40  # tokens of a request, and requests side by side
 
 @dataclass(frozen=True)
 class Serving:
-    """Requests of `prompt_tokens` and `output_tokens`, `batch` of them side by side, on a device of `DEVICES`.
+    """Requests of `prompt_tokens` and `output_tokens`, `batch` of them side by side, on a device of
+    `DEVICES`.
 
-    Utilisations are shares of the device's peak FLOP/s at 2 N FLOPs a token (6 N in training); `mfu_decode` None is the roofline.
-    Raises ScalingError for what is none.
+    Utilisations are shares of the device's peak FLOP/s at 2 N FLOPs a token (6 N in training);
+    `mfu_decode` None is the roofline. Raises ScalingError for what is none.
     """
 
     device: str = "h100"
@@ -68,7 +71,10 @@ class Serving:
                 )
         if min(self.prompt_tokens, self.output_tokens - 1, self.batch - 1) < 0:
             raise ScalingError(
-                f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and a batch of {self.batch} are no requests",
+                (
+                    f"{self.prompt_tokens} prompt tokens, {self.output_tokens} output tokens and "
+                    f"a batch of {self.batch} are no requests"
+                ),
                 remedy="give at least one output token and a batch of one",
             )
         for name in ("prompt_tokens", "output_tokens", "batch"):
@@ -87,9 +93,11 @@ class Serving:
 
 @dataclass(frozen=True)
 class Shapes:
-    """How layers x width and the width grow with N among buildable models (parabolas in logs), and what a form keeps of the width.
+    """How layers x width and the width grow with N among buildable models (parabolas in logs), and
+    what a form keeps of the width.
 
-    A form of attention keeps keys and values of a `share` of the width, or of one head of `HEAD` where the share is 0.
+    A form of attention keeps keys and values of a `share` of the width, or of one head of `HEAD`
+    where the share is 0.
     """
 
     depth_times_width: np.ndarray
@@ -143,9 +151,11 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
 def device_seconds(
     how: Serving, cost: Cost, shape: Shapes, n: np.ndarray, d: np.ndarray, demand: float
 ) -> dict[str, np.ndarray]:
-    """Seconds of one device for training on D and for serving `demand` tokens, prompts included: {training, prefill, decode}.
+    """Seconds of one device for training on D and for serving `demand` tokens, prompts included:
+    {training, prefill, decode}.
 
-    A model that needs several devices uses each for a share of the time; communication is not counted.
+    A model that needs several devices uses each for a share of the time; communication is not
+    counted.
     """
     device, requests = DEVICES[how.device], demand / how.context
     prefill = requests * how.prompt_tokens * 2 * n / (device.flops_per_second * how.mfu_prefill)
@@ -222,7 +232,9 @@ def _least(
 def nearest_servable_model(
     n: float, tokens: float, vocab_size: int, seq_len: int
 ) -> dict[str, Any]:
-    """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped by four; else the nearest of all."""
+    """The described model nearest to `n`, within 5 %, with heads of usual width that can be grouped
+    by four; else the nearest of all.
+    """
     from scaling.recipe import describe
 
     found = [
@@ -236,7 +248,9 @@ def nearest_servable_model(
 
 
 def decoding(described: Mapping[str, Any], how: Serving) -> Decoding:
-    """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a described model's MHA, GQA and MQA forms."""
+    """KV bytes a sequence of `how.context` tokens, and tokens/s at most on every named device, of a
+    described model's MHA, GQA and MQA forms.
+    """
     model = ModelConfig.model_validate(
         {name: value for name, value in described.items() if name in ModelConfig.model_fields}
     )
@@ -264,7 +278,8 @@ FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 def with_demand(
     law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
 ) -> Inference:
-    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law (Sardana 2024, eq. 3).
+    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law
+    (Sardana 2024, eq. 3).
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """

@@ -1,7 +1,9 @@
-"""The loop closes: a prediction becomes the runs that test it, with what was said of them before they were trained.
+"""The loop closes: a prediction becomes the runs that test it, with what was said of them before
+they were trained.
 
-`emit` writes the compute-optimal model at a budget and models half and twice as large as a sweep whose `forecasts` are the
-fit's own, each with the interval for one run; `verdicts` sets them against what was measured.
+`emit` writes the compute-optimal model at a budget and models half and twice as large as a sweep
+whose `forecasts` are the fit's own, each with the interval for one run; `verdicts` sets them
+against what was measured.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ NEAR = 0.02  # of log N and log D: the run that a forecast is about
 
 @dataclass(frozen=True)
 class CheckedForecast:
-    """A forecast and the runs that it was about: losses (seeds,), its error relative to their mean, and how many lie inside."""
+    """A forecast and the runs that it was about: losses (seeds,), its error relative to their mean,
+    and how many lie inside.
+    """
 
     forecast: Forecast
     n_params: float
@@ -74,10 +78,11 @@ def write_verification_sweep(
     base: Path | None = None,
     task: Mapping[str, int] | None = None,
 ) -> Sweep:
-    """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the source names no sweep, or `out` is there.
+    """Write the sweep that tests a prediction of N* at a budget. Raises ScalingError where the
+    source names no sweep, or `out` is there.
 
-    Data, recipe and settings are those of `base`, or of the sweep that the fit was made from; `task` holds the vocab_size and
-    seq_len of `base`, where the fit has none.
+    Data, recipe and settings are those of `base`, or of the sweep that the fit was made from;
+    `task` holds the vocab_size and seq_len of `base`, where the fit has none.
     """
     known = load_law(source)
     if n_star is None or not 0 < n_star < math.inf:
@@ -117,13 +122,17 @@ def write_verification_sweep(
 
 
 def _check_axes(parent: Sweep) -> None:
-    """Raises ScalingError for a sweep that varies something: which value should the forecast be trained with?"""
+    """Raises ScalingError for a sweep that varies something: which value should the forecast be
+    trained with?
+    """
     if parent.axes:
         fields = ", ".join(axis.field for axis in parent.axes)
         raise ScalingError(
             f"the sweep {parent.name} varies {fields}, and a forecast is of one recipe",
             where="--emit",
-            remedy="name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead",
+            remedy=(
+                "name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead"
+            ),
         )
 
 
@@ -154,7 +163,9 @@ def _origin(source: str) -> Sweep:
 
 
 def _conventions(known: FittedLaw) -> tuple[NConvention, FlopsConvention]:
-    """How the fit counts N and C; those of a published law or a foreign table are taken for the default counts."""
+    """How the fit counts N and C; those of a published law or a foreign table are taken for the
+    default counts.
+    """
     params, flops = known.convention.params, known.convention.flops
     return (
         params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
@@ -177,7 +188,9 @@ def _model(
 
 
 def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
-    """The optimum is trained twice: one run cannot tell an error of the law from the noise of a seed."""
+    """The optimum is trained twice: one run cannot tell an error of the law from the noise of a
+    seed.
+    """
     first = parent.seeds[0]
     return (
         tuple(dict.fromkeys([*parent.seeds, first, (first + 1) % 2**32]))
@@ -189,7 +202,9 @@ def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
 def _forecast(
     known: FittedLaw, role: str, n: float, tokens: float, flops: float, source: str
 ) -> Forecast:
-    """The loss that the law gives at N and D, with the interval for one run: its parameters' spread and the noise of a run."""
+    """The loss that the law gives at N and D, with the interval for one run: its parameters' spread
+    and the noise of a run.
+    """
     law = LAWS.get(known.law)
     if law is None or set(law.inputs) != {"N", "D"}:
         raise ScalingError(
@@ -228,7 +243,9 @@ def _forecast(
 
 
 def _noise(known: FittedLaw, count: int) -> np.ndarray:
-    """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t knows."""
+    """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t
+    knows.
+    """
     random = np.random.default_rng(SEED)
     drawn = (
         random.standard_t(known.noise_degrees_of_freedom, count)
@@ -247,12 +264,15 @@ def _told(sweep: Sweep, source: str, out: Path) -> str:
     largest = max(forecast.flops for forecast in sweep.forecasts)
     return (
         f"{sweep.question}\n\n  scaling run {out}\n  scaling report results/{sweep.name}\n\n"
-        f"Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; the forecasts stood here before anything was trained."
+        f"Written by `scaling predict {source} --flops {largest:.6g} --emit {out}`; "
+        "the forecasts stood here before anything was trained."
     )
 
 
 def check_forecasts(sweep: Sweep, table: pd.DataFrame) -> list[CheckedForecast]:
-    """Each forecast of a sweep with the finished runs that it was about; forecasts without any are left out."""
+    """Each forecast of a sweep with the finished runs that it was about; forecasts without any are
+    left out.
+    """
     if not sweep.forecasts:
         return []
     held = points(table, sweep.design.params, sweep.design.flops)
@@ -285,12 +305,16 @@ def sentence(found: Sequence[CheckedForecast]) -> str:
         else "It came without an interval."
     )
     beyond = (
-        f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget that the law had seen,"
+        (
+            f", {best.forecast.flops / best.forecast.seen:.1f} times the largest budget "
+            "that the law had seen,"
+        )
         if best.forecast.seen
         else ""
     )
     told = (
-        f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said {best.forecast.loss:.4f} for the compute-optimal model, "
+        f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said "
+        f"{best.forecast.loss:.4f} for the compute-optimal model, "
         f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. {covered}"
     )
     others = [each for each in found if each is not best]

@@ -152,7 +152,8 @@ def _exponent_sentence(first: str, other: str, tests: Sequence[Found]) -> str:
     )
     if not different:
         return (
-            f"{text} do not differ significantly in {list_names(same)}: the data are consistent with "
+            f"{text} do not differ significantly in {list_names(same)}: the data are "
+            "consistent with "
             "equality and do not prove it."
         )
     return f"{text}; no significant difference in {list_names(same)}." if same else f"{text}."

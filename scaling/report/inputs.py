@@ -131,7 +131,8 @@ def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
 
 
 def _fit_like(folder: Path, like: Document | None, out: Path) -> tuple[Document, str]:
-    """A folder's fit with the options of `like` (None: of its main fit), and why it was fitted here; empty where it exists.
+    """A folder's fit with the options of `like` (None: of its main fit); why it was fitted here, or
+    "".
     """
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
@@ -322,8 +323,8 @@ def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
 
 
 def _check_tuning(found: Mapping[str, Any]) -> None:
-    """Raise ChecksumError for a document that is of another schema, or that cannot be shown: a person may
-    have edited it.
+    """Raise ChecksumError for a document that is of another schema, or that cannot be shown: a
+    person may have edited it.
     """
     from scaling.config import Tuning
     from scaling.report.parts import tuning
@@ -350,8 +351,7 @@ def _sweep(folder: Path) -> Sweep | None:
 
 
 def _fits(folder: Path, out: Path, may_fit: bool) -> tuple[list[Path], tuple[str, ...]]:
-    """The folder's fit documents, the main one first; without any, the default fit is made here where the runs can follow a law.
-    """
+    """The folder's fits, the main one first; without any, the default fit where a law may hold."""
     paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
     if paths or not may_fit:
         return paths, ()

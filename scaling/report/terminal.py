@@ -195,8 +195,7 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _narrow_approaches(document: Document) -> Table:
-    """The three approaches in a table that fits 80 columns; why one is unavailable follows as a sentence.
-    """
+    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
     rows: list[tuple[fit_tables.Cell, ...]] = []
     for name, frontier in document["approaches"].items():
         exponents = (
@@ -204,7 +203,7 @@ def _narrow_approaches(document: Document) -> Table:
             for letter in "ab"
         )
         rows.append(
-            (name, "refused", "", None)
+            (name, "unavailable", "", None)
             if frontier.get("unavailable")
             else (name, *exponents, frontier.get("a_plus_b"))
         )

@@ -56,7 +56,7 @@ class Task(Protocol):
         """The lowest possible loss in nats per token; None where it is unknown."""
 
     @property
-    def examined(self) -> tuple[Split, ...]:
+    def scored_splits(self) -> tuple[Split, ...]:
         """The splits whose windows are scored token by token for `metrics`; none where the loss says all."""
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:

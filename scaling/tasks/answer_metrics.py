@@ -50,7 +50,7 @@ def edit_distance(written: Array, right: Array) -> Array:
     return before[:, -1]
 
 
-def numbered(samples_PSA: Array, right_PA: Array) -> Array:
+def label_answers(samples_PSA: Array, right_PA: Array) -> Array:
     """Each sample as a number (P, S) that equal answers to a problem share; the right answer is 0."""
     P, S, A = samples_PSA.shape
     together = np.concatenate([right_PA[:, None], samples_PSA], axis=1).reshape(-1, A)

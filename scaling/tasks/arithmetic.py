@@ -10,7 +10,7 @@ from scaling.config import ArithmeticTask
 from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
-from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.scores import Scores, mean_value
 
 PLUS, EQUALS = 10, 11
 WORDS = 4  # random words a window: the lengths of both operands, and the operands
@@ -20,7 +20,7 @@ class Arithmetic(Stream):
     """An opened addition task; see `ArithmeticTask` for how a window is written."""
 
     config: ArithmeticTask
-    examined: ClassVar[tuple[Split, ...]] = ("val",)
+    scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
         """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, 3 digits + 3)."""
@@ -66,13 +66,13 @@ class Arithmetic(Stream):
         """
         brier = scores.square - 2.0 * np.exp(-scores.nll) + 1.0
         found = [
-            mean_reading("exact_match", np.asarray(scores.hit.all(axis=1))),
-            mean_reading("token_accuracy", scores.hit.mean(axis=1)),
-            mean_reading("brier", brier.mean(axis=1)),
-            mean_reading("answer_nll", scores.nll.sum(axis=1)),
+            mean_value("exact_match", np.asarray(scores.hit.all(axis=1))),
+            mean_value("token_accuracy", scores.hit.mean(axis=1)),
+            mean_value("brier", brier.mean(axis=1)),
+            mean_value("answer_nll", scores.nll.sum(axis=1)),
         ]
         return found + [
-            mean_reading("accuracy_at_position", scores.hit[:, place], place + 1.0)
+            mean_value("accuracy_at_position", scores.hit[:, place], place + 1.0)
             for place in range(scores.hit.shape[1])
         ]
 

@@ -11,14 +11,14 @@ from scaling.config import InductionTask
 from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
-from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.scores import Scores, mean_value
 
 
 class Induction(Stream):
     """An opened induction task: a segment of random symbols and random length, tiled over the window."""
 
     config: InductionTask
-    examined: ClassVar[tuple[Split, ...]] = ("val",)
+    scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
         """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, seq_len + 1)."""
@@ -45,9 +45,9 @@ class Induction(Stream):
         places = np.arange(1, windows.shape[1])
         copied, fresh = places > ends, places < ends
         return [
-            mean_reading("copied_loss", _mean_where(scores.nll, copied)),
-            mean_reading("fresh_loss", _mean_where(scores.nll, fresh)),
-            mean_reading("copied_accuracy", _mean_where(scores.hit, copied)),
+            mean_value("copied_loss", _mean_where(scores.nll, copied)),
+            mean_value("fresh_loss", _mean_where(scores.nll, fresh)),
+            mean_value("copied_accuracy", _mean_where(scores.hit, copied)),
         ]
 
     @property

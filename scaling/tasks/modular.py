@@ -14,7 +14,7 @@ from scaling.config import ModularTask
 from scaling.errors import ScalingError
 from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
-from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.scores import Scores, mean_value
 
 OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": lambda a, b: a + b,
@@ -31,7 +31,7 @@ class Modular:
     config: ModularTask
     bytes_per_token: None = None
     entropy: float = 0.0  # every equation has one answer
-    examined: ClassVar[tuple[Split, ...]] = ("train", "val")
+    scored_splits: ClassVar[tuple[Split, ...]] = ("train", "val")
 
     @property
     def seq_len(self) -> int:
@@ -85,7 +85,7 @@ class Modular:
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """`accuracy`: the share of equations whose likeliest result is the right one."""
-        return [mean_reading("accuracy", scores.hit[:, 0])]
+        return [mean_value("accuracy", scores.hit[:, 0])]
 
 
 def open_modular(config: ModularTask) -> Modular:

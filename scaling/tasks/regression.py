@@ -11,7 +11,7 @@ from scaling.config import RegressionTask
 from scaling.store.rows import MetricValue
 from scaling.tasks.corpus.token_store import Split
 from scaling.tasks.generated import Stream, uniform
-from scaling.tasks.scores import Scores, mean_reading
+from scaling.tasks.scores import Scores, mean_value
 
 REACH = 3.0  # levels of y lie evenly in [-REACH, REACH]; w.x has variance 1
 
@@ -20,7 +20,7 @@ class Regression(Stream):
     """An opened regression task; see `RegressionTask` for how a window is written."""
 
     config: RegressionTask
-    examined: ClassVar[tuple[Split, ...]] = ("val",)
+    scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     @functools.cached_property
     def points(self) -> np.ndarray:
@@ -34,7 +34,7 @@ class Regression(Stream):
         return np.linspace(-REACH, REACH, self.config.n_levels)
 
     @functools.cached_property
-    def worth(self) -> np.ndarray:
+    def level_values(self) -> np.ndarray:
         """What each token is worth as an answer (V,): points are worth nothing."""
         return np.concatenate([np.zeros(len(self.points)), self.levels])
 
@@ -55,14 +55,14 @@ class Regression(Stream):
 
     def examples(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The points (n, examples, n_features) and the values of y (n, examples) that windows tell."""
-        return self.points[windows[:, 0::2]], self.worth[windows[:, 1::2]]
+        return self.points[windows[:, 0::2]], self.level_values[windows[:, 1::2]]
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """`squared_error` of the mean of the predicted y, `at` the number of examples seen before."""
         _, y = self.examples(windows)
         error = np.square(scores.mean.astype(np.float64) - y)
         return [
-            mean_reading("squared_error", error[:, seen], float(seen))
+            mean_value("squared_error", error[:, seen], float(seen))
             for seen in range(error.shape[1])
         ]
 

@@ -25,14 +25,14 @@ class Scores(NamedTuple):
 class LossOnly:
     """A task of which the loss says all."""
 
-    examined: ClassVar[tuple[Split, ...]] = ()
+    scored_splits: ClassVar[tuple[Split, ...]] = ()
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
         """None."""
         return []
 
 
-def mean_reading(metric: str, values: np.ndarray, at: float | None = None) -> MetricValue:
+def mean_value(metric: str, values: np.ndarray, at: float | None = None) -> MetricValue:
     """The mean of independent values (n,) with its standard error."""
     values = np.asarray(values, np.float64)
     stderr = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None

@@ -26,19 +26,19 @@ CLOSING_SECONDS = 60.0  # that a tracker may take when all is trained
 STOPPING_SECONDS = 3.0  # the same, where a signal asks the sweep to leave
 LAST_WORD_SECONDS = 5.0  # that a thread may take to say why a process has ended
 LOOK_SECONDS = 0.1  # between two looks at a process that is waited for
-TOLD = ("progress", "measured", "done", "diverged", "failed", "stopped")
-Listener = Callable[[dict[str, Any]], None]
+LOGGED = ("progress", "measured", "done", "diverged", "failed", "stopped")
+OnEvent = Callable[[dict[str, Any]], None]
 
 
 class SignalState(Protocol):
     """The signals that came so far: the first, and whether somebody will not wait."""
 
     received: int | None
-    insistent: bool
+    force_quit: bool
 
 
 class LiveTrackers:
-    """Passes events of a sweep on to `listener` and to trackers; what a tracker has to say comes to `listener` as a warning, once.
+    """Passes events of a sweep on to `on_event` and to trackers; what a tracker has to say comes to `on_event` as a warning, once.
 
     Trackers may finish when all is trained; those that are slow are given up, sooner where `signals` ask the sweep to leave.
     """
@@ -49,14 +49,14 @@ class LiveTrackers:
         folder: Path,
         sweep: str,
         runs: Sequence[PlannedRun],
-        listener: Listener,
+        on_event: OnEvent,
         signals: SignalState | None = None,
     ) -> None:
-        self.kinds, self.folder, self.sweep, self.listener, self.signals = (
+        self.kinds, self.folder, self.sweep, self.on_event, self.signals = (
             kinds,
             folder,
             sweep,
-            listener,
+            on_event,
             signals,
         )
         self.by_id = {planned.run_id: planned for planned in runs}
@@ -89,12 +89,12 @@ class LiveTrackers:
         """Seconds that closing may take; asked again and again, for a signal may come meanwhile."""
         if self.signals is None or self.signals.received is None:
             return CLOSING_SECONDS
-        return 0.0 if self.signals.insistent else STOPPING_SECONDS
+        return 0.0 if self.signals.force_quit else STOPPING_SECONDS
 
-    def observe(self, event: dict[str, Any]) -> None:
-        """The listener of `execute`."""
-        self.listener(event)
-        if event["event"] in TOLD and self._is_due(event):
+    def handle(self, event: dict[str, Any]) -> None:
+        """The on_event of `execute`."""
+        self.on_event(event)
+        if event["event"] in LOGGED and self._is_due(event):
             run_id = event["run_id"]
             if run_id not in self._introduced:
                 self._introduced.add(run_id)
@@ -124,9 +124,9 @@ class LiveTrackers:
 
     def _warn(self) -> None:
         for pipe in self.pipes:
-            if (text := pipe.complaint()) is not None:
+            if (text := pipe.failure_message()) is not None:
                 remedy = f"the rows are whole: scaling results export {self.folder} --to {pipe.kind} --out PATH"
-                self.listener(
+                self.on_event(
                     {
                         "event": "warning",
                         "run_id": "",
@@ -184,7 +184,7 @@ class TrackerProcess:
         if code:
             self._said.put(words or f"its process ended with code {code}")
 
-    def complaint(self) -> str | None:
+    def failure_message(self) -> str | None:
         """Why it logs no more, the first time that this is asked after it has failed."""
         if self._told or self._said.empty():
             return None

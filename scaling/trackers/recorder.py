@@ -38,7 +38,7 @@ class Recorder:
         self.runs: dict[str, RunConfig] = {}
         self.open: dict[str, DedupedRunLog] = {}
 
-    def hear(self, event: dict[str, Any]) -> None:
+    def handle(self, event: dict[str, Any]) -> None:
         """Take in one event of the sweep: `run` introduces a run, all others are as the coordinator tells them."""
         kind, run_id = event["event"], event["run_id"]
         if kind == "run":
@@ -71,7 +71,7 @@ class Recorder:
         series.add(points)
         self.open.pop(run_id).log.end(kind, last_values(points))
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The sweep has ended or gone away; runs that are still open go on in another sitting."""
         for series in self.open.values():
             series.log.end("stopped", {})
@@ -81,8 +81,8 @@ def record(lines: Iterable[str], folder: Path, sweep: str, kind: str) -> None:
     """Log what comes in until it ends."""
     recorder = Recorder(folder, sweep, opened(kind, place(folder, kind)))
     for line in lines:
-        recorder.hear(json.loads(line))
-    recorder.leave()
+        recorder.handle(json.loads(line))
+    recorder.close()
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""The half of the line that trains: configuration in, measurements out. The only folder that imports jax, flax and optax."""
+"""Training: configuration in, measurements out. Only this folder imports jax, flax and optax."""

@@ -1,4 +1,4 @@
-"""A family's state between sittings: saved whole, taken up to the bit, refused where the bits would differ."""
+"""Checkpoints of a run group: saved whole, restored to the bit, rejected where the bits would differ."""
 
 from __future__ import annotations
 
@@ -15,57 +15,51 @@ from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.train import fingerprint, local_checkpoint
 from scaling.train.distributed import broadcast_from_host0
-from scaling.train.run_metrics import RunMetrics, load_trail
+from scaling.train.run_metrics import RunMetrics, load_metrics
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, initial_state, shape_of, stack_states
+from scaling.train.step import TrainState, initial_state, program_key, stack_states
 
 
 @dataclass
 class TrainingState:
-    """The state of a pack, the trail of each of its runs, and the trails of the branches that it still carries."""
+    """The state of a pack, and the metrics of its runs and of the branches that have not left, by run id."""
 
     state: TrainState
-    trails: dict[str, RunMetrics]
+    metrics: dict[str, RunMetrics]
 
 
-def init_state(family: RunGroup, how: Execution) -> TrainingState:
-    """A new start: parameters drawn from each run's seed, empty trails for everyone."""
-    shape = shape_of(family.runs[0])
-    states = [initial_state(shape, run.seed, how) for run in family.runs]
-    return TrainingState(
-        states[0] if len(states) == 1 else stack_states(states),
-        {run.run_id: RunMetrics() for run in family.all_runs()},
-    )
+def init_state(group: RunGroup, execution: Execution) -> TrainingState:
+    """Step 0: parameters drawn from each run's seed, no metrics."""
+    key = program_key(group.runs[0])
+    states = [initial_state(key, run.seed, execution) for run in group.runs]
+    state = states[0] if len(states) == 1 else stack_states(states)
+    return TrainingState(state, {run.run_id: RunMetrics() for run in group.all_runs()})
 
 
-def save(path: Path, family: RunGroup, carriage: TrainingState, how: Execution) -> None:
-    """Keep what `family` needs to go on from here: of a branch, the trunk's state and its own trails."""
-    trails = {
-        run.run_id: carriage.trails[run.run_id].dump()
-        for run in family.all_runs()
-        if run.run_id in carriage.trails
-    }
+def save(path: Path, group: RunGroup, training: TrainingState, execution: Execution) -> None:
+    """Save what `group` needs to resume: for a branch the shared state and its own metrics."""
+    run_ids = [run.run_id for run in group.all_runs() if run.run_id in training.metrics]
     progress = {
-        "runs": [run.canonical() for run in family.runs],
-        "trails": trails,
-        "fingerprint": fingerprint.fingerprint(how, len(family.runs)),
+        "runs": [run.canonical() for run in group.runs],
+        "metrics": {run_id: training.metrics[run_id].dump() for run_id in run_ids},
+        "fingerprint": fingerprint.fingerprint(execution, len(group.runs)),
     }
-    _backend(how).save(path, carriage.state, progress)
+    _backend(execution).save(path, training.state, progress)
 
 
-def wait_until_saved(how: Execution) -> None:
-    """Return when the last save is whole on disk; before that nobody may count on it."""
-    _backend(how).wait()
+def wait_until_saved(execution: Execution) -> None:
+    """Return when the last save is complete on disk."""
+    _backend(execution).wait()
 
 
-def discard(path: Path, how: Execution) -> None:
-    """Remove what a run that has ended left under `path`."""
-    _backend(how).discard(path)
+def discard(path: Path, execution: Execution) -> None:
+    """Remove the checkpoints of a run that has ended."""
+    _backend(execution).discard(path)
 
 
-def _backend(how: Execution) -> Any:
-    """The module that keeps states: one file of one process, or the shards of a mesh (Orbax is imported for these alone)."""
-    if how.mesh.n_devices == 1:
+def _backend(execution: Execution) -> Any:
+    """One file for one device, Orbax shards for a mesh (Orbax is imported for these alone)."""
+    if execution.mesh.n_devices == 1:
         return local_checkpoint
     from scaling.train import sharded_checkpoint
 
@@ -73,56 +67,55 @@ def _backend(how: Execution) -> Any:
 
 
 def restore_or_init(
-    path: Path, family: RunGroup, how: Execution, accept_other_machine: bool
+    path: Path, group: RunGroup, execution: Execution, allow_changes: bool
 ) -> TrainingState:
-    """The checkpoint's carriage, or a new one; a damaged checkpoint is set aside under another name.
+    """The state of the checkpoint, or that of step 0; a corrupt checkpoint is renamed.
 
-    Raises ScalingError when it was written under other conditions and `accept_other_machine` is not set.
+    Raises ScalingError when it was written under other conditions and `allow_changes` is not set.
     """
-    store = _backend(how)
-    if not store.exists(path):
-        _check_sharding_matches(path, how)
-        return init_state(family, how)
-    like = Sharder(how).outline(jax.eval_shape(lambda: init_state(family, how).state))
+    backend = _backend(execution)
+    if not backend.exists(path):
+        _check_sharding_matches(path, execution)
+        return init_state(group, execution)
+    shapes = jax.eval_shape(lambda: init_state(group, execution).state)
     try:
-        state, progress = store.restore(path, like)
-        if progress["runs"] != [run.canonical() for run in family.runs]:
+        state, progress = backend.restore(path, Sharder(execution).abstract_state(shapes))
+        if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
-    except local_checkpoint.Unreadable as error:
-        store.set_aside(path)
+        metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
+    except (local_checkpoint.Unreadable, KeyError) as error:
+        backend.set_aside(path)
         fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
-        return init_state(family, how)
-    if not accept_other_machine:
-        _check_machine(
-            progress["fingerprint"], fingerprint.fingerprint(how, len(family.runs)), path
-        )
-    return TrainingState(
-        state, {run_id: load_trail(trail) for run_id, trail in progress["trails"].items()}
-    )
+        return init_state(group, execution)
+    if not allow_changes:
+        here = fingerprint.fingerprint(execution, len(group.runs))
+        _check_fingerprint(progress["fingerprint"], here, path)
+    return TrainingState(state, metrics)
 
 
-def _check_sharding_matches(path: Path, how: Execution) -> None:
-    """A run that went on one device cannot go on on a mesh, nor the reverse: its moments are arranged otherwise."""
-    other = path if how.mesh.n_devices > 1 else path.with_suffix(".sharded")
+def _check_sharding_matches(path: Path, execution: Execution) -> None:
+    """A run cannot change between one device and a mesh: its optimizer moments are laid out otherwise."""
+    is_mesh = execution.mesh.n_devices > 1
+    other = path if is_mesh else path.with_suffix(".sharded")
     if broadcast_from_host0(np.array([other.exists()]))[0]:
-        was, now = ("one device", "a mesh") if how.mesh.n_devices > 1 else ("a mesh", "one device")
-        remedy = f"go on with {was}, or delete the checkpoint"
+        was, now = ("one device", "a mesh") if is_mesh else ("a mesh", "one device")
         raise ScalingError(
-            f"the checkpoint was written on {was} and cannot go on on {now}",
+            f"the checkpoint was written on {was} and cannot be resumed on {now}",
             where=str(other),
-            remedy=remedy,
+            remedy=f"resume on {was}, or delete the checkpoint",
         )
 
 
-def _check_machine(written: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
+def _check_fingerprint(saved: Mapping[str, Any], here: Mapping[str, Any], path: Path) -> None:
     changed = [
-        f"{key} was {written.get(key)}, is {here.get(key)}"
-        for key in sorted({*written, *here})
-        if written.get(key) != here.get(key)
+        f"{key} was {saved.get(key)}, is {here.get(key)}"
+        for key in sorted({*saved, *here})
+        if saved.get(key) != here.get(key)
     ]
     if broadcast_from_host0(np.array([bool(changed)]))[0]:
         raise ScalingError(
-            f"the checkpoint was written under other conditions, so the bits would differ: {'; '.join(changed)}",
+            "the checkpoint was written under other conditions, so the bits would differ: "
+            + "; ".join(changed),
             where=str(path),
-            remedy="restore the conditions, delete the checkpoint, or give --accept-other-machine",
+            remedy="restore the conditions, delete the checkpoint, or give --accept-changes",
         )

@@ -1,8 +1,9 @@
-"""The coordinate check: do activations keep their size while width or depth grows? (Yang 2022, Tensor Programs V, appendix D.1)
+"""Coordinate check: do activations keep their size while width or depth grows?
 
-Models of growing width are trained for a few steps at one learning rate. Where the parametrisation is right, the mean absolute
-size of every kind of activation, and of its change since step 0, does not depend on the width; where it is wrong, some
-grow as a power of it. Seconds on a CPU tell what a learning-rate sweep over widths would.
+Yang 2022, Tensor Programs V, appendix D.1. Models of growing width are trained for a few steps at
+one learning rate. If the parametrisation is right, the mean absolute size of every kind of
+activation, and of its change since step 0, does not depend on the width; if it is wrong, some grow
+as a power of it. It takes seconds on a CPU, a learning-rate sweep over widths hours.
 """
 
 from __future__ import annotations
@@ -22,23 +23,25 @@ from scaling.tasks import Task
 from scaling.train import optim
 from scaling.train.model.loss import LMHead, logits_NV
 from scaling.train.model.transformer import Transformer
-from scaling.train.step import initial_state, shape_of, train_program
+from scaling.train.step import initial_state, program_key, train_program
 
 KINDS = ("embedding", "attention", "feed-forward", "residual", "logits")
-TOLERANCE = (
-    0.2  # of a slope of log size against log width: finite widths and few steps give up to .1
-)
-PROBED = 8  # held-out sequences whose activations are looked at
+# Of a slope of log size against log width: finite widths and few steps give up to 0.1.
+MAX_FLAT_SLOPE = 0.2
+N_SEQUENCES = 8  # held-out sequences whose activations are measured
 PLAIN = Execution(layers="unrolled", attention="own")
-QUICK = {
+FAST_COMPILE = {  # a quarter of the time to compile, for five steps
     "xla_backend_optimization_level": 0,
     "xla_cpu_use_fusion_emitters": False,
-}  # a quarter of the time to compile, for five steps
+}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The mean absolute size of one kind of activation after the last step, or of its change since step 0, at each width or depth."""
+    """Mean absolute size of one kind of activation at each width or depth.
+
+    After the last step, or of its `change` since step 0.
+    """
 
     kind: str
     change: bool
@@ -47,17 +50,18 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """As a table names it."""
+        """The label in tables."""
         return f"change of {self.kind}" if self.change else self.kind
 
     @property
     def flat(self) -> bool:
         """Whether the size depends neither on width nor on depth.
 
-        Logits, and their change, may fall as width^-0.5: so do the initial ones, which training first has to take back.
+        Logits, and their change, may fall as width^-0.5: the initial ones do, and training first
+        has to undo that.
         """
         low = -0.5 if self.kind == "logits" else 0.0
-        return low - TOLERANCE < self.slope < TOLERANCE
+        return low - MAX_FLAT_SLOPE < self.slope < MAX_FLAT_SLOPE
 
 
 def curves(
@@ -74,7 +78,7 @@ def curves(
 
 
 def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
-    """Of log size against log width or depth, by least squares; not a number where a size is 0 or not finite."""
+    """Least-squares slope of log size against log width or depth; NaN if a size is 0 or not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         x, y = np.log(np.asarray(at, float)), np.log(np.asarray(sizes, float))
     x = x - x.mean()
@@ -82,23 +86,23 @@ def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
 
 
 def measure(run: RunConfig, task: Task, steps: int, seeds: int) -> np.ndarray:
-    """Mean absolute activations after `steps` steps, then of their change since step 0, each in the order of KINDS: (seeds, 2 x kinds)."""
-    tokens_BT = task.batch("val", 0, min(PROBED, task.n_windows("val")))[:, :-1]
+    """Mean absolute activations after `steps` steps, then of their change: (seeds, 2 x KINDS)."""
+    tokens_BT = task.batch("val", 0, min(N_SEQUENCES, task.n_windows("val")))[:, :-1]
     batches_KBT1 = np.stack([task.batch("train", step, run.batch_size) for step in range(steps)])
     rest = optim.hyper(run.optim, run.n_steps), batches_KBT1, np.int32(steps)
-    state = initial_state(shape_of(run), 0, PLAIN)
-    look = _quick(jax.jit(activations(run.model, run.task.seq_len)), state.params, tokens_BT)
-    program = _quick(train_program(shape_of(run), PLAIN), state, *rest)
-    found = []
+    state = initial_state(program_key(run), 0, PLAIN)
+    look = _quick(jax.jit(make_activations(run.model, run.task.seq_len)), state.params, tokens_BT)
+    program = _quick(train_program(program_key(run), PLAIN), state, *rest)
+    sizes = []
     for seed in range(seeds):
-        state = initial_state(shape_of(run), seed, PLAIN)
+        state = initial_state(program_key(run), seed, PLAIN)
         before = look(state.params, tokens_BT)
         after = look(program(state, *rest)[0].params, tokens_BT)
-        found.append(
+        sizes.append(
             [_size(after[kind]) for kind in KINDS]
             + [_size(after[kind] - before[kind]) for kind in KINDS]
         )
-    return np.array(found)
+    return np.array(sizes)
 
 
 def _size(array: jax.Array) -> float:
@@ -107,25 +111,29 @@ def _size(array: jax.Array) -> float:
 
 def _quick(program: Any, *arguments: Any) -> Any:
     """A jitted program, compiled for these arguments without optimising."""
-    return program.lower(*arguments).compile(compiler_options=QUICK)
+    return program.lower(*arguments).compile(compiler_options=FAST_COMPILE)
 
 
-def activations(cfg: ModelConfig, seq_len: int) -> Any:
-    """The function `(params, tokens_BT) -> kind: array`: branches as (L, N, M) before their multiplier, the residual stream (N, M)
-    before the first and after the last block, logits (N, V).
+def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
+    """The function `(params, tokens_BT) -> {kind: array}`.
+
+    Branches are (L, N, M) before their multiplier, the residual stream (N, M) before the first and
+    after the last block, logits (N, V).
     """
     graph = nnx.graphdef(Transformer(cfg, seq_len, "float32"))
 
     def look(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
         model = nnx.merge(graph, params)
-        first_NM, place = model.embed(tokens_BT, tokens_BT.shape[1])
+        first_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         x_NM, mixed, fed = first_NM, [], []
         for block in model.blocks:
-            mixed.append(block.attention(block.attention_norm(x_NM), place, None)[0])
-            x_NM = block.joined(x_NM, mixed[-1])
+            mixed.append(block.attention(block.attention_norm(x_NM), context, None)[0])
+            x_NM = block.add_residual(x_NM, mixed[-1])
             fed.append(block.ffn(block.ffn_norm(x_NM)))
-            x_NM = block.joined(x_NM, fed[-1])
-        logits = logits_NV(model.last(x_NM), model.head, LMHead("float32", cfg.tie_embeddings))
+            x_NM = block.add_residual(x_NM, fed[-1])
+        logits = logits_NV(
+            model.final_hidden(x_NM), model.output_embedding, LMHead("float32", cfg.tie_embeddings)
+        )
         return dict(
             zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True)
         )

@@ -1,7 +1,7 @@
-"""Several processes as one machine: they join before jax looks for devices, and agree on what only one of them knows.
+"""Several processes as one machine (`jax.distributed`).
 
-After `joined` has begun, `jax.devices()` lists the devices of all processes, and every process must run the same programs
-in the same order. Process 0 decides and writes.
+Inside `initialize_distributed`, `jax.devices()` lists the devices of all processes, and every
+process must run the same programs in the same order. Process 0 decides and writes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ START_SECONDS = 300
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    """One process among `n_processes`: its `index`, and the `coordinator` (host:port, which process 0 opens).
+    """One process among `n_processes`: its `index`, and the `coordinator` (host:port of process 0).
 
-    All three, or none of them: then jax asks Slurm, MPI, Kubernetes or the TPU's metadata.
+    All three, or none: then jax asks Slurm, MPI, Kubernetes or the TPU's metadata.
     """
 
     coordinator: str | None = None
@@ -32,13 +32,13 @@ class DistributedConfig:
     index: int | None = None
 
     def __post_init__(self) -> None:
-        given = {
+        fields = {
             "coordinator": self.coordinator,
             "number of processes": self.n_processes,
             "index of this process": self.index,
         }
-        missing = [name for name, value in given.items() if value is None]
-        if 0 < len(missing) < len(given):
+        missing = [name for name, value in fields.items() if value is None]
+        if 0 < len(missing) < len(fields):
             remedy = "give all three, or none inside Slurm, MPI, Kubernetes or a TPU pod"
             raise ScalingError(
                 f"several hosts: the {' and the '.join(missing)} is missing", remedy=remedy
@@ -60,20 +60,28 @@ class DistributedConfig:
 
 
 @contextlib.contextmanager
-def initialize_distributed(hosts: DistributedConfig) -> Iterator[None]:
-    """Be one of the processes of a job, from before jax's first use to the end. Raises ScalingError where they do not meet."""
-    _own_all_devices(hosts)
-    jax.config.update(
-        "jax_enable_preemption_service", False
-    )  # it would take our handler of SIGTERM, and save nothing itself
+def initialize_distributed(config: DistributedConfig) -> Iterator[None]:
+    """Join the processes of a job, before jax's first use; leave them at the end.
+
+    Raises ScalingError if they do not meet.
+    """
+    _own_all_devices(config)
+    # the service would replace our handler of SIGTERM, and save nothing itself
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            hosts.coordinator, hosts.n_processes, hosts.index, initialization_timeout=START_SECONDS
+            config.coordinator,
+            config.n_processes,
+            config.index,
+            initialization_timeout=START_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0][:200]
-        where = f"coordinator {hosts.coordinator}" if hosts.coordinator else "several hosts"
-        remedy = "start every process within 5 minutes with the same coordinator and number of processes, each with its own index"
+        where = f"coordinator {config.coordinator}" if config.coordinator else "several hosts"
+        remedy = (
+            "start every process within 5 minutes with the same coordinator and number of "
+            "processes, each with its own index"
+        )
         raise ScalingError(
             f"the processes did not meet: {reason}", where=where, remedy=remedy
         ) from error
@@ -83,24 +91,27 @@ def initialize_distributed(hosts: DistributedConfig) -> Iterator[None]:
         jax.distributed.shutdown()
 
 
-def _own_all_devices(hosts: DistributedConfig) -> None:
-    """Inside Slurm jax gives each process one device, by its number on the node; with one process a node it has all of them."""
+def _own_all_devices(config: DistributedConfig) -> None:
+    """Inside Slurm jax gives each process one device; with one process per node it needs all."""
     count = os.environ.get("SLURM_GPUS_ON_NODE", "")
     if (
-        hosts.coordinator is None
+        config.coordinator is None
         and os.environ.get("SLURM_NTASKS_PER_NODE") == "1"
         and count.isdigit()
     ):
         os.environ.setdefault("JAX_LOCAL_DEVICE_IDS", ",".join(map(str, range(int(count)))))
 
 
-def broadcast_from_host0(wishes: np.ndarray) -> np.ndarray:
-    """The numbers of process 0 on every process, as int32; every process must ask at the same point. The same array where there is one."""
+def broadcast_from_host0(numbers: np.ndarray) -> np.ndarray:
+    """The numbers of process 0 on every process, as int32 (unchanged if there is one process).
+
+    Every process must call it at the same point.
+    """
     if jax.process_count() == 1:
-        return wishes
-    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(wishes, np.int32)))
+        return numbers
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(numbers, np.int32)))
 
 
 def is_first() -> bool:
-    """Whether this is process 0: the one that decides, writes and tells."""
+    """Whether this is process 0: the one that decides, writes and reports."""
     return jax.process_index() == 0

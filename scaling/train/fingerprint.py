@@ -1,4 +1,4 @@
-"""What decides the bits of a run, and the compilation cache: the machine as jax sees it."""
+"""Fingerprint of the machine and of the execution: everything that decides the bits of a run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _listeners: list[Callable[[str], None]] = []
 _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 
 
-def fingerprint(how: Execution | None = None, pack: int = 1) -> dict[str, Any]:
-    """What decides the bits: the machine, how the run is carried out, and how many runs share the program.
+def fingerprint(execution: Execution | None = None, pack: int = 1) -> dict[str, Any]:
+    """The machine, the execution, and how many runs share the program.
 
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction set.
     """
-    chosen = how.model_dump(mode="json", exclude_defaults=True) if how else {}
+    changed = execution.model_dump(mode="json", exclude_defaults=True) if execution else {}
     return (
         _machine()
-        | ({"execution": chosen} if chosen else {})
+        | ({"execution": changed} if changed else {})
         | ({"pack": pack} if pack > 1 else {})
     )
 
@@ -61,7 +61,7 @@ def threads() -> int:
 
 
 def _instruction_set() -> str:
-    """The vector extensions that XLA would use, in a fixed order; empty where the system does not tell."""
+    """The vector extensions that XLA would use, in a fixed order; empty if unknown."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -71,36 +71,36 @@ def _instruction_set() -> str:
 
 
 def describe() -> str:
-    """The device as it stands in the rows: kind and count, and on a CPU the threads."""
+    """The device column of the rows: count and kind, and on a CPU the threads."""
     facts = _machine()
     suffix = f", {facts['threads']} threads" if "threads" in facts else ""
     return f"{facts['devices']} x {facts['device']}{suffix}"
 
 
 def on_warning(listener: Callable[[str], None]) -> None:
-    """Let `listener` have every warning from now on, beside stderr."""
+    """Pass every later warning to `listener`, as well as to stderr."""
     _listeners[:] = [listener]
 
 
 def warn(message: str) -> None:
-    """One line on stderr (stdout belongs to the protocol), and to whoever listens."""
+    """One line on stderr (stdout belongs to the protocol), and to the listener."""
     print(f"warning: {message}", file=sys.stderr, flush=True)  # noqa: T201
     for listener in _listeners:
         listener(message)
 
 
-def resolve_for_local_devices(run: RunConfig, how: Execution, pack: int = 1) -> Execution:
-    """`how` with its open choices made for the devices that are here.
+def resolve_for_local_devices(run: RunConfig, execution: Execution, pack: int = 1) -> Execution:
+    """The execution with its "auto" fields chosen for the devices of this process.
 
-    Raises ScalingError where `pack` such runs cannot be trained so on them.
+    Raises ScalingError if `pack` such runs cannot be trained like that on them.
     """
-    check(run, how, jax.device_count(), pack=pack, kind=jax.devices()[0].device_kind)
+    check(run, execution, jax.device_count(), pack=pack, kind=jax.devices()[0].device_kind)
     if jax.process_count() > 1:
-        make_mesh(how.mesh)  # every process must have a share
-    return resolve(run, how, local_platform())
+        make_mesh(execution.mesh)  # every process must have a device in it
+    return resolve(run, execution, local_platform())
 
 
 def local_platform() -> Kind:
-    """The kind of the devices that are here; what is no GPU and no CPU is taken for a TPU."""
+    """Anything but a CPU or a GPU is taken for a TPU."""
     backend = jax.default_backend()
     return "cpu" if backend == "cpu" else "gpu" if backend in ("gpu", "cuda", "rocm") else "tpu"

@@ -1,8 +1,8 @@
-"""A run's state on disk, whole or not at all: arrays and progress in one checksummed file, no pickle.
+"""Checkpoint of one device: arrays and progress in one checksummed .npz file, no pickle.
 
-One sealed .npz (SHA-256 in the comment of the zip) is written to a temporary name, synced and renamed, so a torn or flipped
-file is noticed when it is read. The one before is kept, so that a damaged file costs the steps since then. (Sharded states
-of many hosts need another writer; this one is for runs that one process holds.)
+It is written to a temporary name, synced and renamed, with a SHA-256 in the comment of the zip, so
+that a truncated or altered file is noticed when it is read. The one before is kept, so that a
+corrupt file costs the steps since then. `sharded_checkpoint` is for a mesh.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ FORMAT = 1
 
 
 class Unreadable(Exception):
-    """The checkpoint is damaged or of another format; the caller sets it aside and starts again."""
+    """The checkpoint is corrupt or of another format; the caller sets it aside and starts again."""
 
 
 def exists(path: Path) -> bool:
-    """Whether a run left its state here."""
+    """Whether a run has a checkpoint here."""
     return path.exists() or previous(path).exists()
 
 
 def previous(path: Path) -> Path:
-    """Where the state before the last is kept."""
+    """The checkpoint before the last."""
     return path.with_suffix(".previous.npz")
 
 
@@ -41,7 +41,7 @@ def wait() -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Put what is here under another name, for a person to look at."""
+    """Rename the checkpoints, so that they can be inspected."""
     for item in (path, previous(path)):
         if item.exists():
             item.rename(item.with_name(f"{item.name}.damaged"))
@@ -59,7 +59,12 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
     text = json.dumps(progress | {"format": FORMAT}, allow_nan=False)
     arrays = leaves | {"progress": np.frombuffer(text.encode(), np.uint8)}
     with files.temporary_of(path) as temporary:
-        _write(temporary, arrays)
+        with open(temporary, "wb") as handle:  # np.savez would add .npz to a path
+            np.savez(handle, **arrays)  # type: ignore[arg-type]
+        # a handle: ZipFile answers an error of opening by writing an empty archive over the file
+        with open(temporary, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
+            archive.comment = files.PLACEHOLDER.encode()
+        files.append_checksum(temporary)
         files.sync(temporary)
         if path.exists():
             os.replace(path, previous(path))
@@ -67,19 +72,10 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
         files.sync(path.parent)
 
 
-def _write(target: Path, arrays: dict[str, np.ndarray]) -> None:
-    with open(target, "wb") as handle:  # a handle: np.savez would add .npz to the temporary name
-        np.savez(handle, **arrays)  # type: ignore[arg-type]
-    # a handle: ZipFile answers an error of opening by writing an empty archive over the file
-    with open(target, "r+b") as reopened, zipfile.ZipFile(reopened, "a") as archive:
-        archive.comment = files.PLACEHOLDER.encode()
-    files.append_checksum(target)
-
-
 def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """A state of the structure, shapes and dtypes of `like`, and the progress, from the last save that is whole.
+    """A state like `like` in structure, shapes and dtypes, and the progress: the last intact save.
 
-    Raises Unreadable with the reason where none is.
+    Raises Unreadable with the reason if there is none.
     """
     if path.exists():
         try:
@@ -88,7 +84,7 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
             if not previous(path).exists():
                 raise
             os.replace(path, path.with_name(f"{path.name}.damaged"))
-            fingerprint.warn(f"{path.name}: checkpoint set aside, the one before is taken: {error}")
+            fingerprint.warn(f"{path.name}: checkpoint set aside, using the one before: {error}")
     return _restore(previous(path), like)
 
 
@@ -114,7 +110,7 @@ def _restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     for leaf, wanted in zip(leaves, jax.tree.leaves(like), strict=True):
         if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
             raise Unreadable(
-                f"holds {leaf.dtype}{leaf.shape} where the run needs {wanted.dtype}{wanted.shape}"
+                f"has {leaf.dtype}{leaf.shape}, the run needs {wanted.dtype}{wanted.shape}"
             )
     return jax.tree.unflatten(
         jax.tree.structure(like), [jax.numpy.asarray(leaf) for leaf in leaves]

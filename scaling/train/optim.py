@@ -1,4 +1,7 @@
-"""AdamW and its schedules with every number traced: one compiled step serves all learning rates, decays and horizons."""
+"""AdamW and its schedules with every number traced.
+
+One compiled step serves all learning rates, decays and horizons.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class OptimHyperparams(NamedTuple):
 
 
 def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
-    """The traced numbers of an optimiser configuration; no clipping is an infinite norm."""
+    """The traced numbers of a configuration; no clipping is an infinite norm."""
     derived = {
         "n_steps": n_steps,
         "cooldown_steps": optim.cooldown_steps(n_steps),
@@ -43,8 +46,9 @@ def hyper(optim: OptimConfig, n_steps: int) -> OptimHyperparams:
 def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Array:
     """The learning rate of the update that follows `step` finished ones.
 
-    Linear warm-up, then: `constant`; `cosine` to final_lr_frac at n_steps (Loshchilov and Hutter 2017); `wsd`, constant
-    until the last cooldown_frac of the steps and then 1 - sqrt (Hagele 2024, eq. 2).
+    Linear warm-up, then: `constant`; `cosine` to final_lr_frac at n_steps (Loshchilov and Hutter
+    2017); `wsd`, constant until the last cooldown_frac of the steps and then 1 - sqrt (Hagele 2024,
+    eq. 2).
     """
     now = step.astype(jnp.float32)
     warm = jnp.minimum(1.0, (now + 1.0) / jnp.maximum(h.warmup_steps, 1.0))
@@ -72,8 +76,9 @@ def make_adamw(
 ) -> optax.GradientTransformation:
     """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
 
-    `flat` moments are two vectors: one fused update instead of one a leaf compiles faster and steps faster on a CPU. The
-    `model`'s transfer multiplies learning rates leaf by leaf: what Adam gives, but not the decay, for lr x decay stays.
+    `flat` moments are two vectors: one fused update instead of one per leaf compiles faster and
+    steps faster on a CPU. The `model`'s transfer multiplies Adam's learning rate leaf by leaf, but
+    not the decay, for lr x decay stays.
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
     adam = optax.flatten(adam) if flat else adam
@@ -84,10 +89,10 @@ def make_adamw(
 def _scale_by_adam_mup(
     adam: optax.GradientTransformation, model: ModelConfig | None
 ) -> optax.GradientTransformation:
-    """Adam with `transfer.factors` for the eps and the learning rate of each leaf; itself where there is no transfer.
+    """Adam with `mup.factors` for the eps and the learning rate of each leaf.
 
-    Adam does not change when gradients and eps are multiplied by one number, so moments that are flat keep one eps: the
-    gradient is divided by the factor.
+    Adam does not change when gradients and eps are multiplied by one number, so flat moments keep
+    one eps: the gradient is divided by the factor.
     """
     if model is None or model.transfer is None:
         return adam
@@ -109,7 +114,7 @@ def _scale_by_adam_mup(
 
 
 def _decay_mask(params: Any) -> Any:
-    """Which leaves are matrices, by name: blocks that are stacked give a vector a second axis."""
+    """Matrices, by name: in stacked blocks a vector has a second axis."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: not path[-1].key.endswith(("gain", "bias")), params
     )

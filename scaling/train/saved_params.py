@@ -1,7 +1,8 @@
-"""The parameters of a run that has ended: kept in a sealed file beside its rows, and named for whoever reads them.
+"""Parameters of finished runs: saved in a checksummed file, loaded by name.
 
-Names are the paths of the parameters (`blocks.0.attention.qkv.kernel`), all arrays float32. A `Dense` kernel is stored with its
-narrower side first: (d_in, d_out), or (d_out, d_in) where the output is the narrower side; `axes` says which.
+Names are the paths of the parameters (`blocks.0.attention.qkv.kernel`), all arrays float32. A
+`Dense` kernel is stored with its narrower side first: (d_in, d_out), or (d_out, d_in) if the output
+is the narrower side; `axes` says which.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from flax import nnx
 from scaling.config import RunConfig
 from scaling.errors import ScalingError
 from scaling.train import local_checkpoint
-from scaling.train.model.forward import make_forward, unstacked
+from scaling.train.model.forward import make_forward, unstack
 from scaling.train.model.transformer import Dense, Transformer, shapes
 
 AXES = {
@@ -28,69 +29,74 @@ AXES = {
 
 
 def save_params(path: Path, run: RunConfig, params: Any) -> None:
-    """Write the parameters of a run, whole or not at all, over what was kept of it before. Raises ScalingError (74)."""
+    """Write the parameters of a run atomically, replacing earlier ones. Raises ScalingError (74)."""
     if 0 not in params["blocks"]:
-        params = unstacked(params, run.model.n_layers)
+        params = unstack(params, run.model.n_layers)
     local_checkpoint.save(path, jax.tree.map(np.asarray, params), {"run": run.canonical()})
     local_checkpoint.previous(path).unlink(missing_ok=True)
 
 
 def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
-    """The parameters that `keep` wrote, by name. Raises ScalingError where the file is damaged or another run's."""
+    """Parameters by name. Raises ScalingError if the file is corrupt or another run's."""
     try:
-        params, held = local_checkpoint.restore(path, shapes(run.model, run.task.seq_len))
-        if held["run"] != run.canonical():
+        params, progress = local_checkpoint.restore(path, shapes(run.model, run.task.seq_len))
+        if progress["run"] != run.canonical():
             raise local_checkpoint.Unreadable("belongs to another run")
     except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
-        raise ScalingError(
-            f"these weights are not what was written: {error}", where=str(path), remedy=remedy
-        ) from error
-    return {name: np.asarray(leaf) for name, leaf in _named(params)}
+        raise ScalingError(f"corrupt weights: {error}", where=str(path), remedy=remedy) from error
+    return {name: np.asarray(leaf) for name, leaf in _by_name(params)}
 
 
-def _named(tree: Any) -> Iterator[tuple[str, Any]]:
+def _by_name(tree: Any) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield ".".join(str(part.key) for part in path), leaf
 
 
 def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
-    """What the axes of every parameter are; vectors (gains, biases) have one, along what they multiply or are added to."""
+    """The meaning of the axes of every parameter; vectors (gains, biases) have one axis."""
     model = Transformer(run.model, run.task.seq_len, run.precision)
-    turned = {
+    dense_axes = {
         ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in")
-        if part.transposed
+        if module.transposed
         else ("d_in", "d_out")
-        for path, part in nnx.iter_modules(model)
-        if isinstance(part, Dense)
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, Dense)
     }
-    known = {**AXES, **turned}
+    named_axes = {**AXES, **dense_axes}
     return {
-        name: known.get(name, ("features",))
-        for name, _ in _named(shapes(run.model, run.task.seq_len))
+        name: named_axes.get(name, ("features",))
+        for name, _ in _by_name(shapes(run.model, run.task.seq_len))
     }
 
 
 def unflatten(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The parameters as `forward` takes them. Raises ScalingError where names, shapes or dtypes are not those of the run's model."""
+    """The parameters as `forward` takes them.
+
+    Raises ScalingError if names, shapes or dtypes are not those of the run's model.
+    """
     like = shapes(run.model, run.task.seq_len)
-    wanted = dict(_named(like))
+    wanted = dict(_by_name(like))
     if set(named) != set(wanted):
-        odd = sorted(set(named) ^ set(wanted))
+        differing = sorted(set(named) ^ set(wanted))
         raise ScalingError(
-            f"parameters that are missing or too many: {', '.join(odd[:5])}",
+            f"missing or unknown parameters: {', '.join(differing[:5])}",
             remedy="export the run again",
         )
     for name, leaf in wanted.items():
         if named[name].shape != leaf.shape or named[name].dtype != leaf.dtype:
-            what = f"{name} is {named[name].dtype}{named[name].shape}, the model has {leaf.dtype}{leaf.shape}"
+            shape = f"{named[name].dtype}{named[name].shape}"
+            what = f"{name} is {shape}, the model has {leaf.dtype}{leaf.shape}"
             raise ScalingError(what, remedy="export the run again")
     leaves = [jax.numpy.asarray(named[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)  # type: ignore[no-any-return]
 
 
 def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
-    """Logits (B, T, V), float32, of the run's model. Raises ScalingError for ids outside the vocabulary, or too long a text."""
+    """Logits (B, T, V), float32, of the run's model.
+
+    Raises ScalingError for ids outside the vocabulary, or more tokens than learned positions.
+    """
     tokens_BT = np.asarray(tokens_BT)
     vocab_size, seq_len = run.model.vocab_size, run.task.seq_len
     if (
@@ -100,12 +106,12 @@ def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
         or tokens_BT.max() >= vocab_size
     ):
         raise ScalingError(
-            "tokens are no array (batch, time) of ids of the vocabulary",
+            "tokens must be an array (batch, time) of ids of the vocabulary",
             remedy=f"ids go from 0 to {vocab_size - 1}",
         )
     if run.model.pos == "learned" and tokens_BT.shape[1] > seq_len:
         raise ScalingError(
-            f"{tokens_BT.shape[1]} tokens exceed the {seq_len} positions that the model has learned",
+            f"{tokens_BT.shape[1]} tokens exceed the {seq_len} learned positions of the model",
             remedy="shorten them",
         )
     program = jax.jit(make_forward(run.model, seq_len, run.precision))

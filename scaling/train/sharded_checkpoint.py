@@ -1,10 +1,11 @@
-"""A state that lives on many devices, on disk: Orbax writes the shards while training goes on, and a manifest says when a save is whole.
+"""Checkpoint of a mesh: Orbax writes the shards while training goes on; a manifest completes a save.
 
 <name>.sharded/00000007/  state/ (Orbax)  progress.json  manifest.json (SHA-256 of every file)
 
-A save is written under a name with a dot, hashed, synced, and only then renamed: Orbax checks no payload and syncs no
-metadata by itself. The last two are kept, so that a damaged one costs the steps since the one before. Every process calls
-`save`, `wait` and `restore` at the same point on one shared folder; process 0 hashes, publishes and judges. No pickle.
+A save is written under a name with a dot, hashed, synced, and only then renamed: Orbax checks no
+payload and syncs no metadata by itself. The last two are kept, so that a corrupt one costs the
+steps since the one before. Every process calls `save`, `wait` and `restore` at the same point on
+one shared folder; process 0 hashes, publishes and checks. No pickle.
 """
 
 from __future__ import annotations
@@ -33,27 +34,27 @@ from scaling.train.local_checkpoint import Unreadable
 
 FORMAT = 1
 KEPT = 2
-_writer = ThreadPoolExecutor(
-    1, thread_name_prefix="checkpoint"
-)  # the interpreter waits for it at its end
-_attempts = (
-    itertools.count()
-)  # no folder is written twice: TensorStore remembers what it wrote there, even where that failed
+_writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")  # joined at interpreter exit
+# No folder is written twice: TensorStore remembers what it wrote there, even where that failed.
+_attempts = itertools.count()
 _pending: list[tuple[Path, Future[None]]] = []
 
 
 def folder(path: Path) -> Path:
-    """Where the saves of the run of `path` lie."""
+    """The folder of the saves of the run of `path`."""
     return path.with_suffix(".sharded")
 
 
 def exists(path: Path) -> bool:
-    """Whether a run left its state here."""
+    """Whether a run has a checkpoint here."""
     return bool(broadcast_from_host0(np.array([bool(_saves(path))]))[0])
 
 
 def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
-    """Copy `state` off the devices and return; the files appear when all of them are on disk. Waits for the save before."""
+    """Copy `state` off the devices and return; files appear when all of them are on disk.
+
+    Waits for the save before.
+    """
     wait()
     number, attempt = broadcast_from_host0(np.array([_next(path), next(_attempts)]))
     hidden = folder(path) / f".{number:08d}.{attempt}"
@@ -69,7 +70,10 @@ def save(path: Path, state: Any, progress: dict[str, Any]) -> None:
 
 
 def wait() -> None:
-    """Return when the save under way is whole on every process. Raises ScalingError (74) for a full disk, and whatever else went wrong."""
+    """Return when the save under way is complete on every process.
+
+    Raises ScalingError (74) for a full disk, and any other error of the save.
+    """
     if not _pending:
         return
     path, done = _pending.pop()
@@ -88,7 +92,7 @@ def wait() -> None:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """One that makes folders before `save` returns: where they cannot be made, its threads would wait for them for 20 minutes."""
+    """Makes folders before `save` returns: its threads would wait for them for 20 minutes."""
     return ocp.StandardCheckpointer(
         async_options=AsyncOptions(create_directories_asynchronously=False)
     )
@@ -97,7 +101,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 def _publish(
     checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str
 ) -> None:
-    """In the background: wait for the shards, then make the save visible. What failed leaves nothing that fills the disk."""
+    """In the background: wait for the shards, then make the save visible; a failed one is removed."""
     try:
         with contextlib.closing(checkpointer):
             checkpointer.wait_until_finished()
@@ -124,15 +128,15 @@ def _make_visible(path: Path, hidden: Path, document: str) -> None:
 
 
 def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
-    """The newest whole save, in the structure of `like` and where its arrays are (the mesh may be another), and the progress.
+    """The newest intact save, in the structure and shardings of `like`, and the progress.
 
-    A damaged save is set aside with a warning and the one before is taken. Raises Unreadable where none is left, and
-    ScalingError where the save is whole but holds other arrays.
+    The mesh may be another. A corrupt save is set aside with a warning and the one before is used.
+    Raises Unreadable if none is left, and ScalingError if the save is intact but has other arrays.
     """
     wait()
-    number = int(broadcast_from_host0(np.array([_newest_whole(path) if is_first() else 0]))[0])
+    number = int(broadcast_from_host0(np.array([_newest_intact(path) if is_first() else 0]))[0])
     if number < 0:
-        raise Unreadable(f"none of the saves in {folder(path).name} is whole")
+        raise Unreadable(f"none of the saves in {folder(path).name} is intact")
     chosen = folder(path) / f"{number:08d}"
     progress = json.loads((chosen / "progress.json").read_text(encoding="utf-8"))
     _check_arrays(progress["leaves"], _described(like), chosen)
@@ -141,25 +145,27 @@ def restore(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
         for name, leaf in _named(like).items()
     }
     with contextlib.closing(_checkpointer()) as checkpointer:
-        found = checkpointer.restore((chosen / "state").absolute(), target)
-    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in target]), progress
+        leaves = checkpointer.restore((chosen / "state").absolute(), target)
+    state = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in target])
+    return state, progress
 
 
-def _check_arrays(held: list[Any], wanted: list[Any], where: Path) -> None:
-    for one, other in itertools.zip_longest(held, wanted):
+def _check_arrays(saved: list[Any], wanted: list[Any], where: Path) -> None:
+    for one, other in itertools.zip_longest(saved, wanted):
         if one != other:
-            what = f"holds {' '.join(map(str, one or ['nothing']))} where the run needs {' '.join(map(str, other or ['nothing']))}"
-            remedy = "train on with the same layers (unrolled or scan) and settings, or delete the checkpoint"
+            has, needs = (" ".join(map(str, leaf or ["nothing"])) for leaf in (one, other))
+            what = f"has {has}, the run needs {needs}"
+            remedy = "resume with the same layers (unrolled or scan), or delete the checkpoint"
             raise ScalingError(what, where=str(where), remedy=remedy)
 
 
 def set_aside(path: Path) -> None:
-    """Put what is here under another name, for a person to look at."""
+    """Rename the saves, so that they can be inspected."""
     if is_first():
         target = path.with_suffix(".damaged")
         shutil.rmtree(target, ignore_errors=True)
         folder(path).rename(target)
-    broadcast_from_host0(np.array([0]))  # nobody goes on before it is done
+    broadcast_from_host0(np.array([0]))  # every process waits until it is done
 
 
 def discard(path: Path) -> None:
@@ -179,7 +185,7 @@ def _saves(path: Path) -> list[str]:
 
 
 def _next(path: Path) -> int:
-    """A number above that of every save, whole or damaged."""
+    """A number above that of every save, intact or corrupt."""
     numbers = (item.name.removesuffix(".damaged") for item in folder(path).glob("*"))
     return 1 + max(
         (int(number) for number in numbers if number.isascii() and number.isdigit()), default=0
@@ -187,32 +193,32 @@ def _next(path: Path) -> int:
 
 
 def _clean(path: Path) -> None:
-    """Remove what a save that was killed or refused left behind; what its last threads still write goes the next time."""
+    """Remove unfinished saves; what their last threads still write is removed the next time."""
     for item in folder(path).glob(".[0-9]*"):
         if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item, ignore_errors=True)
 
 
 def _named(state: Any) -> dict[str, Any]:
-    """The leaves of a state under names that sort as they stand."""
+    """The leaves of a state under names that sort in tree order."""
     return {f"leaf_{i:05d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
 def _described(state: Any) -> list[list[Any]]:
-    """Path, shape and dtype of every leaf; Orbax itself would cast in silence."""
+    """Path, shape and dtype of every leaf; Orbax itself would cast silently."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return [
         [jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves
     ]
 
 
-def _newest_whole(path: Path) -> int:
-    """The number of the newest save that is what its manifest says, -1 without one."""
+def _newest_intact(path: Path) -> int:
+    """The number of the newest save that matches its manifest; -1 without one."""
     _clean(path)
     for name in reversed(_saves(path)):
         try:
             _check(folder(path) / name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the one before may be whole
+        except Exception as error:  # noqa: BLE001 - the one before may be intact
             fingerprint.warn(
                 f"{folder(path).name}/{name}: save set aside: {type(error).__name__}: {error}"
             )
@@ -226,11 +232,11 @@ def _newest_whole(path: Path) -> int:
 
 def _check(save_folder: Path) -> None:
     written = json.loads((save_folder / "manifest.json").read_text(encoding="utf-8"))
-    found = _sums(save_folder)
-    for name in sorted({*written, *found}):
-        if written.get(name) != found.get(name):
+    sums = _sums(save_folder)
+    for name in sorted({*written, *sums}):
+        if written.get(name) != sums.get(name):
             raise Unreadable(
-                f"{name} is not what was written" if name in found else f"{name} is missing"
+                f"{name} is not what was written" if name in sums else f"{name} is missing"
             )
     progress = json.loads((save_folder / "progress.json").read_text(encoding="utf-8"))
     if progress["format"] != FORMAT:
@@ -258,14 +264,17 @@ def _sum(path: Path) -> str:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a ScalingError; TensorStore calls a full one RESOURCE_EXHAUSTED, as jax does memory."""
+    """Turns errors of the disk into ScalingError.
+
+    TensorStore calls a full disk RESOURCE_EXHAUSTED, as jax does memory.
+    """
     try:
         yield
     except Exception as error:
         if not isinstance(error, OSError) and "os_error_code" not in str(error):
             raise
         reason = str(error).partition("\n")[0][:200]
-        remedy = "free space or mend the permissions, then run again"
+        remedy = "free space or fix the permissions, then run again"
         raise ScalingError(
             f"cannot write: {reason}", where=str(folder(path)), remedy=remedy, exit_code=DISK
         ) from error

@@ -1,8 +1,9 @@
-"""Where arrays live: on the one device, or spread over a mesh by one set of rules.
+"""Sharding: which device of a mesh holds which part of an array, by one set of rules.
 
-`data` and `fsdp` divide the batch, `fsdp` one side of every matrix (ZeRO-3: Rajbhandari 2020, section 5), `tensor` the heads,
-the feed-forward width and the vocabulary (Shoeybi 2019, section 3). The rules say where arrays begin and end; the
-collectives between are XLA's (GSPMD: Xu 2021). A mesh of one device changes nothing: same program, same bits.
+`data` and `fsdp` divide the batch, `fsdp` one side of every matrix (ZeRO-3: Rajbhandari 2020,
+section 5), `tensor` the heads, the feed-forward width and the vocabulary (Shoeybi 2019, section 3).
+The rules place inputs and outputs of a program; the collectives between are XLA's (GSPMD: Xu 2021).
+A mesh of one device changes nothing: same program, same bits.
 """
 
 from __future__ import annotations
@@ -21,23 +22,20 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from scaling.config import Execution, MeshShape
 from scaling.config.mesh import AXES, describe
 from scaling.errors import ScalingError
-from scaling.train import distributed
 
 Pair = tuple[str | None, str | None]
-BATCH, TENSOR = (
-    ("data", "fsdp"),
-    "tensor",
-)  # of activations: what divides the tokens, and the vocabulary
+BATCH, TENSOR = ("data", "fsdp"), "tensor"  # the axes that divide the tokens, and the vocabulary
 
 
 @dataclass(frozen=True)
 class ShardingRules:
     """Which axis of the mesh divides which side of a matrix, by the name of its module.
 
-    A pair is (inputs, outputs) of the product, however the matrix is stored: qkv and up are split by columns, out and down
-    by rows, so that a block needs one sum over `tensor` for each pair. Vectors (gains, biases) are whole everywhere;
-    moments and averages lie where their parameters do. An axis that does not divide its side moves to the other one, and
-    where that fails too the matrix is whole for that axis.
+    A pair is (inputs, outputs) of the product, however the matrix is stored: qkv and up are split
+    by columns, out and down by rows, so that a block needs one sum over `tensor` for each pair.
+    Vectors (gains, biases) are replicated; moments and averages follow their parameters. An axis
+    that does not divide its side moves to the other one, and if that fails too the matrix is
+    replicated along it.
     """
 
     embedding: Pair = ("tensor", "fsdp")
@@ -51,7 +49,7 @@ class ShardingRules:
     def spec(
         self, names: Sequence[str], sides: Sequence[int], d_model: int, mesh: MeshShape
     ) -> PartitionSpec:
-        """Of one array by the names in its path and its shape; leading axes (stacked layers) are whole."""
+        """The spec of an array with this path and shape; leading axes (layers) are not divided."""
         role = names[-2] if names[-1:] == ["kernel"] else names[-1] if names else ""
         if role in ("gain", "bias") or not hasattr(self, role):
             return PartitionSpec()
@@ -59,7 +57,7 @@ class ShardingRules:
         if _is_transposed(role, sides, d_model):
             inputs, outputs = outputs, inputs
         return PartitionSpec(
-            *[None] * (len(sides) - 2), *_placed((inputs, outputs), sides[-2:], mesh)
+            *[None] * (len(sides) - 2), *_fitting_axes((inputs, outputs), sides[-2:], mesh)
         )
 
 
@@ -70,35 +68,40 @@ def _is_transposed(role: str, sides: Sequence[int], d_model: int) -> bool:
     return role in ("out", "down") and sides[-1] > d_model
 
 
-def _placed(
+def _fitting_axes(
     wanted: Pair, sides: Sequence[int], mesh: MeshShape
 ) -> tuple[tuple[str, ...] | None, ...]:
-    """Each axis on its side, on the other one, or on none; `tensor` chooses first, for it decides how products are split."""
-    found: tuple[list[str], list[str]] = ([], [])
+    """Each axis on its side, on the other one, or on none.
+
+    `tensor` comes first, because it decides how products are split.
+    """
+    axes_of_side: tuple[list[str], list[str]] = ([], [])
     for axis in sorted({axis for axis in wanted if axis}, reverse=True):
         own = wanted.index(axis)
         for side in (own, 1 - own):
-            parts = math.prod(getattr(mesh, name) for name in [*found[side], axis])
+            parts = math.prod(getattr(mesh, name) for name in [*axes_of_side[side], axis])
             if getattr(mesh, axis) > 1 and sides[side] % parts == 0:
-                found[side].append(axis)
+                axes_of_side[side].append(axis)
                 break
-    return tuple(tuple(axes) or None for axes in found)
+    return tuple(tuple(axes) or None for axes in axes_of_side)
 
 
 @functools.lru_cache(maxsize=8)
 def make_mesh(shape: MeshShape) -> Mesh:
-    """The devices of all processes as (data, fsdp, tensor), neighbours along `tensor`; shardings are left to XLA between our pins.
+    """The devices of all processes as (data, fsdp, tensor), neighbours along `tensor`.
 
-    Raises ScalingError where a process would have no device in it.
+    Between our constraints XLA chooses the shardings. Raises ScalingError where a process would have no device in it.
     """
     devices = jax.devices()
     if shape.n_devices > len(devices) or (
         jax.process_count() > 1 and shape.n_devices != len(devices)
     ):
         raise ScalingError(
-            f"has {shape.n_devices} devices, this job of {jax.process_count()} process(es) has {len(devices)}",
+            f"has {shape.n_devices} devices, this job of {jax.process_count()} process(es) "
+            f"has {len(devices)}",
             where=f"mesh {describe(shape)}",
-            remedy=f"several processes need a mesh of all their devices: data x fsdp x tensor = {len(devices)}",
+            remedy="several processes need a mesh of all their devices: "
+            f"data x fsdp x tensor = {len(devices)}",
         )
     sizes = tuple(getattr(shape, axis) for axis in AXES)
     return jax.make_mesh(
@@ -107,9 +110,10 @@ def make_mesh(shape: MeshShape) -> Mesh:
 
 
 def constrain_activation(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-    """Hold an activation where it belongs, inside a program of a mesh: axis by axis, trailing ones whole. Elsewhere nothing happens.
+    """Constrain the sharding of an activation, axis by axis, inside a program of a mesh.
 
-    A side that its axes do not divide is whole.
+    Trailing axes, and a side that its mesh axes do not divide, are replicated. Outside of
+    `Sharder.in_mesh` nothing happens.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -122,7 +126,10 @@ def constrain_activation(x: jax.Array, *axes: str | tuple[str, ...] | None) -> j
 
 
 def constrain_embeddings(params: dict[str, Any]) -> dict[str, Any]:
-    """The embedding (V, M) and the head (M, V) as lookups and losses use them: gathered over `fsdp`, divided by `tensor` where it divides V."""
+    """The embedding (V, M) and the head (M, V) as lookups and losses use them.
+
+    Gathered over `fsdp`, divided by `tensor` where it divides V.
+    """
     sides = {"embedding": (TENSOR, None), "unembedding": (None, TENSOR)}
     return {
         name: constrain_activation(params[name], *axes)
@@ -137,27 +144,27 @@ def _parts(sizes: Any, axis: str | tuple[str, ...]) -> int:
 
 @dataclass(frozen=True)
 class Sharder:
-    """Puts states and batches where `how.mesh` wants them. A mesh of one device leaves everything as it is."""
+    """Puts states and batches on the mesh of `execution`; one device leaves everything as it is."""
 
-    how: Execution
+    execution: Execution
     rules: ShardingRules = ShardingRules()
 
     @property
-    def spreads(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether arrays live on more than one device."""
-        return self.how.mesh.n_devices > 1
+        return self.execution.mesh.n_devices > 1
 
-    def share(self, tokens: int | None) -> int | None:
-        """What one device has of so many tokens of the whole mesh, at least one."""
-        return tokens and max(1, tokens // self._shares)
+    def per_device(self, tokens: int | None) -> int | None:
+        """The tokens of one device out of `tokens` of the whole mesh, at least one."""
+        return tokens and max(1, tokens // self._n_batch_shards)
 
     @property
-    def _shares(self) -> int:
-        return self.how.mesh.data * self.how.mesh.fsdp
+    def _n_batch_shards(self) -> int:
+        return self.execution.mesh.data * self.execution.mesh.fsdp
 
     def shardings(self, state: Any) -> Any:
-        """Of a state (arrays or their shapes), leaf by leaf."""
-        mesh, d_model = make_mesh(self.how.mesh), state.params["embedding"].shape[-1]
+        """The sharding of each leaf of a state (arrays or their shapes)."""
+        mesh, d_model = make_mesh(self.execution.mesh), state.params["embedding"].shape[-1]
 
         def one(path: Any, leaf: Any) -> NamedSharding:
             names = [
@@ -165,51 +172,55 @@ class Sharder:
                 for key in path
                 if isinstance(key, jax.tree_util.DictKey) and isinstance(key.key, str)
             ]
-            return NamedSharding(mesh, self.rules.spec(names, leaf.shape, d_model, self.how.mesh))
+            return NamedSharding(
+                mesh, self.rules.spec(names, leaf.shape, d_model, self.execution.mesh)
+            )
 
         return jax.tree_util.tree_map_with_path(one, state)
 
-    def outline(self, shapes: Any) -> Any:
-        """The shapes of a state, each with its place: what a checkpoint is restored into, without an array."""
-        if not self.spreads:
+    def abstract_state(self, shapes: Any) -> Any:
+        """The shapes of a state with their shardings: what a checkpoint is restored into."""
+        if not self.is_sharded:
             return shapes
         return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
             shapes,
             self.shardings(shapes),
         )
 
-    def born(self, draw: Any, *args: Any) -> Any:
-        """The state `draw(*args)`, computed where it will live.
+    def init_sharded(self, draw: Any, *args: Any) -> Any:
+        """The state `draw(*args)`, computed on the devices that keep it.
 
-        A device holds its shards and, for a moment, the one vector that all parameters are drawn from (4 bytes a parameter).
+        A device holds its shards and, for a moment, the one vector that all parameters are drawn
+        from (4 bytes per parameter).
         """
-        if not self.spreads:
+        if not self.is_sharded:
             return draw(*args)
         return jax.jit(draw, out_shardings=self.shardings(jax.eval_shape(draw, *args)))(*args)
 
-    def held(self, state: Any) -> Any:
-        """Inside a program: the state, still where it was."""
+    def constrain(self, state: Any) -> Any:
+        """Inside a program: keeps the state on its devices."""
         return (
             jax.lax.with_sharding_constraint(state, self.shardings(state))
-            if self.spreads
+            if self.is_sharded
             else state
         )
 
-    def whole(self, numbers: Any) -> Any:
-        """Inside a program: small results on every device, so that every process can read them."""
-        if not self.spreads:
+    def replicate(self, numbers: Any) -> Any:
+        """Inside a program: puts small results on every device, so that every process can read them."""
+        if not self.is_sharded:
             return numbers
         return jax.lax.with_sharding_constraint(
-            numbers, NamedSharding(make_mesh(self.how.mesh), PartitionSpec())
+            numbers, NamedSharding(make_mesh(self.execution.mesh), PartitionSpec())
         )
 
-    def mean_by_share(self, measure: Callable[..., Any]) -> Callable[..., Any]:
-        """`measure(x_NM, weight, target_N, ...)` -> means over tokens, each device (but those along `tensor`) on its own tokens.
+    def mean_over_devices(self, measure: Callable[..., Any]) -> Callable[..., Any]:
+        """`measure(x_NM, weight, target_N, ...)`, means over tokens, on each device's own tokens.
 
-        Otherwise a loss in chunks would add up the gradient of the head among devices after every chunk, instead of once.
+        Otherwise a loss in chunks would sum the gradient of the head over devices after every
+        chunk, instead of once. Devices along `tensor` share their tokens.
         """
-        if self._shares == 1:
+        if self._n_batch_shards == 1:
             return measure
 
         def mean(*args: Any) -> Any:
@@ -224,7 +235,7 @@ class Sharder:
             )
             spread = jax.shard_map(
                 mean,
-                mesh=make_mesh(self.how.mesh),
+                mesh=make_mesh(self.execution.mesh),
                 in_specs=specs,
                 out_specs=PartitionSpec(),
                 axis_names=set(BATCH),
@@ -234,37 +245,28 @@ class Sharder:
 
         return shared
 
-    def traced(self) -> contextlib.AbstractContextManager[Any]:
-        """Inside a program: makes `pin` know the mesh."""
+    def in_mesh(self) -> contextlib.AbstractContextManager[Any]:
+        """Inside a program: the mesh that `constrain_activation` uses."""
         return (
-            jax.sharding.use_abstract_mesh(make_mesh(self.how.mesh).abstract_mesh)
-            if self.spreads
+            jax.sharding.use_abstract_mesh(make_mesh(self.execution.mesh).abstract_mesh)
+            if self.is_sharded
             else contextlib.nullcontext()
         )
 
-    def state(self, state: Any) -> Any:
+    def put_state(self, state: Any) -> Any:
         """The state on its devices."""
-        return jax.device_put(state, self.shardings(state)) if self.spreads else state
+        return jax.device_put(state, self.shardings(state)) if self.is_sharded else state
 
-    def tokens(self, tokens: np.ndarray) -> Any:
-        """Batches of any number of leading axes, (..., B, T + 1), on their devices; whole where B does not divide among them.
+    def put_tokens(self, tokens: np.ndarray) -> Any:
+        """Batches (..., B, T + 1) on their devices; replicated if B does not divide among them.
 
-        Every process holds the same tokens and gives each of its devices its share.
+        Every process has the same tokens and passes each of its devices its share.
         """
-        if not self.spreads:
+        if not self.is_sharded:
             return tokens
-        mesh = make_mesh(self.how.mesh)
+        mesh = make_mesh(self.execution.mesh)
         divides = tokens.shape[-2] % _parts(mesh.shape, BATCH) == 0
         spec = PartitionSpec(*[None] * (tokens.ndim - 2), BATCH) if divides else PartitionSpec()
         return jax.make_array_from_callback(
             tokens.shape, NamedSharding(mesh, spec), lambda index: tokens[index]
         )
-
-    def agreed(self, wishes: np.ndarray) -> np.ndarray:
-        """The same small numbers on every process: those of process 0."""
-        return distributed.broadcast_from_host0(wishes)
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process publishes results."""
-        return distributed.is_first()

@@ -1,13 +1,14 @@
-"""The compiled programs of a run: many training steps in one dispatch, and one evaluation over all held-out windows.
+"""Compiled programs of a run: training steps, and evaluation of all held-out windows.
 
-A program serves every run of one `ProgramKey`: learning rate, decay, horizon and clipping are traced values. A pack is several
-runs of a shape in one program, their states stacked along a leading axis; they read the same batches.
+A program serves every run of one `ProgramKey`: learning rate, decay, horizon and clipping are
+traced values. A pack is several runs with one key in one program, their states stacked along a
+leading axis; they read the same batches.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from scaling.train.model.loss import LMHead, TokenScores, head_loss, token_nll, 
 from scaling.train.model.transformer import init
 from scaling.train.sharding import Sharder
 
-AVERAGE_POWER = 8.0  # the average's mean age is a tenth of the steps so far
+AVERAGE_POWER = 8.0  # the mean age of the average is a tenth of the steps so far
 
 
 class ProgramKey(NamedTuple):
@@ -32,11 +33,11 @@ class ProgramKey(NamedTuple):
     schedule: str
     precision: Precision = "float32"
     averaged: bool = False
-    predicted: tuple[int, ...] | None = None
+    target_positions: tuple[int, ...] | None = None
 
 
 class TrainState(NamedTuple):
-    """What a run carries from step to step; `step` counts finished updates, `average` is () or like `params`."""
+    """State from step to step; `step` counts finished updates, `average` is () or like `params`."""
 
     params: Any
     moments: Any
@@ -44,37 +45,39 @@ class TrainState(NamedTuple):
     average: Any = ()
 
 
-def shape_of(run: RunConfig) -> ProgramKey:
-    """The shape of a run's programs."""
+def program_key(run: RunConfig) -> ProgramKey:
+    """The key of a run's programs."""
     return ProgramKey(
-        run.model,
-        run.task.seq_len,
-        run.optim.schedule,
-        run.precision,
-        run.evals.averaged,
-        run.task.target_positions,
+        model=run.model,
+        seq_len=run.task.seq_len,
+        schedule=run.optim.schedule,
+        precision=run.precision,
+        averaged=run.evals.averaged,
+        target_positions=run.task.target_positions,
     )
 
 
-def initial_state(shape: ProgramKey, seed: int, how: Execution) -> TrainState:
-    """Parameters drawn from `seed`, zero moments, step 0; blocks stacked where the layers are scanned, arrays where the mesh wants them."""
-    return Sharder(how).born(functools.partial(_init_state, shape, how), np.uint32(seed))
+def initial_state(key: ProgramKey, seed: int, execution: Execution) -> TrainState:
+    """Parameters drawn from `seed`, zero moments, step 0.
+
+    Blocks are stacked if the layers are scanned; arrays lie where the mesh wants them.
+    """
+
+    def draw(seed: Any) -> TrainState:
+        params = init(key.model, key.seq_len, jax.random.key(seed))
+        if execution.layers == "scan":
+            params = stack(params)
+        zeros = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
+        moments = optim.make_adamw(zeros, 0.0, flat=_has_flat_moments(execution)).init(params)
+        average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
+        return TrainState(params, moments, jnp.int32(0), average)
+
+    return Sharder(execution).init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
 
 
-def _init_state(shape: ProgramKey, how: Execution, seed: Any) -> TrainState:
-    params = init(shape.model, shape.seq_len, jax.random.key(seed))
-    if how.layers == "scan":
-        params = stack(params)
-    blank = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
-    average = jax.tree.map(jnp.zeros_like, params) if shape.averaged else ()
-    return TrainState(
-        params, optim.make_adamw(blank, 0.0, flat=_flat(how)).init(params), jnp.int32(0), average
-    )
-
-
-def _flat(how: Execution) -> bool:
-    """Whether the moments are two flat vectors: a single device updates them faster, but they cannot be sharded with the parameters."""
-    return how.mesh.n_devices == 1
+def _has_flat_moments(execution: Execution) -> bool:
+    """Two flat vectors are updated faster on one device, but cannot be sharded with the parameters."""
+    return execution.mesh.n_devices == 1
 
 
 def stack_states(states: Sequence[TrainState]) -> TrainState:
@@ -83,152 +86,164 @@ def stack_states(states: Sequence[TrainState]) -> TrainState:
 
 
 def unstack_state(state: TrainState, index: int) -> TrainState:
-    """One run's state out of a pack's."""
+    """The state of one run of a pack."""
     return jax.tree.map(lambda leaf: leaf[index], state)
 
 
 @functools.lru_cache(maxsize=64)
-def train_program(shape: ProgramKey, how: Execution, pack: int | None = None) -> Any:
-    """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches, one update each.
+def train_program(key: ProgramKey, execution: Execution, pack: int | None = None) -> Any:
+    """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches.
 
-    n is traced, so one compilation serves every stretch between two measurements, and where a stretch ends cannot change
-    the bits. Losses are nats per token without the z-loss term; entries beyond n are zero. With `pack` runs, state, hyper,
-    losses and norms have a leading axis of runs.
+    n is traced, so one compilation serves every dispatch, and where a dispatch ends cannot change
+    the bits. Losses are nats per token without the z-loss term; entries from n on are zero. With
+    `pack` runs, state, hyper, losses and norms have a leading axis of runs.
     """
-    gradient, place = make_grad_fn(shape, how), Sharder(how)
+    compute_grads, sharder = make_grad_fn(key, execution), Sharder(execution)
+    flat = _has_flat_moments(execution)
+
+    def train_step(
+        state: TrainState, h: optim.OptimHyperparams, tokens_BT1: jax.Array
+    ) -> tuple[TrainState, jax.Array, jax.Array]:
+        grads, loss = compute_grads(state.params, tokens_BT1, h.z_loss)
+        params, moments, norm = optim.update(
+            key.schedule,
+            h,
+            state.params,
+            state.moments,
+            grads,
+            state.step,
+            flat=flat,
+            model=key.model,
+        )
+        average = update_average(state.average, params, state.step) if key.averaged else ()
+        return TrainState(params, moments, state.step + 1, average), loss, norm
 
     def run(
         state: TrainState, h: optim.OptimHyperparams, tokens_KBT1: jax.Array, n: jax.Array
     ) -> tuple[TrainState, jax.Array, jax.Array]:
-        def one(
+        def body(
             i: jax.Array, carry: tuple[TrainState, jax.Array, jax.Array]
         ) -> tuple[TrainState, jax.Array, jax.Array]:
             state, losses_K, norms_K = carry
-            tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False).astype(
-                jnp.int32
-            )
-            grads, loss = gradient(state.params, tokens_BT1, h.z_loss)
-            params, moments, norm = optim.update(
-                shape.schedule,
-                h,
-                state.params,
-                state.moments,
-                grads,
-                state.step,
-                flat=_flat(how),
-                model=shape.model,
-            )
-            average = _averaged(state.average, params, state.step) if shape.averaged else ()
-            return (
-                place.held(TrainState(params, moments, state.step + 1, average)),
-                losses_K.at[i].set(loss),
-                norms_K.at[i].set(norm),
-            )
+            tokens_BT1 = jax.lax.dynamic_index_in_dim(tokens_KBT1, i, keepdims=False)
+            state, loss, norm = train_step(state, h, tokens_BT1.astype(jnp.int32))
+            state = sharder.constrain(state)
+            return state, losses_K.at[i].set(loss), norms_K.at[i].set(norm)
 
-        blank_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
-        with place.traced():
-            state, losses_K, norms_K = jax.lax.fori_loop(0, n, one, (state, blank_K, blank_K))
-        return place.held(state), *place.whole((losses_K, norms_K))
+        zeros_K = jnp.zeros(tokens_KBT1.shape[0], jnp.float32)
+        with sharder.in_mesh():
+            state, losses_K, norms_K = jax.lax.fori_loop(0, n, body, (state, zeros_K, zeros_K))
+        return sharder.constrain(state), *sharder.replicate((losses_K, norms_K))
 
-    return jax.jit(
-        run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0
-    )
+    program = run if pack is None else jax.vmap(run, in_axes=(0, 0, None, None))
+    return jax.jit(program, donate_argnums=0)
 
 
-def make_grad_fn(shape: ProgramKey, how: Execution) -> Any:
-    """`(params, tokens_BT1, z_loss) -> gradient, loss`, the batch in slices of `how.micro_batch` sequences."""
-    through = make_backbone(shape.model, shape.seq_len, shape.precision, how)
-    place = Sharder(how)
-    head = LMHead(shape.precision, shape.model.tie_embeddings, place.share(how.loss_chunk))
-    measure = place.mean_by_share(functools.partial(head_loss, how=head))
+def make_grad_fn(key: ProgramKey, execution: Execution) -> Any:
+    """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch` sequences."""
+    backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
+    sharder = Sharder(execution)
+    chunk = sharder.per_device(execution.loss_chunk)
+    head = LMHead(key.precision, key.model.tie_embeddings, chunk)
+    mean_loss = sharder.mean_over_devices(functools.partial(head_loss, head=head))
 
     def objective(
         params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
-        return measure(x_NM, weight, target_N, z_loss)
+        x_NM, weight = backbone(params, tokens_BT1[:, :-1])
+        x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
+        return mean_loss(x_NM, weight, target_N, z_loss)
 
-    gradient = jax.grad(objective, has_aux=True)
+    grad = jax.grad(objective, has_aux=True)
 
-    def accumulated(params: Any, tokens_BT1: jax.Array, z_loss: jax.Array) -> tuple[Any, jax.Array]:
+    def accumulated_grad(
+        params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
+    ) -> tuple[Any, jax.Array]:
         B, length = tokens_BT1.shape
-        count = B // (how.micro_batch or B)
+        count = B // (execution.micro_batch or B)
         if count == 1:
-            return gradient(params, tokens_BT1, z_loss)
+            return grad(params, tokens_BT1, z_loss)
 
         def add(sums: Any, tokens: jax.Array) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, gradient(params, tokens, z_loss)), None
+            return jax.tree.map(jnp.add, sums, grad(params, tokens, z_loss)), None
 
-        slices = tokens_BT1.reshape(B // count, count, length).swapaxes(
-            0, 1
-        )  # every device of a sharded batch has its share of each
-        sums, _ = jax.lax.scan(
-            add, (jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)), slices
-        )
+        # strided slices, so that every device of a sharded batch has its share of each
+        slices = tokens_BT1.reshape(B // count, count, length).swapaxes(0, 1)
+        zeros = jax.tree.map(jnp.zeros_like, params), jnp.float32(0.0)
+        sums, _ = jax.lax.scan(add, zeros, slices)
         return jax.tree.map(lambda total: total / count, sums)
 
-    return accumulated
+    return accumulated_grad
 
 
 def _select_targets(
-    shape: ProgramKey, x_NM: jax.Array, tokens_BT1: jax.Array
+    key: ProgramKey, x_NM: jax.Array, tokens_BT1: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """What the head reads and the targets, at the places that are predicted."""
+    """The head's inputs and the targets at the positions that are predicted."""
     target_BT = tokens_BT1[:, 1:]
-    if shape.predicted is None:
+    if key.target_positions is None:
         return x_NM, target_BT.reshape(-1)
-    places = np.array(shape.predicted)
+    positions = np.array(key.target_positions)
     x_BTM = x_NM.reshape(*target_BT.shape, -1)
-    return x_BTM[:, places].reshape(-1, x_BTM.shape[-1]), target_BT[:, places].reshape(-1)
+    return x_BTM[:, positions].reshape(-1, x_BTM.shape[-1]), target_BT[:, positions].reshape(-1)
 
 
-def _averaged(average: Any, params: Any, step: jax.Array) -> Any:
-    """Polynomial-decay averaging (Shamir and Zhang 2013, eq. 10): weights grow with the step, so old ones are forgotten at any horizon."""
-    share = (AVERAGE_POWER + 1.0) / (step.astype(jnp.float32) + 1.0 + AVERAGE_POWER)
-    return jax.tree.map(lambda old, new: old + share * (new - old), average, params)
+def update_average(average: Any, params: Any, step: jax.Array) -> Any:
+    """Polynomial-decay averaging (Shamir and Zhang 2013, eq. 10).
+
+    Weights grow with the step, so old parameters are forgotten at any horizon.
+    """
+    weight = (AVERAGE_POWER + 1.0) / (step.astype(jnp.float32) + 1.0 + AVERAGE_POWER)
+    return jax.tree.map(lambda old, new: old + weight * (new - old), average, params)
 
 
 @functools.lru_cache(maxsize=64)
-def eval_program(shape: ProgramKey, how: Execution) -> Any:
-    """`measure(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
-    through = make_backbone(
-        shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"})
-    )
-    head, place = LMHead(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Sharder(how)
+def eval_program(key: ProgramKey, execution: Execution) -> Any:
+    """`nll(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
+    head_inputs, head = _make_eval_forward(key, execution)
+    sharder = Sharder(execution)
 
-    def one(params: Any, tokens_BT1: jax.Array) -> jax.Array:
-        tokens_BT1 = tokens_BT1.astype(jnp.int32)
-        x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
-        nll_N = token_nll(x_NM, weight, target_N, head)
+    def window_nll(params: Any, tokens_BT1: jax.Array) -> jax.Array:
+        nll_N = token_nll(*head_inputs(params, tokens_BT1), head)
         return nll_N.reshape(len(tokens_BT1), -1).mean(axis=-1)
 
-    def measure(params: Any, tokens_MBT1: jax.Array) -> jax.Array:
-        with place.traced():
-            return place.whole(jax.lax.map(functools.partial(one, params), tokens_MBT1))
+    def nll(params: Any, tokens_MBT1: jax.Array) -> jax.Array:
+        with sharder.in_mesh():
+            batches = jax.lax.map(functools.partial(window_nll, params), tokens_MBT1)
+            return sharder.replicate(batches)  # type: ignore[no-any-return]
 
-    return jax.jit(measure)
+    return jax.jit(nll)
 
 
 @functools.lru_cache(maxsize=64)
-def score_program(shape: ProgramKey, how: Execution) -> Any:
-    """`measure(params, tokens_MBT1, worth_V) -> TokenScores` of (M, B, P): each of the P predicted tokens of every window."""
-    through = make_backbone(
-        shape.model, shape.seq_len, shape.precision, how.model_copy(update={"remat": "none"})
-    )
-    head, place = LMHead(shape.precision, shape.model.tie_embeddings, how.loss_chunk), Sharder(how)
+def score_program(key: ProgramKey, execution: Execution) -> Any:
+    """`score(params, tokens_MBT1, value_V) -> TokenScores` of (M, B, P): each of P predicted tokens."""
+    head_inputs, head = _make_eval_forward(key, execution)
+    sharder = Sharder(execution)
 
-    def one(params: Any, worth_V: jax.Array, tokens_BT1: jax.Array) -> TokenScores:
+    def window_scores(params: Any, value_V: jax.Array, tokens_BT1: jax.Array) -> TokenScores:
+        scores = token_scores(*head_inputs(params, tokens_BT1), value_V, head)
+        return TokenScores(*(score_N.reshape(len(tokens_BT1), -1) for score_N in scores))
+
+    def score(params: Any, tokens_MBT1: jax.Array, value_V: jax.Array) -> TokenScores:
+        with sharder.in_mesh():
+            scores = jax.lax.map(functools.partial(window_scores, params, value_V), tokens_MBT1)
+            return TokenScores(*sharder.replicate(tuple(scores)))
+
+    return jax.jit(score)
+
+
+def _make_eval_forward(
+    key: ProgramKey, execution: Execution
+) -> tuple[Callable[..., tuple[jax.Array, jax.Array, jax.Array]], LMHead]:
+    """The function `(params, tokens_BT1) -> x_NM, weight, target_N` without rematerialisation."""
+    plain = execution.model_copy(update={"remat": "none"})
+    backbone = make_backbone(key.model, key.seq_len, key.precision, plain)
+
+    def head_inputs(params: Any, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)
-        x_NM, weight = through(params, tokens_BT1[:, :-1])
-        x_NM, target_N = _select_targets(shape, x_NM, tokens_BT1)
-        found = token_scores(x_NM, weight, target_N, worth_V, head)
-        return TokenScores(*(part_N.reshape(len(tokens_BT1), -1) for part_N in found))
+        x_NM, weight = backbone(params, tokens_BT1[:, :-1])
+        x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
+        return x_NM, weight, target_N
 
-    def measure(params: Any, tokens_MBT1: jax.Array, worth_V: jax.Array) -> TokenScores:
-        with place.traced():
-            found = jax.lax.map(functools.partial(one, params, worth_V), tokens_MBT1)
-            return TokenScores(*place.whole(tuple(found)))
-
-    return jax.jit(measure)
+    return head_inputs, LMHead(key.precision, key.model.tie_embeddings, execution.loss_chunk)

@@ -1,10 +1,10 @@
-"""Runs, from their configuration to their measurements: the only loop of the project that trains."""
+"""The training loop: a group of runs goes from its checkpoint, or from step 0, to its measurements."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,26 @@ from scaling.store.rows import Measurement, measurement_steps
 from scaling.tasks import Task
 from scaling.train import checkpointing, optim
 from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
+from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
 from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.run_metrics import Outcome, RunMetrics, first_diverged_step
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, shape_of, train_program, unstack_state
+from scaling.train.step import TrainState, program_key, train_program, unstack_state
 
-DISPATCH_SECONDS = 0.5  # a dispatch takes at most this long, so that a signal is answered soon
-SAVE_SHARE = 0.01  # of the time may go into checkpoints: a small state is saved each half second, so that a kill costs little
-LEAST_SECONDS = {
-    1: 0.5
-}  # between two saves, by the number of devices; the shards of many go to a network
-MANY_SECONDS = 20.0
+DISPATCH_SECONDS = 0.5  # the longest dispatch, so that a signal is answered soon
+FIRST_DISPATCH_STEPS = 4  # before the speed is known
+MAX_SAVE_SHARE = 0.01  # of the time that may go into checkpoints
+MIN_SAVE_SECONDS = 0.5  # between two saves of one device, so that a kill costs little
+MIN_SHARDED_SAVE_SECONDS = 20.0  # between two saves of a mesh, whose shards go over a network
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: mean loss of the last dispatch in nats, and speed since the run was taken up.
+    """The state of a run: mean loss of the last dispatch in nats, and speed since it was resumed.
 
-    Of a pack this is the first run; the speeds are those of all its runs together, and so are the FLOPs since it was taken up.
+    For a pack, `run_id` and `loss` are those of its first run; speeds and FLOPs are of all its runs
+    together.
     """
 
     run_id: str
@@ -52,227 +53,255 @@ class Progress:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told what while a family trains: progress, which branch has its checkpoint (or could not be carried), what was measured
-    of a run at a step, and the parameters with which a run has ended (not of one that diverged), before its outcome is returned.
+    """Functions that are called while a group trains.
+
+    `on_branch_saved`: a branch has its checkpoint, or must be trained on its own. `on_eval`: the
+    new measurements of a run. `on_run_end`: the final parameters of a run that did not diverge,
+    before its outcome is returned.
     """
 
-    progress: Callable[[Progress], None] = lambda progress: None
-    ready: Callable[[RunGroup], None] = lambda branch: None
-    measured: Callable[[RunConfig, Sequence[Measurement]], None] = lambda run, rows: None
-    ended: Callable[[RunConfig, Any], None] = lambda run, params: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_branch_saved: Callable[[RunGroup], None] = lambda branch: None
+    on_eval: Callable[[RunConfig, Sequence[Measurement]], None] = lambda run, rows: None
+    on_run_end: Callable[[RunConfig, Any], None] = lambda run, params: None
 
 
 def train(
-    family: RunGroup,
+    group: RunGroup,
     task: Task,
-    save_to: Callable[[RunGroup], Path],
-    how: Execution | None = None,
+    checkpoint_path: Callable[[RunGroup], Path],
+    execution: Execution | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    listener: Callbacks | None = None,
-    accept_other_machine: bool = False,
+    callbacks: Callbacks | None = None,
+    allow_changes: bool = False,
 ) -> dict[str, Outcome]:
-    """Train the runs of a pack to their end, to divergence, or until `should_stop`, from the checkpoint `save_to(family)` if there is one.
+    """Train the runs of a group to their end, to divergence, or until `should_stop`.
 
-    A branch leaves where its cooldown begins: its state is saved and `listener.ready` is told; whoever trains it then takes
-    up that checkpoint. Returns the outcome of each run that has ended, and of those still carried when all diverged. A
-    resumed run gives the same bits as an undisturbed one on the same kind of machine. Raises ScalingError when the
-    checkpoint was written under other conditions and `accept_other_machine` is not set.
+    Training resumes from `checkpoint_path(group)` if there is one, with the same bits as an
+    uninterrupted run on the same kind of machine. A branch leaves where its cooldown begins: its
+    state is saved, `on_branch_saved` is called, and a later `train(branch, ...)` resumes there.
+    Returns the outcome of each run that has ended; when all runs of a pack diverge, so do the
+    branches that have not left. Raises ScalingError when the checkpoint was written under other
+    conditions and `allow_changes` is not set.
     """
-    settled = resolve_for_local_devices(family.runs[0], how or Execution(), len(family.runs))
-    journey = Trainer(family, task, save_to, settled, should_stop, listener or Callbacks())
-    return journey.travel(accept_other_machine)
+    execution = resolve_for_local_devices(group.runs[0], execution or Execution(), len(group.runs))
+    trainer = Trainer(group, task, checkpoint_path, execution, should_stop, callbacks)
+    return trainer.run(allow_changes)
 
 
-@dataclass
 class Trainer:
-    """One call of `train`."""
+    """One call of `train`; `execution` is resolved."""
 
-    family: RunGroup
-    task: Task
-    save_to: Callable[[RunGroup], Path]
-    how: Execution
-    should_stop: Callable[[], bool]
-    listener: Callbacks
-    carriage: checkpointing.TrainingState = field(init=False)
-    aboard: list[RunGroup] = field(init=False)
+    def __init__(
+        self,
+        group: RunGroup,
+        task: Task,
+        checkpoint_path: Callable[[RunGroup], Path],
+        execution: Execution,
+        should_stop: Callable[[], bool],
+        callbacks: Callbacks | None = None,
+    ) -> None:
+        self.group, self.runs, self.task = group, group.runs, task
+        self.config = group.runs[0]  # a pack shares model shape, horizon and evaluation steps
+        self.checkpoint_path, self.execution = checkpoint_path, execution
+        self.should_stop, self.callbacks = should_stop, callbacks or Callbacks()
+        self.sharder = Sharder(execution)
 
-    def __post_init__(self) -> None:
-        self.runs = self.family.runs
-        self.run = self.runs[0]  # all runs of a pack have its shape, horizon and evaluations
-        self.place = Sharder(self.how)
-
-    def travel(self, accept_other_machine: bool) -> dict[str, Outcome]:
-        """The whole way."""
-        self.carriage = checkpointing.restore_or_init(
-            self.save_to(self.family), self.family, self.how, accept_other_machine
-        )
-        self.carriage.state = self.place.state(self.carriage.state)
-        first = int(np.ravel(self.carriage.state.step)[0])
-        self.aboard = [branch for branch in self.family.branches if self._carries(branch, first)]
-        for branch in self.family.branches:
-            if branch not in self.aboard:
-                self.listener.ready(branch)
-        self.examiner = Evaluator(self.run, self.task, self.place)
-        with BatchPrefetcher(self.run, self.task, first) as feed:
-            stopped = self._steps(first, feed)
-        checkpointing.wait_until_saved(self.how)
-        if stopped:
+    def run(self, allow_changes: bool) -> dict[str, Outcome]:
+        """Restore or initialise, train, and return the outcomes of the runs that have ended."""
+        path = self.checkpoint_path(self.group)
+        restored = checkpointing.restore_or_init(path, self.group, self.execution, allow_changes)
+        self.metrics: dict[str, RunMetrics] = restored.metrics
+        self.state: TrainState = self.sharder.put_state(restored.state)
+        step = int(np.ravel(self.state.step)[0])
+        self.pending_branches = [b for b in self.group.branches if self._is_pending(b, step)]
+        for branch in self.group.branches:
+            if branch not in self.pending_branches:
+                self.callbacks.on_branch_saved(branch)
+        self.evaluator = Evaluator(self.config, self.task, self.sharder)
+        with BatchPrefetcher(self.config, self.task, step) as batches:
+            step = self._train_loop(step, batches)
+        checkpointing.wait_until_saved(self.execution)
+        diverged = self._all_diverged()
+        if step < self.config.n_steps and not diverged:
+            reason = f"at step {step} of {self.config.n_steps}"
             return {
-                run.run_id: Outcome("stopped", tuple(self._trail(run).measured), stopped)
+                run.run_id: Outcome("stopped", tuple(self.metrics[run.run_id].measured), reason)
                 for run in self.runs
             }
-        ended = self.family.all_runs() if self._all_diverged() else self.runs
-        return {
-            run.run_id: self._trail(run).outcome()
-            for run in ended
-            if run in self.runs or self._is_aboard(run)
-        }
+        ended = self._unfinished_group().all_runs() if diverged else self.runs
+        return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
 
-    def _carries(self, branch: RunGroup, step: int) -> bool:
-        return step < branch.branch_step and all(
-            run.run_id in self.carriage.trails for run in branch.runs
-        )
-
-    def _is_aboard(self, run: RunConfig) -> bool:
-        return any(run in branch.runs for branch in self.aboard)
-
-    def _trail(self, run: RunConfig) -> RunMetrics:
-        return self.carriage.trails[run.run_id]
-
-    def _all_diverged(self) -> bool:
-        return all(self._trail(run).diverged for run in self.runs)
-
-    def _steps(self, step: int, feed: BatchPrefetcher) -> str:
-        """Step after step to the end; a reason when it stopped before."""
-        program, hyper = self._program()
-        stops, pace = self._stops(), 0.0
-        self.carriage.state, *_ = program(
-            self.carriage.state, hyper, self.place.tokens(feed.take(0)), 0
-        )  # compiles; takes no step
-        first, saved = step, time.monotonic()
-        started, pause = saved, LEAST_SECONDS.get(self.how.mesh.n_devices, MANY_SECONDS)
-        while step < self.run.n_steps and not self._all_diverged():
-            target = next(stop for stop in stops if stop > step)
-            count = min(
-                target - step,
-                dispatch_steps(self.run),
-                max(1, int(DISPATCH_SECONDS / pace)) if pace else 4,
-            )
-            wish = np.array([self.should_stop(), time.monotonic() - saved > pause, count])
-            stopping, saving, count = (int(number) for number in self.place.agreed(wish))
-            if stopping or saving:
-                begun = time.monotonic()
-                checkpointing.save(
-                    self.save_to(self.family), self._remaining(), self.carriage, self.how
-                )
-                saved = time.monotonic()
-                pause = max(pause, (saved - begun) / SAVE_SHARE)
-            if stopping:
-                return f"at step {step} of {self.run.n_steps}"
-            begun = time.monotonic()
-            self.carriage.state, losses, norms = program(
-                self.carriage.state, hyper, self.place.tokens(feed.take(count)), count
-            )
-            losses, norms = (
-                np.asarray(found).reshape(len(self.runs), -1)[:, :count]
-                for found in (losses, norms)
-            )
-            pace = (time.monotonic() - begun) / count
-            self._follow(step, losses, norms, pace * count)
+    def _train_loop(self, step: int, batches: BatchPrefetcher) -> int:
+        """Train from `step` to the end, to divergence or to a stop; the last step that was taken."""
+        program, hyper = self._compile(batches)
+        boundaries, timer = self._dispatch_boundaries(), _Timer(self.execution.mesh.n_devices > 1)
+        first_step, started = step, time.monotonic()
+        while step < self.config.n_steps and not self._all_diverged():
+            boundary = next(boundary for boundary in boundaries if boundary > step)
+            count = min(boundary - step, dispatch_steps(self.config), timer.max_steps())
+            wishes = np.array([self.should_stop(), timer.save_is_due(), count])
+            stop, save, count = map(int, broadcast_from_host0(wishes))
+            if stop or save:
+                began = time.monotonic()
+                self._save_checkpoint()
+                timer.record_save(began)
+            if stop:
+                break
+            began = time.monotonic()
+            tokens_KBT1 = self.sharder.put_tokens(batches.next_batches(count))
+            self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
+            losses_RK = np.asarray(losses).reshape(len(self.runs), -1)[:, :count]
+            norms_RK = np.asarray(norms).reshape(len(self.runs), -1)[:, :count]
+            timer.record_steps(began, count)
+            self._record_losses(step, losses_RK, norms_RK, timer.step_seconds * count)
             step += count
-            tokens = len(self.runs) * (step - first) * self.run.batch_tokens
-            self.listener.progress(
-                _progress(
-                    self.run, step, float(losses[0].mean()), tokens, time.monotonic() - started
-                )
-            )
-            if step == target:
-                self._stop_at(step, len(self.runs) * self.run.batch_tokens / pace)
-        return ""
+            n_new = step - first_step
+            self._report_progress(step, float(losses_RK[0].mean()), n_new, started)
+            if step == boundary:
+                self._evaluate(step, self._pack_tokens(1) / timer.step_seconds)
+                self._save_branches(step)
+        return step
 
-    def _program(self) -> tuple[Any, optim.OptimHyperparams]:
+    def _compile(self, batches: BatchPrefetcher) -> tuple[Any, optim.OptimHyperparams]:
+        """The compiled program and its traced numbers; a call of zero steps compiles it."""
         hypers = [optim.hyper(run.optim, run.n_steps) for run in self.runs]
         if len(hypers) == 1:
-            return train_program(shape_of(self.run), self.how), hypers[0]
-        return train_program(shape_of(self.run), self.how, len(hypers)), jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), *hypers
-        )
+            program, hyper = train_program(program_key(self.config), self.execution), hypers[0]
+        else:
+            program = train_program(program_key(self.config), self.execution, len(hypers))
+            hyper = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)
+        empty = self.sharder.put_tokens(batches.next_batches(0))
+        self.state, *_ = program(self.state, hyper, empty, 0)
+        return program, hyper
 
-    def _stops(self) -> list[int]:
-        """Where a dispatch must end: measurements, branchings, and the budgets of branches on the trunk."""
-        found = {*measurement_steps(self.run), *self.family.read_at}
-        for branch in self.family.branches:
-            found |= {
-                stop for stop in measurement_steps(branch.runs[0]) if stop <= branch.branch_step
-            } | {branch.branch_step}
-        return sorted(found - {0})
+    def _dispatch_boundaries(self) -> list[int]:
+        """Steps at which a dispatch must end: evaluations, branch points, shorter budgets."""
+        boundaries = {*measurement_steps(self.config), *self.group.read_at}
+        for branch in self.group.branches:
+            steps = measurement_steps(branch.runs[0])
+            boundaries |= {step for step in steps if step <= branch.branch_step}
+            boundaries.add(branch.branch_step)
+        return sorted(boundaries - {0})
 
-    def _follow(
+    def _pack_tokens(self, steps: int) -> int:
+        return len(self.runs) * steps * self.config.batch_tokens
+
+    def _all_diverged(self) -> bool:
+        return all(self.metrics[run.run_id].diverged for run in self.runs)
+
+    # Metrics
+
+    def _record_losses(
         self, step: int, losses_RK: np.ndarray, norms_RK: np.ndarray, seconds: float
     ) -> None:
-        """Add a dispatch to the trails of every run and of its branches that are still aboard."""
+        """Add a dispatch that began after `step` to every run and to its pending branches."""
         for index, losses_K in enumerate(losses_RK):
-            bad = first_diverged_step(losses_K, self.run.model.vocab_size)
-            for run in self._lane(index):
-                trail = self._trail(run)
-                if not trail.diverged:
-                    trail.add(losses_K, norms_RK[index], seconds / len(self.runs))
+            bad = first_diverged_step(losses_K, self.config.model.vocab_size)
+            for run in self._runs_at(index):
+                metrics = self.metrics[run.run_id]
+                if not metrics.diverged:
+                    metrics.add(losses_K, norms_RK[index], seconds / len(self.runs))
                     if bad is not None:
-                        trail.end(run, step + bad + 1, float(losses_K[bad]))
+                        metrics.mark_diverged(run, step + bad + 1, float(losses_K[bad]))
 
-    def _lane(self, index: int) -> list[RunConfig]:
-        """A run of the pack and its branches that are still aboard: they are one and the same so far."""
-        return [self.runs[index], *(branch.runs[index] for branch in self.aboard)]
-
-    def _stop_at(self, step: int, tokens_per_second: float) -> None:
-        """Measure for whoever has a measurement here, then let those go who branch off."""
-        read = step in self.family.read_at
-        for index in range(len(self.runs)):
-            state = (
-                self.carriage.state
-                if len(self.runs) == 1
-                else unstack_state(self.carriage.state, index)
+    def _report_progress(self, step: int, loss: float, n_new: int, started: float) -> None:
+        """`n_new` steps were trained since `started`."""
+        run, seconds = self.config, time.monotonic() - started
+        tokens = self._pack_tokens(n_new)
+        flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
+        self.callbacks.on_progress(
+            Progress(
+                run_id=run.run_id,
+                step=step,
+                n_steps=run.n_steps,
+                loss=loss,
+                tokens_per_second=tokens / seconds,
+                flops_per_second=flops / seconds,
+                flops=flops,
             )
-            measured = [
-                run
-                for run in self._lane(index)
-                if step in measurement_steps(run) and not self._trail(run).diverged
-            ]
-            found = self.examiner.examine(state) if measured else []
-            noise = self.examiner.noise(state, self.runs[index]) if measured else []
-            for run in measured:
-                self._trail(run).close_window(step, tokens_per_second)
-                self._trail(run).see(found, step)
-                self._trail(run).see(noise, step)
-                if step == run.n_steps:
-                    self._trail(run).see(self.examiner.conclude(state, run), step)
-            if read and not self._trail(self.runs[index]).diverged:
-                self._trail(self.runs[index]).see(self.examiner.read_out(state), step)
-            self._tell(index, state, step)
-        for branch in [branch for branch in self.aboard if branch.branch_step == step]:
-            checkpointing.save(self.save_to(branch), branch, self.carriage, self.how)
-            checkpointing.wait_until_saved(self.how)
-            self.aboard.remove(branch)
-            self.listener.ready(branch)
+        )
 
-    def _tell(self, index: int, state: TrainState, step: int) -> None:
-        """Tell what the trails of a run and its branches hold of this step, and the parameters where the run ends here."""
-        for run in self._lane(index):
-            fresh = list(
-                takewhile(lambda row: row.step == step, reversed(self._trail(run).measured))
-            )
-            if fresh:
-                self.listener.measured(run, fresh[::-1])
-        run = self.runs[index]
-        if step == run.n_steps and not self._trail(run).diverged:
-            self.listener.ended(run, state.params)
+    def _evaluate(self, step: int, tokens_per_second: float) -> None:
+        """Evaluate every run and pending branch that has a measurement after this step."""
+        for index, run in enumerate(self.runs):
+            state = self.state if len(self.runs) == 1 else unstack_state(self.state, index)
+            followed = [r for r in self._runs_at(index) if not self.metrics[r.run_id].diverged]
+            due = [r for r in followed if step in measurement_steps(r)]
+            values = self.evaluator.evaluate(state) if due else []
+            noise = self.evaluator.gradient_noise(state, run) if due else []
+            for member in due:
+                metrics = self.metrics[member.run_id]
+                metrics.flush_window(step, tokens_per_second)
+                metrics.record([*values, *noise], step)
+                if step == member.n_steps:
+                    metrics.record(self.evaluator.evaluate_at_end(state, member), step)
+            if step in self.group.read_at and run in followed:
+                constant = self.evaluator.evaluate_without_cooldown(state)
+                self.metrics[run.run_id].record(constant, step)
+            for member in self._runs_at(index):
+                self._notify(member, step)
+            if step == run.n_steps and run in followed:
+                self.callbacks.on_run_end(run, state.params)
 
-    def _remaining(self) -> RunGroup:
-        """The family as it goes on from here."""
-        return RunGroup(self.runs, tuple(self.aboard), self.family.read_at)
+    def _notify(self, run: RunConfig, step: int) -> None:
+        """Pass on what was measured of a run after this step."""
+        latest_first = reversed(self.metrics[run.run_id].measured)
+        rows = list(takewhile(lambda row: row.step == step, latest_first))[::-1]
+        if rows:
+            self.callbacks.on_eval(run, rows)
+
+    # Branches and checkpoints
+
+    def _is_pending(self, branch: RunGroup, step: int) -> bool:
+        """Whether a branch leaves after `step`, and its metrics have been recorded so far."""
+        return step < branch.branch_step and all(run.run_id in self.metrics for run in branch.runs)
+
+    def _runs_at(self, index: int) -> list[RunConfig]:
+        """A run of the pack and its pending branches, which so far are one and the same run."""
+        return [self.runs[index], *(branch.runs[index] for branch in self.pending_branches)]
+
+    def _unfinished_group(self) -> RunGroup:
+        """The group with the branches that have not left."""
+        return RunGroup(self.runs, tuple(self.pending_branches), self.group.read_at)
+
+    def _save_checkpoint(self) -> None:
+        self._save(self.checkpoint_path(self.group), self._unfinished_group())
+
+    def _save_branches(self, step: int) -> None:
+        """Save the branches that leave here."""
+        for branch in [b for b in self.pending_branches if b.branch_step == step]:
+            self._save(self.checkpoint_path(branch), branch)
+            checkpointing.wait_until_saved(self.execution)
+            self.pending_branches.remove(branch)
+            self.callbacks.on_branch_saved(branch)
+
+    def _save(self, path: Path, group: RunGroup) -> None:
+        state = checkpointing.TrainingState(self.state, self.metrics)
+        checkpointing.save(path, group, state, self.execution)
 
 
-def _progress(run: RunConfig, step: int, loss: float, tokens: int, seconds: float) -> Progress:
-    flops = accounting.train_flops(run.model, run.task.seq_len, tokens, "exact")
-    return Progress(run.run_id, step, run.n_steps, loss, tokens / seconds, flops / seconds, flops)
+class _Timer:
+    """How many steps fit in a dispatch, and when the next checkpoint is due."""
+
+    def __init__(self, is_sharded: bool) -> None:
+        self.step_seconds = 0.0
+        self._saved = time.monotonic()
+        self._pause = MIN_SHARDED_SAVE_SECONDS if is_sharded else MIN_SAVE_SECONDS
+
+    def max_steps(self) -> int:
+        if not self.step_seconds:
+            return FIRST_DISPATCH_STEPS
+        return max(1, int(DISPATCH_SECONDS / self.step_seconds))
+
+    def record_steps(self, began: float, count: int) -> None:
+        self.step_seconds = (time.monotonic() - began) / count
+
+    def save_is_due(self) -> bool:
+        return time.monotonic() - self._saved > self._pause
+
+    def record_save(self, began: float) -> None:
+        """A slow disk is saved to less often."""
+        self._saved = time.monotonic()
+        self._pause = max(self._pause, (self._saved - began) / MAX_SAVE_SHARE)

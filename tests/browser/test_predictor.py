@@ -8,7 +8,7 @@ import pytest
 
 from scaling.fit.options import FitOptions
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import Column, estimate, shown
+from scaling.render.table import Column, estimate, format_cell
 from scaling.report import summary
 from scaling.report.page import html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -92,7 +92,7 @@ def expected(path, budget, demand):
     said = predict(str(path), flops=budget, inference_tokens=demand or None)
     measures = {}
     for name, _, kind in OPTIMUM:
-        value, low, high = (shown(part, Column("", kind)) for part in estimate(said[name]))
+        value, low, high = (format_cell(part, Column("", kind)) for part in estimate(said[name]))
         measures[name] = [value, "" if said[name]["lo"] is None else f"{low} to {high}"]
     held = said.get("inference")
     served = held and {

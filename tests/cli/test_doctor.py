@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from scaling.cli import doctor
+from scaling.execute import devices
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_devices_are_asked_in_a_child(monkeypatch):
     assert "nonsense" in doctor.ask_devices()["error"]
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert doctor.ask_devices()["backend"] == "cpu"
-    monkeypatch.setattr(doctor, "DEVICE_SECONDS", 0.01)
+    monkeypatch.setattr(devices, "DEVICE_SECONDS", 0.01)
     assert doctor.ask_devices() == {"error": "no answer within 0.01 s"}
 
 

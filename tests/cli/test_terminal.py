@@ -66,7 +66,7 @@ def test_progress_fits_a_narrow_terminal(tmp_path, width):
         "tokens_per_second": 123456.0,
         "flops_per_second": 4.2e9,
     }
-    display.observe(event)
+    display.handle(event)
     text = shown(display._table(), width)
     assert max(map(len, text.splitlines())) <= width
     assert {run.run_id, "2.500", "123,456", "4.20"} <= set(text.split())

@@ -71,7 +71,7 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     assert fitted.returncode == 0, fitted.stderr
     document = json.loads(fitted.stdout)
     assert {"reason": "in a corrupt file", "count": 1} in document["excluded"]
-    assert victim.name in " ".join(document["warnings"])
+    assert victim.name in " ".join(item["message"] for item in document["warnings"])
     if damage is truncated:
         assert scaling("report", out).returncode == 0
         assert victim.name in (out / "report" / "report.md").read_text()
@@ -104,7 +104,7 @@ def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
     path, out = copy
     want = numbers(out)
     monkeypatch.setattr(compaction, "RUNS_PER_GROUP", 4)
-    with Lease(out) as lease, lease.deciding():
+    with Lease(out) as lease, lease.locked():
         compaction.compact(out)
     (victim,) = run_files.merged_files(out)
     data = victim.read_bytes()
@@ -123,11 +123,11 @@ def test_a_run_in_both_kinds_of_file_is_one_run(copy):
     want = numbers(out)
     single = run_files.run_files(out)[0]
     data = single.read_bytes()
-    with Lease(out) as lease, lease.deciding():
+    with Lease(out) as lease, lease.locked():
         compaction.compact(out)
     single.write_bytes(data)
     assert numbers(out).equals(want)
-    with Lease(out) as lease, lease.deciding():
+    with Lease(out) as lease, lease.locked():
         assert compaction.compact(out).removed >= 1
     assert run_files.run_files(out) == []
     assert numbers(out).equals(want)
@@ -196,8 +196,8 @@ def test_a_bit_flipped_anywhere_is_noticed(made, tmp_path):
     path, _ = made
     folder = tmp_path / "out"
     with flips.whole_sweep(path, folder) as lease:
-        with lease.deciding():
-            lease.hold(["aaaaaaaaaaaa"])
+        with lease.locked():
+            lease.claim(["aaaaaaaaaaaa"])
         want, chance = numbers(folder), random.Random(1)
         assert [item for item in inspect(folder) if item.state != "whole"] == []
         assert [said for _ in range(30) if (said := flips.flip(folder, chance, want))] == []

@@ -15,10 +15,10 @@ SABOTAGE = """
 import os
 if os.environ.get("SABOTAGE"):
     import scaling.execute.worker as worker
-    trained = worker.train_family
-    def train_family(folder, order, **options):
+    trained = worker.train_group
+    def train_group(folder, order, **options):
         kind, times = os.environ["SABOTAGE"].split()
-        run = order.family.runs[0]
+        run = order.group.runs[0]
         marks = folder.path.parent / f"mark-{run.run_id}"
         count = int(marks.read_text()) if marks.exists() else 0
         if run.model.d_model > 20 and count < int(times):
@@ -32,7 +32,7 @@ if os.environ.get("SABOTAGE"):
                 os.abort()
             raise ValueError("a bug")
         return trained(folder, order, **options)
-    worker.train_family = train_family
+    worker.train_group = train_group
 """
 
 

@@ -28,8 +28,8 @@ import sys, time
 from pathlib import Path
 from scaling.execute.lease import Lease
 with Lease(Path(sys.argv[1])) as lease:
-    with lease.deciding():
-        lease.hold(sys.argv[2:])
+    with lease.locked():
+        lease.claim(sys.argv[2:])
     print("holding", flush=True)
     time.sleep(1000)
 """
@@ -111,11 +111,11 @@ def test_what_another_process_has_in_hand_is_left_to_it_and_taken_over_when_it_d
 def test_a_process_that_is_silent_for_long_is_taken_for_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRES", 1.0)
     with holding(tmp_path, "aaa") as holder, Lease(tmp_path) as mine:
-        with mine.deciding() as held:
+        with mine.locked() as held:
             assert held == {"aaa"}
         os.kill(holder.pid, signal.SIGSTOP)
         time.sleep(1.2)
-        with mine.deciding() as held:
+        with mine.locked() as held:
             assert held == set()
         os.kill(holder.pid, signal.SIGCONT)
         assert not list((tmp_path / "leases").glob(f"*-{holder.pid}-*.json"))
@@ -152,8 +152,8 @@ def test_whose_lease_was_ended_publishes_nothing(tmp_path):
         told = publish(SweepFolder(tmp_path), "tiny", run, simulate(run), source, lease.path)
         assert told["event"] == "stopped"
         assert run_files.finished_run_ids(tmp_path) == set()
-        with pytest.raises(Exception, match="given to others"), lease.deciding():
-            lease.hold(["aaa"])
+        with pytest.raises(Exception, match="given to others"), lease.locked():
+            lease.claim(["aaa"])
 
 
 def test_the_first_of_two_results_stays(tmp_path):
@@ -172,10 +172,10 @@ def test_the_first_of_two_results_stays(tmp_path):
 def test_a_damaged_lease_is_mended_by_its_owner_before_anybody_decides(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "BEAT", 0.3)
     with Lease(tmp_path) as theirs, Lease(tmp_path) as mine:
-        with theirs.deciding():
+        with theirs.locked():
             theirs.hold(["aaa"])
         theirs.path.write_bytes(theirs.path.read_bytes().replace(b"aaa", b"aba"))
-        with mine.deciding() as held:
+        with mine.locked() as held:
             assert held == {"aaa"}
 
 

@@ -114,7 +114,7 @@ def test_a_worker_takes_orders_and_ends_when_it_is_closed(launch, tmp_path):
     worker.close()
     assert not worker.alive()
     assert list(lines) == []
-    assert worker.death() == ("exit code 0", "last words\n")
+    assert worker.exit_reason() == ("exit code 0", "last words\n")
     assert (tmp_path / "logs" / "worker-7.log").read_text() == "last words\n"
     worker.send("three")  # as if to a pipe that nobody reads
     worker.signal(signal.SIGTERM)
@@ -138,7 +138,7 @@ def test_a_worker_in_a_run_saves_when_asked_and_dies_when_killed(
     heard(lines, "progress")
     act(worker)
     kinds = [json.loads(line)["event"] for line in lines]
-    assert worker.death() == (cause, "last words\n")
+    assert worker.exit_reason() == (cause, "last words\n")
     assert kinds.count("stopped") == saved == len(list(tmp_path.glob("saved-*")))
 
 
@@ -147,15 +147,15 @@ def test_a_worker_that_ends_with_an_error_tells_its_exit_code(launch):
     worker = launch().start(0)
     worker.send("exit")
     assert [json.loads(line)["event"] for line in worker.events()] == ["ready"]
-    assert worker.death() == ("exit code 3", "last words\n")
+    assert worker.exit_reason() == ("exit code 3", "last words\n")
 
 
 @NEEDS_RAY
 def test_what_cannot_be_started_is_a_death_with_its_reason(launch, tmp_path):
     worker = launch(command=[str(tmp_path / "nothing")]).start(0)
     assert list(worker.events()) == []
-    assert "could not be started" in worker.death()[0]
-    assert "No such file" in worker.death()[0]
+    assert "could not be started" in worker.exit_reason()[0]
+    assert "No such file" in worker.exit_reason()[0]
 
 
 @NEEDS_RAY
@@ -186,7 +186,7 @@ def test_a_worker_without_a_place_waits_says_so_and_can_be_given_up(launch, monk
     fourth.send("work")
     fourth.signal(signal.SIGTERM)
     assert list(fourth.events()) == []
-    assert fourth.death() == (engine.STOPPED_EARLY, "")
+    assert fourth.exit_reason() == (engine.STOPPED_EARLY, "")
 
 
 @NEEDS_RAY
@@ -204,7 +204,7 @@ def test_the_processes_of_a_worker_on_two_hosts_live_and_die_together(launch, tm
     heard(lines, "progress")
     worker.signal(signal.SIGTERM)
     assert "stopped" in [json.loads(line)["event"] for line in lines]
-    assert worker.death()[0].endswith("exit code 0")
+    assert worker.exit_reason()[0].endswith("exit code 0")
     assert len(list(tmp_path.glob("saved-*"))) == 2
 
     worker = launcher.start(0)  # the places have been given back
@@ -212,8 +212,8 @@ def test_the_processes_of_a_worker_on_two_hosts_live_and_die_together(launch, tm
     heard(lines, "ready")
     worker.send("exit")
     list(lines)
-    assert "of 2 on " in worker.death()[0]
-    assert "exit code 3" in worker.death()[0]
+    assert "of 2 on " in worker.exit_reason()[0]
+    assert "exit code 3" in worker.exit_reason()[0]
     assert not worker.alive()
 
 
@@ -256,9 +256,9 @@ def test_a_dead_node_ends_its_worker_and_no_other(stand_in, tmp_path, capfd):
         wait_for(lambda: not all(worker.alive() for worker in workers))
         dead = next(index for index, worker in enumerate(workers) if not worker.alive())
         list(lines[dead])
-        assert "node" in workers[dead].death()[0]
-        assert "\n" not in workers[dead].death()[0]
-        assert workers[dead].death()[1] == "last words\n"
+        assert "node" in workers[dead].exit_reason()[0]
+        assert "\n" not in workers[dead].exit_reason()[0]
+        assert workers[dead].exit_reason()[1] == "last words\n"
         assert heard(lines[1 - dead], "progress")
         workers[1 - dead].close()
         again = launcher.start(2)

@@ -66,7 +66,7 @@ def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeyp
     monkeypatch.setattr(compaction, "COMPACT_ABOVE", 5)
     sitting = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
     with sitting.lease:
-        assert len(sitting.settle()) == 2
+        assert len(sitting.prepare()) == 2
     assert run_files.run_files(tmp_path) == []
     assert len(run_files.finished_run_ids(tmp_path)) == 10
 

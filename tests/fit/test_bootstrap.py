@@ -1,4 +1,6 @@
-"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is known."""
+"""Bootstrap kinds, large tables, one-sided penalties and the rollout: right where the truth is
+known.
+"""
 
 import itertools
 

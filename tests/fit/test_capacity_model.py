@@ -1,4 +1,6 @@
-"""Laws fitted to losses whose floor and exponents are known exactly: the synthetic language's analytic twin."""
+"""Laws fitted to losses whose floor and exponents are known exactly: the synthetic language's
+analytic twin.
+"""
 
 import functools
 
@@ -63,7 +65,9 @@ def test_one_input_alone_gives_the_floor_and_its_exponent(zipf):
 
 @pytest.mark.parametrize("zipf", [0.5, 1.0])
 def test_a_full_grid_keeps_the_floor_and_bends_the_exponents(zipf):
-    """What is unknown for both reasons is lost once, and the law counts it twice: E holds to 1 %, alpha and beta come out too steep."""
+    """What is unknown for both reasons is lost once, and the law counts it twice: E holds to 1 %,
+    alpha and beta come out too steep.
+    """
     task, told = language(zipf), limits(language(zipf))
     found = estimate(
         LAWS["chinchilla"],

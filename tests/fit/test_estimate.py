@@ -1,4 +1,6 @@
-"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot be known."""
+"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot
+be known.
+"""
 
 import numpy as np
 import pandas as pd

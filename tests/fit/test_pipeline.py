@@ -1,4 +1,6 @@
-"""`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad input refused by name."""
+"""`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad
+input refused by name.
+"""
 
 import json
 

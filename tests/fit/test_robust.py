@@ -1,4 +1,6 @@
-"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise without a law."""
+"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise
+without a law.
+"""
 
 import io
 import json

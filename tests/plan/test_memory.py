@@ -240,7 +240,7 @@ def test_workers_share_what_is_here(monkeypatch):
 
 
 def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
-    from scaling.cli import doctor
+    from scaling.execute import devices
 
     def ask(changes=None):
         if changes:
@@ -250,10 +250,10 @@ def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
             }
         return {"error": "RuntimeError: Unable to initialize backend 'tpu'"}
 
-    monkeypatch.setattr(doctor, "ask_devices", ask)
+    monkeypatch.setattr(devices, "ask_devices", ask)
     monkeypatch.setenv("JAX_PLATFORMS", "tpu")
     with pytest.raises(ScalingError) as caught:
-        device_options.room_here(1)
+        devices.local_memory(1)
     assert str(caught.value) == (
         "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend 'tpu'\n"
         "  devices here: 2 x cpu; unset JAX_PLATFORMS, or set it to what is here (cpu always works)"

@@ -62,7 +62,7 @@ def xla_bytes(program, *arguments):
 
 def training_bytes(run, how):
     """What XLA plans for a dispatch of training steps, from shapes: nothing is computed."""
-    settled, shape = resolve_for_local_devices(run, how), step.shape_of(run)
+    settled, shape = resolve_for_local_devices(run, how), step.program_key(run)
     state = jax.eval_shape(lambda: step.initial_state(shape, 0, settled))
     tokens = jax.ShapeDtypeStruct(
         (dispatch_steps(run), run.batch_size, run.task.seq_len + 1), jnp.int32
@@ -108,7 +108,7 @@ def test_the_estimate_is_what_xla_plans(run, how):
 
 def test_an_evaluation_is_what_xla_plans():
     run = run_of(1e5, seq_len=256, batch=1)
-    settled, shape = resolve_for_local_devices(run, Execution()), step.shape_of(run)
+    settled, shape = resolve_for_local_devices(run, Execution()), step.program_key(run)
     params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
     windows = jax.ShapeDtypeStruct((1, EVAL_SEQUENCES, run.task.seq_len + 1), jnp.int32)
     wide = run.model_copy(update={"evals": EvalConfig(tokens=EVAL_SEQUENCES * run.task.seq_len)})
@@ -124,7 +124,7 @@ def test_the_noise_scale_is_what_xla_plans():
     run = run.model_copy(
         update={"evals": EvalConfig(tokens=256, noise_scale=True, noise_sequences=128)}
     )
-    settled, shape = resolve_for_local_devices(run, Execution()), step.shape_of(run)
+    settled, shape = resolve_for_local_devices(run, Execution()), step.program_key(run)
     params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
     groups = jax.ShapeDtypeStruct((128, 1, run.task.seq_len + 1), jnp.int32)
     found = memory.estimate(run)

@@ -1,4 +1,6 @@
-"""Comparing two sweeps: the level and power of the test, the compute for one loss, and what is refused."""
+"""Comparing two sweeps: the level and power of the test, the compute for one loss, and what is
+refused.
+"""
 
 import json
 from dataclasses import replace
@@ -11,8 +13,9 @@ from benchmarks.simulated_sweeps import SURFACES
 from benchmarks.twins import document
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
-from scaling.predict.compare import compute_ratio, holm, open_interval, two_sided
+from scaling.predict.compare import compute_ratio
 from tests.documents import compare
 
 LAW = SURFACES[0]
@@ -20,7 +23,9 @@ LAW = SURFACES[0]
 
 @pytest.fixture(scope="module")
 def sweeps():
-    """Fits of four simulated sweeps of 20 runs: two of one law, one that needs half the compute, one with a larger alpha."""
+    """Fits of four simulated sweeps of 20 runs: two of one law, one that needs half the compute,
+    one with a larger alpha.
+    """
     made = {"one": LAW, "twin": LAW, "half": cheaper(LAW, 0.5), "steep": steeper(LAW, 0.1)}
     return {
         name: document(surface, 20, 100, [7, place]).to_dict()
@@ -63,7 +68,9 @@ def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
 
 
 def test_draws_of_one_seed_are_not_paired_in_their_order(sweeps):
-    """The same draws on both sides stand for two independent sweeps: their difference spreads by the root of two."""
+    """The same draws on both sides stand for two independent sweeps: their difference spreads by
+    the root of two.
+    """
     other = sweeps["one"] | {"source": sweeps["one"]["source"] | {"digest": "another"}}
     spread = quantities(compare({"one": sweeps["one"], "other": other}), "other")["alpha"]
     assert spread["difference"]["se"] == pytest.approx(np.sqrt(2) * spread["first"]["se"], rel=0.1)

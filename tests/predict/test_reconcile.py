@@ -1,4 +1,6 @@
-"""Kaplan and Chinchilla reconciled: the published exponents of both countings, and our own runs counted twice."""
+"""Kaplan and Chinchilla reconciled: the published exponents of both countings, and our own runs
+counted twice.
+"""
 
 import numpy as np
 import pytest

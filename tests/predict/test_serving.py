@@ -1,4 +1,6 @@
-"""Training and serving: the published optimum, device-seconds, caches, and the price of a smaller model."""
+"""Training and serving: the published optimum, device-seconds, caches, and the price of a smaller
+model.
+"""
 
 import json
 
@@ -17,7 +19,8 @@ from tests.documents import dump, fit, predict
 from tests.fit.test_pipeline import simulated
 
 DEVRIES = "published:devries2023"
-TABLE = {  # De Vries 2023: billions of parameters and tokens at the optimum, at half and at 0.3 of its size
+# De Vries 2023: billions of parameters and tokens at the optimum, at half and at 0.3 of its size
+TABLE = {
     2.21e19: (0.40, 9.22, 0.20, 22.28, 0.12, 63.20),
     1.62e20: (0.99, 27.20, 0.50, 65.70, 0.30, 186.35),
     2.46e22: (9.87, 415.53, 4.93, 1003.77, 2.96, 2847.27),
@@ -163,7 +166,9 @@ def test_dear_decoding_asks_for_a_smaller_model_and_a_small_cache_for_a_larger_o
 
 
 def test_the_smooth_roofline_is_that_of_the_model_named():
-    """The optimum is sought on a curve through the recipe's models; the model named for it decodes within a few percent of that."""
+    """The optimum is sought on a curve through the recipe's models; the model named for it decodes
+    within a few percent of that.
+    """
     serving = Serving(prompt_tokens=1000, output_tokens=1, batch=8)
     found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=serving)[
         "inference"

@@ -1,4 +1,6 @@
-"""The loop closes: a fit writes the runs that test it, they are trained (here: simulated), and the report says what came of it."""
+"""The loop closes: a fit writes the runs that test it, they are trained (here: simulated), and the
+report says what came of it.
+"""
 
 import json
 import subprocess

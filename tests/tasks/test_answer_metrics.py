@@ -9,8 +9,8 @@ from scaling.tasks.answer_metrics import (
     best_of_k,
     edit_distance,
     exact_pass_at_k,
+    label_answers,
     majority_at_k,
-    numbered,
     pass_at_k,
 )
 
@@ -55,7 +55,7 @@ def test_edit_distance_is_levenshteins():
 
 
 def test_equal_answers_share_a_number_and_the_right_one_is_0():
-    labels = numbered(
+    labels = label_answers(
         np.array([[[1, 2], [3, 4], [1, 2], [5, 6]], [[7, 8], [7, 8], [1, 2], [9, 9]]]),
         np.array([[3, 4], [1, 1]]),
     )

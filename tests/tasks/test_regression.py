@@ -73,6 +73,6 @@ def test_squared_error_is_that_of_the_mean_by_examples_seen(task):
 
 
 def test_worth_is_that_of_levels_and_nothing_for_points(task):
-    assert (task.worth[:8] == 0).all()
-    assert task.worth[8] == -REACH
-    assert task.worth[-1] == REACH
+    assert (task.level_values[:8] == 0).all()
+    assert task.level_values[8] == -REACH
+    assert task.level_values[-1] == REACH

@@ -170,12 +170,12 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
 
     def sitting(*events):
         recorder = Recorder(tmp_path / "sweep", "tiny", opened(kind, out))
-        recorder.hear(
+        recorder.handle(
             {"event": "run", "run_id": planned.run_id, "config": planned.run.model_dump_json()}
         )
         for event in events:
-            recorder.hear({"run_id": planned.run_id, **event})
-        recorder.leave()
+            recorder.handle({"run_id": planned.run_id, **event})
+        recorder.close()
 
     def progress(step):
         return {"event": "progress", "step": step, "loss": 3.0, "tokens_per_second": 1e3}
@@ -255,7 +255,7 @@ def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path, mo
 
         def tell():
             for step in range(4000):
-                live.observe(
+                live.handle(
                     {"event": "measured", "run_id": runs[0].run_id, "rows": []}
                     if step % 2
                     else {**progress, "step": step}
@@ -294,7 +294,7 @@ def test_an_event_that_cannot_be_told_ends_the_tracker_and_is_said(runs, tmp_pat
     pytest.importorskip("tensorboard")
     told, begun = [], time.monotonic()
     with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, told.append) as live:
-        live.observe({"event": "measured", "run_id": runs[0].run_id, "rows": [object()]})
+        live.handle({"event": "measured", "run_id": runs[0].run_id, "rows": [object()]})
     assert time.monotonic() - begun < CLOSING_SECONDS / 2
     assert ["is no JSON" in text for text in warnings_of(told)] == [True]
 

@@ -16,17 +16,17 @@ from scaling.config import Execution, MeshShape
 from scaling.errors import ScalingError
 from scaling.train import sharded_checkpoint as store
 from scaling.train.sharding import Sharder
-from scaling.train.step import initial_state, shape_of
+from scaling.train.step import initial_state, program_key
 from tests.train.sharding_cases import run_of
 
 CUBE = Execution(layers="scan", mesh=MeshShape(data=2, fsdp=2, tensor=2))
 WIDE = Execution(layers="scan", mesh=MeshShape(fsdp=4))
 
 
-def outline(how):
+def abstract_state(execution):
     """The shapes and places of a state on a mesh."""
-    return Sharder(how).outline(
-        jax.eval_shape(lambda: initial_state(shape_of(run_of("scan")), 0, how))
+    return Sharder(execution).abstract_state(
+        jax.eval_shape(lambda: initial_state(program_key(run_of("scan")), 0, execution))
     )
 
 
@@ -42,11 +42,11 @@ def same(one, other):
     )
 
 
-def restored(path, how=CUBE):
+def restored(path, execution=CUBE):
     """What restore finds: the note of the save, its leaves, its state, and the warnings on stderr."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
-        state, progress = store.restore(path, outline(how))
+        state, progress = store.restore(path, abstract_state(execution))
     return progress["note"], values(state), state, told.getvalue()
 
 
@@ -61,7 +61,7 @@ def attempt(path):
 def round_trip(path):
     """Two saves, the arrays of each given away to the next update at once."""
     update = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
-    state = initial_state(shape_of(run_of("scan")), 0, CUBE)
+    state = initial_state(program_key(run_of("scan")), 0, CUBE)
     first = values(state)
     store.save(path, state, {"note": 1})
     second = [leaf + 1 for leaf in first]
@@ -73,7 +73,7 @@ def round_trip(path):
     store.wait()
     whole = time.perf_counter() - begun
     note, found, state, _ = restored(path)
-    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(outline(CUBE)), strict=True)
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(abstract_state(CUBE)), strict=True)
     placed = [leaf.sharding.is_equivalent_to(want.sharding, leaf.ndim) for leaf, want in pairs]
     _, elsewhere, moved, _ = restored(path, WIDE)
     return {
@@ -172,7 +172,7 @@ def main():
     shutil.copytree(store.folder(path), backup)
     report["damages"] = damages(path, backup)
     report["interrupted"] = interrupted(path, backup)
-    report["others"] = others(path, initial_state(shape_of(run_of("scan")), 0, CUBE))
+    report["others"] = others(path, initial_state(program_key(run_of("scan")), 0, CUBE))
     print(json.dumps(report))
 
 

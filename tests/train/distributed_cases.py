@@ -38,10 +38,10 @@ def trained(path, dispatches=None):
     ]
 
 
-def refused(how):
+def refused(execution):
     """What is said to a mesh that leaves a process without devices."""
     try:
-        train(RunGroup((one_run("5k"),)), None, lambda _: Path("never"), how)
+        train(RunGroup((one_run("5k"),)), None, lambda _: Path("never"), execution)
     except ScalingError as error:
         return str(error)
     return ""

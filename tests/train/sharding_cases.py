@@ -16,7 +16,7 @@ from scaling.config import (
 )
 from scaling.train import optim
 from scaling.train.sharding import Sharder
-from scaling.train.step import eval_program, initial_state, shape_of, train_program
+from scaling.train.step import eval_program, initial_state, program_key, train_program
 
 SCANNED = dict(
     n_layers=2,
@@ -68,24 +68,24 @@ def run_of(layers):
     )
 
 
-def trained(layers, how):
+def trained(layers, execution):
     """State, losses, gradient norms and held-out losses after a few steps; the last held-out batch is no multiple of eight."""
-    run, place = run_of(layers), Sharder(how)
-    shape = shape_of(run)
+    run, sharder = run_of(layers), Sharder(execution)
+    shape = program_key(run)
     tokens = (
         np.random.default_rng(0)
         .integers(0, run.model.vocab_size, (STEPS, run.batch_size, 9))
         .astype(np.int32)
     )
-    state, losses, norms = train_program(shape, how)(
-        initial_state(shape, 0, how),
+    state, losses, norms = train_program(shape, execution)(
+        initial_state(shape, 0, execution),
         optim.hyper(run.optim, run.n_steps),
-        place.tokens(tokens),
+        sharder.put_tokens(tokens),
         STEPS,
     )
     held_out = (
-        eval_program(shape, how)(state.params, place.tokens(tokens[:, :10]))
-        if how.loss_chunk or how.mesh.n_devices == 1
+        eval_program(shape, execution)(state.params, sharder.put_tokens(tokens[:, :10]))
+        if execution.loss_chunk or execution.mesh.n_devices == 1
         else None
     )
     return state, np.asarray(losses), np.asarray(norms), held_out

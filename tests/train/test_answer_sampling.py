@@ -20,9 +20,9 @@ from scaling.execute.timing import Trial
 from scaling.tasks import open_task
 from scaling.train import answer_sampling
 from scaling.train.evaluate import Evaluator
+from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.sharding import Sharder
-from scaling.train.step import TrainState, initial_state, shape_of
-from scaling.train.trainer import settle
+from scaling.train.step import TrainState, initial_state, program_key
 from tests.train.model.variants import tiny_model
 
 TASK = ArithmeticTask(kind="arithmetic", digits=1)
@@ -44,12 +44,12 @@ def run(n_layers=1, **evals):
     )
 
 
-def answerer(config, how=None):
-    how = settle(config, how or Execution())
+def answerer(config, execution=None):
+    execution = resolve_for_local_devices(config, execution or Execution())
     task = open_task(config.task)
     return answer_sampling.AnswerEvaluator(
-        config, task, Sharder(how), task.batch("val", 0, 64)
-    ), initial_state(shape_of(config), config.seed, how)
+        config, task, Sharder(execution), task.batch("val", 0, 64)
+    ), initial_state(program_key(config), config.seed, execution)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
     problem = open_task(TASK).batch("val", 0, 1)
     windows = np.repeat(problem, 144, axis=0)
     windows[:, -2:] = np.stack(np.divmod(np.arange(144), 12), axis=1)
-    chance = np.exp(-asked._nll(params, windows))
+    chance = np.exp(-asked._answer_nll(params, windows))
     assert chance.sum() == pytest.approx(1.0, abs=1e-5)
-    token_PSA, likelihood_PS = asked._write(params, problem, 6000, seed=0)
+    token_PSA, likelihood_PS = asked._generate(params, problem, 6000, seed=0)
     drawn = token_PSA[0] @ [12, 1]
     np.testing.assert_allclose(np.exp(likelihood_PS[0]), chance[drawn], rtol=1e-4)
     often = chance * 6000 > 5
@@ -86,14 +86,16 @@ def test_the_room_for_caches_changes_the_draws_but_not_their_number_or_law(sharp
     params = sharpened[1]
     monkeypatch.setattr(answer_sampling, "CACHE_BYTES", 2**17)
     asked, _ = answerer(run())
-    assert 1 < asked._at_once < SAMPLES
+    assert 1 < asked._max_sequences < SAMPLES
     windows = open_task(TASK).batch("val", 0, 3)
-    token_PSA, likelihood_PS = asked._write(params, windows, SAMPLES, 0)
+    token_PSA, likelihood_PS = asked._generate(params, windows, SAMPLES, 0)
     assert token_PSA.shape == (3, SAMPLES, 2)
     read = np.concatenate([windows[:, None, :-2].repeat(SAMPLES, 1), token_PSA], axis=2).reshape(
         3 * SAMPLES, -1
     )
-    np.testing.assert_allclose(-asked._nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4)
+    np.testing.assert_allclose(
+        -asked._answer_nll(params, read).reshape(3, -1), likelihood_PS, atol=1e-4
+    )
     halves = token_PSA[:, : SAMPLES // 2], token_PSA[:, SAMPLES // 2 :]
     assert (halves[0] != halves[1]).any(axis=(1, 2)).all(), "two parts drew the same"
 
@@ -104,18 +106,20 @@ def test_scanned_layers_write_the_same_answers():
     written = []
     for layers in ("unrolled", "scan"):
         asked, state = answerer(run(n_layers=2), Execution(layers=layers))
-        written.append(asked._write(state.params, windows, 5, 1)[0])
+        written.append(asked._generate(state.params, windows, 5, 1)[0])
     np.testing.assert_array_equal(*written)
 
 
 def test_the_end_of_a_run_says_what_was_written(sharpened):
     config, params = run(), sharpened[1]
-    place = Sharder(settle(config, Execution()))
-    found = Evaluator(config, open_task(TASK), place).conclude(TrainState(params, (), 0), config)
+    sharder = Sharder(resolve_for_local_devices(config, Execution()))
+    found = Evaluator(config, open_task(TASK), sharder).evaluate_at_end(
+        TrainState(params, (), 0), config
+    )
     told = {(one.metric, one.at): one.value for one in found}
     assert len(told) == len(found)
-    correct = np.array([told["correct_samples", float(place)] for place in range(PROBLEMS)])
-    chance = np.exp(-np.array([told["problem_nll", float(place)] for place in range(PROBLEMS)]))
+    correct = np.array([told["correct_samples", float(sharder)] for sharder in range(PROBLEMS)])
+    chance = np.exp(-np.array([told["problem_nll", float(sharder)] for sharder in range(PROBLEMS)]))
     assert told["samples", None] == SAMPLES
     assert told["pass_at_k", 1.0] == pytest.approx(correct.mean() / SAMPLES)
     assert (
@@ -133,7 +137,7 @@ def test_the_end_of_a_run_says_what_was_written(sharpened):
 
 def test_without_samples_only_the_greedy_answer_is_looked_at(sharpened):
     asked, _ = answerer(run(samples=None))
-    assert [one.metric for one in asked.readings(sharpened[1], 0)] == ["edit_distance"]
+    assert [one.metric for one in asked.evaluate(sharpened[1], 0)] == ["edit_distance"]
 
 
 def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_path):

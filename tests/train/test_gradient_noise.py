@@ -8,10 +8,10 @@ import pytest
 from scaling.config import EvalConfig, Execution
 from scaling.errors import ScalingError
 from scaling.tasks import open_task
-from scaling.train.gradient_noise import FAR, GradientNoiseScale, estimate, group_size
+from scaling.train.gradient_noise import FIRST_SEQUENCE, GradientNoiseScale, estimate, group_size
 from scaling.train.model.forward import make_forward
 from scaling.train.sharding import Sharder
-from scaling.train.step import initial_state, shape_of
+from scaling.train.step import initial_state, program_key
 from tests.train.test_trainer import SETTLED, numbers, one_run, stop_after, train
 
 NOISE = {"points": 3, "tokens": 3000, "noise_scale": True, "noise_sequences": 12}
@@ -40,12 +40,12 @@ def sequence_gradients(run, params, tokens_CT1):
 
 def test_it_is_the_plain_formula_over_sequences():
     run = noisy_run()
-    task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
+    task, params = open_task(run.task), initial_state(program_key(run), 0, SETTLED).params
     found = {
         one.metric: one.value
         for one in GradientNoiseScale(run, task, Sharder(SETTLED)).measure(params, run.optim.z_loss)
     }
-    g_CP = sequence_gradients(run, params, task.batch("train", FAR // 12, 12))
+    g_CP = sequence_gradients(run, params, task.batch("train", FIRST_SEQUENCE // 12, 12))
     variance = g_CP.var(axis=0, ddof=1).sum()
     square = (g_CP.mean(axis=0) ** 2).sum() - variance / len(g_CP)
     assert found["gradient_square"] == pytest.approx(square, rel=1e-3)
@@ -119,12 +119,12 @@ def test_rows_are_there_and_nothing_else_changes(tmp_path):
 
 def test_the_mean_does_not_depend_on_how_it_is_computed():
     run = noisy_run()
-    task, params = open_task(run.task), initial_state(shape_of(run), 0, SETTLED).params
+    task, params = open_task(run.task), initial_state(program_key(run), 0, SETTLED).params
     sliced = Execution(
         layers="unrolled", attention="own", micro_batch=2, loss_chunk=8, remat="block"
     )
     plain, other = (
-        GradientNoiseScale(run, task, Sharder(how)).measure(params, 1e-4)
-        for how in (SETTLED, sliced)
+        GradientNoiseScale(run, task, Sharder(execution)).measure(params, 1e-4)
+        for execution in (SETTLED, sliced)
     )
     assert [one.value for one in other] == pytest.approx([one.value for one in plain], rel=1e-3)

@@ -52,7 +52,7 @@ def test_half_a_save_is_no_save(report):
 
 
 def test_when_none_is_whole_they_are_set_aside(report):
-    assert "none of the saves in run.sharded is whole" in report["interrupted"]["all damaged"]
+    assert "none of the saves in run.sharded is intact" in report["interrupted"]["all damaged"]
     assert report["interrupted"]["set aside"]
 
 
@@ -62,7 +62,7 @@ def test_the_last_two_are_kept(report):
 
 
 def test_other_arrays_are_refused(report):
-    assert "where the run needs" in report["others"]["other arrays"]
+    assert "the run needs" in report["others"]["other arrays"]
 
 
 def test_an_error_in_the_background_is_raised(report):
@@ -82,7 +82,7 @@ def test_a_run_of_a_mesh_does_not_start_again_on_one_device(tmp_path):
     run = one_run()
     (tmp_path / "c.sharded").mkdir()
     with pytest.raises(
-        ScalingError, match="written on a mesh and cannot go on on one device"
+        ScalingError, match="written on a mesh and cannot be resumed on one device"
     ) as caught:
         train(RunGroup((run,)), open_task(run.task), lambda _: tmp_path / "c.npz")
-    assert caught.value.remedy == "go on with a mesh, or delete the checkpoint"
+    assert caught.value.remedy == "resume on a mesh, or delete the checkpoint"

@@ -10,7 +10,7 @@ import pytest
 from scaling.config.run_groups import RunGroup, group_runs, pack_groups
 from scaling.plan import plan
 from scaling.tasks import open_task
-from scaling.train.step import AVERAGE_POWER, _averaged
+from scaling.train.step import AVERAGE_POWER, update_average
 from scaling.train.trainer import Callbacks, train
 from tests.sweep_files import TINY, tiny
 
@@ -47,12 +47,12 @@ def train_all(found, folder, **options):
     """Train families and the branches that they set free, until nothing is left; outcomes by run_id."""
     task, outcomes, waiting = open_task(found[0].runs[0].task), {}, list(found)
     while waiting:
-        family = waiting.pop(0)
+        group = waiting.pop(0)
         outcomes |= train(
-            family,
+            group,
             task,
             lambda each: folder / f"{each.name}.npz",
-            listener=Callbacks(ready=waiting.append),
+            callbacks=Callbacks(on_branch_saved=waiting.append),
             **options,
         )
     return outcomes
@@ -71,25 +71,25 @@ def trained(request, tmp_path_factory):
         if request.param == "averaged"
         else runs(optim={"schedule": request.param})
     )
-    (family,) = group_runs(wanted)
-    assert len(family.branches) == 2
+    (group,) = group_runs(wanted)
+    assert len(group.branches) == 2
     alone = train_all([RunGroup((run,)) for run in wanted], tmp_path_factory.mktemp("alone"))
-    return family, alone, train_all([family], tmp_path_factory.mktemp("branches"))
+    return group, alone, train_all([group], tmp_path_factory.mktemp("branches"))
 
 
 def test_a_branch_has_the_bits_of_a_run_alone(trained):
-    family, alone, branched = trained
-    assert set(alone) == set(branched) == {run.run_id for run in family.all_runs()}
+    group, alone, branched = trained
+    assert set(alone) == set(branched) == {run.run_id for run in group.all_runs()}
     for run_id, outcome in alone.items():
         assert numbers(branched[run_id]) == numbers(outcome)
 
 
 def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
     """Of the constant schedule that is what the branch ends at; of wsd it is another loss, without a cooldown."""
-    family, alone, branched = trained
-    measured = branched[family.runs[0].run_id].measured
+    group, alone, branched = trained
+    measured = branched[group.runs[0].run_id].measured
     read = {m.step: m.value for m in measured if m.metric == "constant_loss"}
-    shorter = {branch.runs[0].n_steps: branch.runs[0].run_id for branch in family.branches}
+    shorter = {branch.runs[0].n_steps: branch.runs[0].run_id for branch in group.branches}
     assert set(read) == set(shorter)
     for step, value in read.items():
         final = next(
@@ -97,30 +97,30 @@ def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
             for m in alone[shorter[step]].measured
             if (m.split, m.metric, m.step) == ("val", "loss", step)
         )
-        if family.runs[0].optim.schedule == "constant":
+        if group.runs[0].optim.schedule == "constant":
             assert value == pytest.approx(final, rel=1e-6)
         else:
             assert 1e-4 < abs(value - final) < 0.5
     averaged = {m.step for m in measured if m.metric == "averaged_loss"}
-    assert set(shorter) <= averaged if family.runs[0].evals.averaged else averaged == set()
+    assert set(shorter) <= averaged if group.runs[0].evals.averaged else averaged == set()
 
 
 @pytest.mark.parametrize("dispatches", [1, 4, 8])
 def test_a_trunk_that_was_stopped_goes_on_to_the_same_bits(tmp_path, dispatches):
     wanted = runs()
-    (family,) = group_runs(wanted)
-    whole = train_all([family], tmp_path / "whole")
+    (group,) = group_runs(wanted)
+    whole = train_all([group], tmp_path / "whole")
     task, left = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
     stopped = train(
-        family,
+        group,
         task,
         save_to,
         should_stop=stop_after(dispatches),
-        listener=Callbacks(ready=left.append),
+        callbacks=Callbacks(on_branch_saved=left.append),
     )
-    assert stopped[family.runs[0].run_id].kind == "stopped"
-    remaining = family.without([run.run_id for branch in left for run in branch.runs])
+    assert stopped[group.runs[0].run_id].kind == "stopped"
+    remaining = group.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
     assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
         key: numbers(value) for key, value in whole.items()
@@ -129,20 +129,26 @@ def test_a_trunk_that_was_stopped_goes_on_to_the_same_bits(tmp_path, dispatches)
 
 def test_a_branch_that_came_too_late_for_the_trunk_is_set_free_at_once(tmp_path):
     wanted = runs()
-    (family,) = group_runs(wanted)
+    (group,) = group_runs(wanted)
     task, freed = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(RunGroup(family.runs), task, save_to, should_stop=stop_after(1))
-    train(family, task, save_to, should_stop=stop_after(0), listener=Callbacks(ready=freed.append))
-    assert freed == list(family.branches)
+    train(RunGroup(group.runs), task, save_to, should_stop=stop_after(1))
+    train(
+        group,
+        task,
+        save_to,
+        should_stop=stop_after(0),
+        callbacks=Callbacks(on_branch_saved=freed.append),
+    )
+    assert freed == list(group.branches)
 
 
 def test_a_trunk_that_diverges_takes_with_it_whom_it_carries(tmp_path):
     wild = {"clip": False, "warmup_steps": 0, "lr": 10.0}
     wanted = runs(optim=wild, model={"qk_norm": False})
-    (family,) = group_runs(wanted)
+    (group,) = group_runs(wanted)
     alone = train_all([RunGroup((run,)) for run in wanted], tmp_path / "alone")
-    together = train_all([family], tmp_path / "together")
+    together = train_all([group], tmp_path / "together")
     assert {outcome.kind for outcome in alone.values()} == {"diverged"}
     assert {run_id: numbers(outcome) for run_id, outcome in together.items()} == {
         key: numbers(value) for key, value in alone.items()
@@ -164,13 +170,19 @@ def test_a_pack_gives_the_losses_of_its_runs_alone_and_resumes_to_the_bit(tmp_pa
         tokens=["8k", "16k"], seeds=[0, 1], axes=[{"field": "optim.lr", "values": [3e-3, 1e-2]}]
     )
     alone = train_all(group_runs(wanted), tmp_path / "alone")
-    (pack,) = pack_groups(group_runs(wanted), lambda family: 4)
+    (pack,) = pack_groups(group_runs(wanted), lambda group: 4)
     together = train_all([pack], tmp_path / "pack")
     assert final_losses(together) == pytest.approx(final_losses(alone), rel=1e-4)
     assert len(set(final_losses(together).values())) == len(wanted)
     task, left = open_task(wanted[0].task), []
     save_to = lambda each: tmp_path / f"{each.name}.npz"  # noqa: E731
-    train(pack, task, save_to, should_stop=stop_after(4), listener=Callbacks(ready=left.append))
+    train(
+        pack,
+        task,
+        save_to,
+        should_stop=stop_after(4),
+        callbacks=Callbacks(on_branch_saved=left.append),
+    )
     remaining = pack.without([run.run_id for branch in left for run in branch.runs])
     resumed = train_all([remaining, *left], tmp_path)
     assert {run_id: numbers(outcome) for run_id, outcome in resumed.items()} == {
@@ -186,7 +198,7 @@ def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
         model={"qk_norm": False},
         axes=axes,
     )
-    (pack,) = pack_groups(group_runs(wanted), lambda family: 2)
+    (pack,) = pack_groups(group_runs(wanted), lambda group: 2)
     outcomes = train_all([pack], tmp_path)
     assert sorted(outcome.kind for outcome in outcomes.values()) == ["diverged", "done"]
     good = next(run for run in wanted if run.optim.lr == 1e-2)
@@ -198,7 +210,7 @@ def test_the_average_weighs_all_steps_and_forgets_at_a_tenth_of_the_horizon():
     steps = 400
     average = np.zeros(steps)
     for step in range(steps):
-        average = np.asarray(_averaged(average, np.eye(steps)[step], jax.numpy.float32(step)))
+        average = np.asarray(update_average(average, np.eye(steps)[step], jax.numpy.float32(step)))
     assert average.sum() == pytest.approx(1.0, rel=1e-5)
     assert (steps - 1 - np.arange(steps)) @ average == pytest.approx(
         steps / (AVERAGE_POWER + 2.0), rel=0.05

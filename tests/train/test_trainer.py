@@ -15,7 +15,7 @@ from scaling.store.rows import measurement_steps
 from scaling.tasks import open_task
 from scaling.train import fingerprint, local_checkpoint, optim
 from scaling.train.data_loader import dispatch_steps
-from scaling.train.step import initial_state, shape_of, train_program
+from scaling.train.step import initial_state, program_key, train_program
 from scaling.train.trainer import train as train_family
 from tests.sweep_files import TINY, tiny
 from tests.train.model.variants import CHOICES, tiny_model
@@ -33,7 +33,7 @@ def one_run(n_tokens="20k", lr=1e-2, model=None, **optimiser):
 
 def train(run, task, path, **options):
     """One run alone."""
-    return train_family(RunGroup((run,)), task, lambda family: path, **options)[run.run_id]
+    return train_family(RunGroup((run,)), task, lambda group: path, **options)[run.run_id]
 
 
 def numbers(outcome):
@@ -134,7 +134,7 @@ def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
     ]
     for i, run in enumerate(runs):
         train(run, open_task(run.task), tmp_path / f"{i}.npz")
-    program = train_program(shape_of(runs[0]), SETTLED)
+    program = train_program(program_key(runs[0]), SETTLED)
     assert train_program.cache_info().misses == 1
     assert program._cache_size() == 1
 
@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
 
 def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     run = one_run()
-    state, path = initial_state(shape_of(run), 0, SETTLED), tmp_path / "c.npz"
+    state, path = initial_state(program_key(run), 0, SETTLED), tmp_path / "c.npz"
     local_checkpoint.save(path, state, {"step": 3})
     clean, _ = local_checkpoint.restore(path, state)
     good = path.read_bytes()
@@ -182,8 +182,8 @@ def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "_machine", lambda: changed)
     with pytest.raises(ScalingError, match="threads was") as caught:
         train(run, task, path)
-    assert "--accept-other-machine" in caught.value.remedy
-    assert train(run, task, path, accept_other_machine=True).kind == "done"
+    assert "--accept-changes" in caught.value.remedy
+    assert train(run, task, path, allow_changes=True).kind == "done"
 
 
 def rates(schedule, n_steps=100, **changes):
@@ -217,9 +217,9 @@ def test_golden_first_steps():
     task = open_task(run.task)
     tokens = np.zeros((dispatch_steps(run), run.batch_size, 31), np.int32)
     tokens[:2] = [task.batch("train", i, run.batch_size) for i in range(2)]
-    program = train_program(shape_of(run), SETTLED)
+    program = train_program(program_key(run), SETTLED)
     _, losses, norms = program(
-        initial_state(shape_of(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2
+        initial_state(program_key(run), 0, SETTLED), optim.hyper(run.optim, run.n_steps), tokens, 2
     )
     found = {
         "losses": np.asarray(losses)[:2].round(6).tolist(),

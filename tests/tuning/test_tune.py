@@ -8,11 +8,11 @@ import subprocess
 import pytest
 
 from scaling import files
-from scaling.cli.training_session import Training, TrainOptions
-from scaling.config import Execution, PowerRule, Sweep
+from scaling.config import PowerRule, Sweep
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
-from scaling.execute.coordinator import Policy
+from scaling.execute.options import RunOptions
+from scaling.execute.run_sweep import SweepTrainer
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan
 from scaling.store import run_files
@@ -58,7 +58,7 @@ def simulated(sweep, folder, law=LAW):
     trained = []
 
     def train(place, planned):
-        work = Training(TrainOptions("local", law, Execution(), Policy(), as_json=True))
+        work = SweepTrainer(RunOptions(simulate=law, on_message=lambda message: None))
         work.train(SweepFolder(place), planned)
         trained.append(work.runs)
 

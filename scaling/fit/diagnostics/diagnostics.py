@@ -1,4 +1,6 @@
-"""The diagnostics of a sweep: the noise of seeds, runs above the law, the collapse of loss curves."""
+"""The diagnostics of a sweep: the noise of seeds, runs above the law, the collapse of
+loss curves.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def frontier_gap(points: Points, fitted: LawFit) -> list[FrontierGap]:
 def run_diagnostics(
     source: Source, fitted: LawFit, ci: float
 ) -> tuple[dict[str, Any], list[ResultWarning]]:
-    """The fields of a FitResult that diagnostics fill, as far as the source allows, and their warnings."""
+    """The fields of a FitResult that diagnostics fill, as far as the source allows, and their
+    warnings.
+    """
     spread = seed_noise.report(source.points, fitted.estimate, ci)
     fields: dict[str, Any] = {
         "noise": spread,

@@ -1,4 +1,6 @@
-"""Points that deserve a second look: named with a reason, never dropped. The fit is shown with and without them."""
+"""Points that deserve a second look: named with a reason, never dropped. The fit is shown with and
+without them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Flag:
 
 
 def flags(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> list[Flag]:
-    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones included."""
+    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones
+    included.
+    """
     if points.n is None or points.d is None or len(points) > MOST:
         return []
     residual = np.log(points.loss) - found.law.log_predict(
@@ -49,7 +53,10 @@ def flags(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> l
             _off_centre(points, valleys),
         ),
         Flag(
-            f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss further off than noise",
+            (
+                f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss "
+                "further off than noise"
+            ),
             _duplicates(points, noise),
         ),
         Flag(
@@ -83,7 +90,9 @@ def _off_centre(points: Points, valleys: Sequence[Minimum]) -> np.ndarray:
 
 
 def _duplicates(points: Points, noise: float) -> np.ndarray:
-    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a difference."""
+    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a
+    difference.
+    """
     mask = _none(points)
     log_n, log_d, log_loss = (
         np.log(np.asarray(points.n)),
@@ -105,7 +114,9 @@ def _duplicates(points: Points, noise: float) -> np.ndarray:
 
 
 def _off_curve(points: Points) -> np.ndarray:
-    """Runs that the cubic through the other runs of their budget misses by more than FAR times the scatter of all such misses."""
+    """Runs that the cubic through the other runs of their budget misses by more than FAR times the
+    scatter of all such misses.
+    """
     mask = _none(points)
     if points.c is None:
         return mask

@@ -1,4 +1,6 @@
-"""The honest test of a law: leave out the largest budget, fit the rest, predict what was left out, compare."""
+"""The honest test of a law: leave out the largest budget, fit the rest, predict what was left out,
+compare.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ ROLLOUT_STEPS = 12
 def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     """(points to leave out (mask), their smallest budget), None when too little would be left.
 
-    The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without budgets, all runs in
-    the top `count` x 15 % of the range of log C.
+    The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without
+    budgets, all runs in the top `count` x 15 % of the range of log C.
     """
     if points.n is None or points.c is None or len(points) < 2:
         return None
@@ -51,7 +53,8 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 def holdout(
     whole: PointEstimate, points: Points, count: int, ci: float, seed: int
 ) -> tuple[Holdout | None, list[ResultWarning]]:
-    """How a fit without the `count` largest budgets predicts them, or a warning that says why there is none.
+    """How a fit without the `count` largest budgets predicts them, or a warning that says why there
+    is none.
 
     Intervals hold refits of resamples and a residual each. A `count` of 0 asks for no hold-out.
     """
@@ -103,7 +106,9 @@ def holdout(
 def _predictions(
     fitted: PointEstimate, train: Points, test: Points, ci: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the scatter of its residuals."""
+    """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the
+    scatter of its residuals.
+    """
     law, rng = fitted.law, np.random.default_rng(seed)
     inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
     residuals = np.log(train.loss) - law.log_predict(fitted.theta, inside)
@@ -122,7 +127,8 @@ def _predictions(
 
 
 def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[RolloutStep]:
-    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does the law hold as N grows?
+    """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does
+    the law hold as N grows?
 
     The bias of a step is the mean of predicted / measured - 1.
     """

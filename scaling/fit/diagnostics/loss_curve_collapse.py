@@ -1,7 +1,9 @@
-"""Do the loss curves of compute-optimal runs fall on one another? A free check of the recipe: an untuned size does not.
+"""Do the loss curves of compute-optimal runs fall on one another? A free check of the recipe: an
+untuned size does not.
 
-With tuned hyper-parameters and data in proportion, (L(t) - E) / (L(T) - E) against the share t / T of a run is one curve for
-all sizes, closer than seeds are to each other (Qiu 2025, "supercollapse"). Here t ends before the cooldown.
+With tuned hyper-parameters and data in proportion, (L(t) - E) / (L(T) - E) against the share t / T
+of a run is one curve for all sizes, closer than seeds are to each other (Qiu 2025,
+"supercollapse"). Here t ends before the cooldown.
 """
 
 from __future__ import annotations
@@ -41,10 +43,12 @@ class Curve:
 
 
 def collapse(points: Points, trails: Points, floor: float) -> CurveCollapse | None:
-    """The curves of the best run of each budget, their spread, and which lie off; None with fewer than three.
+    """The curves of the best run of each budget, their spread, and which lie off; None with fewer
+    than three.
 
-    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where the law does not settle E, the
-    floor at which the curves lie closest (`closest_floor`, `closest_spread`) is the fairer judge.
+    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where
+    the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    `closest_spread`) is the fairer judge.
     """
     if points.n is None or points.d is None or points.c is None or trails.group is None:
         return None
@@ -90,7 +94,9 @@ def _spread(found: Sequence[Curve], floor: float) -> float:
 
 
 def _curve(points: Points, trails: Points, row: int) -> Curve | None:
-    """The losses of the run that a point is the end of, interpolated in log t; None where it was measured too seldom."""
+    """The losses of the run that a point is the end of, interpolated in log t; None where it was
+    measured too seldom.
+    """
     n, d, loss = (
         float(np.asarray(points.n)[row]),
         float(np.asarray(points.d)[row]),
@@ -116,7 +122,8 @@ def warnings(found: CurveCollapse | None) -> list[ResultWarning]:
         warn(
             WarningCode.CURVE_DEVIATES,
             f"the curve of run {curve.run_id} (N = {curve.n_params:.3g}) lies "
-            f"{100 * (curve.deviation or 0.0):+.0f} % off the others: its size is not tuned as they are",
+            f"{100 * (curve.deviation or 0.0):+.0f} % off the others: its size is not "
+            "tuned as they are",
             run_id=curve.run_id,
         )
         for curve in (found.curves if found else ())

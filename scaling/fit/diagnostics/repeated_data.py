@@ -1,7 +1,9 @@
-"""What a repeated token is worth: the fresh tokens D' on which a run of the same size reaches a repeated run's loss.
+"""What a repeated token is worth: the fresh tokens D' on which a run of the same size reaches a
+repeated run's loss.
 
-D' is read off the fresh runs of the size, so no law of the loss is assumed; what a law says stands beside it. Muennighoff
-et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off, D' also holds what that law books on N' (R_N).
+D' is read off the fresh runs of the size, so no law of the loss is assumed; what a law says stands
+beside it. Muennighoff et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off,
+D' also holds what that law books on N' (R_N).
 """
 
 from __future__ import annotations
@@ -35,16 +37,20 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class FreshCurve:
-    """The loss of fresh runs of one size, falling: log loss (k,) descending at log D (k,) ascending, and the runs at each."""
+    """The loss of fresh runs of one size, falling: log loss (k,) descending at log D (k,)
+    ascending, and the runs at each.
+    """
 
     log_d: Array
     log_loss: Array
     runs: float
 
     def log_tokens(self, log_loss: float) -> tuple[float, bool]:
-        """The log of the fresh tokens with this log loss, and whether they lie beyond the fresh runs.
+        """The log of the fresh tokens with this log loss, and whether they lie beyond the fresh
+        runs.
 
-        Between the runs monotone and smooth (PCHIP, Fritsch and Carlson 1980); beyond them a power law through the last two.
+        Between the runs monotone and smooth (PCHIP, Fritsch and Carlson 1980); beyond them a power
+        law through the last two.
         """
         from scipy.interpolate import PchipInterpolator
 
@@ -56,7 +62,9 @@ class FreshCurve:
 
 
 def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
-    """The curve of fresh runs: mean log loss over seeds, made to fall by pooling what rises; None for fewer than two amounts."""
+    """The curve of fresh runs: mean log loss over seeds, made to fall by pooling what rises; None
+    for fewer than two amounts.
+    """
     from scipy.optimize import isotonic_regression
 
     amounts, at = np.unique(np.round(np.log(tokens) / SAME), return_inverse=True)
@@ -76,7 +84,9 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
 
 
 def report(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
-    """The fields `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where no run repeats."""
+    """The fields `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where
+    no run repeats.
+    """
     repeats = rows(points, options.ci)
     if not repeats:
         return {}
@@ -107,9 +117,11 @@ def effective_epochs(epochs: Array | float, r_d: float) -> Any:
 
 
 def rows(points: Points, ci: float = 0.95) -> list[RepeatedRuns]:
-    """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where seeds were replicated.
+    """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where
+    seeds were replicated.
 
-    `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D' lies beyond them.
+    `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
+    lies beyond them.
     """
     from scipy.special import stdtrit
 
@@ -180,7 +192,9 @@ def _row(
 
 
 def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
-    """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside the fresh runs."""
+    """R_D from the D'/U themselves, by least squares in their logs; None without two rows inside
+    the fresh runs.
+    """
     from scipy.optimize import minimize_scalar
 
     kept = [row for row in repeats if row.ratio and not row.extrapolated]

@@ -16,7 +16,9 @@ class LackOfFit(Document):
 
 
 class NoiseResult(Document):
-    """The noise of one run's log loss: `sd` from seeds where they were replicated, else from residuals."""
+    """The noise of one run's log loss: `sd` from seeds where they were replicated, else from
+    residuals.
+    """
 
     residual_sd: Real | None
     sd: Real | None
@@ -136,7 +138,9 @@ class RolloutStep(Document):
 
 
 class RepeatedRuns(Document):
-    """Runs of one size that repeat U unique tokens, and the fresh tokens that reach the same loss."""
+    """Runs of one size that repeat U unique tokens, and the fresh tokens that reach the
+    same loss.
+    """
 
     n_params: Real
     unique_tokens: Real
@@ -163,7 +167,9 @@ class RepeatedDataLaw(Document):
 
 
 class KnownEntropy(Document):
-    """The entropy of a synthetic language and the lowest loss on the windows measured, with the fitted E."""
+    """The entropy of a synthetic language and the lowest loss on the windows measured, with the
+    fitted E.
+    """
 
     entropy: Real
     floor: Real | None

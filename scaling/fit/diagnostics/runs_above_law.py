@@ -1,4 +1,6 @@
-"""Runs above the fitted law, each with the likely cause: a law is the best that a size and its tokens can do, and neglect only adds."""
+"""Runs above the fitted law, each with the likely cause: a law is the best that a size and its
+tokens can do, and neglect only adds.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def runs_above_law(
 ) -> list[RunAboveLaw]:
     """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
 
-    `runs` has one row a point with its configuration, `noise` is the standard deviation of one run's log loss.
+    `runs` has one row a point with its configuration, `noise` is the standard deviation of one
+    run's log loss.
     """
     if points.n is None or points.d is None:
         return []
@@ -48,7 +51,9 @@ def runs_above_law(
 
 
 def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
-    """Entries for runs that diverged: without a loss, and with their learning rate against that of the others."""
+    """Entries for runs that diverged: without a loss, and with their learning rate against that of
+    the others.
+    """
     usual = float(np.median(runs["lr"].to_numpy(float) * _widths(runs))) if len(runs) else np.nan
     rates = gone["lr"].to_numpy(float) * _widths(gone) / usual if len(gone) else []
     columns = (gone[name].tolist()[:SHOWN] for name in ("run_id", "n", "d", "step"))
@@ -59,7 +64,10 @@ def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
             tokens=float(d),
             loss=None,
             excess=None,
-            cause=f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times the others'",
+            cause=(
+                f"diverged at step {step}; its learning rate, by width, is {rate:.2g} times "
+                "the others'"
+            ),
         )
         for run_id, n, d, step, rate in zip(*columns, rates, strict=False)
     ]
@@ -72,7 +80,10 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     rose = _late_loss_increase(str(runs["run_id"].iloc[row]), trails)
     if rose > ROSE:
         repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
-        return f"its loss rose by {100 * rose:.1f} % towards the end: {'over-fitted to repeated data' if repeats else 'unstable, the learning rate is too high'}"
+        why = "unstable, the learning rate is too high"
+        if repeats:
+            why = "over-fitted to repeated data"
+        return f"its loss rose by {100 * rose:.1f} % towards the end: {why}"
     if steps < FEW_STEPS:
         return f"too few steps: {steps}"
     warmup = int(optim.get("warmup_steps", 0)) / steps
@@ -97,7 +108,9 @@ def _late_loss_increase(run_id: str, trails: Points) -> float:
 
 
 def _widths(runs: pd.DataFrame) -> np.ndarray:
-    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer that of the base, whose rate it is."""
+    """What a learning rate is to be multiplied by to compare sizes: their width, or with transfer
+    that of the base, whose rate it is.
+    """
     bases = [
         (config.get("model", {}).get("transfer") or {}).get("base_width")
         for config in runs["config"]
@@ -130,7 +143,8 @@ def warnings(above: list[RunAboveLaw]) -> list[ResultWarning]:
         return []
     worst = above[0]
     message = (
-        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} more than {OUTLIER_SIGMAS:g} sigma "
+        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} more than "
+        f"{OUTLIER_SIGMAS:g} sigma "
         f"above the fitted law, the worst by {100 * (worst.excess or 0.0):.1f} % "
         f"({worst.run_id}: {worst.cause})"
     )

@@ -1,7 +1,9 @@
-"""The noise of a run: what seeds alone change, from replicates, and whether the law misses more than that.
+"""The noise of a run: what seeds alone change, from replicates, and whether the law misses more
+than that.
 
-Runs that differ in nothing but their seed are a cell; the pooled variance within cells is pure error, and the scatter of
-the cells about the law beyond it is lack of fit (Draper and Smith 1998, section 2.1). Of losses in logs, as the fit sees them.
+Runs that differ in nothing but their seed are a cell; the pooled variance within cells is pure
+error, and the scatter of the cells about the law beyond it is lack of fit (Draper and Smith 1998,
+section 2.1). Of losses in logs, as the fit sees them.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_LACK_OF_FIT_P = 0.01  # below it a warning is due
-ROBUST = 1.4826  # times the median distance of a normal variable from its median is its standard deviation
+# times the median distance of a normal variable from its median is its standard deviation
+ROBUST = 1.4826
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The standard deviation `sd` of a run's log loss over seeds, its interval, and from how many cells and degrees of freedom."""
+    """The standard deviation `sd` of a run's log loss over seeds, its interval, and from how many
+    cells and degrees of freedom.
+    """
 
     sd: float
     lo: float
@@ -46,7 +51,9 @@ def seed_noise(points: Points, ci: float = 0.95) -> Noise | None:
 
 
 def _within(points: Points) -> tuple[float, int, int]:
-    """(sum of squares of log losses about the means of their cells, its degrees of freedom, cells with more than one run)."""
+    """(sum of squares of log losses about the means of their cells, its degrees of freedom, cells
+    with more than one run).
+    """
     logs, cell = np.log(points.loss), np.unique(np.asarray(points.cell), return_inverse=True)[1]
     counts = np.bincount(cell)
     means = np.bincount(cell, logs) / counts
@@ -58,7 +65,9 @@ def _within(points: Points) -> tuple[float, int, int]:
 
 
 def report(points: Points, found: PointEstimate, ci: float) -> NoiseResult:
-    """The noise of one run about the law and, with replicates, of seeds alone, with the test of lack of fit."""
+    """The noise of one run about the law and, with replicates, of seeds alone, with the test of
+    lack of fit.
+    """
     residual = np.log(points.loss) - found.law.log_predict(
         found.theta, points.inputs(found.law.inputs)
     )
@@ -83,7 +92,9 @@ def report(points: Points, found: PointEstimate, ci: float) -> NoiseResult:
 
 
 def _lack_of_fit(points: Points, residual: np.ndarray, free: int) -> LackOfFit | None:
-    """The variance of the cells about the law over that within cells (F), and how often chance alone gives more."""
+    """The variance of the cells about the law over that within cells (F), and how often chance
+    alone gives more.
+    """
     from scipy.special import fdtrc
 
     within, freedom, _ = _within(points)

@@ -1,4 +1,6 @@
-"""The true floor of a synthetic language beside the fitted E: the one case where a fit can be told how wrong it is."""
+"""The true floor of a synthetic language beside the fitted E: the one case where a fit can be told
+how wrong it is.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,14 @@ Truth = Mapping[str, float]
 
 
 def known_entropy(runs: pd.DataFrame | None) -> Truth | None:
-    """{entropy, floor} in nats per token of the language that all `runs` learn (one row each, `config` as a dictionary).
+    """{entropy, floor} in nats per token of the language that all `runs` learn (one row each,
+    `config` as a dictionary).
 
-    `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end with whole facts but for the
-    first symbol, which one fact lends the other. `floor` is what an ideal predictor loses on the very windows that the runs
-    were measured on; it differs by chance, and is absent where runs were measured on different windows.
-    None for text, for simulated losses, and for tables that are none of this program's.
+    `entropy` is the lowest loss on average over all windows, H(K) / period: windows begin and end
+    with whole facts but for the first symbol, which one fact lends the other. `floor` is what an
+    ideal predictor loses on the very windows that the runs were measured on; it differs by chance,
+    and is absent where runs were measured on different windows. None for text, for simulated
+    losses, and for tables that are none of this program's.
     """
     if runs is None or not len(runs):
         return None
@@ -55,8 +59,9 @@ def _known(config: SyntheticTask, tokens: int | None) -> Truth:
 def compare_floor(truth: Truth | None, fitted: Estimate | None) -> KnownEntropy | None:
     """Entropy and floor with the fitted E; None where either is missing.
 
-    `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor; `covers` whether the interval of E
-    holds the floor (the entropy where the floor is not known), None without an interval.
+    `difference_percent` is of E from the entropy, `floor_difference_percent` from the floor;
+    `covers` whether the interval of E holds the floor (the entropy where the floor is not known),
+    None without an interval.
     """
     if truth is None or fitted is None or fitted.value is None:
         return None

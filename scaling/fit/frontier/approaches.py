@@ -1,4 +1,6 @@
-"""The three approaches to the frontier (Hoffmann 2022, section 3): estimated, written, and compared."""
+"""The three approaches to the frontier (Hoffmann 2022, section 3): estimated, written, and
+compared.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ def _minimum(minimum: Minimum, points: Points) -> BudgetMinimum:
 def agreement(
     estimates: Mapping[str, FrontierEstimate], points: Points, ci: float
 ) -> ApproachAgreement:
-    """Whether exponents agree within their intervals, and N* at the largest budget within 1.5 times."""
+    """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
+    times.
+    """
     frontiers = {
         name: estimate.frontier for name, estimate in estimates.items() if estimate.frontier
     }

@@ -1,7 +1,9 @@
-"""Approach 1 (Hoffmann 2022, section 3.1): at each compute, which run has the lowest loss? Its N and D are the frontier.
+"""Approach 1 (Hoffmann 2022, section 3.1): at each compute, which run has the lowest loss? Its N
+and D are the frontier.
 
-Runs are tracks of loss against C: all evaluations of a run where the source is a results folder, else the final losses
-of runs of one size. The road reads off runs that exist, so its answer is a step function smoothed by a line.
+Runs are tracks of loss against C: all evaluations of a run where the source is a results folder,
+else the final losses of runs of one size. The road reads off runs that exist, so its answer is a
+step function smoothed by a line.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ MIN_WINNERS = 3  # sizes that must win somewhere
 
 @dataclass(frozen=True)
 class Tracks:
-    """Log losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each track; log D like the losses."""
+    """Log losses (track, budget) at each of `log_c`, NaN where a track has none; log N of each
+    track; log D like the losses.
+    """
 
     log_c: np.ndarray
     loss: np.ndarray
@@ -39,10 +43,11 @@ class Tracks:
 def envelope(
     points: Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
-    """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the runs, where there are.
+    """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the
+    runs, where there are.
 
-    A budget whose winner is the smallest or the largest that competes is left out: the true winner may lie beyond.
-    Intervals resample whole tracks. `unavailable` says what is lacking.
+    A budget whose winner is the smallest or the largest that competes is left out: the true winner
+    may lie beyond. Intervals resample whole tracks. `unavailable` says what is lacking.
     """
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("envelope", unavailable="the table lacks N, D or C")
@@ -56,7 +61,10 @@ def envelope(
     held = np.isfinite(n)
     sizes = len(np.unique(np.round(n[held], 6)))
     if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
-        lacking = f"at {held.sum()} budgets neither the smallest nor the largest size is best, and {sizes} sizes are best there; "
+        lacking = (
+            f"at {held.sum()} budgets neither the smallest nor the largest size is best, "
+            f"and {sizes} sizes are best there; "
+        )
         lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
         return FrontierEstimate("envelope", unavailable=lacking)
     found = fit_power_frontier(tracks.log_c, n, d, loss)
@@ -82,7 +90,9 @@ def _warnings(frontier: Frontier, finals_only: bool) -> list[ResultWarning]:
 
 
 def _tracks(points: Points, by_run: bool) -> Tracks | None:
-    """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those of an isoFLOP design."""
+    """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those
+    of an isoFLOP design.
+    """
     n, d, c = points.inputs("NDC").values()
     log_c, log_n, log_d = np.log(c), np.log(n), np.log(d)
     label = (
@@ -118,13 +128,17 @@ def _sizes(log_n: np.ndarray) -> np.ndarray:
 
 
 def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Interpolation that reaches half a window beyond its ends, so that a single run counts at its own budget."""
+    """Interpolation that reaches half a window beyond its ends, so that a single run counts at its
+    own budget.
+    """
     inside = (grid > x[0] - WINDOW / 2) & (grid < x[-1] + WINDOW / 2)
     return np.where(inside, np.interp(grid, x, y), np.nan)
 
 
 def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The log N, log D and log loss (R, budgets) of the lowest track among those `present` (R, tracks); NaN where it is at the edge."""
+    """The log N, log D and log loss (R, budgets) of the lowest track among those `present` (R,
+    tracks); NaN where it is at the edge.
+    """
     shape = (len(present), len(tracks.log_c))
     n, d, loss = (np.full(shape, np.nan) for _ in range(3))
     for column in range(shape[1]):

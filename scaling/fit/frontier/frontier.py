@@ -1,7 +1,9 @@
-"""The compute-optimal frontier N*(C), D*(C), L*(C): the output of all three approaches, in one type.
+"""The compute-optimal frontier N*(C), D*(C), L*(C): the output of all three approaches, in one
+type.
 
-A cost C = c0 N^p D turns a law of N and D into powers of C. C = 6 N D is the common case; an exact count of FLOPs bends
-at small N, where attention and head weigh more, and is then fitted on the runs' own numbers.
+A cost C = c0 N^p D turns a law of N and D into powers of C. C = 6 N D is the common case; an exact
+count of FLOPs bends at small N, where attention and head weigh more, and is then fitted on the
+runs' own numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Cost:
 
 
 def fit_cost(points: Points) -> Cost:
-    """The cost of a table's own N, D and C: exactly 6 N D where it is that, else least squares of log(C/D) on log N."""
+    """The cost of a table's own N, D and C: exactly 6 N D where it is that, else least squares of
+    log(C/D) on log N.
+    """
     if points.n is None or points.d is None or points.c is None:
         return Cost()
     if np.all(np.abs(points.c / (6.0 * points.n * points.d) - 1) < EXACT_6ND):
@@ -52,9 +56,11 @@ def fit_cost(points: Points) -> Cost:
 def fit_power(
     log_x: np.ndarray, log_y: np.ndarray, std: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(exponent, log coefficient) of y = k x^e by least squares in logs, weighted by 1/std^2 (Porian 2024, appendix).
+    """(exponent, log coefficient) of y = k x^e by least squares in logs, weighted by 1/std^2
+    (Porian 2024, appendix).
 
-    `log_x` (n,); `log_y` (..., n) may hold NaN, which weighs nothing; results have the leading shape of `log_y`.
+    `log_x` (n,); `log_y` (..., n) may hold NaN, which weighs nothing; results have the leading
+    shape of `log_y`.
     """
     weight = np.isfinite(log_y) / (1.0 if std is None else np.square(std))
     y = np.where(np.isfinite(log_y), log_y, 0.0)
@@ -66,9 +72,11 @@ def fit_power(
 
 
 def fit_decay(log_c: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(E, log K, gamma) of L = E + K C^-gamma, E >= 0, by least squares of relative errors; `loss` (..., n) may hold NaN.
+    """(E, log K, gamma) of L = E + K C^-gamma, E >= 0, by least squares of relative errors; `loss`
+    (..., n) may hold NaN.
 
-    Linear in E and K at each gamma of a grid (variable projection). For the minima of a few budgets; `estimate` fits runs.
+    Linear in E and K at each gamma of a grid (variable projection). For the minima of a few
+    budgets; `estimate` fits runs.
     """
     weight = np.where(np.isfinite(loss), 1.0, 0.0)
     y = np.where(np.isfinite(loss), loss, 1.0)
@@ -98,7 +106,8 @@ def _decay_at(
 
 @dataclass(frozen=True)
 class Frontier:
-    """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or arrays over draws (R,).
+    """N* = exp(log_n) C^a, D* = exp(log_d) C^b, L* = floor + exp(log_gap) C^-gamma; scalars, or
+    arrays over draws (R,).
 
     `gamma` is None where an approach gives no loss.
     """
@@ -140,7 +149,9 @@ class Frontier:
 def fit_power_frontier(
     log_c: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray
 ) -> Frontier:
-    """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the decay of L*."""
+    """Powers through the minima of the budgets (..., n): N*, D* and, from four budgets on, the
+    decay of L*.
+    """
     (a, k_n), (b, k_d) = fit_power(log_c, log_n), fit_power(log_c, log_d)
     if len(log_c) < DECAY_BUDGETS:
         return Frontier(a, k_n, b, k_d)
@@ -148,7 +159,8 @@ def fit_power_frontier(
 
 
 def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """Closed form for the laws in N and D. `values` are reported parameters, scalars or arrays over draws.
+    """Closed form for the laws in N and D. `values` are reported parameters, scalars or arrays over
+    draws.
 
     Raises ScalingError for a law without a compute-optimal N and D.
     """
@@ -162,7 +174,8 @@ def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier
 
 
 def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """N* = G (C/c0)^a, G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta) (Hoffmann 2022, eq. 4, p = 1).
+    """N* = G (C/c0)^a, G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta)
+    (Hoffmann 2022, eq. 4, p = 1).
 
     The data-constrained law is this one as long as every token is new (Muennighoff 2023, eq. 5).
     """
@@ -177,7 +190,9 @@ def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
 
 
 def _coupled(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """The frontier of the inner sum, which is Chinchilla's without a floor, with its loss raised to k above E."""
+    """The frontier of the inner sum, which is Chinchilla's without a floor, with its loss raised to
+    k above E.
+    """
     inner, k = _chinchilla(values, cost), values["k"]
     assert inner.log_gap is not None
     assert inner.gamma is not None
@@ -185,7 +200,9 @@ def _coupled(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
 
 
 def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p c0 D_c))^(1/(p + r))."""
+    """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p
+    c0 D_c))^(1/(p + r)).
+    """
     alpha_n, alpha_d = values["alpha_N"], values["alpha_D"]
     r = alpha_n / alpha_d
     a = 1 / (cost.p + r)
@@ -249,5 +266,7 @@ class FrontierEstimate:
 
 
 def cap_resamples(resamples: int, width: int) -> int:
-    """Resamples of `width` numbers that fit into a few hundred megabytes; a table that large needs fewer of them."""
+    """Resamples of `width` numbers that fit into a few hundred megabytes; a table that large needs
+    fewer of them.
+    """
     return max(20, min(resamples, 20_000_000 // max(1, width)))

@@ -1,7 +1,8 @@
-"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its bottoms are the frontier.
+"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its
+bottoms are the frontier.
 
-N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A valley without an
-interior bottom is refused with its reason, never extrapolated.
+N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A
+valley without an interior bottom is refused with its reason, never extrapolated.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ SAME_SIZE = 0.02  # sizes within 2 % are one size
 
 
 def distinct(values: np.ndarray) -> int:
-    """How many sizes there are when those within 2 % count as one; a continuum counts by its width."""
+    """How many sizes there are when those within 2 % count as one; a continuum counts
+    by its width.
+    """
     gaps = np.diff(np.sort(np.log(values)))
     near = gaps <= SAME_SIZE
     return 1 + int((~near).sum()) + int(gaps[near].sum() / (4 * SAME_SIZE))
 
 
 def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
-    """The indices of the runs of each budget, cheapest first: the densest windows of log C that hold four sizes or more.
+    """The indices of the runs of each budget, cheapest first: the densest windows of log C that
+    hold four sizes or more.
 
-    A window with three quarters as many runs beside it as in it is part of a continuum, and one with under a third of
-    the fullest window's sizes came about by chance; neither is a budget.
+    A window with three quarters as many runs beside it as in it is part of a continuum, and one
+    with under a third of the fullest window's sizes came about by chance; neither is a budget.
     """
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
@@ -70,10 +74,12 @@ def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nda
 def isoflop(
     points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
-    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says what is lacking.
+    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says
+    what is lacking.
 
-    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto each fitted curve; with
-    four to ten runs in a valley their own scatter alone would say too little. Raises ScalingError for an unknown method.
+    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto
+    each fitted curve; with four to ten runs in a valley their own scatter alone would say too
+    little. Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
         raise unknown_choice("valley method", method, METHODS)
@@ -82,7 +88,10 @@ def isoflop(
     valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
     usable = [valley for valley in valleys if valley.fault is None]
     if len(usable) < MIN_BUDGETS:
-        lacking = f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with {MIN_SIZES} sizes at equal C and an interior minimum"
+        lacking = (
+            f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
+            f"{MIN_SIZES} sizes at equal C and an interior minimum"
+        )
         return FrontierEstimate("isoflop", minima=valleys, unavailable=lacking)
     measured = np.log(
         [
@@ -136,7 +145,9 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
 def _bootstrap(
     points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int
 ) -> Frontier:
-    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts for nothing in it."""
+    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts
+    for nothing in it.
+    """
     rows = [np.asarray(valley.index) for valley in valleys]
     log_n, log_d = (
         [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
@@ -170,10 +181,12 @@ def _bootstrap(
 def grid_bias(
     points: Points, law: str, values: dict[str, float], cost: Cost
 ) -> ResultWarning | None:
-    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the law's own optimum.
+    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the
+    law's own optimum.
 
-    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent (the bias is in the
-    method, more runs do not remove it). None where the law or the grid gives no frontier.
+    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent
+    (the bias is in the method, more runs do not remove it). None where the law or the grid gives no
+    frontier.
     """
     if points.n is None or points.d is None or law != "chinchilla":
         return None
@@ -219,7 +232,8 @@ class CurveMinima:
 
 
 def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
-    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the sizes has none.
+    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
+    sizes has none.
 
     Raises ScalingError for an unknown method.
     """
@@ -239,7 +253,8 @@ def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
 def hc2_residuals(x: Array, y: Array, method: str) -> tuple[Array, Array]:
     """The fitted curve (n,) at the runs and its residuals divided by sqrt(1 - leverage) (HC2).
 
-    Akima's interpolant passes through every run, so its scatter is that about a cubic (about a parabola, of four runs).
+    Akima's interpolant passes through every run, so its scatter is that about a cubic (about a
+    parabola, of four runs).
     """
     degree = 2 if method == "parabola" or len(y) < 5 else 3
     design = np.vander(x - x.mean(), degree + 1, increasing=True)
@@ -267,7 +282,9 @@ def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is positive."""
+    """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is
+    positive.
+    """
     found = _powers(x, y, 3)
     c0, c1, c2, c3 = found
     inner = c2**2 - 3 * c1 * c3
@@ -277,7 +294,9 @@ def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged first."""
+    """Akima's interpolant of log loss, as Porian 2024 use it; runs of equal size are averaged
+    first.
+    """
     from scipy.interpolate import Akima1DInterpolator  # 0.3 s, needed here only
 
     sizes, where = np.unique(x, return_inverse=True)

@@ -1,4 +1,5 @@
-"""Laws in log space with first and second derivatives: what the minimiser of `optimise` climbs down on.
+"""Laws in log space with first and second derivatives: what the minimiser of `optimise` climbs down
+on.
 
 R parameter vectors at once, at n points; no law is named here, `laws` puts them together.
 """
@@ -20,7 +21,8 @@ NUDGE = 1e-6  # of a coordinate, where a second derivative is a difference of fi
 @dataclass(frozen=True)
 class Expansion:
     """A law at R parameter vectors and n points: log L (R, n), its gradient (R, P, n), and
-    `second(a, b)` = sum_i a_i g_i g_i' + b_i H_i (R, P, P), the Hessian of an objective with weights a, b (R, n).
+    `second(a, b)` = sum_i a_i g_i g_i' + b_i H_i (R, P, P), the Hessian of an objective with
+    weights a, b (R, n).
     """
 
     value: Array
@@ -38,7 +40,9 @@ def _product(gradient: Array, weight: Array) -> Array:
 
 @dataclass(frozen=True)
 class _SoftmaxTerms:
-    """What a sum of powers is made of at theta: shares p_k (R, n) of its terms, their exponents y_k = z_k / T, and T."""
+    """What a sum of powers is made of at theta: shares p_k (R, n) of its terms, their exponents y_k
+    = z_k / T, and T.
+    """
 
     features: list[list[Feature]]
     outer: list[Array]
@@ -47,7 +51,9 @@ class _SoftmaxTerms:
     warmth: Array | float
 
     def spread(self, weight: Array, size: int) -> Array:
-        """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k; its features are shared by all rows."""
+        """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k; its features are
+        shared by all rows.
+        """
         found = np.zeros((len(weight), size, size))
         for share, term, outer in zip(self.shares, self.features, self.outer, strict=True):
             moments = iter(((weight * share) @ outer).T)
@@ -60,7 +66,9 @@ class _SoftmaxTerms:
         return found
 
     def heat(self, weight: Array, mean: Array, root: int, size: int) -> Array:
-        """The second derivatives that involve T: -p_k (y_k - mean) / T with z_k, the variance of y over T with T itself."""
+        """The second derivatives that involve T: -p_k (y_k - mean) / T with z_k, the variance of y
+        over T with T itself.
+        """
         found = np.zeros((len(weight), size, size))
         for share, one, term in zip(self.shares, self.scaled, self.features, strict=True):
             tilt = weight * share * (one - mean)
@@ -75,10 +83,12 @@ class _SoftmaxTerms:
 def sum_of_powers(
     features: list[list[Feature]], size: int, floor: int | None, root: int | None
 ) -> Bound:
-    """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the shares.
+    """log(E + sum exp z), or T log sum exp(z / T): d/dz_k is the share p_k, d/dT the entropy of the
+    shares.
 
-    `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the coefficient (factor 1)
-    first; `floor` and `root` are the places of E and T among the `size` parameters; with both, the floor stands outside the root.
+    `features` holds for each z_k the parameters it is affine in, each with its factor (n,), the
+    coefficient (factor 1) first; `floor` and `root` are the places of E and T among the `size`
+    parameters; with both, the floor stands outside the root.
     """
     if floor is not None and root is not None:
         return above_floor(sum_of_powers(features, size, None, root), floor)
@@ -130,7 +140,9 @@ def sum_of_powers(
 
 
 def above_floor(excess: Bound, floor: int) -> Bound:
-    """log(E + X) for a law whose log X is `excess`, E at the place `floor`: L'' = p X'' + p x x' - g g', p = X / (E + X)."""
+    """log(E + X) for a law whose log X is `excess`, E at the place `floor`: L'' = p X'' + p x x' -
+    g g', p = X / (E + X).
+    """
 
     def at(theta: Array) -> Expansion:
         inner = excess(theta)
@@ -148,7 +160,9 @@ def above_floor(excess: Bound, floor: int) -> Bound:
 
 
 def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -> Bound:
-    """A law from its value (R, n) and gradient (R, P, n); second derivatives are differences of first ones."""
+    """A law from its value (R, n) and gradient (R, P, n); second derivatives are differences of
+    first ones.
+    """
 
     def at(theta: Array) -> Expansion:
         value, gradient = value_and_gradient(theta)
@@ -168,7 +182,9 @@ def by_differences(value_and_gradient: Callable[[Array], tuple[Array, Array]]) -
 
 
 def broken_power(log_x: Array) -> Bound:
-    """Theta is E, log b, c0, c1, log d, log f: E + b x^-c0 (1 + (x/d)^(1/f))^(-c1 f), one break (Caballero 2023, eq. 1)."""
+    """Theta is E, log b, c0, c1, log d, log f: E + b x^-c0 (1 + (x/d)^(1/f))^(-c1 f), one break
+    (Caballero 2023, eq. 1).
+    """
 
     def value_and_gradient(theta: Array) -> tuple[Array, Array]:
         e, b, c0, c1, _, f = (theta[:, i, None] for i in range(6))
@@ -193,7 +209,9 @@ def break_of(theta: Array, log_x: Array) -> tuple[Array, Array]:
 
 
 def logistic(log_x: Array) -> Bound:
-    """Theta is lo, log span, log k, x_0: lo + span / (1 + exp(k (x - x_0))), an accuracy that rises as the loss x falls."""
+    """Theta is lo, log span, log k, x_0: lo + span / (1 + exp(k (x - x_0))), an accuracy that rises
+    as the loss x falls.
+    """
     x = np.exp(log_x)
 
     def value_and_gradient(theta: Array) -> tuple[Array, Array]:
@@ -210,7 +228,9 @@ def logistic(log_x: Array) -> Bound:
 
 
 def saturating(excess: Array, log_r: Array) -> tuple[Array, Array, Array]:
-    """log(1 + R (1 - exp(-x / R))) for x repeats that decay with R = exp(log_r), and its slopes in x and log R."""
+    """log(1 + R (1 - exp(-x / R))) for x repeats that decay with R = exp(log_r), and its slopes in
+    x and log R.
+    """
     ratio = excess / np.exp(log_r)
     decay = np.exp(-ratio)
     whole = 1 - np.exp(log_r) * np.expm1(-ratio)
@@ -223,8 +243,9 @@ def repeats(log_x: Array, log_unique: Array) -> Array:
 
 
 def data_constrained(logs: Inputs) -> Bound:
-    """Theta is E, log A, log B, alpha, beta, log R_D, log R_N: Chinchilla in effective parameters and tokens: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))), and N' likewise over
-    U_N, the N that is optimal for U tokens (Muennighoff 2023, eq. 5 to 7).
+    """Theta is E, log A, log B, alpha, beta, log R_D, log R_N: Chinchilla in effective parameters
+    and tokens: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))), and N' likewise over U_N, the N that
+    is optimal for U tokens (Muennighoff 2023, eq. 5 to 7).
     """
     log_n, log_d = logs["N"], logs["D"]
     log_u = np.minimum(logs["U"], log_d)

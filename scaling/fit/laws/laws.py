@@ -1,12 +1,14 @@
 """Scaling laws as values: what `estimate` fits, `predict` evaluates and the plots draw.
 
-Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k is affine in the
-internal coordinates theta and in the logs of the inputs: log A - alpha log N. With a root T (Kaplan's L(N,D)) it is
-log L = T log sum_k exp(z_k / T), and with both (the coupled law) L = E + (sum_k exp(z_k / T))^T. Values, gradients, second
-derivatives and the change of units follow from the terms alone, so a further law of that kind is one further literal in `LAWS`.
+Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k
+is affine in the internal coordinates theta and in the logs of the inputs: log A - alpha log N. With
+a root T (Kaplan's L(N,D)) it is log L = T log sum_k exp(z_k / T), and with both (the coupled law) L
+= E + (sum_k exp(z_k / T))^T. Values, gradients, second derivatives and the change of units follow
+from the terms alone, so a further law of that kind is one further literal in `LAWS`.
 
-Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing point X_c by
-alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
+Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing
+point X_c by alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In
+units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sou
 
 @dataclass(frozen=True)
 class Param:
-    """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the internal coordinate in
-    centred units: the value itself, its log where `log`, the log times the exponent named `crossing`, or the value times the
-    parameter named `scaled_by`. The log of a `place` is counted from the unit of that input.
+    """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
+    internal coordinate in centred units: the value itself, its log where `log`, the log times the
+    exponent named `crossing`, or the value times the parameter named `scaled_by`. The log of a
+    `place` is counted from the unit of that input.
     """
 
     name: str
@@ -77,7 +80,9 @@ def _coupled_exponent(name: str) -> Param:
 
 @dataclass(frozen=True)
 class Term:
-    """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha": {"N": -1}} is N^-alpha."""
+    """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha":
+    {"N": -1}} is N^-alpha.
+    """
 
     coefficient: str
     powers: Mapping[str, Mapping[str, float]]
@@ -85,10 +90,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Law:
-    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and `columns` replace them.
+    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and
+    `columns` replace them.
 
-    `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves; `derived` what follows from the
-    reported parameters at C = 6 N D. `custom(logs)` is what `bind` returns; `columns` what `log_columns` does.
+    `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
+    `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
+    returns; `columns` what `log_columns` does.
     """
 
     name: str
@@ -120,7 +127,9 @@ class Law:
         return sum_of_powers(self._features(logs), len(self.params), floor, root)
 
     def _features(self, logs: Inputs) -> list[list[Feature]]:
-        """For each term the parameters it is affine in, each with its factor (n,); the coefficient's, 1, comes first."""
+        """For each term the parameters it is affine in, each with its factor (n,); the
+        coefficient's, 1, comes first.
+        """
         found = []
         for term in self.terms:
             slopes = [
@@ -130,7 +139,9 @@ class Law:
         return found
 
     def log_columns(self, theta: Array, logs: Inputs) -> Array:
-        """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the root, at the exponents of theta (G, P)."""
+        """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
+        root, at the exponents of theta (G, P).
+        """
         if self.columns:
             return self.columns(theta, logs)
         return np.stack(
@@ -142,7 +153,9 @@ class Law:
         )
 
     def log_predict(self, theta: Array, x: Inputs) -> Array:
-        """Natural log of the predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
+        """Natural log of the predicted loss (..., n) at theta (..., P) and inputs
+        {letter: (n,)}.
+        """
         expansion, lead = self._at(theta, x)
         return expansion.value.reshape(*lead, -1)
 
@@ -173,7 +186,9 @@ class Law:
         return np.exp(inner) if param.log else inner
 
     def theta(self, values: Mapping[str, Array | float]) -> Array:
-        """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further names are ignored."""
+        """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further
+        names are ignored.
+        """
         inner = []
         for param in self.params:
             value = np.asarray(values[param.name], float)
@@ -183,7 +198,9 @@ class Law:
         return np.stack(np.broadcast_arrays(*inner), -1)
 
     def centring(self, units: Mapping[str, float]) -> Array:
-        """The matrix (P, P) that takes theta to the theta of inputs divided by exp(units[letter])."""
+        """The matrix (P, P) that takes theta to the theta of inputs divided by
+        exp(units[letter]).
+        """
         matrix = np.eye(len(self.params))
         for term in self.terms:
             for exponent, powers in term.powers.items():
@@ -192,7 +209,9 @@ class Law:
         return matrix
 
     def offset(self, units: Mapping[str, float]) -> Array:
-        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that input's unit."""
+        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that
+        input's unit.
+        """
         return np.array([units[param.place] if param.place else 0.0 for param in self.params])
 
 
@@ -202,7 +221,9 @@ def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
 
 
 def units(law: Law, logs: Inputs) -> dict[str, float]:
-    """The mean log of each input: the units in which a law's coordinates are nearly uncorrelated."""
+    """The mean log of each input: the units in which a law's coordinates are nearly
+    uncorrelated.
+    """
     means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
     return {
         letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
@@ -211,7 +232,9 @@ def units(law: Law, logs: Inputs) -> dict[str, float]:
 
 
 def _effective_columns(theta: Array, logs: Inputs) -> Array:
-    """The powers of N and of effective D; that N decays too depends on A and B, and is left to the polish."""
+    """The powers of N and of effective D; that N decays too depends on A and B, and is left to the
+    polish.
+    """
     log_u = np.minimum(logs["U"], logs["D"])
     data, _, _ = saturating(repeats(logs["D"], log_u), theta[:, 5, None])
     return np.stack([-theta[:, 3, None] * logs["N"], -theta[:, 4, None] * (log_u + data)], 1)
@@ -229,7 +252,9 @@ def _powers_of_c(values: Inputs) -> dict[str, Array]:
 
 
 def _kaplan_powers(values: Inputs) -> dict[str, Array]:
-    """Exponents of N* ~ C^a, D* ~ C^b when L(N,D) is minimised at C = 6 N D (Kaplan 2020, eq. 1.5)."""
+    """Exponents of N* ~ C^a, D* ~ C^b when L(N,D) is minimised at C = 6 N D (Kaplan
+    2020, eq. 1.5).
+    """
     whole = values["alpha_N"] + values["alpha_D"]
     return {"a": values["alpha_D"] / whole, "b": values["alpha_N"] / whole}
 
@@ -306,7 +331,9 @@ _ALL = (
     Law(
         name="chinchilla-tied",
         formula="L(N,D) = E + A/N^alpha + B/D^alpha",
-        reference="Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)",
+        reference=(
+            "Hoffmann et al. 2022, eq. 2, with alpha = beta (Muennighoff et al. 2023, section 3)"
+        ),
         inputs=("N", "D"),
         params=(*_E_A_B, _exponent("alpha")),
         terms=_TIED,
@@ -361,7 +388,10 @@ _ALL = (
     _crossing_law("kaplan-c", "C", "eq. 1.3"),
     Law(
         name="kaplan-ns",
-        formula="L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps (far above the critical batch)",
+        formula=(
+            "L(N,S) = (N_c/N)^alpha_N + (S_c/S)^alpha_S, S the least number of steps "
+            "(far above the critical batch)"
+        ),
         reference="Kaplan et al. 2020, eq. 1.6",
         inputs=("N", "S"),
         params=(
@@ -383,7 +413,9 @@ _ALL = (
     ),
     Law(
         name="data-constrained",
-        formula="L(N,D,U) = E + A/N'^alpha + B/D'^beta, N' and D' discounting repeats by R_N and R_D",
+        formula=(
+            "L(N,D,U) = E + A/N'^alpha + B/D'^beta, N' and D' discounting repeats by R_N and R_D"
+        ),
         reference="Muennighoff et al. 2023, eq. 5 to 7",
         inputs=("N", "D", "U"),
         params=(
@@ -417,7 +449,10 @@ _ALL = (
     Law(
         name="optimum",
         formula="N*(C) = K C^a",
-        reference="Hoffmann et al. 2022, section 3.2: the line through the minima of approach 2; L names the column of N* (or D*)",
+        reference=(
+            "Hoffmann et al. 2022, section 3.2: the line through the minima of approach "
+            "2; L names the column of N* (or D*)"
+        ),
         inputs=("C",),
         params=(_coefficient("K"), Param("a", (-4.0, 4.0), grid=tuple(np.linspace(-1.0, 1.5, 26)))),
         terms=(Term("K", {"a": {"C": 1}}),),

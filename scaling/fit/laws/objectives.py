@@ -1,7 +1,9 @@
-"""What a fit minimises: the sum over points of weight x rho(residual), residual = predicted - observed, of logs or of losses.
+"""What a fit minimises: the sum over points of weight x rho(residual), residual = predicted -
+observed, of logs or of losses.
 
-The Huber objectives are r^2/2 within delta and delta (|r| - delta/2) beyond; `mse` objectives are sums of squares, r^2.
-Least absolute deviations has no second derivative: it is approached by Huber objectives of ever smaller delta.
+The Huber objectives are r^2/2 within delta and delta (|r| - delta/2) beyond; `mse` objectives are
+sums of squares, r^2. Least absolute deviations has no second derivative: it is approached by Huber
+objectives of ever smaller delta.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from scaling.errors import unknown_choice
 Array = np.ndarray
 SHARP = 1e-9  # the last delta of a lad fit: that far it may stay off the optimum
 NARROWING = 4.0
-VERTEX = 1e-5  # below it a lad fit passes through as many points as it has parameters, whatever delta, unless these are
+# below it a lad fit passes through as many points as it has parameters, whatever delta, unless
+# these are
+VERTEX = 1e-5
 MANY = 20_000  # or more: then the points within VERTEX settle the fit already
 
 
@@ -23,7 +27,8 @@ MANY = 20_000  # or more: then the points within VERTEX settle the fit already
 class Objective:
     """`kind` huber | lad | mse, of the residuals of log losses where `log`, else of losses.
 
-    Runs that lie `above` the law count by that weight: an under-tuned run can only be worse than the law (asymmetric Huber).
+    Runs that lie `above` the law count by that weight: an under-tuned run can only be worse than
+    the law (asymmetric Huber).
     """
 
     name: str
@@ -50,7 +55,9 @@ class Objective:
         return 1.0 if self.above == 1.0 else np.where(residual < 0, self.above, 1.0)
 
     def path(self, delta: float, spread: float, count: int) -> tuple[float, ...]:
-        """The deltas to pass through for `count` points, from one as wide as the residuals (`spread`) to the objective's own."""
+        """The deltas to pass through for `count` points, from one as wide as the residuals
+        (`spread`) to the objective's own.
+        """
         if self.kind == "mse":
             return (delta,)
         last, tail = (
@@ -60,8 +67,9 @@ class Objective:
         return (*(last * NARROWING**k for k in range(steps, -1, -1)), *tail)
 
     def smooth(self, residual: Array, delta: float) -> tuple[Array, Array, Array, Array]:
-        """Penalty, its first and second derivative in the residual, and the curvature of the parabola that touches it at
-        the residual and lies above it everywhere else. Of least absolute deviations: at smoothing `delta`.
+        """Penalty, its first and second derivative in the residual, and the curvature of the
+        parabola that touches it at the residual and lies above it everywhere else. Of least
+        absolute deviations: at smoothing `delta`.
         """
         if self.kind == "mse":
             two = np.full_like(residual, 2.0)

@@ -1,4 +1,5 @@
-"""Laws from the literature, for `published:NAME`: the numbers as their authors found them, with convention and caveat.
+"""Laws from the literature, for `published:NAME`: the numbers as their authors found them, with
+convention and caveat.
 
 None carries draws, so predictions from them have no intervals.
 """
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scaling.config import NConvention
 from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier, frontier
 
@@ -19,8 +21,9 @@ PF_DAY = 8.64e19
 
 @dataclass(frozen=True)
 class Published:
-    """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C), L*(C) as powers
-    (coefficient, exponent) where these do not follow from the law; `flops_range` is what they trained.
+    """A law (a name in LAWS) with its parameters. `optimum` holds the authors' own N*(C), D*(C),
+    L*(C) as powers (coefficient, exponent) where these do not follow from the law; `flops_range` is
+    what they trained, `params` how N is counted.
     """
 
     law: str
@@ -30,9 +33,12 @@ class Published:
     notes: tuple[str, ...] = ()
     optimum: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     flops_range: tuple[float, float] | None = None
+    params: NConvention = "total"
 
     def frontier(self) -> Frontier:
-        """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises ScalingError when there is none."""
+        """N*(C), D*(C) and L*(C): the authors' own, or from the law at C = 6 N D. Raises
+        ScalingError when there is none.
+        """
         if not self.optimum:
             return frontier(
                 self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
@@ -67,16 +73,24 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, table 2 (L(N,D)), tables 5 and 6 (optimum)",
         NONEMBEDDING,
         (
-            "nats per token of their own tokeniser; later work puts the exponent of N near 0.5, not 0.73",
+            (
+                "nats per token of their own tokeniser; later work puts the exponent of N "
+                "near 0.5, not 0.73"
+            ),
         ),
         {
             "n_params": _per_pf_day(1.3e9, 0.73),
             "tokens": _per_pf_day(2e10, 0.27),
             "loss": (math.exp(0.050 * math.log(3.1e8 * PF_DAY)), 0.050),
         },
+        params="nonembedding",
     ),
     "kaplan2020-n": Published(
-        "kaplan-n", {"alpha_N": 0.076, "N_c": 8.8e13}, f"{KAPLAN}, eq. 1.1", NONEMBEDDING
+        "kaplan-n",
+        {"alpha_N": 0.076, "N_c": 8.8e13},
+        f"{KAPLAN}, eq. 1.1",
+        NONEMBEDDING,
+        params="nonembedding",
     ),
     "kaplan2020-d": Published(
         "kaplan-d",
@@ -85,7 +99,11 @@ PUBLISHED: dict[str, Published] = {
         "tokens, with early stopping",
     ),
     "kaplan2020-c": Published(
-        "kaplan-c", {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY}, f"{KAPLAN}, eq. 1.3", NONEMBEDDING
+        "kaplan-c",
+        {"alpha_C": 0.050, "C_c": 3.1e8 * PF_DAY},
+        f"{KAPLAN}, eq. 1.3",
+        NONEMBEDDING,
+        params="nonembedding",
     ),
     "kaplan2020-ns": Published(
         "kaplan-ns",
@@ -93,8 +111,12 @@ PUBLISHED: dict[str, Published] = {
         f"{KAPLAN}, eq. 1.6 and table 3",
         NONEMBEDDING,
         (
-            "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / L^(1/0.21) tokens",
+            (
+                "S is S_min, the least steps: S / (1 + B_crit / B) with B_crit = 2e8 / "
+                "L^(1/0.21) tokens"
+            ),
         ),
+        params="nonembedding",
     ),
     "hoffmann2022": Published(
         "chinchilla",
@@ -105,10 +127,16 @@ PUBLISHED: dict[str, Published] = {
             "alpha": 0.33917084,
             "beta": 0.2849083,
         },
-        "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models (arXiv:2203.15556), approach 3, unrounded (its TeX source)",
+        (
+            "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models "
+            "(arXiv:2203.15556), approach 3, unrounded (its TeX source)"
+        ),
         "total N; C = 6 N D",
         (
-            "the optimiser stopped early: Besiroglu 2024 fit the same data better, with 20 tokens per parameter instead of 59 at 5.76e23",
+            (
+                "the optimiser stopped early: Besiroglu 2024 fit the same data better, with "
+                "20 tokens per parameter instead of 59 at 5.76e23"
+            ),
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -118,7 +146,10 @@ PUBLISHED: dict[str, Published] = {
         "Besiroglu et al. 2024, Chinchilla Scaling: A Replication Attempt (arXiv:2404.10102)",
         "total N; C = 6 N D",
         (
-            "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, alpha 0.02, beta 0.02",
+            (
+                "fitted to 240 points read off a figure; standard errors A 124.6, B 1293, "
+                "alpha 0.02, beta 0.02"
+            ),
         ),
         flops_range=(6e18, 3e21),
     ),
@@ -128,7 +159,10 @@ PUBLISHED: dict[str, Published] = {
         "De Vries 2023, Go smol or go home",
         "total N; C = 6 N D",
         (
-            "made to ask what a model smaller than optimal costs in compute; E does not enter the answer",
+            (
+                "made to ask what a model smaller than optimal costs in compute; E does not "
+                "enter the answer"
+            ),
         ),
     ),
     "muennighoff2023": Published(
@@ -145,17 +179,24 @@ PUBLISHED: dict[str, Published] = {
         "Muennighoff et al. 2023, Scaling Data-Constrained Language Models (arXiv:2305.16264)",
         "total N; C = 6 N D; U unique tokens",
         (
-            "without unique tokens all are taken as new; (R_D, R_N) is one of several minima, not identified by their runs",
+            (
+                "without unique tokens all are taken as new; (R_D, R_N) is one of several "
+                "minima, not identified by their runs"
+            ),
         ),
     ),
     "porian2024": Published(
         "frontier",
         {"a": 0.4969, "b": 0.5031},
-        "Porian et al. 2024, Resolving Discrepancies in Compute-Optimal Scaling (arXiv:2406.19146), RefinedWeb, tuned hyper-parameters",
+        (
+            "Porian et al. 2024, Resolving Discrepancies in Compute-Optimal Scaling "
+            "(arXiv:2406.19146), RefinedWeb, tuned hyper-parameters"
+        ),
         "N with the head, without the embedding; C = 6 N D",
-        ("powers through the bottoms of isoFLOP valleys; no loss law",),
+        ("powers through the minima of isoFLOP curves; no loss law",),
         {"n_params": (0.11892648, 0.49689508), "tokens": (1.401426, 0.50310492)},
         (1.25e16, 2.56e19),
+        params="with_head",
     ),
 }
 

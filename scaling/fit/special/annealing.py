@@ -1,9 +1,11 @@
-"""Loss curves under learning-rate schedules: the multi-power law (Luo et al. 2025, arXiv:2503.12811, eq. 1 to 3).
+"""Loss curves under learning-rate schedules: the multi-power law (Luo et al. 2025,
+arXiv:2503.12811, eq. 1 to 3).
 
     L(t) = L0 + A S1(t)^-alpha - B sum_k (eta_(k-1) - eta_k) (1 - (1 + C eta_k^-gamma S_k(t))^-beta)
 
-S1 is the area under the learning rate up to t, S_k that from step k on: what a decay takes off the loss grows with the
-steps trained after it. Linear in L0, A and B, so the other four are searched on a grid, and the whole is then polished.
+S1 is the area under the learning rate up to t, S_k that from step k on: what a decay takes off the
+loss grows with the steps trained after it. Linear in L0, A and B, so the other four are searched on
+a grid, and the whole is then polished.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ BOUNDS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: its evaluations at `step` (T,), the learning rate there and the loss in nats a token."""
+    """One run: its evaluations at `step` (T,), the learning rate there and the loss in nats a
+    token.
+    """
 
     name: str
     step: Array
@@ -51,7 +55,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Areas:
-    """What the law needs of a schedule: log S1 (T,), the drops eta_(k-1) - eta_k (K,), log eta_k (K,), and S_k(t) (K, T)."""
+    """What the law needs of a schedule: log S1 (T,), the drops eta_(k-1) - eta_k (K,), log eta_k
+    (K,), and S_k(t) (K, T).
+    """
 
     log_s1: Array
     drop: Array
@@ -60,7 +66,8 @@ class _Areas:
 
 
 def areas(step: Array, lr: Array) -> _Areas:
-    """The areas of a schedule given at some steps; before the first of them it rises linearly from zero.
+    """The areas of a schedule given at some steps; before the first of them it rises linearly from
+    zero.
 
     The learning rate is taken to change at each step that is listed, and to hold until then.
     """
@@ -84,7 +91,9 @@ def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
 
 
 def _drop(held: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
-    """sum_k drop_k (1 - (1 + C eta_k^-gamma S_k)^-beta) (T,), and its slopes in log C, beta and gamma (3, T)."""
+    """sum_k drop_k (1 - (1 + C eta_k^-gamma S_k)^-beta) (T,), and its slopes in log C, beta and
+    gamma (3, T).
+    """
     scaled = c * np.exp(-gamma * held.log_lr)[:, None] * held.after
     left = np.exp(-beta * np.log1p(scaled))
     by_log_c = held.drop @ (beta * left * scaled / (1 + scaled))
@@ -95,7 +104,9 @@ def _drop(held: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Arr
 
 @dataclass(frozen=True)
 class Annealing:
-    """The fitted law: reported parameters, the objective (a sum over evaluations), starts tried and starts that agree."""
+    """The fitted law: reported parameters, the objective (a sum over evaluations), starts tried and
+    starts that agree.
+    """
 
     values: Mapping[str, float]
     value: float
@@ -106,7 +117,8 @@ class Annealing:
 def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     """Minimise the summed Huber loss of log losses over all evaluations of all curves.
 
-    Raises ScalingError when there are fewer than two curves, or none of them decays: then B, C, beta and gamma are unknown.
+    Raises ScalingError when there are fewer than two curves, or none of them decays: then B, C,
+    beta and gamma are unknown.
     """
     from scipy.optimize import minimize
 
@@ -162,7 +174,10 @@ def _joined(held: Sequence[_Areas], c: float, beta: float, gamma: float) -> tupl
 def _check(curves: Sequence[Curve]) -> None:
     if len(curves) < MIN_CURVES:
         raise ScalingError(
-            f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} are needed",
+            (
+                f"{len(curves)} curve{'s' * (len(curves) != 1)} to fit: at least {MIN_CURVES} "
+                "are needed"
+            ),
             remedy="give one file a run, or a folder of them; leave fewer out with --holdout",
         )
     for curve in curves:
@@ -216,7 +231,9 @@ def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
 
 
 def goodness(curve: Curve, values: Mapping[str, float]) -> dict[str, float]:
-    """How well a curve is predicted: R^2, mean absolute error in nats, and that of its last evaluation."""
+    """How well a curve is predicted: R^2, mean absolute error in nats, and that of its last
+    evaluation.
+    """
     predicted = predict_curve(values, curve.step, curve.lr)
     error = predicted - curve.loss
     r2 = 1 - float(np.sum(error**2) / np.sum((curve.loss - curve.loss.mean()) ** 2))

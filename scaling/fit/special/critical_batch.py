@@ -1,10 +1,13 @@
-"""Kaplan's L(N, S): steps at a finite batch, counted as the least steps that would have done (Kaplan 2020, section 5.1)."""
+"""Kaplan's L(N, S): steps at a finite batch, counted as the least steps that would have done
+(Kaplan 2020, section 5.1).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import fit_power
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -23,13 +26,16 @@ def least_steps(steps: np.ndarray, batch: np.ndarray, loss: np.ndarray) -> np.nd
 
 
 def fitted_critical_batch(loss: np.ndarray, noise_scale: np.ndarray) -> tuple[float, float]:
-    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the log of measured noise scales (n,) in tokens."""
-    slope, level = np.polyfit(np.log(loss), np.log(noise_scale), 1)
+    """(B*, alpha_B) of B_crit = B* / L^(1/alpha_B) (Kaplan 2020, eq. 5.3) by least squares of the
+    log of measured noise scales (n,) in tokens.
+    """
+    slope, level = fit_power(np.log(loss), np.log(noise_scale))
     return float(np.exp(level)), float(-1 / slope)
 
 
 def corrected(points: Points) -> tuple[Points, list[str], list[ResultWarning]]:
-    """Points whose S is S_min, where the table holds a batch size B; and what to note and to warn of.
+    """Points whose S is S_min, where the table holds a batch size B; and what to note and to warn
+    of.
 
     Raises ScalingError for a table without steps.
     """

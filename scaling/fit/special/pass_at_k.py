@@ -1,8 +1,10 @@
-"""Test-time sampling: how the share of problems solved grows with the number of samples, -log pass@k = a k^-b.
+"""Test-time sampling: how the share of problems solved grows with the number of samples, -log
+pass@k = a k^-b.
 
-Two routes to b. The direct one fits the line through the unbiased estimates of pass@k (Brown et al. 2024, eq. 1; Chen et al.
-2021, eq. 1). The other fits a beta distribution to the problems' success rates by maximum likelihood and follows from it
-(Schaeffer et al. 2025, How Do Large Language Monkeys Get Their Power (Laws)?): it needs fewer samples a problem.
+Two routes to b. The direct one fits the line through the unbiased estimates of pass@k (Brown et al.
+2024, eq. 1; Chen et al. 2021, eq. 1). The other fits a beta distribution to the problems' success
+rates by maximum likelihood and follows from it (Schaeffer et al. 2025, How Do Large Language
+Monkeys Get Their Power (Laws)?): it needs fewer samples a problem.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Counts:
 
 
 def line(k: Array, coverage: Array) -> tuple[Array, Array]:
-    """(a, b) of -log pass@k = a k^-b by least squares in logs; `coverage` (..., K), what is 0 or 1 weighs nothing."""
+    """(a, b) of -log pass@k = a k^-b by least squares in logs; `coverage` (..., K), what is 0 or 1
+    weighs nothing.
+    """
     inside = (coverage > 0) & (coverage < 1)
     logs = np.log(-np.log(np.where(inside, coverage, 0.5)))
     slope, log_a = fit_power(np.log(k), np.where(inside, logs, np.nan))
@@ -80,17 +84,21 @@ def beta_binomial(n: Array, c: Array) -> tuple[float, float]:
 
 
 def expected_coverage(alpha: float, beta: float, k: Array) -> Array:
-    """Mean pass@k (K,) when success rates are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta)."""
+    """Mean pass@k (K,) when success rates are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha,
+    beta).
+    """
     from scipy.special import betaln
 
     return np.asarray(-np.expm1(betaln(alpha, beta + k) - betaln(alpha, beta)))
 
 
 def logit_normal(n: Array, c: Array) -> tuple[float, float]:
-    """Mean and standard deviation of log odds of success over problems, normal, that make the counts most likely (by Gauss-Hermite).
+    """Mean and standard deviation of log odds of success over problems, normal, that make the
+    counts most likely (by Gauss-Hermite).
 
-    An answer of several tokens is right with the product of their probabilities, so that chances spread over decades as no beta
-    distribution does. Raises ScalingError when no count differs from another.
+    An answer of several tokens is right with the product of their probabilities, so that chances
+    spread over decades as no beta distribution does. Raises ScalingError when no count differs from
+    another.
     """
     from scipy.optimize import minimize
     from scipy.special import logsumexp
@@ -132,7 +140,8 @@ def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
 def forecast(
     counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0
 ) -> dict[str, float]:
-    """pass@k as forecast from `samples` of each problem, by two distributions of success rates and by the straight line, and as measured.
+    """pass@k as forecast from `samples` of each problem, by two distributions of success rates and
+    by the straight line, and as measured.
 
     The samples are drawn from those at hand without replacement.
     """
@@ -153,8 +162,8 @@ def forecast(
 
 @dataclass(frozen=True)
 class Coverage:
-    """The law of one model: a and b with their draws over problems (R,), R^2, the beta shape with the b that follows from it,
-    and the curve: k and pass@k (K,).
+    """The law of one model: a and b with their draws over problems (R,), R^2, the beta shape with
+    the b that follows from it, and the curve: k and pass@k (K,).
     """
 
     a: float
@@ -169,7 +178,9 @@ class Coverage:
 
 
 def fit_coverage(counts: Counts, resamples: int = 1000, seed: int = 0) -> Coverage:
-    """Both routes for one model, resampling problems. Raises ScalingError for too few problems or samples."""
+    """Both routes for one model, resampling problems. Raises ScalingError for too few problems or
+    samples.
+    """
     if len(counts.n) < MIN_PROBLEMS:
         raise ScalingError(
             f"{len(counts.n)} problems of {counts.model}: at least {MIN_PROBLEMS} are needed",

@@ -1,4 +1,6 @@
-"""Laws that are not fitted to one point a run: coverage from counts of right answers, annealing from whole loss curves."""
+"""Laws that are not fitted to one point a run: coverage from counts of right answers, annealing
+from whole loss curves.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Special:
-    """A law with a table of its own: what it says, where it comes from, and the function that fits it."""
+    """A law with a table of its own: what it says, where it comes from, and the function that fits
+    it.
+    """
 
     formula: str
     reference: str
@@ -158,7 +162,9 @@ def _document(
 
 
 def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
-    """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right), and model where there are several."""
+    """-log pass@k = a k^-b of each model in tables of counts: columns n (samples) and c (right),
+    and model where there are several.
+    """
     tables, digest = _tables(paths, options)
     groups = [counts for path, table in tables for counts in _counts(path, table)]
     params: dict[str, Any] = {}
@@ -249,9 +255,11 @@ def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
-    """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns step, lr, loss.
+    """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns
+    step, lr, loss.
 
-    `--holdout` leaves out the K longest curves (1 by default), or those whose names match (`constant_72000,wsd_*`).
+    `--holdout` leaves out the K longest curves (1 by default), or those whose names match
+    (`constant_72000,wsd_*`).
     """
     tables, digest = _tables(paths, options)
     curves = [curve for path, table in tables for curve in _curves(path, table)]
@@ -316,7 +324,9 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
 
 
 def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
-    """The names of the curves that are held out. Raises ScalingError for a name that matches none."""
+    """The names of the curves that are held out. Raises ScalingError for a name that
+    matches none.
+    """
     text = "1" if options.holdout is None else str(options.holdout).strip()
     if text.lower() == "none":
         return set()

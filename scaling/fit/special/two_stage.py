@@ -1,4 +1,6 @@
-"""Two stages to a task's accuracy: a law of the loss, then a sigmoid of the loss (Bhagia et al. 2024; Llama 3, section 3.2.1)."""
+"""Two stages to a task's accuracy: a law of the loss, then a sigmoid of the loss (Bhagia et al.
+2024; Llama 3, section 3.2.1).
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def second_stage(points: Points, options: FitOptions) -> AccuracyStage:
 def predicted_accuracy(
     stage: AccuracyStage, loss: float, drawn: np.ndarray | None, ci: float
 ) -> Interval:
-    """Accuracy at a predicted loss; `drawn` (R,) are draws of that loss, combined with draws of the sigmoid."""
+    """Accuracy at a predicted loss; `drawn` (R,) are draws of that loss, combined with draws of the
+    sigmoid.
+    """
     law = LAWS["sigmoid"]
     theta = law.theta(
         {name: np.asarray(entry.value, float) for name, entry in stage.params.items()}

@@ -1,8 +1,9 @@
-"""Which runs to train: `scaling next` chooses them, `scaling plan` says beforehand what a plan will be able to tell.
+"""Which runs to train: `scaling next` chooses them, `scaling plan` says beforehand what a plan will
+be able to tell.
 
-`belief` is the law that a design rests on, and the delta method; `pool` the runs that could be trained and what they cost;
-`choose` picks among them; `proposal` and `emit` turn a fit into the document and the sweep file of `scaling next`;
-`expectation` is what `scaling plan` shows.
+`belief` is the law that a design rests on, and the delta method; `pool` the runs that could be
+trained and what they cost; `choose` picks among them; `proposal` and `emit` turn a fit into the
+document and the sweep file of `scaling next`; `expectation` is what `scaling plan` shows.
 """
 
 from scaling.predict.design.expected_precision import Planned, expected

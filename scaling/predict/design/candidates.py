@@ -1,7 +1,8 @@
 """The runs that could be trained, and what they cost: alone, or as branches of a trunk.
 
-With schedule `wsd` the runs of one size share a trunk up to their cooldowns, so a size with horizons D1 < ... < Dk costs
-Dk + cooldown x (D1 + ... ) times its FLOPs a token. A trunk that was trained before is gone: only new runs share.
+With schedule `wsd` the runs of one size share a trunk up to their cooldowns, so a size with
+horizons D1 < ... < Dk costs Dk + cooldown x (D1 + ... ) times its FLOPs a token. A trunk that was
+trained before is gone: only new runs share.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from scaling.fit.frontier.frontier import Cost
 
 SIZES = 48
 RATIOS = 17  # tokens per parameter that are tried, within those of the runs
-CHEAPEST = 64  # no run is cheaper than this part of the money: a hundred tiny runs would rest on the law being exact
+# no run is cheaper than this part of the money: a hundred tiny runs would rest on the law being
+# exact
+CHEAPEST = 64
 COOLDOWN = float(OptimConfig.model_fields["cooldown_frac"].default)
 SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates: N, D and FLOPs alone (K,); `trunk` (K,) is equal where they share one. `cooldown` is a branch's share of its own cost.
+    """Candidates: N, D and FLOPs alone (K,); `trunk` (K,) is equal where they share one. `cooldown`
+    is a branch's share of its own cost.
 
     Where nothing is shared each candidate has a trunk of its own.
     """
@@ -39,7 +43,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """How a results folder builds its models: its sweep, and the vocabulary and window of its runs; `params` is how the fit counts N."""
+    """How a results folder builds its models: its sweep, and the vocabulary and window of its runs;
+    `params` is how the fit counts N.
+    """
 
     sweep: Sweep
     vocab_size: int
@@ -58,11 +64,15 @@ class ModelBuilder:
 
     @property
     def _optim(self) -> dict[str, str]:
-        return dict(self.sweep.base.optim.model_dump(exclude_none=True))  # type: ignore[attr-defined]
+        optim = self.sweep.base.optim
+        return dict(optim.model_dump(exclude_none=True))  # type: ignore[attr-defined]
 
     def size(self, n: float) -> tuple[int, float] | None:
-        """(N, FLOPs a token, both exact) of the buildable model nearest to n; None where the recipe has none near it."""
-        overrides = self.sweep.base.model.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+        """(N, FLOPs a token, both exact) of the buildable model nearest to n; None where the recipe
+        has none near it.
+        """
+        given = self.sweep.base.model
+        overrides = given.model_dump(exclude_none=True)  # type: ignore[attr-defined]
         try:
             model = recipe.model_for(
                 n,
@@ -79,7 +89,9 @@ class ModelBuilder:
         )
 
     def horizon(self, n: float, tokens: float) -> tuple[int, int, int]:
-        """(steps, tokens a step, warm-up steps): runs of one size share a trunk where the last two are equal."""
+        """(steps, tokens a step, warm-up steps): runs of one size share a trunk where the last two
+        are equal.
+        """
         base, rule = self.sweep.base, self.sweep.recipe
         batch = (base.batch_size or recipe.batch_size(n, tokens, self.seq_len, rule)) * self.seq_len
         steps = max(1, round(tokens / batch))
@@ -99,9 +111,11 @@ def candidates(
     builder: ModelBuilder | None,
     shared: bool,
 ) -> Candidates:
-    """Runs from the smallest size trained upwards, at the D/N of the runs: beyond it the law has not been seen to hold.
+    """Runs from the smallest size trained upwards, at the D/N of the runs: beyond it the law has
+    not been seen to hold.
 
-    `n`, `d` are those of the runs that the law was fitted to. Raises ScalingError when no run fits between spend / 64 and `largest`.
+    `n`, `d` are those of the runs that the law was fitted to. Raises ScalingError when no run fits
+    between spend / 64 and `largest`.
     """
     sizes = np.geomspace(n.min(), n.max() * 100, SIZES)
     a_token = cost.flops(sizes, np.ones_like(sizes))
@@ -125,7 +139,10 @@ def candidates(
         trunk = np.unique(all_n, return_inverse=True)[1]
     if not len(all_n):
         raise ScalingError(
-            f"no run of a size that was trained costs between {lowest:.3g} and {min(spend, largest):.3g} FLOPs",
+            (
+                f"no run of a size that was trained costs between {lowest:.3g} and "
+                f"{min(spend, largest):.3g} FLOPs"
+            ),
             where="--budget",
             remedy="give a budget nearer to that of the runs",
         )
@@ -138,7 +155,9 @@ def candidates(
 def _whole_steps(
     builder: ModelBuilder, n: np.ndarray, d: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens in whole steps (K,), which of the runs are long enough to be trained, and a number for each trunk."""
+    """Tokens in whole steps (K,), which of the runs are long enough to be trained, and a number for
+    each trunk.
+    """
     horizons = [builder.horizon(size, tokens) for size, tokens in zip(n, d, strict=True)]
     keys = np.array(
         [(size, batch, warmup) for size, (_, batch, warmup) in zip(n, horizons, strict=True)]

@@ -1,8 +1,10 @@
-"""What a plan will be able to tell, before a run is trained: the expected intervals of the exponent and of N* and L* at a target.
+"""What a plan will be able to tell, before a run is trained: the expected intervals of the exponent
+and of N* and L* at a target.
 
-The runs' N, D and trunks are known, and so is the design matrix under an assumed law; the losses are not needed (`belief`).
-Without a law of one's own, one is assumed whose optimum passes through the middle of the grid: where it truly lies decides
-what is off-centre, but hardly how well the runs tell.
+The runs' N, D and trunks are known, and so is the design matrix under an assumed law; the losses
+are not needed (`belief`). Without a law of one's own, one is assumed whose optimum passes through
+the middle of the grid: where it truly lies decides what is off-centre, but hardly how well the runs
+tell.
 """
 
 from __future__ import annotations
@@ -34,18 +36,24 @@ from scaling.predict.design.law_model import (
 from scaling.predict.law_source import load_law
 from scaling.warning import ResultWarning, WarningCode, warn
 
-NOISE = 0.01  # of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without them nobody knows
+# of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without
+# them nobody knows
+NOISE = 0.01
 LEAST_NOISE = 1e-9
 REACH = 10.0  # the target, unless said otherwise, in largest budgets
 MIN_BUDGETS = 4
 NARROW = 4.0  # a range of D/N below which the two powers are hardly told apart
 SHAPE = "besiroglu2024"
-LARGEST_SHARE = 0.5  # of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells more
+# of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells
+# more
+LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The runs of a plan (n,): N, D, C, the trunk of each; `isoflop` says whether they are budgets by sizes."""
+    """The runs of a plan (n,): N, D, C, the trunk of each; `isoflop` says whether they are budgets
+    by sizes.
+    """
 
     n: np.ndarray
     d: np.ndarray
@@ -56,7 +64,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class _AssumedLaw:
-    """The law that the expectation rests on, in words too; `given` unless it was put through the middle of the grid."""
+    """The law that the expectation rests on, in words too; `given` unless it was put through the
+    middle of the grid.
+    """
 
     belief: LinearizedLaw
     words: str
@@ -76,10 +86,12 @@ def expected(
     delta: float = 1e-3,
     ci: float = 0.95,
 ) -> dict[str, Any]:
-    """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star, sd_log_loss, grid_bias, unavailable, warnings}
-    of a parametric fit to the runs of a plan. `n_star` is under the assumed law; the loss of a law assumed here has no value.
+    """{law, target, noise, rho, ci, a, n_star, loss (each {value, lo, hi}), sd_a, sd_log_n_star,
+    sd_log_loss, grid_bias, unavailable, warnings} of a parametric fit to the runs of a plan.
+    `n_star` is under the assumed law; the loss of a law assumed here has no value.
 
-    `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError for a bad option or law.
+    `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
+    for a bad option or law.
     """
     _check(target, noise, rho)
     assumed = _given(plan, law_from) if law_from is not None else _through_the_middle(plan)
@@ -169,12 +181,15 @@ def _given(plan: Planned, source: str) -> _AssumedLaw:
 
 
 def _through_the_middle(plan: Planned) -> _AssumedLaw:
-    """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle size. The loss there is 1."""
+    """The exponents of SHAPE, with A and B such that the optimum of the middle budget is the middle
+    size. The loss there is 1.
+    """
     shape, cost = published(SHAPE), fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
     alpha, beta = shape.values["alpha"], shape.values["beta"]
     n, c = np.exp(_middle(plan))
     d = float(cost.tokens(np.asarray(n), np.asarray(c)))
-    reducible = float(np.exp(shape.frontier().log_gap - shape.frontier().gamma * np.log(c)))  # type: ignore[operator]
+    optimum = shape.frontier()
+    reducible = float(optimum.loss(c)) - shape.values["E"]  # type: ignore[arg-type]
     share = min(LARGEST_SHARE, reducible / (reducible + shape.values["E"]))
     part = (
         cost.p * beta / (alpha + cost.p * beta)
@@ -186,13 +201,18 @@ def _through_the_middle(plan: Planned) -> _AssumedLaw:
         "alpha": alpha,
         "beta": beta,
     }
-    words = f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, {share:.0%} of the loss there reducible"
+    words = (
+        f"assumed: exponents of {SHAPE}, optimum through the middle of the plan, "
+        f"{share:.0%} of the loss there reducible"
+    )
     law = LAWS["chinchilla"]
     return _AssumedLaw(LinearizedLaw(law, np.asarray(law.theta(values), float), cost), words, False)
 
 
 def _middle(plan: Planned) -> np.ndarray:
-    """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over runs."""
+    """(log N, log C) of the middle: of budgets the mean over their middle sizes, else the mean over
+    runs.
+    """
     if not plan.isoflop:
         return np.array([np.log(plan.n).mean(), np.log(plan.c).mean()])
     rows = list(_by_budget(plan.c))
@@ -201,7 +221,9 @@ def _middle(plan: Planned) -> np.ndarray:
 
 
 def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
-    """The runs of each budget, cheapest first: those whose FLOPs follow each other without a gap."""
+    """The runs of each budget, cheapest first: those whose FLOPs follow each other
+    without a gap.
+    """
     order = np.argsort(c, kind="stable")
     cuts = np.flatnonzero(np.diff(np.log(c[order])) > WINDOW) + 1
     yield from np.split(order, cuts)
@@ -248,7 +270,8 @@ def _shape_warnings(plan: Planned) -> list[ResultWarning]:
     ratio, warnings = plan.d / plan.n, []
     if ratio.max() < NARROW * ratio.min():
         message = (
-            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers of N and D "
+            f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers "
+            "of N and D "
             "will hardly be told apart"
         )
         warnings.append(warn(WarningCode.NARROW_RATIO, message))
@@ -273,7 +296,9 @@ def _shape_warnings(plan: Planned) -> list[ResultWarning]:
 
 
 def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[ResultWarning]:
-    """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter of them."""
+    """Budgets whose optimum, by a law of one's own, lies beyond their sizes or in the outer quarter
+    of them.
+    """
     if not plan.isoflop:
         return []
     warnings = []
@@ -292,7 +317,8 @@ def _place_warnings(plan: Planned, belief: LinearizedLaw) -> list[ResultWarning]
         if where:
             ends = f"{format_count(float(np.exp(low)))} to {format_count(float(np.exp(high)))}"
             message = (
-                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies {where} "
+                f"off-centre at {format_flops(flops)} FLOPs: N* = {format_count(best)} lies "
+                f"{where} "
                 f"({ends})"
             )
             warnings.append(warn(WarningCode.OFF_CENTRE, message, flops=flops))

@@ -1,7 +1,8 @@
 """The law that a design rests on, and what runs say about its optimum: the delta method.
 
-A run's log loss is the law's plus noise; the optimum N*(C) and its loss L*(C) are functions of the law's parameters. To
-first order their variance follows from the gradients of both (Cox and Hinkley 1974, section 9.2), whatever the losses turn out to be.
+A run's log loss is the law's plus noise; the optimum N*(C) and its loss L*(C) are functions of the
+law's parameters. To first order their variance follows from the gradients of both (Cox and Hinkley
+1974, section 9.2), whatever the losses turn out to be.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
 from scaling.fit.laws.laws import Law
 
-RHO = 0.5  # share of the noise's variance that the branches of one trunk have in common: see `shared_covariance`
+# share of the noise's variance that the branches of one trunk have in common: see
+# `shared_covariance`
+RHO = 0.5
 STEP = 1e-5
-RIDGE = 1e-10  # of columns of unit length; keeps an information matrix that the runs leave singular invertible
+# of columns of unit length; keeps an information matrix that the runs leave singular invertible
+RIDGE = 1e-10
 
 
 def check_share(rho: float) -> None:
-    """Raise ScalingError for what cannot be a share of the noise that branches of a trunk have in common."""
+    """Raise ScalingError for what cannot be a share of the noise that branches of a trunk have in
+    common.
+    """
     if not 0 <= rho < 1:
         raise ScalingError(
             f"{rho} is no share of the noise",
@@ -32,7 +38,9 @@ def check_share(rho: float) -> None:
 
 @dataclass(frozen=True)
 class LinearizedLaw:
-    """A law of N and D at internal parameters `theta` (P,), and the cost of a run. Raises ScalingError for a law without an optimum."""
+    """A law of N and D at internal parameters `theta` (P,), and the cost of a run. Raises
+    ScalingError for a law without an optimum.
+    """
 
     law: Law
     theta: np.ndarray
@@ -54,7 +62,9 @@ class LinearizedLaw:
         return self.law.jacobian(self.theta, {"N": n, "D": d})
 
     def gradients(self, flops: float) -> np.ndarray:
-        """The gradients (P, 3) in theta of log N*(flops), log L*(flops) and of the exponent a, by central differences."""
+        """The gradients (P, 3) in theta of log N*(flops), log L*(flops) and of the exponent a, by
+        central differences.
+        """
         steps = STEP * np.eye(len(self.theta)) * np.maximum(1.0, np.abs(self.theta))
         upper, lower = (self._asked(self.theta + sign * steps, flops) for sign in (1, -1))
         return (upper - lower) / (2 * np.diag(steps)[:, None])
@@ -67,10 +77,12 @@ class LinearizedLaw:
 
 
 def shared_covariance(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
-    """The covariance (T, T) of the sums of `rows` (n, T) x noise of unit variance, a share `rho` of it common to the runs of a trunk (n,).
+    """The covariance (T, T) of the sums of `rows` (n, T) x noise of unit variance, a share `rho` of
+    it common to the runs of a trunk (n,).
 
-    Branches of one trunk share the seed, the initial weights, and the data up to where they branch; the rest, their own
-    cooldown, is theirs. Half and half (RHO) is an assumption: a sweep with seeds shows it.
+    Branches of one trunk share the seed, the initial weights, and the data up to where they branch;
+    the rest, their own cooldown, is theirs. Half and half (RHO) is an assumption: a sweep with
+    seeds shows it.
     """
     own = rows.T @ rows
     if trunk is None or rho == 0:
@@ -88,9 +100,11 @@ def standard_errors(
     trunk: np.ndarray | None = None,
     rho: float = RHO,
 ) -> np.ndarray:
-    """Standard errors (T,) of what `gradients` (P, T) ask, after a fit by least squares of runs with `rows` (n, P) that weighs all alike.
+    """Standard errors (T,) of what `gradients` (P, T) ask, after a fit by least squares of runs
+    with `rows` (n, P) that weighs all alike.
 
-    A fit does not know of trunks, so the correlation of the noise is put between two inverses of the information (sandwich).
+    A fit does not know of trunks, so the correlation of the noise is put between two inverses of
+    the information (sandwich).
     """
     length = np.linalg.norm(rows, axis=0)
     unit = np.where(length > 0, length, 1.0)
@@ -101,9 +115,11 @@ def standard_errors(
 
 
 def inflation(objective: str, delta: float, noise: float) -> float:
-    """How much wider the standard errors of an objective are than those of least squares when noise is normal (Huber 1964, section 6).
+    """How much wider the standard errors of an objective are than those of least squares when noise
+    is normal (Huber 1964, section 6).
 
-    A threshold far below the noise makes Huber's penalty that of least absolute deviations: sqrt(pi / 2) = 1.25.
+    A threshold far below the noise makes Huber's penalty that of least absolute deviations: sqrt(pi
+    / 2) = 1.25.
     """
     if objective.startswith("mse"):
         return 1.0

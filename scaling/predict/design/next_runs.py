@@ -1,4 +1,6 @@
-"""`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for what they cost."""
+"""`scaling next`: the runs that most reduce the uncertainty of N* and L* at a target budget, for
+what they cost.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,9 @@ SAME_SIZE = (
 
 @dataclass(frozen=True)
 class DesignConstraints:
-    """What the next runs may cost together and each (`largest`; None: no limit of its own), the budget they are to tell of, and
-    whether runs of one size share a trunk, with the share `rho` of their noise.
+    """What the next runs may cost together and each (`largest`; None: no limit of its own), the
+    budget they are to tell of, and whether runs of one size share a trunk, with the share `rho` of
+    their noise.
     """
 
     budget: float
@@ -48,7 +51,9 @@ class DesignConstraints:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the trunk of each (None: none is shared)."""
+    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the trunk of each
+    (None: none is shared).
+    """
 
     n: np.ndarray
     d: np.ndarray
@@ -58,8 +63,8 @@ class Runs:
 
 @dataclass(frozen=True)
 class Designed:
-    """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share trunks, and the standard
-    errors (3,) of log N*, log L* and a at the target, before and after.
+    """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share
+    trunks, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
     """
 
     pool: Candidates
@@ -78,7 +83,9 @@ class Designed:
 def designed(
     belief: LinearizedLaw, runs: Runs, terms: DesignConstraints, builder: ModelBuilder | None = None
 ) -> Designed:
-    """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is affordable."""
+    """The runs to train after `runs`, by the law fitted to them. Raises ScalingError when none is
+    affordable.
+    """
     most = min(terms.budget, terms.largest or terms.budget)
     pool = candidates(runs.n, runs.d, belief.cost, terms.budget, most, builder, terms.shared)
     gradients = belief.gradients(terms.target)
@@ -107,10 +114,12 @@ def designed(
 def next_runs(
     source: Path, budget: object, target: object, largest: object = None, rho: float = RHO
 ) -> dict[str, Any]:
-    """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard errors at `target` before and after.
+    """The document of `scaling next`: cells to train for `budget` FLOPs, with the expected standard
+    errors at `target` before and after.
 
-    `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how models are built and whether
-    runs of a size share trunks. `largest` limits the cost of one run. Raises ScalingError.
+    `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how
+    models are built and whether runs of a size share trunks. `largest` limits the cost of one run.
+    Raises ScalingError.
     """
     path = _fit_path(Path(source))
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
@@ -159,7 +168,9 @@ def _before_after(found: Designed, place: int, wide: float) -> dict[str, float]:
 
 
 def _listed(found: Designed, first: int) -> list[dict[str, Any]]:
-    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk` names those that share one, seed by seed."""
+    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk`
+    names those that share one, seed by seed.
+    """
     pool = found.pool
     names = (
         {
@@ -201,7 +212,9 @@ def _fit_path(source: Path) -> Path:
 
 
 def _belief(path: Path, result: FitResult) -> LinearizedLaw:
-    """The fitted law with its cost. Raises ScalingError for a document without a parametric law of N and D, or without its runs."""
+    """The fitted law with its cost. Raises ScalingError for a document without a parametric law of
+    N and D, or without its runs.
+    """
     law = LAWS.get(result.law)
     if (
         result.approach != "parametric"
@@ -255,7 +268,9 @@ def _sizes(n: np.ndarray) -> np.ndarray:
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
-    """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say how its models were read."""
+    """How the folder's sweep builds its models; None for a bare fit, or where the fit does not say
+    how its models were read.
+    """
     sweep, model, params = sweep_of(source), result.source.model, result.source.convention.params
     if sweep is None or model.vocab_size is None or model.seq_len is None:
         return None
@@ -265,7 +280,9 @@ def _builder(source: Path, result: FitResult) -> ModelBuilder | None:
 
 
 def _first_seed(sweep: Sweep) -> int:
-    """One more than every seed of the sweep: a run of a seed already trained would repeat its noise."""
+    """One more than every seed of the sweep: a run of a seed already trained would repeat its
+    noise.
+    """
     used = {*sweep.seeds, *(seed for more in sweep.replicates for seed in more.seeds)}
     used |= {seed for cell in getattr(sweep.design, "cells", ()) for seed in cell.seeds or ()}
     if max(used) + 1 + MOST_COPIES >= 2**32:

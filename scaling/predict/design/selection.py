@@ -1,9 +1,11 @@
-"""Which candidates to train: V-optimal (Fedorov 1972), greedily, most variance a FLOP first, guarded against a law that is not exact.
+"""Which candidates to train: V-optimal (Fedorov 1972), greedily, most variance a FLOP first,
+guarded against a law that is not exact.
 
-The criterion is var(log N*) + var(log L*), each as a share of what it is before: neither unit nor size of the two decides,
-and a design that knows N* but not the loss there, or the reverse, is not good. A purely optimal design for five parameters
-puts all runs at few corners, where a law that is slightly wrong goes unseen; quadratic terms in log N and log D with a prior
-of mean 0 (DuMouchel and Jones 1994) are therefore unknowns too, and pull runs into the middle.
+The criterion is var(log N*) + var(log L*), each as a share of what it is before: neither unit nor
+size of the two decides, and a design that knows N* but not the loss there, or the reverse, is not
+good. A purely optimal design for five parameters puts all runs at few corners, where a law that is
+slightly wrong goes unseen; quadratic terms in log N and log D with a prior of mean 0 (DuMouchel and
+Jones 1994) are therefore unknowns too, and pull runs into the middle.
 """
 
 from __future__ import annotations
@@ -15,10 +17,15 @@ import numpy as np
 from scaling.predict.design.candidates import Candidates
 from scaling.predict.design.law_model import shared_covariance
 
-MISFIT = 0.01  # prior sd of the quadratic terms, in log loss at the end of the range where each is largest
+# prior sd of the quadratic terms, in log loss at the end of the range where each is largest
+MISFIT = 0.01
 MOST_RUNS = 64
-MOST_COPIES = 2  # more seeds of one cell would trust its size to be typical; a neighbour says as much, and of the law's form too
-ANCHOR = 0.5  # the largest run costs up to this part of the money, unless such a run exists or another limit is set
+# more seeds of one cell would trust its size to be typical; a neighbour says as much, and of the
+# law's form too
+MOST_COPIES = 2
+# the largest run costs up to this part of the money, unless such a run exists or another limit is
+# set
+ANCHOR = 0.5
 SIMILAR = 0.5  # a run that cost this part of the anchor before makes another one needless
 NEARLY = 0.7  # a run this near to the largest cost counts as the largest
 AROUND = np.log(2.5)  # in log N: the anchor lies this near to the optimum of its cost
@@ -29,9 +36,11 @@ RIDGE = 1e-10
 def with_misspecification_terms(
     seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape_offered: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with the potential terms beside them, (n, P + 3) and (K, P + 3), from rows (n, P), (K, P) and log N, log D (n, 2), (K, 2).
+    """Rows with the potential terms beside them, (n, P + 3) and (K, P + 3), from rows (n, P), (K,
+    P) and log N, log D (n, 2), (K, 2).
 
-    A quadratic is taken less what the law itself can follow of it, and scaled to 1 where it is largest.
+    A quadratic is taken less what the law itself can follow of it, and scaled to 1 where it is
+    largest.
     """
     x = np.concatenate([shape_seen, shape_offered])
     low, high = x.min(0), x.max(0)
@@ -48,7 +57,9 @@ def with_misspecification_terms(
 
 @dataclass
 class _Trunk:
-    """The branches of one trunk that have been chosen: the sum of their rows, the cost of the longest."""
+    """The branches of one trunk that have been chosen: the sum of their rows, the cost of the
+    longest.
+    """
 
     total: np.ndarray
     longest: float
@@ -56,11 +67,13 @@ class _Trunk:
 
 @dataclass
 class DesignState:
-    """A design in the making: how often each candidate was taken (K,), and what a fit of all runs will know.
+    """A design in the making: how often each candidate was taken (K,), and what a fit of all runs
+    will know.
 
-    A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if noise were independent, `noise` V
-    (Q, Q) the covariance of the sums in the fit, of which branches of one trunk share a part `rho`; both hold the prior.
-    The k-th copy of a candidate has the k-th seed, and so the k-th trunk of its size.
+    A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if
+    noise were independent, `noise` V (Q, Q) the covariance of the sums in the fit, of which
+    branches of one trunk share a part `rho`; both hold the prior. The k-th copy of a candidate has
+    the k-th seed, and so the k-th trunk of its size.
     """
 
     pool: Candidates
@@ -86,7 +99,9 @@ class DesignState:
         return np.asarray(np.einsum("pt,pq,qt->t", moved, self.noise, moved))
 
     def gains(self) -> np.ndarray:
-        """What each candidate (K,) would take off the criterion: both matrices with it, the inverse by Sherman and Morrison."""
+        """What each candidate (K,) would take off the criterion: both matrices with it, the inverse
+        by Sherman and Morrison.
+        """
         inverse = np.linalg.inv(self.information)
         moved, asked = self.rows @ inverse, inverse @ self.gradients
         denominator = 1 + np.einsum("kp,kp->k", moved, self.rows)
@@ -155,8 +170,8 @@ class DesignState:
 
 @dataclass(frozen=True)
 class PriorRuns:
-    """What is known beforehand: the gradients of the runs so far (n, P), their log N and log D (n, 2), the trunk of each (None: none
-    is shared), the sd of a run's log loss.
+    """What is known beforehand: the gradients of the runs so far (n, P), their log N and log D (n,
+    2), the trunk of each (None: none is shared), the sd of a run's log loss.
     """
 
     rows: np.ndarray
@@ -173,7 +188,8 @@ def start(
     gradients: np.ndarray,
     rho: float,
 ) -> DesignState:
-    """A design without runs: what is known, the potential terms, and the candidates' gradients (K, P), log N and log D (K, 2).
+    """A design without runs: what is known, the potential terms, and the candidates' gradients (K,
+    P), log N and log D (K, 2).
 
     `gradients` (P, T) are of what is asked.
     """
@@ -196,8 +212,8 @@ def start(
 
 
 def choose(design: DesignState, money: float, anchor: float, optimum: np.ndarray) -> DesignState:
-    """Spend the money: an anchor of about `anchor` FLOPs (0: none is needed) near the `optimum` (K,) N of each candidate's cost,
-    a cheap cell twice, and then greedily.
+    """Spend the money: an anchor of about `anchor` FLOPs (0: none is needed) near the `optimum`
+    (K,) N of each candidate's cost, a cheap cell twice, and then greedily.
     """
     pool = design.pool
     if anchor > 0:

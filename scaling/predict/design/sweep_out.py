@@ -1,4 +1,6 @@
-"""A proposal becomes a sweep file: the cells as a list, all else as in the sweep that the fit came from."""
+"""A proposal becomes a sweep file: the cells as a list, all else as in the sweep that the fit came
+from.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ LONGEST_NAME = 64
 
 
 def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
-    """Write the proposal of `next_runs` for `source` as a sweep that `scaling plan` and `scaling run` accept.
+    """Write the proposal of `next_runs` for `source` as a sweep that `scaling plan` and `scaling
+    run` accept.
 
-    Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the rules that were tuned for it.
-    Raises ScalingError without a sweep, and where `out` is there already.
+    Task, model, optimiser, recipe, axes and evaluation are those of the source's sweep, with the
+    rules that were tuned for it. Raises ScalingError without a sweep, and where `out` is there
+    already.
     """
     parent = sweep_of(source)
     if parent is None:
@@ -34,13 +38,18 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
             remedy="fit the results folder again: scaling fit DIR",
         )
     sweep = _sweep(proposal, parent)
-    head = f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: {format_flops(proposal['spent'])} FLOPs."
+    head = (
+        f"{sweep.question}\n\n  scaling run {out}\n\nWritten by `scaling next`: "
+        f"{format_flops(proposal['spent'])} FLOPs."
+    )
     publish(sweep, out, head)
     return sweep
 
 
 def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, for `run` keeps that. None where there is no sweep.toml."""
+    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, for `run` keeps
+    that. None where there is no sweep.toml.
+    """
     path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
     return load_sweep(path) if path.is_file() else None
 
@@ -51,7 +60,10 @@ def _sweep(proposal: dict[str, Any], source: Sweep) -> Sweep:
         for run in proposal["runs"]
     )
     design = ListDesign(kind="list", cells=cells, params=proposal["params"])
-    asked = f"The runs that say most about the optimum at {format_flops(proposal['target'])} FLOPs after {source.name}."
+    asked = (
+        "The runs that say most about the optimum at "
+        f"{format_flops(proposal['target'])} FLOPs after {source.name}."
+    )
     kept = {name: getattr(source, name) for name in ("base", "recipe", "axes", "evals")}
     return Sweep(
         name=_name(source.name),

@@ -1,4 +1,6 @@
-"""What the bootstrap says of the exponents: the cloud of (alpha, beta), and the exponent a by each approach."""
+"""What the bootstrap says of the exponents: the cloud of (alpha, beta), and the exponent a by each
+approach.
+"""
 
 from __future__ import annotations
 

@@ -256,7 +256,8 @@ def tests(comparison: Found) -> Table:
         "both sweeps; two-sided p, alone and after "
     )
     caption += (
-        f"Holm's correction for all {len(rows)} tests. Not significant does not mean equal: the runs "
+        f"Holm's correction for all {len(rows)} tests. Not significant does not mean equal: "
+        "the runs "
         "do not decide."
     )
     return Table("tests", "Test of difference", columns, rows, caption)

@@ -77,8 +77,7 @@ def _bootstrap(document: Document) -> str:
 
 
 def power_law(frontier: Mapping[str, Any], which: Which, flops: Any) -> Any:
-    """N* or D* at one budget or an array of them: coef C^exponent; None where it is unavailable.
-    """
+    """N* or D* at one or more budgets: coef C^exponent; None where it is unavailable."""
     return (
         frontier[which]["coef"] * flops ** frontier[which]["exponent"]
         if frontier.get(which)

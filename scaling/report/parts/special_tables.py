@@ -1,4 +1,6 @@
-"""Tables of the laws with tables of their own (coverage, schedules, two-stage) and of `scaling reconcile`."""
+"""Tables of the laws with tables of their own (coverage, schedules, two-stage) and of `scaling
+reconcile`.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,7 @@ def reconciled(document: Document) -> list[Table]:
     rows = []
     for row in document["countings"]:
         exponents = (
-            "refused"
+            "unavailable"
             if row[name].get("unavailable")
             else format_cell(estimate(row[name]["a"]), Column("", "number", True))
             for name in APPROACHES

@@ -29,15 +29,15 @@ class AnsweringModel(Protocol):
     """
 
     @property
-    def run(self) -> RunConfig: ...  # noqa: D102
+    def run(self) -> RunConfig: ...
     @property
-    def n_params(self) -> int: ...  # noqa: D102
+    def n_params(self) -> int: ...
     @property
-    def tokens(self) -> int: ...  # noqa: D102
+    def tokens(self) -> int: ...
     @property
-    def flops(self) -> float: ...  # noqa: D102
+    def flops(self) -> float: ...
     @property
-    def nll(self) -> np.ndarray: ...  # noqa: D102
+    def nll(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from scipy import stats
 
 from scaling import accounting
 from scaling.config import ModelConfig
+from scaling.fit.significance import holm
 from scaling.studies import runs
 from scaling.studies.claims import Claim
 
@@ -253,17 +254,11 @@ def _difference(better: Variant, worse: Variant) -> Difference:
 
 
 def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The pairs with `is_significant` set: the k-th smallest p of m must be below 5 % / (m - k),
-    from k = 0 on.
-    """
-    with_p = [(pair.p, index) for index, pair in enumerate(pairs) if pair.p is not None]
-    significant: set[int] = set()
-    for rank, (p, index) in enumerate(sorted(with_p)):
-        if p > (1 - CI) / (len(pairs) - rank):
-            break
-        significant.add(index)
+    """The pairs with `is_significant` set: p, adjusted for all pairs (Holm), is at most 5 %."""
+    adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
     return tuple(
-        replace(pair, is_significant=index in significant) for index, pair in enumerate(pairs)
+        replace(pair, is_significant=pair.p is not None and p <= 1 - CI)
+        for pair, p in zip(pairs, adjusted, strict=True)
     )
 
 

@@ -1,7 +1,8 @@
-"""Parameters and tokens in, logits or losses out: the pure functions of a model that a program compiles.
+"""The forward pass as pure functions of parameters and tokens: embed, blocks, norm, head.
 
-The layers are unrolled, or scanned over stacked parameters, with or without rematerialisation: choices of execution that
-give the same numbers up to rounding. Modules are merged inside the functions, so that whoever trains sees only arrays.
+Layers are unrolled, or scanned over stacked parameters, with or without rematerialisation: choices
+of execution that give the same numbers up to rounding. Modules are merged inside the functions, so
+a caller sees only arrays. Activations are (N, M) with N = B x T throughout.
 """
 
 from __future__ import annotations
@@ -17,115 +18,122 @@ from flax import nnx
 from scaling.config import Execution, ModelConfig, Precision
 from scaling.train.model.attention import Cache
 from scaling.train.model.loss import LMHead, logits_NV
-from scaling.train.model.transformer import Block, Transformer
+from scaling.train.model.transformer import AttentionContext, Block, Transformer
 from scaling.train.sharding import BATCH, constrain_activation, constrain_embeddings
 
 Caches = tuple[Cache, ...]
 PLAIN = Execution(layers="unrolled")
 
 
-@functools.lru_cache(maxsize=256)
-def _outer_graphdef(cfg: ModelConfig, seq_len: int, precision: Precision) -> Any:
-    return nnx.graphdef(Transformer(cfg, seq_len, precision, with_blocks=False))
-
-
-@functools.lru_cache(maxsize=256)
-def _block(cfg: ModelConfig, precision: Precision) -> Any:
-    return nnx.graphdef(Block(cfg, precision))
-
-
-def stack(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters (or their moments) with all blocks as one, every leaf with a leading axis of layers."""
-    blocks = [params["blocks"][i] for i in range(len(params["blocks"]))]
-    return params | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
-
-
-def unstacked(params: dict[str, Any], n_layers: int) -> dict[str, Any]:
-    """The inverse of `stack`."""
-    blocks = {i: jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]) for i in range(n_layers)}
-    return params | {"blocks": blocks}
-
-
 def make_backbone(
-    cfg: ModelConfig, seq_len: int, precision: Precision, how: Execution = PLAIN
+    cfg: ModelConfig, seq_len: int, precision: Precision, execution: Execution = PLAIN
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The function `(params, tokens_BT) -> x_NM, head`: what the last matrix reads after the blocks, and that matrix.
+    """The function `(params, tokens_BT) -> x_NM, weight`: the head's input and its matrix.
 
-    With `how.layers == "scan"` the parameters are those of `stack`. Token ids are not checked here: an id outside the
-    vocabulary would read some other row.
+    With `execution.layers == "scan"` the parameters are those of `stack`. Token ids are not checked
+    here: an id outside the vocabulary would read some other row.
     """
-    outside, block = _outer_graphdef(cfg, seq_len, precision), _block(cfg, precision)
+    graphs = _graphdefs(cfg, seq_len, precision)
 
-    def run(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def backbone(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
         params = params | constrain_embeddings(params)
-        model = nnx.merge(
-            outside, {name: value for name, value in params.items() if name != "blocks"}
-        )
-        x_NM, place = model.embed(tokens_BT, tokens_BT.shape[1])
-        place = place._replace(fused=how.attention == "fused")
+        model = _merge_outer(graphs, params)
+        x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
+        context = context._replace(fused=execution.attention == "fused")
+        block = _with_remat(_make_block(graphs, context), execution)
+        x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
+        if execution.layers == "scan":
+            x_NM, _ = jax.lax.scan(lambda x_NM, p: (block(x_NM, p), None), x_NM, blocks)
+        else:
+            for i in range(cfg.n_layers):
+                x_NM = block(x_NM, blocks[i])
+        return model.final_hidden(x_NM), model.output_embedding
 
-        def layer(x_NM: jax.Array, block_params: Any) -> jax.Array:
-            return constrain_activation(nnx.merge(block, block_params)(x_NM, place, None)[0], BATCH)
-
-        x_NM = _apply_blocks(
-            layer, constrain_activation(x_NM, BATCH), params["blocks"], cfg.n_layers, how
-        )
-        return model.last(x_NM), model.head
-
-    return run
-
-
-def _apply_blocks(
-    layer: Callable[..., jax.Array], x_NM: jax.Array, blocks: Any, n_layers: int, how: Execution
-) -> jax.Array:
-    if how.remat == "block":
-        layer = jax.checkpoint(layer, prevent_cse=how.layers != "scan")
-    elif how.remat == "products":
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        layer = jax.checkpoint(layer, prevent_cse=how.layers != "scan", policy=policy)
-    if how.layers == "scan":
-        return jax.lax.scan(lambda x_NM, params: (layer(x_NM, params), None), x_NM, blocks)[0]
-    for i in range(n_layers):
-        x_NM = layer(x_NM, blocks[i])
-    return x_NM
+    return backbone
 
 
 def make_forward(
-    cfg: ModelConfig, seq_len: int, precision: Precision = "float32", how: Execution = PLAIN
+    cfg: ModelConfig,
+    seq_len: int,
+    precision: Precision = "float32",
+    execution: Execution = PLAIN,
 ) -> Callable[[Any, jax.Array], jax.Array]:
-    """The pure function `logits(params, tokens_BT) -> logits_BTV` (float32) of a configuration, for use inside `jax.jit`.
+    """The pure function `(params, tokens_BT) -> logits_BTV` (float32), for use inside `jax.jit`.
 
-    `precision` is that of the operands of products; parameters, sums and everything else stay float32.
+    `precision` is that of the operands of products; parameters, sums and all else stay float32.
     """
-    run = make_backbone(cfg, seq_len, precision, how)
+    backbone = make_backbone(cfg, seq_len, precision, execution)
+    head = LMHead(precision, cfg.tie_embeddings)
 
-    def logits(params: Any, tokens_BT: jax.Array) -> jax.Array:
-        x_NM, head = run(params, tokens_BT)
-        return logits_NV(x_NM, head, LMHead(precision, cfg.tie_embeddings)).reshape(
-            *tokens_BT.shape, -1
-        )
+    def forward(params: Any, tokens_BT: jax.Array) -> jax.Array:
+        x_NM, weight = backbone(params, tokens_BT)
+        return logits_NV(x_NM, weight, head).reshape(*tokens_BT.shape, -1)
 
-    return logits
+    return forward
 
 
 def make_decode(
     cfg: ModelConfig, seq_len: int, precision: Precision = "float32"
 ) -> Callable[..., tuple[jax.Array, Caches]]:
-    """The pure function `(params, tokens_BT, caches, start) -> logits_BTV, caches` for tokens at start .. start + T."""
-    outside, block = _outer_graphdef(cfg, seq_len, precision), _block(cfg, precision)
+    """The pure function `(params, tokens_BT, caches, start) -> logits_BTV, caches`.
 
-    def run(
+    The tokens stand at start .. start + T.
+    """
+    graphs = _graphdefs(cfg, seq_len, precision)
+    head = LMHead(precision, cfg.tie_embeddings)
+
+    def decode(
         params: Any, tokens_BT: jax.Array, caches: Caches, start: jax.Array | int
     ) -> tuple[jax.Array, Caches]:
-        model = nnx.merge(
-            outside, {name: value for name, value in params.items() if name != "blocks"}
-        )
-        x_NM, place = model.embed(tokens_BT, caches[0].k_BSGK.shape[1], start)
-        written: list[Any] = []
+        model, new_caches = _merge_outer(graphs, params), []
+        x_NM, context = model.embed(tokens_BT, caches[0].k_BSGK.shape[1], start)
         for i in range(cfg.n_layers):
-            x_NM, cache = nnx.merge(block, params["blocks"][i])(x_NM, place, caches[i])
-            written.append(cache)
-        logits = logits_NV(model.last(x_NM), model.head, LMHead(precision, cfg.tie_embeddings))
-        return logits.reshape(*tokens_BT.shape, -1), tuple(written)
+            block = nnx.merge(graphs[1], params["blocks"][i])
+            x_NM, cache = block(x_NM, context, caches[i])
+            new_caches.append(cache)
+        logits = logits_NV(model.final_hidden(x_NM), model.output_embedding, head)
+        return logits.reshape(*tokens_BT.shape, -1), tuple(new_caches)
 
-    return run
+    return decode
+
+
+@functools.lru_cache(maxsize=256)
+def _graphdefs(cfg: ModelConfig, seq_len: int, precision: Precision) -> tuple[Any, Any]:
+    """Of the model without its blocks, and of one block."""
+    outer = nnx.graphdef(Transformer(cfg, seq_len, precision, with_blocks=False))
+    return outer, nnx.graphdef(Block(cfg, precision))
+
+
+def _merge_outer(graphs: tuple[Any, Any], params: dict[str, Any]) -> Transformer:
+    outer = {name: value for name, value in params.items() if name != "blocks"}
+    return nnx.merge(graphs[0], outer)  # type: ignore[no-any-return]
+
+
+def _make_block(graphs: tuple[Any, Any], context: AttentionContext) -> Callable[..., jax.Array]:
+    def block(x_NM: jax.Array, block_params: Any) -> jax.Array:
+        x_NM, _ = nnx.merge(graphs[1], block_params)(x_NM, context, None)
+        return constrain_activation(x_NM, BATCH)
+
+    return block
+
+
+def _with_remat(block: Callable[..., jax.Array], execution: Execution) -> Callable[..., jax.Array]:
+    prevent_cse = execution.layers != "scan"
+    if execution.remat == "block":
+        return jax.checkpoint(block, prevent_cse=prevent_cse)
+    if execution.remat == "products":
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        return jax.checkpoint(block, prevent_cse=prevent_cse, policy=policy)
+    return block
+
+
+def stack(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters (or their moments) with all blocks as one, each leaf with an axis of layers."""
+    blocks = [params["blocks"][i] for i in range(len(params["blocks"]))]
+    return params | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+
+
+def unstack(params: dict[str, Any], n_layers: int) -> dict[str, Any]:
+    """The inverse of `stack`."""
+    blocks = {i: jax.tree.map(lambda leaf, i=i: leaf[i], params["blocks"]) for i in range(n_layers)}
+    return params | {"blocks": blocks}

@@ -1,8 +1,10 @@
-"""The head and its loss in one: cross-entropy whose gradient is computed beside its value, some tokens at a time.
+"""The head and its loss in one: cross-entropy computed with its gradient, a chunk of tokens at a time.
 
-The logits of a chunk of tokens are made, turned into their gradient and dropped, so that float32 logits of a whole batch
-never exist: with 50,000 words they are the largest array of a step. The loss is a mean, so its gradient is known up to one
-factor before the backward pass begins, and nothing is computed twice (Hsu 2024, Liger Kernel; Wijmans 2025 recomputes).
+The logits of a chunk are computed, turned into their gradient and dropped, so that float32 logits
+of a whole batch never exist: with 50,000 words they are the largest array of a step. The loss is a
+mean, so its gradient is known up to one factor before the backward pass begins, and nothing is
+computed twice (Hsu 2024, Liger Kernel; Wijmans 2025 recomputes). This saves memory on every device;
+`head_loss_reference` is the same without chunks.
 """
 
 from __future__ import annotations
@@ -13,35 +15,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scaling.train.model.matmul import matmul, product, row_major
-from scaling.train.model.norms import row_sum
+from scaling.train.model.cpu_kernels import matmul, product, row_major, row_sum
 
 
 class LMHead(NamedTuple):
-    """How the last matrix is applied: compute dtype, whether it is the embedding, and the most tokens whose logits exist at once."""
+    """Compute dtype, whether the matrix is the embedding, tokens per chunk (None: all at once)."""
 
     dtype: str
     tied: bool
     chunk: int | None = None
 
 
-def logits_NV(x_NM: jax.Array, weight: jax.Array, how: LMHead) -> jax.Array:
+def logits_NV(x_NM: jax.Array, weight: jax.Array, head: LMHead) -> jax.Array:
     """x W, or x W^T for a tied head: operands in the compute dtype, sums and result float32 (N, V)."""
-    return matmul(x_NM, weight, how.dtype, how.tied)
+    return matmul(x_NM, weight, head.dtype, head.tied)
 
 
-def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, how: LMHead) -> jax.Array:
+def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead) -> jax.Array:
     """Negative log-likelihood in nats of each target, float32 (N,)."""
     _, nll_CN = jax.lax.scan(
-        lambda _, part: (None, _evaluate(part[0], weight, part[1], how).nll_N),
+        lambda _, part: (None, _score_chunk(part[0], weight, part[1], head).nll_N),
         None,
-        _chunked(x_NM, target_N, how),
+        _chunked(x_NM, target_N, head),
     )
     return nll_CN.swapaxes(0, 1).reshape(-1)
 
 
 class TokenScores(NamedTuple):
-    """What a model says of each of N targets: its NLL in nats, whether it is the likeliest, sum_v p_v^2, and sum_v p_v worth_v."""
+    """Of N targets: NLL in nats, whether it is the likeliest, sum_v p_v^2, sum_v p_v value_v."""
 
     nll: Any
     hit: Any
@@ -50,107 +51,120 @@ class TokenScores(NamedTuple):
 
 
 def token_scores(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, worth_V: jax.Array, how: LMHead
+    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, value_V: jax.Array, head: LMHead
 ) -> TokenScores:
     """`TokenScores` of float32 (N,) each, a chunk of logits at a time."""
 
     def one(_: None, part: tuple[jax.Array, jax.Array]) -> tuple[None, TokenScores]:
-        found = _evaluate(part[0], weight, part[1], how)
-        p_NV = found.e_NV / found.sum_N1
-        picked_N = jnp.take_along_axis(found.e_NV, part[1][:, None], axis=1)[:, 0]
+        chunk = _score_chunk(part[0], weight, part[1], head)
+        p_NV = chunk.e_NV / chunk.sum_N1
+        picked_N = jnp.take_along_axis(chunk.e_NV, part[1][:, None], axis=1)[:, 0]
         return None, TokenScores(
-            found.nll_N, picked_N >= 1.0, jnp.square(p_NV).sum(axis=1), p_NV @ worth_V
+            chunk.nll_N, picked_N >= 1.0, jnp.square(p_NV).sum(axis=1), p_NV @ value_V
         )
 
-    _, found = jax.lax.scan(one, None, _chunked(x_NM, target_N, how))
-    return TokenScores(*(part_CN.swapaxes(0, 1).reshape(-1) for part_CN in found))
+    _, scores = jax.lax.scan(one, None, _chunked(x_NM, target_N, head))
+    return TokenScores(*(part_CN.swapaxes(0, 1).reshape(-1) for part_CN in scores))
+
+
+def head_loss_reference(
+    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, head: LMHead
+) -> tuple[jax.Array, jax.Array]:
+    """`head_loss` from the logits of all tokens."""
+    scores_NV = logits_NV(x_NM, weight, head)
+    log_z_N = jax.nn.logsumexp(scores_NV, axis=1)
+    nll_N = log_z_N - jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
+    return nll_N.mean() + z_loss * jnp.square(log_z_N).mean(), nll_N.mean()
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def head_loss(
-    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, how: LMHead
+    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, z_loss: jax.Array, head: LMHead
 ) -> tuple[jax.Array, jax.Array]:
-    """(objective, loss): loss is the mean NLL in nats a token, the objective adds z_loss x mean(log Z^2) (Chowdhery 2022, section 5).
+    """(objective, loss): loss is the mean NLL in nats per token.
 
-    The objective alone is differentiated, with respect to `x_NM` and `weight`; the loss is for reading.
+    The objective adds z_loss x mean((log Z)^2) (Chowdhery 2022, section 5). It alone is
+    differentiated, with respect to `x_NM` and `weight`.
     """
 
     def one(
         sums: tuple[Any, Any], part: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[Any, Any], None]:
-        found = _evaluate(part[0], weight, part[1], how)
-        return (sums[0] + found.nll_N.sum(), sums[1] + jnp.square(found.partition_N).sum()), None
+        chunk = _score_chunk(part[0], weight, part[1], head)
+        return (sums[0] + chunk.nll_N.sum(), sums[1] + jnp.square(chunk.partition_N).sum()), None
 
     (nll, square), _ = jax.lax.scan(
-        one, (jnp.float32(0.0), jnp.float32(0.0)), _chunked(x_NM, target_N, how)
+        one, (jnp.float32(0.0), jnp.float32(0.0)), _chunked(x_NM, target_N, head)
     )
     return (nll + z_loss * square) / len(target_N), nll / len(target_N)
 
 
-class _Evaluated(NamedTuple):
+class _ChunkScores(NamedTuple):
     nll_N: jax.Array
     partition_N: jax.Array
     e_NV: jax.Array
     sum_N1: jax.Array
 
 
-def _evaluate(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, how: LMHead) -> _Evaluated:
-    scores_NV = logits_NV(x_NM, weight, how)
+def _score_chunk(
+    x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead
+) -> _ChunkScores:
+    scores_NV = logits_NV(x_NM, weight, head)
     picked_N = jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
     top_N1 = scores_NV.max(axis=1, keepdims=True)
     e_NV = jnp.exp(scores_NV - top_N1)
     sum_N1 = row_sum(e_NV)
     partition_N = (jnp.log(sum_N1) + top_N1)[:, 0]
-    return _Evaluated(partition_N - picked_N, partition_N, e_NV, sum_N1)
+    return _ChunkScores(partition_N - picked_N, partition_N, e_NV, sum_N1)
 
 
-def _chunked(x_NM: jax.Array, target_N: jax.Array, how: LMHead) -> tuple[jax.Array, jax.Array]:
+def _chunked(x_NM: jax.Array, target_N: jax.Array, head: LMHead) -> tuple[jax.Array, jax.Array]:
     """(C, N / C, M) and (C, N / C) with the least C that divides N and keeps chunks small enough.
 
-    Chunk c holds tokens c, c + C, c + 2 C ...: every device of a sharded batch has its share of each chunk.
+    Chunk c has tokens c, c + C, c + 2 C ...: every device of a sharded batch has its share of each.
     """
     n = len(target_N)
-    count = next(count for count in range(-(-n // (how.chunk or n)), n + 1) if n % count == 0)
-    return x_NM.reshape(n // count, count, -1).swapaxes(0, 1), target_N.reshape(
-        n // count, count
-    ).swapaxes(0, 1)
+    count = next(count for count in range(-(-n // (head.chunk or n)), n + 1) if n % count == 0)
+    x_CNM = x_NM.reshape(n // count, count, -1).swapaxes(0, 1)
+    return x_CNM, target_N.reshape(n // count, count).swapaxes(0, 1)
 
 
-def _forward(x_NM, weight, target_N, z_loss, how):  # type: ignore[no-untyped-def]
+def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-def]
     """The values and their gradients: d objective / d logits = (softmax (1 + 2 z log Z) - one-hot) / N.
 
-    The matrix's gradient is summed as (M, V), tied or not: of the two ways to transpose that is twice as fast on a CPU.
+    The matrix's gradient is summed as (M, V), tied or not, which is twice as fast on a CPU as
+    (V, M).
     """
     n = len(target_N)
-    weight_VM = row_major((weight if how.tied else weight.T).astype(how.dtype))
+    weight_VM = row_major((weight if head.tied else weight.T).astype(head.dtype))
 
     def one(carry, part):  # type: ignore[no-untyped-def]
         nll, square, grad_MV = carry
         x, target = part
-        found = _evaluate(x, weight, target, how)
-        scale_N1 = (1.0 + 2.0 * z_loss * found.partition_N[:, None]) / (found.sum_N1 * n)
-        hit_NV = jnp.arange(found.e_NV.shape[1], dtype=target.dtype) == target[:, None]
-        grad_NV = (found.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(how.dtype)
-        grad_MV += product("mn,nv->mv", row_major(x.astype(how.dtype).T), grad_NV)
+        chunk = _score_chunk(x, weight, target, head)
+        scale_N1 = (1.0 + 2.0 * z_loss * chunk.partition_N[:, None]) / (chunk.sum_N1 * n)
+        hit_NV = jnp.arange(chunk.e_NV.shape[1], dtype=target.dtype) == target[:, None]
+        grad_NV = (chunk.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(head.dtype)
+        grad_MV += product("mn,nv->mv", row_major(x.astype(head.dtype).T), grad_NV)
         grad_x = product("nv,vm->nm", grad_NV, weight_VM)
         return (
-            nll + found.nll_N.sum(),
-            square + jnp.square(found.partition_N).sum(),
+            nll + chunk.nll_N.sum(),
+            square + jnp.square(chunk.partition_N).sum(),
             grad_MV,
         ), grad_x
 
     start = (jnp.float32(0.0), jnp.float32(0.0), jnp.zeros(weight_VM.shape[::-1], jnp.float32))
-    (nll, square, grad_MV), grad_x_CNM = jax.lax.scan(one, start, _chunked(x_NM, target_N, how))
+    (nll, square, grad_MV), grad_x_CNM = jax.lax.scan(one, start, _chunked(x_NM, target_N, head))
     grad_x_NM = grad_x_CNM.swapaxes(0, 1).reshape(x_NM.shape)
     return ((nll + z_loss * square) / n, nll / n), (
         grad_x_NM,
-        grad_MV.T if how.tied else grad_MV,
+        grad_MV.T if head.tied else grad_MV,
         square / n,
     )
 
 
-def _backward(how, kept, grads):  # type: ignore[no-untyped-def]
-    grad_x_NM, grad_weight, square = kept
+def _backward(head, saved, grads):  # type: ignore[no-untyped-def]
+    grad_x_NM, grad_weight, square = saved
     return grad_x_NM * grads[0], grad_weight * grads[0], None, square * grads[0]
 
 

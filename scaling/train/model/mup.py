@@ -1,7 +1,7 @@
-"""What changes between a base shape and a larger one so that hyper-parameters hold: maximal update and CompleteP, as numbers.
+"""Maximal update parametrisation and CompleteP: factors that make hyper-parameters transfer.
 
-With m = d_model / base_width and l = n_layers / base_depth (Yang 2022, Tensor Programs V, table 8 for Adam; Dey 2025, CompleteP,
-table 1 with alpha = 1):
+With m = d_model / base_width and l = n_layers / base_depth (Yang 2022, Tensor Programs V, table 8
+for Adam; Dey 2025, CompleteP, table 1 with alpha = 1):
 
 | | hidden matrices | gains and biases of blocks | embedding, positions, head, last norm |
 |---|---|---|---|
@@ -9,9 +9,9 @@ table 1 with alpha = 1):
 | weight decay | m | none | 1 |
 | Adam's eps | 1 / (m l) | 1 / (m l) | 1 / m |
 
-Logits are multiplied by 1 / m, branches by 1 / l, and attention by sqrt(base_head) / d_head. Hidden matrices start with variance
-1 / inputs at any width; the head, and an embedding that shares its scale, as at the base. Every factor is exactly 1 at the
-base shape and for a model without `transfer`.
+Logits are multiplied by 1 / m, branches by 1 / l, and attention by sqrt(base_head) / d_head. Hidden
+matrices start with variance 1 / inputs at any width; the head, and an embedding that shares its
+scale, as at the base. Every factor is exactly 1 at the base shape and without `transfer`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from scaling.config import ModelConfig
 
 
 class Factors(NamedTuple):
-    """What multiplies the optimiser's learning rate and eps for one array; `weight_decay` is divided by `lr`, so that their product stays."""
+    """Multipliers of learning rate and eps for one array; `weight_decay` is divided by `lr`."""
 
     lr: float = 1.0
     eps: float = 1.0
 
 
 def width_multiplier(cfg: ModelConfig) -> float:
-    """m: how often the model is wider than the base."""
+    """m: width over base width."""
     return cfg.d_model / cfg.transfer.base_width if cfg.transfer else 1.0
 
 
 def depth_multiplier(cfg: ModelConfig) -> float:
-    """1 / l: what multiplies each residual branch; 1 without `base_depth`."""
+    """1 / l: the multiplier of each residual branch; 1 without `base_depth`."""
     return initial_depth(cfg) / cfg.n_layers
 
 
@@ -50,13 +50,16 @@ def head_width(cfg: ModelConfig) -> int:
 
 
 def attention_scale(cfg: ModelConfig) -> float:
-    """What multiplies q k: 1 / sqrt(d_head), or sqrt(base_head) / d_head, for q and k align in training (Yang 2022, definition 4.1)."""
+    """Multiplier of q . k: 1 / sqrt(d_head), or sqrt(base_head) / d_head with `transfer`.
+
+    q and k align in training (Yang 2022, definition 4.1).
+    """
     base = (cfg.transfer.base_head if cfg.transfer else None) or cfg.d_head
     return float(cfg.d_head**-0.5 * (base / cfg.d_head) ** 0.5)
 
 
 def factors(cfg: ModelConfig, names: Sequence[str]) -> Factors:
-    """Of one array by the names in its path, as in ("blocks", "ffn", "up", "kernel"); stacked blocks have the same names.
+    """Factors of one array by the names in its path, as in ("blocks", "ffn", "up", "kernel").
 
     Gradients fall as 1 / m, those of blocks as 1 / (m l), and so must eps.
     """

@@ -1,4 +1,4 @@
-"""How a model knows the order of its tokens: sinusoids, rotations and distance penalties, as plain tables and functions."""
+"""Position encodings: sinusoids, rotations and distance penalties, as tables and functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _angles(length: int, width: int) -> np.ndarray:
 
 
 def sinusoids_TM(length: int, d_model: int) -> np.ndarray:
-    """Fixed position vectors: sines in the first half, cosines in the second (Vaswani 2017, section 3.5, up to order)."""
+    """Fixed position vectors: sines, then cosines (Vaswani 2017, section 3.5, up to order)."""
     angles = _angles(length, d_model)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
@@ -27,13 +27,15 @@ def rotation_TK(length: int, d_head: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and signed sines of the rotary angles, each (length, d_head), for `rotate`."""
     angles = _angles(length, d_head)
     cos, sin = np.cos(angles), np.sin(angles)
-    return np.concatenate([cos, cos], axis=1).astype(np.float32), np.concatenate(
-        [-sin, sin], axis=1
-    ).astype(np.float32)
+    tables = np.concatenate([cos, cos], axis=1), np.concatenate([-sin, sin], axis=1)
+    return tables[0].astype(np.float32), tables[1].astype(np.float32)
 
 
 def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array:
-    """Rotate each pair (i, i + d_head / 2) by its position's angle, so that q . k depends on distance alone (Su 2021, eq. 34)."""
+    """Rotate each pair (i, i + d_head / 2) by its position's angle (Su 2021, eq. 34).
+
+    Then q . k depends on distance alone.
+    """
     half = x_BTHK.shape[-1] // 2
     swapped = jnp.concatenate([x_BTHK[..., half:], x_BTHK[..., :half]], axis=-1)
     return x_BTHK * cos_TK[:, None, :] + swapped * sin_TK[:, None, :]

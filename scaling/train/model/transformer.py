@@ -1,7 +1,7 @@
 """The decoder-only transformer: a `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
 
-Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every projection: on a CPU
-that doubles the speed of a step.
+Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every
+projection: on a CPU that doubles the speed of a step.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from flax import nnx
 from scaling.config import ModelConfig
 from scaling.train.model import mup, positions
 from scaling.train.model.attention import Cache, attend, attend_fused
-from scaling.train.model.matmul import matmul
-from scaling.train.model.norms import layer_normalise, rms_normalise
+from scaling.train.model.cpu_kernels import layer_normalize, matmul, rms_normalize
 
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
@@ -29,8 +28,8 @@ def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
 class Dense(nnx.Module):
     """x W + b: operands in the compute dtype, sums and result in float32.
 
-    Stored as (d_in, d_out), or as (d_out, d_in) when the output is the narrower side: the gradient of a wide matrix is
-    twice as fast to compute on a CPU.
+    Stored as (d_in, d_out), or as (d_out, d_in) when the output is the narrower side: the gradient
+    of a wide matrix is twice as fast to compute on a CPU.
     """
 
     def __init__(self, d_in: int, d_out: int, std: float, *, bias: bool, dtype: str) -> None:
@@ -45,9 +44,9 @@ class Dense(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """RMSNorm (Zhang and Sennrich 2019) with a gain, or LayerNorm (Ba 2016) with a gain and, if asked for, a bias.
+    """RMSNorm (Zhang and Sennrich 2019), or LayerNorm (Ba 2016) with an optional bias.
 
-    Without `cfg.gains` nothing is multiplied; a bias of LayerNorm stays.
+    Both have a gain unless `cfg.gains` is false; a bias of LayerNorm stays.
     """
 
     def __init__(self, cfg: ModelConfig) -> None:
@@ -57,7 +56,7 @@ class Norm(nnx.Module):
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M), in float32."""
-        y_NM = (layer_normalise if self.centred else rms_normalise)(x_NM)
+        y_NM = (layer_normalize if self.centred else rms_normalize)(x_NM)
         y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
         return y_NM if self.bias is None else y_NM + self.bias[...]
 
@@ -65,9 +64,10 @@ class Norm(nnx.Module):
 class QKNorm(nnx.Module):
     """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023).
 
-    Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn how sharply it looks. The
-    norms' gains spoil the transfer because d_model of them, moving together, change what the next matrix sees; here there
-    are d_head whatever the width, shared by all heads, and under `transfer` their step is the same at every width.
+    Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn
+    the sharpness of its attention. The norms' gains spoil the transfer because d_model of them,
+    moving together, change the input of the next matrix; here there are d_head at any width, shared
+    by all heads, and under `transfer` their step is the same at every width.
     """
 
     def __init__(self, cfg: ModelConfig) -> None:
@@ -79,7 +79,7 @@ class QKNorm(nnx.Module):
     def __call__(self, qk_NAK: jax.Array, n_heads: int) -> jax.Array:
         """Queries and keys together, (N, H + G, K); the first `n_heads` are queries."""
         kinds_A1 = (jnp.arange(qk_NAK.shape[1]) < n_heads)[:, None]
-        return rms_normalise(qk_NAK) * jnp.where(kinds_A1, self.q_gain[...], self.k_gain[...])
+        return rms_normalize(qk_NAK) * jnp.where(kinds_A1, self.q_gain[...], self.k_gain[...])
 
 
 class Attention(nnx.Module):
@@ -101,12 +101,12 @@ class Attention(nnx.Module):
         self.qk_norm = QKNorm(cfg) if cfg.qk_norm else None
 
     def __call__(
-        self, x_NM: jax.Array, place: AttentionContext, cache: Cache | None
+        self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
         """(N, M) to (N, M), and the cache with the keys and values of these tokens."""
         cfg, (B, T, H, G) = (
             self.cfg,
-            (place.batch, x_NM.shape[0] // place.batch, self.cfg.n_heads, self.cfg.n_kv_heads),
+            (context.batch, x_NM.shape[0] // context.batch, self.cfg.n_heads, self.cfg.n_kv_heads),
         )
         qk_NX, v_NX = jnp.split(self.qkv(x_NM), [(H + G) * cfg.d_head], axis=1)
         qk_BTAK, v_BTGK = (
@@ -115,13 +115,13 @@ class Attention(nnx.Module):
         )
         if self.qk_norm is not None:
             qk_BTAK = self.qk_norm(qk_BTAK.reshape(B * T, H + G, -1), H).reshape(qk_BTAK.shape)
-        if place.rotation is not None:
-            qk_BTAK = positions.rotate(qk_BTAK, *place.rotation)
+        if context.rotation is not None:
+            qk_BTAK = positions.rotate(qk_BTAK, *context.rotation)
         q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
         if cache is not None:
-            cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, place.start)
+            cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, context.start)
         scale = mup.attention_scale(cfg)
-        if place.fused:
+        if context.fused:
             mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale)
         else:
             mixed_BTHK = attend(
@@ -129,14 +129,17 @@ class Attention(nnx.Module):
                 k_BTGK,
                 v_BTGK,
                 cfg.pos == "alibi",
-                None if cache is None else place.start,
+                None if cache is None else context.start,
                 scale,
             )
         return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
 
 
 class AttentionContext(NamedTuple):
-    """Where tokens stand: sequences in the batch, position of the first token, the rotary tables of all positions; and whose attention."""
+    """Shared by all layers: sequences in the batch, position of the first token, rotary tables.
+
+    `fused`: by the device's own kernel.
+    """
 
     batch: int
     start: jax.Array | int
@@ -171,33 +174,39 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, each reading a normalised copy of the residual stream and adding to it, times `share`."""
+    """Attention and feed-forward, each reading a normalised copy of the residual stream.
+
+    Each adds its output times `branch_multiplier`.
+    """
 
     def __init__(self, cfg: ModelConfig, dtype: str) -> None:
-        self.share = mup.depth_multiplier(cfg)
+        self.branch_multiplier = mup.depth_multiplier(cfg)
         self.attention_norm, self.attention = Norm(cfg), Attention(cfg, dtype)
         self.ffn_norm, self.ffn = Norm(cfg), FeedForward(cfg, dtype)
 
     def __call__(
-        self, x_NM: jax.Array, place: AttentionContext, cache: Cache | None
+        self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
-        """One layer; see Attention."""
-        mixed_NM, cache = self.attention(self.attention_norm(x_NM), place, cache)
-        x_NM = self.joined(x_NM, mixed_NM)
-        return self.joined(x_NM, self.ffn(self.ffn_norm(x_NM))), cache
+        """(N, M) to (N, M), and the cache; see Attention."""
+        mixed_NM, cache = self.attention(self.attention_norm(x_NM), context, cache)
+        x_NM = self.add_residual(x_NM, mixed_NM)
+        return self.add_residual(x_NM, self.ffn(self.ffn_norm(x_NM))), cache
 
-    def joined(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
-        """The residual stream after a branch."""
-        return x_NM + (branch_NM if self.share == 1.0 else self.share * branch_NM)
+    def add_residual(self, x_NM: jax.Array, branch_NM: jax.Array) -> jax.Array:
+        """The residual stream plus a branch times its multiplier."""
+        scale = self.branch_multiplier
+        return x_NM + (branch_NM if scale == 1.0 else scale * branch_NM)
 
 
 class Transformer(nnx.Module):
     """Embedding, blocks, final norm, head: the parts that `forward` joins.
 
-    Matrices start with variance 1 / inputs (LeCun 1998), those that write to the residual stream divided by 2 n_layers
-    (Radford 2019). Embeddings start at 1, or at the head's scale when they are also the head or share the sum with
-    learned positions. With `cfg.transfer` depth and the head's width are those of the base (see `transfer`). At 25k and 100k parameters on bytes a head that starts at 0 or .02 costs .06 to .15 nats after
-    700k tokens, embeddings at .02 up to .06, positions at .02 another .1.
+    Matrices start with variance 1 / inputs (LeCun 1998), those that write to the residual stream
+    divided by 2 n_layers (Radford 2019). Embeddings start at 1, or at the head's scale when they
+    are also the head or share the sum with learned positions. With `cfg.transfer` depth and the
+    head's width are those of the base (see `mup`). At 25k and 100k parameters on bytes a head that
+    starts at 0 or 0.02 costs 0.06 to 0.15 nats after 700k tokens, embeddings at 0.02 up to 0.06,
+    positions at 0.02 another 0.1.
     """
 
     def __init__(
@@ -219,7 +228,7 @@ class Transformer(nnx.Module):
     def embed(
         self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0
     ) -> tuple[jax.Array, AttentionContext]:
-        """The residual stream (N, M) at its beginning, and where its tokens stand among `length` positions."""
+        """The residual stream (N, M) before the first block, for tokens from `start` of `length` on."""
         B, T = tokens_BT.shape
         x_NM = self.embedding[...][tokens_BT.reshape(-1)]
         if self.cfg.pos in ("learned", "sinusoidal"):
@@ -234,14 +243,14 @@ class Transformer(nnx.Module):
         cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
         return x_NM, AttentionContext(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
 
-    def last(self, x_NM: jax.Array) -> jax.Array:
-        """What the head reads, (N, M): the normalised residual stream, over m where the model is m times as wide as its base."""
+    def final_hidden(self, x_NM: jax.Array) -> jax.Array:
+        """The head's input (N, M): the normalised residual stream, over m at m times the base width."""
         y_NM, m = self.final_norm(x_NM), mup.width_multiplier(self.cfg)
         return y_NM if m == 1.0 else y_NM * (1.0 / m)
 
     @property
-    def head(self) -> jax.Array:
-        """The last matrix, (M, V), or the embedding (V, M) when tied."""
+    def output_embedding(self) -> jax.Array:
+        """The head's matrix (M, V), or the embedding (V, M) when tied."""
         return self.embedding[...] if self.unembedding is None else self.unembedding[...]
 
 
@@ -260,7 +269,7 @@ def _state(cfg: ModelConfig, seq_len: int) -> Any:
 
 
 def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:
-    """The parameters' shapes and dtypes as a nested dict, without computing anything; `seq_len` sizes learned positions."""
+    """The parameters' shapes and dtypes as a nested dict; `seq_len` sizes learned positions."""
     return nnx.to_pure_dict(_state(cfg, seq_len))
 
 
@@ -272,13 +281,13 @@ def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
     """
     leaves = [leaf for _, leaf in nnx.to_flat_state(_state(cfg, seq_len))]
     random = [leaf.size if leaf.std else 0 for leaf in leaves]
-    pieces = jnp.split(
+    parts = jnp.split(
         jax.random.normal(key, (sum(random),), jnp.float32), np.cumsum(random)[:-1].tolist()
     )
     arrays = [
-        leaf.mean + leaf.std * piece.reshape(leaf.shape)
+        leaf.mean + leaf.std * part.reshape(leaf.shape)
         if leaf.std
         else jnp.full(leaf.shape, leaf.mean, jnp.float32)
-        for leaf, piece in zip(leaves, pieces, strict=True)
+        for leaf, part in zip(leaves, parts, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(shapes(cfg, seq_len)), arrays)

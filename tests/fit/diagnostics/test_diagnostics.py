@@ -1,4 +1,6 @@
-"""Honesty of a sweep: runs above the law get their likely cause, curves of tuned sizes collapse, one that is not tuned does not."""
+"""Honesty of a sweep: runs above the law get their likely cause, curves of tuned sizes collapse,
+one that is not tuned does not.
+"""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ SD = 0.002
 
 
 def sweep(seed=0):
-    """Five budgets of six sizes about their optima, with their configurations and the evaluations of every run."""
+    """Five budgets of six sizes about their optima, with their configurations and the evaluations
+    of every run.
+    """
     c = np.repeat(BUDGETS, 6)
     n = 0.09 * c**0.51 * np.tile(np.geomspace(0.25, 4, 6), 5)
     d = c / (6 * n)

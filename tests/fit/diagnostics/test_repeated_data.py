@@ -1,4 +1,6 @@
-"""D' of repeated runs: recovered from simulated runs whose D' is known, with every way of not knowing it said."""
+"""D' of repeated runs: recovered from simulated runs whose D' is known, with every way of not
+knowing it said.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Approach 1: the winners along C, from evaluations or from final losses, and every reason to refuse."""
+"""Approach 1: the winners along C, from evaluations or from final losses, and every reason to
+refuse.
+"""
 
 import numpy as np
 

@@ -165,7 +165,9 @@ def test_a_continuum_holds_no_budgets():
 
 
 def test_intervals_cover_the_expected_exponent():
-    """Nominal 90 %: over simulated sweeps of 5 budgets with 7 sizes, the interval holds the noise-free answer 80 to 98 % of the time."""
+    """Nominal 90 %: over simulated sweeps of 5 budgets with 7 sizes, the interval holds the
+    noise-free answer 80 to 98 % of the time.
+    """
     points, _ = grid(4)
     points = points.take(np.arange(75) % 2 == 0)
     expected = isoflop(points, resamples=0).frontier.a

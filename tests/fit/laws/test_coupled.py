@@ -1,4 +1,6 @@
-"""The coupled law L = E + (A/N^alpha + B/D^beta)^k: values, fit, frontier, and what the data do not identify."""
+"""The coupled law L = E + (A/N^alpha + B/D^beta)^k: values, fit, frontier, and what the data do not
+identify.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Laws and objectives: gradients against differences, units, and every law recovered from its own surface."""
+"""Laws and objectives: gradients against differences, units, and every law recovered from its own
+surface.
+"""
 
 import numpy as np
 import pytest

@@ -30,7 +30,9 @@ def test_kaplan_optimum():
 
 
 def test_devries_table():
-    """De Vries 2023: N and D at the optimum of a budget, and D at half and at 0.3 of that N for the same loss."""
+    """De Vries 2023: N and D at the optimum of a budget, and D at half and at 0.3 of that N for the
+    same loss.
+    """
     law, entry = PUBLISHED["devries2023"].values, published("devries2023").frontier()
     table = {
         2.21e19: (0.40e9, 9.22e9, 22.28e9, 63.20e9),
@@ -50,7 +52,9 @@ def test_devries_table():
 
 
 def test_sardana_inference_demand():
-    """13B quality, 2e12 tokens served: 6.97e9 parameters on 1.25e12 tokens save 17.4 %; without demand nothing moves."""
+    """13B quality, 2e12 tokens served: 6.97e9 parameters on 1.25e12 tokens save 17.4 %; without
+    demand nothing moves.
+    """
     entry = published("devries2023").frontier()
     flops = float(np.exp((np.log(13e9) - entry.log_n) / entry.a))
     found = predict("published:devries2023", flops=flops, inference_tokens="2T")["inference"]

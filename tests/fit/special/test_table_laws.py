@@ -1,4 +1,6 @@
-"""Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables, refused where they cannot be known."""
+"""Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables,
+refused where they cannot be known.
+"""
 
 import numpy as np
 import pytest
@@ -119,10 +121,9 @@ def test_two_stages_predict_accuracy(tmp_path):
     path = simulated(tmp_path / "runs.csv")
     header, *rows = path.read_text().splitlines()
     rng = np.random.default_rng(1)
-    lines = [
-        f"{row},{float(0.25 + 0.6 / (1 + np.exp(5 * (float(row.split(',')[2]) - 2.5))) + rng.normal(0, 0.005))!r}"
-        for row in rows
-    ]
+    loss = np.array([float(row.split(",")[2]) for row in rows])
+    accuracy = 0.25 + 0.6 / (1 + np.exp(5 * (loss - 2.5))) + rng.normal(0, 0.005, len(rows))
+    lines = [f"{row},{value!r}" for row, value in zip(rows, accuracy.tolist(), strict=True)]
     path.write_text("\n".join([header + ",acc", *lines]) + "\n")
     got = fit(
         [path],

@@ -1,4 +1,6 @@
-"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans; and what a plan may expect."""
+"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans;
+and what a plan may expect.
+"""
 
 import json
 import shutil
@@ -242,7 +244,9 @@ def test_weak_grids_are_named():
 
 
 def test_design_beats_the_grid_several_times_over():
-    """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N* at ten times the largest budget."""
+    """A short version of benchmarks/design.py: a quarter of the grid's money, a smaller error of N*
+    at ten times the largest budget.
+    """
     cells, held = benchmark.isoflop(TRUTH, benchmark.LARGEST, 2, 5, 7), belief_of(TRUTH)
     cost, grid = (
         cells.cost(False),

@@ -170,9 +170,9 @@ def test_the_noise_scale_stands_beside_the_batch():
     table = gradient_noise.table(measured)
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.rows[0][5] == pytest.approx(512 / (2e5 * 2.0**-5.0))
-    assert fitted_critical_batch(measured["loss"], measured["noise_scale"]) == pytest.approx(
-        (2e5, 0.2)
-    )
+    assert fitted_critical_batch(
+        measured["loss"].to_numpy(), measured["noise_scale"].to_numpy()
+    ) == pytest.approx((2e5, 0.2))
     figure = gradient_noise.figure(measured)
     assert "B = 2e+05 / L^5.00" in figure.caption
     draw(figure)

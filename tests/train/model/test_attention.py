@@ -7,7 +7,7 @@ import pytest
 
 from scaling.train.model import positions
 from scaling.train.model.attention import attend, attend_fused
-from scaling.train.model.norms import layer_normalise, rms_normalise
+from scaling.train.model.cpu_kernels import layer_normalize, rms_normalize
 from tests.train.model.variants import run_once
 
 
@@ -117,12 +117,12 @@ def test_alibi_slopes_are_the_published_ones():
     np.testing.assert_array_equal(positions.alibi_slopes_H(1), [0.5**8])
 
 
-@pytest.mark.parametrize("normalise", [rms_normalise, layer_normalise])
+@pytest.mark.parametrize("normalise", [rms_normalize, layer_normalize])
 def test_normalised_rows_and_their_gradient(normalise):
     x_NM, w_NM = jax.random.normal(jax.random.key(0), (2, 7, 24)) * 3.0 + 0.5
 
     def plain(x_NM):
-        centred = x_NM - x_NM.mean(axis=-1, keepdims=True) if normalise is layer_normalise else x_NM
+        centred = x_NM - x_NM.mean(axis=-1, keepdims=True) if normalise is layer_normalize else x_NM
         return centred / jnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
 
     np.testing.assert_allclose(normalise(x_NM), plain(x_NM), rtol=1e-4, atol=1e-5)

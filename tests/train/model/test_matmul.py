@@ -7,9 +7,9 @@ import pytest
 
 from scaling.config import Execution, OptimConfig
 from scaling.train import optim
+from scaling.train.model.cpu_kernels import matmul
 from scaling.train.model.forward import make_forward
 from scaling.train.model.loss import LMHead, head_loss, token_nll
-from scaling.train.model.matmul import matmul
 from scaling.train.step import ProgramKey, initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
@@ -61,7 +61,7 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     """Also where a chunk does not divide the tokens: then the next smaller one that does is taken."""
     x_NM, w_MV, _ = operands(False)
     target_N = jnp.arange(32) * 7 % 40
-    weight, how = (
+    weight, execution = (
         (w_MV.T, LMHead("float32", True, chunk))
         if tied
         else (w_MV, LMHead("float32", False, chunk))
@@ -75,16 +75,16 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
         ).mean()
 
     def ours(x_NM, weight, z_loss):
-        return 3.0 * head_loss(x_NM, weight, target_N, z_loss, how)[0]
+        return 3.0 * head_loss(x_NM, weight, target_N, z_loss, execution)[0]
 
     value, found = jax.value_and_grad(ours, argnums=(0, 1, 2))(x_NM, weight, 0.1)
     expected_value, expected = jax.value_and_grad(plain, argnums=(0, 1, 2))(x_NM, weight, 0.1)
     np.testing.assert_allclose(value / 3.0, expected_value, rtol=1e-5)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one / 3.0, other, rtol=2e-4, atol=1e-5)
-    nll_N = token_nll(x_NM, weight, target_N, how)
+    nll_N = token_nll(x_NM, weight, target_N, execution)
     np.testing.assert_allclose(
-        nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, how)[1], rtol=1e-6
+        nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, execution)[1], rtol=1e-6
     )
     np.testing.assert_allclose(
         nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], LMHead("float32", tied))[0], rtol=1e-5
@@ -100,19 +100,19 @@ HALF = [(model, (None, 16)[i % 2]) for i, model in enumerate(COVERING[:8])]
 )
 def test_variants_take_a_step_in_half_precision(model, chunk):
     """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
-    how, shape = (
+    execution, shape = (
         Execution(layers="unrolled", loss_chunk=chunk),
         ProgramKey(model, SEQ_LEN, "wsd", "bfloat16"),
     )
     tokens_KBT1 = np.random.default_rng(0).integers(
         0, model.vocab_size, (2, 4, SEQ_LEN + 1), dtype=np.int32
     )
-    _, losses, _ = train_program(shape, how)(
-        initial_state(shape, 0, how), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2
+    _, losses, _ = train_program(shape, execution)(
+        initial_state(shape, 0, execution), optim.hyper(OptimConfig(lr=1e-3), 100), tokens_KBT1, 2
     )
     losses_K = np.asarray(losses)
     exact = make_forward(model, SEQ_LEN)(
-        initial_state(shape, 0, how).params, tokens_KBT1[0, :, :-1]
+        initial_state(shape, 0, execution).params, tokens_KBT1[0, :, :-1]
     )
     nll = -np.take_along_axis(
         jax.nn.log_softmax(exact), tokens_KBT1[0, :, 1:, None], axis=-1

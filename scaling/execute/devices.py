@@ -1,0 +1,144 @@
+"""Whether runs fit the devices and the memory of this machine, asked before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scaling.config import Execution, mesh
+from scaling.errors import ScalingError
+from scaling.execute import environment
+from scaling.plan import PlannedRun
+from scaling.plan.device_fit import USABLE, DeviceMemory, check_fits
+
+DEVICE_SECONDS = 90
+_ASK_DEVICES = """
+import json, jax
+devices = [
+    {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "memory_bytes": (device.memory_stats() or {}).get("bytes_limit"),
+    }
+    for device in jax.devices()
+]
+print(json.dumps({"backend": jax.default_backend(), "devices": devices}))
+"""
+
+
+def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`backend` and `devices` as jax sees them in a child process with a changed environment,
+    or `error`.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _ASK_DEVICES],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=DEVICE_SECONDS,
+            env=dict(os.environ) | dict(changes or {}),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {DEVICE_SECONDS} s"}
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return {"error": last[:300]}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def local_memory(workers: int) -> DeviceMemory:
+    """The memory of each of `workers` processes here: its share of an accelerator or of the machine.
+
+    Raises ScalingError when JAX_PLATFORMS names devices that this machine lacks. Imports no jax:
+    a child process asks.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if not environment.has_accelerator() and platforms.split(",")[0] in ("", "cpu"):
+        return _cpu_memory(workers)
+    answer = ask_devices()
+    if "error" in answer:
+        raise _missing_platform(platforms, answer["error"])
+    device = answer["devices"][0]
+    if device["platform"] == "cpu":
+        return _cpu_memory(workers)
+    if not device["memory_bytes"]:
+        raise ScalingError(
+            f"{device['kind']} does not report its memory",
+            where="devices",
+            remedy="name it: scaling plan SWEEP --device NAME",
+        )
+    kind = "tpu" if device["platform"] == "tpu" else "gpu"
+    capacity = int(USABLE * device["memory_bytes"]) // workers
+    return DeviceMemory(f"{device['kind']} here", kind, capacity)  # type: ignore[arg-type]
+
+
+def _missing_platform(platforms: str, reason: str) -> ScalingError:
+    present = ask_devices({"JAX_PLATFORMS": ""}).get("devices", [])
+    names = [device["kind"] for device in present]
+    listed = ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or "none"
+    return ScalingError(
+        f"jax finds no such device: {reason[:160]}",
+        where=f"JAX_PLATFORMS={platforms}",
+        remedy=f"devices here: {listed}; unset JAX_PLATFORMS, or set it to what is here (cpu "
+        "always works)",
+    )
+
+
+def _cpu_memory(workers: int) -> DeviceMemory:
+    memory = environment.memory_bytes()
+    limits = [memory[key] for key in ("available_bytes", "limit_bytes")]
+    available = min((value for value in limits if value), default=2**63 - 1)  # unknown: no limit
+    name = "this machine" if workers == 1 else f"each of {workers} workers here"
+    return DeviceMemory(name, "cpu", available // workers)
+
+
+def resolve_workers(workers: int | None, execution: Execution) -> int:
+    """Parallel processes: as given, one for a mesh, else one per core or accelerator."""
+    if execution.mesh.n_devices == 1:
+        return workers or environment.default_workers()
+    if workers and workers > 1:
+        raise ScalingError(
+            f"{workers} workers and a mesh exclude each other",
+            where="--workers",
+            remedy="one process drives all devices",
+        )
+    return 1
+
+
+def check_mesh(
+    runs: Sequence[PlannedRun],
+    execution: Execution,
+    n_devices: int | None = None,
+    kind: str = "device",
+) -> None:
+    """Raise ScalingError where the mesh or the micro-batch does not divide a run, or where there
+    are fewer than `n_devices`.
+    """
+    for planned in runs:
+        mesh.check(planned.run, execution, n_devices or execution.mesh.n_devices, kind=kind)
+
+
+def check_devices(
+    runs: Sequence[PlannedRun], execution: Execution, workers: int, hosts: int = 1
+) -> None:
+    """Raise ScalingError where a run does not fit this machine: devices, divisions, memory.
+
+    The devices of several hosts are counted as those of this one.
+    """
+    if not runs:
+        return
+    if execution.mesh.n_devices == 1:
+        check_mesh(runs, execution)
+    else:
+        answer = ask_devices()
+        if "error" in answer:
+            raise _missing_platform(os.environ.get("JAX_PLATFORMS", ""), answer["error"])
+        devices = answer["devices"]
+        check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
+    check_fits([planned.run for planned in runs], execution, local_memory(workers))

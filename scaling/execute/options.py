@@ -1,0 +1,145 @@
+"""`RunOptions`: where and how the runs of a sweep are trained."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from scaling.config import Execution
+from scaling.errors import ScalingError
+from scaling.plan import Plan, PlannedRun
+
+OnEvent = Callable[[dict[str, Any]], None]
+OnMessage = Callable[[str], None]
+Monitor = Callable[[Path, Plan, Sequence[PlannedRun]], AbstractContextManager[OnEvent]]
+
+
+class Executor(StrEnum):
+    """Where runs are trained."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    SLURM = "slurm"
+
+
+def _print_message(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+
+
+def _no_event(event: dict[str, Any]) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how the runs of a sweep are trained; none of it changes what they compute.
+
+    Args:
+        executor: local processes, Ray, or an array of Slurm jobs.
+        execution: mesh, micro-batch and rematerialisation of each run.
+        workers: parallel training processes; default one per core, one per accelerator, what the
+            Ray cluster can hold, or one element of a Slurm array.
+        pack: runs of one model shape in one program: at most this many, or "auto" (timed).
+        hosts: hosts that train one run together (Ray, or inside a Slurm job).
+        max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
+        retries: of a run whose worker or device failed, from its checkpoint.
+        fail_fast: stop at the first run that fails or diverges.
+        simulate: "published:NAME": draw the losses from a law instead of training.
+        allow_changes: go on although code, corpus, versions, threads or devices have changed.
+        keep_weights: keep the parameters of finished runs.
+        trackers: "wandb", "tensorboard", "mlflow".
+        resources, ray_address, wait_for_nodes: of Ray, see `scaling.execute.ray.RayLauncher`.
+        slurm: options of sbatch; slurm_dry_run: make the batch script and submit nothing.
+        source: where the sweep comes from, for error messages.
+        on_event: called with each event of the runs; an exception in it ends the session.
+        on_message: called with each warning or note; default: print to stderr.
+        monitor: makes a context manager around each folder's training, whose value is called
+            with each event (a progress display).
+
+    Raises ScalingError for options that exclude one another, unknown laws and missing trackers.
+    """
+
+    executor: Executor = Executor.LOCAL
+    execution: Execution = field(default_factory=Execution)
+    workers: int | None = None
+    pack: int | Literal["auto"] = "auto"
+    hosts: int = 1
+    max_runs: int | None = None
+    max_flops: float | None = None
+    max_seconds: float | None = None
+    retries: int = 2
+    fail_fast: bool = False
+    simulate: str | None = None
+    allow_changes: bool = False
+    keep_weights: bool = False
+    trackers: tuple[str, ...] = ()
+    resources: str | None = None
+    ray_address: str | None = None
+    wait_for_nodes: bool = False
+    slurm: dict[str, str] = field(default_factory=dict)
+    slurm_dry_run: bool = False
+    source: str = ""
+    on_event: OnEvent = _no_event
+    on_message: OnMessage = _print_message
+    monitor: Monitor = lambda folder, plan, runs: nullcontext(_no_event)
+
+    def __post_init__(self) -> None:
+        from scaling.trackers import check
+
+        check(self.trackers, "--track")
+        simulated = self.simulate is not None
+        conflicts = (
+            (
+                simulated and self.executor != Executor.LOCAL,
+                "a simulated sweep needs no cluster",
+                "leave out --executor",
+            ),
+            (
+                simulated and self.keep_weights,
+                "a simulated run has no weights",
+                "leave out one of --keep-weights and --simulate",
+            ),
+            (
+                self.hosts > 1 and self.keep_weights,
+                f"weights that are spread over {self.hosts} hosts are not kept",
+                "train on the devices of one host",
+            ),
+            (
+                bool(self.slurm) and self.executor != Executor.SLURM,
+                "--slurm is for Slurm",
+                "add --executor slurm, or leave it out",
+            ),
+            (
+                self.slurm_dry_run and self.executor != Executor.SLURM,
+                "--dry-run shows the script of --executor slurm",
+                "`scaling plan SWEEP` shows what would be trained",
+            ),
+            (
+                self.executor != Executor.RAY
+                and bool(self.resources or self.ray_address or self.wait_for_nodes),
+                "--resources, --ray-address and --wait-for-nodes are for Ray",
+                "add --executor ray, or leave them out",
+            ),
+            (
+                self.hosts > 1
+                and (
+                    simulated
+                    or (self.executor == Executor.LOCAL and "SLURM_JOB_ID" not in os.environ)
+                ),
+                f"--hosts {self.hosts} is for Ray, or for the inside of a Slurm job",
+                "add --executor ray, or use --slurm nodes=2",
+            ),
+        )
+        for conflict, what, remedy in conflicts:
+            if conflict:
+                raise ScalingError(what, remedy=remedy)
+        if self.simulate is not None:
+            from scaling.execute.simulated import check_law
+
+            check_law(self.simulate)

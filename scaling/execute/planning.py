@@ -1,0 +1,111 @@
+"""The plan of a sweep on the data that is here, with the rules that a tuning has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scaling.config import EpochsDesign, Sweep, TextTask
+from scaling.errors import ScalingError
+from scaling.execute.options import OnMessage
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import Plan
+from scaling.plan import plan as expand
+from scaling.tasks import Task, epochs, open_task, resolve
+from scaling.tuning import is_pending, load_tuned
+
+MAX_EPOCHS = 4  # passes over the training data before repeated tokens are worth a warning
+
+
+@contextmanager
+def errors_name_file(source: str) -> Iterator[None]:
+    """Errors name the sweep file (or the command's words) that they come from."""
+    try:
+        yield
+    except ScalingError as error:
+        if source and not error.where.startswith(source):
+            error.where = f"{source}: {error.where}".removesuffix(": ")
+        raise
+
+
+def make_plan(
+    sweep: Sweep, *, source: str = "", simulated: str | None = None, on_message: OnMessage
+) -> Plan:
+    """The plan of a sweep; warnings go to `on_message`. Raises ScalingError that names `source`."""
+    with errors_name_file(source):
+        task = resolve(sweep.base.task)
+        opened = open_task(task)
+        plan = expand(sweep, task, opened.vocab_size, simulated)
+        warnings = list(plan.warnings)
+        if simulated is None:
+            warnings += repeated_data_warnings(opened, plan)
+    for warning in warnings:
+        on_message(f"warning: {warning}")
+    return plan
+
+
+def load_tuned_rules(
+    sweep: Sweep,
+    folder: SweepFolder,
+    *,
+    simulated: str | None = None,
+    on_message: OnMessage | None = None,
+) -> Sweep:
+    """The sweep with the rules that were measured for it in its folder.
+
+    Where they are still to be measured: the sweep as it is, with a warning to `on_message`, or
+    without `on_message` a ScalingError.
+    """
+    if not is_pending(sweep):
+        return sweep
+    cached = load_tuned(folder.path, sweep, simulated)
+    if cached.sweep is not None:
+        return cached.sweep
+    if on_message is None:
+        raise ScalingError(
+            f"the sweep must be tuned first, which an array of jobs cannot do: {cached.why}",
+            where="tuning",
+            remedy=f"scaling tune SWEEP --out {folder.path}, then submit again",
+        )
+    fields = ", ".join(dict.fromkeys(entry.field for entry in sweep.tuning))
+    on_message(
+        f"warning: [[tuning]]: {cached.why}: {fields} and run ids are the recipe's guess until "
+        "`scaling tune` (or `scaling run`) has measured"
+    )
+    return sweep
+
+
+def repeated_data_warnings(task: Task, plan: Plan) -> list[str]:
+    """Warnings about runs that pass over their data more often than the sweep asks for.
+
+    Raises ScalingError where the corpus has fewer unique or fresh tokens than asked for.
+    """
+    runs = [item.run for item in plan.runs]
+    limits = dict.fromkeys(
+        run.task
+        for run in runs
+        if isinstance(run.task, TextTask) and run.task.unique_tokens is not None
+    )
+    for limited in limits:
+        open_task(limited)  # raises where the corpus has fewer tokens
+    if not isinstance(plan.sweep.base.task, TextTask):
+        return []  # a finite set of equations is repeated on purpose
+    most = max((epochs(task, run.tokens) for run in runs if run.task not in limits), default=0.0)
+    if not isinstance(plan.sweep.design, EpochsDesign):
+        if most <= MAX_EPOCHS:
+            return []
+        return [
+            f"up to {most:.1f} passes over the training data; beyond {MAX_EPOCHS} repeated tokens "
+            "teach less (Muennighoff 2023)"
+        ]
+    if plan.sweep.base.task.unique_tokens is not None:
+        raise ScalingError(
+            "the design epochs sets the unique tokens itself",
+            where="base.task.unique_tokens",
+            remedy="leave it out",
+        )
+    if most <= 1:
+        return []
+    return [
+        f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"
+    ]

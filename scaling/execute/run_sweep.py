@@ -1,0 +1,312 @@
+"""`run_sweep`: everything that `scaling run` does with a sweep, as one function for Python."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scaling import tuning
+from scaling.config import Sweep
+from scaling.config.run_groups import constant_lr_eval_steps
+from scaling.errors import RUNS_FAILED, STOPPED
+from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
+from scaling.execute.devices import check_devices, resolve_workers
+from scaling.execute.launchers import make_launcher
+from scaling.execute.options import Executor, OnEvent, RunOptions
+from scaling.execute.packing import Packing, choose_packing
+from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
+from scaling.execute.session import SweepSession, origin
+from scaling.execute.signals import Signals
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import Plan, PlannedRun
+from scaling.tasks import open_task, resolve
+from scaling.tuning import TuningResult
+
+TUNED_FILE = "tuned.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmArray:
+    """An array of Slurm jobs; `job_id` is None where it was not submitted."""
+
+    script: str
+    elements: int
+    job_id: str | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """How a call of `run_sweep` ended.
+
+    Args:
+        sweep: the sweep with its measured rules.
+        folder: what was trained last: the sweep's folder, or the stage of its tuning that was
+            stopped (then `in_tuning`).
+        counts: runs that ended in this session, by outcome.
+        stop: why it stopped before all was trained.
+        array: the Slurm jobs that will train the sweep.
+    """
+
+    sweep: Sweep
+    folder: SweepFolder
+    counts: dict[str, int] = field(default_factory=dict)
+    stop: Stop | None = None
+    in_tuning: bool = False
+    array: SlurmArray | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the CLI contract; reads the folder's status."""
+        if self.stop and (
+            self.in_tuning or self.stop.reason in (StopReason.SIGNAL, StopReason.DISK)
+        ):
+            return self.stop.exit_code
+        if self.array is None:
+            from scaling.execute.status import status
+
+            if status(self.folder)["counts"]["failed"]:
+                return RUNS_FAILED
+        return self.stop.exit_code if self.stop else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOutcome:
+    """The result of a tuning and the tuned sweep, or the outcome that stopped it."""
+
+    sweep: Sweep
+    result: TuningResult | None = None
+    stopped: SweepOutcome | None = None
+
+
+def run_sweep(sweep: Sweep, folder: SweepFolder | Path, options: RunOptions) -> SweepOutcome:
+    """Train what a folder lacks of a sweep, after measuring the rules that the sweep asks for.
+
+    Safe to call again, and from several processes at once: finished runs are kept, unfinished ones
+    continue from their checkpoints. A first Ctrl-C or SIGTERM saves all states.
+
+    Raises ScalingError, before anything is trained, for a sweep, folder or machine that does not
+    fit.
+    """
+    folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
+    if options.executor == Executor.SLURM:
+        return _submit(load_tuned_rules(sweep, folder, simulated=options.simulate), folder, options)
+    trainer = SweepTrainer(replace(options, keep_weights=False))
+    if tuning.is_pending(sweep):
+        tuned = _tune(sweep, folder, trainer, None)
+        if tuned.stopped is not None:
+            return tuned.stopped
+        assert tuned.result is not None
+        for entry in tuned.result.fields:
+            rule = entry.rule
+            text = (
+                f"{rule.coef:.3g} x N^{rule.n_power:.3f}"
+                if rule.kind == "power"
+                else f"{rule.ratio:.3g} x the recipe's rule"
+            )
+            source = folder.path / "tuning.json"
+            options.on_message(f"tuned {entry.field} = {text}, {entry.runs} runs ({source})")
+        sweep = tuned.sweep
+    trainer.options = options
+    plan = make_plan(
+        sweep, source=options.source, simulated=options.simulate, on_message=options.on_message
+    )
+    end = trainer.train(folder, plan)
+    return SweepOutcome(sweep=sweep, folder=folder, counts=end.counts, stop=end.stop)
+
+
+def tune_sweep(
+    sweep: Sweep, folder: SweepFolder | Path, options: RunOptions, emit: Path | None = None
+) -> TuneOutcome:
+    """Measure what the [[tuning]] tables of a sweep ask for, and write tuning.json and the tuned
+    sweep file (`emit`; default FOLDER/tuned.toml).
+    """
+    folder = folder if isinstance(folder, SweepFolder) else SweepFolder(folder)
+    return _tune(sweep, folder, SweepTrainer(options), emit)
+
+
+class _TuningStopped(Exception):
+    """Training of a tuning stage stopped early, with all states saved."""
+
+    def __init__(self, folder: SweepFolder, end: SessionEnd, stop: Stop) -> None:
+        super().__init__(stop.message)
+        self.folder, self.counts, self.stop = folder, end.counts, stop
+
+
+def _tune(
+    sweep: Sweep, folder: SweepFolder, trainer: SweepTrainer, emit_to: Path | None
+) -> TuneOutcome:
+    options = trainer.options
+
+    def train(path: Path, plan: Plan) -> None:
+        stage = SweepFolder(path)
+        end = trainer.train(stage, plan)
+        stop = end.stop
+        if stop is None and end.runs_left:
+            stop = Stop(StopReason.MAX_RUNS, f"--max-runs {options.max_runs}", STOPPED)
+        if stop is not None:
+            raise _TuningStopped(stage, end, stop)
+
+    folder.check_same_sweep(sweep, options.simulate)
+    try:
+        with errors_name_file(options.source):
+            task = resolve(sweep.base.task)
+            planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
+            tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
+    except _TuningStopped as stopped:
+        outcome = SweepOutcome(
+            sweep=sweep,
+            folder=stopped.folder,
+            counts=stopped.counts,
+            stop=stopped.stop,
+            in_tuning=True,
+        )
+        return TuneOutcome(sweep=sweep, stopped=outcome)
+    plan = make_plan(
+        tuned.sweep,
+        source=options.source,
+        simulated=options.simulate,
+        on_message=options.on_message,
+    )
+    result = tuning.tuning_result(tuned, plan.shared_flops)
+    result.save(folder.path)
+    tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
+    for warning in result.warnings:
+        options.on_message(f"warning: {warning}")
+    return TuneOutcome(sweep=tuned.sweep, result=result)
+
+
+def _send_to(handlers: Sequence[OnEvent], event: dict[str, Any]) -> None:
+    for handler in handlers:
+        handler(event)
+
+
+@dataclass
+class SweepTrainer:
+    """Trains the plans of one or several folders under the budgets of one `RunOptions`."""
+
+    options: RunOptions
+    began: float | None = None
+    runs: int = 0
+    flops: float = 0.0
+
+    def train(self, folder: SweepFolder, plan: Plan) -> SessionEnd:
+        """Train what `folder` lacks of a plan, as far as the budgets reach."""
+        from scaling.trackers.live import LiveTrackers
+
+        options = self.options
+        with contextlib.closing(make_launcher(folder, options)) as launcher:
+            slots = launcher.slots()
+            count = (
+                resolve_workers(options.workers, options.execution)
+                if slots is None
+                else options.workers or max(1, slots)
+            )
+            session = SweepSession(
+                folder,
+                plan,
+                options.on_message,
+                options.simulate,
+                options.allow_changes,
+                workers_here=options.executor != Executor.RAY,
+            )
+            if options.simulate is None and options.executor == Executor.LOCAL:
+                unfinished = [item for item in plan.runs if not folder.is_finished(item.run_id)]
+                check_devices(unfinished, options.execution, count, options.hosts)
+            with Signals() as signals, session.lease as lease:
+                missing = session.prepare()
+                limit = None if options.max_runs is None else options.max_runs - self.runs
+                chosen = missing[:limit]
+                launcher.attach(lease, count)
+                self.began = self.began or time.monotonic()
+                with (
+                    options.monitor(folder.path, plan, chosen) as display,
+                    LiveTrackers(
+                        options.trackers,
+                        folder.path,
+                        plan.sweep.name,
+                        chosen,
+                        partial(_send_to, (display, options.on_event)),
+                        signals,
+                    ) as trackers,
+                ):
+                    end = SessionEnd()
+                    if chosen:
+                        execution = self._execution_plan(folder, plan, chosen, count)
+                        end = session.train(chosen, execution, launcher, signals, trackers.handle)
+        self.runs += len(chosen)
+        self.flops += end.flops
+        return replace(end, runs_left=len(missing) - len(chosen))
+
+    def _execution_plan(
+        self, folder: SweepFolder, plan: Plan, chosen: Sequence[PlannedRun], count: int
+    ) -> ExecutionPlan:
+        options = self.options
+        packing = Packing()
+        if options.simulate is None:
+            packing = choose_packing(
+                options.pack,
+                [item.run for item in chosen],
+                count,
+                options.execution,
+                folder.packing,
+                options.on_message,
+            )
+        return ExecutionPlan(
+            options=options,
+            workers=count,
+            packing=packing,
+            eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
+            flops_before=self.flops,
+            seconds_before=time.monotonic() - self.began if self.began else 0.0,
+        )
+
+
+def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutcome:
+    """Hand an array of jobs to Slurm, each of which is `scaling run` on the same folder."""
+    from scaling.execute import slurm
+
+    plan = make_plan(sweep, source=options.source, on_message=options.on_message)
+    hosts = slurm.nodes(options.slurm)
+    forwarded = _forwarded_options(options) + (["--hosts", str(hosts)] if hosts > 1 else [])
+    job = slurm.Job(
+        name=sweep.name,
+        folder=folder.path,
+        elements=options.workers or 1,
+        settings=options.slurm,
+        options=tuple(forwarded),
+    )
+    script = slurm.script(job)
+    array = SlurmArray(script=script, elements=job.elements)
+    if not options.slurm_dry_run:
+        slurm.find_sbatch()  # before anything is written
+        folder.check_same_sweep(sweep)
+        folder.write_plan(plan, origin(plan))
+        job_id = slurm.submit(folder.path, script)
+        array = replace(array, job_id=job_id, path=folder.path / slurm.SCRIPT)
+    return SweepOutcome(sweep=sweep, folder=folder, array=array)
+
+
+def _forwarded_options(options: RunOptions) -> list[str]:
+    """The options of `scaling run` that each element of a Slurm array takes over."""
+    from scaling.plan.device_fit import to_cli_flags
+
+    default = RunOptions()
+    flags = to_cli_flags(options.execution, default.execution).split()
+    for name in ("pack", "retries", "max_flops", "max_seconds", "max_runs"):
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    flags += [part for tracker in options.trackers for part in ("--track", tracker)]
+    if options.fail_fast:
+        flags.append("--fail-fast")
+    if options.allow_changes:
+        flags.append("--accept-changes")
+    if options.keep_weights:
+        flags.append("--keep-weights")
+    return flags

@@ -1,0 +1,40 @@
+"""Tests from bootstrap draws: two-sided p, its adjustment for many tests, open intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaling.fit.document import Interval
+
+Array = np.ndarray
+
+
+def two_sided(difference: Array, pairs: int) -> float:
+    """The p of no difference from draws (M,) of it: twice the smaller tail, ties half, never below
+    what M of `pairs` pairs can tell.
+    """
+    below = float(np.mean(difference < 0) + 0.5 * np.mean(difference == 0))
+    return min(1.0, max(2 * min(below, 1 - below), 2 / (min(pairs, len(difference)) + 1)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for testing all of them (Holm 1979): the chance of any false difference
+    stays below the level.
+    """
+    order = np.argsort(p, kind="stable")
+    scaled = (
+        np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
+        if len(p)
+        else np.empty(0)
+    )
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return [float(value) for value in adjusted]
+
+
+def open_interval(value: float, drawn: Array, ci: float) -> Interval:
+    """The interval of draws (M,) that may be inf: an end that is not finite is open, None."""
+    lo, hi = np.quantile(drawn, [(1 - ci) / 2, (1 + ci) / 2], method="inverted_cdf")
+    return Interval(value=float(value), lo=min(float(lo), value), hi=max(float(hi), value))
