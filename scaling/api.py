@@ -153,7 +153,7 @@ def load(source: Source) -> pd.DataFrame:
 
 def fit(
     source: Source,
-    law: str = "chinchilla",
+    law: str = "auto",
     *,
     columns: str | Mapping[str, str] | None = None,
     **options: Any,

@@ -9,7 +9,7 @@ BAD_INPUT, RUNS_FAILED, DISK, STOPPED = 2, 3, 74, 75  # exit codes of the CLI co
 
 
 class ScalingError(Exception):
-    """A mistake that a person can mend.
+    """A mistake that the user can fix.
 
     Args:
         what: what is wrong, naming the offending value.
@@ -26,8 +26,15 @@ class ScalingError(Exception):
 
     def __str__(self) -> str:
         """`where: what` on the first line and the remedy, indented, on the second."""
-        head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head}\n  {self.remedy}" if self.remedy else head
+        what, where, remedy = (_shorten(text) for text in (self.what, self.where, self.remedy))
+        head = f"{where}: {what}" if where else what
+        return f"{head}\n  {remedy}" if remedy else head
+
+
+def _shorten(text: str, limit: int = 1000) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(text.splitlines())
+    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:

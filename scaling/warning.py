@@ -18,6 +18,8 @@ class WarningCode(StrEnum):
     ONE_RATIO = "one_ratio"
     REPEATED_DATA = "repeated_data"
     NO_HOLDOUT = "no_holdout"
+    HOLDOUT_COVERAGE = "holdout_coverage"
+    HOLDOUT_ONE_SIDED = "holdout_one_sided"
     CRITICAL_BATCH = "critical_batch"
     # its optimum
     AT_BOUND = "at_bound"
@@ -47,6 +49,7 @@ class WarningCode(StrEnum):
     BELOW_DATA = "below_data"
     OUTSIDE_DATA = "outside_data"
     LAW_FORM = "law_form"
+    APPROACHES_DISAGREE = "approaches_disagree"
     NO_MODEL = "no_model"
     # a design
     NARROW_RATIO = "narrow_ratio"

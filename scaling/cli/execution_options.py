@@ -6,28 +6,32 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from scaling.errors import ScalingError, unknown_choice
+from scaling.cli.output import choice
+from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
     from scaling.config import Execution
 
+Rematerialisation = Literal["none", "products", "block"]
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
+        rich_help_panel="Device",
         min=1,
         max=1024,
-        help="Processes side by side; default one a core, one on a GPU.",
+        help="Parallel processes; default one per core, or one on a GPU.",
     ),
 ]
 Mesh = Annotated[
     str | None,
     typer.Option(
         "--mesh",
+        rich_help_panel="Device",
         metavar="AXIS=N,...",
         help="Devices that share a run: data=2,fsdp=4,tensor=1. Default one device.",
     ),
@@ -36,6 +40,7 @@ MicroBatch = Annotated[
     int | None,
     typer.Option(
         "--micro-batch",
+        rich_help_panel="Device",
         min=1,
         max=2**24,
         help="Sequences processed at a time; gradients are summed over the batch.",
@@ -43,24 +48,28 @@ MicroBatch = Annotated[
 ]
 Remat = Annotated[
     str,
-    typer.Option(
+    choice(
         "--remat",
-        help="Activations computed again instead of kept: none, products (all but matrix products), block.",
+        get_args(Rematerialisation),
+        "Rematerialisation: products saves matmul outputs, block saves block inputs only.",
+        "Device",
+        kind="way of rematerialisation",
     ),
 ]
 Pack = Annotated[
     str,
     typer.Option(
         "--pack",
+        rich_help_panel="Device",
         metavar="auto|N",
-        help="Runs of one shape in one program: as many as a trial says, or at most N.",
+        help="vmap several runs of one shape into one program: auto (timed) or at most N.",
     ),
 ]
 Coordinator = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help='Several hosts train one run: where process 0 listens, or "auto" inside Slurm or a pod.',
+        help='Address of process 0 of several hosts, or "auto" inside Slurm or a pod.',
     ),
 ]
 Processes = Annotated[
@@ -75,10 +84,9 @@ AcceptChanges = Annotated[
     typer.Option(
         "--accept-changes",
         "--accept-other-machine",
-        help="Go on though code, corpus, versions, threads or devices have changed.",
+        help="Continue although code, corpus, versions, threads or devices have changed.",
     ),
 ]
-LAYOUTS = ("none", "products", "block")
 MAX_PACK = 4096
 
 
@@ -87,8 +95,6 @@ def execution(mesh: str | None, micro_batch: int | None, remat: str) -> Executio
     from scaling.config import Execution, MeshShape
     from scaling.config.mesh import parse_mesh
 
-    if remat not in LAYOUTS:
-        raise unknown_choice("way of rematerialisation", remat, LAYOUTS, where="--remat")
     shape = parse_mesh(mesh) if mesh else MeshShape()
     return Execution.model_validate({"mesh": shape, "micro_batch": micro_batch, "remat": remat})
 
@@ -109,7 +115,7 @@ def parse_pack(text: str) -> int | Literal["auto"]:
 def distributed_process(
     coordinator: str | None, processes: int | None, process: int | None
 ) -> Iterator[bool]:
-    """Be one of several processes while inside, if so asked; says whether this is the one that writes."""
+    """Join the processes of one run while inside; yields whether this is the one that writes."""
     if coordinator is None and processes is None and process is None:
         yield True
         return
@@ -126,7 +132,7 @@ def distributed_process(
 
 @contextlib.contextmanager
 def _redirect_stdout() -> Iterator[None]:
-    """What libraries print below Python's feet (gloo names its peers) goes to stderr: stdout is for the document."""
+    """Send what libraries print to file descriptor 1 (gloo names its peers) to stderr."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -10,6 +10,7 @@ HostsOfARun = Annotated[
     int,
     typer.Option(
         "--hosts",
+        rich_help_panel="Cluster",
         min=1,
         max=4096,
         help="Hosts that train one run together (with --mesh), under Ray or inside a Slurm job.",
@@ -19,40 +20,57 @@ Request = Annotated[
     str | None,
     typer.Option(
         "--resources",
+        rich_help_panel="Cluster",
         metavar="cpu=1,gpu=1,...",
-        help="What Ray keeps for each process; names of your own are allowed.",
+        help="Ray resources per process, your own names too, e.g. cpu=1,gpu=1.",
     ),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        "--ray-address", help="A Ray cluster; default RAY_ADDRESS, or the one running here."
+        "--ray-address",
+        rich_help_panel="Cluster",
+        help="A Ray cluster; default RAY_ADDRESS, or the one running here.",
     ),
 ]
 WaitForNodes = Annotated[
-    bool, typer.Option("--wait-for-nodes", help="Wait for nodes that Ray's autoscaler will add.")
+    bool,
+    typer.Option(
+        "--wait-for-nodes",
+        rich_help_panel="Cluster",
+        help="Wait for nodes that Ray's autoscaler will add.",
+    ),
 ]
 SlurmSettings = Annotated[
     str,
     typer.Option(
         "--slurm",
+        rich_help_panel="Cluster",
         metavar="KEY=VALUE,...",
-        help="Options of sbatch: partition=gpu,time=04:00:00,gpus=1,cpus-per-task=8.",
+        help="Options of sbatch, such as partition=gpu,gpus=1.",
     ),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="With --executor slurm: print the batch script and submit nothing."
+        "--dry-run",
+        rich_help_panel="Cluster",
+        help="With --executor slurm: print the batch script and submit nothing.",
     ),
 ]
 MaxRuns = Annotated[
-    int | None, typer.Option("--max-runs", min=1, help="Train at most this many runs now.")
+    int | None,
+    typer.Option(
+        "--max-runs",
+        rich_help_panel="Budget",
+        min=1,
+        help="Train at most this many runs now.",
+    ),
 ]
 Simulate = Annotated[
     str | None,
     typer.Option(
         metavar="published:NAME",
-        help="Train nothing: draw the losses from a published law, to rehearse a sweep.",
+        help="Dry-run the sweep on losses of a published law; nothing is trained.",
     ),
 ]

@@ -29,9 +29,9 @@ READOUTS = ("constant", "averaged")
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
     from scaling.fit.laws.laws import LAWS
-    from scaling.fit.options import TABLE_LAWS, TWO_STAGE
+    from scaling.fit.options import AUTO, TABLE_LAWS, TWO_STAGE
 
-    return [name for name in (*LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
+    return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
 
 
 def fit(
@@ -42,9 +42,9 @@ def fit(
             metavar="LAW",
             autocompletion=complete_law,
             rich_help_panel=MODEL,
-            help="The law: chinchilla, kaplan, power, bnsl, ... (docs/laws.md lists all).",
+            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists all).",
         ),
-    ] = "chinchilla",
+    ] = "auto",
     approach: Annotated[
         str,
         choice(
@@ -210,7 +210,7 @@ def fit(
     result = run_fit(source, options)
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
-        name = law if approach == "parametric" else approach
+        name = document["law"] if approach == "parametric" else approach
         out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
     if out is not None:
         result.save(out)

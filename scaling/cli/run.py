@@ -1,4 +1,4 @@
-"""The verb `run`: train what is missing of a sweep, here, on a Slurm cluster or on a Ray cluster."""
+"""The command `run`."""
 
 from __future__ import annotations
 
@@ -29,33 +29,39 @@ from scaling.cli.executor_options import (
     SlurmSettings,
     WaitForNodes,
 )
-from scaling.cli.output import Json, echo_err, print_json
+from scaling.cli.output import Json, choice, echo_err, print_json
 from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
 from scaling.cli.tune import print_stopped_tuning
-from scaling.errors import ScalingError, unknown_choice
+from scaling.errors import ScalingError
 
 if TYPE_CHECKING:
     from scaling.execute.run_sweep import SweepOutcome
 
+EXECUTORS = ("local", "ray", "slurm")
 Track = Annotated[
     list[str] | None,
     typer.Option(
         "--track",
         metavar="TRACKER",
-        help="Log runs as they train to wandb, tensorboard or mlflow; may be given several times.",
+        rich_help_panel="Tracking",
+        help="Log runs as they train to wandb, tensorboard or mlflow; can be repeated.",
     ),
 ]
 KeepWeights = Annotated[
     bool,
     typer.Option(
         "--keep-weights",
-        help="Keep the parameters of finished runs (4 bytes each), for `scaling results export-model`.",
+        rich_help_panel="Output",
+        help="Keep the parameters of finished runs, for `scaling results export-model`.",
     ),
 ]
 Flops = Annotated[
     str | None,
     typer.Option(
-        "--max-flops", metavar="FLOPS", help="Stop cleanly after this many FLOPs of training."
+        "--max-flops",
+        metavar="FLOPS",
+        rich_help_panel="Budget",
+        help="Stop cleanly after this many FLOPs of training.",
     ),
 ]
 
@@ -64,19 +70,24 @@ def run(
     sweep: SweepPath,
     overrides: Overrides = None,
     out: Out = None,
-    executor: Annotated[str, typer.Option(help="Where to train: local, ray or slurm.")] = "local",
+    executor: Annotated[
+        str, choice("--executor", EXECUTORS, "Where to train.", "Cluster")
+    ] = "local",
     workers: Workers = None,
     max_runs: MaxRuns = None,
     max_flops: Flops = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0, max=1e9, help="Stop cleanly after this many seconds.")
+        float | None,
+        typer.Option(
+            min=0, max=1e9, rich_help_panel="Budget", help="Stop cleanly after this many seconds."
+        ),
     ] = None,
     retries: Annotated[
         int,
         typer.Option(
             min=0,
             max=1000,
-            help="Tries again, from its checkpoint, of a run whose worker or device died.",
+            help="Retries per run after a worker or device failure.",
         ),
     ] = 2,
     fail_fast: Annotated[
@@ -113,8 +124,6 @@ def run(
     from scaling.execute.slurm import parse_settings
     from scaling.formatting import count_option
 
-    if executor not in list(Executor):
-        raise unknown_choice("executor", executor, list(Executor), where="--executor")
     if slurm and executor != Executor.SLURM:
         raise ScalingError("--slurm is for Slurm", remedy="add --executor slurm, or leave it out")
     flops = (

@@ -23,10 +23,10 @@ from scaling.cli.execution_options import (
     parse_pack,
 )
 from scaling.cli.executor_options import MaxRuns, RayAddress, Request, Simulate, WaitForNodes
-from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
+from scaling.cli.output import Csv, Json, choice, console, echo_err, print_csv, print_json
 from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
 from scaling.cli.tables import table
-from scaling.errors import ScalingError, unknown_choice
+from scaling.errors import ScalingError
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def tune(
     overrides: Overrides = None,
     out: Out = None,
     emit: Emit = None,
-    executor: Annotated[str, typer.Option(help="Where to train: local or ray.")] = "local",
+    executor: Annotated[
+        str, choice("--executor", EXECUTORS, "Where to train.", "Cluster")
+    ] = "local",
     workers: Workers = None,
     max_runs: MaxRuns = None,
     simulate: Simulate = None,
@@ -74,8 +76,6 @@ def tune(
     from scaling.execute.options import Executor, RunOptions
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
 
-    if executor not in EXECUTORS:
-        raise unknown_choice("executor", executor, EXECUTORS, where="--executor")
     options = RunOptions(
         executor=Executor(executor),
         execution=execution(mesh, micro_batch, remat),

@@ -29,6 +29,7 @@ SHORT = (
 VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fields is an axis
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
+MAX_VALUES = 256  # of an axis: each is validated
 _REMEDY = "write KEY=VALUE as a sweep file names it: optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
 
 
@@ -57,7 +58,7 @@ class Override:
         )
 
     def affects(self, place: Sequence[Any]) -> bool:
-        """Whether a mistake at `place` may come from it: one of the two lies within the other."""
+        """Whether a mistake at `place` may come from it: one of the two is within the other."""
         if self.is_axis and place[:1] == ["axes"]:
             return True
         return all(one == other for one, other in zip(self.keys, place, strict=False))
@@ -223,6 +224,12 @@ def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]
 
 def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
     """Raise ScalingError for a value of an axis that its field could never take: an axis itself takes anything."""
+    if len(override.value) > MAX_VALUES:
+        raise ScalingError(
+            f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
+            where=str(path),
+            remedy="give fewer values, or write the axis in the sweep file",
+        )
     for value in override.value:
         found = _mistakes(
             _set(copy.deepcopy(data), Override(override.text, override.keys, value), path)

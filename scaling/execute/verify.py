@@ -44,9 +44,8 @@ def inspect(folder: Path) -> list[FileCheck]:
         name = path.relative_to(folder)
         if not path.is_file():
             if (
-                path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl")
-                and name.parts[0] not in SKIPPED
-            ):
+                path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl") or path.name == SUMS
+            ) and name.parts[0] not in SKIPPED:
                 found.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
             continue
         if (
@@ -96,9 +95,13 @@ def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:
     """(file, SHA-256) from the lists that list what carries no checksum of its own: reports, and shards of checkpoints."""
     for path in folder.rglob(SUMS):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            text = files.read_bytes(path).decode("utf-8", errors="replace")
+        except (files.ChecksumError, FileNotFoundError):
+            continue  # `inspect` names what is not a regular file
+        for line in text.splitlines():
             digest, _, name = line.partition("  ")
-            if name and len(digest) == 64:
+            if name and len(digest) == 64 and not Path(name).is_absolute() and ".." not in name:
                 yield str((path.parent / name).relative_to(folder)), digest
     for path in folder.glob("checkpoints/*.sharded/*/manifest.json"):
         try:

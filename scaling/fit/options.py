@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
@@ -19,6 +19,8 @@ from scaling.points.source import SourceOptions
 APPROACHES = ("parametric", "isoflop", "envelope")
 TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
+AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
+HEADLINE_LAW = "chinchilla"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FitOptions:
     ScalingError.
     """
 
-    law: str = "chinchilla"
+    law: str = AUTO
     approach: str = "parametric"
     valley: str = "parabola"
     objective: str = "huber-log"
@@ -47,10 +49,11 @@ class FitOptions:
     seed: int = 0
     cluster: str | None = None
     readout: str | None = None
+    combined: bool = False
 
     def __post_init__(self) -> None:
-        known = {
-            "law": (*LAWS, TWO_STAGE, *TABLE_LAWS),
+        choices = {
+            "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
             "resample": KINDS,
@@ -58,7 +61,7 @@ class FitOptions:
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
         }
-        for name, words in known.items():
+        for name, words in choices.items():
             if getattr(self, name) not in words:
                 raise unknown_choice(name, getattr(self, name), words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
@@ -87,15 +90,22 @@ class FitOptions:
         self.held_out()
         self.fixed()
 
+    def resolved(self) -> FitOptions:
+        """The options with a law in the place of `auto`; `combined` where the choice of a law was left open."""
+        if self.law != AUTO:
+            return self
+        is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
+        return replace(self, law=HEADLINE_LAW, combined=is_open)
+
     def fixed(self) -> dict[str, float]:
         """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for part in (self.fix or "").split(",") if self.fix else []:
             name, _, value = part.partition("=")
             words = name.split()
             try:
                 number = float(value)
-                found[words[-1]] = (
+                values[words[-1]] = (
                     math.exp(number) if words[0] == "ln" and len(words) == 2 else number
                 )
             except (ValueError, IndexError, OverflowError):
@@ -104,7 +114,7 @@ class FitOptions:
                     where="--fix",
                     remedy='write "alpha=0.35,ln A=6.26"',
                 ) from None
-        return found
+        return values
 
     def held_out(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""

@@ -13,6 +13,8 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
+from scaling.fit.combine import combine
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
 from scaling.fit.diagnostics.diagnostics import run_diagnostics
 from scaling.fit.diagnostics.holdout import holdout, rollout
@@ -57,6 +59,7 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
     Raises ScalingError that names the source when nothing can be fitted.
     """
+    options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
 
@@ -111,7 +114,7 @@ def _fields(
     else:
         fields = _frontier_fields(frontiers[approach], options)
     approaches = {name: frontier_result(each, points, options) for name, each in frontiers.items()}
-    found: list[ResultWarning] = []
+    analysis_warnings: list[ResultWarning] = []
     if law_fit is not None:
         fitted = law_fit.estimate
         if frontiers["isoflop"].frontier and (
@@ -120,16 +123,24 @@ def _fields(
             isoflop = approaches["isoflop"]
             update = {"warnings": (*isoflop.warnings, bias)}
             approaches["isoflop"] = isoflop.model_copy(update=update)
-        diagnostics, found = run_diagnostics(source, law_fit, options.ci)
+        diagnostics, analysis_warnings = run_diagnostics(source, law_fit, options.ci)
         fields |= diagnostics
         fields |= flagged_points.report(points, fitted, frontiers["isoflop"].minima)
         if options.rollout:
             fields["rollout"] = rollout(fitted, points, options.ci, options.seed)
-        held_out, missing = holdout(fitted, points, options.held_out(), options.ci, options.seed)
+        combination = _combination(points, options)
+        fields["combination"] = combination
+        held_out, held_out_warnings = holdout(
+            fitted, points, options.held_out(), options.ci, options.seed, combination is not None
+        )
         fields["holdout"] = held_out
-        found = [*found, *repeated_data.uncounted(points, options.law), *missing]
+        analysis_warnings = [
+            *analysis_warnings,
+            *repeated_data.uncounted(points, options.law),
+            *held_out_warnings,
+        ]
     else:
-        found = repeated_data.uncounted(points, options.law)
+        analysis_warnings = repeated_data.uncounted(points, options.law)
     kaplan, no_kaplan = _kaplan(source, options)
     cost = law_fit.cost if law_fit else fit_cost(points)
     entropy = synthetic_floor.known_entropy(source.runs)
@@ -143,7 +154,7 @@ def _fields(
             *warnings,
             *fields["warnings"],
             *as_warnings(source.warnings, WarningCode.SOURCE),
-            *found,
+            *analysis_warnings,
             *no_kaplan,
         ),
         "n_points": len(points),
@@ -163,6 +174,15 @@ def _fields(
         "approaches_agree": agreement(frontiers, points, options.ci),
         "kaplan": kaplan,
     }
+
+
+def _combination(points: Points, options: FitOptions) -> Combination | None:
+    """The combination of laws, where no law was named and no run repeats its data: the candidates do not know of repeats."""
+    unique = points.others.get("U")
+    repeats = unique is not None and points.d is not None and bool((points.d > 1.01 * unique).any())
+    if not options.combined or repeats:
+        return None
+    return combine(points, options.objective, options.delta)
 
 
 def _frontier_fields(estimate: FrontierEstimate, options: FitOptions) -> dict[str, Any]:

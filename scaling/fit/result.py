@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from scaling import files
 from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
 from scaling.fit.diagnostics.results import (
     CurveCollapse,
     FitWithoutFlagged,
@@ -293,6 +294,7 @@ class FitResult(Document):
     known_entropy: KnownEntropy | None = None
     rollout: list[RolloutStep] | None = None
     kaplan: KaplanFit | None = None
+    combination: Combination | None = None
     accuracy: AccuracyStage | None = None
     groups: list[dict[str, Any]] | None = None
     curves: list[dict[str, Any]] | None = None

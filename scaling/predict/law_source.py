@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.combination import Combination
 from scaling.fit.document import Column, FitStatus
-from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
+from scaling.fit.frontier.frontier import (
+    CLOSED,
+    Cost,
+    Frontier,
+    frontier,
+    frontier_of_powers,
+)
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
 from scaling.fit.result import (
@@ -27,6 +34,7 @@ from scaling.fit.result import (
 from scaling.warning import ResultWarning, WarningCode, warn
 
 PREFIX = "published:"
+CARRIED = (WarningCode.HOLDOUT_COVERAGE, WarningCode.HOLDOUT_ONE_SIDED)  # from fit to prediction
 FRONTIER_ONLY = "frontier"  # in place of a law, where approach 1 or 2 heads the fit
 Draws = Mapping[str, np.ndarray]
 
@@ -58,6 +66,7 @@ class FittedLaw:
     accuracy: AccuracyStage | None = None
     noise: float | None = None
     noise_degrees_of_freedom: int | None = None
+    combination: Combination | None = None
     convention: Convention = field(default_factory=Convention)
 
 
@@ -105,13 +114,13 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     optimum, optimum_draws = None, None
     try:
         if result.approach != "parametric":
-            law, optimum = FRONTIER_ONLY, _frontier(values)
-            optimum_draws = _frontier(draws) if draws else None
+            law, optimum = FRONTIER_ONLY, frontier_of_powers(values)
+            optimum_draws = frontier_of_powers(draws) if draws else None
         elif law in CLOSED:
             optimum = frontier(law, values, cost)  # type: ignore[arg-type]
             optimum_draws = frontier(law, draws, cost) if draws else None
         approaches: dict[str, tuple[Frontier, Frontier | None]] = {
-            name: (_frontier(entry.powers), _draws_of(entry))
+            name: (frontier_of_powers(entry.powers), _draws_of(entry))
             for name, entry in result.approaches.items()
             if entry.powers
         }
@@ -126,6 +135,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: see its warnings"
         warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
+    warnings += [each for each in result.warnings if each.code in CARRIED]
     convention, noise = result.source.convention, result.noise
     counted = (convention.params or "as given", convention.flops or "as given")
     return FittedLaw(
@@ -146,23 +156,13 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         noise=noise.sd if noise else None,
         noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
         convention=convention,
+        combination=result.combination,
     )
 
 
 def _draws_of(entry: FrontierResult) -> Frontier | None:
-    return _frontier(_arrays(entry.draws)) if entry.draws else None
+    return frontier_of_powers(_arrays(entry.draws)) if entry.draws else None
 
 
 def _arrays(columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
     return {name: np.array(column, float) for name, column in columns.items()}
-
-
-def _frontier(powers: Mapping[str, Any]) -> Frontier:
-    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K
-    C^-gamma.
-    """
-    values = {name: np.asarray(value, float) for name, value in powers.items()}
-    n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
-    if "gamma" not in values:
-        return Frontier(*n_and_d)
-    return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])

@@ -95,6 +95,26 @@ class Inference(Document):
     serving: ServingCost | None = None
 
 
+class ErrorParts(Document):
+    """The standard error of an answer, in logs: the scatter of a run, the parameters of the headline law, the form of the law (what
+    the candidates differ by beyond them), the factor that rolling origins ask for, and the `total`.
+    """
+
+    noise: Real
+    parameters: Real | None
+    form: Real
+    factor: Real
+    total: Real
+
+
+class CombinedAnswer(Document):
+    """What each candidate of the combination says, with its weight, and the parts of the standard error."""
+
+    each: dict[str, Real]
+    weights: dict[str, Real]
+    parts: ErrorParts
+
+
 class Prediction(Document):
     """The answer to one question. `model` is the buildable model nearest to it, with the recipe's
     hyper-parameters.
@@ -109,6 +129,7 @@ class Prediction(Document):
     smaller: list[SmallerModel] | None = None
     approaches: dict[str, ApproachPrediction] | None = None
     accuracy: Interval | None = None
+    combination: dict[str, CombinedAnswer] | None = None
     decoding: Decoding | None = None
     extrapolation_decades: Real | None
     model: dict[str, Any] | None

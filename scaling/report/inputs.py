@@ -174,7 +174,7 @@ def options_of(document: Document | None) -> FitOptions:
     """The options that a fit document was made with, so far as they can be applied to the runs of
     another folder.
     """
-    from scaling.fit.options import FitOptions
+    from scaling.fit.options import AUTO, FitOptions
 
     if document is None:
         return FitOptions()
@@ -184,6 +184,7 @@ def options_of(document: Document | None) -> FitOptions:
         document["source"],
     )
     law = "two-stage" if document.get("accuracy") else document["law"]
+    law = AUTO if document.get("combination") else law
     options = {
         "law": law,
         "approach": document["approach"],

@@ -15,7 +15,14 @@ from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
-from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data, special_tables
+from scaling.report.parts import (
+    combination,
+    diagnostics,
+    fit_tables,
+    inference,
+    repeated_data,
+    special_tables,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -126,6 +133,10 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
+    answer = combination.combination(document)
+    if answer is not None:
+        yield answer.to_rich()
+        yield from _sentences(answer.caption)
     stages = (
         special_tables.groups(document),
         special_tables.schedules(document),
@@ -223,6 +234,10 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
             "Accuracy at this loss: "
             f"{format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
+    parts = combination.breakdown(prediction)
+    if parts is not None:
+        yield parts.to_rich()
+        yield from _sentences(parts.caption)
     if prediction.get("approaches"):
         yield fit_tables.predicted_approaches(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,9 @@ def _write(
             )
         files.append_checksum(path)
 
-    name = hashlib.sha256("\n".join(sorted(path.name for path in part)).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode("\n".join(sorted(path.name for path in part)))).hexdigest()[
+        :16
+    ]
     target = folder / run_files.MERGED / f"{name}.parquet"
     files.write_atomically(target, write)
     files.check_file(target)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +28,7 @@ from scaling.formatting import sanitize
 from scaling.store.rows import SCHEMA, SCHEMA_VERSION
 
 RUNS, MERGED = "runs", "merged"
+RUN_ID = re.compile(r"[0-9a-f]{12}")
 INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
 CHECKSUM_KEY = "scaling.checksum"
 RUNS_PER_FILE, RUNS_PER_GROUP = 10_000, 64
@@ -253,7 +255,7 @@ def _read_listed(folder: Path, columns: list[str] | None) -> FolderRows:
 
 def _run_ids_of(path: Path) -> tuple[str, ...]:
     """The run that a file is named after; none for a name that no run has."""
-    return (path.stem,) if path.stem.isascii() else ()
+    return (path.stem,) if RUN_ID.fullmatch(path.stem) else ()
 
 
 def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:

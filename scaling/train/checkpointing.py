@@ -1,4 +1,7 @@
-"""Checkpoints of a run group: saved whole, restored to the bit, rejected where the bits would differ."""
+"""Checkpoints of a run group.
+
+Saved whole, restored to the bit, rejected where the bits would differ.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from scaling.train.step import TrainState, initial_state, program_key, stack_sta
 
 @dataclass
 class TrainingState:
-    """The state of a pack, and the metrics of its runs and of the branches that have not left, by run id."""
+    """The state of a pack, and the metrics of its runs and of the branches that have not left, by
+    run id.
+    """
 
     state: TrainState
     metrics: dict[str, RunMetrics]
@@ -83,18 +88,28 @@ def restore_or_init(
         if progress["runs"] != [run.canonical() for run in group.runs]:
             raise local_checkpoint.Unreadable("belongs to another run")
         metrics = {key: load_metrics(value) for key, value in progress["metrics"].items()}
-    except (local_checkpoint.Unreadable, KeyError) as error:
+        saved = dict(progress["fingerprint"])
+    except (
+        local_checkpoint.Unreadable,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
         backend.set_aside(path)
         fingerprint.warn(f"{path.name}: checkpoint set aside, the run starts again: {error}")
         return init_state(group, execution)
     if not allow_changes:
         here = fingerprint.fingerprint(execution, len(group.runs))
-        _check_fingerprint(progress["fingerprint"], here, path)
+        _check_fingerprint(saved, here, path)
     return TrainingState(state, metrics)
 
 
 def _check_sharding_matches(path: Path, execution: Execution) -> None:
-    """A run cannot change between one device and a mesh: its optimizer moments are laid out otherwise."""
+    """A run cannot change between one device and a mesh.
+
+    Its optimizer moments are laid out otherwise.
+    """
     is_mesh = execution.mesh.n_devices > 1
     other = path if is_mesh else path.with_suffix(".sharded")
     if broadcast_from_host0(np.array([other.exists()]))[0]:

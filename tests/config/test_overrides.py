@@ -203,3 +203,9 @@ def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
     target = tmp_path / "kept.toml"
     target.write_text(dump_sweep(changed))
     assert load_sweep(target) == changed
+
+
+def test_thousands_of_values_are_rejected_at_once(path):
+    values = ",".join(str(1e-4 * (1 + i / 1000)) for i in range(3000))
+    with pytest.raises(ScalingError, match="lists 3000 values; an override takes 256"):
+        load_with_overrides(path(), [f"optim.lr=[{values}]"])

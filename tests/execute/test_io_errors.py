@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from benchmarks.chaos.sweeps import FILES_SWEEP
 from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.execute import lease, locks
+from scaling.execute.attempts import summarize
 from scaling.execute.lease import Lease
 from scaling.execute.locks import FolderLock
 from scaling.execute.sweep_folder import SweepFolder
@@ -151,3 +154,26 @@ def test_fit_takes_the_runs_of_the_plan_alone(sweep: Path, tmp_path: Path) -> No
     assert {"reason": "no longer in the plan", "count": 9} in document["excluded"]
     assert any("no longer asks" in str(warning) for warning in document["warnings"])
     assert load_sweep(SweepFolder(folder).path / "sweep.toml").evals.points == 5
+
+
+def test_odd_entries_of_a_folder_are_named_and_stop_no_command(sweep: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert errors.invoke("run", sweep, "--out", folder, "--simulate", errors.LAW) == ""
+    os.mkfifo(folder / "runs" / "aaaaaaaaaaaa.parquet")
+    (folder / "runs" / "bbbbbbbbbbbb.parquet").mkdir()
+    (folder / "runs" / os.fsdecode(b"\xe9.parquet")).touch()
+    os.mkfifo(folder / "ledger" / "pipe.jsonl")
+    (folder / "fits").mkdir()
+    (folder / "fits" / "SHA256SUMS").write_text(f"{'0' * 64}  /etc/passwd\n{'0' * 64}  ../../x\n")
+    lines = [json.dumps(entry) for entry in ([1], {"event": "done"}, {"event": 3, "run_ids": [4]})]
+    (folder / "ledger" / "odd.jsonl").write_text(
+        "".join(f"{zlib.crc32(line.encode()):08x} {line}\n" for line in lines)
+    )
+    assert summarize(folder).unreadable == 3
+    assert errors.invoke("status", folder) == ""
+    assert errors.invoke("results", "check", folder, allowed=(3,)) == ""
+    assert errors.invoke("results", "compact", folder) == ""
+    assert errors.invoke("run", sweep, "--out", folder, "--simulate", errors.LAW) == ""
+    assert len(run_files.finished_run_ids(folder)) == 9
+    aside = {path.name for path in (folder / "damaged").iterdir()}
+    assert {"runs-aaaaaaaaaaaa.parquet", "runs-bbbbbbbbbbbb.parquet"} < aside

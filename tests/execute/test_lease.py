@@ -173,7 +173,7 @@ def test_a_damaged_lease_is_mended_by_its_owner_before_anybody_decides(tmp_path,
     monkeypatch.setattr(leases, "BEAT", 0.3)
     with Lease(tmp_path) as theirs, Lease(tmp_path) as mine:
         with theirs.locked():
-            theirs.hold(["aaa"])
+            theirs.claim(["aaa"])
         theirs.path.write_bytes(theirs.path.read_bytes().replace(b"aaa", b"aba"))
         with mine.locked() as held:
             assert held == {"aaa"}

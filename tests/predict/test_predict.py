@@ -17,7 +17,10 @@ def folder(tmp_path_factory):
     runs = simulated(folder / "runs.csv")
     for approach in ("parametric", "isoflop"):
         dump(
-            fit([runs], FitOptions(approach=approach, bootstrap=200, holdout="none")),
+            fit(
+                [runs],
+                FitOptions(law="chinchilla", approach=approach, bootstrap=200, holdout="none"),
+            ),
             folder / f"{approach}.json",
         )
     return folder

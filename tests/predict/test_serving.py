@@ -34,7 +34,10 @@ def fitted(tmp_path_factory):
     """A fit of simulated runs with 200 draws."""
     folder = tmp_path_factory.mktemp("fits")
     dump(
-        fit([simulated(folder / "runs.csv")], FitOptions(bootstrap=200, holdout="none")),
+        fit(
+            [simulated(folder / "runs.csv")],
+            FitOptions(law="chinchilla", bootstrap=200, holdout="none"),
+        ),
         folder / "fit.json",
     )
     return str(folder / "fit.json")

@@ -143,7 +143,12 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     assert told == ("synthetic was fitted for this comparison as base was: it held no fit.",)
     assert options_of(found["synthetic"]) == options_of(first)
     assert options_of(first) == FitOptions(
-        params="total", flops="6nd", bootstrap=20, seed=first["bootstrap"]["seed"], ci=first["ci"]
+        law=first["law"],
+        params="total",
+        flops="6nd",
+        bootstrap=20,
+        seed=first["bootstrap"]["seed"],
+        ci=first["ci"],
     )
     assert found["synthetic"]["source"]["evaluation"]["unit"] == "nats per token"
     assert (tmp_path / "made" / "fit-2.json").exists()

@@ -8,6 +8,8 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
+from scaling.fit.combination import Combination
+from scaling.fit.combine import combine
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
 from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.frontier.frontier import cap_resamples
@@ -19,6 +21,8 @@ RESAMPLES = 100
 TOP = 0.15  # of the range of log C, where a table has no budgets
 ROUNDING = 1e-6  # an interval is never narrower than this, relative to the loss
 ROWS_KEPT = 200
+SIGNIFICANT = 0.01  # level at which the coverage of a hold-out is tested
+MIN_MISSES = 3  # of one sign, to be worth a warning
 ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
 ROLLOUT_STEPS = 12
 
@@ -32,11 +36,11 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     if points.n is None or points.c is None or len(points) < 2:
         return None
     log_c = np.log(points.c)
-    found = budgets(points.n, points.c)
-    if len(found) >= count + MIN_BUDGETS:
-        least = min(log_c[index].min() for index in found[-count:])
-        budget = float(np.exp(log_c[found[-count]].mean()))
-    elif len(found) >= MIN_BUDGETS:
+    groups = budgets(points.n, points.c)
+    if len(groups) >= count + MIN_BUDGETS:
+        least = min(log_c[index].min() for index in groups[-count:])
+        budget = float(np.exp(log_c[groups[-count]].mean()))
+    elif len(groups) >= MIN_BUDGETS:
         return None
     else:
         least = log_c.max() - count * TOP * np.ptp(log_c)
@@ -51,12 +55,13 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    whole: PointEstimate, points: Points, count: int, ci: float, seed: int
+    whole: PointEstimate, points: Points, count: int, ci: float, seed: int, combined: bool = False
 ) -> tuple[Holdout | None, list[ResultWarning]]:
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals hold refits of resamples and a residual each. A `count` of 0 asks for no hold-out.
+    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those of the combination. The
+    warnings also say where they hold significantly fewer runs than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -78,7 +83,12 @@ def holdout(
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
+    combination = combine(train, whole.objective, whole.delta) if combined else None
+    predicted, lo, hi = (
+        _combined(combination, test, ci)
+        if combination
+        else _predictions(fitted, train, test, ci, seed)
+    )
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
@@ -100,7 +110,40 @@ def holdout(
         ],
         mean_abs_rel_error=float(np.mean(np.abs(predicted / test.loss - 1))),
         covered=float(np.mean(inside)),
-    ), []
+        by="combination" if combination else whole.law.name,
+    ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
+
+
+def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
+    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high` or `too_low` (n,):
+    significantly fewer runs inside than `ci`, or misses that all have one sign.
+    """
+    from scipy.special import bdtr
+
+    high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
+    inside, found = count - high - low, []
+    if bdtr(inside, count, ci) < SIGNIFICANT:
+        message = f"{inside} of {count} held-out runs lie inside {100 * ci:g} % intervals: these are too narrow"
+        data = {"covered": inside / count, "expected": ci, "n_test": count}
+        found.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
+    if max(high, low) >= MIN_MISSES and min(high, low) == 0:
+        side = "high" if high else "low"
+        message = f"all {high + low} misses among {count} held-out runs have one sign: the loss was predicted too {side}"
+        data = {"too_high": high, "too_low": low, "n_test": count}
+        found.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
+    return found
+
+
+def _combined(
+    combination: Combination, test: Points, ci: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted loss of `test` and its interval by the combination."""
+    runs = zip(np.asarray(test.n).tolist(), np.asarray(test.d).tolist(), strict=True)
+    forecasts = [combination.loss(n, d, ci) for n, d in runs]
+    value, lo, hi = (
+        np.array([getattr(each, name) for each in forecasts]) for name in ("value", "lo", "hi")
+    )
+    return value, np.minimum(lo, value * (1 - ROUNDING)), np.maximum(hi, value * (1 + ROUNDING))
 
 
 def _predictions(
@@ -139,7 +182,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
     label = np.empty(len(log_n), int)
     label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
     sizes = int(label.max()) + 1
-    found = []
+    rollout_steps = []
     for step in np.unique(
         np.linspace(
             ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
@@ -159,7 +202,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
             continue  # too few points of too few sizes: the next step has more
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
-        found.append(
+        rollout_steps.append(
             RolloutStep(
                 n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
                 n_train=len(train),
@@ -169,4 +212,4 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
                 covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
             )
         )
-    return found
+    return rollout_steps

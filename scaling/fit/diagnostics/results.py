@@ -124,6 +124,7 @@ class Holdout(Document):
     rows: list[HoldoutRow]
     mean_abs_rel_error: Real | None
     covered: Real | None
+    by: str | None = None  # the law, or `combination`
 
 
 class RolloutStep(Document):

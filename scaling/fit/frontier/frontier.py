@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -156,6 +157,15 @@ def fit_power_frontier(
     if len(log_c) < DECAY_BUDGETS:
         return Frontier(a, k_n, b, k_d)
     return Frontier(a, k_n, b, k_d, *fit_decay(log_c, np.exp(log_loss)))
+
+
+def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
+    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K C^-gamma."""
+    values = {name: np.asarray(value, float) for name, value in powers.items()}
+    n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
+    if "gamma" not in values:
+        return Frontier(*n_and_d)
+    return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
 def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:

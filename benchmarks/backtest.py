@@ -1,0 +1,383 @@
+"""Do forecasts come true? `make backtest DATA=... [RESULTS=results]` cuts every table of real runs at several budgets and predicts the rest.
+
+    python -m benchmarks.backtest DATA [--results DIR] [--half tuning|reporting|all] [--only NAME]
+
+Each table is cut at up to CUTS of its budgets; what costs 2 to 30 times the cut is predicted from what costs no more than the cut:
+the loss of every later run at its own N and D, and N*(C) and L*(C) against the minima of the later isoFLOP curves (parabolas through
+all runs; of cs336, which was simulated, the true optimum). Methods: each law alone with the intervals that `scaling fit --law` gives (bootstrap, and for a run's loss a residual each),
+isoFLOP and envelope, the combination, and the combination with one part taken away.
+
+The constants of scaling/fit/combine.py were chosen on the tables of TUNING; every other table is for reporting. TUNING was settled
+before any was looked at: in order of the SHA-256 of the name every second table, within Porian's 15 sweeps and within the others.
+Tables that are not there are left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import ScalingError
+from scaling.fit import combine as combine_module
+from scaling.fit.bootstrap import bootstrap
+from scaling.fit.combination import Combination, Quantity
+from scaling.fit.combine import CANDIDATE_LAWS, combine, split_budgets
+from scaling.fit.estimate import estimate
+from scaling.fit.frontier.envelope import envelope
+from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost, frontier
+from scaling.fit.frontier.isoflop import isoflop
+from scaling.fit.laws.laws import LAWS
+from scaling.points.points import Points
+from scaling.points.source import SourceOptions, read_source
+
+Array = np.ndarray
+LEVELS = (0.5, 0.9, 0.95)
+NEAR, FAR = 2.0, 31.0  # what is predicted costs this many times the cut
+CUTS, MIN_RUNS, MIN_SPAN = 6, 12, 0.6
+RESAMPLES = 60
+QUANTITIES: dict[Quantity, str] = {
+    "loss": "loss of each later run at its own N and D",
+    "loss_star": "L*(C), against the minima of later isoFLOP curves",
+    "n_star": "N*(C), against the minima of later isoFLOP curves",
+}
+WITHOUT = "combination without "
+TUNING = frozenset({
+    "epoch", "muennighoff", "openeurollm", "results/honest",
+    "porian/owt2-base-long-kaplan-kaplan-train", "porian/owt2-base-long-kaplan-standard-val",
+    "porian/owt2-base-short-kaplan-standard-val", "porian/owt2-tuned-short-const-standard-val",
+    "porian/rw-base-short-chinchilla-attention-train", "porian/rw-base-short-kaplan-attention-train",
+    "porian/rw-tuned-short-const-attention-train", "porian/rw-tuned-short-const-standard-val",
+})  # fmt: skip
+
+
+def tables(data: Path, results: Path) -> Iterator[tuple[str, Points]]:
+    """(name, points) of every table that is there; the missing ones are named."""
+    readers: dict[str, Callable[[], Points]] = {
+        "epoch": lambda: _epoch(data / "epoch_chinchilla/svg_extracted_data.csv"),
+        "takano": lambda: _frame(pd.read_csv(data / "kyo_takano/df.csv"), "N", "D", "loss"),
+        "muennighoff": lambda: _one_epoch(data / "muennighoff2023/runs_all.csv"),
+        "cs336": lambda: _cs336(data / "cs336/isoflops_curves.json"),
+        "farseer": lambda: _frame(
+            pd.concat(
+                pd.read_parquet(data / f"scalebench/farseer.{part}.parquet")
+                for part in ("train", "test")
+            ),
+            "N",
+            "D",
+            "loss",
+        ),
+        "openeurollm": lambda: _frame(
+            pd.read_csv(data / "openeurollm/lr_gbsz_min_smooth.csv"), "N", "D", "L"
+        ),
+    }
+    for name, read in readers.items():
+        try:
+            yield name, read()
+        except FileNotFoundError as error:
+            print(f"not there: {name} ({error.filename})")
+    sweeps = data / "porian2024/isoflop_points.csv"
+    if sweeps.exists():
+        for config, runs in pd.read_csv(sweeps).groupby("config"):
+            yield f"porian/{config}", _frame(runs, "params", "tokens", "loss", "flops")
+    for folder in sorted(path.parent for path in results.glob("*/runs")):
+        try:
+            yield f"results/{folder.name}", read_source([folder], SourceOptions()).points
+        except ScalingError as error:
+            print(f"left out: results/{folder.name} ({error.what})")
+
+
+def _frame(table: pd.DataFrame, n: str, d: str, loss: str, c: str = "") -> Points:
+    columns = table[[n, d, loss]].to_numpy(float).T
+    flops = table[c].to_numpy(float) if c else 6 * columns[0] * columns[1]
+    held = np.isfinite(columns).all(0) & np.isfinite(flops)
+    return Points(loss=columns[2, held], n=columns[0, held], d=columns[1, held], c=flops[held])
+
+
+def _epoch(path: Path) -> Points:
+    runs = pd.read_csv(path).sort_values("loss").iloc[:-5]
+    runs["tokens"] = runs["Training FLOP"] / (6 * runs["Model Size"])
+    return _frame(runs, "Model Size", "tokens", "loss", "Training FLOP")
+
+
+def _one_epoch(path: Path) -> Points:
+    runs = pd.read_csv(path)
+    return _frame(runs[runs.tokens <= 1.001 * runs.unique_tokens], "params", "tokens", "val_loss")
+
+
+def _cs336(path: Path) -> Points:
+    runs = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+    runs["tokens"] = runs.compute_budget / (6 * runs.parameters)
+    return _frame(runs, "parameters", "tokens", "final_loss", "compute_budget")
+
+
+def cuts(points: Points) -> list[float]:
+    """Up to CUTS budgets with enough runs up to them and at least one at 2 to 30 times as much."""
+    flops = np.asarray(points.c)
+    usable = []
+    for cut in split_budgets(points):
+        before = flops[flops <= cut * (1 + 1e-4)]
+        after = (flops >= NEAR * cut) & (flops <= FAR * cut)
+        if len(before) >= MIN_RUNS and np.ptp(np.log10(before)) >= MIN_SPAN and after.any():
+            usable.append(cut)
+    if len(usable) <= CUTS:
+        return usable
+    return [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, CUTS).astype(int))]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logs of a prediction (n,) and of its interval's ends at each level (levels, 2, n)."""
+
+    value: Array
+    ends: Array
+
+
+def from_draws(value: Array, draws: Array) -> Answer:
+    """The interval that holds the central share of draws (R, n), and the value itself."""
+    ends = np.array([np.nanquantile(draws, [(1 - ci) / 2, (1 + ci) / 2], axis=0) for ci in LEVELS])
+    ends[:, 0], ends[:, 1] = np.minimum(ends[:, 0], value), np.maximum(ends[:, 1], value)
+    return Answer(value, ends)
+
+
+def law_answers(
+    name: str, train: Points, test: Points, minima: list[Minimum]
+) -> dict[Quantity, Answer]:
+    """What a law alone says, as `scaling fit --law NAME` fits it."""
+    fit = estimate(LAWS[name], train)
+    draws = bootstrap(fit, train, RESAMPLES, 0).theta
+    theta = draws if len(draws) > 1 else np.repeat(fit.theta[None], 2, 0)
+    inputs = test.inputs(fit.law.inputs)
+    residuals = np.log(train.loss) - fit.law.log_predict(fit.theta, train.inputs(fit.law.inputs))
+    residuals *= np.sqrt(len(train) / max(1, len(train) - len(fit.theta)))
+    drawn = fit.law.log_predict(theta, inputs)
+    drawn = drawn + np.random.default_rng(0).choice(residuals, drawn.shape)
+    answers: dict[Quantity, Answer] = {
+        "loss": from_draws(fit.law.log_predict(fit.theta, inputs), drawn)
+    }
+    cost = fit_cost(train)
+    best = frontier(name, fit.law.values(fit.theta), cost)
+    return answers | frontier_answers(best, frontier(name, fit.law.values(theta), cost), minima)
+
+
+def frontier_answers(
+    best: Frontier, draws: Frontier, minima: list[Minimum]
+) -> dict[Quantity, Answer]:
+    """N* and L* of a frontier and its draws at the budgets of the minima."""
+    flops = np.array([one.flops for one in minima])
+    if not len(flops):
+        return {}
+    found: dict[Quantity, Answer] = {}
+    drawn = replace(
+        draws, **{k: np.asarray(v)[:, None] for k, v in vars(draws).items() if v is not None}
+    )
+    found["n_star"] = from_draws(np.log(best.n_star(flops)), np.log(drawn.n_star(flops)))
+    loss, losses = best.loss(flops), drawn.loss(flops)
+    if loss is not None and losses is not None:
+        found["loss_star"] = from_draws(np.log(loss), np.log(losses))
+    return found
+
+
+def combination_answers(
+    combination: Combination, test: Points, minima: list[Minimum]
+) -> dict[Quantity, Answer]:
+    """What the combination says of the later runs and minima."""
+    runs = list(zip(np.asarray(test.n), np.asarray(test.d), strict=True))
+    asked: dict[Quantity, list[Callable[[float], tuple[float, float, float]]]] = {
+        "loss": [_at(lambda ci, n=n, d=d: combination.loss(n, d, ci)) for n, d in runs]
+    }
+    for quantity in ("n_star", "loss_star"):
+        asked[quantity] = [
+            _at(lambda ci, c=one.flops, q=quantity: combination.optimum(c, q, ci)) for one in minima
+        ]
+    found: dict[Quantity, Answer] = {}
+    for quantity, questions in asked.items():
+        if questions:
+            logs = np.log([[ask(ci) for ask in questions] for ci in LEVELS])
+            found[quantity] = Answer(logs[0, :, 0], logs[:, :, 1:].transpose(0, 2, 1))
+    return found
+
+
+def _at(forecast: Callable) -> Callable[[float], tuple[float, float, float]]:
+    def ask(ci: float) -> tuple[float, float, float]:
+        held = forecast(ci)
+        return held.value, held.lo, held.hi
+
+    return ask
+
+
+def methods(
+    train: Points, test: Points, minima: list[Minimum]
+) -> dict[str, dict[Quantity, Answer]]:
+    """The answers of every method that the runs up to a cut allow."""
+    found: dict[str, dict[Quantity, Answer]] = {}
+    for name in CANDIDATE_LAWS:
+        try:
+            found[name] = law_answers(name, train, test, minima)
+        except ScalingError:
+            continue
+    for approach in (isoflop(train, resamples=RESAMPLES), envelope(train, None, RESAMPLES, 0)):
+        if approach.frontier is not None and approach.draws is not None:
+            found[approach.name] = frontier_answers(approach.frontier, approach.draws, minima)
+    for name, combination in combinations(train).items():
+        if combination is not None:
+            found[name] = combination_answers(combination, test, minima)
+    return found
+
+
+def combinations(train: Points) -> dict[str, Combination | None]:
+    """The combination, and what is left of it without one of its parts."""
+    whole = combine(train)
+    found = {"combination": whole}
+    if whole is not None:
+        equal = tuple(
+            one.model_copy(update={"weights": dict.fromkeys(one.weights, 1.0)})
+            for one in whole.candidates
+        )
+        found[f"{WITHOUT}weights"] = whole.model_copy(update={"candidates": equal})
+        found[f"{WITHOUT}calibration"] = whole.model_copy(update={"factor": {}})
+    uncoupled = tuple(law for law in CANDIDATE_LAWS if not law.startswith("skaling"))
+    with mock.patch.object(combine_module, "CANDIDATE_LAWS", uncoupled):
+        found[f"{WITHOUT}coupled laws"] = combine(train)
+    with mock.patch.object(combine_module, "recent", _unweighted):
+        found[f"{WITHOUT}weighting by C"] = combine(train)
+    return found
+
+
+def _unweighted(points: Points) -> Points:
+    return replace(points, weight=np.ones(len(points)))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors (n,) in logs of one method for one cut, and the interval's ends relative to the truth (levels, 2, n)."""
+
+    error: Array
+    ends: Array
+
+    def inside(self) -> Array:
+        """The share of truths inside the interval of each level (levels,)."""
+        return ((self.ends[:, 0] <= 0) & (self.ends[:, 1] >= 0)).mean(1)
+
+    def width(self) -> Array:
+        """The width of the 90 % interval (n,), in per cent."""
+        return 100 * (self.ends[1, 1] - self.ends[1, 0])
+
+    def winkler(self) -> float:
+        """Mean interval score of the 90 % interval, in per cent (Gneiting and Raftery 2007, eq. 43)."""
+        lo, hi = self.ends[1]
+        return float(np.mean(100 * (hi - lo + 20 * (np.maximum(lo, 0) + np.maximum(-hi, 0)))))
+
+
+def _known_minimum(flops: float) -> Minimum:
+    """The optimum of cs336's runs, which are those of a known law: a parabola through them is off by more than exact laws are."""
+    values = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
+    best = frontier("chinchilla", {name: np.asarray(each) for name, each in values.items()}, Cost())
+    return Minimum(
+        flops, float(best.n_star(flops)), float(best.d_star(flops)), float(best.loss(flops))
+    )  # type: ignore[arg-type]
+
+
+Scores = dict[Quantity, dict[str, dict[str, list[Score]]]]  # quantity, method, table
+
+
+def backtest(named: Mapping[str, Points]) -> Scores:
+    """Every method on every table."""
+    scores: Scores = {quantity: {} for quantity in QUANTITIES}
+    for name, points in named.items():
+        began, flops = time.perf_counter(), np.asarray(points.c)
+        minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
+        if name == "cs336":
+            minima = [_known_minimum(one.flops) for one in minima]
+        for cut in cuts(points):
+            train = points.take(flops <= cut * (1 + 1e-4))
+            test = points.take((flops >= NEAR * cut) & (flops <= FAR * cut))
+            after = [one for one in minima if NEAR * cut <= one.flops <= FAR * cut]
+            truths: dict[Quantity, Array] = {
+                "loss": np.log(test.loss),
+                "n_star": np.log([one.n_star for one in after]),
+                "loss_star": np.log([one.loss_star for one in after]),
+            }
+            for method, answers in methods(train, test, after).items():
+                for quantity, answer in answers.items():
+                    truth = truths[quantity]
+                    score = Score(answer.value - truth, answer.ends - truth)
+                    by_table = scores[quantity].setdefault(method, {})
+                    by_table.setdefault(name, []).append(score)
+        print(f"{name}: {len(points)} runs, {time.perf_counter() - began:.0f} s", flush=True)
+    return scores
+
+
+def summary(scores: Scores) -> Iterator[str]:
+    """A Markdown table for each quantity: means over cuts, then over tables."""
+    for quantity, title in QUANTITIES.items():
+        yield f"\n### {title}\n"
+        yield "| method | tables | error % | bias % | inside 50 % | 90 % | 95 % | worst table, 90 % | score | width / error |"
+        yield "|---|---|---|---|---|---|---|---|---|---|"
+        for method, by_table in scores[quantity].items():
+            yield _row(method, by_table)
+    yield "\n### 90 % intervals of the combination, by table: loss of each later run\n"
+    yield "| table | cuts | error % | of chinchilla | bias % | inside 90 % |"
+    yield "|---|---|---|---|---|---|"
+    for table, cut_scores in scores["loss"].get("combination", {}).items():
+        other = scores["loss"]["chinchilla"].get(table, [])
+        error, bias = _error(cut_scores), _bias(cut_scores)
+        inside = np.mean([each.inside()[1] for each in cut_scores])
+        yield f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | {inside:.0%} |"
+
+
+def _error(scores: list[Score]) -> float:
+    return float(np.mean([100 * np.abs(np.expm1(each.error)).mean() for each in scores]))
+
+
+def _bias(scores: list[Score]) -> float:
+    return float(np.mean([100 * np.expm1(each.error).mean() for each in scores]))
+
+
+def _row(method: str, by_table: Mapping[str, list[Score]]) -> str:
+    inside = {
+        table: np.mean([each.inside() for each in scores], 0) for table, scores in by_table.items()
+    }
+    error = np.mean([_error(scores) for scores in by_table.values()])
+    bias = np.mean([_bias(scores) for scores in by_table.values()])
+    share = np.mean(list(inside.values()), 0)
+    worst = min(each[1] for each in inside.values())
+    winkler = np.mean([np.mean([s.winkler() for s in scores]) for scores in by_table.values()])
+    every = [each for scores in by_table.values() for each in scores]
+    ratio = np.median(np.concatenate([each.width() for each in every])) / np.mean(
+        np.concatenate([100 * np.abs(each.error) for each in every])
+    )
+    shares = " | ".join(f"{each:.0%}" for each in share)
+    return f"| {method} | {len(by_table)} | {error:.2f} | {bias:+.2f} | {shares} | {worst:.0%} | {winkler:.1f} | {ratio:.1f} |"
+
+
+def main() -> None:
+    """Read the tables, score every method, print the tables of docs/forecasts.md."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--half", choices=("tuning", "reporting", "all"), default="reporting")
+    parser.add_argument("--only", default="", help="tables whose name contains this")
+    args = parser.parse_args()
+    named = dict(tables(args.data, args.results))
+    held = {
+        name: points
+        for name, points in named.items()
+        if (args.half == "all" or (name in TUNING) == (args.half == "tuning")) and args.only in name
+    }
+    began = time.perf_counter()
+    with np.errstate(all="ignore"):
+        scores = backtest(held)
+    print("\n".join(summary(scores)))
+    print(f"\n{len(held)} tables ({args.half}), {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

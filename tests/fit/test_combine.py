@@ -1,0 +1,121 @@
+"""The combination of laws: exact data, weights, intervals, what it says when it knows little."""
+
+import numpy as np
+import pytest
+
+from scaling.fit.combination import Candidate, Combination
+from scaling.fit.combine import CANDIDATE_LAWS, combine
+from scaling.fit.diagnostics.holdout import coverage_warnings
+from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.laws.laws import LAWS
+from scaling.points.points import Points
+from scaling.warning import WarningCode
+
+CHINCHILLA = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
+COUPLED = {"E": 1.1, "A": 60.0, "B": 90.0, "alpha": 0.5, "beta": 0.45, "k": 0.45}
+
+
+def isoflop_runs(
+    law: str, values: dict[str, float], noise: float = 0.0, top: float = 20.5
+) -> Points:
+    """Six budgets of seven sizes around the optimum of a law."""
+    random = np.random.default_rng(0)
+    best = frontier(law, {name: np.asarray(value) for name, value in values.items()}, Cost())
+    flops = np.repeat(10 ** np.linspace(18, top, 6), 7)
+    n = best.n_star(flops) * np.tile(10 ** np.linspace(-0.6, 0.6, 7), 6)
+    d = flops / (6 * n)
+    log_loss = LAWS[law].log_predict(LAWS[law].theta(values), {"N": n, "D": d})
+    return Points(loss=np.exp(log_loss + random.normal(0, noise, 42)), n=n, d=d, c=flops)
+
+
+def two(first: float, second: float) -> Combination:
+    """Two candidates with constant losses and equal weights."""
+    candidates = tuple(
+        Candidate(
+            name=name,
+            polynomial=(0.0, 0.0, float(np.log(loss)), 0.0, 0.0, 0.0, 0.0, 0.0),
+            weights={"loss": 0.5},
+        )
+        for name, loss in (("one", first), ("two", second))
+    )
+    return Combination(candidates=candidates, factor={}, noise=0.0, origins=0)
+
+
+@pytest.mark.parametrize(("law", "values"), [("chinchilla", CHINCHILLA), ("skaling", COUPLED)])
+def test_exact_losses_give_the_optimum_of_their_law(law, values):
+    combination = combine(isoflop_runs(law, values))
+    truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, Cost())
+    size, loss = (combination.optimum(1e23, quantity, 0.95) for quantity in ("n_star", "loss_star"))
+    assert size.value == pytest.approx(float(truth.n_star(1e23)), rel=1e-3)
+    assert loss.value == pytest.approx(float(truth.loss(1e23)), rel=1e-4)
+
+
+def test_weights_sum_to_one_and_follow_the_error():
+    combination = combine(isoflop_runs("skaling", COUPLED, 0.002))
+    for quantity in ("loss", "n_star", "loss_star"):
+        weights = [one.weights.get(quantity, 0.0) for one in combination.candidates]
+        assert sum(weights) == pytest.approx(1.0)
+    by_name = {one.name: one for one in combination.candidates}
+    assert set(CANDIDATE_LAWS) <= set(by_name)
+    assert by_name["skaling"].errors["loss"] < by_name["kaplan"].errors["loss"]
+    assert by_name["skaling"].weights["loss"] > by_name["kaplan"].weights["loss"]
+
+
+def test_the_answer_is_the_weighted_mean_of_logs_and_the_interval_their_spread():
+    forecast = two(2.0, 2.2).loss(1e9, 1e10, 0.9)
+    assert forecast.value == pytest.approx(np.sqrt(2.0 * 2.2))
+    assert forecast.spread == pytest.approx(np.log(1.1) / 2)
+    assert np.log(forecast.hi / forecast.value) == pytest.approx(1.8124611 * np.log(1.1) / 2)
+    assert forecast.each == pytest.approx({"one": 2.0, "two": 2.2})
+
+
+def test_intervals_grow_with_the_distance():
+    combination = combine(isoflop_runs("chinchilla", CHINCHILLA, 0.004))
+    widths = []
+    for flops in (1e20, 1e22, 1e24):
+        forecast = combination.optimum(flops, "loss_star", 0.9)
+        widths.append(np.log(forecast.hi / forecast.lo))
+    assert widths[0] < widths[1] < widths[2]
+
+
+def test_a_later_budget_lies_in_the_interval_though_no_candidate_has_its_form():
+    """A law with a bend that no candidate has: L of the coupled law, less 1 % a decade beyond 1e19."""
+    points = isoflop_runs("skaling", COUPLED, 0.001, top=22.0)
+    bend = 1 - 0.01 * np.maximum(np.log10(points.c) - 19, 0)
+    bent = Points(loss=points.loss * bend, n=points.n, d=points.d, c=points.c)
+    early, late = bent.take(bent.c < 3e20), bent.take(bent.c > 3e21)
+    combination = combine(early)
+    runs = zip(late.n, late.d, late.loss, strict=True)
+    inside = [(each := combination.loss(n, d, 0.9)).lo <= loss <= each.hi for n, d, loss in runs]
+    assert np.mean(inside) >= 0.6
+
+
+def test_few_budgets_leave_equal_weights_and_no_origin():
+    points = isoflop_runs("chinchilla", CHINCHILLA, 0.002)
+    combination = combine(points.take(points.c < 4e18))
+    assert combination.origins == 0
+    weights = {
+        one.name: one.weights["loss"] for one in combination.candidates if "loss" in one.weights
+    }
+    assert weights["chinchilla-tied"] == pytest.approx(weights["surface"])
+
+
+def test_a_table_without_tokens_or_with_too_few_runs_has_no_combination():
+    points = isoflop_runs("chinchilla", CHINCHILLA)
+    assert combine(Points(loss=points.loss, n=points.n, c=points.c)) is None
+    assert combine(points.take(np.arange(5))) is None
+
+
+def test_too_few_held_out_runs_inside_is_a_warning_with_its_numbers():
+    high, low = np.arange(20) < 10, np.arange(20) == 19
+    (warning,) = coverage_warnings(high, low, 0.95)
+    assert warning.code is WarningCode.HOLDOUT_COVERAGE
+    assert warning.data == {"covered": 9 / 20, "expected": 0.95, "n_test": 20}
+
+
+def test_misses_of_one_sign_are_a_warning_and_of_both_signs_are_none():
+    high, none = np.arange(60) < 3, np.zeros(60, bool)
+    (warning,) = coverage_warnings(high, none, 0.9)
+    assert warning.code is WarningCode.HOLDOUT_ONE_SIDED
+    assert warning.data == {"too_high": 3, "too_low": 0, "n_test": 60}
+    assert coverage_warnings(high, np.arange(60) > 57, 0.9) == []

@@ -1,0 +1,95 @@
+"""`scaling predict` on a fit for which no law was named: the combination answers, and says what stands behind it."""
+
+import numpy as np
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.fit.options import FitOptions
+from scaling.fit.pipeline import fit
+from scaling.predict.combined import disagreement
+from scaling.predict.predict import predict as predict_model
+from scaling.predict.prediction import ApproachPrediction
+from scaling.warning import WarningCode
+from tests.fit.test_combine import CHINCHILLA, isoflop_runs
+
+MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param")
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory):
+    """{law: document} of noisy runs; auto and chinchilla."""
+    points = isoflop_runs("chinchilla", CHINCHILLA, 0.003)
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    rows = zip(points.n, points.d, points.loss, strict=True)
+    path.write_text("N,D,loss\n" + "".join(f"{n!r},{d!r},{loss!r}\n" for n, d, loss in rows))
+    path.write_text(path.read_text().replace("np.float64(", "").replace(")", ""))
+    laws = ("auto", "chinchilla")
+    return {law: fit([path], FitOptions(law=law, bootstrap=50)).to_dict() for law in laws}
+
+
+def predict(document, **question):
+    return predict_model(document, **question).to_dict()
+
+
+def test_the_parameters_are_those_of_the_headline_law(documents):
+    auto, named = documents["auto"], documents["chinchilla"]
+    assert auto["law"] == "chinchilla"
+    assert auto["params"] == named["params"]
+    assert "combination" not in named
+    assert {one["name"] for one in auto["combination"]["candidates"]} >= {"skaling", "isoflop"}
+
+
+def test_a_budget_is_answered_by_the_combination(documents):
+    found = predict(documents["auto"], flops=1e22)
+    assert found["law"] == "combination"
+    for name in MEASURES[1:]:
+        assert found[name]["lo"] <= found[name]["value"] <= found[name]["hi"]
+    each = found["combination"]["n_params"]["each"]
+    weights = found["combination"]["n_params"]["weights"]
+    mean = sum(weights[name] * np.log(each[name]) for name in each) / sum(weights.values())
+    assert found["n_params"]["value"] == pytest.approx(np.exp(mean))
+    assert found["tokens"]["value"] == pytest.approx(1e22 / (6 * found["n_params"]["value"]))
+    parts = found["combination"]["loss"]["parts"]
+    spread = np.hypot(parts["parameters"], parts["form"])
+    assert parts["total"] == pytest.approx(parts["factor"] * np.hypot(parts["noise"], spread))
+
+
+def test_a_law_that_is_named_answers_alone(documents):
+    found = predict(documents["chinchilla"], flops=1e22)
+    assert found["law"] == "chinchilla"
+    assert "combination" not in found
+
+
+def test_loss_and_flops_are_inverse_questions(documents):
+    forward = predict(documents["auto"], flops=1e22)
+    back = predict(documents["auto"], loss=forward["loss"]["value"])
+    assert back["flops"]["value"] == pytest.approx(1e22, rel=1e-6)
+    assert back["flops"]["lo"] < 1e22 < back["flops"]["hi"]
+    assert back["n_params"]["value"] == pytest.approx(forward["n_params"]["value"], rel=1e-6)
+    with pytest.raises(ScalingError, match="cannot be reached"):
+        predict(documents["auto"], loss=0.001)
+
+
+def test_a_run_has_an_interval_that_holds_its_noise(documents):
+    found = predict(documents["auto"], n_params=1e9, tokens=2e10)
+    assert found["loss"]["lo"] < found["loss"]["value"] < found["loss"]["hi"]
+    assert found["combination"]["loss"]["parts"]["noise"] > 0
+    assert set(found["combination"]["loss"]["each"]) >= {"chinchilla", "skaling", "surface"}
+
+
+def test_warnings_of_the_holdout_reach_the_prediction(documents):
+    warning = {"code": "holdout_one_sided", "message": "all misses have one sign", "data": {}}
+    document = documents["auto"] | {"warnings": [warning]}
+    assert warning in predict(document, flops=1e22)["warnings"]
+
+
+def test_approaches_whose_intervals_do_not_meet_disagree():
+    def size(value, lo, hi):
+        interval = {"value": value, "lo": lo, "hi": hi}
+        return ApproachPrediction(n_params=interval, tokens=interval, loss=interval)
+
+    apart = disagreement({"parametric": size(1e9, 9e8, 1.1e9), "isoflop": size(2e9, 1.5e9, 3e9)})
+    assert apart.code is WarningCode.APPROACHES_DISAGREE
+    assert apart.data == {"parametric": 1e9, "isoflop": 2e9}
+    near = {"parametric": size(1e9, 9e8, 1.6e9), "isoflop": size(2e9, 1.5e9, 3e9)}
+    assert disagreement(near) is None
