@@ -177,7 +177,9 @@ def _fields(
 
 
 def _combination(points: Points, options: FitOptions) -> Combination | None:
-    """The combination of laws, where no law was named and no run repeats its data: the candidates do not know of repeats."""
+    """The combination of laws, where no law was named and no run repeats its data: the candidates
+    do not know of repeats.
+    """
     unique = points.others.get("U")
     repeats = unique is not None and points.d is not None and bool((points.d > 1.01 * unique).any())
     if not options.combined or repeats:

@@ -60,8 +60,9 @@ def holdout(
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those of the combination. The
-    warnings also say where they hold significantly fewer runs than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those
+    of the combination. The warnings also say where they hold significantly fewer runs than they
+    should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -115,8 +116,8 @@ def holdout(
 
 
 def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
-    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high` or `too_low` (n,):
-    significantly fewer runs inside than `ci`, or misses that all have one sign.
+    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high`
+    or `too_low` (n,): significantly fewer runs inside than `ci`, or misses that all have one sign.
     """
     from scipy.special import bdtr
 
