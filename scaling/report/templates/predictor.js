@@ -144,14 +144,14 @@
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
-    if (decades > FAR_DECADES && draws) said.push("the interval holds if the law does: it does not know of errors in the law's form");
+    if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
     for (const [name, label] of [["n_params", "parameters"], ["tokens", "tokens"]]) {
       const ends = fit.range[name], value = found[name].value;
       if (ends && decades <= INSIDE && Number.isFinite(value) && !(ends[0] * 0.99 <= value && value <= ends[1] * 1.01))
         said.push(`${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
     }
     const [n, d] = [found.n_params.value, found.tokens.value];
-    if (n < 1 || d < 1) said.push(`no model is named: N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes; the law means nothing here`);
+    if (n < 1 || d < 1) said.push(`no model: N* = ${general(n, 3)} and D* = ${general(d, 3)} are outside the law's range`);
     return said;
   };
 
