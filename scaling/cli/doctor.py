@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling import __version__
-from scaling.execute.devices import ask_devices
 from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes
 from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
@@ -81,6 +80,8 @@ def examine() -> dict[str, Any]:
     """Everything `scaling doctor` says, as JSON-ready data; `problems` lists what is wrong, each
     with its remedy.
     """
+    from scaling.execute import devices  # imports pydantic, which --help does without
+
     found: dict[str, Any] = {
         "python": {
             "version": platform.python_version(),
@@ -95,7 +96,7 @@ def examine() -> dict[str, Any]:
         "allocator": _allocator(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "accelerator_driver": has_accelerator(),
-        "jax": ask_devices(),
+        "jax": devices.ask_devices(),
         "tools": {
             name: {"found": _tool(name, programs), "for": purpose}
             for name, (programs, purpose) in _TOOLS.items()

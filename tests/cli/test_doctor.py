@@ -19,7 +19,7 @@ def healthy(monkeypatch, tmp_path):
         "backend": "cpu",
         "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
     }
-    monkeypatch.setattr(doctor, "ask_devices", lambda: found)
+    monkeypatch.setattr(devices, "ask_devices", lambda: found)
     return doctor.examine()
 
 
@@ -86,11 +86,11 @@ def test_text_from_outside_cannot_draw_on_the_screen(healthy):
 
 def test_devices_are_asked_in_a_child(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
-    assert "nonsense" in doctor.ask_devices()["error"]
+    assert "nonsense" in devices.ask_devices()["error"]
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert doctor.ask_devices()["backend"] == "cpu"
+    assert devices.ask_devices()["backend"] == "cpu"
     monkeypatch.setattr(devices, "DEVICE_SECONDS", 0.01)
-    assert doctor.ask_devices() == {"error": "no answer within 0.01 s"}
+    assert devices.ask_devices() == {"error": "no answer within 0.01 s"}
 
 
 def test_the_doctor_imports_no_jax():
