@@ -32,7 +32,8 @@ class Predictor:
 
     `command` is the shell command that the budget is appended to; `draws` how many refits the
     intervals rest on, `level` their level in percent; `budget` (log10 of FLOPs) and `tokens`
-    (log10) are the ends of the sliders, `tokens` None where no demand can be asked.
+    (log10) are the ends of the sliders, `tokens` None where no demand can be asked; `alone` is the
+    law the page answers with where the command line combines several.
     """
 
     command: str
@@ -41,6 +42,7 @@ class Predictor:
     budget: tuple[int, int]
     tokens: tuple[int, int] | None
     data: Mapping[str, Any]
+    alone: str = ""
 
 
 @np.errstate(
@@ -81,6 +83,7 @@ def predictor(path: Path | None, start: float | None) -> Predictor | None:
         (_decade(low, -1), _decade(high, ABOVE)),
         (_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if equal and tokens else None,
         data,
+        law.law if law.combination is not None else "",
     )
 
 
