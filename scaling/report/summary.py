@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from scaling.fit.document import FitStatus
+from scaling.fit.result import Agreement
 from scaling.formatting import format_count, format_flops
 from scaling.render.table import Column, Document, Kind, estimate, format_cell
 from scaling.report.parts.fit_tables import OPTIMUM, budget
@@ -120,10 +122,10 @@ def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]
     """Everything that limits the forecast, the heaviest first."""
     texts: list[str] = []
     if (
-        document["status"] != "ok" and forecast is None
+        document["status"] != FitStatus.OK and forecast is None
     ):  # else the forecast's own warnings begin with it
         texts.append(
-            f"Status: {document['status']}. The data do not settle every parameter; see the "
+            f"Status: {status_text(document)}. The data do not settle every parameter; see the "
             "notes in the parameter table."
         )
     texts += [warning["message"] for warning in (forecast or {}).get("warnings") or []]
@@ -133,16 +135,25 @@ def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]
     return list(dict.fromkeys([*texts, *warnings]))
 
 
-def verdict(document: Document) -> tuple[str, str]:
-    """A word for the badge (good, care, poor) and its sentence."""
-    if document["status"] != "ok":
-        return "poor", document["status"]
+def status_text(document: Document) -> str:
+    """The status for people: the parameters that the data leave open, as `FitResult.status_text`."""
+    if document["status"] != FitStatus.NOT_IDENTIFIED:
+        return str(document["status"])
+    profiles = (document.get("identification") or {}).get("profile") or {}
+    names = [name for name, profile in profiles.items() if not profile["identified"]]
+    return f"poorly determined: {', '.join(names)}" if names else "poorly determined"
+
+
+def verdict(document: Document) -> tuple[Literal["good", "care", "poor"], str]:
+    """The class of the badge and its words."""
+    if document["status"] != FitStatus.OK:
+        return "poor", status_text(document)
     holdout = document.get("holdout") or {}
     is_holdout_off = (holdout.get("mean_abs_rel_error") or 0) > 0.05
     if (
         document["warnings"]
         or is_holdout_off
-        or (document.get("approaches_agree") or {}).get("verdict") == "disagree"
+        or (document.get("approaches_agree") or {}).get("verdict") == Agreement.DISAGREE
     ):
         return "care", "use with care"
     return "good", "no warnings"

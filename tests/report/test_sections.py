@@ -73,7 +73,7 @@ def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
 
 def test_a_status_that_is_not_ok_heads_the_doubts(document, composed):
     report = composed(document | {"status": "not-identified"})
-    assert report.verdict == ("poor", "not-identified")
+    assert report.verdict == ("poor", "poorly determined: E")
     assert "'not-identified'" in report.trust[0]
 
 

@@ -213,7 +213,7 @@ def collapse(document: Document) -> Figure | None:
         f"{result['floor']:.3g}. Tuned alike, the curves fall "
         f"on one another: here they differ by {100 * result['spread']:.1f} %, and at best, "
         f"with E = {result['closest_floor']:.3g}, by "
-        f"{100 * result['closest_spread']:.1f} %. Dashed: their middle."
+        f"{100 * result['closest_spread']:.1f} %. Dashed: their median."
     )
     caption += (
         " Dotted curves lie off even then."

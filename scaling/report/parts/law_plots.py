@@ -40,12 +40,12 @@ LEVELS = 12
 
 
 def frontier_size(document: Document) -> Figure | None:
-    """N*(C) by the three approaches, with bands, the isoFLOP minima, and the
+    """N*(C) by the three approaches, with bands, the points they are fitted to, and the
     20-tokens-per-parameter line.
     """
     caption = (
-        "Compute-optimal size by the three approaches, with intervals; dots are the isoFLOP "
-        "minima that approach 2 is fitted to."
+        "Compute-optimal size by the three approaches, with intervals; dots are the "
+        "points that approaches 1 and 2 are fitted to."
     )
     return _frontier(
         document, "n_star", "frontier-size", "Compute-optimal size N*(C)", caption, N_AXIS
@@ -92,7 +92,7 @@ def frontier_loss(document: Document) -> Figure | None:
     )
     caption = (
         "The line is the loss the law expects of a compute-optimal run, with its interval; "
-        "runs of any other size lie above it."
+        "runs of other sizes lie above it, but for the noise of a run."
     )
     caption += of_all(len(kept), document["n_points"])
     return Figure(

@@ -45,8 +45,9 @@ def training_curves(curves: Points) -> Figure | None:
     ]
     shown = of_all(len(kept), len(runs))
     caption = (
-        "Each line is one run, coloured by its size; the dashed line is the lowest loss "
-        f"measured with that much compute.{shown}"
+        "Each line is one run, coloured by its size; the dashed steps are the lowest loss "
+        "measured at that compute or less. Between two measurements a run may lie under them."
+        + shown
     )
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
