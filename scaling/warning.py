@@ -12,6 +12,10 @@ class WarningCode(StrEnum):
     """What a warning is about. Code tests the code and never the sentence."""
 
     OTHER = "other"
+    # a prepared corpus
+    NO_DOCUMENT_SEPARATOR = "no_document_separator"
+    LOSSY_TOKENIZER = "lossy_tokenizer"
+    DUPLICATE_DOCUMENTS = "duplicate_documents"
     # the data of a fit
     SOURCE = "source"
     FEW_POINTS = "few_points"
