@@ -1,10 +1,13 @@
-"""A trained model as files that others read: `model.safetensors` and `config.json`, and the way back.
+"""A trained model as files that others read.
+
+`model.safetensors` and `config.json`, and the way back.
 
     model = scaling.export.load("exported")
     model.logits(tokens)          # (batch, time) ids in, float32 (batch, time, vocab) out
 
-`config.json` holds the whole configuration of the run, its counts and its loss, the digest of its corpus, the tokenizer, and for
-every array the meaning of its axes. It is this program's own architecture: no other library's loader knows it by name.
+`config.json` holds the whole configuration of the run, its counts and its loss, the digest of its
+corpus, the tokenizer, and for every array the meaning of its axes. It is this program's own
+architecture: no other library's loader knows it by name.
 """
 
 from __future__ import annotations
@@ -29,29 +32,39 @@ if TYPE_CHECKING:
 FORMAT = "scaling-1"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 CONVENTION = (
-    "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or d_out,d_in); qkv holds queries, then "
-    "keys, then values (heads x d_head each, keys and values n_kv_heads x d_head); the up matrix of swiglu holds the gate, then the value; "
+    "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or "
+    "d_out,d_in); qkv holds queries, then keys, then values (heads x d_head each, keys and values "
+    "n_kv_heads x d_head); the up matrix of swiglu holds the gate, then the value; "
     "norms come before attention and feed-forward, and before the head (final_norm)"
 )
 
 
 @dataclass(frozen=True)
 class Model:
-    """An exported model: its configuration, `config.json` as written, and its parameters as the program's own functions take them."""
+    """An exported model.
+
+    Its configuration, `config.json` as written, and its parameters as the program's own functions
+    take them.
+    """
 
     run: RunConfig
     config: dict[str, Any]
     params: dict[str, Any]
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits, float32 of shape (batch, time, vocab), for ids of shape (batch, time). Raises ScalingError for ids that are none."""
+        """Logits, float32 of shape (batch, time, vocab), for ids of shape (batch, time).
+
+        Raises ScalingError for ids outside the vocabulary.
+        """
         from scaling.train import saved_params
 
         return saved_params.logits(self.run, self.params, tokens)
 
 
 def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
-    """Write a finished run's model to the folder `out`, whole or not at all; returns its config.json.
+    """Write a finished run's model to the folder `out`, whole or not at all.
+
+    Returns its config.json.
 
     Raises ScalingError where the run kept no weights, or `out` is there.
     """
@@ -70,15 +83,15 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
     finished = run_files.finished_run_ids(folder)
     if run_id not in finished:
         raise unknown_choice("run", run_id, sorted(finished)[:12], where=str(folder))
-    rows, held = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
+    rows, weights = run_files.read_run(folder, run_id), SweepFolder(folder).weights(run_id)
     run = load_run(rows["config"].iloc[0], f"run {run_id}")
-    if not held.exists():
+    if not weights.exists():
         what, remedy = (
             f"run {run_id} has kept no weights",
             "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
         )
         raise ScalingError(what, where=str(folder), remedy=remedy)
-    named = saved_params.load_params(held, run)
+    named = saved_params.load_params(weights, run)
     document = _document(run, rows) | {
         "tensors": {
             name: _shape(named[name], axes) for name, axes in saved_params.axes(run).items()
@@ -149,7 +162,7 @@ def _shape(array: np.ndarray, axes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _tokenizer(run: RunConfig) -> tuple[dict[str, Any], str | None] | None:
-    """The tokenizer of the run's corpus and its tokenizer.json, as far as that very corpus is still here."""
+    """The tokenizer of the run's corpus and its tokenizer.json; None if the corpus has changed."""
     from scaling.tasks.text import open_corpus
 
     if not isinstance(run.task, TextTask):
@@ -169,7 +182,10 @@ def _tokenizer(run: RunConfig) -> tuple[dict[str, Any], str | None] | None:
 
 
 def load(folder: str | Path) -> Model:
-    """The model of a folder that `export_model` wrote. Raises ScalingError where files are missing or do not fit one another."""
+    """The model of a folder that `export_model` wrote.
+
+    Raises ScalingError where files are missing or do not fit one another.
+    """
     _need_safetensors()
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -183,7 +199,7 @@ def load(folder: str | Path) -> Model:
         named = load_file(folder / MODEL)
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise ScalingError(
-                f"{CONFIG} is none of this program's", where=str(folder), remedy=remedy
+                f"{CONFIG} was not written by this program", where=str(folder), remedy=remedy
             )
         run = load_run(json.dumps(config["run"]), str(folder / CONFIG))
     except (OSError, ValueError, KeyError, SafetensorError) as error:

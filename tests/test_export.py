@@ -1,4 +1,7 @@
-"""A model that leaves the house is the one that was trained: its weights-out loss is the row's, its logits are those of the kept weights."""
+"""A model that leaves the house is the one that was trained.
+
+Its weights-out loss is the row's, its logits are those of the kept weights.
+"""
 
 import json
 

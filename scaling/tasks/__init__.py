@@ -1,4 +1,7 @@
-"""The data seam of the line: a task configuration becomes batches of tokens. numpy only; no jax in this folder."""
+"""Tasks: the interface between data and training.
+
+A task configuration becomes batches of tokens. numpy only; no jax in this folder.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ from scaling.tasks.text import open_text
 class Task(Protocol):
     """What training asks of data.
 
-    `batch` depends on its arguments and the digest alone, so a resume needs only the step, and runs of any size, or of
-    another batch size, read the same tokens in the same order.
+    `batch` depends on its arguments and the digest alone, so a resume needs only the step, and runs
+    of any size, or of another batch size, read the same tokens in the same order.
     """
 
     @property
@@ -57,10 +60,13 @@ class Task(Protocol):
 
     @property
     def scored_splits(self) -> tuple[Split, ...]:
-        """The splits whose windows are scored token by token for `metrics`; none where the loss says all."""
+        """The splits whose windows are scored token by token for `metrics`.
+
+        None where the loss says all.
+        """
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
-        """What the task measures beside the loss on windows (W, seq_len + 1) with their scores (W, P)."""
+        """Task metrics on windows (W, seq_len + 1) with their scores (W, P)."""
 
     def n_windows(self, split: Split) -> int:
         """Different windows of a split: one epoch of train, all of val."""
@@ -69,12 +75,12 @@ class Task(Protocol):
         """Tokens predicted in these windows."""
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """int32 of shape (size, seq_len + 1); train never ends, val raises IndexError at its end."""
+        """int32 of shape (size, seq_len + 1); val raises IndexError at its end."""
 
 
 @runtime_checkable
 class Verifiable(Task, Protocol):
-    """A task of problems with one right answer each: a written answer is right if its tokens are."""
+    """A task of problems with one right answer each, compared token by token."""
 
     def prompts(self, windows: np.ndarray) -> np.ndarray:
         """The problem in each window (W, seq_len + 1): its first tokens (W, Q)."""
@@ -84,7 +90,10 @@ class Verifiable(Task, Protocol):
 
 
 def open_task(config: TaskConfig) -> Task:
-    """The task of a configuration. Raises ScalingError for data that is missing, damaged, or not what `digest` says."""
+    """The task of a configuration.
+
+    Raises ScalingError for data that is missing, corrupt, or not what `digest` says.
+    """
     if isinstance(config, TextTask):
         return open_text(config)
     opened: Task = _GENERATED[type(config)](config)
@@ -101,7 +110,10 @@ _GENERATED: dict[type, Callable[[Any], Any]] = {
 
 
 def resolve(config: TaskConfig) -> TaskConfig:
-    """The configuration with the digest of its corpus filled in; opens the corpus, and builds the stdlib one."""
+    """The configuration with the digest of its corpus filled in.
+
+    Opens the corpus, and builds the stdlib one.
+    """
     return (
         config.model_copy(update={"digest": open_text(config).digest})
         if isinstance(config, TextTask)
@@ -115,14 +127,16 @@ def epochs(task: Task, tokens: int) -> float:
 
 
 def val_batches(task: Task, size: int, tokens: int) -> Iterator[np.ndarray]:
-    """The `fixed_batches` of what is held out."""
+    """`fixed_batches` of the validation split."""
     return fixed_batches(task, "val", size, tokens)
 
 
 def fixed_batches(task: Task, split: Split, size: int, tokens: int) -> Iterator[np.ndarray]:
-    """Full batches of at most `size` windows of a split on about `tokens` tokens: the same windows always, none twice.
+    """Full batches of at most `size` windows of a split on about `tokens` tokens.
 
-    Those held out are evenly spaced. Raises ScalingError where `tokens` do not fill a window.
+    The same windows always, none twice.
+
+    Those of val are evenly spaced. Raises ScalingError where `tokens` do not fill a window.
     """
     windows = min(tokens // task.seq_len, task.n_windows(split))
     if windows < 1:

@@ -1,6 +1,9 @@
-"""What many answers to each of many problems are worth: pass@k, the majority vote, the answer that the model itself likes best.
+"""What many answers to each of many problems are worth.
 
-Answers are rows of tokens. A problem's `samples` are independent draws, so any k of them are k draws.
+Pass@k, the majority vote, the answer that the model itself likes best.
+
+Answers are rows of tokens. A problem's `samples` are independent draws, so any k of them are k
+draws.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ def ks(most: int, points: int = POINTS) -> Array:
 
 
 def pass_at_k(n: Array, c: Array, k: Array) -> Array:
-    """Unbiased pass@k (P, K) of c right in n samples: 1 - C(n - c, k) / C(n, k), NaN where k > n (Chen et al. 2021, eq. 1)."""
+    """Unbiased pass@k (P, K) of c right in n samples.
+
+    1 - C(n - c, k) / C(n, k), NaN where k > n (Chen et al. 2021, eq. 1).
+    """
     from scipy.special import gammaln
 
     wrong, n, k = (n - c)[:, None].astype(float), n[:, None].astype(float), k[None].astype(float)
@@ -32,13 +38,17 @@ def pass_at_k(n: Array, c: Array, k: Array) -> Array:
 
 
 def exact_pass_at_k(nll: Array, k: Array) -> Array:
-    """The chance (P, K) that one of k draws is right where a right one has the likelihood exp(-nll): 1 - (1 - p)^k."""
+    """The chance (P, K) that one of k draws is right where a right one has the likelihood
+    exp(-nll): 1 - (1 - p)^k.
+    """
     missed = np.log1p(-np.minimum(np.exp(-np.asarray(nll, np.float64)), 1.0 - 1e-16))
     return np.asarray(-np.expm1(missed[:, None] * np.asarray(k, np.float64)[None]))
 
 
 def edit_distance(written: Array, right: Array) -> Array:
-    """Insertions, deletions and replacements (n,) that turn each row of `written` into that of `right` (Levenshtein 1966)."""
+    """Insertions, deletions and replacements (n,) that turn each row of `written` into that of
+    `right` (Levenshtein 1966).
+    """
     before = np.tile(np.arange(right.shape[1] + 1), (len(right), 1))
     for i in range(written.shape[1]):
         now = np.empty_like(before)
@@ -51,7 +61,7 @@ def edit_distance(written: Array, right: Array) -> Array:
 
 
 def label_answers(samples_PSA: Array, right_PA: Array) -> Array:
-    """Each sample as a number (P, S) that equal answers to a problem share; the right answer is 0."""
+    """A label of each sample (P, S), equal for equal answers; the right answer is 0."""
     P, S, A = samples_PSA.shape
     together = np.concatenate([right_PA[:, None], samples_PSA], axis=1).reshape(-1, A)
     labels = np.unique(together, axis=0, return_inverse=True)[1].reshape(P, S + 1)
@@ -59,9 +69,11 @@ def label_answers(samples_PSA: Array, right_PA: Array) -> Array:
 
 
 def majority_at_k(labels_PS: Array, k: int) -> Array:
-    """How often (P,) the most frequent of k samples is right (label 0), as a mean over disjoint groups of k (Wang 2023, self-consistency).
+    """How often (P,) the most frequent of k samples is right (label 0), as a mean over disjoint
+    groups of k (Wang 2023, self-consistency).
 
-    Among answers that are equally frequent one is chosen by lot: m of them with the right one among them count 1 / m.
+    Among answers that are equally frequent one is chosen by lot: m of them with the right one among
+    them count 1 / m.
     """
     grouped = np.sort(_groups(labels_PS, k), axis=-1)
     place = np.arange(k)
@@ -78,7 +90,9 @@ def majority_at_k(labels_PS: Array, k: int) -> Array:
 
 
 def best_of_k(labels_PS: Array, likelihood_PS: Array, k: int) -> Array:
-    """How often (P,) the likeliest of k samples in the model's own view is right, as a mean over disjoint groups of k."""
+    """How often (P,) the likeliest of k samples in the model's own view is right, as a mean over
+    disjoint groups of k.
+    """
     groups, likelihood = _groups(labels_PS, k), _groups(likelihood_PS, k)
     best = np.take_along_axis(groups, likelihood.argmax(axis=-1)[..., None], axis=-1)[..., 0]
     return np.asarray((best == 0).mean(axis=1))

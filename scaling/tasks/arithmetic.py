@@ -1,4 +1,7 @@
-"""Addition with a verifier: problems whose answers are right or wrong, easy and hard ones mixed where that is asked for."""
+"""Addition with a verifier.
+
+Problems whose answers are right or wrong, easy and hard ones mixed where that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,12 @@ class Arithmetic(Stream):
     scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, 3 digits + 3)."""
-        drawn = uniform(self._words(split, index, size, WORDS))
-        a, b = (self._operands(split, drawn[:, which], drawn[:, which + 2]) for which in (0, 1))
+        """Windows index*size to (index+1)*size - 1 of the split's stream.
+
+        int32 (size, 3 digits + 3).
+        """
+        draws = uniform(self._words(split, index, size, WORDS))
+        a, b = (self._operands(split, draws[:, which], draws[:, which + 2]) for which in (0, 1))
         digits = self.config.digits
         total = _written(a + b, digits + 1)
         signs = [np.full((size, 1), sign) for sign in (PLUS, EQUALS)]
@@ -38,17 +44,22 @@ class Arithmetic(Stream):
         ]
         return np.concatenate(parts, axis=1).astype(np.int32)
 
-    def _operands(self, split: Split, of_length: np.ndarray, of_value: np.ndarray) -> np.ndarray:
-        """Whole numbers (n,): even over all of `digits` digits, or of lengths as `length_power` says."""
+    def _operands(
+        self, split: Split, length_draws: np.ndarray, value_draws: np.ndarray
+    ) -> np.ndarray:
+        """Whole numbers (n,).
+
+        Even over all of `digits` digits, or of lengths as `length_power` says.
+        """
         digits, power = self.config.digits, self.config.length_power
         if power is None:
-            return (of_value * 10**digits).astype(np.int64)
+            return (value_draws * 10**digits).astype(np.int64)
         weights = np.arange(1, digits + 1) ** -(power if split == "train" else 0.0)
         lengths = (
-            np.searchsorted(np.cumsum(weights / weights.sum())[:-1], of_length, side="right") + 1
+            np.searchsorted(np.cumsum(weights / weights.sum())[:-1], length_draws, side="right") + 1
         )
         least = np.where(lengths == 1, 0, 10 ** (lengths - 1))
-        return least + (of_value * (10**lengths - least)).astype(np.int64)
+        return least + (value_draws * (10**lengths - least)).astype(np.int64)
 
     def prompts(self, windows: np.ndarray) -> np.ndarray:
         """The part of each window up to "=", (n, 2 digits + 2)."""
@@ -59,21 +70,23 @@ class Arithmetic(Stream):
         return windows[:, 2 * self.config.digits + 2 :]
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
-        """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier score and log-likelihood of answers.
+        """Exact match, token accuracy (whole, and `at` each digit of the answer from 1), Brier
+        score and log-likelihood of answers.
 
-        The Brier score is sum_v (p_v - [v is right])^2 a digit (Brier 1950, as Schaeffer 2023 uses it); digits are predicted with the
-        right ones before them, so an answer matches exactly if and only if greedy decoding writes it.
+        The Brier score is sum_v (p_v - [v is right])^2 a digit (Brier 1950, as Schaeffer 2023 uses
+        it); digits are predicted with the right ones before them, so an answer matches exactly if
+        and only if greedy decoding writes it.
         """
         brier = scores.square - 2.0 * np.exp(-scores.nll) + 1.0
-        found = [
+        values = [
             mean_value("exact_match", np.asarray(scores.hit.all(axis=1))),
             mean_value("token_accuracy", scores.hit.mean(axis=1)),
             mean_value("brier", brier.mean(axis=1)),
             mean_value("answer_nll", scores.nll.sum(axis=1)),
         ]
-        return found + [
-            mean_value("accuracy_at_position", scores.hit[:, place], place + 1.0)
-            for place in range(scores.hit.shape[1])
+        return values + [
+            mean_value("accuracy_at_position", scores.hit[:, position], position + 1.0)
+            for position in range(scores.hit.shape[1])
         ]
 
 

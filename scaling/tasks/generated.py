@@ -1,4 +1,4 @@
-"""Random numbers by window: any window of an endless stream can be drawn without those before it."""
+"""Counter-based random numbers: any window of an endless stream, without those before it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _COUNTER_WORDS = 4  # 64-bit numbers that one step of Philox yields
 
 
 def words(data_seed: int, split: Split, first: int, size: int, each: int) -> np.ndarray:
-    """`each` random 64-bit words for windows `first` .. `first + size` of a split's stream: uint64 of shape (size, each)."""
+    """`each` random 64-bit words for windows `first` .. `first + size` of a split's stream.
+
+    uint64 of shape (size, each).
+    """
     steps = -(-each // _COUNTER_WORDS)
     source = np.random.Philox(
         key=np.random.SeedSequence((data_seed, SPLITS.index(split))).generate_state(2, np.uint64)
@@ -55,7 +58,7 @@ class Stream:
         return hashlib.sha256(self.config.canonical().encode()).hexdigest()
 
     def n_windows(self, split: Split) -> int:
-        """Windows of the stream, more than anybody trains on."""
+        """Windows of the stream, more than any run trains on."""
         return N_WINDOWS
 
     def n_tokens(self, split: Split) -> int:

@@ -1,8 +1,7 @@
-"""Repeated random segments: nothing can be known but what stood in the window before (Olsson 2022)."""
+"""Repeated random segments: only copying helps (Olsson 2022)."""
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
@@ -15,46 +14,49 @@ from scaling.tasks.scores import Scores, mean_value
 
 
 class Induction(Stream):
-    """An opened induction task: a segment of random symbols and random length, tiled over the window."""
+    """An opened induction task.
+
+    A segment of random symbols and random length, tiled over the window.
+    """
 
     config: InductionTask
     scored_splits: ClassVar[tuple[Split, ...]] = ("val",)
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, seq_len + 1)."""
+        """Windows index*size to (index+1)*size - 1 of the split's stream.
+
+        int32 (size, seq_len + 1).
+        """
         config = self.config
-        drawn = uniform(self._words(split, index, size, config.longest + 1))
-        lengths = config.shortest + (drawn[:, :1] * (config.longest - config.shortest + 1)).astype(
+        draws = uniform(self._words(split, index, size, config.longest + 1))
+        lengths = config.shortest + (draws[:, :1] * (config.longest - config.shortest + 1)).astype(
             np.int64
         )
-        symbols = (drawn[:, 1:] * config.n_symbols).astype(np.int32)
+        symbols = (draws[:, 1:] * config.n_symbols).astype(np.int32)
         return np.take_along_axis(symbols, np.arange(config.seq_len + 1) % lengths, axis=1)
 
     def lengths(self, windows: np.ndarray) -> np.ndarray:
         """The least period of each window between `shortest` and `longest`, (n,)."""
-        found = np.full(len(windows), self.config.longest)
+        lengths = np.full(len(windows), self.config.longest)
         for length in range(self.config.longest, self.config.shortest - 1, -1):
-            found[(windows[:, length:] == windows[:, :-length]).all(axis=1)] = length
-        return found
+            lengths[(windows[:, length:] == windows[:, :-length]).all(axis=1)] = length
+        return lengths
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
-        """`copied_loss`: nats on the symbols that can be copied, from the second of the first repeat on; `fresh_loss` on those of
-        the segment itself; `copied_accuracy`.
+        """`copied_loss`.
+
+        Nats on the symbols that can be copied, from the second of the first repeat on; `fresh_loss`
+        on those of the segment itself; `copied_accuracy`.
         """
         ends = self.lengths(windows)[:, None]
-        places = np.arange(1, windows.shape[1])
-        copied, fresh = places > ends, places < ends
+        positions = np.arange(1, windows.shape[1])
+        copied, fresh = positions > ends, positions < ends
         return [
             mean_value("copied_loss", _mean_where(scores.nll, copied)),
             mean_value("fresh_loss", _mean_where(scores.nll, fresh)),
             mean_value("copied_accuracy", _mean_where(scores.hit, copied)),
         ]
 
-    @property
-    def uniform_loss(self) -> float:
-        """ln V: what a guess costs."""
-        return math.log(self.config.n_symbols)
 
-
-def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    return np.asarray((values * chosen).sum(axis=1) / chosen.sum(axis=1))
+def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.asarray((values * mask).sum(axis=1) / mask.sum(axis=1))

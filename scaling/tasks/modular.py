@@ -1,4 +1,7 @@
-"""Modular arithmetic: all equations a o b = c mod p, a share to learn from and the rest to be understood (Power 2022)."""
+"""Modular arithmetic.
+
+All equations a o b = c mod p, a share to learn from and the rest to be understood (Power 2022).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Modular:
-    """An opened modular task: windows a, b, "=", c. Training reads its equations in another order in every epoch."""
+    """An opened modular task.
+
+    Windows a, b, "=", c. Training reads its equations in another order in every epoch.
+    """
 
     config: ModularTask
     bytes_per_token: None = None
@@ -69,16 +75,19 @@ class Modular:
         return self.n_windows(split) * self.seq_len
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's order: int32 (size, 4). Raises IndexError past the end of val."""
-        held, first = self.windows[split], index * size
-        n = len(held)
+        """Windows index*size to (index+1)*size - 1 of the split's order.
+
+        int32 (size, 4). Raises IndexError past the end of val.
+        """
+        windows, first = self.windows[split], index * size
+        n = len(windows)
         if split == "val":
             if first + size > n:
                 raise IndexError(f"val windows {first} to {first + size - 1} of {n}")
-            return held[first : first + size]
+            return windows[first : first + size]
         epochs = range(first // n, (first + size - 1) // n + 1)
         order = np.concatenate([self._order(epoch, n) for epoch in epochs])
-        return held[order[first - epochs[0] * n :][:size]]
+        return windows[order[first - epochs[0] * n :][:size]]
 
     def _order(self, epoch: int, n: int) -> np.ndarray:
         return np.random.default_rng((self.config.data_seed, epoch)).permutation(n)
@@ -93,7 +102,8 @@ def open_modular(config: ModularTask) -> Modular:
     task = Modular(config)
     if not all(task.n_windows(split) for split in ("train", "val")):
         raise ScalingError(
-            f"train_fraction = {config.train_fraction} of {config.p**2} equations leaves a split empty",
+            f"train_fraction = {config.train_fraction} of {config.p**2} equations "
+            "leaves a split empty",
             where="task",
             remedy="choose a share nearer to a half, or a larger p",
         )

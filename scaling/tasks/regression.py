@@ -1,4 +1,7 @@
-"""In-context linear regression: each window is a new linear function with examples of it (Garg 2022)."""
+"""In-context linear regression.
+
+Each window is a new linear function with examples of it (Garg 2022).
+"""
 
 from __future__ import annotations
 
@@ -35,30 +38,30 @@ class Regression(Stream):
 
     @functools.cached_property
     def level_values(self) -> np.ndarray:
-        """What each token is worth as an answer (V,): points are worth nothing."""
+        """The value of y that each token stands for (V,); 0 for points."""
         return np.concatenate([np.zeros(len(self.points)), self.levels])
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 (size, 2 examples)."""
+        """Windows index*size to (index+1)*size - 1 of the stream: int32 (size, 2 examples)."""
         n, m = self.config.n_features, self.config.examples
-        drawn = uniform(self._words(split, index, size, n + 2 * m))
-        w = _normal(drawn[:, :n]) * n**-0.5
-        tokens = (drawn[:, n : n + m] * len(self.points)).astype(np.int64)
+        draws = uniform(self._words(split, index, size, n + 2 * m))
+        w = _normal(draws[:, :n]) * n**-0.5
+        tokens = (draws[:, n : n + m] * len(self.points)).astype(np.int64)
         y = np.einsum("wmn,wn->wm", self.points[tokens], w) + self.config.noise * _normal(
-            drawn[:, n + m :]
+            draws[:, n + m :]
         )
         step = self.levels[1] - self.levels[0]
-        told = np.clip(np.round((y + REACH) / step), 0, len(self.levels) - 1).astype(
+        y_tokens = np.clip(np.round((y + REACH) / step), 0, len(self.levels) - 1).astype(
             np.int64
         ) + len(self.points)
-        return np.stack([tokens, told], axis=2).reshape(size, -1).astype(np.int32)
+        return np.stack([tokens, y_tokens], axis=2).reshape(size, -1).astype(np.int32)
 
     def examples(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The points (n, examples, n_features) and the values of y (n, examples) that windows tell."""
+        """Points (n, examples, n_features) and values of y (n, examples) of windows."""
         return self.points[windows[:, 0::2]], self.level_values[windows[:, 1::2]]
 
     def metrics(self, windows: np.ndarray, scores: Scores) -> list[MetricValue]:
-        """`squared_error` of the mean of the predicted y, `at` the number of examples seen before."""
+        """`squared_error` of the mean of the predicted y, `at` the number of earlier examples."""
         _, y = self.examples(windows)
         error = np.square(scores.mean.astype(np.float64) - y)
         return [
@@ -67,8 +70,8 @@ class Regression(Stream):
         ]
 
 
-def _normal(drawn: np.ndarray) -> np.ndarray:
+def _normal(draws: np.ndarray) -> np.ndarray:
     """Standard normal numbers from numbers in [0, 1)."""
     from scipy.special import ndtri
 
-    return np.asarray(ndtri(np.clip(drawn, 2.0**-54, 1 - 2.0**-53)))
+    return np.asarray(ndtri(np.clip(draws, 2.0**-54, 1 - 2.0**-53)))

@@ -12,8 +12,10 @@ from scaling.tasks.corpus.token_store import Split
 
 
 class Scores(NamedTuple):
-    """Of W windows the P predicted tokens, arrays (W, P): the NLL of the target in nats, whether it is the likeliest token,
-    sum_v p_v^2, and the mean sum_v p_v worth_v of what tokens are worth (0 where they are worth nothing).
+    """Of W windows the P predicted tokens, arrays (W, P).
+
+    The NLL of the target in nats, whether it is the likeliest token, sum_v p_v^2, and the mean
+    sum_v p_v value_v of the values that tokens stand for (0 for none).
     """
 
     nll: np.ndarray

@@ -1,7 +1,10 @@
-"""A language whose entropy is known: a stream of Zipf-distributed facts, drawn from a counter-based generator.
+"""A language whose entropy is known.
 
-Hutter (2021), "Learning curve theory", and the Santa Fe process of Debowski (2011): what is left to learn falls as a
-power law, and the floor of the loss is known, so a fit's E can be compared with the truth.
+A stream of Zipf-distributed facts, drawn from a counter-based generator.
+
+Hutter (2021), "Learning curve theory", and the Santa Fe process of Debowski (2011): what is left to
+learn falls as a power law, and the floor of the loss is known, so a fit's E can be compared with
+the truth.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from scaling.tasks.text import splitmix64
 
 @dataclass(frozen=True)
 class Synthetic(LossOnly):
-    """An opened synthetic task: windows of whole facts, each `key_len` symbols of a key and the value it determines."""
+    """An opened synthetic task.
+
+    Windows of whole facts, each `key_len` symbols of a key and the value it determines.
+    """
 
     config: SyntheticTask
     bytes_per_token: None = None
@@ -57,7 +63,10 @@ class Synthetic(LossOnly):
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """p_k proportional to k^-(1 + zipf), shape (n_facts,); key k is written with the digits of k - 1."""
+        """p_k proportional to k^-(1 + zipf), shape (n_facts,).
+
+        Key k is written with the digits of k - 1.
+        """
         weights = np.arange(1, self.config.n_facts + 1, dtype=np.float64) ** -(
             1.0 + self.config.zipf
         )
@@ -70,10 +79,12 @@ class Synthetic(LossOnly):
         return float(-(p * np.log(p)).sum()) / self.period
 
     def ideal_loss(self, windows: np.ndarray) -> np.ndarray:
-        """Nats per token, shape (n,), on windows of `batch` (n, seq_len + 1), of a predictor that knows every fact and every p_k.
+        """Nats per token, shape (n,), on windows of `batch` (n, seq_len + 1), of a predictor that
+        knows every fact and every p_k.
 
-        The floor of a loss measured on these very windows. Its mean over all windows is `entropy`, exactly: the first symbol
-        of a window is given instead of predicted, but so is the first symbol of one fact more predicted at its end.
+        The floor of a loss measured on these very windows. Its mean over all windows is `entropy`,
+        exactly: the first symbol of a window is given instead of predicted, but so is the first
+        symbol of one fact more predicted at its end.
         """
         places = self.config.n_symbols ** np.arange(self.key_len - 1, -1, -1)
         keys = (
@@ -107,7 +118,7 @@ class Synthetic(LossOnly):
         ]  # a draw beyond the last edge is the last key, whatever the rounding
 
     def n_windows(self, split: Split) -> int:
-        """Windows of the stream, more than anybody trains on."""
+        """Windows of the stream, more than any run trains on."""
         return N_WINDOWS
 
     def n_tokens(self, split: Split) -> int:
@@ -115,9 +126,12 @@ class Synthetic(LossOnly):
         return N_WINDOWS * self.seq_len
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's stream: int32 of shape (size, seq_len + 1).
+        """Windows index*size to (index+1)*size - 1 of the split's stream.
 
-        A window starts with a fact and ends with the first symbol of another, so it predicts seq_len / period keys.
+        int32 of shape (size, seq_len + 1).
+
+        A window starts with a fact and ends with the first symbol of another, so it predicts
+        seq_len / period keys.
         """
         n_facts = self.seq_len // self.period + 1
         drawn = uniform(words(self.config.data_seed, split, index * size, size, n_facts))
@@ -135,7 +149,8 @@ def open_synthetic(config: SyntheticTask) -> Synthetic:
         below = config.seq_len // task.period * task.period
         advice = " or ".join(str(length) for length in (below, below + task.period) if length)
         raise ScalingError(
-            f"task.seq_len = {config.seq_len} is not a multiple of {task.period}, the length of a fact",
+            f"task.seq_len = {config.seq_len} is not a multiple of {task.period}, "
+            "the length of a fact",
             remedy=f"set seq_len to {advice}: {task.key_len} symbols write a key, 1 its value",
         )
     return task

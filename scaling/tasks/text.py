@@ -1,4 +1,7 @@
-"""Next-token prediction on a token store: windows in an order that depends on nothing but their number."""
+"""Next-token prediction on a token store.
+
+Windows in an order that depends on nothing but their number.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 class Text(LossOnly):
     """An opened text task.
 
-    A window holds seq_len + 1 tokens and starts at a multiple of seq_len (plus an offset of the epoch), so an epoch
-    predicts every token once. Training visits the windows of each epoch in a pseudo-random order without replacement.
+    A window holds seq_len + 1 tokens and starts at a multiple of seq_len (plus an offset of the
+    epoch), so an epoch predicts every token once. Training visits the windows of each epoch in a
+    pseudo-random order without replacement.
 
-    With `unique_tokens` training knows no more than the windows that an unlimited run reads first: spread over the whole
-    corpus, they stand for all of it, a smaller limit is part of a larger one, and a repeated run and its fresh control
-    are the same run for one epoch. Later epochs visit these windows, cut as they are, in other orders.
+    With `unique_tokens` training knows no more than the windows that an unlimited run reads first:
+    spread over the whole corpus, they stand for all of it, a smaller limit is part of a larger one,
+    and a repeated run and its fresh control are the same run for one epoch. Later epochs visit
+    these windows, cut as they are, in other orders.
     """
 
     store: TokenStore
@@ -50,7 +55,7 @@ class Text(LossOnly):
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Bytes of held-out text per token, for bits per byte; None where the tokenizer loses text."""
+        """Bytes of held-out text per token; None if the tokenizer loses text."""
         return (
             self.store.manifest.splits["val"].bytes_per_token
             if self.store.manifest.tokenizer.lossless
@@ -58,26 +63,29 @@ class Text(LossOnly):
         )
 
     def n_windows(self, split: Split) -> int:
-        """Windows in one epoch of train (those of `unique_tokens`, whole ones), or in all of val."""
+        """Windows in one epoch of train (of `unique_tokens`), or in all of val."""
         if split == "train" and self.unique_tokens is not None:
             return self.unique_tokens // self.seq_len
-        return self.n_held(split)
+        return self.n_corpus_windows(split)
 
-    def n_held(self, split: Split) -> int:
+    def n_corpus_windows(self, split: Split) -> int:
         """Windows that the corpus has for a split."""
-        room = (
+        margin = (
             1 if split == "val" else self.seq_len
         )  # training windows move by an offset below seq_len
-        return (len(self.store.tokens[split]) - room) // self.seq_len
+        return (len(self.store.tokens[split]) - margin) // self.seq_len
 
     def n_tokens(self, split: Split) -> int:
         """Tokens predicted in one epoch."""
         return self.n_windows(split) * self.seq_len
 
     def batch(self, split: Split, index: int, size: int) -> np.ndarray:
-        """Windows index*size to (index+1)*size - 1 of the split's order: int32 of shape (size, seq_len + 1).
+        """Windows index*size to (index+1)*size - 1 of the split's order.
 
-        Training goes on for ever, epoch after epoch. Raises IndexError past the end of val: no token counts twice.
+        int32 of shape (size, seq_len + 1).
+
+        Training goes on for ever, epoch after epoch. Raises IndexError past the end of val: no
+        token counts twice.
         """
         first, tokens = index * size, self.store.tokens[split]
         starts = (
@@ -88,7 +96,10 @@ class Text(LossOnly):
         return windows
 
     def _val_starts(self, first: int, size: int) -> np.ndarray:
-        """Multiples of the golden ratio: the first m windows are spread evenly over the split, whatever m is."""
+        """Multiples of the golden ratio.
+
+        The first m windows are spread evenly over the split, whatever m is.
+        """
         n = self.n_windows("val")
         if first + size > n:
             raise IndexError(f"val windows {first} to {first + size - 1} of {n}")
@@ -101,10 +112,10 @@ class Text(LossOnly):
         return joined[first - chunks[0] * CHUNK :][:size]
 
     def _chunk(self, chunk: int) -> np.ndarray:
-        held = self.n_held("train")
+        n_windows = self.n_corpus_windows("train")
         if self.unique_tokens is None:
-            return _starts(held, self.seq_len, chunk)
-        return _repeated_starts(held, self.n_windows("train"), self.seq_len, chunk)
+            return _starts(n_windows, self.seq_len, chunk)
+        return _repeated_starts(n_windows, self.n_windows("train"), self.seq_len, chunk)
 
 
 def open_corpus(corpus: str) -> TokenStore:
@@ -115,18 +126,20 @@ def open_corpus(corpus: str) -> TokenStore:
 def open_text(config: TextTask) -> Text:
     """Open a text task.
 
-    Raises ScalingError for a missing or damaged store, another corpus than `digest`, too little text, or `unique_tokens`
-    that fill no window or are more than the corpus holds.
+    Raises ScalingError for a missing or damaged store, another corpus than `digest`, too little
+    text, or `unique_tokens` that fill no window or are more than the corpus holds.
     """
     task = Text(open_corpus(config.corpus), config.seq_len, unique_tokens=config.unique_tokens)
     if config.digest and config.digest != task.digest:
         raise ScalingError(
-            f"corpus {config.corpus!r} is now another text (digest {task.digest[:12]}, the run asks for {config.digest[:12]})",
+            f"corpus {config.corpus!r} is now another text (digest {task.digest[:12]}, "
+            f"the run asks for {config.digest[:12]})",
             where="task.corpus",
-            remedy="bring back the corpus (stdlib changes with the version of Python), or start a new results folder",
+            remedy="bring back the corpus (stdlib changes with the version of Python), "
+            "or start a new results folder",
         )
     for split, tokens in task.store.tokens.items():
-        if task.n_held(split) < 1:
+        if task.n_corpus_windows(split) < 1:
             raise ScalingError(
                 f"{len(tokens)} {split} tokens are too few for seq_len = {config.seq_len}",
                 where=str(task.store.folder),
@@ -137,8 +150,10 @@ def open_text(config: TextTask) -> Text:
 
 
 def _check_limit(task: Text) -> None:
-    """Raises ScalingError for a limit below one window or above what an epoch of the corpus predicts."""
-    limit, whole = task.unique_tokens, task.n_held("train") * task.seq_len
+    """Raises ScalingError for a limit below one window or above what an epoch of the corpus
+    predicts.
+    """
+    limit, whole = task.unique_tokens, task.n_corpus_windows("train") * task.seq_len
     if limit is not None and not task.seq_len <= limit <= whole:
         what = (
             "more than the corpus holds"
@@ -160,7 +175,9 @@ def _stride(n: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _starts(n_windows: int, seq_len: int, chunk: int) -> np.ndarray:
-    """First tokens of training windows chunk*CHUNK to (chunk+1)*CHUNK - 1 of the endless stream, shape (CHUNK,)."""
+    """First tokens of training windows chunk*CHUNK to (chunk+1)*CHUNK - 1 of the endless stream,
+    shape (CHUNK,).
+    """
     epoch, position = np.divmod(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), n_windows)
     starts = np.empty(CHUNK, np.int64)
     for each in range(int(epoch[0]), int(epoch[-1]) + 1):
@@ -178,23 +195,28 @@ def _offset(epoch: int, seq_len: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _repeated_starts(n_held: int, n_unique: int, seq_len: int, chunk: int) -> np.ndarray:
-    """As `_starts`, of a stream that knows only the first `n_unique` windows of the first epoch of `n_held`."""
+def _repeated_starts(n_corpus_windows: int, n_unique: int, seq_len: int, chunk: int) -> np.ndarray:
+    """As `_starts`, of a stream that knows only the first `n_unique` windows of the first epoch of
+    `n_corpus_windows`.
+    """
     epoch, place = np.divmod(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), n_unique)
     for each in range(
         max(1, int(epoch[0])), int(epoch[-1]) + 1
     ):  # the first time they come in the order of a fresh run
         inside = epoch == each
         place[inside] = permuted(place[inside], n_unique, each)
-    starts = permuted(place, n_held, 0) * seq_len + _offset(0, seq_len)
+    starts = permuted(place, n_corpus_windows, 0) * seq_len + _offset(0, seq_len)
     starts.setflags(write=False)
     return starts
 
 
 def permuted(positions: np.ndarray, n: int, epoch: int) -> np.ndarray:
-    """Where a pseudo-random permutation of 0..n-1, one for each epoch, sends `positions`; no table of n is made.
+    """Where a pseudo-random permutation of 0..n-1, one for each epoch, sends `positions`.
 
-    A Feistel network over a rectangle of at least n cells, with cycle walking (Black and Rogaway 2002).
+    No table of n is made.
+
+    A Feistel network over a rectangle of at least n cells, with cycle walking (Black and Rogaway
+    2002).
     """
     rows = math.isqrt(n - 1) + 1
     columns = -(-n // rows)

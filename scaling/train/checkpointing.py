@@ -1,4 +1,7 @@
-"""Checkpoints of a run group: saved whole, restored to the bit, rejected where the bits would differ."""
+"""Checkpoints of a run group.
+
+Saved whole, restored to the bit, rejected where the bits would differ.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from scaling.train.step import TrainState, initial_state, program_key, stack_sta
 
 @dataclass
 class TrainingState:
-    """The state of a pack, and the metrics of its runs and of the branches that have not left, by run id."""
+    """The state of a pack, and the metrics of its runs and of the branches that have not left, by
+    run id.
+    """
 
     state: TrainState
     metrics: dict[str, RunMetrics]
@@ -101,7 +106,10 @@ def restore_or_init(
 
 
 def _check_sharding_matches(path: Path, execution: Execution) -> None:
-    """A run cannot change between one device and a mesh: its optimizer moments are laid out otherwise."""
+    """A run cannot change between one device and a mesh.
+
+    Its optimizer moments are laid out otherwise.
+    """
     is_mesh = execution.mesh.n_devices > 1
     other = path if is_mesh else path.with_suffix(".sharded")
     if broadcast_from_host0(np.array([other.exists()]))[0]:

@@ -78,7 +78,7 @@ def curves(
 
 
 def slope(at: Sequence[int], sizes: Sequence[float] | np.ndarray) -> float:
-    """Least-squares slope of log size against log width or depth; NaN if a size is 0 or not finite."""
+    """Least-squares slope of log size on log width or depth; NaN if a size is 0 or not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         x, y = np.log(np.asarray(at, float)), np.log(np.asarray(sizes, float))
     x = x - x.mean()

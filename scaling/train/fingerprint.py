@@ -25,7 +25,8 @@ _ISA = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
 def fingerprint(execution: Execution | None = None, pack: int = 1) -> dict[str, Any]:
     """The machine, the execution, and how many runs share the program.
 
-    XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction set.
+    XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction
+    set.
     """
     changed = execution.model_dump(mode="json", exclude_defaults=True) if execution else {}
     return (

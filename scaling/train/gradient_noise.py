@@ -56,7 +56,9 @@ class GradientNoiseScale:
 
 
 def group_size(count: int, most: int, shares: int = 1) -> int:
-    """Sequences in a group: the largest divisor of `count` up to `most` that is a multiple of `shares`.
+    """Sequences in a group.
+
+    The largest divisor of `count` up to `most` that is a multiple of `shares`.
 
     `shares` devices divide a batch. Raises ScalingError if there is none.
     """

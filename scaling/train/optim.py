@@ -131,7 +131,7 @@ def update(
     flat: bool = True,
     model: ModelConfig | None = None,
 ) -> tuple[Any, Any, jax.Array]:
-    """One clipped AdamW update; returns parameters, moments and the norm of the unclipped gradient."""
+    """One clipped AdamW update: parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)

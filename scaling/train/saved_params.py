@@ -29,7 +29,7 @@ AXES = {
 
 
 def save_params(path: Path, run: RunConfig, params: Any) -> None:
-    """Write the parameters of a run atomically, replacing earlier ones. Raises ScalingError (74)."""
+    """Write the parameters of a run atomically. Raises ScalingError (74)."""
     if 0 not in params["blocks"]:
         params = unstack(params, run.model.n_layers)
     local_checkpoint.save(path, jax.tree.map(np.asarray, params), {"run": run.canonical()})

@@ -1,4 +1,6 @@
-"""Checkpoint of a mesh: Orbax writes the shards while training goes on; a manifest completes a save.
+"""Checkpoint of a mesh.
+
+Orbax writes the shards while training goes on; a manifest completes a save.
 
 <name>.sharded/00000007/  state/ (Orbax)  progress.json  manifest.json (SHA-256 of every file)
 
@@ -101,7 +103,7 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 def _publish(
     checkpointer: ocp.StandardCheckpointer, path: Path, hidden: Path, document: str
 ) -> None:
-    """In the background: wait for the shards, then make the save visible; a failed one is removed."""
+    """In the background: wait for the shards, make the save visible; remove a failed one."""
     try:
         with contextlib.closing(checkpointer):
             checkpointer.wait_until_finished()

@@ -90,7 +90,8 @@ def _fitting_axes(
 def make_mesh(shape: MeshShape) -> Mesh:
     """The devices of all processes as (data, fsdp, tensor), neighbours along `tensor`.
 
-    Between our constraints XLA chooses the shardings. Raises ScalingError where a process would have no device in it.
+    Between our constraints XLA chooses the shardings. Raises ScalingError where a process would
+    have no device in it.
     """
     devices = jax.devices()
     if shape.n_devices > len(devices) or (
@@ -207,7 +208,10 @@ class Sharder:
         )
 
     def replicate(self, numbers: Any) -> Any:
-        """Inside a program: puts small results on every device, so that every process can read them."""
+        """Inside a program.
+
+        Puts small results on every device, so that every process can read them.
+        """
         if not self.is_sharded:
             return numbers
         return jax.lax.with_sharding_constraint(

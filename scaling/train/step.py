@@ -76,7 +76,7 @@ def initial_state(key: ProgramKey, seed: int, execution: Execution) -> TrainStat
 
 
 def _has_flat_moments(execution: Execution) -> bool:
-    """Two flat vectors are updated faster on one device, but cannot be sharded with the parameters."""
+    """Two flat vectors are faster on one device, but cannot be sharded with the parameters."""
     return execution.mesh.n_devices == 1
 
 
@@ -140,7 +140,9 @@ def train_program(key: ProgramKey, execution: Execution, pack: int | None = None
 
 
 def make_grad_fn(key: ProgramKey, execution: Execution) -> Any:
-    """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch` sequences."""
+    """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch`
+    sequences.
+    """
     backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
     sharder = Sharder(execution)
     chunk = sharder.per_device(execution.loss_chunk)
@@ -217,7 +219,10 @@ def eval_program(key: ProgramKey, execution: Execution) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def score_program(key: ProgramKey, execution: Execution) -> Any:
-    """`score(params, tokens_MBT1, value_V) -> TokenScores` of (M, B, P): each of P predicted tokens."""
+    """`score(params, tokens_MBT1, value_V) -> TokenScores` of (M, B, P).
+
+    Each of P predicted tokens.
+    """
     head_inputs, head = _make_eval_forward(key, execution)
     sharder = Sharder(execution)
 

@@ -55,7 +55,7 @@ def seconds_per_step(
 
 
 def main() -> None:
-    """JSON list of {run, execution, pack} from stdin to JSON list of `seconds_per_step` on stdout."""
+    """Read a JSON list of {run, execution, pack}; print a list of `seconds_per_step`."""
 
     def time_trial(trial: dict[str, Any]) -> tuple[float, float]:
         run = RunConfig.model_validate(trial["run"], strict=False)

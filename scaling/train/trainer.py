@@ -1,4 +1,4 @@
-"""The training loop: a group of runs goes from its checkpoint, or from step 0, to its measurements."""
+"""The training loop: a run group, from its checkpoint or step 0, to its measurements."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Trainer:
         return {run.run_id: self.metrics[run.run_id].outcome() for run in ended}
 
     def _train_loop(self, step: int, batches: BatchPrefetcher) -> int:
-        """Train from `step` to the end, to divergence or to a stop; the last step that was taken."""
+        """Train from `step` to the end, to divergence or to a stop; returns the last step."""
         program, hyper = self._compile(batches)
         boundaries, timer = self._dispatch_boundaries(), _Timer(self.execution.mesh.n_devices > 1)
         first_step, started = step, time.monotonic()

@@ -1,4 +1,8 @@
-"""Addition: windows that are right, streams that repeat, problems as even or as mixed as asked for, metrics by hand."""
+"""Addition.
+
+Windows that are right, streams that repeat, problems as even or as mixed as asked for, metrics by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -60,7 +64,10 @@ def test_lengths_follow_the_power_in_training_and_are_even_when_held_out():
 
 
 def test_metrics_by_hand():
-    """Two answers of two digits: one all right with p = .8 each, one whose second digit has p = .1 and is not the likeliest."""
+    """Two answers of two digits.
+
+    One all right with p = .8 each, one whose second digit has p = .1 and is not the likeliest.
+    """
     task = opened(digits=1)
     right = np.array([[0.8, 0.8], [0.8, 0.1]])
     square = np.array(

@@ -49,8 +49,12 @@ def test_batches_are_cut_from_one_stream_and_splits_differ(task):
 
 
 def test_a_copier_loses_nothing_on_copied_symbols_and_guesses_the_rest(task, windows):
-    """By the definition: a symbol can be copied if what stands one length before it is in the window, and so is its own predecessor there."""
-    nll = np.full((400, 20), task.uniform_loss)
+    """By the definition.
+
+    A symbol can be copied if what stands one length before it is in the window, and so is its own
+    predecessor there.
+    """
+    nll = np.full((400, 20), np.log(task.config.n_symbols))
     for row, (window, length) in enumerate(zip(windows, task.lengths(windows), strict=True)):
         for place in range(1, 21):
             if (

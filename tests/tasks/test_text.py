@@ -193,7 +193,10 @@ def test_a_limit_that_the_corpus_cannot_serve_is_refused(make_store, limit, word
 
 
 def test_without_a_limit_the_order_is_the_old_one(make_store):
-    """Another order would make another run of every run_id: these numbers are those of the first release."""
+    """Another order would make another run of every run_id.
+
+    These numbers are those of the first release.
+    """
     assert starts_of(opened(make_store(5000)), 1027)[[0, 1, 2, 3, 1024, 1025, 1026]].tolist() == [
         885,
         85,

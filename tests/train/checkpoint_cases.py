@@ -1,4 +1,7 @@
-"""Saves of a state that lives on eight forced devices, damaged in every way: run by test_sharded_checkpoint as a child."""
+"""Saves of a state that lives on eight forced devices, damaged in every way.
+
+Run by test_sharded_checkpoint as a child.
+"""
 
 import contextlib
 import io
@@ -43,7 +46,7 @@ def same(one, other):
 
 
 def restored(path, execution=CUBE):
-    """What restore finds: the note of the save, its leaves, its state, and the warnings on stderr."""
+    """The note of the restored save, its leaves, its state, and the warnings on stderr."""
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
         state, progress = store.restore(path, abstract_state(execution))
@@ -88,7 +91,9 @@ def round_trip(path):
 
 
 def damages(path, backup):
-    """What is found after a flipped bit in each file of the newest save, after a cut and after a deletion: the save before."""
+    """What is found after a flipped bit in each file of the newest save, after a cut and after a
+    deletion: the save before.
+    """
     found = {}
     for file in sorted(
         item.relative_to(backup) for item in (backup / "00000002").rglob("*") if item.is_file()
@@ -112,7 +117,10 @@ def damages(path, backup):
 
 
 def interrupted(path, backup):
-    """What a killed process leaves is ignored and cleaned away; with both saves damaged nothing is restored."""
+    """What a killed process leaves is ignored and cleaned away.
+
+    With both saves damaged nothing is restored.
+    """
     found = {}
     shutil.rmtree(store.folder(path))
     shutil.copytree(backup, store.folder(path))
@@ -129,7 +137,10 @@ def interrupted(path, backup):
 
 
 def others(path, state):
-    """The last two are kept; other arrays are refused; an error of the writer in the background is raised by `wait`."""
+    """The last two are kept.
+
+    Other arrays are refused; an error of the writer in the background is raised by `wait`.
+    """
     for note in range(4):
         store.save(path, state, {"note": note})
     store.wait()

@@ -1,4 +1,7 @@
-"""Programs of the tests that need several devices or processes: children with their own XLA_FLAGS; the last line they print is JSON."""
+"""Programs of the tests that need several devices or processes.
+
+Children with their own XLA_FLAGS; the last line they print is JSON.
+"""
 
 import json
 import os

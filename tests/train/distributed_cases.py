@@ -1,4 +1,7 @@
-"""One of two processes with two devices each that train together: run by test_hosts as a child, once for each process."""
+"""One of two processes with two devices each that train together.
+
+Run by test_hosts as a child, once for each process.
+"""
 
 import itertools
 import json
@@ -26,7 +29,9 @@ HOW = Execution(mesh=MeshShape(data=2, fsdp=2))
 
 
 def trained(path, dispatches=None):
-    """The outcome of the run, stopped by process 0 alone after some dispatches (a fast machine needs few for all of it)."""
+    """The outcome of the run, stopped by process 0 alone after some dispatches (a fast machine
+    needs few for all of it).
+    """
     run, count = one_run("5k"), itertools.count()
     stop = (
         (lambda: jax.process_index() == 0 and next(count) >= dispatches)

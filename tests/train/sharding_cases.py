@@ -1,4 +1,7 @@
-"""A few training steps on meshes of eight forced devices, compared with one device: run by test_mesh as a child."""
+"""A few training steps on meshes of eight forced devices, compared with one device.
+
+Run by test_mesh as a child.
+"""
 
 import json
 
@@ -69,7 +72,10 @@ def run_of(layers):
 
 
 def trained(layers, execution):
-    """State, losses, gradient norms and held-out losses after a few steps; the last held-out batch is no multiple of eight."""
+    """State, losses, gradient norms and held-out losses after a few steps.
+
+    The last held-out batch is no multiple of eight.
+    """
     run, sharder = run_of(layers), Sharder(execution)
     shape = program_key(run)
     tokens = (

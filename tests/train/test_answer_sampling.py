@@ -1,4 +1,6 @@
-"""Sampled answers have the probabilities that the model gives them when it reads them, however they are drawn."""
+"""Sampled answers have the probabilities that the model gives them when it reads them, however they
+are drawn.
+"""
 
 import jax
 import numpy as np
@@ -60,7 +62,10 @@ def sharpened():
 
 
 def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
-    """All 144 answers to one problem, 6,000 draws: chi-square of the counts against exp(-NLL) read without a cache."""
+    """All 144 answers to one problem, 6,000 draws.
+
+    Chi-square of the counts against exp(-NLL) read without a cache.
+    """
     asked, params = sharpened
     problem = open_task(TASK).batch("val", 0, 1)
     windows = np.repeat(problem, 144, axis=0)
@@ -148,7 +153,8 @@ def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_pat
         )
     path = tmp_path / "sweep.toml"
     path.write_text(
-        'name = "a"\n[design]\nkind = "grid"\nsizes = ["10k"]\ntokens = ["1M"]\n[base.task]\nkind = "modular"\n[evals]\nsamples = 8\n'
+        'name = "a"\n[design]\nkind = "grid"\nsizes = ["10k"]\ntokens = ["1M"]\n'
+        '[base.task]\nkind = "modular"\n[evals]\nsamples = 8\n'
     )
     with pytest.raises(ScalingError, match=message):
         load_sweep(path)

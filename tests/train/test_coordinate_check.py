@@ -1,4 +1,7 @@
-"""The coordinate check: with transfer activations are flat over widths and depths, without it they grow."""
+"""The coordinate check.
+
+With transfer activations are flat over widths and depths, without it they grow.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""Two processes are one machine: same losses, one decision, one writer; and what does not describe a job is refused."""
+"""Two processes are one machine.
+
+Same losses, one decision, one writer; and what does not describe a job is refused.
+"""
 
 import socket
 

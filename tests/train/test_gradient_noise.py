@@ -1,4 +1,8 @@
-"""The gradient noise scale: equal to the plain formula, right where the truth is known, and invisible to the run that asks for it."""
+"""The gradient noise scale.
+
+Equal to the plain formula, right where the truth is known, and invisible to the run that asks for
+it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +67,7 @@ def draws(signal, count, dimensions, rng):
 
 @pytest.mark.parametrize(("signal", "widest"), [(5.0, 1.2), (0.2, 1.8)])
 def test_estimates_are_unbiased_and_their_errors_honest(signal, widest):
-    """100 dimensions of unit noise, 64 groups: |G|^2 is known with the signal, or drowned in noise."""
+    """100 dimensions of unit noise, 64 groups: |G|^2 well measured, or dominated by noise."""
     rng = np.random.default_rng(0)
     found = [estimate(*draws(signal, 64, 100, rng), group_tokens=10) for _ in range(400)]
     for name, truth in {"gradient_square": signal**2, "gradient_variance": 1000.0}.items():

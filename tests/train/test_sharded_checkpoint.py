@@ -1,4 +1,7 @@
-"""A state on eight devices comes back to the bit, on any mesh; what is damaged is noticed, and the save before it taken."""
+"""A state on eight devices comes back to the bit, on any mesh.
+
+What is damaged is noticed, and the save before it taken.
+"""
 
 import pytest
 

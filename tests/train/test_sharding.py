@@ -1,4 +1,7 @@
-"""A mesh changes where arrays live and nothing else; the rules say where, and what does not fit is refused."""
+"""A mesh changes where arrays live and nothing else.
+
+The rules say where, and what does not fit is refused.
+"""
 
 import math
 

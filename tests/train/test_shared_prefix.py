@@ -1,4 +1,7 @@
-"""Branches and packs are execution only: a branch has to the bit the rows of a run alone, a pack the same numbers to rounding."""
+"""Branches and packs are execution only.
+
+A branch has to the bit the rows of a run alone, a pack the same numbers to rounding.
+"""
 
 import itertools
 import math
@@ -29,7 +32,10 @@ def runs(tokens=BUDGETS, model=None, evals=None, **changes):
 
 
 def numbers(outcome):
-    """What must not depend on how a run was carried out: everything but the clock and what a trunk says of its branches' budgets."""
+    """What must not depend on how a run was carried out.
+
+    Everything but the clock and what a trunk says of its branches' budgets.
+    """
     steps = {m.step for m in outcome.measured if m.split == "train"}
     own = [
         m
@@ -44,7 +50,10 @@ def numbers(outcome):
 
 
 def train_all(found, folder, **options):
-    """Train families and the branches that they set free, until nothing is left; outcomes by run_id."""
+    """Train families and the branches that they set free, until nothing is left.
+
+    Outcomes by run_id.
+    """
     task, outcomes, waiting = open_task(found[0].runs[0].task), {}, list(found)
     while waiting:
         group = waiting.pop(0)
@@ -85,7 +94,10 @@ def test_a_branch_has_the_bits_of_a_run_alone(trained):
 
 
 def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
-    """Of the constant schedule that is what the branch ends at; of wsd it is another loss, without a cooldown."""
+    """Of the constant schedule that is what the branch ends at.
+
+    Of wsd it is another loss, without a cooldown.
+    """
     group, alone, branched = trained
     measured = branched[group.runs[0].run_id].measured
     read = {m.step: m.value for m in measured if m.metric == "constant_loss"}
@@ -206,7 +218,10 @@ def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
 
 
 def test_the_average_weighs_all_steps_and_forgets_at_a_tenth_of_the_horizon():
-    """Shamir and Zhang 2013: weights add up to one, and their mean age is about steps / (power + 2)."""
+    """Shamir and Zhang 2013.
+
+    Weights add up to one, and their mean age is about steps / (power + 2).
+    """
     steps = 400
     average = np.zeros(steps)
     for step in range(steps):

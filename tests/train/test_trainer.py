@@ -212,7 +212,10 @@ GOLDEN = {"losses": [3.362122, 3.33551], "norms": [2.257526, 1.995982]}
 
 
 def test_golden_first_steps():
-    """Two steps of a fixed run. After a change that is meant to alter training, renew GOLDEN from this message."""
+    """Two steps of a fixed run.
+
+    After a change that is meant to alter training, renew GOLDEN from this message.
+    """
     run = one_run()
     task = open_task(run.task)
     tokens = np.zeros((dispatch_steps(run), run.batch_size, 31), np.int32)

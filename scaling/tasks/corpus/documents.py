@@ -1,4 +1,7 @@
-"""A person's own files as a stream of documents: text files, rows of .jsonl and .parquet, folders of them."""
+"""A person's own files as a stream of documents.
+
+Text files, rows of .jsonl and .parquet, folders of them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 @dataclass(frozen=True)
 class File:
-    """A file to read, as the user wrote it; `name` is its path below the source, with forward slashes."""
+    """A file to read, as the user wrote it.
+
+    `name` is its path below the source, with forward slashes.
+    """
 
     path: Path
     name: str
@@ -48,7 +54,10 @@ class File:
 
 @dataclass(frozen=True)
 class Document:
-    """A text that can be opened as UTF-8 bytes; `where` names it in messages, `identity` decides its split."""
+    """A text that can be opened as UTF-8 bytes.
+
+    `where` names it in messages, `identity` decides its split.
+    """
 
     where: str
     identity: bytes
@@ -57,20 +66,22 @@ class Document:
 
 
 def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
-    """The files of the sources, each once, sorted within a source; `out` and names that start with a dot are left out.
+    """The files of the sources, each once, sorted within a source.
+
+    `out` and names that start with a dot are left out.
 
     Raises ScalingError for what is missing, no regular file, or an archive, array or pickle.
     """
     if not sources:
         raise ScalingError("no files to prepare", remedy=_NAMES)
-    found: dict[Path, File] = {}
+    unique: dict[Path, File] = {}
     for source in sources:
         for file in _below(source, out.resolve() if out else None):
-            _refuse_unreadable(file.path)
-            found.setdefault(file.path.resolve(), file)
-    if not found:
+            _check_readable(file.path)
+            unique.setdefault(file.path.resolve(), file)
+    if not unique:
         raise ScalingError("the corpus is empty: no files", where=str(sources[0]), remedy=_NAMES)
-    return list(found.values())
+    return list(unique.values())
 
 
 def sizes(sources: Sequence[Path], files: Sequence[File]) -> list[Source]:
@@ -80,8 +91,8 @@ def sizes(sources: Sequence[Path], files: Sequence[File]) -> list[Source]:
         for source in sources
     }
     return [
-        Source(path=_legible(source), n_files=len(found), n_bytes=sum(found))
-        for source, found in of.items()
+        Source(path=_legible(source), n_files=len(file_bytes), n_bytes=sum(file_bytes))
+        for source, file_bytes in of.items()
     ]
 
 
@@ -93,18 +104,18 @@ def _legible(path: Path) -> str:
 def _below(source: Path, out: Path | None) -> list[File]:
     if not source.is_dir():
         return [File(source, source.name, source)]
-    found = []
+    paths = []
     for folder, folders, names in os.walk(source, onerror=_raise):
         kept = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         folders[:] = [name for name in kept if Path(folder, name).resolve() != out]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
+        paths += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(
-        (File(path, path.relative_to(source).as_posix(), source) for path in found),
+        (File(path, path.relative_to(source).as_posix(), source) for path in paths),
         key=lambda file: file.name,
     )
 
 
-def _refuse_unreadable(path: Path) -> None:
+def _check_readable(path: Path) -> None:
     if path.suffix[1:].lower() in _UNREADABLE:
         raise ScalingError(
             "archives, arrays and pickles are not read",
@@ -127,13 +138,16 @@ def _cannot_read(path: Path, error: OSError) -> ScalingError:
     return ScalingError(
         f"cannot read: {error.strerror}",
         where=str(path),
-        remedy="mend the permissions",
+        remedy="fix the permissions",
         exit_code=DISK,
     )
 
 
 def documents(files: Sequence[File], column: str) -> Iterator[Document]:
-    """Every document of the files in order. Rows take the text of `column` and are read as a stream."""
+    """Every document of the files in order.
+
+    Rows take the text of `column` and are read as a stream.
+    """
     for file in files:
         suffix = file.path.suffix[1:].lower()
         try:
@@ -181,33 +195,33 @@ def row(where: str, text: object) -> Document:
 
 
 def _jsonl(path: Path, column: str) -> Iterator[tuple[str, object]]:
-    place = 0
+    offset = 0
     with open(path, "rb") as handle:
         for number in itertools.count(1):
             line, where = handle.readline(_MAX_ROW_BYTES), f"{path} line {number}"
             if not line:
                 return
             if line.strip():
-                yield where, _field(line, column, where, place)
-            place += len(line)
+                yield where, _field(line, column, where, offset)
+            offset += len(line)
 
 
-def _field(line: bytes, column: str, where: str, place: int) -> object:
-    """One field of a JSON object; `place` is where the line starts in its file."""
+def _field(line: bytes, column: str, where: str, offset: int) -> object:
+    """One field of a JSON object; `offset` is where the line starts in its file."""
     form = f'one object a line, like {{"{column}": "..."}}'
     if len(line) == _MAX_ROW_BYTES:
         raise ScalingError(f"a line of {_MAX_ROW_BYTES} bytes or more", where=where, remedy=form)
     try:
-        found = json.loads(line.decode("utf-8"))
+        fields = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise _not_utf8(where, place + error.start) from None
+        raise _not_utf8(where, offset + error.start) from None
     except (ValueError, RecursionError) as error:
         raise ScalingError(f"not JSON: {str(error)[:80]}", where=where, remedy=form) from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise ScalingError("not a JSON object", where=where, remedy=form)
-    if column not in found:
-        raise unknown_choice("field", column, found, where=where)
-    return found[column]
+    if column not in fields:
+        raise unknown_choice("field", column, fields, where=where)
+    return fields[column]
 
 
 def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
@@ -242,20 +256,22 @@ def _parquet(path: Path, column: str) -> Iterator[tuple[str, object]]:
 
 
 def blocks(handle: BinaryIO, start: int, stop: int, where: str) -> Iterator[bytes]:
-    """The bytes from start to stop, a MiB at a time; each block is whole UTF-8 text and ends with a line where it can.
+    """The bytes from start to stop, a MiB at a time.
+
+    Each block is whole UTF-8 text and ends with a line where it can.
 
     Raises ScalingError that names the byte where the text is not UTF-8 or holds a zero.
     """
     handle.seek(start)
-    rest, place, last = b"", start, False
+    rest, offset, last = b"", start, False
     while not last:
-        left = stop - place - len(rest)
+        left = stop - offset - len(rest)
         data = rest + handle.read(min(_BLOCK_BYTES, left))
         last = left <= _BLOCK_BYTES or data == rest
         cut = len(data) if last else data.rfind(b"\n") + 1 or whole_characters(data)
-        _check_text(data[:cut], place, where)
+        _check_text(data[:cut], offset, where)
         yield data[:cut]
-        rest, place = data[cut:], place + cut
+        rest, offset = data[cut:], offset + cut
 
 
 def whole_characters(data: bytes) -> int:
@@ -268,22 +284,22 @@ def whole_characters(data: bytes) -> int:
     return len(data)
 
 
-def _check_text(data: bytes, place: int, where: str) -> None:
+def _check_text(data: bytes, offset: int, where: str) -> None:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(where, place + error.start) from None
+        raise _not_utf8(where, offset + error.start) from None
     if (at := data.find(b"\0")) >= 0:
         raise ScalingError(
-            f"not text: a zero byte at byte {place + at}",
+            f"not text: a zero byte at byte {offset + at}",
             where=where,
             remedy="leave it out, or convert it to UTF-8 text",
         )
 
 
-def _not_utf8(where: str, place: int) -> ScalingError:
+def _not_utf8(where: str, offset: int) -> ScalingError:
     return ScalingError(
-        f"not UTF-8 text at byte {place}",
+        f"not UTF-8 text at byte {offset}",
         where=where,
         remedy="leave it out, or convert it (iconv -t UTF-8)",
     )

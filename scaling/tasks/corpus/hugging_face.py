@@ -1,7 +1,10 @@
-"""Corpora and tokenizers of Hugging Face: from the Hub, streamed or downloaded, and from local folders (`hf:...` on the command line).
+"""Corpora and tokenizers of Hugging Face.
 
-Texts are taken in the data set's own order and pass through the same pipeline as any file's, so equal texts give an equal store.
-No code of a data set is ever run. What comes from the Hub is pinned to a commit, and the store's manifest names it.
+From the Hub, streamed or downloaded, and from local folders (`hf:...` on the command line).
+
+Texts are taken in the data set's own order and pass through the same pipeline as any file's, so
+equal texts give an equal store. No code of a data set is ever run. What comes from the Hub is
+pinned to a commit, and the store's manifest names it.
 """
 
 from __future__ import annotations
@@ -18,12 +21,18 @@ from scaling.tasks.corpus.token_store import Source
 
 PREFIX = "hf:"
 FORM = "write hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]"
-OFFLINE = "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name hf:FOLDER (private ones need `hf auth login`)"
+OFFLINE = (
+    "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name hf:FOLDER "
+    "(private ones need `hf auth login`)"
+)
 
 
 @dataclass(frozen=True)
 class DatasetRef:
-    """A data set as a user names it; `folder` where it lies on this machine, else `name` on the Hub."""
+    """A data set as a user names it.
+
+    `folder` where it lies on this machine, else `name` on the Hub.
+    """
 
     name: str
     config: str | None = None
@@ -35,7 +44,9 @@ class DatasetRef:
 
 
 def parse(text: str) -> DatasetRef:
-    """The data set that `hf:NAME[/CONFIG][:SPLIT]` names; a folder that is there is meant before a name on the Hub.
+    """The data set that `hf:NAME[/CONFIG][:SPLIT]` names.
+
+    A folder that is there is meant before a name on the Hub.
 
     Raises ScalingError that says the form.
     """
@@ -68,7 +79,7 @@ def parse(text: str) -> DatasetRef:
 class Corpus:
     """An opened data set. `n_documents` and `n_bytes` count what the last pass has read so far."""
 
-    named: DatasetRef
+    ref: DatasetRef
     column: str
     rows: Any
     revision: str | None
@@ -79,8 +90,8 @@ class Corpus:
         """Every text in order; each call is a new pass (and for a stream a new download)."""
         self.n_documents = self.n_bytes = 0
         try:
-            for number, found in enumerate(self.rows, 1):
-                document = row(f"{self.named} row {number}", found[self.column])
+            for number, fields in enumerate(self.rows, 1):
+                document = row(f"{self.ref} row {number}", fields[self.column])
                 self.n_documents, self.n_bytes = number, self.n_bytes + document.n_bytes
                 yield document
         except (ScalingError, GeneratorExit):
@@ -88,13 +99,13 @@ class Corpus:
         except (
             Exception
         ) as error:  # the library, its file formats and the network raise errors of many types
-            raise _refused(self.named, error) from error
+            raise _unavailable(self.ref, error) from error
 
     @property
     def source(self) -> Source:
         """What the manifest says of it."""
         return Source(
-            path=str(self.named),
+            path=str(self.ref),
             n_files=0,
             n_bytes=self.n_bytes,
             n_documents=self.n_documents,
@@ -103,17 +114,21 @@ class Corpus:
         )
 
 
-def open_corpus(named: DatasetRef, column: str, *, streaming: bool) -> Corpus:
-    """Open a data set: what `save_to_disk` wrote is mapped, any other folder is streamed, the Hub is streamed or downloaded first.
+def open_corpus(ref: DatasetRef, column: str, *, streaming: bool) -> Corpus:
+    """Open a data set.
 
-    Raises ScalingError where the package, the data set, its split or the column is missing, or the Hub cannot be reached.
+    What `save_to_disk` wrote is mapped, any other folder is streamed, the Hub is streamed or
+    downloaded first.
+
+    Raises ScalingError where the package, the data set, its split or the column is missing, or the
+    Hub cannot be reached.
     """
     try:
         import datasets
     except ImportError:
         raise ScalingError(
             "needs a package that is not installed: datasets",
-            where=str(named),
+            where=str(ref),
             remedy='pip install -e ".[hf]"',
         ) from None
     datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = (
@@ -121,42 +136,42 @@ def open_corpus(named: DatasetRef, column: str, *, streaming: bool) -> Corpus:
     )
     datasets.disable_progress_bars()
     try:
-        rows, revision = _rows(datasets, named, streaming)
+        rows, revision = _rows(datasets, ref, streaming)
         names = rows.column_names or list(next(iter(rows), {}))
     except ScalingError:
         raise
     except Exception as error:
-        raise _refused(named, error) from error
+        raise _unavailable(ref, error) from error
     if column not in names:
-        raise unknown_choice("column", column, names, where=str(named))
-    return Corpus(named, column, rows.select_columns([column]), revision)
+        raise unknown_choice("column", column, names, where=str(ref))
+    return Corpus(ref, column, rows.select_columns([column]), revision)
 
 
-def _rows(datasets: Any, named: DatasetRef, streaming: bool) -> tuple[Any, str | None]:
+def _rows(datasets: Any, ref: DatasetRef, streaming: bool) -> tuple[Any, str | None]:
     """The data set's rows, and the commit or fingerprint that they come from."""
-    if named.folder is None:
+    if ref.folder is None:
         from huggingface_hub import HfApi
 
-        commit = HfApi().dataset_info(named.name, timeout=30).sha
+        commit = HfApi().dataset_info(ref.name, timeout=30).sha
         return datasets.load_dataset(
-            named.name, named.config, split=named.split, revision=commit, streaming=streaming
+            ref.name, ref.config, split=ref.split, revision=commit, streaming=streaming
         ), commit
-    if not any((named.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return datasets.load_dataset(str(named.folder), split=named.split, streaming=True), None
-    found = datasets.load_from_disk(str(named.folder))
-    if isinstance(found, dict):
-        if named.split not in found:
-            raise unknown_choice("split", named.split, found, where=f"{PREFIX}{named.name}")
-        found = found[named.split]
-    elif named.split != "train":
-        what = f"the folder holds one data set and no split {named.split!r}"
-        raise ScalingError(what, where=f"{PREFIX}{named.name}", remedy="leave out the split")
-    return found, f"fingerprint {found._fingerprint}"
+    if not any((ref.folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return datasets.load_dataset(str(ref.folder), split=ref.split, streaming=True), None
+    dataset = datasets.load_from_disk(str(ref.folder))
+    if isinstance(dataset, dict):
+        if ref.split not in dataset:
+            raise unknown_choice("split", ref.split, dataset, where=f"{PREFIX}{ref.name}")
+        dataset = dataset[ref.split]
+    elif ref.split != "train":
+        what = f"the folder holds one data set and no split {ref.split!r}"
+        raise ScalingError(what, where=f"{PREFIX}{ref.name}", remedy="leave out the split")
+    return dataset, f"fingerprint {dataset._fingerprint}"
 
 
-def _refused(named: DatasetRef, error: Exception) -> ScalingError:
+def _unavailable(ref: DatasetRef, error: Exception) -> ScalingError:
     reason = " ".join(str(error).split())[:200]
-    remote = named.folder is None
+    remote = ref.folder is None
     remedy = (
         OFFLINE
         if remote
@@ -164,13 +179,16 @@ def _refused(named: DatasetRef, error: Exception) -> ScalingError:
     )
     return ScalingError(
         f"{'cannot be had' if remote else 'cannot be read'}: {type(error).__name__}: {reason}",
-        where=str(named),
+        where=str(ref),
         remedy=remedy,
     )
 
 
 def tokenizer_file(text: str) -> tuple[Path, str]:
-    """The tokenizer.json that `hf:NAME_OR_PATH` names, and a name for it that holds the commit. Raises ScalingError where there is none."""
+    """The tokenizer.json that `hf:NAME_OR_PATH` names, and a name for it that holds the commit.
+
+    Raises ScalingError where there is none.
+    """
     name = text.removeprefix(PREFIX)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -180,7 +198,7 @@ def tokenizer_file(text: str) -> tuple[Path, str]:
     from huggingface_hub import hf_hub_download
 
     try:
-        found = Path(
+        file = Path(
             hf_hub_download(name, "tokenizer.json")
         )  # .../snapshots/<commit>/tokenizer.json
     except Exception as error:
@@ -189,4 +207,4 @@ def tokenizer_file(text: str) -> tuple[Path, str]:
         raise ScalingError(
             f"no tokenizer can be had: {type(error).__name__}: {reason}", where=text, remedy=remedy
         ) from error
-    return found, f"{text}@{found.parent.name[:12]}"
+    return file, f"{text}@{file.parent.name[:12]}"

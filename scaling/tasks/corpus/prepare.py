@@ -1,8 +1,9 @@
 """From a person's own files to a token store: `scaling data prepare`, and `scaling data info`.
 
-A corpus is never held in memory. Documents go to train or val by a hash of what identifies them: the path of a text file
-below the source that was named, the text of a row. With fewer than `FEW` documents every document is cut instead: its
-last part, from the beginning of a line on, is held out.
+A corpus is never loaded whole. Documents go to train or val by a hash of what identifies them:
+the path of a text file below the source that was named, the text of a row. With fewer than `SMALL_CORPUS_DOCUMENTS`
+documents every document is cut instead: its last part, from the beginning of a line on, is held
+out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from scaling.tasks.corpus.tokenizer import (
 )
 from scaling.tasks.text import open_corpus
 
-FEW = 100
+SMALL_CORPUS_DOCUMENTS = 100
 _MAX_LINE = 2**16
 _ENCODED_BYTES = 2**20
 
@@ -61,23 +62,28 @@ def prepare(
     streaming: bool = False,
     max_documents: int | None = None,
 ) -> dict[str, Any]:
-    """Write the token store `out` from files and folders, then from data sets of Hugging Face ("hf:..."); returns its manifest.
+    """Write the token store `out` from files and folders, then from data sets of Hugging Face
+    ("hf:..."); returns its manifest.
 
-    `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens), the path of a tokenizer.json, or
-    "hf:" and a name or folder. The first `max_documents` are taken, empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
+    `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens), the
+    path of a tokenizer.json, or "hf:" and a name or folder. The first `max_documents` are taken,
+    empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
     """
     if not 0.0 < val_frac < 1.0:
         raise ScalingError(
             f"--val-frac {val_frac} is not between 0 and 1", remedy="0.1 holds out a tenth"
         )
     check_overwritable(out)
-    texts = _Texts(sources, out, text_column, streaming, max_documents)
-    few = len(list(itertools.islice(texts.documents(), FEW))) < FEW
+    texts = _Documents(sources, out, text_column, streaming, max_documents)
+    is_small = (
+        len(list(itertools.islice(texts.documents(), SMALL_CORPUS_DOCUMENTS)))
+        < SMALL_CORPUS_DOCUMENTS
+    )
     excluded: Counter[str] = Counter()
 
     def pieces() -> Iterator[_Piece]:
         excluded.clear()
-        return _pieces(texts.documents(), val_frac, few, excluded)
+        return _pieces(texts.documents(), val_frac, is_small, excluded)
 
     encoder = _encoder(tokenizer, vocab_size, pieces)
     manifest = write_store(
@@ -85,7 +91,7 @@ def prepare(
         _chunks(pieces(), encoder),
         encoder.facts,
         split_rule=f"the last {val_frac:g} of each document"
-        if few
+        if is_small
         else f"{val_frac:g} of the documents, by SHA-256",
         sources=texts.sources,
         excluded=excluded,
@@ -94,8 +100,11 @@ def prepare(
     return manifest.model_dump(mode="json", by_alias=True)
 
 
-class _Texts:
-    """The documents of files and data sets, pass after pass the same. Data sets come after files, each kind in the order it was named."""
+class _Documents:
+    """The documents of files and data sets, pass after pass the same.
+
+    Data sets come after files, each kind in the order it was named.
+    """
 
     def __init__(
         self,
@@ -133,39 +142,44 @@ class _Texts:
 
 
 def info(corpus: str | Path) -> dict[str, Any]:
-    """The manifest of a store ("stdlib" or a folder) with its `folder`, after reading and verifying every token."""
+    """The manifest of a store ("stdlib" or a folder) with its `folder`, after reading and verifying
+    every token.
+    """
     store = open_corpus(str(corpus))
     verify(store)
     return {"folder": str(store.folder)} | store.manifest.model_dump(mode="json", by_alias=True)
 
 
 def _pieces(
-    found: Iterator[Document], val_frac: float, few: bool, excluded: Counter[str]
+    corpus_documents: Iterator[Document], val_frac: float, is_small: bool, excluded: Counter[str]
 ) -> Iterator[_Piece]:
-    for document in found:
+    for document in corpus_documents:
         if not document.n_bytes:
             excluded["empty documents"] += 1
             continue
         with document.open() as handle:
-            for split, start, stop in _parts(document, handle, val_frac, few):
+            for split, start, stop in _parts(document, handle, val_frac, is_small):
                 for text, last in _with_last(blocks(handle, start, stop, document.where)):
                     yield _Piece(split, text, last)
 
 
 def _parts(
-    document: Document, handle: BinaryIO, val_frac: float, few: bool
+    document: Document, handle: BinaryIO, val_frac: float, is_small: bool
 ) -> list[tuple[Split, int, int]]:
     """The byte ranges of a document in each split."""
-    if not few:
-        place = int.from_bytes(hashlib.sha256(document.identity).digest()[:8]) / 2**64
-        return [("val" if place < val_frac else "train", 0, document.n_bytes)]
+    if not is_small:
+        position = int.from_bytes(hashlib.sha256(document.identity).digest()[:8]) / 2**64
+        return [("val" if position < val_frac else "train", 0, document.n_bytes)]
     cut = _cut(handle, int(document.n_bytes * (1.0 - val_frac)), document.n_bytes)
     parts: list[tuple[Split, int, int]] = [("train", 0, cut), ("val", cut, document.n_bytes)]
     return [(split, start, stop) for split, start, stop in parts if start < stop]
 
 
 def _cut(handle: BinaryIO, wanted: int, n_bytes: int) -> int:
-    """The first beginning of a line after `wanted`; inside a very long or last line, of a character."""
+    """The first beginning of a line after `wanted`.
+
+    Inside a very long or last line, of a character.
+    """
     handle.seek(wanted)
     line = handle.readline(_MAX_LINE)
     if line.endswith(b"\n") and wanted + len(line) < n_bytes:
@@ -176,11 +190,11 @@ def _cut(handle: BinaryIO, wanted: int, n_bytes: int) -> int:
 
 def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     """Each item, and whether it is the last."""
-    held = next(items, None)
-    while held is not None:
+    current = next(items, None)
+    while current is not None:
         following = next(items, None)
-        yield held, following is None
-        held = following
+        yield current, following is None
+        current = following
 
 
 def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Piece]]) -> Encoder:
@@ -192,8 +206,8 @@ def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Pie
         if tokenizer.startswith(hugging_face.PREFIX)
         else (Path(tokenizer), None)
     )
-    found = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(path, name)
-    return round_trip_checked(found, next((piece.text for piece in pieces()), b""))
+    encoder = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(path, name)
+    return round_trip_checked(encoder, next((piece.text for piece in pieces()), b""))
 
 
 def _chunks(pieces: Iterator[_Piece], encoder: Encoder) -> Iterator[Chunk]:
@@ -210,7 +224,10 @@ def _chunks(pieces: Iterator[_Piece], encoder: Encoder) -> Iterator[Chunk]:
 
 
 def _encoded(batch: list[_Piece], encoder: Encoder) -> Iterator[Chunk]:
-    """A chunk a piece; the last piece of a document carries the separator, where the tokenizer has one."""
+    """A chunk a piece.
+
+    The last piece of a document carries the separator, where the tokenizer has one.
+    """
     end = [] if encoder.facts.separator is None else [encoder.facts.separator]
     for piece, tokens in zip(batch, encoder.encode([piece.text for piece in batch]), strict=True):
         closing = end if piece.ends else []

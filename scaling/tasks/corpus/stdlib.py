@@ -1,8 +1,10 @@
-"""The corpus that every machine has: the sources of the running interpreter's standard library, as bytes.
+"""The corpus that every machine has.
 
-Left out, so that the text is ordinary and the splits share nothing: tests, installed packages, the tables of `encodings`
-(hundreds of nearly equal files) and what the interpreter's build generated. The corpus differs between versions of
-Python, so its digest stands in every row.
+The sources of the running interpreter's standard library, as bytes.
+
+Left out, so that the text is ordinary and the splits share nothing: tests, installed packages, the
+tables of `encodings` (hundreds of nearly equal files) and what the interpreter's build generated.
+The corpus differs between versions of Python, so its digest stands in every row.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ VAL_FRAC = 0.1
 LARGEST_FILE = (
     0.01  # of the corpus: no one file (0.7 MB of help texts, say) may decide the held-out loss
 )
-SPLIT_RULE = "by file: the first tenth of the bytes in the order of the SHA-256 of the path; a file above 1 % of the corpus trains"
+SPLIT_RULE = (
+    "by file: the first tenth of the bytes in the order of the SHA-256 of the path; "
+    "a file above 1 % of the corpus trains"
+)
 _LEFT_OUT = {
     "site-packages",
     "dist-packages",
@@ -40,7 +45,9 @@ _LOCK_SECONDS = 300
 
 
 def stdlib_store() -> Path:
-    """The folder of the store, built on first use (a second or so); two processes at once build it once.
+    """The folder of the store, built on first use (a second or so).
+
+    Two processes at once build it once.
 
     Raises ScalingError where the interpreter has no sources, or the cache cannot be used.
     """
@@ -76,7 +83,7 @@ def stdlib_store() -> Path:
 
 def source_files(root: Path) -> dict[str, Path]:
     """The sources that make the corpus: relative path with forward slashes -> file, sorted."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder, folders, names in os.walk(root):
         folders[:] = [
             name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")
@@ -84,14 +91,14 @@ def source_files(root: Path) -> dict[str, Path]:
         for name in names:
             if name.endswith(".py") and not name.startswith("_sysconfigdata"):
                 path = Path(folder, name)
-                found |= {path.relative_to(root).as_posix(): path} if path.is_file() else {}
-    if not found:
+                files |= {path.relative_to(root).as_posix(): path} if path.is_file() else {}
+    if not files:
         raise ScalingError(
             "this interpreter has no standard library sources",
             where=str(root),
             remedy="prepare a corpus of your own: scaling data prepare FILES...",
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def held_out(sizes: dict[str, int]) -> set[str]:
@@ -113,11 +120,11 @@ def _root() -> Path:
 
 def _fingerprint(files: dict[str, Path]) -> str:
     """Changes whenever the corpus may have changed; reads no file."""
-    known = [f"{SCHEMA} {SPLIT_RULE} {sorted(_LEFT_OUT)} {platform.python_version()}"]
+    parts = [f"{SCHEMA} {SPLIT_RULE} {sorted(_LEFT_OUT)} {platform.python_version()}"]
     for name, path in files.items():
         status = path.stat()
-        known.append(f"{name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+        parts.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _build(files: dict[str, Path], folder: Path) -> None:
@@ -126,7 +133,7 @@ def _build(files: dict[str, Path], folder: Path) -> None:
     except OSError as error:
         what = f"cannot read a source of the standard library: {error.strerror}"
         raise ScalingError(
-            what, where=str(error.filename), remedy="mend the permissions", exit_code=DISK
+            what, where=str(error.filename), remedy="fix the permissions", exit_code=DISK
         ) from error
     texts = {name: text for name, text in texts.items() if text}
     sizes = {name: len(text) for name, text in texts.items()}

@@ -1,7 +1,9 @@
-"""The token store, between text and training: a folder of memory-mapped tokens with a manifest that proves them.
+"""The token store, between text and training.
 
-    manifest.json   what the tokens are, where they come from, their SHA-256
-    train.bin val.bin   tokens, little-endian unsigned integers of the narrowest type that holds the vocabulary
+A folder of memory-mapped tokens with a manifest that proves them.
+
+    manifest.json       what the tokens are, where they come from, their SHA-256
+    train.bin val.bin   tokens, little-endian unsigned integers of the narrowest fitting type
     tokenizer.json      only where the tokenizer is not plain bytes
 
 A store is written under another name, synced and renamed, so a folder that has its name is whole.
@@ -43,7 +45,10 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class TokenizerFacts(Frozen):
-    """Which tokenizer wrote the tokens. `separator` ends each document; `lossless`: the tokens give back the text."""
+    """Which tokenizer wrote the tokens.
+
+    `separator` ends each document; `lossless`: the tokens give back the text.
+    """
 
     kind: Literal["bytes", "bpe", "file"]
     name: str
@@ -53,7 +58,10 @@ class TokenizerFacts(Frozen):
 
 
 class SplitFacts(Frozen):
-    """One side of the split. `n_bytes` counts the source text in UTF-8 and one byte for each separator."""
+    """One side of the split.
+
+    `n_bytes` counts the source text in UTF-8 and one byte for each separator.
+    """
 
     n_tokens: Annotated[int, Field(gt=0)]
     n_documents: Annotated[int, Field(gt=0)]
@@ -63,8 +71,11 @@ class SplitFacts(Frozen):
 
 
 class Source(Frozen):
-    """A file or folder as the user named it; or a data set of Hugging Face, with the texts and their bytes that were read of it (its
-    files are the library's business, `n_files` is 0), the column, and the commit on the Hub or the fingerprint of a saved folder.
+    """A file or folder as the user named it.
+
+    Or a data set of Hugging Face, with the texts and their bytes that were read of it (its files
+    are the library's business, `n_files` is 0), the column, and the commit on the Hub or the
+    fingerprint of a saved folder.
     """
 
     path: str
@@ -75,13 +86,16 @@ class Source(Frozen):
     revision: str | None = None
 
     @model_serializer(mode="wrap")
-    def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is absent is not written: manifests of files are as they always were."""
-        return {name: value for name, value in told(self).items() if value is not None}
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class Manifest(Frozen):
-    """`manifest.json`. `digest` is the SHA-256 of the two splits' SHA-256, in hexadecimal, train first."""
+    """`manifest.json`.
+
+    `digest` is the SHA-256 of the two splits' SHA-256, in hexadecimal, train first.
+    """
 
     schema_version: Literal[1] = Field(alias="schema")
     tokenizer: TokenizerFacts
@@ -107,7 +121,9 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tokens to append to a split, with the bytes of text and the number of documents that they end."""
+    """Tokens to append to a split, with the bytes of text and the number of documents that they
+    end.
+    """
 
     split: Split
     tokens: np.ndarray
@@ -137,7 +153,9 @@ def _digest(sha256: Mapping[Split, str]) -> str:
 
 
 def open_store(folder: Path) -> TokenStore:
-    """Open a store and check that its files have the sizes of the manifest; `verify` checks their content.
+    """Open a store and check that its files have the sizes of the manifest.
+
+    `verify` checks their content.
 
     Raises ScalingError that names the file for a folder that is missing, foreign or damaged.
     """
@@ -176,7 +194,8 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].removeprefix('Value error, ')}"
+        field = ".".join(map(str, first["loc"])) or "the whole"
+        reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
         raise _damaged(path, f"not the manifest of a token store: {reason}") from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"not the manifest of a token store: {error}") from None
@@ -184,7 +203,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise ScalingError(
             f"cannot read: {error.strerror}",
             where=str(path),
-            remedy="mend the permissions",
+            remedy="fix the permissions",
             exit_code=DISK,
         ) from error
 
@@ -208,13 +227,16 @@ def _map(folder: Path, manifest: Manifest, split: Split) -> np.ndarray:
         raise ScalingError(
             f"cannot read: {error.strerror}",
             where=str(path),
-            remedy="mend the permissions",
+            remedy="fix the permissions",
             exit_code=DISK,
         ) from error
 
 
 def verify(store: TokenStore) -> None:
-    """Read every token: SHA-256 as in the manifest, ids below the vocabulary. Raises ScalingError naming the file."""
+    """Read every token.
+
+    SHA-256 as in the manifest, ids below the vocabulary. Raises ScalingError naming the file.
+    """
     for split, tokens in store.tokens.items():
         digest, highest = hashlib.sha256(), 0
         for part in _parts(tokens):
@@ -234,7 +256,7 @@ def _parts(tokens: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def check_ids(highest: int, vocab_size: int, where: str) -> None:
-    """Refuse a token id outside the vocabulary: an embedding table would clamp it without a word."""
+    """Reject a token id outside the vocabulary: an embedding table would clamp it silently."""
     if highest >= vocab_size:
         what, remedy = (
             f"token id {highest} in a vocabulary of {vocab_size}",
@@ -289,9 +311,13 @@ def write_store(
     excluded: Mapping[str, int] | None = None,
     tokenizer_json: str | None = None,
 ) -> Manifest:
-    """Write a store, whole or not at all; `sources` and `excluded` are read after the last chunk. Writing the same tokens again keeps the old store.
+    """Write a store, whole or not at all.
 
-    Raises ScalingError for an empty split, for a folder that holds something else, and (74) for disk or permissions.
+    `sources` and `excluded` are read after the last chunk. Writing the same tokens again keeps the
+    old store.
+
+    Raises ScalingError for an empty split, for a folder that holds something else, and (74) for
+    disk or permissions.
     """
     check_overwritable(folder)
     building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -322,7 +348,7 @@ def write_store(
     except OSError as error:
         reason, remedy = (
             error.strerror or str(error),
-            "free space or mend the permissions, then run again",
+            "free space or fix the permissions, then run again",
         )
         raise ScalingError(
             f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK
@@ -385,7 +411,8 @@ def _same(folder: Path, manifest: Manifest) -> Manifest:
     standing = open_store(folder)
     if standing.manifest.digest != manifest.digest:
         raise ScalingError(
-            f"holds another token store (digest {standing.manifest.digest[:12]}, new {manifest.digest[:12]})",
+            f"holds another token store (digest {standing.manifest.digest[:12]}, "
+            f"new {manifest.digest[:12]})",
             where=str(folder),
             remedy="name another folder with --out, or delete this one",
         )

@@ -1,4 +1,7 @@
-"""From text to token ids: plain bytes, a BPE trained on the corpus itself, or a tokenizer that comes as `tokenizer.json`."""
+"""From text to token ids.
+
+Plain bytes, a BPE trained on the corpus itself, or a tokenizer that comes as `tokenizer.json`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ _MAX_JSON_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Encoder:
-    """`encode` maps UTF-8 texts to arrays of ids, `decode` ids to text; `json` is tokenizer.json, None for bytes."""
+    """`encode` maps UTF-8 texts to arrays of ids, `decode` ids to text.
+
+    `json` is tokenizer.json, None for bytes.
+    """
 
     facts: TokenizerFacts
     encode: Callable[[Sequence[bytes]], list[np.ndarray]]
@@ -41,9 +47,12 @@ def byte_encoder() -> Encoder:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
-    """A byte-level BPE (Sennrich 2016; Radford 2019) of at most `vocab_size` tokens, separator included, trained on `texts`.
+    """A byte-level BPE (Sennrich 2016; Radford 2019) trained on `texts`.
 
-    Equal texts give an equal tokenizer. Raises ScalingError for a vocabulary without room for the 256 bytes.
+    It has at most `vocab_size` tokens, separator included.
+
+    Equal texts give an equal tokenizer. Raises ScalingError for a vocabulary too small for the
+    256 bytes.
     """
     if not 257 <= vocab_size <= 2**20:
         raise ScalingError(
@@ -64,7 +73,9 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
 
 
 def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
-    """A tokenizer from its `tokenizer.json`, under its file's name if no other is given; the file's truncation, padding and special-token templates are switched off.
+    """A tokenizer from its `tokenizer.json`, under its file's name if no other is given.
+
+    The file's truncation, padding and special-token templates are switched off.
 
     Raises ScalingError for a file that is missing or no tokenizer.
     """
@@ -83,7 +94,7 @@ def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
         raise ScalingError(
             f"cannot read: {error.strerror}",
             where=str(path),
-            remedy="mend the permissions",
+            remedy="fix the permissions",
             exit_code=DISK,
         ) from error
     except ScalingError:
@@ -95,7 +106,10 @@ def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
 
 
 def round_trip_checked(encoder: Encoder, sample: bytes) -> Encoder:
-    """The encoder with `lossless` set by a round trip of a sample; bits per byte mean nothing when text is lost."""
+    """The encoder with `lossless` set by a round trip of a sample.
+
+    Bits per byte mean nothing when text is lost.
+    """
     lossless = encoder.decode(encoder.encode([sample])[0].tolist()) == sample.decode()
     return replace(encoder, facts=encoder.facts.model_copy(update={"lossless": lossless}))
 
@@ -114,14 +128,14 @@ def _encoder(tokenizer: tokenizers.Tokenizer, kind: str, name: str) -> Encoder:
     )
 
     def encode(texts: Sequence[bytes]) -> list[np.ndarray]:
-        found = tokenizer.encode_batch_fast(
+        encodings = tokenizer.encode_batch_fast(
             [text.decode() for text in texts], add_special_tokens=False
         )
-        return [np.asarray(one.ids, np.int64) for one in found]
+        return [np.asarray(encoding.ids, np.int64) for encoding in encodings]
 
     return Encoder(
         facts,
         encode,
-        lambda found: tokenizer.decode(list(found), skip_special_tokens=False),
+        lambda tokens: tokenizer.decode(list(tokens), skip_special_tokens=False),
         tokenizer.to_str(),
     )

@@ -151,7 +151,7 @@ def layer_normalize(x: jax.Array) -> jax.Array:
 def causal_attention_reference(
     q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool
 ) -> jax.Array:
-    """Softmax attention of scaled queries to the keys at or before them, float32 (B, G, J, T, K)."""
+    """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K)."""
     _, G, J, T, _ = q_BGJTK.shape
     scores = jnp.einsum("bgjtk,bgsk->bgjts", q_BGJTK, k_BGTK, preferred_element_type=jnp.float32)
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)

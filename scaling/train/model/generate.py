@@ -27,7 +27,7 @@ def prefill(
     length: int,
     precision: Precision = "float32",
 ) -> tuple[jax.Array, Caches]:
-    """Logits (B, T, V) of a prompt, and caches with its keys and values and space for `length` tokens."""
+    """Logits (B, T, V) of a prompt, and its caches with space for `length` tokens."""
     caches = empty_caches(cfg, prompt_BT.shape[0], length, precision)
     return make_decode(cfg, length, precision)(params, prompt_BT, caches, 0)
 
@@ -59,8 +59,8 @@ def draws(
 ) -> tuple[jax.Array, jax.Array]:
     """`samples` continuations of each prompt at temperature 1, or a greedy one if `key` is None.
 
-    Tokens, int32 (B, samples, n_new), and the log-likelihood in nats of each continuation
-    (B, samples); for use inside `jax.jit`. A prompt is read once, and its keys and values are copied
+    Tokens, int32 (B, samples, n_new), and the log-likelihood in nats of each continuation (B,
+    samples); for use inside `jax.jit`. A prompt is read once, and its keys and values are copied
     for its samples. The last token is never read, so T + n_new - 1 positions suffice.
     """
     B, T = prompt_BT.shape

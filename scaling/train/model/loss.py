@@ -1,4 +1,6 @@
-"""The head and its loss in one: cross-entropy computed with its gradient, a chunk of tokens at a time.
+"""The head and its loss in one.
+
+Cross-entropy computed with its gradient, a chunk of tokens at a time.
 
 The logits of a chunk are computed, turned into their gradient and dropped, so that float32 logits
 of a whole batch never exist: with 50,000 words they are the largest array of a step. The loss is a
@@ -27,7 +29,7 @@ class LMHead(NamedTuple):
 
 
 def logits_NV(x_NM: jax.Array, weight: jax.Array, head: LMHead) -> jax.Array:
-    """x W, or x W^T for a tied head: operands in the compute dtype, sums and result float32 (N, V)."""
+    """x W, or x W^T for a tied head: operands in the compute dtype, result float32 (N, V)."""
     return matmul(x_NM, weight, head.dtype, head.tied)
 
 
@@ -130,7 +132,9 @@ def _chunked(x_NM: jax.Array, target_N: jax.Array, head: LMHead) -> tuple[jax.Ar
 
 
 def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-def]
-    """The values and their gradients: d objective / d logits = (softmax (1 + 2 z log Z) - one-hot) / N.
+    """The values and their gradients.
+
+    d objective / d logits = (softmax (1 + 2 z log Z) - one-hot) / N.
 
     The matrix's gradient is summed as (M, V), tied or not, which is twice as fast on a CPU as
     (V, M).

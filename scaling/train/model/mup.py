@@ -40,7 +40,7 @@ def depth_multiplier(cfg: ModelConfig) -> float:
 
 
 def initial_depth(cfg: ModelConfig) -> int:
-    """The number of layers that divides the initial variance of matrices that write to the residual stream."""
+    """Layers that divide the initial variance of matrices that write to the residual stream."""
     return (cfg.transfer.base_depth if cfg.transfer else None) or cfg.n_layers
 
 

@@ -13,7 +13,10 @@ ROPE_BASE = 10_000.0
 
 @functools.lru_cache(maxsize=16)
 def _angles(length: int, width: int) -> np.ndarray:
-    """position x base^(-2i / width), float64 (length, width / 2): the angles of sinusoids and rotations alike."""
+    """position x base^(-2i / width), float64 (length, width / 2).
+
+    The angles of sinusoids and rotations alike.
+    """
     return np.arange(length)[:, None] * ROPE_BASE ** (-np.arange(0, width, 2) / width)
 
 
@@ -44,7 +47,8 @@ def rotate(x_BTHK: jax.Array, cos_TK: jax.Array, sin_TK: jax.Array) -> jax.Array
 def alibi_slopes_H(n_heads: int) -> np.ndarray:
     """Penalty per token of distance and head: 2^(-8 h / n_heads) (Press 2022, section 3).
 
-    Where n_heads is no power of two: the slopes of the power below, then every second one of the power above.
+    Where n_heads is no power of two: the slopes of the power below, then every second one of the
+    power above.
     """
     below = 2 ** int(np.log2(n_heads))
     slopes = 2.0 ** (-8.0 * np.arange(1, below + 1) / below)

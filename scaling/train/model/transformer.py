@@ -1,4 +1,6 @@
-"""The decoder-only transformer: a `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
+"""The decoder-only transformer.
+
+A `ModelConfig` becomes modules and parameters; `forward` makes functions of them.
 
 Pre-norm blocks (Xiong 2020) in Flax NNX. Activations are flattened to (N, M), N = B x T, for every
 projection: on a CPU that doubles the speed of a step.
@@ -62,7 +64,10 @@ class Norm(nnx.Module):
 
 
 class QKNorm(nnx.Module):
-    """QK-norm: RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani 2023).
+    """QK-norm.
+
+    RMSNorm of each query and key over its head, one gain for queries and one for keys (Dehghani
+    2023).
 
     Its gains stay where `cfg.gains` is false: without them |q| |k| is fixed and no head could learn
     the sharpness of its attention. The norms' gains spoil the transfer because d_model of them,
@@ -148,7 +153,9 @@ class AttentionContext(NamedTuple):
 
 
 class FeedForward(nnx.Module):
-    """GELU (Hendrycks 2016), squared ReLU (So 2021), or SwiGLU (Shazeer 2020) with gate and value in one matrix."""
+    """GELU (Hendrycks 2016), squared ReLU (So 2021), or SwiGLU (Shazeer 2020) with gate and value
+    in one matrix.
+    """
 
     def __init__(self, cfg: ModelConfig, dtype: str) -> None:
         self.kind = cfg.ffn
@@ -228,7 +235,9 @@ class Transformer(nnx.Module):
     def embed(
         self, tokens_BT: jax.Array, length: int, start: jax.Array | int = 0
     ) -> tuple[jax.Array, AttentionContext]:
-        """The residual stream (N, M) before the first block, for tokens from `start` of `length` on."""
+        """The residual stream (N, M) before the first block, for tokens from `start` of `length`
+        on.
+        """
         B, T = tokens_BT.shape
         x_NM = self.embedding[...][tokens_BT.reshape(-1)]
         if self.cfg.pos in ("learned", "sinusoidal"):
@@ -244,7 +253,10 @@ class Transformer(nnx.Module):
         return x_NM, AttentionContext(B, start, (_rows(cos_SK, start, T), _rows(sin_SK, start, T)))
 
     def final_hidden(self, x_NM: jax.Array) -> jax.Array:
-        """The head's input (N, M): the normalised residual stream, over m at m times the base width."""
+        """The head's input (N, M).
+
+        The normalised residual stream, over m at m times the base width.
+        """
         y_NM, m = self.final_norm(x_NM), mup.width_multiplier(self.cfg)
         return y_NM if m == 1.0 else y_NM * (1.0 / m)
 
@@ -277,7 +289,8 @@ def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:
 def init(cfg: ModelConfig, seq_len: int, key: jax.Array) -> dict[str, Any]:
     """Float32 parameters drawn from `key`, of the structure of `shapes`.
 
-    All normal numbers come from one draw, which compiles three times as fast as a draw for each matrix.
+    All normal numbers come from one draw, which compiles three times as fast as a draw for each
+    matrix.
     """
     leaves = [leaf for _, leaf in nnx.to_flat_state(_state(cfg, seq_len))]
     random = [leaf.size if leaf.std else 0 for leaf in leaves]

@@ -1,4 +1,7 @@
-"""Data sets and tokenizers of Hugging Face, all of them made here: equal texts give equal stores, by whatever road; no network."""
+"""Data sets and tokenizers of Hugging Face, all of them made here.
+
+Equal texts give equal stores, by whatever road; no network.
+"""
 
 import json
 from pathlib import Path
@@ -23,7 +26,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The rows as one jsonl file, as a folder of them, as a saved data set, and as one with two splits."""
+    """The rows as one jsonl file, as a folder of them, as a saved data set, and as one with two
+    splits.
+    """
     root = tmp_path_factory.mktemp("hub")
     lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
     (root / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")

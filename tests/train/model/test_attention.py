@@ -1,4 +1,6 @@
-"""Attention with its own backward pass equals the plain formula, and positions do what their papers say."""
+"""Attention with its own backward pass equals the plain formula, and positions do what their papers
+say.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ from tests.train.model.variants import run_once
 
 
 def plain_attention(q_BTHK, k_BSGK, v_BSGK, alibi):
-    """softmax(Q K^T / sqrt(d_head) + bias) V with every score computed and keys repeated (Vaswani 2017, eq. 1)."""
+    """softmax(Q K^T / sqrt(d_head) + bias) V with every score computed and keys repeated (Vaswani
+    2017, eq. 1).
+    """
     T, H, K = q_BTHK.shape[1:]
     k_BSHK, v_BSHK = (jnp.repeat(x, H // x.shape[2], axis=2) for x in (k_BSGK, v_BSGK))
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)
@@ -28,7 +32,9 @@ def plain_attention(q_BTHK, k_BSGK, v_BSGK, alibi):
     [(5, 2, 2, False), (66, 4, 2, True), (67, 3, 1, False), (514, 1, 1, True)],
 )
 def test_attention_and_its_gradients_equal_the_plain_formula(length, n_heads, n_kv_heads, alibi):
-    """Lengths on both sides of the bounds where queries are cut into blocks, also where blocks are not equal."""
+    """Lengths on both sides of the bounds where queries are cut into blocks, also where blocks are
+    not equal.
+    """
     shapes = [
         (2, length, n_heads, 8),
         (2, length, n_kv_heads, 8),
@@ -97,7 +103,10 @@ def test_rotated_products_depend_on_distance_alone():
 
 
 def test_sinusoids_are_the_published_table():
-    """Vaswani 2017, section 3.5: pairs sin, cos of position / 10000^(2i/d); our columns hold all sines, then all cosines."""
+    """Vaswani 2017, section 3.5.
+
+    Pairs sin, cos of position / 10000^(2i/d); our columns hold all sines, then all cosines.
+    """
     table_TM = positions.sinusoids_TM(50, 6)
     for i in range(3):
         angle = 37 / 10000 ** (2 * i / 6)
@@ -107,7 +116,10 @@ def test_sinusoids_are_the_published_table():
 
 
 def test_alibi_slopes_are_the_published_ones():
-    """Press 2022, section 3: 1/2 .. 1/256 for 8 heads; other counts take every second slope of the next power of two."""
+    """Press 2022, section 3.
+
+    1/2 .. 1/256 for 8 heads; other counts take every second slope of the next power of two.
+    """
     np.testing.assert_array_equal(positions.alibi_slopes_H(8), 0.5 ** np.arange(1, 9))
     np.testing.assert_allclose(
         positions.alibi_slopes_H(12),

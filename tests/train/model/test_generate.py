@@ -1,4 +1,4 @@
-"""Sampling draws from the model's own distribution, and its cache is as large as accounting says."""
+"""Sampling draws from the model's distribution; its cache has the bytes of accounting."""
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ def pearson(tokens, expected_V):
 
 
 def test_samples_have_the_probabilities_of_the_model(params):
-    """The first new token (from the prompt), and the second (from a decoding step) after the mode."""
+    """The first new token (from the prompt), and the second (decoded) after the mode."""
     prompt_BT = np.tile(np.array([[2, 7]], np.int32), (4000, 1))
     first_B, second_B = generate(params, prompt_BT, 2, jax.random.key(1)).T
     mode = np.bincount(first_B).argmax()

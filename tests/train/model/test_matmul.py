@@ -27,7 +27,9 @@ def operands(transposed, seed=0):
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_product_and_gradients(dtype, transposed):
-    """Products of operands rounded to the compute dtype are exact in float32 up to the order of sums."""
+    """Products of operands rounded to the compute dtype are exact in float32 up to the order of
+    sums.
+    """
     x, w, g = operands(transposed)
 
     def rounded(array):
@@ -58,7 +60,7 @@ def test_a_pack_multiplies_in_half_precision_too():
 @pytest.mark.parametrize("chunk", [None, 8, 5])
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chunk):
-    """Also where a chunk does not divide the tokens: then the next smaller one that does is taken."""
+    """Also where a chunk does not divide the tokens: then the next smaller divisor is used."""
     x_NM, w_MV, _ = operands(False)
     target_N = jnp.arange(32) * 7 % 40
     weight, execution = (
@@ -99,7 +101,10 @@ HALF = [(model, (None, 16)[i % 2]) for i, model in enumerate(COVERING[:8])]
     [*HALF[:2], *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in HALF[2:])],
 )
 def test_variants_take_a_step_in_half_precision(model, chunk):
-    """Compiled as in training: a bfloat16 product that the backend can neither convert nor run fails only when it is reached."""
+    """Compiled as in training.
+
+    A bfloat16 product that the backend can neither convert nor run fails only when it is reached.
+    """
     execution, shape = (
         Execution(layers="unrolled", loss_chunk=chunk),
         ProgramKey(model, SEQ_LEN, "wsd", "bfloat16"),

@@ -1,4 +1,7 @@
-"""Transfer over widths and depths: nothing changes at the base shape, and beyond it every number is that of the tables."""
+"""Transfer over widths and depths.
+
+Nothing changes at the base shape, and beyond it every number is that of the tables.
+"""
 
 import jax
 import numpy as np
@@ -95,7 +98,10 @@ def test_factors_of_attention_and_branches():
 
 @pytest.mark.parametrize(("flat", "stacked"), [(True, False), (False, True)])
 def test_each_array_has_its_learning_rate_decay_and_eps(flat, stacked):
-    """Dey 2025, table 1: against AdamW with these three numbers for every kind of array, m = 3 and l = 2."""
+    """Dey 2025, table 1.
+
+    Against AdamW with these three numbers for every kind of array, m = 3 and l = 2.
+    """
     model = tiny_model(transfer=WIDER, bias=True)
     rng = np.random.default_rng(0)
     params, gradient = (

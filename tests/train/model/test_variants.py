@@ -1,4 +1,7 @@
-"""Every pair of the model's choices: nothing is seen before its time, and decoding through the cache changes nothing."""
+"""Every pair of the model's choices.
+
+Nothing is seen before its time, and decoding through the cache changes nothing.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,9 @@ from scaling.train.model.transformer import shapes
 from tests.train.model.variants import COVERING, SEQ_LEN, label, run_once, tiny_model
 
 PROMPT = 5
-UNUSED = 16  # an output token that is never an input: its logit depends on a tied embedding through the inputs alone
+# an output token that is never an input: its logit depends on a tied embedding through the inputs
+# alone
+UNUSED = 16
 TOKENS_BT = (
     np.random.default_rng(0)
     .permuted(np.tile(np.arange(UNUSED), (3, 1)), axis=1)[:, :SEQ_LEN]
@@ -20,7 +25,7 @@ TOKENS_BT = (
 
 
 def scrambled(model):
-    """Parameters in which nothing is zero or one, so that every gain, bias and position takes part."""
+    """Parameters without a zero or one, so that every gain, bias and position takes part."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: rng.normal(float(len(leaf.shape) == 1), 0.3, leaf.shape).astype(np.float32),
@@ -67,7 +72,7 @@ def seen(request):
 
 
 def test_no_token_sees_the_future(seen):
-    """d logits_t / d embedding_s is exactly zero for s > t, and nothing at or before t is ignored."""
+    """d logits_t / d embedding_s is exactly zero for s > t, and nonzero for every s <= t."""
     influence_TS = np.abs(seen["influence"]).max(axis=-1)
     future = np.triu(np.ones_like(influence_TS, bool), k=1)
     assert influence_TS[future].max() == 0.0

@@ -1,4 +1,6 @@
-"""Every variant of the model, and a small set of them in which each pair of choices occurs together at least once."""
+"""Every variant of the model, and a small set of them in which each pair of choices occurs together
+at least once.
+"""
 
 import itertools
 
@@ -39,7 +41,10 @@ def pairs(model):
 
 
 def covering():
-    """Models chosen one after another, each the one that shows most of the pairs not yet seen; two in three are not at their base shape."""
+    """Models chosen one after another, each the one that shows most of the pairs not yet seen.
+
+    Two in three are not at their base shape.
+    """
     missing, chosen = set().union(*map(pairs, ALL)), []
     while missing:
         best = max(ALL, key=lambda model: len(pairs(model) & missing))
