@@ -1,15 +1,18 @@
-"""One answer from several laws: candidates, weights by how well each predicts what comes next, and an interval that knows the form.
+"""One answer from several laws: candidates, weights by how well each predicts what comes next, and
+an interval that knows the form.
 
-The form of the law is the largest error of a forecast, and no table proves one. So several laws are fitted, the later runs
-counting more (weights proportional to C): what is asked for lies beyond the largest budget. Each candidate is refitted on growing
-prefixes of the budgets and predicts the runs that follow (rolling origin); its weight is the inverse of that error. The answer
-is the weighted mean of the logs, its standard error
+The form of the law is the largest error of a forecast, and no table proves one. So several laws are
+fitted, the later runs counting more (weights proportional to C): what is asked for lies beyond the
+largest budget. Each candidate is refitted on growing prefixes of the budgets and predicts the runs
+that follow (rolling origin); its weight is the inverse of that error. The answer is the weighted
+mean of the logs, its standard error
 
     sigma^2 = factor^2 (spread^2 + (noise / 2)^2),
 
-with the spread of the candidates around the answer, the scatter of the runs (for the loss of one run only), and a factor by which
-the same formula was wrong on the prefixes, drawn towards one (as in conformal prediction over budgets, with a prior of PRIOR origins).
-The constants were chosen on half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
+with the spread of the candidates around the answer, the scatter of the runs (for the loss of one
+run only), and a factor by which the same formula was wrong on the prefixes, drawn towards one (as
+in conformal prediction over budgets, with a prior of PRIOR origins). The constants were chosen on
+half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
 """
 
 from __future__ import annotations
@@ -62,7 +65,9 @@ MIN_LAWS = 3
 def combine(
     points: Points, objective: str = "huber-log", delta: float = 1e-3
 ) -> Combination | None:
-    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three laws can be fitted."""
+    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
+    laws can be fitted.
+    """
     if points.n is None or points.d is None or points.c is None:
         return None
     points = _thinned(points)
@@ -122,24 +127,28 @@ def _candidates(
     values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], points: Points
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
-    cost, found = fit_cost(points), []
+    cost, result = fit_cost(points), []
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
         arrays = {letter: np.asarray(value) for letter, value in params.items()}
         optimum = _floats(powers(frontier(name, arrays, cost)))
-        found.append(Candidate(name=name, status=status[name], params=dict(params), powers=optimum))
+        result.append(
+            Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
+        )
     if len(points) >= MIN_PREFIX + 2:
-        found.append(Candidate(name=SURFACE, polynomial=_surface(points)))
+        result.append(Candidate(name=SURFACE, polynomial=_surface(points)))
     for approach in (isoflop(points, resamples=0), envelope(points, None, 0, 0)):
         if approach.frontier is not None:
             optimum = _floats(powers(approach.frontier))
-            found.append(Candidate(name=approach.name, powers=optimum))
-    return found
+            result.append(Candidate(name=approach.name, powers=optimum))
+    return result
 
 
 def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
-    """The prefixes with their candidates. All refits of a law descend at once from its optimum on all points."""
+    """The prefixes with their candidates. All refits of a law descend at once from its optimum on
+    all points.
+    """
     flops, chosen = np.asarray(points.c), _prefixes(points)
     if not chosen:
         return []
@@ -180,7 +189,9 @@ def _surface(points: Points) -> tuple[float, ...]:
 
 
 def split_budgets(points: Points) -> list[float]:
-    """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer than five."""
+    """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer
+    than five.
+    """
     n, flops = np.asarray(points.n), np.asarray(points.c)
     groups = budgets(n, flops)
     if len(groups) >= 5:
@@ -205,7 +216,9 @@ def _prefixes(points: Points) -> list[float]:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Errors in logs (rows, candidates) of the predictions from one origin; NaN where a candidate says nothing."""
+    """Errors in logs (rows, candidates) of the predictions from one origin; NaN where a candidate
+    says nothing.
+    """
 
     names: tuple[str, ...]
     rows: Array
@@ -214,15 +227,17 @@ class _Errors:
 def _scores(
     points: Points, names: Sequence[str], origins: Sequence[_Origin]
 ) -> dict[Quantity, list[_Errors]]:
-    """For each quantity the errors from each origin: of the later runs, and of the later minima of the isoFLOP curves."""
+    """For each quantity the errors from each origin: of the later runs, and of the later minima of
+    the isoFLOP curves.
+    """
     minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
-    found: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
+    result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         candidates, later = origin.candidates, origin.later
         n, d = np.asarray(later.n), np.asarray(later.d)
         logs = [candidates[name].log_loss(n, d) if name in candidates else None for name in names]
         columns = [np.full(len(later), np.nan) if log is None else log for log in logs]
-        found["loss"].append(
+        result["loss"].append(
             _Errors(tuple(names), np.stack(columns, 1) - np.log(later.loss)[:, None])
         )
         after = [one for one in minima if one.flops > AFTER * origin.budget]
@@ -236,8 +251,8 @@ def _scores(
                 for one in after
             ]
             if rows:
-                found[quantity].append(_Errors(tuple(names), np.array(rows, float)))
-    return found
+                result[quantity].append(_Errors(tuple(names), np.array(rows, float)))
+    return result
 
 
 def _error(candidate: Candidate | None, flops: float, quantity: Quantity, measured: float) -> float:
@@ -246,19 +261,21 @@ def _error(candidate: Candidate | None, flops: float, quantity: Quantity, measur
 
 
 def _rms(scores: Mapping[Quantity, Sequence[_Errors]]) -> dict[Quantity, dict[str, float]]:
-    """Root mean square error of each candidate, each origin counting alike; without those that never predicted."""
-    found: dict[Quantity, dict[str, float]] = {}
+    """Root mean square error of each candidate, each origin counting alike; without those that
+    never predicted.
+    """
+    result: dict[Quantity, dict[str, float]] = {}
     for quantity, errors in scores.items():
         limit = LARGEST_ERROR if quantity != "n_star" else 1.0
         squares: dict[str, list[float]] = {}
         for each in errors:
-            held = np.isfinite(each.rows)
-            size = np.minimum(np.abs(np.where(held, each.rows, 0.0)), limit) ** 2
-            for name, total, count in zip(each.names, size.sum(0), held.sum(0), strict=True):
+            finite = np.isfinite(each.rows)
+            size = np.minimum(np.abs(np.where(finite, each.rows, 0.0)), limit) ** 2
+            for name, total, count in zip(each.names, size.sum(0), finite.sum(0), strict=True):
                 if count:
                     squares.setdefault(name, []).append(float(total / count))
-        found[quantity] = {name: math.sqrt(np.mean(each)) for name, each in squares.items()}
-    return found
+        result[quantity] = {name: math.sqrt(np.mean(each)) for name, each in squares.items()}
+    return result
 
 
 def _weights(
@@ -266,10 +283,11 @@ def _weights(
 ) -> dict[Quantity, dict[str, float]]:
     """Weights that sum to one: inverse errors, halved for what the data do not identify.
 
-    A law's N* and L* also count by how well the law predicts losses: where it does so exactly, its optimum is known, and an isoFLOP
-    curve of few sizes only comes near it. An approach without a law counts there as the median law.
+    A law's N* and L* also count by how well the law predicts losses: where it does so exactly, its
+    optimum is known, and an isoFLOP curve of few sizes only comes near it. An approach without a
+    law counts there as the median law.
     """
-    found: dict[Quantity, dict[str, float]] = {}
+    result: dict[Quantity, dict[str, float]] = {}
     losses = {name: error for name, error in errors["loss"].items() if name in LAWS}
     typical = float(np.median(list(losses.values()))) if losses else 1.0
     for quantity, own in errors.items():
@@ -288,8 +306,8 @@ def _weights(
                 UNIDENTIFIED if one.status is FitStatus.NOT_IDENTIFIED else 1.0
             )
         total = sum(raw.values())
-        found[quantity] = {name: weight / total for name, weight in raw.items()}
-    return found
+        result[quantity] = {name: weight / total for name, weight in raw.items()}
+    return result
 
 
 def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
@@ -298,25 +316,27 @@ def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
     logs = [
         (one.log_loss(n, d), one.weights["loss"]) for one in candidates if "loss" in one.weights
     ]
-    held = [(log, weight) for log, weight in logs if log is not None]
-    mean, _ = mean_and_spread(np.stack([log for log, _ in held], 1), np.array([w for _, w in held]))
+    pairs = [(log, weight) for log, weight in logs if log is not None]
+    mean, _ = mean_and_spread(
+        np.stack([log for log, _ in pairs], 1), np.array([w for _, w in pairs])
+    )
     return math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
 
 
 def _factor(errors: Sequence[_Errors], weight: Mapping[str, float], noise: float) -> float:
-    """By how much the standard error was too small (or too large) on the prefixes: root mean square of the scaled errors of each
-    origin, with PRIOR origins at one.
+    """By how much the standard error was too small (or too large) on the prefixes: root mean square
+    of the scaled errors of each origin, with PRIOR origins at one.
     """
     total, count = PRIOR, PRIOR
     share = NOISE_SHARE * noise
     for each in errors:
         scaled = []
         for row in each.rows:
-            held = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
-            if held.sum() < 2:
+            finite = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
+            if finite.sum() < 2:
                 continue
-            parts = np.array([weight.get(name, 0.0) for name in each.names])[held]
-            mean, spread = mean_and_spread(row[held][None], parts)
+            parts = np.array([weight.get(name, 0.0) for name in each.names])[finite]
+            mean, spread = mean_and_spread(row[finite][None], parts)
             scaled.append(float(mean[0] ** 2 / (spread[0] ** 2 + share**2 + EXACT**2)))
         if scaled:
             total, count = total + min(float(np.mean(scaled)), WORST_FACTOR**2), count + 1

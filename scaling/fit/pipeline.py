@@ -18,7 +18,7 @@ from scaling.fit.combine import combine
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
 from scaling.fit.diagnostics.diagnostics import run_diagnostics
 from scaling.fit.diagnostics.holdout import holdout, rollout
-from scaling.fit.document import FitStatus, as_warnings, estimates
+from scaling.fit.document import FitStatus, estimates
 from scaling.fit.frontier.approaches import (
     agreement,
     estimate_frontiers,
@@ -153,7 +153,7 @@ def _fields(
         "warnings": (
             *warnings,
             *fields["warnings"],
-            *as_warnings(source.warnings, WarningCode.SOURCE),
+            *source.warnings,
             *analysis_warnings,
             *no_kaplan,
         ),
@@ -177,7 +177,9 @@ def _fields(
 
 
 def _combination(points: Points, options: FitOptions) -> Combination | None:
-    """The combination of laws, where no law was named and no run repeats its data: the candidates do not know of repeats."""
+    """The combination of laws, where no law was named and no run repeats its data: the candidates
+    do not know of repeats.
+    """
     unique = points.others.get("U")
     repeats = unique is not None and points.d is not None and bool((points.d > 1.01 * unique).any())
     if not options.combined or repeats:

@@ -198,7 +198,9 @@ def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
 def _combined_answer(
     known: FittedLaw, asked: Mapping[str, float]
 ) -> tuple[Answer, dict[str, CombinedAnswer]] | None:
-    """The answer of the combination of laws, and what stands behind it; None where the fit has none, or none to this question."""
+    """The answer of the combination of laws, and what stands behind it; None where the fit has
+    none, or none to this question.
+    """
     combination, question = known.combination, set(asked)
     if combination is None:
         return None
