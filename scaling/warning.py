@@ -12,6 +12,10 @@ class WarningCode(StrEnum):
     """What a warning is about. Code tests the code and never the sentence."""
 
     OTHER = "other"
+    # a prepared corpus
+    NO_DOCUMENT_SEPARATOR = "no_document_separator"
+    LOSSY_TOKENIZER = "lossy_tokenizer"
+    DUPLICATE_DOCUMENTS = "duplicate_documents"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
     FEW_PREFIXES = "few_prefixes"

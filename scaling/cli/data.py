@@ -61,6 +61,12 @@ def prepare(
     max_documents: Annotated[
         int | None, typer.Option(min=1, help="Use only the first so many documents.")
     ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN", help="The token of a tokenizer.json that ends each document."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a memory-mapped token store, split by document into training and validation.
@@ -81,7 +87,10 @@ def prepare(
         val_frac=val_frac,
         streaming=streaming,
         max_documents=max_documents,
+        separator=separator,
     )
+    for warning in document.get("warnings", []):
+        echo_err(f"warning: {warning['message']}")
     usage = f'use it in a sweep file: \\[base.task] kind = "text", corpus = "{out}"'
     emit(document, lambda: Group(_facts(document, out), usage), as_json=as_json)
 

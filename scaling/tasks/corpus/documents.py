@@ -5,17 +5,19 @@ Text files, rows of .jsonl and .parquet, folders of them.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from scaling.errors import DISK, ScalingError, unknown_choice
-from scaling.tasks.corpus.token_store import Source
+from scaling.errors import ScalingError, unknown_choice
+from scaling.tasks.corpus.token_store import Source, cannot_read
 
 _BLOCK_BYTES = 2**20
 _MAX_ROW_BYTES = 2**28
@@ -37,6 +39,13 @@ _UNREADABLE = {
     "7z",
     "safetensors",
 }
+_ROWS = {"jsonl", "ndjson", "json", "parquet"}
+_NOT_TEXT = {"csv", "tsv", "html", "htm", "xml", "xlsx", "arrow", "pdf"}
+# Files of a data set's repository that describe it; skipped where a folder also has rows.
+_METADATA = {"readme.md", "license", "dataset_infos.json", "dataset_info.json", "dataset_dict.json"}
+_METADATA |= {"state.json", "croissant.json"}
+_SNIFFED_BYTES = 2**16
+BOM = b"\xef\xbb\xbf"
 _NAMES = "name text, .jsonl or .parquet files, or folders of them"
 
 
@@ -56,27 +65,34 @@ class File:
 class Document:
     """A text that can be opened as UTF-8 bytes.
 
-    `where` names it in messages, `identity` decides its split.
+    `where` names it in messages; the `sha256` of its text decides its split, so that equal texts
+    stand in one split. The text begins after `start` bytes (a byte order mark).
     """
 
     where: str
-    identity: bytes
+    sha256: Callable[[], bytes]
     n_bytes: int
     open: Callable[[], BinaryIO]
+    start: int = 0
 
 
 def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
     """The files of the sources, each once, sorted within a source.
 
-    `out` and names that start with a dot are left out.
+    `out`, names that start with a dot, and (where a source has files of rows) files that describe a
+    data set are left out. Links to folders are followed once.
 
-    Raises ScalingError for what is missing, no regular file, or an archive, array or pickle.
+    Raises ScalingError for what is missing, no regular file, an archive, a table or a pickle, or
+    JSON lines by another name.
     """
     if not sources:
         raise ScalingError("no files to prepare", remedy=_NAMES)
     unique: dict[Path, File] = {}
     for source in sources:
-        for file in _below(source, out.resolve() if out else None):
+        below = _below(source, out.resolve() if out else None)
+        if source.is_dir() and any(_suffix(f.path) in _ROWS - {"json"} for f in below):
+            below = [file for file in below if file.path.name.lower() not in _METADATA]
+        for file in below:
             _check_readable(file.path)
             unique.setdefault(file.path.resolve(), file)
     if not unique:
@@ -85,13 +101,21 @@ def list_files(sources: Sequence[Path], out: Path | None = None) -> list[File]:
 
 
 def sizes(sources: Sequence[Path], files: Sequence[File]) -> list[Source]:
-    """How many files and bytes each source gives."""
+    """How many files, of which kinds, and how many bytes each source gives."""
+    kinds: dict[Path, Counter[str]] = {source: Counter() for source in sources}
+    for file in files:
+        kinds[file.source][_suffix(file.path) if has_rows(file) else "text"] += 1
     of = {
         source: [file.path.stat().st_size for file in files if file.source == source]
         for source in sources
     }
     return [
-        Source(path=_legible(source), n_files=len(file_bytes), n_bytes=sum(file_bytes))
+        Source(
+            path=_legible(source),
+            n_files=len(file_bytes),
+            n_bytes=sum(file_bytes),
+            kinds=dict(sorted(kinds[source].items())),
+        )
         for source, file_bytes in of.items()
     ]
 
@@ -104,8 +128,14 @@ def _legible(path: Path) -> str:
 def _below(source: Path, out: Path | None) -> list[File]:
     if not source.is_dir():
         return [File(source, source.name, source)]
-    paths = []
-    for folder, folders, names in os.walk(source, onerror=_raise):
+    paths: list[Path] = []
+    visited: set[Path] = set()
+    for folder, folders, names in os.walk(source, onerror=_raise, followlinks=True):
+        real = Path(folder).resolve()
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
         kept = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         folders[:] = [name for name in kept if Path(folder, name).resolve() != out]
         paths += [Path(folder, name) for name in names if not name.startswith(".")]
@@ -128,19 +158,59 @@ def _check_readable(path: Path) -> None:
             where=str(path),
             remedy=_NAMES,
         )
+    suffix = _suffix(path)
+    if suffix in _NOT_TEXT:
+        raise ScalingError(
+            f".{suffix} files are not read as text",
+            where=str(path),
+            remedy="convert it to .jsonl or .parquet, or leave it out",
+        )
+    if suffix == "parquet" or suffix in ("jsonl", "ndjson"):
+        return
+    is_lines = _is_json_lines(path)
+    if suffix == "json" and not is_lines:
+        raise ScalingError(
+            ".json files are read with one object per line",
+            where=str(path),
+            remedy='write it as lines like {"text": "..."}, or leave it out',
+        )
+    if suffix != "json" and is_lines:
+        raise ScalingError(
+            "looks like JSON lines, not like text",
+            where=str(path),
+            remedy="name it .jsonl",
+        )
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix[1:].lower()
+
+
+def has_rows(file: File) -> bool:
+    """Whether the documents of a file are rows, with the text in a column."""
+    return _suffix(file.path) in _ROWS
+
+
+def _is_json_lines(path: Path) -> bool:
+    """Whether the first two lines (or the only one) are JSON objects."""
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(_SNIFFED_BYTES).removeprefix(BOM).lstrip()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    lines = [line for line in head.split(b"\n") if line.strip()]
+    if len(head) >= _SNIFFED_BYTES - 3 and len(lines) > 1:
+        lines = lines[:-1]  # cut off
+    if not head.startswith(b"{"):
+        return False
+    try:
+        return all(isinstance(json.loads(line), dict) for line in lines[:2])
+    except (ValueError, RecursionError):
+        return len(lines) == 1 and len(head) >= _SNIFFED_BYTES - 3  # one object longer than that
 
 
 def _raise(error: OSError) -> None:
-    raise _cannot_read(Path(error.filename), error) from error
-
-
-def _cannot_read(path: Path, error: OSError) -> ScalingError:
-    return ScalingError(
-        f"cannot read: {error.strerror}",
-        where=str(path),
-        remedy="fix the permissions",
-        exit_code=DISK,
-    )
+    raise cannot_read(Path(error.filename), error) from error
 
 
 def documents(files: Sequence[File], column: str) -> Iterator[Document]:
@@ -149,19 +219,15 @@ def documents(files: Sequence[File], column: str) -> Iterator[Document]:
     Rows take the text of `column` and are read as a stream.
     """
     for file in files:
-        suffix = file.path.suffix[1:].lower()
         try:
-            if suffix in ("jsonl", "ndjson", "parquet"):
-                rows = (
-                    _parquet(file.path, column)
-                    if suffix == "parquet"
-                    else _jsonl(file.path, column)
-                )
+            if has_rows(file):
+                is_parquet = _suffix(file.path) == "parquet"
+                rows = (_parquet if is_parquet else _jsonl)(file.path, column)
                 yield from (row(where, text) for where, text in rows)
             else:
                 yield _text_file(file)
         except OSError as error:
-            raise _cannot_read(file.path, error) from error
+            raise cannot_read(file.path, error) from error
 
 
 def _text_file(file: File) -> Document:
@@ -169,11 +235,17 @@ def _text_file(file: File) -> Document:
         try:
             return open(file.path, "rb")
         except OSError as error:
-            raise _cannot_read(file.path, error) from error
+            raise cannot_read(file.path, error) from error
 
-    return Document(
-        str(file.path), file.name.encode(errors="surrogateescape"), file.path.stat().st_size, opened
-    )
+    with opened() as handle:
+        start = len(BOM) if handle.read(len(BOM)) == BOM else 0
+
+    def sha256() -> bytes:
+        with opened() as handle:
+            handle.seek(start)
+            return hashlib.file_digest(cast(io.BufferedReader, handle), "sha256").digest()
+
+    return Document(str(file.path), sha256, file.path.stat().st_size, opened, start)
 
 
 def row(where: str, text: object) -> Document:
@@ -191,7 +263,9 @@ def row(where: str, text: object) -> Document:
             where=where,
             remedy="write the text as UTF-8",
         ) from None
-    return Document(where, data, len(data), lambda: io.BytesIO(data))
+    return Document(
+        where, lambda: hashlib.sha256(data).digest(), len(data), lambda: io.BytesIO(data)
+    )
 
 
 def _jsonl(path: Path, column: str) -> Iterator[tuple[str, object]]:
@@ -201,8 +275,9 @@ def _jsonl(path: Path, column: str) -> Iterator[tuple[str, object]]:
             line, where = handle.readline(_MAX_ROW_BYTES), f"{path} line {number}"
             if not line:
                 return
-            if line.strip():
-                yield where, _field(line, column, where, offset)
+            text = line.removeprefix(BOM) if number == 1 else line
+            if text.strip():
+                yield where, _field(text, column, where, offset + len(line) - len(text))
             offset += len(line)
 
 

@@ -22,8 +22,8 @@ from scaling.tasks.corpus.token_store import Source
 PREFIX = "hf:"
 FORM = "write hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]"
 OFFLINE = (
-    "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name hf:FOLDER "
-    "(private ones need `hf auth login`)"
+    "where there is a network: datasets.load_dataset(...).save_to_disk(FOLDER); then name "
+    "hf:FOLDER (private ones need `hf auth login`)"
 )
 
 

@@ -1,17 +1,17 @@
 """From a person's own files to a token store: `scaling data prepare`, and `scaling data info`.
 
-A corpus is never loaded whole. Documents go to train or val by a hash of what identifies them:
-the path of a text file below the source that was named, the text of a row. With fewer than `SMALL_CORPUS_DOCUMENTS`
-documents every document is cut instead: its last part, from the beginning of a line on, is held
-out.
+A corpus is never loaded whole. Documents go to train or val by a hash of their text, so that equal
+texts stand in one split. With fewer than `SMALL_CORPUS_DOCUMENTS` documents every document is cut
+instead: its last part, from the beginning of a line on, is the validation split.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,26 +20,29 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.tasks.corpus import hugging_face
-from scaling.tasks.corpus.documents import Document, blocks, documents, list_files, sizes
-from scaling.tasks.corpus.token_store import (
-    Chunk,
-    Source,
-    Split,
-    check_overwritable,
-    verify,
-    write_store,
+from scaling.tasks.corpus.documents import (
+    Document,
+    blocks,
+    documents,
+    has_rows,
+    list_files,
+    sizes,
 )
+from scaling.tasks.corpus.store_writer import check_overwritable, write_store
+from scaling.tasks.corpus.token_store import Chunk, Source, Split, TokenizerFacts, verify
 from scaling.tasks.corpus.tokenizer import (
     Encoder,
     byte_encoder,
+    is_lossless,
     load_tokenizer,
-    round_trip_checked,
     train_bpe,
 )
 from scaling.tasks.text import open_corpus
+from scaling.warning import ResultWarning, WarningCode, warn
 
 SMALL_CORPUS_DOCUMENTS = 100
 _MAX_LINE = 2**16
+_MAX_NEAR_BYTES = 2**20  # of a document are compared with others up to case, digits and signs
 _ENCODED_BYTES = 2**20
 
 
@@ -61,12 +64,14 @@ def prepare(
     val_frac: float = 0.1,
     streaming: bool = False,
     max_documents: int | None = None,
+    separator: str | None = None,
 ) -> dict[str, Any]:
     """Write the token store `out` from files and folders, then from data sets of Hugging Face
     ("hf:..."); returns its manifest.
 
     `tokenizer` is "bytes", "bpe" (trained on the train split, at most `vocab_size` tokens), the
-    path of a tokenizer.json, or "hf:" and a name or folder. The first `max_documents` are taken,
+    path of a tokenizer.json, or "hf:" and a name or folder; `separator` is the token that ends a
+    document, where it is not a well-known one. The first `max_documents` are taken,
     empty ones counted. Raises ScalingError that names file and place; nothing is left behind then.
     """
     if not 0.0 < val_frac < 1.0:
@@ -80,15 +85,27 @@ def prepare(
         < SMALL_CORPUS_DOCUMENTS
     )
     excluded: Counter[str] = Counter()
+    duplicates = _Duplicates()
 
-    def pieces() -> Iterator[_Piece]:
+    def pieces(seen: _Duplicates | None = None) -> Iterator[_Piece]:
         excluded.clear()
-        return _pieces(texts.documents(), val_frac, is_small, excluded)
+        return _pieces(texts.documents(), val_frac, is_small, excluded, seen)
 
-    encoder = _encoder(tokenizer, vocab_size, pieces)
+    encoder = _encoder(tokenizer, vocab_size, pieces, separator)
+    losses: Counter[str] = Counter()
+
+    def final_facts() -> dict[str, Any]:
+        facts = encoder.facts.model_copy(update={"lossless": not losses["pieces"]})
+        counts = duplicates.counts()
+        return {
+            "tokenizer": facts,
+            "duplicates": counts,
+            "warnings": tuple(_warnings(facts, counts)),
+        }
+
     manifest = write_store(
         out,
-        _chunks(pieces(), encoder),
+        _chunks(pieces(duplicates), encoder, losses),
         encoder.facts,
         split_rule=f"the last {val_frac:g} of each document"
         if is_small
@@ -96,6 +113,7 @@ def prepare(
         sources=texts.sources,
         excluded=excluded,
         tokenizer_json=encoder.json,
+        final_facts=final_facts,
     )
     return manifest.model_dump(mode="json", by_alias=True)
 
@@ -126,6 +144,12 @@ class _Documents:
         self._corpora = [
             hugging_face.open_corpus(one, column, streaming=streaming) for one in named
         ]
+        if column != "text" and not self._corpora and not any(map(has_rows, self._files)):
+            raise ScalingError(
+                f"--text-column {column} is for rows, and no file has rows",
+                where=str(self._paths[0]),
+                remedy="leave it out, or name .jsonl or .parquet files",
+            )
         self._column, self._most = column, most
         self.sources: list[Source] = []
 
@@ -141,6 +165,54 @@ class _Documents:
         ]
 
 
+class _Duplicates:
+    """Counts repeated documents: equal, or equal up to case, digits, spaces and signs."""
+
+    def __init__(self) -> None:
+        self._exact, self._near = array("Q"), array("Q")
+
+    def add(self, document: Document) -> None:
+        """Count a document."""
+        with document.open() as handle:
+            handle.seek(document.start)
+            head = handle.read(_MAX_NEAR_BYTES).decode(errors="replace")
+        letters = "".join(filter(str.isalpha, head.casefold()))
+        near = hashlib.sha256(f"{letters or head} {document.n_bytes > len(head)}".encode())
+        self._exact.append(int.from_bytes(document.sha256()[:8]))
+        self._near.append(int.from_bytes(near.digest()[:8]))
+
+    def counts(self) -> dict[str, int]:
+        """Repeated documents; `near` does not count the exact ones."""
+        exact, near = (
+            len(hashes) - len(np.unique(np.asarray(hashes))) for hashes in (self._exact, self._near)
+        )
+        counts = {"exact": exact, "near": max(0, near - exact)}
+        return {kind: count for kind, count in counts.items() if count}
+
+
+def _warnings(tokenizer: TokenizerFacts, duplicates: Mapping[str, int]) -> Iterator[ResultWarning]:
+    if tokenizer.separator is None:
+        yield warn(
+            WarningCode.NO_DOCUMENT_SEPARATOR,
+            "the tokenizer has no known end of document, so documents run together; "
+            "name one of its tokens with --separator",
+            tokenizer=tokenizer.name,
+        )
+    if not tokenizer.lossless:
+        yield warn(
+            WarningCode.LOSSY_TOKENIZER,
+            "the tokenizer does not give back every text, so bits per byte are not reported",
+            tokenizer=tokenizer.name,
+        )
+    if duplicates:
+        yield warn(
+            WarningCode.DUPLICATE_DOCUMENTS,
+            f"repeated documents: {duplicates.get('exact', 0)} exact (always in one split), "
+            f"{duplicates.get('near', 0)} nearly equal (perhaps in both)",
+            **duplicates,
+        )
+
+
 def info(corpus: str | Path) -> dict[str, Any]:
     """The manifest of a store ("stdlib" or a folder) with its `folder`, after reading and verifying
     every token.
@@ -151,12 +223,18 @@ def info(corpus: str | Path) -> dict[str, Any]:
 
 
 def _pieces(
-    corpus_documents: Iterator[Document], val_frac: float, is_small: bool, excluded: Counter[str]
+    corpus_documents: Iterator[Document],
+    val_frac: float,
+    is_small: bool,
+    excluded: Counter[str],
+    duplicates: _Duplicates | None,
 ) -> Iterator[_Piece]:
     for document in corpus_documents:
-        if not document.n_bytes:
+        if document.n_bytes <= document.start:
             excluded["empty documents"] += 1
             continue
+        if duplicates is not None:
+            duplicates.add(document)
         with document.open() as handle:
             for split, start, stop in _parts(document, handle, val_frac, is_small):
                 for text, last in _with_last(blocks(handle, start, stop, document.where)):
@@ -168,10 +246,15 @@ def _parts(
 ) -> list[tuple[Split, int, int]]:
     """The byte ranges of a document in each split."""
     if not is_small:
-        position = int.from_bytes(hashlib.sha256(document.identity).digest()[:8]) / 2**64
-        return [("val" if position < val_frac else "train", 0, document.n_bytes)]
-    cut = _cut(handle, int(document.n_bytes * (1.0 - val_frac)), document.n_bytes)
-    parts: list[tuple[Split, int, int]] = [("train", 0, cut), ("val", cut, document.n_bytes)]
+        position = int.from_bytes(document.sha256()[:8]) / 2**64
+        return [("val" if position < val_frac else "train", document.start, document.n_bytes)]
+    n_text = document.n_bytes - document.start
+    wanted = document.start + int(n_text * (1.0 - val_frac))
+    cut = _cut(handle, wanted, document.n_bytes)
+    parts: list[tuple[Split, int, int]] = [
+        ("train", document.start, cut),
+        ("val", cut, document.n_bytes),
+    ]
     return [(split, start, stop) for split, start, stop in parts if start < stop]
 
 
@@ -197,7 +280,17 @@ def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
         current = following
 
 
-def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Piece]]) -> Encoder:
+def _encoder(
+    tokenizer: str,
+    vocab_size: int,
+    pieces: Callable[[], Iterator[_Piece]],
+    separator: str | None,
+) -> Encoder:
+    if separator is not None and tokenizer in ("bytes", "bpe"):
+        raise ScalingError(
+            f"--separator is for a tokenizer.json; {tokenizer} has its own",
+            remedy="leave out --separator",
+        )
     if tokenizer == "bytes":
         return byte_encoder()
     train = (piece.text.decode() for piece in pieces() if piece.split == "train")
@@ -206,30 +299,34 @@ def _encoder(tokenizer: str, vocab_size: int, pieces: Callable[[], Iterator[_Pie
         if tokenizer.startswith(hugging_face.PREFIX)
         else (Path(tokenizer), None)
     )
-    encoder = train_bpe(train, vocab_size) if tokenizer == "bpe" else load_tokenizer(path, name)
-    return round_trip_checked(encoder, next((piece.text for piece in pieces()), b""))
+    if tokenizer == "bpe":
+        return train_bpe(train, vocab_size)
+    return load_tokenizer(path, name, separator)
 
 
-def _chunks(pieces: Iterator[_Piece], encoder: Encoder) -> Iterator[Chunk]:
-    """The tokens of the pieces, encoded about a MiB at a time."""
+def _chunks(pieces: Iterator[_Piece], encoder: Encoder, losses: Counter[str]) -> Iterator[Chunk]:
+    """The tokens of the pieces, encoded about a MiB at a time; `losses` counts lossy batches."""
     batch: list[_Piece] = []
     waiting = 0
     for piece in pieces:
         batch.append(piece)
         waiting += len(piece.text)
         if waiting >= _ENCODED_BYTES:
-            yield from _encoded(batch, encoder)
+            yield from _encoded(batch, encoder, losses)
             batch, waiting = [], 0
-    yield from _encoded(batch, encoder)
+    yield from _encoded(batch, encoder, losses)
 
 
-def _encoded(batch: list[_Piece], encoder: Encoder) -> Iterator[Chunk]:
+def _encoded(batch: list[_Piece], encoder: Encoder, losses: Counter[str]) -> Iterator[Chunk]:
     """A chunk a piece.
 
     The last piece of a document carries the separator, where the tokenizer has one.
     """
     end = [] if encoder.facts.separator is None else [encoder.facts.separator]
-    for piece, tokens in zip(batch, encoder.encode([piece.text for piece in batch]), strict=True):
+    texts = [piece.text for piece in batch]
+    encoded = encoder.encode(texts)
+    losses["pieces"] += not is_lossless(encoder, texts, encoded)
+    for piece, tokens in zip(batch, encoded, strict=True):
         closing = end if piece.ends else []
         yield Chunk(
             piece.split,

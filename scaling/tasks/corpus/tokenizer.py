@@ -5,22 +5,43 @@ Plain bytes, a BPE trained on the corpus itself, or a tokenizer that comes as `t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaling.errors import DISK, ScalingError
-from scaling.tasks.corpus.token_store import TokenizerFacts
+from scaling.errors import ScalingError
+from scaling.tasks.corpus.token_store import TokenizerFacts, cannot_read
 
 if TYPE_CHECKING:
     import tokenizers
 
 BYTES = TokenizerFacts(kind="bytes", name="bytes", vocab_size=256, separator=0)
 END = "<|endoftext|>"
-_KNOWN_ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
+# The end of a document in well-known vocabularies; if there is none, its beginning.
+_KNOWN_ENDS: tuple[str, ...] = (
+    END,
+    "<|end_of_text|>",
+    "</s>",
+    "<eos>",
+    "<|eos|>",
+    "<EOS_TOKEN>",
+    "[EOS]",
+)
+_KNOWN_ENDS += ("<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<|im_end|>", "[SEP]")
+_KNOWN_BEGINNINGS: tuple[str, ...] = (
+    "<|bos|>",
+    "<|begin_of_text|>",
+    "<s>",
+    "<bos>",
+    "<BOS_TOKEN>",
+    "[BOS]",
+)
+_KNOWN_BEGINNINGS += ("<｜begin▁of▁sentence｜>",)
 _MAX_JSON_BYTES = 2**28
 
 
@@ -69,13 +90,16 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Encoder:
         vocab_size=vocab_size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
-    return _encoder(tokenizer, "bpe", f"bpe-{tokenizer.get_vocab_size()}")
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    return _encoder(tokenizer, "bpe", f"bpe-{tokenizer.get_vocab_size()}", ids[END])
 
 
-def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
+def load_tokenizer(path: Path, name: str | None = None, separator: str | None = None) -> Encoder:
     """A tokenizer from its `tokenizer.json`, under its file's name if no other is given.
 
-    The file's truncation, padding and special-token templates are switched off.
+    The file's truncation, padding and special-token templates are switched off. Documents end with
+    the token `separator`; by default a well-known end of text, the eos_token or bos_token of a
+    tokenizer_config.json in the same folder, or a well-known beginning of text.
 
     Raises ScalingError for a file that is missing or no tokenizer.
     """
@@ -87,16 +111,19 @@ def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ScalingError("too large for a tokenizer.json", where=str(path), remedy=remedy)
-        return _encoder(
-            Tokenizer.from_str(path.read_text(encoding="utf-8")), "file", name or path.name
-        )
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        if separator is not None and separator not in ids:
+            raise ScalingError(
+                f"--separator {separator!r} is not a token of the tokenizer",
+                where=str(path),
+                remedy="name a token of its vocabulary, such as its end of text",
+            )
+        candidates = [*_KNOWN_ENDS, *_config_tokens(path), *_KNOWN_BEGINNINGS]
+        end = separator or next((token for token in candidates if token in ids), None)
+        return _encoder(tokenizer, "file", name or path.name, None if end is None else ids[end])
     except OSError as error:
-        raise ScalingError(
-            f"cannot read: {error.strerror}",
-            where=str(path),
-            remedy="fix the permissions",
-            exit_code=DISK,
-        ) from error
+        raise cannot_read(path, error) from error
     except ScalingError:
         raise
     except Exception as error:  # the library raises bare Exception
@@ -105,37 +132,60 @@ def load_tokenizer(path: Path, name: str | None = None) -> Encoder:
         ) from error
 
 
-def round_trip_checked(encoder: Encoder, sample: bytes) -> Encoder:
-    """The encoder with `lossless` set by a round trip of a sample.
+def _config_tokens(path: Path) -> list[str]:
+    """eos_token and bos_token of the tokenizer_config.json in the tokenizer's folder."""
+    try:
+        config = json.loads(path.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
+        tokens = [config.get("eos_token"), config.get("bos_token")]
+    except (OSError, ValueError, AttributeError):
+        return []
+    tokens = [token.get("content") if isinstance(token, dict) else token for token in tokens]
+    return [token for token in tokens if isinstance(token, str)]
 
-    Bits per byte mean nothing when text is lost.
-    """
-    lossless = encoder.decode(encoder.encode([sample])[0].tolist()) == sample.decode()
-    return replace(encoder, facts=encoder.facts.model_copy(update={"lossless": lossless}))
+
+def is_lossless(encoder: Encoder, texts: Sequence[bytes], tokens: Sequence[np.ndarray]) -> bool:
+    """Whether tokens decode to the texts; bits per byte mean nothing when text is lost."""
+    if encoder.facts.kind == "bytes":
+        return True
+    with _tokenizer_errors(encoder.facts.name):
+        pairs = zip(texts, tokens, strict=True)
+        return all(encoder.decode(ids.tolist()) == text.decode() for text, ids in pairs)
 
 
-def _encoder(tokenizer: tokenizers.Tokenizer, kind: str, name: str) -> Encoder:
+@contextlib.contextmanager
+def _tokenizer_errors(name: str) -> Iterator[None]:
+    """Turns an error or panic of the library into ScalingError."""
+    try:
+        yield
+    except (ScalingError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of its Rust code is no Exception
+        raise ScalingError(
+            f"the tokenizer fails on a text: {str(error)[:120]}",
+            where=name,
+            remedy="use another tokenizer, or leave the text out",
+        ) from error
+
+
+def _encoder(
+    tokenizer: tokenizers.Tokenizer, kind: str, name: str, separator: int | None
+) -> Encoder:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = (
-        True  # "<|endoftext|>" inside a text is text, not the end of a document
-    )
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    separator = next((ids[end] for end in _KNOWN_ENDS if end in ids), None)
-    vocab_size = max(ids.values(), default=0) + 1
+    # "<|endoftext|>" inside a text is text, not the end of a document
+    tokenizer.encode_special_tokens = True
+    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
     facts = TokenizerFacts.model_validate(
         {"kind": kind, "name": name, "vocab_size": vocab_size, "separator": separator}
     )
 
     def encode(texts: Sequence[bytes]) -> list[np.ndarray]:
-        encodings = tokenizer.encode_batch_fast(
-            [text.decode() for text in texts], add_special_tokens=False
-        )
-        return [np.asarray(encoding.ids, np.int64) for encoding in encodings]
+        with _tokenizer_errors(name):
+            decoded = [text.decode() for text in texts]
+            encodings = tokenizer.encode_batch_fast(decoded, add_special_tokens=False)
+            return [np.asarray(encoding.ids, np.int64) for encoding in encodings]
 
-    return Encoder(
-        facts,
-        encode,
-        lambda tokens: tokenizer.decode(list(tokens), skip_special_tokens=False),
-        tokenizer.to_str(),
-    )
+    def decode(ids: Sequence[int]) -> str:
+        return tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    return Encoder(facts, encode, decode, tokenizer.to_str())

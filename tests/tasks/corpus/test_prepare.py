@@ -69,6 +69,7 @@ def test_a_folder_of_texts(corpus, tmp_path):
             "path": str(corpus),
             "n_files": 151,
             "n_bytes": sum(len(text(i).encode()) for i in range(150)),
+            "kinds": {"text": 151},
         }
     ]
     assert manifest["splits"]["train"]["bytes_per_token"] == 1.0

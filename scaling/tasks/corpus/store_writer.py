@@ -1,0 +1,189 @@
+"""Writes a token store under another name, synced and renamed: it is complete or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from scaling.errors import DISK, ScalingError
+from scaling.files import sync
+from scaling.tasks.corpus.token_store import (
+    MANIFEST,
+    SCHEMA,
+    SPLITS,
+    TOKENIZER,
+    Chunk,
+    Manifest,
+    Source,
+    Split,
+    SplitFacts,
+    TokenizerFacts,
+    check_ids,
+    dtype_for,
+    open_store,
+    splits_digest,
+    verify,
+)
+
+
+@dataclass
+class _Sink:
+    """One split while it is written."""
+
+    handle: BinaryIO
+    vocab_size: int
+    n_tokens: int = 0
+    n_documents: int = 0
+    n_bytes: int = 0
+    sha256: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, chunk: Chunk) -> None:
+        if len(chunk.tokens):
+            check_ids(int(chunk.tokens.max()), self.vocab_size, "the tokenizer")
+            narrow = np.ascontiguousarray(
+                chunk.tokens, np.dtype(dtype_for(self.vocab_size)).newbyteorder("<")
+            )
+            self.sha256.update(narrow.data)
+            self.handle.write(narrow.data)
+        self.n_tokens += len(chunk.tokens)
+        self.n_documents += chunk.n_documents
+        self.n_bytes += chunk.n_bytes
+
+    def facts(self) -> SplitFacts:
+        per_token = self.n_bytes / self.n_tokens
+        counts = {
+            "n_tokens": self.n_tokens,
+            "n_documents": self.n_documents,
+            "n_bytes": self.n_bytes,
+        }
+        return SplitFacts(**counts, bytes_per_token=per_token, sha256=self.sha256.hexdigest())
+
+
+def write_store(
+    folder: Path,
+    chunks: Iterable[Chunk],
+    tokenizer: TokenizerFacts,
+    *,
+    split_rule: str,
+    sources: Sequence[Source],
+    excluded: Mapping[str, int] | None = None,
+    tokenizer_json: str | None = None,
+    final_facts: Callable[[], Mapping[str, Any]] = dict,
+) -> Manifest:
+    """Write a store, whole or not at all.
+
+    `sources`, `excluded` and `final_facts()` (other fields of
+    the manifest) are read after the last chunk. Writing the same tokens again keeps the
+    old store.
+
+    Raises ScalingError for an empty split, for a folder that holds something else, and (74) for
+    disk or permissions.
+    """
+    check_overwritable(folder)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        splits = _write_tokens(building, chunks, tokenizer.vocab_size)
+        digest = splits_digest({name: facts.sha256 for name, facts in splits.items()})
+        manifest = Manifest.model_validate(
+            {
+                "schema": SCHEMA,
+                "tokenizer": tokenizer,
+                "dtype": dtype_for(tokenizer.vocab_size),
+                "splits": splits,
+                "split_rule": split_rule,
+                "sources": tuple(sources),
+                "excluded": dict(excluded or {}),
+                "digest": digest,
+            }
+            | dict(final_facts())
+        )
+        if tokenizer_json is not None:
+            (building / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+        (building / MANIFEST).write_text(
+            manifest.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8"
+        )
+        return manifest if _publish(building, folder) else _same(folder, manifest)
+    except OSError as error:
+        reason, remedy = (
+            error.strerror or str(error),
+            "free space or fix the permissions, then run again",
+        )
+        raise ScalingError(
+            f"cannot write: {reason}", where=str(folder), remedy=remedy, exit_code=DISK
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def check_overwritable(folder: Path) -> None:
+    """Refuse to write over anything but a token store or an empty folder."""
+    remedy = "name another folder with --out, or move this one away"
+    if folder.exists() and not folder.is_dir():
+        raise ScalingError("is a file, not a folder", where=str(folder), remedy=remedy)
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise ScalingError(
+            "holds something else than a token store", where=str(folder), remedy=remedy
+        )
+
+
+def _write_tokens(
+    building: Path, chunks: Iterable[Chunk], vocab_size: int
+) -> dict[Split, SplitFacts]:
+    with contextlib.ExitStack() as stack:
+        sinks = {
+            name: _Sink(stack.enter_context(open(building / f"{name}.bin", "wb")), vocab_size)
+            for name in SPLITS
+        }
+        for chunk in chunks:
+            sinks[chunk.split].add(chunk)
+    if not any(sink.n_bytes for sink in sinks.values()):
+        raise ScalingError(
+            "the corpus is empty: no document holds text", remedy="name files with text in them"
+        )
+    for name, sink in sinks.items():
+        if sink.n_tokens == 0 or sink.n_documents == 0:
+            other = "raise" if name == "val" else "lower"
+            raise ScalingError(
+                f"no document fell into the {name} split",
+                remedy=f"{other} --val-frac, or give more documents",
+            )
+    return {name: sink.facts() for name, sink in sinks.items()}
+
+
+def _publish(building: Path, folder: Path) -> bool:
+    """Sync the finished files and rename their folder; False where a store stands there already."""
+    for path in (*building.iterdir(), building):
+        sync(path)
+    try:
+        os.rename(building, folder)
+    except OSError:
+        if not (folder / MANIFEST).is_file():
+            raise
+        return False
+    sync(folder.parent)
+    return True
+
+
+def _same(folder: Path, manifest: Manifest) -> Manifest:
+    """The store that stands there already, if it is intact and holds the same tokens."""
+    standing = open_store(folder)
+    if standing.manifest.digest != manifest.digest:
+        raise ScalingError(
+            f"holds another token store (digest {standing.manifest.digest[:12]}, "
+            f"new {manifest.digest[:12]})",
+            where=str(folder),
+            remedy="name another folder with --out, or delete this one",
+        )
+    verify(standing)
+    return standing.manifest
