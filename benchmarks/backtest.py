@@ -1,15 +1,19 @@
-"""Do forecasts come true? `make backtest DATA=... [RESULTS=results]` cuts every table of real runs at several budgets and predicts the rest.
+"""Do forecasts come true? `make backtest DATA=... [RESULTS=results]` cuts every table of real runs
+at several budgets and predicts the rest.
 
     python -m benchmarks.backtest DATA [--results DIR] [--half tuning|reporting|all] [--only NAME]
 
-Each table is cut at up to CUTS of its budgets; what costs 2 to 30 times the cut is predicted from what costs no more than the cut:
-the loss of every later run at its own N and D, and N*(C) and L*(C) against the minima of the later isoFLOP curves (parabolas through
-all runs; of cs336, which was simulated, the true optimum). Methods: each law alone with the intervals that `scaling fit --law` gives (bootstrap, and for a run's loss a residual each),
-isoFLOP and envelope, the combination, and the combination with one part taken away.
+Each table is cut at up to CUTS of its budgets; what costs 2 to 30 times the cut is predicted from
+what costs no more than the cut: the loss of every later run at its own N and D, and N*(C) and L*(C)
+against the minima of the later isoFLOP curves (parabolas through all runs; of cs336, which was
+simulated, the true optimum). Methods: each law alone with the intervals that `scaling fit --law`
+gives (bootstrap, and for a run's loss a residual each), isoFLOP and envelope, the combination, and
+the combination with one part taken away.
 
-The constants of scaling/fit/combine.py were chosen on the tables of TUNING; every other table is for reporting. TUNING was settled
-before any was looked at: in order of the SHA-256 of the name every second table, within Porian's 15 sweeps and within the others.
-Tables that are not there are left out and named.
+The constants of scaling/fit/combine.py were chosen on the tables of TUNING; every other table is
+for reporting. TUNING was settled before any was looked at: in order of the SHA-256 of the name
+every second table, within Porian's 15 sweeps and within the others. Tables that are not there are
+left out and named.
 """
 
 from __future__ import annotations
@@ -257,7 +261,9 @@ def _unweighted(points: Points) -> Points:
 
 @dataclass(frozen=True)
 class Score:
-    """Errors (n,) in logs of one method for one cut, and the interval's ends relative to the truth (levels, 2, n)."""
+    """Errors (n,) in logs of one method for one cut, and the interval's ends relative to the truth
+    (levels, 2, n).
+    """
 
     error: Array
     ends: Array
@@ -271,13 +277,17 @@ class Score:
         return 100 * (self.ends[1, 1] - self.ends[1, 0])
 
     def winkler(self) -> float:
-        """Mean interval score of the 90 % interval, in per cent (Gneiting and Raftery 2007, eq. 43)."""
+        """Mean interval score of the 90 % interval, in per cent (Gneiting and Raftery 2007, eq.
+        43).
+        """
         lo, hi = self.ends[1]
         return float(np.mean(100 * (hi - lo + 20 * (np.maximum(lo, 0) + np.maximum(-hi, 0)))))
 
 
 def _known_minimum(flops: float) -> Minimum:
-    """The optimum of cs336's runs, which are those of a known law: a parabola through them is off by more than exact laws are."""
+    """The optimum of cs336's runs, which are those of a known law: a parabola through them is off
+    by more than exact laws are.
+    """
     values = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
     best = frontier("chinchilla", {name: np.asarray(each) for name, each in values.items()}, Cost())
     return Minimum(

@@ -44,12 +44,12 @@ class Shot:
 
 
 SHOTS = (
-    Shot(DOCS / "report.png", 960, 1180, starts=("", "#valleys")),
+    Shot(DOCS / "report.png", 960, 1180, starts=("", "#isoflop")),
     Shot(OUT / "report-dark.png", 1120, 900, dark=True, starts=("#frontier",)),
     Shot(OUT / "report-law.png", 1120, 900, starts=("#law",)),
     Shot(OUT / "report-narrow.png", 390, 844),
     Shot(OUT / "report-predictor.png", 1120, 900, starts=("#predictor",)),
-    Shot(OUT / "report-narrow-valleys.png", 390, 844, starts=("#plot-isoflop-valleys",)),
+    Shot(OUT / "report-narrow-isoflop.png", 390, 844, starts=("#plot-isoflop-curves",)),
 )
 TERMINALS = {
     "plan": "scaling plan sweeps/demo.toml --no-probe",  # seconds are of the machine, and of what else it does

@@ -144,8 +144,8 @@ def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:
     """The refits (R, P): from the optimum, and again through narrowing deltas where that failed or
     where points are few.
     """
-    held = drawn.weights if drawn.weights is not None else drawn.shift
-    count = 0 if held is None else len(held)
+    drawn_rows = drawn.weights if drawn.weights is not None else drawn.shift
+    count = 0 if drawn_rows is None else len(drawn_rows)
     ends = continuation(task, np.repeat(start[None], count, 0), task.delta, drawn)
     again = (
         np.ones(count, bool)

@@ -1,4 +1,5 @@
-"""The combination of several laws as a document: candidates with their weights, and the forecast that follows.
+"""The combination of several laws as a document: candidates with their weights, and the forecast
+that follows.
 
 `combine` makes it; docs/forecasts.md says how, and how often its intervals hold.
 """
@@ -24,8 +25,9 @@ NOISE_SHARE = (
 
 
 class Candidate(Document):
-    """A law or an approach in the combination. `params` are reported parameters of a law, `polynomial` those of the surface,
-    `powers` its frontier (a, n_coef, b, d_coef, E, K, gamma). `errors` are root mean squares of its rolling-origin errors in logs.
+    """A law or an approach in the combination. `params` are reported parameters of a law,
+    `polynomial` those of the surface, `powers` its frontier (a, n_coef, b, d_coef, E, K, gamma).
+    `errors` are root mean squares of its rolling-origin errors in logs.
     """
 
     name: str
@@ -52,7 +54,9 @@ class Candidate(Document):
 
 
 class Forecast(Document):
-    """The answer for one quantity, with its interval and the parts of its standard error in logs; `each` is what a candidate says."""
+    """The answer for one quantity, with its interval and the parts of its standard error in logs;
+    `each` is what a candidate says.
+    """
 
     value: float
     lo: float
@@ -69,8 +73,9 @@ class Forecast(Document):
 
 
 class Combination(Document):
-    """Candidates with their weights; `factor` multiplies the standard error of each quantity, `noise` is the scatter of a run's
-    log loss, `origins` counts the prefixes that were predicted from.
+    """Candidates with their weights; `factor` multiplies the standard error of each quantity,
+    `noise` is the scatter of a run's log loss, `origins` counts the prefixes that were predicted
+    from.
     """
 
     candidates: tuple[Candidate, ...]

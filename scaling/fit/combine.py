@@ -1,15 +1,18 @@
-"""One answer from several laws: candidates, weights by how well each predicts what comes next, and an interval that knows the form.
+"""One answer from several laws: candidates, weights by how well each predicts what comes next, and
+an interval that knows the form.
 
-The form of the law is the largest error of a forecast, and no table proves one. So several laws are fitted, the later runs
-counting more (weights proportional to C): what is asked for lies beyond the largest budget. Each candidate is refitted on growing
-prefixes of the budgets and predicts the runs that follow (rolling origin); its weight is the inverse of that error. The answer
-is the weighted mean of the logs, its standard error
+The form of the law is the largest error of a forecast, and no table proves one. So several laws are
+fitted, the later runs counting more (weights proportional to C): what is asked for lies beyond the
+largest budget. Each candidate is refitted on growing prefixes of the budgets and predicts the runs
+that follow (rolling origin); its weight is the inverse of that error. The answer is the weighted
+mean of the logs, its standard error
 
     sigma^2 = factor^2 (spread^2 + (noise / 2)^2),
 
-with the spread of the candidates around the answer, the scatter of the runs (for the loss of one run only), and a factor by which
-the same formula was wrong on the prefixes, drawn towards one (as in conformal prediction over budgets, with a prior of PRIOR origins).
-The constants were chosen on half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
+with the spread of the candidates around the answer, the scatter of the runs (for the loss of one
+run only), and a factor by which the same formula was wrong on the prefixes, drawn towards one (as
+in conformal prediction over budgets, with a prior of PRIOR origins). The constants were chosen on
+half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
 """
 
 from __future__ import annotations
@@ -62,7 +65,9 @@ MIN_LAWS = 3
 def combine(
     points: Points, objective: str = "huber-log", delta: float = 1e-3
 ) -> Combination | None:
-    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three laws can be fitted."""
+    """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
+    laws can be fitted.
+    """
     if points.n is None or points.d is None or points.c is None:
         return None
     points = _thinned(points)
@@ -139,7 +144,9 @@ def _candidates(
 
 
 def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
-    """The prefixes with their candidates. All refits of a law descend at once from its optimum on all points."""
+    """The prefixes with their candidates. All refits of a law descend at once from its optimum on
+    all points.
+    """
     flops, chosen = np.asarray(points.c), _prefixes(points)
     if not chosen:
         return []
@@ -180,7 +187,9 @@ def _surface(points: Points) -> tuple[float, ...]:
 
 
 def split_budgets(points: Points) -> list[float]:
-    """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer than five."""
+    """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer
+    than five.
+    """
     n, flops = np.asarray(points.n), np.asarray(points.c)
     groups = budgets(n, flops)
     if len(groups) >= 5:
@@ -205,7 +214,9 @@ def _prefixes(points: Points) -> list[float]:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Errors in logs (rows, candidates) of the predictions from one origin; NaN where a candidate says nothing."""
+    """Errors in logs (rows, candidates) of the predictions from one origin; NaN where a candidate
+    says nothing.
+    """
 
     names: tuple[str, ...]
     rows: Array
@@ -214,7 +225,9 @@ class _Errors:
 def _scores(
     points: Points, names: Sequence[str], origins: Sequence[_Origin]
 ) -> dict[Quantity, list[_Errors]]:
-    """For each quantity the errors from each origin: of the later runs, and of the later minima of the isoFLOP curves."""
+    """For each quantity the errors from each origin: of the later runs, and of the later minima of
+    the isoFLOP curves.
+    """
     minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
     found: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
@@ -246,7 +259,9 @@ def _error(candidate: Candidate | None, flops: float, quantity: Quantity, measur
 
 
 def _rms(scores: Mapping[Quantity, Sequence[_Errors]]) -> dict[Quantity, dict[str, float]]:
-    """Root mean square error of each candidate, each origin counting alike; without those that never predicted."""
+    """Root mean square error of each candidate, each origin counting alike; without those that
+    never predicted.
+    """
     found: dict[Quantity, dict[str, float]] = {}
     for quantity, errors in scores.items():
         limit = LARGEST_ERROR if quantity != "n_star" else 1.0
@@ -266,8 +281,9 @@ def _weights(
 ) -> dict[Quantity, dict[str, float]]:
     """Weights that sum to one: inverse errors, halved for what the data do not identify.
 
-    A law's N* and L* also count by how well the law predicts losses: where it does so exactly, its optimum is known, and an isoFLOP
-    curve of few sizes only comes near it. An approach without a law counts there as the median law.
+    A law's N* and L* also count by how well the law predicts losses: where it does so exactly, its
+    optimum is known, and an isoFLOP curve of few sizes only comes near it. An approach without a
+    law counts there as the median law.
     """
     found: dict[Quantity, dict[str, float]] = {}
     losses = {name: error for name, error in errors["loss"].items() if name in LAWS}
@@ -304,8 +320,8 @@ def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
 
 
 def _factor(errors: Sequence[_Errors], weight: Mapping[str, float], noise: float) -> float:
-    """By how much the standard error was too small (or too large) on the prefixes: root mean square of the scaled errors of each
-    origin, with PRIOR origins at one.
+    """By how much the standard error was too small (or too large) on the prefixes: root mean square
+    of the scaled errors of each origin, with PRIOR origins at one.
     """
     total, count = PRIOR, PRIOR
     share = NOISE_SHARE * noise

@@ -109,13 +109,13 @@ def estimate(
     fixed = dict(fixed or {})
     data_warnings = identifiability.check(law, points, fixed, where)
     task = problem_of(law, points, objective, delta, fixed, one_sided)
-    found, starts, certain = _multistart(task)
-    warnings, status = _diagnose(task, found, starts, certain)
+    best, starts, certain = _multistart(task)
+    warnings, status = _diagnose(task, best, starts, certain)
     if identifiability.collinear(task.logs) and status is FitStatus.OK:
         status = FitStatus.NOT_IDENTIFIED
     return PointEstimate(
         law,
-        task.raw(found),
+        task.raw(best),
         objective,
         delta,
         starts.minima[0].value,
@@ -159,13 +159,15 @@ def problem_of(
     return with_fixed(task, fixed) if fixed else task
 
 
-def refitted(found: PointEstimate, points: Points) -> PointEstimate:
+def refitted(fitted: PointEstimate, points: Points) -> PointEstimate:
     """The optimum of other points of the same kind, descended to from where these ended."""
-    task = problem_of(found.law, points, found.objective, found.delta, found.fixed, found.one_sided)
-    ends = continuation(
-        task, task.centred(found.theta)[None], spread(task, task.centred(found.theta))
+    task = problem_of(
+        fitted.law, points, fitted.objective, fitted.delta, fitted.fixed, fitted.one_sided
     )
-    return replace(found, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
+    ends = continuation(
+        task, task.centred(fitted.theta)[None], spread(task, task.centred(fitted.theta))
+    )
+    return replace(fitted, theta=task.raw(ends.theta[0]), value=float(ends.value[0]))
 
 
 def spread(task: Problem, theta: Array) -> float:
@@ -251,9 +253,10 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
-    held = task.lower == task.upper
+    is_fixed = task.lower == task.upper
     axes = [
-        (task.lower[i],) if held[i] else param.grid or (0.0,) for i, param in enumerate(law.params)
+        (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)
+        for i, param in enumerate(law.params)
     ]
     theta = np.array(list(product(*axes)))
     theta, cost = _solved(task, theta)
@@ -301,10 +304,10 @@ def _solved_at(task: Problem, theta: Array, floor: float | None) -> tuple[Array,
         columns = np.concatenate(
             [columns, np.broadcast_to(1 / task.loss, (len(theta), 1, len(task.loss)))], 1
         )
-    found, cost = _nonnegative(columns, task.weight * (excess / task.loss) ** 2)
+    coefficients, cost = _nonnegative(columns, task.weight * (excess / task.loss) ** 2)
     if law.floor:
-        theta[:, law.index(law.floor)] = found[:, -1] if floor is None else floor
-    share = np.log(np.maximum(found[:, : len(places)], 1e-300)) - largest
+        theta[:, law.index(law.floor)] = coefficients[:, -1] if floor is None else floor
+    share = np.log(np.maximum(coefficients[:, : len(places)], 1e-300)) - largest
     theta[:, places] = warmth * np.maximum(share, np.log(SLIGHT) + np.mean(np.log(excess)) / warmth)
     return theta, cost * warmth[:, 0] ** 2
 

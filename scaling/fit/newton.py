@@ -109,9 +109,11 @@ def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
             f"{', '.join(fixed)} cannot be fixed while {loose[0]} is free",
             remedy=f"fix {loose[0]} too",
         )
-    held = np.isin(np.arange(len(inner)), places)
-    at = task.centred(np.where(held, inner, 0.0))
-    return replace(task, lower=np.where(held, at, task.lower), upper=np.where(held, at, task.upper))
+    is_fixed = np.isin(np.arange(len(inner)), places)
+    at = task.centred(np.where(is_fixed, inner, 0.0))
+    return replace(
+        task, lower=np.where(is_fixed, at, task.lower), upper=np.where(is_fixed, at, task.upper)
+    )
 
 
 def subsample(task: Problem, keep: int) -> Problem:
@@ -280,14 +282,16 @@ def continuation(task: Problem, start: Array, spread: float, resample: Resample 
     """Descend with delta narrowing from `spread`, the size of the residuals, to the objective's
     own; the minimum is traced.
     """
-    found, before = None, 0.0
+    minima, before = None, 0.0
     for delta in task.objective.path(task.delta, spread, len(task.loss)):
         start = (
-            start if found is None else _predictor_step(task, found.theta, resample, before, delta)
+            start
+            if minima is None
+            else _predictor_step(task, minima.theta, resample, before, delta)
         )
-        found, before = minimise(task, start, resample, delta=delta), delta
-    assert found is not None
-    return found
+        minima, before = minimise(task, start, resample, delta=delta), delta
+    assert minima is not None
+    return minima
 
 
 def _predictor_step(
@@ -329,7 +333,7 @@ def _direction(
     bent, open_rows = np.zeros(len(theta), bool), np.arange(len(theta))
     while len(open_rows):
         pin = None if pins is None else pins[open_rows]
-        found, definite = _solve(
+        solution, definite = _solve(
             curvature[open_rows], here.take(open_rows), free[open_rows], pin, damping[open_rows]
         )
         bad = open_rows[~definite]
@@ -338,10 +342,10 @@ def _direction(
             np.maximum(damping[bad] * np.where(bent[bad], 10.0, 1.0), FIRST),
         )
         bent[bad] = True
-        step[open_rows] = found
+        step[open_rows] = solution
         outward = (
             free[open_rows]
-            & ((at_lower[open_rows] & (found < 0)) | (at_upper[open_rows] & (found > 0)))
+            & ((at_lower[open_rows] & (solution < 0)) | (at_upper[open_rows] & (solution > 0)))
             & definite[:, None]
         )
         free[open_rows] &= ~outward

@@ -52,7 +52,7 @@ class FitOptions:
     combined: bool = False
 
     def __post_init__(self) -> None:
-        known = {
+        choices = {
             "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
             "valley": METHODS,
@@ -61,7 +61,7 @@ class FitOptions:
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
         }
-        for name, words in known.items():
+        for name, words in choices.items():
             if getattr(self, name) not in words:
                 raise unknown_choice(name, getattr(self, name), words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
@@ -99,13 +99,13 @@ class FitOptions:
 
     def fixed(self) -> dict[str, float]:
         """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         for part in (self.fix or "").split(",") if self.fix else []:
             name, _, value = part.partition("=")
             words = name.split()
             try:
                 number = float(value)
-                found[words[-1]] = (
+                values[words[-1]] = (
                     math.exp(number) if words[0] == "ln" and len(words) == 2 else number
                 )
             except (ValueError, IndexError, OverflowError):
@@ -114,7 +114,7 @@ class FitOptions:
                     where="--fix",
                     remedy='write "alpha=0.35,ln A=6.26"',
                 ) from None
-        return found
+        return values
 
     def held_out(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""

@@ -114,7 +114,7 @@ def _fields(
     else:
         fields = _frontier_fields(frontiers[approach], options)
     approaches = {name: frontier_result(each, points, options) for name, each in frontiers.items()}
-    found: list[ResultWarning] = []
+    analysis_warnings: list[ResultWarning] = []
     if law_fit is not None:
         fitted = law_fit.estimate
         if frontiers["isoflop"].frontier and (
@@ -123,20 +123,24 @@ def _fields(
             isoflop = approaches["isoflop"]
             update = {"warnings": (*isoflop.warnings, bias)}
             approaches["isoflop"] = isoflop.model_copy(update=update)
-        diagnostics, found = run_diagnostics(source, law_fit, options.ci)
+        diagnostics, analysis_warnings = run_diagnostics(source, law_fit, options.ci)
         fields |= diagnostics
         fields |= flagged_points.report(points, fitted, frontiers["isoflop"].minima)
         if options.rollout:
             fields["rollout"] = rollout(fitted, points, options.ci, options.seed)
         combination = _combination(points, options)
         fields["combination"] = combination
-        held_out, doubts = holdout(
+        held_out, held_out_warnings = holdout(
             fitted, points, options.held_out(), options.ci, options.seed, combination is not None
         )
         fields["holdout"] = held_out
-        found = [*found, *repeated_data.uncounted(points, options.law), *doubts]
+        analysis_warnings = [
+            *analysis_warnings,
+            *repeated_data.uncounted(points, options.law),
+            *held_out_warnings,
+        ]
     else:
-        found = repeated_data.uncounted(points, options.law)
+        analysis_warnings = repeated_data.uncounted(points, options.law)
     kaplan, no_kaplan = _kaplan(source, options)
     cost = law_fit.cost if law_fit else fit_cost(points)
     entropy = synthetic_floor.known_entropy(source.runs)
@@ -150,7 +154,7 @@ def _fields(
             *warnings,
             *fields["warnings"],
             *as_warnings(source.warnings, WarningCode.SOURCE),
-            *found,
+            *analysis_warnings,
             *no_kaplan,
         ),
         "n_points": len(points),
@@ -173,7 +177,9 @@ def _fields(
 
 
 def _combination(points: Points, options: FitOptions) -> Combination | None:
-    """The combination of laws, where no law was named and no run repeats its data: the candidates do not know of repeats."""
+    """The combination of laws, where no law was named and no run repeats its data: the candidates
+    do not know of repeats.
+    """
     unique = points.others.get("U")
     repeats = unique is not None and points.d is not None and bool((points.d > 1.01 * unique).any())
     if not options.combined or repeats:

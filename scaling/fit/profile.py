@@ -107,10 +107,10 @@ def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[s
     if np.median(np.abs(residual)) < EXACT * (
         1.0 if task.objective.log else float(np.median(task.loss))
     ):
-        known = {task.law.names[i]: estimate.values[task.law.names[i]] for i in free}
+        exact = {task.law.names[i]: estimate.values[task.law.names[i]] for i in free}
         return {
             name: Profile(name, value, value, True, np.array([value]), np.zeros(1))
-            for name, value in known.items()
+            for name, value in exact.items()
         }
     if task.objective.kind == "lad":
         task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
@@ -150,25 +150,26 @@ def _of_a_part(estimate: PointEstimate, points: Points, ci: float) -> dict[str, 
     """
     part = points.take(np.random.default_rng(0).choice(len(points), PART, replace=False))
     near = refitted(estimate, part)
-    share, found = np.sqrt(PART / len(points)), {}
+    share, profiles = np.sqrt(PART / len(points)), {}
     for name, each in profile(near, part, ci).items():
         param = estimate.law.params[estimate.law.index(name)]
         logs = param.log or bool(param.crossing)
         best, at = (
-            np.log(held.values[name]) if logs else held.values[name] for held in (estimate, near)
+            np.log(fitted.values[name]) if logs else fitted.values[name]
+            for fitted in (estimate, near)
         )
         lo, hi = (
             None if end is None else float(_moved(end, logs, best, at, share))
             for end in (each.lo, each.hi)
         )
-        found[name] = replace(
+        profiles[name] = replace(
             each,
             lo=lo,
             hi=hi,
             at=_moved(each.at, logs, best, at, share),
             identified=lo is not None and hi is not None,
         )
-    return found
+    return profiles
 
 
 def _moved(end: Any, logs: bool, best: float, at: float, share: float) -> Any:

@@ -1,4 +1,6 @@
-"""Answers of the combination of laws (scaling.fit.combination) to the three questions of `scaling predict`."""
+"""Answers of the combination of laws (scaling.fit.combination) to the three questions of `scaling
+predict`.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def at_inputs(
 def at_loss(
     known: FittedLaw, combination: Combination, loss: float
 ) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
-    """The cheapest C that reaches a loss, and its N* and D*. Raises ScalingError for a loss that no C reaches."""
+    """The cheapest C that reaches a loss, and its N* and D*. Raises ScalingError for a loss that no
+    C reaches.
+    """
 
     def needed(end: Callable[[Forecast], float]) -> float | None:
         return _crossing(lambda flops: end(combination.optimum(flops, "loss_star", known.ci)), loss)
@@ -84,7 +88,9 @@ def at_loss(
 
 
 def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
-    """The least C at which a curve has come down to a loss, None where it never does; an interval's end may rise again far out."""
+    """The least C at which a curve has come down to a loss, None where it never does; an interval's
+    end may rise again far out.
+    """
     grid = np.geomspace(LEAST_FLOPS, MOST_FLOPS, GRID)
     below = np.flatnonzero([curve(float(flops)) <= loss for flops in grid])
     if not len(below) or below[0] == 0:
@@ -105,7 +111,9 @@ def _ends(forecast: Forecast) -> Interval:
 
 
 def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[str, Interval]:
-    """The five measures at C: D is what C pays for at N, so its ends are those of N the other way round."""
+    """The five measures at C: D is what C pays for at N, so its ends are those of N the other way
+    round.
+    """
 
     def tokens(n: float) -> float:
         return float(cost.tokens(np.asarray(n), np.asarray(flops)))
@@ -125,7 +133,9 @@ def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[
 def _breakdown(
     combination: Combination, quantity: Any, forecast: Forecast, draws: np.ndarray | None
 ) -> CombinedAnswer:
-    """The standard error taken apart; the spread of the draws of the headline law counts as its parameters, up to the whole spread."""
+    """The standard error taken apart; the spread of the draws of the headline law counts as its
+    parameters, up to the whole spread.
+    """
     logs = np.log(draws[np.isfinite(draws) & (draws > 0)]) if draws is not None else np.empty(0)
     parameters = min(float(np.std(logs)), forecast.spread) if len(logs) > 1 else None
     form = math.sqrt(max(forecast.spread**2 - (parameters or 0.0) ** 2, 0.0))
@@ -160,7 +170,8 @@ def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning 
         return None
     sizes = {name: approaches[name].n_params.value for name in ends}
     message = (
-        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by {smallest} and "
+        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by {smallest} "
+        "and "
         f"{sizes[largest]:.3g} by {largest}"
     )
     return warn(WarningCode.APPROACHES_DISAGREE, message, **sizes)

@@ -175,10 +175,10 @@ def _paired(one: Array, random: np.random.Generator, count: int, two: Array) -> 
     ]
 
 
-def _taken(found: Frontier, rows: Array) -> Frontier:
+def _taken(draws: Frontier, rows: Array) -> Frontier:
     def picked(name: str) -> Array | None:
-        column = getattr(found, name)
-        return None if column is None else np.broadcast_to(column, np.shape(found.a))[rows]
+        column = getattr(draws, name)
+        return None if column is None else np.broadcast_to(column, np.shape(draws.a))[rows]
 
     a, log_n, b, log_d = (np.asarray(picked(name)) for name in ("a", "log_n", "b", "log_d"))
     return Frontier(a, log_n, b, log_d, picked("floor"), picked("log_gap"), picked("gamma"))

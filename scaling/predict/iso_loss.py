@@ -56,9 +56,9 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
     """
     if law == "kaplan":  # L^(1/alpha_D) is a sum of two powers (Kaplan 2020, eq. 1.5)
         ratio = values["alpha_N"] / values["alpha_D"]
-        found = IsoLossCurve(values["N_c"] ** ratio, ratio, values["D_c"], 1.0, 0.0)
+        curve = IsoLossCurve(values["N_c"] ** ratio, ratio, values["D_c"], 1.0, 0.0)
     elif law in INNER_SUM:
-        found = IsoLossCurve(
+        curve = IsoLossCurve(
             values["A"], values["alpha"], values["B"], values.get("beta", values["alpha"]), 0.0
         )
     else:
@@ -66,8 +66,8 @@ def equal_loss(law: str, values: Mapping[str, Any], n: Any, d: Any) -> IsoLossCu
             f"the law {law} does not say which N and D have one loss",
             remedy="use a fit of the law chinchilla (--approach parametric)",
         )
-    whole = found.a * np.power(n, -found.alpha) + found.b * np.power(d, -found.beta)
-    return IsoLossCurve(found.a, found.alpha, found.b, found.beta, whole)
+    whole = curve.a * np.power(n, -curve.alpha) + curve.b * np.power(d, -curve.beta)
+    return IsoLossCurve(curve.a, curve.alpha, curve.b, curve.beta, whole)
 
 
 def cheapest(total: Callable[[np.ndarray], np.ndarray], n: float) -> float:
@@ -98,7 +98,7 @@ def fractions_of(given: object) -> tuple[float, ...]:
         if isinstance(given, Sequence)
         else [given]
     )
-    found = []
+    fractions = []
     for part in parts:
         try:
             value = float(part)  # type: ignore[arg-type]
@@ -110,12 +110,12 @@ def fractions_of(given: object) -> tuple[float, ...]:
                 where=WHERE,
                 remedy="give numbers from 0 to 1, such as 0.5,0.3",
             )
-        found.append(value)
-    return tuple(found)
+        fractions.append(value)
+    return tuple(fractions)
 
 
 def prices(
-    known: FittedLaw, n: float, d: float, fractions: Sequence[float], flops: float | None = None
+    law: FittedLaw, n: float, d: float, fractions: Sequence[float], flops: float | None = None
 ) -> list[SmallerModel]:
     """One smaller model for each fraction of `n`.
 
@@ -123,9 +123,9 @@ def prices(
     the optimum of `flops`; value is None at and below the critical size. Raises ScalingError for a
     law that does not say which N and D have one loss.
     """
-    same = equal_loss(known.law, known.values, n, d)
-    drawn = _drawn(known, n, d, flops)
-    return [_row(known, same, drawn, n, d, fraction) for fraction in fractions]
+    same = equal_loss(law.law, law.values, n, d)
+    drawn = _drawn(law, n, d, flops)
+    return [_row(law, same, drawn, n, d, fraction) for fraction in fractions]
 
 
 def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
@@ -150,22 +150,22 @@ def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
 
 
 def _drawn(
-    known: FittedLaw, n: float, d: float, flops: float | None
+    law: FittedLaw, n: float, d: float, flops: float | None
 ) -> tuple[IsoLossCurve, Any, Any] | None:
     """The same question to every draw of the law, each with its own optimum where a budget is
     asked.
     """
-    if not known.draws:
+    if not law.draws:
         return None
-    if flops is not None and known.optimum_draws is not None:
-        sizes, tokens = known.optimum_draws.n_star(flops), known.optimum_draws.d_star(flops)
+    if flops is not None and law.optimum_draws is not None:
+        sizes, tokens = law.optimum_draws.n_star(flops), law.optimum_draws.d_star(flops)
     else:
         sizes, tokens = np.asarray(n), np.asarray(d)
-    return equal_loss(known.law, known.draws, sizes, tokens), sizes, tokens
+    return equal_loss(law.law, law.draws, sizes, tokens), sizes, tokens
 
 
 def _row(
-    known: FittedLaw,
+    law: FittedLaw,
     same: IsoLossCurve,
     drawn: tuple[IsoLossCurve, Any, Any] | None,
     n: float,
@@ -173,14 +173,12 @@ def _row(
     fraction: float,
 ) -> SmallerModel:
     size = fraction * n
-    needed = _price(known, same, n, d, fraction)
+    needed = _price(law, same, n, d, fraction)
     spread = (
-        (None, None, None)
-        if drawn is None
-        else _price(known, drawn[0], drawn[1], drawn[2], fraction)
+        (None, None, None) if drawn is None else _price(law, drawn[0], drawn[1], drawn[2], fraction)
     )
     tokens, flops, extra = (
-        _estimate(value, draws, known.ci) for value, draws in zip(needed, spread, strict=True)
+        _estimate(value, draws, law.ci) for value, draws in zip(needed, spread, strict=True)
     )
     return SmallerModel(
         fraction=fraction,
@@ -194,14 +192,14 @@ def _row(
 
 
 def _price(
-    known: FittedLaw, same: IsoLossCurve, n: Any, d: Any, fraction: float
+    law: FittedLaw, same: IsoLossCurve, n: Any, d: Any, fraction: float
 ) -> tuple[Any, Any, Any]:
     """Tokens, FLOPs and extra compute in percent of `fraction` of n; NaN where the loss is out of
     reach.
     """
     tokens = same.tokens(fraction * n)
-    flops = known.cost.flops(fraction * n, tokens)
-    return tokens, flops, 100.0 * (flops / known.cost.flops(n, d) - 1.0)
+    flops = law.cost.flops(fraction * n, tokens)
+    return tokens, flops, 100.0 * (flops / law.cost.flops(n, d) - 1.0)
 
 
 def _estimate(value: Any, draws: np.ndarray | None, ci: float) -> Interval:

@@ -1,6 +1,7 @@
 """Named models: what they were trained on, and how far that is from the optimum of a law.
 
-Only models whose parameters and training tokens their authors published, and no mixtures of experts: the laws are of dense models.
+Only models whose parameters and training tokens their authors published, and no mixtures of
+experts: the laws are of dense models.
 """
 
 from __future__ import annotations
@@ -62,11 +63,12 @@ NAMED = (
 
 
 def compare_named_models(law: FittedLaw) -> list[dict[str, Any]]:
-    """Each named model with the optimum of its own budget under a law: {model, n_params, tokens, tokens_per_param, flops,
-    n_star, size_ratio (N / N*), optimal_tokens_per_param, tokens_per_param_ratio, loss, loss_star, excess_loss, source}.
+    """Each named model with the optimum of its own budget under a law: {model, n_params, tokens,
+    tokens_per_param, flops, n_star, size_ratio (N / N*), optimal_tokens_per_param,
+    tokens_per_param_ratio, loss, loss_star, excess_loss, source}.
 
-    FLOPs are counted as the law counts them. Losses are those of the law, in its own nats; None for a law without losses.
-    Raises ScalingError for a law without an optimum.
+    FLOPs are counted as the law counts them. Losses are those of the law, in its own nats; None for
+    a law without losses. Raises ScalingError for a law without an optimum.
     """
     if law.optimum is None:
         raise ScalingError(
@@ -89,7 +91,8 @@ def extrapolation_warnings(law: FittedLaw) -> list[ResultWarning]:
         for model in NAMED
     ]
     message = (
-        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of compute "
+        f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of "
+        "compute "
         "beyond the data of this law"
     )
     return [warn(WarningCode.EXTRAPOLATION, message, decades=float(max(decades)))]
@@ -121,7 +124,9 @@ def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
 
 
 def _loss(law_source: FittedLaw, n: float, d: float) -> float | None:
-    """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's own N*(C), which is not that of his law."""
+    """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's
+    own N*(C), which is not that of his law.
+    """
     from scaling.fit.laws.laws import LAWS
 
     law = LAWS.get(law_source.law)
@@ -161,7 +166,10 @@ def named_models_table(document: Document) -> Table | None:
         Column("N/N*", "rough"),
         Column("excess loss", "short"),
     )
-    caption = f"N* is the optimum of the model's own FLOPs by {document.get('source')}; the excess is in nats of that law, not of the model's data."
+    caption = (
+        f"N* is the optimum of the model's own FLOPs by {document.get('source')}; the excess "
+        "is in nats of that law, not of the model's data."
+    )
     return Table(
         "models",
         "Named models against the optimum",

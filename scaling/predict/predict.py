@@ -198,7 +198,9 @@ def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
 def _combined_answer(
     known: FittedLaw, asked: Mapping[str, float]
 ) -> tuple[Answer, dict[str, CombinedAnswer]] | None:
-    """The answer of the combination of laws, and what stands behind it; None where the fit has none, or none to this question."""
+    """The answer of the combination of laws, and what stands behind it; None where the fit has
+    none, or none to this question.
+    """
     combination, question = known.combination, set(asked)
     if combination is None:
         return None
@@ -211,26 +213,26 @@ def _combined_answer(
     return None
 
 
-def _answer(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
+def _answer(law: FittedLaw, asked: Mapping[str, float]) -> Answer:
     question = set(asked) - {"unique_tokens"}
-    if question == {"flops"} and known.optimum is not None:
-        return _at_flops(known, asked["flops"])
-    if question == {"loss"} and known.optimum is not None:
-        return _at_loss(known, asked["loss"])
+    if question == {"flops"} and law.optimum is not None:
+        return _at_flops(law, asked["flops"])
+    if question == {"loss"} and law.optimum is not None:
+        return _at_loss(law, asked["loss"])
     if question == {"n_params", "tokens"} or (
-        question and known.optimum is None and question <= {"flops", "n_params", "tokens"}
+        question and law.optimum is None and question <= {"flops", "n_params", "tokens"}
     ):
-        return _at_inputs(known, asked)
+        return _at_inputs(law, asked)
     needed = (
         "one of --flops, --loss, or --n-params with --tokens"
-        if known.optimum is not None
-        else f"the inputs of the law {known.law}"
+        if law.optimum is not None
+        else f"the inputs of the law {law.law}"
     )
     given = " with ".join(f"--{name.replace('_', '-')}" for name in sorted(question))
     what = (
-        f"{given} alone is not a question that {known.source} answers"
+        f"{given} alone is not a question that {law.source} answers"
         if given
-        else f"no question is asked of {known.source}"
+        else f"no question is asked of {law.source}"
     )
     raise ScalingError(what, remedy=f"give {needed}")
 
@@ -239,8 +241,8 @@ def _interval(value: Any, draws: np.ndarray | None, ci: float) -> Interval:
     return Estimate.of(float(value), draws, ci).interval()
 
 
-def _at_flops(known: FittedLaw, flops: float) -> Answer:
-    optimum, spread = known.optimum, known.optimum_draws
+def _at_flops(law: FittedLaw, flops: float) -> Answer:
+    optimum, spread = law.optimum, law.optimum_draws
     assert optimum is not None
     n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
     drawn = (
@@ -249,7 +251,7 @@ def _at_flops(known: FittedLaw, flops: float) -> Answer:
         else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
     )
     return _measures(
-        known,
+        law,
         (flops, None),
         (n, drawn[0]),
         (d, drawn[1]),
@@ -257,10 +259,10 @@ def _at_flops(known: FittedLaw, flops: float) -> Answer:
     )
 
 
-def _by_approach(known: FittedLaw, flops: float) -> dict[str, ApproachPrediction]:
+def _by_approach(law: FittedLaw, flops: float) -> dict[str, ApproachPrediction]:
     """N*, D* and L* at C by every approach that the fit holds."""
     predictions = {}
-    for name, (optimum, spread) in known.approaches.items():
+    for name, (optimum, spread) in law.approaches.items():
         values: tuple[Any, ...] = (
             optimum.n_star(flops),
             optimum.d_star(flops),
@@ -272,15 +274,15 @@ def _by_approach(known: FittedLaw, flops: float) -> dict[str, ApproachPrediction
             else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
         )
         n, d, loss = (
-            _interval(value, draws, known.ci) for value, draws in zip(values, drawn, strict=True)
+            _interval(value, draws, law.ci) for value, draws in zip(values, drawn, strict=True)
         )
         predictions[name] = ApproachPrediction(n_params=n, tokens=d, loss=loss)
     return predictions
 
 
-def _at_loss(known: FittedLaw, loss: float) -> Answer:
+def _at_loss(law: FittedLaw, loss: float) -> Answer:
     """The cheapest C that reaches the loss, and its N* and D*."""
-    optimum, spread = known.optimum, known.optimum_draws
+    optimum, spread = law.optimum, law.optimum_draws
     assert optimum is not None
     flops = float(optimum.flops_for(loss))
     if not math.isfinite(flops):
@@ -296,29 +298,29 @@ def _at_loss(known: FittedLaw, loss: float) -> Answer:
         else (spread.n_star(needed), spread.d_star(needed))
     )
     return _measures(
-        known, (flops, needed), (optimum.n_star(flops), n), (optimum.d_star(flops), d), (loss, None)
+        law, (flops, needed), (optimum.n_star(flops), n), (optimum.d_star(flops), d), (loss, None)
     )
 
 
-def _measures(known: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
+def _measures(law: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
     """The four measures and their ratio, each from (value, draws)."""
     answer = {
-        name: _interval(*pair, known.ci)
+        name: _interval(*pair, law.ci)
         for name, pair in zip(("flops", "n_params", "tokens", "loss"), pairs, strict=True)
     }
     (n, n_draws), (d, d_draws) = pairs[1], pairs[2]
     ratio = None if n_draws is None or d_draws is None else d_draws / n_draws
-    return {**answer, "tokens_per_param": _interval(d / n, ratio, known.ci)}
+    return {**answer, "tokens_per_param": _interval(d / n, ratio, law.ci)}
 
 
-def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
+def _at_inputs(source: FittedLaw, asked: Mapping[str, float]) -> Answer:
     """The loss at given N and D, or at the input of a law in one variable."""
     from scaling.fit.laws.laws import LAWS
 
-    law = LAWS.get(known.law)
+    law = LAWS.get(source.law)
     if law is None:
         raise ScalingError(
-            f"{known.source} holds a frontier and no law of the loss",
+            f"{source.source} holds a frontier and no law of the loss",
             remedy="give --flops, or fit with --approach parametric",
         )
     letters = {"n_params": "N", "tokens": "D", "flops": "C", "unique_tokens": "U"}
@@ -326,7 +328,7 @@ def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
     if "U" in law.inputs and "D" in given:
         given.setdefault("U", given["D"])
     if "C" in law.inputs and {"N", "D"} <= set(given):
-        given.setdefault("C", known.cost.flops(given["N"], given["D"]))
+        given.setdefault("C", source.cost.flops(given["N"], given["D"]))
     lacking = [letter for letter in law.inputs if letter not in given]
     if lacking:
         raise ScalingError(
@@ -337,17 +339,18 @@ def _at_inputs(known: FittedLaw, asked: Mapping[str, float]) -> Answer:
     value = float(
         np.exp(
             law.log_predict(
-                law.theta({name: np.asarray(held) for name, held in known.values.items()}), inputs
+                law.theta({name: np.asarray(value_of) for name, value_of in source.values.items()}),
+                inputs,
             )
         )[0]
     )
-    drawn = np.exp(law.log_predict(law.theta(known.draws), inputs))[:, 0] if known.draws else None
+    drawn = np.exp(law.log_predict(law.theta(source.draws), inputs))[:, 0] if source.draws else None
     n, d = asked.get("n_params", math.nan), asked.get("tokens", math.nan)
-    flops = asked.get("flops", float(known.cost.flops(np.asarray(n), np.asarray(d))))
-    return _measures(known, (flops, None), (n, None), (d, None), (value, drawn))
+    flops = asked.get("flops", float(source.cost.flops(np.asarray(n), np.asarray(d))))
+    return _measures(source, (flops, None), (n, None), (d, None), (value, drawn))
 
 
-def _model(known: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
+def _model(law: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
     """A buildable model for the predicted N and D, or a warning that says why there is none."""
     from scaling.recipe import describe
 
@@ -357,7 +360,7 @@ def _model(known: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, lis
     if n < 1 or d < 1:
         message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
         return None, [warn(WarningCode.NO_MODEL, message)]
-    vocab_size, seq_len = _task_of(known, n)
+    vocab_size, seq_len = _task_of(law, n)
     try:
         return describe(n, d, vocab_size=vocab_size, seq_len=seq_len), []
     except ScalingError as error:

@@ -96,8 +96,9 @@ class Inference(Document):
 
 
 class ErrorParts(Document):
-    """The standard error of an answer, in logs: the scatter of a run, the parameters of the headline law, the form of the law (what
-    the candidates differ by beyond them), the factor that rolling origins ask for, and the `total`.
+    """The standard error of an answer, in logs: the scatter of a run, the parameters of the
+    headline law, the form of the law (what the candidates differ by beyond them), the factor that
+    rolling origins ask for, and the `total`.
     """
 
     noise: Real
@@ -108,7 +109,9 @@ class ErrorParts(Document):
 
 
 class CombinedAnswer(Document):
-    """What each candidate of the combination says, with its weight, and the parts of the standard error."""
+    """What each candidate of the combination says, with its weight, and the parts of the standard
+    error.
+    """
 
     each: dict[str, Real]
     weights: dict[str, Real]

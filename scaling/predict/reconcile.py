@@ -69,9 +69,9 @@ def reconcile(source: str, options: FitOptions, omega: float = OMEGA) -> dict[st
         )
     options = options.resolved()
     if source.startswith(PREFIX) or (source.endswith(".json") and _is_fit(Path(source))):
-        known = load_law(source)
+        law = load_law(source)
         return to_jsonable(
-            {"source": source, "countings": [], **_studies(known.law, known.values, omega, source)}
+            {"source": source, "countings": [], **_studies(law.law, law.values, omega, source)}
         )  # type: ignore[no-any-return]
     return to_jsonable(_of_runs(source, options, omega))  # type: ignore[no-any-return]
 
@@ -88,12 +88,12 @@ def _of_runs(source: str, options: FitOptions, omega: float) -> dict[str, Any]:
     read = read_source([Path(source)], options.source())
     countings, omega, share = _countings(read, Path(source), options, omega)
     rows = [_row(each, read, options) for each in countings]
-    held = [
+    by_total = [
         row["parametric"] for row in rows if row["counting"] == "total" and "a" in row["parametric"]
     ]
     studies = (
-        _studies(options.law, held[0]["params"], omega, source)
-        if held
+        _studies(options.law, by_total[0]["params"], omega, source)
+        if by_total
         else {"studies": None, "porian": _porian()}
     )
     return {
@@ -130,18 +130,18 @@ def _countings(
                 )
             )
         )
-        found = [
+        countings = [
             _as_6nd(whole, "total"),
             Counting("with_head", "N with the head, exact FLOPs", points),
         ]
     else:
-        whole, found = points, [_as_6nd(points, "total")]
+        whole, countings = points, [_as_6nd(points, "total")]
         n = without_embeddings(np.asarray(points.n), omega)
         bare = replace(points, n=n)
     total = np.asarray(whole.n)
     share = 1 - np.asarray(bare.n) / total
     ends = [float(share[np.argmin(total)]), float(share[np.argmax(total)])]
-    return [*found, _as_6nd(bare, "nonembedding")], omega, ends
+    return [*countings, _as_6nd(bare, "nonembedding")], omega, ends
 
 
 def _as_6nd(points: Points, name: str) -> Counting:
@@ -176,20 +176,22 @@ def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any
         fitted, reason = fit_law(counting.points, options.law, options), ""
     except ScalingError as error:
         fitted, reason = None, error.what
-    for name, road in estimate_frontiers(source, fitted, reason, options).items():
-        row[name] = _written(road, options.ci)
+    for name, estimate in estimate_frontiers(source, fitted, reason, options).items():
+        row[name] = _written(estimate, options.ci)
     if fitted is not None and "a" in row["parametric"]:
         row["parametric"]["params"] = fitted.estimate.values
     return row
 
 
-def _written(road: FrontierEstimate, ci: float) -> dict[str, Any]:
+def _written(frontier_estimate: FrontierEstimate, ci: float) -> dict[str, Any]:
     return (
-        {"unavailable": road.unavailable}
-        if road.frontier is None
+        {"unavailable": frontier_estimate.unavailable}
+        if frontier_estimate.frontier is None
         else {
             name: estimate.to_dict()
-            for name, estimate in exponents(road.frontier, road.draws, ci).items()
+            for name, estimate in exponents(
+                frontier_estimate.frontier, frontier_estimate.draws, ci
+            ).items()
         }
     )
 
@@ -204,12 +206,12 @@ def _studies(law: str, values: Mapping[str, float], omega: float, where: str) ->
             where=where,
             remedy="use a chinchilla fit, or give runs",
         )
-    found = {
+    studies = {
         "total": simulated_study(values, omega, "total", TOTAL_FLOPS),
         "nonembedding": simulated_study(values, omega, "nonembedding", KAPLAN_FLOPS),
         "local": local_exponents(values, omega, np.array([1e3, 1e5, 1e7, 1e9, 1e11])),
     }
-    return {"omega": omega, "studies": found, "porian": _porian()}
+    return {"omega": omega, "studies": studies, "porian": _porian()}
 
 
 def _porian() -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
     """
     from scaling.recipe import InfeasibleCell, model_for
 
-    found: list[tuple[int, int, int]] = []
+    sizes: list[tuple[int, int, int]] = []
     for size in n * SIZES:
         try:
             model = model_for(
@@ -131,14 +131,14 @@ def shapes(n: float, vocab_size: int) -> dict[str, Shapes]:
             )
         except InfeasibleCell:
             continue
-        found.append(
+        sizes.append(
             (
                 n_params(model, 1),
                 model.n_layers * model.n_heads * model.d_head,
                 model.n_heads * model.d_head,
             )
         )
-    x, depth_times_width, width = np.log(np.array(sorted(set(found)), float)).reshape(-1, 3).T
+    x, depth_times_width, width = np.log(np.array(sorted(set(sizes)), float)).reshape(-1, 3).T
     if len(x) < 4:
         raise ScalingError(
             f"no models of about {n:.3g} parameters can be built to serve",
@@ -237,13 +237,13 @@ def nearest_servable_model(
     """
     from scaling.recipe import describe
 
-    found = [
+    models = [
         describe(n * (1 + shift), tokens, vocab_size=vocab_size, seq_len=seq_len)
         for shift in (0.0, -0.015, 0.015, -0.03, 0.03, -0.045, 0.045)
     ]
     return next(
-        (model for model in found if model["n_heads"] % 4 == 0 and model["d_head"] <= 2 * HEAD),
-        found[0],
+        (model for model in models if model["n_heads"] % 4 == 0 and model["d_head"] <= 2 * HEAD),
+        models[0],
     )
 
 

@@ -84,17 +84,17 @@ def write_verification_sweep(
     Data, recipe and settings are those of `base`, or of the sweep that the fit was made from;
     `task` holds the vocab_size and seq_len of `base`, where the fit has none.
     """
-    known = load_law(source)
+    law = load_law(source)
     if n_star is None or not 0 < n_star < math.inf:
         raise ScalingError(
-            f"the law {known.law} names no compute-optimal size at {format_flops(flops)} FLOPs",
+            f"the law {law.law} names no compute-optimal size at {format_flops(flops)} FLOPs",
             where=source,
             remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json",
         )
     parent = load_sweep(base) if base else _origin(source)
     _check_axes(parent)
     vocab_size, seq_len = (
-        (task or {}).get(name, getattr(known.model, name)) for name in ("vocab_size", "seq_len")
+        (task or {}).get(name, getattr(law.model, name)) for name in ("vocab_size", "seq_len")
     )
     if vocab_size is None or seq_len is None:
         raise ScalingError(
@@ -102,14 +102,14 @@ def write_verification_sweep(
             where=source,
             remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml",
         )
-    params, counted = _conventions(known)
+    params, counted = _conventions(law)
     cells, forecasts = [], []
     for role, share in ROLES:
         model = _model(parent, share * n_star, vocab_size, seq_len, params)
         n = accounting.n_params(model, seq_len, params)
         tokens = float(round(flops / accounting.train_flops(model, seq_len, 1, counted)))
         cells.append(ListedCell(size=float(n), tokens=tokens, seeds=_seeds(parent, role)))
-        forecasts.append(_forecast(known, role, float(n), tokens, flops, source))
+        forecasts.append(_forecast(law, role, float(n), tokens, flops, source))
     design = ListDesign(kind="list", cells=tuple(cells), params=params, flops=counted)
     changes = {"name": _name(parent.name, flops), "design": design, "forecasts": tuple(forecasts)}
     emptied = {"replicates": (), "tuning": ()}
@@ -147,26 +147,26 @@ def _origin(source: str) -> Sweep:
     from scaling.fit.result import FitResult
 
     folders = [Path(path) for path in FitResult.load(Path(source)).source.paths]
-    known = (
+    sweeps = (
         sweep_of(folder)
         for folder in (Path(source).resolve().parent.parent, *folders)
         if folder.is_dir()
     )
-    found = next((sweep for sweep in known if sweep), None)
-    if found is None:
+    parent = next((sweep for sweep in sweeps if sweep), None)
+    if parent is None:
         raise ScalingError(
             "the fit was not made from a results folder that is here",
             where=source,
             remedy="name a sweep file: --base SWEEP.toml",
         )
-    return found
+    return parent
 
 
-def _conventions(known: FittedLaw) -> tuple[NConvention, FlopsConvention]:
+def _conventions(law: FittedLaw) -> tuple[NConvention, FlopsConvention]:
     """How the fit counts N and C; those of a published law or a foreign table are taken for the
     default counts.
     """
-    params, flops = known.convention.params, known.convention.flops
+    params, flops = law.convention.params, law.convention.flops
     return (
         params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
         flops if flops in get_args(FlopsConvention) else "exact",
@@ -200,61 +200,61 @@ def _seeds(parent: Sweep, role: str) -> tuple[int, ...] | None:
 
 
 def _forecast(
-    known: FittedLaw, role: str, n: float, tokens: float, flops: float, source: str
+    fitted: FittedLaw, role: str, n: float, tokens: float, flops: float, source: str
 ) -> Forecast:
     """The loss that the law gives at N and D, with the interval for one run: its parameters' spread
     and the noise of a run.
     """
-    seen = known.range["flops"][1] if "flops" in known.range else None
+    seen = fitted.range["flops"][1] if "flops" in fitted.range else None
     about: dict[str, Any] = {
         "size": n,
         "tokens": tokens,
         "flops": flops,
-        "ci": known.ci,
+        "ci": fitted.ci,
         "seen": seen,
         "role": role,
         "source": source[-4096:],
     }
-    if known.combination is not None:
-        told = known.combination.loss(n, tokens, known.ci)
-        return Forecast(loss=told.value, lo=told.lo, hi=told.hi, **about)
-    law = LAWS.get(known.law)
+    if fitted.combination is not None:
+        predicted = fitted.combination.loss(n, tokens, fitted.ci)
+        return Forecast(loss=predicted.value, lo=predicted.lo, hi=predicted.hi, **about)
+    law = LAWS.get(fitted.law)
     if law is None or set(law.inputs) != {"N", "D"}:
         raise ScalingError(
-            f"the fit holds no law of the loss in N and D ({known.law})",
+            f"the fit holds no law of the loss in N and D ({fitted.law})",
             where=source,
             remedy="emit from a parametric fit, such as fits/chinchilla.json",
         )
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
-    values = {name: np.asarray(value) for name, value in known.values.items()}
+    values = {name: np.asarray(value) for name, value in fitted.values.items()}
     loss = float(np.exp(law.log_predict(law.theta(values), inputs))[0])
     if not 0 < loss < math.inf:
         raise ScalingError(
-            f"the law {known.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
+            f"the law {fitted.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
             where=source,
             remedy="fit again, with more runs",
         )
     ends: dict[str, Any] = {}
-    if known.draws:
-        logs = law.log_predict(law.theta(known.draws), inputs)[..., 0]
+    if fitted.draws:
+        logs = law.log_predict(law.theta(fitted.draws), inputs)[..., 0]
         logs = logs[np.isfinite(logs)]
-        logs = logs + _noise(known, len(logs))
-        lo, hi = np.exp(np.quantile(logs, [(1 - known.ci) / 2, (1 + known.ci) / 2]))
+        logs = logs + _noise(fitted, len(logs))
+        lo, hi = np.exp(np.quantile(logs, [(1 - fitted.ci) / 2, (1 + fitted.ci) / 2]))
         ends = {"lo": float(min(lo, loss)), "hi": float(max(hi, loss))}
     return Forecast(**about, **ends, loss=loss)
 
 
-def _noise(known: FittedLaw, count: int) -> np.ndarray:
+def _noise(law: FittedLaw, count: int) -> np.ndarray:
     """The noise of one run (count,): of few replicates its size is uncertain too, as Student's t
     knows.
     """
     random = np.random.default_rng(SEED)
     drawn = (
-        random.standard_t(known.noise_degrees_of_freedom, count)
-        if known.noise_degrees_of_freedom
+        random.standard_t(law.noise_degrees_of_freedom, count)
+        if law.noise_degrees_of_freedom
         else random.standard_normal(count)
     )
-    return np.asarray((known.noise or 0.0) * drawn)
+    return np.asarray((law.noise or 0.0) * drawn)
 
 
 def _name(parent: str, flops: float) -> str:
@@ -277,26 +277,26 @@ def check_forecasts(sweep: Sweep, table: pd.DataFrame) -> list[CheckedForecast]:
     """
     if not sweep.forecasts:
         return []
-    held = points(table, sweep.design.params, sweep.design.flops)
-    n, d = (np.log(np.asarray(values, float)) for values in (held.n, held.d))
-    found = []
+    runs = points(table, sweep.design.params, sweep.design.flops)
+    n, d = (np.log(np.asarray(values, float)) for values in (runs.n, runs.d))
+    checked = []
     for forecast in sweep.forecasts:
         near = (np.abs(n - math.log(forecast.size)) < NEAR) & (
             np.abs(d - math.log(forecast.tokens)) < NEAR
         )
         if near.any():
             first = int(np.flatnonzero(near)[0])
-            losses = tuple(float(loss) for loss in held.loss[near])
-            found.append(
+            losses = tuple(float(loss) for loss in runs.loss[near])
+            checked.append(
                 CheckedForecast(forecast, float(np.exp(n[first])), float(np.exp(d[first])), losses)
             )
-    return found
+    return checked
 
 
-def sentence(found: Sequence[CheckedForecast]) -> str:
+def sentence(checked: Sequence[CheckedForecast]) -> str:
     """What came of the forecasts, in two sentences."""
-    best = next((each for each in found if each.forecast.role == "optimum"), found[0])
-    judged = [each for each in found if each.inside is not None]
+    best = next((each for each in checked if each.forecast.role == "optimum"), checked[0])
+    judged = [each for each in checked if each.inside is not None]
     runs, inside = (
         sum(len(each.losses) for each in judged),
         sum(each.inside or 0 for each in judged),
@@ -314,16 +314,16 @@ def sentence(found: Sequence[CheckedForecast]) -> str:
         if best.forecast.seen
         else ""
     )
-    told = (
+    message = (
         f"At {format_flops(best.forecast.flops)} FLOPs{beyond} the law said "
         f"{best.forecast.loss:.4f} for the compute-optimal model, "
         f"and {best.measured:.4f} was measured: an error of {100 * best.error:+.2f} %. {covered}"
     )
-    others = [each for each in found if each is not best]
+    others = [each for each in checked if each is not best]
     if not others:
-        return told
+        return message
     beaten = [each.forecast.role for each in others if each.measured < best.measured]
     listed = ", ".join(f"{each.forecast.role} the size {each.measured:.4f}" for each in others)
-    return f"{told} Its neighbours at the same cost: {listed}" + (
+    return f"{message} Its neighbours at the same cost: {listed}" + (
         f"; {' and '.join(beaten)} the size is better." if beaten else "."
     )

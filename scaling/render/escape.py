@@ -1,7 +1,8 @@
-"""The one place that makes foreign text safe: names, notes and exception text reach HTML, Markdown, CSV and terminals.
+"""The one place that makes foreign text safe: names, notes and exception text reach HTML, Markdown,
+CSV and terminals.
 
-HTML is escaped by jinja2 (autoescape on, always) and terminals get rich `Text` of plain text, which knows no markup; the
-other formats have their function here.
+HTML is escaped by jinja2 (autoescape on, always) and terminals get rich `Text` of plain text, which
+knows no markup; the other formats have their function here.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def for_plotly(text: object) -> str:
 
 
 def for_markdown(text: object) -> str:
-    """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended early."""
+    """One line of Markdown that shows the text itself: no markup, no HTML, no table cell ended
+    early.
+    """
     one_line = " ".join(sanitize(text).split())
     escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", escaped)
@@ -81,7 +84,9 @@ def for_csv(cell: object) -> object:
 
 
 def for_latex(text: object) -> str:
-    """One line of LaTeX that shows the text itself: no command, no cell or row ended early; other letters than these by their number."""
+    """One line of LaTeX that shows the text itself: no command, no cell or row ended early; other
+    letters than these by their number.
+    """
     return re.sub("-(?=-)", "-{}", "".join(map(_latex, " ".join(sanitize(text).split()))))
 
 

@@ -1,7 +1,9 @@
-"""A picture without a backend: traces, axes and a caption as frozen values that plotly and matplotlib both draw.
+"""A picture without a backend: traces, axes and a caption as frozen values that plotly and
+matplotlib both draw.
 
-A colour is an index into a colour-blind-safe palette (Okabe and Ito 2008, darkened or lightened to keep contrast), a
-number in [0, 1] on an ordered scale (viridis), or "ink" / "muted". Each theme gives them their hexadecimal value.
+A colour is an index into a colour-blind-safe palette (Okabe and Ito 2008, darkened or lightened to
+keep contrast), a number in [0, 1] on an ordered scale (viridis), or "ink" / "muted". Each theme
+gives them their hexadecimal value.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PAD = 0.04
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one mode; `ramp` is the part of viridis that stands out from the background."""
+    """The colours of one mode; `ramp` is the part of viridis that contrasts with the background."""
 
     background: str
     ink: str
@@ -79,7 +81,9 @@ def _viridis(at: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5 for numbers, ×2 for times; percent ends at 100."""
+    """An axis in data units. `unit` chooses the tick labels: 300k for counts, 10¹⁸ for FLOPs, 2.5
+    for numbers, ×2 for times; percent ends at 100.
+    """
 
     label: str
     log: bool = False
@@ -209,7 +213,9 @@ def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
 def ticks(
     low: float, high: float, log: bool, unit: str = "number"
 ) -> tuple[list[float], list[str]]:
-    """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less than two are in sight."""
+    """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less
+    than two are in sight.
+    """
     if high <= low:  # all that is shown has one value
         return [low], [tick_label(low, unit)]
     found = _linear(low, high)

@@ -12,8 +12,9 @@ PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 
 def to_latex(table: Table) -> str:
     """The rounded table; title and caption stand above it as comments. Needs the package booktabs.
 
-    Numbers are aligned to the right, text to the left, long text in paragraphs. `{}` at the start of
-    a row keeps a first cell that begins with [ or * from being read as an option of the row before.
+    Numbers are aligned to the right, text to the left, long text in paragraphs. `{}` at the start
+    of a row keeps a first cell that begins with [ or * from being read as an option of the row
+    before.
     """
 
     def row(cells: list[str]) -> str:

@@ -1,4 +1,6 @@
-"""A Figure as a file for papers and READMEs: SVG, PDF or PNG, the same bytes every time. Light colours on white."""
+"""A Figure as a file for papers and READMEs: SVG, PDF or PNG, the same bytes every time. Light
+colours on white.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from scaling.render.figure import (
 
 UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 SIZES = {"small": (3.4, 2.9), "half": (4.4, 3.3), "wide": (6.8, 4.4)}
-# inches; small as it is and half at three quarters fill a column of two (3.3), wide a page: letters stay at 7 points or more
+# inches; small as it is and half at three quarters fill a column of two (3.3), wide a page: letters
+# stay at 7 points or more
 DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
 PAPER: Any = {
@@ -84,7 +87,9 @@ def save(canvas: Any, kind: str, path: Path) -> None:
 
 @contextmanager
 def _outlined(canvas: Any) -> Iterator[None]:
-    """Letters as outlines, as SVG has them: journals refuse Type 3 fonts, and subsetting TrueType takes longer than all the rest."""
+    """Letters as outlines, as SVG has them: journals refuse Type 3 fonts, and subsetting TrueType
+    takes longer than all the rest.
+    """
     from matplotlib.patheffects import Normal
     from matplotlib.text import Text as Letters
 
@@ -99,7 +104,7 @@ def _outlined(canvas: Any) -> Iterator[None]:
 
 
 def _wrapped(text: str, inches: float) -> str:
-    """Text in lines of so many inches: what is longer would be cut, or leave no room for the axes."""
+    """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
     return fill(sanitize(text), max(12, int(inches / 0.075)))
 
 
@@ -116,7 +121,9 @@ def _axes(axes: Any, figure: Figure, width: float, height: float) -> None:
 
 
 def _legend(canvas: Any, axes: Any, width: float) -> None:
-    """Below the axes, in as many columns as its longest word leaves; the canvas grows by its rows, and the axes keep their height."""
+    """Below the axes, in as many columns as its longest word leaves; the canvas grows by its rows,
+    and the axes keep their height.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         labels = [_wrapped(label, width - 0.5) for label in labels]

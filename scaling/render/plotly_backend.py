@@ -1,6 +1,7 @@
 """A Figure as the JSON that plotly.js draws, in light colours, with the patch that turns it dark.
 
-The JSON is built here, not by plotly's Python objects: that keeps plotly's import (0.5 s) out of a report.
+The JSON is built here, not by plotly's Python objects: that keeps plotly's import (0.5 s) out of a
+report.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ def plotly_js() -> str:
 
 
 def to_plotly(figure: Figure) -> dict[str, Any]:
-    """`data` and `layout` in light colours, and `dark`: what changes in the dark, in the same tree."""
+    """`data` and `layout` in light colours, and `dark`: what differs in the dark."""
     light, dark = _draw(figure, LIGHT), _draw(figure, DARK)
     return light | {"dark": _changes(light, dark)}
 
 
 def _changes(base: Any, other: Any) -> Any:
-    """The leaves of `other` that differ from `base`, or None; lists become objects keyed by index."""
+    """Leaves of `other` that differ from `base`, or None; lists become objects by index."""
     if isinstance(base, dict):
         pairs = {key: _changes(base[key], other[key]) for key in base}
     elif isinstance(base, list) and len(base) and isinstance(base[0], dict):

@@ -1,4 +1,6 @@
-"""A Table for a terminal: cells wrap at spaces only; where not even that fits, each row becomes a paragraph."""
+"""A Table for a terminal: cells wrap at spaces only; where not even that fits, each row becomes a
+paragraph.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def to_rich(table: Table, *, heading: bool = True, ruled: bool = True) -> Render
 
 
 class WrappingTable(RichTable):
-    """A table that breaks its cells at spaces only and becomes one paragraph per row on a narrow terminal: no number is cut."""
+    """A table that breaks its cells at spaces only and becomes one paragraph per row on a narrow
+    terminal: no number is cut.
+    """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, or its rows as `column value` one after the other."""

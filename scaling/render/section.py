@@ -11,7 +11,9 @@ from scaling.render.table import Table
 
 @dataclass(frozen=True)
 class Section:
-    """Notes, figures, tables and shell commands, shown in this order; `summary` is its sentence at the top of the report."""
+    """Notes, figures, tables and shell commands, shown in this order; `summary` is its sentence at
+    the top of the report.
+    """
 
     id: str
     title: str

@@ -1,4 +1,6 @@
-"""One table type for terminal, CSV, HTML and LaTeX: raw values with formats, so that each output rounds or keeps its digits."""
+"""One table type for terminal, CSV, HTML and LaTeX: raw values with formats, so that each output
+rounds or keeps its digits.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column; with `interval` its cells are (value, lo, hi). `styles` gives a terminal the rich style of a cell's text."""
+    """A column; with `interval` its cells are (value, lo, hi). `styles` gives a terminal the rich
+    style of a cell's text.
+    """
 
     name: str
     kind: Kind = "text"
@@ -42,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """People see rounded numbers and the first `max_rows` rows; CSV holds all rows with all digits."""
+    """People see rounded numbers and at most `max_rows` rows; CSV has all rows and digits."""
 
     name: str
     title: str
@@ -76,13 +80,15 @@ class Table:
         return _csv_text([header, *rows])
 
     def to_rich(self, *, heading: bool = True, ruled: bool = True) -> RenderableType:
-        """The table for a terminal; `ruled` draws lines around the heading. No number is ever cut."""
+        """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
         from scaling.render.rich_table import to_rich
 
         return to_rich(self, heading=heading, ruled=ruled)
 
     def to_html(self, *, inline_style: bool = False) -> str:
-        """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of ours."""
+        """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of
+        ours.
+        """
 
         def cell(tag: str, text: str, column: Column) -> str:
             if inline_style:
@@ -106,14 +112,15 @@ class Table:
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
 
     def to_latex(self) -> str:
-        """A LaTeX tabular with the rules of booktabs, for a table environment of the paper's own."""
+        """A LaTeX tabular with booktabs rules, for a table environment of your own."""
         from scaling.render.latex import to_latex
 
         return to_latex(self)
 
 
 def records_to_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Records of a JSON document as CSV: nested fields become columns named `a.b`, lists one cell of JSON.
+    """Records of a JSON document as CSV: nested fields become columns named `a.b`, lists one cell
+    of JSON.
 
     `columns` is the header where there is no record.
     """

@@ -1,6 +1,6 @@
-"""The last room on the line: fits and results become figures, tables, text and one self-contained page.
+"""Reports: fits and results become figures, tables, text and one self-contained page.
 
-`figure` describes a picture without a backend; `plots_runs` and `plots_law` make the pictures, `tables` the tables and
-`summary` the sentences; `page` writes the report, `text` what the terminal shows. matplotlib, plotly.js and jinja2 are
-loaded when something is drawn, never on import.
+`inputs` collects what a report shows, `sections` and `parts` make its figures and tables, `summary`
+its sentences; `page` writes it, `terminal` prints. matplotlib, plotly.js and jinja2 are loaded when
+something is drawn, never on import.
 """

@@ -1,4 +1,6 @@
-"""What a report is made from: fit documents, training curves, failures. A folder or documents in, `ReportInputs` out."""
+"""What a report is made from: fit documents, training curves, failures. A folder or documents in,
+`ReportInputs` out.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 import pandas as pd
 
 from scaling import files
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.formatting import format_seconds
 from scaling.points.comparability import supports_one_law
 from scaling.points.points import Points
-from scaling.render.table import Cell, Column, Document, Table
+from scaling.render.table import Document, Table
 from scaling.report.parts.gradient_noise import noise_scales
-from scaling.store import rows, run_files
+from scaling.report.parts.run_list import failures_table, runs_table, training_origin
+from scaling.store import run_files
 
 if TYPE_CHECKING:
     from scaling.config import Sweep
@@ -27,25 +28,25 @@ if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
 
 MAIN = "chinchilla"
-RUNS_LISTED = 200
 TUNING_SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything a report shows. `documents` is ordered, the main fit first and read from `path`; `refusals` say what is absent,
-    `no_law` why no law was fitted where nobody asked for one.
+    """Everything a report shows. `documents` is ordered, the main fit first and read from `path`;
+    `notices` say what is absent, `no_law` why no law was fitted where none was asked for.
 
-    `curves` holds every evaluation of every run under the main fit's convention, with the run as its group; `verdicts` are what
-    came of the forecasts that the sweep was written with, `tuning` how its recipe was measured, and
-    `noise_scale` the gradient noise of the runs that measured it, and `rows` the whole results table, for the laboratory.
+    `curves` holds every evaluation of every run under the main fit's convention, with the run as
+    its group; `verdicts` are what came of the forecasts that the sweep was written with, `tuning`
+    how its recipe was measured, and `noise_scale` the gradient noise of the runs that measured it,
+    and `rows` the whole results table, for studies.
     """
 
     name: str
     question: str = ""
     documents: Mapping[str, Document] = field(default_factory=dict)
     path: Path | None = None
-    refusals: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     no_law: tuple[str, ...] = ()
     curves: Points | None = None
     runs: Table | None = None
@@ -72,7 +73,9 @@ class ReportInputs:
 
 
 def is_comparison(sources: Sequence[Path]) -> bool:
-    """Whether these are several sweeps, to be compared: more than one folder, or fits of different runs. Raises ScalingError."""
+    """Whether these are several sweeps, to be compared: more than one folder, or fits of different
+    runs. Raises ScalingError.
+    """
     _check_there(sources)
     if len(sources) < 2:
         return False
@@ -82,47 +85,55 @@ def is_comparison(sources: Sequence[Path]) -> bool:
     )
 
 
-def load_fits(sources: Sequence[Path], made: Path) -> tuple[dict[str, Document], tuple[str, ...]]:
-    """One fit document for each of several sweeps, by name, and what the reader must know of how they were fitted.
+def load_fits(sources: Sequence[Path], out: Path) -> tuple[dict[str, Document], tuple[str, ...]]:
+    """One fit document for each of several sweeps, by name, and what the reader must know of how
+    they were fitted.
 
-    A folder's own fit is taken where it was made as the first source's was and of the runs that the folder holds now; otherwise
-    the folder is fitted here as the first one was, and the document kept in the folder `made`. Raises ScalingError.
+    A folder's own fit is taken where it was made as the first source's was and of the runs that the
+    folder holds now; otherwise the folder is fitted here as the first one was, and the document
+    kept in the folder `out`. Raises ScalingError.
     """
-    found: dict[str, Document] = {}
-    told: list[str] = []
+    fits: dict[str, Document] = {}
+    notes: list[str] = []
     names = _names(sources)
     _check_apart(names, sources)
-    for place, (name, path) in enumerate(zip(names, sources, strict=True)):
+    for index, (name, path) in enumerate(zip(names, sources, strict=True)):
         if not path.is_dir():
-            found[name] = _document(path)
+            fits[name] = _document(path)
             continue
-        asked = next(iter(found.values()), None)
-        found[name], why = _fit_like(path, asked, made / f"fit-{place + 1}.json")
-        told += (
+        like = next(iter(fits.values()), None)
+        fits[name], why = _fit_like(path, like, out / f"fit-{index + 1}.json")
+        notes += (
             [
-                f"{name} was fitted for this comparison{' as ' + names[0] + ' was' if asked else ''}: {why}."
+                f"{name} was fitted for this "
+                f"comparison{' as ' + names[0] + ' was' if like else ''}: {why}."
             ]
             if why
             else []
         )
-    return found, tuple(told)
+    return fits, tuple(notes)
 
 
 def _check_apart(names: Sequence[str], sources: Sequence[Path]) -> None:
-    """Raise ScalingError where two folders hold runs in common."""
-    held: dict[str, set[str]] = {
+    """Raise ScalingError where two folders share runs."""
+    run_ids: dict[str, set[str]] = {
         name: run_files.finished_run_ids(path)
         for name, path in zip(names, sources, strict=True)
         if path.is_dir()
     }
-    for (one, ours), (two, theirs) in combinations(held.items(), 2):
+    for (first, ours), (second, theirs) in combinations(run_ids.items(), 2):
         if ours & theirs:
-            what = f"holds {len(ours & theirs)} of the runs of {one}: their draws are not independent, and a test would say nothing"
-            raise ScalingError(what, where=two, remedy="compare sweeps that share no run")
+            what = (
+                f"holds {len(ours & theirs)} of the runs of {first}: their draws are not "
+                "independent, and a test would say nothing"
+            )
+            raise ScalingError(what, where=second, remedy="compare sweeps that share no run")
 
 
-def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Document, str]:
-    """A folder's fit with the options of `asked` (None: its own main fit), and why it had to be made here; empty when it is there."""
+def _fit_like(folder: Path, like: Document | None, out: Path) -> tuple[Document, str]:
+    """A folder's fit with the options of `like` (None: of its main fit); why it was fitted here, or
+    "".
+    """
     from scaling.fit.pipeline import fit
     from scaling.points.comparability import evaluation_of
     from scaling.points.source import read_rows
@@ -133,49 +144,56 @@ def _fit_like(folder: Path, asked: Document | None, made: Path) -> tuple[Documen
             where=str(folder),
             remedy="train them first: scaling run SWEEP.toml",
         )
-    own = [_document(path) for path in sorted((folder / "fits").glob("*.json"), key=_main_first)]
+    own_fits = [
+        _document(path) for path in sorted((folder / "fits").glob("*.json"), key=_main_first)
+    ]
     rows, _, digest = read_rows([folder])
-    wanted = asked or next(iter(own), None)
-    options = options_of(wanted)
-    for document in own:
+    template = like or next(iter(own_fits), None)
+    options = options_of(template)
+    for document in own_fits:
         if (
             document["source"].get("digest") == digest
             and document.get("bootstrap")
             and options_of(document) == options
         ):
-            known = {
+            evaluation = {
                 "evaluation": evaluation_of(rows[0])
             }  # a fit of an earlier version does not say
-            return {**document, "source": {**known, **document["source"]}}, ""
+            return {**document, "source": {**evaluation, **document["source"]}}, ""
     result = fit([folder], options)
-    result.save(made)
-    if not own:
+    result.save(out)
+    if not own_fits:
         return result.to_dict(), "it held no fit"
-    return result.to_dict(), "its own fit is of other options, or of other runs than it holds now"
+    return (
+        result.to_dict(),
+        "its own fit is of other options, or of other runs than it holds now",
+    )
 
 
 def options_of(document: Document | None) -> FitOptions:
-    """The options that a fit document was made with, so far as they can be applied to the runs of another folder."""
+    """The options that a fit document was made with, so far as they can be applied to the runs of
+    another folder.
+    """
     from scaling.fit.options import AUTO, FitOptions
 
     if document is None:
         return FitOptions()
-    objective, drawn, source = (
+    objective, bootstrap, source = (
         document["objective"],
         document.get("bootstrap") or {},
         document["source"],
     )
     law = "two-stage" if document.get("accuracy") else document["law"]
     law = AUTO if document.get("combination") else law
-    held = {
+    options = {
         "law": law,
         "approach": document["approach"],
         "ci": document["ci"],
-        "bootstrap": drawn.get("resamples"),
-        "seed": drawn.get("seed"),
+        "bootstrap": bootstrap.get("resamples"),
+        "seed": bootstrap.get("seed"),
     }
     if document["approach"] == "parametric":
-        held |= {"objective": objective["name"], "delta": objective["delta"]}
+        options |= {"objective": objective["name"], "delta": objective["delta"]}
     counted = {
         name: value
         for name, value in (source.get("convention") or {}).items()
@@ -184,12 +202,14 @@ def options_of(document: Document | None) -> FitOptions:
     filters = {
         name: value for name, value in (source.get("filters") or {}).items() if name != "cluster"
     }
-    given = {**held, **counted, **filters}
-    return FitOptions(**{name: value for name, value in given.items() if value is not None})
+    all_options = {**options, **counted, **filters}
+    return FitOptions(**{name: value for name, value in all_options.items() if value is not None})
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
-    """What each source is called: the name of its file or folder, with as much of its path as tells it from the others."""
+    """What each source is called: the name of its file or folder, with as much of its path as tells
+    it from the others.
+    """
     whole = [
         path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in sources
     ]
@@ -204,14 +224,16 @@ def _names(sources: Sequence[Path]) -> list[str]:
     )
 
 
-def load_inputs(sources: Sequence[Path], made: Path) -> ReportInputs:
-    """Material from one results folder, or from fit documents of the same runs (the first is the main one). Raises ScalingError.
+def load_inputs(sources: Sequence[Path], out: Path) -> ReportInputs:
+    """Material from one results folder, or from fit documents of the same runs (the first is the
+    main one). Raises ScalingError.
 
-    A folder without fits is fitted here and the document kept as `made`, so that it is never older than the report.
+    A folder without fits is fitted here and the document kept as `out`, so that it is never older
+    than the report.
     """
     _check_there(sources)
     if len(sources) == 1 and sources[0].is_dir():
-        return _folder(sources[0], made)
+        return _folder(sources[0], out)
     documents = {_title(path, sources): _document(path) for path in sources}
     return ReportInputs(sources[0].stem, documents=documents, path=sources[0])
 
@@ -240,8 +262,8 @@ def _document(path: Path) -> Document:
     return FitResult.load(path).to_dict()
 
 
-def _folder(folder: Path, made: Path) -> ReportInputs:
-    failures = _failures(folder)
+def _folder(folder: Path, out: Path) -> ReportInputs:
+    failures = failures_table(folder)
     sweep = _sweep(folder)
     name, question = (sweep.name, sweep.question) if sweep else (folder.resolve().name, "")
     if not run_files.has_runs(folder):
@@ -251,22 +273,22 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
                 where=str(folder),
                 remedy="train them first: scaling run SWEEP.toml",
             )
-        said = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
-        return ReportInputs(name, question, refusals=(said,), failures=failures)
+        text = f"No run finished: all {len(failures.rows)} failed, so there is nothing to fit."
+        return ReportInputs(name, question, notices=(text,), failures=failures)
     from scaling.points.run_tables import curves
     from scaling.predict.verification import check_forecasts
 
     table = run_files.load(folder, planned_only=True)
-    paths, no_law = _fits(folder, made, supports_one_law(table))
-    documents = {path.stem if path != made else MAIN: _document(path) for path in paths}
+    paths, no_law = _fits(folder, out, supports_one_law(table))
+    documents = {path.stem if path != out else MAIN: _document(path) for path in paths}
     main = next(iter(documents.values()), {})
-    tuning, doubt = _tuning(folder)
-    refusals = (
+    tuning, corrupt = _tuning(folder)
+    notices = (
         *(
-            f"Left out: {damaged}. `scaling run` redoes what it held."
-            for damaged in table.attrs["corrupt"]
+            f"Left out: {corrupt_file}. `scaling run` trains its runs again."
+            for corrupt_file in table.attrs["corrupt"]
         ),
-        *doubt,
+        *corrupt,
     )
     evaluations = curves(table, **((main.get("source") or {}).get("convention") or {}))
     return ReportInputs(
@@ -274,12 +296,12 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
         question,
         documents,
         next(iter(paths), None),
-        refusals,
+        notices,
         no_law,
         evaluations,
-        _runs(table, evaluations),
+        runs_table(table, evaluations),
         failures,
-        _origin(table),
+        training_origin(table),
         tuple(check_forecasts(sweep, table)) if sweep else (),
         tuning,
         noise_scales(table),
@@ -288,21 +310,23 @@ def _folder(folder: Path, made: Path) -> ReportInputs:
 
 
 def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
-    """How the sweep's recipe was measured, where it was; or why that cannot be read."""
+    """The tuning of the sweep's recipe, or why it cannot be read."""
     try:
-        found = files.read_json(folder / "tuning.json")
-        _check_tuning(found)
+        result = files.read_json(folder / "tuning.json")
+        _check_tuning(result)
     except FileNotFoundError:
         return None, ()
     except files.ChecksumError as error:
         return None, (
             f"tuning.json is corrupt and left out: {error}. `scaling tune` writes it again.",
         )
-    return found, ()
+    return result, ()
 
 
 def _check_tuning(found: Mapping[str, Any]) -> None:
-    """Raise Broken for a document that is of another schema, or that cannot be shown: a person may have edited it."""
+    """Raise ChecksumError for a document that is of another schema, or that cannot be shown: a
+    person may have edited it.
+    """
     from scaling.config import Tuning
     from scaling.report.parts import tuning
 
@@ -314,7 +338,7 @@ def _check_tuning(found: Mapping[str, Any]) -> None:
         if not {entry["field"] for entry in found["fields"]} <= {
             *get_args(Tuning.model_fields["field"].annotation)
         }:
-            raise files.ChecksumError("it tells of a field that nobody tunes")
+            raise files.ChecksumError("it names a field that cannot be tuned")
         for table in tuning.optima(found):
             table.to_csv()
         tuning.ladders(found)
@@ -327,15 +351,15 @@ def _sweep(folder: Path) -> Sweep | None:
     return load_sweep(path) if path.exists() else None
 
 
-def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str, ...]]:
-    """The folder's fit documents, the main one first; without any, the default fit is made here where the runs can follow a law."""
+def _fits(folder: Path, out: Path, may_fit: bool) -> tuple[list[Path], tuple[str, ...]]:
+    """The folder's fits, the main one first; without any, the default fit where a law may hold."""
     paths = sorted((folder / "fits").glob("*.json"), key=_main_first)
-    if paths or not lawful:
+    if paths or not may_fit:
         return paths, ()
     from scaling.fit.pipeline import FitOptions, fit
 
     try:
-        fit([folder], FitOptions()).save(made)
+        fit([folder], FitOptions()).save(out)
     except ScalingError as error:
         if error.exit_code != BAD_INPUT:
             raise
@@ -343,112 +367,4 @@ def _fits(folder: Path, made: Path, lawful: bool) -> tuple[list[Path], tuple[str
             f"No law could be fitted. {error.what}",
             *([error.remedy] if error.remedy else []),
         )
-    return [made], ()
-
-
-def _runs(table: pd.DataFrame, curves: Points) -> Table:
-    """One row a run with its last measured loss, by compute and size; long tables are cut, and say so."""
-    last = (
-        pd.DataFrame(
-            {
-                "run_id": curves.group,
-                "n": curves.n,
-                "d": curves.d,
-                "c": curves.c,
-                "loss": curves.loss,
-            }
-        )
-        .groupby("run_id")
-        .last()
-    )
-    settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
-    diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
-    joined = (
-        settings.join(last)
-        .assign(budget=lambda rows: np.log(rows["c"]).round(1))
-        .sort_values(["budget", "n"])
-        .reset_index()
-    )
-    listed = tuple(
-        _run_row(row, row["run_id"] in diverged)
-        for row in joined.head(RUNS_LISTED).to_dict("records")
-    )
-    columns = (
-        Column("run"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("C", "flops"),
-        Column("D/N", "number"),
-        Column("loss", "number"),
-        Column("layers", "integer"),
-        Column("width", "integer"),
-        Column("learning rate", "number"),
-        Column("seed", "integer"),
-        Column("note"),
-    )
-    shown = (
-        f"{len(listed)} of {len(joined)} runs"
-        if len(listed) < len(joined)
-        else f"All {len(joined)} runs"
-    )
-    return Table(
-        "runs",
-        "Runs",
-        columns,
-        listed,
-        f"{shown}, by compute and size; the loss is the last one measured.",
-    )
-
-
-def _run_row(row: Mapping[Any, Any], diverged: bool) -> tuple[Cell, ...]:
-    n, d, c, loss = (_finite(row[name]) for name in ("n", "d", "c", "loss"))
-    settings = (row[name] for name in ("n_layers", "d_model", "lr", "seed"))
-    return (
-        str(row["run_id"]),
-        n,
-        d,
-        c,
-        d / n if n and d else None,
-        loss,
-        *settings,
-        "diverged" if diverged else "",
-    )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _failures(folder: Path) -> Table | None:
-    """The runs that left a reason instead of rows."""
-    paths = sorted((folder / "failures").glob("*.txt"))
-    if not paths:
-        return None
-    rows = tuple(
-        (path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
-        for path in paths[:RUNS_LISTED]
-    )
-    caption = (
-        f"{len(rows)} of {len(paths)} failures."
-        if len(rows) < len(paths)
-        else "The full text lies in failures/."
-    )
-    return Table("failures", "Failed runs", (Column("run"), Column("reason")), rows, caption)
-
-
-def _origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Where and with what the runs were trained."""
-    seconds = float(table.groupby("run_id")["seconds"].max().sum())
-    listed = {
-        label: sorted({str(value) for value in table[column].dropna().unique()})
-        for label, column in (
-            ("devices", "device"),
-            ("commits", "commit"),
-            ("trained with scaling", "version"),
-            ("tasks", "task"),
-        )
-    }
-    return (
-        *((label, ", ".join(values[:8]) or "–") for label, values in listed.items()),
-        ("training time", format_seconds(seconds)),
-    )
+    return [out], ()

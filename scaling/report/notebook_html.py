@@ -1,4 +1,6 @@
-"""Documents as a notebook shows them: a fragment of HTML in which every text is escaped, and the words of the terminal."""
+"""Documents as a notebook shows them: a fragment of HTML in which every text is escaped, and the
+words of the terminal.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ from pathlib import Path
 from scaling.render.escape import sanitize
 from scaling.render.table import Document, Table
 from scaling.report import summary, terminal
-from scaling.report.parts import fit_tables, inference
+from scaling.report.parts import fit_tables, inference, special_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH = 100  # columns of a notebook's plain text
 
 
 def fit_html(document: Document) -> str:
-    """A fit document as a fragment: what was fitted, its parameters, the three roads, the hold-out, warnings."""
+    """A fit document as a fragment: what was fitted, its parameters, the three approaches, the
+    hold-out, warnings.
+    """
     return _fragment(
         "Fit",
         list(terminal.header(document)),
@@ -26,7 +30,9 @@ def fit_html(document: Document) -> str:
 
 
 def prediction_html(prediction: Document) -> str:
-    """A prediction document as a fragment: the optimum with intervals, the model that can be built, how far it reaches."""
+    """A prediction document as a fragment: the optimum with intervals, the model that can be built,
+    how far it reaches.
+    """
     head = [(what, value) for what, value in terminal.asked(prediction).formatted()]
     return _fragment(
         "Prediction",
@@ -51,11 +57,11 @@ def _of_fit(document: Document) -> Iterator[Table]:
     if not document.get("groups"):
         yield fit_tables.parameters(document)
     if document["approaches"]:
-        yield fit_tables.roads(document)
+        yield fit_tables.approaches(document)
     for table in (
-        fit_tables.groups(document),
-        fit_tables.schedules(document),
-        fit_tables.accuracy(document),
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
         fit_tables.kaplan(document),
     ):
         if table is not None:
@@ -64,7 +70,7 @@ def _of_fit(document: Document) -> Iterator[Table]:
 
 def _of_prediction(prediction: Document) -> Iterator[Table]:
     if prediction.get("approaches"):
-        yield fit_tables.predicted_roads(prediction)
+        yield fit_tables.predicted_approaches(prediction)
     for build in (
         fit_tables.model,
         inference.demand,
@@ -80,8 +86,8 @@ def _of_prediction(prediction: Document) -> Iterator[Table]:
 def _fragment(
     title: str,
     head: list[tuple[str, str]],
-    found: list[Table],
-    said: list[str | None],
+    tables: list[Table],
+    notes: list[str | None],
     document: Document,
 ) -> str:
     """Autoescape is on; the template holds no script and asks for no file."""
@@ -97,10 +103,10 @@ def _fragment(
         lstrip_blocks=True,
     )
     environment.filters["html"] = lambda table: Markup(table.to_html(inline_style=True))
-    sentences = [sentence for sentence in said if sentence]
+    sentences = [sentence for sentence in notes if sentence]
     warnings = [warning["message"] for warning in document.get("warnings") or []]
     return environment.get_template("inline.html.j2").render(
-        title=title, head=head, tables=found, sentences=sentences, warnings=warnings
+        title=title, head=head, tables=tables, sentences=sentences, warnings=warnings
     )
 
 

@@ -1,4 +1,6 @@
-"""The end of the line: one self-contained page, the same as Markdown, figures as SVG, PDF and PNG, tables as CSV and LaTeX."""
+"""Writes a report: one self-contained page, the same as Markdown, figures as SVG, PDF and PNG,
+tables as CSV and LaTeX.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,13 @@ def write_report(
     prediction: Mapping[str, Any] | None = None,
     budgets: Sequence[float] = (),
 ) -> Path:
-    """Write the report of a results folder, of fit documents of the same runs, or a comparison of several sweeps; returns its index.html.
+    """Write the report of a results folder, of fit documents of the same runs, or a comparison of
+    several sweeps; returns its index.html.
 
-    `out` is by default `report/` in the folder (or beside the document), and `comparison/` here for several sweeps, whose numbers
-    also lie there as comparison.json. `prediction` replaces the forecast for ten times the largest budget; `budgets` are FLOPs of
-    the first sweep at which a comparison asks what the others need. Raises ScalingError that names what is absent, damaged, or
+    `out` is by default `report/` in the folder (or next to the document), and `comparison/` here
+    for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces the
+    forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
+    comparison asks what the others need. Raises ScalingError that names what is absent, damaged, or
     cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
@@ -157,7 +161,9 @@ def _write_sums(target: Path, names: Sequence[str]) -> None:
 
 
 def html(report: Report) -> str:
-    """The whole page as one string; nothing in it asks for another file, and only our own scripts may run."""
+    """The whole page as one string; nothing in it asks for another file, and only our own scripts
+    may run.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -200,10 +206,15 @@ def _template(name: str) -> str:
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """A content security policy under which these scripts run and nothing else does, and no request leaves the page."""
+    """A content security policy under which these scripts run and nothing else does, and no request
+    leaves the page.
+    """
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: "
+        "blob:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _script(source: str) -> str:
@@ -252,7 +263,7 @@ def _context(report: Report) -> dict[str, Any]:
         "question",
         "sections",
         "sentences",
-        "refusals",
+        "notices",
         "headline",
         "tiles",
         "trust",

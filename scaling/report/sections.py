@@ -1,4 +1,6 @@
-"""What stands in a report, and in which order. Material in, `Report` out; a new section of the fit is one more entry in `OF_FIT`."""
+"""What stands in a report, and in which order. Material in, `Report` out; a new section of the fit
+is one more entry in `OF_FIT`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from scaling.render.table import Document, Table
 from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
+    bootstrap_plots,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -27,6 +30,7 @@ from scaling.report.parts import (
     law_plots,
     repeated_data,
     run_plots,
+    special_tables,
     tuning,
     wrong_size,
 )
@@ -44,7 +48,7 @@ class Report:
     question: str
     sections: tuple[Section, ...]
     sentences: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     headline: str = ""
     tiles: tuple[summary.Tile, ...] = ()
     trust: tuple[str, ...] = ()
@@ -69,8 +73,8 @@ def build_report(
     command: str,
     studies: Sequence[Section] | None = None,
 ) -> Report:
-    """Everything the material allows; `prediction` replaces the forecast for ten times the largest budget, `studies` are the
-    laboratory's sections where they are made already.
+    """Everything the material allows; `prediction` replaces the forecast for ten times the largest
+    budget, `studies` are the sections of studies, where they are made already.
     """
     document = material.main
     forecasts, silence = _forecasts(material)
@@ -99,7 +103,7 @@ def build_report(
             material.question,
             kept,
             (*verified, *summaries),
-            (*material.refusals, *no_law),
+            (*material.notices, *no_law),
         )
     sentences = [
         *verified,
@@ -117,7 +121,7 @@ def build_report(
         material.question,
         kept,
         tuple(sentences),
-        material.refusals,
+        material.notices,
         headline,
         tuple(summary.tiles(document, ahead)),
         (*silence, *_stale(material), *summary.caveats(document, ahead)),
@@ -127,7 +131,9 @@ def build_report(
 
 
 def study_sections(rows: pd.DataFrame | None) -> list[Section]:
-    """The sections of all studies that the rows have runs for; none where the package is installed without studies."""
+    """The sections of all studies that the rows have runs for; none where the package is installed
+    without studies.
+    """
     if rows is None or find_spec("scaling.studies") is None:
         return []
     from scaling.studies import sections
@@ -136,7 +142,9 @@ def study_sections(rows: pd.DataFrame | None) -> list[Section]:
 
 
 def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Compute-optimal models at the smallest and largest budget trained and at ten times the largest, or why there are none."""
+    """Compute-optimal models at the smallest and largest budget trained and at ten times the
+    largest, or why there are none.
+    """
     from scaling.predict.predict import predict
 
     span = ((material.main or {}).get("range") or {}).get("flops")
@@ -163,8 +171,8 @@ def _stale(material: ReportInputs) -> list[str]:
     )
 
 
-def _not_none(*found: Figure | Table | None) -> list[Any]:
-    return [item for item in found if item is not None]
+def _not_none(*items: Figure | Table | None) -> list[Any]:
+    return [item for item in items if item is not None]
 
 
 def _verified(material: ReportInputs) -> Section:
@@ -199,8 +207,8 @@ def _batch(material: ReportInputs) -> Section:
     )
 
 
-def _valleys(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    return Section("valleys", "IsoFLOP valleys", _not_none(run_plots.valleys(document)))
+def _isoflop(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
+    return Section("isoflop", "IsoFLOP curves", _not_none(run_plots.isoflop_curves(document)))
 
 
 def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
@@ -220,7 +228,7 @@ def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) 
         "frontier",
         "Frontier",
         figures,
-        [*listed, *([fit_tables.roads(document)] if document["approaches"] else [])],
+        [*listed, *([fit_tables.approaches(document)] if document["approaches"] else [])],
     )
 
 
@@ -234,22 +242,24 @@ def _wrong_size(material: ReportInputs, forecasts: Forecasts) -> wrong_size.Size
 
 
 def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    beside = (
+    compared = (
         fit_tables.laws(material.documents, published(document)) if document["approaches"] else None
     )
     stages = _not_none(
-        fit_tables.groups(document), fit_tables.schedules(document), fit_tables.accuracy(document)
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
     )
     fitted = (
         []
         if document.get("groups")
-        else [fit_tables.parameters(document), *_not_none(fit_tables.truth(document))]
+        else [fit_tables.parameters(document), *_not_none(diagnostics.truth(document))]
     )
     return Section(
         "law",
         "The law",
         _not_none(law_plots.contours(document)),
-        [*fitted, *stages, *_not_none(beside, fit_tables.kaplan(document))],
+        [*fitted, *stages, *_not_none(compared, fit_tables.kaplan(document))],
     )
 
 
@@ -267,8 +277,8 @@ def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) ->
         *law_plots.residuals(document),
         *_not_none(
             run_plots.holdout(document),
-            law_plots.cloud(document, published(document)),
-            law_plots.exponents(document, published(document)),
+            bootstrap_plots.cloud(document, published(document)),
+            bootstrap_plots.exponents(document, published(document)),
             diagnostics.collapse(document),
         ),
     ]
@@ -277,13 +287,13 @@ def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) ->
         "Checks",
         figures,
         _not_none(
-            fit_tables.holdout(document),
+            diagnostics.holdout(document),
             diagnostics.noise(document),
             diagnostics.over_frontier(document),
             diagnostics.above(document),
-            fit_tables.minima(document),
-            fit_tables.rollout(document),
-            fit_tables.flagged(document),
+            diagnostics.minima(document),
+            diagnostics.rollout(document),
+            diagnostics.flagged(document),
         ),
     )
 
@@ -313,7 +323,7 @@ def _provenance(material: ReportInputs, command: str) -> Section:
 
 
 OF_FIT: tuple[Callable[[Document, ReportInputs, Forecasts], Section], ...] = (
-    _valleys,
+    _isoflop,
     _frontier,
     _law,
     _repeats,
@@ -322,16 +332,18 @@ OF_FIT: tuple[Callable[[Document, ReportInputs, Forecasts], Section], ...] = (
 
 
 def published(document: Document) -> dict[str, dict[str, float]]:
-    """Published laws that have a frontier: its a and b, and the parameters where the law is the document's own."""
+    """Published laws that have a frontier: its a and b, and the parameters where the law is the
+    document's own.
+    """
     from scaling.fit.laws.published import PUBLISHED
 
-    found: dict[str, dict[str, float]] = {}
+    items: dict[str, dict[str, float]] = {}
     for name, entry in PUBLISHED.items():
         with suppress(ScalingError):  # a law of one input has no frontier
             frontier = entry.frontier()
             shared = dict(entry.values) if entry.law == document.get("law") else {}
-            found[name] = shared | {"a": float(frontier.a), "b": float(frontier.b)}
-    return found
+            items[name] = shared | {"a": float(frontier.a), "b": float(frontier.b)}
+    return items
 
 
 def fit_command(document: Document) -> str:

@@ -1,4 +1,6 @@
-"""What a report says in words: what was trained, what follows for ten times the budget, how far to trust it."""
+"""What a report says in words: what was trained, what follows for ten times the budget, how far to
+trust it.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,12 @@ class Tile:
 
 def tiles(document: Document, forecast: Mapping[str, Any] | None) -> list[Tile]:
     """The exponent and the forecast at a glance."""
-    found = (
+    exponent = (
         [_tile("exponent a of N* ∝ C^a", document["derived"]["a"], "rough")]
         if "a" in document["derived"]
         else []
     )
-    return found + [
+    return exponent + [
         _tile(label, forecast.get(name), kind)
         for name, label, kind in OPTIMUM
         if forecast is not None
@@ -78,19 +80,22 @@ def exponents(document: Document) -> str:
     return f"The compute-optimal model grows as C^{a} and its training tokens as C^{b}{level}."
 
 
-def verified(found: Sequence[CheckedForecast]) -> list[str]:
+def verified(checked: Sequence[CheckedForecast]) -> list[str]:
     """What came of the forecasts that a sweep was written with."""
-    if not found:
+    if not checked:
         return []
     from scaling.predict.verification import sentence
 
-    return [sentence(found)]
+    return [sentence(checked)]
 
 
 def forecast_sentence(forecast: Mapping[str, Any]) -> str:
     """The forecast in one sentence."""
     n, d, ratio, loss = (_say(forecast.get(name), kind) for name, _, kind in OPTIMUM)
-    return f"For {format_flops(budget(forecast) or 0)} FLOPs: {n} parameters on {d} tokens, {ratio} tokens per parameter, loss {loss}."
+    return (
+        f"For {format_flops(budget(forecast) or 0)} FLOPs: {n} parameters on {d} tokens, "
+        f"{ratio} tokens per parameter, loss {loss}."
+    )
 
 
 def _runs(count: int) -> str:
@@ -99,40 +104,44 @@ def _runs(count: int) -> str:
 
 def holdout_sentence(document: Document) -> str | None:
     """How well the largest budget was predicted from the smaller ones."""
-    held = document.get("holdout")
-    if not held or held.get("mean_abs_rel_error") is None:
+    result = document.get("holdout")
+    if not result or result.get("mean_abs_rel_error") is None:
         return None
-    text = f"Hold-out: fitted without the {format_flops(held['budget'])}-FLOP budget, the law predicts its {_runs(held['n_test'])} "
-    text += f"with a mean error of {100 * held['mean_abs_rel_error']:.2g} %"
-    inside = round((held.get("covered") or 0) * held["n_test"])
-    return f"{text}; {inside:,} of {held['n_test']:,} lie inside their intervals."
+    text = (
+        f"Hold-out: fitted without the {format_flops(result['budget'])}-FLOP budget, the law "
+        f"predicts its {_runs(result['n_test'])} "
+    )
+    text += f"with a mean error of {100 * result['mean_abs_rel_error']:.2g} %"
+    inside = round((result.get("covered") or 0) * result["n_test"])
+    return f"{text}; {inside:,} of {result['n_test']:,} lie inside their intervals."
 
 
 def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:
     """Everything that limits the forecast, the heaviest first."""
-    said: list[str] = []
+    texts: list[str] = []
     if (
         document["status"] != "ok" and forecast is None
     ):  # else the forecast's own warnings begin with it
-        said.append(
-            f"Status: {document['status']}. The data do not settle every parameter; see the notes in the parameter table."
+        texts.append(
+            f"Status: {document['status']}. The data do not settle every parameter; see the "
+            "notes in the parameter table."
         )
-    said += [warning["message"] for warning in (forecast or {}).get("warnings") or []]
+    texts += [warning["message"] for warning in (forecast or {}).get("warnings") or []]
     agreement = (document.get("approaches_agree") or {}).get("message")
-    said += [text for text in (agreement, holdout_sentence(document)) if text]
+    texts += [text for text in (agreement, holdout_sentence(document)) if text]
     warnings = [warning["message"] for warning in document["warnings"]]
-    return list(dict.fromkeys([*said, *warnings]))
+    return list(dict.fromkeys([*texts, *warnings]))
 
 
 def verdict(document: Document) -> tuple[str, str]:
     """A word for the badge (good, care, poor) and its sentence."""
     if document["status"] != "ok":
         return "poor", document["status"]
-    held = document.get("holdout") or {}
-    missed = (held.get("mean_abs_rel_error") or 0) > 0.05
+    holdout = document.get("holdout") or {}
+    is_holdout_off = (holdout.get("mean_abs_rel_error") or 0) > 0.05
     if (
         document["warnings"]
-        or missed
+        or is_holdout_off
         or (document.get("approaches_agree") or {}).get("verdict") == "disagree"
     ):
         return "care", "use with care"

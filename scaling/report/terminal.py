@@ -1,4 +1,5 @@
-"""What `scaling fit` and `scaling predict` print: documents as rich tables that stay readable at 80 columns, without colour.
+"""What `scaling fit` and `scaling predict` print: documents as rich tables that stay readable at 80
+columns, without colour.
 
 Foreign text enters only as rich `Text` of plain text, which knows no markup and no escape codes.
 """
@@ -14,21 +15,30 @@ from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
 from scaling.report import summary
-from scaling.report.parts import diagnostics, fit_tables, inference, repeated_data
+from scaling.report.parts import (
+    combination,
+    diagnostics,
+    fit_tables,
+    inference,
+    repeated_data,
+    special_tables,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
 def fit_text(document: Document) -> RenderableType:
-    """A fit document: header, parameters, the three roads, Kaplan, hold-out, warnings."""
+    """A fit document: header, parameters, the three approaches, Kaplan, hold-out, warnings."""
     from rich.console import Group
 
     return Group(*_fit_parts(document))
 
 
 def prediction_text(prediction: Document) -> RenderableType:
-    """A prediction document: the optimum with intervals, the model that can be built, how far beyond the data it lies."""
+    """A prediction document: the optimum with intervals, the model that can be built, how far
+    beyond the data it lies.
+    """
     from rich.console import Group
 
     return Group(*_prediction_parts(prediction))
@@ -46,7 +56,9 @@ def models_text(document: Document) -> RenderableType:
 
 
 def next_text(proposal: Document) -> RenderableType:
-    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at the target."""
+    """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
+    the target.
+    """
     from rich.console import Group
 
     rows = tuple(
@@ -58,35 +70,43 @@ def next_text(proposal: Document) -> RenderableType:
         Column("tokens", "count"),
         Column("FLOPs", "flops"),
         Column("seeds", "integer"),
-        Column("trunk"),
+        Column("shared prefix"),
     )
     before, after = (
         f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}"
         for name in ("before", "after")
     )
-    target = f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} to {after}"
+    target = (
+        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from "
+        f"{before} to {after}"
+    )
     loss = " to ".join(
         f"{100 * proposal['sd_log_loss'][name]:.2g} %" for name in ("before", "after")
     )
-    said = f"{target}, that of L* from {loss}, for {format_flops(proposal['spent'])} of {format_flops(proposal['budget'])} FLOPs."
+    sentence = (
+        f"{target}, that of L* from {loss}, for {format_flops(proposal['spent'])} of "
+        f"{format_flops(proposal['budget'])} FLOPs."
+    )
     alone = proposal["cost"]["alone"]
     shared = (
-        f"Sizes share trunks; every run alone would cost {format_flops(alone)}."
+        f"Runs of one size share their prefix; separate runs would cost {format_flops(alone)}."
         if proposal["shared"]
         else None
     )
     return Group(
         Table("next", "The most informative runs", columns, rows).to_rich(),
-        *_sentences(said, shared),
+        *_sentences(sentence, shared),
         *_warnings(proposal),
     )
 
 
 def reconcile_text(document: Document) -> RenderableType:
-    """What `scaling reconcile` finds: exponents under each counting, both studies on one law, and Porian's steps."""
+    """What `scaling reconcile` finds: exponents under each counting, both studies on one law, and
+    Porian's steps.
+    """
     from rich.console import Group
 
-    shown_tables = [table for table in fit_tables.reconciled(document) if table.rows]
+    shown_tables = [table for table in special_tables.reconciled(document) if table.rows]
     parts: list[RenderableType] = []
     for table in shown_tables:
         parts += [table.to_rich(), *_sentences(table.caption)]
@@ -113,26 +133,26 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
     if not document.get("groups"):
         yield fit_tables.parameters(document).to_rich()
-    answer = fit_tables.combination(document)
+    answer = combination.combination(document)
     if answer is not None:
         yield answer.to_rich()
         yield from _sentences(answer.caption)
     stages = (
-        fit_tables.groups(document),
-        fit_tables.schedules(document),
-        fit_tables.accuracy(document),
+        special_tables.groups(document),
+        special_tables.schedules(document),
+        special_tables.accuracy(document),
     )
-    for table in (fit_tables.truth(document), *stages, repeated_data.short(document)):
+    for table in (diagnostics.truth(document), *stages, repeated_data.short(document)):
         if table is not None:
             yield table.to_rich()
             yield from _sentences(table.caption)
     if document["approaches"]:
-        yield _narrow_roads(document).to_rich()
+        yield _narrow_approaches(document).to_rich()
         agreement = (document.get("approaches_agree") or {}).get("message", "")
         reasons = {
-            name: road["unavailable"]
-            for name, road in document["approaches"].items()
-            if road.get("unavailable")
+            name: frontier["unavailable"]
+            for name, frontier in document["approaches"].items()
+            if frontier.get("unavailable")
         }
         yield from _sentences(
             *(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement),
@@ -146,9 +166,9 @@ def _fit_parts(document: Document) -> Iterator[RenderableType]:
     checks = (
         diagnostics.noise(document),
         diagnostics.above(document),
-        fit_tables.minima(document),
-        fit_tables.rollout(document),
-        fit_tables.flagged(document),
+        diagnostics.minima(document),
+        diagnostics.rollout(document),
+        diagnostics.flagged(document),
     )
     for table in checks:
         if table is not None:
@@ -185,39 +205,41 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
     yield "status", document["status"]
 
 
-def _narrow_roads(document: Document) -> Table:
-    """The three roads in a table that fits 80 columns; why one was refused follows as a sentence."""
-    found: list[tuple[fit_tables.Cell, ...]] = []
-    for name, road in document["approaches"].items():
+def _narrow_approaches(document: Document) -> Table:
+    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
+    rows: list[tuple[fit_tables.Cell, ...]] = []
+    for name, frontier in document["approaches"].items():
         exponents = (
-            format_cell(estimate(road.get(letter)), Column("", "number", True)) for letter in "ab"
+            format_cell(estimate(frontier.get(letter)), Column("", "number", True))
+            for letter in "ab"
         )
-        found.append(
-            (name, "refused", "", None)
-            if road.get("unavailable")
-            else (name, *exponents, road.get("a_plus_b"))
+        rows.append(
+            (name, "unavailable", "", None)
+            if frontier.get("unavailable")
+            else (name, *exponents, frontier.get("a_plus_b"))
         )
     columns = (
-        Column("road"),
+        Column("approach"),
         Column("a, N* ~ C^a"),
         Column("b, D* ~ C^b"),
         Column("a + b", "rough"),
     )
-    return Table("roads", "Three roads to the frontier", columns, tuple(found))
+    return Table("approaches", "Three approaches to the frontier", columns, tuple(rows))
 
 
 def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
     yield asked(prediction).to_rich(heading=False)
     if prediction.get("accuracy"):
         yield from _sentences(
-            f"Accuracy at this loss: {format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
+            "Accuracy at this loss: "
+            f"{format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
         )
-    parts = fit_tables.breakdown(prediction)
+    parts = combination.breakdown(prediction)
     if parts is not None:
         yield parts.to_rich()
         yield from _sentences(parts.caption)
     if prediction.get("approaches"):
-        yield fit_tables.predicted_roads(prediction).to_rich()
+        yield fit_tables.predicted_approaches(prediction).to_rich()
     for table in (fit_tables.model(prediction), inference.demand(prediction)):
         if table is not None:
             yield table.to_rich(heading=False)
@@ -255,7 +277,10 @@ def reach(prediction: Document) -> str | None:
     """Whether the data reach this far; how far they do not is among the prediction's warnings."""
     decades = prediction.get("extrapolation_decades")
     if decades is None:
-        return "The range of the data behind this law is not known, so nobody can say how far this extrapolates."
+        return (
+            "The range of the data behind this law is not known, so how far this extrapolates "
+            "is unknown."
+        )
     outside = decades > 0 or any(
         warning["code"] == "below_data" for warning in prediction.get("warnings") or []
     )

@@ -1,8 +1,9 @@
 """Studies of what happens around the law: each turns a results table into one section of a report.
 
-A study is a module (or a package of `analysis` and `section`) with a function `rows -> Section | None`; None where the rows show
-nothing of it. `STUDIES` is the only list of them, and no other package imports a study: this folder can be deleted, or grow by an
-entry. Modules are imported when there are rows to study, because they bring scipy.
+A study is a module (or a package of `analysis` and `section`) with a function `rows -> Section |
+None`; None where the rows show nothing of it. `STUDIES` is the only list of them, and no other
+package imports a study: this folder can be deleted, or grow by an entry. Modules are imported when
+there are rows to study, because they bring scipy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Expected results: what a study should measure, what its runs gave, and whether the expectation holds."""
+"""Expected results: what a study should measure, what its runs gave, and whether the expectation
+holds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ ANSWERS = {True: "yes", False: "no", None: "not settled"}
 
 @dataclass(frozen=True)
 class Claim:
-    """One expected result. `quantity`, `expected` and `measured` are words with units; `holds` is None where the runs do not decide."""
+    """One expected result. `quantity`, `expected` and `measured` are words with units; `holds` is
+    None where the runs do not decide.
+    """
 
     quantity: str
     expected: str
@@ -30,7 +34,9 @@ def study_section(
     tables: Sequence[Table | None],
     notes: Sequence[str],
 ) -> Section:
-    """The section of a study: the table of its claims comes first, and the summary counts those that hold."""
+    """The section of a study: the table of its claims comes first, and the summary counts those
+    that hold.
+    """
     rows = tuple(
         (claim.quantity, claim.expected, claim.measured, ANSWERS[claim.holds]) for claim in claims
     )

@@ -1,4 +1,6 @@
-"""How the loss falls with the number of tokens before the predicted one, by model size: L(T) = E + A T^-g."""
+"""How the loss falls with the number of tokens before the predicted one, by model size: L(T) = E +
+A T^-g.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ class PositionCurve:
 
     @property
     def gain(self) -> float:
-        """How much lower the loss is in the second half of the window than after the first token, nats."""
+        """How much lower the loss is in the second half of the window than after the first token,
+        nats.
+        """
         return float(self.loss[0] - self.late_loss)
 
     @property
@@ -98,7 +102,9 @@ class PositionCurve:
 
 
 def curves(rows: pd.DataFrame, first: int = 1) -> list[PositionCurve]:
-    """One curve per size and horizon at the end of its runs, smallest first; empty without losses by position on text."""
+    """One curve per size and horizon at the end of its runs, smallest first; empty without losses
+    by position on text.
+    """
     final = runs.final_rows(runs.without_diverged(rows[rows["task"] == "text"]), METRIC)
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
     if final.empty or has_variants(rows):  # variants are no seeds
@@ -148,9 +154,9 @@ def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points
 def _intervals(fit: PointEstimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5).
 
-    Errors have the size of `stderr` (n,), more where the residuals are larger, and are correlated as
-    the residuals of neighbouring positions are (first-order autoregression): the same windows stand
-    behind all positions.
+    Errors have the size of `stderr` (n,), more where the residuals are larger, and are correlated
+    as the residuals of neighbouring positions are (first-order autoregression): the same windows
+    stand behind all positions.
     """
     problem = problem_of(LAW, points, fit.objective, fit.delta)
     start = problem.centred(fit.theta)
@@ -180,7 +186,9 @@ def _intervals(fit: PointEstimate, points: Points, stderr: np.ndarray) -> dict[s
 
 
 def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
-    """For each size the exponent with its interval and the fit of the law; whether larger models gain more from context."""
+    """For each size the exponent with its interval and the fit of the law; whether larger models
+    gain more from context.
+    """
     made: list[Claim] = []
     for curve in curves:
         quantity = f"g, {format_count(curve.n_params)} parameters"
@@ -273,9 +281,11 @@ def _table(curves: Sequence[PositionCurve]) -> Table:
         Column("note"),
     )
     caption = (
-        "N counts all parameters. Positions weigh by their variance over windows. Intervals of 95 % "
+        "N counts all parameters. Positions weigh by their variance over windows. Intervals of "
+        "95 % "
         "are from a parametric bootstrap: errors as large as over windows (or as the residuals, if "
-        "larger), and correlated between neighbouring positions as the residuals are. All seeds see "
+        "larger), and correlated between neighbouring positions as the residuals are. All "
+        "seeds see "
         "the same windows; chi2 is the squared residual in standard errors; g by seed shows what "
         "another seed changes."
     )

@@ -1,4 +1,5 @@
-"""Induction: symbols that can only be copied from earlier in the window, by models of one layer and of more (Olsson 2022).
+"""Induction: symbols that can only be copied from earlier in the window, by models of one layer and
+of more (Olsson 2022).
 
 Copying needs two steps of attention: a head that marks each position with the symbol before it, and
 a head of a later layer that looks for the position whose mark is the present symbol (the induction
@@ -27,7 +28,9 @@ MIN_DROP = 1.5  # nats
 
 @dataclass(frozen=True)
 class LossDrop:
-    """The largest fall of the copied loss within `DROP_WINDOW`, in nats, from step `start` to step `end`."""
+    """The largest fall of the copied loss within `DROP_WINDOW`, in nats, from step `start` to step
+    `end`.
+    """
 
     nats: float
     start: int
@@ -36,7 +39,9 @@ class LossDrop:
 
 @dataclass(frozen=True)
 class InductionRun:
-    """Losses in nats at the measured steps, arrays (n,): on symbols that can be copied, and on fresh ones."""
+    """Losses in nats at the measured steps, arrays (n,): on symbols that can be copied, and on
+    fresh ones.
+    """
 
     run_id: str
     seed: int
@@ -63,7 +68,9 @@ class InductionRun:
 
     @property
     def drop(self) -> LossDrop:
-        """The largest drop over pairs of measured steps s1 < s2 with s2 - s1 <= s2 / 3; 0 nats without such a pair."""
+        """The largest drop over pairs of measured steps s1 < s2 with s2 - s1 <= s2 / 3; 0 nats
+        without such a pair.
+        """
         start, end = np.triu_indices(len(self.step), 1)
         is_near = self.step[end] - self.step[start] <= DROP_WINDOW * self.step[end]
         if not is_near.any():
@@ -172,7 +179,9 @@ def claims(study: InductionStudy) -> list[Claim]:
 
 
 def section(rows: pd.DataFrame) -> Section | None:
-    """The loss on symbols that can be copied, against steps; None where there are no induction runs."""
+    """The loss on symbols that can be copied, against steps; None where there are no induction
+    runs.
+    """
     study = analyze(rows)
     if study is None:
         return None
@@ -189,7 +198,8 @@ def section(rows: pd.DataFrame) -> Section | None:
 def _notes(study: InductionStudy) -> list[str]:
     """Three sentences that say no more than these runs show."""
     notes = [
-        "Each window repeats a random segment of random length, so the next symbol can be known only "
+        "Each window repeats a random segment of random length, so the next symbol can be "
+        "known only "
         "by copying what followed the same symbol before."
     ]
     if study.deep:
@@ -203,7 +213,8 @@ def _notes(study: InductionStudy) -> list[str]:
     if study.shallow:
         n_copying = sum(run.copies for run in study.shallow)
         notes.append(
-            f"Of the runs with one layer, {n_copying} of {len(study.shallow)} get that far: heads of "
+            f"Of the runs with one layer, {n_copying} of {len(study.shallow)} get that far: "
+            "heads of "
             "one layer read the embeddings and not each other's output, so the loss falls only by "
             "what the symbols so far say about those to come."
         )

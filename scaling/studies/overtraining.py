@@ -1,4 +1,6 @@
-"""Over-training: does a law fitted at few tokens per parameter predict the loss at many? (Gadre et al. 2024)"""
+"""Over-training: does a law fitted at few tokens per parameter predict the loss at many? (Gadre et
+al. 2024)
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ PUBLISHED = "published:besiroglu2024"
 
 @dataclass(frozen=True)
 class OvertrainingLadder:
-    """`points` with the index of each run's ratio (n,), and `ratios`, the mean D/N of each, ascending."""
+    """`points` with the index of each run's ratio (n,), and `ratios`, the mean D/N of each,
+    ascending.
+    """
 
     points: Points
     ratio_index: np.ndarray
@@ -51,7 +55,9 @@ class OvertrainingLadder:
 
 @dataclass(frozen=True)
 class OvertrainingStudy:
-    """A ladder, the laws fitted to its lower ratios, what each predicts for every run (n,), and why a law is absent."""
+    """A ladder, the laws fitted to its lower ratios, what each predicts for every run (n,), and why
+    a law is absent.
+    """
 
     ladder: OvertrainingLadder
     laws: dict[str, PointEstimate]
@@ -64,7 +70,8 @@ class OvertrainingStudy:
 
 
 def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
-    """The ratios D/N that at least three sizes share; None where the runs are no ladder of fresh tokens.
+    """The ratios D/N that at least three sizes share; None where the runs are no ladder of fresh
+    tokens.
 
     N counts blocks and head, C is exact. A ladder has four ratios, one of them at most a quarter of
     the largest, and no other runs.
@@ -92,7 +99,9 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
 
 
 def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
-    """The laws fitted to the lower ratios of a ladder, and their predictions; None without a ladder."""
+    """The laws fitted to the lower ratios of a ladder, and their predictions; None without a
+    ladder.
+    """
     made = ladder(rows)
     if made is None:
         return None
@@ -112,7 +121,9 @@ def analyze(rows: pd.DataFrame) -> OvertrainingStudy | None:
 
 
 def claims(study: OvertrainingStudy) -> list[Claim]:
-    """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and the worst run."""
+    """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and
+    the worst run.
+    """
     ratios, runs = study.ladder.ratios, study.ladder.runs_at(-1)
     largest_fitted = ratios[study.ladder.is_fitted][-1]
     times = ratios[-1] / largest_fitted
@@ -140,7 +151,7 @@ def claims(study: OvertrainingStudy) -> list[Claim]:
 
 
 def section(rows: pd.DataFrame) -> Section | None:
-    """Loss against compute at each number of tokens per parameter, predicted from the lower ones."""
+    """Loss against compute at each D/N, predicted from the lower ratios."""
     study = analyze(rows)
     if study is None:
         return None
@@ -162,7 +173,8 @@ def notes(study: OvertrainingStudy) -> list[str]:
     errors = {law: study.error(law)[study.ladder.runs_at(-1)] for law in study.laws}
     first = (
         "Each line is one number of tokens per parameter D/N: the laws were fitted to the runs up "
-        f"to D/N = {ratios[is_fitted][-1]:.0f} (filled); the open marks, up to {top}, were held out."
+        f"to D/N = {ratios[is_fitted][-1]:.0f} (filled); the open marks, up to {top}, were "
+        "held out."
     )
     if not errors:
         return [

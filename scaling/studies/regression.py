@@ -1,4 +1,5 @@
-"""In-context linear regression: what a transformer answers, and what least squares and the best predictor answer (Garg 2022).
+"""In-context linear regression: what a transformer answers, and what least squares and the best
+predictor answer (Garg 2022).
 
 From k examples (x, y) of a window, least squares and the Bayes-optimal predictor (ridge) answer on
 the windows that the transformer was evaluated on. All errors are squared distances to the y in the
@@ -30,7 +31,9 @@ MIN_USED = 0.9  # share of the fall of the Bayes-optimal predictor's error
 
 @dataclass(frozen=True)
 class PredictorErrors:
-    """Mean squared errors after 0 .. m - 1 examples, arrays (m,): least squares, Bayes-optimal, answering 0."""
+    """Mean squared errors after 0 .. m - 1 examples, arrays (m,): least squares, Bayes-optimal,
+    answering 0.
+    """
 
     least_squares: np.ndarray
     bayes: np.ndarray
@@ -70,7 +73,9 @@ class RegressionStudy:
         return np.asarray(np.mean([run.error[-1] for run in self.runs], axis=0))
 
     def excess(self, error: np.ndarray) -> np.ndarray:
-        """Errors (..., m) less the Bayes-optimal predictor's: the mean over k >= n as a share of the variance of y, (...)."""
+        """Errors (..., m) less the Bayes-optimal predictor's: the mean over k >= n as a share of
+        the variance of y, (...).
+        """
         above = (error - self.predictors.bayes)[..., self.determined]
         return np.asarray(above.mean(axis=-1) / self.variance)
 
@@ -98,7 +103,9 @@ def analyze(rows: pd.DataFrame) -> list[RegressionStudy]:
 
 @functools.lru_cache(maxsize=16)
 def predictors(config: RegressionTask, tokens: int) -> PredictorErrors:
-    """The predictors' errors on the held-out windows of about `tokens` tokens, those of a run with these evaluations."""
+    """The predictors' errors on the held-out windows of about `tokens` tokens, those of a run with
+    these evaluations.
+    """
     task = open_task(config)
     windows = np.concatenate(list(val_batches(task, EVAL_SEQUENCES, tokens)))
     x, y = task.examples(windows)  # type: ignore[attr-defined]
@@ -114,13 +121,17 @@ def predictors(config: RegressionTask, tokens: int) -> PredictorErrors:
 
 
 def least_squares(x: np.ndarray, y: np.ndarray, seen: int) -> np.ndarray:
-    """Answers (W,) to question `seen` from the examples before it, x (W, m, n), y (W, m): least norm (Garg 2022, 3.1)."""
+    """Answers (W,) to question `seen` from the examples before it, x (W, m, n), y (W, m): least
+    norm (Garg 2022, 3.1).
+    """
     w = np.einsum("wnk,wk->wn", np.linalg.pinv(x[:, :seen]), y[:, :seen])
     return np.asarray(np.einsum("wn,wn->w", x[:, seen], w))
 
 
 def bayes(x: np.ndarray, y: np.ndarray, seen: int, config: RegressionTask) -> np.ndarray:
-    """The posterior mean under w ~ N(0, 1 / n): ridge with penalty n times the noise variance, rounding of y included."""
+    """The posterior mean under w ~ N(0, 1 / n): ridge with penalty n times the noise variance,
+    rounding of y included.
+    """
     n = config.n_features
     past_x, past_y = x[:, :seen], y[:, :seen]
     gram = np.einsum("wki,wkj->wij", past_x, past_x) + n * noise_variance(config) * np.eye(n)
@@ -129,14 +140,16 @@ def bayes(x: np.ndarray, y: np.ndarray, seen: int, config: RegressionTask) -> np
 
 
 def noise_variance(config: RegressionTask) -> float:
-    """The variance of y about w.x: the noise, and a twelfth of the squared distance of two levels."""
+    """The variance of y about w.x: the noise, and that of rounding y to levels."""
     from scaling.tasks.regression import REACH
 
     return config.noise**2 + (2 * REACH / (config.n_levels - 1)) ** 2 / 12
 
 
 def claims(study: RegressionStudy) -> list[Claim]:
-    """How near the runs come to the best predictor and to least squares, and how much they learn from examples."""
+    """How near the runs come to the best predictor and to least squares, and how much they learn
+    from examples.
+    """
     error, best = study.error(), study.predictors.bayes
     ordinary = study.predictors.least_squares
     features = f"{study.task.n_features} features"
@@ -194,12 +207,14 @@ def _notes(studies: list[RegressionStudy]) -> list[str]:
     n_better = sum(ours < theirs for ours, theirs in zip(shares, ordinary, strict=True))
     listed = ", ".join(f"{100 * share:.2g} %" for share in shares)
     return [
-        "Every window is a new linear function, so its weights can be learned only from the examples "
+        "Every window is a new linear function, so its weights can be learned only from the "
+        "examples "
         "in the window, and not by training.",
         "From as many examples as features on, the transformer's squared error lies "
         f"{listed} of the variance of y above that of the Bayes-optimal predictor, which knows how "
         "weights and noise are distributed.",
-        "Least squares knows neither and follows the noise while examples are few; the transformer's "
+        "Least squares knows neither and follows the noise while examples are few; the "
+        "transformer's "
         f"mean excess is smaller than that of least squares in {n_better} of {len(studies)} tasks.",
     ]
 

@@ -1,4 +1,6 @@
-"""The rows of a results folder as a study reads them: configurations, metrics along a run and at its end, comparable runs."""
+"""The rows of a results folder as a study reads them: configurations, metrics along a run and at
+its end, comparable runs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from scaling.store.rows import DIVERGED, SEED
 
 
 def configs(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The configuration of every run as a dictionary, by run_id; fields that older rows lack have their default.
+    """The configuration of every run as a dictionary, by run_id; fields that older rows lack have
+    their default.
 
     Runs that differ in their seed alone share what is below the first level: 100,000 runs take
     seconds instead of half a minute.
@@ -38,7 +41,7 @@ def configs(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def without_diverged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of runs that did not diverge: the last measurement of one that did is not its end."""
+    """The rows of runs that did not diverge, whose last measurement is their end."""
     return rows[~rows["run_id"].isin(rows.loc[rows["metric"] == DIVERGED, "run_id"])]
 
 
@@ -56,7 +59,9 @@ def final_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFr
 
 
 def with_setting(selected: pd.DataFrame, rows: pd.DataFrame, field: str) -> pd.DataFrame:
-    """`selected` with a column `field` ("task.train_fraction") from the configurations; absent fields are None."""
+    """`selected` with a column `field` ("task.train_fraction") from the configurations; absent
+    fields are None.
+    """
 
     def setting(config: Any) -> Any:
         for name in field.split("."):
@@ -68,7 +73,8 @@ def with_setting(selected: pd.DataFrame, rows: pd.DataFrame, field: str) -> pd.D
 
 
 def of_one_task(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of the task that most runs have (data seed aside), and how many runs of other tasks are left out.
+    """The rows of the task that most runs have (data seed aside), and how many runs of other tasks
+    are left out.
 
     Runs of two tasks in one folder are two studies; pooled, one would pass for a seed of the other.
     """
@@ -77,7 +83,8 @@ def of_one_task(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def of_one_setting(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The rows of runs that differ within a size (`n_params`) by their seeds alone, and how many runs are left out.
+    """The rows of runs that differ within a size (`n_params`) by their seeds alone, and how many
+    runs are left out.
 
     For each size the setting of most runs is kept; among equals the one trained on the most tokens.
     """
@@ -91,7 +98,9 @@ def of_one_setting(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def config_without_seeds(config: Mapping[str, Any], *fields: str) -> str:
-    """A configuration as text without its seeds and `fields`: runs with equal texts differ in these alone."""
+    """A configuration as text without its seeds and `fields`: runs with equal texts differ in these
+    alone.
+    """
     ignored = ("seed", "data_seed", *fields)
     return json.dumps(
         sorted(leaf for leaf in flatten(config) if leaf[0].rpartition(".")[2] not in ignored)
@@ -101,7 +110,7 @@ def config_without_seeds(config: Mapping[str, Any], *fields: str) -> str:
 def _most_common(
     groups: Mapping[str, Hashable], tie_break: Mapping[Any, float] | None = None
 ) -> set[str]:
-    """The runs of the largest group; `tie_break` decides between equals, and then the group's name."""
+    """The runs of the largest group; `tie_break` decides between equals, then the name."""
     counts = Counter(groups.values())
     best = max(
         counts,

@@ -32,8 +32,8 @@ ANSWERS = """(questions) => questions.map(([budget, demand]) => {
   return {
     measures: read('measure'),
     served: document.getElementById('predict-served').hidden ? null : read('served'),
-    doubts: [...document.querySelectorAll('#predict-doubts li')].map((item) => item.textContent),
-    refusal: document.getElementById('predict-refusal').hidden ? '' : document.getElementById('predict-refusal').textContent,
+    warnings: [...document.querySelectorAll('#predict-warnings li')].map((item) => item.textContent),
+    notice: document.getElementById('predict-notice').hidden ? '' : document.getElementById('predict-notice').textContent,
     command: document.getElementById('predict-command').textContent,
   };
 })"""
@@ -102,7 +102,7 @@ def expected(path, budget, demand):
         "saved_fraction": [f"{100 * held['saved_fraction']:.2g} %", ""],
     }
     # the page names no model, so that what the recipe refuses is not its to say
-    doubts = [
+    warnings = [
         text
         for text in (warning["message"] for warning in said["warnings"])
         if not text.startswith("no model is named") or "are no sizes" in text
@@ -113,8 +113,8 @@ def expected(path, budget, demand):
     return {
         "measures": measures,
         "served": served,
-        "doubts": doubts,
-        "refusal": "",
+        "warnings": warnings,
+        "notice": "",
         "command": command,
     }
 
@@ -207,7 +207,7 @@ def test_what_is_no_number_is_refused_with_the_reason_and_nothing_old_stays(fits
     page = visit(fits["reference"][1])
     for budget, demand, why in WRONG:
         (found,) = page.evaluate(ANSWERS, [(budget, demand)])
-        assert why in found["refusal"]
+        assert why in found["notice"]
         assert page.is_hidden("#predict-answer")
         assert (
             page.get_attribute("#predict-demand" if demand else "#predict-budget", "aria-invalid")
@@ -215,7 +215,7 @@ def test_what_is_no_number_is_refused_with_the_reason_and_nothing_old_stays(fits
         )
         assert page.text_content("#predict-said") == ""
         (again,) = page.evaluate(ANSWERS, [("1e14", "")])
-        assert again["refusal"] == ""
+        assert again["notice"] == ""
         assert page.is_visible("#predict-answer")
 
 

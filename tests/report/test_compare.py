@@ -105,7 +105,7 @@ def test_losses_that_do_not_compare_leave_the_exponents(document, pair):
             "simulated": None,
         }
     report = compose(compare(documents), documents, (), "scaling report")
-    assert report.refusals == (
+    assert report.notices == (
         "better and base: Losses are not comparable: they were measured on different data (abc and def). Only exponents are compared.",
     )
     assert [section.id for section in report.sections] == ["exponents", "size", "provenance"]
@@ -126,7 +126,7 @@ def test_a_share_out_of_reach_is_said_in_words(pair):
     held["bootstrap"]["draws"]["E"] = list(np.full(len(held["bootstrap"]["draws"]["E"]), 9.0))
     found = compare(documents)
     assert sentences(found)[0].startswith(
-        "By these fits better never reaches the loss of base, whatever compute it is given"
+        "By these fits better never reaches the loss of base, at any compute"
     )
     assert found["multipliers"]["better"]["at_top"]["unreached"] == 1.0
     report = compose(found, documents, (), "scaling report")

@@ -100,12 +100,12 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for path in (folder / "report").rglob("*")
         if path.is_file()
     }
-    pictures = "training-curves isoflop-valleys frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
+    pictures = "training-curves isoflop-curves frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
     pictures += "residuals-prediction holdout bootstrap-cloud bootstrap-exponent wrong-size-loss wrong-size-compute"
     expected = {
         f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")
     }
-    listed = "predictions model smaller roads parameters laws kaplan holdout exclusions failures runs provenance training-origin"
+    listed = "predictions model smaller approaches parameters laws kaplan holdout exclusions failures runs provenance training-origin"
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",
         "report.md",
@@ -162,7 +162,7 @@ def test_hostile_text_is_shown_as_text(text):
     assert "<svg onload" not in text
     figures = next(source for kind, source in page.scripts if kind == "application/json")
     assert "<" not in figures
-    assert set(json.loads(figures)) >= {"training-curves", "isoflop-valleys", "config"}
+    assert set(json.loads(figures)) >= {"training-curves", "isoflop-curves", "config"}
 
 
 def test_the_summary_says_what_was_trained_and_what_follows(text):

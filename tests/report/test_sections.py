@@ -39,7 +39,7 @@ def test_a_road_of_its_own_is_reported(document, composed):
     }
     report = composed(changed)
     assert {figure.name for figure in report.figures} == {
-        "isoflop-valleys",
+        "isoflop-curves",
         "frontier-size",
         "frontier-tokens",
         "holdout",
@@ -67,8 +67,8 @@ def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
     report = composed(changed)
     assert report.figures == []
     assert "The law kaplan-d says nothing of the best size for a budget." in report.sentences
-    roads = next(table for table in report.tables if table.name == "roads")
-    assert [row[-1] for row in roads.rows] == ["refused: the table lacks N, D or C"] * 3
+    approaches = next(table for table in report.tables if table.name == "approaches")
+    assert [row[-1] for row in approaches.rows] == ["unavailable: the table lacks N, D or C"] * 3
 
 
 def test_a_status_that_is_not_ok_heads_the_doubts(document, composed):

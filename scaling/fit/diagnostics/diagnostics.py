@@ -21,13 +21,13 @@ def frontier_gap(points: Points, fitted: LawFit) -> list[FrontierGap]:
     """For each budget how far its best run lies above the fitted L*(C)."""
     if fitted.optimum is None or points.n is None or points.c is None:
         return []
-    found = []
+    gaps = []
     for index in budgets(points.n, points.c):
         row = index[int(np.argmin(points.loss[index]))]
         best = fitted.optimum.loss(float(points.c[row]))
         if best is not None:
             loss, least = float(points.loss[row]), float(best)
-            found.append(
+            gaps.append(
                 FrontierGap(
                     flops=float(points.c[row]),
                     n_params=float(points.n[row]),
@@ -36,7 +36,7 @@ def frontier_gap(points: Points, fitted: LawFit) -> list[FrontierGap]:
                     excess=loss / least - 1,
                 )
             )
-    return found
+    return gaps
 
 
 def run_diagnostics(

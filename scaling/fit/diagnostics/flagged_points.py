@@ -33,14 +33,14 @@ class Flag:
     mask: np.ndarray
 
 
-def flags(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> list[Flag]:
-    """All flags that concern at least one point. `valleys` are those of approach 2, refused ones
+def flags(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> list[Flag]:
+    """All flags that concern at least one point. `minima` are those of approach 2, refused ones
     included.
     """
     if points.n is None or points.d is None or len(points) > MOST:
         return []
-    residual = np.log(points.loss) - found.law.log_predict(
-        found.theta, points.inputs(found.law.inputs)
+    residual = np.log(points.loss) - fitted.law.log_predict(
+        fitted.theta, points.inputs(fitted.law.inputs)
     )
     noise = _robust(residual)
     listed = [
@@ -50,7 +50,7 @@ def flags(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> l
         ),
         Flag(
             "a budget whose minimum lies at the edge of its sizes (off-centre)",
-            _off_centre(points, valleys),
+            _off_centre(points, minima),
         ),
         Flag(
             (
@@ -81,11 +81,11 @@ def _robust(residual: np.ndarray) -> float:
     return sd if sd > 1e-9 else 0.0
 
 
-def _off_centre(points: Points, valleys: Sequence[Minimum]) -> np.ndarray:
+def _off_centre(points: Points, minima: Sequence[Minimum]) -> np.ndarray:
     mask = _none(points)
-    for valley in valleys:
-        if valley.fault in AT_EDGE and valley.index is not None:
-            mask[valley.index] = True
+    for minimum in minima:
+        if minimum.fault in AT_EDGE and minimum.index is not None:
+            mask[minimum.index] = True
     return mask
 
 
@@ -142,9 +142,9 @@ def _off_curve(points: Points) -> np.ndarray:
     return mask
 
 
-def report(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> dict[str, Any]:
+def report(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> dict[str, Any]:
     """The fields `flagged` and `fit_without_flagged` of a FitResult."""
-    listed = flags(points, found, valleys)
+    listed = flags(points, fitted, minima)
     if not listed:
         return {"flagged": []}
     either = np.logical_or.reduce([flag.mask for flag in listed])
@@ -158,7 +158,7 @@ def report(points: Points, found: PointEstimate, valleys: Sequence[Minimum]) -> 
     ]
     return {
         "flagged": entries,
-        "fit_without_flagged": _without(points.take(~either), found, int(either.sum())),
+        "fit_without_flagged": _without(points.take(~either), fitted, int(either.sum())),
     }
 
 
@@ -171,23 +171,23 @@ def _point(points: Points, row: int) -> FlaggedPoint:
     )
 
 
-def _without(rest: Points, found: PointEstimate, count: int) -> FitWithoutFlagged:
+def _without(rest: Points, fitted: PointEstimate, count: int) -> FitWithoutFlagged:
     """The fit without the flagged points, or why there is none."""
     try:
         again = estimate(
-            found.law,
+            fitted.law,
             rest,
-            found.objective,
-            found.delta,
-            fixed=found.fixed,
-            one_sided=found.one_sided,
+            fitted.objective,
+            fitted.delta,
+            fixed=fitted.fixed,
+            one_sided=fitted.one_sided,
         )
     except ScalingError as error:
         return FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
     a = n_star = None
-    if found.law.name in CLOSED and rest.c is not None:
+    if fitted.law.name in CLOSED and rest.c is not None:
         optimum = frontier(
-            found.law.name,
+            fitted.law.name,
             {name: np.asarray(value) for name, value in again.values.items()},
             fit_cost(rest),
         )

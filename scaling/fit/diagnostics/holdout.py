@@ -36,11 +36,11 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     if points.n is None or points.c is None or len(points) < 2:
         return None
     log_c = np.log(points.c)
-    found = budgets(points.n, points.c)
-    if len(found) >= count + MIN_BUDGETS:
-        least = min(log_c[index].min() for index in found[-count:])
-        budget = float(np.exp(log_c[found[-count]].mean()))
-    elif len(found) >= MIN_BUDGETS:
+    groups = budgets(points.n, points.c)
+    if len(groups) >= count + MIN_BUDGETS:
+        least = min(log_c[index].min() for index in groups[-count:])
+        budget = float(np.exp(log_c[groups[-count]].mean()))
+    elif len(groups) >= MIN_BUDGETS:
         return None
     else:
         least = log_c.max() - count * TOP * np.ptp(log_c)
@@ -60,8 +60,9 @@ def holdout(
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those of the combination. The
-    warnings also say where they hold significantly fewer runs than they should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those
+    of the combination. The warnings also say where they hold significantly fewer runs than they
+    should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
@@ -115,8 +116,8 @@ def holdout(
 
 
 def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> list[ResultWarning]:
-    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high` or `too_low` (n,):
-    significantly fewer runs inside than `ci`, or misses that all have one sign.
+    """What hold-out intervals of level `ci` show whose forecast, interval included, lies `too_high`
+    or `too_low` (n,): significantly fewer runs inside than `ci`, or misses that all have one sign.
     """
     from scipy.special import bdtr
 
@@ -182,7 +183,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
     label = np.empty(len(log_n), int)
     label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
     sizes = int(label.max()) + 1
-    found = []
+    rollout_steps = []
     for step in np.unique(
         np.linspace(
             ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
@@ -202,7 +203,7 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
             continue  # too few points of too few sizes: the next step has more
         predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
         error = predicted / test.loss - 1
-        found.append(
+        rollout_steps.append(
             RolloutStep(
                 n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
                 n_train=len(train),
@@ -212,4 +213,4 @@ def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[
                 covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
             )
         )
-    return found
+    return rollout_steps

@@ -83,14 +83,14 @@ def collapse(points: Points, trails: Points, floor: float) -> CurveCollapse | No
     )
 
 
-def _relative_deviation(found: Sequence[Curve], floor: float) -> np.ndarray:
+def _relative_deviation(curves: Sequence[Curve], floor: float) -> np.ndarray:
     """Relative distances (curves, shares) of the normalised curves from their middle."""
-    y = np.array([curve.normalised(floor) for curve in found])
+    y = np.array([curve.normalised(floor) for curve in curves])
     return np.asarray(y / np.median(y, 0) - 1)
 
 
-def _spread(found: Sequence[Curve], floor: float) -> float:
-    return float(np.sqrt((_relative_deviation(found, floor) ** 2).mean()))
+def _spread(curves: Sequence[Curve], floor: float) -> float:
+    return float(np.sqrt((_relative_deviation(curves, floor) ** 2).mean()))
 
 
 def _curve(points: Points, trails: Points, row: int) -> Curve | None:
@@ -116,7 +116,7 @@ def _curve(points: Points, trails: Points, row: int) -> Curve | None:
     return Curve(run_id, n, d, np.exp(at), loss)
 
 
-def warnings(found: CurveCollapse | None) -> list[ResultWarning]:
+def warnings(result: CurveCollapse | None) -> list[ResultWarning]:
     """A warning for each curve that lies off the others."""
     return [
         warn(
@@ -126,6 +126,6 @@ def warnings(found: CurveCollapse | None) -> list[ResultWarning]:
             "tuned as they are",
             run_id=curve.run_id,
         )
-        for curve in (found.curves if found else ())
+        for curve in (result.curves if result else ())
         if curve.flagged
     ]

@@ -129,7 +129,7 @@ def rows(points: Points, ci: float = 0.95) -> list[RepeatedRuns]:
     if unique is None or points.n is None or points.d is None:
         return []
     repeated = points.d > REPEATED * unique
-    noise, found = seed_noise(points), []
+    noise, repeats = seed_noise(points), []
     reach = noise.sd * float(stdtrit(noise.freedom, (1 + ci) / 2)) if noise else None
     for n in np.unique(_key(points.n)):
         size = _key(points.n) == n
@@ -141,8 +141,8 @@ def rows(points: Points, ci: float = 0.95) -> list[RepeatedRuns]:
         cells = np.stack([_key(unique), _key(points.d)], 1)
         for cell in np.unique(cells[size & repeated], axis=0):
             mine = size & repeated & (cells == cell).all(1)
-            found.append(_row(points, np.flatnonzero(mine), curve, reach))
-    return found
+            repeats.append(_row(points, np.flatnonzero(mine), curve, reach))
+    return repeats
 
 
 def _key(values: Array) -> Array:

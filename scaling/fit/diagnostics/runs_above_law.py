@@ -23,7 +23,7 @@ SHOWN = 50
 
 
 def runs_above_law(
-    points: Points, runs: pd.DataFrame, trails: Points, found: PointEstimate, noise: float
+    points: Points, runs: pd.DataFrame, trails: Points, fitted: PointEstimate, noise: float
 ) -> list[RunAboveLaw]:
     """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
 
@@ -32,8 +32,8 @@ def runs_above_law(
     """
     if points.n is None or points.d is None:
         return []
-    residual = np.log(points.loss) - found.law.log_predict(
-        found.theta, points.inputs(found.law.inputs)
+    residual = np.log(points.loss) - fitted.law.log_predict(
+        fitted.theta, points.inputs(fitted.law.inputs)
     )
     rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]

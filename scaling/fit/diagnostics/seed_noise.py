@@ -64,14 +64,14 @@ def _within(points: Points) -> tuple[float, int, int]:
     )
 
 
-def report(points: Points, found: PointEstimate, ci: float) -> NoiseResult:
+def report(points: Points, fitted: PointEstimate, ci: float) -> NoiseResult:
     """The noise of one run about the law and, with replicates, of seeds alone, with the test of
     lack of fit.
     """
-    residual = np.log(points.loss) - found.law.log_predict(
-        found.theta, points.inputs(found.law.inputs)
+    residual = np.log(points.loss) - fitted.law.log_predict(
+        fitted.theta, points.inputs(fitted.law.inputs)
     )
-    free = int(found.theta.size) - len(found.fixed)
+    free = int(fitted.theta.size) - len(fitted.fixed)
     left = np.sort(np.abs(residual))[
         min(free, len(points) - 1) :
     ]  # the fit passes through about as many points as it has parameters

@@ -58,23 +58,23 @@ def envelope(
         )
     present = np.ones((1, len(tracks.log_n)), bool)
     n, d, loss = (row[0] for row in _winners(tracks, present))
-    held = np.isfinite(n)
-    sizes = len(np.unique(np.round(n[held], 6)))
-    if held.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
+    interior = np.isfinite(n)
+    sizes = len(np.unique(np.round(n[interior], 6)))
+    if interior.sum() < MIN_BUDGETS or sizes < MIN_WINNERS:
         lacking = (
-            f"at {held.sum()} budgets neither the smallest nor the largest size is best, "
+            f"at {interior.sum()} budgets neither the smallest nor the largest size is best, "
             f"and {sizes} sizes are best there; "
         )
         lacking += f"an exponent needs {MIN_BUDGETS} such budgets and {MIN_WINNERS} such sizes"
         return FrontierEstimate("envelope", unavailable=lacking)
-    found = fit_power_frontier(tracks.log_c, n, d, loss)
+    frontier = fit_power_frontier(tracks.log_c, n, d, loss)
     rows = zip(
-        *(np.exp(values[held]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True
+        *(np.exp(values[interior]).tolist() for values in (tracks.log_c, n, d, loss)), strict=True
     )
     minima = tuple(Minimum(*row) for row in rows)
     draws = _resampled(tracks, resamples, seed) if resamples else None
     return FrontierEstimate(
-        "envelope", found, draws, minima, tuple(_warnings(found, curves is None))
+        "envelope", frontier, draws, minima, tuple(_warnings(frontier, curves is None))
     )
 
 
@@ -142,15 +142,15 @@ def _winners(tracks: Tracks, present: np.ndarray) -> tuple[np.ndarray, np.ndarra
     shape = (len(present), len(tracks.log_c))
     n, d, loss = (np.full(shape, np.nan) for _ in range(3))
     for column in range(shape[1]):
-        held = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
-        by_loss = held[np.argsort(tracks.loss[held, column], kind="stable")]
-        by_size = held[np.argsort(tracks.log_n[held], kind="stable")]
+        competing = np.flatnonzero(np.isfinite(tracks.loss[:, column]))
+        by_loss = competing[np.argsort(tracks.loss[competing, column], kind="stable")]
+        by_size = competing[np.argsort(tracks.log_n[competing], kind="stable")]
         won, smallest, largest = (
             order[present[:, order].argmax(1)] for order in (by_loss, by_size, by_size[::-1])
         )
         size = tracks.log_n[won]
         interior = (
-            present[:, held].any(1)
+            present[:, competing].any(1)
             & (size > tracks.log_n[smallest] + SAME_SIZE)
             & (size < tracks.log_n[largest] - SAME_SIZE)
         )

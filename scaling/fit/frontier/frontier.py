@@ -160,7 +160,9 @@ def fit_power_frontier(
 
 
 def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
-    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K C^-gamma."""
+    """A frontier from its powers N* = n_coef C^a, D* = d_coef C^b and, where there is a loss, E + K
+    C^-gamma.
+    """
     values = {name: np.asarray(value, float) for name, value in powers.items()}
     n_and_d = (values["a"], np.log(values["n_coef"]), values["b"], np.log(values["d_coef"]))
     if "gamma" not in values:

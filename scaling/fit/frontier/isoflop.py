@@ -58,15 +58,15 @@ def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nda
         - inside
     )
     candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * beside <= 3 * inside))
-    taken, found = np.zeros(len(x), bool), []
+    taken, groups = np.zeros(len(x), bool), []
     for start in candidates[np.argsort(-inside[candidates], kind="stable")]:
         rows = np.s_[start : ends[start]]
         if not taken[rows].any() and distinct(n[order[rows]]) >= MIN_SIZES:
             taken[rows] = True
-            found.append(order[rows])
-    fullest = max((distinct(n[index]) for index in found), default=0)
+            groups.append(order[rows])
+    fullest = max((distinct(n[index]) for index in groups), default=0)
     return sorted(
-        (index for index in found if 3 * distinct(n[index]) >= fullest),
+        (index for index in groups if 3 * distinct(n[index]) >= fullest),
         key=lambda index: float(c[index[0]]),
     )
 
@@ -85,23 +85,25 @@ def isoflop(
         raise unknown_choice("valley method", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
-    valleys = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
-    usable = [valley for valley in valleys if valley.fault is None]
+    minima = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
+    usable = [minimum for minimum in minima if minimum.fault is None]
     if len(usable) < MIN_BUDGETS:
         lacking = (
             f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
             f"{MIN_SIZES} sizes at equal C and an interior minimum"
         )
-        return FrontierEstimate("isoflop", minima=valleys, unavailable=lacking)
+        return FrontierEstimate("isoflop", minima=minima, unavailable=lacking)
     measured = np.log(
         [
-            [getattr(valley, name) for valley in usable]
+            [getattr(minimum, name) for minimum in usable]
             for name in ("flops", "n_star", "d_star", "loss_star")
         ]
     )
-    found = fit_power_frontier(*measured)
+    power_frontier = fit_power_frontier(*measured)
     draws = _bootstrap(points, usable, method, resamples, seed) if resamples else None
-    return FrontierEstimate("isoflop", found, draws, valleys, tuple(_warnings(valleys, found)))
+    return FrontierEstimate(
+        "isoflop", power_frontier, draws, minima, tuple(_warnings(minima, power_frontier))
+    )
 
 
 def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarning]:
@@ -143,12 +145,12 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
 
 
 def _bootstrap(
-    points: Points, valleys: Sequence[Minimum], method: str, resamples: int, seed: int
+    points: Points, minima: Sequence[Minimum], method: str, resamples: int, seed: int
 ) -> Frontier:
     """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts
     for nothing in it.
     """
-    rows = [np.asarray(valley.index) for valley in valleys]
+    rows = [np.asarray(minimum.index) for minimum in minima]
     log_n, log_d = (
         [np.log(values[row]) for row in rows] for values in points.inputs("ND").values()
     )
@@ -162,19 +164,19 @@ def _bootstrap(
     def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Bottoms and their losses (R, budgets)."""
         parts = zip(axis, rows, noise, strict=True)
-        found = [
+        curve_minima = [
             find_minima(method, x, hc2_residuals(x, points.loss[row], method)[0] + shift)
             for x, row, shift in parts
         ]
-        return np.stack([each.at for each in found], -1), np.stack(
-            [each.loss for each in found], -1
+        return np.stack([each.at for each in curve_minima], -1), np.stack(
+            [each.loss for each in curve_minima], -1
         )
 
     n, loss = drawn(log_n)
     d, _ = drawn(log_d)
     enough = np.isfinite(n).sum(-1) >= MIN_BUDGETS
     return fit_power_frontier(
-        np.log([valley.flops for valley in valleys]), n[enough], d[enough], np.log(loss[enough])
+        np.log([minimum.flops for minimum in minima]), n[enough], d[enough], np.log(loss[enough])
     )
 
 
@@ -275,22 +277,22 @@ def _drawn(x: Array, coefficients: Array) -> Array:
 
 
 def _parabola(x: Array, y: Array) -> tuple[Array, Array, Array]:
-    found = _powers(x, y, 2)
-    c0, c1, c2 = found
+    coefficients = _powers(x, y, 2)
+    c0, c1, c2 = coefficients
     u = np.where(c2 > 0, -c1 / (2 * np.where(c2 > 0, c2, 1.0)), np.nan)
-    return u + x.mean(), c0 + c1 * u / 2, _drawn(x, found[:, 0])
+    return u + x.mean(), c0 + c1 * u / 2, _drawn(x, coefficients[:, 0])
 
 
 def _cubic(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """The root of the derivative at which the second derivative, 2 sqrt(c2^2 - 3 c1 c3), is
     positive.
     """
-    found = _powers(x, y, 3)
-    c0, c1, c2, c3 = found
+    coefficients = _powers(x, y, 3)
+    c0, c1, c2, c3 = coefficients
     inner = c2**2 - 3 * c1 * c3
     below = c2 + np.sqrt(np.where(inner > 0, inner, np.nan))
     u = -c1 / np.where(below == 0, np.nan, below)
-    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), _drawn(x, found[:, 0])
+    return u + x.mean(), c0 + u * (c1 + u * (c2 + u * c3)), _drawn(x, coefficients[:, 0])
 
 
 def _akima(x: Array, y: Array) -> tuple[Array, Array, Array]:

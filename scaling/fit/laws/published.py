@@ -44,15 +44,15 @@ class Published:
                 self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
             )
         (k_n, a), (k_d, b) = self.optimum["n_params"], self.optimum["tokens"]
-        found = Frontier(np.asarray(a), np.log(k_n), np.asarray(b), np.log(k_d))
+        powers = Frontier(np.asarray(a), np.log(k_n), np.asarray(b), np.log(k_d))
         if "loss" not in self.optimum:
-            return found
+            return powers
         k, gamma = self.optimum["loss"]
         return Frontier(
-            found.a,
-            found.log_n,
-            found.b,
-            found.log_d,
+            powers.a,
+            powers.log_n,
+            powers.b,
+            powers.log_d,
             np.asarray(0.0),
             np.log(k),
             np.asarray(gamma),

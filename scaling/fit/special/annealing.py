@@ -83,23 +83,25 @@ def areas(step: Array, lr: Array) -> _Areas:
 def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
     """The loss (T,) at the steps of a schedule."""
     inner = np.array([values[name] for name in NAMES[3:]])
-    held = areas(step, lr)
-    drop, _ = _drop(held, *inner[1:])
+    curve_areas = areas(step, lr)
+    drop, _ = _drop(curve_areas, *inner[1:])
     return np.asarray(
-        values["L0"] + values["A"] * np.exp(-values["alpha"] * held.log_s1) - values["B"] * drop
+        values["L0"]
+        + values["A"] * np.exp(-values["alpha"] * curve_areas.log_s1)
+        - values["B"] * drop
     )
 
 
-def _drop(held: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
+def _drop(curve_areas: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
     """sum_k drop_k (1 - (1 + C eta_k^-gamma S_k)^-beta) (T,), and its slopes in log C, beta and
     gamma (3, T).
     """
-    scaled = c * np.exp(-gamma * held.log_lr)[:, None] * held.after
+    scaled = c * np.exp(-gamma * curve_areas.log_lr)[:, None] * curve_areas.after
     left = np.exp(-beta * np.log1p(scaled))
-    by_log_c = held.drop @ (beta * left * scaled / (1 + scaled))
-    by_beta = held.drop @ (left * np.log1p(scaled))
-    by_gamma = (held.drop * -held.log_lr) @ (beta * left * scaled / (1 + scaled))
-    return held.drop @ (1 - left), np.array([by_log_c, by_beta, by_gamma])
+    by_log_c = curve_areas.drop @ (beta * left * scaled / (1 + scaled))
+    by_beta = curve_areas.drop @ (left * np.log1p(scaled))
+    by_gamma = (curve_areas.drop * -curve_areas.log_lr) @ (beta * left * scaled / (1 + scaled))
+    return curve_areas.drop @ (1 - left), np.array([by_log_c, by_beta, by_gamma])
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,14 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     from scipy.optimize import minimize
 
     _check(curves)
-    held = [areas(curve.step, curve.lr) for curve in curves]
+    curve_areas = [areas(curve.step, curve.lr) for curve in curves]
     loss = np.concatenate([curve.loss for curve in curves])
-    log_s1 = np.concatenate([each.log_s1 for each in held])
+    log_s1 = np.concatenate([each.log_s1 for each in curve_areas])
 
     def objective(theta: Array) -> tuple[float, Array]:
         floor = float(theta[0])
         a, alpha, b, c, beta, gamma = (float(value) for value in np.exp(theta[1:]))
-        drops, slopes = _joined(held, c, beta, gamma)
+        drops, slopes = _joined(curve_areas, c, beta, gamma)
         power = a * np.exp(-alpha * log_s1)
         predicted = np.maximum(floor + power - b * drops, 1e-9)
         residual = np.log(predicted / loss)
@@ -150,7 +152,7 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
             inner / predicted
         ) / delta
 
-    begun = _starts(held, log_s1, loss)
+    begun = _starts(curve_areas, log_s1, loss)
     options: Any = {"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9}
     again = [
         minimize(objective, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, options=options)
@@ -158,14 +160,16 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
     ]  # type: ignore[call-overload]
     best = min(again, key=lambda end: float(end.fun))
     agree = sum(end.fun <= best.fun * (1 + SAME) + 1e-12 for end in again)
-    found = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]
+    params = [float(best.x[0]), *(float(value) for value in np.exp(best.x[1:]))]
     return Annealing(
-        dict(zip(NAMES, found, strict=True)), float(best.fun) * delta, len(again), agree
+        dict(zip(NAMES, params, strict=True)), float(best.fun) * delta, len(again), agree
     )
 
 
-def _joined(held: Sequence[_Areas], c: float, beta: float, gamma: float) -> tuple[Array, Array]:
-    parts = [_drop(each, c, beta, gamma) for each in held]
+def _joined(
+    curve_areas: Sequence[_Areas], c: float, beta: float, gamma: float
+) -> tuple[Array, Array]:
+    parts = [_drop(each, c, beta, gamma) for each in curve_areas]
     return np.concatenate([drop for drop, _ in parts]), np.concatenate(
         [slopes for _, slopes in parts], 1
     )
@@ -205,16 +209,16 @@ def _check(curves: Sequence[Curve]) -> None:
         )
 
 
-def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
+def _starts(curve_areas: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
     """The best of the grid, L0, A and B solved for exactly at each of its points."""
-    found = []
+    start_points = []
     for alpha, c, beta, gamma in product(*GRID):
-        drops, _ = _joined(held, c, beta, gamma)
+        drops, _ = _joined(curve_areas, c, beta, gamma)
         columns = np.stack([np.ones_like(loss), np.exp(-alpha * log_s1), -drops], 1) / loss[:, None]
         solution, *_ = np.linalg.lstsq(columns, np.ones_like(loss), rcond=None)
         if (solution[1:] > 0).all():
             left = float(np.sum((columns @ solution - 1) ** 2))
-            found.append(
+            start_points.append(
                 (
                     left,
                     np.array(
@@ -222,12 +226,12 @@ def _starts(held: Sequence[_Areas], log_s1: Array, loss: Array) -> list[Array]:
                     ),
                 )
             )
-    if not found:
+    if not start_points:
         raise ScalingError(
             "the curves do not fall with the area under the learning rate",
             remedy="check the columns step, lr and loss",
         )
-    return [start for _, start in sorted(found, key=lambda pair: pair[0])[:POLISHED]]
+    return [start for _, start in sorted(start_points, key=lambda pair: pair[0])[:POLISHED]]
 
 
 def goodness(curve: Curve, values: Mapping[str, float]) -> dict[str, float]:

@@ -84,12 +84,12 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
             remedy="leave it out; rename columns in the table",
         )
     digest = hashlib.sha256()
-    found: Rows = []
+    rows: Rows = []
     for path in paths:
         if isinstance(path, pd.DataFrame):
             table = normalize_frame(path)
             digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
-            found += _chosen(HELD, table, options)
+            rows += _chosen(HELD, table, options)
             continue
         inside = (
             sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
@@ -99,14 +99,14 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
         for file in inside:
             data = read_bytes(file)
             digest.update(data)
-            found += _chosen(file, read_table(file, data), options)
-    if not found:
+            rows += _chosen(file, read_table(file, data), options)
+    if not rows:
         raise ScalingError(
             "no table, or no row left",
             where=source_label(paths),
             remedy="name tables, or loosen --where",
         )
-    return found, digest.hexdigest()
+    return rows, digest.hexdigest()
 
 
 def _chosen(place: Path, table: pd.DataFrame, options: FitOptions) -> Rows:
@@ -118,10 +118,10 @@ def _chosen(place: Path, table: pd.DataFrame, options: FitOptions) -> Rows:
 
 def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     """The first of the names that the table has. Raises ScalingError that lists its columns."""
-    held = {str(name).strip().lower(): str(name) for name in table.columns}
+    by_name = {str(name).strip().lower(): str(name) for name in table.columns}
     for name in names:
-        if name in held:
-            return held[name]
+        if name in by_name:
+            return by_name[name]
     raise ScalingError(
         f"no column {names[0]!r}",
         where=str(path),
@@ -170,32 +170,32 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
     params: dict[str, Any] = {}
     rows, data = [], []
     for counts in groups:
-        found = fit_coverage(counts, options.bootstrap, options.seed)
+        fitted = fit_coverage(counts, options.bootstrap, options.seed)
         tail = f"[{counts.model}]" if len(groups) > 1 else ""
-        params[f"a{tail}"] = Estimate.of(found.a, found.a_draws, options.ci)
-        params[f"b{tail}"] = Estimate.of(found.b, found.b_draws, options.ci)
-        ahead = forecast(counts, int(found.k[-1]), seed=options.seed)
+        params[f"a{tail}"] = Estimate.of(fitted.a, fitted.a_draws, options.ci)
+        params[f"b{tail}"] = Estimate.of(fitted.b, fitted.b_draws, options.ci)
+        ahead = forecast(counts, int(fitted.k[-1]), seed=options.seed)
         rows.append(
             {
                 "model": counts.model,
                 "problems": len(counts.n),
                 "a": params[f"a{tail}"].to_dict(),
                 "b": params[f"b{tail}"].to_dict(),
-                "r2": found.r2,
+                "r2": fitted.r2,
                 "beta_binomial": {
-                    "alpha": found.shape[0],
-                    "beta": found.shape[1],
-                    "b": found.b_from_shape,
+                    "alpha": fitted.shape[0],
+                    "beta": fitted.shape[1],
+                    "b": fitted.b_from_shape,
                 },
                 "forecast": ahead,
             }
         )
-        beta = expected_coverage(*found.shape, found.k)
+        beta = expected_coverage(*fitted.shape, fitted.k)
         data.append(
             {
                 "model": counts.model,
-                "k": found.k,
-                "pass_at_k": found.coverage,
+                "k": fitted.k,
+                "pass_at_k": fitted.coverage,
                 "beta_binomial": beta,
             }
         )
@@ -231,10 +231,10 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
             where=str(path),
             remedy="fix the row",
         )
-    held = {str(name).strip().lower(): name for name in table.columns}
+    by_name = {str(name).strip().lower(): name for name in table.columns}
     label = (
-        table[held["model"]].astype(str).to_numpy(str)
-        if "model" in held
+        table[by_name["model"]].astype(str).to_numpy(str)
+        if "model" in by_name
         else np.full(len(n), path.stem)
     )
     return [
@@ -265,31 +265,31 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     curves = [curve for path, table in tables for curve in _curves(path, table)]
     out = _left_out(curves, options)
     train = [curve for curve in curves if curve.name not in out]
-    found = fit_annealing(train, options.delta)
+    fitted = fit_annealing(train, options.delta)
     scored = [
-        {"name": curve.name, "held_out": curve.name in out, **goodness(curve, found.values)}
+        {"name": curve.name, "held_out": curve.name in out, **goodness(curve, fitted.values)}
         for curve in curves
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
     warnings = [warn(WarningCode.NO_INTERVALS, message)]
-    if found.agree < 2:
-        message = f"starts disagree: only {found.agree} of {found.tried} reached the best minimum"
-        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=found.agree))
+    if fitted.agree < 2:
+        message = f"starts disagree: only {fitted.agree} of {fitted.tried} reached the best minimum"
+        warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=fitted.agree))
     test = [curve for curve in curves if curve.name in out]
     return _document(
         "lr-annealing",
         paths,
         digest,
         options,
-        objective=Objective(name="huber-log", delta=options.delta, value=found.value),
-        params={name: Estimate.of(found.values[name], None, options.ci) for name in NAMES},
+        objective=Objective(name="huber-log", delta=options.delta, value=fitted.value),
+        params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
-        test=_together(test, found.values) if test else None,
+        test=_together(test, fitted.values) if test else None,
         identification=Identification(
             profile={},
-            starts=Starts(tried=found.tried, converged=found.tried, agree=found.agree),
+            starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
         ),
     )
 
@@ -314,8 +314,8 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
         )
     ]
     step, lr, loss = (numeric(path, table, column) for column in columns)
-    held = {str(name).strip().lower(): name for name in table.columns}
-    run = next((held[name] for name in ("run", "run_id", "curve") if name in held), None)
+    by_name = {str(name).strip().lower(): name for name in table.columns}
+    run = next((by_name[name] for name in ("run", "run_id", "curve") if name in by_name), None)
     label = table[run].astype(str).to_numpy(str) if run else np.full(len(step), path.stem)
     return [
         Curve(str(name), step[label == name], lr[label == name], loss[label == name])
@@ -335,7 +335,7 @@ def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
         return (
             {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
         )
-    found: set[str] = set()
+    left_out: set[str] = set()
     for pattern in (part.strip() for part in text.split(",")):
         matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
         if not matched:
@@ -344,8 +344,8 @@ def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
                 where="--holdout",
                 remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
             )
-        found |= matched
-    return found
+        left_out |= matched
+    return left_out
 
 
 SPECIAL = {

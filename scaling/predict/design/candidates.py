@@ -120,7 +120,7 @@ def candidates(
     sizes = np.geomspace(n.min(), n.max() * 100, SIZES)
     a_token = cost.flops(sizes, np.ones_like(sizes))
     if builder is not None:
-        built = sorted({found for found in map(builder.size, sizes) if found})
+        built = sorted({model for model in map(builder.size, sizes) if model})
         sizes, a_token = (
             (np.array(column, float) for column in zip(*built, strict=True))
             if built
@@ -130,11 +130,16 @@ def candidates(
     all_n, price = np.repeat(sizes, RATIOS), np.repeat(a_token, RATIOS)
     all_d = all_n * np.tile(ratios, len(sizes))
     lowest = spend / CHEAPEST
-    held = (all_d * price <= min(spend, largest) * (1 + 1e-9)) & (all_d * price >= lowest)
-    all_n, all_d, price = all_n[held], all_d[held], price[held]
+    affordable = (all_d * price <= min(spend, largest) * (1 + 1e-9)) & (all_d * price >= lowest)
+    all_n, all_d, price = all_n[affordable], all_d[affordable], price[affordable]
     if builder is not None and len(all_n):
-        all_d, held, trunk = _whole_steps(builder, all_n, all_d)
-        all_n, all_d, price, trunk = all_n[held], all_d[held], price[held], trunk[held]
+        all_d, affordable, trunk = _whole_steps(builder, all_n, all_d)
+        all_n, all_d, price, trunk = (
+            all_n[affordable],
+            all_d[affordable],
+            price[affordable],
+            trunk[affordable],
+        )
     else:
         trunk = np.unique(all_n, return_inverse=True)[1]
     if not len(all_n):

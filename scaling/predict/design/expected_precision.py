@@ -159,24 +159,24 @@ def _check(target: float | None, noise: float | None, rho: float) -> None:
 
 def _given(plan: Planned, source: str) -> _AssumedLaw:
     """A fit, or a published law under the plan's own cost of a run."""
-    known = load_law(source)
-    law = LAWS.get(known.law)
+    source_law = load_law(source)
+    law = LAWS.get(source_law.law)
     if law is None:
         raise ScalingError(
-            f"{source} holds no law of the loss in N and D ({known.law})",
+            f"{source} holds no law of the loss in N and D ({source_law.law})",
             where="--law-from",
             remedy="name a parametric fit, or published:besiroglu2024",
         )
     theta = np.asarray(
-        law.theta({name: np.asarray(value) for name, value in known.values.items()}), float
+        law.theta({name: np.asarray(value) for name, value in source_law.values.items()}), float
     )
     cost = (
-        known.cost
+        source_law.cost
         if Path(source).is_file()
         else fit_cost(Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
     )
     return _AssumedLaw(
-        LinearizedLaw(law, theta, cost), f"{known.law} of {source}", True, known.noise
+        LinearizedLaw(law, theta, cost), f"{source_law.law} of {source}", True, source_law.noise
     )
 
 

@@ -70,10 +70,10 @@ class LinearizedLaw:
         return (upper - lower) / (2 * np.diag(steps)[:, None])
 
     def _asked(self, theta: np.ndarray, flops: float) -> np.ndarray:
-        found = frontier(self.law.name, self.law.values(theta), self.cost)
-        loss = found.loss(flops)
+        optimum = frontier(self.law.name, self.law.values(theta), self.cost)
+        loss = optimum.loss(flops)
         assert loss is not None  # every law in CLOSED has one
-        return np.stack([found.log_n + found.a * np.log(flops), np.log(loss), found.a], -1)
+        return np.stack([optimum.log_n + optimum.a * np.log(flops), np.log(loss), optimum.a], -1)
 
 
 def shared_covariance(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:

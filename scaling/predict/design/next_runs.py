@@ -91,20 +91,20 @@ def designed(
     gradients = belief.gradients(terms.target)
     seen, offered = belief.rows(runs.n, runs.d), belief.rows(pool.n, pool.d)
     rho = terms.rho if terms.shared else 0.0
-    known = PriorRuns(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
-    design = start(pool, offered, _logs(pool.n, pool.d), known, gradients[:, :2], rho)
+    prior = PriorRuns(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
+    design = start(pool, offered, _logs(pool.n, pool.d), prior, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
     if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
         anchor = 0.0  # there is a run about as large
     choose(design, terms.budget, anchor, belief.optimum().n_star(pool.price))
     before = standard_errors(seen, gradients, runs.noise, runs.trunk, rho)
-    found = Designed(pool, design.copies, design.spent, before, before)
-    n, d, trunk = found.listed()
+    proposal = Designed(pool, design.copies, design.spent, before, before)
+    n, d, trunk = proposal.listed()
     rows = np.concatenate([seen, belief.rows(n, d)])
     old = np.arange(len(seen)) if runs.trunk is None else runs.trunk
     new = trunk if terms.shared else np.arange(len(n))
     return replace(
-        found,
+        proposal,
         after=standard_errors(
             rows, gradients, runs.noise, np.concatenate([old, new + old.max() + 1]), rho
         ),
@@ -133,28 +133,28 @@ def next_runs(
     )
     noise = (result.noise.sd if result.noise else None) or _scatter(belief, result, n, d)
     wide = inflation(result.objective.name, result.objective.delta or 0.0, noise)
-    found = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
+    proposal = designed(belief, Runs(n, d, noise, _sizes(n) if shared else None), terms, builder)
     first = _first_seed(builder.sweep) if builder else 0
-    alone = float(found.copies @ found.pool.price)
+    alone = float(proposal.copies @ proposal.pool.price)
     return {
         "source": str(path),
         "law": belief.law.name,
         "budget": spend,
         "target": goal,
-        "spent": found.spent,
+        "spent": proposal.spent,
         "noise": noise,
-        "sd_log_n_star": _before_after(found, 0, wide),
-        "sd_log_loss": _before_after(found, 1, wide),
-        "sd_a": _before_after(found, 2, wide),
+        "sd_log_n_star": _before_after(proposal, 0, wide),
+        "sd_log_loss": _before_after(proposal, 1, wide),
+        "sd_a": _before_after(proposal, 2, wide),
         "schedule": builder.schedule if builder else None,
         "shared": shared,
         "rho": rho if shared else 0.0,
-        "cost": {"as_planned": found.spent, "alone": alone},
+        "cost": {"as_planned": proposal.spent, "alone": alone},
         "params": builder.params if builder else None,
-        "runs": _listed(found, first),
+        "runs": _listed(proposal, first),
         "warnings": [
             warning.model_dump(mode="json")
-            for warning in _warnings(result, found.before[0] * wide, builder)
+            for warning in _warnings(result, proposal.before[0] * wide, builder)
         ],
     }
 
@@ -163,31 +163,34 @@ def _logs(n: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.log(np.stack([n, d], 1))
 
 
-def _before_after(found: Designed, place: int, wide: float) -> dict[str, float]:
-    return {"before": float(wide * found.before[place]), "after": float(wide * found.after[place])}
+def _before_after(proposal: Designed, place: int, wide: float) -> dict[str, float]:
+    return {
+        "before": float(wide * proposal.before[place]),
+        "after": float(wide * proposal.after[place]),
+    }
 
 
-def _listed(found: Designed, first: int) -> list[dict[str, Any]]:
+def _listed(proposal: Designed, first: int) -> list[dict[str, Any]]:
     """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk`
     names those that share one, seed by seed.
     """
-    pool = found.pool
+    pool = proposal.pool
     names = (
         {
             label: f"t{place}"
-            for place, label in enumerate(dict.fromkeys(pool.trunk[found.copies > 0]))
+            for place, label in enumerate(dict.fromkeys(pool.trunk[proposal.copies > 0]))
         }
         if pool.shared
         else {}
     )
-    rows = sorted(np.flatnonzero(found.copies), key=lambda row: pool.price[row])
+    rows = sorted(np.flatnonzero(proposal.copies), key=lambda row: pool.price[row])
     return [
         {
             "n_params": float(pool.n[row]),
             "tokens": float(pool.d[row]),
             "flops": float(pool.price[row]),
-            "copies": int(found.copies[row]),
-            "seeds": [first + k for k in range(found.copies[row])],
+            "copies": int(proposal.copies[row]),
+            "seeds": [first + k for k in range(proposal.copies[row])],
             "trunk": names.get(pool.trunk[row]),
         }
         for row in rows
@@ -201,14 +204,14 @@ def _flops(value: object, where: str) -> float:
 def _fit_path(source: Path) -> Path:
     if not source.is_dir():
         return source
-    found = sorted(
+    fits = sorted(
         (source / "fits").glob("*.json"), key=lambda path: (path.stem != "chinchilla", path.stem)
     )
-    if not found:
+    if not fits:
         raise ScalingError(
             "holds no fit", where=str(source), remedy=f"fit it first: scaling fit {source}"
         )
-    return found[0]
+    return fits[0]
 
 
 def _belief(path: Path, result: FitResult) -> LinearizedLaw:
@@ -236,8 +239,8 @@ def _belief(path: Path, result: FitResult) -> LinearizedLaw:
         ) from None
     n, d = _inputs(result)
     with np.errstate(all="ignore"):
-        known = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
-    if not (known and np.isfinite(theta).all()):
+        is_finite = np.isfinite(law.log_predict(theta, {"N": n, "D": d})).all()
+    if not (is_finite and np.isfinite(theta).all()):
         raise ScalingError(
             "its law gives no number for its own runs",
             where=str(path),
@@ -262,9 +265,9 @@ def _sizes(n: np.ndarray) -> np.ndarray:
     """A number for each size (n,): runs of one size are branches of one trunk."""
     order = np.argsort(n)
     label = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
-    found = np.empty(len(n), int)
-    found[order] = label
-    return found
+    labels = np.empty(len(n), int)
+    labels[order] = label
+    return labels
 
 
 def _builder(source: Path, result: FitResult) -> ModelBuilder | None:

@@ -130,10 +130,10 @@ class DesignState:
         )
         self.spent += float(self.cost[index])
         trunk, seed = int(self.pool.trunk[index]), int(self.copies[index])
-        held = self._trunks.setdefault((trunk, seed), _Trunk(np.zeros_like(row), 0.0))
-        held.total, held.longest = (
-            held.total + row,
-            max(held.longest, float(self.pool.price[index])),
+        prefix = self._trunks.setdefault((trunk, seed), _Trunk(np.zeros_like(row), 0.0))
+        prefix.total, prefix.longest = (
+            prefix.total + row,
+            max(prefix.longest, float(self.pool.price[index])),
         )
         self.copies[index] += 1
         if self.pool.shared:
@@ -144,12 +144,12 @@ class DesignState:
         mine, price = self.pool.trunk == trunk, self.pool.price
         self._sums[mine], self.cost[mine] = 0.0, price[mine]
         for seed in range(int(self.copies[mine].max()) + 1):
-            held, here = self._trunks.get((trunk, seed)), mine & (self.copies == seed)
-            if held is not None:
-                longer, share = price[here] > held.longest, self.pool.cooldown
-                self._sums[here] = held.total
+            prefix, here = self._trunks.get((trunk, seed)), mine & (self.copies == seed)
+            if prefix is not None:
+                longer, share = price[here] > prefix.longest, self.pool.cooldown
+                self._sums[here] = prefix.total
                 self.cost[here] = np.where(
-                    longer, price[here] - (1 - share) * held.longest, share * price[here]
+                    longer, price[here] - (1 - share) * prefix.longest, share * price[here]
                 )
 
     def best(self, among: np.ndarray, a_flop: bool = True) -> int:
@@ -162,10 +162,10 @@ class DesignState:
         """Add the best a FLOP until the money or the runs are spent, or no run helps any more."""
         while self.copies.sum() < MOST_RUNS:
             gains = self.gains()
-            held = (self.cost <= money - self.spent) & (self.copies < MOST_COPIES) & (gains > 0)
-            if not held.any():
+            eligible = (self.cost <= money - self.spent) & (self.copies < MOST_COPIES) & (gains > 0)
+            if not eligible.any():
                 return
-            self.add(int(np.argmax(np.where(held, gains / self.cost, -np.inf))))
+            self.add(int(np.argmax(np.where(eligible, gains / self.cost, -np.inf))))
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ def start(
 
     `gradients` (P, T) are of what is asked.
     """
-    known, rows = with_misspecification_terms(before.rows, offered, before.logs, logs)
-    scale = np.maximum(np.linalg.norm(known, axis=0), 1e-3)
-    known, rows = known / scale, rows / scale
-    extra = known.shape[1] - offered.shape[1]
+    prior_rows, rows = with_misspecification_terms(before.rows, offered, before.logs, logs)
+    scale = np.maximum(np.linalg.norm(prior_rows, axis=0), 1e-3)
+    prior_rows, rows = prior_rows / scale, rows / scale
+    extra = prior_rows.shape[1] - offered.shape[1]
     prior = np.diag(
         np.r_[np.full(offered.shape[1], RIDGE), (before.noise / MISFIT / scale[-extra:]) ** 2]
     )
@@ -205,8 +205,8 @@ def start(
         pool,
         rows,
         asked,
-        known.T @ known + prior,
-        shared_covariance(known, before.trunk, rho) + prior,
+        prior_rows.T @ prior_rows + prior,
+        shared_covariance(prior_rows, before.trunk, rho) + prior,
         rho,
     )
 

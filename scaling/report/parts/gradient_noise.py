@@ -1,6 +1,8 @@
-"""The gradient noise scale of runs that measured it, beside their batch: how large a batch still pays (McCandlish 2018).
+"""The gradient noise scale of runs that measured it, and their batch size: how large a batch still
+pays (McCandlish 2018).
 
-A batch at the noise scale takes twice the least tokens and twice the least steps; one far below wastes no tokens.
+A batch at the noise scale takes twice the least tokens and twice the least steps; one far below
+wastes no tokens.
 """
 
 from __future__ import annotations
@@ -19,16 +21,18 @@ LEAST = 3  # measurements for a line
 
 
 def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
-    """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds both; None where nothing was measured."""
-    found = rows.loc[
+    """run_id, step, N (total), loss, noise scale and batch (tokens) wherever a results table holds
+    both; None where nothing was measured.
+    """
+    scales = rows.loc[
         rows["metric"] == METRIC, ["run_id", "step", "value", "stderr", "n_params", "batch_tokens"]
     ]
-    if found.empty:
+    if scales.empty:
         return None
     loss = rows.loc[
         (rows["metric"] == "loss") & (rows["split"] == "val"), ["run_id", "step", "value"]
     ]
-    joined = found.rename(columns={"value": METRIC}).merge(
+    joined = scales.rename(columns={"value": METRIC}).merge(
         loss.rename(columns={"value": "loss"}), on=["run_id", "step"]
     )
     return (
@@ -65,23 +69,28 @@ def table(measured: pd.DataFrame | None) -> Table | None:
 
 def _told(measured: pd.DataFrame) -> str:
     share = float((measured["batch_tokens"] > measured[METRIC]).mean())
-    return f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a larger batch saves few steps and costs tokens."
+    return (
+        f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
+        "larger batch saves few steps and costs tokens."
+    )
 
 
 def figure(measured: pd.DataFrame | None) -> Figure | None:
-    """Noise scale against loss, coloured by size, the batch as a line, and B = B* L^(-1/alpha_B) through the points."""
+    """Noise scale against loss, coloured by size, the batch as a line, and B = B* L^(-1/alpha_B)
+    through the points.
+    """
     if measured is None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
     ramp = ColorScale("parameters N", float(n.min()), float(n.max()) * 1.0001)
     traces: list[Trace] = []
     for size in np.unique(n):
-        mine = n == size
+        of_size = n == size
         notes = [
             f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
-            for at, scale in zip(loss[mine], noise[mine], strict=True)
+            for at, scale in zip(loss[of_size], noise[of_size], strict=True)
         ]
-        traces.append(Markers(loss[mine], noise[mine], "", ramp.at(float(size)), notes=notes))
+        traces.append(Markers(loss[of_size], noise[of_size], "", ramp.at(float(size)), notes=notes))
     caption = (
         "Each point is one evaluation; the line across is the smallest batch that was trained with."
     )
@@ -89,7 +98,10 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
         star, alpha = fitted_critical_batch(loss, noise)
         x = np.geomspace(loss.min(), loss.max(), 50)
         traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))
-        caption += f" Dashed: B = {star:.3g} / L^{1 / alpha:.2f} tokens (Kaplan 2020, eq. 5.3, has 1 / .21 = 4.8)."
+        caption += (
+            f" Dashed: B = {star:.3g} / L^{1 / alpha:.2f} tokens (Kaplan 2020, eq. 5.3, has 1 "
+            "/ 0.21 = 4.8)."
+        )
     batch = float(measured["batch_tokens"].min())
     traces.append(ReferenceLine(y=batch, label=f"batch {format_count(batch)}"))
     axes = Axis("loss (nats per token)", True), Axis("noise scale (tokens)", True, "count")

@@ -1,4 +1,6 @@
-"""Over-training in tables: the size that is cheapest to train and serve, the price of a smaller model, caches and rooflines, named models."""
+"""Over-training in tables: the size that is cheapest to train and serve, the price of a smaller
+model, caches and rooflines, named models.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,32 @@ FRACTIONS = (0.75, 0.5, 0.3)
 
 
 def demand(prediction: Document) -> Table | None:
-    """The size that is cheapest when it is also served, at the loss of the compute-optimal model (Sardana 2024)."""
-    held = prediction.get("inference")
-    if not held:
+    """The size that is cheapest when it is also served, at the loss of the compute-optimal model
+    (Sardana 2024).
+    """
+    inference = prediction.get("inference")
+    if not inference:
         return None
-    in_all = f"{format_flops(held['flops_total'])}, {100 * held['saved_fraction']:.2g} % less than with the compute-optimal size"
-    named = (
+    in_all = (
+        f"{format_flops(inference['flops_total'])}, {100 * inference['saved_fraction']:.2g} % "
+        "less than with the compute-optimal size"
+    )
+    counts = (
         ("tokens served", "demand_tokens"),
         ("parameters", "n_params"),
         ("training tokens", "tokens"),
     )
-    rows = [*((label, format_count(held[name])) for label, name in named), ("FLOPs in all", in_all)]
+    rows = [
+        *((label, format_count(inference[name])) for label, name in counts),
+        ("FLOPs in all", in_all),
+    ]
     return pairs("inference", "With inference demand", rows)
 
 
 def served(prediction: Document) -> Table | None:
     """The same in device-seconds, for each form of attention."""
-    held = (prediction.get("inference") or {}).get("serving")
-    if not held:
+    serving = (prediction.get("inference") or {}).get("serving")
+    if not serving:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
@@ -45,7 +55,7 @@ def served(prediction: Document) -> Table | None:
             ),
             f"{100 * row['saved_fraction']:.2g} %",
         )
-        for form, row in held["forms"].items()
+        for form, row in serving["forms"].items()
     )
     columns = (
         Column("attention"),
@@ -57,13 +67,19 @@ def served(prediction: Document) -> Table | None:
         Column("in all", "rough"),
         Column("saved"),
     )
-    decode = "at its roofline" if held["mfu_decode"] is None else f"at {held['mfu_decode']:.0%} MFU"
-    told = (
-        f"Device-days of one {held['device']}: training at {held['mfu_training']:.0%} MFU, prompts of {held['prompt_tokens']} at "
-        f"{held['mfu_prefill']:.0%}, answers of {held['output_tokens']} in batches of {held['batch']} {decode}. The loss is taken to be the "
+    decode = (
+        "at its roofline"
+        if serving["mfu_decode"] is None
+        else f"at {serving['mfu_decode']:.0%} MFU"
+    )
+    caption = (
+        f"Device-days of one {serving['device']}: training at {serving['mfu_training']:.0%} "
+        f"MFU, prompts of {serving['prompt_tokens']} at "
+        f"{serving['mfu_prefill']:.0%}, answers of {serving['output_tokens']} in batches of "
+        f"{serving['batch']} {decode}. The loss is taken to be the "
         "same for all heads (MHA), a quarter of them (GQA) and one (MQA)."
     )
-    return Table("serving", "Training and serving, in device-days", columns, rows, told)
+    return Table("serving", "Training and serving, in device-days", columns, rows, caption)
 
 
 def _days(seconds: float) -> float:
@@ -71,11 +87,13 @@ def _days(seconds: float) -> float:
 
 
 def decoding(prediction: Document) -> Table | None:
-    """KV cache and tokens/s at most by device of the model that is named: the served one where a demand is given."""
-    held = ((prediction.get("inference") or {}).get("serving") or prediction).get("decoding")
-    if not held:
+    """KV cache and tokens/s at most by device of the model that is named: the served one where a
+    demand is given.
+    """
+    result = ((prediction.get("inference") or {}).get("serving") or prediction).get("decoding")
+    if not result:
         return None
-    forms: Mapping[str, Any] = held["forms"]
+    forms: Mapping[str, Any] = result["forms"]
     rows: list[tuple[Cell, ...]] = [
         ("KV cache a sequence", *(format_bytes(form["kv_cache_bytes"]) for form in forms.values()))
     ]
@@ -85,14 +103,17 @@ def decoding(prediction: Document) -> Table | None:
         for name in devices
     ]
     columns = (Column("tokens/s at most"), *(Column(name) for name in forms))
-    told = f"{format_count(held['n_params'])} parameters in bf16 at {held['context']} tokens of context, batch {held['batch']}."
-    return Table("decoding", "Decoding: cache and roofline", columns, tuple(rows), told)
+    caption = (
+        f"{format_count(result['n_params'])} parameters in bf16 at {result['context']} tokens "
+        f"of context, batch {result['batch']}."
+    )
+    return Table("decoding", "Decoding: cache and roofline", columns, tuple(rows), caption)
 
 
 def smaller(prediction: Document) -> Table | None:
     """The price of a smaller model (De Vries 2023)."""
-    held: Sequence[Mapping[str, Any]] = prediction.get("smaller") or []
-    if not held:
+    models: Sequence[Mapping[str, Any]] = prediction.get("smaller") or []
+    if not models:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
@@ -102,7 +123,7 @@ def smaller(prediction: Document) -> Table | None:
             row["tokens_per_param"],
             estimate(row["extra_compute_percent"]),
         )
-        for row in held
+        for row in models
     )
     columns = (
         Column("of N"),
@@ -111,13 +132,16 @@ def smaller(prediction: Document) -> Table | None:
         Column("D/N", "rough"),
         Column("extra compute, %", "rough", True),
     )
-    told = f"Tokens that bring each size to the same loss. No number of tokens does it at or below {held[0]['critical_fraction']:.3g} of N."
-    told += (
+    caption = (
+        "Tokens that bring each size to the same loss. No number of tokens does it at or "
+        f"below {models[0]['critical_fraction']:.3g} of N."
+    )
+    caption += (
         " An interval without an end holds draws that never reach the loss."
-        if any(_open(row) for row in held)
+        if any(_open(row) for row in models)
         else ""
     )
-    return Table("smaller", "The price of a smaller model", columns, rows, told)
+    return Table("smaller", "The price of a smaller model", columns, rows, caption)
 
 
 def _open(row: Mapping[str, Any]) -> bool:
@@ -125,21 +149,23 @@ def _open(row: Mapping[str, Any]) -> bool:
 
 
 def price(document: Document, path: Path | None) -> Table | None:
-    """What smaller models than the optimum of the largest budget cost by the fit at `path`; None for a law that does not say it."""
+    """What smaller models than the optimum of the largest budget cost by the fit at `path`; None
+    for a law that does not say it.
+    """
     from scaling.predict.iso_loss import prices
     from scaling.predict.law_source import load_law
 
     budget = (document["range"].get("flops") or [None])[-1]
     if path is None or budget is None:
         return None
-    known = load_law(str(path))
-    if known.optimum is None:
+    law = load_law(str(path))
+    if law.optimum is None:
         return None
     try:
         rows = prices(
-            known,
-            float(known.optimum.n_star(budget)),
-            float(known.optimum.d_star(budget)),
+            law,
+            float(law.optimum.n_star(budget)),
+            float(law.optimum.d_star(budget)),
             FRACTIONS,
             budget,
         )

@@ -1,4 +1,6 @@
-"""Pictures of the fitted law: the frontier, contours, residuals, the bootstrap cloud. Documents in, Figures out."""
+"""Pictures of the fitted law: the frontier, contours, residuals, the bootstrap cloud. Documents in,
+Figures out.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,10 @@ from scaling.render.figure import (
     Line,
     Markers,
     ReferenceLine,
-    Text,
     Trace,
 )
-from scaling.render.table import Column, Document, estimate, format_cell
-from scaling.report.parts.fit_tables import ROADS, TITLES, Which, power_law
+from scaling.render.table import Document
+from scaling.report.parts.fit_tables import APPROACHES, TITLES, Which, power_law
 from scaling.report.parts.run_plots import (
     C_AXIS,
     D_AXIS,
@@ -36,12 +37,16 @@ from scaling.report.parts.run_plots import (
 BEYOND = 10.0
 TOKENS_PER_PARAM = 20.0
 LEVELS = 12
-BINS = 40
 
 
 def frontier_size(document: Document) -> Figure | None:
-    """N*(C) by the three roads, with bands, the minima of the valleys, and the 20-tokens-per-parameter line."""
-    caption = "Compute-optimal size by the three roads, with intervals; dots are the minima the roads rest on."
+    """N*(C) by the three approaches, with bands, the isoFLOP minima, and the
+    20-tokens-per-parameter line.
+    """
+    caption = (
+        "Compute-optimal size by the three approaches, with intervals; dots are the isoFLOP "
+        "minima that approach 2 is fitted to."
+    )
     return _frontier(
         document, "n_star", "frontier-size", "Compute-optimal size N*(C)", caption, N_AXIS
     )
@@ -49,19 +54,24 @@ def frontier_size(document: Document) -> Figure | None:
 
 def frontier_tokens(document: Document) -> Figure | None:
     """D*(C), as `frontier_size`."""
-    caption = "Compute-optimal training tokens by the three roads. N* and D* are fitted separately, so the exponents need not add up to 1."
+    caption = (
+        "Compute-optimal training tokens by the three approaches. N* and D* are fitted "
+        "separately, so the exponents need not add up to 1."
+    )
     return _frontier(
         document, "d_star", "frontier-tokens", "Compute-optimal tokens D*(C)", caption, D_AXIS
     )
 
 
 def frontier_loss(document: Document) -> Figure | None:
-    """L*(C): the lowest loss that the law expects of each budget, the runs above it, and the forecast beyond them."""
+    """L*(C): the lowest loss that the law expects of each budget, the runs above it, and the
+    forecast beyond them.
+    """
     best = _closed(document, {name: entry["value"] for name, entry in document["params"].items()})
     if best is None or not document["data"].get("flops"):
         return None
     flops, loss = _budgets(document), np.asarray(document["data"]["loss"], float)
-    line, draws, kept = best.loss(flops), _draws(document), thinned(len(loss), POINTS_SHOWN)
+    line, draws, kept = best.loss(flops), frontier_draws(document), thinned(len(loss), POINTS_SHOWN)
     traces: tuple[Trace, ...] = (
         *(
             ()
@@ -80,7 +90,10 @@ def frontier_loss(document: Document) -> Figure | None:
         Markers(flops[-1:], line[-1:], "ten times the largest budget", 1, "star", 14),
         _edge(document),
     )
-    caption = "The line is the loss the law expects of a compute-optimal run, with its interval; runs of any other size lie above it."
+    caption = (
+        "The line is the loss the law expects of a compute-optimal run, with its interval; "
+        "runs of any other size lie above it."
+    )
     caption += of_all(len(kept), document["n_points"])
     return Figure(
         "frontier-loss",
@@ -103,7 +116,9 @@ def _edge(document: Document) -> ReferenceLine:
 
 
 def _closed(document: Document, values: Mapping[str, Any]) -> Any:
-    """The law's frontier for one set of parameters or for draws of them; None for a road of its own or a law without one."""
+    """The law's frontier for one set of parameters or for draws of them; None for another approach
+    or a law without one.
+    """
     from scaling.fit.frontier.frontier import CLOSED, Cost, frontier
 
     if (
@@ -117,7 +132,8 @@ def _closed(document: Document, values: Mapping[str, Any]) -> Any:
     return frontier(document["law"], arrays, Cost(document["cost"]["c0"], document["cost"]["p"]))
 
 
-def _draws(document: Document) -> Any:
+def frontier_draws(document: Document) -> Any:
+    """The frontier of every bootstrap draw; None without draws or a closed form."""
     return _closed(document, (document.get("bootstrap") or {}).get("draws") or {})
 
 
@@ -133,35 +149,36 @@ def _frontier(
     if not document["range"].get("flops"):
         return None
     flops, cost = _budgets(document), document["cost"]
-    found = [
-        (index, road, document["approaches"].get(road) or {}) for index, road in enumerate(ROADS)
+    available = [
+        (index, name_, document["approaches"].get(name_) or {})
+        for index, name_ in enumerate(APPROACHES)
     ]
     traces = [
         trace
-        for index, road, held in found
-        if held.get(which)
-        for trace in _road(document, road, held, which, flops, index)
+        for index, name_, result in available
+        if result.get(which)
+        for trace in _road(document, name_, result, which, flops, index)
     ]
     if not traces:
         return None
     size = (flops / (cost["c0"] * TOKENS_PER_PARAM)) ** (
         1.0 / (cost["p"] + 1.0)
     )  # C = c0 N^p (20 N)
-    twenty = size if which == "n_star" else TOKENS_PER_PARAM * size
+    twenty_line = size if which == "n_star" else TOKENS_PER_PARAM * size
     traces += [
-        Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6),
+        Line(flops, twenty_line, "20 tokens per parameter", "muted", "dash", 1.6),
         _edge(document),
     ]
     return Figure(name, title, caption, C_AXIS, axis, tuple(traces))
 
 
 def _road(
-    document: Document, name: str, road: Any, which: Which, flops: np.ndarray, colour: int
+    document: Document, name: str, result: Any, which: Which, flops: np.ndarray, colour: int
 ) -> list[Trace]:
-    line, exponent = power_law(road, which, flops), road[which]["exponent"]
-    band = _band(document, name, road, which, flops, line)
+    line, exponent = power_law(result, which, flops), result[which]["exponent"]
+    band = _band(document, name, result, which, flops, line)
     dots = [
-        dot for dot in road.get("minima") or [] if dot.get(which) and not dot.get("unavailable")
+        dot for dot in result.get("minima") or [] if dot.get(which) and not dot.get("unavailable")
     ]
     notes = [f"{format_count(dot[which])} at {format_flops(dot['flops'])} FLOPs" for dot in dots]
     marks = Markers(
@@ -181,22 +198,26 @@ def _road(
 
 
 def _band(
-    document: Document, name: str, road: Any, which: Which, flops: np.ndarray, line: np.ndarray
+    document: Document, name: str, result: Any, which: Which, flops: np.ndarray, line: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """From the draws of the parametric law; of the other roads the exponent's interval, about the middle of the budgets."""
-    draws = _draws(document) if name == "parametric" else None
+    """From the draws of the parametric law; of the other approaches the exponent's interval,
+    pivoted at the geometric mean of the budgets.
+    """
+    draws = frontier_draws(document) if name == "parametric" else None
     if draws is not None:
         return _interval(document, getattr(draws, which)(flops[:, None]))
-    entry = road.get("a" if which == "n_star" else "b") or {}
+    entry = result.get("a" if which == "n_star" else "b") or {}
     if entry.get("lo") is None or entry.get("hi") is None:
         return None
-    away = np.log(flops / math.sqrt(math.prod(document["range"]["flops"])))
-    ends = [line * np.exp((entry[end] - entry["value"]) * away) for end in ("lo", "hi")]
+    log_distance = np.log(flops / math.sqrt(math.prod(document["range"]["flops"])))
+    ends = [line * np.exp((entry[end] - entry["value"]) * log_distance) for end in ("lo", "hi")]
     return np.minimum(*ends), np.maximum(*ends)
 
 
 def predicted(document: Document, n: np.ndarray, d: np.ndarray) -> np.ndarray | None:
-    """The law's loss at N and D (broadcast together); None when the law needs other inputs, or is not parametric."""
+    """The law's loss at N and D (broadcast together); None when the law needs other inputs, or is
+    not parametric.
+    """
     from scaling.fit.laws.laws import LAWS
 
     law, values = (
@@ -217,7 +238,9 @@ def predicted(document: Document, n: np.ndarray, d: np.ndarray) -> np.ndarray | 
 
 
 def contours(document: Document) -> Figure | None:
-    """Lines of equal loss over compute and size, runs as dots, and the efficient frontier (Hoffmann 2022, figure 4)."""
+    """Lines of equal loss over compute and size, runs as dots, and the efficient frontier (Hoffmann
+    2022, figure 4).
+    """
     data, cost = document["data"], document["cost"]
     if not (data.get("n_params") and data.get("flops")):
         return None
@@ -238,16 +261,22 @@ def contours(document: Document) -> Figure | None:
     traces: list[Trace] = [
         trace for level in levels for trace in _contour(x, y, loss, float(level), ramp)
     ]
-    road = document["approaches"].get("parametric") or {}
-    if road.get("n_star"):
-        traces.append(Line(x, power_law(road, "n_star", x), "efficient frontier", 1, "solid", 2.6))
+    frontier = document["approaches"].get("parametric") or {}
+    if frontier.get("n_star"):
+        traces.append(
+            Line(x, power_law(frontier, "n_star", x), "efficient frontier", 1, "solid", 2.6)
+        )
     kept = thinned(len(sizes), POINTS_SHOWN)
     notes = [
-        f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss {runs_loss[i]:.4g}"
+        f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss "
+        f"{runs_loss[i]:.4g}"
         for i in kept
     ]
     traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=notes))
-    caption = "Lines of equal loss of the fitted law; along the frontier the loss is the lowest for its compute. Dots are the fitted runs."
+    caption = (
+        "Lines of equal loss of the fitted law; along the frontier the loss is the lowest for "
+        "its compute. Dots are the fitted runs."
+    )
     caption += of_all(len(kept), document["n_points"])
     return Figure(
         "contours",
@@ -279,7 +308,9 @@ def _contour(
 
 
 def residuals(document: Document) -> list[Figure]:
-    """log(measured / predicted) against size, tokens and prediction: a slope or a bend means that the law's form is wrong."""
+    """log(measured / predicted) against size, tokens and prediction: a slope or a bend means that
+    the law's form is wrong.
+    """
     data = document["data"]
     if not (data.get("n_params") and data.get("tokens")):
         return []
@@ -292,26 +323,26 @@ def residuals(document: Document) -> list[Figure]:
         f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %"
         for i in kept
     ]
-    spread = (
+    rms = (
         f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %.{of_all(len(kept), document['n_points'])}"
     )
-    beside = {
+    panels = {
         "size": (N_AXIS, n),
         "tokens": (D_AXIS, d),
         "prediction": (Axis("predicted loss", log=True), law),
     }
     return [
-        _residual(name, axis, values[kept], error[kept], notes, spread)
-        for name, (axis, values) in beside.items()
+        _residual(name, axis, values[kept], error[kept], notes, rms)
+        for name, (axis, values) in panels.items()
     ]
 
 
 def _residual(
-    name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], spread: str
+    name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], rms: str
 ) -> Figure:
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
     traces = (ReferenceLine(y=0.0), Markers(values, error, "", 0, "circle", 6, notes=notes))
-    caption = f"log(measured / predicted); root mean square {spread}"
+    caption = f"log(measured / predicted); root mean square {rms}"
     y_axis = Axis("log residual", range=(-reach, reach))
     return Figure(
         f"residuals-{name}",
@@ -322,96 +353,3 @@ def _residual(
         traces,
         size="small",
     )
-
-
-def cloud(document: Document, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    """The bootstrap's (alpha, beta), the fit, and the published laws."""
-    draws = (document.get("bootstrap") or {}).get("draws") or {}
-    alpha, beta = (np.asarray(draws.get(name, []), float) for name in ("alpha", "beta"))
-    if not len(alpha) or len(alpha) != len(beta):
-        return None
-    kept = thinned(len(alpha), POINTS_SHOWN)
-    center = [float(document["params"][name]["value"]) for name in ("alpha", "beta")]
-    others = [
-        (name, law["alpha"], law["beta"])
-        for name, law in published.items()
-        if "alpha" in law and "beta" in law
-    ]
-    x_axis = _cloud_axis("α, of size", alpha, [center[0], *(law[1] for law in others)])
-    y_axis = _cloud_axis("β, of tokens", beta, [center[1], *(law[2] for law in others)])
-    span = x_axis.range or (0.0, 1.0)
-    traces: list[Trace] = [Markers(alpha[kept], beta[kept], "bootstrap refits", 0, "open", 4.5)]
-    traces.append(Line(span, span, "α = β (a = ½)", "muted", "dash", 1.2))
-    traces += [
-        Markers([a], [b], name, 2 + index, "diamond", 10)
-        for index, (name, a, b) in enumerate(others)
-    ]
-    traces.append(Markers([center[0]], [center[1]], "this fit", 1, "star", 15))
-    caption = "Each ring is one refit to resampled runs: the tilt shows how far α and β trade against each other."
-    return Figure(
-        "bootstrap-cloud",
-        "Bootstrap cloud of the exponents",
-        caption,
-        x_axis,
-        y_axis,
-        tuple(traces),
-    )
-
-
-def exponents(document: Document, published: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    """How the bootstrap spreads the exponent a of N* ~ C^a on each road, beside the published laws."""
-    drawn = {name: values for name in ROADS if len(values := _drawn_exponents(document, name)) > 1}
-    if not drawn:
-        return None
-    others = {name: law["a"] for name, law in published.items() if "a" in law}
-    ends = [end for values in drawn.values() for end in np.quantile(values, [0.005, 0.995])]
-    low, high = min([*ends, *others.values()]), max([*ends, *others.values()])
-    edges = np.linspace(low, high if high > low else low + 0.01, BINS + 1)
-    traces: list[Trace] = [ReferenceLine(x=0.5, label="a = ½")]
-    for name, values in drawn.items():
-        share = np.histogram(values, edges)[0] / len(values)
-        x, y, colour = np.repeat(edges, 2)[1:-1], 100 * np.repeat(share, 2), ROADS.index(name)
-        entry = format_cell(
-            estimate((document["approaches"].get(name) or {}).get("a")), Column("", "rough", True)
-        )
-        traces += [
-            Band(x, np.zeros_like(y), y, colour),
-            Line(x, y, f"{TITLES[name].split(' (')[0]} {entry}", colour, width=1.6),
-        ]
-    top = max(float(np.max(trace.y)) for trace in traces if isinstance(trace, Line))
-    traces += [
-        trace
-        for i, (name, a) in enumerate(others.items())
-        for trace in _named_exponent(name, a, top * (1.1 + 0.11 * i), edges)
-    ]
-    caption = "How many of the bootstrap's refits give which exponent, for each road; the diamonds above are the published laws."
-    x_axis = Axis("exponent a of N* ∝ C^a", range=(float(edges[0] - 0.02), float(edges[-1] + 0.02)))
-    y_axis = Axis("refits, %", unit="percent", range=(0.0, top * (1.25 + 0.11 * len(others))))
-    return Figure(
-        "bootstrap-exponent", "Bootstrap of the exponent a", caption, x_axis, y_axis, tuple(traces)
-    )
-
-
-def _named_exponent(name: str, a: float, height: float, edges: np.ndarray) -> list[Trace]:
-    """A published exponent as a diamond, with its name on the side where there is more room."""
-    right = a < (edges[0] + edges[-1]) / 2
-    beside = 0.015 * (edges[-1] - edges[0])
-    word = Text(
-        a + (beside if right else -beside), height, name, "muted", "left" if right else "right"
-    )
-    return [Markers([a], [height], "", "muted", "diamond", 8, notes=[f"{name}: a = {a:.3g}"]), word]
-
-
-def _drawn_exponents(document: Document, road: str) -> np.ndarray:
-    """The finite draws (R,) of a road's a; of the law's own, all that the document keeps."""
-    whole = _draws(document) if road == "parametric" else None
-    listed = ((document["approaches"].get(road) or {}).get("draws") or {}).get("a") or []
-    values = np.asarray(listed if whole is None else whole.a, float)
-    return values[np.isfinite(values)]
-
-
-def _cloud_axis(label: str, values: np.ndarray, others: list[float]) -> Axis:
-    low, high = np.quantile(values, [0.005, 0.995])
-    low, high = min(float(low), *others), max(float(high), *others)
-    margin = 0.08 * (high - low) or 0.05
-    return Axis(f"exponent {label}", range=(low - margin, high + margin))

@@ -1,4 +1,6 @@
-"""What repeated tokens were worth, as a table and a picture: D'/U against epochs, read off the runs, beside the law."""
+"""The value of repeated tokens, as a table and a picture: D'/U against epochs, read off the runs,
+and the law.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
 from scaling.render.table import Cell, Column, Document, Table, number
 
 PUBLISHED = "muennighoff2023"
-TITLE = "What repeated tokens were worth"
+TITLE = "The value of repeated tokens"
 SHOWN = 24  # rows in a terminal
 SYMBOLS = ("circle", "diamond", "star", "cross")
 Row = Mapping[str, Any]
@@ -20,8 +22,8 @@ Row = Mapping[str, Any]
 
 def repeats(document: Document) -> Table | None:
     """Each repeated size, corpus and number of epochs with the fresh tokens D' of the same loss."""
-    held: Sequence[Row] = document.get("repeats") or []
-    if not held:
+    runs: Sequence[Row] = document.get("repeats") or []
+    if not runs:
         return None
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
@@ -35,7 +37,7 @@ def repeats(document: Document) -> Table | None:
             row["predicted_ratio"],
             _note(row),
         )
-        for row in held
+        for row in runs
     )
     columns = (
         Column("N", "count"),
@@ -52,11 +54,13 @@ def repeats(document: Document) -> Table | None:
 
 
 def short(document: Document) -> Table | None:
-    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a screen."""
-    held: Sequence[Row] = document.get("repeats") or []
-    if not held:
+    """The same in 80 columns: the cells whose D' is known, and no more of them than fit a
+    screen.
+    """
+    runs: Sequence[Row] = document.get("repeats") or []
+    if not runs:
         return None
-    known = [row for row in held if row["ratio"] is not None]
+    with_ratio = [row for row in runs if row["ratio"] is not None]
     rows = tuple(
         (
             row["n_params"],
@@ -66,7 +70,7 @@ def short(document: Document) -> Table | None:
             row["predicted_ratio"],
             _note(row),
         )
-        for row in known[:SHOWN]
+        for row in with_ratio[:SHOWN]
     )
     columns = (
         Column("N", "count"),
@@ -76,9 +80,12 @@ def short(document: Document) -> Table | None:
         Column("law", "rough"),
         Column("note"),
     )
-    cut = f"{len(rows)} of {len(held)} cells; the document holds all, and {len(held) - len(known)} have no fresh runs of their size. "
+    shown = (
+        f"{len(rows)} of {len(runs)} cells; the document holds all, and "
+        f"{len(runs) - len(with_ratio)} have no fresh runs of their size. "
+    )
     return Table(
-        "repeats", TITLE, columns, rows, (cut if len(rows) < len(held) else "") + told(document)
+        "repeats", TITLE, columns, rows, (shown if len(rows) < len(runs) else "") + told(document)
     )
 
 
@@ -101,10 +108,13 @@ def told(document: Document) -> str:
     if law["R_D"] is None:
         text += f"The law {law['law']} is not fitted: {law['unavailable']}. "
     else:
-        doubt = "" if law["status"] == "ok" else f" ({law['status']})"
+        status = "" if law["status"] == "ok" else f" ({law['status']})"
         ends = [law["R_D"][name] for name in ("lo", "hi")]
-        span = "" if None in ends else f" [{number(ends[0], 3)}, {number(ends[1], 3)}]"
-        text += f"The law {law['law']} fitted to all runs has R_D = {number(law['R_D']['value'], 3)}{span}{doubt}. "
+        interval = "" if None in ends else f" [{number(ends[0], 3)}, {number(ends[1], 3)}]"
+        text += (
+            f"The law {law['law']} fitted to all runs has R_D = "
+            f"{number(law['R_D']['value'], 3)}{interval}{status}. "
+        )
     if law.get("R_D_from_runs"):
         text += f"Fitted to this table alone, R_D = {number(law['R_D_from_runs'], 3)}. "
     return f"{text}Muennighoff et al. 2023 found {number(_published(), 3)}."
@@ -117,20 +127,25 @@ def _published() -> float:
 
 
 def figure(document: Document) -> Figure | None:
-    """D'/U against epochs: one series a size and corpus, the line on which repeats are as good as new, and the laws."""
-    held: list[Row] = [row for row in document.get("repeats") or [] if row["ratio"]]
-    if not held:
+    """D'/U against epochs: one series a size and corpus, the line on which repeats are as good as
+    new, and the laws.
+    """
+    runs: list[Row] = [row for row in document.get("repeats") or [] if row["ratio"]]
+    if not runs:
         return None
-    epochs = np.geomspace(1.0, max(row["epochs"] for row in held) * 1.15, 60)
+    epochs = np.geomspace(1.0, max(row["epochs"] for row in runs) * 1.15, 60)
     lines = [Line(epochs, epochs, "as good as new", "muted", "dash", 1.6), *_laws(document, epochs)]
-    caption = "Fresh tokens that would have given the same loss, for each unique token, against how often these were read. "
+    caption = (
+        "Fresh tokens that would have given the same loss, for each unique token, against how "
+        "often these were read. "
+    )
     caption += "On the dashed line a repeated token is worth a new one."
-    beyond = sum(bool(row["extrapolated"]) for row in held)
+    beyond = sum(bool(row["extrapolated"]) for row in runs)
     caption += f" Rings lie beyond the fresh runs ({beyond})." if beyond else ""
     axes = Axis("epochs D/U", log=True), Axis("effective epochs D'/U", log=True)
-    sizes = [row["n_params"] for row in held]
+    sizes = [row["n_params"] for row in runs]
     ramp = ColorScale("parameters N", min(sizes), max(sizes))
-    traces = (*lines, *_series(held, ramp))
+    traces = (*lines, *_series(runs, ramp))
     return Figure(
         "repeats", TITLE, caption, *axes, traces, ramp if ramp.lo < ramp.hi else None, "wide"
     )
@@ -158,23 +173,25 @@ def _laws(document: Document, epochs: np.ndarray) -> Iterator[Line]:
     )
 
 
-def _series(held: Sequence[Row], ramp: ColorScale) -> Iterator[Trace]:
-    """A colour for each size, a symbol for each corpus (named once in the legend), rings beyond the fresh runs."""
-    corpora = sorted({row["unique_tokens"] for row in held})
-    named: set[float] = set()
+def _series(runs: Sequence[Row], ramp: ColorScale) -> Iterator[Trace]:
+    """A colour for each size, a symbol for each corpus (once in the legend), rings beyond
+    the fresh runs.
+    """
+    corpora = sorted({row["unique_tokens"] for row in runs})
+    labelled: set[float] = set()
     for n, unique, beyond in dict.fromkeys(
-        (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in held
+        (row["n_params"], row["unique_tokens"], bool(row["extrapolated"])) for row in runs
     ):
-        mine = [
+        series = [
             row
-            for row in held
+            for row in runs
             if (row["n_params"], row["unique_tokens"], bool(row["extrapolated"]))
             == (n, unique, beyond)
         ]
-        label = "" if beyond or unique in named else f"U {format_count(unique)}"
-        named |= set() if beyond else {unique}
+        label = "" if beyond or unique in labelled else f"U {format_count(unique)}"
+        labelled |= set() if beyond else {unique}
         yield _markers(
-            mine,
+            series,
             label,
             ramp.at(n),
             "open" if beyond else SYMBOLS[corpora.index(unique) % len(SYMBOLS)],
@@ -183,9 +200,10 @@ def _series(held: Sequence[Row], ramp: ColorScale) -> Iterator[Trace]:
 
 def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Markers:
     ends: list[Any] = [[row[name] for row in rows] for name in ("lo", "hi")]
-    known = None not in ends[0] and None not in ends[1]
+    has_interval = None not in ends[0] and None not in ends[1]
     notes = [
-        f"{format_count(row['n_params'])} parameters, {row['epochs']:.3g} epochs, loss {row['loss']:.4g}: worth {row['ratio']:.3g} x U"
+        f"{format_count(row['n_params'])} parameters, {row['epochs']:.3g} epochs, loss "
+        f"{row['loss']:.4g}: worth {row['ratio']:.3g} x U"
         for row in rows
     ]
     x, y = [row["epochs"] for row in rows], [row["ratio"] for row in rows]
@@ -196,7 +214,7 @@ def _markers(rows: Sequence[Row], label: str, colour: float, symbol: Any) -> Mar
         colour,
         symbol,
         8,
-        ends[0] if known else None,
-        ends[1] if known else None,
+        ends[0] if has_interval else None,
+        ends[1] if has_interval else None,
         notes,
     )

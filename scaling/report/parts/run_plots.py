@@ -1,4 +1,4 @@
-"""Pictures of the runs themselves: training curves, isoFLOP valleys, hold-out. Documents and tables in, Figures out."""
+"""Pictures of the runs themselves: training curves, isoFLOP curves, hold-out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ HELD_SHOWN = 300
 
 
 def training_curves(curves: Points) -> Figure | None:
-    """Loss against compute, one line a run, and the best loss that any run reached with that compute (approach 1).
+    """Loss against compute, one line a run, and the best loss that any run reached with that
+    compute (approach 1).
 
     `curves` holds every evaluation of every run; its `group` is the run.
     """
@@ -43,7 +44,10 @@ def training_curves(curves: Points) -> Figure | None:
         Line(x, y, "best loss at this compute", "ink", "dash", 1.8),
     ]
     shown = of_all(len(kept), len(runs))
-    caption = f"Each line is one run, coloured by its size; the dashed line is the lowest loss measured with that much compute.{shown}"
+    caption = (
+        "Each line is one run, coloured by its size; the dashed line is the lowest loss "
+        f"measured with that much compute.{shown}"
+    )
     top = float(np.quantile(table["loss"], 0.995)) * 1.02
     y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
     several = (
@@ -85,7 +89,9 @@ def _front(flops: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The stairs through (x, y): what was reached stays reached until it is beaten; a slope between would be a loss that no run had."""
+    """The stairs through (x, y): what was reached stays reached until it is beaten; a slope between
+    would be a loss that no run had.
+    """
     return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
 
 
@@ -103,93 +109,107 @@ def of_all(drawn: int, count: int) -> str:
     return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
 
 
-def valleys(document: Document) -> Figure | None:
-    """Loss against size at each budget, the fitted curve and its minimum (approach 2); refused budgets stay grey."""
-    found = [
-        valley
-        for valley in (document["approaches"].get("isoflop") or {}).get("minima") or []
-        if valley.get("n_params")
+def isoflop_curves(document: Document) -> Figure | None:
+    """Loss against size at each budget, the fitted curve and its minimum (approach 2); unavailable
+    budgets stay grey.
+    """
+    curves = [
+        curve
+        for curve in (document["approaches"].get("isoflop") or {}).get("minima") or []
+        if curve.get("n_params")
     ]
-    if not found:
+    if not curves:
         return None
-    budgets = [float(valley["flops"]) for valley in found]
+    budgets = [float(curve["flops"]) for curve in curves]
     ramp = ColorScale("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
-    most = max(2, POINTS_SHOWN // len(found))
-    traces: list[Trace] = [trace for valley in found for trace in _valley(valley, ramp, most)]
-    good = [valley for valley in found if not valley.get("unavailable")]
-    if good:
+    most = max(2, POINTS_SHOWN // len(curves))
+    traces: list[Trace] = [
+        trace for curve in curves for trace in _isoflop_traces(curve, ramp, most)
+    ]
+    with_minimum = [curve for curve in curves if not curve.get("unavailable")]
+    if with_minimum:
         traces.append(
             Line(
-                [v["n_star"] for v in good], [v["loss_star"] for v in good], "", "muted", "dot", 1.4
+                [curve["n_star"] for curve in with_minimum],
+                [curve["loss_star"] for curve in with_minimum],
+                "",
+                "muted",
+                "dot",
+                1.4,
             )
         )
         traces.append(
             Markers(
-                [v["n_star"] for v in good],
-                [v["loss_star"] for v in good],
+                [curve["n_star"] for curve in with_minimum],
+                [curve["loss_star"] for curve in with_minimum],
                 "minimum",
                 "ink",
                 "star",
                 13,
                 notes=[
-                    f"N* {format_count(v['n_star'])} at {format_flops(v['flops'])} FLOPs"
-                    for v in good
+                    f"N* {format_count(curve['n_star'])} at {format_flops(curve['flops'])} FLOPs"
+                    for curve in with_minimum
                 ],
             )
         )
     refused = [
-        f"{format_flops(valley['flops'])}: {valley['unavailable']}"
-        for valley in found
-        if valley.get("unavailable")
+        f"{format_flops(curve['flops'])}: {curve['unavailable']}"
+        for curve in curves
+        if curve.get("unavailable")
     ]
-    caption = "Each colour is one compute budget: dots are runs, curves the fitted valleys, stars their minima N*."
-    caption += f" Refused (grey rings): {'; '.join(refused)}." if refused else ""
-    counts = [len(valley["n_params"]) for valley in found]
+    caption = (
+        "Each colour is one compute budget: dots are runs, curves the fitted isoFLOP curves, "
+        "stars their minima N*."
+    )
+    caption += f" Unavailable (grey rings): {'; '.join(refused)}." if refused else ""
+    counts = [len(curve["n_params"]) for curve in curves]
     caption += of_all(sum(min(count, most) for count in counts), sum(counts))
     return Figure(
-        "isoflop-valleys",
+        "isoflop-curves",
         "Loss against size at fixed compute",
         caption,
         N_AXIS,
         LOSS_AXIS,
         tuple(traces),
-        ramp if len(found) > 1 else None,
+        ramp if len(curves) > 1 else None,
     )
 
 
-def _valley(valley: Mapping[str, Any], ramp: ColorScale, most: int) -> list[Trace]:
+def _isoflop_traces(isoflop: Mapping[str, Any], ramp: ColorScale, most: int) -> list[Trace]:
     """A budget's runs, at most so many of them, and the curve that was fitted to all."""
-    kept = thinned(len(valley["n_params"]), most)
+    kept = thinned(len(isoflop["n_params"]), most)
     sizes, losses = (
-        np.asarray(valley["n_params"], float)[kept],
-        np.asarray(valley["loss"], float)[kept],
+        np.asarray(isoflop["n_params"], float)[kept],
+        np.asarray(isoflop["loss"], float)[kept],
     )
-    budget = format_flops(valley["flops"])
+    budget = format_flops(isoflop["flops"])
     notes = [
         f"{format_count(size)} parameters, loss {loss:.4g}, {budget} FLOPs"
         for size, loss in zip(sizes, losses, strict=True)
     ]
     right = int(np.argmax(sizes))
-    if valley.get("unavailable"):
-        word = Text(sizes[right] * 1.06, losses[right], "refused", "muted", "left")
+    if isoflop.get("unavailable"):
+        text = Text(sizes[right] * 1.06, losses[right], "unavailable", "muted", "left")
         return [
             Line(sizes, losses, "", "muted", "dot", 1.0),
             Markers(sizes, losses, "", "muted", "open", 7, notes=notes),
-            word,
+            text,
         ]
-    colour = ramp.at(float(valley["flops"]))
-    curve = valley.get("curve") or {}
+    colour = ramp.at(float(isoflop["flops"]))
+    curve = isoflop.get("curve") or {}
     drawn = [Line(curve["n_params"], curve["loss"], "", colour)] if curve.get("n_params") else []
     return [*drawn, Markers(sizes, losses, "", colour, notes=notes)]
 
 
 def holdout(document: Document) -> Figure | None:
-    """Predicted against measured loss of the budget that was left out; on the diagonal the prediction is exact."""
-    held = document.get("holdout") or {}
-    every: Sequence[Mapping[str, Any]] = held.get("rows") or []
-    if not every:
+    """Predicted against measured loss of the budget that was left out; on the diagonal the
+    prediction is exact.
+    """
+    result = document.get("holdout") or {}
+    all_rows: Sequence[Mapping[str, Any]] = result.get("rows") or []
+    if not all_rows:
         return None
-    rows = [every[i] for i in thinned(len(every), HELD_SHOWN)]
+    rows = [all_rows[i] for i in thinned(len(all_rows), HELD_SHOWN)]
     measured, predicted = (
         np.array([row[name] for row in rows], float) for name in ("loss", "predicted")
     )
@@ -198,7 +218,8 @@ def holdout(document: Document) -> Figure | None:
     margin = 0.06 * (high - low) or 0.05 * high
     limits = (float(low - margin), float(high + margin))
     notes = [
-        f"{format_count(row['n_params'])} parameters: measured {row['loss']:.4g}, predicted {row['predicted']:.4g}"
+        f"{format_count(row['n_params'])} parameters: measured {row['loss']:.4g}, predicted "
+        f"{row['predicted']:.4g}"
         for row in rows
     ]
     diagonal = np.array(limits)
@@ -207,8 +228,11 @@ def holdout(document: Document) -> Figure | None:
         Line(limits, limits, "exact", "muted", "dash", 1.4),
         Markers(measured, predicted, "left-out runs", 1, "circle", 9, ends[0], ends[1], notes),
     )
-    caption = f"The {format_flops(held['budget'])}-FLOP runs were left out, then predicted from the cheaper ones. The grey band is ±1 %."
-    caption += of_all(len(rows), held["n_test"])
+    caption = (
+        f"The {format_flops(result['budget'])}-FLOP runs were left out, then predicted from "
+        "the cheaper ones. The grey band is ±1 %."
+    )
+    caption += of_all(len(rows), result["n_test"])
     return Figure(
         "holdout",
         "Hold-out prediction",

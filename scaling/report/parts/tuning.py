@@ -17,16 +17,18 @@ REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its bottom
 
 
 def optima(document: Document | None) -> list[Table]:
-    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and the rule cost there."""
+    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
+    the rule cost there.
+    """
     return (
-        [_optima(found, document) for found in (document or {}).get("fields", ())]
+        [_optima(field, document) for field in (document or {}).get("fields", ())]
         if document
         else []
     )
 
 
-def _optima(found: Document, document: Document) -> Table:
-    rows = tuple(_row(size) for size in found["sizes"])
+def _optima(field: Document, document: Document) -> Table:
+    rows = tuple(_row(size) for size in field["sizes"])
     columns = (
         Column("N", "count"),
         Column("D", "count"),
@@ -39,21 +41,23 @@ def _optima(found: Document, document: Document) -> Table:
         Column("its excess loss", "percent"),
         Column("note"),
     )
-    told = f"{rule(found)} {cost(document)}"
+    caption = f"{rule(field)} {cost(document)}"
     return Table(
-        f"tuning-{found['field'].replace('.', '-')}",
-        f"Tuned: {found['field']}",
+        f"tuning-{field['field'].replace('.', '-')}",
+        f"Tuned: {field['field']}",
         columns,
         rows,
-        told,
+        caption,
     )
 
 
-def short(found: Document) -> Table:
-    """The optima of a field in 80 columns: the values of recipe and rule are left to the whole table."""
+def short(field: Document) -> Table:
+    """The optima of a field in 80 columns: the values of recipe and rule are left to the whole
+    table.
+    """
     rows = tuple(
         (row[0], row[2], row[6], row[8], "; ".join(str(part) for part in (row[3], row[9]) if part))
-        for row in map(_row, found["sizes"])
+        for row in map(_row, field["sizes"])
     )
     columns = (
         Column("N", "count"),
@@ -62,7 +66,7 @@ def short(found: Document) -> Table:
         Column("rule costs", "percent"),
         Column("where"),
     )
-    return Table("tuning", f"Tuned: {found['field']}", columns, rows)
+    return Table("tuning", f"Tuned: {field['field']}", columns, rows)
 
 
 def _row(size: Document) -> tuple[Cell, ...]:
@@ -100,22 +104,31 @@ def _note(size: Document) -> str:
     return "; ".join(parts)
 
 
-def rule(found: Document) -> str:
-    """The rule that the optima of a field came to, and how they moved with the tokens."""
-    held = found["rule"]
-    if held["kind"] != "power":
-        text = f"rule: {held['ratio']:.3g} times the recipe's, from one size: how it moves with N is not measured."
+def rule(field: Document) -> str:
+    """The rule that the optima of a field came to, and how they move with the tokens."""
+    fitted = field["rule"]
+    if fitted["kind"] != "power":
+        text = (
+            f"rule: {fitted['ratio']:.3g} times the recipe's, from one size: how it moves with "
+            "N is not measured."
+        )
     else:
-        low, high = (format_count(end) for end in held["n_range"])
-        text = f"rule: {found['field']} = {held['coef']:.4g} x N^({held['n_power']:.3f} ± {held['n_power_se']:.3f}), N from {low} to {high}."
-    moved = found.get("horizon_power")
-    if moved is None:
+        low, high = (format_count(end) for end in fitted["n_range"])
+        text = (
+            f"rule: {field['field']} = {fitted['coef']:.4g} x N^({fitted['n_power']:.3f} ± "
+            f"{fitted['n_power_se']:.3f}), N from {low} to {high}."
+        )
+    horizon = field.get("horizon_power")
+    if horizon is None:
         return text
-    return f"{text} From the short runs' horizon to the whole the optimum moves as D^({moved['value']:.2f} ± {moved['se']:.2f}); the rule does not."
+    return (
+        f"{text} From the short runs' horizon to the whole the optimum moves as "
+        f"D^({horizon['value']:.2f} ± {horizon['se']:.2f}); the rule does not."
+    )
 
 
 def cost(document: Document) -> str:
-    """What the tuning cost beside the sweep."""
+    """What the tuning cost, compared with the sweep."""
     share = (
         f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
     )
@@ -124,22 +137,25 @@ def cost(document: Document) -> str:
 
 def ladders(document: Document | None) -> list[Figure]:
     """One picture a tuned field: the loss of every value, above the best of its size."""
-    return [_ladder(found) for found in (document or {}).get("fields", ())] if document else []
+    return [_ladder(field) for field in (document or {}).get("fields", ())] if document else []
 
 
-def _ladder(found: Document) -> Figure:
-    sizes: Sequence[Document] = [size for size in found["sizes"] if size["optimum"]]
+def _ladder(field: Document) -> Figure:
+    sizes: Sequence[Document] = [size for size in field["sizes"] if size["optimum"]]
     counts = [size["n_params"] for size in sizes] or [1.0]
     ramp = ColorScale("parameters N", min(counts), max(counts) * 1.0001)
     traces: list[Trace] = [trace for size in sizes for trace in _traces(size, ramp)]
-    caption = "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind and size."
+    caption = (
+        "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
+        "and size."
+    )
     caption += " Stars mark the optima, curves the fitted parabolas."
-    unit = f" ({found['unit']})" if found["unit"] else ""
+    unit = f" ({field['unit']})" if field["unit"] else ""
     return Figure(
-        f"tuning-{found['field'].replace('.', '-')}",
-        f"Tuning {found['field']}",
+        f"tuning-{field['field'].replace('.', '-')}",
+        f"Tuning {field['field']}",
         caption,
-        Axis(f"{found['field']}{unit}", True),
+        Axis(f"{field['field']}{unit}", True),
         Axis("loss above the best (nats)"),
         tuple(traces),
         ramp if len(sizes) > 1 else None,

@@ -138,10 +138,10 @@
 
   // ---- in words, as the command line has them
 
-  const doubts = (flops, found) => {
+  const warnings = (flops, found) => {
     const [low, high] = fit.range.flops;
     const decades = Math.max(0, Math.log10(flops / high));
-    const said = [...fit.doubts];
+    const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
     if (decades > FAR_DECADES && draws) said.push("the interval holds if the law does: it does not know of errors in the law's form");
@@ -189,7 +189,7 @@
 
   const refuse = (input, reason) => {
     input.setAttribute("aria-invalid", "true");
-    Object.assign(at("refusal"), { textContent: reason, hidden: false });
+    Object.assign(at("notice"), { textContent: reason, hidden: false });
     at("answer").hidden = true;
     clearTimeout(speaking);
     at("said").textContent = "";
@@ -212,7 +212,7 @@
 
   const served = (flops, found, tokens) => {
     const [n, d] = [found.n_params.value, found.tokens.value];
-    if (n < 1 || d < 1) return { refusal: `N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes to start from; ask for more FLOPs` };
+    if (n < 1 || d < 1) return { notice: `N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes to start from; ask for more FLOPs` };
     const least = withDemand(n, d, tokens);
     return {
       n_params: countText(least.n_params), tokens: countText(least.tokens), flops_total: flopsText(least.flops_total),
@@ -228,15 +228,15 @@
     const found = optimum(flops);
     const texts = Object.fromEntries(Object.keys(TEXT).map((name) => [name, shown(name, found[name])]));
     const inUse = tokens ? served(flops, found, tokens) : null;
-    if (inUse?.refusal) return refuse(demand, inUse.refusal);
-    at("refusal").hidden = true;
+    if (inUse?.notice) return refuse(demand, inUse.notice);
+    at("notice").hidden = true;
     at("answer").hidden = false;
     for (const place of document.querySelectorAll("[data-measure]")) tile(place, texts[place.dataset.measure]);
     at("served").hidden = !inUse;
     if (inUse) for (const place of document.querySelectorAll("[data-served]")) place.textContent = inUse[place.dataset.served];
     const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] ? " This lies within the budgets that were trained." : "";
     say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
-    at("doubts").replaceChildren(...doubts(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("warnings").replaceChildren(...warnings(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };
 

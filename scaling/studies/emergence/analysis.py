@@ -1,9 +1,9 @@
 """Is a sudden ability sudden in the model, or in the metric that measures it?
 
 Schaeffer, Miranda and Koyejo 2023 ("Are emergent abilities of large language models a mirage?",
-section 2): a metric that needs all of an answer to be right is about the product of the accuracies of
-single tokens, so it can look sharp while each token improves smoothly. Here the same checkpoints are
-read under several metrics; what is sharp in log-likelihood too is a transition of the model.
+section 2): a metric that needs all of an answer to be right is about the product of the accuracies
+of single tokens, so it can look sharp while each token improves smoothly. Here the same checkpoints
+are read under several metrics; what is sharp in log-likelihood too is a transition of the model.
 """
 
 from __future__ import annotations
@@ -78,10 +78,12 @@ def final_checkpoints(points: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Trend:
-    """A metric over N: `n` and `value` (sizes,), medians over seeds (a mean of learned and unlearned runs is no run's value).
+    """A metric over N: `n` and `value` (sizes,), medians over seeds (a mean of learned and
+    unlearned runs is no run's value).
 
-    `sharpness` is its largest change within one doubling of N as a share of its range (1 / log2(largest
-    / smallest N) if it changes evenly), `halfway` the N at which half of the range is passed.
+    `sharpness` is its largest change within one doubling of N as a share of its range (1 /
+    log2(largest / smallest N) if it changes evenly), `halfway` the N at which half of the range is
+    passed.
     """
 
     n: np.ndarray
@@ -96,7 +98,7 @@ class Trend:
 
 
 def trend(final: pd.DataFrame, metric: str) -> Trend | None:
-    """How a metric changes with N; None where it was not measured at all sizes, or does not change."""
+    """How a metric changes with N; None where it was not measured at all sizes or is constant."""
     median = final.groupby("n")[metric].median()
     n, value = median.index.to_numpy(float), median.to_numpy(float)
     if len(n) < MIN_SIZES or not np.isfinite(value).all() or value[0] == value[-1]:
@@ -109,7 +111,9 @@ def trend(final: pd.DataFrame, metric: str) -> Trend | None:
 
 
 def sharpness(x: np.ndarray, value: np.ndarray) -> float:
-    """The largest change of `value` (sizes,) between x and x + 1, x = log2 N, interpolated linearly, as a share of its range."""
+    """The largest change of `value` (sizes,) between x and x + 1, x = log2 N, interpolated
+    linearly, as a share of its range.
+    """
     starts = np.unique(np.concatenate([x, x - 1.0]))
     changes = np.abs(np.interp(starts + 1.0, x, value) - np.interp(starts, x, value))
     return float(changes.max() / np.ptp(value))
@@ -117,7 +121,9 @@ def sharpness(x: np.ndarray, value: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Decision:
-    """A quantity with the 95 % interval of resampled seeds (nan where a size has one seed), and the limit it is tested against."""
+    """A quantity with the 95 % interval of resampled seeds (nan where a size has one seed), and the
+    limit it is tested against.
+    """
 
     value: float
     lo: float
@@ -136,7 +142,9 @@ class Decision:
 
 
 def decisions(final: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decision, Decision]:
-    """Metric effect: sharpness of exact match over that of log-likelihood. Transition: sharpness of log-likelihood."""
+    """Metric effect: sharpness of exact match over that of log-likelihood. Transition: sharpness of
+    log-likelihood.
+    """
     exact_sharpness, nll_sharpness = trends["exact_match"].sharpness, trends["nll"].sharpness
     values = (exact_sharpness / nll_sharpness, nll_sharpness)
     lo, hi = (float("nan"),) * 2, (float("nan"),) * 2
@@ -164,7 +172,9 @@ def decisions(final: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decisio
 
 
 def count_settled_digits(rows: pd.DataFrame, final: pd.DataFrame) -> tuple[int, int]:
-    """At the ends of runs: how many digits are guessed or known, and how many there are; digits that every run knows are not counted."""
+    """At the ends of runs: how many digits are guessed or known, and how many there are; digits
+    that every run knows are not counted.
+    """
     at_position = runs.final_rows(rows, "accuracy_at_position")
     accuracy = (
         at_position[at_position["run_id"].isin(final["run_id"])]
@@ -204,11 +214,13 @@ def threshold_seeds(final: pd.DataFrame) -> ThresholdSeeds:
 
 
 def sarle(values: np.ndarray) -> float:
-    """Sarle's bimodality coefficient (g^2 + 1) / k, g the skewness and k the kurtosis (Ellison 1987; Knapp 2007).
+    """Sarle's bimodality coefficient (g^2 + 1) / k, g the skewness and k the kurtosis (Ellison
+    1987; Knapp 2007).
 
-    1 for two points in any proportion, which is the most; 5/9 for the uniform distribution, 1/3 for the
-    normal one. The corrections for small samples (Pfister et al. 2013) are left out: they give 0.29 to
-    five values of which two differ from the other three. nan for fewer than four values or equal ones.
+    1 for two points in any proportion, which is the most; 5/9 for the uniform distribution, 1/3 for
+    the normal one. The corrections for small samples (Pfister et al. 2013) are left out: they give
+    0.29 to five values of which two differ from the other three. nan for fewer than four values or
+    equal ones.
     """
     centred = np.asarray(values, float) - np.mean(values)
     second = float(np.mean(centred**2))
@@ -220,7 +232,8 @@ def sarle(values: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class EmergenceStudy:
-    """An addition ladder: of `n_digits` digits at the ends of runs `n_settled` are guessed or known.
+    """An addition ladder: of `n_digits` digits at the ends of runs `n_settled` are guessed or
+    known.
 
     `n_excluded` runs differ from the others of their size in more than the seed.
     """
@@ -280,7 +293,9 @@ VERDICTS = {True: "yes", False: "no", None: "these seeds do not settle it"}
 
 
 def claims(study: EmergenceStudy) -> list[Claim]:
-    """Metrics, products of accuracies, curves over N and along training, seeds, and the two decisions."""
+    """Metrics, products of accuracies, curves over N and along training, seeds, and the two
+    decisions.
+    """
     product, power = study.prediction_error("product"), study.prediction_error("power")
     (sigmoid, power_law), curve = study.curve_fits, study.likelihood_curve
     metric, transition, seeds = study.metric_effect, study.transition, study.threshold

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from scaling.fit.estimate import estimate
+from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
@@ -17,7 +17,9 @@ MIN_EXACT_MATCH = 1e-6  # replaces zero, for laws are fitted in logs; residuals 
 
 @dataclass(frozen=True)
 class CurveFit:
-    """A curve of exact match over N by least squares: `rss`, `aic` = n ln(rss / n) + 2 k for k free parameters; `x`, `y` to draw."""
+    """A curve of exact match over N by least squares: `rss`, `aic` = n ln(rss / n) + 2 k for k free
+    parameters; `x`, `y` to draw.
+    """
 
     name: str
     formula: str
@@ -28,7 +30,9 @@ class CurveFit:
 
 
 def fit_curves(final: pd.DataFrame) -> tuple[CurveFit, CurveFit]:
-    """The sigmoid 1 / (1 + (N_0 / N)^k) and the power law K N^a on the exact match of all runs; two free parameters each."""
+    """The sigmoid 1 / (1 + (N_0 / N)^k) and the power law K N^a on the exact match of all runs; two
+    free parameters each.
+    """
     n, measured = final["n"].to_numpy(float), final["exact_match"].to_numpy(float)
     value = np.maximum(measured, MIN_EXACT_MATCH)
     grid = np.geomspace(n.min(), n.max(), 120)
@@ -40,7 +44,14 @@ def fit_curves(final: pd.DataFrame) -> tuple[CurveFit, CurveFit]:
     sigmoid = estimate(LAWS["sigmoid"], sigmoid_points, "mse", fixed=fixed, where=where)
     power = estimate(LAWS["optimum"], Points(loss=value, c=n), "mse", where=where)
 
-    def made(name: str, formula: str, fit, inputs, grid_inputs, n_free: int) -> CurveFit:  # type: ignore[no-untyped-def]
+    def made(
+        name: str,
+        formula: str,
+        fit: PointEstimate,
+        inputs: dict[str, np.ndarray],
+        grid_inputs: dict[str, np.ndarray],
+        n_free: int,
+    ) -> CurveFit:
         predicted = np.exp(fit.law.log_predict(fit.theta, inputs))
         rss = float(np.sum((predicted - value) ** 2))
         aic = len(value) * float(np.log(max(rss, 1e-12) / len(value))) + 2 * n_free
@@ -56,7 +67,8 @@ def fit_curves(final: pd.DataFrame) -> tuple[CurveFit, CurveFit]:
 
 @dataclass(frozen=True)
 class LikelihoodCurve:
-    """Exact match as a falling function of nats per digit, over all checkpoints: `x`, `y` (n,) in order of x.
+    """Exact match as a falling function of nats per digit, over all checkpoints: `x`, `y` (n,) in
+    order of x.
 
     `r2` is the share of the variance of exact match that it explains, `max_error` the farthest
     checkpoint's distance from it.
@@ -69,7 +81,7 @@ class LikelihoodCurve:
 
 
 def fit_likelihood_curve(points: pd.DataFrame) -> LikelihoodCurve:
-    """Isotonic regression of exact match on log-likelihood: the only assumption is that it falls."""
+    """Isotonic regression of exact match on log-likelihood: it is only assumed to fall."""
     order = np.argsort(points["nll"].to_numpy(), kind="stable")
     x, y = (points[name].to_numpy(float)[order] for name in ("nll", "exact_match"))
     fitted = isotonic_regression(y, increasing=False).x

@@ -1,6 +1,10 @@
-"""Emergence in a report: one set of checkpoints under several metrics, and which jump is the metric's and which the model's."""
+"""Emergence in a report: one set of checkpoints under several metrics, and which jump is the
+metric's and which the model's.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -52,7 +56,9 @@ def section(rows: pd.DataFrame) -> Section | None:
 
 
 def notes(study: EmergenceStudy) -> list[str]:
-    """What is seen, what the metric adds, what the model does, each by the stated criterion; then which runs are left out."""
+    """What is seen, what the metric adds, what the model does, each by the stated criterion; then
+    which runs are left out.
+    """
     exact, nll = study.trends["exact_match"], study.trends["nll"]
     metric, transition = study.metric_effect, study.transition
     is_whole = study.is_all_or_nothing
@@ -83,8 +89,9 @@ def _metrics(study: EmergenceStudy) -> Figure:
     for index, metric in enumerate(name for name in NAMES if name in study.trends):
         trend, name = study.trends[metric], NAMES[metric]
         first, last = trend.value[0], trend.value[-1]
-        dash, width = ("dash", 2.0) if index else ("solid", 3.0)
-        traces.append(Line(trend.n, trend.share, name, index, dash, width))  # type: ignore[arg-type]
+        width = 2.0 if index else 3.0
+        dash: Literal["dash", "solid"] = "dash" if index else "solid"
+        traces.append(Line(trend.n, trend.share, name, index, dash, width))
         n, value = _column(study.final, "n"), _column(study.final, metric)
         tooltips = [
             f"{format_count(size)} parameters, {name} {number(at)}"
@@ -123,12 +130,14 @@ def _seeds(study: EmergenceStudy) -> Figure:
     x, at_threshold = n * np.exp(SPREAD * offset), n == study.threshold.n
     seeds = study.final["seed"].to_numpy()
 
-    def markers(chosen: np.ndarray, label: str, colour: int, symbol: str, size: int) -> Markers:
+    def markers(
+        chosen: np.ndarray, label: str, colour: int, symbol: Literal["circle", "diamond"], size: int
+    ) -> Markers:
         tooltips = [
             f"seed {seed}: {match:.3f}"
             for seed, match in zip(seeds[chosen], value[chosen], strict=True)
         ]
-        return Markers(x[chosen], value[chosen], label, colour, symbol, size, notes=tooltips)  # type: ignore[arg-type]
+        return Markers(x[chosen], value[chosen], label, colour, symbol, size, notes=tooltips)
 
     n_seeds, sarle = int(at_threshold.sum()), study.threshold.sarle
     bimodality = (
@@ -137,7 +146,8 @@ def _seeds(study: EmergenceStudy) -> Figure:
         else "the seeds do not differ"
     )
     caption = (
-        f"Exact match of each seed, next to each other at their size. At the threshold {bimodality}; "
+        "Exact match of each seed, next to each other at their size. At the threshold "
+        f"{bimodality}; "
         "so few seeds cannot settle whether there are two peaks."
     )
     traces = (
@@ -216,7 +226,8 @@ def _trends(study: EmergenceStudy) -> Table:
     even = 1.0 / float(np.log2(sizes[-1] / sizes[0]))
     caption = (
         "Medians over seeds. The share is the largest change within one doubling of N; an even "
-        f"change would give {even:.2f}. The likelihood is that of a whole answer; the edit distance "
+        f"change would give {even:.2f}. The likelihood is that of a whole answer; the edit "
+        "distance "
         "is of the greedily decoded answer, at the end of a run."
     )
     return Table("emergence-metrics", "How sharp each metric is", columns, rows, caption)

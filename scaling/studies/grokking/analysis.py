@@ -1,8 +1,9 @@
-"""When each run fits its training equations and when it generalizes, and the laws of the delay between the two.
+"""When each run fits its training equations and when it generalizes, and the laws of the delay
+between the two.
 
-Each run has two dates: when it reaches 99 % accuracy on the equations that it trains on, and on those
-held out. The steps between are the delay, a function of the share of equations that is trained on and
-of the weight decay (Power 2022, arXiv 2201.02177).
+Each run has two dates: when it reaches 99 % accuracy on the equations that it trains on, and on
+those held out. The steps between are the delay, a function of the share of equations that is
+trained on and of the weight decay (Power 2022, arXiv 2201.02177).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ SETTING = ("p", "operation", "fraction", "decay", "lr", "other_settings")
 
 @dataclass(frozen=True)
 class ModularRun:
-    """Accuracy on both splits at the measured steps, arrays (n,); `other_settings` is model and task but for the share, as text."""
+    """Accuracy on both splits at the measured steps, arrays (n,); `other_settings` is model and
+    task but for the share, as text.
+    """
 
     run_id: str
     seed: int
@@ -79,7 +82,8 @@ class ModularRun:
 
 
 def first_step_at(step: np.ndarray, accuracy: np.ndarray, level: float = ACCURACY) -> float | None:
-    """The first step at which an accuracy (n,) reaches a level, linear in ln(step) between measurements; None for never.
+    """The first step at which an accuracy (n,) reaches a level, linear in ln(step) between
+    measurements; None for never.
 
     A run that is there at its first measurement is dated then, which may be late.
     """
@@ -94,7 +98,7 @@ def first_step_at(step: np.ndarray, accuracy: np.ndarray, level: float = ACCURAC
 
 
 def modular_runs(rows: pd.DataFrame) -> list[ModularRun]:
-    """The modular runs whose accuracy is measured, ordered by share, decay, learning rate and seed."""
+    """The modular runs with measured accuracy, by share, decay, learning rate and seed."""
     rows = runs.without_diverged(rows[rows["task"] == "modular"])
     configs = runs.configs(rows)
     made = []
@@ -126,7 +130,8 @@ def modular_runs(rows: pd.DataFrame) -> list[ModularRun]:
 
 @dataclass(frozen=True)
 class GrokkingStudy:
-    """`baseline` are the runs of the setting that the others vary, `control` the same without decay, `rates` vary decay and lr.
+    """`baseline` are the runs of the setting that the others vary, `control` the same without
+    decay, `rates` vary decay and lr.
 
     A law is None where too few settings differ; `n_unused` counts runs that fit in nowhere.
     """
@@ -186,7 +191,9 @@ def _law(among: Sequence[ModularRun], field: str, *, with_pole: bool) -> DelayLa
 
 
 def claims(study: GrokkingStudy) -> list[Claim]:
-    """The delay, the control without decay, the two laws, their product, and the closed-form network."""
+    """The delay, the control without decay, the two laws, their product, and the closed-form
+    network.
+    """
     return [
         _delay_claim(study),
         *_control_claim(study),
@@ -270,7 +277,9 @@ def _law_claims(study: GrokkingStudy) -> Iterator[Claim]:
 
 
 def products(study: GrokkingStudy) -> list[tuple[float, float, float]]:
-    """(decay, learning rate, median of delay x rate x decay) of every setting whose runs all generalized."""
+    """(decay, learning rate, median of delay x rate x decay) of every setting whose runs all
+    generalized.
+    """
     made = []
     for decay, lr in sorted({(run.decay, run.lr) for run in study.rates}):
         delays = [run.delay for run in study.rates if (run.decay, run.lr) == (decay, lr)]
@@ -282,7 +291,9 @@ def products(study: GrokkingStudy) -> list[tuple[float, float, float]]:
 
 @functools.lru_cache(maxsize=8)
 def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] | None:
-    """(width, accuracies) of the closed-form network on all equations; None where none is known, or p exceeds `MAX_P`."""
+    """(width, accuracies) of the closed-form network on all equations; None where none is known, or
+    p exceeds `MAX_P`.
+    """
     if task.p > MAX_P:
         return None
     try:
@@ -292,7 +303,8 @@ def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] 
 
 
 def commutative_overlap(task: ModularTask) -> float | None:
-    """The share of held-out equations a o b whose mirror image b o a is trained on; None where the two differ.
+    """The share of held-out equations a o b whose mirror image b o a is trained on; None where the
+    two differ.
 
     It is the accuracy of knowing that the order does not matter, and no more.
     """

@@ -13,7 +13,8 @@ RESAMPLES, SEED, CI = 1000, 0, 0.95
 
 @dataclass(frozen=True)
 class DelayLaw:
-    """delay = a (x - pole)^-b through points (n,), by least squares of ln(delay); a, b, pole are (value, lo, hi) at 95 %.
+    """delay = a (x - pole)^-b through points (n,), by least squares of ln(delay); a, b, pole are
+    (value, lo, hi) at 95 %.
 
     The pole is 0 where it is not fitted, or not significantly above 0: its upper end is kept then.
     `n_censored` counts runs that never reached the test accuracy, about which the law says nothing.
@@ -35,10 +36,11 @@ class DelayLaw:
 def fit_delay_law(
     x: np.ndarray, delay: np.ndarray, *, with_pole: bool, n_censored: int = 0
 ) -> DelayLaw | None:
-    """Fit `DelayLaw` to positive points (n,); None unless there are more distinct x than parameters.
+    """Fit `DelayLaw` to positive points (n,); None unless there are more distinct x than
+    parameters.
 
-    For every pole the rest is a straight line in logs, so a grid of poles holds the optimum (variable
-    projection). Intervals are of refits to the law with resampled residuals, scaled by
+    For every pole the rest is a straight line in logs, so a grid of poles holds the optimum
+    (variable projection). Intervals are of refits to the law with resampled residuals, scaled by
     sqrt(n / (n - parameters)).
     """
     n_free = 3 if with_pole else 2
@@ -65,7 +67,9 @@ def fit_delay_law(
 
 
 def _fit_lines(x: np.ndarray, y_RN: np.ndarray, poles_G: np.ndarray) -> np.ndarray:
-    """(R, 3) of ln a, b and the pole that bring y (R, n) closest to ln a - b ln(x - pole) in squares."""
+    """(R, 3) of ln a, b and the pole that bring y (R, n) closest to ln a - b ln(x - pole) in
+    squares.
+    """
     z_GN = -np.log(x - poles_G[:, None])
     mean_G = z_GN.mean(axis=1)
     z_GN = z_GN - mean_G[:, None]

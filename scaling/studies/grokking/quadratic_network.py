@@ -1,8 +1,9 @@
-"""A network that adds modulo p without training: two layers, a square between them, weights in closed form.
+"""A network that adds modulo p without training: two layers, a square between them, weights in
+closed form.
 
 Gromov 2023, "Grokking modular arithmetic" (arXiv 2301.02679), the analytic weights for addition. It
-shows that the task can be solved by such a network, whatever training reaches. With random phases the
-logits are exact only in the limit of infinite width.
+shows that the task can be solved by such a network, whatever training reaches. With random phases
+the logits are exact only in the limit of infinite width.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ SIGNS = {"add": 1, "subtract": -1}  # of b
 
 @dataclass(frozen=True)
 class Quadratic:
-    """W hidden units over residues modulo p: `first` (2, p, W) reads a, b; `second` (W, p) gives logits of c."""
+    """W hidden units over residues modulo p: `first` (2, p, W) reads a, b; `second` (W, p) gives
+    logits of c.
+    """
 
     first: np.ndarray
     second: np.ndarray
 
     def logits(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Logits of every residue c for operands (n,): float64 (n, p), about 1 at the sum, else 0."""
+        """Logits of every residue c for operands (n,): (n, p), about 1 at the sum, else 0."""
         return np.square(self.first[0][a] + self.first[1][b]) @ self.second
 
 
@@ -36,9 +39,9 @@ def make_network(p: int, width: int, operation: str = "add", seed: int = 0) -> Q
 
     Unit k has the frequency sigma(k), a permutation of the units taken modulo p, and random phases
     f_a, f_b: it squares cos(2 pi sigma a / p + f_a) + cos(2 pi sigma b / p + f_b), and is read by
-    cos(2 pi sigma c / p + f_a + f_b). Of the products only cos(2 pi sigma (a + b - c) / p) is free of
-    phases, and adds up over the units; the logits are divided by its sum, W / 2. Raises ScalingError
-    for another operation and for a width below 1.
+    cos(2 pi sigma c / p + f_a + f_b). Of the products only cos(2 pi sigma (a + b - c) / p) is free
+    of phases, and adds up over the units; the logits are divided by its sum, W / 2. Raises
+    ScalingError for another operation and for a width below 1.
     """
     if operation not in SIGNS:
         raise ScalingError(

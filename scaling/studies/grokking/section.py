@@ -1,4 +1,6 @@
-"""Grokking in a report: accuracy against steps, the laws of the delay, and the network that needs no training."""
+"""Grokking in a report: accuracy against steps, the laws of the delay, and the network that needs
+no training.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,13 @@ def _notes(study: GrokkingStudy) -> list[str]:
     """Three sentences on what these runs show; one more where some of them are not shown."""
     dated = [run for run in study.baseline if run.delay]
     if dated:
-        ratio = np.median([run.generalization_step / run.train_fit_step for run in dated])  # type: ignore[operator]
+        dates = [(run.train_fit_step, run.generalization_step) for run in dated]
+        ratio = np.median([test / train for train, test in dates if train and test])
         n_all = len(study.baseline)
         some = "" if len(dated) == n_all else f" in {len(dated)} of {n_all} runs"
         first = (
-            f"The model fits {ACCURACY:.0%} of its training equations (dashed) before it answers as "
+            f"The model fits {ACCURACY:.0%} of its training equations (dashed) before it "
+            "answers as "
             f"many of those held out (solid), which takes {ratio:.1f} times the steps{some}."
         )
     elif any(run.generalization_step for run in study.baseline):
@@ -73,7 +77,8 @@ def _notes(study: GrokkingStudy) -> list[str]:
     laws = (study.by_fraction, study.by_decay)
     if all(law is not None and law.b[1] > 0 for law in laws):
         third = (
-            "The delay is longer where fewer equations are shown and where the decay is weaker; the "
+            "The delay is longer where fewer equations are shown and where the decay is "
+            "weaker; the "
             "lines are the laws fitted to both."
         )
     elif any(min(accuracies) == 1.0 for _, accuracies in closed_form(study.task) or ()):
@@ -170,7 +175,8 @@ def _closed_form(study: GrokkingStudy) -> Figure | None:
     mean, lo, hi = ([float(of(drawn)) for _, drawn in by_width] for of in (np.mean, np.min, np.max))
     caption = (
         f"Accuracy on all {study.task.p**2:,} equations of the network whose weights are given in "
-        "closed form, not trained (Gromov 2023): mean and range of three draws of its phases. A wide "
+        "closed form, not trained (Gromov 2023): mean and range of three draws of its phases. "
+        "A wide "
         "enough network solves the task exactly."
     )
     traces = (Line(width, mean, "", 2, "dot", 1.4), Markers(width, mean, "", 2, lo=lo, hi=hi))

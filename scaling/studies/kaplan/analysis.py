@@ -1,4 +1,5 @@
-"""The loss as one power of parameters, of tokens, of compute, and the critical batch as a power of the loss (Kaplan 2020).
+"""The loss as one power of parameters, of tokens, of compute, and the critical batch as a power of
+the loss (Kaplan 2020).
 
 Each is a line in logs without a floor, L = (X_c / X)^alpha, as in the paper; R2 and the largest
 residual say how straight it is.
@@ -29,7 +30,9 @@ EARLY_STOPPED = "unique tokens, best loss along the run"
 
 @dataclass(frozen=True)
 class PowerFit:
-    """y = exp(level) x^slope through points x, y (n,) by least squares in logs; [lo, hi] is Student's interval of the slope."""
+    """y = exp(level) x^slope through points x, y (n,) by least squares in logs; [lo, hi] is
+    Student's interval of the slope.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -56,7 +59,7 @@ class PowerFit:
 
 @dataclass(frozen=True)
 class KaplanLaw:
-    """L = (X_c / X)^alpha: the letter X and what it counts, the fit, and Kaplan's exponent for it."""
+    """L = (X_c / X)^alpha: the letter X, what it counts, the fit, and Kaplan's exponent."""
 
     letter: str
     counted: str
@@ -71,7 +74,8 @@ class KaplanLaw:
 
 @dataclass(frozen=True)
 class CriticalBatch:
-    """B = B* / L^(1 / alpha_B) through noise scales in tokens against losses at the ends of runs (Kaplan 2020, eq. 5.3).
+    """B = B* / L^(1 / alpha_B) through noise scales in tokens against losses at the ends of runs
+    (Kaplan 2020, eq. 5.3).
 
     `loss_before` and `noise_before` (m,) are from after warm-up and before the end: not fitted.
     """
@@ -88,7 +92,9 @@ class CriticalBatch:
 
 @dataclass(frozen=True)
 class KaplanStudy:
-    """Kaplan's laws in a folder; `share_improving` is the share of runs on limited text whose best loss is their last."""
+    """Kaplan's laws in a folder; `share_improving` is the share of runs on limited text whose best
+    loss is their last.
+    """
 
     laws: tuple[KaplanLaw, ...]
     batch: CriticalBatch | None
@@ -96,7 +102,8 @@ class KaplanStudy:
 
 
 def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
-    """The laws of a folder of text runs of one of two designs; None for others, and where no law has `MIN_POINTS` points.
+    """The laws of a folder of text runs of one of two designs; None for others, and where no law
+    has `MIN_POINTS` points.
 
     Either a grid of sizes and tokens with gradient noise, or limited texts without fresh runs.
     """
@@ -133,7 +140,9 @@ def fit_power(x: np.ndarray, y: np.ndarray) -> PowerFit | None:
 
 
 def _grid_laws(rows: pd.DataFrame) -> list[KaplanLaw | None]:
-    """L(N) at the most tokens that all sizes have, in two conventions; L(D) at the largest size; L(C) along the lower edge."""
+    """L(N) at the most tokens that all sizes have, in two conventions; L(D) at the largest size;
+    L(C) along the lower edge.
+    """
     bare, with_head = (
         _by_cell(points(rows, *convention))
         for convention in (("nonembedding", "kaplan"), ("with_head", "exact"))
@@ -191,7 +200,9 @@ def _unique_tokens(rows: pd.DataFrame) -> dict[str, int | None]:
 
 
 def _limited_law(rows: pd.DataFrame, limits: dict[str, int]) -> KaplanLaw | None:
-    """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping would give."""
+    """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping
+    would give.
+    """
     losses = runs.metric_rows(rows, "loss")
     largest = losses[losses["n_params_nonembedding"] == losses["n_params_nonembedding"].max()]
     best = largest.groupby("run_id", as_index=False)["value"].min()
@@ -212,10 +223,11 @@ def _share_improving(rows: pd.DataFrame) -> float:
 
 
 def _critical_batch(rows: pd.DataFrame) -> CriticalBatch | None:
-    """Noise scale against held-out loss at the ends of runs, and what was measured before; None where there is too little.
+    """Noise scale against held-out loss at the ends of runs, and what was measured before; None
+    where there is too little.
 
-    The two are kept apart: the cooldown lowers the loss and raises the noise scale severalfold, so a
-    line through both would be steeper than either.
+    The two are kept apart: the cooldown lowers the loss and raises the noise scale severalfold, so
+    a line through both would be steeper than either.
     """
     noise = runs.metric_rows(rows, "noise_scale", "train")[["run_id", "step", "value"]]
     losses = runs.metric_rows(rows, "loss").rename(columns={"value": "loss"})
@@ -235,7 +247,9 @@ def _critical_batch(rows: pd.DataFrame) -> CriticalBatch | None:
 
 
 def claims(study: KaplanStudy) -> list[Claim]:
-    """How straight each law is, with its exponent and Kaplan's; other data and sizes have other exponents."""
+    """How straight each law is, with its exponent and Kaplan's; other data and sizes have other
+    exponents.
+    """
     made = [
         Claim(
             f"L({law.letter}) as one power, R2 in logs ({law.counted})",

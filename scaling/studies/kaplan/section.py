@@ -1,6 +1,10 @@
-"""Kaplan's laws in a report: each law as a line in logs, its exponent and the published one, and the critical batch."""
+"""Kaplan's laws in a report: each law as a line in logs, its exponent and the published one, and
+the critical batch.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +23,7 @@ from scaling.studies.kaplan.analysis import (
     claims,
 )
 
-UNITS = {"N": "count", "D": "count", "C": "flops"}
+UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
 LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
 
 
@@ -36,7 +40,9 @@ def section(rows: pd.DataFrame) -> Section | None:
 
 
 def _notes(study: KaplanStudy) -> list[str]:
-    """Three sentences that say no more than these runs show; one law per letter, N as Kaplan counts it."""
+    """Three sentences that say no more than these runs show; one law per letter, N as Kaplan counts
+    it.
+    """
     by_letter = {law.letter: law for law in reversed(study.laws)}
     laws = list(by_letter.values())[::-1]
     exponents = ", ".join(f"{law.power.exponent[0]:.2g} for {law.letter}" for law in laws)
@@ -55,7 +61,8 @@ def _notes(study: KaplanStudy) -> list[str]:
         "short window) is another quantity than that of web text in tokens with a window of 1,024, "
         "and that study's sizes range from 768 to 1.5e9 parameters.",
         "R2 and the largest residual say how straight each line is: a floor or a second limit (too "
-        "few tokens for the largest sizes, too small a model for the most tokens) bends it, and its "
+        "few tokens for the largest sizes, too small a model for the most tokens) bends it, "
+        "and its "
         "exponent then holds for these points alone.",
     ]
     if study.share_improving:
@@ -80,7 +87,7 @@ def _figure(law: KaplanLaw, index: int) -> Figure:
         f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
         f"{_largest_residual(law):.2g} %. Dotted: the published exponent, from the first point on."
     )
-    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])  # type: ignore[arg-type]
+    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
     name = f"kaplan-{law.letter.lower()}-{index + 1}"
     return Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
 
@@ -103,7 +110,8 @@ def _batch(batch: CriticalBatch) -> Figure:
     )
     caption = (
         f"The line is fitted to the ends of runs alone, R2 {power.r2:.3f} in logs: there the "
-        "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's line is "
+        "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's "
+        "line is "
         "for tokens of that study and nats per token."
     )
     y = Axis("noise scale (tokens)", True, "count")

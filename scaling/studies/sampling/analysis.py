@@ -1,9 +1,9 @@
 """How many problems are solved when a model may answer each of them k times.
 
-A model that has the right answer among its samples needs a verifier to find it (pass@k). Without one,
-the most frequent answer (Wang 2023, self-consistency) or the most likely sample is taken: both tend to
-the share of problems whose most likely answer is right. Here the likelihood of each right answer is
-known, so the coverage of 10^4 samples is exact, and samples test the decoder.
+A model that has the right answer among its samples needs a verifier to find it (pass@k). Without
+one, the most frequent answer (Wang 2023, self-consistency) or the most likely sample is taken: both
+tend to the share of problems whose most likely answer is right. Here the likelihood of each right
+answer is known, so the coverage of 10^4 samples is exact, and samples test the decoder.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ class CoverageLaw:
 
 @dataclass(frozen=True)
 class SampledModel:
-    """A trained model and its answers to P problems: the NLL of each right answer in nats, how many of `samples` were right, (P,).
+    """A trained model and its answers to P problems: the NLL of each right answer in nats, how many
+    of `samples` were right, (P,).
 
-    `votes` holds (k, share of problems, standard error) of each of VOTES; `mode_is_right` is the share
-    of problems whose most likely answer is right.
+    `votes` holds (k, share of problems, standard error) of each of VOTES; `mode_is_right` is the
+    share of problems whose most likely answer is right.
     """
 
     run_id: str
@@ -102,7 +103,9 @@ class SampledModel:
 
     @property
     def z(self) -> float:
-        """Sampled minus exact pass@1 in standard errors of drawing `samples` answers to these problems."""
+        """Sampled minus exact pass@1 in standard errors of drawing `samples` answers to these
+        problems.
+        """
         chance = np.exp(-self.nll)
         error = math.sqrt(float((chance * (1.0 - chance)).sum()) / self.samples) / len(chance)
         difference = self.sampled_pass_at_1 - float(chance.mean())
@@ -115,7 +118,8 @@ class SampledModel:
 
 @dataclass(frozen=True)
 class CoverageForecast:
-    """pass@10^4 of a model: exact, and as each of FORECASTERS predicts it from FORECAST_FROM samples of each problem.
+    """pass@10^4 of a model: exact, and as each of FORECASTERS predicts it from FORECAST_FROM
+    samples of each problem.
 
     `predicted` are means over DRAWS choices of samples, `errors` means of |forecast - exact|.
     """
@@ -127,7 +131,9 @@ class CoverageForecast:
 
 
 def sampled_models(rows: pd.DataFrame) -> list[SampledModel]:
-    """The models that answered problems of one task (the one that most runs have), by size and training."""
+    """The models that answered problems of one task (the one that most runs have), by size and
+    training.
+    """
     if not (rows["metric"] == "problem_nll").any():
         return []
     rows, _ = runs.of_one_task(rows)
@@ -170,7 +176,9 @@ def longest_trained(models: Sequence[SampledModel]) -> list[SampledModel]:
 
 
 def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[CoverageForecast]:
-    """pass@10^4 from FORECAST_FROM samples; models whose samples are all right or all wrong are left out."""
+    """pass@10^4 from FORECAST_FROM samples; models whose samples are all right or all wrong are
+    left out.
+    """
     made = []
     for model in models:
         if model.samples < FORECAST_FROM:
@@ -193,7 +201,9 @@ def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[
 
 
 def plateau_gap(models: Sequence[SampledModel]) -> tuple[float, float]:
-    """Mean and largest |majority vote of all samples - share of problems whose most likely answer is right|."""
+    """Mean and largest |majority vote of all samples - share of problems whose most likely answer
+    is right|.
+    """
     gaps = [abs(model.final_vote("majority_at_k") - model.mode_is_right) for model in models]
     return float(np.mean(gaps)), float(max(gaps))
 
@@ -201,7 +211,9 @@ def plateau_gap(models: Sequence[SampledModel]) -> tuple[float, float]:
 def compute_optimal_inference(
     models: Sequence[SampledModel],
 ) -> tuple[float | None, list[TrainedModelWithSamples]]:
-    """The target coverage, and the models that reach it with the samples they need; None where no level is reached by several."""
+    """The target coverage, and the models that reach it with the samples they need; None where no
+    level is reached by several.
+    """
     target = common_target([model.nll for model in models])
     return target, [] if target is None else models_that_reach(models, target)
 

@@ -1,4 +1,6 @@
-"""Test-time sampling in a report: coverage against samples, its forecast, votes, and training against sampling."""
+"""Test-time sampling in a report: coverage against samples, its forecast, votes, and training
+against sampling.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +92,10 @@ def _notes(
     return (
         "Problems of mixed difficulty are solved one after another as more answers are sampled: "
         f"-log pass@k {falls}; for a single problem it would fall exponentially.",
-        "Without a verifier a model can give no more than its most likely answer, which is right for "
-        f"{100 * model.mode_is_right:.0f} % of the problems at N {format_count(model.n_params)}: the "
+        "Without a verifier a model can give no more than its most likely answer, which is "
+        "right for "
+        f"{100 * model.mode_is_right:.0f} % of the problems at N "
+        f"{format_count(model.n_params)}: the "
         f"vote of {model.samples} samples solves {majority:.0f} %, the most likely of them "
         f"{likeliest:.0f} %, and a verifier {verified:.0f} %.",
         trade,
@@ -170,7 +174,8 @@ def _votes(models: Sequence[SampledModel]) -> Figure:
             Markers(k, value, label, colour, lo=value - stderr, hi=value + stderr),
         ]
     caption = (
-        f"N {format_count(model.n_params)}, D {format_count(model.tokens)}: bars are standard errors "
+        f"N {format_count(model.n_params)}, D {format_count(model.tokens)}: bars are standard "
+        "errors "
         f"over {len(model.nll)} problems."
     )
     title, y = "With and without a verifier", Axis("share of problems solved")

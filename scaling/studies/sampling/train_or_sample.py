@@ -1,8 +1,8 @@
 """Training against sampling: the cheapest way to a given coverage for a number of queries.
 
 C = training FLOPs + Q (FLOPs of reading the problem + k x FLOPs of writing an answer): a small or
-briefly trained model needs more samples k for the same coverage. The joint optimum of N, D and k is the
-least C among models whose coverage is known (Brown 2024, section 2.3).
+briefly trained model needs more samples k for the same coverage. The joint optimum of N, D and k is
+the least C among models whose coverage is known (Brown 2024, section 2.3).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 class AnsweringModel(Protocol):
-    """A trained model of N parameters (total) on D tokens; `nll` (P,) are the NLLs of right answers in nats."""
+    """A trained model of N parameters (total) on D tokens; `nll` (P,) are the NLLs of right answers
+    in nats.
+    """
 
     @property
     def run(self) -> RunConfig: ...
@@ -40,7 +42,9 @@ class AnsweringModel(Protocol):
 
 @dataclass(frozen=True)
 class TrainedModelWithSamples:
-    """A model that reaches the target with k samples per query; FLOPs of training, reading and writing."""
+    """A model that reaches the target with k samples per query; FLOPs of training, reading and
+    writing.
+    """
 
     n_params: int
     tokens: int
@@ -73,7 +77,9 @@ class CheapestModel:
 
 
 def samples_needed(nll: np.ndarray, target: float) -> int | None:
-    """The least k with mean 1 - (1 - exp(-nll))^k >= target; None where MAX_SAMPLES do not reach it."""
+    """The least k with mean 1 - (1 - exp(-nll))^k >= target; None where MAX_SAMPLES do not reach
+    it.
+    """
 
     def reaches(k: int) -> bool:
         return float(exact_pass_at_k(nll, np.array([k])).mean()) >= target
@@ -88,7 +94,9 @@ def samples_needed(nll: np.ndarray, target: float) -> int | None:
 
 
 def common_target(nlls: Sequence[np.ndarray]) -> float | None:
-    """The highest multiple of 0.05 that two thirds of the models (at least two) reach with MAX_SAMPLES; None without one."""
+    """The highest multiple of 0.05 that two thirds of the models (at least two) reach with
+    MAX_SAMPLES; None without one.
+    """
     n_needed = max(2, math.ceil(2 * len(nlls) / 3))
     coverage = [float(exact_pass_at_k(nll, np.array([MAX_SAMPLES])).mean()) for nll in nlls]
     shared = [level for level in LEVELS if sum(c >= level for c in coverage) >= n_needed]
@@ -113,7 +121,8 @@ def models_that_reach(
 
 
 def answer_costs(run: RunConfig) -> tuple[float, float]:
-    """Forward FLOPs of reading a problem, and of writing an answer after it (exact convention, keys and values cached).
+    """Forward FLOPs of reading a problem, and of writing an answer after it (exact convention, keys
+    and values cached).
 
     The first token of an answer comes with the last of the problem; its last token is not read.
     """
@@ -129,7 +138,9 @@ def answer_costs(run: RunConfig) -> tuple[float, float]:
 
 
 def cheapest(candidates: Sequence[TrainedModelWithSamples], queries: float) -> CheapestModel:
-    """The joint optimum of N, D and k for a number of queries. Raises ScalingError without candidates."""
+    """The joint optimum of N, D and k for a number of queries. Raises ScalingError without
+    candidates.
+    """
     if not candidates:
         raise ScalingError("no model reaches the coverage", remedy="ask for less, or train more")
     best = min(candidates, key=lambda m: (m.total_flops(queries), m.n_params, m.tokens))

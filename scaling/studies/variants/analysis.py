@@ -1,8 +1,8 @@
 """Variants of one model, compared seed by seed: forms of attention, positions, and norms.
 
-Runs that differ in nothing but the variant are one cell. In a cell the same seed has the same training
-sequences in every variant, so differences are taken seed by seed: what a seed does to all variants alike
-cancels.
+Runs that differ in nothing but the variant are one cell. In a cell the same seed has the same
+training sequences in every variant, so differences are taken seed by seed: what a seed does to all
+variants alike cancels.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def norm_name(model: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class VariantKind:
-    """What a study compares: `label` names the variant of a model's configuration, `fields` may differ between variants."""
+    """What a study compares: `label` names the variant of a model's configuration, `fields` may
+    differ between variants.
+    """
 
     label: Callable[[Mapping[str, Any]], str]
     fields: tuple[str, ...]
@@ -66,7 +68,9 @@ NORM = VariantKind(norm_name, ("norm", "qk_norm", "gains"))
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant in its cell: its model, N (all parameters), and the final held-out loss in nats per token by seed."""
+    """A variant in its cell: its model, N (all parameters), and the final held-out loss in nats per
+    token by seed.
+    """
 
     name: str
     model: ModelConfig
@@ -95,8 +99,8 @@ class Difference:
     """Loss of variant `worse` minus that of `better`, nats, over the `count` seeds that both have.
 
     `stderr`, `lo`, `hi` (95 %) and `p` (two-sided) are Student's, of the differences seed by seed;
-    `unpaired` is the standard error that two independent samples would have. `is_significant` at 5 %
-    after Holm's correction for all pairs (Holm 1979).
+    `unpaired` is the standard error that two independent samples would have. `is_significant` at 5
+    % after Holm's correction for all pairs (Holm 1979).
     """
 
     better: str
@@ -153,7 +157,9 @@ class VariantComparison:
 
     @property
     def pairing_gain(self) -> float | None:
-        """Standard error of a difference seed by seed over that of independent samples: the median over pairs."""
+        """Standard error of a difference seed by seed over that of independent samples: the median
+        over pairs.
+        """
         ratios = [
             pair.stderr / pair.unpaired
             for pair in self.differences
@@ -163,7 +169,9 @@ class VariantComparison:
 
 
 def compare(rows: pd.DataFrame, kind: VariantKind) -> VariantComparison | None:
-    """The cell with the most variants (then the most training); None where no runs differ in the variant alone."""
+    """The cell with the most variants (then the most training); None where no runs differ in the
+    variant alone.
+    """
     configs = runs.configs(rows)
     if len({kind.label(config["model"]) for config in configs.values()}) < 2:
         return None
@@ -246,7 +254,7 @@ def _difference(better: Variant, worse: Variant) -> Difference:
 
 
 def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The pairs with `is_significant` set where p, adjusted for all pairs (Holm 1979), is at most 5 %."""
+    """The pairs with `is_significant` set: p, adjusted for all pairs (Holm), is at most 5 %."""
     adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
     return tuple(
         replace(pair, is_significant=pair.p is not None and p <= 1 - CI)

@@ -30,7 +30,9 @@ PAIRED = "One learning rate for all. Differences are paired by seed, with 95 % i
 
 
 def attention(rows: pd.DataFrame) -> Section | None:
-    """MHA, GQA and MQA: loss against bytes of cache; None where no runs differ in their key-value heads alone."""
+    """MHA, GQA and MQA: loss against bytes of cache; None where no runs differ in their key-value
+    heads alone.
+    """
     comparison = compare(rows, ATTENTION)
     if comparison is None:
         return None
@@ -111,8 +113,8 @@ def _forms(comparison: VariantComparison) -> Table:
         Column("seeds", "integer"),
     )
     caption = (
-        f"D = {format_count(comparison.tokens)}; N counts all parameters, the cache is in bfloat16. "
-        + PAIRED
+        f"D = {format_count(comparison.tokens)}; N counts all parameters, the cache is in "
+        "bfloat16. " + PAIRED
     )
     return Table("attention", "Loss and cache of each form", columns, rows, caption)
 
@@ -198,7 +200,8 @@ def _against_cache(comparison: VariantComparison) -> Figure:
     x_range = (x[0] / 1.3, x[-1] * 1.3)
     x_axis = Axis("KV-cache bytes per token (bfloat16)", log=True, range=x_range)
     caption = (
-        "Final held-out loss against the bytes that the cache takes per token. A thin line joins the "
+        "Final held-out loss against the bytes that the cache takes per token. A thin line "
+        "joins the "
         "runs of one seed."
     )
     traces = _variant_traces(variants, x, notes, [0.06] * len(x))
@@ -248,7 +251,9 @@ def _variant_traces(
 
 
 def _attention_notes(comparison: VariantComparison) -> list[str]:
-    """Three sentences: what was trained, what the smallest cache costs, which differences are significant."""
+    """Three sentences: what was trained, what the smallest cache costs, which differences are
+    significant.
+    """
     by_cache = sorted(comparison.variants, key=lambda variant: -variant.cache_bytes)
     names = ", ".join(variant.name for variant in by_cache)
     if comparison.imbalance <= MAX_IMBALANCE:
@@ -301,7 +306,8 @@ def _left_out(comparison: VariantComparison) -> list[str]:
         notes.append(f"Runs without a final loss, left out: {comparison.n_unfinished}.")
     if comparison.n_other_cells:
         notes.append(
-            f"Shown is the cell with the most variants; {comparison.n_other_cells} further ones are "
+            f"Shown is the cell with the most variants; {comparison.n_other_cells} further "
+            "ones are "
             "in the rows."
         )
     return notes

@@ -115,7 +115,7 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     alone = dict(
         diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}}).rows
     )
-    assert "cannot be told apart" in alone["seeds"]
+    assert "cannot be separated" in alone["seeds"]
     assert diagnostics.noise({}) is None
 
 
@@ -170,9 +170,9 @@ def test_the_noise_scale_stands_beside_the_batch():
     table = gradient_noise.table(measured)
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.rows[0][5] == pytest.approx(512 / (2e5 * 2.0**-5.0))
-    assert fitted_critical_batch(measured["loss"], measured["noise_scale"]) == pytest.approx(
-        (2e5, 0.2)
-    )
+    assert fitted_critical_batch(
+        measured["loss"].to_numpy(), measured["noise_scale"].to_numpy()
+    ) == pytest.approx((2e5, 0.2))
     figure = gradient_noise.figure(measured)
     assert "B = 2e+05 / L^5.00" in figure.caption
     draw(figure)

@@ -10,7 +10,7 @@ import pytest
 from scaling.points.run_tables import curves
 from scaling.render.figure import Band, Line, Markers, ReferenceLine, Text
 from scaling.render.plotly_backend import to_plotly
-from scaling.report.parts import law_plots, run_plots
+from scaling.report.parts import bootstrap_plots, law_plots, run_plots
 from scaling.report.sections import published
 from scaling.store import run_files
 from tests.report.conftest import ALPHA, BETA, BUDGETS, WIDTHS, law
@@ -36,7 +36,7 @@ def pictures(document, folder):
     """Every figure of the report of a folder."""
     runs = run_plots.training_curves(curves(run_files.load(folder)))
     single = (
-        run_plots.valleys,
+        run_plots.isoflop_curves,
         run_plots.holdout,
         law_plots.frontier_size,
         law_plots.frontier_tokens,
@@ -47,8 +47,8 @@ def pictures(document, folder):
         runs,
         *(draw(document) for draw in single),
         *law_plots.residuals(document),
-        law_plots.cloud(document, published(document)),
-        law_plots.exponents(document, published(document)),
+        bootstrap_plots.cloud(document, published(document)),
+        bootstrap_plots.exponents(document, published(document)),
     ]
 
 
@@ -88,11 +88,11 @@ def test_many_runs_are_thinned_and_the_caption_says_so(results_folder, monkeypat
     assert "7 of 30 runs" in figure.caption
 
 
-def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
+def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, monkeypatch):
     monkeypatch.setattr(run_plots, "POINTS_SHOWN", 15)
     monkeypatch.setattr(law_plots, "POINTS_SHOWN", 10)
     monkeypatch.setattr(run_plots, "HELD_SHOWN", 2)
-    valleys = run_plots.valleys(document)
+    valleys = run_plots.isoflop_curves(document)
     dots = [trace for trace in kinds(valleys, Markers) if trace.symbol in ("circle", "open")]
     assert [len(trace.x) for trace in dots] == [3] * len(BUDGETS), (
         "the smallest and the largest size stay"
@@ -116,15 +116,15 @@ def test_valleys_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     assert " 2 of 6 runs are drawn." in held.caption
 
 
-def test_valleys_show_minima_and_name_refused_budgets(document):
-    figure = run_plots.valleys(document)
+def test_isoflop_show_minima_and_name_refused_budgets(document):
+    figure = run_plots.isoflop_curves(document)
     stars = [trace for trace in kinds(figure, Markers) if trace.symbol == "star"]
     assert len(stars) == 1
     assert len(stars[0].x) == len(BUDGETS) - 1
     rings = [trace for trace in kinds(figure, Markers) if trace.symbol == "open"]
     assert len(rings) == 1, "the refused budget is drawn, hollow"
     assert len(rings[0].x) == len(WIDTHS)
-    assert [word.text for word in kinds(figure, Text)] == ["refused"]
+    assert [word.text for word in kinds(figure, Text)] == ["unavailable"]
     assert "1e11: the minimum lies at the edge" in figure.caption
 
 
@@ -194,7 +194,7 @@ def test_loss_frontier_touches_the_law(document):
 
 
 def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
-    figure = law_plots.cloud(document, published(document))
+    figure = bootstrap_plots.cloud(document, published(document))
     named = {trace.label: trace for trace in kinds(figure, Markers)}
     assert len(named["bootstrap refits"].x) == 300
     assert (named["this fit"].x[0], named["this fit"].y[0]) == (ALPHA, BETA)
@@ -204,7 +204,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
 def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
     spread = copy.deepcopy(document)
     spread["approaches"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
-    figure = law_plots.exponents(spread, published(document))
+    figure = bootstrap_plots.exponents(spread, published(document))
     lines = kinds(figure, Line)
     assert [line.label.split()[0] for line in lines] == ["parametric", "isoFLOP"]
     assert lines[0].label == "parametric 0.530 [0.477, 0.583]"
@@ -214,7 +214,7 @@ def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road
         )
     assert np.asarray(lines[1].y).max() == 75
     assert {word.text for word in kinds(figure, Text)} == set(published(document))
-    assert law_plots.exponents({**document, "bootstrap": None}, {}) is None
+    assert bootstrap_plots.exponents({**document, "bootstrap": None}, {}) is None
 
 
 def test_what_a_document_lacks_is_left_out(document):
@@ -225,9 +225,9 @@ def test_what_a_document_lacks_is_left_out(document):
     }
     empty = {"n_params": None, "tokens": None, "flops": None, "loss": [1.0]}
     bare |= {"approaches": {}, "data": empty}
-    assert run_plots.valleys(bare) is None
+    assert run_plots.isoflop_curves(bare) is None
     assert run_plots.holdout(bare) is None
     assert law_plots.frontier_size(bare) is None
     assert law_plots.contours(bare) is None
     assert law_plots.residuals(bare) == []
-    assert law_plots.cloud(bare, {}) is None
+    assert bootstrap_plots.cloud(bare, {}) is None

@@ -14,7 +14,7 @@ from scaling.fit.pipeline import FitOptions
 from scaling.plan import plan
 from scaling.render.figure import Line, Markers
 from scaling.report.page import write_report
-from scaling.report.parts import fit_tables, repeated_data
+from scaling.report.parts import diagnostics, repeated_data
 from scaling.report.terminal import fit_text
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
@@ -130,7 +130,7 @@ def test_what_is_not_known_is_said(document):
 def test_a_fit_without_repeats_has_neither_picture_nor_table():
     assert repeated_data.figure({}) is None
     assert repeated_data.repeats({}) is None
-    assert fit_tables.truth({}) is None
+    assert diagnostics.truth({}) is None
 
 
 def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, m
     )
     told = printed(fit_text(document), monkeypatch)
     assert all(len(line) <= 80 for line in told.splitlines())
-    assert "What repeated tokens were worth" in told
+    assert "The value of repeated tokens" in told
     assert "Muennighoff et al. 2023 found 15.4" in " ".join(told.split())
 
 
@@ -166,7 +166,7 @@ TRUTH = {
 
 
 def test_the_truth_is_told_with_its_distance(monkeypatch, document):
-    table = fit_tables.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
+    table = diagnostics.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
@@ -176,14 +176,14 @@ def test_the_truth_is_told_with_its_distance(monkeypatch, document):
         table.caption
         == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
     )
-    alone = fit_tables.truth(
+    alone = diagnostics.truth(
         {"known_entropy": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
     )
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
     assert (
         "No interval"
-        in fit_tables.truth(
+        in diagnostics.truth(
             {"known_entropy": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}
         ).caption
     )
