@@ -101,8 +101,8 @@ def tables(data: Path, results: Path) -> Iterator[tuple[str, Points]]:
 def _frame(table: pd.DataFrame, n: str, d: str, loss: str, c: str = "") -> Points:
     columns = table[[n, d, loss]].to_numpy(float).T
     flops = table[c].to_numpy(float) if c else 6 * columns[0] * columns[1]
-    held = np.isfinite(columns).all(0) & np.isfinite(flops)
-    return Points(loss=columns[2, held], n=columns[0, held], d=columns[1, held], c=flops[held])
+    kept = np.isfinite(columns).all(0) & np.isfinite(flops)
+    return Points(loss=columns[2, kept], n=columns[0, kept], d=columns[1, kept], c=flops[kept])
 
 
 def _epoch(path: Path) -> Points:
@@ -178,15 +178,15 @@ def frontier_answers(
     flops = np.array([one.flops for one in minima])
     if not len(flops):
         return {}
-    found: dict[Quantity, Answer] = {}
+    result: dict[Quantity, Answer] = {}
     drawn = replace(
         draws, **{k: np.asarray(v)[:, None] for k, v in vars(draws).items() if v is not None}
     )
-    found["n_star"] = from_draws(np.log(best.n_star(flops)), np.log(drawn.n_star(flops)))
+    result["n_star"] = from_draws(np.log(best.n_star(flops)), np.log(drawn.n_star(flops)))
     loss, losses = best.loss(flops), drawn.loss(flops)
     if loss is not None and losses is not None:
-        found["loss_star"] = from_draws(np.log(loss), np.log(losses))
-    return found
+        result["loss_star"] = from_draws(np.log(loss), np.log(losses))
+    return result
 
 
 def combination_answers(
@@ -201,18 +201,18 @@ def combination_answers(
         asked[quantity] = [
             _at(lambda ci, c=one.flops, q=quantity: combination.optimum(c, q, ci)) for one in minima
         ]
-    found: dict[Quantity, Answer] = {}
+    result: dict[Quantity, Answer] = {}
     for quantity, questions in asked.items():
         if questions:
             logs = np.log([[ask(ci) for ask in questions] for ci in LEVELS])
-            found[quantity] = Answer(logs[0, :, 0], logs[:, :, 1:].transpose(0, 2, 1))
-    return found
+            result[quantity] = Answer(logs[0, :, 0], logs[:, :, 1:].transpose(0, 2, 1))
+    return result
 
 
 def _at(forecast: Callable) -> Callable[[float], tuple[float, float, float]]:
     def ask(ci: float) -> tuple[float, float, float]:
-        held = forecast(ci)
-        return held.value, held.lo, held.hi
+        kept = forecast(ci)
+        return kept.value, kept.lo, kept.hi
 
     return ask
 
@@ -221,38 +221,38 @@ def methods(
     train: Points, test: Points, minima: list[Minimum]
 ) -> dict[str, dict[Quantity, Answer]]:
     """The answers of every method that the runs up to a cut allow."""
-    found: dict[str, dict[Quantity, Answer]] = {}
+    result: dict[str, dict[Quantity, Answer]] = {}
     for name in CANDIDATE_LAWS:
         try:
-            found[name] = law_answers(name, train, test, minima)
+            result[name] = law_answers(name, train, test, minima)
         except ScalingError:
             continue
     for approach in (isoflop(train, resamples=RESAMPLES), envelope(train, None, RESAMPLES, 0)):
         if approach.frontier is not None and approach.draws is not None:
-            found[approach.name] = frontier_answers(approach.frontier, approach.draws, minima)
+            result[approach.name] = frontier_answers(approach.frontier, approach.draws, minima)
     for name, combination in combinations(train).items():
         if combination is not None:
-            found[name] = combination_answers(combination, test, minima)
-    return found
+            result[name] = combination_answers(combination, test, minima)
+    return result
 
 
 def combinations(train: Points) -> dict[str, Combination | None]:
     """The combination, and what is left of it without one of its parts."""
     whole = combine(train)
-    found = {"combination": whole}
+    result = {"combination": whole}
     if whole is not None:
         equal = tuple(
             one.model_copy(update={"weights": dict.fromkeys(one.weights, 1.0)})
             for one in whole.candidates
         )
-        found[f"{WITHOUT}weights"] = whole.model_copy(update={"candidates": equal})
-        found[f"{WITHOUT}calibration"] = whole.model_copy(update={"factor": {}})
+        result[f"{WITHOUT}weights"] = whole.model_copy(update={"candidates": equal})
+        result[f"{WITHOUT}calibration"] = whole.model_copy(update={"factor": {}})
     uncoupled = tuple(law for law in CANDIDATE_LAWS if not law.startswith("skaling"))
     with mock.patch.object(combine_module, "CANDIDATE_LAWS", uncoupled):
-        found[f"{WITHOUT}coupled laws"] = combine(train)
+        result[f"{WITHOUT}coupled laws"] = combine(train)
     with mock.patch.object(combine_module, "recent", _unweighted):
-        found[f"{WITHOUT}weighting by C"] = combine(train)
-    return found
+        result[f"{WITHOUT}weighting by C"] = combine(train)
+    return result
 
 
 def _unweighted(points: Points) -> Points:
@@ -377,16 +377,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="tables whose name contains this")
     args = parser.parse_args()
     named = dict(tables(args.data, args.results))
-    held = {
+    kept = {
         name: points
         for name, points in named.items()
         if (args.half == "all" or (name in TUNING) == (args.half == "tuning")) and args.only in name
     }
     began = time.perf_counter()
     with np.errstate(all="ignore"):
-        scores = backtest(held)
+        scores = backtest(kept)
     print("\n".join(summary(scores)))
-    print(f"\n{len(held)} tables ({args.half}), {time.perf_counter() - began:.0f} s")
+    print(f"\n{len(kept)} tables ({args.half}), {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,17 @@ class WarningCode(StrEnum):
     """What a warning is about. Code tests the code and never the sentence."""
 
     OTHER = "other"
+    # the tables and folders that were read
+    CORRUPT_FILE = "corrupt_file"
+    FEW_PREFIXES = "few_prefixes"
+    FLOPS_DISAGREE = "flops_disagree"
+    GRID_EDGE = "grid_edge"
+    HYPERPARAMETERS_VARY = "hyperparameters_vary"
+    MIXED_DATA = "mixed_data"
+    REPEATED_ROWS = "repeated_rows"
+    RUN_STATE = "run_state"
+    UNLIKELY_UNIT = "unlikely_unit"
+    UNPLANNED_RUNS = "unplanned_runs"
     # the data of a fit
     SOURCE = "source"
     FEW_POINTS = "few_points"

@@ -133,11 +133,11 @@ def second_order(n: Array, d: Array, centre: Sequence[float]) -> Array:
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 1)
 
 
-def log_optimum(found: Frontier | None, flops: float, quantity: Quantity) -> float | None:
+def log_optimum(optimum: Frontier | None, flops: float, quantity: Quantity) -> float | None:
     """log N*(C) or log L*(C) of a frontier; None where it has none."""
     value = None
-    if found is not None:
-        value = found.n_star(flops) if quantity == "n_star" else found.loss(flops)
+    if optimum is not None:
+        value = optimum.n_star(flops) if quantity == "n_star" else optimum.loss(flops)
     return None if value is None or not 0 < float(value) < math.inf else math.log(float(value))
 
 

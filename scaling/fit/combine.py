@@ -127,20 +127,22 @@ def _candidates(
     values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], points: Points
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
-    cost, found = fit_cost(points), []
+    cost, result = fit_cost(points), []
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
         arrays = {letter: np.asarray(value) for letter, value in params.items()}
         optimum = _floats(powers(frontier(name, arrays, cost)))
-        found.append(Candidate(name=name, status=status[name], params=dict(params), powers=optimum))
+        result.append(
+            Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
+        )
     if len(points) >= MIN_PREFIX + 2:
-        found.append(Candidate(name=SURFACE, polynomial=_surface(points)))
+        result.append(Candidate(name=SURFACE, polynomial=_surface(points)))
     for approach in (isoflop(points, resamples=0), envelope(points, None, 0, 0)):
         if approach.frontier is not None:
             optimum = _floats(powers(approach.frontier))
-            found.append(Candidate(name=approach.name, powers=optimum))
-    return found
+            result.append(Candidate(name=approach.name, powers=optimum))
+    return result
 
 
 def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
@@ -229,13 +231,13 @@ def _scores(
     the isoFLOP curves.
     """
     minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
-    found: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
+    result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         candidates, later = origin.candidates, origin.later
         n, d = np.asarray(later.n), np.asarray(later.d)
         logs = [candidates[name].log_loss(n, d) if name in candidates else None for name in names]
         columns = [np.full(len(later), np.nan) if log is None else log for log in logs]
-        found["loss"].append(
+        result["loss"].append(
             _Errors(tuple(names), np.stack(columns, 1) - np.log(later.loss)[:, None])
         )
         after = [one for one in minima if one.flops > AFTER * origin.budget]
@@ -249,8 +251,8 @@ def _scores(
                 for one in after
             ]
             if rows:
-                found[quantity].append(_Errors(tuple(names), np.array(rows, float)))
-    return found
+                result[quantity].append(_Errors(tuple(names), np.array(rows, float)))
+    return result
 
 
 def _error(candidate: Candidate | None, flops: float, quantity: Quantity, measured: float) -> float:
@@ -262,18 +264,18 @@ def _rms(scores: Mapping[Quantity, Sequence[_Errors]]) -> dict[Quantity, dict[st
     """Root mean square error of each candidate, each origin counting alike; without those that
     never predicted.
     """
-    found: dict[Quantity, dict[str, float]] = {}
+    result: dict[Quantity, dict[str, float]] = {}
     for quantity, errors in scores.items():
         limit = LARGEST_ERROR if quantity != "n_star" else 1.0
         squares: dict[str, list[float]] = {}
         for each in errors:
-            held = np.isfinite(each.rows)
-            size = np.minimum(np.abs(np.where(held, each.rows, 0.0)), limit) ** 2
-            for name, total, count in zip(each.names, size.sum(0), held.sum(0), strict=True):
+            finite = np.isfinite(each.rows)
+            size = np.minimum(np.abs(np.where(finite, each.rows, 0.0)), limit) ** 2
+            for name, total, count in zip(each.names, size.sum(0), finite.sum(0), strict=True):
                 if count:
                     squares.setdefault(name, []).append(float(total / count))
-        found[quantity] = {name: math.sqrt(np.mean(each)) for name, each in squares.items()}
-    return found
+        result[quantity] = {name: math.sqrt(np.mean(each)) for name, each in squares.items()}
+    return result
 
 
 def _weights(
@@ -285,7 +287,7 @@ def _weights(
     optimum is known, and an isoFLOP curve of few sizes only comes near it. An approach without a
     law counts there as the median law.
     """
-    found: dict[Quantity, dict[str, float]] = {}
+    result: dict[Quantity, dict[str, float]] = {}
     losses = {name: error for name, error in errors["loss"].items() if name in LAWS}
     typical = float(np.median(list(losses.values()))) if losses else 1.0
     for quantity, own in errors.items():
@@ -304,8 +306,8 @@ def _weights(
                 UNIDENTIFIED if one.status is FitStatus.NOT_IDENTIFIED else 1.0
             )
         total = sum(raw.values())
-        found[quantity] = {name: weight / total for name, weight in raw.items()}
-    return found
+        result[quantity] = {name: weight / total for name, weight in raw.items()}
+    return result
 
 
 def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
@@ -314,8 +316,10 @@ def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
     logs = [
         (one.log_loss(n, d), one.weights["loss"]) for one in candidates if "loss" in one.weights
     ]
-    held = [(log, weight) for log, weight in logs if log is not None]
-    mean, _ = mean_and_spread(np.stack([log for log, _ in held], 1), np.array([w for _, w in held]))
+    pairs = [(log, weight) for log, weight in logs if log is not None]
+    mean, _ = mean_and_spread(
+        np.stack([log for log, _ in pairs], 1), np.array([w for _, w in pairs])
+    )
     return math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
 
 
@@ -328,11 +332,11 @@ def _factor(errors: Sequence[_Errors], weight: Mapping[str, float], noise: float
     for each in errors:
         scaled = []
         for row in each.rows:
-            held = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
-            if held.sum() < 2:
+            finite = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
+            if finite.sum() < 2:
                 continue
-            parts = np.array([weight.get(name, 0.0) for name in each.names])[held]
-            mean, spread = mean_and_spread(row[held][None], parts)
+            parts = np.array([weight.get(name, 0.0) for name in each.names])[finite]
+            mean, spread = mean_and_spread(row[finite][None], parts)
             scaled.append(float(mean[0] ** 2 / (spread[0] ** 2 + share**2 + EXACT**2)))
         if scaled:
             total, count = total + min(float(np.mean(scaled)), WORST_FACTOR**2), count + 1

@@ -12,7 +12,7 @@ from scaling.fit.bootstrap import KINDS
 from scaling.fit.frontier.isoflop import METHODS
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
-from scaling.points.columns import parse_columns
+from scaling.points.columns import check_letters, parse_columns
 from scaling.points.run_tables import KINDS as READ_OUTS
 from scaling.points.source import SourceOptions
 
@@ -135,4 +135,9 @@ class FitOptions:
         """What concerns the reading of the source."""
         columns = parse_columns(self.columns) if self.columns else {}
         filters = (self.where, self.drop_highest, self.cluster, self.readout)
-        return SourceOptions(columns, self.params, self.flops, *filters)  # type: ignore[arg-type]
+        law = self.resolved().law
+        inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
+        if inputs:
+            check_letters(law, inputs, columns)
+        read = () if law == TWO_STAGE else inputs
+        return SourceOptions(columns, self.params, self.flops, *filters, read)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from scaling.fit.combine import combine
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
 from scaling.fit.diagnostics.diagnostics import run_diagnostics
 from scaling.fit.diagnostics.holdout import holdout, rollout
-from scaling.fit.document import FitStatus, as_warnings, estimates
+from scaling.fit.document import FitStatus, estimates
 from scaling.fit.frontier.approaches import (
     agreement,
     estimate_frontiers,
@@ -153,7 +153,7 @@ def _fields(
         "warnings": (
             *warnings,
             *fields["warnings"],
-            *as_warnings(source.warnings, WarningCode.SOURCE),
+            *source.warnings,
             *analysis_warnings,
             *no_kaplan,
         ),

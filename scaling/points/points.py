@@ -1,4 +1,4 @@
-"""Moved from results.py."""
+"""Points: what a law is fitted to, one per run, and the final losses of this program's own runs."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Points:
     convention: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[tuple[str, int], ...] = ()
     cell: np.ndarray | None = None
+    budget: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -63,7 +64,8 @@ class Points:
     def take(self, keep: np.ndarray, reason: str = "") -> Points:
         """The points where `keep` (mask or indices, with repeats for a resample); a reason counts those left out."""
         arrays: dict[str, Any] = {
-            name: getattr(self, name) for name in ("loss", "n", "d", "c", "weight", "group", "cell")
+            name: getattr(self, name)
+            for name in ("loss", "n", "d", "c", "weight", "group", "cell", "budget")
         }
         picked: dict[str, Any] = {
             name: None if array is None else array[keep] for name, array in arrays.items()

@@ -1,30 +1,35 @@
-"""A stranger's file becomes a table, or is refused with its name: the first step of the right half of the line.
+"""Files of tables: read once, as bytes, decoded, decompressed, and parsed by the form that their name says.
 
-Each file is read once, as bytes, so the digest is that of what was parsed. Nothing is unpickled, nothing is guessed:
-cells stay as they were written until a column is asked for.
+Nothing is unpickled and nothing is guessed here: cells stay as they were written until a column is asked for.
+What a table cannot be read for is refused with the file's name and the reason.
 """
 
 from __future__ import annotations
 
-import json
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable
-from csv import reader as csv_lines
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scaling.errors import DISK, ScalingError
+from scaling.points.json_tables import read_json, read_json_lines
+from scaling.points.text_tables import decode, read_csv, to_arrow
 
-HELD, FOLDER = (
-    Path("DataFrame"),
-    "scaling.folder",
-)  # the place of a table in memory, and the attribute that holds its folder
+IN_MEMORY = Path("DataFrame")  # the location of a table in memory, in messages
+FOLDER = "scaling.folder"  # the attribute of a table that holds the results folder it came from
+ENCODING = "scaling.encoding"  # the attribute that says how a text file was decoded
 MAX_ROWS = 10_000_000
 MAX_BYTES = 2**31
-FORMS = "a results folder, a .csv, .json, .jsonl or .parquet file, or a folder of W&B or TensorBoard runs"
+MAX_COLUMNS = 10_000
+FORMS = (
+    "a results folder, a .csv, .json, .jsonl or .parquet file (.gz too), or a folder of W&B or "
+    "TensorBoard runs"
+)
+PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth")
+WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -46,36 +51,80 @@ def read_bytes(path: Path) -> bytes:
         raise ScalingError(
             f"cannot read: {error.strerror}",
             where=str(path),
-            remedy="mend the permissions",
+            remedy="fix the permissions",
             exit_code=DISK,
         ) from None
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix that says the form, in small letters: `.csv` of `runs.csv.gz` too."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes[-1:] == [".gz"]:
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes else ""
+
+
+def is_table_file(path: Path) -> bool:
+    """Whether a file's name says that it is a table."""
+    return suffix_of(path) in READERS
+
+
 def read_table(path: Path, data: bytes) -> pd.DataFrame:
-    """One table from the bytes of a file, its form taken from the name. Raises ScalingError that names the file and the fault."""
-    reader = READERS.get(path.suffix.lower())
+    """One table from the bytes of a file, its form taken from the name.
+
+    Raises ScalingError that names the file and the fault.
+    """
+    suffix = suffix_of(path)
+    reader = READERS.get(suffix)
     if reader is None:
-        why = (
-            "may run code when it is opened"
-            if path.suffix.lower() in (".pkl", ".pickle", ".npy", ".npz", ".pt")
-            else "is of unknown form"
-        )
+        why = "is of unknown form"
+        if suffix in PICKLES:
+            why = "may run code when it is opened"
+        elif suffix in WORKBOOKS:
+            why = "is a workbook: export the sheet as CSV"
         raise ScalingError(
-            f"a {path.suffix or 'nameless'} file {why}", where=str(path), remedy=f"give {FORMS}"
+            f"a {suffix or 'nameless'} file {why}", where=str(path), remedy=f"give {FORMS}"
         )
+    data = _decompress(path, data)
     if not data.strip():
         raise ScalingError(
             "the file is empty",
             where=str(path),
             remedy="it needs a header and one row for each run",
         )
+    note = ""
+    if reader is not _parquet:
+        data, note = decode(path, data)
     table = reader(path, data)
     _check_header(path, [str(name) for name in table.columns])
+    _check_rows(path, len(table))
     if table.empty:
         raise ScalingError(
             "holds a header and no rows", where=str(path), remedy="it needs one row for each run"
         )
+    if note:
+        table.attrs[ENCODING] = f"{path.name} is read as {note}"
     return table
+
+
+def _decompress(path: Path, data: bytes) -> bytes:
+    """The content of a gzip file of bounded size; other files as they are."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        content = unpacker.decompress(data, MAX_BYTES)
+        while unpacker.eof and unpacker.unused_data.startswith(b"\x1f\x8b"):
+            rest, unpacker = unpacker.unused_data, zlib.decompressobj(wbits=31)
+            content += unpacker.decompress(rest, MAX_BYTES)
+    except zlib.error as error:
+        raise ScalingError(
+            f"not a readable gzip file: {error}", where=str(path), remedy="write it again"
+        ) from None
+    if not unpacker.eof:
+        what = "is cut off" if len(content) < MAX_BYTES else "unpacks to more than 2 GiB"
+        raise ScalingError(f"the gzip file {what}", where=str(path), remedy="write it again")
+    return content
 
 
 def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,11 +133,13 @@ def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
     Raises ScalingError for a name that stands twice and for a table without rows.
     """
     labelled = [str(name) for name in frame.index.names if name is not None]
-    _check_header(HELD, [*labelled, *map(str, frame.columns)])
+    _check_header(IN_MEMORY, [*labelled, *map(str, frame.columns)])
     table = frame.reset_index(drop=not labelled)
     table.columns = pd.Index([str(name) for name in table.columns])
     if table.empty:
-        raise ScalingError("holds no rows", where=str(HELD), remedy="it needs one row for each run")
+        raise ScalingError(
+            "holds no rows", where=str(IN_MEMORY), remedy="it needs one row for each run"
+        )
     return table
 
 
@@ -98,66 +149,32 @@ def origin(frame: pd.DataFrame) -> Path | None:
     return Path(folder) if isinstance(folder, str) else None
 
 
-def named_one(source: Path | pd.DataFrame) -> str:
+def source_name(source: Path | pd.DataFrame) -> str:
     """What a source is called in documents and messages."""
     if isinstance(source, pd.DataFrame):
-        return f"{HELD} of {folder}" if (folder := origin(source)) else str(HELD)
+        return f"{IN_MEMORY} of {folder}" if (folder := origin(source)) else str(IN_MEMORY)
     return str(source)
 
 
 def source_label(sources: Iterable[Path | pd.DataFrame]) -> str:
     """Several sources, with commas between them."""
-    return ", ".join(map(named_one, sources))
+    return ", ".join(map(source_name, sources))
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if len(names) > MAX_COLUMNS:
+        raise ScalingError(
+            f"{len(names):,} columns; the limit is {MAX_COLUMNS:,}",
+            where=str(path),
+            remedy="is it a table with a row for each run? keep only the columns a fit needs",
+        )
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ScalingError(
             f"column {twice[0]!r} stands twice in the header",
             where=str(path),
             remedy="give every column its own name",
         )
-
-
-def _csv(path: Path, data: bytes) -> pd.DataFrame:
-    """Text cells, no row longer or shorter than the header (pandas would shift such a row silently)."""
-    from pyarrow import csv  # 0.1 s, needed for this form only
-
-    header = data.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
-    counts = {mark: header.count(mark.encode()) for mark in (",", ";", "\t")}
-    mark = max(counts, key=lambda name: (counts[name], name == ","))
-    names = next(csv_lines([header.decode("utf-8", "replace")], delimiter=mark))
-    _check_header(path, [name.strip() for name in names])
-    if len(data.strip().splitlines()) == 1:
-        return pd.DataFrame(columns=names)
-    as_text = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-    )
-    try:
-        parsed = csv.read_csv(
-            _native(data.lstrip()),
-            parse_options=csv.ParseOptions(delimiter=mark),
-            convert_options=as_text,
-        )
-    except pa.ArrowInvalid as error:
-        what = f"not a readable CSV table: {str(error).splitlines()[0][:160]}"
-        raise ScalingError(
-            what,
-            where=str(path),
-            remedy="every row needs as many cells as the header; write decimal points",
-        ) from None
-    _check_rows(path, parsed.num_rows)
-    table = parsed.to_pandas(use_threads=False)
-    table.columns = pd.Index([str(name).strip() for name in table.columns])
-    return table
-
-
-def _native(data: bytes) -> pa.BufferReader:
-    """A copy in Arrow's own memory: its threads may outlive the interpreter, and Python's memory must not be theirs to free."""
-    buffer = pa.allocate_buffer(len(data))
-    memoryview(buffer).cast("B")[:] = data
-    return pa.BufferReader(buffer)
 
 
 def _check_rows(path: Path, count: int) -> None:
@@ -169,64 +186,9 @@ def _check_rows(path: Path, count: int) -> None:
         )
 
 
-def _json(path: Path, data: bytes) -> pd.DataFrame:
-    """A list of objects, or one object of equally long lists."""
-    found = _parse_json(path, data, "")
-    if (
-        isinstance(found, dict)
-        and found
-        and all(isinstance(column, list) for column in found.values())
-    ):
-        lengths = {len(column) for column in found.values()}
-        if len(lengths) > 1:
-            raise ScalingError(
-                f"its columns have different lengths: {sorted(lengths)}",
-                where=str(path),
-                remedy="one value for each run",
-            )
-        return pd.DataFrame(found)
-    return _records(path, found)
-
-
-def _jsonl(path: Path, data: bytes) -> pd.DataFrame:
-    lines = enumerate(data.splitlines(), start=1)
-    return _records(
-        path,
-        [_parse_json(path, line, f"line {number}: ") for number, line in lines if line.strip()],
-    )
-
-
-def _parse_json(path: Path, data: bytes, place: str) -> Any:
-    try:
-        return json.loads(data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ScalingError(
-            f"{place}not valid JSON: {str(error)[:160]}",
-            where=str(path),
-            remedy="a list of objects, one a run",
-        ) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a key stands twice in one object: {[key for key, _ in pairs]}")
-    return found
-
-
-def _records(path: Path, found: Any) -> pd.DataFrame:
-    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
-        raise ScalingError(
-            "not a list of objects",
-            where=str(path),
-            remedy='write [{"N": 1e6, "D": 2e7, "loss": 3.2}, ...]',
-        )
-    return pd.DataFrame(found)
-
-
 def _parquet(path: Path, data: bytes) -> pd.DataFrame:
     try:
-        file = pq.ParquetFile(_native(data), page_checksum_verification=True, pre_buffer=False)
+        file = pq.ParquetFile(to_arrow(data), page_checksum_verification=True, pre_buffer=False)
         _check_rows(path, file.metadata.num_rows)
         unpacked = sum(
             file.metadata.row_group(index).total_byte_size
@@ -251,12 +213,12 @@ def _parquet(path: Path, data: bytes) -> pd.DataFrame:
 
 
 READERS: dict[str, Callable[[Path, bytes], pd.DataFrame]] = {
-    ".csv": _csv,
-    ".tsv": _csv,
-    ".txt": _csv,
-    ".json": _json,
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".txt": read_csv,
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
     ".parquet": _parquet,
     ".pq": _parquet,
 }

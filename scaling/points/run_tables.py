@@ -18,6 +18,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.points.points import Points, cached_run_loader
 from scaling.points.points import points as points_of
 from scaling.store import rows
+from scaling.warning import ResultWarning, WarningCode
 
 MIN_TRUNKS = 10  # fewer clusters than this cannot be resampled
 
@@ -42,7 +43,7 @@ class RunTables:
     curves: Points | None
     runs: pd.DataFrame
     diverged: pd.DataFrame
-    warnings: list[str]
+    warnings: list[ResultWarning]
 
 
 def assemble(
@@ -56,7 +57,7 @@ def assemble(
     _check_repeats(table)
     points = points_of(table, params, flops)
     runs = _aligned(table, points)
-    group, told = _groups(runs, cluster)
+    group, group_warnings = _groups(runs, cluster)
     points = replace(points, group=group)
     kaplan = _with_kaplan_counts(points, runs)
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
@@ -75,7 +76,7 @@ def assemble(
         None if decayed else trails,
         runs.iloc[keep].reset_index(drop=True),
         _diverged(table, params),
-        [*told, *warnings],
+        [*group_warnings, *warnings],
     )
 
 
@@ -130,7 +131,9 @@ def _aligned(table: pd.DataFrame, points: Points) -> pd.DataFrame:
     return runs.assign(config=[json.loads(text) for text in runs["config"]])
 
 
-def _groups(runs: pd.DataFrame, cluster: str | None) -> tuple[np.ndarray | None, list[str]]:
+def _groups(
+    runs: pd.DataFrame, cluster: str | None
+) -> tuple[np.ndarray | None, list[ResultWarning]]:
     """Labels of runs that share noise: a column, or the trunk that `wsd` budgets branch off. None when nothing is shared."""
     if cluster is not None and cluster != "trunk":
         if cluster not in runs.columns or cluster == "config":
@@ -144,7 +147,12 @@ def _groups(runs: pd.DataFrame, cluster: str | None) -> tuple[np.ndarray | None,
     count = len(set(trunks))
     if cluster is None and count < MIN_TRUNKS and count < len(trunks):
         return None, [
-            f"the runs branch off {count} trunks, too few to resample whole: intervals may be too narrow"
+            ResultWarning(
+                code=WarningCode.FEW_PREFIXES,
+                message=f"the runs branch off {count} shared prefixes, too few to resample whole: "
+                "intervals may be too narrow",
+                data={"prefixes": count, "runs": len(trunks)},
+            )
         ]
     return trunks if cluster or count < len(trunks) else None, []
 
@@ -187,7 +195,9 @@ def _cells(runs: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     ]
 
 
-def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _best_of_nuisance(
+    runs: pd.DataFrame, fields: Sequence[str]
+) -> tuple[np.ndarray, list[ResultWarning]]:
     """Indices of the run with the lowest loss in each cell of N, D and seed, and a warning for optima at an axis' edge."""
     if not fields:
         return np.arange(len(runs)), []
@@ -211,7 +221,12 @@ def _best_of_nuisance(runs: pd.DataFrame, fields: Sequence[str]) -> tuple[np.nda
         )
         if edge:
             warnings.append(
-                f"the best {name} lies at the end of its axis in {edge} of {len(best)} cells: widen the axis"
+                ResultWarning(
+                    code=WarningCode.GRID_EDGE,
+                    message=f"the best {name} lies at the end of its axis in {edge} of {len(best)} cells: "
+                    "widen the axis",
+                    data={"field": name, "at_edge": edge, "cells": len(best)},
+                )
             )
     return best, warnings
 

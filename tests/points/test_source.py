@@ -16,6 +16,7 @@ from scaling.points.run_tables import curves
 from scaling.points.source import SourceOptions, read_source
 from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
 from scaling.store.run_files import load, write_run
+from scaling.warning import WarningCode
 
 GOOD = "params,tokens,loss\n1e6,2e7,3.5\n2e6,2e7,3.4\n4e6,8e7,3.1\n"
 
@@ -35,7 +36,7 @@ def refused(folder, name, text, **options):
     return message
 
 
-def test_aliases_are_guessed_and_told(tmp_path):
+def test_guessed_columns_are_noted(tmp_path):
     source = read(tmp_path, "runs.csv", GOOD)
     assert source.columns == {"N": "params", "D": "tokens", "L": "loss"}
     assert "N = 'params'" in source.notes[0]
@@ -69,14 +70,14 @@ def test_tokens_follow_from_flops(tmp_path):
         tmp_path, "runs.csv", text, columns=parse_columns("N=Model Size,C=Training FLOP,L=loss")
     )
     np.testing.assert_allclose(source.points.d, [2e7, 1e7])
-    assert "D = C / (6 N)" in source.notes[0]
+    assert "tokens derived: D = C / (6 N)" in source.notes
 
 
-def test_a_column_of_other_flops_is_told_or_refused(tmp_path):
+def test_flops_that_disagree_with_6nd_warn_or_are_refused(tmp_path):
     text = "N,D,C,loss\n1e6,2e7,1e3,3.5\n2e6,2e7,2.4e14,3.4\n"
     source = read(tmp_path, "runs.csv", text)
     np.testing.assert_allclose(source.points.c, [1.2e14, 2.4e14])
-    assert "it is not used" in source.warnings[0]
+    assert source.warnings[0].code is WarningCode.FLOPS_DISAGREE
     assert "leave C out" in refused(
         tmp_path, "runs.csv", text, columns=parse_columns("N=N,D=D,C=C,L=loss")
     )
@@ -134,7 +135,7 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("short.csv", "N,D,loss\n1e6,1e7\n", "Expected 3 columns, got 2"),
         ("nan.csv", "N,D,loss\n1e6,1e7,nan\n", "no row holds"),
         ("xy.csv", "x,y\n1,2\n", "columns: x, y"),
-        ("two.csv", "N,D,loss,val_loss\n1e6,1e7,3,3\n", "'loss' and 'val_loss' may all be L"),
+        ("two.csv", "N,D,loss,val_loss\n1e6,1e7,3,2\n", "'loss' and 'val_loss' may all be L"),
         ("huge.csv", "N,D,loss\n1e31,1e7,3\n", "'1e31'"),
         ("bool.json", '[{"N": true, "D": 1e7, "loss": 3}]', "'True'"),
         ("keys.json", '[{"N": 1, "N": 2}]', "twice"),
@@ -256,7 +257,8 @@ def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
     assert sorted(source.points.loss) == [2.7, 2.8, 3.0]
     assert source.points.excluded == (("diverged", 1),)
     assert source.points.group is None
-    assert "2 trunks" in source.warnings[0]
+    assert source.warnings[0].code is WarningCode.FEW_PREFIXES
+    assert source.warnings[0].data["prefixes"] == 2
     clustered = read_source([tmp_path], SourceOptions(cluster="trunk")).points
     assert len(set(clustered.group)) == 2  # 100 and 200 steps of one wsd trunk share their noise
     assert (
@@ -272,7 +274,7 @@ def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
     assert again.points.excluded == (("--where d_model > 16", 2), ("diverged", 1))
 
 
-def test_nuisance_axis_is_minimised_and_its_edge_told(tmp_path):
+def test_nuisance_axis_is_minimised_with_a_warning_at_its_edge(tmp_path):
     for index, lr in enumerate((1e-3, 2e-3, 4e-3)):
         publish(tmp_path, run_config(16, 100, lr), {100: 3.0 - 0.1 * index})
         publish(tmp_path, run_config(32, 100, lr), {100: 2.9 + 0.1 * abs(index - 1)})
@@ -283,7 +285,8 @@ def test_nuisance_axis_is_minimised_and_its_edge_told(tmp_path):
     source = read_source([tmp_path], SourceOptions())
     assert sorted(source.points.loss) == [2.8, 2.9]
     assert source.points.excluded == (("not the best of its nuisance axes", 4),)
-    assert any("optim.lr lies at the end of its axis in 1 of 2" in text for text in source.warnings)
+    edge = {"field": "optim.lr", "at_edge": 1, "cells": 2}
+    assert edge in [w.data for w in source.warnings if w.code is WarningCode.GRID_EDGE]
 
 
 def test_seeds_that_prefer_different_rates_are_still_replicates(tmp_path):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.points.columns import PF_DAY, cell, header
 from scaling.points.source import SourceOptions, read_source
 from scaling.points.tracker_logs import BLOCK, FIRST, FULL, LAST, MIDDLE, _records
 
@@ -93,46 +92,6 @@ def test_tensorboard_event_files(tmp_path):
     np.testing.assert_allclose(points.n, 1e6 * np.arange(1, 7))
 
 
-@pytest.mark.parametrize(
-    ("name", "bare", "factor"),
-    [
-        ("params (M)", "params", 1e6),
-        ("tokens_billions", "tokens", 1e9),
-        ("tokens (million tokens)", "tokens", 1e6),
-        ("tokens_B", "tokens", 1e9),
-        ("compute (PF-days)", "compute", PF_DAY),
-        ("loss (bits)", "loss", math.log(2)),
-        ("loss [nats]", "loss", 1.0),
-        ("Model Size", "Model Size", 1.0),
-        ("loss (smoothed)", "loss (smoothed)", 1.0),
-        ("n_params", "n_params", 1.0),
-        ("B", "B", 1.0),
-    ],
-)
-def test_units_of_headers(name, bare, factor):
-    assert header(name)[:2] == (bare, pytest.approx(factor))
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("70B", 7e10),
-        ("350M params", 3.5e8),
-        ("1e21 FLOPs", 1e21),
-        ("0.5 PF-days", PF_DAY / 2),
-        ("2.1 bits", 2.1 * math.log(2)),
-    ],
-)
-def test_units_of_cells(text, value):
-    assert cell(text) == pytest.approx(value)
-
-
-@pytest.mark.parametrize("text", ["70 bananas", "1,5", "", "M", "-3 nats"])
-def test_other_cells_are_refused(text):
-    with pytest.raises(ValueError, match=r"number|positive"):
-        cell(text)
-
-
 def test_a_table_with_units_is_read_and_noted(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text(
@@ -162,4 +121,4 @@ def test_runs_that_did_not_finish_are_counted(tmp_path):
     )
     points = read_source([path], SourceOptions()).points
     assert len(points) == 2
-    assert ("runs that did not finish", 1) in points.excluded
+    assert ("not finished by column 'State'", 1) in points.excluded

@@ -124,12 +124,14 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
     inside, found = count - high - low, []
     if bdtr(inside, count, ci) < SIGNIFICANT:
-        message = f"{inside} of {count} held-out runs lie inside {100 * ci:g} % intervals: these are too narrow"
+        level = f"{100 * ci:g} %"
+        message = f"{inside} of {count} held-out runs lie inside {level} intervals: too narrow"
         data = {"covered": inside / count, "expected": ci, "n_test": count}
         found.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
     if max(high, low) >= MIN_MISSES and min(high, low) == 0:
         side = "high" if high else "low"
-        message = f"all {high + low} misses among {count} held-out runs have one sign: the loss was predicted too {side}"
+        missed = f"all {high + low} misses among {count} held-out runs"
+        message = f"{missed} have one sign: the loss was predicted too {side}"
         data = {"too_high": high, "too_low": low, "n_test": count}
         found.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
     return found

@@ -31,17 +31,18 @@ from scaling.fit.result import (
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
+from scaling.points.columns import list_names
 from scaling.points.readers import (
-    HELD,
-    READERS,
-    named_one,
+    IN_MEMORY,
+    is_table_file,
     normalize_frame,
     read_bytes,
     read_table,
     source_label,
+    source_name,
 )
 from scaling.points.row_filter import select
-from scaling.points.source import numeric
+from scaling.points.user_table import numeric
 from scaling.warning import WarningCode, warn
 
 Rows = list[tuple[Path, pd.DataFrame]]
@@ -89,10 +90,10 @@ def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[
         if isinstance(path, pd.DataFrame):
             table = normalize_frame(path)
             digest.update(table.to_csv(index=False).encode("utf-8", "replace"))
-            rows += _chosen(HELD, table, options)
+            rows += _chosen(IN_MEMORY, table, options)
             continue
         inside = (
-            sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
+            sorted(file for file in path.iterdir() if is_table_file(file))
             if path.is_dir()
             else [path]
         )
@@ -125,7 +126,7 @@ def _column(path: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
     raise ScalingError(
         f"no column {names[0]!r}",
         where=str(path),
-        remedy=f"rename one; columns: {', '.join(map(str, table.columns))[:200]}",
+        remedy=f"rename one; columns: {list_names(list(map(str, table.columns)))}",
     )
 
 
@@ -134,7 +135,7 @@ def _document(
 ) -> FitResult:
     """A result with the keys that every fit has, filled where they apply."""
     source = SourceInfo(
-        paths=list(map(named_one, paths)), digest=digest, columns={}, convention=Convention()
+        paths=list(map(source_name, paths)), digest=digest, columns={}, convention=Convention()
     )
     defaults: dict[str, Any] = {
         "derived": {},
@@ -313,7 +314,12 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
             ("loss", "val_loss", "train_loss"),
         )
     ]
-    step, lr, loss = (numeric(path, table, column) for column in columns)
+    step, lr, loss = (
+        numeric(path, table, column, allow_zero=position < 2)
+        for position, column in enumerate(columns)
+    )
+    measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
+    step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]
     by_name = {str(name).strip().lower(): name for name in table.columns}
     run = next((by_name[name] for name in ("run", "run_id", "curve") if name in by_name), None)
     label = table[run].astype(str).to_numpy(str) if run else np.full(len(step), path.stem)
