@@ -21,7 +21,7 @@ import pandas as pd
 
 from benchmarks.chaos.verdict import Verdict, Witness, judge, numbers
 from scaling.errors import ScalingError
-from scaling.execute.status import status
+from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import run_files
 
@@ -90,10 +90,10 @@ def kill(process: subprocess.Popen[bytes], target: str, chance: random.Random) -
 def read(folder: Path, verdict: Verdict, where: str) -> None:
     """Read as users do; a folder that holds nothing yet may say so."""
     try:
-        document = status(SweepFolder(folder))
+        status = read_status(SweepFolder(folder))
         if run_files.has_runs(folder):
             damaged = run_files.load(folder).attrs["corrupt"]
-            verdict.notes += [f"{where}: {text}" for text in [*damaged, *document["warnings"]]]
+            verdict.notes += [f"{where}: {text}" for text in [*damaged, *status.warnings]]
     except ScalingError as error:
         if "holds no sweep" not in error.what and "no finished runs" not in error.what:
             verdict.fault("stuck", f"{where}: {error}")

@@ -11,7 +11,7 @@ from scaling.execute.lease import Lease
 from scaling.execute.publish import publish
 from scaling.execute.session import compact
 from scaling.execute.simulated import simulate
-from scaling.execute.status import status
+from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 from scaling.store import run_files
@@ -76,7 +76,7 @@ def _one(folder: Path, seen: set[str], rows: dict[str, int], number: int) -> lis
     try:
         held = run_files.read_folder(folder, ["run_id", "step", "metric"])
         if number % 10 == 0:
-            status(SweepFolder(folder))
+            read_status(SweepFolder(folder))
     except Exception as error:  # noqa: BLE001 - any exception of a reader is what is looked for
         return [f"read {number}: {type(error).__name__}: {error}"]
     ids = held.table.column("run_id").to_pylist()

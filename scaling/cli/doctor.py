@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling import __version__
-from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes
+from scaling.execute.environment import ALLOCATOR, cores, has_accelerator, memory_bytes, quota_cores
 from scaling.formatting import format_bytes
 from scaling.store.cache import cache_root
 
@@ -142,13 +142,12 @@ def _cpu() -> dict[str, Any]:
     fields = dict(line.split(":", 1) for line in _read("/proc/cpuinfo").splitlines() if ":" in line)
     stripped = {name.strip(): value.strip() for name, value in fields.items()}
     flags = (stripped.get("flags") or stripped.get("Features") or "").split()
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
     return {
         "model": stripped.get("model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "usable_cores": cores(),
-        "quota_cores": int(quota) / int(period) if quota.isdigit() else None,
+        "quota_cores": quota_cores(),
         "isa": [name for name in _ISA if name in flags] if flags else None,
     }
 

@@ -97,7 +97,7 @@ class Display:
             f"{format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
         )
         detail = (
-            f"loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
+            f"val loss {event['loss']:.4f}" if event["event"] == "done" else event.get("reason", "")
         )
         ended = sum(self.tracker.counts.values())
         return (
@@ -115,12 +115,12 @@ class Display:
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
         return (
-            f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, loss "
+            f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
             f"{losses}, {pace}, {left} left"
         )
 
     def _table(self) -> Group:
-        made: Table = table("", "run", "N", "step", "loss", "tokens/s", "GFLOP/s")
+        made: Table = table("", "run", "N", "step", "train loss", "tokens/s", "GFLOP/s")
         for run_id, event in self.tracker.running.items():
             made.add_row(
                 run_id,

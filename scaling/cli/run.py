@@ -30,7 +30,7 @@ from scaling.cli.executor_options import (
     WaitForNodes,
 )
 from scaling.cli.output import Json, choice, echo_err, print_json
-from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
+from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of
 from scaling.cli.tune import print_stopped_tuning
 from scaling.errors import ScalingError
 
@@ -122,6 +122,7 @@ def run(
     from scaling.execute.options import Executor, RunOptions
     from scaling.execute.run_sweep import run_sweep
     from scaling.execute.slurm import parse_settings
+    from scaling.execute.status import read_status
     from scaling.formatting import count_option
 
     if slurm and executor != Executor.SLURM:
@@ -159,7 +160,7 @@ def run(
     if outcome.array is not None:
         print_array(outcome, as_json)
     elif as_json:
-        print_json(read_status(outcome.folder))
+        print_json(read_status(outcome.folder).to_dict())
     elif outcome.in_tuning:
         print_stopped_tuning(outcome)
     else:
@@ -189,20 +190,20 @@ def print_array(outcome: SweepOutcome, as_json: bool) -> None:
 
 
 def _summary(outcome: SweepOutcome, again: str) -> None:
+    from scaling.execute.status import read_status
+
     folder, status = outcome.folder.path, read_status(outcome.folder)
-    counts = status["counts"]
-    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
-    typer.echo(f"{folder}: {text}")
-    _listed([f"{run['run_id']}  {run['reason']}" for run in status["runs"] if run["reason"]])
-    if status["no_longer_planned"]:
-        n_runs = len(status["no_longer_planned"])
+    typer.echo(f"{folder}: {status.summary or '0 done'}")
+    _listed([f"{run.run_id}  {run.reason}" for run in status.runs if run.reason])
+    if status.no_longer_planned:
+        n_runs = len(status.no_longer_planned)
         typer.echo(f"  kept, though the sweep file no longer asks for them: {n_runs} runs")
     if outcome.stop and outcome.stop.reason != "signal":
         typer.echo(f"  stopped, with all states saved: {outcome.stop.message}")
     onward = "scaling fit" if outcome.sweep.supports_law_fit else "scaling report"
     typer.echo(
         f"next: {onward} {folder}"
-        if not counts["missing"]
+        if not status.counts.missing
         else f"next: {again} trains the remaining runs"
     )
 

@@ -56,18 +56,18 @@ def status(
     if watch:
         return _watch(_in_training(folder), every)
     from scaling.cli.tables import status_table
-    from scaling.execute.status import status as examine
+    from scaling.execute.status import read_status
 
-    document = examine(_in_training(folder))
-    for warning in document["warnings"]:
+    status = read_status(_in_training(folder))
+    for warning in status.warnings:
         echo_err(f"warning: {warning}")
     if as_csv:
-        return print_csv(document["runs"], STATES)
-    return print_json(document) if as_json else console().print(status_table(document))
+        return print_csv(status.to_dict()["runs"], STATES)
+    return print_json(status.to_dict()) if as_json else console().print(status_table(status))
 
 
 def _in_training(folder: SweepFolder) -> SweepFolder:
-    """The folder, or, while a sweep is being tuned and has no plan of its own, that of the field that is tuned now."""
+    """The folder, or that of the field that is being tuned while the sweep has no plan yet."""
     from scaling.execute.sweep_folder import SweepFolder
 
     stages = sorted(
@@ -80,39 +80,32 @@ def _in_training(folder: SweepFolder) -> SweepFolder:
 
 
 def _watch(folder: SweepFolder, every: float) -> None:
-    """A table that stays up to date until nobody trains here any more; in a log, a line a minute and the table at the end."""
+    """Update the table until no process trains here; in a log, a line per minute and the table at
+    the end.
+    """
     from rich.live import Live
 
     from scaling.cli.tables import status_table
     from scaling.execute.lease import HeartbeatMonitor
-    from scaling.execute.status import status as examine
+    from scaling.execute.status import read_status
     from scaling.formatting import format_seconds
 
-    seen, page, told = HeartbeatMonitor(), console(), -math.inf
-    document = examine(folder, seen)
+    monitor, page, last_line = HeartbeatMonitor(), console(), -math.inf
+    status = read_status(folder, monitor)
     if not is_interactive(page):
-        while document["processes"]:
-            if time.monotonic() - told > LOG_SECONDS:
-                told = time.monotonic()
-                counts = ", ".join(
-                    f"{count} {name}" for name, count in document["counts"].items() if count
-                )
-                echo_err(
-                    f"{folder.path}: {counts}"
-                    + (
-                        f", {format_seconds(document['eta_seconds'])} left"
-                        if document["eta_seconds"]
-                        else ""
-                    )
-                )
+        while status.processes:
+            if time.monotonic() - last_line > LOG_SECONDS:
+                last_line = time.monotonic()
+                eta = f", {format_seconds(status.eta_seconds)} left" if status.eta_seconds else ""
+                echo_err(f"{folder.path}: {status.summary}{eta}")
             time.sleep(every)
-            document = examine(folder, seen)
-        return page.print(status_table(document))
+            status = read_status(folder, monitor)
+        return page.print(status_table(status))
     with Live(
-        status_table(document), console=page, auto_refresh=False, vertical_overflow="visible"
+        status_table(status), console=page, auto_refresh=False, vertical_overflow="visible"
     ) as live:
-        while document["processes"]:
+        while status.processes:
             time.sleep(every)
-            document = examine(folder, seen)
-            live.update(status_table(document), refresh=True)
+            status = read_status(folder, monitor)
+            live.update(status_table(status), refresh=True)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,13 +56,6 @@ def planned_sweep(
         sweep = load_tuned_rules(sweep, folder, simulated=simulated, on_message=echo_err)
     source = as_shell_words(path, overrides)
     return sweep, make_plan(sweep, source=source, simulated=simulated, on_message=echo_err)
-
-
-def read_status(folder: SweepFolder) -> dict[str, Any]:
-    """The status document of a sweep's folder."""
-    from scaling.execute.status import status
-
-    return status(folder)
 
 
 def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:

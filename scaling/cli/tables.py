@@ -14,6 +14,7 @@ from scaling.formatting import format_bytes, format_count, format_flops, format_
 from scaling.render.rich_table import WrappingTable
 
 if TYPE_CHECKING:
+    from scaling.execute.status import Status
     from scaling.execute.timing import Speed
     from scaling.plan import Plan, PlannedRun
 
@@ -209,55 +210,55 @@ def _plan_cells(entry: dict[str, Any]) -> list[str]:
     ]
 
 
-def status_table(document: dict[str, Any]) -> Group:
-    """What `scaling status` prints."""
-    counts = ", ".join(f"{count} {name}" for name, count in document["counts"].items())
+def status_table(status: Status) -> Group:
+    """What `scaling status` prints; N counts blocks and head."""
+    counts = ", ".join(f"{count} {name}" for name, count in status.counts.model_dump().items())
     runs = table(
-        f"{escape(document['sweep'])}: {counts}",
+        f"{escape(status.sweep)}: {counts}",
         "run",
         "status",
         "N",
         "D",
         "step",
-        "loss",
+        "val loss",
+        "train loss",
         "attempts",
         "reason",
     )
-    for entry in document["runs"][:SHOWN]:
-        loss = f"{entry['loss']:.4f}" if entry["loss"] is not None else ""
+    for run in status.runs[:SHOWN]:
+        loss = f"{run.loss:.4f}" if run.loss is not None else ""
         runs.add_row(
-            entry["run_id"],
-            Text(entry["status"], style=COLOURS[entry["status"]]),
-            format_count(entry["n_params"]),
-            format_count(entry["tokens"]),
-            str(entry["step"] or ""),
-            loss,
-            str(entry["attempts"] or ""),
-            escape(entry["reason"] or ""),
+            run.run_id,
+            Text(run.status, style=COLOURS[run.status]),
+            format_count(run.n_params_with_head),
+            format_count(run.tokens),
+            str(run.step or ""),
+            loss if run.loss_split == "val" else "",
+            loss if run.loss_split == "train" else "",
+            str(run.attempts or ""),
+            escape(run.reason or ""),
         )
-    parts: list[Any] = [runs]
-    if len(document["runs"]) > SHOWN:
-        parts.append(Text(f"... and {len(document['runs']) - SHOWN:,} more (--json lists all)"))
-    if document["eta_seconds"]:
-        parts.append(Text(f"time left: {format_seconds(document['eta_seconds'])}"))
-    cost = document["cost"]
-    if cost["flops"]:
+    parts: list[Any] = [runs, Text("N: blocks + head")]
+    if len(status.runs) > SHOWN:
+        parts.append(Text(f"... and {len(status.runs) - SHOWN:,} more (--json lists all)"))
+    if status.eta_seconds:
+        parts.append(Text(f"time left: {format_seconds(status.eta_seconds)}"))
+    cost = status.cost
+    if cost.flops:
         spent = (
-            f"{format_flops(cost['flops'])} FLOPs in {format_seconds(cost['worker_seconds'])} "
+            f"{format_flops(cost.flops)} FLOPs in {format_seconds(cost.worker_seconds)} "
             "of all workers"
         )
         parts.append(
-            Text(f"cost so far: {spent}; planned {format_flops(cost['planned_flops'])} FLOPs")
+            Text(f"cost so far: {spent}; planned {format_flops(cost.planned_flops)} FLOPs")
         )
-    if document["processes"]:
-        parts.append(Text(f"training now: {', '.join(document['processes'])}"))
-    if document["simulated"]:
-        parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
-    if document["no_longer_planned"]:
+    if status.processes:
+        parts.append(Text(f"training now: {', '.join(status.processes)}"))
+    if status.simulated:
+        parts.append(Text(f"simulated from {status.simulated}: nothing was trained"))
+    if status.no_longer_planned:
+        n_runs = len(status.no_longer_planned)
         parts.append(
-            Text(
-                f"{len(document['no_longer_planned'])} finished runs are kept that the sweep "
-                "file no longer asks for"
-            )
+            Text(f"{n_runs} finished runs are kept that the sweep file no longer asks for")
         )
     return Group(*parts)

@@ -154,7 +154,7 @@ def _progress() -> Callable[[dict[str, Any]], None]:
             return
         last = time.monotonic()
         echo_err(
-            f"step {event['step']}/{event['n_steps']}  loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s"
+            f"step {event['step']}/{event['n_steps']}  train loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s"
         )
 
     return show

@@ -24,7 +24,7 @@ from scaling.cli.execution_options import (
 )
 from scaling.cli.executor_options import MaxRuns, RayAddress, Request, Simulate, WaitForNodes
 from scaling.cli.output import Csv, Json, choice, console, echo_err, print_csv, print_json
-from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of, read_status
+from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of
 from scaling.cli.tables import table
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
@@ -75,6 +75,7 @@ def tune(
     from scaling.config.overrides import as_shell_words, load_with_overrides
     from scaling.execute.options import Executor, RunOptions
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
+    from scaling.execute.status import read_status
 
     options = RunOptions(
         executor=Executor(executor),
@@ -97,7 +98,7 @@ def tune(
     outcome = tune_sweep(loaded, folder, options, emit)
     if outcome.stopped is not None:
         if as_json:
-            print_json(read_status(outcome.stopped.folder))
+            print_json(read_status(outcome.stopped.folder).to_dict())
         else:
             print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
         raise typer.Exit(outcome.stopped.exit_code)
@@ -115,9 +116,9 @@ def tune(
 
 def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> None:
     """How far a tuning came that was stopped."""
-    counts = ", ".join(
-        f"{count} {name}" for name, count in read_status(outcome.folder)["counts"].items() if count
-    )
+    from scaling.execute.status import read_status
+
+    counts = read_status(outcome.folder).summary
     reason = outcome.stop.message if outcome.stop else ""
     typer.echo(f"{outcome.folder.path}: {counts}; stopped by {reason}", err=to_stderr)
     typer.echo("next: run the same command again to continue", err=to_stderr)

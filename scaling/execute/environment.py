@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -19,26 +20,74 @@ ALLOCATOR = {
 }
 
 
+CGROUPS = Path("/sys/fs/cgroup")
+
+
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use: its affinity, and the quota of its control groups."""
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    quota = quota_cores()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def quota_cores() -> float | None:
+    """Cores by the quota of a container or a job (control groups v1 and v2); None without one."""
+    quotas = []
+    for folder in _control_groups("cpu"):
+        quota, _, period = _read(folder / "cpu.max").strip().partition(" ")  # v2
+        if not quota:  # v1; -1 is no quota
+            quota = _read(folder / "cpu.cfs_quota_us").strip()
+            period = _read(folder / "cpu.cfs_period_us").strip()
+        if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
 
 
 def memory_bytes() -> dict[str, int | None]:
-    """Bytes; None where the system does not tell. `limit_bytes` is that of the control group (a container, a job)."""
-    lines = (line.split() for line in _read("/proc/meminfo").splitlines())
+    """Bytes; None where the system does not say. `limit_bytes` is that of the control groups."""
+    lines = (line.split() for line in _read(Path("/proc/meminfo")).splitlines())
     kib = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    total = kib["MemTotal"] * 1024 if "MemTotal" in kib else None
+    limits = [
+        int(text)
+        for folder in _control_groups("memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(folder / name).strip()).isdigit()
+    ]
+    limit = min(limits, default=None)
     return {
-        "total_bytes": kib["MemTotal"] * 1024 if "MemTotal" in kib else None,
+        "total_bytes": total,
         "available_bytes": kib["MemAvailable"] * 1024 if "MemAvailable" in kib else None,
-        "limit_bytes": int(limit) if limit.isdigit() else None,
+        "limit_bytes": limit if limit is not None and limit < (total or 2**62) else None,
     }
 
 
-def _read(path: str) -> str:
+def _control_groups(controller: str) -> list[Path]:
+    """The folders of this process's control groups for a controller, up to the root of each tree.
+
+    Inside a container the path in /proc/self/cgroup may lie outside of what is mounted; then the
+    root is the container's own group.
+    """
+    folders = []
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        roots = [CGROUPS] if not controllers else [CGROUPS / controller, CGROUPS / controllers]
+        for root in roots:
+            group = root / path.lstrip("/")
+            folders += [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
+    return list(dict.fromkeys([*folders, CGROUPS, CGROUPS / controller]))
+
+
+def _read(path: Path) -> str:
     """A file of the kernel, or nothing where the system has none."""
-    return Path(path).read_text(encoding="utf-8", errors="replace") if Path(path).is_file() else ""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def python_module(module: str) -> list[str]:

@@ -24,9 +24,9 @@ class SweepProgress:
     runs: Sequence[PlannedRun]
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    started: float = field(default_factory=time.monotonic)
     _flops_ended: float = 0.0
     _flops_over: float = 0.0
+    _first_progress: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
@@ -51,6 +51,8 @@ class SweepProgress:
         kind, run_id = event["event"], event.get("run_id", "")
         if kind == "progress":
             self.running[run_id] = event
+            if self._first_progress is None:
+                self._first_progress = time.monotonic(), self.flops_trained
         elif kind in ENDED or kind == "elsewhere":
             self.counts[kind] += 1
             self._flops_ended += self._own_flops[run_id]
@@ -77,6 +79,14 @@ class SweepProgress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time left at the pace so far; None before there is a pace."""
-        share, elapsed = self.share, time.monotonic() - self.started
-        return elapsed * (1.0 - share) / share if share > 0.0 else None
+        """Time left at the pace of this session since its first step; None before there is one.
+
+        Neither the start of the workers nor what earlier sessions trained counts as pace.
+        """
+        if self._first_progress is None:
+            return None
+        time_then, flops_then = self._first_progress
+        flops, seconds = self.flops_trained - flops_then, time.monotonic() - time_then
+        if flops <= 0.0 or seconds <= 0.0:
+            return None
+        return (1.0 - self.share) * self._total * seconds / flops

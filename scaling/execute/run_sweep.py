@@ -22,6 +22,7 @@ from scaling.execute.packing import Packing, choose_packing
 from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
 from scaling.execute.session import SweepSession, origin
 from scaling.execute.signals import Signals
+from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan, PlannedRun
 from scaling.tasks import open_task, resolve
@@ -61,17 +62,19 @@ class SweepOutcome:
     array: SlurmArray | None = None
 
     @property
+    def status(self) -> Status:
+        """The status of every run of the folder, read now."""
+        return read_status(self.folder)
+
+    @property
     def exit_code(self) -> int:
         """The exit code of the CLI contract; reads the folder's status."""
         if self.stop and (
             self.in_tuning or self.stop.reason in (StopReason.SIGNAL, StopReason.DISK)
         ):
             return self.stop.exit_code
-        if self.array is None:
-            from scaling.execute.status import status
-
-            if status(self.folder)["counts"]["failed"]:
-                return RUNS_FAILED
+        if self.array is None and self.status.counts.failed:
+            return RUNS_FAILED
         return self.stop.exit_code if self.stop else 0
 
 

@@ -1,11 +1,13 @@
-"""What a sweep's folder says about each of its runs: done, running, failed or missing, at any moment, while others write."""
+"""The status of a sweep's folder: which runs are done, running, failed or missing, at any moment,
+while other processes write.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from scaling.execute.attempts import AttemptSummary, summarize
 from scaling.execute.lease import HeartbeatMonitor, OtherProcess, peers
@@ -14,67 +16,158 @@ from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
+RunState = Literal["done", "running", "failed", "missing"]
+SCHEMA: Literal[1] = 1
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What is asked once, for all runs."""
-
-    losses: dict[str, tuple[int | None, float | None]]
-    reasons: dict[str, str]
-    live: dict[str, dict[str, Any]]
-    held: frozenset[str]
-    damaged: dict[str, str]
-    account: AttemptSummary
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-def status(folder: SweepFolder, watch: HeartbeatMonitor | None = None) -> dict[str, Any]:
-    """The status document of the CLI contract; `eta_seconds` is null unless the sweep is in training and has a pace.
+class RunStatus(_Part):
+    """One planned run.
 
-    `cost` counts what all attempts have taken, those that a kill has cost included; `warnings` name what is damaged.
+    Args:
+        n_params: all parameters; n_params_with_head: blocks and head, the convention of `plan`.
+        loss: at `step`, in nats: of the held-out data ("val"), or of the last training batches
+            ("train") while the run is in training.
+        reason: why it failed or is missing.
     """
-    document = folder.read_plan()
-    training = peers(folder.path, watch or HeartbeatMonitor())
-    held = run_files.read_folder(folder.path, COLUMNS)
-    facts = _facts(folder, held, training)
-    runs = [_run_status(planned, facts) for planned in document["runs"]]
+
+    run_id: str
+    status: RunState
+    n_params: int
+    n_params_with_head: int
+    tokens: int
+    step: int | None
+    loss: float | None
+    loss_split: Literal["train", "val"] | None
+    attempts: int
+    reason: str | None
+
+
+class Counts(_Part):
+    """Runs by state."""
+
+    done: int
+    running: int
+    failed: int
+    missing: int
+
+
+class SweepCost(_Part):
+    """Seconds of all workers, FLOPs that they trained (lost attempts included), and FLOPs of the
+    plan with each run trained alone.
+    """
+
+    worker_seconds: float
+    flops: float
+    planned_flops: float
+
+
+class Status(_Part):
+    """The status document of the CLI contract.
+
+    Args:
+        eta_seconds: time left; null unless runs are in training and have a pace.
+        processes: the processes that train here now.
+        no_longer_planned: finished runs that the sweep file no longer asks for.
+        simulated: the law from which the runs are drawn, if they are.
+        warnings: which files are corrupt.
+    """
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    sweep: str
+    counts: Counts
+    runs: tuple[RunStatus, ...]
+    eta_seconds: float | None
+    cost: SweepCost
+    processes: tuple[str, ...]
+    no_longer_planned: tuple[str, ...]
+    simulated: str | None
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @property
+    def summary(self) -> str:
+        """The counts that are not zero, in one line."""
+        counts = self.counts.model_dump()
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) -> Status:
+    """The status of a folder. Raises ScalingError where it has no plan.
+
+    Pass the same `monitor` to repeated calls, so that stopped processes of other hosts are noticed.
+    """
+    plan = folder.read_plan()
+    training = peers(folder.path, monitor or HeartbeatMonitor())
+    rows = run_files.read_folder(folder.path, COLUMNS)
+    losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
+    live = {
+        run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]
+    }
+    claimed = {run_id for peer in training for run_id in peer.runs}
+    corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
+
+    def run_status(planned: dict[str, Any]) -> RunStatus:
+        run_id, n_params = planned["run_id"], planned["n_params"]
+        reason: str | None = reasons.get(run_id) or None
+        step, loss = losses.get(run_id, (None, None))
+        split: Literal["train", "val"] = "val"
+        state: RunState = "failed" if reason else "missing"
+        if run_id in losses:
+            state = "failed" if reason else "done"
+        elif run_id in claimed:
+            entry = live.get(run_id, {})
+            state, reason, split = "running", None, "train"
+            step, loss = entry.get("step"), entry.get("loss")
+        elif run_id in corrupt:
+            state = "missing"
+            reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"
+        return RunStatus(
+            run_id=run_id,
+            status=state,
+            n_params=n_params["total"],
+            n_params_with_head=n_params.get("with_head", n_params["total"]),
+            tokens=planned["tokens"],
+            step=step,
+            loss=loss,
+            loss_split=None if loss is None else split,
+            attempts=attempts.attempts[run_id],
+            reason=reason,
+        )
+
+    runs = tuple(run_status(planned) for planned in plan["runs"])
     counts = {
-        name: sum(run["status"] == name for run in runs)
+        name: sum(run.status == name for run in runs)
         for name in ("done", "running", "failed", "missing")
     }
-    planned_ids = {planned["run_id"] for planned in document["runs"]}
     etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
-    return {
-        "sweep": document["sweep"],
-        "counts": counts,
-        "runs": runs,
-        "eta_seconds": max(etas) if etas and counts["running"] else None,
-        "cost": _cost(document, facts),
-        "processes": [peer.name for peer in training],
-        "no_longer_planned": sorted(facts.losses.keys() - planned_ids),
-        "simulated": document.get("simulated"),
-        "warnings": _warnings(held, facts, training),
-    }
-
-
-def _facts(folder: SweepFolder, held: run_files.FolderRows, training: list[OtherProcess]) -> _Facts:
-    return _Facts(
-        losses=_losses(held),
-        reasons=folder.reasons(),
-        live={
-            run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]
-        },
-        held=frozenset(run_id for peer in training for run_id in peer.runs),
-        damaged={
-            run_id: damage.reason for damage in held.corrupt_files for run_id in damage.run_ids
-        },
-        account=summarize(folder.path),
+    entries = {id(entry): entry for entry in live.values()}.values()  # runs of a group share one
+    return Status(
+        sweep=plan["sweep"],
+        counts=Counts(**counts),
+        runs=runs,
+        eta_seconds=max(etas) if etas and counts["running"] else None,
+        cost=SweepCost(
+            worker_seconds=attempts.seconds + sum(entry.get("seconds", 0.0) for entry in entries),
+            flops=attempts.flops + sum(entry.get("flops", 0.0) for entry in entries),
+            planned_flops=float(sum(run["flops"] for run in plan["runs"])),
+        ),
+        processes=tuple(peer.name for peer in training),
+        no_longer_planned=tuple(sorted(losses.keys() - {run["run_id"] for run in plan["runs"]})),
+        simulated=plan.get("simulated"),
+        warnings=tuple(_warnings(rows, attempts, training)),
     )
 
 
-def _losses(held: run_files.FolderRows) -> dict[str, tuple[int | None, float | None]]:
-    """(step, loss) of the last validation of each run; (None, None) where it diverged before one."""
-    table = held.table
+def _val_losses(rows: run_files.FolderRows) -> dict[str, tuple[int | None, float | None]]:
+    """(step, loss) of the last validation of each run; (None, None) where it diverged before."""
+    table = rows.table
     ids = np.asarray(table.column("run_id").to_numpy(zero_copy_only=False))
     split, metric = (
         np.asarray(table.column(name).to_numpy(zero_copy_only=False))
@@ -82,64 +175,25 @@ def _losses(held: run_files.FolderRows) -> dict[str, tuple[int | None, float | N
     )
     step, value = table.column("step").to_numpy(), table.column("value").to_numpy()
     diverged = set(ids[metric == DIVERGED])
-    found: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids.tolist(), (None, None))
-    chosen = np.flatnonzero((split == "val") & (metric == "loss"))
-    for i in chosen[np.argsort(step[chosen], kind="stable")]:
+    losses: dict[str, tuple[int | None, float | None]] = dict.fromkeys(ids.tolist(), (None, None))
+    is_val_loss = np.flatnonzero((split == "val") & (metric == "loss"))
+    for i in is_val_loss[np.argsort(step[is_val_loss], kind="stable")]:
         if ids[i] not in diverged:
-            found[ids[i]] = (int(step[i]), float(value[i]))
-    return found
+            losses[ids[i]] = (int(step[i]), float(value[i]))
+    return losses
 
 
-def _run_status(planned: dict[str, Any], facts: _Facts) -> dict[str, Any]:
-    run_id = planned["run_id"]
-    reason = facts.reasons.get(run_id, "")
-    step, loss = facts.losses.get(run_id, (None, None))
-    if run_id in facts.losses:
-        state = "failed" if reason else "done"
-    elif run_id in facts.held:
-        live = facts.live.get(run_id, {})
-        state, reason, step, loss = "running", "", live.get("step"), live.get("loss")
-    elif run_id in facts.damaged:
-        state, reason = (
-            "missing",
-            f"its file is corrupt ({facts.damaged[run_id]}); `scaling run` redoes it",
+def _warnings(
+    rows: run_files.FolderRows, attempts: AttemptSummary, training: list[OtherProcess]
+) -> list[str]:
+    warnings = [str(file) for file in rows.corrupt_files]
+    if attempts.unreadable:
+        warnings.append(
+            f"ledger: {attempts.unreadable} entries cannot be read: attempts and cost are too low "
+            "by them"
         )
-    else:
-        state = "failed" if reason else "missing"
-    return {
-        "run_id": run_id,
-        "status": state,
-        "n_params": planned["n_params"]["total"],
-        "tokens": planned["tokens"],
-        "step": step,
-        "loss": loss,
-        "attempts": facts.account.attempts[run_id],
-        "reason": reason or None,
-    }
-
-
-def _cost(document: dict[str, Any], facts: _Facts) -> dict[str, float]:
-    """Seconds of all workers, FLOPs they have trained, and FLOPs of the whole plan (each run alone)."""
-    entries = {
-        id(entry): entry for entry in facts.live.values()
-    }.values()  # the runs of a family share one
-    now, seconds = (sum(entry.get(name, 0.0) for entry in entries) for name in ("flops", "seconds"))
-    planned = float(sum(run["flops"] for run in document["runs"]))
-    return {
-        "worker_seconds": facts.account.seconds + seconds,
-        "flops": facts.account.flops + now,
-        "planned_flops": planned,
-    }
-
-
-def _warnings(held: run_files.FolderRows, facts: _Facts, training: list[OtherProcess]) -> list[str]:
-    found = [str(damage) for damage in held.corrupt_files]
-    if facts.account.unreadable:
-        found.append(
-            f"ledger: {facts.account.unreadable} entries cannot be read: attempts and cost are too low by them"
-        )
-    return found + [
-        f"leases/{peer.name}.json is corrupt: which runs it holds is not known"
+    return warnings + [
+        f"leases/{peer.name}.json is damaged: which runs it holds is not known"
         for peer in training
         if not peer.readable
     ]

@@ -53,6 +53,14 @@ def _machine() -> dict[str, Any]:
     return facts
 
 
+def pin_numerics() -> None:
+    """Settings of jax that change a run's numbers, whatever the environment says of them."""
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_default_matmul_precision", None)
+
+
 def threads() -> int:
     """Threads that XLA uses on a CPU: NPROC, or the cores this process may run on."""
     allowed = (

@@ -22,7 +22,7 @@ from scaling.train import checkpointing, optim
 from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
-from scaling.train.fingerprint import resolve_for_local_devices
+from scaling.train.fingerprint import pin_numerics, resolve_for_local_devices
 from scaling.train.run_metrics import Outcome, RunMetrics, first_diverged_step
 from scaling.train.sharding import Sharder
 from scaling.train.step import TrainState, program_key, train_program, unstack_state
@@ -85,6 +85,7 @@ def train(
     branches that have not left. Raises ScalingError when the checkpoint was written under other
     conditions and `allow_changes` is not set.
     """
+    pin_numerics()
     execution = resolve_for_local_devices(group.runs[0], execution or Execution(), len(group.runs))
     trainer = Trainer(group, task, checkpoint_path, execution, should_stop, callbacks)
     return trainer.run(allow_changes)

@@ -65,6 +65,7 @@ def test_progress_fits_a_narrow_terminal(tmp_path, width):
         "loss": 2.5,
         "tokens_per_second": 123456.0,
         "flops_per_second": 4.2e9,
+        "flops": 1e9,
     }
     display.handle(event)
     text = shown(display._table(), width)

@@ -18,7 +18,7 @@ from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.attempts import Ledger, summarize
 from scaling.execute.lease import Lease
-from scaling.execute.status import status as examine
+from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect
 from scaling.plan import plan
@@ -84,14 +84,14 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
 def test_a_merge_changes_no_number_and_can_be_repeated(copy):
     path, out = copy
     want = numbers(out)
-    before = examine(SweepFolder(out))
+    before = read_status(SweepFolder(out)).to_dict()
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["runs"] == len(
         want["run_id"].unique()
     )
     assert run_files.run_files(out) == []
     assert len(run_files.merged_files(out)) == 1
     assert numbers(out).equals(want)
-    after = examine(SweepFolder(out))
+    after = read_status(SweepFolder(out)).to_dict()
     assert after["runs"] == before["runs"]
     assert json.loads(scaling("results", "compact", out, "--json").stdout)["written"] == 0
     assert "0 runs to train" in scaling("run", path, "--out", out, "--simulate", LAW).stdout

@@ -2,11 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.publish import cause_of
+from scaling.formatting import format_count
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny
 
@@ -103,3 +107,64 @@ def test_causes():
 def test_json_of_a_failed_sweep_is_one_document(sabotaged):
     done, _ = sabotaged("bug", 9, "--json")
     assert json.loads(done.stdout)["counts"]["failed"] == 1
+
+
+def test_a_worker_that_cannot_start_says_why_and_is_started_once(sabotaged, tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    sabotaged("none", 0, "--max-runs", 1)
+    env = os.environ | {"XLA_FLAGS": "--xla_no_such_flag=1"}
+    done = scaling("run", path, "--out", out, "--workers", 1, "--accept-changes", env=env)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "could not start" in done.stdout
+    assert "xla_no_such_flag" in done.stdout
+    assert "retry" not in done.stdout
+    states = {entry["status"]: entry for entry in status(out)["runs"]}
+    assert states["failed"]["attempts"] == 1
+    assert "xla_no_such_flag" in states["failed"]["reason"]
+
+
+def test_a_failure_is_forgotten_when_its_run_begins_anew(tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20M"]})))
+    command = ("run", path, "--out", out, "--workers", 1)
+    failed = scaling(*command, env=os.environ | {"XLA_FLAGS": "--xla_no_such_flag=1"})
+    assert failed.returncode == 3
+    stopped = scaling(*command, "--max-seconds", 8)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert "next: scaling run" in stopped.stdout
+    (run,) = status(out)["runs"]
+    assert (run["status"], run["reason"]) == ("missing", None)
+
+
+def test_workers_import_nothing_from_the_working_folder(tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]})))
+    (tmp_path / "random.py").write_text("raise ImportError('a module of the working folder')")
+    program = Path(sys.executable).with_name("scaling")
+    done = subprocess.run(
+        [program, "run", path, "--out", out, "--workers", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 done" in done.stdout
+
+
+def test_status_counts_n_as_the_plan_does_and_names_its_losses(tmp_path):
+    path, out = tmp_path / "tiny.toml", tmp_path / "out"
+    path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]})))
+    planned = json.loads(scaling("plan", path, "--no-probe", "--json").stdout)["runs"][0]
+    done = scaling("run", path, "--out", out, "--simulate", "published:hoffmann2022")
+    shown = format_count(planned["n_params_with_head"])
+    assert f"N {shown} " in done.stdout
+    (run,) = status(out)["runs"]
+    assert run["n_params_with_head"] == planned["n_params_with_head"]
+    assert run["n_params"] == planned["n_params"]
+    assert run["loss_split"] == "val"
+    table = scaling("status", out).stdout
+    assert f" {shown} " in table
+    assert "N: blocks + head" in table
+    assert "val loss" in table

@@ -1,0 +1,39 @@
+"""Time left and counts of a sweep in training, from the events of its workers."""
+
+import pytest
+
+from scaling.execute import progress
+from scaling.execute.progress import SweepProgress
+from scaling.plan import plan
+from tests.sweep_files import tiny
+
+EVENT = {"event": "progress", "loss": 1.0, "tokens_per_second": 1.0, "flops_per_second": 1.0}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def runs_of_one_size():
+    sweep = tiny()
+    return plan(sweep, sweep.base.task, 16).runs[:1]
+
+
+def test_time_left_counts_neither_start_up_nor_earlier_sessions(clock):
+    (run,) = runs_of_one_size()
+    tracked = SweepProgress([run])
+    steps, per_step = run.run.n_steps, run.flops / run.run.n_steps
+    clock[0] += 600.0  # ten minutes of start-up and compilation
+    resumed = round(0.5 * steps)  # an earlier session trained half of the run
+    tracked.handle(EVENT | {"run_id": run.run_id, "step": resumed, "flops": 0.0})
+    assert tracked.eta_seconds is None
+    clock[0] += 10.0
+    taken = round(0.25 * steps)
+    now = {"step": resumed + taken, "flops": taken * per_step}
+    tracked.handle(EVENT | {"run_id": run.run_id} | now)
+    left = steps - resumed - taken
+    assert tracked.eta_seconds == pytest.approx(10.0 * left / taken)
+    assert tracked.share == pytest.approx((resumed + taken) / steps)
