@@ -59,17 +59,18 @@ def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
 
 def append_twice():
     """A writer that adds a run's rows to what is there, as a list of results would."""
-    from scaling.store import rows, run_files
+    from scaling.store import rows as row_schema
+    from scaling.store import run_files
 
-    rows = rows.rows
+    as_table = row_schema.rows
 
     def doubled(*arguments):
-        table = rows(*arguments)
+        table = as_table(*arguments)
         return run_files.pa.concat_tables([table, table]).replace_schema_metadata(
             table.schema.metadata
         )
 
-    rows.rows = doubled
+    row_schema.rows = doubled
 
 
 def mark_before_write():
