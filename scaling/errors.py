@@ -1,4 +1,6 @@
-"""The one exception that the command line turns into a message: what is wrong, where, and what to do about it."""
+"""The one exception that the command line turns into a message: what is wrong, where, and what to
+do about it.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,14 @@ def _shorten(text: str, limit: int = 1000) -> str:
 def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The known name closest to a misspelt one, or None when nothing is close."""
     lowered = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
+    matches = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[matches[0]] if matches else None
 
 
 def unknown_choice(kind: str, word: str, known: Iterable[str], *, where: str = "") -> ScalingError:
-    """The error for a name that is not in a registry: lists the known names and suggests the nearest."""
+    """The error for a name that is not in a registry: lists the known names and suggests the
+    nearest.
+    """
     names = sorted(known)
     guess = closest_match(word, names)
     hint = f"did you mean {guess}? " if guess else ""

@@ -1,9 +1,11 @@
-"""Atomic, checksummed file input and output: a file is whole or absent, and a changed byte is noticed.
+"""Atomic, checksummed file input and output: a file is whole or absent, and a changed byte is
+noticed.
 
-Every file carries the SHA-256 of all its bytes, computed with zeros in the digest's place and marked `checksum:sha256:`.
-JSON holds it as its last key, TOML and text as a last line, Parquet in the metadata of its footer, a checkpoint as the
-comment of its zip. Only a checksum that does not match is corruption (`ChecksumError`). A file system that fails (EIO,
-ESTALE, EMFILE, ...) is asked again shortly, and then named in a `DiskError` (exit 74): the file stays where it is.
+Every file carries the SHA-256 of all its bytes, computed with zeros in the digest's place and
+marked `checksum:sha256:`. JSON holds it as its last key, TOML and text as a last line, Parquet in
+the metadata of its footer, a checkpoint as the comment of its zip. Only a checksum that does not
+match is corruption (`ChecksumError`). A file system that fails (EIO, ESTALE, EMFILE, ...) is asked
+again shortly, and then named in a `DiskError` (exit 74): the file stays where it is.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def filesystem_of(path: Path) -> str:
 
 
 def check_local(path: Path) -> None:
-    """Raise ScalingError for the address of an object store or a web page: no promise could be kept there."""
+    """Raise ScalingError for the address of an object store or a web page: no promise could be kept
+    there.
+    """
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", str(path))
     if scheme:
         raise ScalingError(
@@ -108,7 +112,9 @@ def check_local(path: Path) -> None:
 
 @contextlib.contextmanager
 def guarded(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an OSError of the block into the DiskError of `path`; absence (FileNotFoundError) passes."""
+    """Turn an OSError of the block into the DiskError of `path`; absence (FileNotFoundError)
+    passes.
+    """
     try:
         yield
     except _ABSENT:
@@ -134,7 +140,9 @@ def retry(path: Path, read: Callable[[], T]) -> T:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file opened for reading. Raises ChecksumError for a folder, a pipe or a device, and OSError."""
+    """A file opened for reading. Raises ChecksumError for a folder, a pipe or a device, and
+    OSError.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -148,7 +156,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path) -> bytes:
-    """All bytes of a regular file. Raises ChecksumError for anything else, FileNotFoundError, DiskError."""
+    """All bytes of a regular file. Raises ChecksumError for anything else, FileNotFoundError,
+    DiskError.
+    """
 
     def read() -> bytes:
         with open_regular(path) as handle:
@@ -158,7 +168,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of that name; a link that leads nowhere counts. Raises DiskError."""
+    """Whether there is anything of that name, also a link that leads nowhere. Raises DiskError."""
     try:
         retry(path, lambda: os.lstat(path))
     except _ABSENT:
@@ -173,7 +183,9 @@ def with_checksum(data: bytes) -> bytes:
 
 
 def append_checksum(path: Path) -> None:
-    """Fill in the digest of a file that ends in a `PLACEHOLDER` (in its last 64 KiB), chunk by chunk."""
+    """Fill in the digest of a file that ends in a `PLACEHOLDER` (in its last 64 KiB), chunk by
+    chunk.
+    """
     with open(path, "rb+") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
         start = max(0, handle.seek(0, os.SEEK_END) - _TAIL_BYTES)
@@ -184,7 +196,7 @@ def append_checksum(path: Path) -> None:
 
 
 def verify_checksum(data: bytes) -> bool:
-    """Whether `data` carries a checksum. Raises ChecksumError when it is not that of these bytes."""
+    """Whether `data` carries a checksum. Raises ChecksumError when it does not match."""
     return verify_stream(io.BytesIO(data))
 
 
@@ -227,7 +239,8 @@ def verify_stream(handle: Any) -> bool:
 def write_atomically(
     target: Path, write: Callable[[Path], object], *, durable: bool = True
 ) -> None:
-    """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half a file.
+    """Call `write(temporary path)` in the target's folder, sync, and rename; readers never see half
+    a file.
 
     Raises DiskError. Without `durable` a power cut may lose the file, a kill may not.
     """
@@ -243,7 +256,8 @@ def write_atomically(
 def write_once(target: Path, write: Callable[[Path], object]) -> bool:
     """As `write_atomically`, but what exists already stays; says whether this call made the file.
 
-    Where the file system has no hard links, two writers at the same instant may both say that they did.
+    Where the file system has no hard links, two writers at the same instant may both say that they
+    did.
     """
     with temporary_of(target) as temporary:
         write(temporary)
@@ -264,7 +278,7 @@ def write_once(target: Path, write: Callable[[Path], object]) -> bool:
 
 @contextlib.contextmanager
 def temporary_of(target: Path) -> Iterator[Path]:
-    """A name next to `target` that no other process uses; nothing stays under it. Raises DiskError."""
+    """A name next to `target` that no other process uses; removed at the end. Raises DiskError."""
     check_local(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -278,7 +292,9 @@ def temporary_of(target: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when a file or a folder is on the disk, as far as its file system can promise that of folders."""
+    """Return when a file or a folder is on the disk, as far as its file system can promise that of
+    folders.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -330,7 +346,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def list_files(folder: Path, suffix: str) -> list[Path]:
-    """The regular files of a folder with a suffix, by name; unfinished ones (a dot in front) are left out.
+    """The regular files of a folder with a suffix, by name; unfinished ones (a dot in front) are
+    left out.
 
     An absent folder is empty. Raises DiskError where the folder cannot be read or is none.
     """

@@ -25,7 +25,8 @@ _PATTERN = re.compile(
 
 
 def parse_count(value: object) -> float:
-    """A positive finite number from a number or from text with an optional suffix K, M, B (or G), T, P, E.
+    """A positive finite number from a number or from text with an optional suffix K, M, B (or G),
+    T, P, E.
 
     Raises ValueError with a message that names the value.
     """
@@ -35,7 +36,8 @@ def parse_count(value: object) -> float:
         match = _PATTERN.match(value) if len(value) <= 64 else None
         if match is None:
             raise ValueError(
-                f'{value[:64]!r} is not a number; write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
+                f"{value[:64]!r} is not a number; "
+                'write it as 1e13 or "10T" (suffixes K, M, B, T, P, E)'
             )
         number = float(match[1].replace("_", "")) * SUFFIXES[match[2].upper()]
     elif isinstance(value, int) and abs(value) > 10**30:
@@ -50,7 +52,9 @@ def parse_count(value: object) -> float:
 
 
 def count_option(value: object, where: str, remedy: str) -> float:
-    """The count that an option was given. Raises ScalingError that names the option, and what to write."""
+    """The count that an option was given. Raises ScalingError that names the option, and what to
+    write.
+    """
     try:
         return parse_count(value)
     except ValueError as error:
@@ -98,15 +102,19 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def sanitize(text: object, limit: int = 2000) -> str:
-    """Text without control, bidirectional-override and unpaired surrogate characters, cut to `limit` characters."""
+    """Text without control, bidirectional-override and unpaired surrogate characters, cut to
+    `limit` characters.
+    """
     cleaned = _CONTROL.sub("", str(text)).encode("utf-8", "replace").decode("utf-8")
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of whatever in `value` is no mapping, in its order; lists and None are left as they are."""
+    """(dotted name, value) of whatever in `value` is no mapping, in its order; lists and None are
+    left as they are.
+    """
     if isinstance(value, Mapping):
-        for inner, held in value.items():
-            yield from flatten(held, f"{name}.{inner}" if name else str(inner))
+        for inner, item in value.items():
+            yield from flatten(item, f"{name}.{inner}" if name else str(inner))
     else:
         yield name, value

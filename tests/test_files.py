@@ -1,4 +1,6 @@
-"""Files: whole or absent, checksummed, and an error of the file system is never taken for corruption."""
+"""Files: whole or absent, checksummed, and an error of the file system is never taken for
+corruption.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Errors of the file system at every kind of call on a sweep's own files: no traceback, no good file set aside, none retrained.
+"""Errors of the file system at every kind of call on a sweep's own files: no traceback, no good
+file set aside, none retrained.
 
-The commands run in this process. Calls of `os` and `open` on paths below the sweep's folder are counted, and from the k-th on
-they fail (once, or for good), as a full disk, a lost mount or too many open files would have it.
+The commands run in this process. Calls of `os` and `open` on paths below the sweep's folder are
+counted, and from the k-th on they fail (once, or for good), as a full disk, a lost mount or too
+many open files would have it.
 """
 
 from __future__ import annotations
@@ -126,7 +128,9 @@ def injected(faults: Faults) -> Iterator[Faults]:
 
 
 def template(sweep: Path, folder: Path) -> None:
-    """A folder with compacted and single run files, ledger and plan, and a run that is still to be trained."""
+    """A folder with compacted and single run files, ledger and plan, and a run that is still to be
+    trained.
+    """
     for arguments in (
         ["run", sweep, "--out", folder, "--simulate", LAW, "--max-runs", "5"],
         ["results", "compact", folder],
@@ -197,7 +201,7 @@ def _checkpoint(path: Path) -> str:
 def inject(
     sweep: Path, scratch: Path, count: int, seed: int = 0, only: tuple[str, ...] = ()
 ) -> tuple[int, list[str]]:
-    """(injected errors, what was wrong) of `count` commands or more, with errors at random calls."""
+    """(injected errors, what was wrong), with errors at random calls until there are `count`."""
     chance, whole, folder = random.Random(seed), scratch / "whole", scratch / "torn"
     template(sweep, whole)
     finished = run_files.finished_run_ids(whole)

@@ -1,7 +1,8 @@
-"""All configuration, as frozen models: a sweep file becomes a `Sweep`, the planner turns it into `RunConfig`s.
+"""All configuration, as frozen models: a sweep file becomes a `Sweep`, the planner turns it into
+`RunConfig`s.
 
-Every mistake of a file is reported at once. Where and how a run is executed is not configuration of the run, so its
-`run_id` does not depend on it. No numpy and no jax in this room.
+Every mistake of a file is reported at once. Where and how a run is executed is not configuration of
+the run, so its `run_id` does not depend on it. No numpy and no jax in this package.
 """
 
 from scaling.config.base import Count, FlopsConvention, Frozen, NConvention, Precision, finite

@@ -38,12 +38,13 @@ def _off(value: bool) -> bool:
     return value
 
 
-_COUNT = {  # what an editor is told of a count; `parse_count` decides
+_COUNT = {  # the JSON Schema of a count; `parse_count` decides
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": 1e30},
         {
             "type": "string",
-            "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*[kKmMbBgGtTpPE]?\s*$",
+            "pattern": r"^\s*\+?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+            r"\s*[kKmMbBgGtTpPE]?\s*$",
         },
     ]
 }
@@ -72,7 +73,9 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def canonical(self) -> str:
-        """The JSON that identifies it: sorted keys, defaults left out, so that a new field changes no old id."""
+        """The JSON that identifies it: sorted keys, defaults left out, so that a new field changes
+        no old id.
+        """
         known: str | None = getattr(self, "_canonical", None)
         if known is None:
             known = _CANONICAL.encode(self._identity())

@@ -42,7 +42,8 @@ class LadderDesign(_Design):
 class ListedCell(Frozen):
     """One cell of a list: a size and its tokens, with seeds of its own where it is to be repeated.
 
-    `settings` are fields that only this cell changes, named as an axis names them: `{"optim.lr" = 0.01}`.
+    `settings` are fields that only this cell changes, named as an axis names them: `{"optim.lr" =
+    0.01}`.
     """
 
     size: Count
@@ -67,9 +68,11 @@ class ListDesign(Frozen):
 
 
 class EpochsDesign(_Design):
-    """Every size on every limited corpus of unique tokens U for a number of epochs, D = U x epochs (Muennighoff 2023).
+    """Every size on every limited corpus of unique tokens U for a number of epochs, D = U x epochs
+    (Muennighoff 2023).
 
-    With `fresh`, also on the same D of tokens that are all new: what an epoch is worth is read against these.
+    With `fresh`, also on the same D of tokens that are all new: what an epoch is worth is read
+    against these.
     """
 
     kind: Literal["epochs"]
@@ -85,7 +88,7 @@ Design = Annotated[
 
 
 class Axis(Frozen):
-    """One field varied over the whole sweep; a nuisance axis is minimised before a law is fitted."""
+    """One field varied over the sweep; a nuisance axis is minimised before a law is fitted."""
 
     field: str
     values: Annotated[tuple[bool | int | float | str, ...], Strict(False), Field(min_length=1)]

@@ -8,8 +8,8 @@ from scaling.config.base import Frozen, Positive
 
 
 class MeshShape(Frozen):
-    """How many devices share a run, and what each axis divides: the batch (`data`), the batch and the parameters (`fsdp`), or the
-    widths of every layer (`tensor`).
+    """How many devices share a run, and what each axis divides: the batch (`data`), the batch and
+    the parameters (`fsdp`), or the widths of every layer (`tensor`).
     """
 
     data: Positive = 1
@@ -23,12 +23,14 @@ class MeshShape(Frozen):
 
 
 class Execution(Frozen):
-    """How a run is carried out, not what it computes: results agree to rounding, and a run's identity does not depend on it.
+    """How a run is carried out, not what it computes: results agree to rounding, and a run's
+    identity does not depend on it.
 
-    `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes activations again in the
-    backward pass ("products": all but the results of matrix products); `layers` are unrolled, or scanned as one
-    (compilation does not grow with depth); `loss_chunk` is the most tokens whose logits exist at once; `attention` is
-    this program's own or the device's fused one.
+    `micro_batch` sequences are processed at a time and their gradients summed; `remat` computes
+    activations again in the backward pass ("products": all but the results of matrix products);
+    `layers` are unrolled, or scanned as one (compilation does not grow with depth); `loss_chunk` is
+    the most tokens whose logits exist at once; `attention` is this program's own or the device's
+    fused one.
     """
 
     mesh: MeshShape = MeshShape()

@@ -1,4 +1,4 @@
-"""Whether a run fits a mesh of devices, said before anything starts: `--mesh` in, a `MeshShape` or a refusal out. No jax here."""
+"""Parse `--mesh` and check that a run fits a mesh, before anything starts. No jax here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AXES = tuple(MeshShape.model_fields)
 
 
 def parse_mesh(text: str) -> MeshShape:
-    """The mesh of `data=2,fsdp=4`; axes that are not named have one device. Raises ScalingError that names the part it cannot read."""
+    """The mesh of `data=2,fsdp=4`; other axes have one device. Raises ScalingError."""
     sizes: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = (piece.strip() for piece in part.partition("="))
@@ -46,21 +46,24 @@ def describe(mesh: MeshShape) -> str:
 
 
 def check(
-    run: RunConfig, how: Execution, n_devices: int, *, pack: int = 1, kind: str = "device"
+    run: RunConfig, execution: Execution, n_devices: int, *, pack: int = 1, kind: str = "device"
 ) -> None:
-    """Raise ScalingError where `pack` runs of this shape cannot be trained so on `n_devices` devices of a `kind`.
+    """Raise ScalingError where `pack` runs of this shape cannot be trained so on `n_devices`
+    devices of a `kind`.
 
-    What the rules of a mesh may leave whole (a vocabulary, key-value heads, a width) is not refused; what would leave
-    devices without work is.
+    What the rules of a mesh may leave whole (a vocabulary, key-value heads, a width) is not
+    refused; what would leave devices without work is.
     """
-    _check_micro_batch(run, how)
-    if how.mesh.n_devices == 1:
+    _check_micro_batch(run, execution)
+    if execution.mesh.n_devices == 1:
         return
-    where = f"mesh {describe(how.mesh)}"
-    if how.mesh.n_devices > n_devices:
+    where = f"mesh {describe(execution.mesh)}"
+    if execution.mesh.n_devices > n_devices:
         remedy = f"here: {n_devices} x {kind}; data x fsdp x tensor must not exceed {n_devices}"
         raise ScalingError(
-            f"needs {how.mesh.n_devices} devices, there are {n_devices}", where=where, remedy=remedy
+            f"needs {execution.mesh.n_devices} devices, there are {n_devices}",
+            where=where,
+            remedy=remedy,
         )
     if pack > 1:
         raise ScalingError(
@@ -68,21 +71,27 @@ def check(
             where=where,
             remedy="train one run at a time, or without a mesh",
         )
-    _check_batch(run, how, where)
+    _check_batch(run, execution, where)
     for name, width in (("n_heads", run.model.n_heads), ("d_ff", run.model.d_ff)):
-        if width % how.mesh.tensor:
+        if width % execution.mesh.tensor:
             fitting = math.gcd(run.model.n_heads, run.model.d_ff)
             raise ScalingError(
-                f"tensor = {how.mesh.tensor} does not divide {name} = {width}",
+                f"tensor = {execution.mesh.tensor} does not divide {name} = {width}",
                 where=where,
                 remedy=f"tensor must divide {fitting}",
             )
 
 
-def _check_micro_batch(run: RunConfig, how: Execution) -> None:
-    if how.micro_batch and how.micro_batch < run.batch_size and run.batch_size % how.micro_batch:
-        divisors = _divisors(run.batch_size, how.mesh.data * how.mesh.fsdp)
-        what = f"micro_batch = {how.micro_batch} does not divide batch_size = {run.batch_size}"
+def _check_micro_batch(run: RunConfig, execution: Execution) -> None:
+    if (
+        execution.micro_batch
+        and execution.micro_batch < run.batch_size
+        and run.batch_size % execution.micro_batch
+    ):
+        divisors = _divisors(run.batch_size, execution.mesh.data * execution.mesh.fsdp)
+        what = (
+            f"micro_batch = {execution.micro_batch} does not divide batch_size = {run.batch_size}"
+        )
         raise ScalingError(
             what,
             where=f"run {run.run_id}",
@@ -90,8 +99,8 @@ def _check_micro_batch(run: RunConfig, how: Execution) -> None:
         )
 
 
-def _check_batch(run: RunConfig, how: Execution, where: str) -> None:
-    shares = how.mesh.data * how.mesh.fsdp
+def _check_batch(run: RunConfig, execution: Execution, where: str) -> None:
+    shares = execution.mesh.data * execution.mesh.fsdp
     if run.batch_size % shares:
         fitting = [
             shares * count
@@ -104,9 +113,14 @@ def _check_batch(run: RunConfig, how: Execution, where: str) -> None:
             where=where,
             remedy=f"batch_size {_listed(fitting)}, or data x fsdp one of {divisors}",
         )
-    if how.micro_batch and how.micro_batch < run.batch_size and how.micro_batch % shares:
+    if (
+        execution.micro_batch
+        and execution.micro_batch < run.batch_size
+        and execution.micro_batch % shares
+    ):
         what = (
-            f"micro_batch = {how.micro_batch} does not divide among data x fsdp = {shares} devices"
+            f"micro_batch = {execution.micro_batch} does not divide"
+            f" among data x fsdp = {shares} devices"
         )
         raise ScalingError(
             what, where=where, remedy=f"fitting: {_listed(_divisors(run.batch_size, shares))}"

@@ -10,10 +10,12 @@ from scaling.config.base import Frozen, Positive
 
 
 class MuP(Frozen):
-    """Learning rates found at a base shape hold at every width: maximal-update parametrisation (Yang 2022, table 8), and with
-    `base_depth` at every depth (CompleteP, Dey 2025, table 1, alpha = 1).
+    """Learning rates of a base shape apply at every width: maximal-update parametrisation
+    (Yang 2022, table 8), and with `base_depth` at every depth (CompleteP, Dey 2025, table 1, alpha
+    = 1).
 
-    At the base shape nothing changes. `base_head` is the head width there; without it the width of heads is taken to be fixed.
+    At the base shape nothing changes. `base_head` is the head width there; without it the width of
+    heads is taken to be fixed.
     """
 
     base_width: Positive
@@ -22,10 +24,12 @@ class MuP(Frozen):
 
 
 class ModelConfig(Frozen):
-    """A decoder-only transformer. MHA, GQA and MQA are a property of `n_kv_heads`: all, some, or one.
+    """A decoder-only transformer. MHA, GQA and MQA are a property of `n_kv_heads`: all, some, or
+    one.
 
-    `bias` adds biases to the projections and to LayerNorm; `ffn = "swiglu"` has three matrices of width `d_ff`; without `gains`
-    the norms before attention, feed-forward and head multiply by nothing (gains spoil the transfer over widths, Lingle 2024).
+    `bias` adds biases to the projections and to LayerNorm; `ffn = "swiglu"` has three matrices of
+    width `d_ff`; without `gains` the norms before attention, feed-forward and head multiply by
+    nothing (gains spoil the transfer over widths, Lingle 2024).
     """
 
     n_layers: Positive

@@ -10,9 +10,11 @@ from scaling.config.base import Disabled, Fraction, Frozen
 
 
 class OptimConfig(Frozen):
-    """AdamW (Loshchilov and Hutter 2019) and its schedule. `clip = false` leaves gradients unclipped.
+    """AdamW (Loshchilov and Hutter 2019) and its schedule. `clip = false` leaves gradients
+    unclipped.
 
-    `wsd` warms up, stays constant, and decays by 1 - sqrt over the last `cooldown_frac` of the steps (Hagele 2024).
+    `wsd` warms up, stays constant, and decays by 1 - sqrt over the last `cooldown_frac` of the
+    steps (Hagele 2024).
     """
 
     name: Literal["adamw"] = "adamw"
@@ -34,12 +36,14 @@ class OptimConfig(Frozen):
 
 
 class EvalConfig(Frozen):
-    """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens` held-out tokens.
+    """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens`
+    held-out tokens.
 
-    `averaged` also measures the average of the weights so far, which forgets all but about the last tenth of the steps;
-    `noise_scale` the gradient noise scale in tokens, from `noise_sequences` training sequences (McCandlish 2018, appendix A);
-    `by_position` the loss at each position of the window. At the end of a run on problems with a right answer, `samples` answers
-    are drawn at temperature 1 for each of `problems` held-out ones, and verified.
+    `averaged` also measures the average of the weights so far, which forgets all but about the last
+    tenth of the steps; `noise_scale` the gradient noise scale in tokens, from `noise_sequences`
+    training sequences (McCandlish 2018, appendix A); `by_position` the loss at each position of the
+    window. At the end of a run on problems with a right answer, `samples` answers are drawn at
+    temperature 1 for each of `problems` held-out ones, and verified.
     """
 
     points: Annotated[int, Field(ge=1, le=10_000)] = 12

@@ -1,4 +1,6 @@
-"""A sweep file changed from the command line: KEY=VALUE over its tables, under a name that says so, so that no results are mixed."""
+"""A sweep file changed from the command line: KEY=VALUE over its tables, under a name that says so,
+so that no results are mixed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fie
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
 MAX_VALUES = 256  # of an axis: each is validated
-_REMEDY = "write KEY=VALUE as a sweep file names it: optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
+_REMEDY = (
+    "write KEY=VALUE as a sweep file names it: "
+    "optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class Override:
 
     @property
     def is_axis(self) -> bool:
-        """Whether it is a list for one field of the task, the model or the optimiser, or for the batch: values to be compared."""
+        """Whether it is a list for one field of the task, the model or the optimiser, or for the
+        batch: values to be compared.
+        """
         whole = ("batch_size",) if len(self.keys) == 2 else VARIED
         return (
             isinstance(self.value, list)
@@ -65,7 +72,9 @@ class Override:
 
 
 def parse(text: str) -> Override:
-    """KEY=VALUE; the value is TOML, and a bare word, alone or in a list, is text. Raises ScalingError that names it."""
+    """KEY=VALUE; the value is TOML, and a bare word, alone or in a list, is text. Raises
+    ScalingError that names it.
+    """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not KEY.fullmatch(key) or not value:
@@ -82,11 +91,11 @@ def parse(text: str) -> Override:
 
 def _value(text: str, whole: str) -> Any:
     try:
-        found = tomllib.loads(f"value = {text}")
+        parsed = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError):
-        found = {}
-    if list(found) == ["value"]:
-        return found["value"]
+        parsed = {}
+    if list(parsed) == ["value"]:
+        return parsed["value"]
     if text[0] + text[-1] == "[]" and not re.search(r"[\[\]{}\"']", text[1:-1]):
         items = [item.strip() for item in text[1:-1].removesuffix(",").split(",")]
         if all(items):
@@ -100,29 +109,31 @@ def _value(text: str, whole: str) -> Any:
 
 def known_keys() -> list[str]:
     """The keys that one value or list can be given for, as they are written on a command line."""
-    found: set[str] = set()
+    keys: set[str] = set()
     for name, info in Sweep.model_fields.items():
         inner = [key for model in models_in(info.annotation) for key in model.model_fields]
         if name == "base":
-            found |= {key for key in inner if key not in ("task", "model", "optim")}
+            keys |= {key for key in inner if key not in ("task", "model", "optim")}
         elif str(info.annotation).startswith("tuple[") or not inner:
-            found.add(name)
+            keys.add(name)
         else:
-            found |= {f"{name}.{key}" for key in inner}
+            keys |= {f"{name}.{key}" for key in inner}
     for name in ("task", "model", "optim"):
-        found |= {
+        keys |= {
             f"{name}.{key}"
             for model in models_in(Base.model_fields[name].annotation)
             for key in model.model_fields
         }
-    return sorted(found)
+    return sorted(keys)
 
 
 def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
-    """A sweep file with KEY=VALUE over it, in whatever order; the same sweep, with its own name, where they change nothing.
+    """A sweep file with KEY=VALUE over it, in whatever order; the same sweep, with its own name,
+    where they change nothing.
 
-    A list for a field of task, model or optimiser becomes a scientific axis; one value takes the place of an axis of that field.
-    Raises ScalingError that names the file, the overrides that are wrong, and what is wrong with them.
+    A list for a field of task, model or optimiser becomes a scientific axis; one value takes the
+    place of an axis of that field. Raises ScalingError that names the file, the overrides that are
+    wrong, and what is wrong with them.
     """
     asked = sorted(
         (parse(text) for text in overrides), key=lambda override: len(override.keys)
@@ -140,7 +151,10 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
         return original
     if ("name",) in [override.keys for override in asked]:
         if changed.name == original.name:
-            what = f"name = {changed.name!r} is the name of the unchanged sweep, and their results would be mixed"
+            what = (
+                f"name = {changed.name!r} is the name of the unchanged sweep,"
+                " and their results would be mixed"
+            )
             raise ScalingError(
                 what,
                 where=as_shell_words(path, ["name=..."]),
@@ -167,7 +181,9 @@ def _check_once(asked: Sequence[Override], path: Path) -> None:
 
 
 def _changed(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
-    """A copy of the tables with one override. Raises ScalingError where it would change nothing, or there is no such table."""
+    """A copy of the tables with one override. Raises ScalingError where it would change nothing, or
+    there is no such table.
+    """
     changed = copy.deepcopy(data)
     axes = changed.get("axes", [])
     same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == override.field]
@@ -184,7 +200,9 @@ def _changed(data: dict[str, Any], override: Override, path: Path) -> dict[str, 
 
 
 def _check_effect(override: Override, data: dict[str, Any], path: Path) -> None:
-    """Raise ScalingError for a field that the design's cells, or a tuning, would set to something else."""
+    """Raise ScalingError for a field that the design's cells, or a tuning, would set to something
+    else.
+    """
     where = as_shell_words(path, [override.text])
     cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
     if any(override.field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
@@ -199,7 +217,10 @@ def _check_effect(override: Override, data: dict[str, Any], path: Path) -> None:
         if isinstance(entry, dict)
     ]
     if override.field in tuned:
-        remedy = f"add tuning=[] to train with what you give, or leave out {override.field} to have it tuned"
+        remedy = (
+            "add tuning=[] to train with what you give,"
+            f" or leave out {override.field} to have it tuned"
+        )
         raise ScalingError(
             f"{override.field} is tuned by a [[tuning]] table, which would replace it",
             where=where,
@@ -223,7 +244,9 @@ def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]
 
 
 def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
-    """Raise ScalingError for a value of an axis that its field could never take: an axis itself takes anything."""
+    """Raise ScalingError for a value of an axis that its field could never take: an axis itself
+    takes anything.
+    """
     if len(override.value) > MAX_VALUES:
         raise ScalingError(
             f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
@@ -231,15 +254,15 @@ def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
             remedy="give fewer values, or write the axis in the sweep file",
         )
     for value in override.value:
-        found = _mistakes(
+        error = _mistakes(
             _set(copy.deepcopy(data), Override(override.text, override.keys, value), path)
         )
-        if found is not None and any(
+        if error is not None and any(
             keys_of(item["loc"])[: len(override.keys)] == list(override.keys)
-            for item in found.errors()
+            for item in error.errors()
         ):
             raise validation_error(
-                found, Sweep, as_shell_words(path, [override.text]), within=override.keys
+                error, Sweep, as_shell_words(path, [override.text]), within=override.keys
             )
 
 
@@ -263,24 +286,26 @@ def _mistakes(data: dict[str, Any]) -> ValidationError | None:
 
 
 def name_of(name: str, asked: Sequence[Override]) -> str:
-    """The name of a changed sweep: its own, and every field with its value in order, or a digest of them where that says too little.
+    """The name of a changed sweep: its own, and every field with its value in order, or a digest of
+    them where that says too little.
 
-    `demo optim.lr=3e-4 seeds=[0,1]` is demo-optim.lr-0.0003-seeds-0_1, whatever the order and the spelling.
+    `demo optim.lr=3e-4 seeds=[0,1]` is demo-optim.lr-0.0003-seeds-0_1, whatever the order and the
+    spelling.
     """
     ordered = sorted(asked, key=lambda override: override.field)
-    told = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
+    suffix = "".join(f"-{override.field}-{_word(override.value)}" for override in ordered)
     exact = all(_is_plain(override.value) for override in ordered)
     canonical = json.dumps(
         [(override.field, override.value) for override in ordered], sort_keys=True, default=str
     )
     mark = f"-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
-    told = re.sub(r"[^A-Za-z0-9._-]+", "_", told)
-    if exact and len(name + told) <= LONGEST_NAME:
-        return name + told
-    room = LONGEST_NAME - len(mark)
+    suffix = re.sub(r"[^A-Za-z0-9._-]+", "_", suffix)
+    if exact and len(name + suffix) <= LONGEST_NAME:
+        return name + suffix
+    limit = LONGEST_NAME - len(mark)
     fields = "".join(f"-{override.field}" for override in ordered)
-    whole = name + told if len(name + told) <= room else name + fields
-    return whole[:room].rstrip(".-_") + mark
+    whole = name + suffix if len(name + suffix) <= limit else name + fields
+    return whole[:limit].rstrip(".-_") + mark
 
 
 def _word(value: Any) -> str:

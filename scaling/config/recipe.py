@@ -14,7 +14,9 @@ HALF_LIFE_TOKENS = 17_566.0  # b2 = 0.98 at 512 tokens a step
 
 
 class PowerRule(Frozen):
-    """A measured rule: coef x N^n_power x D^d_power, N under the design's convention. `scaling tune` writes it, with the range it was measured in."""
+    """A measured rule: coef x N^n_power x D^d_power, N under the design's convention. `scaling
+    tune` writes it, with the range it was measured in.
+    """
 
     coef: Annotated[float, Field(gt=0.0)]
     n_power: float = 0.0
@@ -25,21 +27,25 @@ class PowerRule(Frozen):
     def _ascending(self) -> PowerRule:
         if self.n_range and self.n_range[0] > self.n_range[1]:
             raise ValueError(
-                f"n_range runs from {self.n_range[0]:g} down to {self.n_range[1]:g}: write the smaller size first"
+                f"n_range runs from {self.n_range[0]:g} down to {self.n_range[1]:g}:"
+                " write the smaller size first"
             )
         return self
 
 
 class Recipe(Frozen):
-    """How a size becomes a model and its hyper-parameters; `scaling.recipe` holds the rules and their sources.
+    """How a size becomes a model and its hyper-parameters; `scaling.recipe` holds the rules and
+    their sources.
 
-    `n_layers` fixes the depth (a smooth valley needs one shape rule); without it depth follows `d_model / aspect`.
-    The warm-up is at most `warmup_frac` of the steps. The learning rate follows `lr_rule`: `width` is `lr_width / d_model`, or,
-    with `transfer`, `lr_width / base_width` at every width; the published rules warn outside the range they were measured in.
-    So does `batch_rule`, which `batch_tokens` replaces. The second moment forgets half in `b2_half_life` tokens.
-    With `kv_to_ffn` what fewer key-value heads save goes to the feed-forward, so that MHA, GQA and MQA of one width have the same N.
-    `decay_timescale` sets the weight decay so that weights forget over that share of the run; without it there is none.
-    `size_tolerance` is how far (in ln N) the nearest buildable model may lie from the size asked for.
+    `n_layers` fixes the depth (a smooth isoFLOP curve needs one shape rule); without it depth
+    follows `d_model / aspect`. The warm-up is at most `warmup_frac` of the steps. The learning rate
+    follows `lr_rule`: `width` is `lr_width / d_model`, or, with `transfer`, `lr_width / base_width`
+    at every width; the published rules warn outside the range they were measured in. So does
+    `batch_rule`, which `batch_tokens` replaces. The second moment forgets half in `b2_half_life`
+    tokens. With `kv_to_ffn` what fewer key-value heads save goes to the feed-forward, so that MHA,
+    GQA and MQA of one width have the same N. `decay_timescale` sets the weight decay so that
+    weights forget over that share of the run; without it there is none. `size_tolerance` is how far
+    (in ln N) the nearest buildable model may lie from the size asked for.
     """
 
     n_layers: Positive | None = None

@@ -1,4 +1,4 @@
-"""What is left open of an `Execution` is settled for a run and a kind of device, present or not. No jax here."""
+"""Resolve the open (`auto`) fields of an `Execution` for a kind of device. No jax here."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ NOISE_GROUPS = (
 )
 
 
-def resolve(run: RunConfig, how: Execution, kind: Kind) -> Execution:
-    """`how` with its open choices made for a kind of device.
+def resolve(run: RunConfig, execution: Execution, kind: Kind) -> Execution:
+    """`execution` with its open choices made for a kind of device.
 
-    Layers are unrolled on a CPU up to a depth, and scanned elsewhere and where activations are computed again: on a CPU
-    XLA merges the second computation of unrolled layers with the first, and keeps everything. Logits come in chunks that fit.
+    Layers are unrolled on a CPU up to a depth, and scanned elsewhere and where activations are
+    computed again: on a CPU XLA merges the second computation of unrolled layers with the first,
+    and keeps everything. Logits come in chunks that fit.
     """
     changes: dict[str, object] = {}
-    if how.micro_batch and how.micro_batch >= run.batch_size:
+    if execution.micro_batch and execution.micro_batch >= run.batch_size:
         changes["micro_batch"] = None  # one slice is the whole batch
-    if how.layers == "auto":
+    if execution.layers == "auto":
         changes["layers"] = (
             "unrolled"
-            if kind == "cpu" and run.model.n_layers < DEEP and how.remat == "none"
+            if kind == "cpu" and run.model.n_layers < DEEP and execution.remat == "none"
             else "scan"
         )
-    if how.loss_chunk is None:
-        room = (CPU_LOGIT_BYTES if kind == "cpu" else DEVICE_LOGIT_BYTES) * how.mesh.n_devices
-        chunk = max(1, room // (4 * run.model.vocab_size))
-        at_once = (how.micro_batch or run.batch_size) * run.task.seq_len
+    if execution.loss_chunk is None:
+        budget = (
+            CPU_LOGIT_BYTES if kind == "cpu" else DEVICE_LOGIT_BYTES
+        ) * execution.mesh.n_devices
+        chunk = max(1, budget // (4 * run.model.vocab_size))
+        at_once = (execution.micro_batch or run.batch_size) * run.task.seq_len
         changes["loss_chunk"] = chunk if chunk < at_once else None
-    if how.attention == "auto":
+    if execution.attention == "auto":
         changes["attention"] = (
             "fused"
             if kind == "gpu" and supports_fused_attention(run.model, run.precision)
             else "own"
         )
-    return how.model_copy(update=changes)
+    return execution.model_copy(update=changes)
 
 
 def supports_fused_attention(model: ModelConfig, precision: str) -> bool:
-    """Whether a device's fused attention serves such a model: half precision, no distance penalty, heads up to 128 wide in eights."""
+    """Whether fused attention supports a model: bf16, no ALiBi, heads <= 128 in eights."""
     return (
         precision == "bfloat16"
         and model.pos != "alibi"
@@ -63,11 +66,14 @@ def dispatch_steps(run: RunConfig) -> int:
     return max(1, min(DISPATCH_STEPS, DISPATCH_TOKENS // run.batch_tokens))
 
 
-def noise_group(run: RunConfig, how: Execution) -> int:
-    """The most sequences whose gradient is computed at once for the noise scale: no more than a step's slice, so that memory suffices."""
-    shares = how.mesh.data * how.mesh.fsdp
+def noise_group(run: RunConfig, execution: Execution) -> int:
+    """The most sequences whose gradient is computed at once for the noise scale: no more than a
+    step's slice, so that memory suffices.
+    """
+    shares = execution.mesh.data * execution.mesh.fsdp
     return max(
-        shares, min(how.micro_batch or run.batch_size, run.evals.noise_sequences // NOISE_GROUPS)
+        shares,
+        min(execution.micro_batch or run.batch_size, run.evals.noise_sequences // NOISE_GROUPS),
     )
 
 

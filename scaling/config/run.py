@@ -19,8 +19,8 @@ MAX_TOKENS = 2**63  # a row counts tokens in 64 bits
 class RunConfig(Frozen):
     """Everything that decides the numbers of one run, and nothing else.
 
-    `simulated` names the law that a simulated run's losses come from, as in "published:hoffmann2022"; a real run has none,
-    so the two never share an identity.
+    `simulated` names the law that a simulated run's losses come from, as in
+    "published:hoffmann2022"; a real run has none, so the two never share an identity.
     """
 
     model: ModelConfig
@@ -58,14 +58,16 @@ class RunConfig(Frozen):
 
     @property
     def stable_steps(self) -> int:
-        """Steps from the beginning on which the horizon has no influence: all before the cooldown of `wsd`, none of `cosine`."""
+        """Steps that do not depend on the horizon: all before the cooldown of `wsd`, none of
+        `cosine`.
+        """
         if self.optim.schedule == "wsd":
             return self.n_steps - self.optim.cooldown_steps(self.n_steps)
         return self.n_steps if self.optim.schedule == "constant" else 0
 
     @property
     def prefix_key(self) -> str:
-        """Runs of equal trunks are one and the same up to the shorter one's `stable_steps`: only their horizons differ."""
+        """Runs of one key are identical up to the shorter one's `stable_steps`; horizons differ."""
         values = [getattr(self, name) for name, _, _ in _IDENTITY if name != "n_steps"]
         return "\n".join(
             [value.canonical() if isinstance(value, Frozen) else str(value) for value in values]
@@ -74,14 +76,15 @@ class RunConfig(Frozen):
     def canonical(self) -> str:
         """The JSON that identifies the run, as that of its parts.
 
-        Put together here, for a plan asks for the identity of a hundred thousand runs that share their parts.
+        Put together here, for a plan asks for the identity of a hundred thousand runs that share
+        their parts.
         """
-        told = []
+        parts = []
         for name, required, default in _IDENTITY:
             value = getattr(self, name)
             if required or value != default:
-                told.append(f'"{name}":{_told(value)}')
-        return "{" + ",".join(told) + "}"
+                parts.append(f'"{name}":{_canonical_value(value)}')
+        return "{" + ",".join(parts) + "}"
 
     @property
     def run_id(self) -> str:
@@ -97,7 +100,9 @@ def check_answers(task: TaskConfig, evals: EvalConfig) -> None:
     """Raises ValueError where answers should be drawn to problems of a task that has none."""
     if evals.samples and not task.answerable:
         raise ValueError(
-            f'evals.samples = {evals.samples}, but the task "{task.kind}" has no answers to verify: use "arithmetic", or leave it out'
+            f"evals.samples = {evals.samples}, "
+            f'but the task "{task.kind}" has no answers to verify: '
+            'use "arithmetic", or leave it out'
         )
 
 
@@ -107,7 +112,7 @@ _IDENTITY = [
 ]
 
 
-def _told(value: Frozen | int | str) -> str:
+def _canonical_value(value: Frozen | int | str) -> str:
     """The canonical JSON of a field of a run; `json.dumps` of a number takes ten times as long."""
     if isinstance(value, Frozen):
         return value.canonical()

@@ -1,8 +1,9 @@
-"""Runs that are trained together, so that no token is trained twice: a pack in one program, and the branches of its trunk.
+"""Runs that are trained together: a pack in one program, and the branches of a shared prefix.
 
-Under `wsd` and `constant` the runs of one size and learning rate are one and the same until the first of them cools down.
-The longest is trained; the shorter ones take up its state where their own cooldown begins. That is execution only: a
-branch is an ordinary run that finds a checkpoint, and its numbers are to the bit those it has alone.
+Under `wsd` and `constant` the runs of one size and learning rate are one and the same until the
+first of them cools down. The longest is trained; the shorter ones take up its state where their own
+cooldown begins. That is execution only: a branch is an ordinary run that finds a checkpoint, and
+its numbers are to the bit those it has alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from scaling.config import RunConfig
 
 @dataclass(frozen=True, slots=True)
 class RunGroup:
-    """A pack of runs of one shape and horizon, and the shorter packs that branch off their trunks, run by run.
+    """A pack of runs of one shape and horizon, and the shorter packs that branch off them.
 
-    Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at` (the budgets of all
-    shorter runs of the trunk, whether they are still to be trained or not) the loss at the constant rate is read.
+    Most packs hold one run. `branches` are ordered by where they branch off. At the steps `read_at`
+    (the budgets of all shorter runs of the prefix, whether they are still to be trained or not) the
+    loss at the constant rate is read.
     """
 
     runs: tuple[RunConfig, ...]
@@ -52,7 +54,7 @@ class RunGroup:
             yield from branch.runs
 
     def without(self, run_ids: Iterable[str]) -> RunGroup:
-        """The same family less the branches that hold one of these runs."""
+        """The same group without the branches that contain one of these runs."""
         gone = set(run_ids)
         return replace(
             self,
@@ -60,7 +62,7 @@ class RunGroup:
         )
 
     def incremental_steps(self) -> Iterator[tuple[RunConfig, int]]:
-        """Each run with the steps that nobody else takes for it: all of the longest, the cooldown of a branch."""
+        """Each run with the steps trained for it alone (of a branch: its cooldown)."""
         yield from ((run, run.n_steps) for run in self.runs)
         yield from (
             (run, run.n_steps - branch.branch_step)
@@ -78,7 +80,7 @@ class RunGroup:
 
 
 def load_group(data: dict[str, Any]) -> RunGroup:
-    """The family of `Family.dump`."""
+    """The group of `RunGroup.dump`."""
     runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
     return RunGroup(
         runs, tuple(load_group(branch) for branch in data["branches"]), tuple(data["read_at"])
@@ -89,7 +91,8 @@ def load_group(data: dict[str, Any]) -> RunGroup:
 def gc_paused() -> Iterator[None]:
     """Put off Python's search for garbage in cycles while many objects are made that stay.
 
-    It would walk all of them again and again: a third of the time of planning a hundred thousand runs.
+    It would walk all of them again and again: a third of the time of planning a hundred thousand
+    runs.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -104,56 +107,58 @@ def gc_paused() -> Iterator[None]:
 def group_runs(
     runs: Sequence[RunConfig], budgets: Mapping[str, tuple[int, ...]] | None = None
 ) -> list[RunGroup]:
-    """Each run once: the longest of every trunk with the others as its branches; runs that share nothing stand alone.
+    """Each run once: the longest of every shared prefix with the others as its branches.
 
     `budgets` are those of the whole sweep where `runs` are only what is left of it.
     """
-    found, trunks = [], _trunks(runs)
-    known = _read_outs(trunks) if budgets is None else budgets
-    for *shorter, longest in trunks:
+    groups, prefixes = [], _by_prefix(runs)
+    known = _constant_lr_steps(prefixes) if budgets is None else budgets
+    for *shorter, longest in prefixes:
         branches = tuple(RunGroup((run,), read_at=known.get(run.run_id, ())) for run in shorter)
-        found.append(RunGroup((longest,), branches, known.get(longest.run_id, ())))
-    return found
+        groups.append(RunGroup((longest,), branches, known.get(longest.run_id, ())))
+    return groups
 
 
 def constant_lr_eval_steps(runs: Sequence[RunConfig]) -> dict[str, tuple[int, ...]]:
-    """Of the longest run of every trunk, the budgets of the others that it passes at its constant rate."""
-    return _read_outs(_trunks(runs))
+    """For the longest run of each prefix, the shorter budgets that it passes at a constant rate."""
+    return _constant_lr_steps(_by_prefix(runs))
 
 
-def _read_outs(trunks: Sequence[Sequence[RunConfig]]) -> dict[str, tuple[int, ...]]:
-    found = {}
-    for *shorter, longest in trunks:
+def _constant_lr_steps(prefixes: Sequence[Sequence[RunConfig]]) -> dict[str, tuple[int, ...]]:
+    steps_of = {}
+    for *shorter, longest in prefixes:
         steps = sorted({run.n_steps for run in shorter if run.n_steps <= longest.stable_steps})
         if steps:
-            found[longest.run_id] = tuple(steps)
-    return found
+            steps_of[longest.run_id] = tuple(steps)
+    return steps_of
 
 
-def _trunks(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """Runs that share a trunk, shortest first."""
-    trunks: dict[Any, list[RunConfig]] = defaultdict(list)
+def _by_prefix(runs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """Runs that share a prefix, shortest first."""
+    prefixes: dict[Any, list[RunConfig]] = defaultdict(list)
     for run in runs:
-        trunks[run.prefix_key if run.stable_steps else run.run_id].append(run)
-    return [sorted(members, key=lambda run: run.n_steps) for members in trunks.values()]
+        prefixes[run.prefix_key if run.stable_steps else run.run_id].append(run)
+    return [sorted(members, key=lambda run: run.n_steps) for members in prefixes.values()]
 
 
-def pack_groups(found: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
-    """Families of one shape (seeds, learning rates) joined into packs of at most `size(family)` runs."""
+def pack_groups(groups: Sequence[RunGroup], size: Callable[[RunGroup], int]) -> list[RunGroup]:
+    """Groups of one shape (seeds, learning rates) joined into packs of <= `size(group)` runs."""
     alike: dict[Any, list[RunGroup]] = defaultdict(list)
-    for family in found:
-        alike[_pack_key(family)].append(family)
-    return [_joined(part) for group in alike.values() for part in _parts(group, size(group[0]))]
+    for group in groups:
+        alike[_pack_key(group)].append(group)
+    return [
+        _joined(part) for members in alike.values() for part in _parts(members, size(members[0]))
+    ]
 
 
-def _parts(group: Sequence[RunGroup], size: int) -> Iterator[Sequence[RunGroup]]:
-    return (group[first : first + size] for first in range(0, len(group), size))
+def _parts(members: Sequence[RunGroup], size: int) -> Iterator[Sequence[RunGroup]]:
+    return (members[first : first + size] for first in range(0, len(members), size))
 
 
-def _pack_key(family: RunGroup) -> Any:
+def _pack_key(group: RunGroup) -> Any:
     """What runs of one program have in common; learning rate, decay, clipping and seed are free."""
-    run = family.runs[0]
-    horizons = (tuple(branch.runs[0].n_steps for branch in family.branches), family.read_at)
+    run = group.runs[0]
+    horizons = (tuple(branch.runs[0].n_steps for branch in group.branches), group.read_at)
     return (
         run.model,
         run.task,
@@ -167,9 +172,9 @@ def _pack_key(family: RunGroup) -> Any:
     )
 
 
-def _joined(group: Sequence[RunGroup]) -> RunGroup:
-    runs = tuple(run for family in group for run in family.runs)
+def _joined(members: Sequence[RunGroup]) -> RunGroup:
+    runs = tuple(run for group in members for run in group.runs)
     branches = tuple(
-        _joined(branches) for branches in zip(*(family.branches for family in group), strict=True)
+        _joined(branches) for branches in zip(*(group.branches for group in members), strict=True)
     )
-    return RunGroup(runs, branches, group[0].read_at)
+    return RunGroup(runs, branches, members[0].read_at)

@@ -47,7 +47,9 @@ class Base(Frozen):
 
 
 class Replicates(Frozen):
-    """Further seeds at chosen cells: those of these sizes and these amounts (budgets, tokens, or tokens per parameter); absent means all."""
+    """Further seeds at chosen cells: those of these sizes and these amounts (budgets, tokens, or
+    tokens per parameter); absent means all.
+    """
 
     seeds: Seeds
     sizes: Counts | None = None
@@ -79,7 +81,8 @@ class Tuning(Frozen):
 
 
 class Forecast(Frozen):
-    """What a fit said of a cell before it was trained, with the interval for one run; the report sets it against what was measured.
+    """What a fit said of a cell before it was trained, with the interval for one run; the report
+    sets it against what was measured.
 
     `seen` is the largest budget of FLOPs among the runs that the fit rests on.
     """
@@ -124,7 +127,9 @@ class Sweep(Frozen):
 
     @property
     def supports_law_fit(self) -> bool:
-        """Whether one law of N and D can hold for its runs: they learn text or facts, and no variants of the model are compared."""
+        """Whether one law of N and D can hold for its runs: they learn text or facts, and no
+        variants of the model are compared.
+        """
         compared = {
             axis.field for axis in self.axes if axis.role == "scientific" and len(axis.values) > 1
         }

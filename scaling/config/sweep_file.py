@@ -1,4 +1,6 @@
-"""Sweep files: strict TOML in, `Sweep` out, every mistake of the file in one message, with the nearest known key."""
+"""Sweep files: strict TOML in, `Sweep` out, every mistake of the file in one message, with the
+nearest known key.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def parse_sweep(text: str, where: str) -> Sweep:
-    """The sweep that a text in TOML says. Raises ScalingError that names `where` and every mistake."""
+    """The sweep of a TOML text. Raises ScalingError that names `where` and every mistake."""
     return _sweep(tomllib.loads(text), where)
 
 
@@ -46,11 +48,13 @@ def _sweep(data: dict[str, Any], where: str) -> Sweep:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of sweep files, by which editors complete and check them; rules between keys are not in it."""
-    found = Sweep.model_json_schema()
+    """The JSON Schema (draft 2020-12) of sweep files, by which editors complete and check them;
+    rules between keys are not in it.
+    """
+    document = Sweep.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found,
+        **document,
         "title": "A sweep file of scaling",
     }
 
@@ -61,7 +65,9 @@ def dump_sweep(sweep: Sweep) -> str:
 
 
 def write_sweep(sweep: Sweep, out: Path, head: str, *, over: bool = False) -> None:
-    """Publish a sweep file that a command made; `head` is its comment, without marks. Raises ScalingError where `out` is there, unless `over`."""
+    """Publish a sweep file that a command made; `head` is its comment, without marks. Raises
+    ScalingError where `out` is there, unless `over`.
+    """
     if out.exists() and not over:
         raise ScalingError(
             "is there already", where=str(out), remedy="name another file, or delete this one"
@@ -81,7 +87,9 @@ def load_run(text: str, where: str) -> RunConfig:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A sweep file's tables as they stand, not yet checked. Raises ScalingError where it is no TOML file that can be read."""
+    """A sweep file's tables as they stand, not yet checked. Raises ScalingError where it is no TOML
+    file that can be read.
+    """
     if not path.exists():
         raise ScalingError(
             "no such file",
@@ -116,20 +124,20 @@ def read_toml(path: Path) -> dict[str, Any]:
 def validation_error(
     error: ValidationError, model: type[BaseModel], where: str, *, within: Sequence[str] = ()
 ) -> ScalingError:
-    """All mistakes that pydantic found (at the place `within` and below it), as one error of two lines."""
+    """All mistakes that pydantic lists (at the keys `within` and below), as one error."""
     items = [
         dict(item)
         for item in error.errors(include_url=False)
         if keys_of(item["loc"])[: len(within)] == list(within)
     ]
-    found = [_sentence(item, model) for item in items if not _is_wrong_union_branch(item)]
-    what = "; ".join(dict.fromkeys(found))
-    if len(found) > 1:
-        what = f"{len(found)} mistakes: {what}"
+    mistakes = [_sentence(item, model) for item in items if not _is_wrong_union_branch(item)]
+    what = "; ".join(dict.fromkeys(mistakes))
+    if len(mistakes) > 1:
+        what = f"{len(mistakes)} mistakes: {what}"
     return ScalingError(
         what,
         where=where,
-        remedy="mend these values; docs/sweep-files.md lists every key with its range",
+        remedy="fix these values; docs/sweep-files.md lists every key with its range",
     )
 
 
@@ -149,7 +157,10 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "union_tag_not_found":
         return f"{name}.kind is missing"
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
-        message = "may hold letters, digits, dots, dashes and underscores, a letter or digit first, 64 at most"
+        message = (
+            "may hold letters, digits, dots, dashes and underscores,"
+            " a letter or digit first, 64 at most"
+        )
     message = message.removeprefix("Value error, ").removeprefix("Input ")
     if isinstance(value, (Mapping, BaseModel)) or message.startswith(repr(value)[:60]):
         return f"{name}: {message}"
@@ -170,11 +181,13 @@ def keys_of(location: Sequence[Any]) -> list[Any]:
 
 
 def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
-    """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in which it was never meant."""
+    """Whether a mistake is that a value is not in the one of two forms (a word, or a table) in
+    which it was never meant.
+    """
     meant_as_table = isinstance(item.get("input"), (Mapping, BaseModel))
     word = any(str(part).startswith(FORMS[0]) for part in item["loc"])
     if any(str(part).startswith(FORMS[-1]) for part in item["loc"]):
-        return True  # `false` instead of a number: the mistake of the number is told
+        return True  # `false` instead of a number: the mistake of the number is listed
     return (meant_as_table and word) or (
         item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
     )
@@ -209,7 +222,7 @@ def _known(model: type[BaseModel], location: list[Any]) -> set[str]:
         if isinstance(part, int):
             continue
         fields = [inner.model_fields[part] for inner in models if part in inner.model_fields]
-        models = {found for field in fields for found in models_in(field.annotation)}
+        models = {model for field in fields for model in models_in(field.annotation)}
     return {key for inner in models for key in inner.model_fields}
 
 
@@ -217,4 +230,4 @@ def models_in(annotation: Any) -> set[type[BaseModel]]:
     """The models that a value of this annotation may be."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
-    return {found for inner in get_args(annotation) for found in models_in(inner)}
+    return {model for inner in get_args(annotation) for model in models_in(inner)}

@@ -12,8 +12,9 @@ DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Task(Frozen):
-    """What every task says of its windows: `fixed_vocab_size` where it needs no data to know, and `target_positions`, the places of a window's
-    targets that are scored (None: all of them); `answerable` says whether a window is a problem whose answer can be verified.
+    """What every task says of its windows: `fixed_vocab_size` where it needs no data to know, and
+    `target_positions`, the places of a window's targets that are scored (None: all of them);
+    `answerable` says whether a window is a problem whose answer can be verified.
     """
 
     answerable: ClassVar[bool] = False
@@ -30,10 +31,12 @@ class _Task(Frozen):
 
 
 class TextTask(_Task):
-    """Next-token prediction on a token store: `corpus` is "stdlib" or a folder written by `scaling data prepare`.
+    """Next-token prediction on a token store: `corpus` is "stdlib" or a folder written by `scaling
+    data prepare`.
 
-    `digest` is the SHA-256 of the tokens. The planner fills it in, so every row says which corpus it was trained on.
-    `unique_tokens` limits training to that many tokens of the corpus, read again and again in another order.
+    `digest` is the SHA-256 of the tokens. The planner fills it in, so every row says which corpus
+    it was trained on. `unique_tokens` limits training to that many tokens of the corpus, read again
+    and again in another order.
     """
 
     kind: Literal["text"]
@@ -51,10 +54,11 @@ class TextTask(_Task):
 
 
 class SyntheticTask(_Task):
-    """A stream of Zipf-distributed facts whose entropy is known exactly (Hutter's model of learning curves).
+    """A stream of Zipf-distributed facts whose entropy is known exactly (Hutter's model of learning
+    curves).
 
-    Each fact is a key of `key_len` symbols followed by one value symbol that the key determines; key k has
-    probability proportional to k^-(1 + zipf).
+    Each fact is a key of `key_len` symbols followed by one value symbol that the key determines;
+    key k has probability proportional to k^-(1 + zipf).
     """
 
     kind: Literal["synthetic"]
@@ -71,9 +75,11 @@ class SyntheticTask(_Task):
 
 
 class ModularTask(_Task):
-    """Equations a o b = c modulo p, of which a share is trained on and the rest held out (Power 2022).
+    """Equations a o b = c modulo p, of which a share is trained on and the rest held out (Power
+    2022).
 
-    A window is a, b, "=", c; only c is predicted. `operation` is a + b, a - b, a b, or a^2 + a b + b^2.
+    A window is a, b, "=", c; only c is predicted. `operation` is a + b, a - b, a b, or a^2 + a b +
+    b^2.
     """
 
     kind: Literal["modular"]
@@ -99,11 +105,14 @@ class ModularTask(_Task):
 
 
 class ArithmeticTask(_Task):
-    """Addition of two whole numbers, written digit by digit: 0012+0934=649000 (the sum's lowest digit first, unless `reverse` is off).
+    """Addition of two whole numbers, written digit by digit: 0012+0934=649000 (the sum's lowest
+    digit first, unless `reverse` is off).
 
-    Operands are padded with zeros to `digits`; only the sum's digits + 1 digits are predicted. With `length_power` the lengths of
-    operands are drawn in training with P(l) ~ l^-length_power and evenly when held out: problems of mixed difficulty; without it
-    operands are even over 0 .. 10^digits - 1. Held-out problems are drawn by themselves: where there are few (10^(2 digits)) most were also trained on.
+    Operands are padded with zeros to `digits`; only the sum's digits + 1 digits are predicted. With
+    `length_power` the lengths of operands are drawn in training with P(l) ~ l^-length_power and
+    evenly when held out: problems of mixed difficulty; without it operands are even over 0 ..
+    10^digits - 1. Held-out problems are drawn by themselves: where there are few (10^(2 digits))
+    most were also trained on.
     """
 
     answerable: ClassVar[bool] = True
@@ -131,9 +140,11 @@ class ArithmeticTask(_Task):
 
 
 class InductionTask(_Task):
-    """A random segment repeated over the window: what comes next can only be copied (Olsson 2022, section "repeated random tokens").
+    """A random segment repeated over the window: what comes next can only be copied (Olsson 2022,
+    section "repeated random tokens").
 
-    Each window draws the length of its segment evenly from `shortest` to `longest`, so that no fixed distance can be learned.
+    Each window draws the length of its segment evenly from `shortest` to `longest`, so that no
+    fixed distance can be learned.
     """
 
     kind: Literal["induction"]
@@ -147,7 +158,8 @@ class InductionTask(_Task):
     def _repeats(self) -> InductionTask:
         if not self.shortest <= self.longest < self.seq_len:
             raise ValueError(
-                f"segments of {self.shortest} to {self.longest} symbols do not repeat in a window of {self.seq_len}"
+                f"segments of {self.shortest} to {self.longest} symbols"
+                f" do not repeat in a window of {self.seq_len}"
             )
         return self
 
@@ -158,10 +170,12 @@ class InductionTask(_Task):
 
 
 class RegressionTask(_Task):
-    """In-context linear regression (Garg 2022) in tokens: x_1, y_1, x_2, y_2, ... with y = w.x + noise and another w in each window.
+    """In-context linear regression (Garg 2022) in tokens: x_1, y_1, x_2, y_2, ... with y = w.x +
+    noise and another w in each window.
 
-    x is one of 2^`n_features` points of {-1, 1}^n_features, w is normal with variance 1 / n_features, the noise has standard deviation
-    `noise`, and y is told as one of `n_levels` even levels from -3 to 3. Only the y are predicted.
+    x is one of 2^`n_features` points of {-1, 1}^n_features, w is normal with variance 1 /
+    n_features, the noise has standard deviation `noise`, and y is given as one of `n_levels` even
+    levels from -3 to 3. Only the y are predicted.
     """
 
     kind: Literal["regression"]

@@ -1,7 +1,9 @@
-"""A lock of a folder that one process holds at a time: of the kernel where the file system has them, else a file.
+"""A lock of a folder that one process holds at a time: of the kernel where the file system has
+them, else a file.
 
-Lustre without `-o flock`, some SMB and FUSE mounts have no flock (ENOSYS, EOPNOTSUPP, ENOLCK). There the lock is a file that
-only one process can create; one that a killed process left is removed after `ABANDONED_SECONDS` without change.
+Lustre without `-o flock`, some SMB and FUSE mounts have no flock (ENOSYS, EOPNOTSUPP, ENOLCK).
+There the lock is a file that only one process can create; one that a killed process left is removed
+after `ABANDONED_SECONDS` without change.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class FolderLock:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Raises ScalingError (75) when another process holds it for longer than a minute, DiskError (74)."""
+        """Raises ScalingError (75) when another process holds it for longer than a minute,
+        DiskError (74).
+        """
         with self._threads:
             if self._depth == 0:
                 with files.guarded(self.path, "lock"):
@@ -64,7 +68,9 @@ class FolderLock:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Whether the kernel locked the file now; None where its file system has no locks. Raises OSError."""
+    """Whether the kernel locked the file now; None where its file system has no locks. Raises
+    OSError.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -77,7 +83,8 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process of this machine holds the lock file; True where that cannot be asked.
+    """Whether a living process of this machine holds the lock file; True where that cannot be
+    asked.
 
     Works in a read-only folder. Raises DiskError.
     """
@@ -120,7 +127,9 @@ def _wait(take: Callable[[], bool], path: Path, *, taken: bool = False) -> None:
 
 
 def _create(path: Path, watched: list[tuple[int, float]]) -> bool:
-    """Create a file that was not there; one that does not change for long (by our own clock) is removed."""
+    """Create a file that was not there; one that does not change for long (by our own clock) is
+    removed.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         return True

@@ -1,4 +1,6 @@
-"""The user's private cache: token stores, compiled programs, measured speeds. Nothing in it is needed to read a result."""
+"""The user's private cache: token stores, compiled programs, measured speeds. Nothing in it is
+needed to read a result.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def cache_root() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the cache, made private (0700) to this user. Raises ScalingError (74) when it cannot be made."""
+    """A folder of the cache, made private (0700) to this user. Raises ScalingError (74) when it
+    cannot be made.
+    """
     folder = cache_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -36,7 +40,9 @@ def cache_folder(name: str) -> Path:
 
 
 def _own(folder: Path) -> None:
-    """Compiled programs are executed: refuse a cache that another user owns, and close it to others."""
+    """Compiled programs are executed: refuse a cache that another user owns, and close it to
+    others.
+    """
     status = folder.stat()
     if hasattr(os, "getuid") and status.st_uid != os.getuid():
         raise ScalingError(

@@ -1,7 +1,8 @@
-"""Many run files become few: what 100,000 runs need to be read in seconds, and no promise is broken on the way.
+"""Many run files become few: what 100,000 runs need to be read in seconds, and no promise is broken
+on the way.
 
-The merged file is on disk, verified, before the first single file goes. Killed in between, a run stands in both, and the
-next merge removes the second copy.
+The merged file is on disk, verified, before the first single file goes. Killed in between, a run
+stands in both, and the next merge removes the second copy.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ COMPACT_ABOVE = 4096  # single files above which a sweep merges them by itself
 
 @dataclass(frozen=True)
 class CompactionResult:
-    """What a merge did: runs now in merged files, files written and removed, and what was corrupt and left where it was."""
+    """What a merge did: runs now in merged files, files written and removed, and what was corrupt
+    and left where it was.
+    """
 
     runs: int
     written: int
@@ -44,7 +47,8 @@ class _Run:
 
 
 def compact(folder: Path, most: int | None = None) -> CompactionResult:
-    """Merge the single files of `folder`, and merged files that are less than half full, into at most `most` files.
+    """Merge the single files of `folder`, and merged files that are less than half full, into at
+    most `most` files.
 
     The caller sees to it that no other process merges the same folder. Raises ScalingError (74).
     """
@@ -172,7 +176,9 @@ def _groups(runs: Iterator[_Run], known: dict[str, list[object]]) -> Iterator[li
 
 
 def recover_runs(folder: Path, path: Path) -> int:
-    """Publish again, one by one, the runs of a corrupt merged file whose rows are provably whole; returns how many."""
+    """Publish again, one by one, the runs of a corrupt merged file whose rows are provably whole;
+    returns how many.
+    """
     known, count = run_files.index(path), 0
     for run_id, rows in run_files.recover_intact_runs(path):
         facts = dict(zip(FACTS, (text.encode() for text in known[run_id]["facts"]), strict=True))

@@ -1,6 +1,6 @@
-"""The Parquet row, where the two halves of the line meet: one measurement of one run at one step.
+"""The Parquet row, where training ends and fitting starts: one measurement of one run at one step.
 
-How rows lie on the disk is the archive's business.
+`run_files` writes and reads them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ DIVERGED = "diverged_at_step"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number of a run: `metric` on `split` after `step` steps; `at` is the metric's argument (position, k)."""
+    """One number of a run: `metric` on `split` after `step` steps; `at` is the metric's argument
+    (position, k).
+    """
 
     step: int
     split: str
@@ -78,7 +80,8 @@ class MetricValue(NamedTuple):
 class Provenance:
     """Where a run's numbers come from.
 
-    `fingerprint` holds what decides the bits (versions, cores, flags), `notes` how the run was carried out (its pack, why).
+    `fingerprint` holds what decides the bits (versions, cores, flags), `notes` how the run was
+    carried out (its pack, why).
     """
 
     device: str
@@ -91,7 +94,9 @@ class Provenance:
 def rows(
     sweep: str, run: RunConfig, measured: Iterable[Measurement], source: Provenance
 ) -> pa.Table:
-    """The rows of one run in the fixed schema; `n_params` is the total, `flops` the exact count up to `step`."""
+    """The rows of one run in the fixed schema; `n_params` is the total, `flops` the exact count up
+    to `step`.
+    """
     model, seq_len = run.model, run.task.seq_len
     constant = {
         "sweep": sweep,
@@ -137,7 +142,9 @@ def _measured_cells(run: RunConfig, item: Measurement) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `done`, `diverged` (a result, with its reason) or `stopped` (a checkpoint holds its state)."""
+    """How a run ended: `done`, `diverged` (a result, with its reason) or `stopped` (a checkpoint
+    holds its state).
+    """
 
     kind: Literal["done", "diverged", "stopped"]
     measured: tuple[Measurement, ...]
@@ -145,13 +152,17 @@ class Outcome:
 
 
 def measurement_steps(run: RunConfig) -> list[int]:
-    """The steps after which a run is evaluated: evenly spaced in log(step) from 2 % of the run to its end."""
+    """The steps after which a run is evaluated: evenly spaced in log(step) from 2 % of the run to
+    its end.
+    """
     spaced = np.geomspace(max(1.0, 0.02 * run.n_steps), run.n_steps, run.evals.points)
     return sorted({int(round(step)) for step in spaced} | {run.n_steps})
 
 
 def divergence(run: RunConfig, step: int, loss: float, seconds: float) -> tuple[Measurement, str]:
-    """The row that says at which step a run diverged, and the reason: its training loss there (nats) and its learning rate."""
+    """The row that says at which step a run diverged, and the reason: its training loss there
+    (nats) and its learning rate.
+    """
     where = f"diverged at step {step} of {run.n_steps}"
     reason = f"{where}: training loss {loss:.4g} nats at learning rate {run.optim.lr:.3g}"
     return Measurement(step, "train", DIVERGED, float(step), seconds=seconds), reason

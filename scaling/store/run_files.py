@@ -1,8 +1,10 @@
-"""The finished runs of a folder: one Parquet file per run, compacted into larger files when they are many.
+"""The finished runs of a folder: one Parquet file per run, compacted into larger files when they
+are many.
 
-runs/<run_id>.parquet is a finished run, and its existence says so; merged/<digest>.parquet holds thousands. A run that is
-in both (a compaction was interrupted) is the same run. Readers open a file once, verify its checksum, and name a corrupt
-file instead of skipping it. A file that cannot be read (an OSError) is not corrupt: that ends the command with exit 74.
+runs/<run_id>.parquet is a finished run, and its existence says so; merged/<digest>.parquet holds
+thousands. A run that is in both (a compaction was interrupted) is the same run. Readers open a file
+once, verify its checksum, and name a corrupt file instead of skipping it. A file that cannot be
+read (an OSError) is not corrupt: that ends the command with exit 74.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class ConcurrentlyRemoved(Exception):
 
 @dataclass(frozen=True)
 class CorruptFile:
-    """A file that is not what was written, and the runs that it held (as far as its name or index says)."""
+    """A file that is not what was written, and the runs that it held (as far as its name or index
+    says).
+    """
 
     path: Path
     reason: str
@@ -56,7 +60,8 @@ class CorruptFile:
 
 
 def write_run(folder: Path, table: pa.Table) -> bool:
-    """Publish one run's rows, whole or not at all; False where the run is published already (that file stays).
+    """Publish one run's rows, whole or not at all; False where the run is published already (that
+    file stays).
 
     Raises ScalingError (74).
     """
@@ -76,7 +81,8 @@ def write_run(folder: Path, table: pa.Table) -> bool:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """One Parquet file, opened once and verified.
 
-    Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it cannot be read.
+    Raises ScalingError that names the file when it is corrupt or absent, DiskError (74) when it
+    cannot be read.
     """
     try:
         data = _read_buffer(path)
@@ -104,8 +110,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 def _read_buffer(path: Path) -> pa.Buffer:
     """The bytes of a file in Arrow's memory.
 
-    A thread of Arrow's pool that drops the last reference to a Python buffer while the interpreter ends aborts the process
-    ("terminate called without an active exception").
+    A thread of Arrow's pool that drops the last reference to a Python buffer while the interpreter
+    ends aborts the process ("terminate called without an active exception").
     """
 
     def read() -> pa.Buffer:
@@ -150,7 +156,9 @@ def is_finished(folder: Path, run_id: str) -> bool:
 
 
 def merged_ids(folder: Path) -> frozenset[str]:
-    """The ids in merged files; one whose index is corrupt counts as empty here, and `corrupt_files` names it."""
+    """The ids in merged files; one whose index is corrupt counts as empty here, and `corrupt_files`
+    names it.
+    """
     try:
         stamp = files.retry(folder / MERGED, (folder / MERGED).stat).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
@@ -205,7 +213,8 @@ class FolderRows:
 
 
 def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
-    """Every published run once; `columns` must name run_id. A corrupt file is named, and the others are read.
+    """Every published run once; `columns` must name run_id. A corrupt file is named, and the others
+    are read.
 
     Raises NewerSchemaError, DiskError.
     """
@@ -265,7 +274,9 @@ def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
 
 
 def check_run(table: pa.Table, path: Path) -> pa.Table:
-    """The rows of the run that `path` is named after. Raises ScalingError when the table holds anything else."""
+    """The rows of the run that `path` is named after. Raises ScalingError when the table holds
+    anything else.
+    """
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise ScalingError(
@@ -309,7 +320,9 @@ def _read_merged(path: Path, columns: list[str] | None) -> tuple[pa.Table, Corru
 
 
 def recover_intact_runs(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """(run_id, rows) of every run in a corrupt merged file whose rows have the digest that the index holds."""
+    """(run_id, rows) of every run in a corrupt merged file whose rows have the digest that the
+    index holds.
+    """
     indexed = index(path)
     if not indexed:
         return
@@ -358,10 +371,11 @@ def planned_run_ids(folder: Path) -> frozenset[str] | None:
 
 
 def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
-    """All rows of a sweep folder; with `planned_only` those of the runs that its plan asks for (all where it asks for none).
+    """All rows of a sweep folder; with `planned_only` those of the runs that its plan asks for (all
+    where it asks for none).
 
-    `attrs["corrupt"]` names the files that are corrupt, `attrs["unplanned"]` the runs left out. Raises ScalingError when no
-    row is left.
+    `attrs["corrupt"]` names the files that are corrupt, `attrs["unplanned"]` the runs left out.
+    Raises ScalingError when no row is left.
     """
     content = read_folder(folder)
     table = content.table
@@ -392,7 +406,9 @@ def load(folder: Path, *, planned_only: bool = False) -> pd.DataFrame:
 
 
 def read_run(folder: Path, run_id: str) -> pd.DataFrame:
-    """The rows of one published run, in whichever file they are. Raises ScalingError where there are none."""
+    """The rows of one published run, in whichever file they are. Raises ScalingError where there
+    are none.
+    """
     path = folder / RUNS / f"{run_id}.parquet"
     if files.exists(path):
         try:
@@ -411,7 +427,9 @@ def read_run(folder: Path, run_id: str) -> pd.DataFrame:
 
 
 def corrupt_files(folder: Path) -> list[CorruptFile]:
-    """The published files that are not what was written, each with its runs. Every byte is read once. Raises DiskError."""
+    """The published files that are not what was written, each with its runs. Every byte is read
+    once. Raises DiskError.
+    """
     corrupt: list[CorruptFile] = []
     for path in run_files(folder):
         try:

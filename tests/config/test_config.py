@@ -1,4 +1,6 @@
-"""Configuration survives its files, its identity is stable, and every mistake of a file is named at once."""
+"""Configuration survives its files, its identity is stable, and every mistake of a file is named at
+once.
+"""
 
 import json
 
@@ -160,7 +162,8 @@ def test_a_sweep_survives_its_file(tmp_path_factory, sweep):
 def test_run_ids_do_not_change():
     """Results are found by these names: if this fails, every finished run would be trained again.
 
-    A change is right only when the numbers of a run change; a new field must have a default that means the old behaviour.
+    A change is right only when the numbers of a run change; a new field must have a default that
+    means the old behaviour.
     """
     assert GOLDEN.run_id == "9adba6503036"
     assert json.loads(GOLDEN.canonical()) == {
@@ -236,8 +239,9 @@ seq_lenn = 64
 [recipe]
 aspekt = 3
 """: """x.toml: 3 mistakes: base.task.seq_lenn is not a known key (did you mean seq_len?); \
-base.batch_size = 0: should be greater than 0; recipe.aspekt is not a known key (did you mean aspect?)
-  mend these values; docs/sweep-files.md lists every key with its range""",
+base.batch_size = 0: should be greater than 0; \
+recipe.aspekt is not a known key (did you mean aspect?)
+  fix these values; docs/sweep-files.md lists every key with its range""",
     """
 name = "x"
 [design]
@@ -250,9 +254,11 @@ norm = "batchnorm"
 n_heads = 2.5
 [base.optim]
 lr = nan
-""": """x.toml: 4 mistakes: design.tokens is missing; base.model.n_heads = 2.5: should be a valid integer; \
-base.model.norm = "batchnorm": should be 'layernorm' or 'rmsnorm'; base.optim.lr = NaN: should be a finite number
-  mend these values; docs/sweep-files.md lists every key with its range""",
+""": """x.toml: 4 mistakes: design.tokens is missing; \
+base.model.n_heads = 2.5: should be a valid integer; \
+base.model.norm = "batchnorm": should be 'layernorm' or 'rmsnorm'; \
+base.optim.lr = NaN: should be a finite number
+  fix these values; docs/sweep-files.md lists every key with its range""",
     """
 name = "CON"
 [design]
@@ -260,10 +266,12 @@ kind = "isoflops"
 [base.task]
 kind = "text"
 """: """x.toml: 2 mistakes: name: 'CON' cannot name a folder on every system; \
-design.kind = "isoflops": should be one of isoflop, grid, ladder, list, epochs (did you mean isoflop?)
-  mend these values; docs/sweep-files.md lists every key with its range""",
+design.kind = "isoflops": should be one of isoflop, grid, ladder, list, epochs \
+(did you mean isoflop?)
+  fix these values; docs/sweep-files.md lists every key with its range""",
     "": "x.toml: the sweep file is empty\n  see sweeps/demo.toml for the form",
-    "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n  see sweeps/demo.toml for the form",
+    "name = \n": "x.toml: not valid TOML: Invalid value (at line 1, column 8)\n"
+    "  see sweeps/demo.toml for the form",
 }
 
 

@@ -36,7 +36,8 @@ def test_meshes_as_people_write_them(text, mesh):
     [
         (
             "fdsp=4",
-            "--mesh fdsp=4: 'fdsp' is no axis of a mesh\n  did you mean fsdp? axes: data, fsdp, tensor, as in data=2,fsdp=4",
+            "--mesh fdsp=4: 'fdsp' is no axis of a mesh\n"
+            "  did you mean fsdp? axes: data, fsdp, tensor, as in data=2,fsdp=4",
         ),
         ("", "--mesh : '' is no axis of a mesh\n  axes: data, fsdp, tensor, as in data=2,fsdp=4"),
         ("data=2,data=4", "--mesh data=2,data=4: data is given twice\n  name each axis once"),
@@ -49,7 +50,8 @@ def test_meshes_as_people_write_them(text, mesh):
         ),
         (
             "data=99999999999",
-            "--mesh data=99999999999: data = '99999999999' is not a number of devices\n  write it as data=4",
+            "--mesh data=99999999999: data = '99999999999' is not a number of devices\n"
+            "  write it as data=4",
         ),
     ],
 )
@@ -63,7 +65,8 @@ REFUSED = [
     (
         {"data": 4, "fsdp": 4},
         {},
-        "mesh data=4,fsdp=4: needs 16 devices, there are 8\n  here: 8 x TPU v4; data x fsdp x tensor must not exceed 8",
+        "mesh data=4,fsdp=4: needs 16 devices, there are 8\n"
+        "  here: 8 x TPU v4; data x fsdp x tensor must not exceed 8",
     ),
     (
         {"data": 8},
@@ -74,17 +77,20 @@ REFUSED = [
     (
         {"data": 2},
         {"micro_batch": 5},
-        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 2, 4, 6, 12",
+        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n"
+        "  fitting: 2, 4, 6, 12",
     ),
     (
         {},
         {"micro_batch": 5},
-        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n  fitting: 1, 2, 3, 4, 6, 12",
+        f"run {RUN.run_id}: micro_batch = 5 does not divide batch_size = 12\n"
+        "  fitting: 1, 2, 3, 4, 6, 12",
     ),
     (
         {"fsdp": 4},
         {"micro_batch": 6},
-        "mesh fsdp=4: micro_batch = 6 does not divide among data x fsdp = 4 devices\n  fitting: 4, 12",
+        "mesh fsdp=4: micro_batch = 6 does not divide among data x fsdp = 4 devices\n"
+        "  fitting: 4, 12",
     ),
     (
         {"tensor": 8},

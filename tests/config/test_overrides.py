@@ -1,4 +1,6 @@
-"""A sweep file changed from the command line: what is set, what becomes an axis, what it is called, what is refused."""
+"""A sweep file changed from the command line: what is set, what becomes an axis, what it is called,
+what is refused.
+"""
 
 from pathlib import Path
 

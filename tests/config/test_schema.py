@@ -1,4 +1,6 @@
-"""The JSON Schema of sweep files: valid itself, true of every sweep file here, and not of the mistakes that editors can show."""
+"""The JSON Schema of sweep files: valid itself, true of every sweep file here, and not of the
+mistakes that editors can show.
+"""
 
 import json
 import tomllib

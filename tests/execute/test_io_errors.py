@@ -1,4 +1,6 @@
-"""Errors of the file system on a sweep's own files: exit 74 and one sentence, nothing set aside, nothing trained again."""
+"""Errors of the file system on a sweep's own files: exit 74 and one sentence, nothing set aside,
+nothing trained again.
+"""
 
 from __future__ import annotations
 

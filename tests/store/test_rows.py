@@ -127,7 +127,8 @@ def test_take_counts_what_it_leaves_out():
 
 def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
     code = (
-        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet; from scaling.store import run_files as archive\n"
+        "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet\n"
+        "from scaling.store import run_files as archive\n"
         "before = len(os.listdir('/proc/self/task')); archive.load(pathlib.Path(sys.argv[1]))\n"
         "assert len(os.listdir('/proc/self/task')) == before"
     )
