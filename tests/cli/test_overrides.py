@@ -30,7 +30,7 @@ def test_a_changed_sweep_is_trained_beside_the_unchanged_one_and_taken_up_again(
     folder = place / "results" / "tiny-optim.lr-0.001_0.002-seeds-0_1"
     assert (
         begun.stdout.splitlines()[-1]
-        == "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' takes up the rest"
+        == "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' trains the remaining runs"
     )
     kept = load_sweep(folder / "sweep.toml")
     assert (kept.name, kept.seeds, kept.axes[0].values) == (folder.name, (0, 1), (0.001, 0.002))

@@ -115,7 +115,7 @@ def test_the_floor_is_that_of_the_windows_which_training_measures():
 
     run = planned()[0]
     task = open_task(run.task)
-    windows = np.asarray(Evaluator(run, task, Sharder(resolve(run, Execution(), "cpu")))._windows)
+    windows = np.asarray(Evaluator(run, task, Sharder(resolve(run, Execution(), "cpu")))._held_out)
     measured = task.ideal_loss(windows.reshape(-1, run.task.seq_len + 1)).mean()
     assert known_entropy(frame(run))["floor"] == pytest.approx(float(measured))
 
