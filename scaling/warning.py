@@ -54,6 +54,8 @@ class WarningCode(StrEnum):
     # the approaches to the frontier
     BUDGET_UNAVAILABLE = "budget_unavailable"
     FEW_BUDGETS = "few_budgets"
+    RUNS_UNUSED = "runs_unused"
+    APPROXIMATE_BUDGETS = "approximate_budgets"
     EXPONENTS_SUM = "exponents_sum"
     FINAL_LOSSES_ONLY = "final_losses_only"
     GRID_BIAS = "grid_bias"

@@ -36,9 +36,10 @@ from scaling.fit.combination import (
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import PointEstimate, estimate, problem_of, spread
 from scaling.fit.frontier.approaches import powers
+from scaling.fit.frontier.budgets import budgets
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import fit_cost, frontier
-from scaling.fit.frontier.isoflop import budgets, isoflop
+from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Resample, continuation
 from scaling.points.points import Points

@@ -210,6 +210,7 @@ class FrontierResult(Document):
     a_plus_b: Real | None = None
     minima: list[BudgetMinimum] = []
     warnings: Warnings = ()
+    n_points: int | None = None  # runs used
 
 
 class Agreement(StrEnum):

@@ -214,17 +214,24 @@ def _narrow_approaches(document: Document) -> Table:
             for letter in "ab"
         )
         rows.append(
-            (name, "unavailable", "", None)
+            (name, "unavailable", "", None, "")
             if frontier.get("unavailable")
-            else (name, *exponents, frontier.get("a_plus_b"))
+            else (name, *exponents, frontier.get("a_plus_b"), _runs_used(document, frontier))
         )
     columns = (
         Column("approach"),
         Column("a, N* ~ C^a"),
         Column("b, D* ~ C^b"),
         Column("a + b", "rough"),
+        Column("runs"),
     )
     return Table("approaches", "Three approaches to the frontier", columns, tuple(rows))
+
+
+def _runs_used(document: Document, frontier: Document) -> str:
+    """How many runs of how many an approach used."""
+    used = frontier.get("n_points")
+    return "" if used is None else f"{used} of {document['n_points']}"
 
 
 def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.fit.diagnostics import loss_curve_collapse, runs_above_law, seed_noise
 from scaling.fit.diagnostics.results import FrontierGap
-from scaling.fit.frontier.isoflop import budgets
+from scaling.fit.frontier.budgets import budgets
 from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.points.source import Source
@@ -22,7 +22,7 @@ def frontier_gap(points: Points, fitted: LawFit) -> list[FrontierGap]:
     if fitted.optimum is None or points.n is None or points.c is None:
         return []
     gaps = []
-    for index in budgets(points.n, points.c):
+    for index in budgets(points.n, points.c, points.budget):
         row = index[int(np.argmin(points.loss[index]))]
         best = fitted.optimum.loss(float(points.c[row]))
         if best is not None:

@@ -14,8 +14,8 @@ from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
 from scaling.fit.diagnostics.seed_noise import ROBUST
 from scaling.fit.estimate import PointEstimate, estimate
+from scaling.fit.frontier.budgets import budgets
 from scaling.fit.frontier.frontier import AT_EDGE, CLOSED, Minimum, fit_cost, frontier
-from scaling.fit.frontier.isoflop import budgets
 from scaling.points.points import Points
 
 NEAR = 0.01  # N and D of two runs that count as one
@@ -121,7 +121,7 @@ def _off_curve(points: Points) -> np.ndarray:
     if points.c is None:
         return mask
     rows, misses = [], []
-    for index in budgets(np.asarray(points.n), points.c):
+    for index in budgets(np.asarray(points.n), points.c, points.budget):
         if len(index) < MIN_SIZES:
             continue
         x = np.log(np.asarray(points.n)[index])

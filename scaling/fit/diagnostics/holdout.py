@@ -12,8 +12,9 @@ from scaling.fit.combination import Combination
 from scaling.fit.combine import combine
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
 from scaling.fit.estimate import PointEstimate, estimate
+from scaling.fit.frontier.budgets import SAME_SIZE, budgets
 from scaling.fit.frontier.frontier import cap_resamples
-from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, budgets
+from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -36,7 +37,7 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
     if points.n is None or points.c is None or len(points) < 2:
         return None
     log_c = np.log(points.c)
-    groups = budgets(points.n, points.c)
+    groups = budgets(points.n, points.c, points.budget)
     if len(groups) >= count + MIN_BUDGETS:
         least = min(log_c[index].min() for index in groups[-count:])
         budget = float(np.exp(log_c[groups[-count]].mean()))

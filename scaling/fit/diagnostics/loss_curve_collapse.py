@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling.fit.diagnostics.results import CurveCollapse, NormalizedCurve
 from scaling.fit.diagnostics.seed_noise import ROBUST
-from scaling.fit.frontier.isoflop import budgets
+from scaling.fit.frontier.budgets import budgets
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -52,7 +52,10 @@ def collapse(points: Points, trails: Points, floor: float) -> CurveCollapse | No
     """
     if points.n is None or points.d is None or points.c is None or trails.group is None:
         return None
-    best = [index[int(np.argmin(points.loss[index]))] for index in budgets(points.n, points.c)]
+    best = [
+        index[int(np.argmin(points.loss[index]))]
+        for index in budgets(points.n, points.c, points.budget)
+    ]
     used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
     curves = [curve for row in best if (curve := _curve(points, trails, row)) is not None]
     if len(curves) < MIN_RUNS:

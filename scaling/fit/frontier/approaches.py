@@ -71,7 +71,10 @@ def frontier_result(
     frontier, draws, warnings = estimate.frontier, estimate.draws, list(estimate.warnings)
     if frontier is None:
         return FrontierResult(
-            unavailable=estimate.unavailable, minima=minima, warnings=tuple(warnings)
+            unavailable=estimate.unavailable,
+            minima=minima,
+            warnings=tuple(warnings),
+            n_points=estimate.n_points,
         )
     if draws is not None and len(draws.a) < 0.95 * options.bootstrap:
         message = f"only {len(draws.a)} of {options.bootstrap} resamples gave a frontier"
@@ -87,6 +90,7 @@ def frontier_result(
         a_plus_b=float(frontier.a + frontier.b),
         minima=minima,
         warnings=tuple(warnings),
+        n_points=len(points) if estimate.n_points is None else estimate.n_points,
     )
 
 

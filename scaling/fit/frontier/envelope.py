@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.fit.frontier.budgets import SAME_SIZE, WINDOW, budgets
 from scaling.fit.frontier.frontier import (
     Frontier,
     FrontierEstimate,
@@ -19,7 +20,7 @@ from scaling.fit.frontier.frontier import (
     cap_resamples,
     fit_power_frontier,
 )
-from scaling.fit.frontier.isoflop import MIN_BUDGETS, SAME_SIZE, WINDOW, budgets
+from scaling.fit.frontier.isoflop import MIN_BUDGETS
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 

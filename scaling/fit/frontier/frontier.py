@@ -275,6 +275,7 @@ class FrontierEstimate:
     minima: tuple[Minimum, ...] = ()
     warnings: tuple[ResultWarning, ...] = ()
     unavailable: str = ""
+    n_points: int | None = None
 
 
 def cap_resamples(resamples: int, width: int) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import unknown_choice
+from scaling.fit.frontier.budgets import MIN_SIZES, WINDOW, at_one_budget, budgets
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
@@ -26,49 +27,7 @@ from scaling.fit.frontier.frontier import (
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
-WINDOW = 0.08  # runs whose C lies within 8 % share a budget
-MIN_SIZES = 4
 MIN_BUDGETS = 3
-SAME_SIZE = 0.02  # sizes within 2 % are one size
-
-
-def distinct(values: np.ndarray) -> int:
-    """How many sizes there are when those within 2 % count as one; a continuum counts
-    by its width.
-    """
-    gaps = np.diff(np.sort(np.log(values)))
-    near = gaps <= SAME_SIZE
-    return 1 + int((~near).sum()) + int(gaps[near].sum() / (4 * SAME_SIZE))
-
-
-def budgets(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.ndarray]:
-    """The indices of the runs of each budget, cheapest first: the densest windows of log C that
-    hold four sizes or more.
-
-    A window with three quarters as many runs beside it as in it is part of a continuum, and one
-    with under a third of the fullest window's sizes came about by chance; neither is a budget.
-    """
-    order = np.argsort(c, kind="stable")
-    x = np.log(c)[order]
-    ends = np.searchsorted(x, x + window, side="right")
-    inside = ends - np.arange(len(x))
-    beside = (
-        np.searchsorted(x, x[ends - 1] + window, side="right")
-        - np.searchsorted(x, x - window)
-        - inside
-    )
-    candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * beside <= 3 * inside))
-    taken, groups = np.zeros(len(x), bool), []
-    for start in candidates[np.argsort(-inside[candidates], kind="stable")]:
-        rows = np.s_[start : ends[start]]
-        if not taken[rows].any() and distinct(n[order[rows]]) >= MIN_SIZES:
-            taken[rows] = True
-            groups.append(order[rows])
-    fullest = max((distinct(n[index]) for index in groups), default=0)
-    return sorted(
-        (index for index in groups if 3 * distinct(n[index]) >= fullest),
-        key=lambda index: float(c[index[0]]),
-    )
 
 
 def isoflop(
@@ -85,14 +44,19 @@ def isoflop(
         raise unknown_choice("valley method", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
-    minima = tuple(_valley(points, index, method) for index in budgets(points.n, points.c))
+    groups = budgets(points.n, points.c, points.budget)
+    width = max((float(np.ptp(np.log(points.c[index]))) for index in groups), default=0.0)
+    if width > WINDOW:
+        points = at_one_budget(points, groups)
+    minima = tuple(_valley(points, index, method) for index in groups)
     usable = [minimum for minimum in minima if minimum.fault is None]
+    used = sum(len(np.asarray(minimum.index)) for minimum in usable)
     if len(usable) < MIN_BUDGETS:
         lacking = (
             f"{len(usable)} usable budgets; an exponent needs {MIN_BUDGETS}, each with "
             f"{MIN_SIZES} sizes at equal C and an interior minimum"
         )
-        return FrontierEstimate("isoflop", minima=minima, unavailable=lacking)
+        return FrontierEstimate("isoflop", minima=minima, unavailable=lacking, n_points=used)
     measured = np.log(
         [
             [getattr(minimum, name) for minimum in usable]
@@ -101,8 +65,18 @@ def isoflop(
     )
     power_frontier = fit_power_frontier(*measured)
     draws = _bootstrap(points, usable, method, resamples, seed) if resamples else None
+    warnings = _warnings(minima, power_frontier)
+    if used < len(points):
+        message = f"{used} of {len(points)} runs share a budget that is used; the others have no part in it"
+        warnings.insert(0, warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(points)))
+    if width > WINDOW:
+        message = (
+            f"budgets are met within {np.expm1(width):.0%} only: losses are brought to one C each "
+            "along a fitted surface"
+        )
+        warnings.append(warn(WarningCode.APPROXIMATE_BUDGETS, message, width=width))
     return FrontierEstimate(
-        "isoflop", power_frontier, draws, minima, tuple(_warnings(minima, power_frontier))
+        "isoflop", power_frontier, draws, minima, tuple(warnings), n_points=used
     )
 
 

@@ -20,8 +20,9 @@ from scipy.special import ndtri
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.document import to_jsonable
+from scaling.fit.frontier.budgets import MIN_SIZES, SAME_SIZE, WINDOW, distinct
 from scaling.fit.frontier.frontier import fit_cost
-from scaling.fit.frontier.isoflop import MIN_SIZES, SAME_SIZE, WINDOW, distinct, grid_bias
+from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.formatting import format_count, format_flops

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.frontier.budgets import budgets
 from scaling.fit.frontier.frontier import Cost, MinimumFault, fit_power, frontier
-from scaling.fit.frontier.isoflop import budgets, grid_bias, isoflop
+from scaling.fit.frontier.isoflop import grid_bias, isoflop
 from scaling.points.points import Points
 
 TRUTH = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
