@@ -99,7 +99,7 @@ def expected(path, budget, demand):
         "n_params": [format_count(held["n_params"]), ""],
         "tokens": [format_count(held["tokens"]), ""],
         "flops_total": [format_flops(held["flops_total"]), ""],
-        "saved_fraction": [f"{100 * held['saved_fraction']:.2g} %", ""],
+        "saved_fraction": [f"{100 * round(held['saved_fraction'], 12):.2g} %", ""],
     }
     # the page names no model, so that what the recipe refuses is not its to say
     warnings = [

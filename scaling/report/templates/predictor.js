@@ -216,7 +216,7 @@
     const least = withDemand(n, d, tokens);
     return {
       n_params: countText(least.n_params), tokens: countText(least.tokens), flops_total: flopsText(least.flops_total),
-      saved_fraction: `${general(100 * least.saved_fraction, 2)} %`,
+      saved_fraction: `${general(100 * Math.round(1e12 * least.saved_fraction) / 1e12, 2)} %`,
     };
   };
 
