@@ -68,7 +68,10 @@ def cases(folder):
         "kaplan",
         fit([runs(folder, "kaplan")], FitOptions(law="kaplan", bootstrap=40, holdout=None)),
     )
-    yield "isoflop", fit([table], FitOptions(law="chinchilla", approach="isoflop", bootstrap=40, holdout=None))
+    yield (
+        "isoflop",
+        fit([table], FitOptions(law="chinchilla", approach="isoflop", bootstrap=40, holdout=None)),
+    )
 
 
 @pytest.fixture(scope="module")

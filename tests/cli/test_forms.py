@@ -19,7 +19,7 @@ from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.status import status
+from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from tests.documents import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
@@ -233,9 +233,10 @@ def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(
     assert (
         scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
     )
-    folder, ended = SweepFolder(out), status(SweepFolder(out))
-    looks = iter([{**ended, "processes": ["here"], "eta_seconds": 90.0}] * 3 + [ended])
-    monkeypatch.setattr("scaling.execute.status.status", lambda *_: next(looks))
+    folder, ended = SweepFolder(out), read_status(SweepFolder(out))
+    training = ended.model_copy(update={"processes": ("here",), "eta_seconds": 90.0})
+    looks = iter([training] * 3 + [ended])
+    monkeypatch.setattr("scaling.execute.status.read_status", lambda *_: next(looks))
     _watch(folder, 0.0)
     said = capsys.readouterr()
     assert said.err == f"{out}: 4 done, 1 min 30 s left\n"

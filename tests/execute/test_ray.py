@@ -18,11 +18,13 @@ from scaling.execute.worker import TrainRequest
 from scaling.plan import plan
 from scaling.store import run_files
 from scaling.tasks import open_task
-from tests.execute.ray_nodes import (
+from tests.execute.ray_nodes import (  # noqa: F401: fixtures
     COORDINATOR,
     NEEDS_RAY,
+    cluster,
     heard,
     nodes,
+    stand_in,
     wait_for,
 )
 from tests.sweep_files import tiny
