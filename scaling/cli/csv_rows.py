@@ -33,7 +33,18 @@ PLANNED = (
     "memory_bytes",
 )
 ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
-STATES = ("run_id", "status", "n_params", "tokens", "step", "loss", "attempts", "reason")
+STATES = (
+    "run_id",
+    "status",
+    "n_params",
+    "n_params_with_head",
+    "tokens",
+    "step",
+    "loss",
+    "loss_split",
+    "attempts",
+    "reason",
+)
 FITTED = ("parameter", *ESTIMATE)
 PREDICTED = ("quantity", *INTERVAL)
 RECONCILED = ("counting", "approach", *INTERVAL, "unavailable")

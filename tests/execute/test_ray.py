@@ -18,7 +18,7 @@ from scaling.execute.worker import TrainRequest
 from scaling.plan import plan
 from scaling.store import run_files
 from scaling.tasks import open_task
-from tests.execute.ray_nodes import (  # noqa: F401: fixtures
+from tests.execute.ray_nodes import (  # noqa: F401
     COORDINATOR,
     NEEDS_RAY,
     cluster,
