@@ -35,7 +35,7 @@ demo: setup-demo
 test: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
 
-test-fast: setup  # no training, no subprocess: for the edit loop
+test-fast: setup  # without tests marked slow (few are marked yet)
 	$(BIN)/pytest -q -m "not slow and not exhaustive"
 
 test-all: setup

@@ -81,10 +81,13 @@ def test_links_of_the_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+TOO_LONG = {"laws.py", "predict.py", "run_files.py"}  # to be split
+
+
 def test_no_file_outgrows_its_ceiling():
     long = {
         path.name: count
         for path in (ROOT / "scaling").rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > 600
+        if (count := len(path.read_text().splitlines())) > 400
     }
-    assert long == {}
+    assert set(long) <= TOO_LONG

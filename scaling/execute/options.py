@@ -108,7 +108,7 @@ class RunOptions:
             (
                 self.hosts > 1 and self.keep_weights,
                 f"weights that are spread over {self.hosts} hosts are not kept",
-                "train on the devices of one host",
+                "leave out --keep-weights, or train on the devices of one host",
             ),
             (
                 bool(self.slurm) and self.executor != Executor.SLURM,
