@@ -123,7 +123,7 @@ def test_all_mistakes_of_a_file_are_said_at_once(tmp_path):
     assert done.stderr == (
         f"error: {path}: 3 mistakes: design.sizes[0]: '2kk' is not a number; write it as 1e13 or \"10T\" (suffixes K, M, B, T, P, E); "
         "base.batch_size = 0: should be greater than 0; recipe.n_layer is not a known key (did you mean n_layers?)\n"
-        "  mend these values; docs/sweep-files.md lists every key with its range\n"
+        "  fix these values; docs/sweep-files.md lists every key with its range\n"
     )
 
 

@@ -60,6 +60,6 @@ def test_a_wrong_override_is_exit_2_and_writes_nothing(place, verb):
     assert refused.exit_code == 2
     assert refused.stderr == (
         "error: tiny.toml optim.lrr=3e-4: base.optim.lrr is not a known key (did you mean lr?)\n"
-        "  mend these values; docs/sweep-files.md lists every key with its range\n"
+        "  fix these values; docs/sweep-files.md lists every key with its range\n"
     )
     assert [entry.name for entry in place.iterdir()] == ["tiny.toml"]
