@@ -188,7 +188,7 @@ def fit(
     options = FitOptions(
         law=law,
         approach=approach,
-        valley=minimum,
+        minimum=minimum,
         objective=objective,
         delta=delta,
         columns=columns,
