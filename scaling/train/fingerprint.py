@@ -28,7 +28,9 @@ def fingerprint(execution: Execution | None = None, pack: int = 1) -> dict[str, 
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction
     set.
     """
-    changed = execution.model_dump(mode="json", exclude_defaults=True) if execution else {}
+    changed: dict[str, Any] = {}
+    if execution:  # its kind of device is known by the device
+        changed = execution.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     return (
         _machine()
         | ({"execution": changed} if changed else {})

@@ -15,10 +15,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from scaling.config import RunConfig
+from scaling.config import Execution, RunConfig
 from scaling.errors import ScalingError
 from scaling.train import local_checkpoint
+from scaling.train.fingerprint import local_platform
 from scaling.train.model.forward import make_forward, unstack
+from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import Dense, Transformer, shapes
 
 AXES = {
@@ -55,7 +57,7 @@ def _by_name(tree: Any) -> Iterator[tuple[str, Any]]:
 
 def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     """The meaning of the axes of every parameter; vectors (gains, biases) have one axis."""
-    model = Transformer(run.model, run.task.seq_len, run.precision)
+    model = Transformer(run.model, run.task.seq_len, Compute(run.precision))
     dense_axes = {
         ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in")
         if module.transposed
@@ -114,5 +116,6 @@ def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
             f"{tokens_BT.shape[1]} tokens exceed the {seq_len} learned positions of the model",
             remedy="shorten them",
         )
-    program = jax.jit(make_forward(run.model, seq_len, run.precision))
+    execution = Execution(layers="unrolled", kind=local_platform())
+    program = jax.jit(make_forward(run.model, seq_len, run.precision, execution))
     return np.asarray(program(params, tokens_BT.astype(np.int32)))
