@@ -8,7 +8,7 @@ from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
 from scaling.store import rows as row_schema
 from scaling.store.rows import Measurement, Provenance
 from scaling.studies.emergence import analysis as emergence
-from scaling.studies.emergence.section import section
+from scaling.studies.emergence.section import STUDY
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
 DIGITS = 4  # so an answer has five
@@ -107,7 +107,7 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     assert found.trends["nll"].sharpness == pytest.approx(
         1 / np.log2(n[3] / n[2])
     )  # three of five fail at 16: all of it from 16 to 24
-    told = section(ladder(sudden, at_16)).notes
+    told = STUDY.section(ladder(sudden, at_16)).notes
     assert "a transition of the model itself" in told[2]
     assert "adds little" in told[1]
 
@@ -121,7 +121,7 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     assert found.metric_effect.verdict is True
     assert found.transition.verdict is False
     assert found.n_settled < found.n_digits
-    told = section(table).notes
+    told = STUDY.section(table).notes
     assert len(told) == 3
     assert "the metric adds to the jump" in told[1]
     assert "improves smoothly" in told[2]
@@ -240,14 +240,14 @@ def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
     assert not first.holds
     assert first.measured.startswith("4: ")
     assert emergence.analyze(ladder(smooth, length_power=2.0)) is None
-    assert section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
+    assert STUDY.section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
     two = ladder(smooth)
-    assert section(two[two["d_model"] <= 12]) is None
-    assert section(two[two["task"] == "text"]) is None
+    assert STUDY.section(two[two["d_model"] <= 12]) is None
+    assert STUDY.section(two[two["task"] == "text"]) is None
 
 
 def test_the_section_has_its_pictures_and_tables():
-    found = section(ladder(sudden, at_16))
+    found = STUDY.section(ladder(sudden, at_16))
     assert [figure.name for figure in found.figures] == [
         "emergence-metrics",
         "emergence-fits",
@@ -280,5 +280,5 @@ def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
     assert {str(one) for one in emergence.claims(found)} == {
         str(one) for one in emergence.claims(alone)
     }
-    assert "more than the seed" in section(mixed).notes[-1]
-    assert len(section(alike).notes) == 3
+    assert "more than the seed" in STUDY.section(mixed).notes[-1]
+    assert len(STUDY.section(alike).notes) == 3

@@ -10,13 +10,12 @@ import pytest
 from scaling import studies
 from scaling.config import ModularTask
 from scaling.config.sweep_file import load_sweep
-from scaling.errors import ScalingError
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies.grokking import analysis as grokking
-from scaling.studies.grokking import quadratic_network
+from scaling.studies.grokking import closed_form
 from scaling.studies.grokking.delay_law import fit_delay_law
-from scaling.studies.grokking.section import section
+from scaling.studies.grokking.section import STUDY
 from scaling.tasks import open_task
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -137,7 +136,7 @@ def test_the_laws_are_read_off_the_other_sweep(laws):
 
 
 def test_the_section_has_its_figures_and_three_sentences(main, laws):
-    first, second = section(main), section(laws)
+    first, second = STUDY.section(main), STUDY.section(laws)
     assert [figure.name for figure in first.figures] == ["grokking", "grokking-closed-form"]
     assert [figure.name for figure in second.figures] == [
         "grokking",
@@ -151,28 +150,29 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
         assert one.tables[0].name == "expected-grokking"
     assert "without decay" in first.notes[1]
     assert "without decay" not in second.notes[1]
-    assert section(main[main["weight_decay"] == 0]) is None
-    assert section(main[main["metric"] == "loss"]) is None
+    assert STUDY.section(main[main["weight_decay"] == 0]) is None
+    assert STUDY.section(main[main["metric"] == "loss"]) is None
 
 
 def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
-    assert "no later than" in section(main.assign(value=1.0)).notes[0]
+    assert "no later than" in STUDY.section(main.assign(value=1.0)).notes[0]
     one = (main["split"] == "val") & (main["seed"] == 0)
     assert (
-        "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
+        "in 2 of 3 runs"
+        in STUDY.section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
     )
-    growing = section(
+    growing = STUDY.section(
         table(
             "grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay
         )
     )
-    assert "longer where fewer" in section(laws).notes[2]
+    assert "longer where fewer" in STUDY.section(laws).notes[2]
     assert "longer where fewer" not in growing.notes[2]
     other = main.assign(
         config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"')
     )
-    assert "not trained" in section(main).notes[2]
-    assert "not trained" not in section(other).notes[2]
+    assert "not trained" in STUDY.section(main).notes[2]
+    assert "not trained" not in STUDY.section(other).notes[2]
 
 
 def test_the_other_studies_let_these_rows_pass(main, laws):
@@ -184,42 +184,28 @@ def test_mirror_images_are_counted():
     task = ModularTask(kind="modular", p=59)
     windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
     known = {tuple(pair) for pair in windows["train"]}
-    assert grokking.commutative_overlap(task) == pytest.approx(
+    assert closed_form.commutative_overlap(task) == pytest.approx(
         np.mean([(b, a) in known for a, b in windows["val"]])
     )
-    assert grokking.commutative_overlap(task) == pytest.approx(0.4, abs=0.03)
-    assert grokking.commutative_overlap(ModularTask(kind="modular", operation="subtract")) is None
+    assert closed_form.commutative_overlap(task) == pytest.approx(0.4, abs=0.03)
+    assert (
+        closed_form.commutative_overlap(ModularTask(kind="modular", operation="subtract")) is None
+    )
 
 
 @pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])
 def test_the_closed_form_answers_all_equations_where_it_is_wide(p, operation):
-    task = ModularTask(kind="modular", p=p, operation=operation, train_fraction=0.5)
-    assert quadratic_network.accuracy(task, 512) == 1.0
-    assert quadratic_network.accuracy(task, 4) < 0.9
+    assert closed_form.network_accuracy(p, 512, operation) == 1.0
+    assert closed_form.network_accuracy(p, 4, operation) < 0.9
 
 
-def test_the_closed_form_is_about_one_at_the_sum_alone():
-    a, b = (part.ravel() for part in np.mgrid[0:7, 0:7])
-    logits = quadratic_network.make_network(7, 20_000).logits(a, b)
+def test_closed_form_logits_are_one_at_the_sum_and_zero_elsewhere():
+    a, b = np.mgrid[0:7, 0:7]
+    logits = closed_form.network_logits(7, 20_000)
     np.testing.assert_allclose(logits, np.eye(7)[(a + b) % 7], atol=0.1)
 
 
-def test_an_operation_without_a_closed_form_is_refused():
-    task = ModularTask(kind="modular", operation="multiply")
-    with pytest.raises(ScalingError, match="no closed form is known here for multiply"):
-        quadratic_network.accuracy(task, 64)
-    assert grokking.closed_form(task) is None
-    assert (
-        grokking.closed_form(ModularTask(kind="modular", p=4096)) is None
-    )  # p^3 logits would not fit in memory
-    with pytest.raises(ScalingError, match="0 units wide"):
-        quadratic_network.make_network(5, 0)
-
-
-def test_scores_of_logits_are_those_of_their_softmax():
-    found = quadratic_network.scores(
-        np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), np.array([0, 1])
-    )
-    np.testing.assert_allclose(found.nll[:, 0], [math.log(2), math.log(10)])
-    np.testing.assert_allclose(found.square[:, 0], [0.375, 0.66])
-    assert found.hit[:, 0].tolist() == [True, False]
+@pytest.mark.parametrize("task", [{"operation": "multiply"}, {"p": 4096}])
+def test_no_closed_form_for_multiplication_or_a_large_modulus(task):
+    """p^3 logits of a large p would not fit in memory."""
+    assert closed_form.accuracy_by_width(ModularTask(kind="modular", **task)) is None

@@ -10,8 +10,7 @@ from scaling import accounting
 from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies.kaplan import analysis as kaplan
-from scaling.studies.kaplan.section import section
+from scaling.studies import kaplan
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -100,8 +99,8 @@ def test_a_line_has_the_interval_of_student():
     x = np.geomspace(1, 1e3, 9)
     y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
     found, right = kaplan.fit_power(x, y), linregress(np.log(x), np.log(y))
-    assert found.slope == pytest.approx(right.slope)
-    assert found.hi - found.slope == pytest.approx(t.ppf(0.975, 7) * right.stderr)
+    assert found.slope.value == pytest.approx(right.slope)
+    assert found.slope.hi - found.slope.value == pytest.approx(t.ppf(0.975, 7) * right.stderr)
     assert found.r2 == pytest.approx(right.rvalue**2)
     assert kaplan.fit_power(x[:3], y[:3]) is None
 
@@ -118,7 +117,7 @@ def test_runs_that_were_still_improving_are_told(limited):
     assert kaplan.analyze(limited).share_improving == 0.0
     cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
     assert kaplan.analyze(cut).share_improving == 1.0
-    assert "100%" in section(cut).notes[-1]
+    assert "100%" in kaplan.STUDY.section(cut).notes[-1]
 
 
 def test_findings_ask_for_straight_lines_and_growing_noise(grid):
@@ -137,17 +136,19 @@ def test_findings_ask_for_straight_lines_and_growing_noise(grid):
 
 def test_other_folders_have_no_section(grid):
     assert (
-        section(grid[grid["metric"] != "noise_scale"]) is None
+        kaplan.STUDY.section(grid[grid["metric"] != "noise_scale"]) is None
     )  # a grid that was not asked for noise
-    assert section(grid.assign(task="synthetic")) is None
+    assert kaplan.STUDY.section(grid.assign(task="synthetic")) is None
     assert (
-        section(table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)]))
+        kaplan.STUDY.section(
+            table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)])
+        )
         is None
     )  # limited beside fresh
 
 
 def test_the_sections_show_every_law(grid, limited):
-    found = section(grid)
+    found = kaplan.STUDY.section(grid)
     assert [figure.name for figure in found.figures] == [
         "kaplan-n-1",
         "kaplan-n-2",
@@ -157,8 +158,8 @@ def test_the_sections_show_every_law(grid, limited):
     ]
     assert len(found.notes) == 3
     assert len(found.tables[1].rows) == 5
-    assert [figure.name for figure in section(limited).figures] == ["kaplan-d-1"]
-    assert "D lies in its interval" not in section(limited).notes[0]
+    assert [figure.name for figure in kaplan.STUDY.section(limited).figures] == ["kaplan-d-1"]
+    assert "D lies in its interval" not in kaplan.STUDY.section(limited).notes[0]
 
 
 def test_runs_on_several_corpora_have_no_laws(grid):

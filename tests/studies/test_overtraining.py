@@ -9,7 +9,7 @@ from scaling.render.figure import Line, Markers
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import load, write_run
 from scaling.studies import overtraining
-from scaling.studies.overtraining import notes, section
+from scaling.studies.overtraining import STUDY, notes
 
 WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
 
@@ -119,7 +119,7 @@ def test_the_laws_do_not_see_the_held_out_runs(studies):
     ],
 )
 def test_what_is_no_ladder_has_no_section(tmp_path, kind):
-    assert section(folder(tmp_path, **kind)) is None
+    assert STUDY.section(folder(tmp_path, **kind)) is None
 
 
 def test_runs_of_equal_compute_are_no_ladder(tmp_path):
@@ -140,7 +140,7 @@ def test_runs_of_equal_compute_are_no_ladder(tmp_path):
 
 
 def test_the_section_shows_what_was_measured_and_predicted(straight):
-    shown = section(straight)
+    shown = STUDY.section(straight)
     assert len(shown.notes) == 3
     assert [table.name for table in shown.tables] == [
         "expected-overtraining",

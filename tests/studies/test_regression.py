@@ -11,7 +11,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import regression
-from scaling.studies.regression import section
+from scaling.studies.regression import STUDY
 from scaling.tasks import open_task
 
 FILE = Path(__file__).parents[2] / "sweeps" / "regression.toml"
@@ -85,11 +85,11 @@ def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_example
     (study,) = regression.analyze(table(1.0))
     assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
     assert len(study.runs) == 2
-    assert [one.holds for one in regression.claims(study)] == [True, True, True]
+    assert [one.holds for one in regression.claims([study])] == [True, True, True]
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
     (study,) = regression.analyze(poor)
-    assert [one.holds for one in regression.claims(study)] == [False, False, False]
+    assert [one.holds for one in regression.claims([study])] == [False, False, False]
 
 
 def test_the_excess_is_a_share_of_the_variance():
@@ -101,12 +101,12 @@ def test_the_excess_is_a_share_of_the_variance():
 
 
 def test_the_section_shows_all_three_predictors():
-    found = section(table(1.0))
+    found = STUDY.section(table(1.0))
     labels = [getattr(trace, "label", "") for trace in found.figures[0].traces]
     assert {"transformer", "least squares", "Bayes-optimal (ridge)"} <= set(labels)
     assert len(found.notes) == 3
     assert len(found.figures) == 2
-    assert section(table(1.0).assign(task="text")) is None
+    assert STUDY.section(table(1.0).assign(task="text")) is None
 
 
 def test_a_run_whose_rows_lack_their_examples_is_left_out():
@@ -116,5 +116,5 @@ def test_a_run_whose_rows_lack_their_examples_is_left_out():
         len(regression.analyze(held.assign(at=held["at"].where(~first)))[0].runs)
         == held["run_id"].nunique() - 1
     )
-    assert section(held.assign(at=np.nan)) is None
-    assert section(held.assign(value=np.nan)) is None
+    assert STUDY.section(held.assign(at=np.nan)) is None
+    assert STUDY.section(held.assign(value=np.nan)) is None

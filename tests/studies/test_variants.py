@@ -85,7 +85,7 @@ def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_on
     assert found.pairing_gain < 0.05
     assert (
         "pairing by seed changes it by a factor of 0.0"
-        in sections._pairs("attention", found).caption
+        in sections.pairs_table("attention", found).caption
     )
 
 
@@ -95,15 +95,19 @@ def test_the_seeds_tell_apart_what_holds_when_all_pairs_are_looked_at():
         analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.027))
     ]
-    assert [pair.is_significant for pair in analysis._holm(pairs)] == [False, True, False]
+    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [
+        False,
+        True,
+        False,
+    ]
     pairs = [
         analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.024))
     ]
-    assert [pair.is_significant for pair in analysis._holm(pairs)] == [True, True, True]
+    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
     assert len(alike.not_significant) == 3
-    assert sections._significance_note(alike) == "No pair differs significantly."
+    assert sections.significance_note(alike) == "No pair differs significantly."
 
 
 def test_one_seed_gives_a_difference_and_no_verdict():
@@ -129,7 +133,9 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
     found = compare(table[~gone], POSITION)
     assert found.n_unfinished == 1
     assert found.between("RoPE", "ALiBi").count == 4
-    assert "Runs without a final loss, left out: 1." in sections.positions(table[~gone]).notes
+    assert (
+        "Runs without a final loss, left out: 1." in sections.POSITIONS.section(table[~gone]).notes
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -174,7 +180,7 @@ def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
     assert next(one for one in found if one.quantity.startswith("loss of MQA")).measured.startswith(
         "-0.02"
     )
-    section = sections.attention(table)
+    section = sections.ATTENTION.section(table)
     assert len(section.notes) == 3
     assert "% of MHA's, and its loss is 0.02" in section.notes[1]
     assert section.notes[1].endswith("lower.")
