@@ -18,6 +18,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.document import FitStatus
+from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.laws import Law
 from scaling.fit.laws.objectives import objective as objective_named
 from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
@@ -253,6 +254,11 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
+    if isinstance(law, FormulaLaw):
+        from scaling.fit.laws.formula_starts import starts as drawn
+
+        data = task.logs, task.loss, task.weight
+        return drawn(law, *data, task.lower, task.upper, MOST_STARTS)
     is_fixed = task.lower == task.upper
     axes = [
         (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)

@@ -109,6 +109,15 @@ class Law:
     derived: Callable[[Inputs], dict[str, Array]] | None = None
     custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
     columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
+    signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
+
+    def logs(self, x: Inputs) -> Inputs:
+        """The inputs as `bind` takes them."""
+        return {name: np.log(x[name]) for name in self.inputs}
+
+    def predict(self, theta: Array, x: Inputs) -> Array:
+        """The predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
+        return np.exp(self.log_predict(theta, x))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,9 +175,8 @@ class Law:
 
     def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
         theta = np.asarray(theta, float)
-        return self.bind({name: np.log(x[name]) for name in self.inputs})(
-            theta.reshape(-1, len(self.params))
-        ), theta.shape[:-1]
+        rows = theta.reshape(-1, len(self.params))
+        return self.bind(self.logs(x))(rows), theta.shape[:-1]
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""
@@ -224,6 +232,8 @@ def units(law: Law, logs: Inputs) -> dict[str, float]:
     """The mean log of each input: the units in which a law's coordinates are nearly
     uncorrelated.
     """
+    if not law.terms:  # a formula takes its inputs as they are
+        return dict.fromkeys(law.inputs, 0.0)
     means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
     return {
         letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
