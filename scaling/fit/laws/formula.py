@@ -9,17 +9,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.derivatives import Array, Bound, Inputs, by_differences
-from scaling.fit.laws.laws import Law, Param
+from scaling.fit.laws.law import Law, Param
 
 Slopes = dict[str, Array]
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 MAX_LENGTH = 5000
+FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
 HEAD = re.compile(r"\s*\w+\s*(?:\(([\w\s,]*)\))?\s*")
 REMEDY = (
     "write + - * / ^ ( ), numbers, names, log exp sqrt tanh abs min max: "
@@ -34,7 +36,10 @@ UNARY: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], Array]
     "tanh": (np.tanh, lambda x, y: 1 - y * y),
     "abs": (np.abs, lambda x, y: np.sign(x)),
 }
-CHOICES: dict[str, Callable[[Array, Array], Array]] = {"min": np.less_equal, "max": np.greater_equal}
+CHOICES: dict[str, Callable[[Array, Array], Array]] = {
+    "min": np.less_equal,
+    "max": np.greater_equal,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class FormulaLaw(Law):
     from which a fit begins too.
     """
 
-    tree: ast.expr = ast.Constant(0.0)
+    tree: ast.expr = field(default_factory=lambda: ast.Constant(0.0), repr=False)
     linear: tuple[str, ...] = ()
     start: Mapping[str, float] | None = None
 
@@ -80,10 +85,11 @@ class FormulaLaw(Law):
 
         def value_and_gradient(theta: Array) -> tuple[Array, Array]:
             value, gradient = self.gradient(theta, logs)
-            if self.signed:
-                return value, gradient
-            with np.errstate(all="ignore"):
-                return np.log(value), gradient / value[:, None]
+            if not self.signed:
+                with np.errstate(all="ignore"):
+                    value, gradient = np.log(value), gradient / value[:, None]
+            usable = np.isfinite(value) & np.isfinite(gradient).all(1)
+            return np.where(usable, value, FAR), np.where(usable[:, None], gradient, 0.0)
 
         return by_differences(value_and_gradient)
 
@@ -94,9 +100,10 @@ def parse_formula(
     bounds: Mapping[str, Sequence[float]] | None = None,
     start: Mapping[str, float] | None = None,
     source: str = "",
+    only_text: bool = False,
 ) -> FormulaLaw:
     """The law of a formula. Its inputs stand in brackets on its left side; else they are the names
-    that `inputs` holds, with N, D, C and U.
+    that `inputs` holds, with N, D, C and U. `only_text` checks a formula whose table is not read yet.
 
     Raises ScalingError that gives the position of what cannot be read.
     """
@@ -106,14 +113,16 @@ def parse_formula(
         raise _unreadable(text, 0, "the left side is no name")
     tree = _parse(right, len(left) + 1, text)
     occurring = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    names = list(dict.fromkeys(node.id for node in sorted(occurring, key=lambda node: node.col_offset)))
+    names = list(
+        dict.fromkeys(node.id for node in sorted(occurring, key=lambda node: node.col_offset))
+    )
     names = [name for name in names if name not in UNARY and name not in CHOICES]
     given = [name.strip() for name in (head[1] or "").split(",") if name.strip()]
     if unused := [name for name in given if name not in names]:
         raise _unreadable(text, left.find(unused[0]), f"{unused[0]} does not occur in the formula")
     used = given or [name for name in names if name in {*inputs, *LETTERS}]
     params = [name for name in names if name not in used]
-    if not used or not params:
+    if (not used or not params) and not only_text:
         raise ScalingError(
             f"{text.strip()[:120]!r} has no {'parameter' if used else 'input'}",
             where="--formula",
@@ -142,7 +151,23 @@ def parse_formula(
     for name in params:
         if _is_affine(tree, {*linear, name}):
             linear.append(name)
-    return replace(law, linear=tuple(linear))
+    law = replace(law, linear=tuple(linear))
+    if set(used) == {"N", "D"}:
+        law = replace(law, closed_frontier=lambda values, cost: _frontier(law, values, cost))
+    return law
+
+
+def _frontier(law: FormulaLaw, values: Inputs, cost: Cost) -> Frontier:
+    """N*, D* and L* by minimisation, for reported parameters that are scalars or draws (R,)."""
+    from scaling.fit.frontier.numeric import NumericFrontier
+
+    theta = np.atleast_2d(law.theta(values))
+    columns = {name: theta[:, i, None] for i, name in enumerate(law.names)}
+
+    def loss_at(n: Array, d: Array) -> Array:
+        return _evaluate(law.tree, {"N": n, "D": d, **columns}, ())[0]
+
+    return NumericFrontier.of(loss_at, cost, np.ndim(next(iter(values.values()))) == 0)
 
 
 def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:
@@ -284,6 +309,8 @@ def _binary(
     op: ast.operator, left: tuple[Array, Slopes], right: tuple[Array, Slopes]
 ) -> tuple[Array, Slopes]:
     (a, slopes_a), (b, slopes_b) = left, right
+    by_a: Array | float
+    by_b: Array | float
     if isinstance(op, ast.Add):
         value, by_a, by_b = a + b, 1.0, 1.0
     elif isinstance(op, ast.Sub):

@@ -61,7 +61,9 @@ def starts(
     theta, cost = solve_linear(law, theta, x, loss, weight, lower, upper)
     best = np.argsort(cost, kind="stable")[:count]
     if given:
-        theta[best[-1]] = np.clip([given.get(n, theta[best[0], law.index(n)]) for n in law.names], lower, upper)
+        theta[best[-1]] = np.clip(
+            [given.get(n, theta[best[0], law.index(n)]) for n in law.names], lower, upper
+        )
     return theta[best]
 
 
@@ -72,7 +74,9 @@ def solve_linear(
     errors there (G,), relative ones unless the law is signed.
     """
     theta = theta.copy()
-    free = [law.index(name) for name in law.linear if lower[law.index(name)] < upper[law.index(name)]]
+    free = [
+        law.index(name) for name in law.linear if lower[law.index(name)] < upper[law.index(name)]
+    ]
     scale = weight if law.signed else weight / loss**2
     theta[:, free] = 0.0
     with np.errstate(all="ignore"):
@@ -80,13 +84,17 @@ def solve_linear(
         if free:
             columns = gradient[:, free]
             length = np.sqrt((columns**2 * scale).sum(2))
-            usable = np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1) & (length > 0).all(1)
+            usable = (
+                np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1) & (length > 0).all(1)
+            )
             unit = np.where(usable[:, None, None], columns / length[..., None], 0.0)
             gram = (unit * scale) @ unit.transpose(0, 2, 1) + RIDGE * np.eye(len(free))
             right = np.where(usable[:, None], loss - base, 0.0) * scale
             gram[~usable] = np.eye(len(free))
             found = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
-            theta[:, free] = np.where(usable[:, None], np.clip(found, lower[free], upper[free]), 0.0)
+            theta[:, free] = np.where(
+                usable[:, None], np.clip(found, lower[free], upper[free]), 0.0
+            )
             base = law.gradient(theta, x)[0]
         bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
         cost = ((base - loss) ** 2 * scale).sum(1)
@@ -113,7 +121,9 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
         low, high = np.log(EXPONENTS)
         return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
     assert role.partner is not None
-    partner = np.broadcast_to(_evaluate(role.partner, values, ())[0], (count, len(values[next(iter(values))])))
+    partner = np.broadcast_to(
+        _evaluate(role.partner, values, ())[0], (count, len(values[next(iter(values))]))
+    )
     middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
     if role.place is Place.OFFSET:
         near = -role.sign * middle + 2 * np.maximum(width, 0.5) * uniform
@@ -122,9 +132,11 @@ def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, co
     size = 10 ** (DECADES * uniform)
     if role.place is Place.SLOPE:
         return sign * size / np.maximum(width, 1e-300)
-    rest = 1.0
+    rest = np.ones((1, 1))
     if role.rest is not None:
-        beside = np.median(np.abs(_evaluate(role.rest, values, ())[0] + 0 * partner), axis=1)[:, None]
+        beside = np.median(np.abs(_evaluate(role.rest, values, ())[0] + 0 * partner), axis=1)[
+            :, None
+        ]
         rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
     signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
     factor = signs * size * rest / np.abs(middle)
@@ -181,8 +193,8 @@ def _roles(
     elif isinstance(node, ast.Call):
         name = node.func.id  # type: ignore[attr-defined]
         for i, argument in enumerate(node.args):
-            others = node.args[:i] + node.args[i + 1 :]
-            yield from _roles(argument, law, bounded or name in BOUNDED, power, others[0] if others else None)
+            other = node.args[i - 1] if len(node.args) > 1 else None
+            yield from _roles(argument, law, bounded or name in BOUNDED, power, other)
     elif isinstance(node, ast.BinOp):
         yield from _roles(node.left, law, False, power, None)
         names = names_of(node.right)
