@@ -42,7 +42,8 @@ def fit(
             metavar="LAW",
             autocompletion=complete_law,
             rich_help_panel=MODEL,
-            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md lists all).",
+            help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md "
+            "lists all).",
         ),
     ] = "auto",
     approach: Annotated[
@@ -188,7 +189,7 @@ def fit(
     options = FitOptions(
         law=law,
         approach=approach,
-        valley=minimum,
+        minimum=minimum,
         objective=objective,
         delta=delta,
         columns=columns,

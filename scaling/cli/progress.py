@@ -44,14 +44,18 @@ class Display:
         self.tracker, self.folder = SweepProgress(runs), folder
         self.console = PipeSafeConsole(stderr=to_stderr, highlight=False)
         self.kept = len(plan.runs) - len(runs)
-        self.refused = len(plan.refused)
+        self.n_infeasible = len(plan.infeasible)
         self.live: Live | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> OnEvent:
         kept = f", {self.kept} not needed now" if self.kept else ""
-        refused = f", {self.refused} cells refused (scaling plan says why)" if self.refused else ""
-        self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{refused}")
+        infeasible = (
+            f", {self.n_infeasible} infeasible cells (scaling plan gives reasons)"
+            if self.n_infeasible
+            else ""
+        )
+        self._line(f"{self.folder}: {len(self.tracker.runs)} runs to train{kept}{infeasible}")
         if is_interactive(self.console) and self.tracker.runs:
             self.live = Live(
                 self._table(), console=self.console, refresh_per_second=4, transient=True
@@ -123,9 +127,9 @@ class Display:
         )
 
     def _table(self) -> Group:
-        made: Table = table("", "run", "N", "step", "train loss", "tokens/s", "GFLOP/s")
+        rows: Table = table("", "run", "N", "step", "train loss", "tokens/s", "GFLOP/s")
         for run_id, event in self.tracker.running.items():
-            made.add_row(
+            rows.add_row(
                 run_id,
                 format_count(self.tracker.by_id[run_id].n_params["with_head"]),
                 f"{event.step}/{event.n_steps}",
@@ -134,7 +138,7 @@ class Display:
                 f"{event.flops_per_second / 1e9:.2f}",
             )
         return Group(
-            made,
+            rows,
             ProgressBar(total=1.0, completed=self.tracker.share, width=40),
             Text(self._summary()),
         )

@@ -124,7 +124,9 @@ def train(
 def _claimed(
     folder: SweepFolder, planned: Plan, run_id: str, accept: bool, first: bool
 ) -> Iterator[str | None]:
-    """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises ScalingError (75) when another has it."""
+    """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises
+    ScalingError (75) when another has it.
+    """
     from scaling.execute.session import SweepSession
 
     if not first:
@@ -133,8 +135,8 @@ def _claimed(
     session = SweepSession(folder, planned, echo_err, accept_changes=accept)
     with session.lease as lease:
         session.prepare()
-        with lease.locked() as held:
-            if run_id in held:
+        with lease.locked() as claimed:
+            if run_id in claimed:
                 what = f"run {run_id} is in training by another process"
                 raise ScalingError(
                     what,

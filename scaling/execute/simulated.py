@@ -28,7 +28,8 @@ from scaling.execute.local import ExitReason, Launcher, Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
-from scaling.fit.laws.laws import LAWS, Law
+from scaling.fit.laws.law import Law
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import PUBLISHED, Published
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scaling.execute.attempts import AttemptSummary, summarize
 from scaling.execute.lease import HeartbeatMonitor, OtherProcess, peers
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan.document import PlannedRunEntry
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 
@@ -112,8 +113,8 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     claimed = {run_id for peer in training for run_id in peer.runs}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
 
-    def run_status(planned: dict[str, Any]) -> RunStatus:
-        run_id, n_params = planned["run_id"], planned["n_params"]
+    def run_status(planned: PlannedRunEntry) -> RunStatus:
+        run_id = planned.run_id
         reason: str | None = reasons.get(run_id) or None
         step, loss = losses.get(run_id, (None, None))
         split: Literal["train", "val"] = "val"
@@ -130,9 +131,9 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         return RunStatus(
             run_id=run_id,
             status=state,
-            n_params=n_params["total"],
-            n_params_with_head=n_params.get("with_head", n_params["total"]),
-            tokens=planned["tokens"],
+            n_params=planned.n_params.total,
+            n_params_with_head=planned.n_params.with_head,
+            tokens=planned.tokens,
             step=step,
             loss=loss,
             loss_split=None if loss is None else split,
@@ -140,25 +141,25 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
             reason=reason,
         )
 
-    runs = tuple(run_status(planned) for planned in plan["runs"])
+    runs = tuple(run_status(planned) for planned in plan.runs)
     counts = {
         name: sum(run.status == name for run in runs)
         for name in ("done", "running", "failed", "missing")
     }
     etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
     return Status(
-        sweep=plan["sweep"],
+        sweep=plan.sweep,
         counts=Counts(**counts),
         runs=runs,
         eta_seconds=max(etas) if etas and counts["running"] else None,
         cost=SweepCost(
             worker_seconds=attempts.seconds + sum(group.seconds for group in groups),
             flops=attempts.flops + sum(group.flops for group in groups),
-            planned_flops=float(sum(run["flops"] for run in plan["runs"])),
+            planned_flops=float(sum(run.flops for run in plan.runs)),
         ),
         processes=tuple(peer.name for peer in training),
-        no_longer_planned=tuple(sorted(losses.keys() - {run["run_id"] for run in plan["runs"]})),
-        simulated=plan.get("simulated"),
+        no_longer_planned=tuple(sorted(losses.keys() - {run.run_id for run in plan.runs})),
+        simulated=plan.simulated,
         warnings=tuple(_warnings(rows, attempts, training)),
     )
 

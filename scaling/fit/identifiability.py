@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.laws.laws import Law
+from scaling.fit.laws.law import Law
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -114,7 +114,7 @@ def count_distinct(column: Array) -> int:
 
 
 def collinear(logs: Mapping[str, Array]) -> bool:
-    """Whether N and D vary together, at one ratio, so that their powers cannot be told apart."""
+    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
     return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
@@ -122,7 +122,7 @@ def _warnings(logs: Mapping[str, Array], free: int) -> list[ResultWarning]:
     count, warnings = len(next(iter(logs.values()))), []
     if collinear(logs):
         message = (
-            "one ratio D/N only: the two powers cannot be told apart, and a does not follow from "
+            "one ratio D/N only: the two powers cannot be separated, and a does not follow from "
             "these data"
         )
         warnings.append(warn(WarningCode.ONE_RATIO, message))

@@ -11,7 +11,7 @@ import numpy as np
 from scaling.fit.bootstrap import Draws, bootstrap
 from scaling.fit.document import Estimate, FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import PointEstimate, estimate
-from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, fit_cost, frontier
+from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.fit.profile import Profile, profile
@@ -103,14 +103,15 @@ def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None
     )
     drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
     cost = fit_cost(points)
-    optimum = frontier(law, _arrays(fitted.values), cost) if law in CLOSED else None
+    has_frontier = LAWS[law].closed_frontier is not None
+    optimum = LAWS[law].frontier(fitted.values, cost) if has_frontier else None
     return LawFit(
         estimate=fitted,
         draws=draws,
         drawn=drawn,
         cost=cost,
         optimum=optimum,
-        optimum_draws=frontier(law, drawn, cost) if drawn and optimum else None,
+        optimum_draws=LAWS[law].frontier(drawn, cost) if drawn and optimum else None,
     )
 
 

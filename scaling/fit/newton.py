@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.laws.laws import Inputs, Law, units
+from scaling.fit.laws.derivatives import Inputs
+from scaling.fit.laws.law import Law, units
 from scaling.fit.laws.objectives import Objective
 
 Array = np.ndarray
@@ -89,7 +90,7 @@ def problem(
 
 
 def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
-    """The problem with some reported parameters held at given values.
+    """The problem with some reported parameters fixed at given values.
 
     Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its value
     has no meaning alone.
@@ -350,9 +351,9 @@ def _direction(
         )
         free[open_rows] &= ~outward
         open_rows = open_rows[(~definite & (damping[open_rows] < HARD)) | outward.any(1)]
-    room = np.where(step > 0, task.upper - theta, theta - task.lower)
+    distance = np.where(step > 0, task.upper - theta, theta - task.lower)
     share = np.min(
-        np.where(np.abs(step) > room, room / np.maximum(np.abs(step), 1e-300), 1.0), axis=1
+        np.where(np.abs(step) > distance, distance / np.maximum(np.abs(step), 1e-300), 1.0), axis=1
     )
     step *= share[:, None]
     curved = np.einsum("rp,rpq,rq->r", step, curvature, step)

@@ -31,7 +31,7 @@ class FitOptions:
 
     law: str = AUTO
     approach: str = "parametric"
-    valley: str = "parabola"
+    minimum: str = "parabola"
     objective: str = "huber-log"
     delta: float = 1e-3
     columns: str | None = None
@@ -55,7 +55,7 @@ class FitOptions:
         choices = {
             "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
-            "valley": METHODS,
+            "minimum": METHODS,
             "resample": KINDS,
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
@@ -87,18 +87,18 @@ class FitOptions:
                 where="--one-sided",
                 remedy="give a number above 0, up to 1 (both sides alike)",
             )
-        self.held_out()
+        self.n_holdout_budgets()
         self.fixed()
 
     def resolved(self) -> FitOptions:
-        """The options with a law in the place of `auto`; `combined` where the choice of a law was left open."""
+        """The options with a law in the place of `auto`; `combined` where no law was named."""
         if self.law != AUTO:
             return self
         is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
         return replace(self, law=HEADLINE_LAW, combined=is_open)
 
     def fixed(self) -> dict[str, float]:
-        """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
+        """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""
         values: dict[str, float] = {}
         for part in (self.fix or "").split(",") if self.fix else []:
             name, _, value = part.partition("=")
@@ -116,7 +116,7 @@ class FitOptions:
                 ) from None
         return values
 
-    def held_out(self) -> int:
+    def n_holdout_budgets(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""
         if self.law == "lr-annealing":
             return 0  # its hold-out names curves
@@ -140,4 +140,10 @@ class FitOptions:
         if inputs:
             check_letters(law, inputs, columns)
         read = () if law == TWO_STAGE else inputs
-        return SourceOptions(columns, self.params, self.flops, *filters, read)  # type: ignore[arg-type]
+        return SourceOptions(
+            columns,
+            self.params,  # type: ignore[arg-type]
+            self.flops,  # type: ignore[arg-type]
+            *filters,
+            read,
+        )

@@ -130,14 +130,19 @@ def _fields(
             fields["rollout"] = rollout(fitted, points, options.ci, options.seed)
         combination = _combination(points, options)
         fields["combination"] = combination
-        held_out, held_out_warnings = holdout(
-            fitted, points, options.held_out(), options.ci, options.seed, combination is not None
+        held_out, holdout_warnings = holdout(
+            fitted,
+            points,
+            options.n_holdout_budgets(),
+            options.ci,
+            options.seed,
+            combination is not None,
         )
         fields["holdout"] = held_out
         analysis_warnings = [
             *analysis_warnings,
             *repeated_data.uncounted(points, options.law),
-            *held_out_warnings,
+            *holdout_warnings,
         ]
     else:
         analysis_warnings = repeated_data.uncounted(points, options.law)
@@ -238,7 +243,7 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     defaults = FitOptions()
-    names = ("where", "drop_highest", "cluster", "valley", "fix", "one_sided", "resample")
+    names = ("where", "drop_highest", "cluster", "minimum", "fix", "one_sided", "resample")
     return SourceInfo(
         paths=list(source.paths),
         digest=source.digest,

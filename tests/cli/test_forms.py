@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from scaling.cli import with_commands
-from scaling.cli.csv_rows import PLANNED, RECONCILED, ROOM, STATES
+from scaling.cli.csv_rows import DEVICE_FIT, PLANNED, RECONCILED, STATES
 from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
@@ -121,7 +121,7 @@ def test_a_plan_holds_every_run(sweep):
 def test_a_plan_for_a_device_says_whether_runs_fit(sweep):
     assert (
         tuple(rows(scaling("plan", sweep, "--no-probe", "--device", "h100", "--csv"))[0])
-        == PLANNED + ROOM
+        == PLANNED + DEVICE_FIT
     )
 
 

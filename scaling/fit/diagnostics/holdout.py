@@ -123,19 +123,19 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     from scipy.special import bdtr
 
     high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
-    inside, found = count - high - low, []
+    inside, warnings = count - high - low, []
     if bdtr(inside, count, ci) < SIGNIFICANT:
         level = f"{100 * ci:g} %"
         message = f"{inside} of {count} held-out runs lie inside {level} intervals: too narrow"
         data = {"covered": inside / count, "expected": ci, "n_test": count}
-        found.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
+        warnings.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
     if max(high, low) >= MIN_MISSES and min(high, low) == 0:
         side = "high" if high else "low"
         missed = f"all {high + low} misses among {count} held-out runs"
         message = f"{missed} have one sign: the loss was predicted too {side}"
         data = {"too_high": high, "too_low": low, "n_test": count}
-        found.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
-    return found
+        warnings.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
+    return warnings
 
 
 def _combined(
