@@ -14,6 +14,7 @@ from scaling.cli import with_commands
 from scaling.cli.output import LOG_WIDTH, console
 from scaling.cli.progress import Display
 from scaling.cli.tables import plan_table, table
+from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document
 from tests.sweep_files import tiny
@@ -58,16 +59,15 @@ def test_a_table_that_fits_stays_a_table():
 def test_progress_fits_a_narrow_terminal(tmp_path, width):
     display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
     run = PLAN.runs[0]
-    event = {
-        "event": "progress",
-        "run_id": run.run_id,
-        "step": 12,
-        "n_steps": run.run.n_steps,
-        "loss": 2.5,
-        "tokens_per_second": 123456.0,
-        "flops_per_second": 4.2e9,
-        "flops": 1e9,
-    }
+    event = RunProgress(
+        run_id=run.run_id,
+        step=12,
+        n_steps=run.run.n_steps,
+        loss=2.5,
+        tokens_per_second=123456.0,
+        flops_per_second=4.2e9,
+        flops=1e9,
+    )
     display.handle(event)
     text = shown(display._table(), width)
     assert max(map(len, text.splitlines())) <= width
