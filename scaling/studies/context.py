@@ -14,7 +14,8 @@ import pandas as pd
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import PointEstimate, estimate, problem_of
-from scaling.fit.laws.laws import LAWS, Law, Param, Term
+from scaling.fit.laws.law import Law, Param, Term
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Resample, continuation
 from scaling.formatting import format_count
 from scaling.points.comparability import has_variants

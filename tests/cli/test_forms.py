@@ -14,11 +14,12 @@ import typer
 from typer.testing import CliRunner
 
 from scaling.cli import with_commands
-from scaling.cli.csv_rows import PLANNED, RECONCILED, ROOM, STATES
+from scaling.cli.csv_rows import DEVICE_FIT, PLANNED, RECONCILED, STATES
 from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
 from scaling.config.sweep_file import dump_sweep
+from scaling.execute.events import RunProgress
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from tests.documents import dump
@@ -120,7 +121,7 @@ def test_a_plan_holds_every_run(sweep):
 def test_a_plan_for_a_device_says_whether_runs_fit(sweep):
     assert (
         tuple(rows(scaling("plan", sweep, "--no-probe", "--device", "h100", "--csv"))[0])
-        == PLANNED + ROOM
+        == PLANNED + DEVICE_FIT
     )
 
 
@@ -250,13 +251,14 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
     show = _progress()
     for step in (1, 2, 3):
         show(
-            {
-                "event": "progress",
-                "step": step,
-                "n_steps": 9,
-                "loss": 2.0,
-                "tokens_per_second": 1000.0,
-            }
+            RunProgress(
+                step=step,
+                n_steps=9,
+                loss=2.0,
+                tokens_per_second=1000.0,
+                flops_per_second=1.0,
+                flops=1.0,
+            )
         )
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
     assert TRAIN_SECONDS < LOG_SECONDS

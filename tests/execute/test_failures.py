@@ -99,6 +99,7 @@ def test_causes():
 
     assert cause_of(MemoryError()) == "memory"
     assert cause_of(ValueError("RESOURCE_EXHAUSTED: Out of memory")) == "memory"
+    assert cause_of(RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY")) == "memory"
     assert cause_of(JaxRuntimeError("UNAVAILABLE: socket closed")) == "device"
     assert cause_of(JaxRuntimeError("INVALID_ARGUMENT: shapes")) == "bug"
     assert cause_of(KeyError("x")) == "bug"

@@ -149,8 +149,8 @@ def test_whose_lease_was_ended_publishes_nothing(tmp_path):
     source = Provenance("here", None, "0")
     with Lease(tmp_path) as lease:
         lease.path.unlink()
-        told = publish(SweepFolder(tmp_path), "tiny", run, simulate(run), source, lease.path)
-        assert told["event"] == "stopped"
+        ended = publish(SweepFolder(tmp_path), "tiny", run, simulate(run), source, lease.path)
+        assert ended.event == "stopped"
         assert run_files.finished_run_ids(tmp_path) == set()
         with pytest.raises(Exception, match="given to others"), lease.locked():
             lease.claim(["aaa"])

@@ -14,7 +14,7 @@ from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError
 from scaling.execute.simulated import SEED_NOISE, check_law, known, simulate
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
@@ -226,7 +226,7 @@ def test_the_law_is_found_again(name):
     for exponent in ("alpha", "beta"):
         assert float(values[exponent]) == pytest.approx(entry.values[exponent], abs=0.04)
     truth = float(entry.frontier().a)
-    assert float(frontier(entry.law, values, Cost()).a) == pytest.approx(truth, abs=0.03)
+    assert float(LAWS[entry.law].frontier(values, Cost()).a) == pytest.approx(truth, abs=0.03)
     road = isoflop(points)
     assert road.frontier is not None
     assert float(road.frontier.a) == pytest.approx(truth, abs=0.08)

@@ -1,4 +1,4 @@
-"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise
+"""Tables of any shape end in a document or in an error: degenerate grids, copies, outliers, noise
 without a law.
 """
 
@@ -51,7 +51,7 @@ def table(path, rng):
 
 
 def answered(call):
-    """The answer, or None for a refusal, which must say what to do."""
+    """The answer, or None for an error, which must say what to do."""
     try:
         return call()
     except ScalingError as error:

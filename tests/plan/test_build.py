@@ -36,8 +36,8 @@ def test_isoflop_runs_cost_their_budget():
 
 def test_every_cell_is_a_run_or_refused():
     made = planned(design=ISOFLOP, seeds=[0, 1])
-    assert len(made.runs) + len(made.refused) + made.merged == 3 * 2 * 2
-    assert all("tokens_per_param_range" in reason for _, reason in made.refused)
+    assert len(made.runs) + len(made.infeasible) + made.merged == 3 * 2 * 2
+    assert all("tokens_per_param_range" in reason for _, reason in made.infeasible)
     assert {item.run.seed for item in made.runs} == {0, 1}
 
 
@@ -57,7 +57,7 @@ def test_cells_that_cannot_be_built_are_refused_with_the_reason():
     axes = [{"field": "model.n_kv_heads", "values": [1, 3]}]
     made = planned(axes=axes)
     assert len(made.runs) == 4
-    assert {reason for _, reason in made.refused} == {
+    assert {reason for _, reason in made.infeasible} == {
         "n_heads = 1 is not a multiple of n_kv_heads = 3"
     }
 
@@ -98,19 +98,19 @@ def test_large_sizes_and_budgets_are_planned_without_holding_them():
     design = {"kind": "isoflop", "sizes": ["70B", "1T", "1e13"], "budgets": ["1e24", "1e26"]}
     task = {"kind": "synthetic", "seq_len": 2048}
     made = planned(design=design, base={"task": task}, recipe={})
-    assert not made.refused
+    assert not made.infeasible
     assert max(item.n_params["with_head"] for item in made.runs) == pytest.approx(1e13, rel=0.01)
     assert made.runs[-1].flops == pytest.approx(1e26, rel=0.01)
     narrow = planned(
         design=design, base={"task": task}, recipe={"n_layers": 2, "width_multiple": 4}
     )
-    assert not narrow.refused
+    assert not narrow.infeasible
 
 
 def test_more_tokens_than_a_row_can_count_are_refused():
     grid = {"kind": "grid", "sizes": ["1e12"], "tokens": ["1e18", "1e19"]}
     made = planned(design=grid, base={"task": TINY["base"]["task"], "batch_size": 2**30}, recipe={})
-    assert [reason for _, reason in made.refused] == [
+    assert [reason for _, reason in made.infeasible] == [
         "1e+19 training tokens are more than a row can hold (9.22e+18)"
     ]
 
@@ -118,13 +118,13 @@ def test_more_tokens_than_a_row_can_count_are_refused():
 def test_settings_that_are_equal_but_not_alike_are_kept_apart():
     made = planned(axes=[{"field": "model.n_layers", "values": [1, 1.0, True]}])
     assert len(made.runs) == 4
-    assert len(made.refused) == 8
+    assert len(made.infeasible) == 8
 
 
 def test_an_optimiser_that_is_out_of_range_is_refused_with_the_reason():
     made = planned(axes=[{"field": "optim.lr", "values": [1e-3, 100.0]}])
     assert len(made.runs) == 4
-    assert {reason for _, reason in made.refused} == {
+    assert {reason for _, reason in made.infeasible} == {
         "optim.lr: Input should be less than or equal to 10"
     }
 
@@ -160,7 +160,7 @@ def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
     assert (
         time.process_time() - started < 30
     )  # 4 to 8 s on a busy core; without sharing among seeds and shapes over 60 s
-    assert len(made.runs) + len(made.refused) == 3 * 2 * 15_000
+    assert len(made.runs) + len(made.infeasible) == 3 * 2 * 15_000
     assert sum(len(list(family.all_runs())) for family in found) == len(made.runs)
 
 

@@ -26,6 +26,7 @@ from scaling.errors import ScalingError
 from scaling.execute import environment
 from scaling.plan import memory, plan
 from scaling.plan.device_fit import DeviceMemory, check_fits, suggest_execution, to_cli_flags
+from scaling.plan.document import plan_document
 from tests.sweep_files import tiny
 
 KINDS = st.sampled_from(["cpu", "gpu", "tpu"])
@@ -178,7 +179,7 @@ def test_then_activations_are_computed_again_and_then_devices_are_added():
 @settings(deadline=None, max_examples=50)
 def test_remedies_fit_all_runs(runs, kind, share):
     how = Execution()
-    largest = max(DeviceMemory("", kind, 0).needs(run, how) for run in runs)
+    largest = max(DeviceMemory("", kind, 0).required_bytes(run, how) for run in runs)
     room = DeviceMemory("a device", kind, int(share * largest))
     chosen = suggest_execution(runs, how, room)
     if chosen is not None:
@@ -219,7 +220,7 @@ def test_the_refusal_says_what_needs_what_and_the_options_that_help():
 
 def test_an_unknown_device_is_refused_with_the_nearest():
     with pytest.raises(ScalingError) as caught:
-        device_options.room_of("h10", 1)
+        device_options.device_memory("h10", 1)
     known = ", ".join(sorted([*DEVICES, "here"]))
     assert str(caught.value).startswith(
         "--device: unknown device 'h10'\n  did you mean h100? known: "
@@ -232,11 +233,11 @@ def test_workers_share_what_is_here(monkeypatch):
     monkeypatch.setattr(environment, "memory_bytes", lambda: facts)
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    assert device_options.room_of("here", 4) == DeviceMemory(
+    assert device_options.device_memory("here", 4) == DeviceMemory(
         "each of 4 workers here", "cpu", 2 * 2**30
     )
     monkeypatch.setattr(environment, "memory_bytes", lambda: dict.fromkeys(facts))
-    assert device_options.room_of("here", 1).capacity_bytes > 2**60
+    assert device_options.device_memory("here", 1).capacity_bytes > 2**60
 
 
 def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
@@ -263,17 +264,13 @@ def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
 def test_a_plan_says_for_each_run_whether_it_fits():
     sweep = tiny(evals={"points": 1, "tokens": 30})
     planned = plan(sweep, sweep.base.task, 16)
-    room = device_options.room_of("h100", 1)
+    room = device_options.device_memory("h100", 1)
     assert (room.kind, room.capacity_bytes) == ("gpu", int(0.92 * 80e9))
-    document = device_options.annotate(
-        tables.plan_document(planned, None, 1), planned.runs, Execution(), room
-    )
+    document = plan_document(planned, None, 1, device=room).to_dict()
     assert all(entry["fits"] and entry["remedy"] is None for entry in document["runs"])
     assert shown(document).count("every run fits h100: 68.5 GiB can be used") == 1
     small = DeviceMemory("toy", "gpu", document["runs"][-1]["memory_bytes"] - 1)
-    document = device_options.annotate(
-        tables.plan_document(planned, None, 1), planned.runs, Execution(), small
-    )
+    document = plan_document(planned, None, 1, device=small).to_dict()
     assert json.loads(json.dumps(document))["device"] == "toy"
     assert document["runs"][-1]["remedy"] == "--micro-batch 4"
     assert document["runs"][-1]["device_memory_bytes"] == small.capacity_bytes
@@ -287,7 +284,7 @@ def shown(document):
 
 
 def test_no_jax_is_needed():
-    code = "import sys, scaling.plan.device_fit, scaling.cli.device_options as d; d.room_of('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    code = "import sys, scaling.plan.device_fit, scaling.cli.device_options as d; d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

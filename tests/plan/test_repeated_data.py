@@ -33,7 +33,7 @@ def test_the_shipped_sweep_repeats_on_purpose_and_is_not_scolded(tmp_path, capsy
     assert limits == {
         (unique, epochs) for unique in (65_536, 131_072) for epochs in (2, 4, 8, 16)
     } | {(None, 1)}
-    assert not plan.refused
+    assert not plan.infeasible
     assert "warning" not in capsys.readouterr().err
 
 
@@ -41,10 +41,10 @@ def test_runs_of_one_limit_are_one_trunk_and_read_one_corpus(tmp_path):
     plan = planned(tmp_path, sizes=(15e3, 31e3))
     trunks = {
         (family.runs[0].model.d_model, family.runs[0].task.unique_tokens)
-        for family in plan.families
+        for family in plan.groups
     }
-    assert len(plan.families) == len(trunks) == 6
-    for family in plan.families:
+    assert len(plan.groups) == len(trunks) == 6
+    for family in plan.groups:
         assert {run.task for run in family.all_runs()} == {family.runs[0].task}
     read = {
         run.run.task.unique_tokens: open_task(run.run.task).batch("train", 0, 64)

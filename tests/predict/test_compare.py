@@ -12,7 +12,8 @@ from benchmarks.compare import cheaper, steeper
 from benchmarks.simulated_sweeps import SURFACES
 from benchmarks.twins import document
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.significance import holm, open_interval, two_sided
 from scaling.points.comparability import comparable
 from scaling.predict.compare import compute_ratio
@@ -81,8 +82,7 @@ def test_the_share_is_that_of_the_closed_form_and_open_where_the_floor_is_too_hi
     first, other = (surface.frontier() for surface in (LAW, cheaper(LAW, 0.5)))
     budgets = np.array([1e19, 1e21, 1e23])
     assert compute_ratio(first, other, budgets) == pytest.approx(0.5)
-    high = frontier(
-        "chinchilla",
+    high = LAWS["chinchilla"].frontier(
         {name: np.asarray(value) for name, value in {**LAW.values, "E": 2.2}.items()},
         Cost(),
     )

@@ -59,7 +59,7 @@ def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
     assert sweep.forecasts[1].size == pytest.approx(said["n_params"]["value"], rel=0.3)
     assert all(each.lo < each.loss < each.hi for each in sweep.forecasts)
     planned = json.loads(done("plan", out, "--no-probe", "--json"))
-    assert not planned["refused"]
+    assert not planned["infeasible"]
     assert len(planned["runs"]) == 4  # the optimum with two seeds
     assert {round(run["flops"] / 8e20, 3) for run in planned["runs"]} == {1.0}
 
@@ -87,7 +87,7 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
     out = fitted / "published.toml"
     done("predict", HOFFMANN, "--flops", "1e19", "--emit", out, "--base", fitted / "loop.toml")
     assert [each.lo for each in load_sweep(out).forecasts] == [None] * 3  # it has no draws
-    assert not json.loads(done("plan", out, "--no-probe", "--json"))["refused"]
+    assert not json.loads(done("plan", out, "--no-probe", "--json"))["infeasible"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_proposal_becomes_a_sweep_that_plans_at_the_cost_it_named(trained, tmp_p
     sweep = load_sweep(tmp_path / "next.toml")
     made = plan(sweep, sweep.base.task, 256)
     assert sweep.name == "demo-next"
-    assert not made.refused
+    assert not made.infeasible
     assert not made.merged
     assert len(made.runs) == sum(run["copies"] for run in proposal["runs"])
     np.testing.assert_allclose(
