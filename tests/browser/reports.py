@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from scaling.fit.options import FitOptions
 from scaling.report.inputs import load_inputs
@@ -16,8 +17,6 @@ from scaling.report.sections import build_report
 from scaling.store.rows import SCHEMA
 from scaling.store.run_files import write_run
 from tests.documents import dump, fit
-from tests.studies import test_emergence as emergence
-from tests.studies import test_grokking as grokking
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a href="javascript:window.ran=3">{{ 7*7 }}</a>'
@@ -76,6 +75,8 @@ def table(folder):
 
 def laboratory(folder):
     """Rows of two phenomena: grokking with its laws, and emergence by metric."""
+    grokking = pytest.importorskip("tests.studies.test_grokking")
+    emergence = pytest.importorskip("tests.studies.test_emergence")
     results = folder / "laboratory"
     rows = pd.concat(
         [grokking.table("grokking-laws"), emergence.ladder(emergence.smooth, lambda width: 2)],
