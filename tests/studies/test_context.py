@@ -67,7 +67,7 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
     assert [one.holds for one in told] == [True, True, True]
 
 
-def test_variants_of_a_size_are_no_seeds_of_it():
+def test_variants_of_a_size_are_not_pooled_as_seeds():
     assert (
         context.analyze(
             pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])
@@ -106,7 +106,7 @@ def at_end(loss):
     return table[table["step"] == 100].assign(value=loss)
 
 
-def test_too_few_positions_are_refused_and_said():
+def test_too_few_positions_leave_the_curve_unfitted():
     (curve,) = context.analyze(windows(points=TOKENS[:5]))
     assert not curve.params
     assert curve.unavailable == "5 positions are fewer than 8"
@@ -115,7 +115,7 @@ def test_too_few_positions_are_refused_and_said():
     assert finding.measured == "not fitted: 5 positions are fewer than 8"
 
 
-def test_the_section_has_a_picture_a_table_and_three_sentences_and_only_text_has_it():
+def test_context_section_has_figure_table_and_notes_for_text_only():
     section = context.STUDY.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
     assert [table.name for table in section.tables] == ["expected-context", "context"]
     assert len(section.notes) == 3

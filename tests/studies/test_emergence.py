@@ -98,7 +98,7 @@ def test_a_smooth_improvement_is_a_metric_effect():
     assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION_SHARE
 
 
-def test_a_sudden_model_is_a_transition_and_not_the_metrics():
+def test_a_sudden_model_is_a_transition_not_a_metric_effect():
     found = emergence.analyze(ladder(sudden, at_16))
     assert found.transition.verdict is True
     assert found.metric_effect.verdict is False
@@ -112,7 +112,7 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     assert "adds little" in told[1]
 
 
-def test_what_is_decided_follows_the_rows(monkeypatch):
+def test_jump_of_exact_match_alone_is_a_metric_effect(monkeypatch):
     """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no transition."""
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
@@ -128,14 +128,14 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     assert "half-learned" in told[2]
 
 
-def test_one_seed_a_size_settles_nothing():
+def test_one_seed_per_size_leaves_verdicts_undecided():
     found = emergence.analyze(ladder(sudden))
     assert found.metric_effect.verdict is found.transition.verdict is None
     told = [one for one in emergence.claims(found) if "one seed" in one.measured]
     assert [one.holds for one in told] == [None, None]
 
 
-def test_seeds_that_disagree_settle_nothing():
+def test_disagreeing_seeds_leave_verdicts_undecided():
     """Each size has seeds that learned and seeds that did not, the more of them the larger it is."""
     lucky = ladder(
         lambda width, seed, over: np.full(
@@ -176,7 +176,7 @@ def test_the_product_law_fails_where_digits_fail_together():
     assert not told["product of per-position accuracies minus exact match"].holds
 
 
-def test_sigmoid_and_power_law_are_each_found_where_they_are_true():
+def test_sigmoid_or_power_law_has_the_lower_aic_where_it_is_true():
     n = np.geomspace(1e3, 6e4, 12)
     for true, first in ((1 / (1 + (8e3 / n) ** 3.0), 0), (2e-4 * n**0.75, 1)):
         ends = pd.DataFrame({"n": n, "exact_match": true})
@@ -202,7 +202,7 @@ def test_sarles_coefficient():
         assert np.isnan(emergence.sarle(undecided))
 
 
-def test_the_threshold_is_where_most_seeds_are_and_half_is_right():
+def test_threshold_is_the_most_seeded_size_nearest_one_half():
     seeds = emergence.analyze(ladder(sudden, at_16)).threshold
     assert len(seeds.values) == 5
     assert sorted(seeds.values) == pytest.approx([0.1**5] * 3 + [0.995**5] * 2)
@@ -232,7 +232,7 @@ def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood
     )
 
 
-def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
+def test_unmeasured_metrics_and_other_tasks_are_left_out():
     with_distance, without = (emergence.analyze(ladder(smooth, end=end)) for end in (True, False))
     assert "edit_distance" in with_distance.trends
     assert "edit_distance" not in without.trends
@@ -265,7 +265,7 @@ def test_the_section_has_its_pictures_and_tables():
     assert len(found.figures[2].traces[0].x) == 5
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
+def test_runs_that_differ_in_more_than_the_seed_are_excluded():
     alike = ladder(smooth, seeds=lambda width: 3)
     longer = row_schema.rows(
         "ladder",

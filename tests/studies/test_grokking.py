@@ -59,7 +59,7 @@ def laws():
     return table("grokking-laws")
 
 
-def test_a_crossing_lies_between_two_measurements():
+def test_first_step_at_a_level_is_interpolated():
     step = np.array([1.0, 10.0, 100.0])
     assert grokking.first_step_at(step, np.array([0.0, 0.98, 1.0])) == pytest.approx(
         10 * math.sqrt(10)
@@ -68,7 +68,7 @@ def test_a_crossing_lies_between_two_measurements():
     assert grokking.first_step_at(step, np.array([0.0, 0.5, 0.98])) is None
 
 
-def test_a_power_with_a_pole_is_found_again():
+def test_delay_law_with_a_pole_is_recovered():
     x = np.repeat([0.6, 0.5, 0.4, 0.35, 0.3], 3)
     noise = np.random.default_rng(1).normal(0, 0.02, len(x))
     law = fit_delay_law(x, 60 * (x - 0.2) ** -1.1 * np.exp(noise), with_pole=True)
@@ -85,7 +85,7 @@ def test_a_power_with_a_pole_is_found_again():
     assert fit_delay_law(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
 
 
-def test_the_main_sweep_shows_the_delay_and_the_control(main):
+def test_grokking_sweep_gives_delay_and_control_claims(main):
     found = grokking.analyze(main)
     assert (len(found.baseline), len(found.control), found.n_unused) == (3, 1, 0)
     expected = LEARNED + 60 * 0.2**-1.1 / found.baseline[0].decay
@@ -97,7 +97,7 @@ def test_the_main_sweep_shows_the_delay_and_the_control(main):
     assert (closed.holds, "all 3,481 equations" in closed.quantity) == (True, True)
 
 
-def test_runs_that_did_not_get_there_decide_nothing(main):
+def test_runs_that_never_generalize_leave_claims_undecided(main):
     never = main.assign(value=np.where(main["split"] == "val", 0.3, main["value"]))
     found = grokking.analyze(never)
     assert [one.holds for one in grokking.claims(found)[:2]] == [None, None]
@@ -108,14 +108,14 @@ def test_runs_that_did_not_get_there_decide_nothing(main):
     assert grokking.claims(grokking.analyze(early))[1].holds is False
 
 
-def test_a_pole_that_is_not_seen_is_not_told():
+def test_insignificant_pole_is_reported_as_unseen():
     found = grokking.analyze(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
     assert found.by_fraction.pole[:2] == (0.0, 0.0)
     assert found.by_fraction.b[0] == pytest.approx(2.0, abs=0.3)
     assert "no f_c seen" in grokking.describe_fraction_law(found.by_fraction)
 
 
-def test_the_laws_are_read_off_the_other_sweep(laws):
+def test_grokking_laws_sweep_recovers_both_delay_laws(laws):
     found = grokking.analyze(laws)
     assert found.n_unused == 0
     assert found.by_fraction.n_censored == found.by_decay.n_censored == 0
@@ -154,7 +154,7 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
     assert STUDY.section(main[main["metric"] == "loss"]) is None
 
 
-def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
+def test_grokking_notes_follow_the_rows(main, laws):
     assert "no later than" in STUDY.section(main.assign(value=1.0)).notes[0]
     one = (main["split"] == "val") & (main["seed"] == 0)
     assert (
@@ -175,12 +175,12 @@ def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
     assert "not trained" not in STUDY.section(other).notes[2]
 
 
-def test_the_other_studies_let_these_rows_pass(main, laws):
+def test_grokking_rows_give_no_other_study(main, laws):
     for held in (main, laws):
         assert [one.id for one in studies.sections(held)] == ["grokking"]
 
 
-def test_mirror_images_are_counted():
+def test_commutative_overlap_counts_mirrored_equations():
     task = ModularTask(kind="modular", p=59)
     windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
     known = {tuple(pair) for pair in windows["train"]}
@@ -194,7 +194,7 @@ def test_mirror_images_are_counted():
 
 
 @pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])
-def test_the_closed_form_answers_all_equations_where_it_is_wide(p, operation):
+def test_closed_form_network_is_exact_when_wide(p, operation):
     assert closed_form.network_accuracy(p, 512, operation) == 1.0
     assert closed_form.network_accuracy(p, 4, operation) < 0.9
 

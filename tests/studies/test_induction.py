@@ -70,7 +70,7 @@ def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
     assert (found.nats, found.start, found.end) == expected
 
 
-def test_findings_hold_for_a_drop_and_a_stall():
+def test_induction_claims_hold_for_a_drop_and_a_stall():
     found = induction.claims(induction.analyze(table()))
     assert [one.holds for one in found] == [True] * 4
     assert found[0].measured == "0.22 nats, the worst of 3 runs"
@@ -78,7 +78,7 @@ def test_findings_hold_for_a_drop_and_a_stall():
     assert found[1].measured.startswith("1.7 nats")
 
 
-def test_one_bad_seed_or_a_slow_fall_is_told():
+def test_induction_claims_fail_for_a_bad_seed_or_a_slow_fall():
     slow = (4.3, 3.8, 3.3, 2.8, 2.3, 1.8, 1.3)
     assert [one.holds for one in induction.claims(induction.analyze(table(deep=slow)))] == [
         True,
@@ -103,7 +103,7 @@ def test_one_bad_seed_or_a_slow_fall_is_told():
     ]
 
 
-def test_a_run_that_diverged_has_no_end():
+def test_diverged_run_is_left_out():
     rows = table()
     deep = rows[rows["n_layers"] == 2]
     gone = deep["run_id"].iloc[0]
@@ -114,19 +114,19 @@ def test_a_run_that_diverged_has_no_end():
     assert [one.holds for one in induction.claims(found)] == [True] * 4
 
 
-def test_runs_of_more_than_two_layers_are_not_called_two():
+def test_claims_name_more_than_two_layers():
     rows = table()
     deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
     assert induction.claims(induction.analyze(deeper))[0].quantity.endswith("two layers or more")
 
 
-def test_without_runs_of_one_layer_nothing_is_said_of_them():
+def test_claims_without_one_layer_runs_are_undecided():
     rows = table()
     found = induction.claims(induction.analyze(rows[rows["n_layers"] == 2]))
     assert [one.holds for one in found] == [True, True, None, None]
 
 
-def test_the_section_draws_every_run_and_says_three_sentences():
+def test_induction_section_draws_every_run():
     found = induction.STUDY.section(table())
     lines = [trace for trace in found.figures[0].traces if hasattr(trace, "dash")]
     assert len(lines) == 12

@@ -63,7 +63,7 @@ def test_bayes_is_the_mean_of_a_gaussian_process(examples, seen):
     np.testing.assert_allclose(regression.bayes(x, y, seen, CONFIG), right, atol=1e-9)
 
 
-def test_no_penalty_does_better_than_the_bayes_one(examples):
+def test_bayes_penalty_has_the_lowest_error(examples):
     x, y = examples
     best = np.square(regression.bayes(x, y, 3, CONFIG) - y[:, 3]).mean()
     for noise in (0.1, 2.0):  # a penalty 25 times too small, 16 times too large
@@ -72,7 +72,7 @@ def test_no_penalty_does_better_than_the_bayes_one(examples):
     assert np.square(regression.least_squares(x, y, 3) - y[:, 3]).mean() > best
 
 
-def test_the_predictors_see_the_windows_that_runs_are_examined_on():
+def test_predictors_use_the_windows_of_the_evaluation():
     held = regression.predictors(CONFIG, 8192)
     task = open_task(CONFIG)
     count = 8192 // task.seq_len
@@ -81,7 +81,7 @@ def test_the_predictors_see_the_windows_that_runs_are_examined_on():
     np.testing.assert_allclose(held.zero, np.square(y).mean(axis=0), rtol=0.05)
 
 
-def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_examples():
+def test_regression_claims_of_the_best_and_of_an_ignorant_run():
     (study,) = regression.analyze(table(1.0))
     assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
     assert len(study.runs) == 2

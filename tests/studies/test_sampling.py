@@ -86,7 +86,7 @@ def models():
     return sampling.sampled_models(table())
 
 
-def test_models_are_read_with_their_problems(models):
+def test_sampled_models_are_read_from_rows(models):
     assert [(one.n_params, one.tokens) for one in models] == sorted(
         (one.n_params, one.tokens) for one in models
     )
@@ -98,7 +98,7 @@ def test_models_are_read_with_their_problems(models):
     assert sampling.sampled_models(table().query("metric == 'pass_at_k'")) == []
 
 
-def test_the_decoder_is_found_out_where_it_draws_another_law(models):
+def test_biased_decoder_fails_the_pass_at_1_check(models):
     held = {
         one.quantity: one
         for one in sampling.claims(sampling.SamplingStudy(models, [], None, [], 0))
@@ -114,7 +114,7 @@ def test_the_decoder_is_found_out_where_it_draws_another_law(models):
     assert not moved[asked].holds
 
 
-def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(models):
+def test_beta_binomial_forecast_beats_the_line_on_beta_rates(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
     assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean(
@@ -145,12 +145,12 @@ def test_samples_needed_are_the_fewest(models):
     assert samples_needed(np.zeros(3), 0.5) == 1
 
 
-def test_a_target_is_one_that_most_models_reach():
+def test_common_target_is_reached_by_two_thirds_of_the_models():
     assert common_target([np.zeros(10), np.full(10, 1.0), np.full(10, 50.0)]) == 0.95
     assert common_target([np.zeros(10), np.full(10, 50.0), np.full(10, 50.0)]) is None
 
 
-def test_an_answer_costs_its_tokens_but_the_last():
+def test_answer_flops_leave_out_the_last_token():
     config = run(16, 100)
     prompt, answer = answer_costs(config)
     assert prompt + answer == pytest.approx(accounting.train_flops(config.model, 11, 11) / 3)
@@ -177,13 +177,13 @@ def test_the_joint_optimum_is_the_cheapest_of_all():
     assert chosen[0].train_flops < chosen[-1].train_flops
 
 
-def test_models_below_the_target_are_no_way_to_it(models):
+def test_models_below_the_target_are_left_out(models):
     reached = sampling.models_that_reach(models, 0.95)
     assert 0 < len(reached) < len(models)
     assert {way.k for way in reached} == {samples_needed(one.nll, 0.95) for one in models} - {None}
 
 
-def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled():
+def test_sampling_section_has_all_parts_and_is_absent_without_samples():
     found = STUDY.section(table())
     assert {one.name for one in found.figures} == {
         "sampling-coverage",
