@@ -93,7 +93,7 @@ def test_exact_flops_are_those_of_the_program(model):
     assert product_flops(program.jaxpr) == batch * unmasked_forward_flops(model, SEQ_LEN)
 
 
-def test_exact_flops_are_near_the_compilers():
+def test_exact_flops_are_near_those_of_the_compiler():
     """XLA's own analysis of the unrolled program counts elementwise work too."""
     model, seq_len = tiny_model(d_model=128, d_head=32, n_kv_heads=4, d_ff=512, vocab_size=256), 32
     lowered = jax.jit(make_forward(model, seq_len)).lower(
@@ -209,7 +209,7 @@ def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
     ("n_kv_heads", "names"),
     [(96, ("MHA", "GQA-24", "MQA")), (8, ("MHA", "GQA-8", "MQA")), (1, ("MHA", "GQA-24", "MQA"))],
 )
-def test_the_forms_of_attention_keep_a_grouping_or_take_a_quarter(n_kv_heads, names):
+def test_gqa_keeps_the_grouping_of_the_model_or_takes_a_quarter(n_kv_heads, names):
     forms = attention_forms(GPT3.model_copy(update={"n_kv_heads": n_kv_heads}))
     assert tuple(forms) == names
     assert [form.n_kv_heads for form in forms.values()] == [
