@@ -55,7 +55,7 @@ def messages(document, tmp_path_factory):  # noqa: F811
     return found
 
 
-def test_every_message_is_the_one_that_was_read(messages):
+def test_error_messages_equal_the_snapshot(messages):
     text = "\n".join(messages)
     if os.environ.get("SCALING_RENEW"):
         SNAPSHOT.write_text(text, encoding="utf-8")
@@ -64,7 +64,7 @@ def test_every_message_is_the_one_that_was_read(messages):
     )
 
 
-def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
+def test_every_error_message_has_a_remedy_and_no_traceback(messages):
     for message in messages:
         lines = message.rstrip("\n").splitlines()
         assert "Traceback" not in message
@@ -74,5 +74,5 @@ def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
         )  # what, where, and on a line of its own the remedy
 
 
-def test_there_are_no_two_messages_for_one_command():
+def test_every_snapshot_command_is_unique():
     assert len({tuple(line) for line in LINES}) == len(LINES) >= 60

@@ -38,7 +38,7 @@ def tried(simulated, chosen, prepare=lambda: None):
 
 @NEEDS_STRACE
 @LINUX
-def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
+def test_kill_at_any_point_loses_and_changes_no_result(simulated):
     path, scratch, _ = simulated
     found = points.enumerate_points(path, scratch)
     assert {point.call for point in found} >= {
@@ -105,7 +105,7 @@ def mark_before_write():
     ("defect", "kind", "call"),
     [(append_twice, "duplicated", "link"), (mark_before_write, "lost", "link")],
 )
-def test_planted_defects_of_the_disk_are_seen(simulated, defect, kind, call):
+def test_injected_disk_faults_are_detected(simulated, defect, kind, call):
     path, scratch, _ = simulated
     chosen = [point for point in points.enumerate_points(path, scratch) if point.call == call][:2]
     assert chosen
@@ -171,7 +171,7 @@ def environment(**more):
 
 
 @LINUX
-def test_random_kills_lose_double_and_change_nothing(trained):
+def test_random_kills_lose_and_change_no_result(trained):
     path, scratch, want = trained
     verdict = kills.torment(path, scratch / "killed", want, random.Random(7), 8, environment())
     assert verdict.notes == []
@@ -187,7 +187,7 @@ def test_random_kills_lose_double_and_change_nothing(trained):
         for place, defect in enumerate(DEFECTS)
     ],
 )
-def test_planted_defects_of_the_state_are_seen(trained, tmp_path, defect):
+def test_injected_state_faults_are_detected(trained, tmp_path, defect):
     path, _, want = trained
     (tmp_path / "sitecustomize.py").write_text(DIES_ONCE + DEFECTS[defect])
     found = kills.torment(

@@ -4,7 +4,7 @@ from scaling.report.parts.inference import decoding, demand, price, served, smal
 from tests.documents import dump
 
 
-def test_a_fit_tells_the_price_of_smaller_models_at_its_largest_budget(document, tmp_path):
+def test_fit_reports_the_overhead_of_smaller_models_at_its_largest_budget(document, tmp_path):
     dump(document, tmp_path / "fit.json")
     table = price(document, tmp_path / "fit.json")
     assert [row[0] for row in table.rows] == ["0.75", "0.5", "0.3"]

@@ -69,7 +69,7 @@ def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
     assert len(document["data"]["U"]) == len(document["data"]["loss"]) == 84
 
 
-def test_the_document_tells_each_repeated_cell(document):
+def test_document_lists_each_repeated_cell(document):
     assert len(document["repeats"]) == 3 * 2 * 4
     assert {row["runs"] for row in document["repeats"]} == {2}
     for row in document["repeats"]:
@@ -98,7 +98,7 @@ def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
     assert sorted(drawn) == sorted((row["epochs"], row["ratio"]) for row in document["repeats"])
 
 
-def test_what_is_not_known_is_said(document):
+def test_unknown_effective_tokens_are_reported(document):
     changed = copy.deepcopy(document)
     first, second, *_ = changed["repeats"]
     first |= dict.fromkeys(
@@ -165,7 +165,7 @@ TRUTH = {
 }
 
 
-def test_the_truth_is_told_with_its_distance(monkeypatch, document):
+def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, document):
     table = diagnostics.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
