@@ -1,4 +1,6 @@
-"""`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as HTML that shows text as text."""
+"""`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as
+HTML that shows text as text.
+"""
 
 import importlib
 import inspect

@@ -1,4 +1,6 @@
-"""Who may import whom: the two halves of the line meet at the row, and nobody imports the command line."""
+"""Who may import whom: the two halves of the line meet at the row, and nobody imports the command
+line.
+"""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The reports that the browser opens, each written without training: only the page, whose figures and tables the browser reads."""
+"""The reports that the browser opens, each written without training: only the page, whose figures
+and tables the browser reads.
+"""
 
 import csv
 import json
@@ -59,7 +61,9 @@ def hostile(folder):
 
 
 def table(folder):
-    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with markup."""
+    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with
+    markup.
+    """
     noise = np.random.default_rng(0)
     runs = [(n, d) for n in np.geomspace(1e7, 1e10, 5) for d in np.geomspace(2e8, 2e11, 5)]
     with (folder / "runs.csv").open("w", newline="") as handle:

@@ -1,4 +1,6 @@
-"""The predictor on the page says what `scaling predict` says: the same digits, intervals and warnings, for every law with a frontier."""
+"""The predictor on the page says what `scaling predict` says: the same digits, intervals and
+warnings, for every law with a frontier.
+"""
 
 import json
 import math
@@ -60,7 +62,9 @@ def runs(folder, law):
 
 
 def cases(folder):
-    """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's, and a road without a law."""
+    """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's,
+    and a road without a law.
+    """
     table = runs(folder, "chinchilla")
     yield "reference", json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
     yield "points", fit([table], FitOptions(law="chinchilla", bootstrap=0, holdout=None))

@@ -1,4 +1,6 @@
-"""A report in a real browser: drawn, silent, by itself, reachable by keyboard and screen reader, narrow, dark, on paper, and safe."""
+"""A report in a real browser: drawn, silent, by itself, reachable by keyboard and screen reader,
+narrow, dark, on paper, and safe.
+"""
 
 import math
 
@@ -44,7 +46,9 @@ REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 
 
 def of(*names):
-    """Run a test on the pages of these reports: what one template writes is tested where most of it is filled in."""
+    """Run a test on the pages of these reports: what one template writes is tested where most of it
+    is filled in.
+    """
     return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
 
 
@@ -56,7 +60,9 @@ def opened(request, opening, reports):
 
 @pytest.fixture
 def page(opened):
-    """The page as the test before left it (each change draws all figures anew): whatever it says or asks for in a test fails that test."""
+    """The page as the test before left it (each change draws all figures anew): whatever it says or
+    asks for in a test fails that test.
+    """
     yield opened.page
     assert (opened.said, opened.asked) == ([], [])
 

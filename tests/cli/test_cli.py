@@ -1,4 +1,6 @@
-"""The command line: help for every verb, quick starts, errors that say what, where and what to do."""
+"""The command line: help for every verb, quick starts, errors that say what,
+where and what to do.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""The verb coord-check: one JSON document with a verdict for each parametrisation, and refusals that say what to do."""
+"""The verb coord-check: one JSON document with a verdict for each parametrisation, and refusals
+that say what to do.
+"""
 
 import json
 

@@ -1,6 +1,8 @@
-"""Every message of `wrong_inputs`, as a person reads it, stands in errors.txt: what is wrong, where, and what to do.
+"""Every message of `wrong_inputs`, as a person reads it, stands in errors.txt: what is wrong,
+where, and what to do.
 
-After a change, read them again: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py, then `git diff tests/cli/errors.txt`.
+After a change, read them again: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py, then
+`git diff tests/cli/errors.txt`.
 """
 
 import os
@@ -22,7 +24,9 @@ CODES = {2, 74}
 
 
 def said(line):
-    """A command with its exit code and what stderr says, boxes of usage errors without their lines."""
+    """A command with its exit code and what stderr says, boxes of usage errors
+    without their lines.
+    """
     done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
     assert done.exit_code in CODES, (line, done.output, done.exception)
     assert done.stdout == "", line

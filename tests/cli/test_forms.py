@@ -1,4 +1,6 @@
-"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on stdout."""
+"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on
+stdout.
+"""
 
 import csv
 import io
@@ -201,7 +203,9 @@ def test_a_cell_is_never_a_formula_and_a_table_without_rows_has_a_header(capsys)
 
 
 def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
-    """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control codes."""
+    """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control
+    codes.
+    """
     command = [
         sys.executable,
         "-m",

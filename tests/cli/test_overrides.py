@@ -1,4 +1,6 @@
-"""`scaling run SWEEP KEY=VALUE`: a folder of its own, taken up again, never mixed with the unchanged sweep."""
+"""`scaling run SWEEP KEY=VALUE`: a folder of its own, taken up again, never mixed with the
+unchanged sweep.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in three shells."""
+"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in
+three shells.
+"""
 
 import io
 import os

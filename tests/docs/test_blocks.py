@@ -1,4 +1,6 @@
-"""Every command of the documentation is executed, page by page, in a copy of what the repository holds."""
+"""Every command of the documentation is executed, page by page, in a copy of what the repository
+holds.
+"""
 
 import re
 
@@ -153,7 +155,9 @@ def test_a_sweep_file_with_an_unknown_key_fails(tmp_path):
 
 
 def test_files_named_on_pages_exist():
-    """Paths in code spans and blocks below the folders of the repository, but those that the text itself lets the reader write."""
+    """Paths in code spans and blocks below the folders of the repository, but those that the text
+    itself lets the reader write.
+    """
     written = re.compile(r"results/|data/|sweeps/(x|large|first|short)\.toml|site/")
     lost = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:

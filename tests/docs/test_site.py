@@ -1,4 +1,6 @@
-"""The documentation as a site: it builds without a warning, fetches nothing, and leaves no page out."""
+"""The documentation as a site: it builds without a warning, fetches nothing, and leaves no page
+out.
+"""
 
 import json
 import os
@@ -17,7 +19,9 @@ pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 
 class Page(HTMLParser):
-    """What a page fetches when it is opened, where it leads, and the places in it that may be led to."""
+    """What a page fetches when it is opened, where it leads, and the places in it that may be led
+    to.
+    """
 
     def __init__(self, path):
         super().__init__()

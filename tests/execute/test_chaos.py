@@ -1,4 +1,6 @@
-"""The short form of the chaos figures (python -m benchmarks.chaos), and proof that the harness sees what it is to see."""
+"""The short form of the chaos figures (python -m benchmarks.chaos), and proof that the harness sees
+what it is to see.
+"""
 
 import os
 import random
@@ -112,7 +114,8 @@ def test_injected_disk_faults_are_detected(simulated, defect, kind, call):
     assert getattr(tried(simulated, chosen, defect), kind) > 0
 
 
-# Put into every process by Python itself, at its start. The worker dies once, at its second checkpoint: in the middle of
+# Put into every process by Python itself, at its start. The worker dies once, at its second
+# checkpoint: in the middle of
 # one that is written in place, or right after one from which something will be missing.
 DIES_ONCE = """
 import os

@@ -1,4 +1,6 @@
-"""Files that are no longer what was written, and disks that refuse: named, set aside, done again to the same bits."""
+"""Files that are no longer what was written, and disks that refuse: named, set aside, done again to
+the same bits.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,6 @@
-"""Runs that fail: each is an outcome with its reason, tried again where the cause may pass, and the others go on."""
+"""Runs that fail: each is an outcome with its reason, tried again where the cause may pass, and the
+others go on.
+"""
 
 import json
 import os
@@ -14,7 +16,8 @@ from scaling.formatting import format_count
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny
 
-# Put in the way of the worker by Python itself, at its start: the first attempts at the largest runs fail as told.
+# Put in the way of the worker by Python itself, at its start: the first attempts at the largest
+# runs fail as told.
 SABOTAGE = """
 import os
 if os.environ.get("SABOTAGE"):

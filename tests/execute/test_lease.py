@@ -1,4 +1,6 @@
-"""Several processes on one folder: they share the work, take over from the dead, and a process that was taken for dead publishes nothing."""
+"""Several processes on one folder: they share the work, take over from the dead, and a process that
+was taken for dead publishes nothing.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,6 @@
-"""The local engine with real worker processes: sweeps end, survive signals and deaths, and are never trained twice."""
+"""The local engine with real worker processes: sweeps end, survive signals and deaths, and are
+never trained twice.
+"""
 
 import json
 import os

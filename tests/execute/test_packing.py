@@ -1,4 +1,6 @@
-"""Packs are made where a trial says that they pay, the choice is kept, and it is said in the rows."""
+"""Packs are made where a trial says that they pay, the choice is kept, and it
+is said in the rows.
+"""
 
 import json
 

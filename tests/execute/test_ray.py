@@ -1,4 +1,6 @@
-"""The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled, die and are told of."""
+"""The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled,
+die and are told of.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,6 @@
-"""A few thousand runs go down the whole line in single and merged files, and the listing of them stays readable."""
+"""A few thousand runs go down the whole line in single and merged files, and the listing of them
+stays readable.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""The simulated trainer: the law's losses in a real run's rows, the same bits always, and the law found again by a fit."""
+"""The simulated trainer: the law's losses in a real run's rows, the same bits always, and the law
+found again by a fit.
+"""
 
 import math
 import statistics

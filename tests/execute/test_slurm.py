@@ -1,4 +1,6 @@
-"""The Slurm engine: its script as text, and the same script on a real Slurm with a stand-in for `scaling run`."""
+"""The Slurm engine: its script as text, and the same script on a real Slurm with a stand-in for
+`scaling run`.
+"""
 
 import dataclasses
 import json
@@ -25,8 +27,10 @@ from tests.execute.slurm_cluster import running
 
 WEIRD = 'it\'s a "sweep" 100%j $HOME `id` #1'
 
-# What `scaling run` promises the script: 75 with its state saved after USR1 or USR2, 143 after TERM, and a second signal is
-# "at once". It says into DIR/events what it sees; DIR/mode says what it does: wait for a signal, or exit with a code.
+# What `scaling run` promises the script: 75 with its state saved after USR1 or USR2, 143 after
+# TERM, and a second signal is
+# "at once". It says into DIR/events what it sees; DIR/mode says what it does: wait for a signal, or
+# exit with a code.
 STAND_IN = """
 import json, os, signal, sys, time
 folder = sys.argv[sys.argv.index("--out") + 1]
@@ -54,7 +58,8 @@ print("state saved", flush=True)
 sys.exit(143 if heard[0] == signal.SIGTERM else 75)
 """
 
-# A worker of several tasks: process 0 answers every line, everyone notes lines and signals in a file of its own.
+# A worker of several tasks: process 0 answers every line, everyone notes lines and signals in a
+# file of its own.
 TASKS = """
 import json, os, signal, sys, time
 rank = os.environ["SLURM_PROCID"]
@@ -104,7 +109,9 @@ def cluster(slurm_up):
 
 
 class Sweep:
-    """A folder whose elements are the stand-in; the lead's tests take `Job`'s own program instead (`scaling run`)."""
+    """A folder whose elements are the stand-in; the lead's tests take `Job`'s own program instead
+    (`scaling run`).
+    """
 
     def __init__(self, folder, mode, program=STAND_IN):
         self.folder = folder

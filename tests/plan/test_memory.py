@@ -1,4 +1,6 @@
-"""What runs hold in memory, by shapes alone: more work never needs less, what saves never needs more, and remedies fit."""
+"""What runs hold in memory, by shapes alone: more work never needs less, what saves never needs
+more, and remedies fit.
+"""
 
 import json
 import subprocess

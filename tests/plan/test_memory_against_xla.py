@@ -1,4 +1,6 @@
-"""The planner's estimate against what XLA plans for the real training program, and losses in slices against whole ones."""
+"""The planner's estimate against what XLA plans for the real training program, and losses in slices
+against whole ones.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +121,9 @@ def test_evaluation_memory_is_what_xla_plans():
 
 
 def test_noise_scale_memory_is_what_xla_plans():
-    """With one sequence a step its pass is that of a step, and the sum of the gradients comes on top."""
+    """With one sequence a step its pass is that of a step, and the sum of the gradients comes on
+    top.
+    """
     run = run_of(1e5, seq_len=256, batch=1)
     run = run.model_copy(
         update={"evals": EvalConfig(tokens=256, noise_scale=True, noise_sequences=128)}

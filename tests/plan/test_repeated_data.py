@@ -1,4 +1,6 @@
-"""Sweeps that repeat their data: planned as asked, limited in each run, refused where the corpus is too small."""
+"""Sweeps that repeat their data: planned as asked, limited in each run, refused where the corpus is
+too small.
+"""
 
 from pathlib import Path
 
@@ -13,7 +15,9 @@ FILE = Path(__file__).parents[2] / "sweeps" / "epochs.toml"
 
 
 def planned(tmp_path, **changes):
-    """The shipped sweep with other fields of its design, of one seed, planned; what it warns of goes to standard error."""
+    """The shipped sweep with other fields of its design, of one seed, planned; what it warns of
+    goes to standard error.
+    """
     sweep = load_sweep(FILE)
     design = sweep.design.model_copy(update=changes)
     path = tmp_path / "sweep.toml"

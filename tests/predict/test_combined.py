@@ -1,4 +1,6 @@
-"""`scaling predict` on a fit for which no law was named: the combination answers, and says what stands behind it."""
+"""`scaling predict` on a fit for which no law was named: the combination answers, and says what
+stands behind it.
+"""
 
 import numpy as np
 import pytest

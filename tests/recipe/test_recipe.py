@@ -1,4 +1,6 @@
-"""The rules that turn a size into hyper-parameters: published values to their digits, ranges, and what is measured."""
+"""The rules that turn a size into hyper-parameters: published values to their digits, ranges, and
+what is measured.
+"""
 
 import math
 

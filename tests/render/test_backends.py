@@ -1,4 +1,6 @@
-"""The two backends: valid plotly JSON in both themes, the same SVG every time, hostile words drawn as words."""
+"""The two backends: valid plotly JSON in both themes, the same SVG every time, hostile words drawn
+as words.
+"""
 
 import json
 import math

@@ -1,4 +1,6 @@
-"""Tables for papers: what TeX would obey is shown as text, numbers stand to the right, missing ones are dashes."""
+"""Tables for papers: what TeX would obey is shown as text, numbers stand to the right, missing ones
+are dashes.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""The page of a comparison: what it says first, its files, and which sources are compared at all."""
+"""The page of a comparison: what it says first, its files, and which sources
+are compared at all.
+"""
 
 import copy
 import csv
@@ -30,7 +32,9 @@ def pair(sources, tmp_path):
 
 @pytest.fixture(scope="module")
 def sources(document, tmp_path_factory):
-    """Fits of two sweeps: the second reaches the gap above the floor with A and B a tenth smaller, so with less compute."""
+    """Fits of two sweeps: the second reaches the gap above the floor with A and B a tenth smaller,
+    so with less compute.
+    """
     other = copy.deepcopy(document)
     for name in ("A", "B"):
         other["params"][name]["value"] *= 0.9

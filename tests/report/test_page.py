@@ -1,4 +1,6 @@
-"""The report as a whole: complete, self-contained, safe, and honest where there is little to say."""
+"""The report as a whole: complete, self-contained, safe, and honest where there
+is little to say.
+"""
 
 import base64
 import copy

@@ -1,4 +1,6 @@
-"""What the page is given to predict with is what the fit document knows; a browser compares the answers (tests/browser)."""
+"""What the page is given to predict with is what the fit document knows; a browser compares the
+answers (tests/browser).
+"""
 
 import json
 import math

@@ -1,4 +1,6 @@
-"""What a report contains for fits of other kinds, and what it says when the fit and the folder disagree."""
+"""What a report contains for fits of other kinds, and what it says when the fit and the folder
+disagree.
+"""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""The loss by position is fitted as L(T) = E + A T^-g, with an interval that holds what was put in."""
+"""The loss by position is fitted as L(T) = E + A T^-g, with an interval that
+holds what was put in.
+"""
 
 import numpy as np
 import pandas as pd
@@ -87,7 +89,9 @@ def test_positions_weigh_as_their_variance_over_windows():
 
 
 def test_errors_that_neighbours_share_widen_the_interval():
-    """Errors of .01 nats that drift from position to position say less about g than errors drawn anew at each."""
+    """Errors of .01 nats that drift from position to position say less about g than errors drawn
+    anew at each.
+    """
     drawn = np.random.default_rng(5).normal(0, 0.01, len(TOKENS))
     drift = drawn.copy()
     for place in range(1, len(drift)):

@@ -31,7 +31,9 @@ def run_of(width, seed=0, **task):
 
 
 def measured(step, accuracy, exact=None, end=False):
-    """A checkpoint whose digits have `accuracy` (5,) and NLL -ln accuracy; they are independent unless `exact` says otherwise."""
+    """A checkpoint whose digits have `accuracy` (5,) and NLL -ln accuracy; they are independent
+    unless `exact` says otherwise.
+    """
     accuracy = np.asarray(accuracy, float)
     found = {
         "exact_match": accuracy.prod() if exact is None else exact,
@@ -50,7 +52,9 @@ def measured(step, accuracy, exact=None, end=False):
 
 
 def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
-    """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of training that is over."""
+    """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of
+    training that is over.
+    """
     tables = []
     for width in WIDTHS:
         for seed in range(seeds(width)):
@@ -113,7 +117,9 @@ def test_a_sudden_model_is_a_transition_not_a_metric_effect():
 
 
 def test_jump_of_exact_match_alone_is_a_metric_effect(monkeypatch):
-    """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no transition."""
+    """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no
+    transition.
+    """
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
@@ -136,7 +142,9 @@ def test_one_seed_per_size_leaves_verdicts_undecided():
 
 
 def test_disagreeing_seeds_leave_verdicts_undecided():
-    """Each size has seeds that learned and seeds that did not, the more of them the larger it is."""
+    """Each size has seeds that learned and seeds that did not, the more of them
+    the larger it is.
+    """
     lucky = ladder(
         lambda width, seed, over: np.full(
             5, 0.99 if seed < WIDTHS.index(width) and over == 1.0 else 0.1
@@ -188,7 +196,9 @@ def test_sigmoid_or_power_law_has_the_lower_aic_where_it_is_true():
 
 
 def test_sarles_coefficient():
-    """1 for two points in any proportion; 5/9 and 1/3 for the even and the normal distribution; by hand for 0, 0, 1, 3."""
+    """1 for two points in any proportion; 5/9 and 1/3 for the even and the normal distribution; by
+    hand for 0, 0, 1, 3.
+    """
     for two in ([0, 0, 0, 1, 1], [0.2, 0.7, 0.7, 0.7, 0.7]):
         assert emergence.sarle(np.array(two)) == pytest.approx(1.0)
     assert emergence.sarle(np.linspace(0, 1, 20_001)) == pytest.approx(5 / 9, abs=1e-3)

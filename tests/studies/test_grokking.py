@@ -24,7 +24,9 @@ POLE, POWER = 0.2, 1.1
 
 
 def told_delay(run):
-    """The delay that these rows are made with: a pole in the share, a power of the decay, a few percent between seeds."""
+    """The delay that these rows are made with: a pole in the share, a power of the decay, a few
+    percent between seeds.
+    """
     noise = np.random.default_rng((run.seed, round(100 * run.task.train_fraction))).normal(0, 0.03)
     return (
         60
@@ -36,7 +38,9 @@ def told_delay(run):
 
 
 def table(name, delay=told_delay):
-    """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which they reach 1."""
+    """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which
+    they reach 1.
+    """
     sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run, measured = item.run, []

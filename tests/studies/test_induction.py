@@ -17,7 +17,9 @@ DEEP, SHALLOW = (4.3, 4.1, 3.8, 3.3, 1.6, 0.5, 0.2), (4.3, 4.1, 3.8, 3.4, 3.2, 3
 
 
 def table(deep=DEEP, shallow=SHALLOW):
-    """The shipped sweep as if trained: one curve for two layers, another for one, a little later for later seeds."""
+    """The shipped sweep as if trained: one curve for two layers, another for one, a little later
+    for later seeds.
+    """
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         measured = []

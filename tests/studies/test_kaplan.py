@@ -27,7 +27,9 @@ def table(name, measured):
 
 
 def grid_rows(run, n):
-    """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the warm-up that follows neither."""
+    """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the
+    warm-up that follows neither.
+    """
     loss = 9 * n**-0.1 * run.tokens**-0.05
     noise = [
         Measurement(step, "train", "noise_scale", value)

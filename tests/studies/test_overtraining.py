@@ -1,4 +1,6 @@
-"""A ladder of tokens per parameter: which runs are one, what the laws see, and what they say of the rest."""
+"""A ladder of tokens per parameter: which runs are one, what the laws see, and what they say of the
+rest.
+"""
 
 import numpy as np
 import pytest

@@ -19,7 +19,9 @@ CONFIG = RegressionTask(kind="regression", n_features=3, n_levels=400, noise=0.5
 
 
 def table(factor, tokens=4096):
-    """The shipped sweep as if trained: errors `factor` times the best predictor's at the end, without examples all along at first."""
+    """The shipped sweep as if trained: errors `factor` times the best predictor's at the end,
+    without examples all along at first.
+    """
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run = item.run.model_copy(
@@ -53,7 +55,9 @@ def test_least_squares_is_the_solution_of_least_norm(examples, seen):
 
 @pytest.mark.parametrize("seen", [0, 1, 4])
 def test_bayes_is_the_mean_of_a_gaussian_process(examples, seen):
-    """The same posterior from the covariance of the values of y: k(x, x') = x.x' / n, plus noise."""
+    """The same posterior from the covariance of the values of y: k(x, x') =
+    x.x' / n, plus noise.
+    """
     x, y = (part[:40] for part in examples)
     noise, right = 0.5**2 + (6 / 399) ** 2 / 12, []
     for i in range(40):

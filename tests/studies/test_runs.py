@@ -1,4 +1,6 @@
-"""Configurations as studies read them: runs that differ in their seed alone are read once, and no seed is mistaken for another."""
+"""Configurations as studies read them: runs that differ in their seed alone are read once, and no
+seed is mistaken for another.
+"""
 
 import pandas as pd
 

@@ -46,7 +46,9 @@ def run(width, n_steps):
 
 
 def measured(config, power, seed, moved=0.0):
-    """A model whose success rates are Beta(power, 4): wrong answers are many, or one that is twice as likely as the right one."""
+    """A model whose success rates are Beta(power, 4): wrong answers are many, or one that is twice
+    as likely as the right one.
+    """
     rng = np.random.default_rng(seed)
     chance = rng.beta(power, 4.0, PROBLEMS)
     correct = rng.binomial(SAMPLES, np.clip(chance + moved, 0.0, 1.0))
@@ -125,7 +127,9 @@ def test_beta_binomial_forecast_beats_the_line_on_beta_rates(models):
 
 
 def test_a_power_law_of_coverage_is_recovered(models):
-    """Success rates with density p^(b-1) near 0 give -log pass@k ~ k^-b (Schaeffer 2025, section 3)."""
+    """Success rates with density p^(b-1) near 0 give -log pass@k ~ k^-b (Schaeffer 2025, section
+    3).
+    """
     chance = (np.arange(20_000) + 0.5) / 20_000
     one = replace(models[0], nll=-np.log(0.5 * chance ** (1 / 0.3)))
     tail = one.k > 300

@@ -1,4 +1,6 @@
-"""Variants are compared seed by seed, within runs that differ in nothing else, and no law is fitted across them."""
+"""Variants are compared seed by seed, within runs that differ in nothing else, and no law is fitted
+across them.
+"""
 
 import itertools
 import json
@@ -55,7 +57,9 @@ def measured(*runs_and_losses):
 
 
 def swept(changes, noise=0.001, seeds=5, gap=0.02):
-    """Each change at each seed: `gap` apart, seeds .05 apart whatever the change, and a little noise."""
+    """Each change at each seed: `gap` apart, seeds .05 apart whatever the change, and a little
+    noise.
+    """
     drawn = np.random.default_rng(0)
     each = itertools.product(enumerate(changes), range(seeds))
     return measured(

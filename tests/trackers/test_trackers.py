@@ -76,7 +76,9 @@ def written(measured):
 
 
 def read(kind, out, run_id):
-    """The series and the settings that a tracker holds of a run, by its library's own reader, and how often there is such a run."""
+    """The series and the settings that a tracker holds of a run, by its library's own reader, and
+    how often there is such a run.
+    """
     return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](
         out, run_id
     )

@@ -1,4 +1,6 @@
-"""What is tuned: what a run has of it, what a index sets, and how a rule goes into the recipe and out again."""
+"""What is tuned: what a run has of it, what a index sets, and how a rule goes into the recipe and
+out again.
+"""
 
 import math
 

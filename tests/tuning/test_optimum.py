@@ -1,4 +1,6 @@
-"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to the best index."""
+"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to
+the best index.
+"""
 
 import math
 

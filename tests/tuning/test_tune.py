@@ -1,4 +1,6 @@
-"""The whole of a tuning on simulated runs, whose best rate is 0.16 / d_model, and a tiny one on real runs."""
+"""The whole of a tuning on simulated runs, whose best rate is 0.16 / d_model, and a tiny one on
+real runs.
+"""
 
 import json
 import math
@@ -188,7 +190,9 @@ def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
     assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
 
 
-SURFACE = {  # of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2 tokens
+# of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2
+# tokens
+SURFACE = {
     "name": "surface",
     "design": {"kind": "ladder", "sizes": ["4k", "16k", "60k"], "tokens_per_param": [60, 240]},
     "recipe": {"n_layers": 2, "size_tolerance": 1.0},
@@ -335,7 +339,9 @@ def test_untuned_plan_is_reported_and_slurm_rejects_it(tmp_path):
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_interrupted_tuning_with_real_runs_resumes(tmp_path):
-    """Ctrl-C in the middle of a index; the second call trains the rest, and the best rate of three is measured."""
+    """Ctrl-C in the middle of a index; the second call trains the rest, and the best rate of three
+    is measured.
+    """
     entry = {
         "field": "optim.lr",
         "n_values": 3,

@@ -1,4 +1,6 @@
-"""Which indices a ladder trains: halving, growth to an interior optimum, and honesty at an edge. A valley stands in for training."""
+"""Which indices a ladder trains: halving, growth to an interior optimum, and honesty at an edge. A
+valley stands in for training.
+"""
 
 import math
 
@@ -64,7 +66,9 @@ def test_where_all_diverge_the_grid_extends_to_lower_values(safer, end):
 
 
 def test_misleading_short_runs_are_corrected():
-    """At the short horizon higher rates look better; the whole runs move on, first over dropped indices, then beyond the grid."""
+    """At the short horizon higher rates look better; the whole runs move on, first over dropped
+    indices, then beyond the grid.
+    """
     short, full, _ = climb(PLAIN, bowl(-2.0), short_loss=bowl(1.0))
     assert sorted(short) == [-2, -1, 0, 1, 2]
     assert sorted(full) == [-3, -2, -1, 0, 1, 2]

@@ -1,4 +1,6 @@
-"""Laws written as formulas: what is read, its derivatives, and fits that equal those of the built-in laws."""
+"""Laws written as formulas: what is read, its derivatives, and fits that equal those of the
+built-in laws.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,6 @@
-"""The honest part of a report: forecasts against measurements, seeds, runs above the law, collapse, tuning."""
+"""The honest part of a report: forecasts against measurements, seeds, runs above the law, collapse,
+tuning.
+"""
 
 import pandas as pd
 import pytest

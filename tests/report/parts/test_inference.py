@@ -1,4 +1,6 @@
-"""The price of a smaller model in the report of a fit, and the tables that a prediction has of serving."""
+"""The price of a smaller model in the report of a fit, and the tables that a prediction has of
+serving.
+"""
 
 from scaling.report.parts.inference import decoding, demand, price, served, smaller
 from tests.documents import dump

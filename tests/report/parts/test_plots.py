@@ -1,4 +1,6 @@
-"""Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
+"""Every picture has finite data, the traces it promises, and is left out where there is nothing to
+show.
+"""
 
 import copy
 import json

@@ -1,4 +1,6 @@
-"""From a folder of repeated runs to the document, the picture, the tables and the terminal; and the truth of a synthetic language."""
+"""From a folder of repeated runs to the document, the picture, the tables and the terminal; and the
+truth of a synthetic language.
+"""
 
 import copy
 import math
@@ -27,7 +29,9 @@ R_D = 9.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The shipped sweep as if trained: losses of D' fresh tokens, repeats decaying with R_D, a little noise of seeds."""
+    """The shipped sweep as if trained: losses of D' fresh tokens, repeats decaying with R_D, a
+    little noise of seeds.
+    """
     sweep, target = load_sweep(FILE), tmp_path_factory.mktemp("epochs") / "epochs"
     noise = np.random.default_rng(0)
     for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
