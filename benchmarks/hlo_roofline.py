@@ -217,7 +217,7 @@ class Roofline:
 def roofline(text: str, device: Device, n_devices: int = 1) -> Roofline:
     """The roofline of a program's text."""
     seconds = flops = traffic = 0.0
-    links: Counter[str] = Counter()
+    links: dict[str, float] = {}
     for operation in operations(Module(text), n_devices):
         arithmetic = operation.flops / device.flops_per_second
         moved = operation.traffic / device.bytes_per_second
@@ -225,9 +225,10 @@ def roofline(text: str, device: Device, n_devices: int = 1) -> Roofline:
         flops += operation.times * operation.flops
         traffic += operation.times * operation.traffic
         if operation.link_bytes:
-            links[operation.op] += operation.times * operation.link_bytes
+            sent = operation.times * operation.link_bytes
+            links[operation.op] = links.get(operation.op, 0.0) + sent
     link = LINK_BYTES_PER_SECOND.get(device.flops_per_second, math.inf)
-    return Roofline(seconds, sum(links.values()) / link, traffic, flops, dict(links))
+    return Roofline(seconds, sum(links.values()) / link, traffic, flops, links)
 
 
 def operations(module: Module, n_devices: int = 1) -> list[Operation]:
@@ -274,7 +275,7 @@ def _operation(
 ) -> Operation:
     table = module.computations[computation]
     shapes = [table[name].shape for name in each.operands if name in table]
-    read, written = sum(map(n_bytes, shapes)), n_bytes(each.shape)
+    read, written = float(sum(map(n_bytes, shapes))), float(n_bytes(each.shape))
     products: tuple[Product, ...] = ()
     link_bytes = 0.0
     if op == "fusion":

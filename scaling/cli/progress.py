@@ -121,6 +121,9 @@ class Display:
         losses = ", ".join(f"{event.loss:.3f}" for event in tracker.running.values())
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         pace = f"{format_count(speed)} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s"
+        known = [event.mfu for event in tracker.running.values() if event.mfu is not None]
+        if known:
+            pace += f", MFU {sum(known) / len(known):.2f}"
         return (
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
             f"{losses}, {pace}, {left} left"

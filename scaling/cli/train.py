@@ -50,6 +50,10 @@ def train(
     processes: Processes = None,
     process: Process = None,
     accept_changes: AcceptChanges = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
+    ] = None,
     serve: Annotated[
         Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")
     ] = None,
@@ -98,6 +102,7 @@ def train(
             execution=how,
             allow_changes=accept_changes,
             lease=lease,
+            profile=str(profile) if profile else None,
         )
         done = folder.is_finished(run_id)
         kind = (
@@ -162,6 +167,7 @@ def _progress() -> OnEvent:
         echo_err(
             f"step {event.step}/{event.n_steps}  train loss {event.loss:.4f}  "
             f"{event.tokens_per_second:,.0f} tokens/s"
+            + (f"  MFU {event.mfu:.2f}" if event.mfu is not None else "")
         )
 
     return show

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.mesh import check
 from scaling.config.resolve_execution import Kind, resolve
@@ -86,6 +87,12 @@ def describe() -> str:
     facts = _machine()
     suffix = f", {facts['threads']} threads" if "threads" in facts else ""
     return f"{facts['devices']} x {facts['device']}{suffix}"
+
+
+def peak_flops(n_devices: int) -> float:
+    """FLOP/s in bf16 of `n_devices` devices of this process' kind; 0 where that is unknown."""
+    device = accounting.device_of_kind(jax.devices()[0].device_kind)
+    return n_devices * device.flops_per_second if device else 0.0
 
 
 def on_warning(listener: Callable[[str], None]) -> None:

@@ -45,13 +45,14 @@ class Dense(nnx.Module):
         y_NO = matmul(x_NI, self.kernel[...], self.compute, self.transposed)
         return y_NO if self.bias is None else y_NO + self.bias[...].astype(y_NO.dtype)
 
-    def parts(self, x_NI: jax.Array, *widths: int) -> list[jax.Array]:
+    def parts(self, x_NI: jax.Array, *widths: int, separate: bool = False) -> list[jax.Array]:
         """The result, split into columns of these widths.
 
-        Where `tensor` divides the columns on accelerators, each part is a product of its own, so
-        that every device has its share of each part: a split of one product would move activations.
+        On accelerators each part is a product of its own if `separate` or where `tensor` divides
+        the columns, so that every device has its share of each part: a split of one product would
+        move activations.
         """
-        if self.compute.on_cpu or axis_size(TENSOR) == 1:
+        if self.compute.on_cpu or not (separate or axis_size(TENSOR) > 1):
             return jnp.split(self(x_NI), np.cumsum(widths)[:-1].tolist(), axis=1)
         axis, parts = int(not self.transposed), []
         axes = (TENSOR, "fsdp") if self.transposed else ("fsdp", TENSOR)
@@ -132,8 +133,8 @@ class Attention(nnx.Module):
         if compute.on_cpu:
             qk_NX, v_NX = self.qkv.parts(x_NM, (H + G) * K, G * K)
             q_BTHK, k_BTGK = jnp.split(self._place(qk_NX, H, context), [H], axis=2)
-        else:  # together they would be written once more in float32
-            q_NX, k_NX, v_NX = self.qkv.parts(x_NM, H * K, G * K, G * K)
+        else:  # a split of one product would copy all three, and their gradients
+            q_NX, k_NX, v_NX = self.qkv.parts(x_NM, H * K, G * K, G * K, separate=True)
             q_BTHK, k_BTGK = self._place(q_NX, H, context), self._place(k_NX, 0, context)
         v_BTGK = v_NX.reshape(B, T, G, K).astype(compute.precision)
         if cache is not None:
@@ -158,7 +159,8 @@ class Attention(nnx.Module):
                 qk_NAK = self.qk_norm(qk_NAK, n_queries)
             qk_BTAK = qk_NAK.reshape(context.batch, -1, *qk_NAK.shape[1:])
             if context.rotation is not None:
-                qk_BTAK = positions.rotate(qk_BTAK, *context.rotation)
+                rotate = positions.rotate if self.compute.on_cpu else positions.rotate_halves
+                qk_BTAK = rotate(qk_BTAK, *context.rotation)
             return qk_BTAK.astype(self.compute.precision)
 
         return recompute(place, self.compute)(qk_NX)  # type: ignore[no-any-return]

@@ -65,9 +65,7 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     x_NM, w_MV, _ = operands(False)
     target_N = jnp.arange(32) * 7 % 40
     weight, execution = (
-        (w_MV.T, LMHead(FLOAT32, True, chunk))
-        if tied
-        else (w_MV, LMHead(FLOAT32, False, chunk))
+        (w_MV.T, LMHead(FLOAT32, True, chunk)) if tied else (w_MV, LMHead(FLOAT32, False, chunk))
     )
 
     def plain(x_NM, weight, z_loss):
