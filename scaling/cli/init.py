@@ -61,11 +61,13 @@ def init(
 ) -> None:
     """Write a commented sweep file for a budget, a device and data; asks for what no option gives.
 
+    With a budget (or minutes) and data it asks nothing, and the device is cpu unless named.
+
     Example: scaling init
 
     Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
 
-    Example: scaling init sweeps/short.toml --minutes 10 --data notes --yes
+    Example: scaling init sweeps/short.toml --minutes 10 --data notes
     """
     from scaling import files
     from scaling.config.sweep_file import schema_comment
@@ -91,7 +93,8 @@ def init(
     if minutes is None:
         remedy = "write FLOPs as 1e13"
         flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget", remedy))
-    name = _answer("device", device, yes, check_device)
+    is_described = data is not None and (budget is not None or minutes is not None)
+    name = _answer("device", device, yes or is_described, check_device)
     kind = first_sweep.device_kind(name)
     if minutes is not None:
         flops = first_sweep.device_flops(minutes, name)
