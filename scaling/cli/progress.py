@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,7 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from scaling.cli.output import is_interactive, page
-from scaling.execute.progress import ENDED, SweepProgress
+from scaling.execute import events
+from scaling.execute.events import OnEvent
+from scaling.execute.progress import SweepProgress
 from scaling.formatting import format_count, format_flops, format_seconds
 from scaling.plan import Plan, PlannedRun
 from scaling.render.table import Column, Table
@@ -49,7 +50,7 @@ class Display:
         self.live: Live | None = None
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+    def __enter__(self) -> OnEvent:
         text = f"{self.folder}: {len(self.tracker.runs)} runs to train"
         if kept := len(self.plan.runs) - len(self.tracker.runs):
             text += f", {kept} not needed now"
@@ -72,18 +73,19 @@ class Display:
         if self.live:
             self.live.__exit__(kind, error, trace)
 
-    def handle(self, event: dict[str, Any]) -> None:
+    def handle(self, event: events.RunEvent) -> None:
         """Show one event of a worker; of thousands of finished runs one per second."""
         self.tracker.handle(event)
         pause = time.monotonic() - self._last_line
-        if event["event"] in ENDED:
-            is_done = event["event"] == "done"
-            if not (is_done and len(self.tracker.runs) > MANY and pause < 1.0):
-                self._line(self._ending(event))
-        elif event["event"] == "interrupted":
-            self._line(f"interrupted {event['run_id']}  {event['reason']}")
-        elif event["event"] == "warning":
-            self._line(f"warning: {event['text']}")
+        match event:
+            case events.RunEnded():
+                is_done = event.event == "done"
+                if not (is_done and len(self.tracker.runs) > MANY and pause < 1.0):
+                    self._line(self._ending(event))
+            case events.RunInterrupted():
+                self._line(f"interrupted {event.run_id}  {event.reason}")
+            case events.RunWarning():
+                self._line(f"warning: {event.message}")
         if self.live:
             self.live.update(self._table())
         elif time.monotonic() - self._last_line > LINE_SECONDS and self.tracker.running:
@@ -93,22 +95,23 @@ class Display:
         self._last_line = time.monotonic()
         (self.live.console if self.live else self.console).print(Text(text), soft_wrap=True)
 
-    def _ending(self, event: dict[str, Any]) -> str:
-        kind, planned = event["event"], self.tracker.by_id[event["run_id"]]
+    def _ending(self, event: events.RunEnded) -> str:
+        planned = self.tracker.by_id[event.run_id]
         size = (
             f"N {format_count(planned.n_params['with_head'])}  D "
             f"{format_count(planned.run.tokens)}  C {format_flops(planned.flops)}"
         )
-        detail = f"val loss {event['loss']:.4f}" if kind == "done" else event.get("reason", "")
+        is_done = event.event == "done" and event.loss is not None
+        detail = f"val loss {event.loss:.4f}" if is_done else event.reason
         ended = sum(self.tracker.counts.values())
         count = f"[{ended}/{len(self.tracker.runs)}]"
-        return f"{count} {kind:8} {event['run_id']}  {size}  {detail}"
+        return f"{count} {event.event:8} {event.run_id}  {size}  {detail}"
 
     def _summary(self) -> str:
         tracker, running = self.tracker, self.tracker.running.values()
         ended = sum(tracker.counts.values())
-        speed = format_count(sum(event["tokens_per_second"] for event in running))
-        losses = ", ".join(f"{event['loss']:.3f}" for event in running)
+        speed = format_count(sum(event.tokens_per_second for event in running))
+        losses = ", ".join(f"{event.loss:.3f}" for event in running)
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
         return (
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
@@ -120,10 +123,10 @@ class Display:
             (
                 run_id,
                 self.tracker.by_id[run_id].n_params["with_head"],
-                f"{event['step']}/{event['n_steps']}",
-                f"{event['loss']:.3f}",
-                f"{event['tokens_per_second']:,.0f}",
-                f"{event['flops_per_second'] / 1e9:.2f}",
+                f"{event.step}/{event.n_steps}",
+                f"{event.loss:.3f}",
+                f"{event.tokens_per_second:,.0f}",
+                f"{event.flops_per_second / 1e9:.2f}",
             )
             for run_id, event in self.tracker.running.items()
         )

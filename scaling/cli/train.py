@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.cli.options import AcceptChanges, ExecutionOptions, Out
 from scaling.cli.output import Json, echo_err, emit
 from scaling.errors import ScalingError
+
+if TYPE_CHECKING:
+    from scaling.execute import events
 
 TRAIN_SECONDS = 5.0
 
@@ -88,18 +90,20 @@ def train(
     raise typer.Exit(outcome.exit_code)
 
 
-def _progress() -> Callable[[dict[str, Any]], None]:
+def _progress() -> events.OnEvent:
     """Prints a line of progress every few seconds."""
+    from scaling.execute import events
+
     last = -math.inf
 
-    def show(event: dict[str, Any]) -> None:
+    def show(event: events.RunEvent) -> None:
         nonlocal last
-        if event["event"] != "progress" or time.monotonic() - last < TRAIN_SECONDS:
+        if not isinstance(event, events.RunProgress) or time.monotonic() - last < TRAIN_SECONDS:
             return
         last = time.monotonic()
         echo_err(
-            f"step {event['step']}/{event['n_steps']}  train loss {event['loss']:.4f}  "
-            f"{event['tokens_per_second']:,.0f} tokens/s"
+            f"step {event.step}/{event.n_steps}  train loss {event.loss:.4f}  "
+            f"{event.tokens_per_second:,.0f} tokens/s"
         )
 
     return show

@@ -9,9 +9,10 @@ from typing import Any
 from scaling import files
 from scaling.errors import ScalingError
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, execute
+from scaling.execute.events import OnEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher
-from scaling.execute.options import OnEvent, OnMessage
+from scaling.execute.options import OnMessage
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import Damaged, SweepFolder
 from scaling.plan import Plan, PlannedRun

@@ -17,7 +17,8 @@ from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 from scaling.execute import worker
 from scaling.execute.devices import check_devices
-from scaling.execute.options import OnEvent, OnMessage
+from scaling.execute.events import OnEvent
+from scaling.execute.options import OnMessage
 from scaling.execute.session import SweepSession
 from scaling.execute.signals import exit_code
 from scaling.execute.sweep_folder import SweepFolder
@@ -80,7 +81,7 @@ def train_single_run(
                 allow_changes=allow_changes,
                 lease=lease,
             )
-            outcomes = worker.train_group(folder, request, should_stop=stop, emit=on_event)
+            outcomes = worker.train_group(folder, request, should_stop=stop, on_event=on_event)
             kind = outcomes[run_id]
     codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}
     return RunOutcome(

@@ -108,9 +108,8 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     training = peers(folder.path, monitor or HeartbeatMonitor())
     rows = run_files.read_folder(folder.path, COLUMNS)
     losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
-    live = {
-        run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]
-    }
+    groups = [group for peer in training for group in peer.progress]
+    progress = {run_id: group for group in groups for run_id in group.run_ids}
     claimed = {run_id for peer in training for run_id in peer.runs}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
 
@@ -123,9 +122,9 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         if run_id in losses:
             state = "failed" if reason else "done"
         elif run_id in claimed:
-            entry = live.get(run_id, {})
             state, reason, split = "running", None, "train"
-            step, loss = entry.get("step"), entry.get("loss")
+            if run_id in progress:
+                step, loss = progress[run_id].step, progress[run_id].loss
         elif run_id in corrupt:
             state = "missing"
             reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"
@@ -148,15 +147,14 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         for name in ("done", "running", "failed", "missing")
     }
     etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
-    entries = {id(entry): entry for entry in live.values()}.values()  # runs of a group share one
     return Status(
         sweep=plan.sweep,
         counts=Counts(**counts),
         runs=runs,
         eta_seconds=max(etas) if etas and counts["running"] else None,
         cost=SweepCost(
-            worker_seconds=attempts.seconds + sum(entry.get("seconds", 0.0) for entry in entries),
-            flops=attempts.flops + sum(entry.get("flops", 0.0) for entry in entries),
+            worker_seconds=attempts.seconds + sum(group.seconds for group in groups),
+            flops=attempts.flops + sum(group.flops for group in groups),
             planned_flops=float(sum(run.flops for run in plan.runs)),
         ),
         processes=tuple(peer.name for peer in training),

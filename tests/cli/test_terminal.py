@@ -1,4 +1,6 @@
-"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in three shells."""
+"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in
+three shells.
+"""
 
 import io
 import os
@@ -15,6 +17,7 @@ from scaling.cli.output import LOG_WIDTH, console, page
 from scaling.cli.plan import plan_text
 from scaling.cli.progress import Display
 from scaling.cli.status import STYLES
+from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document
 from scaling.render.table import Column, Table
@@ -32,7 +35,7 @@ def shown(what, width, **options):
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 150])
-def test_nothing_of_a_plan_is_cut_on_a_narrow_terminal(width):
+def test_plan_is_not_truncated_on_a_narrow_terminal(width):
     text = shown(plan_text(plan_document(PLAN, None, 1).to_dict()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -63,16 +66,15 @@ def test_a_table_that_fits_stays_a_table():
 def test_progress_fits_a_narrow_terminal(tmp_path, width):
     display = Display(tmp_path, PLAN, PLAN.runs, to_stderr=False)
     run = PLAN.runs[0]
-    event = {
-        "event": "progress",
-        "run_id": run.run_id,
-        "step": 12,
-        "n_steps": run.run.n_steps,
-        "loss": 2.5,
-        "tokens_per_second": 123456.0,
-        "flops_per_second": 4.2e9,
-        "flops": 1e9,
-    }
+    event = RunProgress(
+        run_id=run.run_id,
+        step=12,
+        n_steps=run.run.n_steps,
+        loss=2.5,
+        tokens_per_second=123456.0,
+        flops_per_second=4.2e9,
+        flops=1e9,
+    )
     display.handle(event)
     text = shown(display._table(), width)
     assert max(map(len, text.splitlines())) <= width
@@ -126,7 +128,7 @@ def completed(shell, line):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_verbs_options_and_keys(shell):
+def test_shell_completes_commands_options_and_keys(shell):
     assert {"report", "reconcile", "results"} <= set(
         re.findall(r"\w+", completed(shell, "scaling re"))
     )
@@ -137,7 +139,7 @@ def test_a_shell_completes_verbs_options_and_keys(shell):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_a_shell_can_be_had(shell):
+def test_completion_script_is_printed(shell):
     found = CliRunner().invoke(
         with_commands(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"}
     )
