@@ -42,6 +42,7 @@ FREE = frozenset(
         "add-dependency",
     ]
 )
+ASYNCHRONOUS = ("async-start", "slice-start", "dynamic-slice-start")
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 WHOLE_READERS = frozenset(
     [
@@ -132,7 +133,7 @@ class Module:
                 assert match
                 current = self.computations.setdefault(match.group(2), {})
                 self.entry = match.group(2) if match.group(1) else self.entry
-            elif line.startswith("}"):
+            elif line.rstrip() == "}":
                 current = None
             elif current is not None and (parsed := _parse(line)):
                 current[parsed.name] = parsed
@@ -278,21 +279,27 @@ def _operation(
     read, written = float(sum(map(n_bytes, shapes))), float(n_bytes(each.shape))
     products: tuple[Product, ...] = ()
     link_bytes = 0.0
-    if op == "fusion":
+    if each.op in ASYNCHRONOUS and (callee := each.computation()):
+        products = tuple(_products(module, callee))
+        op, root = _async_name(module, callee), module.root(callee)
+        written, read = n_bytes(root.shape), _full_bytes(root.shape) if read else 0
+    elif each.op == "slice-start":  # its shape: what it slices, the slice, a semaphore
+        part = arrays(each.shape)[len(arrays(shapes[0]))]
+        written, read = (
+            part.n_bytes,
+            part.size * ITEM_BYTES[part.dtype] if n_bytes(shapes[0]) else 0,
+        )
+    elif op == "fusion":
         read, written = _fusion_bytes(module, table, each)
         products = tuple(_products(module, each.computation() or ""))
     elif op in ("dot", "convolution"):
         products = (_product(table, each),)
-    elif op in ("dynamic-slice", "slice", "gather"):
+    elif each.op in ("dynamic-slice", "slice", "gather"):
         read = min(read, written) if written else _full_bytes(each.shape)
     elif op == "dynamic-update-slice":
         read = written = n_bytes(shapes[1])
     elif op == "copy" and each.op.endswith("-start"):
         read, written = n_bytes(shapes[0]), arrays(each.shape)[0].n_bytes
-    elif op == "async" and (callee := each.computation()):
-        products = tuple(_products(module, callee))
-        op, root = _async_name(module, callee), module.root(callee)
-        read = written = min(_full_bytes(root.shape), max(read, written))
     elif op == "custom-call":
         target = re.search(r'custom_call_target="([^"]*)"', each.attributes)
         op = f"custom-call:{target.group(1) if target else '?'}"

@@ -45,15 +45,20 @@ def resolve(run: RunConfig, execution: Execution, kind: Kind) -> Execution:
     if execution.attention == "auto":
         changes["attention"] = (
             "fused"
-            if kind != "cpu" and supports_fused_attention(run.model, run.precision, kind)
+            if supports_fused_attention(run.model, run.precision, kind, run.task.seq_len)
             else "own"
         )
     return execution.model_copy(update=changes)
 
 
-def supports_fused_attention(model: ModelConfig, precision: str, kind: Kind = "gpu") -> bool:
-    """Whether fused attention supports a model: bf16, no ALiBi, heads <= 128 in eights."""
-    return (
+def supports_fused_attention(
+    model: ModelConfig, precision: str, kind: Kind = "gpu", seq_len: int = 128
+) -> bool:
+    """Whether fused attention supports a model: bf16, no ALiBi, heads <= 128 in eights.
+
+    That of a TPU has blocks of 128 tokens.
+    """
+    return (kind == "gpu" or (kind == "tpu" and seq_len % 128 == 0)) and (
         precision == "bfloat16"
         and model.pos != "alibi"
         and model.d_head % 8 == 0

@@ -47,10 +47,11 @@ def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
     except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
         raise ScalingError(f"corrupt weights: {error}", where=str(path), remedy=remedy) from error
-    return {name: np.asarray(leaf) for name, leaf in _by_name(params)}
+    return {name: np.asarray(leaf) for name, leaf in by_name(params)}
 
 
-def _by_name(tree: Any) -> Iterator[tuple[str, Any]]:
+def by_name(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every leaf with its path, as in "blocks.0.ffn.up.kernel"."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield ".".join(str(part.key) for part in path), leaf
 
@@ -68,7 +69,7 @@ def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     named_axes = {**AXES, **dense_axes}
     return {
         name: named_axes.get(name, ("features",))
-        for name, _ in _by_name(shapes(run.model, run.task.seq_len))
+        for name, _ in by_name(shapes(run.model, run.task.seq_len))
     }
 
 
@@ -78,7 +79,7 @@ def unflatten(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]
     Raises ScalingError if names, shapes or dtypes are not those of the run's model.
     """
     like = shapes(run.model, run.task.seq_len)
-    wanted = dict(_by_name(like))
+    wanted = dict(by_name(like))
     if set(named) != set(wanted):
         differing = sorted(set(named) ^ set(wanted))
         raise ScalingError(

@@ -136,26 +136,25 @@ def axis_size(axis: str) -> int:
 
 
 def over_devices(function: Callable[..., Any], axes: Sequence[Any]) -> Callable[..., Any]:
-    """`function` of arrays that are all divided along `axes`, on each device's own parts.
+    """`function` of arrays that are divided along `axes`, on each device's own parts.
 
-    Axes that do not divide a side of every array are left out.
+    An array with fewer sides has the first of the axes. Axes that do not divide a side of every
+    array are left out. The result is divided as the first array.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return function
 
     def spread(*arrays: jax.Array) -> Any:
-        spec = PartitionSpec(
-            *[
-                axis
-                if axis and all(x.shape[side] % _parts(mesh.shape, axis) == 0 for x in arrays)
-                else None
-                for side, axis in enumerate(axes)
-            ]
-        )
-        return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(
-            *arrays
-        )
+        def divides(side: int, axis: Any) -> bool:
+            parts = _parts(mesh.shape, axis)
+            return all(x.shape[side] % parts == 0 for x in arrays if x.ndim > side)
+
+        fitting = [axis if axis and divides(side, axis) else None for side, axis in enumerate(axes)]
+        specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False
+        )(*arrays)
 
     return spread
 

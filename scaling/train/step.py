@@ -35,6 +35,7 @@ class ProgramKey(NamedTuple):
     precision: Precision = "float32"
     averaged: bool = False
     target_positions: tuple[int, ...] | None = None
+    document_separator: int | None = None
 
 
 class TrainState(NamedTuple):
@@ -55,6 +56,7 @@ def program_key(run: RunConfig) -> ProgramKey:
         precision=run.precision,
         averaged=run.evals.averaged,
         target_positions=run.task.target_positions,
+        document_separator=getattr(run.task, "document_separator", None),
     )
 
 
@@ -154,7 +156,9 @@ def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -
     """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch`
     sequences.
     """
-    backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
+    backbone = make_backbone(
+        key.model, key.seq_len, key.precision, execution, key.document_separator
+    )
     sharder, tied = Sharder(execution, devices), key.model.tie_embeddings
     chunk = sharder.per_device(execution.loss_chunk)
     head = LMHead(compute_of(key.precision, execution), tied, chunk)
@@ -256,7 +260,7 @@ def _make_eval_forward(
 ) -> tuple[Callable[..., tuple[jax.Array, jax.Array, jax.Array]], LMHead]:
     """The function `(params, tokens_BT1) -> x_NM, weight, target_N` without rematerialisation."""
     plain = execution.model_copy(update={"remat": "none"})
-    backbone = make_backbone(key.model, key.seq_len, key.precision, plain)
+    backbone = make_backbone(key.model, key.seq_len, key.precision, plain, key.document_separator)
 
     def head_inputs(params: Any, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)

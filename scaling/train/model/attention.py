@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from scaling.train.model.cpu_kernels import attend_block, causal_attention
+from scaling.train.model.cpu_kernels import (
+    attend_block,
+    causal_attention,
+    causal_attention_reference,
+)
 from scaling.train.model.operations import FLOAT32, Compute
 from scaling.train.sharding import BATCH, TENSOR, over_devices
 
@@ -34,20 +38,25 @@ def attend(
     alibi: bool,
     start: jax.Array | int | None = None,
     scale: float | None = None,
+    *,
     on_cpu: bool = True,
+    document_BT: jax.Array | None = None,
 ) -> jax.Array:
     """Softmax attention of each query to the keys at or before it, float32 (B, T, H, K).
 
     n_heads / n_kv_heads queries share a key (Ainslie 2023): H = G is MHA, G = 1 is MQA. Scores are
     multiplied by `scale`, by default 1 / sqrt(d_head) (Vaswani 2017, eq. 1). With `start` the
-    queries stand at start .. start + T of the S keys.
+    queries stand at start .. start + T of the S keys. With `document_BT` a query attends to keys of
+    its own document alone.
     """
     B, T, H, K = q_BTHK.shape
     G = k_BSGK.shape[2]
     scaled_BTHK = (q_BTHK * (scale or K**-0.5)).astype(q_BTHK.dtype)
     q_BGJTK = scaled_BTHK.reshape(B, T, G, H // G, K).transpose(0, 2, 3, 1, 4)
     k_BGSK, v_BGSK = k_BSGK.transpose(0, 2, 1, 3), v_BSGK.transpose(0, 2, 1, 3)
-    if start is None:
+    if document_BT is not None:
+        out_BGJTK = causal_attention_reference(q_BGJTK, k_BGSK, v_BGSK, alibi, document_BT)
+    elif start is None:
         out_BGJTK = causal_attention(q_BGJTK, k_BGSK, v_BGSK, alibi, on_cpu)
     else:
         out_BGQK, _, _ = attend_block(q_BGJTK, k_BGSK, v_BGSK, alibi, start, on_cpu)
@@ -61,6 +70,7 @@ def attend_fused(
     v_BSGK: jax.Array,
     scale: float | None = None,
     compute: Compute = FLOAT32,
+    document_BT: jax.Array | None = None,
 ) -> jax.Array:
     """`attend` by the device's own kernel, which keeps no T x S array, in the operands' dtype.
 
@@ -68,19 +78,33 @@ def attend_fused(
     """
     if compute.kind != "tpu":
         kernel = "cudnn" if compute.kind == "gpu" else None
+        mask_B1TS = None
+        if document_BT is not None:
+            mask_B1TS = (document_BT[:, :, None] == document_BT[:, None, :])[:, None]
         return jax.nn.dot_product_attention(
             q_BTHK,
             k_BSGK,
             v_BSGK,
+            mask=mask_B1TS,
             scale=scale,
             is_causal=True,
             implementation=kernel,  # type: ignore[arg-type]
         )
     attend_shard: Any = functools.partial(_splash, scale=scale or q_BTHK.shape[-1] ** -0.5)
-    return over_devices(attend_shard, (BATCH, None, TENSOR))(q_BTHK, k_BSGK, v_BSGK)
+    documents = () if document_BT is None else (document_BT,)
+    return over_devices(attend_shard, (BATCH, None, TENSOR))(  # type: ignore[no-any-return]
+        q_BTHK, k_BSGK, v_BSGK, *documents
+    )
 
 
-def _splash(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, scale: float) -> jax.Array:
+def _splash(
+    q_BTHK: jax.Array,
+    k_BSGK: jax.Array,
+    v_BSGK: jax.Array,
+    document_BT: jax.Array | None = None,
+    *,
+    scale: float,
+) -> jax.Array:
     """On one TPU."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as splash,
@@ -102,7 +126,15 @@ def _splash(q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, scale: floa
     mask = masks.MultiHeadMask([masks.CausalMask((T, T)) for _ in range(H // G)])
     attend_group = splash.make_splash_mqa(mask, head_shards=1, q_seq_shards=1, block_sizes=blocks)
     q_BGJTK = (q_BTHK * scale).astype(q_BTHK.dtype).reshape(B, T, G, H // G, K)
-    out_BGJTK = jax.vmap(jax.vmap(attend_group))(
-        q_BGJTK.transpose(0, 2, 3, 1, 4), *(x.transpose(0, 2, 1, 3) for x in (k_BSGK, v_BSGK))
+    operands = (
+        q_BGJTK.transpose(0, 2, 3, 1, 4),
+        k_BSGK.transpose(0, 2, 1, 3),
+        v_BSGK.transpose(0, 2, 1, 3),
     )
+    if document_BT is None:
+        out_BGJTK = jax.vmap(jax.vmap(attend_group))(*operands)
+    else:
+        segments = splash.SegmentIds(document_BT, document_BT)
+        over_groups = jax.vmap(attend_group, in_axes=(0, 0, 0, None))
+        out_BGJTK = jax.vmap(over_groups)(*operands, segments)
     return out_BGJTK.transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)

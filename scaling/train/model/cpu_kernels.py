@@ -149,15 +149,26 @@ def layer_normalize(x: jax.Array) -> jax.Array:
 
 
 def causal_attention_reference(
-    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool
+    q_BGJTK: jax.Array,
+    k_BGTK: jax.Array,
+    v_BGTK: jax.Array,
+    alibi: bool,
+    document_BT: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K)."""
+    """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K).
+
+    With `document_BT` to those of the same document alone.
+    """
     _, G, J, T, _ = q_BGJTK.shape
     scores = jnp.einsum("bgjtk,bgsk->bgjts", q_BGJTK, k_BGTK, preferred_element_type=jnp.float32)
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)
     if alibi:
         scores -= alibi_slopes_H(G * J).reshape(G, J, 1, 1) * distance_TS
-    p = jax.nn.softmax(jnp.where(distance_TS >= 0, scores, MASKED), axis=-1).astype(v_BGTK.dtype)
+    visible = distance_TS >= 0
+    if document_BT is not None:
+        same_BTS = document_BT[:, :, None] == document_BT[:, None, :]
+        visible &= same_BTS[:, None, None]
+    p = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(v_BGTK.dtype)
     return jnp.einsum("bgjts,bgsk->bgjtk", p, v_BGTK, preferred_element_type=jnp.float32)
 
 

@@ -27,12 +27,17 @@ PLAIN = Execution(layers="unrolled")
 
 
 def make_backbone(
-    cfg: ModelConfig, seq_len: int, precision: Precision, execution: Execution = PLAIN
+    cfg: ModelConfig,
+    seq_len: int,
+    precision: Precision,
+    execution: Execution = PLAIN,
+    separator: int | None = None,
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
     """The function `(params, tokens_BT) -> x_NM, weight`: the head's input and its matrix.
 
     With `execution.layers == "scan"` the parameters are those of `stack`. Token ids are not checked
-    here: an id outside the vocabulary would read some other row.
+    here: an id outside the vocabulary would read some other row. Attention does not cross
+    `separator`, the token that ends a document.
     """
     compute = compute_of(precision, execution)
     graphs = _graphdefs(cfg, seq_len, compute)
@@ -43,6 +48,9 @@ def make_backbone(
         model = _merge_outer(graphs, params)
         x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         context = context._replace(fused=execution.attention == "fused")
+        if separator is not None:
+            ends_BT = (tokens_BT == separator).astype(jnp.int32)
+            context = context._replace(document_BT=jnp.cumsum(ends_BT, axis=1) - ends_BT)
         block = _with_remat(_make_block(graphs, context), execution)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if execution.layers == "scan":

@@ -141,11 +141,17 @@ class Attention(nnx.Module):
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, context.start)
         scale = mup.attention_scale(cfg)
         if context.fused:
-            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale, compute)
+            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale, compute, context.document_BT)
         else:
-            start = None if cache is None else context.start
             mixed_BTHK = attend(
-                q_BTHK, k_BTGK, v_BTGK, cfg.pos == "alibi", start, scale, compute.on_cpu
+                q_BTHK,
+                k_BTGK,
+                v_BTGK,
+                cfg.pos == "alibi",
+                None if cache is None else context.start,
+                scale,
+                on_cpu=compute.on_cpu,
+                document_BT=context.document_BT,
             )
         mixed_NX = mixed_BTHK.reshape(B * T, H * K).astype(compute.stream_dtype)
         return self.out(mixed_NX), cache
@@ -169,13 +175,15 @@ class Attention(nnx.Module):
 class AttentionContext(NamedTuple):
     """Shared by all layers: sequences in the batch, position of the first token, rotary tables.
 
-    `fused`: by the device's own kernel.
+    `fused`: by the device's own kernel. `document_BT`: the number of each token's document in its
+    window, where attention stays within documents.
     """
 
     batch: int
     start: jax.Array | int
     rotation: tuple[jax.Array, jax.Array] | None
     fused: bool = False
+    document_BT: jax.Array | None = None
 
 
 class FeedForward(nnx.Module):
