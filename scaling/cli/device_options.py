@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.errors import unknown_choice
+from scaling.errors import ScalingError, unknown_choice
 
 if TYPE_CHECKING:
+    from scaling.accounting import DeviceTime
     from scaling.config import Execution
     from scaling.plan import PlannedRun
     from scaling.plan.device_fit import DeviceMemory
@@ -23,6 +24,26 @@ DeviceName = Annotated[
     ),
 ]
 HERE = "here"
+
+
+def device_time(
+    device: str | None, count: int | None, mfu: float | None, hours: float | None
+) -> DeviceTime | None:
+    """Training on devices, where --hours or --count asks for it; `hours` is checked by its user.
+
+    Raises ScalingError for hours without a device.
+    """
+    from scaling.accounting import DeviceTime
+
+    if hours is None and count is None:
+        return None
+    if device is None:
+        raise ScalingError(
+            f"--{'count' if hours is None else 'hours'} is of a device",
+            where="--device",
+            remedy="name it: --device h100 --count 8 --hours 72",
+        )
+    return DeviceTime(device, 1 if count is None else count, 0.4 if mfu is None else mfu)
 
 
 def room_of(device: str, workers: int) -> DeviceMemory:

@@ -30,7 +30,15 @@ from scaling.points.repeated_rows import (
     seed_column,
 )
 from scaling.points.row_filter import select
-from scaling.points.units import COUNTED, QUANTITIES, Quantity, Unit, parse_cell, read_header
+from scaling.points.units import (
+    COUNTED,
+    MAX_VALUE,
+    QUANTITIES,
+    Quantity,
+    Unit,
+    parse_cell,
+    read_header,
+)
 from scaling.warning import ResultWarning, WarningCode
 
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
@@ -40,7 +48,6 @@ _MIXED_WORDS = (
     "mixture data_source dataset_name domain language eval_set eval_dataset validation_set"
 )
 MIXED = frozenset(_MIXED_WORDS.split())
-MAX_VALUE = 1e30
 MAY_BE_ZERO = ("Y", "W")
 
 

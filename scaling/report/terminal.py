@@ -14,7 +14,7 @@ from scaling.formatting import format_flops
 from scaling.predict.named_models import named_models_table
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Document, Table, estimate, format_cell, number
-from scaling.report import summary
+from scaling.report import headline, summary
 from scaling.report.parts import (
     combination,
     diagnostics,
@@ -28,20 +28,58 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def fit_text(document: Document) -> RenderableType:
-    """A fit document: header, parameters, the three approaches, Kaplan, hold-out, warnings."""
-    from rich.console import Group
+def fit_text(document: Document, saved: str | None = None, command: str = "") -> RenderableType:
+    """A fit document: five lines, then header, parameters, approaches, hold-out, warnings.
 
-    return Group(*_fit_parts(document))
-
-
-def prediction_text(prediction: Document) -> RenderableType:
-    """A prediction document: the optimum with intervals, the model that can be built, how far
-    beyond the data it lies.
+    `saved` is the file that it was written to, `command` what was typed.
     """
     from rich.console import Group
 
-    return Group(*_prediction_parts(prediction))
+    lines = headline.fit_lines(document, saved, command)
+    return Group(_headline(lines), *_fit_parts(document))
+
+
+def prediction_text(prediction: Document, command: str = "") -> RenderableType:
+    """A prediction document: five lines (`command` is the next one), the optimum with intervals, the
+    model that can be built, how far beyond the data it lies.
+    """
+    from rich.console import Group
+
+    lines = headline.prediction_lines(prediction, command)
+    return Group(_headline(lines), *_prediction_parts(prediction))
+
+
+def predictions_text(document: Document) -> RenderableType:
+    """Several predictions, one row for each budget."""
+    from rich.console import Group
+
+    predictions = document["predictions"]
+    columns = (
+        Column("FLOPs", "flops", True),
+        *(Column(label, kind, True) for _, label, kind in fit_tables.OPTIMUM),
+    )
+    names = ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
+    rows = tuple(tuple(estimate(each.get(name)) for name in names) for each in predictions)
+    first = predictions[0]
+    return Group(
+        Table("predictions", headline.titles(first)[0], columns, rows).to_rich(),
+        *_sentences(f"{first['law']}, {first['source']}; {first['basis']}"),
+        *_warnings(document),
+    )
+
+
+def _headline(lines: headline.Lines) -> RenderableType:
+    """Lines with their names in front, wrapped beside them, never cut."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines:
+        grid.add_row(name, Text(sanitize(text)))
+    grid.add_row("", "")
+    return grid
 
 
 def models_text(document: Document) -> RenderableType:
@@ -264,31 +302,21 @@ def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
 
 
 def asked(prediction: Document) -> Table:
-    """The model that a prediction is about, with intervals."""
+    """What a prediction is about, with intervals."""
+    title, mark = headline.titles(prediction)
     rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
     rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
-    rows.append(
-        (
-            "training FLOPs",
-            format_cell(estimate(prediction.get("flops")), Column("", "flops", True)),
-        )
-    )
+    measures = [("flops", "training FLOPs", "flops"), *fit_tables.OPTIMUM]
+    for name, label, kind in measures:
+        cell = estimate(prediction.get(name))
+        if cell[0] is not None or name == "flops":
+            shown = format_cell(cell, Column(name, kind, True))
+            rows.append((label.replace("*", mark), shown))
     rows += [
-        (label, format_cell(estimate(prediction.get(name)), Column(name, kind, True)))
-        for name, label, kind in fit_tables.OPTIMUM
+        (f"input {letter}", format_cell(estimate(entry), Column(letter, "count", True)))
+        for letter, entry in (prediction.get("inputs") or {}).items()
     ]
-    return fit_tables.pairs("prediction", "Compute-optimal training", rows)
+    return fit_tables.pairs("prediction", title, rows)
 
 
-def reach(prediction: Document) -> str | None:
-    """Whether the data reach this far; how far they do not is among the prediction's warnings."""
-    decades = prediction.get("extrapolation_decades")
-    if decades is None:
-        return (
-            "The range of the data behind this law is not known, so how far this extrapolates "
-            "is unknown."
-        )
-    outside = decades > 0 or any(
-        warning["code"] == "below_data" for warning in prediction.get("warnings") or []
-    )
-    return None if outside else "This lies within the budgets that were trained."
+reach = headline.reach
