@@ -119,17 +119,19 @@ def _closed(document: Document, values: Mapping[str, Any]) -> Any:
     """The law's frontier for one set of parameters or for draws of them; None for another approach
     or a law without one.
     """
-    from scaling.fit.frontier.frontier import CLOSED, Cost, frontier
+    from scaling.fit.frontier.frontier import Cost
+    from scaling.fit.laws.laws import LAWS
 
     if (
         document["approach"] != "parametric"
-        or document["law"] not in CLOSED
+        or document["law"] not in LAWS
+        or LAWS[document["law"]].closed_frontier is None
         or not values
         or None in values.values()
     ):
         return None
-    arrays = {name: np.asarray(value, float) for name, value in values.items()}
-    return frontier(document["law"], arrays, Cost(document["cost"]["c0"], document["cost"]["p"]))
+    cost = Cost(document["cost"]["c0"], document["cost"]["p"])
+    return LAWS[document["law"]].frontier(values, cost)
 
 
 def frontier_draws(document: Document) -> Any:
