@@ -119,6 +119,9 @@ def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     if quantity is Quantity.FLOPS and (timed := _TIME.fullmatch(word)):
         seconds = 86400.0 if timed[2].startswith("d") else 3600.0
         return Unit(text, SI.get(timed[1] or "", 1.0) * seconds)
+    sequences = re.fullmatch(r"(?:sequences?|seqs?) of (\d+)(?: tokens?)?", word)
+    if quantity is Quantity.TOKENS and sequences:
+        return Unit(text, float(sequences[1]))
     factor = 1.0
     if power := _POWER.match(word):
         factor, word = 10.0 ** int(power[1] or power[2]), word[power.end() :]

@@ -86,6 +86,17 @@ def _fit_answer(document: Document) -> str:
                 f"loss {loss.value:.3g} [{loss.lo:.3g}, {loss.hi:.3g}]; {grows}"
             )
         return grows
+    if document["law"] == "hyper":
+        return "; ".join(
+            f"{name}* = {document['params'][f'{name}_coef']['value']:.3g}"
+            + "".join(
+                f" {size}^{_say(document['params'][f'{name}_{size}'])}"
+                for size in "ND"
+                if f"{name}_{size}" in document["params"]
+            )
+            for name in ("lr", "B")
+            if f"{name}_coef" in document["params"]
+        )
     entries = [(name, entry) for name, entry in document["params"].items()]
     listed = ", ".join(f"{name} = {_say(entry)}" for name, entry in entries[:MAX_PARAMS])
     return listed + (", ..." if len(entries) > MAX_PARAMS else "") or f"law {document['law']}"
