@@ -12,6 +12,8 @@ from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.predict.verification import NEAR, check_forecasts, sentence
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 HOFFMANN = "published:hoffmann2022"
 SWEEP = tiny(
     name="loop",
