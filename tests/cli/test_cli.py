@@ -43,6 +43,7 @@ def test_every_command_has_help_with_an_example_and_is_in_the_readme(verb):
     ) or f"scaling {verb}" in README.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_heavy_import_before_it_is_needed():
     code = """
 import sys, scaling.cli, scaling.fit, scaling.report
@@ -60,6 +61,7 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_fitting_side_never_imports_jax(tmp_path):
     table = tmp_path / "runs.csv"
     rows = [
@@ -181,6 +183,7 @@ def test_count_knows_llama():
     assert cache == {"MHA": 4.0, "GQA-8": 1.0, "MQA": 0.125}
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path):
     done = subprocess.run(
         f"{sys.executable} -m scaling count --model d_model=64 | true",
