@@ -38,7 +38,8 @@ def main() -> None:
         sweep.write_text(FILES_SWEEP, encoding="utf-8")
         count, wrong = errors.inject(sweep, scratch, given.errors)
         print(
-            f"{count} errors injected into own files: {len(wrong)} with a traceback, a good file set"
+            f"{count} errors injected into own files: {len(wrong)} with a traceback, a good file "
+            "set"
             f" aside or a run trained again; {time.monotonic() - begun:.0f} s"
         )
         for text in wrong[:20]:
@@ -50,9 +51,13 @@ def main() -> None:
     verdict = (
         _points(sweep, scratch, given) if given.what == "points" else _kills(sweep, scratch, given)
     )
-    text = f"{verdict.kills} kills, {verdict.sweeps} sweeps completed: {verdict.lost} lost, {verdict.duplicated} duplicated, "
+    text = (
+        f"{verdict.kills} kills, {verdict.sweeps} sweeps completed: {verdict.lost} lost, "
+        f"{verdict.duplicated} duplicated, "
+    )
     print(
-        f"{text}{verdict.different} different, {verdict.stuck} stuck; {time.monotonic() - begun:.0f} s"
+        f"{text}{verdict.different} different, {verdict.stuck} stuck; "
+        f"{time.monotonic() - begun:.0f} s"
     )
     for note in verdict.notes[:20]:
         print(" ", note)
@@ -77,7 +82,8 @@ def _others(scratch: Path, given: argparse.Namespace, begun: float) -> bool:
             ]
         done, count = given.flips, sum(path.is_file() for path in (scratch / "out").rglob("*"))
         print(
-            f"{done} flips in {count} files: {len(wrong)} unnoticed or changing a result; {time.monotonic() - begun:.0f} s"
+            f"{done} flips in {count} files: {len(wrong)} unnoticed or changing a result; "
+            f"{time.monotonic() - begun:.0f} s"
         )
     else:
         loaded = load_sweep(sweep)
