@@ -84,8 +84,8 @@ def _accuracy(study: GrokkingStudy) -> Figure:
     ]
     caption = (
         f"{task.operation} modulo {task.p}, {task.train_fraction:.0%} of the {task.p**2:,} "
-        f"equations trained on, learning rate {first.lr:g}. Dashed: accuracy on these; solid: on those held "
-        "out. One line per seed."
+        f"equations trained on, learning rate {first.lr:g}. Dashed: accuracy on these; solid: on "
+        "those held out. One line per seed."
     )
     overlap = commutative_overlap(task)
     if overlap is not None:
