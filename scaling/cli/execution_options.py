@@ -62,7 +62,7 @@ Pack = Annotated[
         "--pack",
         rich_help_panel="Device",
         metavar="auto|N",
-        help="vmap several runs of one shape into one program: auto (timed) or at most N.",
+        help="vmap several runs of one shape into one program: auto (small runs on an accelerator) or at most N.",
     ),
 ]
 Coordinator = Annotated[

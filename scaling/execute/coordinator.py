@@ -305,7 +305,7 @@ def _train_group(
         notes={
             "pack": len(group.runs),
             "branches": [branch.name for branch in group.branches],
-            **pool.plan.packing.of(group).notes(),
+            **pool.plan.packing.notes(group),
         },
         allow_changes=options.allow_changes,
         lease=str(pool.lease.path),

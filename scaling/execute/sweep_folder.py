@@ -61,11 +61,6 @@ class SweepFolder:
         """The parameters of a run that has ended, where they were kept."""
         return self.path / "weights" / f"{run_id}.npz"
 
-    @property
-    def packing(self) -> Path:
-        """Which shapes share programs, as it was chosen when the sweep was begun."""
-        return self.path / "packing.json"
-
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
         """Raise ScalingError when the folder holds another sweep, or simulated results beside real ones; an edited sweep is welcome."""
         name, law = self._holds()

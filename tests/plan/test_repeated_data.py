@@ -40,8 +40,7 @@ def test_the_shipped_sweep_repeats_on_purpose_and_is_not_scolded(tmp_path, capsy
 def test_runs_of_one_limit_are_one_trunk_and_read_one_corpus(tmp_path):
     plan = planned(tmp_path, sizes=(15e3, 31e3))
     trunks = {
-        (family.runs[0].model.d_model, family.runs[0].task.unique_tokens)
-        for family in plan.groups
+        (family.runs[0].model.d_model, family.runs[0].task.unique_tokens) for family in plan.groups
     }
     assert len(plan.groups) == len(trunks) == 6
     for family in plan.groups:
