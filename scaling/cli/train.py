@@ -132,7 +132,7 @@ def _claimed(
     if not first:
         yield None
         return
-    session = SweepSession(folder, planned, echo_err, accept_changes=accept)
+    session = SweepSession(folder, planned, echo_err, allow_changes=accept)
     with session.lease as lease:
         session.prepare()
         with lease.locked() as claimed:

@@ -53,7 +53,8 @@ def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
 
 
 def local_memory(workers: int) -> DeviceMemory:
-    """The memory of each of `workers` processes here: its share of an accelerator or of the machine.
+    """The memory of each of `workers` processes here: its share of an accelerator or of the
+    machine.
 
     Raises ScalingError when JAX_PLATFORMS names devices that this machine lacks. Imports no jax:
     a child process asks.

@@ -141,6 +141,6 @@ class RunOptions:
             if conflict:
                 raise ScalingError(what, remedy=remedy)
         if self.simulate is not None:
-            from scaling.execute.simulated import check_law
+            from scaling.execute.simulated import surface
 
-            check_law(self.simulate)
+            surface(self.simulate)

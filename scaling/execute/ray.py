@@ -118,7 +118,7 @@ class RayWorker(Worker):
             self._ray.kill(actor)
 
     def close(self) -> None:
-        """Let it end and wait for that; after `CLOSE_SECONDS` it is killed. Empty logs are removed."""
+        """Let it end; after `CLOSE_SECONDS` it is killed. Empty logs are removed."""
         if self._is_started():
             self._call("close")
         else:
