@@ -15,6 +15,7 @@ from benchmarks.chaos import errors, flips, kills, points, reads
 from benchmarks.chaos.sweeps import FILES_SWEEP, POINTS_SWEEP, TRAINED_SWEEP
 from benchmarks.chaos.verdict import Verdict, numbers
 from scaling.config.sweep_file import load_sweep
+from scaling.execute.session import origin
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import plan
 
@@ -82,7 +83,7 @@ def _others(scratch: Path, given: argparse.Namespace, begun: float) -> bool:
     else:
         loaded = load_sweep(sweep)
         planned = plan(loaded, loaded.base.task, 16, points.LAW)
-        SweepFolder(scratch / "out").write_plan(planned)
+        SweepFolder(scratch / "out").write_plan(planned, origin(planned, points.LAW))
         done, wrong = reads.read(scratch / "out", planned, given.reads)
         print(
             f"{done} reads beside a writer: {len(wrong)} failed; {time.monotonic() - begun:.0f} s"

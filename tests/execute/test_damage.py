@@ -18,6 +18,7 @@ from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.attempts import Ledger, summarize
 from scaling.execute.lease import Lease
+from scaling.execute.session import origin
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect
@@ -205,7 +206,7 @@ def test_no_read_fails_beside_a_writer(tmp_path):
     sweep = tiny(**MANY)
     planned = plan(sweep, sweep.base.task, 16, LAW)
     folder = SweepFolder(tmp_path)
-    folder.write_plan(planned)
+    folder.write_plan(planned, origin(planned, LAW))
     done, failures = reads.read(tmp_path, planned, reads=150, seconds=20)
     assert failures == []
     assert done > 20
