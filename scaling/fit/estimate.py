@@ -18,6 +18,7 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.document import FitStatus
+from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.objectives import objective as objective_named
 from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
@@ -89,6 +90,11 @@ class PointEstimate:
     def values(self) -> dict[str, float]:
         """The reported parameters."""
         return {name: float(value) for name, value in self.law.values(self.theta).items()}
+
+    def residuals(self, points: Points) -> Array:
+        """Log losses (n,) above the law; losses where the law is signed."""
+        predicted = self.law.log_predict(self.theta, points.inputs(self.law.inputs))
+        return self.law.to_log(points.loss) - predicted
 
 
 def estimate(
@@ -253,6 +259,11 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
+    if isinstance(law, FormulaLaw):
+        from scaling.fit.laws.formula_starts import starts as drawn
+
+        data = task.logs, task.loss, task.weight
+        return drawn(law, *data, task.lower, task.upper, MOST_STARTS)
     is_fixed = task.lower == task.upper
     axes = [
         (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)

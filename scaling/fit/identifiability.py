@@ -33,6 +33,8 @@ def check(
     """
     inputs = points.inputs(law.inputs)
     free = [name for name in law.names if name not in fixed]
+    if not law.terms:
+        return _check_formula(law, inputs, points, len(free), where)
     for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
         _check_positive(name, column, where)
     weight = np.ones(len(points)) if points.weight is None else np.asarray(points.weight, float)
@@ -54,6 +56,30 @@ def check(
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
     return tuple(_warnings({name: np.log(column) for name, column in counted.items()}, len(free)))
+
+
+def _check_formula(
+    law: Law, inputs: Mapping[str, Array], points: Points, free: int, where: str
+) -> tuple[ResultWarning, ...]:
+    """What can be known of a formula whose inputs may be of either sign."""
+    for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
+        if not np.isfinite(column).all():
+            raise ScalingError(
+                f"{name} is not finite in {int((~np.isfinite(column)).sum())} points",
+                where=where,
+                remedy="fix or leave out these rows (--where)",
+            )
+    distinct = len(np.unique(np.stack(list(inputs.values()), 1), axis=0))
+    if distinct < free:
+        raise ScalingError(
+            f"{distinct} distinct points, and {law.name} has {free} parameters",
+            where=where,
+            remedy="add runs, or fit a law with fewer parameters",
+        )
+    if distinct < MIN_POINTS_PER_PARAM * free:
+        message = f"{distinct} distinct points for {free} parameters: intervals are rough"
+        return (warn(WarningCode.FEW_POINTS, message, points=distinct, params=free),)
+    return ()
 
 
 def _check_positive(name: str, column: Array, where: str) -> None:

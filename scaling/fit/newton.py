@@ -69,8 +69,10 @@ def problem(
     law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float
 ) -> Problem:
     """The problem of fitting `law` to losses (n,) at inputs {letter: (n,)}."""
-    logs = {letter: np.log(x[letter]) for letter in law.inputs}
+    logs = law.logs(x)
     means = units(law, logs)
+    if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
+        objective = replace(objective, log=True)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
     lower, upper = np.array([param.bounds for param in law.params]).T
@@ -80,7 +82,7 @@ def problem(
         delta,
         centred,
         loss,
-        np.log(loss),
+        loss if law.signed else np.log(loss),
         weight,
         law.centring(means),
         law.offset(means),

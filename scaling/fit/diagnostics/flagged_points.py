@@ -37,11 +37,9 @@ def flags(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> l
     """All flags that concern at least one point. `minima` are those of approach 2, refused ones
     included.
     """
-    if points.n is None or points.d is None or len(points) > MOST:
+    if points.n is None or points.d is None or len(points) > MOST or fitted.law.signed:
         return []
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
+    residual = fitted.residuals(points)
     noise = _robust(residual)
     listed = [
         Flag(

@@ -158,14 +158,14 @@ def _predictions(
     """
     law, rng = fitted.law, np.random.default_rng(seed)
     inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
-    residuals = np.log(train.loss) - law.log_predict(fitted.theta, inside)
+    residuals = law.to_log(train.loss) - law.log_predict(fitted.theta, inside)
     scatter = residuals * np.sqrt(len(train) / max(1, len(train) - len(fitted.theta)))
     draws = bootstrap(fitted, train, cap_resamples(RESAMPLES, len(train)), seed)
     theta = draws.theta if len(draws.theta) else fitted.theta[None]
     log_loss = law.log_predict(theta, outside)
     log_loss = log_loss + rng.choice(scatter, log_loss.shape)
-    lo, hi = np.exp(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-    predicted = np.exp(law.log_predict(fitted.theta, outside))
+    lo, hi = law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
+    predicted = law.from_log(law.log_predict(fitted.theta, outside))
     return (
         predicted,
         np.minimum(lo, predicted * (1 - ROUNDING)),

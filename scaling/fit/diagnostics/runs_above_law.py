@@ -32,9 +32,7 @@ def runs_above_law(
     """
     if points.n is None or points.d is None:
         return []
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
+    residual = fitted.residuals(points)
     rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
