@@ -4,6 +4,7 @@ missing is trained, many run files are merged.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +135,8 @@ def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     corpus = getattr(task, "digest", None) or task.kind
     if simulated is not None:
         return RunOrigin(corpus=corpus, simulated=simulated)
-    return RunOrigin(corpus=corpus, code=code_digest(), versions=versions())
+    flags = os.environ.get("XLA_FLAGS", "")
+    return RunOrigin(corpus=corpus, code=code_digest(), versions=versions(), xla_flags=flags)
 
 
 def changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) -> list[str]:
@@ -156,6 +158,8 @@ def changes_of_origin(folder: SweepFolder, now: RunOrigin, *, allowed: bool) -> 
         old, new = getattr(before, name), getattr(now, name)
         if old and new and old != new:
             changes.append(f"{name} was {old[:12]}, is {new[:12]}")
+    if None not in (before.xla_flags, now.xla_flags) and before.xla_flags != now.xla_flags:
+        changes.append(f"XLA_FLAGS was {before.xla_flags!r:.80}, is {now.xla_flags!r:.80}")
     old_versions, new_versions = before.versions or {}, now.versions or {}
     for name in sorted(old_versions.keys() | new_versions) if old_versions and new_versions else ():
         if old_versions.get(name) != new_versions.get(name):

@@ -105,12 +105,15 @@ class PlannedRunEntry(_Part):
 
 
 class RunOrigin(_Part):
-    """What runs are trained by: digests of corpus and code, versions, or the simulated law."""
+    """What runs are trained by: digests of corpus and code, versions, flags of XLA, or the
+    simulated law.
+    """
 
     corpus: str | None = None
     simulated: str | None = None
     code: str | None = None
     versions: dict[str, str] | None = None
+    xla_flags: str | None = None
 
 
 class PlanFile(RunOrigin):

@@ -168,14 +168,14 @@ def _merged_ids(folder: Path, stamp: int) -> frozenset[str]:
     return frozenset(run_id for path in merged_files(folder) for run_id in index(path))
 
 
-def index(path: Path) -> dict[str, tuple[str, str]]:
-    """Fingerprint and execution notes (JSON) of each run in a merged file.
+def index(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Fingerprint and execution notes of each run in a merged file.
 
     Empty where the file is corrupt (reading it names it). Raises DiskError.
     """
     try:
         document = json.loads(_metadata(path)[INDEX])
-        shared = document["shared"]
+        shared = [dict(json.loads(text)) for text in document["shared"]]
         return {
             run_id: (shared[entry[-2]], shared[entry[-1]])
             for run_id, entry in document["runs"].items()
@@ -396,4 +396,4 @@ def fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield path.stem, json.loads(_metadata(path).get(FACTS[0], b"{}"))
     for path in merged_files(folder):
         for run_id, (fingerprint, _) in index(path).items():
-            yield run_id, json.loads(fingerprint)
+            yield run_id, fingerprint
