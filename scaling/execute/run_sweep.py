@@ -19,7 +19,12 @@ from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.launchers import make_launcher
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.packing import choose_packing
-from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
+from scaling.execute.planning import (
+    errors_name_file,
+    load_tuned_rules,
+    make_plan,
+    with_eval_sets,
+)
 from scaling.execute.session import SweepSession, origin
 from scaling.execute.signals import Signals
 from scaling.execute.status import Status, read_status
@@ -160,6 +165,7 @@ def _tune(
     try:
         with errors_name_file(options.source):
             task = resolve(sweep.base.task)
+            sweep = with_eval_sets(sweep)
             planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
             tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
     except _TuningStopped as stopped:
