@@ -143,7 +143,7 @@ def fit(
         typer.Option(
             metavar="NAME",
             rich_help_panel=DATA,
-            help="Fit the losses on an evaluation set of the sweep ([[evals.sets]]).",
+            help="Fit the losses on an evaluation set of the sweep (`evals.sets`).",
         ),
     ] = None,
     holdout: Annotated[
