@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from scaling.cli.csv_rows import PREDICTED, prediction_rows
-from scaling.cli.device_options import device_time
+from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
 from scaling.cli.output import Csv, Json, echo_err, emit
 from scaling.errors import ScalingError
 
-QUESTION, TIME, MODELS = "Question", "Devices and time", "Models and sweeps"
+QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
 
 
@@ -83,23 +83,9 @@ def predict(
             "Tokens to be served: gives the size of least total cost (Sardana).",
         ),
     ] = None,
-    hours: Annotated[
-        float | None,
-        _option(TIME, "H", "Instead of --flops: hours on --count devices at --mfu."),
-    ] = None,
-    count: Annotated[
-        int | None, _option(TIME, "K", "Devices to train on: gives the hours of the answer.")
-    ] = None,
-    mfu: Annotated[
-        float | None,
-        _option(
-            TIME,
-            "X",
-            "Model FLOPs utilisation of training; default 0.4.",
-            "--mfu",
-            "--mfu-training",
-        ),
-    ] = None,
+    hours: Hours = None,
+    count: Count = None,
+    mfu: Mfu = None,
     device: Annotated[
         str | None,
         _option(

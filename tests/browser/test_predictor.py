@@ -29,13 +29,18 @@ ANSWERS = """(questions) => questions.map(([budget, demand]) => {
   type('demand', '');
   type('budget', budget);
   type('demand', demand);
-  const read = (name) => Object.fromEntries([...document.querySelectorAll(`[data-${name}]`)].map((place) =>
-    [place.dataset[name], [place.firstChild.textContent, place.querySelector('small')?.textContent ?? '']]));
+  const read = (name) => Object.fromEntries(
+    [...document.querySelectorAll(`[data-${name}]`)].map((cell) => [
+      cell.dataset[name],
+      [cell.firstChild.textContent, cell.querySelector('small')?.textContent ?? ''],
+    ]));
   return {
     measures: read('measure'),
     served: document.getElementById('predict-served').hidden ? null : read('served'),
-    warnings: [...document.querySelectorAll('#predict-warnings li')].map((item) => item.textContent),
-    notice: document.getElementById('predict-notice').hidden ? '' : document.getElementById('predict-notice').textContent,
+    warnings: [...document.querySelectorAll('#predict-warnings li')].map(
+      (item) => item.textContent),
+    notice: document.getElementById('predict-notice').hidden
+      ? '' : document.getElementById('predict-notice').textContent,
     command: document.getElementById('predict-command').textContent,
   };
 })"""

@@ -156,7 +156,7 @@ def _minima(
         share = 2.0 if i == j else 1.0
         curvature[:, i, j] = curvature[:, j, i] = share * solved[:, place]
     slopes = solved[:, len(squares) :].reshape(len(solved), count, width)
-    is_convex = (np.linalg.eigvalsh(curvature) > 0).all(axis=1)
+    is_convex = np.asarray((np.linalg.eigvalsh(curvature) > 0).all(axis=1))
     if not is_convex[0]:
         raise ScalingError(
             f"the loss has no minimum in {' and '.join(LETTERS[each] for each in logs)} near the "
