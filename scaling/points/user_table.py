@@ -139,14 +139,16 @@ def read_user_table(
 
 
 def _end_of_curve(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The loss curve of one run as one row: the last value of each column. Raises ScalingError without N or C."""
+    """The loss curve of one run as one row: the last value of each column. Raises ScalingError
+    without N.
+    """
     last = {str(name): table[name].dropna().iloc[-1:].tolist() for name in table.columns}
     row = pd.DataFrame({name: values for name, values in last.items() if values})
     if any(name in row for name in ("eval_loss", "loss")):
         row = row.drop(columns=[name for name in ("loss",) if "eval_loss" in row])
-    if not any(candidates(letter, list(row.columns)) for letter in "NC"):
+    if not candidates("N", list(row.columns)):
         raise ScalingError(
-            f"{table.attrs[CURVE]}, without parameters or FLOPs",
+            f"{table.attrs[CURVE]}, without its parameters",
             where=str(path),
             remedy="fit the curve with --law lr-annealing, or collect N, D and the last loss of each run",
         )
