@@ -56,7 +56,7 @@ def predict(
     ] = None,
     inputs: Annotated[
         list[str] | None,
-        _option(QUESTION, "NAME=VALUE", "Another input of a law of your own.", "--input"),
+        _option(QUESTION, "NAME=VALUE,...", "Other inputs of a law of your own."),
     ] = None,
     loss: Annotated[
         str | None,
@@ -177,7 +177,7 @@ def predict(
         "task_loss": task_loss,
     }
     question = {name: text for name, text in named.items() if text is not None}
-    question |= dict(_pair(text) for text in inputs or ())
+    question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
     serving_options: dict[str, Any] = {
         "device": device if times is None or inference_tokens is not None else None,
         "mfu_training": mfu if times is None or inference_tokens is not None else None,
@@ -237,7 +237,7 @@ def _pair(text: str) -> tuple[str, str]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not (name and equals and value):
         raise ScalingError(
-            f"{text!r} is not of the form NAME=VALUE", where="--input", remedy='write "E=64"'
+            f"{text!r} is not of the form NAME=VALUE", where="--inputs", remedy='write "E=64"'
         )
     return name, value
 

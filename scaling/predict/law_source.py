@@ -79,13 +79,13 @@ class FittedLaw:
 
     def outcome(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the law gives at inputs (K,) by letter: (K,), of its reported parameters."""
-        return np.exp(self._log_outcome(self.values, inputs))
+        return self._outcome(self.values, inputs)
 
     def outcome_draws(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The same of every draw: (R, K); None without draws."""
-        return np.exp(self._log_outcome(self.draws, inputs)) if self.draws else None
+        return self._outcome(self.draws, inputs) if self.draws else None
 
-    def _log_outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
+    def _outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
         law = self.formula
         if law is None:
             raise ScalingError(
@@ -94,7 +94,7 @@ class FittedLaw:
                 remedy="fit with --approach parametric, or ask for --flops alone",
             )
         theta = law.theta({name: np.asarray(value) for name, value in values.items()})
-        return np.asarray(law.log_predict(theta, {name: inputs[name] for name in law.inputs}))
+        return np.asarray(law.predict(theta, {name: inputs[name] for name in law.inputs}))
 
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""

@@ -57,7 +57,7 @@ class Question:
 
 def option_of(letter: str) -> str:
     """The option that gives a letter."""
-    return f"--{NAMES[letter].replace('_', '-')}" if letter in NAMES else f"--input {letter}=..."
+    return f"--{NAMES[letter].replace('_', '-')}" if letter in NAMES else f"--inputs {letter}=..."
 
 
 def parse_question(values: Mapping[str, object], loss: object = None) -> Question:
