@@ -36,7 +36,7 @@ from scaling.fit.combination import Combination, Quantity
 from scaling.fit.combine import CANDIDATE_LAWS, combine, split_budgets
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost, frontier
+from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
@@ -167,8 +167,10 @@ def law_answers(
         "loss": from_draws(fit.law.log_predict(fit.theta, inputs), drawn)
     }
     cost = fit_cost(train)
-    best = frontier(name, fit.law.values(fit.theta), cost)
-    return answers | frontier_answers(best, frontier(name, fit.law.values(theta), cost), minima)
+    best = LAWS[name].frontier(fit.law.values(fit.theta), cost)
+    return answers | frontier_answers(
+        best, LAWS[name].frontier(fit.law.values(theta), cost), minima
+    )
 
 
 def frontier_answers(
@@ -289,7 +291,7 @@ def _known_minimum(flops: float) -> Minimum:
     by more than exact laws are.
     """
     values = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
-    best = frontier("chinchilla", {name: np.asarray(each) for name, each in values.items()}, Cost())
+    best = LAWS["chinchilla"].frontier(values, Cost())
     return Minimum(
         flops, float(best.n_star(flops)), float(best.d_star(flops)), float(best.loss(flops))
     )  # type: ignore[arg-type]

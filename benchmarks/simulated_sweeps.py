@@ -13,7 +13,7 @@ import numpy as np
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.document import estimates
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier.frontier import Cost, Frontier, frontier
+from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
@@ -33,9 +33,7 @@ class Surface:
 
     def frontier(self) -> Frontier:
         """The true optimum at C = 6 N D."""
-        return frontier(
-            self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
-        )
+        return LAWS[self.law].frontier(self.values, Cost())
 
 
 SURFACES = (
@@ -89,8 +87,8 @@ def trials(
         draws = bootstrap(found, points, resamples, trial)
         values = {name: np.asarray(value) for name, value in found.values.items()}
         here, drawn = (
-            answers(frontier(law.name, values, Cost())),
-            answers(frontier(law.name, law.values(draws.theta), Cost())),
+            answers(LAWS[law.name].frontier(values, Cost())),
+            answers(LAWS[law.name].frontier(law.values(draws.theta), Cost())),
         )
         ends = estimates({name: here[name] for name in truth}, drawn, ci)
         yield {

@@ -12,7 +12,7 @@ from scaling import __version__
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.document import estimates
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import SCHEMA, Bootstrap, Convention, FitResult, Objective, SourceInfo
 from scaling.fit.result import Cost as DocumentCost
@@ -27,9 +27,7 @@ def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> Fi
     law = LAWS[surface.law]
     found = estimate(law, points)
     drawn = law.values(bootstrap(found, points, resamples).theta)
-    best = frontier(
-        law.name, {name: np.asarray(value) for name, value in found.values.items()}, Cost()
-    )
+    best = LAWS[law.name].frontier(found.values, Cost())
     assert points.c is not None
     return FitResult(
         schema_version=SCHEMA,

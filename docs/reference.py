@@ -365,8 +365,8 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         describes better than it predicts.""",
     "bnsl-n": """As bnsl, against N, with D that does not limit.""",
     "bnsl-d": """As bnsl, against D, with N that does not limit.""",
-    "optimum": """For optima that others found, one a budget. It is a straight line in
-        logs and knows nothing of how they were found: an optimum at the edge of its grid bends
+    "optimum": """For optima read elsewhere, one per budget. It is a straight line in
+        logs and knows nothing of how they were estimated: an optimum at the edge of its grid bends
         it.""",
     "sigmoid": """For accuracy against the loss on a task. Both plateaus must be seen, or
         lo and hi are guesses. Where the sigmoid is steep, an error of the loss grows manyfold.""",

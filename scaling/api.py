@@ -295,7 +295,7 @@ def _columns(columns: str | Mapping[str, str] | None) -> str | None:
         str(letter).strip().upper(): str(column) for letter, column in columns.items()
     }:
         raise ScalingError(
-            f"columns {dict(columns)} cannot be told apart",
+            f"columns {dict(columns)} are ambiguous",
             where="columns",
             remedy="rename them in the table",
         )

@@ -1,6 +1,4 @@
-"""Which table `--csv` prints: of each verb's JSON document the rows that a person would plot or
-join.
-"""
+"""The rows that `--csv` prints: of each command's document those that one would plot or join."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ PLANNED = (
     "seconds",
     "memory_bytes",
 )
-ROOM = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
+DEVICE_FIT = ("fits", "remedy", "device_memory_bytes")  # of a plan for a device
 STATES = (
     "run_id",
     "status",
@@ -69,10 +67,10 @@ def fit_rows(document: Document) -> Rows:
     """The parameters and derived quantities with intervals; of coverage one row per model."""
     if document.get("groups"):
         return [dict(group) for group in document["groups"]]
-    held = {**document["params"], **document["derived"]}
+    entries = {**document["params"], **document["derived"]}
     return [
         {"parameter": name, **{part: entry.get(part) for part in ESTIMATE}}
-        for name, entry in held.items()
+        for name, entry in entries.items()
     ]
 
 
@@ -96,8 +94,8 @@ def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
 
 
 def _estimated(entry: Any) -> dict[str, Any]:
-    held = entry if isinstance(entry, Mapping) else {"value": entry}
-    return {part: held.get(part) for part in INTERVAL}
+    entries = entry if isinstance(entry, Mapping) else {"value": entry}
+    return {part: entries.get(part) for part in INTERVAL}
 
 
 def reconcile_rows(document: Document) -> Rows:

@@ -1,32 +1,30 @@
-"""Whether runs fit: the device that `--device` names, or the memory that is here."""
+"""The option `--device` of `scaling plan`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scaling.errors import unknown_choice
 
 if TYPE_CHECKING:
-    from scaling.config import Execution
-    from scaling.plan import PlannedRun
     from scaling.plan.device_fit import DeviceMemory
 
+HERE = "here"
 DeviceName = Annotated[
     str | None,
     typer.Option(
         "--device",
         metavar="NAME",
+        rich_help_panel="Device",
         help="Say whether each run fits this device: h100, tpu-v5e, ... or here.",
     ),
 ]
-HERE = "here"
 
 
-def room_of(device: str, workers: int) -> DeviceMemory:
-    """What a named device offers, or the memory that is here. Raises ScalingError listing the known names."""
+def device_memory(device: str, workers: int) -> DeviceMemory:
+    """The memory of a named device, or of this machine. Raises ScalingError for unknown names."""
     from scaling.accounting import DEVICES
     from scaling.plan.device_fit import USABLE, DeviceMemory
 
@@ -36,30 +34,5 @@ def room_of(device: str, workers: int) -> DeviceMemory:
         return local_memory(workers)
     if device not in DEVICES:
         raise unknown_choice("device", device, [*DEVICES, HERE], where="--device")
-    return DeviceMemory(
-        device,
-        "tpu" if device.startswith("tpu") else "gpu",
-        int(USABLE * DEVICES[device].memory_bytes),
-    )
-
-
-def annotate(
-    document: dict[str, Any], runs: Sequence[PlannedRun], how: Execution, room: DeviceMemory | None
-) -> dict[str, Any]:
-    """A plan's document with every run's memory under `how`; with a room also `fits` and the `remedy` (null: none, or none needed)."""
-    from scaling.plan import memory
-    from scaling.plan.device_fit import suggest_execution, to_cli_flags
-
-    for entry, planned in zip(document["runs"], runs, strict=True):
-        if room is None:
-            entry["memory_bytes"] = memory.estimate(planned.run, how).total
-            continue
-        entry["memory_bytes"] = room.needs(planned.run, how)
-        fits = entry["memory_bytes"] <= room.capacity_bytes
-        chosen = None if fits else suggest_execution([planned.run], how, room)
-        entry |= {
-            "fits": fits,
-            "remedy": to_cli_flags(chosen, how) if chosen else None,
-            "device_memory_bytes": room.capacity_bytes,
-        }
-    return document | ({"device": room.name} if room else {})
+    kind = "tpu" if device.startswith("tpu") else "gpu"
+    return DeviceMemory(device, kind, int(USABLE * DEVICES[device].memory_bytes))  # type: ignore[arg-type]

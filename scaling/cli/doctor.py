@@ -82,7 +82,7 @@ def examine() -> dict[str, Any]:
     """
     from scaling.execute import devices  # imports pydantic, which --help does without
 
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python": {
             "version": platform.python_version(),
             "executable": sys.executable,
@@ -98,12 +98,12 @@ def examine() -> dict[str, Any]:
         "accelerator_driver": has_accelerator(),
         "jax": devices.ask_devices(),
         "tools": {
-            name: {"found": _tool(name, programs), "for": purpose}
+            name: {"path": _tool(name, programs), "for": purpose}
             for name, (programs, purpose) in _TOOLS.items()
         },
     }
-    return found | {
-        "problems": [{"what": what, "remedy": remedy} for what, remedy in problems(found)]
+    return facts | {
+        "problems": [{"what": what, "remedy": remedy} for what, remedy in problems(facts)]
     }
 
 
@@ -153,7 +153,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _cache(folder: Path) -> dict[str, Any]:
-    """Asks only: the folder is made by whoever needs it first."""
+    """Asks only: the folder is made when it is first needed."""
     standing = next(
         parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
     )
@@ -218,38 +218,38 @@ def _tool(name: str, programs: tuple[str, ...]) -> str | None:
     return spec.origin if spec else None
 
 
-def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(what, remedy) for everything in an examination that hinders or slows the work."""
-    for package in found["packages"]:
+    for package in facts["packages"]:
         if not package["fits"]:
             what = f"{package['name']} {package['installed'] or 'is missing'}"
             yield (
                 f"{what}; wanted: {package['wanted']}",
                 "pip install --upgrade scaling; in a checkout, `make test` installs what is pinned",
             )
-    if "error" in found["jax"]:
+    if "error" in facts["jax"]:
         yield (
-            f"jax does not start: {found['jax']['error']}",
+            f"jax does not start: {facts['jax']['error']}",
             "fix JAX_PLATFORMS, XLA_FLAGS or the driver; JAX_PLATFORMS=cpu always works",
         )
-    elif found["accelerator_driver"] and found["jax"]["backend"] == "cpu":
+    elif facts["accelerator_driver"] and facts["jax"]["backend"] == "cpu":
         yield (
             "an accelerator is here, but jax uses the CPU",
             "install jax for it, for example: pip install 'jax[cuda12]'",
         )
-    yield from _processor_problems(found["cpu"], found["environment"])
-    room = found["disk"]["free_bytes"]
+    yield from _processor_problems(facts["cpu"], facts["environment"])
+    free_bytes = facts["disk"]["free_bytes"]
     memory = min(
         (
-            found["memory"][key]
+            facts["memory"][key]
             for key in ("available_bytes", "limit_bytes")
-            if found["memory"][key]
+            if facts["memory"][key]
         ),
         default=None,
     )
-    if room < 2**30:
+    if free_bytes < 2**30:
         yield (
-            f"{format_bytes(room)} free in {found['disk']['folder']}",
+            f"{format_bytes(free_bytes)} free in {facts['disk']['folder']}",
             "free a GiB: results, checkpoints and the corpus need space",
         )
     if memory is not None and memory < 2**31:
@@ -257,13 +257,13 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{format_bytes(memory)} of memory available",
             "end other programs, or run with --workers 1",
         )
-    cache = found["cache"]
+    cache = facts["cache"]
     if not cache["writable"] or cache["own"] is False:
         yield (
             f"the cache {cache['folder']} is not yours to write",
             "set SCALING_CACHE to a folder of your own",
         )
-    if found["allocator"]["workers_keep_memory"] is False:
+    if facts["allocator"]["workers_keep_memory"] is False:
         yield (
             "training processes return their memory at every step: about half the speed",
             "use glibc, or preload tcmalloc (LD_PRELOAD)",
@@ -297,7 +297,7 @@ def _processor_problems(
         )
 
 
-def render(found: Mapping[str, Any]) -> Group:
+def render(facts: Mapping[str, Any]) -> Group:
     """The examination for people: a table of facts, the packages in one line, and the problems with
     their remedies.
     """
@@ -306,11 +306,11 @@ def render(found: Mapping[str, Any]) -> Group:
     from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _facts(found):
+    for name, value in _facts(facts):
         table.add_row(Text(name, style="bold"), Text(_printable(value)))
     listed = [
         Text(f"! {_printable(problem['what'])}\n    {problem['remedy']}", style="yellow")
-        for problem in found["problems"]
+        for problem in facts["problems"]
     ]
     return Group(table, Text(), *(listed or [Text("nothing is wrong", style="green")]))
 
@@ -320,12 +320,12 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    cpu, memory, jax = found["cpu"], found["memory"], found["jax"]
-    yield "python", f"{found['python']['version']} on {found['python']['platform']}"
+def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    cpu, memory, jax = facts["cpu"], facts["memory"], facts["jax"]
+    yield "python", f"{facts['python']['version']} on {facts['python']['platform']}"
     yield (
         "packages",
-        ", ".join(f"{one['name']} {one['installed'] or 'missing'}" for one in found["packages"]),
+        ", ".join(f"{one['name']} {one['installed'] or 'missing'}" for one in facts["packages"]),
     )
     yield (
         "cpu",
@@ -339,8 +339,8 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         or "unknown",
     )
-    yield "disk", f"{format_bytes(found['disk']['free_bytes'])} free in {found['disk']['folder']}"
-    yield "cache", f"{found['cache']['folder']} ({_cache_state(found['cache'])})"
+    yield "disk", f"{format_bytes(facts['disk']['free_bytes'])} free in {facts['disk']['folder']}"
+    yield "cache", f"{facts['cache']['folder']} ({_cache_state(facts['cache'])})"
     devices = [f"{one['kind']} ({one['platform']})" for one in jax.get("devices", [])]
     yield (
         "devices",
@@ -354,16 +354,16 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     }
     yield (
         "allocator",
-        f"{found['allocator']['libc']}; memory of training processes is "
-        f"{keeps[found['allocator']['workers_keep_memory']]}",
+        f"{facts['allocator']['libc']}; memory of training processes is "
+        f"{keeps[facts['allocator']['workers_keep_memory']]}",
     )
     yield (
         "environment",
-        ", ".join(f"{name}={value}" for name, value in found["environment"].items())
+        ", ".join(f"{name}={value}" for name, value in facts["environment"].items())
         or "nothing set",
     )
-    for name, tool in found["tools"].items():
-        yield name, f"{tool['found'] or 'missing'} ({tool['for']})"
+    for name, tool in facts["tools"].items():
+        yield name, f"{tool['path'] or 'missing'} ({tool['for']})"
 
 
 def _cache_state(cache: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `scaling plan` says of the intervals to expect: the plan's runs as the design room takes them, and the lines of its table."""
+"""The intervals that `scaling plan` expects of a fit of its runs."""
 
 from __future__ import annotations
 
@@ -39,23 +39,27 @@ Noise = Annotated[
 def expectation(
     plan: Plan, target: str | None, law_from: str | None, noise: float | None
 ) -> dict[str, Any]:
-    """The document's `expected`. Cells that differ in an axis only count once: a fit takes the best of them, or one axis value at a time."""
+    """The document's `expected`. Cells that differ in an axis only count once: a fit takes the best
+    of them, or one axis value at a time.
+    """
     import numpy as np
 
     from scaling.config import IsoflopDesign
     from scaling.predict.design import Planned, expected
 
     params = plan.sweep.design.params
-    trunks = {
-        run.run_id: place for place, family in enumerate(plan.families) for run in family.all_runs()
+    groups = {
+        run.run_id: index
+        for index, run_group in enumerate(plan.groups)
+        for run in run_group.all_runs()
     }
     cells = {
-        (item.n_params[params], item.run.tokens, item.run.seed): (item.flops, trunks[item.run_id])
+        (item.n_params[params], item.run.tokens, item.run.seed): (item.flops, groups[item.run_id])
         for item in plan.runs
     }
     n, d, _ = (np.array(column, float) for column in zip(*cells, strict=True))
-    c, trunk = (np.array(column) for column in zip(*cells.values(), strict=True))
-    runs = Planned(n, d, c.astype(float), trunk, isinstance(plan.sweep.design, IsoflopDesign))
+    c, group = (np.array(column) for column in zip(*cells.values(), strict=True))
+    runs = Planned(n, d, c.astype(float), group, isinstance(plan.sweep.design, IsoflopDesign))
     goal = (
         None
         if target is None
@@ -64,33 +68,33 @@ def expectation(
     return expected(runs, goal, law_from, noise)
 
 
-def expectation_lines(found: dict[str, Any]) -> list[Text]:
+def expectation_lines(expected: dict[str, Any]) -> list[Text]:
     """The expectation as lines of text, warnings last."""
     from rich.text import Text
 
     warnings = [
         Text.assemble(("warning: ", "bold yellow"), warning["message"])
-        for warning in found["warnings"]
+        for warning in expected["warnings"]
     ]
-    if found["unavailable"]:
-        return [Text(f"\nno parametric fit to be expected: {found['unavailable']}"), *warnings]
-    a, n = found["a"], found["n_star"]
-    told = (
-        f"\nexpected of a parametric fit ({found['ci']:.0%}, noise {found['noise']:.2%} of the "
+    if expected["unavailable"]:
+        return [Text(f"\nno parametric fit to be expected: {expected['unavailable']}"), *warnings]
+    a, n = expected["a"], expected["n_star"]
+    text = (
+        f"\nexpected of a parametric fit ({expected['ci']:.0%}, noise {expected['noise']:.2%} of the "
         f"loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
-        f"at {format_flops(found['target'])} FLOPs N* {format_count(n['value'])} "
+        f"at {format_flops(expected['target'])} FLOPs N* {format_count(n['value'])} "
         f"[{format_count(n['lo'])}, {format_count(n['hi'])}], "
-        f"L* within {_within(found):.1%}"
+        f"L* within {_within(expected):.1%}"
     )
-    basis = f"law {found['law']}" + (
-        f"; isoFLOP {found['grid_bias']}" if found["grid_bias"] else ""
+    basis = f"law {expected['law']}" + (
+        f"; isoFLOP {expected['grid_bias']}" if expected["grid_bias"] else ""
     )
-    return [Text(told), Text(basis, style="dim"), *warnings]
+    return [Text(text), Text(basis, style="dim"), *warnings]
 
 
-def _within(found: dict[str, Any]) -> float:
+def _within(expected: dict[str, Any]) -> float:
     """Half the width of the interval of L*, as a share of it."""
     import math
     from statistics import NormalDist
 
-    return math.expm1(NormalDist().inv_cdf((1 + found["ci"]) / 2) * found["sd_log_loss"])
+    return math.expm1(NormalDist().inv_cdf((1 + expected["ci"]) / 2) * expected["sd_log_loss"])

@@ -134,7 +134,7 @@ def _check_free(path: Path) -> None:
 
 
 def _schema_line(path: Path) -> str:
-    """The line by which editors know the schema, where one lies beside the file or in docs/ of a
+    """The line by which editors know the schema, where there is one next to the file or in docs/ of a
     folder above; else nothing.
     """
     from scaling.config.sweep_file import schema as made
@@ -148,8 +148,8 @@ def _schema_line(path: Path) -> str:
 
 def _relative(path: Path, folder: Path) -> str:
     """A path from a folder, as an editor reads it: with a dot in front, and slashes."""
-    found = Path(os.path.relpath(path, folder)).as_posix()
-    return found if found.startswith(".") else f"./{found}"
+    relative = Path(os.path.relpath(path, folder)).as_posix()
+    return relative if relative.startswith(".") else f"./{relative}"
 
 
 def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:
@@ -266,7 +266,7 @@ def schema(
 def _is_schema(path: Path, title: str) -> bool:
     """Whether a file is one that `scaling schema` wrote, by this program or an older one."""
     try:
-        held = json.loads(path.read_bytes()[:1_000_000])
+        document = json.loads(path.read_bytes()[:1_000_000])
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(held, dict) and held.get("title") == title
+    return isinstance(document, dict) and document.get("title") == title

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.csv_rows import PLANNED, ROOM
-from scaling.cli.device_options import DeviceName, annotate, room_of
+from scaling.cli.csv_rows import DEVICE_FIT, PLANNED
+from scaling.cli.device_options import DeviceName, device_memory
 from scaling.cli.execution_options import (
     Mesh,
     MicroBatch,
@@ -16,7 +16,7 @@ from scaling.cli.execution_options import (
     execution,
 )
 from scaling.cli.expected_precision import LawFrom, Noise, Target, expectation
-from scaling.cli.output import Csv, Json, console, echo_err, print_csv, print_json
+from scaling.cli.output import Csv, Json, echo_err, emit
 
 if TYPE_CHECKING:
     pass
@@ -48,26 +48,36 @@ def plan(
 
     Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
     """
-    from scaling.cli.tables import plan_document, plan_table
+    from scaling.cli.tables import plan_table
     from scaling.execute.devices import check_mesh, resolve_workers
     from scaling.execute.timing import measure_speed
+    from scaling.plan.document import plan_document
 
-    how = execution(mesh, micro_batch, remat)
-    count = resolve_workers(workers, how)
-    room = room_of(device, count) if device else None
+    how_to_run = execution(mesh, micro_batch, remat)
+    n_workers = resolve_workers(workers, how_to_run)
+    memory = device_memory(device, n_workers) if device else None
     _, planned = planned_sweep(sweep, overrides=overrides or ())
-    check_mesh(planned.runs, how)
+    check_mesh(planned.runs, how_to_run)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
-    speed = measure_speed(planned.runs, count, how) if probe else None
-    document = annotate(plan_document(planned, speed, count), planned.runs, how, room)
-    if planned.sweep.supports_law_fit or target is not None:
-        document["expected"] = expectation(planned, target, law_from, noise)
-    if as_json:
-        return print_json(document)
+    speed = measure_speed(planned.runs, n_workers, how_to_run) if probe else None
+    has_law = planned.sweep.supports_law_fit or target is not None
+    document = plan_document(
+        planned,
+        speed,
+        n_workers,
+        execution=how_to_run,
+        device=memory,
+        expected=expectation(planned, target, law_from, noise) if has_law else None,
+    ).to_dict()
     if as_csv:
-        echo_err(
-            f"{len(document['runs'])} runs; {len(document['refused'])} cells refused (--json gives the reasons)"
-        )
-        return print_csv(document["runs"], PLANNED + (ROOM if room else ()))
-    return console().print(plan_table(document))
+        n_runs, n_infeasible = len(document["runs"]), len(document["infeasible"])
+        echo_err(f"{n_runs} runs; {n_infeasible} infeasible cells (--json gives the reasons)")
+    emit(
+        {key: value for key, value in document.items() if not (as_csv and key == "warnings")},
+        lambda: plan_table(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: document["runs"],
+        columns=PLANNED + (DEVICE_FIT if memory else ()),
+    )

@@ -16,7 +16,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR|FIT.json...",
-            help="A results folder, fits of one sweep, or several sweeps to compare with the first.",
+            help="A results folder, fits of one sweep, or several sweeps to compare with the "
+            "first.",
         ),
     ],
     out: Annotated[

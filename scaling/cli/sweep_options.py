@@ -29,7 +29,8 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Changes of the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'; a list for a field of model, optim or task is "
+        help="Changes of the sweep file: optim.lr=3e-4, design.budgets='[1e12,1e13]'; a list "
+        "for a field of model, optim or task is "
         "an axis. The changed sweep has a name and a folder of its own.",
         autocompletion=keys_that_begin,
     ),
@@ -59,7 +60,8 @@ def planned_sweep(
 
 
 def folder_of(sweep: Sweep, out: Path | None, source: Path) -> SweepFolder:
-    """Where the results of a sweep lie: `out`, or the results folder whose own sweep.toml `source` is, or results/<name>.
+    """Where the results of a sweep lie: `out`, or the results folder whose own sweep.toml `source`
+    is, or results/<name>.
 
     A sweep that overrides have renamed has a folder of its own.
     """

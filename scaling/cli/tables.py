@@ -1,4 +1,4 @@
-"""Tables of plans, states and counts for people, and the documents behind them."""
+"""Tables of plans and states for people."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from scaling.render.rich_table import WrappingTable
 
 if TYPE_CHECKING:
     from scaling.execute.status import Status
-    from scaling.execute.timing import Speed
-    from scaling.plan import Plan, PlannedRun
 
 SHOWN = 1000  # runs that a table lists: a hundred thousand take minutes to lay out
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def table(title: str, *columns: str, numbers: bool = True) -> Table:
-    """An empty table in the house style: thin, numbers to the right; on a narrow terminal, a
-    paragraph a row.
+    """An empty table in the common style: thin, numbers to the right; on a narrow terminal,
+    one paragraph per row.
     """
-    made = WrappingTable(
+    rows = WrappingTable(
         title=title,
         title_justify="left",
         title_style="bold",
@@ -35,64 +33,17 @@ def table(title: str, *columns: str, numbers: bool = True) -> Table:
         padding=(0, 1, 0, 0),
     )
     for index, column in enumerate(columns):
-        made.add_column(
+        rows.add_column(
             column,
             justify="right" if numbers and index else "left",
             no_wrap=index == 0,
             header_style="bold",
         )
-    return made
-
-
-def plan_document(plan: Plan, speed: Speed | None, workers: int) -> dict[str, Any]:
-    """The plan as JSON: every run, every refused cell, totals. Seconds are null without a probe."""
-    runs = [_run_entry(planned, speed) for planned in plan.runs]
-    shapes = len({(planned.run.model, planned.run.batch_size) for planned in plan.runs})
-    spent = (
-        sum(map(speed.family_seconds, plan.families)) + shapes * speed.compile_seconds
-        if speed
-        else None
-    )
-    longest = max((entry["seconds"] for entry in runs), default=0.0) if speed else 0.0
-    return {
-        "sweep": plan.sweep.name,
-        "question": plan.sweep.question,
-        "runs": runs,
-        "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
-        "merged": plan.merged,
-        "warnings": list(plan.warnings),
-        "flops": plan.shared_flops,
-        "flops_alone": plan.flops,
-        "trunks": sum(bool(family.branches) for family in plan.families),
-        "workers": workers,
-        "seconds": spent,
-        "wall_seconds": max(spent / workers, longest) if spent is not None else None,
-    }
-
-
-def _run_entry(planned: PlannedRun, speed: Speed | None) -> dict[str, Any]:
-    run = planned.run
-    return {
-        "run_id": planned.run_id,
-        "n_params": planned.n_params["total"],
-        "n_params_with_head": planned.n_params["with_head"],
-        "n_params_nonembedding": planned.n_params["nonembedding"],
-        "n_layers": run.model.n_layers,
-        "d_model": run.model.d_model,
-        "tokens": run.tokens,
-        "tokens_per_param": run.tokens / planned.n_params["with_head"],
-        "flops": planned.flops,
-        "batch_tokens": run.batch_tokens,
-        "lr": run.optim.lr,
-        "n_steps": run.n_steps,
-        "seed": run.seed,
-        "seconds": speed.run_seconds(run) if speed else None,
-        "memory_bytes": planned.memory_bytes,
-    }
+    return rows
 
 
 def plan_table(document: dict[str, Any]) -> Group:
-    """What `scaling plan` prints: the runs, the refused cells with their reasons, the totals."""
+    """What `scaling plan` prints: the runs, the infeasible cells with their reasons, the totals."""
     head = (
         f"{document['sweep']}: {len(document['runs'])} runs, {format_flops(document['flops'])} "
         "FLOPs"
@@ -133,24 +84,26 @@ def plan_table(document: dict[str, Any]) -> Group:
                 "model is the same"
             )
         )
-    if document["trunks"]:
+    if document["shared_prefixes"]:
         share = document["flops"] / document["flops_alone"]
         text = (
-            f"{document['trunks']} shared prefixes serve several budgets each: {share:.0%} of the "
+            f"{document['shared_prefixes']} shared prefixes serve several budgets each: {share:.0%} of the "
             f"{format_flops(document['flops_alone'])} FLOPs of runs alone"
         )
         parts.append(Text(text))
     if "device" in document:
         parts.append(_fitting(document))
-    if document["refused"]:
-        refused = table(
-            f"\ninfeasible: {len(document['refused'])} cells", "cell", "reason", numbers=False
+    if document["infeasible"]:
+        infeasible = table(
+            f"\ninfeasible: {len(document['infeasible'])} cells", "cell", "reason", numbers=False
         )
-        for item in document["refused"][:40]:
-            refused.add_row(item["cell"], escape(item["reason"]))
-        parts.append(refused)
-        if len(document["refused"]) > 40:
-            parts.append(Text(f"... and {len(document['refused']) - 40} more (--json lists all)"))
+        for item in document["infeasible"][:40]:
+            infeasible.add_row(item["cell"], escape(item["reason"]))
+        parts.append(infeasible)
+        if len(document["infeasible"]) > 40:
+            parts.append(
+                Text(f"... and {len(document['infeasible']) - 40} more (--json lists all)")
+            )
     if document["seconds"] is not None:
         workers, wall = document["workers"], format_seconds(document["wall_seconds"])
         parts.append(
@@ -169,26 +122,26 @@ def _fitting(document: dict[str, Any]) -> Any:
     fit.
     """
     large = [entry for entry in document["runs"] if not entry["fits"]]
-    room = format_bytes(document["runs"][0]["device_memory_bytes"])
+    capacity = format_bytes(document["runs"][0]["device_memory_bytes"])
     if not large:
-        return Text(f"every run fits {document['device']}: {room} can be used")
-    made = table(
+        return Text(f"every run fits {document['device']}: {capacity} can be used")
+    rows = table(
         f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: "
-        f"{room} can be used",
+        f"{capacity} can be used",
         "run",
         "needs",
         "fits with",
     )
-    made.columns[2].justify = "left"
+    rows.columns[2].justify = "left"
     for entry in large[:40]:
-        made.add_row(
+        rows.add_row(
             entry["run_id"],
             format_bytes(entry["memory_bytes"]),
             entry["remedy"] or "nothing: a smaller model or batch",
         )
     if len(large) > 40:
-        made.add_row("...", f"{len(large) - 40} more", "(--json lists all)")
-    return made
+        rows.add_row("...", f"{len(large) - 40} more", "(--json lists all)")
+    return rows
 
 
 def _plan_cells(entry: dict[str, Any]) -> list[str]:

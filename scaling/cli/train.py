@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,8 @@ from scaling.cli.output import Json, echo_err, print_json
 from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
 
 if TYPE_CHECKING:
+    from scaling.execute import events
+    from scaling.execute.events import OnEvent
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.plan import Plan
 from scaling.cli.sweep_options import Out, folder_of, planned_sweep
@@ -101,7 +103,7 @@ def train(
         kind = (
             "done"
             if done
-            else worker.train_group(folder, request, should_stop=stop, emit=_progress())[run_id]
+            else worker.train_group(folder, request, should_stop=stop, on_event=_progress())[run_id]
         )
     document = {
         "run_id": run_id,
@@ -122,7 +124,9 @@ def train(
 def _claimed(
     folder: SweepFolder, planned: Plan, run_id: str, accept: bool, first: bool
 ) -> Iterator[str | None]:
-    """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises ScalingError (75) when another has it."""
+    """Hold a run of a folder (on process 0 of several); yields the lease's file. Raises
+    ScalingError (75) when another has it.
+    """
     from scaling.execute.session import SweepSession
 
     if not first:
@@ -131,8 +135,8 @@ def _claimed(
     session = SweepSession(folder, planned, echo_err, accept_changes=accept)
     with session.lease as lease:
         session.prepare()
-        with lease.locked() as held:
-            if run_id in held:
+        with lease.locked() as claimed:
+            if run_id in claimed:
                 what = f"run {run_id} is in training by another process"
                 raise ScalingError(
                     what,
@@ -144,17 +148,20 @@ def _claimed(
         yield str(lease.path)
 
 
-def _progress() -> Callable[[dict[str, Any]], None]:
-    """Prints how a run gets on, one line every few seconds: a long run fills no log, and there is nothing to draw over."""
+def _progress() -> OnEvent:
+    """Prints how a run gets on, one line every few seconds: a long run fills no log."""
+    from scaling.execute import events
+
     last = -math.inf
 
-    def show(event: dict[str, Any]) -> None:
+    def show(event: events.RunEvent) -> None:
         nonlocal last
-        if event["event"] != "progress" or time.monotonic() - last < TRAIN_SECONDS:
+        if not isinstance(event, events.RunProgress) or time.monotonic() - last < TRAIN_SECONDS:
             return
         last = time.monotonic()
         echo_err(
-            f"step {event['step']}/{event['n_steps']}  train loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s"
+            f"step {event.step}/{event.n_steps}  train loss {event.loss:.4f}  "
+            f"{event.tokens_per_second:,.0f} tokens/s"
         )
 
     return show

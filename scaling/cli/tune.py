@@ -125,7 +125,9 @@ def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> N
 
 
 def _check_target(emit: Path | None) -> None:
-    """Raise ScalingError, before anything is trained, where --emit would replace what `tune` has not written itself."""
+    """Raise ScalingError, before anything is trained, where --emit would replace what `tune` has
+    not written itself.
+    """
     from scaling.tuning import MARK
 
     if emit is None or not emit.exists():

@@ -16,16 +16,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup
 from scaling.errors import DISK, STOPPED, ScalingError
+from scaling.execute import events
 from scaling.execute.attempts import Ledger
+from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.group_events import GroupEvents
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher, Worker
-from scaling.execute.options import OnEvent, RunOptions
+from scaling.execute.options import RunOptions
 from scaling.execute.packing import Packing
 from scaling.execute.progress import ENDED, SweepProgress
 from scaling.execute.run_queue import RunQueue
@@ -110,7 +111,7 @@ class WorkerPool:
     launcher: Launcher
     lease: Lease
     ledger: Ledger
-    events: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
+    events: queue.SimpleQueue[RunEvent] = field(default_factory=queue.SimpleQueue)
     stopping: threading.Event = field(default_factory=threading.Event)
     workers: list[Worker] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -157,18 +158,18 @@ def execute(
     Runs that share a prefix are trained as its branches. The first signal asks every worker to
     save its state; a second one kills them and exits at once.
     """
-    events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    queued: queue.SimpleQueue[RunEvent] = queue.SimpleQueue()
     run_queue = RunQueue(
         folder,
         lease,
         {planned.run_id: planned.flops for planned in runs},
         plan.packing,
         plan.eval_steps,
-        lambda run_id: events.put({"event": "elsewhere", "run_id": run_id}),
+        lambda run_id: queued.put(events.RunEndedElsewhere(run_id=run_id)),
     )
     run_queue.add_runs([planned.run for planned in runs])
     ledger = Ledger(folder.path, lease.name)
-    pool = WorkerPool(folder, sweep, run_queue, plan, launcher, lease, ledger, events)
+    pool = WorkerPool(folder, sweep, run_queue, plan, launcher, lease, ledger, queued)
     lease.lost = lambda: _on_lease_lost(pool)
     threads = [
         threading.Thread(target=_worker_thread, args=(pool, index), daemon=True)
@@ -215,19 +216,14 @@ def _event_loop(
             pool.stop(signal.SIGKILL)
             os._exit(signals.exit_code)
         try:
-            event: dict[str, Any] | None = pool.events.get(timeout=0.1)
+            event: RunEvent | None = pool.events.get(timeout=0.1)
         except queue.Empty:
             event = None
         if event is not None:
             progress.handle(event)
             on_event(event)
-            if event.get("exit_code") == DISK:
-                stop = Stop(StopReason.DISK, "disk full or not writable", DISK)
-            elif event.get("fatal"):
-                stop = stop or Stop(StopReason.WORKER_START, event["reason"])
-            elif event["event"] in ("failed", "diverged") and pool.plan.options.fail_fast:
-                message = f"--fail-fast: run {event['run_id']} {event['event']}"
-                stop = stop or Stop(StopReason.FAIL_FAST, message)
+            if isinstance(event, events.RunEnded):
+                stop = _stop_after(event, pool.plan.options) or stop
         elapsed = time.monotonic() - began
         stop = stop or pool.plan.exhausted_budget(progress.flops_trained, elapsed)
         if stop and not pool.stopping.is_set():
@@ -238,8 +234,19 @@ def _event_loop(
             written = time.monotonic()
     if signals.received:
         stop = Stop(StopReason.SIGNAL, "a signal", exit_code(signals.received))
-    counts = {kind: progress.counts[kind] for kind in ENDED}
+    counts: dict[str, int] = {kind: progress.counts[kind] for kind in ENDED}
     return SessionEnd(counts=counts, flops=progress.flops_trained, stop=stop)
+
+
+def _stop_after(ended: events.RunEnded, options: RunOptions) -> Stop | None:
+    """Why the end of a run ends the session, if it does."""
+    if ended.cause == events.FailureCause.DISK:
+        return Stop(StopReason.DISK, "disk full or not writable", DISK)
+    if ended.cause == events.FailureCause.START:
+        return Stop(StopReason.WORKER_START, ended.reason)
+    if options.fail_fast and ended.event in ("failed", "diverged"):
+        return Stop(StopReason.FAIL_FAST, f"--fail-fast: run {ended.run_id} {ended.event}")
+    return None
 
 
 def _worker_thread(pool: WorkerPool, index: int) -> None:
@@ -290,7 +297,7 @@ def _train_group(
     for run_id in leading:
         pool.folder.remove_failure(run_id)
     pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
-    pool.events.put({"event": "started", "run_id": leading[0]})
+    pool.events.put(events.GroupStarted(run_id=leading[0]))
     request = TrainRequest(
         sweep=pool.sweep,
         group=group,
@@ -305,7 +312,7 @@ def _train_group(
         send_metrics=bool(options.trackers),
         keep_weights=options.keep_weights,
     )
-    events = GroupEvents(
+    handler = GroupEvents(
         group=group,
         folder=pool.folder,
         queue=pool.run_queue,
@@ -316,12 +323,12 @@ def _train_group(
         start_is_fatal=not pool.launcher.limited,
     )
     worker.send(request.dump())
-    if not any(map(events.handle_line, lines)):
-        events.handle_worker_death(worker.exit_reason())
-    seconds, flops = time.monotonic() - events.began, events.flops
-    for kind in sorted(set(events.ended.values())):
-        run_ids = [run_id for run_id, outcome in events.ended.items() if outcome == kind]
+    if not any(handler.handle(events.load_event(line)) for line in lines):
+        handler.handle_worker_death(worker.exit_reason())
+    seconds, flops = time.monotonic() - handler.began, handler.flops
+    for kind in sorted(set(handler.ended.values())):
+        run_ids = [run_id for run_id, outcome in handler.ended.items() if outcome == kind]
         pool.ledger.add(event=kind, run_ids=run_ids, seconds=round(seconds, 3), flops=flops)
         seconds = flops = 0.0
-    pool.events.put({"event": "over", "run_id": leading[0]})
-    return [] if pool.stopping.is_set() else events.unfinished()
+    pool.events.put(events.GroupOver(run_id=leading[0]))
+    return [] if pool.stopping.is_set() else handler.unfinished()

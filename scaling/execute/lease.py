@@ -11,6 +11,7 @@ run: the results are the same to the bit, and the first one published stays.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -18,13 +19,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaling import files
 from scaling.errors import STOPPED, ScalingError
+from scaling.execute.events import RunProgress
 from scaling.execute.locks import FolderLock, is_locked, try_lock
 
 BEAT, EXPIRES = 4.0, 24.0  # seconds: whoever takes over has waited less than 30
@@ -37,7 +39,7 @@ class OtherProcess:
     name: str
     host: str
     runs: frozenset[str]
-    live: tuple[dict[str, Any], ...] = ()
+    progress: tuple[RunProgress, ...] = ()
     eta_seconds: float | None = None
     readable: bool = True
 
@@ -183,9 +185,12 @@ class Lease:
             )
         self._write()
 
-    def publish_progress(self, live: Iterable[dict[str, Any]], eta_seconds: float | None) -> None:
-        """Tell `scaling status` how the runs in hand stand; a progress that cannot be written is no reason to stop."""
-        document = {"runs": list(live), "eta_seconds": eta_seconds}
+    def publish_progress(self, groups: Iterable[RunProgress], eta_seconds: float | None) -> None:
+        """Tell `scaling status` how the runs in hand stand; that it cannot be written is no reason
+        to stop.
+        """
+        runs = [group.model_dump(mode="json") for group in groups]
+        document = {"runs": runs, "eta_seconds": eta_seconds}
         with contextlib.suppress(ScalingError):
             files.write_json(
                 self.folder / f"{self.name}.live.json", document, indent=None, durable=False
@@ -240,21 +245,15 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _peer(path: Path, document: dict[str, Any], readable: bool) -> OtherProcess:
+    runs = frozenset(document["runs"]) if readable else frozenset()
+    peer = OtherProcess(path.stem, str(document.get("host", "?")), runs, readable=readable)
     try:
         live = files.read_json(path.with_name(f"{path.stem}.live.json"))
-        said = tuple(entry for entry in live["runs"] if isinstance(entry["run_ids"], list))
+        progress = tuple(RunProgress.model_validate_json(json.dumps(run)) for run in live["runs"])
         eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
-    except (
-        OSError,
-        ScalingError,
-        files.ChecksumError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ):  # not said yet, or damaged: the next second brings another
-        said, eta = (), None
-    runs = frozenset(document["runs"]) if readable else frozenset()
-    return OtherProcess(path.stem, str(document.get("host", "?")), runs, said, eta, readable)
+    except (OSError, ScalingError, files.ChecksumError, LookupError, TypeError, ValueError):
+        return peer  # not written yet, or corrupt: the next second brings another
+    return replace(peer, progress=progress, eta_seconds=eta)
 
 
 @cache

@@ -110,13 +110,14 @@ class LocalWorker(Worker):
 
     def send(self, line: str) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
+        with contextlib.suppress(BrokenPipeError, ValueError):  # it has died, or was closed
+            self.process.stdin.write(line.rstrip("\n") + "\n")
             self.process.stdin.flush()
 
     def events(self) -> Iterator[str]:
         assert self.process.stdout is not None
-        yield from self.process.stdout
+        with self.process.stdout as lines:
+            yield from lines
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -125,11 +126,15 @@ class LocalWorker(Worker):
         if self.process.poll() is None:
             self.process.send_signal(self._save if number == signal.SIGTERM else number)
 
-    def close(self) -> None:
-        """Close its stdin and wait; an empty log is removed."""
+    def end_input(self) -> None:
+        """Close its stdin."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def close(self) -> None:
+        """Close its stdin and wait; an empty log is removed."""
+        self.end_input()
         self.process.wait()
         if self._log.exists() and self._log.stat().st_size == 0:
             self._log.unlink()

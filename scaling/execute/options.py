@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from scaling.config import Execution
 from scaling.errors import ScalingError
+from scaling.execute.events import OnEvent, RunEvent
 from scaling.plan import Plan, PlannedRun
 
-OnEvent = Callable[[dict[str, Any]], None]
 OnMessage = Callable[[str], None]
 Monitor = Callable[[Path, Plan, Sequence[PlannedRun]], AbstractContextManager[OnEvent]]
 
@@ -32,7 +32,7 @@ def _print_message(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
-def _no_event(event: dict[str, Any]) -> None:
+def _no_event(event: RunEvent) -> None:
     return None
 
 

@@ -1,4 +1,4 @@
-"""What is known of a sweep while it trains, from the events of its workers: counts, pace and time left."""
+"""What is known of a sweep while it trains, from its workers' events: counts, pace, time left."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import get_args
 
 from scaling.config.run_groups import group_runs
+from scaling.execute import events
 from scaling.plan import PlannedRun
 
-ENDED = ("done", "diverged", "failed", "stopped")
+ENDED: tuple[events.EndKind, ...] = get_args(events.EndKind)
 
 
 @dataclass
 class SweepProgress:
-    """Follows the events of one `execute` (a run that another process has finished is `elsewhere`); `running` holds the last progress event of each run that a worker has in hand.
+    """Follows the events of one `execute`; `running` holds the last progress of each group that a
+    worker trains.
 
-    Work is counted once: a run that branches off a trunk has only its cooldown as its own.
+    Work is counted once: a run that branches off a shared prefix has only its cooldown as its own.
     """
 
     runs: Sequence[PlannedRun]
-    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    running: dict[str, events.RunProgress] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _flops_ended: float = 0.0
     _flops_over: float = 0.0
@@ -30,52 +32,50 @@ class SweepProgress:
 
     def __post_init__(self) -> None:
         self.by_id = {planned.run_id: planned for planned in self.runs}
-        self._first_step = dict.fromkeys(self.by_id, 0)
-        for family in group_runs([planned.run for planned in self.runs]):
-            self._first_step |= {
-                run.run_id: branch.branch_step for branch in family.branches for run in branch.runs
-            }
-        self._own_flops = {
-            run_id: self._flops_until(run_id, self.by_id[run_id].run.n_steps)
-            for run_id in self.by_id
+        self._first_step = {
+            run.run_id: branch.branch_step
+            for group in group_runs([planned.run for planned in self.runs])
+            for branch in group.branches
+            for run in branch.runs
         }
-        self._total = sum(self._own_flops.values())
+        self._total = sum(
+            self._own_flops(planned.run_id, planned.run.n_steps) for planned in self.runs
+        )
 
-    def _flops_until(self, run_id: str, step: int) -> float:
+    def _own_flops(self, run_id: str, step: int) -> float:
         """A run's own FLOPs up to a step."""
-        planned, first = self.by_id[run_id], self._first_step[run_id]
+        planned, first = self.by_id[run_id], self._first_step.get(run_id, 0)
         return planned.flops * max(0, step - first) / planned.run.n_steps
 
-    def handle(self, event: dict[str, Any]) -> None:
+    def handle(self, event: events.RunEvent) -> None:
         """Take in one event of a worker."""
-        kind, run_id = event["event"], event.get("run_id", "")
-        if kind == "progress":
-            self.running[run_id] = event
-            if self._first_progress is None:
-                self._first_progress = time.monotonic(), self.flops_trained
-        elif kind in ENDED or kind == "elsewhere":
-            self.counts[kind] += 1
-            self._flops_ended += self._own_flops[run_id]
-        elif kind == "over" and run_id in self.running:
-            self._flops_over += self.running.pop(run_id)["flops"]
+        match event:
+            case events.RunProgress():
+                self.running[event.run_id] = event
+                if self._first_progress is None:
+                    self._first_progress = time.monotonic(), self.flops_trained
+            case events.RunEnded() | events.RunEndedElsewhere():
+                self.counts[event.event] += 1
+                n_steps = self.by_id[event.run_id].run.n_steps
+                self._flops_ended += self._own_flops(event.run_id, n_steps)
+            case events.GroupOver() if event.run_id in self.running:
+                self._flops_over += self.running.pop(event.run_id).flops
 
     @property
     def share(self) -> float:
         """The part of the sweep's FLOPs that is trained, 0 to 1."""
-        current = sum(
-            self._flops_until(run_id, event["step"]) for run_id, event in self.running.items()
-        )
+        current = sum(self._own_flops(run_id, now.step) for run_id, now in self.running.items())
         return min(1.0, (self._flops_ended + current) / self._total) if self._total else 1.0
 
     @property
     def flops_trained(self) -> float:
         """Model FLOPs that this command has trained, those included that a kill has cost."""
-        return self._flops_over + sum(float(event["flops"]) for event in self.running.values())
+        return self._flops_over + sum(now.flops for now in self.running.values())
 
     @property
     def flops_per_second(self) -> float:
         """Model FLOP/s of all runs in training together."""
-        return float(sum(event["flops_per_second"] for event in self.running.values()))
+        return float(sum(now.flops_per_second for now in self.running.values()))
 
     @property
     def eta_seconds(self) -> float | None:

@@ -150,7 +150,7 @@ class RunQueue:
         if again:
             self.add_runs(again)
 
-    def branch(self, found: Sequence[RunGroup]) -> None:
+    def add_branches(self, found: Sequence[RunGroup]) -> None:
         """Branches have their checkpoints: they are for whoever is free, here or elsewhere."""
         self.lease.release(run.run_id for branch in found for run in branch.runs)
         self.add(found)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from scaling import tuning
 from scaling.config import Sweep
@@ -16,8 +15,9 @@ from scaling.config.run_groups import constant_lr_eval_steps
 from scaling.errors import RUNS_FAILED, STOPPED
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
+from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.launchers import make_launcher
-from scaling.execute.options import Executor, OnEvent, RunOptions
+from scaling.execute.options import Executor, RunOptions
 from scaling.execute.packing import Packing, choose_packing
 from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
 from scaling.execute.session import SweepSession, origin
@@ -184,7 +184,7 @@ def _tune(
     return TuneOutcome(sweep=tuned.sweep, result=result)
 
 
-def _send_to(handlers: Sequence[OnEvent], event: dict[str, Any]) -> None:
+def _send_to(handlers: Sequence[OnEvent], event: RunEvent) -> None:
     for handler in handlers:
         handler(event)
 
@@ -200,7 +200,7 @@ class SweepTrainer:
 
     def train(self, folder: SweepFolder, plan: Plan) -> SessionEnd:
         """Train what `folder` lacks of a plan, as far as the budgets reach."""
-        from scaling.trackers.live import LiveTrackers
+        from scaling.execute.tracking import LiveTrackers
 
         options = self.options
         with contextlib.closing(make_launcher(folder, options)) as launcher:

@@ -9,12 +9,14 @@ from typing import Any
 from scaling import files
 from scaling.errors import ScalingError
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, execute
+from scaling.execute.events import OnEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import Launcher
-from scaling.execute.options import OnEvent, OnMessage
+from scaling.execute.options import OnMessage
 from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import Damaged, SweepFolder
 from scaling.plan import Plan, PlannedRun
+from scaling.plan.document import RunOrigin
 from scaling.store import compaction, run_files
 from scaling.store.provenance import code_digest, versions
 
@@ -140,19 +142,16 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def origin(plan: Plan, simulated: str | None = None) -> dict[str, Any]:
+def origin(plan: Plan, simulated: str | None = None) -> RunOrigin:
     """What the runs of a plan are trained by, as plan.json keeps it."""
     task = plan.runs[0].run.task
-    found: dict[str, Any] = {
-        "corpus": getattr(task, "digest", None) or task.kind,
-        "simulated": simulated,
-    }
-    if simulated is None:
-        found |= {"code": code_digest(), "versions": versions()}
-    return found
+    corpus = getattr(task, "digest", None) or task.kind
+    if simulated is not None:
+        return RunOrigin(corpus=corpus, simulated=simulated)
+    return RunOrigin(corpus=corpus, code=code_digest(), versions=versions())
 
 
-def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[str]:
+def check(folder: SweepFolder, now: RunOrigin, *, accepted: bool) -> list[str]:
     """What has changed since the folder's finished runs were trained, as lines.
 
     Raises ScalingError unless there is nothing, or it is `accepted`.
@@ -160,7 +159,7 @@ def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[s
     if not (folder.path / "plan.json").exists() or not run_files.has_runs(folder.path):
         return []
     try:
-        held = folder.read_plan()
+        planned = folder.read_plan()
     except Damaged:
         return [
             "plan.json is corrupt: whether code or corpus have changed is not known; it is written anew"
@@ -168,7 +167,7 @@ def check(folder: SweepFolder, now: dict[str, Any], *, accepted: bool) -> list[s
     changed = [
         text
         for text in (
-            _difference(name, held.get(name), now.get(name))
+            _difference(name, getattr(planned, name), getattr(now, name))
             for name in ("corpus", "code", "versions")
         )
         if text

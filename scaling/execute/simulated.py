@@ -8,7 +8,6 @@ drawn from its run_id.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import queue
 import threading
@@ -17,19 +16,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
+from scaling.execute.events import GroupOver, RunEnded, RunEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import ExitReason, Launcher, Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
-from scaling.fit.laws.laws import LAWS, Law
+from scaling.fit.laws.law import Law
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import PUBLISHED, Published
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
 
@@ -196,9 +196,9 @@ class SimulatedWorker(Worker):
     def events(self) -> Iterator[str]:
         while (line := self._requests.get()) is not None:
             for event in self._simulate(load_request(line)):
-                yield json.dumps(event)
+                yield event.model_dump_json()
 
-    def _simulate(self, request: TrainRequest) -> Iterator[dict[str, Any]]:
+    def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
         lease = Path(request.lease) if request.lease else None
         for run in request.group.all_runs():
             source = Provenance(
@@ -210,12 +210,12 @@ class SimulatedWorker(Worker):
             )
             try:
                 if self._stopped.is_set():
-                    yield {"event": "stopped", "run_id": run.run_id, "reason": "before it began"}
+                    yield RunEnded(event="stopped", run_id=run.run_id, reason="before it began")
                 else:
                     yield publish(self.folder, request.sweep, run, simulate(run), source, lease)
             except ScalingError as error:
                 yield failed(run, error)
-        yield {"event": "over", "run_id": request.group.runs[0].run_id}
+        yield GroupOver(run_id=request.group.runs[0].run_id)
 
     def alive(self) -> bool:
         return True

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scaling.execute.attempts import AttemptSummary, summarize
 from scaling.execute.lease import HeartbeatMonitor, OtherProcess, peers
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan.document import PlannedRunEntry
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 
@@ -107,14 +108,13 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     training = peers(folder.path, monitor or HeartbeatMonitor())
     rows = run_files.read_folder(folder.path, COLUMNS)
     losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
-    live = {
-        run_id: entry for peer in training for entry in peer.live for run_id in entry["run_ids"]
-    }
+    groups = [group for peer in training for group in peer.progress]
+    progress = {run_id: group for group in groups for run_id in group.run_ids}
     claimed = {run_id for peer in training for run_id in peer.runs}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
 
-    def run_status(planned: dict[str, Any]) -> RunStatus:
-        run_id, n_params = planned["run_id"], planned["n_params"]
+    def run_status(planned: PlannedRunEntry) -> RunStatus:
+        run_id = planned.run_id
         reason: str | None = reasons.get(run_id) or None
         step, loss = losses.get(run_id, (None, None))
         split: Literal["train", "val"] = "val"
@@ -122,18 +122,18 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         if run_id in losses:
             state = "failed" if reason else "done"
         elif run_id in claimed:
-            entry = live.get(run_id, {})
             state, reason, split = "running", None, "train"
-            step, loss = entry.get("step"), entry.get("loss")
+            if run_id in progress:
+                step, loss = progress[run_id].step, progress[run_id].loss
         elif run_id in corrupt:
             state = "missing"
             reason = f"its file is corrupt ({corrupt[run_id]}); `scaling run` trains it again"
         return RunStatus(
             run_id=run_id,
             status=state,
-            n_params=n_params["total"],
-            n_params_with_head=n_params.get("with_head", n_params["total"]),
-            tokens=planned["tokens"],
+            n_params=planned.n_params.total,
+            n_params_with_head=planned.n_params.with_head,
+            tokens=planned.tokens,
             step=step,
             loss=loss,
             loss_split=None if loss is None else split,
@@ -141,26 +141,25 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
             reason=reason,
         )
 
-    runs = tuple(run_status(planned) for planned in plan["runs"])
+    runs = tuple(run_status(planned) for planned in plan.runs)
     counts = {
         name: sum(run.status == name for run in runs)
         for name in ("done", "running", "failed", "missing")
     }
     etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
-    entries = {id(entry): entry for entry in live.values()}.values()  # runs of a group share one
     return Status(
-        sweep=plan["sweep"],
+        sweep=plan.sweep,
         counts=Counts(**counts),
         runs=runs,
         eta_seconds=max(etas) if etas and counts["running"] else None,
         cost=SweepCost(
-            worker_seconds=attempts.seconds + sum(entry.get("seconds", 0.0) for entry in entries),
-            flops=attempts.flops + sum(entry.get("flops", 0.0) for entry in entries),
-            planned_flops=float(sum(run["flops"] for run in plan["runs"])),
+            worker_seconds=attempts.seconds + sum(group.seconds for group in groups),
+            flops=attempts.flops + sum(group.flops for group in groups),
+            planned_flops=float(sum(run.flops for run in plan.runs)),
         ),
         processes=tuple(peer.name for peer in training),
-        no_longer_planned=tuple(sorted(losses.keys() - {run["run_id"] for run in plan["runs"]})),
-        simulated=plan.get("simulated"),
+        no_longer_planned=tuple(sorted(losses.keys() - {run.run_id for run in plan.runs})),
+        simulated=plan.simulated,
         warnings=tuple(_warnings(rows, attempts, training)),
     )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ValidationError
 
 from scaling import files
 from scaling.config import Sweep
@@ -22,10 +23,10 @@ from scaling.config.sweep_file import dump_sweep, load_run
 from scaling.errors import ScalingError
 from scaling.formatting import sanitize
 from scaling.plan import Plan
+from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
 Status = Literal["done", "running", "failed", "missing"]
-RUN_ID = re.compile(r"[0-9a-f]{12}")
 WRITTEN = (
     "",
     "runs",
@@ -86,8 +87,8 @@ class SweepFolder:
         """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None) for an empty one."""
         with contextlib.suppress(Damaged):  # then it is written anew
             if (self.path / "plan.json").exists():
-                held = self.read_plan()
-                return held["sweep"], held.get("simulated")
+                planned = self.read_plan()
+                return planned.sweep, planned.simulated
         if not run_files.has_runs(self.path):
             return None, None
         table = run_files.read_folder(self.path, ["run_id", "sweep", "config"]).table
@@ -96,41 +97,20 @@ class SweepFolder:
         config = load_run(table.column("config")[0].as_py(), str(self.path))
         return table.column("sweep")[0].as_py(), config.simulated
 
-    def write_plan(self, plan: Plan, origin: dict[str, Any] | None = None) -> None:
-        """Publish the sweep file and its planned runs, so that the folder explains itself without the corpus.
-
-        `origin` says by what the runs are trained: digests of code and corpus, versions, the simulated law.
+    def write_plan(self, plan: Plan, origin: RunOrigin) -> None:
+        """Publish the sweep file and plan.json, so that the folder explains itself without the
+        corpus. A large plan takes a second to write, so one that is there already stays.
         """
-        document = {
-            "sweep": plan.sweep.name,
-            **(origin or {}),
-            "runs": [
-                {
-                    "run_id": item.run_id,
-                    "n_params": item.n_params,
-                    "tokens": item.run.tokens,
-                    "flops": item.flops,
-                    "seed": item.run.seed,
-                }
-                for item in plan.runs
-            ],
-            "refused": [{"cell": str(cell), "reason": reason} for cell, reason in plan.refused],
-        }
+        planned, path = plan_file(plan, origin), self.path / "plan.json"
         files.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
-        if not self._is_planned(document):
-            files.write_json(
-                self.path / "plan.json", document, indent=1 if len(plan.runs) <= 1000 else None
-            )
+        with contextlib.suppress(Damaged):
+            if path.exists() and self.read_plan() == planned:
+                return
+        document = planned.model_dump(mode="json", by_alias=True)
+        files.write_json(path, document, indent=1 if len(plan.runs) <= 1000 else None)
 
-    def _is_planned(self, document: dict[str, Any]) -> bool:
-        """Whether plan.json says this already: a large one takes a second to write."""
-        try:
-            return (self.path / "plan.json").exists() and self.read_plan() == document
-        except Damaged:
-            return False
-
-    def read_plan(self) -> dict[str, Any]:
-        """The document of `write_plan`, not to be changed.
+    def read_plan(self) -> PlanFile:
+        """What `write_plan` wrote.
 
         Raises ScalingError when the folder holds no plan, Damaged when it is not what was written.
         """
@@ -226,28 +206,14 @@ class Damaged(ScalingError):
 
 
 @lru_cache(maxsize=1)
-def _plan(path: Path, *stamp: int) -> dict[str, Any]:
+def _plan(path: Path, *stamp: int) -> PlanFile:
     """A plan as long as its file stays the same. Raises as the file deserves."""
-    document = files.read_json(path)
-    if not isinstance(document.get("sweep"), str) or not isinstance(document.get("runs"), list):
-        raise files.ChecksumError("it names no sweep or no runs")
-    if not all(map(_is_planned_run, document["runs"])):
-        raise files.ChecksumError("an entry is not a planned run")
-    return document
-
-
-def _is_planned_run(run: Any) -> bool:
-    """Whether an entry has what its readers need: an id that is one (and no path), sizes and cost."""
-    if (
-        not isinstance(run, dict)
-        or not isinstance(run.get("run_id"), str)
-        or not isinstance(run.get("n_params"), dict)
-    ):
-        return False
-    numbers = (run.get("tokens"), run.get("flops"), run["n_params"].get("total"))
-    return bool(RUN_ID.fullmatch(run["run_id"])) and all(
-        isinstance(number, (int, float)) for number in numbers
-    )
+    try:
+        return PlanFile.model_validate(files.read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "plan"
+        raise files.ChecksumError(f"{name}: {first['msg']}") from None
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process does: train one run after another and publish each; progress goes out as JSON lines."""
+"""What a worker process does: it trains one run after another, publishes each, and says so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import queue
 import signal
 import sys
 import threading
@@ -16,12 +17,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from scaling import __version__
 from scaling.config import Execution, RunConfig, TaskConfig
 from scaling.config.run_groups import RunGroup, load_group
-from scaling.execute.publish import Emit, failed, publish
+from scaling.execute import events
+from scaling.execute.publish import failed, publish
 from scaling.execute.signals import HANDLED
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import rows
@@ -36,6 +38,7 @@ class TrainRequest:
         notes: what to record about it in the rows' metadata.
         lease: the file under which the runs are claimed; published only while it is there.
         send_metrics: send an event for each measurement, for trackers.
+        allow_changes: go on from a checkpoint that was written under other conditions.
     """
 
     sweep: str
@@ -69,35 +72,40 @@ def load_request(text: str) -> TrainRequest:
 
 
 def train_group(
-    folder: SweepFolder, request: TrainRequest, *, should_stop: Callable[[], bool], emit: Emit
+    folder: SweepFolder,
+    request: TrainRequest,
+    *,
+    should_stop: Callable[[], bool],
+    on_event: events.OnEvent,
 ) -> dict[str, str]:
     """Train and publish the runs of a group; returns `done`, `diverged` or `stopped` for each run
     that has ended. Imports jax.
 
     A diverged run is published with its reason in failures/. Branches whose checkpoint is written
-    are emitted as `branched`: any worker may train them.
+    are announced as `Branched`: any worker may train them.
     """
     from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     group, execution = request.group, request.execution
+    first = group.runs[0].run_id
     fingerprint.on_warning(
-        lambda text: emit({"event": "warning", "run_id": group.runs[0].run_id, "text": text})
+        lambda message: on_event(events.RunWarning(run_id=first, message=message))
     )
     pending = [run.run_id for run in group.all_runs()]
 
     def on_progress(progress: trainer.Progress) -> None:
-        emit({"event": "progress", **asdict(progress), "run_ids": pending})
+        on_event(events.RunProgress(**asdict(progress), run_ids=tuple(pending)))
 
     def on_branch_saved(branch: RunGroup) -> None:
-        run_ids = [run.run_id for run in branch.runs]
+        run_ids = tuple(run.run_id for run in branch.runs)
         for run_id in run_ids:
             pending.remove(run_id)
-        emit({"event": "branched", "run_id": group.runs[0].run_id, "run_ids": run_ids})
+        on_event(events.Branched(run_id=first, run_ids=run_ids))
 
     def on_eval(run: RunConfig, measurements: Sequence[rows.Measurement]) -> None:
-        finite = [asdict(row) for row in measurements if math.isfinite(row.value)]
+        finite = tuple(row for row in measurements if math.isfinite(row.value))
         if request.send_metrics and finite:
-            emit({"event": "measured", "run_id": run.run_id, "rows": finite})
+            on_event(events.Measured(run_id=run.run_id, rows=finite))
 
     def on_run_end(run: RunConfig, params: Any) -> None:
         if request.keep_weights:
@@ -124,9 +132,9 @@ def train_group(
         )
         for run in group.all_runs():
             if run.run_id in outcomes:
-                event = publish(folder, request.sweep, run, outcomes[run.run_id], source, lease)
-                kinds[run.run_id] = event["event"]
-                emit(event)
+                ended = publish(folder, request.sweep, run, outcomes[run.run_id], source, lease)
+                kinds[run.run_id] = ended.event
+                on_event(ended)
     if "stopped" not in kinds.values():
         checkpointing.discard(folder.checkpoint(group.name), execution)
     return kinds
@@ -162,56 +170,41 @@ class StopFlag:
 
 
 def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> None:
-    """Train the runs that come in as JSON lines on stdin, until it closes; the coordinator reads our stdout.
+    """Train the groups that come in as lines on stdin, until it closes; events go out as lines.
 
-    `together` makes this process one of several that train each run; it says whether this is the one that tells.
+    `together` makes this process one of several that train each run; it says whether this is the
+    one that writes events.
     """
     protocol, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
     os.dup2(2, 1)  # whatever a library prints must not enter the protocol
     flag, folder = StopFlag(), SweepFolder(path)
-    with together or nullcontext(True) as first:
-        _serve(folder, flag, _event_writer(protocol, flag) if first else lambda event: None)
+    requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-
-def _event_writer(protocol: TextIO, flag: StopFlag) -> Emit:
-    def emit(event: dict[str, Any]) -> None:
-        try:
-            print(json.dumps(event, allow_nan=False), file=protocol, flush=True)
-        except BrokenPipeError:
-            flag.set()
-
-    return emit
-
-
-def _serve(folder: SweepFolder, flag: StopFlag, emit: Emit) -> None:
-    emit({"event": "starting"})
-    requests = _read_requests(flag)
-    importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
-    importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
-    emit({"event": "ready", "pid": os.getpid()})
-    while not flag() and (line := requests()) is not None:
-        request = load_request(line)
-        try:
-            train_group(folder, request, should_stop=flag, emit=emit)
-        except Exception as error:  # noqa: BLE001 - a run's failure is recorded; the sweep goes on
-            for run in request.group.runs:
-                emit(failed(run, error))
-        emit({"event": "over", "run_id": request.group.runs[0].run_id})
-
-
-def _read_requests(flag: StopFlag) -> Callable[[], str | None]:
-    """The next request, or None at the end; a thread reads ahead, so that the end of the
-    coordinator is noticed while training.
-    """
-    import queue
-
-    waiting: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
+    def read() -> None:  # a thread, so that the end of the coordinator is noticed while training
         for line in sys.stdin:
-            waiting.put(line)
-        waiting.put(None)
+            requests.put(line)
+        requests.put(None)
         flag.set()
 
-    threading.Thread(target=read, daemon=True).start()
-    return waiting.get
+    with together or nullcontext(True) as is_first:
+
+        def write(event: events.RunEvent) -> None:
+            try:
+                if is_first:
+                    print(event.model_dump_json(), file=protocol, flush=True)
+            except BrokenPipeError:
+                flag.set()
+
+        write(events.WorkerState(event="starting"))
+        threading.Thread(target=read, daemon=True).start()
+        importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
+        importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
+        write(events.WorkerState(event="ready", pid=os.getpid()))
+        while not flag() and (line := requests.get()) is not None:
+            request = load_request(line)
+            try:
+                train_group(folder, request, should_stop=flag, on_event=write)
+            except Exception as error:  # noqa: BLE001 - recorded; the sweep goes on
+                for run in request.group.runs:
+                    write(failed(run, error))
+            write(events.GroupOver(run_id=request.group.runs[0].run_id))

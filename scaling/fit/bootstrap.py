@@ -19,7 +19,7 @@ from scaling.fit.newton import Minima, Problem, Resample, continuation
 from scaling.points.points import Points
 
 Array = np.ndarray
-CELLS = 4_000_000  # resamples x points held at once
+CELLS = 4_000_000  # resamples x points in memory at once
 # points below which a refit may stay in the wrong basin, and is tried from a wide delta too
 SMALL = 100
 FEW = 100  # points below which errors are drawn rather than points

@@ -121,7 +121,7 @@ class Combination(Document):
 
 
 def student(ci: float) -> float:
-    """The quantile of Student's t with FREEDOM degrees of freedom that holds a central share `ci`."""
+    """The quantile of Student's t with FREEDOM degrees of freedom for a central share `ci`."""
     from scipy.special import stdtrit
 
     return float(stdtrit(FREEDOM, (1 + ci) / 2))

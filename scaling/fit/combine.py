@@ -38,7 +38,7 @@ from scaling.fit.estimate import PointEstimate, estimate, problem_of, spread
 from scaling.fit.frontier.approaches import powers
 from scaling.fit.frontier.budgets import budgets
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import fit_cost, frontier
+from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Resample, continuation
@@ -51,7 +51,7 @@ PRIOR = 6.0  # origins that the prior of the factor, 1, is worth
 UNIDENTIFIED = 0.5  # weight of a candidate whose parameters the data do not identify
 LARGEST_ERROR = 0.3  # of the log loss: what lies further off says no more against a candidate
 WORST_FACTOR = 3.0
-EXACT = 1e-9  # an error in logs below which candidates are not told apart
+EXACT = 1e-9  # an error in logs below which candidates count as equal
 MINIMUM_ERROR: dict[Quantity, float] = {
     "n_star": 0.02,
     "loss_star": 1e-3,
@@ -132,8 +132,7 @@ def _candidates(
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
-        arrays = {letter: np.asarray(value) for letter, value in params.items()}
-        optimum = _floats(powers(frontier(name, arrays, cost)))
+        optimum = _floats(powers(LAWS[name].frontier(params, cost)))
         result.append(
             Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
         )
@@ -180,7 +179,7 @@ def _floats(values: Mapping[str, Array]) -> dict[str, float]:
 
 
 def _surface(points: Points) -> tuple[float, ...]:
-    """The centre (2) and the coefficients (6) of the surface, by weighted least squares of log L."""
+    """The centre (2) and coefficients (6) of the surface, by weighted least squares of log L."""
     n, d = np.asarray(points.n), np.asarray(points.d)
     centre = float(np.log(n).mean()), float(np.log(d).mean())
     root = np.sqrt(np.asarray(points.weight))

@@ -100,8 +100,8 @@ class Document(BaseModel):
 
     @classmethod
     def parse(cls, values: Any, where: str, remedy: str) -> Self:
-        """The document from what JSON held. Raises ScalingError that names the first fault by its
-        path in the document.
+        """The document from what the file contains. Raises ScalingError that names the first fault
+        by its path in the document.
         """
         try:
             return cls.model_validate(values)

@@ -3,7 +3,7 @@ global.
 
 A law is linear in its coefficients: over a grid of exponents these are solved for exactly (variable
 projection, Golub and Pereyra 1973), which shows every basin. From the best cell of each block of
-that grid the full objective is then descended to convergence, and the distinct minima found are
+that grid the full objective is then descended to convergence, and the distinct minima are
 listed.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.document import FitStatus
-from scaling.fit.laws.laws import Law
+from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.objectives import objective as objective_named
 from scaling.fit.newton import Problem, concatenate, continuation, problem, subsample, with_fixed
 from scaling.points.points import Points
@@ -30,7 +31,7 @@ MOST_STARTS = 16
 # away
 GUIDED = 4
 SEARCHED = 2000  # points that the search for basins looks at
-MIDDLE = 40_000  # points that choose among the basins found
+MIDDLE = 40_000  # points that choose among the basins
 FINALISTS = 3
 SAME_PLACE = 1e-4  # of centred coordinates: closer rows ended in one minimum
 NEARLY_AS_GOOD = 0.05
@@ -89,6 +90,11 @@ class PointEstimate:
     def values(self) -> dict[str, float]:
         """The reported parameters."""
         return {name: float(value) for name, value in self.law.values(self.theta).items()}
+
+    def residuals(self, points: Points) -> Array:
+        """Log losses (n,) above the law; losses where the law is signed."""
+        predicted = self.law.log_predict(self.theta, points.inputs(self.law.inputs))
+        return self.law.to_log(points.loss) - predicted
 
 
 def estimate(
@@ -202,7 +208,7 @@ def _multistart(task: Problem) -> tuple[Array, MultistartSummary, bool]:
     converged = int(ends.converged.sum())
     for stage in _stages(
         search, task
-    ):  # a large table decides between the few best of what a part of it found
+    ):  # a large table decides between the few best of what a part of it shows
         ends = continuation(stage, ends.theta[places[:FINALISTS]], stage.delta)
         places, again = _distinct(ends.theta, ends.value)
         owner = again[owner[owner < FINALISTS]]
@@ -253,6 +259,11 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
+    if isinstance(law, FormulaLaw):
+        from scaling.fit.laws.formula_starts import starts as drawn
+
+        data = task.logs, task.loss, task.weight
+        return drawn(law, *data, task.lower, task.upper, MOST_STARTS)
     is_fixed = task.lower == task.upper
     axes = [
         (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)

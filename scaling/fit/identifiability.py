@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.laws.laws import Law
+from scaling.fit.laws.law import Law
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -33,6 +33,8 @@ def check(
     """
     inputs = points.inputs(law.inputs)
     free = [name for name in law.names if name not in fixed]
+    if not law.terms:
+        return _check_formula(law, inputs, points, len(free), where)
     for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
         _check_positive(name, column, where)
     weight = np.ones(len(points)) if points.weight is None else np.asarray(points.weight, float)
@@ -54,6 +56,30 @@ def check(
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
     return tuple(_warnings({name: np.log(column) for name, column in counted.items()}, len(free)))
+
+
+def _check_formula(
+    law: Law, inputs: Mapping[str, Array], points: Points, free: int, where: str
+) -> tuple[ResultWarning, ...]:
+    """What can be known of a formula whose inputs may be of either sign."""
+    for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
+        if not np.isfinite(column).all():
+            raise ScalingError(
+                f"{name} is not finite in {int((~np.isfinite(column)).sum())} points",
+                where=where,
+                remedy="fix or leave out these rows (--where)",
+            )
+    distinct = len(np.unique(np.stack(list(inputs.values()), 1), axis=0))
+    if distinct < free:
+        raise ScalingError(
+            f"{distinct} distinct points, and {law.name} has {free} parameters",
+            where=where,
+            remedy="add runs, or fit a law with fewer parameters",
+        )
+    if distinct < MIN_POINTS_PER_PARAM * free:
+        message = f"{distinct} distinct points for {free} parameters: intervals are rough"
+        return (warn(WarningCode.FEW_POINTS, message, points=distinct, params=free),)
+    return ()
 
 
 def _check_positive(name: str, column: Array, where: str) -> None:
@@ -114,7 +140,7 @@ def count_distinct(column: Array) -> int:
 
 
 def collinear(logs: Mapping[str, Array]) -> bool:
-    """Whether N and D vary together, at one ratio, so that their powers cannot be told apart."""
+    """Whether N and D vary together, at one ratio, so that their powers cannot be separated."""
     return {"N", "D"} <= set(logs) and float(np.std(logs["D"] - logs["N"])) < COUPLED
 
 
@@ -122,7 +148,7 @@ def _warnings(logs: Mapping[str, Array], free: int) -> list[ResultWarning]:
     count, warnings = len(next(iter(logs.values()))), []
     if collinear(logs):
         message = (
-            "one ratio D/N only: the two powers cannot be told apart, and a does not follow from "
+            "one ratio D/N only: the two powers cannot be separated, and a does not follow from "
             "these data"
         )
         warnings.append(warn(WarningCode.ONE_RATIO, message))

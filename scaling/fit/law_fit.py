@@ -11,8 +11,7 @@ import numpy as np
 from scaling.fit.bootstrap import Draws, bootstrap
 from scaling.fit.document import Estimate, FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import PointEstimate, estimate
-from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, fit_cost, frontier
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
 from scaling.fit.options import FitOptions
 from scaling.fit.profile import Profile, profile
 from scaling.fit.result import (
@@ -71,7 +70,10 @@ class LawFit:
         one).
         """
         fitted = self.estimate
-        predicted = np.exp(fitted.law.log_predict(fitted.theta, points.inputs(fitted.law.inputs)))
+        predicted = fitted.law.predict(fitted.theta, points.inputs(fitted.law.inputs))
+        if fitted.law.signed:
+            left = float(np.mean((predicted - points.loss) ** 2) / np.var(points.loss))
+            return Goodness(rmse_percent=None, r2_excess=1 - left)
         relative = predicted / points.loss - 1
         floor = fitted.values.get(fitted.law.floor, 0.0) if fitted.law.floor else 0.0
         excess = points.loss > floor
@@ -87,8 +89,9 @@ def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None
     it cannot be identified.
     """
     fixed = options.fixed() if law == options.law else {}
+    chosen = options.law_named(law)
     fitted = estimate(
-        LAWS[law],
+        chosen,
         points,
         options.objective,
         options.delta,
@@ -101,16 +104,17 @@ def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None
         if count
         else None
     )
-    drawn = LAWS[law].values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
+    drawn = chosen.values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
     cost = fit_cost(points)
-    optimum = frontier(law, _arrays(fitted.values), cost) if law in CLOSED else None
+    has_frontier = chosen.closed_frontier is not None
+    optimum = chosen.frontier(fitted.values, cost) if has_frontier else None
     return LawFit(
         estimate=fitted,
         draws=draws,
         drawn=drawn,
         cost=cost,
         optimum=optimum,
-        optimum_draws=frontier(law, drawn, cost) if drawn and optimum else None,
+        optimum_draws=chosen.frontier(drawn, cost) if drawn and optimum else None,
     )
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.laws.laws import Inputs, Law, units
+from scaling.fit.laws.derivatives import Inputs
+from scaling.fit.laws.law import Law, units
 from scaling.fit.laws.objectives import Objective
 
 Array = np.ndarray
@@ -68,8 +69,10 @@ def problem(
     law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float
 ) -> Problem:
     """The problem of fitting `law` to losses (n,) at inputs {letter: (n,)}."""
-    logs = {letter: np.log(x[letter]) for letter in law.inputs}
+    logs = law.logs(x)
     means = units(law, logs)
+    if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
+        objective = replace(objective, log=True)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
     lower, upper = np.array([param.bounds for param in law.params]).T
@@ -79,7 +82,7 @@ def problem(
         delta,
         centred,
         loss,
-        np.log(loss),
+        loss if law.signed else np.log(loss),
         weight,
         law.centring(means),
         law.offset(means),
@@ -89,7 +92,7 @@ def problem(
 
 
 def with_fixed(task: Problem, fixed: Mapping[str, float]) -> Problem:
-    """The problem with some reported parameters held at given values.
+    """The problem with some reported parameters fixed at given values.
 
     Raises ScalingError for an unknown name, and for a coefficient whose exponent is free: its value
     has no meaning alone.
@@ -350,9 +353,9 @@ def _direction(
         )
         free[open_rows] &= ~outward
         open_rows = open_rows[(~definite & (damping[open_rows] < HARD)) | outward.any(1)]
-    room = np.where(step > 0, task.upper - theta, theta - task.lower)
+    distance = np.where(step > 0, task.upper - theta, theta - task.lower)
     share = np.min(
-        np.where(np.abs(step) > room, room / np.maximum(np.abs(step), 1e-300), 1.0), axis=1
+        np.where(np.abs(step) > distance, distance / np.maximum(np.abs(step), 1e-300), 1.0), axis=1
     )
     step *= share[:, None]
     curved = np.einsum("rp,rpq,rq->r", step, curvature, step)

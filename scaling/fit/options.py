@@ -9,7 +9,10 @@ from typing import get_args
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.bootstrap import KINDS
+from scaling.fit.formula import read_formula
 from scaling.fit.frontier.isoflop import METHODS
+from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
@@ -31,7 +34,7 @@ class FitOptions:
 
     law: str = AUTO
     approach: str = "parametric"
-    valley: str = "parabola"
+    minimum: str = "parabola"
     objective: str = "huber-log"
     delta: float = 1e-3
     columns: str | None = None
@@ -50,19 +53,22 @@ class FitOptions:
     cluster: str | None = None
     readout: str | None = None
     combined: bool = False
+    formula: str | None = None
+    start: str | None = None
+    written: FormulaLaw | None = None
 
     def __post_init__(self) -> None:
         choices = {
             "law": (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS),
             "approach": APPROACHES,
-            "valley": METHODS,
+            "minimum": METHODS,
             "resample": KINDS,
             "objective": OBJECTIVES,
             "params": get_args(NConvention),
             "flops": get_args(FlopsConvention),
         }
         for name, words in choices.items():
-            if getattr(self, name) not in words:
+            if getattr(self, name) not in words and not (name == "law" and self.law in LAWS):
                 raise unknown_choice(name, getattr(self, name), words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
             raise unknown_choice("read-out", self.readout, READ_OUTS, where="--readout")
@@ -87,18 +93,30 @@ class FitOptions:
                 where="--one-sided",
                 remedy="give a number above 0, up to 1 (both sides alike)",
             )
-        self.held_out()
+        self.n_holdout_budgets()
         self.fixed()
+        if self.formula is None and self.start is not None:
+            raise ScalingError("there is no formula", where="--start", remedy="give --formula")
+        if self.formula is not None:
+            if self.law != AUTO:
+                what = f"--law {self.law} and --formula are two laws"
+                raise ScalingError(what, remedy="leave one of them out")
+            read_formula(self.formula, self.start, self.columns)
+
+    def law_named(self, name: str) -> Law:
+        """The law of a name; a formula with its own bounds and start."""
+        is_written = self.written is not None and self.written.name == name
+        return self.written if self.written and is_written else LAWS[name]
 
     def resolved(self) -> FitOptions:
-        """The options with a law in the place of `auto`; `combined` where the choice of a law was left open."""
+        """The options with a law in the place of `auto`; `combined` where no law was named."""
         if self.law != AUTO:
             return self
         is_open = self.approach == "parametric" and self.fix is None and self.one_sided == 1.0
         return replace(self, law=HEADLINE_LAW, combined=is_open)
 
     def fixed(self) -> dict[str, float]:
-        """The parameters held at given values: `"alpha=0.35,ln A=6.26"`."""
+        """The parameters fixed at given values: `"alpha=0.35,ln A=6.26"`."""
         values: dict[str, float] = {}
         for part in (self.fix or "").split(",") if self.fix else []:
             name, _, value = part.partition("=")
@@ -116,7 +134,7 @@ class FitOptions:
                 ) from None
         return values
 
-    def held_out(self) -> int:
+    def n_holdout_budgets(self) -> int:
         """How many of the largest budgets are left out; 0 for none, 1 unless said otherwise."""
         if self.law == "lr-annealing":
             return 0  # its hold-out names curves
@@ -133,11 +151,19 @@ class FitOptions:
 
     def source(self) -> SourceOptions:
         """What concerns the reading of the source."""
-        columns = parse_columns(self.columns) if self.columns else {}
+        is_formula = self.law in LAWS and not LAWS[self.law].terms
+        columns = parse_columns(self.columns, custom=is_formula) if self.columns else {}
         filters = (self.where, self.drop_highest, self.cluster, self.readout)
         law = self.resolved().law
         inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
         if inputs:
             check_letters(law, inputs, columns)
         read = () if law == TWO_STAGE else inputs
-        return SourceOptions(columns, self.params, self.flops, *filters, read)  # type: ignore[arg-type]
+        return SourceOptions(
+            columns,
+            self.params,  # type: ignore[arg-type]
+            self.flops,  # type: ignore[arg-type]
+            *filters,
+            read,
+            signed=is_formula,
+        )

@@ -13,6 +13,7 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit import formula
 from scaling.fit.combination import Combination
 from scaling.fit.combine import combine
 from scaling.fit.diagnostics import flagged_points, repeated_data, synthetic_floor
@@ -59,6 +60,8 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
     Raises ScalingError that names the source when nothing can be fitted.
     """
+    if options.formula is not None:
+        options = formula.with_law(options, paths)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -69,6 +72,8 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     # draws of what is not identified overflow: null in the document
     with _errors_name(paths), np.errstate(all="ignore"):
         warnings: list[ResultWarning] = []
+        if options.written is not None:
+            options, source = formula.with_points(options, source)
         if options.law == "kaplan-ns":
             points, notes, warnings = corrected(source.points)
             source = replace(source, points=points, notes=(*source.notes, *notes))
@@ -130,14 +135,19 @@ def _fields(
             fields["rollout"] = rollout(fitted, points, options.ci, options.seed)
         combination = _combination(points, options)
         fields["combination"] = combination
-        held_out, held_out_warnings = holdout(
-            fitted, points, options.held_out(), options.ci, options.seed, combination is not None
+        held_out, holdout_warnings = holdout(
+            fitted,
+            points,
+            options.n_holdout_budgets(),
+            options.ci,
+            options.seed,
+            combination is not None,
         )
         fields["holdout"] = held_out
         analysis_warnings = [
             *analysis_warnings,
             *repeated_data.uncounted(points, options.law),
-            *held_out_warnings,
+            *holdout_warnings,
         ]
     else:
         analysis_warnings = repeated_data.uncounted(points, options.law)
@@ -238,7 +248,7 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     defaults = FitOptions()
-    names = ("where", "drop_highest", "cluster", "valley", "fix", "one_sided", "resample")
+    names = ("where", "drop_highest", "cluster", "minimum", "fix", "one_sided", "resample")
     return SourceInfo(
         paths=list(source.paths),
         digest=source.digest,

@@ -1,4 +1,4 @@
-"""Profile of the objective in each parameter: hold it, refit the rest, and see how far it may move
+"""Profile of the objective in each parameter: fix it, refit the rest, and see how far it may move
 before the fit is worse.
 
 The rise is judged as a quasi-likelihood ratio: for an M-estimator with penalty rho and slope psi, 2
@@ -59,9 +59,9 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class _ProfileSide:
-    """One side of one parameter: how it is held, how far it may go, and where it has been: `at` its
-    natural coordinate (the value, or its log), `rise` there and `theta`, raw. `along` is d theta /
-    d at where the objective is quadratic.
+    """One side of one parameter: how it is fixed, how far it may go, and where it has been: `at`
+    its natural coordinate (the value, or its log), `rise` there and `theta`, raw. `along` is d
+    theta / d at where the objective is quadratic.
     """
 
     place: int
@@ -263,7 +263,7 @@ def _expand_bracket(ray: _ProfileSide, reach: float) -> float:
 
 
 def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
-    """Refit with each ray's parameter held at its target, from the nearest place before it, and
+    """Refit with each ray's parameter fixed at its target, from the nearest place before it, and
     note the rise there.
     """
     if not targets:
@@ -272,9 +272,9 @@ def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -
     begun, pins, places = [], [], []
     for ray, at in targets.items():
         k = sum(ray.sign * (at - been) > 0 for been in ray.at)
-        theta = _held(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
+        theta = _pinned(ray, at, ray.theta[k - 1] + ray.along * (at - ray.at[k - 1]))
         theta = inverse @ np.clip(task.centre @ theta, task.lower, task.upper)
-        begun.append(task.centre @ _held(ray, at, theta))
+        begun.append(task.centre @ _pinned(ray, at, theta))
         pins.append(
             inverse[ray.place] - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
         )
@@ -288,7 +288,7 @@ def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -
         ray.theta.insert(k, theta)
 
 
-def _held(ray: _ProfileSide, at: float, theta: Array) -> Array:
+def _pinned(ray: _ProfileSide, at: float, theta: Array) -> Array:
     """Raw theta with the ray's parameter put at `at`."""
     theta = theta.copy()
     theta[ray.place] = at if ray.exponent is None else at * theta[ray.exponent]

@@ -1,4 +1,4 @@
-"""A cell becomes its runs, or is refused with the reason."""
+"""A cell becomes its runs, or is infeasible, with the reason."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class _Shape:
 @dataclass
 class RunBuilder:
     """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a
-    refusal is kept too.
+    reason is kept too.
 
-    `doubts` counts the cells in which a rule of the recipe was asked outside its range.
+    `range_warnings` counts the cells in which a rule of the recipe was asked outside its range.
     """
 
     sweep: Sweep
@@ -58,9 +58,9 @@ class RunBuilder:
     vocab_size: int
     simulated: str | None
     shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
-    doubts: Counter[str] = field(default_factory=Counter)
+    range_warnings: Counter[str] = field(default_factory=Counter)
 
-    def siblings(self, ask: CellRequest, settings: Settings) -> list[PlannedRun]:
+    def runs_of_cell(self, ask: CellRequest, settings: Settings) -> list[PlannedRun]:
         """The runs of one size, amount and combination of settings: one for each seed. Raises
         ScalingError with the reason.
         """
@@ -74,7 +74,7 @@ class RunBuilder:
         optim = recipe.optim_for(
             shape.model, n, n_steps, sequences * seq_len, sweep.recipe, settings.optim
         )
-        self.doubts.update(
+        self.range_warnings.update(
             recipe.range_warnings(
                 n,
                 tokens,
@@ -137,10 +137,10 @@ class RunBuilder:
                 self.shapes[key] = self._new_shape(size, settings)
             except ScalingError as error:
                 self.shapes[key] = error.what
-        found = self.shapes[key]
-        if isinstance(found, str):
-            raise recipe.InfeasibleCell(found)
-        return found
+        shape = self.shapes[key]
+        if isinstance(shape, str):
+            raise recipe.InfeasibleCell(shape)
+        return shape
 
     def _new_shape(self, size: float, settings: Settings) -> _Shape:
         sweep, task = self.sweep, self._varied(settings)

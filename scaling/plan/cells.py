@@ -56,7 +56,7 @@ class CellRequest:
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination that a sweep asks for, as a refusal shows it."""
+    """One combination that a sweep asks for, as a plan shows it."""
 
     size: float
     measure: str
@@ -115,7 +115,7 @@ def expand_design(sweep: Sweep) -> list[CellRequest]:
             )
         for place in chosen:
             seeds[place] |= dict.fromkeys(more.seeds)
-    return [replace(ask, seeds=tuple(held)) for ask, held in zip(plain, seeds, strict=True)]
+    return [replace(ask, seeds=tuple(values)) for ask, values in zip(plain, seeds, strict=True)]
 
 
 def _chosen(value: float, among: tuple[float, ...] | None) -> bool:
@@ -230,9 +230,9 @@ def _check_field(
         )
 
 
-def check_size(sweep: Sweep, found: list[CellRequest]) -> None:
-    """Raises ScalingError for more cells than anybody trains."""
-    count = sum(len(ask.seeds) for ask in found)
+def check_size(sweep: Sweep, requests: list[CellRequest]) -> None:
+    """Raises ScalingError for more than MAX_CELLS cells."""
+    count = sum(len(ask.seeds) for ask in requests)
     for axis in sweep.axes:
         count *= len(axis.values)
     if count > MAX_CELLS:

@@ -29,7 +29,7 @@ class DeviceMemory:
     kind: Kind
     capacity_bytes: int
 
-    def needs(self, run: RunConfig, how: Execution) -> int:
+    def required_bytes(self, run: RunConfig, how: Execution) -> int:
         """Bytes that a run takes here: of an accelerator's memory, or of a process on a CPU."""
         return (
             memory.process_bytes(run, how)
@@ -39,11 +39,11 @@ class DeviceMemory:
 
     def fits(self, runs: Sequence[RunConfig], how: Execution) -> bool:
         """Whether each of the runs does."""
-        return all(self.needs(run, how) <= self.capacity_bytes for run in runs)
+        return all(self.required_bytes(run, how) <= self.capacity_bytes for run in runs)
 
 
 def suggest_execution(
-    runs: Sequence[RunConfig], how: Execution, room: DeviceMemory
+    runs: Sequence[RunConfig], how: Execution, device: DeviceMemory
 ) -> Execution | None:
     """The least change to `how` under which all runs fit, if there is one.
 
@@ -51,7 +51,7 @@ def suggest_execution(
     smallest mesh (`fsdp`) with any of these. A mesh adds devices, so it is none for a CPU.
     """
     return next(
-        (chosen for chosen in _choices(runs, how, room.kind) if room.fits(runs, chosen)), None
+        (chosen for chosen in _choices(runs, how, device.kind) if device.fits(runs, chosen)), None
     )
 
 
@@ -95,28 +95,28 @@ def to_cli_flags(chosen: Execution, how: Execution) -> str:
     return " ".join(parts)
 
 
-def check_fits(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> None:
+def check_fits(runs: Sequence[RunConfig], how: Execution, device: DeviceMemory) -> None:
     """Raise ScalingError naming the largest run that does not fit, and the options under which all
     of them do.
     """
-    sizes = {run.run_id: room.needs(run, how) for run in runs}
-    large = [run for run in runs if sizes[run.run_id] > room.capacity_bytes]
+    sizes = {run.run_id: device.required_bytes(run, how) for run in runs}
+    large = [run for run in runs if sizes[run.run_id] > device.capacity_bytes]
     if not large:
         return
     worst = max(large, key=lambda run: sizes[run.run_id])
     count = f" ({len(large)} of {len(runs)} runs do not fit)" if len(large) > 1 else ""
     batch = f"{how.micro_batch or worst.batch_size} x {worst.task.seq_len} tokens at once"
-    needs, has = format_bytes(sizes[worst.run_id]), format_bytes(room.capacity_bytes)
+    needs, has = format_bytes(sizes[worst.run_id]), format_bytes(device.capacity_bytes)
     parameters = format_count(memory.n_params(worst))
-    what = f"{parameters} parameters and {batch} need {needs}, {room.name} has {has}{count}"
-    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, how, room))
+    what = f"{parameters} parameters and {batch} need {needs}, {device.name} has {has}{count}"
+    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, how, device))
 
 
-def _advice(runs: Sequence[RunConfig], how: Execution, room: DeviceMemory) -> str:
-    chosen = suggest_execution(runs, how, room)
+def _advice(runs: Sequence[RunConfig], how: Execution, device: DeviceMemory) -> str:
+    chosen = suggest_execution(runs, how, device)
     if chosen is not None:
         return f"it fits with {to_cli_flags(chosen, how)}"
-    if room.kind == "cpu":
+    if device.kind == "cpu":
         return (
             "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a "
             "smaller model"

@@ -2,7 +2,7 @@
 term by term. No jax here.
 
 The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler
-for what other devices keep), so they follow `lm/`: who changes what a layer keeps for its backward
+for what other devices keep), so they follow `train/model/`: who changes what a layer keeps for its backward
 pass changes `_layer_words` too, and `tests/plan/test_memory_against_xla.py` compares both.
 """
 
@@ -162,21 +162,22 @@ def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -
 def _estimated(shape: _Shape, how: Execution, kind: Kind) -> MemoryEstimate:
     run = shape.run
     part = _DeviceShare(run, resolve(run, how, kind), kind)
-    held, averaged = _held_words(part), run.evals.averaged
+    own_words, averaged = _held_words(part), run.evals.averaged
     whole = _gathered_words(part)
     gradients = (
-        held * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1) + whole
+        own_words * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1)
+        + whole
     )
     kept = part.tokens * run.model.n_layers * _layer_words(part)
     backward, loss = part.tokens * _backward_words(part), _loss_words(part)
     step = gradients + kept + max(backward, loss)
-    update = held * (2 if part.how.mesh.n_devices == 1 else 1)
+    update = own_words * (2 if part.how.mesh.n_devices == 1 else 1)
     evaluation = max(_evaluation_words(part), _noise_words(part))
     data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
     return MemoryEstimate(
-        parameters=_bytes(held),
-        moments=_bytes(2 * held),
-        average=_bytes(held * averaged),
+        parameters=_bytes(own_words),
+        moments=_bytes(2 * own_words),
+        average=_bytes(own_words * averaged),
         gradients=_bytes(gradients),
         activations=_bytes(kept + backward),
         loss=_bytes(max(0.0, loss - backward)),
@@ -327,7 +328,7 @@ def _noise_words(part: _DeviceShare) -> float:
 
 
 def read_ahead_bytes(run: RunConfig) -> int:
-    """Batches that a process holds beside those on its device: read ahead, and put together for a
+    """Batches that a process holds besides those on its device: read ahead, and put together for a
     dispatch.
     """
     batch = WORD * run.batch_size * (run.task.seq_len + 1)
@@ -340,7 +341,7 @@ def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
     its mesh, the batches read ahead.
 
     It may hold `estimate(...).temporary` bytes more: what it frees it keeps
-    (`execute.environment.ALLOCATOR`), and glibc before 2.38 may find no room for a large aligned
+    (`execute.environment.ALLOCATOR`), and glibc before 2.38 may find no space for a large aligned
     buffer where an equal one was.
     """
     devices = how.mesh.n_devices if how else 1

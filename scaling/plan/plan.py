@@ -36,13 +36,13 @@ class EmptyPlan(ScalingError):
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in order of cost, the refused cells, how many cells fell together, and
+    """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells, and
     what to doubt.
     """
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
-    refused: tuple[tuple[Cell, str], ...]
+    infeasible: tuple[tuple[Cell, str], ...]
     merged: int
     warnings: tuple[str, ...] = ()
 
@@ -52,19 +52,19 @@ class Plan:
         return sum(planned.flops for planned in self.runs)
 
     @cached_property
-    def families(self) -> list[RunGroup]:
-        """The runs as they share trunks."""
+    def groups(self) -> list[RunGroup]:
+        """The runs by the prefixes that they share."""
         return group_runs([planned.run for planned in self.runs])
 
     @property
     def shared_flops(self) -> float:
-        """Training FLOPs when each trunk is trained once."""
+        """Training FLOPs when each shared prefix is trained once."""
         models = {id(planned.run.model): planned.run for planned in self.runs}
         a_token = {
             key: accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
             for key, run in models.items()
         }
-        steps = (pair for family in self.families for pair in family.incremental_steps())
+        steps = (pair for group in self.groups for pair in group.incremental_steps())
         return sum(a_token[id(run.model)] * (n * run.batch_tokens) for run, n in steps)
 
 
@@ -75,25 +75,25 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
 
     Raises ScalingError when every cell is infeasible or there are too many.
     """
-    found = expand_design(sweep)
-    check_size(sweep, found)
-    check_axes(task, sweep.axes, (ask.settings for ask in found))
+    requests = expand_design(sweep)
+    check_size(sweep, requests)
+    check_axes(task, sweep.axes, (ask.settings for ask in requests))
     runs: dict[str, PlannedRun] = {}
-    refused, merged = [], 0
+    infeasible, merged = [], 0
     builder = RunBuilder(sweep, task, vocab_size, simulated)
-    for ask, shared in itertools.product(found, settings(sweep)):
+    for ask, shared in itertools.product(requests, settings(sweep)):
         chosen = shared.over(ask.settings)
         try:
-            siblings = builder.siblings(ask, chosen)
+            planned_runs = builder.runs_of_cell(ask, chosen)
         except ScalingError as error:
-            refused += [(cell, error.what) for cell in _cells(ask, chosen)]
+            infeasible += [(cell, error.what) for cell in _cells(ask, chosen)]
             continue
-        for planned in siblings:
+        for planned in planned_runs:
             run_id = planned.run_id
             merged += run_id in runs
             runs[run_id] = planned
     if not runs:
-        raise EmptyPlan("; ".join(dict.fromkeys(reason for _, reason in refused)))
+        raise EmptyPlan("; ".join(dict.fromkeys(reason for _, reason in infeasible)))
     ordered = sorted(
         runs.values(),
         key=lambda planned: (
@@ -102,13 +102,19 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             planned.run_id,
         ),
     )
-    return Plan(sweep, tuple(ordered), tuple(refused), merged, tuple(_told(builder.doubts)))
+    return Plan(
+        sweep,
+        tuple(ordered),
+        tuple(infeasible),
+        merged,
+        tuple(_one_per_rule(builder.range_warnings)),
+    )
 
 
-def _told(doubts: Counter[str]) -> list[str]:
+def _one_per_rule(warnings: Counter[str]) -> list[str]:
     """One line a rule, with the first of its cells and how many there are."""
     rules: dict[str, list[str]] = {}
-    for text in doubts:
+    for text in warnings:
         rules.setdefault(text.split(":")[0], []).append(text)
     return [
         f"{texts[0]}" + (f", and {len(texts) - 1} more" if len(texts) > 1 else "")

@@ -15,12 +15,11 @@ from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import Column, FitStatus
 from scaling.fit.frontier.frontier import (
-    CLOSED,
     Cost,
     Frontier,
-    frontier,
     frontier_of_powers,
 )
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
 from scaling.fit.result import (
@@ -116,9 +115,9 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         if result.approach != "parametric":
             law, optimum = FRONTIER_ONLY, frontier_of_powers(values)
             optimum_draws = frontier_of_powers(draws) if draws else None
-        elif law in CLOSED:
-            optimum = frontier(law, values, cost)  # type: ignore[arg-type]
-            optimum_draws = frontier(law, draws, cost) if draws else None
+        elif law in LAWS and LAWS[law].closed_frontier:
+            optimum = LAWS[law].frontier(values, cost)  # type: ignore[arg-type]
+            optimum_draws = LAWS[law].frontier(draws, cost) if draws else None
         approaches: dict[str, tuple[Frontier, Frontier | None]] = {
             name: (frontier_of_powers(entry.powers), _draws_of(entry))
             for name, entry in result.approaches.items()

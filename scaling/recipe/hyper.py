@@ -122,7 +122,7 @@ def range_warnings(
     """Which of the recipe's rules are asked outside the range in which they were measured, and what
     that means.
     """
-    found = []
+    warnings = []
     for name, rule, given in (
         ("lr_rule", recipe.lr_rule, lr_given),
         ("batch_rule", recipe.batch_rule, batch_given),
@@ -134,9 +134,9 @@ def range_warnings(
             if isinstance(rule, PowerRule)
             else rules.PUBLISHED[rule].outside(n, tokens)
         )
-        found += (
+        warnings += (
             [f"recipe.{name} = {rule if isinstance(rule, str) else 'measured'}: {why}"]
             if why
             else []
         )
-    return found
+    return warnings

@@ -75,7 +75,7 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     yield "law", f"{fit.law}, {fit.approach}"
     if fit.approach == "parametric":
         law = LAWS.get(fit.law) or SPECIAL.get(fit.law)
-        yield "formula", law.formula if law else ""
+        yield "formula", law.formula if law else fit.law
     yield "source", ", ".join(fit.source.paths) or "–"
     yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
     counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"

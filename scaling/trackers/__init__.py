@@ -1,19 +1,29 @@
-"""Runs in other people's trackers: W&B, TensorBoard and MLflow, while a sweep trains (`scaling run --track`) and afterwards from its
-rows (`scaling results export`). Optional, and never in the way: the rows in Parquet are the truth.
+"""Runs in experiment trackers: W&B, TensorBoard and MLflow, while a sweep trains (`scaling run
+--track`) and afterwards from its rows (`scaling results export`).
+
+Optional: the rows in Parquet are the truth.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling.errors import ScalingError, unknown_choice
+
+if TYPE_CHECKING:
+    from scaling.trackers.run_log import Tracker
 
 KINDS = ("wandb", "tensorboard", "mlflow")  # each the name of its package, too
 
 
 def check(kinds: Sequence[str], where: str) -> None:
-    """Raise ScalingError for a tracker that is not known, or whose package is not installed; `where` is the option that named it."""
+    """Raise ScalingError for a tracker that is not known, or whose package is not installed;
+    `where` is the option that named it.
+    """
     for kind in kinds:
         if kind not in KINDS:
             raise unknown_choice("tracker", kind, KINDS, where=where)
@@ -23,3 +33,26 @@ def check(kinds: Sequence[str], where: str) -> None:
                 where=where,
                 remedy='pip install -e ".[trackers]"',
             )
+
+
+def open_tracker(kind: str, out: str) -> Tracker:
+    """The tracker of a kind that writes to `out`: a folder, or for MLflow a URI. Imports its
+    package, which takes seconds.
+    """
+    if kind == "wandb":
+        from scaling.trackers.wandb_log import WandB
+
+        return WandB(Path(out))
+    if kind == "tensorboard":
+        from scaling.trackers.tensorboard_log import TensorBoard
+
+        return TensorBoard(Path(out))
+    from scaling.trackers.mlflow_log import MLflow
+
+    return MLflow(out)
+
+
+def default_out(folder: Path, kind: str) -> str:
+    """Where a sweep in training is logged: in its own folder, or where MLFLOW_TRACKING_URI says."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") if kind == "mlflow" else None
+    return uri or str(folder / "tracking" / kind)

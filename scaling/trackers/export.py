@@ -1,11 +1,12 @@
-"""A finished sweep into a tracker, from its rows; told again, it adds only what is not there yet, as far as the tracker takes it."""
+"""A finished sweep into a tracker, from its rows; done again, it adds only what is not there yet,
+as far as the tracker takes it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,83 +14,61 @@ from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
-from scaling.trackers.opened import opened
-from scaling.trackers.series import DedupedRunLog, Log, Point, Status, about, last_values, points_of
+from scaling.trackers import open_tracker
+from scaling.trackers.run_log import RunLog, measurements, points_of, run_info
 
 
 def export(
-    folder: Path, kind: str, out: str, say: Callable[[str], None] = lambda text: None
+    folder: Path, kind: str, out: str, on_message: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
-    """Log every run of a results folder to a tracker of a `kind`; returns counts of runs and numbers.
+    """Log every run of a results folder to a tracker of a `kind`; returns counts of runs and
+    numbers.
 
-    Numbers at a step that the tracker is beyond are counted as refused, and said: W&B's history only goes forward.
-
-    Raises ScalingError where there is nothing to export, or the tracker refuses.
+    Numbers at a step that the tracker is beyond are counted as refused: W&B's history only goes
+    forward. Raises ScalingError where there is nothing to export, or the tracker refuses.
     """
     rows = run_files.load(folder)
-    for damaged in rows.attrs["corrupt"]:
-        say(f"warning: not exported: {damaged}")
-    now, written, told, refused = time.time(), 0, 0, 0
-    with _calling(kind, out):
-        tracker = opened(kind, out)
+    for corrupt in rows.attrs["corrupt"]:
+        on_message(f"warning: not exported: {corrupt}")
+    now, n_numbers, n_written, n_refused = time.time(), 0, 0, 0
+    with _errors_name(kind, out):
+        tracker = open_tracker(kind, out)
     for run_id, group in rows.groupby("run_id", sort=True):
         first = group.iloc[0]
-        run = about(first["sweep"], load_run(first["config"], f"run {run_id}"))
-        with _calling(kind, out):
-            log = tracker.open(run)
-        series, points = (
-            DedupedRunLog(_ErrorPrefix(log, lambda: _calling(kind, out))),
-            points_of(group, now),
-        )
-        fresh = series.add(points)
-        series.log.end(
-            "diverged" if (group["metric"] == DIVERGED).any() else "done", last_values(points)
-        )
-        written, told, refused = written + fresh, told + (fresh > 0), refused + series.refused
-    if refused:
-        say(
-            f"warning: {kind} does not take {refused} numbers: they belong to steps before the last that it holds of their run"
+        run = load_run(first["config"], f"run {run_id}")
+        info, points = run_info(first["sweep"], run), points_of(run, measurements(group), now)
+        with _errors_name(kind, out):
+            log = RunLog(tracker.open(info))
+            added = log.add(points)
+            log.end("diverged" if (group["metric"] == DIVERGED).any() else "done", points)
+        n_numbers, n_written = n_numbers + added, n_written + (added > 0)
+        n_refused += log.refused
+    if n_refused:
+        on_message(
+            f"warning: {kind} does not take {n_refused} numbers: they belong to steps before the "
+            "last that it has of their run"
         )
     return {
         "runs": int(rows["run_id"].nunique()),
-        "runs_written": told,
-        "numbers_written": written,
-        "numbers_refused": refused,
+        "runs_written": n_written,
+        "numbers_written": n_numbers,
+        "numbers_refused": n_refused,
         "to": kind,
         "out": out,
     }
 
 
 @contextmanager
-def _calling(kind: str, out: str) -> Iterator[None]:
-    """Around what a tracker's library does, which raises errors of many types: all become a ScalingError that names it."""
+def _errors_name(kind: str, out: str) -> Iterator[None]:
+    """A tracker's library raises errors of many types: all become a ScalingError that names it."""
     try:
         yield
     except ScalingError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        remedy = "mend that and export again: it goes on where it stopped"
         raise ScalingError(
-            f"{kind} refuses: {type(error).__name__}: {reason}", where=out, remedy=remedy
+            f"{kind} refuses: {type(error).__name__}: {reason}",
+            where=out,
+            remedy="fix that and export again: it goes on where it stopped",
         ) from error
-
-
-@dataclass(frozen=True)
-class _ErrorPrefix:
-    """A log whose errors name its tracker."""
-
-    log: Log
-    calling: Callable[[], AbstractContextManager[None]]
-
-    @property
-    def held(self) -> Mapping[str, set[int]]:
-        return self.log.held
-
-    def write(self, point: Point) -> bool:
-        with self.calling():
-            return self.log.write(point)
-
-    def end(self, status: Status, last: Mapping[str, float]) -> None:
-        with self.calling():
-            self.log.end(status, last)

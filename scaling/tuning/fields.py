@@ -121,11 +121,11 @@ def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> d
     if name == "batch_size":
         return _scaled_batch(sweep, value, run, n)
     if name == "optim.b2":
-        held = sweep.recipe.b2_half_life
-        fits = isinstance(held, PowerRule) and not _is_given(sweep, name)
+        half_life_rule = sweep.recipe.b2_half_life
+        fits = isinstance(half_life_rule, PowerRule) and not _is_given(sweep, name)
         return {
-            "b2_half_life": _through(held, value, n, 1.0)
-            if fits and isinstance(held, PowerRule)
+            "b2_half_life": _through(half_life_rule, value, n, 1.0)
+            if fits and isinstance(half_life_rule, PowerRule)
             else value
         }
     rule = sweep.recipe.lr_rule

@@ -27,23 +27,23 @@ def simulated(runs, seed=0):
 @pytest.mark.parametrize(("runs", "kind"), [(20, "residual"), (50, "residual"), (200, "pairs")])
 def test_the_kind_follows_the_number_of_runs(runs, kind):
     points = simulated(runs)
-    found = estimate(LAW, points)
-    assert bootstrap(found, points, 20).kind == kind
-    grouped = bootstrap(found, points, 20, cluster=np.repeat(np.arange(runs // 2), 2))
+    fitted = estimate(LAW, points)
+    assert bootstrap(fitted, points, 20).kind == kind
+    grouped = bootstrap(fitted, points, 20, cluster=np.repeat(np.arange(runs // 2), 2))
     assert grouped.kind == "clusters"
 
 
 @pytest.mark.parametrize("kind", ["residual", "wild", "pairs"])
 def test_every_kind_agrees_on_many_runs(kind):
     points = simulated(200)
-    found = estimate(LAW, points)
-    spread = bootstrap(found, points, 300, kind=kind).theta.std(0)
+    fitted = estimate(LAW, points)
+    spread = bootstrap(fitted, points, 300, kind=kind).theta.std(0)
     np.testing.assert_allclose(
-        spread[3:], bootstrap(found, points, 300, seed=1, kind="pairs").theta.std(0)[3:], rtol=0.35
+        spread[3:], bootstrap(fitted, points, 300, seed=1, kind="pairs").theta.std(0)[3:], rtol=0.35
     )
 
 
-def test_unknown_kind_is_refused():
+def test_unknown_kind_is_rejected():
     points = simulated(20)
     with pytest.raises(ScalingError, match="pairs"):
         bootstrap(estimate(LAW, points), points, 20, kind="pair")
@@ -66,13 +66,13 @@ def test_a_large_table_is_resampled_by_a_part_of_it():
         + 0.01 * rng.standard_normal(len(n))
     )
     points = Points(loss=loss, n=n, d=d, c=6 * n * d)
-    found = estimate(LAW, points, "mse-log")
-    draws = bootstrap(found, points, 100)
+    fitted = estimate(LAW, points, "mse-log")
+    draws = bootstrap(fitted, points, 100)
     assert "scaled to" in draws.kind
-    rows = LAW.jacobian(found.theta, {"N": n, "D": d})
+    rows = LAW.jacobian(fitted.theta, {"N": n, "D": d})
     exact = 0.01 * np.sqrt(np.diag(np.linalg.inv(rows.T @ rows)))
     np.testing.assert_allclose(draws.theta.std(0), exact, rtol=0.35)
-    alpha = profile(found, points, 0.95)["alpha"]
+    alpha = profile(fitted, points, 0.95)["alpha"]
     np.testing.assert_allclose((alpha.hi - alpha.lo) / 2, 1.96 * exact[3], rtol=0.2)
 
 

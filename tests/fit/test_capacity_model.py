@@ -41,26 +41,26 @@ def grid(m=MEMORY, n=FACTS):
 @pytest.mark.parametrize("zipf", [0.5, 0.8, 1.0])
 def test_two_ladders_give_the_floor_and_both_exponents(zipf):
     task = language(zipf)
-    found, told = estimate(LAWS["chinchilla"], points(task, *ladders())), limits(task)
-    assert found.status == "ok"
-    assert found.values["E"] == pytest.approx(task.entropy, rel=0.004)
+    fitted, exact = estimate(LAWS["chinchilla"], points(task, *ladders())), limits(task)
+    assert fitted.status == "ok"
+    assert fitted.values["E"] == pytest.approx(task.entropy, rel=0.004)
     for name in ("alpha", "beta"):
-        assert found.values[name] == pytest.approx(told[name], rel=0.02)
+        assert fitted.values[name] == pytest.approx(exact[name], rel=0.02)
     for name in ("A", "B"):
-        assert found.values[name] == pytest.approx(told[name], rel=0.06)
+        assert fitted.values[name] == pytest.approx(exact[name], rel=0.06)
 
 
 @pytest.mark.parametrize("zipf", [0.5, 1.0])
 def test_one_input_alone_gives_the_floor_and_its_exponent(zipf):
-    task, told = language(zipf), limits(language(zipf))
+    task, exact = language(zipf), limits(language(zipf))
     for x, lost, name in (
         (MEMORY, excess(task, MEMORY, np.full(8, 1e9)), "alpha"),
         (FACTS * task.period, excess(task, np.full(8, 1e9), FACTS), "beta"),
     ):
-        found = estimate(LAWS["power"], Points(loss=task.entropy + lost, c=x))
-        assert found.status == "ok"
-        assert found.values["E"] == pytest.approx(task.entropy, rel=0.002)
-        assert found.values["alpha"] == pytest.approx(told[name], rel=0.02)
+        fitted = estimate(LAWS["power"], Points(loss=task.entropy + lost, c=x))
+        assert fitted.status == "ok"
+        assert fitted.values["E"] == pytest.approx(task.entropy, rel=0.002)
+        assert fitted.values["alpha"] == pytest.approx(exact[name], rel=0.02)
 
 
 @pytest.mark.parametrize("zipf", [0.5, 1.0])
@@ -68,14 +68,14 @@ def test_a_full_grid_keeps_the_floor_and_bends_the_exponents(zipf):
     """What is unknown for both reasons is lost once, and the law counts it twice: E holds to 1 %,
     alpha and beta come out too steep.
     """
-    task, told = language(zipf), limits(language(zipf))
-    found = estimate(
+    task, exact = language(zipf), limits(language(zipf))
+    fitted = estimate(
         LAWS["chinchilla"],
         points(task, *grid(np.geomspace(10, 1e4, 9).round(), np.geomspace(1e3, 1e7, 9).round())),
     )
-    assert found.values["E"] == pytest.approx(task.entropy, rel=0.01)
+    assert fitted.values["E"] == pytest.approx(task.entropy, rel=0.01)
     for name in ("alpha", "beta"):
-        assert found.values[name] > told[name]
+        assert fitted.values[name] > exact[name]
 
 
 def test_an_input_that_limits_nothing_is_named():
@@ -102,6 +102,6 @@ def test_a_floor_out_of_reach_is_named():
         np.random.default_rng(0).normal(0, 0.02, 8)
     )
     measured = Points(loss=noisy, c=n * task.period)
-    found = profile(estimate(LAWS["power"], measured), measured, 0.95)["E"]
-    assert not found.identified
-    assert found.lo is None or found.lo < 0.9 * task.entropy
+    fitted = profile(estimate(LAWS["power"], measured), measured, 0.95)["E"]
+    assert not fitted.identified
+    assert fitted.lo is None or fitted.lo < 0.9 * task.entropy

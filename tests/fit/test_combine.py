@@ -6,7 +6,7 @@ import pytest
 from scaling.fit.combination import Candidate, Combination
 from scaling.fit.combine import CANDIDATE_LAWS, combine
 from scaling.fit.diagnostics.holdout import coverage_warnings
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import WarningCode
@@ -20,7 +20,7 @@ def isoflop_runs(
 ) -> Points:
     """Six budgets of seven sizes around the optimum of a law."""
     random = np.random.default_rng(0)
-    best = frontier(law, {name: np.asarray(value) for name, value in values.items()}, Cost())
+    best = LAWS[law].frontier(values, Cost())
     flops = np.repeat(10 ** np.linspace(18, top, 6), 7)
     n = best.n_star(flops) * np.tile(10 ** np.linspace(-0.6, 0.6, 7), 6)
     d = flops / (6 * n)
@@ -44,7 +44,7 @@ def two(first: float, second: float) -> Combination:
 @pytest.mark.parametrize(("law", "values"), [("chinchilla", CHINCHILLA), ("skaling", COUPLED)])
 def test_exact_losses_give_the_optimum_of_their_law(law, values):
     combination = combine(isoflop_runs(law, values))
-    truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, Cost())
+    truth = LAWS[law].frontier(values, Cost())
     size, loss = (combination.optimum(1e23, quantity, 0.95) for quantity in ("n_star", "loss_star"))
     assert size.value == pytest.approx(float(truth.n_star(1e23)), rel=1e-3)
     assert loss.value == pytest.approx(float(truth.loss(1e23)), rel=1e-4)
@@ -79,7 +79,7 @@ def test_intervals_grow_with_the_distance():
 
 
 def test_a_later_budget_lies_in_the_interval_though_no_candidate_has_its_form():
-    """A law with a bend that no candidate has: L of the coupled law, less 1 % a decade beyond 1e19."""
+    """A law with a bend that no candidate has: the coupled law less 1 % a decade beyond 1e19."""
     points = isoflop_runs("skaling", COUPLED, 0.001, top=22.0)
     bend = 1 - 0.01 * np.maximum(np.log10(points.c) - 19, 0)
     bent = Points(loss=points.loss * bend, n=points.n, d=points.d, c=points.c)

@@ -69,15 +69,15 @@ CERTIFIED = [
 
 @pytest.mark.parametrize(("data", "objective", "value", "digits", "params"), CERTIFIED)
 def test_certified_optima(shared_data, data, objective, value, digits, params):
-    found = estimate(CHINCHILLA, data(shared_data), objective)
+    fitted = estimate(CHINCHILLA, data(shared_data), objective)
     if value:
-        assert found.value == pytest.approx(value, rel=digits)
-    assert found.values == {
+        assert fitted.value == pytest.approx(value, rel=digits)
+    assert fitted.values == {
         name: pytest.approx(each, rel=3e-4 if objective == "lad-log" else 3e-6)
         for name, each in params.items()
     }
-    assert found.status == "ok"
-    assert found.starts.agree == found.starts.tried
+    assert fitted.status == "ok"
+    assert fitted.starts.agree == fitted.starts.tried
 
 
 def test_certified_bootstrap(shared_data):
@@ -94,14 +94,14 @@ def test_certified_bootstrap(shared_data):
 
 
 def test_the_profile_agrees_with_the_bootstrap_where_the_data_are_many(shared_data):
-    found = profile(estimate(CHINCHILLA, besiroglu(shared_data)), besiroglu(shared_data))
-    assert all(each.identified for each in found.values())
+    fitted = profile(estimate(CHINCHILLA, besiroglu(shared_data)), besiroglu(shared_data))
+    assert all(each.identified for each in fitted.values())
     for name, (lo, hi) in {
         "E": (1.76, 1.86),
         "alpha": (0.318, 0.378),
         "beta": (0.327, 0.408),
     }.items():
-        assert (found[name].lo, found[name].hi) == (
+        assert (fitted[name].lo, fitted[name].hi) == (
             pytest.approx(lo, rel=0.08),
             pytest.approx(hi, rel=0.08),
         )
@@ -127,20 +127,20 @@ def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
     assert (counts[:, 2] == counts[:, 4]).all()
     assert (counts[:, [0, 2, 5]].sum(1) == 3).all()
     points = surface(CHINCHILLA, noise=0.01)
-    found = estimate(CHINCHILLA, points)
-    one, two = (bootstrap(found, points, 20, seed=5).theta for _ in range(2))
+    fitted = estimate(CHINCHILLA, points)
+    one, two = (bootstrap(fitted, points, 20, seed=5).theta for _ in range(2))
     assert (one == two).all()
 
 
-def test_one_ratio_of_tokens_to_parameters_is_said_not_to_identify():
+def test_one_ratio_of_tokens_to_parameters_is_not_identified():
     n = np.geomspace(1e7, 1e10, 30)
     truth = CHINCHILLA.theta(TRUTH["chinchilla"])
     points = Points(
         loss=np.exp(CHINCHILLA.log_predict(truth, {"N": n, "D": 20 * n})), n=n, d=20 * n
     )
-    found = estimate(CHINCHILLA, points)
-    assert found.status == "not-identified"
-    assert found.warnings[0].code == "one_ratio"
+    fitted = estimate(CHINCHILLA, points)
+    assert fitted.status == "not-identified"
+    assert fitted.warnings[0].code == "one_ratio"
 
 
 def table(n, d, loss):
@@ -164,7 +164,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("points", "words"), REFUSED)
-def test_what_cannot_be_known_is_refused(points, words):
+def test_unidentifiable_tables_are_rejected(points, words):
     with pytest.raises(ScalingError, match=words) as caught:
         estimate(CHINCHILLA, points, where="runs.csv")
     assert caught.value.where == "runs.csv"

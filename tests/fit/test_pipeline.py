@@ -63,32 +63,32 @@ def test_fit_recovers_the_law_within_its_intervals(document):
     assert document["cost"] == {"c0": 6.0, "p": 1.0}
 
 
-def test_three_roads_stand_side_by_side(document):
-    for road in document["approaches"].values():
-        assert abs(road["a"]["value"] - 0.514) < 0.08
-        assert road["a"]["lo"] <= road["a"]["value"] <= road["a"]["hi"]
+def test_three_approaches_stand_side_by_side(document):
+    for approach in document["approaches"].values():
+        assert abs(approach["a"]["value"] - 0.514) < 0.08
+        assert approach["a"]["lo"] <= approach["a"]["value"] <= approach["a"]["hi"]
     assert len(document["approaches"]["isoflop"]["minima"]) == 6
     assert "grid_bias" in {w["code"] for w in document["approaches"]["isoflop"]["warnings"]}
     assert document["approaches_agree"]["verdict"] == "agree"
 
 
 def test_largest_budget_is_held_out(document):
-    held = document["holdout"]
-    assert (held["n_train"], held["n_test"]) == (35, 7)
-    np.testing.assert_allclose(held["budget"], 1e21, rtol=1e-6)
-    assert held["mean_abs_rel_error"] < 0.01
-    assert held["by"] == "combination"
-    assert held["covered"] >= 4 / 7
+    holdout = document["holdout"]
+    assert (holdout["n_train"], holdout["n_test"]) == (35, 7)
+    np.testing.assert_allclose(holdout["budget"], 1e21, rtol=1e-6)
+    assert holdout["mean_abs_rel_error"] < 0.01
+    assert holdout["by"] == "combination"
+    assert holdout["covered"] >= 4 / 7
 
 
-def test_kaplan_is_fitted_beside(document):
+def test_kaplan_is_fitted_too(document):
     assert document["kaplan"]["convention"]["params"] == "as given"
     assert set(document["kaplan"]["params"]) == {"alpha_N", "alpha_D", "N_c", "D_c"}
     assert 0.2 < document["kaplan"]["a"]["value"] < 0.8
 
 
 @pytest.mark.parametrize("approach", ["isoflop", "envelope"])
-def test_other_roads_can_head_the_document(tmp_path, approach):
+def test_other_approaches_can_head_the_document(tmp_path, approach):
     got = fit(
         [simulated(tmp_path / "runs.csv")],
         FitOptions(approach=approach, bootstrap=100, holdout="none"),
@@ -171,7 +171,7 @@ def test_options_are_checked_before_a_file_is_opened(options, words):
         ("no_d.csv", "N,loss\n" + "".join(f"{n}e6,{4 - n / 10}\n" for n in range(1, 9))),
     ],
 )
-def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
+def test_unidentifiable_tables_are_rejected_by_file(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(ScalingError) as caught:
         fit([tmp_path / name], FitOptions())
@@ -179,7 +179,7 @@ def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
+def test_too_few_budgets_make_the_isoflop_approach_unavailable(tmp_path):
     path = simulated(tmp_path / "two.csv", budgets=2)
     with pytest.raises(ScalingError, match=r"two.csv: approach isoflop: 2 usable budgets"):
         fit([path], FitOptions(approach="isoflop", bootstrap=0))
@@ -197,7 +197,7 @@ def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
         (lambda d: d["data"].update(loss=["x"] * 42), "data.loss.0"),
     ],
 )
-def test_damaged_documents_are_refused(document, tmp_path, change, words):
+def test_corrupt_documents_are_rejected(document, tmp_path, change, words):
     damaged = json.loads(json.dumps(document))
     change(damaged)
     path = tmp_path / "bad.json"
@@ -209,7 +209,7 @@ def test_damaged_documents_are_refused(document, tmp_path, change, words):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"schema": "x"}'])
-def test_what_is_no_document_is_refused(tmp_path, text):
+def test_file_that_is_no_fit_is_rejected(tmp_path, text):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ScalingError, match=r"bad\.json"):
         load(tmp_path / "bad.json")

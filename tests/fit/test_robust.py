@@ -1,4 +1,4 @@
-"""Tables of any shape end in a document or in a refusal: degenerate grids, copies, outliers, noise
+"""Tables of any shape end in a document or in an error: degenerate grids, copies, outliers, noise
 without a law.
 """
 
@@ -51,7 +51,7 @@ def table(path, rng):
 
 
 def answered(call):
-    """The answer, or None for a refusal, which must say what to do."""
+    """The answer, or None for an error, which must say what to do."""
     try:
         return call()
     except ScalingError as error:
@@ -64,7 +64,7 @@ def answered(call):
     "seed",
     [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24))],
 )
-def test_any_table_is_fitted_or_refused(tmp_path, seed):
+def test_any_table_is_fitted_or_rejected(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = tmp_path / "runs.csv"
     table(path, rng)

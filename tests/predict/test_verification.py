@@ -51,7 +51,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
-def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
+def test_predict_emits_a_sweep_that_verifies_it(fitted):
     fit, out = fitted / "loop/fits/chinchilla.json", fitted / "next.toml"
     said = json.loads(done("predict", fit, "--flops", "8e20", "--emit", out, "--json"))
     sweep = load_sweep(out)
@@ -59,7 +59,7 @@ def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
     assert sweep.forecasts[1].size == pytest.approx(said["n_params"]["value"], rel=0.3)
     assert all(each.lo < each.loss < each.hi for each in sweep.forecasts)
     planned = json.loads(done("plan", out, "--no-probe", "--json"))
-    assert not planned["refused"]
+    assert not planned["infeasible"]
     assert len(planned["runs"]) == 4  # the optimum with two seeds
     assert {round(run["flops"] / 8e20, 3) for run in planned["runs"]} == {1.0}
 
@@ -87,7 +87,7 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
     out = fitted / "published.toml"
     done("predict", HOFFMANN, "--flops", "1e19", "--emit", out, "--base", fitted / "loop.toml")
     assert [each.lo for each in load_sweep(out).forecasts] == [None] * 3  # it has no draws
-    assert not json.loads(done("plan", out, "--no-probe", "--json"))["refused"]
+    assert not json.loads(done("plan", out, "--no-probe", "--json"))["infeasible"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml", "--base", "none.toml"], "no such file"),
     ],
 )
-def test_what_cannot_be_emitted_is_refused_and_nothing_written(fitted, args, words):
+def test_prediction_that_cannot_be_emitted_writes_nothing(fitted, args, words):
     places = [fitted / arg if arg.endswith((".json", ".toml")) else arg for arg in args]
     found = scaling("predict", *places)
     assert found.returncode == 2

@@ -1,4 +1,4 @@
-"""Trackers hold what the rows hold, each number once, whoever reads them: with the libraries' own readers, after any number of sittings."""
+"""Trackers hold what the rows hold, each number once, after any number of sessions."""
 
 import json
 import signal
@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,21 @@ from typer.testing import CliRunner
 from scaling import trackers
 from scaling.cli import with_commands
 from scaling.errors import ScalingError
+from scaling.execute import events
+from scaling.execute.local import LocalWorker
 from scaling.execute.signals import Signals
 from scaling.execute.simulated import simulate
+from scaling.execute.tracking import CLOSING_SECONDS, LiveTrackers
 from scaling.plan import plan
 from scaling.points.tracker_logs import _records
 from scaling.store import rows, run_files
-from scaling.store.rows import Provenance
+from scaling.store.rows import Measurement, Provenance
 from scaling.tasks import open_task, resolve
-from scaling.trackers import KINDS
+from scaling.trackers import KINDS, open_tracker
 from scaling.trackers.export import export
-from scaling.trackers.live import CLOSING_SECONDS, LiveTrackers, TrackerProcess
 from scaling.trackers.mlflow_log import tracking_uri
-from scaling.trackers.opened import opened
-from scaling.trackers.recorder import Recorder
-from scaling.trackers.series import name_of
+from scaling.trackers.process import Recorder
+from scaling.trackers.run_log import Point, RunUpdate, points_of, run_info, series_name
 from tests.sweep_files import tiny
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own
@@ -69,14 +69,16 @@ def written(measured):
     """The series of a run's rows."""
     found = {}
     for row in measured:
-        found.setdefault(name_of(row.split, row.metric, row.at), []).append(
+        found.setdefault(series_name(row), []).append(
             (row.step, pytest.approx(row.value, rel=1e-6))
         )
     return found
 
 
 def read(kind, out, run_id):
-    """The series and the settings that a tracker holds of a run, by its library's own reader, and how often there is such a run."""
+    """The series and the settings that a tracker holds of a run, by its library's own reader, and
+    how often there is such a run.
+    """
     return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](
         out, run_id
     )
@@ -143,7 +145,7 @@ def read_mlflow(out, run_id):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path):
+def test_tracker_gets_every_row_of_a_folder_once(kind, folder, runs, tmp_path):
     pytest.importorskip(kind)
     out = str(tmp_path / kind)
     done = export(folder, kind, out)
@@ -162,35 +164,35 @@ def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
+def test_resumed_run_logs_no_step_twice(kind, runs, tmp_path):
     pytest.importorskip(kind)
     planned, out = runs[0], str(tmp_path / kind)
     rows = simulate(planned.run).measured
     steps = sorted({row.step for row in rows})
 
-    def sitting(*events):
-        recorder = Recorder(tmp_path / "sweep", "tiny", opened(kind, out))
-        recorder.handle(
-            {"event": "run", "run_id": planned.run_id, "config": planned.run.model_dump_json()}
-        )
-        for event in events:
-            recorder.handle({"run_id": planned.run_id, **event})
+    info = run_info("tiny", planned.run)
+
+    def session(*updates):
+        recorder = Recorder(tmp_path / "sweep", open_tracker(kind, out))
+        for update in updates:
+            recorder.handle(update)
         recorder.close()
 
     def progress(step):
-        return {"event": "progress", "step": step, "loss": 3.0, "tokens_per_second": 1e3}
+        return RunUpdate(info, (Point(step, {"progress/loss": 3.0}, time.time()),))
 
     def measured(step):
-        return {"event": "measured", "rows": [asdict(row) for row in rows if row.step == step]}
+        at_step = [row for row in rows if row.step == step]
+        return RunUpdate(info, points_of(planned.run, at_step, time.time()))
 
-    sitting(measured(steps[0]), progress(steps[1] + 2), progress(steps[1] + 4))
+    session(measured(steps[0]), progress(steps[1] + 2), progress(steps[1] + 4))
     publish(tmp_path / "sweep", planned)
-    sitting(
+    session(
         measured(steps[0]),
         progress(steps[1] + 3),
         progress(steps[1] + 6),
         measured(steps[2]),
-        {"event": "done"},
+        RunUpdate(info, status="done"),
     )
     series, _ = read(kind, out, planned.run_id)
     assert series["progress/loss"] == [(steps[1] + more, 3.0) for more in (2, 4, 6)]
@@ -211,7 +213,8 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
     assert done["numbers_refused"] == late
     assert said == (
         [
-            f"warning: wandb does not take {late} numbers: they belong to steps before the last that it holds of their run"
+            f"warning: wandb does not take {late} numbers: they belong to steps before the last "
+            "that it has of their run"
         ]
         if late
         else []
@@ -220,83 +223,76 @@ def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
 
 @contextmanager
 def halted(live):
-    """The processes of the trackers stand still: as those that hang, or are very slow."""
-    for pipe in live.pipes:
-        pipe.process.send_signal(signal.SIGSTOP)
+    """The process of the trackers stands still, as one that hangs or is very slow."""
+    live.process.process.send_signal(signal.SIGSTOP)
     yield
-    for pipe in live.pipes:
-        pipe.process.send_signal(signal.SIGCONT)
+    live.process.process.send_signal(signal.SIGCONT)
 
 
-def warnings_of(told):
-    return [event["text"] for event in told if event["event"] == "warning"]
+def warnings_of(seen):
+    return [event.message for event in seen if isinstance(event, events.RunWarning)]
 
 
-def test_a_tracker_that_fails_warns_once_and_holds_nothing_up(runs, tmp_path, monkeypatch):
-    """More than a pipe holds is told to a process that does not read; later it fails, and its last word is read late."""
+def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypatch):
+    """A process that does not read gets more than a pipe holds; it fails, and says so late."""
     pytest.importorskip("tensorboard")
-    folder, told, listen = tmp_path / "sweep", [], TrackerProcess._listen
+    folder, seen, read_events = tmp_path / "sweep", [], LocalWorker.events
 
-    def listen_late(pipe):
-        pipe.process.wait()
+    def events_late(worker):
+        worker.process.wait()
         time.sleep(0.3)
-        listen(pipe)
+        yield from read_events(worker)
 
-    monkeypatch.setattr(TrackerProcess, "_listen", listen_late)
+    monkeypatch.setattr(LocalWorker, "events", events_late)
     folder.mkdir()
     (folder / "tracking").write_text("a file in its way")
-    progress = {
-        "event": "progress",
-        "run_id": runs[0].run_id,
-        "loss": 3.0,
-        "tokens_per_second": 1e3,
-    }
-    with LiveTrackers(["tensorboard"], folder, "tiny", runs, told.append) as live:
+    row = Measurement(1, "val", "loss", 3.0)
+    with LiveTrackers(["tensorboard"], folder, "tiny", runs, seen.append) as live:
 
-        def tell():
-            for step in range(4000):
-                live.handle(
-                    {"event": "measured", "run_id": runs[0].run_id, "rows": []}
-                    if step % 2
-                    else {**progress, "step": step}
-                )
+        def send():
+            for _ in range(4000):
+                live.handle(events.Measured(run_id=runs[0].run_id, rows=(row,)))
 
         with halted(live):
-            telling = threading.Thread(target=tell, daemon=True)
-            telling.start()
-            telling.join(60)
-            assert not telling.is_alive()
-    warnings = warnings_of(told)
+            sending = threading.Thread(target=send, daemon=True)
+            sending.start()
+            sending.join(60)
+            assert not sending.is_alive()
+    warnings = warnings_of(seen)
     assert len(warnings) == 1
     assert warnings[0].startswith("tensorboard logs no more (")
     assert "Error" in warnings[0]
     assert f"scaling results export {folder} --to tensorboard" in warnings[0]
-    assert len(told) == 4001
+    assert len(seen) == 4001
+
+
+def test_dropped_points_of_a_full_queue_are_reported_once(runs, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("scaling.execute.tracking.MAX_WAITING", 5)
+    seen, row = [], Measurement(1, "val", "loss", 3.0)
+    with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, seen.append) as live, halted(live):
+        for _ in range(4000):
+            live.handle(events.Measured(run_id=runs[0].run_id, rows=(row,)))
+        assert live._queue.full()
+    (warning,) = warnings_of(seen)
+    assert "updates did not fit its queue" in warning
+    assert f"scaling results export {tmp_path} --to tensorboard" in warning
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_makes_the_end_short_and_a_second_one_ends_it(times, runs, tmp_path):
-    told = []
+def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_path):
+    seen = []
     with (
         Signals() as signals,
-        LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, told.append, signals) as live,
+        LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, seen.append, signals) as live,
     ):
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
-        live.pipes[0].process.send_signal(signal.SIGSTOP)
+        live.process.process.send_signal(signal.SIGSTOP)
         begun = time.monotonic()
     assert time.monotonic() - begun < CLOSING_SECONDS / 2
-    assert "still busy" in warnings_of(told)[0]
-    assert live.pipes[0].process.returncode == -signal.SIGKILL
-
-
-def test_an_event_that_cannot_be_told_ends_the_tracker_and_is_said(runs, tmp_path):
-    pytest.importorskip("tensorboard")
-    told, begun = [], time.monotonic()
-    with LiveTrackers(["tensorboard"], tmp_path, "tiny", runs, told.append) as live:
-        live.handle({"event": "measured", "run_id": runs[0].run_id, "rows": [object()]})
-    assert time.monotonic() - begun < CLOSING_SECONDS / 2
-    assert ["is no JSON" in text for text in warnings_of(told)] == [True]
+    assert "still busy" in warnings_of(seen)[0]
+    assert live.process.process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -318,23 +314,21 @@ def test_a_folder_is_a_uri_of_files(out):
     assert tracking_uri(out) == Path(out).absolute().as_uri()
 
 
-def test_a_tracker_that_refuses_is_an_error_of_the_export(folder, tmp_path):
+def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
     pytest.importorskip("tensorboard")
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ScalingError, match="tensorboard refuses"):
         export(folder, "tensorboard", str(tmp_path / "taken"))
 
 
-def test_a_mistake_of_ours_is_not_told_as_the_trackers(folder, tmp_path, monkeypatch):
+def test_our_own_bug_is_not_reported_as_the_trackers(folder, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr("scaling.trackers.export.points_of", lambda rows, ended: {}["ours"])
+    monkeypatch.setattr("scaling.trackers.export.points_of", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         export(folder, "tensorboard", str(tmp_path / "boards"))
 
 
-def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(
-    tmp_path, monkeypatch, folder
-):
+def test_missing_or_unknown_tracker_is_rejected_first(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     (tmp_path / "tiny.toml").write_text("")

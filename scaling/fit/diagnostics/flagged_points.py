@@ -15,7 +15,7 @@ from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, Fla
 from scaling.fit.diagnostics.seed_noise import ROBUST
 from scaling.fit.estimate import PointEstimate, estimate
 from scaling.fit.frontier.budgets import budgets
-from scaling.fit.frontier.frontier import AT_EDGE, CLOSED, Minimum, fit_cost, frontier
+from scaling.fit.frontier.frontier import AT_EDGE, Minimum, fit_cost
 from scaling.points.points import Points
 
 NEAR = 0.01  # N and D of two runs that count as one
@@ -37,11 +37,9 @@ def flags(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> l
     """All flags that concern at least one point. `minima` are those of approach 2, refused ones
     included.
     """
-    if points.n is None or points.d is None or len(points) > MOST:
+    if points.n is None or points.d is None or len(points) > MOST or fitted.law.signed:
         return []
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
+    residual = fitted.residuals(points)
     noise = _robust(residual)
     listed = [
         Flag(
@@ -90,7 +88,7 @@ def _off_centre(points: Points, minima: Sequence[Minimum]) -> np.ndarray:
 
 
 def _duplicates(points: Points, noise: float) -> np.ndarray:
-    """Runs beside another in N and D whose losses differ by more than FAR times the noise of a
+    """Runs at the N and D of another whose losses differ by more than FAR times the noise of a
     difference.
     """
     mask = _none(points)
@@ -185,12 +183,8 @@ def _without(rest: Points, fitted: PointEstimate, count: int) -> FitWithoutFlagg
     except ScalingError as error:
         return FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
     a = n_star = None
-    if fitted.law.name in CLOSED and rest.c is not None:
-        optimum = frontier(
-            fitted.law.name,
-            {name: np.asarray(value) for name, value in again.values.items()},
-            fit_cost(rest),
-        )
+    if fitted.law.closed_frontier is not None and rest.c is not None:
+        optimum = fitted.law.frontier(again.values, fit_cost(rest))
         a, n_star = float(optimum.a), float(optimum.n_star(float(rest.c.max())))
     return FitWithoutFlagged(
         n_points=len(rest),

@@ -123,19 +123,19 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     from scipy.special import bdtr
 
     high, low, count = int(too_high.sum()), int(too_low.sum()), len(too_high)
-    inside, found = count - high - low, []
+    inside, warnings = count - high - low, []
     if bdtr(inside, count, ci) < SIGNIFICANT:
         level = f"{100 * ci:g} %"
         message = f"{inside} of {count} held-out runs lie inside {level} intervals: too narrow"
         data = {"covered": inside / count, "expected": ci, "n_test": count}
-        found.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
+        warnings.append(warn(WarningCode.HOLDOUT_COVERAGE, message, **data))
     if max(high, low) >= MIN_MISSES and min(high, low) == 0:
         side = "high" if high else "low"
         missed = f"all {high + low} misses among {count} held-out runs"
         message = f"{missed} have one sign: the loss was predicted too {side}"
         data = {"too_high": high, "too_low": low, "n_test": count}
-        found.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
-    return found
+        warnings.append(warn(WarningCode.HOLDOUT_ONE_SIDED, message, **data))
+    return warnings
 
 
 def _combined(
@@ -158,14 +158,14 @@ def _predictions(
     """
     law, rng = fitted.law, np.random.default_rng(seed)
     inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
-    residuals = np.log(train.loss) - law.log_predict(fitted.theta, inside)
+    residuals = law.to_log(train.loss) - law.log_predict(fitted.theta, inside)
     scatter = residuals * np.sqrt(len(train) / max(1, len(train) - len(fitted.theta)))
     draws = bootstrap(fitted, train, cap_resamples(RESAMPLES, len(train)), seed)
     theta = draws.theta if len(draws.theta) else fitted.theta[None]
     log_loss = law.log_predict(theta, outside)
     log_loss = log_loss + rng.choice(scatter, log_loss.shape)
-    lo, hi = np.exp(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-    predicted = np.exp(law.log_predict(fitted.theta, outside))
+    lo, hi = law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
+    predicted = law.from_log(law.log_predict(fitted.theta, outside))
     return (
         predicted,
         np.minimum(lo, predicted * (1 - ROUNDING)),

@@ -42,22 +42,22 @@ class Curve:
         return np.asarray((self.losses - floor) / (self.last - floor))
 
 
-def collapse(points: Points, trails: Points, floor: float) -> CurveCollapse | None:
+def collapse(points: Points, loss_curves: Points, floor: float) -> CurveCollapse | None:
     """The curves of the best run of each budget, their spread, and which lie off; None with fewer
     than three.
 
-    `trails` holds every evaluation with the run as its group, `floor` the law's E in nats. Where
-    the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    `loss_curves` holds every evaluation with the run as its group, `floor` the law's E in nats.
+    Where the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
-    if points.n is None or points.d is None or points.c is None or trails.group is None:
+    if points.n is None or points.d is None or points.c is None or loss_curves.group is None:
         return None
     best = [
         index[int(np.argmin(points.loss[index]))]
         for index in budgets(points.n, points.c, points.budget)
     ]
     used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
-    curves = [curve for row in best if (curve := _curve(points, trails, row)) is not None]
+    curves = [curve for row in best if (curve := _curve(points, loss_curves, row)) is not None]
     if len(curves) < MIN_RUNS:
         return None
     tried = np.linspace(0.0, FLOOR * points.loss.min(), TRIED)
@@ -96,7 +96,7 @@ def _spread(curves: Sequence[Curve], floor: float) -> float:
     return float(np.sqrt((_relative_deviation(curves, floor) ** 2).mean()))
 
 
-def _curve(points: Points, trails: Points, row: int) -> Curve | None:
+def _curve(points: Points, loss_curves: Points, row: int) -> Curve | None:
     """The losses of the run that a point is the end of, interpolated in log t; None where it was
     measured too seldom.
     """
@@ -105,12 +105,13 @@ def _curve(points: Points, trails: Points, row: int) -> Curve | None:
         float(np.asarray(points.d)[row]),
         float(points.loss[row]),
     )
-    ends = (np.asarray(trails.n) == n) & (np.asarray(trails.d) == d) & (trails.loss == loss)
+    same_size = (np.asarray(loss_curves.n) == n) & (np.asarray(loss_curves.d) == d)
+    ends = same_size & (loss_curves.loss == loss)
     if not ends.any():
         return None
-    run_id = str(np.asarray(trails.group)[int(np.flatnonzero(ends)[0])])
-    mine = np.asarray(trails.group) == run_id
-    share, value = np.asarray(trails.d)[mine] / d, trails.loss[mine]
+    run_id = str(np.asarray(loss_curves.group)[int(np.flatnonzero(ends)[0])])
+    mine = np.asarray(loss_curves.group) == run_id
+    share, value = np.asarray(loss_curves.d)[mine] / d, loss_curves.loss[mine]
     order = np.argsort(share)
     share, value = share[order], value[order]
     if share[0] > SHARES[0] * 1.5 or len(share) < 5:

@@ -2,7 +2,7 @@
 repeated run's loss.
 
 D' is read off the fresh runs of the size, so no law of the loss is assumed; what a law says stands
-beside it. Muennighoff et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off,
+next to it. Muennighoff et al. 2023, eq. 5: D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))). Read off,
 D' also holds what that law books on N' (R_N).
 """
 

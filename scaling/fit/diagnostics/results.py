@@ -1,4 +1,4 @@
-"""What the diagnostics of a fit found, as parts of its document."""
+"""Results of the diagnostics, as parts of a FitResult."""
 
 from __future__ import annotations
 

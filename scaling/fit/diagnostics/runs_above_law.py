@@ -1,5 +1,5 @@
 """Runs above the fitted law, each with the likely cause: a law is the best that a size and its
-tokens can do, and neglect only adds.
+tokens can do, and poor tuning only adds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHOWN = 50
 
 
 def runs_above_law(
-    points: Points, runs: pd.DataFrame, trails: Points, fitted: PointEstimate, noise: float
+    points: Points, runs: pd.DataFrame, loss_curves: Points, fitted: PointEstimate, noise: float
 ) -> list[RunAboveLaw]:
     """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
 
@@ -32,9 +32,7 @@ def runs_above_law(
     """
     if points.n is None or points.d is None:
         return []
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
+    residual = fitted.residuals(points)
     rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
@@ -44,7 +42,7 @@ def runs_above_law(
             tokens=float(points.d[row]),
             loss=float(points.loss[row]),
             excess=float(np.expm1(residual[row])),
-            cause=_cause(int(row), points, runs, trails),
+            cause=_cause(int(row), points, runs, loss_curves),
         )
         for row in rows
     ]
@@ -73,11 +71,11 @@ def diverged(runs: pd.DataFrame, gone: pd.DataFrame) -> list[RunAboveLaw]:
     ]
 
 
-def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
+def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) -> str:
     """The first of the usual causes that the run shows."""
     config = runs["config"].iloc[row]
     steps, optim = int(config["n_steps"]), config["optim"]
-    rose = _late_loss_increase(str(runs["run_id"].iloc[row]), trails)
+    rose = _late_loss_increase(str(runs["run_id"].iloc[row]), loss_curves)
     if rose > ROSE:
         repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
         why = "unstable, the learning rate is too high"
@@ -99,11 +97,11 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, trails: Points) -> str:
     return "no known cause: rerun it with another seed"
 
 
-def _late_loss_increase(run_id: str, trails: Points) -> float:
+def _late_loss_increase(run_id: str, loss_curves: Points) -> float:
     """How far the last evaluation of a run lies above its lowest."""
-    mine = np.asarray(trails.group) == run_id
-    order = np.argsort(np.asarray(trails.d)[mine])
-    losses = trails.loss[mine][order]
+    mine = np.asarray(loss_curves.group) == run_id
+    order = np.argsort(np.asarray(loss_curves.d)[mine])
+    losses = loss_curves.loss[mine][order]
     return float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
 
 

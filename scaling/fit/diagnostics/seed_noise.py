@@ -68,15 +68,13 @@ def report(points: Points, fitted: PointEstimate, ci: float) -> NoiseResult:
     """The noise of one run about the law and, with replicates, of seeds alone, with the test of
     lack of fit.
     """
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
+    residual = fitted.residuals(points)
     free = int(fitted.theta.size) - len(fitted.fixed)
     left = np.sort(np.abs(residual))[
         min(free, len(points) - 1) :
     ]  # the fit passes through about as many points as it has parameters
     scatter = ROBUST * float(np.median(left))
-    noise = seed_noise(points, ci)
+    noise = None if fitted.law.signed else seed_noise(points, ci)
     if noise is None:
         return NoiseResult(residual_sd=scatter, sd=scatter, basis="residuals")
     return NoiseResult(

@@ -1,5 +1,5 @@
-"""The true floor of a synthetic language beside the fitted E: the one case where a fit can be told
-how wrong it is.
+"""The true floor of a synthetic language with the fitted E: the one case where it is known
+how wrong a fit is.
 """
 
 from __future__ import annotations

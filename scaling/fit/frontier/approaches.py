@@ -58,7 +58,7 @@ def estimate_frontiers(
         parametric = FrontierEstimate("parametric", fitted.optimum, fitted.optimum_draws)
     return {
         "parametric": parametric,
-        "isoflop": isoflop(source.points, options.valley, options.bootstrap, options.seed),
+        "isoflop": isoflop(source.points, options.minimum, options.bootstrap, options.seed),
         "envelope": envelope(source.points, source.curves, options.bootstrap, options.seed),
     }
 

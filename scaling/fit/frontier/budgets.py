@@ -1,4 +1,6 @@
-"""Budgets: which runs share one, by a nominal column, in dense windows of log C, or at gaps of it."""
+"""Budgets: which runs share one, by a nominal column, in dense windows of log C, or at gaps of
+it.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ def _groups_at_gaps(n: np.ndarray, c: np.ndarray) -> list[np.ndarray]:
 
 
 def at_one_budget(points: Points, groups: list[np.ndarray]) -> Points:
-    """The points with C of each group at its geometric mean, D at C / (6 N)'s share, and the loss brought there.
+    """The points with C of each group at its geometric mean, D in proportion, and the loss at that
+    C.
 
     The slope of log loss in log C at one N is that of a quadratic surface in log N and log C,
     fitted to all runs of the groups.
@@ -91,19 +94,19 @@ def _windows(n: np.ndarray, c: np.ndarray, window: float = WINDOW) -> list[np.nd
     """The indices of the runs of each budget, cheapest first: the densest windows of log C that
     hold four sizes or more.
 
-    A window with three quarters as many runs beside it as in it is part of a continuum, and one
+    A window with three quarters as many runs next to it as in it is part of a continuum, and one
     with under a third of the fullest window's sizes came about by chance; neither is a budget.
     """
     order = np.argsort(c, kind="stable")
     x = np.log(c)[order]
     ends = np.searchsorted(x, x + window, side="right")
     inside = ends - np.arange(len(x))
-    beside = (
+    adjacent = (
         np.searchsorted(x, x[ends - 1] + window, side="right")
         - np.searchsorted(x, x - window)
         - inside
     )
-    candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * beside <= 3 * inside))
+    candidates = np.flatnonzero((inside >= MIN_SIZES) & (4 * adjacent <= 3 * inside))
     taken, groups = np.zeros(len(x), bool), []
     for start in candidates[np.argsort(-inside[candidates], kind="stable")]:
         rows = np.s_[start : ends[start]]

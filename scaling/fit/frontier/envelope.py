@@ -2,8 +2,8 @@
 and D are the frontier.
 
 Runs are tracks of loss against C: all evaluations of a run where the source is a results folder,
-else the final losses of runs of one size. The road reads off runs that exist, so its answer is a
-step function smoothed by a line.
+else the final losses of runs of one size. This approach reads off runs that exist, so its answer is
+a step function smoothed by a line.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from scaling.warning import ResultWarning
 
 EXACT_6ND = 1e-3
 DECAY, DECAY_SPAN = 0.1, np.log(10)  # gamma is sought from 0.01 to 1
-DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be told apart
+DECAY_BUDGETS = 4  # below these a floor and a decay of the loss cannot be separated
 
 
 @dataclass(frozen=True)
@@ -170,22 +170,7 @@ def frontier_of_powers(powers: Mapping[str, Any]) -> Frontier:
     return Frontier(*n_and_d, values["E"], np.log(values["K"]), values["gamma"])
 
 
-def frontier(law: str, values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
-    """Closed form for the laws in N and D. `values` are reported parameters, scalars or arrays over
-    draws.
-
-    Raises ScalingError for a law without a compute-optimal N and D.
-    """
-    closed = CLOSED.get(law)
-    if closed is None:
-        raise ScalingError(
-            f"the law {law} has no compute-optimal N and D",
-            remedy=f"laws with a frontier: {', '.join(CLOSED)}; or give N and D",
-        )
-    return closed({name: np.asarray(value, float) for name, value in values.items()}, cost)
-
-
-def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+def chinchilla_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     """N* = G (C/c0)^a, G = (alpha A / (p beta B))^(1/(alpha + p beta)), a = beta / (alpha + p beta)
     (Hoffmann 2022, eq. 4, p = 1).
 
@@ -201,17 +186,17 @@ def _chinchilla(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     return Frontier(a, log_n, 1 - cost.p * a, log_d, values["E"], log_gap, alpha * a)
 
 
-def _coupled(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+def coupled_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     """The frontier of the inner sum, which is Chinchilla's without a floor, with its loss raised to
     k above E.
     """
-    inner, k = _chinchilla(values, cost), values["k"]
+    inner, k = chinchilla_frontier(values, cost), values["k"]
     assert inner.log_gap is not None
     assert inner.gamma is not None
     return replace(inner, log_gap=k * inner.log_gap, gamma=k * inner.gamma)
 
 
-def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
+def kaplan_frontier(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     """Kaplan 2020, eq. 1.5, at fixed C = c0 N^p D: with r = alpha_N / alpha_D, N* = (r N_c^r C / (p
     c0 D_c))^(1/(p + r)).
     """
@@ -222,16 +207,6 @@ def _kaplan(values: Mapping[str, np.ndarray], cost: Cost) -> Frontier:
     log_d = -np.log(cost.c0) - cost.p * log_n
     log_gap = alpha_d * (r * (np.log(values["N_c"]) - log_n) + np.log1p(r / cost.p))
     return Frontier(a, log_n, 1 - cost.p * a, log_d, np.zeros_like(a), log_gap, alpha_n * a)
-
-
-CLOSED = {
-    "chinchilla": _chinchilla,
-    "chinchilla-tied": _chinchilla,
-    "data-constrained": _chinchilla,
-    "skaling": _coupled,
-    "skaling-tied": _coupled,
-    "kaplan": _kaplan,
-}
 
 
 class MinimumFault(StrEnum):

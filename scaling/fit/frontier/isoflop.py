@@ -1,8 +1,8 @@
-"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute is a valley; its
-bottoms are the frontier.
+"""Approach 2 (Hoffmann 2022, section 3.2): the loss against size at equal compute has a minimum;
+these minima are the frontier.
 
 N* and D* are fitted separately, so a + b says whether the runs' FLOPs are counted as N and D are. A
-valley without an interior bottom is refused with its reason, never extrapolated.
+curve without an interior minimum is unavailable with its reason, never extrapolated.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from scaling.fit.frontier.frontier import (
     MinimumFault,
     cap_resamples,
     fit_power_frontier,
-    frontier,
 )
+from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -33,22 +33,22 @@ MIN_BUDGETS = 3
 def isoflop(
     points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
-    """The frontier from the valleys of a table. Needs three usable budgets; else `refused` says
+    """The frontier from the isoFLOP curves of a table. Needs three budgets; else `unavailable` says
     what is lacking.
 
-    Intervals: residuals of all valleys, scaled for leverage (HC2) and pooled, are drawn anew onto
-    each fitted curve; with four to ten runs in a valley their own scatter alone would say too
+    Intervals: residuals of all curves, scaled for leverage (HC2) and pooled, are drawn anew onto
+    each fitted curve; with four to ten runs on a curve their own scatter alone would say too
     little. Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
-        raise unknown_choice("valley method", method, METHODS)
+        raise unknown_choice("minimum", method, METHODS)
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
     groups = budgets(points.n, points.c, points.budget)
     width = max((float(np.ptp(np.log(points.c[index]))) for index in groups), default=0.0)
     if width > WINDOW:
         points = at_one_budget(points, groups)
-    minima = tuple(_valley(points, index, method) for index in groups)
+    minima = tuple(_budget_minimum(points, index, method) for index in groups)
     usable = [minimum for minimum in minima if minimum.fault is None]
     used = sum(len(np.asarray(minimum.index)) for minimum in usable)
     if len(usable) < MIN_BUDGETS:
@@ -67,7 +67,9 @@ def isoflop(
     draws = _bootstrap(points, usable, method, resamples, seed) if resamples else None
     warnings = _warnings(minima, power_frontier)
     if used < len(points):
-        message = f"{used} of {len(points)} runs share a budget that is used; the others have no part in it"
+        message = (
+            f"{used} of {len(points)} runs share a budget that is used; the others are not used"
+        )
         warnings.insert(0, warn(WarningCode.RUNS_UNUSED, message, used=used, runs=len(points)))
     if width > WINDOW:
         message = (
@@ -100,7 +102,7 @@ def _warnings(minima: Sequence[Minimum], frontier: Frontier) -> list[ResultWarni
     return warnings
 
 
-def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
+def _budget_minimum(points: Points, index: np.ndarray, method: str) -> Minimum:
     n, d, c = (values[index] for values in points.inputs("NDC").values())
     loss, flops = points.loss[index], float(np.exp(np.log(c).mean()))
     by_n, by_d = (find_minima(method, np.log(values), loss) for values in (n, d))
@@ -121,8 +123,8 @@ def _valley(points: Points, index: np.ndarray, method: str) -> Minimum:
 def _bootstrap(
     points: Points, minima: Sequence[Minimum], method: str, resamples: int, seed: int
 ) -> Frontier:
-    """Frontiers (R,) of valleys whose residuals are drawn anew; a valley refused in a draw counts
-    for nothing in it.
+    """Frontiers (R,) of curves whose residuals are drawn anew; a curve without a minimum in a draw
+    counts for nothing in it.
     """
     rows = [np.asarray(minimum.index) for minimum in minima]
     log_n, log_d = (
@@ -136,7 +138,7 @@ def _bootstrap(
     noise = [rng.choice(pool, (count, len(row))) for row in rows]
 
     def drawn(axis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Bottoms and their losses (R, budgets)."""
+        """Minima and their losses (R, budgets)."""
         parts = zip(axis, rows, noise, strict=True)
         curve_minima = [
             find_minima(method, x, hc2_residuals(x, points.loss[row], method)[0] + shift)
@@ -160,7 +162,7 @@ def grid_bias(
     """What the parabola makes of noiseless losses of a fitted law on this very grid, against the
     law's own optimum.
 
-    A parabola is not the valley's true shape: an off-centre or drifting grid moves the exponent
+    A parabola is not the true shape of the curve: an off-centre or drifting grid moves the exponent
     (the bias is in the method, more runs do not remove it). None where the law or the grid gives no
     frontier.
     """
@@ -174,7 +176,7 @@ def grid_bias(
     noiseless = isoflop(replace(points, loss=loss), resamples=0)
     if noiseless.frontier is None:
         return None
-    truth = frontier(law, {name: np.asarray(value) for name, value in values.items()}, cost)
+    truth = LAWS[law].frontier(values, cost)
     largest = max(minimum.flops for minimum in noiseless.minima if minimum.fault is None)
     of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
     of_a = float(noiseless.frontier.a - truth.a)
@@ -208,13 +210,13 @@ class CurveMinima:
 
 
 def find_minima(method: str, x: Array, y: Array) -> CurveMinima:
-    """The bottoms of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
+    """The minima of losses y (R, n) at log sizes x (n,). A curve without a minimum inside the
     sizes has none.
 
     Raises ScalingError for an unknown method.
     """
     if method not in METHODS:
-        raise unknown_choice("valley method", method, METHODS)
+        raise unknown_choice("minimum", method, METHODS)
     at, loss, curve = METHODS[method](x, np.atleast_2d(y))
     inside = (at > x.min()) & (at < x.max())
     if inside[0]:

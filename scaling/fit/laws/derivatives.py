@@ -54,30 +54,30 @@ class _SoftmaxTerms:
         """sum_i weight_i sum_k p_k x_k x_k' (R, P, P), x_k the gradient of z_k; its features are
         shared by all rows.
         """
-        found = np.zeros((len(weight), size, size))
+        matrix = np.zeros((len(weight), size, size))
         for share, term, outer in zip(self.shares, self.features, self.outer, strict=True):
             moments = iter(((weight * share) @ outer).T)
             for place, (i, _) in enumerate(term):
                 for j, _ in term[place:]:
                     moment = next(moments)
-                    found[:, i, j] += moment
+                    matrix[:, i, j] += moment
                     if i != j:
-                        found[:, j, i] += moment
-        return found
+                        matrix[:, j, i] += moment
+        return matrix
 
     def heat(self, weight: Array, mean: Array, root: int, size: int) -> Array:
         """The second derivatives that involve T: -p_k (y_k - mean) / T with z_k, the variance of y
         over T with T itself.
         """
-        found = np.zeros((len(weight), size, size))
+        matrix = np.zeros((len(weight), size, size))
         for share, one, term in zip(self.shares, self.scaled, self.features, strict=True):
             tilt = weight * share * (one - mean)
-            found[:, root, root] += (tilt * one).sum(1)
+            matrix[:, root, root] += (tilt * one).sum(1)
             for j, feature in term:
                 cross = tilt @ feature
-                found[:, j, root] -= cross
-                found[:, root, j] -= cross
-        return found
+                matrix[:, j, root] -= cross
+                matrix[:, root, j] -= cross
+        return matrix
 
 
 def sum_of_powers(
@@ -254,11 +254,11 @@ def data_constrained(logs: Inputs) -> Bound:
     def value_and_gradient(theta: Array) -> tuple[Array, Array]:
         e, a, b, alpha, beta, r_d, r_n = (theta[:, i, None] for i in range(7))
         base = (np.log(alpha / beta) + a - b + beta * log_u) / alpha
-        held = np.minimum(base, log_n)
-        extra = repeats(log_n, held)
+        unique_n = np.minimum(base, log_n)
+        extra = repeats(log_n, unique_n)
         grown, by_extra, by_r_n = saturating(extra, r_n)
         data, _, by_r_d = saturating(more, r_d)
-        big_n, big_d = held + grown, log_u + data
+        big_n, big_d = unique_n + grown, log_u + data
         by_base = np.where(base < log_n, 1 - by_extra * (1 + extra), 0.0)
         z_a, z_b = a - alpha * big_n, b - beta * big_d
         value = np.logaddexp(np.logaddexp(z_a, z_b), np.log(np.maximum(e, 1e-300)))

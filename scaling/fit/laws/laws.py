@@ -1,28 +1,15 @@
-"""Scaling laws as values: what `estimate` fits, `predict` evaluates and the plots draw.
-
-Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k
-is affine in the internal coordinates theta and in the logs of the inputs: log A - alpha log N. With
-a root T (Kaplan's L(N,D)) it is log L = T log sum_k exp(z_k / T), and with both (the coupled law) L
-= E + (sum_k exp(z_k / T))^T. Values, gradients, second derivatives and the change of units follow
-from the terms alone, so a further law of that kind is one further literal in `LAWS`.
-
-Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing
-point X_c by alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In
-units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
-"""
+"""The laws of the literature that a table can be fitted with: one literal each, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from scaling.fit.frontier.frontier import chinchilla_frontier, coupled_frontier, kaplan_frontier
 from scaling.fit.laws.derivatives import (
     Array,
-    Bound,
-    Expansion,
-    Feature,
     Inputs,
     break_of,
     broken_power,
@@ -30,32 +17,13 @@ from scaling.fit.laws.derivatives import (
     logistic,
     repeats,
     saturating,
-    sum_of_powers,
 )
+from scaling.fit.laws.law import Law, Param, Term
 
-UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
-UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
 GENTLE = tuple(np.geomspace(0.03, 1.6, 18))
 SLOW = tuple(np.geomspace(0.01, 1.2, 18))
 COARSE = tuple(np.geomspace(0.03, 1.0, 10))
 COUPLINGS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.6)  # where k of the coupled law is sought
-
-
-@dataclass(frozen=True)
-class Param:
-    """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
-    internal coordinate in centred units: the value itself, its log where `log`, the log times the
-    exponent named `crossing`, or the value times the parameter named `scaled_by`. The log of a
-    `place` is counted from the unit of that input.
-    """
-
-    name: str
-    bounds: tuple[float, float]
-    log: bool = False
-    crossing: str = ""
-    grid: tuple[float, ...] = ()
-    place: str = ""
-    scaled_by: str = ""
 
 
 def _floor(name: str) -> Param:
@@ -76,159 +44,6 @@ def _scale_constant(name: str, exponent: str) -> Param:
 
 def _coupled_exponent(name: str) -> Param:
     return Param(name, (1e-3, 4.0), grid=COARSE, scaled_by="k")
-
-
-@dataclass(frozen=True)
-class Term:
-    """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha":
-    {"N": -1}} is N^-alpha.
-    """
-
-    coefficient: str
-    powers: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Law:
-    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and
-    `columns` replace them.
-
-    `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
-    `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
-    returns; `columns` what `log_columns` does.
-    """
-
-    name: str
-    formula: str
-    reference: str
-    inputs: tuple[str, ...]
-    params: tuple[Param, ...]
-    terms: tuple[Term, ...]
-    floor: str = ""
-    root: str = ""
-    derived: Callable[[Inputs], dict[str, Array]] | None = None
-    custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
-    columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The reported names, in the order of theta."""
-        return tuple(param.name for param in self.params)
-
-    def index(self, name: str) -> int:
-        """The place of a parameter in theta."""
-        return self.names.index(name)
-
-    def bind(self, logs: Inputs) -> Bound:
-        """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
-        if self.custom:
-            return self.custom(logs)
-        floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
-        return sum_of_powers(self._features(logs), len(self.params), floor, root)
-
-    def _features(self, logs: Inputs) -> list[list[Feature]]:
-        """For each term the parameters it is affine in, each with its factor (n,); the
-        coefficient's, 1, comes first.
-        """
-        found = []
-        for term in self.terms:
-            slopes = [
-                (self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()
-            ]
-            found.append([(self.index(term.coefficient), np.ones_like(slopes[0][1])), *slopes])
-        return found
-
-    def log_columns(self, theta: Array, logs: Inputs) -> Array:
-        """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
-        root, at the exponents of theta (G, P).
-        """
-        if self.columns:
-            return self.columns(theta, logs)
-        return np.stack(
-            [
-                sum(theta[:, j, None] * feature for j, feature in term[1:])
-                for term in self._features(logs)
-            ],
-            1,
-        )
-
-    def log_predict(self, theta: Array, x: Inputs) -> Array:
-        """Natural log of the predicted loss (..., n) at theta (..., P) and inputs
-        {letter: (n,)}.
-        """
-        expansion, lead = self._at(theta, x)
-        return expansion.value.reshape(*lead, -1)
-
-    def jacobian(self, theta: Array, x: Inputs) -> Array:
-        """Gradient of log_predict in theta (..., n, P)."""
-        expansion, lead = self._at(theta, x)
-        return np.moveaxis(expansion.gradient, 1, 2).reshape(*lead, -1, len(self.params))
-
-    def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
-        theta = np.asarray(theta, float)
-        return self.bind({name: np.log(x[name]) for name in self.inputs})(
-            theta.reshape(-1, len(self.params))
-        ), theta.shape[:-1]
-
-    def values(self, theta: Array) -> dict[str, Array]:
-        """Reported parameters {name: (...)} of theta (..., P)."""
-        theta = np.asarray(theta, float)
-        return {
-            param.name: self._reported(param, theta, theta[..., i])
-            for i, param in enumerate(self.params)
-        }
-
-    def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
-        if param.crossing:
-            return np.exp(np.minimum(inner / theta[..., self.index(param.crossing)], 700.0))
-        if param.scaled_by:
-            return np.asarray(inner / theta[..., self.index(param.scaled_by)])
-        return np.exp(inner) if param.log else inner
-
-    def theta(self, values: Mapping[str, Array | float]) -> Array:
-        """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further
-        names are ignored.
-        """
-        inner = []
-        for param in self.params:
-            value = np.asarray(values[param.name], float)
-            other = param.crossing or param.scaled_by
-            scale = np.asarray(values[other], float) if other else 1.0
-            inner.append(scale * (np.log(value) if param.log or param.crossing else value))
-        return np.stack(np.broadcast_arrays(*inner), -1)
-
-    def centring(self, units: Mapping[str, float]) -> Array:
-        """The matrix (P, P) that takes theta to the theta of inputs divided by
-        exp(units[letter]).
-        """
-        matrix = np.eye(len(self.params))
-        for term in self.terms:
-            for exponent, powers in term.powers.items():
-                shift = sum(power * units[letter] for letter, power in powers.items())
-                matrix[self.index(term.coefficient), self.index(exponent)] += shift
-        return matrix
-
-    def offset(self, units: Mapping[str, float]) -> Array:
-        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that
-        input's unit.
-        """
-        return np.array([units[param.place] if param.place else 0.0 for param in self.params])
-
-
-def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
-    """The log of a product of powers of the inputs (n,)."""
-    return np.sum([power * logs[letter] for letter, power in powers.items()], axis=0)
-
-
-def units(law: Law, logs: Inputs) -> dict[str, float]:
-    """The mean log of each input: the units in which a law's coordinates are nearly
-    uncorrelated.
-    """
-    means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
-    return {
-        letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
-        for letter in law.inputs
-    }
 
 
 def _effective_columns(theta: Array, logs: Inputs) -> Array:
@@ -327,6 +142,7 @@ _ALL = (
         terms=_N_AND_D,
         floor="E",
         derived=_powers_of_c,
+        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="chinchilla-tied",
@@ -339,6 +155,7 @@ _ALL = (
         terms=_TIED,
         floor="E",
         derived=_powers_of_c,
+        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="skaling",
@@ -356,6 +173,7 @@ _ALL = (
         floor="E",
         root="k",
         derived=_powers_of_c,
+        closed_frontier=coupled_frontier,
     ),
     Law(
         name="skaling-tied",
@@ -367,6 +185,7 @@ _ALL = (
         floor="E",
         root="k",
         derived=_powers_of_c,
+        closed_frontier=coupled_frontier,
     ),
     Law(
         name="kaplan",
@@ -382,6 +201,7 @@ _ALL = (
         terms=(Term("N_c", {"alpha_N": {"N": -1}}), Term("D_c", {"alpha_D": {"D": -1}})),
         root="alpha_D",
         derived=_kaplan_powers,
+        closed_frontier=kaplan_frontier,
     ),
     _crossing_law("kaplan-n", "N", "eq. 1.1"),
     _crossing_law("kaplan-d", "D", "eq. 1.2"),
@@ -430,6 +250,7 @@ _ALL = (
         derived=_powers_of_c,
         custom=data_constrained,
         columns=_effective_columns,
+        closed_frontier=chinchilla_frontier,
     ),
     Law(
         name="overtraining",
@@ -479,4 +300,26 @@ _ALL = (
         columns=_logistic_columns,
     ),
 )
-LAWS: dict[str, Law] = {law.name: law for law in _ALL}
+
+
+class Laws(dict[str, Law]):
+    """Laws by name. A formula such as "L(N, D) = E + A/N^alpha" is the name of the law that it
+    writes.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or "=" in str(name)
+
+    def __missing__(self, name: str) -> Law:
+        if "=" not in name:
+            raise KeyError(name)
+        from scaling.fit.laws.formula import parse_formula
+
+        return parse_formula(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The law of a name, or the default."""
+        return self[name] if name in self else default  # noqa: SIM401
+
+
+LAWS = Laws({law.name: law for law in _ALL})

@@ -1,4 +1,4 @@
-"""Laws from the literature, for `published:NAME`: the numbers as their authors found them, with
+"""Laws from the literature, for `published:NAME`: the numbers as their authors published them, with
 convention and caveat.
 
 None carries draws, so predictions from them have no intervals.
@@ -14,7 +14,8 @@ import numpy as np
 
 from scaling.config import NConvention
 from scaling.errors import unknown_choice
-from scaling.fit.frontier.frontier import Cost, Frontier, frontier
+from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.laws.laws import LAWS
 
 PF_DAY = 8.64e19
 
@@ -40,9 +41,7 @@ class Published:
         ScalingError when there is none.
         """
         if not self.optimum:
-            return frontier(
-                self.law, {name: np.asarray(value) for name, value in self.values.items()}, Cost()
-            )
+            return LAWS[self.law].frontier(self.values, Cost())
         (k_n, a), (k_d, b) = self.optimum["n_params"], self.optimum["tokens"]
         powers = Frontier(np.asarray(a), np.log(k_n), np.asarray(b), np.log(k_d))
         if "loss" not in self.optimum:

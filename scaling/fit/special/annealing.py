@@ -200,7 +200,7 @@ def _check(curves: Sequence[Curve]) -> None:
             raise ScalingError(
                 "a loss is not finite and positive, or a learning rate is negative",
                 where=curve.name,
-                remedy="mend the rows",
+                remedy="fix the rows",
             )
     if not any((np.diff(curve.lr) < 0).any() for curve in curves):
         raise ScalingError(

@@ -50,7 +50,7 @@ NOT_HERE = (
     "columns",
     "drop_highest",
     "approach",
-    "valley",
+    "minimum",
     "objective",
     "fix",
     "one_sided",

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import CLOSED, Cost, Frontier, frontier
-from scaling.fit.laws.laws import Law
+from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.laws.law import Law
 
 # share of the noise's variance that the branches of one trunk have in common: see
 # `shared_covariance`
@@ -47,7 +47,7 @@ class LinearizedLaw:
     cost: Cost
 
     def __post_init__(self) -> None:
-        if self.law.name not in CLOSED or set(self.law.inputs) != {"N", "D"}:
+        if self.law.closed_frontier is None or set(self.law.inputs) != {"N", "D"}:
             raise ScalingError(
                 f"the law {self.law.name} is not one of N and D with a compute-optimal size",
                 remedy="fit with: --law chinchilla --approach parametric",
@@ -55,7 +55,7 @@ class LinearizedLaw:
 
     def optimum(self) -> Frontier:
         """N*(C), D*(C), L*(C)."""
-        return frontier(self.law.name, self.law.values(self.theta), self.cost)
+        return self.law.frontier(self.law.values(self.theta), self.cost)
 
     def rows(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
         """The gradient (n, P) of the log loss of runs in theta."""
@@ -70,9 +70,9 @@ class LinearizedLaw:
         return (upper - lower) / (2 * np.diag(steps)[:, None])
 
     def _asked(self, theta: np.ndarray, flops: float) -> np.ndarray:
-        optimum = frontier(self.law.name, self.law.values(theta), self.cost)
+        optimum = self.law.frontier(self.law.values(theta), self.cost)
         loss = optimum.loss(flops)
-        assert loss is not None  # every law in CLOSED has one
+        assert loss is not None  # every such law has one
         return np.stack([optimum.log_n + optimum.a * np.log(flops), np.log(loss), optimum.a], -1)
 
 

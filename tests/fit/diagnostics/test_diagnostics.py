@@ -9,7 +9,7 @@ import pytest
 from scaling.fit.diagnostics import runs_above_law
 from scaling.fit.diagnostics.diagnostics import frontier_gap
 from scaling.fit.diagnostics.loss_curve_collapse import SHARES, collapse
-from scaling.fit.diagnostics.loss_curve_collapse import warnings as told_of
+from scaling.fit.diagnostics.loss_curve_collapse import warnings as collapse_warnings
 from scaling.fit.estimate import estimate
 from scaling.fit.law_fit import fit_law
 from scaling.fit.laws.laws import LAWS
@@ -44,7 +44,7 @@ def sweep(seed=0):
     return Points(loss, n, d, c), runs
 
 
-def trails(points, shape=lambda share, row: share**-0.3):
+def loss_curves(points, shape=lambda share, row: share**-0.3):
     """Evaluations whose excess over E is `shape` times the final one."""
     shares = np.array([*SHARES, 1.0])
     rows = np.repeat(np.arange(len(points)), len(shares))
@@ -85,7 +85,7 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
     points.loss[14] *= 1.05
     CASES[cause](points, runs, 14)
     (only,) = runs_above_law.runs_above_law(
-        points, runs, trails(points), estimate(CHINCHILLA, points), SD
+        points, runs, loss_curves(points), estimate(CHINCHILLA, points), SD
     )
     assert (only.run_id, only.cause) == ("run14", cause)
     assert only.excess == pytest.approx(0.05, abs=0.01)
@@ -97,7 +97,7 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
 def test_a_loss_that_rose_is_unstable_or_over_fitted():
     points, runs = sweep()
     points.loss[14] *= 1.05
-    rising = trails(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
+    rising = loss_curves(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
     (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
     assert "unstable, the learning rate is too high" in only.cause
     runs["config"].iloc[14].update(task={"kind": "text", "unique_tokens": 1e3})
@@ -105,11 +105,11 @@ def test_a_loss_that_rose_is_unstable_or_over_fitted():
     assert "over-fitted to repeated data" in only.cause
 
 
-def test_a_clean_sweep_has_nobody_above():
+def test_a_clean_sweep_has_no_run_above():
     points, runs = sweep()
     assert (
         runs_above_law.runs_above_law(
-            points, runs, trails(points), estimate(CHINCHILLA, points), SD
+            points, runs, loss_curves(points), estimate(CHINCHILLA, points), SD
         )
         == []
     )
@@ -117,23 +117,23 @@ def test_a_clean_sweep_has_nobody_above():
 
 def test_curves_of_one_shape_collapse_and_another_shape_is_named():
     points, _ = sweep()
-    found = collapse(points, trails(points), TRUTH["E"])
-    assert len(found.curves) == len(BUDGETS)
-    assert found.spread < 1e-9
-    assert told_of(found) == []
+    result = collapse(points, loss_curves(points), TRUTH["E"])
+    assert len(result.curves) == len(BUDGETS)
+    assert result.spread < 1e-9
+    assert collapse_warnings(result) == []
     off = int(np.argmin(np.where(points.c == points.c.max(), points.loss, np.inf)))
     other = collapse(
         points,
-        trails(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
+        loss_curves(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
         TRUTH["E"],
     )
     assert [curve.flagged for curve in other.curves] == [False] * 4 + [True]
-    assert told_of(other)[0].data == {"run_id": f"run{off}"}
+    assert collapse_warnings(other)[0].data == {"run_id": f"run{off}"}
 
 
 def test_curves_measured_too_seldom_are_no_evidence():
     points, _ = sweep()
-    late = trails(points)
+    late = loss_curves(points)
     late = late.take(np.asarray(late.d) / np.repeat(points.d, len(SHARES) + 1) > 0.5)
     assert collapse(points, late, TRUTH["E"]) is None
 
@@ -149,11 +149,11 @@ def test_a_run_that_diverged_stands_first_with_its_learning_rate():
 
 def test_the_best_run_of_each_budget_is_measured_against_the_frontier():
     points, _ = sweep()
-    points.loss[points.c == points.c.max()] *= 1.03  # nobody tuned the largest budget
+    points.loss[points.c == points.c.max()] *= 1.03  # the largest budget was not tuned
     options = FitOptions(bootstrap=0)
-    found = frontier_gap(
+    result = frontier_gap(
         points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options)
     )
-    assert [row.flops for row in found] == pytest.approx(BUDGETS)
-    assert [abs(row.excess) < 0.012 for row in found] == [True] * 4 + [False]
-    assert found[-1].excess == pytest.approx(0.03, abs=0.012)
+    assert [row.flops for row in result] == pytest.approx(BUDGETS)
+    assert [abs(row.excess) < 0.012 for row in result] == [True] * 4 + [False]
+    assert result[-1].excess == pytest.approx(0.03, abs=0.012)

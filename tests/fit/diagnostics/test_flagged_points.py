@@ -52,10 +52,10 @@ def test_each_kind_is_named_and_the_fit_is_shown_without_it(tmp_path, kind):
     else:
         rows.append((3e9, 1e9, true_loss(3e9, 1e9)))
         row, reason = len(rows), "fewer tokens than parameters (D/N below 1)"
-    found = fit([written(tmp_path / "runs.csv", rows)], QUICK)
-    assert row in reasons(found)[reason]
-    assert found["n_points"] == len(rows)
-    rest = found["fit_without_flagged"]
+    document = fit([written(tmp_path / "runs.csv", rows)], QUICK)
+    assert row in reasons(document)[reason]
+    assert document["n_points"] == len(rows)
+    rest = document["fit_without_flagged"]
     assert rest["n_points"] == len(rows) - rest["left_out"]
     assert abs(rest["a"] - LAW["beta"] / (LAW["alpha"] + LAW["beta"])) < 0.05
 
@@ -65,5 +65,5 @@ def test_a_budget_off_its_centre_is_flagged(tmp_path):
     kept = [row for row in rows if not (6 * row[0] * row[1] < 1.5e18 and row[0] > 0.4 * 0.1 * 1e9)]
     small = np.geomspace(0.05, 0.35, 6) * 0.1 * 1e9
     kept += [(float(n), float(1e18 / (6 * n)), float(true_loss(n, 1e18 / (6 * n)))) for n in small]
-    found = fit([written(tmp_path / "runs.csv", kept)], QUICK)
-    assert any("off-centre" in reason for reason in reasons(found))
+    document = fit([written(tmp_path / "runs.csv", kept)], QUICK)
+    assert any("off-centre" in reason for reason in reasons(document))

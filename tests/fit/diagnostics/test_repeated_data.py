@@ -53,14 +53,14 @@ def runs(
 
 
 def test_effective_tokens_are_read_off_the_fresh_runs():
-    found = rows(runs(uniques=(UNIQUE, 2 * UNIQUE)))
-    assert len(found) == 3 * 2 * 4
-    for row in found:
+    result = rows(runs(uniques=(UNIQUE, 2 * UNIQUE)))
+    assert len(result) == 3 * 2 * 4
+    for row in result:
         assert row.ratio == pytest.approx(float(effective_epochs(row.epochs, R_D)), rel=0.01)
         assert row.effective_tokens == pytest.approx(row.ratio * row.unique_tokens)
         assert not row.extrapolated
         assert row.lo is None, "nothing is known of seeds"
-    assert read_off(found) == pytest.approx(R_D, rel=0.03)
+    assert read_off(result) == pytest.approx(R_D, rel=0.03)
 
 
 def test_muennighoffs_equation():
@@ -70,14 +70,14 @@ def test_muennighoffs_equation():
 
 
 def test_an_interval_comes_from_replicates_and_holds_the_truth():
-    found = rows(runs(seeds=3, noise=0.004))
-    assert {row.runs for row in found} == {3}
-    inside = [row.lo <= float(effective_epochs(row.epochs, R_D)) <= row.hi for row in found]
+    result = rows(runs(seeds=3, noise=0.004))
+    assert {row.runs for row in result} == {3}
+    inside = [row.lo <= float(effective_epochs(row.epochs, R_D)) <= row.hi for row in result]
     assert np.mean(inside) >= 10 / 12
-    assert all(row.lo < row.ratio < row.hi for row in found)
+    assert all(row.lo < row.ratio < row.hi for row in result)
 
 
-def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said():
+def test_overfit_runs_are_worth_less_and_extrapolation_is_marked():
     points = runs(sizes=(31e3,))
     worst = int(np.argmax(points.d / points.others["U"]))
     loss = points.loss.copy()
@@ -98,8 +98,8 @@ def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said
 def test_a_size_without_fresh_runs_has_no_effective_tokens():
     points = runs(sizes=(15e3, 31e3))
     kept = points.take((points.n > 20e3) | (points.d > 1.01 * points.others["U"]))
-    found = {(row.n_params, row.ratio is None) for row in rows(kept)}
-    assert found == {(15e3, True), (31e3, False)}
+    result = {(row.n_params, row.ratio is None) for row in rows(kept)}
+    assert result == {(15e3, True), (31e3, False)}
 
 
 def test_fresh_runs_that_do_not_fall_are_pooled():
@@ -112,29 +112,31 @@ def test_fresh_runs_that_do_not_fall_are_pooled():
     )  # all one point: nothing falls
 
 
-def test_the_document_sets_the_law_beside_what_was_read():
-    told = report(
+def test_the_document_has_the_law_and_what_was_read():
+    fields = report(
         runs(noise=0.001, seeds=2, uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=20)
     )
-    law = told["repeats_law"]
+    law = fields["repeats_law"]
     assert law.law == "data-constrained"
     assert law.R_D_from_runs == pytest.approx(R_D, rel=0.1)
     assert law.R_D.value == pytest.approx(R_D, rel=0.25)
-    for row in told["repeats"]:
+    for row in fields["repeats"]:
         assert row.predicted_ratio == pytest.approx(
             float(effective_epochs(row.epochs, law.R_D.value))
         )
 
 
 def test_one_size_cannot_identify_the_law_and_still_has_effective_tokens():
-    told = report(runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=0))
-    assert told["repeats_law"].R_D is None
-    assert "N takes 1 distinct value" in told["repeats_law"].unavailable
-    assert told["repeats_law"].R_D_from_runs == pytest.approx(R_D, rel=0.03)
-    assert all(row.predicted_ratio is None and row.ratio for row in told["repeats"])
+    fields = report(
+        runs(sizes=(31e3,), uniques=(UNIQUE, 2 * UNIQUE)), None, FitOptions(bootstrap=0)
+    )
+    assert fields["repeats_law"].R_D is None
+    assert "N takes 1 distinct value" in fields["repeats_law"].unavailable
+    assert fields["repeats_law"].R_D_from_runs == pytest.approx(R_D, rel=0.03)
+    assert all(row.predicted_ratio is None and row.ratio for row in fields["repeats"])
 
 
-def test_without_repeats_nothing_is_told():
+def test_without_repeats_the_document_has_no_field():
     plain = runs(epochs=())
     assert report(plain, None, FitOptions(bootstrap=0)) == {}
     assert uncounted(plain, "chinchilla") == []

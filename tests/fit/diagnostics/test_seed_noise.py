@@ -33,37 +33,37 @@ def sweep(sd=0.005, seeds=3, bend=0.0, seed=0):
     )
 
 
-def test_the_noise_of_seeds_is_found_within_its_interval():
-    found = [seed_noise.seed_noise(sweep(seed=seed), 0.9) for seed in range(60)]
-    assert np.mean([each.sd for each in found]) == pytest.approx(0.005, rel=0.03)
-    assert 0.78 <= np.mean([each.lo <= 0.005 <= each.hi for each in found]) <= 1.0
-    assert {(each.cells, each.freedom) for each in found} == {(36, 72)}
+def test_the_noise_of_seeds_lies_within_its_interval():
+    noise = [seed_noise.seed_noise(sweep(seed=seed), 0.9) for seed in range(60)]
+    assert np.mean([each.sd for each in noise]) == pytest.approx(0.005, rel=0.03)
+    assert 0.78 <= np.mean([each.lo <= 0.005 <= each.hi for each in noise]) <= 1.0
+    assert {(each.cells, each.freedom) for each in noise} == {(36, 72)}
 
 
 def test_without_replicates_the_noise_is_that_of_the_residuals():
     points = sweep(seeds=1)
     assert seed_noise.seed_noise(points) is None
-    told = [
+    result = [
         seed_noise.report(each, estimate(CHINCHILLA, each), 0.95)
         for each in (sweep(seeds=1, seed=seed) for seed in range(12))
     ]
-    assert np.mean([each.sd for each in told]) == pytest.approx(0.005, rel=0.2)
+    assert np.mean([each.sd for each in result]) == pytest.approx(0.005, rel=0.2)
     assert all(
         each.basis == "residuals" and each.lack_of_fit is None and not seed_noise.warnings(each)
-        for each in told
+        for each in result
     )
 
 
-def test_a_law_that_is_wrong_is_told_from_noise():
+def test_a_wrong_law_is_distinguished_from_noise():
     for bend, wrong in ((0.0, False), (0.01, True)):
         points = sweep(bend=bend)
-        told = seed_noise.report(points, estimate(CHINCHILLA, points), 0.95)
-        assert told.sd == pytest.approx(0.005, rel=0.25)
-        assert bool(seed_noise.warnings(told)) == wrong
-    assert seed_noise.warnings(told)[0].code == "lack_of_fit"
+        result = seed_noise.report(points, estimate(CHINCHILLA, points), 0.95)
+        assert result.sd == pytest.approx(0.005, rel=0.25)
+        assert bool(seed_noise.warnings(result)) == wrong
+    assert seed_noise.warnings(result)[0].code == "lack_of_fit"
 
 
-def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
+def test_foreign_table_with_a_seed_column_has_replicates(tmp_path):
     points = sweep(seeds=2)
     rows = zip(points.n, points.d, points.loss, np.tile([0, 1], len(points) // 2), strict=True)
     text = "\n".join(
@@ -73,6 +73,6 @@ def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
         ]
     )
     (tmp_path / "runs.csv").write_text(text + "\n")
-    found = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))["noise"]
-    assert (found["basis"], found["cells"]) == ("seeds", 36)
-    assert found["sd"] == pytest.approx(0.005, rel=0.3)
+    noise = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))["noise"]
+    assert (noise["basis"], noise["cells"]) == ("seeds", 36)
+    assert noise["sd"] == pytest.approx(0.005, rel=0.3)

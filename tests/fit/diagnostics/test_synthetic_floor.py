@@ -1,4 +1,4 @@
-"""The fitted E beside the true floor of a synthetic language."""
+"""The fitted E and the true floor of a synthetic language."""
 
 import numpy as np
 import pandas as pd
@@ -48,18 +48,22 @@ def known():
     return task, float(task.ideal_loss(task.batch("val", 0, 64)).mean())
 
 
-def test_the_document_tells_the_truth(tmp_path, known):
+def test_fit_document_has_the_known_entropy(tmp_path, known):
     task, floor = known
     document = fit([written(tmp_path / "x", planned(), floor)], FitOptions(bootstrap=100))
-    told = document["known_entropy"]
-    assert told["entropy"] == pytest.approx(task.entropy)
-    assert told["floor"] == pytest.approx(floor)
-    assert told["entropy"] != told["floor"]
-    assert told["fitted_E"] == document["params"]["E"]["value"]
-    assert told["floor_difference_percent"] == pytest.approx(100 * (told["fitted_E"] / floor - 1))
-    assert abs(told["floor_difference_percent"]) < 2
-    assert told["difference_percent"] == pytest.approx(100 * (told["fitted_E"] / task.entropy - 1))
-    assert told["covers"] is (told["lo"] <= floor <= told["hi"])
+    entropy = document["known_entropy"]
+    assert entropy["entropy"] == pytest.approx(task.entropy)
+    assert entropy["floor"] == pytest.approx(floor)
+    assert entropy["entropy"] != entropy["floor"]
+    assert entropy["fitted_E"] == document["params"]["E"]["value"]
+    assert entropy["floor_difference_percent"] == pytest.approx(
+        100 * (entropy["fitted_E"] / floor - 1)
+    )
+    assert abs(entropy["floor_difference_percent"]) < 2
+    assert entropy["difference_percent"] == pytest.approx(
+        100 * (entropy["fitted_E"] / task.entropy - 1)
+    )
+    assert entropy["covers"] is (entropy["lo"] <= floor <= entropy["hi"])
 
 
 def test_a_wrong_floor_is_not_hidden(tmp_path, known):
@@ -68,7 +72,7 @@ def test_a_wrong_floor_is_not_hidden(tmp_path, known):
     assert document["known_entropy"]["covers"] is False
 
 
-def test_a_law_without_a_floor_has_no_truth_to_tell(tmp_path, known):
+def test_law_without_a_floor_has_no_known_entropy(tmp_path, known):
     assert "known_entropy" not in fit(
         [written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0)
     )
@@ -78,7 +82,7 @@ def frame(*runs):
     return pd.DataFrame({"config": [run.model_dump() for run in runs]})
 
 
-def test_what_has_no_known_truth_gets_none():
+def test_other_tasks_have_no_known_entropy():
     run = planned()[0]
     assert known_entropy(None) is None
     assert (
@@ -93,19 +97,23 @@ def test_what_has_no_known_truth_gets_none():
 def test_runs_measured_on_different_windows_share_the_entropy_alone():
     run = planned()[0]
     longer = run.model_copy(update={"evals": run.evals.model_copy(update={"tokens": 6000})})
-    told = known_entropy(frame(run, longer))
-    assert set(told) == {"entropy"}
-    beside = compare_floor(
-        told,
+    entropy = known_entropy(frame(run, longer))
+    assert set(entropy) == {"entropy"}
+    comparison = compare_floor(
+        entropy,
         Estimate(
-            value=0.5 * told["entropy"],
+            value=0.5 * entropy["entropy"],
             se=None,
-            lo=0.4 * told["entropy"],
-            hi=1.2 * told["entropy"],
+            lo=0.4 * entropy["entropy"],
+            hi=1.2 * entropy["entropy"],
         ),
     )
-    assert (beside.floor, beside.floor_difference_percent, beside.covers) == (None, None, True)
-    assert beside.difference_percent == pytest.approx(-50)
+    assert (comparison.floor, comparison.floor_difference_percent, comparison.covers) == (
+        None,
+        None,
+        True,
+    )
+    assert comparison.difference_percent == pytest.approx(-50)
 
 
 def test_the_floor_is_that_of_the_windows_which_training_measures():

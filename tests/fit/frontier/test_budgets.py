@@ -12,7 +12,7 @@ TRUE_A = 0.30 / 0.64
 
 
 def jittered(jitter, seed=0, levels=5, sizes=7):
-    """Runs of the law L = 1.70 + 420/N^0.34 + 650/D^0.30 at budgets that are met within `jitter` only."""
+    """Runs of L = 1.70 + 420/N^0.34 + 650/D^0.30 at budgets that are met within `jitter` only."""
     rng = np.random.default_rng(seed)
     nominal = np.repeat(np.geomspace(1e18, 1e20, levels), sizes)
     c = nominal * np.exp(jitter * rng.uniform(-1, 1, len(nominal)))

@@ -5,7 +5,8 @@ refuse.
 import numpy as np
 
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
 LAW = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -19,33 +20,35 @@ def runs(sizes=25, evaluations=40):
     return Points(loss, n, d, 6 * n * d, group=np.repeat(np.arange(sizes).astype(str), evaluations))
 
 
-def test_envelope_of_curves_finds_the_frontier():
+def test_envelope_of_curves_recovers_the_frontier():
     curves = runs()
-    truth = frontier("chinchilla", LAW, Cost())
+    truth = LAWS["chinchilla"].frontier(LAW, Cost())
     last = np.arange(len(curves)) % 40 == 39
-    road = envelope(curves.take(last), curves, resamples=200)
-    assert abs(float(road.frontier.a - truth.a)) < 0.02
-    assert abs(float(road.frontier.a + road.frontier.b) - 1) < 0.02
-    np.testing.assert_allclose(road.frontier.n_star(1e19), truth.n_star(1e19), rtol=0.15)
-    assert np.quantile(road.draws.a, 0.05) < float(truth.a) < np.quantile(road.draws.a, 0.95)
+    estimate = envelope(curves.take(last), curves, resamples=200)
+    assert abs(float(estimate.frontier.a - truth.a)) < 0.02
+    assert abs(float(estimate.frontier.a + estimate.frontier.b) - 1) < 0.02
+    np.testing.assert_allclose(estimate.frontier.n_star(1e19), truth.n_star(1e19), rtol=0.15)
+    assert (
+        np.quantile(estimate.draws.a, 0.05) < float(truth.a) < np.quantile(estimate.draws.a, 0.95)
+    )
 
 
 def test_final_losses_of_one_size_are_joined():
-    road, truth = envelope(runs(), resamples=0), frontier("chinchilla", LAW, Cost())
-    assert abs(float(road.frontier.a - truth.a)) < 0.03
-    assert road.warnings[0].code == "final_losses_only"
+    estimate, truth = envelope(runs(), resamples=0), LAWS["chinchilla"].frontier(LAW, Cost())
+    assert abs(float(estimate.frontier.a - truth.a)) < 0.03
+    assert estimate.warnings[0].code == "final_losses_only"
 
 
 def test_winners_at_the_edge_do_not_count():
     curves = runs()
     small = curves.take(curves.n < 4e6)
-    road = envelope(small, small, resamples=0)
-    largest = max((minimum.n_star for minimum in road.minima), default=0.0)
+    estimate = envelope(small, small, resamples=0)
+    largest = max((minimum.n_star for minimum in estimate.minima), default=0.0)
     assert largest < small.n.max() * 0.99
-    assert all(minimum.flops < 1e18 for minimum in road.minima)
+    assert all(minimum.flops < 1e18 for minimum in estimate.minima)
 
 
-def test_reasons_to_refuse():
+def test_unavailable_approach_has_a_reason():
     curves = runs()
     assert (
         "competes" in envelope(curves.take(curves.group == "3"), resamples=0).unavailable

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
-from scaling.fit.frontier.frontier import Cost, fit_cost, fit_power, frontier
+from scaling.fit.frontier.frontier import Cost, fit_cost, fit_power
+from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
 CHINCHILLA = {"E": 1.7, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
@@ -29,37 +30,37 @@ def kaplan_loss(n, d):
     [("chinchilla", CHINCHILLA, chinchilla_loss), ("kaplan", KAPLAN, kaplan_loss)],
 )
 def test_optimum_is_the_cheapest_point(law, values, loss, cost):
-    found = frontier(law, values, cost)
+    optimum = LAWS[law].frontier(values, cost)
     for flops in (1e15, 1e20, 1e25):
-        n = float(found.n_star(flops)) * np.exp(np.linspace(-0.01, 0.01, 2001))
+        n = float(optimum.n_star(flops)) * np.exp(np.linspace(-0.01, 0.01, 2001))
         losses = loss(n, cost.tokens(n, flops))
-        np.testing.assert_allclose(n[losses.argmin()], found.n_star(flops), rtol=1e-3)
-        np.testing.assert_allclose(losses.min(), found.loss(flops), rtol=1e-9)
+        np.testing.assert_allclose(n[losses.argmin()], optimum.n_star(flops), rtol=1e-3)
+        np.testing.assert_allclose(losses.min(), optimum.loss(flops), rtol=1e-9)
         np.testing.assert_allclose(
-            cost.flops(found.n_star(flops), found.d_star(flops)), flops, rtol=1e-9
+            cost.flops(optimum.n_star(flops), optimum.d_star(flops)), flops, rtol=1e-9
         )
-        np.testing.assert_allclose(found.flops_for(float(found.loss(flops))), flops, rtol=1e-6)
+        np.testing.assert_allclose(optimum.flops_for(float(optimum.loss(flops))), flops, rtol=1e-6)
 
 
 def test_draws_are_one_call():
     draws = {name: value * np.linspace(0.99, 1.01, 7) for name, value in CHINCHILLA.items()}
-    together = frontier("chinchilla", draws, Cost()).n_star(1e21)
+    together = LAWS["chinchilla"].frontier(draws, Cost()).n_star(1e21)
     alone = [
-        frontier("chinchilla", {name: values[i] for name, values in draws.items()}, Cost()).n_star(
-            1e21
-        )
+        LAWS["chinchilla"]
+        .frontier({name: values[i] for name, values in draws.items()}, Cost())
+        .n_star(1e21)
         for i in range(7)
     ]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
 
 
 def test_a_loss_below_the_floor_costs_nothing_finite():
-    assert np.isnan(frontier("chinchilla", CHINCHILLA, Cost()).flops_for(1.7))
+    assert np.isnan(LAWS["chinchilla"].frontier(CHINCHILLA, Cost()).flops_for(1.7))
 
 
-def test_a_law_without_frontier_is_refused():
+def test_a_law_without_frontier_is_rejected():
     with pytest.raises(ScalingError, match="no compute-optimal"):
-        frontier("power", CHINCHILLA, Cost())
+        LAWS["power"].frontier(CHINCHILLA, Cost())
 
 
 def test_cost_is_read_off_the_runs():

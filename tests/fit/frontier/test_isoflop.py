@@ -9,8 +9,9 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.budgets import budgets
-from scaling.fit.frontier.frontier import Cost, MinimumFault, fit_power, frontier
+from scaling.fit.frontier.frontier import Cost, MinimumFault, fit_power
 from scaling.fit.frontier.isoflop import grid_bias, isoflop
+from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
 TRUTH = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
@@ -23,8 +24,8 @@ def surface(n, d, e=1.69, a=406.4, b=410.7, alpha=0.34, beta=0.28):
 def grid(reach, exponents=(0.34, 0.28), off=lambda k: 1.0):
     """Fifteen sizes on a +-reach grid at five budgets, centred `off` times too high in tokens."""
     alpha, beta = exponents
-    truth = frontier(
-        "chinchilla", {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": alpha, "beta": beta}, Cost()
+    truth = LAWS["chinchilla"].frontier(
+        {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": alpha, "beta": beta}, Cost()
     )
     c = np.repeat(np.logspace(17, 21, 5), 15)
     centre = np.array([float(truth.n_star(x)) for x in c]) / np.repeat(
@@ -46,19 +47,23 @@ def cs336(shared_data):
 
 
 def test_parabola_on_noise_free_runs(cs336):
-    road = isoflop(cs336, resamples=200)
-    assert len(road.minima) == 9
-    assert abs(road.frontier.a - 0.5146) < 5e-5
-    np.testing.assert_allclose(road.frontier.n_star(1e23), 9.11e10, rtol=1e-3)
-    np.testing.assert_allclose(road.frontier.a + road.frontier.b, 1, atol=1e-9)
-    assert np.quantile(road.draws.a, 0.025) < road.frontier.a < np.quantile(road.draws.a, 0.975)
+    estimate = isoflop(cs336, resamples=200)
+    assert len(estimate.minima) == 9
+    assert abs(estimate.frontier.a - 0.5146) < 5e-5
+    np.testing.assert_allclose(estimate.frontier.n_star(1e23), 9.11e10, rtol=1e-3)
+    np.testing.assert_allclose(estimate.frontier.a + estimate.frontier.b, 1, atol=1e-9)
+    assert (
+        np.quantile(estimate.draws.a, 0.025)
+        < estimate.frontier.a
+        < np.quantile(estimate.draws.a, 0.975)
+    )
 
 
 def test_grid_bias_is_what_the_parabola_misses(cs336):
-    road, truth = isoflop(cs336, resamples=0), frontier("chinchilla", TRUTH, Cost())
-    off = 100 * float(road.frontier.n_star(3e21) / truth.n_star(3e21) - 1)
+    estimate, truth = isoflop(cs336, resamples=0), LAWS["chinchilla"].frontier(TRUTH, Cost())
+    off = 100 * float(estimate.frontier.n_star(3e21) / truth.n_star(3e21) - 1)
     said = grid_bias(cs336, "chinchilla", TRUTH, Cost())
-    assert said.data["a"] == pytest.approx(float(road.frontier.a - truth.a), abs=1e-8)
+    assert said.data["a"] == pytest.approx(float(estimate.frontier.a - truth.a), abs=1e-8)
     assert said.data["n_star"] == pytest.approx(off / 100, abs=1e-6)
     assert grid_bias(cs336, "kaplan", TRUTH, Cost()) is None
 
@@ -75,8 +80,8 @@ def test_grid_bias_is_what_the_parabola_misses(cs336):
 )
 def test_certified_bias_of_grids(exponents, reach, off, error):
     points, truth = grid(reach, exponents, off)
-    found = isoflop(points, resamples=0).frontier
-    assert abs(100 * float(found.d_star(1e24) / truth.d_star(1e24) - 1) - error) < 0.02
+    optimum = isoflop(points, resamples=0).frontier
+    assert abs(100 * float(optimum.d_star(1e24) / truth.d_star(1e24) - 1) - error) < 0.02
 
 
 def test_akima_reaches_published_exponents(shared_data):
@@ -90,9 +95,9 @@ def test_akima_reaches_published_exponents(shared_data):
         }
     with open(shared_data / "porian2024" / "published_fits.csv") as handle:
         published = {row["config"]: float(row["n_exponent"]) for row in csv.DictReader(handle)}
-    for config, held in groupby(runs, lambda row: row["config"]):
+    for config, group in groupby(runs, lambda row: row["config"]):
         n, d, c, loss = np.array(
-            [[float(row[name]) for name in ("params", "tokens", "flops", "loss")] for row in held]
+            [[float(row[name]) for name in ("params", "tokens", "flops", "loss")] for row in group]
         ).T
         minima = [
             m
@@ -107,18 +112,18 @@ def test_akima_reaches_published_exponents(shared_data):
 
 
 @pytest.mark.parametrize("method", ["parabola", "cubic", "akima"])
-def test_methods_agree_on_a_smooth_narrow_valley(method):
+def test_methods_agree_on_a_smooth_narrow_curve(method):
     points, truth = grid(2)
-    found = isoflop(points, method, resamples=0).frontier
-    np.testing.assert_allclose(found.n_star(1e21), truth.n_star(1e21), rtol=0.02)
+    optimum = isoflop(points, method, resamples=0).frontier
+    np.testing.assert_allclose(optimum.n_star(1e21), truth.n_star(1e21), rtol=0.02)
 
 
-def test_unknown_method_is_refused():
+def test_unknown_method_is_rejected():
     with pytest.raises(ScalingError, match="parabola"):
         isoflop(grid(2)[0], "parabla")
 
 
-def test_reasons_to_refuse():
+def test_unavailable_approach_has_a_reason():
     points, _ = grid(4)
     lowest = points.c < 2e17
     edge = points.take(~lowest | (points.n < np.sort(points.n[lowest])[5]))
@@ -135,7 +140,7 @@ def test_reasons_to_refuse():
     )
 
 
-def test_budgets_are_found_in_read_off_data(shared_data):
+def test_budgets_of_read_off_data(shared_data):
     with open(shared_data / "epoch_chinchilla" / "svg_extracted_data.csv") as handle:
         rows = list(csv.DictReader(handle))
     n, c = (
@@ -172,11 +177,11 @@ def test_intervals_cover_the_expected_exponent():
     points, _ = grid(4)
     points = points.take(np.arange(75) % 2 == 0)
     expected = isoflop(points, resamples=0).frontier.a
-    rng, held = np.random.default_rng(1), 0
+    rng, covered = np.random.default_rng(1), 0
     for trial in range(100):
         noisy = Points(
             points.loss * np.exp(rng.normal(0, 0.002, len(points))), points.n, points.d, points.c
         )
         draws = isoflop(noisy, resamples=200, seed=trial).draws.a
-        held += np.quantile(draws, 0.05) <= expected <= np.quantile(draws, 0.95)
-    assert 80 <= held <= 98
+        covered += np.quantile(draws, 0.05) <= expected <= np.quantile(draws, 0.95)
+    assert 80 <= covered <= 98

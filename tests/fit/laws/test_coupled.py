@@ -7,7 +7,7 @@ import pytest
 
 from scaling.errors import ScalingError
 from scaling.fit.estimate import estimate
-from scaling.fit.frontier.frontier import Cost, frontier
+from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.profile import profile
 from scaling.points.points import Points
@@ -46,7 +46,7 @@ def test_k_of_one_is_chinchilla() -> None:
 
 @pytest.mark.parametrize("law", TRUE)
 def test_frontier_is_the_minimum_at_fixed_compute(law: str) -> None:
-    optimum = frontier(law, {name: np.asarray(v) for name, v in TRUE[law].items()}, Cost())
+    optimum = LAWS[law].frontier(TRUE[law], Cost())
     flops = 1e22
     n = optimum.n_star(flops) * np.exp(np.linspace(-0.5, 0.5, 2001))
     theta = LAWS[law].theta(TRUE[law])

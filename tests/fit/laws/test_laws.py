@@ -85,8 +85,8 @@ def test_gradients_equal_central_differences(name):
 
 @pytest.mark.parametrize("name", [name for name in LAWS if name != "data-constrained"])
 def test_every_law_is_recovered_from_its_noiseless_surface(name):
-    found = estimate(LAWS[name], surface(LAWS[name]))
-    assert found.values == {
+    fitted = estimate(LAWS[name], surface(LAWS[name]))
+    assert fitted.values == {
         key: pytest.approx(value, rel=1e-4) for key, value in TRUTH[name].items()
     }
 
@@ -94,8 +94,8 @@ def test_every_law_is_recovered_from_its_noiseless_surface(name):
 def test_the_data_constrained_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade():
     law = LAWS["data-constrained"]
     points = surface(law)
-    found = estimate(law, points)
-    residual = law.log_predict(found.theta, points.inputs(law.inputs)) - np.log(points.loss)
+    fitted = estimate(law, points)
+    residual = law.log_predict(fitted.theta, points.inputs(law.inputs)) - np.log(points.loss)
     assert np.abs(residual).max() < 2e-3
 
 
@@ -103,8 +103,8 @@ def test_the_data_constrained_surface_is_fitted_to_the_noise_floor_though_its_pa
 @pytest.mark.parametrize("name", ["chinchilla", "kaplan", "power"])
 def test_every_objective_fits_noisy_surfaces(name, objective):
     law = LAWS[name]
-    found = estimate(law, surface(law, noise=0.01), objective)
-    assert found.starts.agree >= 2
+    fitted = estimate(law, surface(law, noise=0.01), objective)
+    assert fitted.starts.agree >= 2
     exponents = [param.name for param in law.params if param.grid]
     for key in exponents:
-        assert found.values[key] == pytest.approx(TRUTH[name][key], rel=0.25)
+        assert fitted.values[key] == pytest.approx(TRUTH[name][key], rel=0.25)

@@ -9,10 +9,10 @@ from tests.documents import predict
 
 
 def test_hoffmann_unrounded():
-    found = predict("published:hoffmann2022", flops="5.76e23")
-    np.testing.assert_allclose(found["n_params"]["value"], 4.036e10, rtol=5e-4)
-    np.testing.assert_allclose(found["tokens_per_param"]["value"], 58.9, rtol=1e-3)
-    assert found["n_params"]["lo"] is None
+    prediction = predict("published:hoffmann2022", flops="5.76e23")
+    np.testing.assert_allclose(prediction["n_params"]["value"], 4.036e10, rtol=5e-4)
+    np.testing.assert_allclose(prediction["tokens_per_param"]["value"], 58.9, rtol=1e-3)
+    assert prediction["n_params"]["lo"] is None
 
 
 def test_kaplan_optimum():
@@ -57,9 +57,10 @@ def test_sardana_inference_demand():
     """
     entry = published("devries2023").frontier()
     flops = float(np.exp((np.log(13e9) - entry.log_n) / entry.a))
-    found = predict("published:devries2023", flops=flops, inference_tokens="2T")["inference"]
-    np.testing.assert_allclose((found["n_params"], found["tokens"]), (6.97e9, 1.25e12), rtol=0.003)
-    assert abs(found["saved_fraction"] - 0.174) < 0.001
+    prediction = predict("published:devries2023", flops=flops, inference_tokens="2T")["inference"]
+    optimum = prediction["n_params"], prediction["tokens"]
+    np.testing.assert_allclose(optimum, (6.97e9, 1.25e12), rtol=0.003)
+    assert abs(prediction["saved_fraction"] - 0.174) < 0.001
     np.testing.assert_allclose(
         predict("published:devries2023", flops=flops, inference_tokens=1)["inference"]["n_params"],
         13e9,
@@ -68,8 +69,8 @@ def test_sardana_inference_demand():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ScalingError, match=r"nobody'\n.*known: besiroglu2024"):
-        published("nobody")
+    with pytest.raises(ScalingError, match=r"unknown'\n.*known: besiroglu2024"):
+        published("unknown")
 
 
 def test_every_entry_has_a_reference_and_positive_numbers():

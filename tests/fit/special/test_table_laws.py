@@ -52,9 +52,9 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
     n = np.full(400, 10_000)
     counts = Counts("m", n, rng.binomial(n, rates))
     np.testing.assert_allclose(beta_binomial(counts.n, counts.c), (0.3, 12.0), rtol=0.2)
-    found = fit_coverage(counts, 200)
-    assert abs(found.b_from_shape / found.b - 1) < 0.05
-    assert np.quantile(found.b_draws, 0.025) < found.b < np.quantile(found.b_draws, 0.975)
+    fitted = fit_coverage(counts, 200)
+    assert abs(fitted.b_from_shape / fitted.b - 1) < 0.05
+    assert np.quantile(fitted.b_draws, 0.025) < fitted.b < np.quantile(fitted.b_draws, 0.975)
     ahead = forecast(counts, 10_000)
     truth = float(expected_coverage(0.3, 12.0, np.array([10_000]))[0])
     assert abs(ahead["beta_binomial"] - truth) < abs(ahead["line"] - truth)
@@ -62,19 +62,19 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
 
 def test_schedules_are_recovered_and_a_new_one_is_predicted():
     constant, cosine, two = schedules()
-    found = fit_annealing([constant, cosine, two])
-    assert found.value < 1e-8
+    fitted = fit_annealing([constant, cosine, two])
+    assert fitted.value < 1e-8
     step = cosine.step
     lr = np.where(step < 15000, 3e-4, 3e-4 - 2.7e-4 * (step - 15000) / 5000)
     new = Curve("wsd", step, lr, predict_curve(SCHEDULE, step, lr))
-    assert goodness(new, found.values)["mae"] < 1e-3
+    assert goodness(new, fitted.values)["mae"] < 1e-3
 
 
 @pytest.mark.parametrize("names", [["constant"], ["constant", "constant"]])
-def test_curves_that_cannot_tell_are_refused(names):
-    held = {curve.name: curve for curve in schedules()}
+def test_uninformative_curves_are_rejected(names):
+    by_name = {curve.name: curve for curve in schedules()}
     with pytest.raises(ScalingError, match=r"at least 2|no curve decays"):
-        fit_annealing([held[name] for name in names])
+        fit_annealing([by_name[name] for name in names])
 
 
 def test_annealing_as_a_command(tmp_path):
@@ -93,7 +93,7 @@ def test_annealing_as_a_command(tmp_path):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
 
 
-def test_what_these_laws_cannot_follow_is_refused(tmp_path):
+def test_options_that_table_laws_cannot_follow_are_rejected(tmp_path):
     assert set(SPECIAL) == set(TABLE_LAWS)
     path = tmp_path / "counts.csv"
     path.write_text("problem,n,c\n1,10,1\n")
@@ -134,10 +134,10 @@ def test_two_stages_predict_accuracy(tmp_path):
         entry = got["accuracy"]["params"][name]
         assert abs(entry["value"] - value) < 5 * entry["se"] + 1e-3
     dump(got, tmp_path / "fit.json")
-    found = predict(str(tmp_path / "fit.json"), flops=1e22)
-    truth = 0.25 + 0.6 / (1 + np.exp(5 * (found["loss"]["value"] - 2.5)))
-    assert found["accuracy"]["lo"] <= found["accuracy"]["value"] <= found["accuracy"]["hi"]
-    assert abs(found["accuracy"]["value"] - truth) < 0.02
+    fitted = predict(str(tmp_path / "fit.json"), flops=1e22)
+    truth = 0.25 + 0.6 / (1 + np.exp(5 * (fitted["loss"]["value"] - 2.5)))
+    assert fitted["accuracy"]["lo"] <= fitted["accuracy"]["value"] <= fitted["accuracy"]["hi"]
+    assert abs(fitted["accuracy"]["value"] - truth) < 0.02
 
 
 def test_kaplan_ns_is_recovered_through_the_critical_batch(tmp_path):

@@ -1,4 +1,6 @@
-"""The price of a smaller model in the report of a fit, and the tables that a prediction has of serving."""
+"""The price of a smaller model in the report of a fit, and the tables that a prediction has of
+serving.
+"""
 
 from scaling.predict.law_source import load_law
 from scaling.predict.predict import predict
@@ -7,7 +9,7 @@ from tests.documents import as_fit
 from tests.report.conftest import BUDGETS
 
 
-def test_a_fit_has_the_price_of_smaller_models_at_a_budget_and_names_it(document):
+def test_fit_reports_the_overhead_of_smaller_models_at_a_named_budget(document):
     table = price(load_law(as_fit(document)), 10 * BUDGETS[-1])
     assert [row[0] for row in table.rows] == [0.75, 0.5, 0.3]
     assert "the optimum of 1e14 FLOPs by the law chinchilla" in table.caption

@@ -1,4 +1,6 @@
-"""Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
+"""Every picture has finite data, the traces it promises, and is left out where there is nothing to
+show.
+"""
 
 import copy
 import json
@@ -117,7 +119,7 @@ def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     assert " 2 of 6 runs are drawn." in run_plots.holdout(as_fit(document)).caption
 
 
-def test_isoflop_curves_have_the_law_over_them_the_optima_and_the_answer(document):
+def test_isoflop_figure_shows_law_optima_and_answer(document):
     figure = drawn_by(run_plots.isoflop_curves, document)
     optima, answer = (trace for trace in kinds(figure, Markers) if trace.symbol == "star")
     assert len(optima.x) == len(BUDGETS)
@@ -135,7 +137,7 @@ def test_isoflop_curves_have_the_law_over_them_the_optima_and_the_answer(documen
     assert words == ["1e11, no minimum", "3e11", "1e12", "3e12", "1e13"]
 
 
-def test_a_budget_without_a_minimum_stays_grey_and_is_named(document):
+def test_budget_without_a_minimum_is_grey_and_named(document):
     figure = drawn_by(run_plots.isoflop_curves, document)
     rings = [trace for trace in kinds(figure, Markers) if trace.symbol == "open"]
     assert [len(trace.x) for trace in rings] == [len(WIDTHS)]
@@ -152,7 +154,7 @@ def test_isoflop_curves_of_a_frontier_without_a_law_mark_their_own_minima(docume
     assert "its minimum N*" in figure.caption
 
 
-def test_frontier_has_the_answer_three_approaches_and_the_twenty_tokens_line(document):
+def test_frontier_figure_has_answer_three_approaches_and_the_20_tokens_line(document):
     figure = drawn_by(law_plots.frontier_size, document)
     labels = [line.label for line in kinds(figure, Line)]
     assert [label.split(" (")[0] for label in labels] == [
@@ -169,7 +171,7 @@ def test_frontier_has_the_answer_three_approaches_and_the_twenty_tokens_line(doc
     assert figure.limits()[0][1] >= 10 * BUDGETS[-1]
 
 
-def test_an_unavailable_approach_is_not_drawn(document):
+def test_unavailable_approach_is_not_drawn(document):
     refused = copy.deepcopy(document)
     refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert not any(
@@ -225,7 +227,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
     assert {"hoffmann2022, devries2023", "besiroglu2024"} <= set(named), "equal exponents share one"
 
 
-def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_approach(document):
+def test_exponent_histogram_counts_every_refit_of_every_approach(document):
     spread = copy.deepcopy(document)
     isoflop = spread["approaches"]["isoflop"]
     isoflop["powers"] = {"a": 0.55, "n_coef": 0.2, "b": 0.45, "d_coef": 0.8}
@@ -247,7 +249,7 @@ def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_appr
     assert bootstrap_plots.exponents(bare, load_law(bare), {}) is None
 
 
-def test_what_a_document_lacks_is_left_out(document):
+def test_figures_without_data_are_left_out(document):
     bare = {
         key: value
         for key, value in document.items()

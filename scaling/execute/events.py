@@ -1,0 +1,136 @@
+"""Events of runs in training: what workers tell the coordinator, and the coordinator its callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from scaling.store.rows import Measurement
+
+EndKind = Literal["done", "diverged", "failed", "stopped"]
+
+
+class FailureCause(StrEnum):
+    """Why a run failed."""
+
+    INPUT = "input"
+    MEMORY = "memory"
+    BUG = "bug"
+    DISK = "disk"  # not the run's fault: it continues when the disk takes it
+    DEVICE = "device"  # a device or a link, which may recover
+    DIED = "died"  # the worker process was killed, or crashed
+    START = "start"  # the worker process could not start
+
+
+TRANSIENT = (FailureCause.DEVICE, FailureCause.DIED)
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    run_id: str = ""
+
+
+class WorkerState(_Event):
+    """A worker process imports what it needs (`starting`), or takes requests (`ready`)."""
+
+    event: Literal["starting", "ready"]
+    pid: int | None = None
+
+
+class GroupStarted(_Event):
+    """A worker was handed a group, named after its first run."""
+
+    event: Literal["started"] = "started"
+
+
+class RunProgress(_Event):
+    """Training of a group: mean loss of the last dispatch in nats, and speed since it was resumed.
+
+    For a pack, `run_id` and `loss` are those of its first run, speeds and `flops` (trained since
+    the group was resumed) those of all its runs; `run_ids` names them and the pending branches.
+    """
+
+    event: Literal["progress"] = "progress"
+    step: int
+    n_steps: int
+    loss: float
+    tokens_per_second: float
+    flops_per_second: float
+    flops: float
+    run_ids: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Measured(_Event):
+    """The measurements of a run after one step."""
+
+    event: Literal["measured"] = "measured"
+    rows: tuple[Measurement, ...]
+
+
+class Branched(_Event):
+    """The checkpoint of a branch is written: any worker may train its runs."""
+
+    event: Literal["branched"] = "branched"
+    run_ids: tuple[str, ...]
+
+
+class RunEnded(_Event):
+    """A run ended in this session. `details` of a failure go to its note: reason and traceback."""
+
+    event: EndKind
+    reason: str = ""
+    loss: float | None = None
+    cause: FailureCause | None = None
+    details: str = ""
+
+
+class RunInterrupted(_Event):
+    """A run failed for a cause that may pass, and is tried again."""
+
+    event: Literal["interrupted"] = "interrupted"
+    reason: str
+
+
+class RunEndedElsewhere(_Event):
+    """Another process finished the run, or failed at it."""
+
+    event: Literal["elsewhere"] = "elsewhere"
+
+
+class RunWarning(_Event):
+    """A sentence for people."""
+
+    event: Literal["warning"] = "warning"
+    message: str
+
+
+class GroupOver(_Event):
+    """A worker has no more to do with a group."""
+
+    event: Literal["over"] = "over"
+
+
+RunEvent = (
+    WorkerState
+    | GroupStarted
+    | RunProgress
+    | Measured
+    | Branched
+    | RunEnded
+    | RunInterrupted
+    | RunEndedElsewhere
+    | RunWarning
+    | GroupOver
+)
+OnEvent = Callable[[RunEvent], None]
+_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])
+
+
+def load_event(line: str) -> RunEvent:
+    """The event of a line that a worker wrote: its `model_dump_json`."""
+    return _ADAPTER.validate_json(line)

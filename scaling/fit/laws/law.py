@@ -1,0 +1,228 @@
+"""What a scaling law is: a value that `estimate` fits, `predict` evaluates and the plots draw.
+
+Nearly every law is a sum of powers with an optional floor, L = E + sum_k exp(z_k), where each z_k
+is affine in the internal coordinates theta and in the logs of the inputs: log A - alpha log N. With
+a root T (Kaplan's L(N,D)) it is log L = T log sum_k exp(z_k / T), and with both (the coupled law) L
+= E + (sum_k exp(z_k / T))^T. Values, gradients, second derivatives and the change of units follow
+from the terms alone. A law of another kind gives `custom` and needs no terms.
+
+Internal coordinates: a floor and an exponent as they are, a coefficient by its log, a crossing
+point X_c by alpha log X_c. Under a root T exponents and log coefficients are multiplied by T. In
+units of the data's geometric means they are nearly uncorrelated; `Law.centring` is that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.laws.derivatives import Array, Bound, Expansion, Feature, Inputs, sum_of_powers
+
+UNIT_OF = {"U": "D"}  # unique tokens are counted in the unit of tokens
+UNSCALED = frozenset("X")  # a loss stands as it is in a sigmoid
+
+ClosedFrontier = Callable[[Inputs, Cost], Frontier]
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
+    internal coordinate in centred units: the value itself, its log where `log`, the log times the
+    exponent named `crossing`, or the value times the parameter named `scaled_by`. The log of a
+    `place` is counted from the unit of that input.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    log: bool = False
+    crossing: str = ""
+    grid: tuple[float, ...] = ()
+    place: str = ""
+    scaled_by: str = ""
+
+
+@dataclass(frozen=True)
+class Term:
+    """exp of `coefficient` + sum over exponents of exponent x log of a product of inputs: {"alpha":
+    {"N": -1}} is N^-alpha.
+    """
+
+    coefficient: str
+    powers: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law of the loss: a sum of `terms`, with a `floor` or under a `root`, unless `custom` and
+    `columns` replace them.
+
+    `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
+    `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
+    returns; `columns` what `log_columns` does; `closed_frontier` gives N*, D* and L* from the reported
+    parameters, scalars or arrays over draws, where the law has a compute-optimal N and D.
+    """
+
+    name: str
+    formula: str
+    reference: str
+    inputs: tuple[str, ...]
+    params: tuple[Param, ...]
+    terms: tuple[Term, ...]
+    floor: str = ""
+    root: str = ""
+    derived: Callable[[Inputs], dict[str, Array]] | None = None
+    custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
+    columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
+    closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
+    signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
+
+    def logs(self, x: Inputs) -> Inputs:
+        """The inputs as `bind` takes them."""
+        return {name: np.log(x[name]) for name in self.inputs}
+
+    def to_log(self, loss: Array) -> Array:
+        """Losses on the scale of `log_predict`: their logs, or themselves where `signed`."""
+        return loss if self.signed else np.log(loss)
+
+    def from_log(self, value: Array) -> Array:
+        """The inverse of `to_log`."""
+        return value if self.signed else np.exp(value)
+
+    def predict(self, theta: Array, x: Inputs) -> Array:
+        """The predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
+        return np.exp(self.log_predict(theta, x))
+
+    def frontier(self, values: Mapping[str, Array | float], cost: Cost) -> Frontier:
+        """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
+        if self.closed_frontier is None:
+            raise ScalingError(
+                f"the law {self.name} has no compute-optimal N and D",
+                remedy="fit a law of N and D, for example chinchilla",
+            )
+        arrays = {name: np.asarray(value, float) for name, value in values.items()}
+        return self.closed_frontier(arrays, cost)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The reported names, in the order of theta."""
+        return tuple(param.name for param in self.params)
+
+    def index(self, name: str) -> int:
+        """The place of a parameter in theta."""
+        return self.names.index(name)
+
+    def bind(self, logs: Inputs) -> Bound:
+        """The law at fixed log inputs {letter: (n,)}, as a function of theta (R, P)."""
+        if self.custom:
+            return self.custom(logs)
+        floor, root = (self.index(name) if name else None for name in (self.floor, self.root))
+        return sum_of_powers(self._features(logs), len(self.params), floor, root)
+
+    def _features(self, logs: Inputs) -> list[list[Feature]]:
+        """For each term the parameters it is affine in, each with its factor (n,); the
+        coefficient's, 1, comes first.
+        """
+        features = []
+        for term in self.terms:
+            slopes = [
+                (self.index(name), _weighted(powers, logs)) for name, powers in term.powers.items()
+            ]
+            features.append([(self.index(term.coefficient), np.ones_like(slopes[0][1])), *slopes])
+        return features
+
+    def log_columns(self, theta: Array, logs: Inputs) -> Array:
+        """Logs of the powers (G, K, n) that multiply the coefficients of the terms, before the
+        root, at the exponents of theta (G, P).
+        """
+        if self.columns:
+            return self.columns(theta, logs)
+        return np.stack(
+            [
+                sum(theta[:, j, None] * feature for j, feature in term[1:])
+                for term in self._features(logs)
+            ],
+            1,
+        )
+
+    def log_predict(self, theta: Array, x: Inputs) -> Array:
+        """Natural log of the predicted loss (..., n) at theta (..., P) and inputs
+        {letter: (n,)}.
+        """
+        expansion, lead = self._at(theta, x)
+        return expansion.value.reshape(*lead, -1)
+
+    def jacobian(self, theta: Array, x: Inputs) -> Array:
+        """Gradient of log_predict in theta (..., n, P)."""
+        expansion, lead = self._at(theta, x)
+        return np.moveaxis(expansion.gradient, 1, 2).reshape(*lead, -1, len(self.params))
+
+    def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
+        theta = np.asarray(theta, float)
+        rows = theta.reshape(-1, len(self.params))
+        return self.bind(self.logs(x))(rows), theta.shape[:-1]
+
+    def values(self, theta: Array) -> dict[str, Array]:
+        """Reported parameters {name: (...)} of theta (..., P)."""
+        theta = np.asarray(theta, float)
+        return {
+            param.name: self._reported(param, theta, theta[..., i])
+            for i, param in enumerate(self.params)
+        }
+
+    def _reported(self, param: Param, theta: Array, inner: Array) -> Array:
+        if param.crossing:
+            return np.exp(np.minimum(inner / theta[..., self.index(param.crossing)], 700.0))
+        if param.scaled_by:
+            return np.asarray(inner / theta[..., self.index(param.scaled_by)])
+        return np.exp(inner) if param.log else inner
+
+    def theta(self, values: Mapping[str, Array | float]) -> Array:
+        """Internal coordinates (..., P) of reported parameters, the inverse of `values`; further
+        names are ignored.
+        """
+        inner = []
+        for param in self.params:
+            value = np.asarray(values[param.name], float)
+            other = param.crossing or param.scaled_by
+            scale = np.asarray(values[other], float) if other else 1.0
+            inner.append(scale * (np.log(value) if param.log or param.crossing else value))
+        return np.stack(np.broadcast_arrays(*inner), -1)
+
+    def centring(self, units: Mapping[str, float]) -> Array:
+        """The matrix (P, P) that takes theta to the theta of inputs divided by
+        exp(units[letter]).
+        """
+        matrix = np.eye(len(self.params))
+        for term in self.terms:
+            for exponent, powers in term.powers.items():
+                shift = sum(power * units[letter] for letter, power in powers.items())
+                matrix[self.index(term.coefficient), self.index(exponent)] += shift
+        return matrix
+
+    def offset(self, units: Mapping[str, float]) -> Array:
+        """What a matrix cannot do (P,): the log of a place on an input's axis moves with that
+        input's unit.
+        """
+        return np.array([units[param.place] if param.place else 0.0 for param in self.params])
+
+
+def _weighted(powers: Mapping[str, float], logs: Inputs) -> Array:
+    """The log of a product of powers of the inputs (n,)."""
+    return np.sum([power * logs[letter] for letter, power in powers.items()], axis=0)
+
+
+def units(law: Law, logs: Inputs) -> dict[str, float]:
+    """The mean log of each input: the units in which a law's coordinates are nearly
+    uncorrelated.
+    """
+    if not law.terms:  # a formula takes its inputs as they are
+        return dict.fromkeys(law.inputs, 0.0)
+    means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
+    return {
+        letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]
+        for letter in law.inputs
+    }

@@ -1,0 +1,223 @@
+"""`PlanDocument`, which `scaling plan --json` prints, and `PlanFile`, plan.json of a folder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from scaling.config import Execution, RunConfig
+from scaling.config.run_groups import RunGroup
+from scaling.plan import memory
+from scaling.plan.build import PlannedRun
+from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
+from scaling.plan.plan import Plan
+
+
+class RunSpeed(Protocol):
+    """Measured seconds of runs."""
+
+    @property
+    def compile_seconds(self) -> float: ...
+
+    def run_seconds(self, run: RunConfig) -> float: ...
+
+    def family_seconds(self, family: RunGroup) -> float: ...
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RunEntry(_Part):
+    """A planned run. `seconds` is null without a probe; the last three fields are of a device."""
+
+    run_id: str
+    n_params: int
+    n_params_with_head: int
+    n_params_nonembedding: int
+    n_layers: int
+    d_model: int
+    tokens: int
+    tokens_per_param: float
+    flops: float
+    batch_tokens: int
+    lr: float
+    n_steps: int
+    seed: int
+    seconds: float | None
+    memory_bytes: int
+    fits: bool | None = None
+    remedy: str | None = None
+    device_memory_bytes: int | None = None
+
+
+class InfeasibleCell(_Part):
+    """A cell of the design that cannot be trained."""
+
+    cell: str
+    reason: str
+
+
+class PlanDocument(_Part):
+    """A plan: its runs, infeasible cells and totals. `flops` counts shared prefixes once."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    sweep: str
+    question: str
+    runs: tuple[RunEntry, ...]
+    infeasible: tuple[InfeasibleCell, ...]
+    merged: int
+    warnings: tuple[str, ...]
+    flops: float
+    flops_alone: float
+    shared_prefixes: int
+    workers: int
+    seconds: float | None
+    wall_seconds: float | None
+    device: str | None = None
+    expected: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document; without a device its fields are absent."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {"schema": self.schema_version, **document}
+
+
+class ParamCounts(_Part):
+    """Parameters of a run by convention."""
+
+    with_head: int
+    total: int
+    nonembedding: int
+
+
+class PlannedRunEntry(_Part):
+    """A planned run of a folder."""
+
+    run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    n_params: ParamCounts
+    tokens: int
+    flops: float
+    seed: int
+
+
+class RunOrigin(_Part):
+    """What runs are trained by: digests of corpus and code, versions, or the simulated law."""
+
+    corpus: str | None = None
+    simulated: str | None = None
+    code: str | None = None
+    versions: dict[str, str] | None = None
+
+
+class PlanFile(RunOrigin):
+    """plan.json of a sweep's folder: the runs by which it explains itself without the corpus."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    sweep: str
+    runs: tuple[PlannedRunEntry, ...]
+    infeasible: tuple[InfeasibleCell, ...]
+
+
+def plan_file(plan: Plan, origin: RunOrigin) -> PlanFile:
+    """The file of a plan whose runs are trained by `origin`."""
+    return PlanFile(
+        sweep=plan.sweep.name,
+        runs=tuple(
+            PlannedRunEntry(
+                run_id=item.run_id,
+                n_params=ParamCounts(**item.n_params),
+                tokens=item.run.tokens,
+                flops=item.flops,
+                seed=item.run.seed,
+            )
+            for item in plan.runs
+        ),
+        infeasible=_infeasible(plan),
+        **origin.model_dump(),
+    )
+
+
+def _infeasible(plan: Plan) -> tuple[InfeasibleCell, ...]:
+    return tuple(InfeasibleCell(cell=str(cell), reason=reason) for cell, reason in plan.infeasible)
+
+
+def plan_document(
+    plan: Plan,
+    speed: RunSpeed | None,
+    workers: int,
+    *,
+    execution: Execution | None = None,
+    device: DeviceMemory | None = None,
+    expected: dict[str, Any] | None = None,
+) -> PlanDocument:
+    """The document of a plan: seconds by `speed`, memory under `execution`, fit to `device`."""
+    execution = execution or Execution()
+    runs = tuple(_run_entry(item, speed, execution, device) for item in plan.runs)
+    shapes = len({(item.run.model, item.run.batch_size) for item in plan.runs})
+    seconds = wall_seconds = None
+    if speed:
+        seconds = sum(map(speed.family_seconds, plan.groups)) + shapes * speed.compile_seconds
+        longest = max((entry.seconds or 0.0 for entry in runs), default=0.0)
+        wall_seconds = max(seconds / workers, longest)
+    optional: dict[str, Any] = {"device": device.name} if device else {}
+    if expected is not None:
+        optional["expected"] = expected
+    return PlanDocument(
+        sweep=plan.sweep.name,
+        question=plan.sweep.question,
+        runs=runs,
+        infeasible=_infeasible(plan),
+        merged=plan.merged,
+        warnings=plan.warnings,
+        flops=plan.shared_flops,
+        flops_alone=plan.flops,
+        shared_prefixes=sum(bool(group.branches) for group in plan.groups),
+        workers=workers,
+        seconds=seconds,
+        wall_seconds=wall_seconds,
+        **optional,
+    )
+
+
+def _run_entry(
+    planned: PlannedRun,
+    speed: RunSpeed | None,
+    execution: Execution,
+    device: DeviceMemory | None,
+) -> RunEntry:
+    run, fit = planned.run, dict[str, Any]()
+    if device is None:
+        memory_bytes = memory.estimate(run, execution).total
+    else:
+        memory_bytes = device.required_bytes(run, execution)
+        fits = memory_bytes <= device.capacity_bytes
+        chosen = None if fits else suggest_execution([run], execution, device)
+        fit = {
+            "fits": fits,
+            "remedy": to_cli_flags(chosen, execution) if chosen else None,
+            "device_memory_bytes": device.capacity_bytes,
+        }
+    return RunEntry(
+        run_id=planned.run_id,
+        n_params=planned.n_params["total"],
+        n_params_with_head=planned.n_params["with_head"],
+        n_params_nonembedding=planned.n_params["nonembedding"],
+        n_layers=run.model.n_layers,
+        d_model=run.model.d_model,
+        tokens=run.tokens,
+        tokens_per_param=run.tokens / planned.n_params["with_head"],
+        flops=planned.flops,
+        batch_tokens=run.batch_tokens,
+        lr=run.optim.lr,
+        n_steps=run.n_steps,
+        seed=run.seed,
+        seconds=speed.run_seconds(run) if speed else None,
+        memory_bytes=memory_bytes,
+        **fit,
+    )
