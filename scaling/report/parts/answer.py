@@ -68,4 +68,4 @@ def fitted_loss(law: FittedLaw | None, n: np.ndarray, d: np.ndarray) -> np.ndarr
     if not np.isfinite(list(law.values.values())).all():
         return None
     theta = formula.theta({name: np.asarray(value) for name, value in law.values.items()})
-    return np.exp(formula.log_predict(theta, {"N": n, "D": d}))
+    return formula.from_log(formula.log_predict(theta, {"N": n, "D": d}))

@@ -175,7 +175,7 @@ def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         return None
     n, d, loss = (np.asarray(fit.data[name], float) for name in ("n_params", "tokens", "loss"))
     predicted = fitted_loss(_alone(law), n, d)
-    if predicted is None:
+    if predicted is None or (predicted <= 0).any() or (loss <= 0).any():
         return None
     error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
     notes = [

@@ -79,7 +79,7 @@ def _at(
     law, d = LAWS[source.law], source.cost.tokens(n, np.asarray(flops))
     inputs = {"N": n, "D": d, "U": d}  # every token is new
     given = {letter: inputs[letter] for letter in law.inputs}
-    loss = np.exp(law.log_predict(law.theta(values), given))
+    loss = law.from_log(law.log_predict(law.theta(values), given))
     needed = optimum.flops_for(loss.T).T  # draws last, as those of the frontier are
     return loss, np.maximum(1 - needed / flops, 0.0)
 
