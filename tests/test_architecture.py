@@ -1,5 +1,5 @@
-"""Who may import whom: the two halves of the line meet at the row, and nobody imports the command
-line.
+"""Who may import whom: the training and the fitting side meet at the row, and no package imports
+the command line.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on
+"""What every command shares: an example in its help, and --json or --csv, one of them, alone on
 stdout.
 """
 
@@ -72,7 +72,7 @@ NO_TABLE = {
 
 
 def commands(group=None, before=""):
-    """Every verb with its click command, those of groups too."""
+    """Every command with its click command, those of groups too."""
     for name, command in (group or typer.main.get_command(with_commands())).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")

@@ -1,5 +1,5 @@
 """The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled,
-die and are told of.
+die and are reported.
 """
 
 import contextlib

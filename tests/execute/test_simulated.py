@@ -43,7 +43,7 @@ ISOFLOP = {
 
 
 def simulated(law=BESIROGLU, **changes):
-    """The runs of a simulated sweep, the tiny one unless told otherwise."""
+    """The runs of a simulated sweep, the tiny one by default."""
     sweep = tiny(**changes)
     return [item.run for item in plan(sweep, sweep.base.task, 256, law).runs]
 

@@ -1,5 +1,5 @@
 """`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad
-input refused by name.
+input rejected by name.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Planning: every cell of a sweep is a run or a refusal with its reason."""
+"""Planning: every cell of a sweep is a run or infeasible with its reason."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The row: written whole or not at all, read back as it was, refused when damaged."""
+"""The row: written whole or not at all, read back as it was, rejected when damaged."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
 """Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables,
-refused where they cannot be known.
+rejected where they cannot be known.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans;
-and what a plan may expect.
+"""The next runs: within the budget, shared prefixes counted as they are trained, a sweep file that
+plans; and what a plan may expect.
 """
 
 import json
