@@ -84,6 +84,7 @@ def test_invalid_ray_resources_are_rejected(text, what):
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_ray_is_imported_lazily_and_its_absence_reported(monkeypatch, tmp_path):
     code = "import sys, scaling.execute.ray; sys.exit('ray' in sys.modules or 'jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

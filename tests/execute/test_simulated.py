@@ -62,6 +62,7 @@ def scaled_rate(run, times):
     )
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bits_always():
     run = simulated()[0]
     again = RunConfig.model_validate_json(run.model_dump_json())

@@ -149,6 +149,7 @@ def test_a_simulated_sweep_has_other_run_ids_and_the_same_runs():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axis", [{}, {"axes": [{"field": "optim.lr", "values": [i * 1e-5 for i in range(1, 51)]}]}]
 )
