@@ -18,7 +18,8 @@ PLACES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
 # that is not drawn yet, and at last back to the top.
 DRAWN = """() => {
   for (const part of document.querySelectorAll('details')) part.open = true;
-  const next = [...document.querySelectorAll('.canvas')].find((canvas) => !canvas.querySelector('.main-svg'));
+  const canvases = [...document.querySelectorAll('.canvas')];
+  const next = canvases.find((canvas) => !canvas.querySelector('.main-svg'));
   if (next) next.scrollIntoView(); else scrollTo(0, 0);
   return !next;
 }"""

@@ -19,7 +19,10 @@ from scaling.errors import DISK, ScalingError
 from scaling.report.page import write_report
 from tests.documents import dump
 
-HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 [x](javascript:alert(4)) | `'
+HOSTILE = (
+    '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 '
+    "[x](javascript:alert(4)) | `"
+)
 
 
 class Page(HTMLParser):
@@ -109,7 +112,10 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for name in pictures.split()
         for kind in ("svg", "pdf", "png", "csv")
     }
-    listed = "predictions model smaller approaches parameters laws kaplan holdout exclusions failures runs provenance training-origin"
+    listed = (
+        "predictions model smaller approaches parameters laws kaplan holdout exclusions failures "
+        "runs provenance training-origin"
+    )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",
         "report.md",
@@ -223,6 +229,7 @@ def test_tables_are_csv_without_formulas(folder):
         assert [row[0] for row in csv.reader(handle)][1:3] == ["chinchilla", "'=other"]
 
 
+@pytest.mark.slow
 def test_a_fit_document_alone_is_enough(document, tmp_path):
     dump(document, tmp_path / "mine.json")
     page = write_report(tmp_path / "mine.json", tmp_path / "out")
@@ -232,6 +239,7 @@ def test_a_fit_document_alone_is_enough(document, tmp_path):
     assert "<h1>mine</h1>" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_without_fits_is_fitted_on_the_way(results_folder, tmp_path):
     (tmp_path / "runs").symlink_to(results_folder / "runs")
     said = " ".join(

@@ -23,6 +23,8 @@ from scaling.store.run_files import write_run
 from tests.documents import as_fit, dump, fit
 from tests.report.test_terminal import printed
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
 R_D = 9.0
 
@@ -137,6 +139,7 @@ def test_a_fit_without_repeats_has_neither_picture_nor_table(document):
     assert diagnostics.known_entropy(bare) is None
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, monkeypatch):
     dump(document, tmp_path / "fit.json")
     page = write_report(tmp_path / "fit.json", tmp_path / "report")
@@ -180,9 +183,9 @@ def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, d
         ["lowest loss on the windows measured", "1.010", "-4 %"],
         ["entropy of the language", "1.000", "-3 %"],
     ]
-    assert (
-        table.caption
-        == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
+    assert table.caption == (
+        "The 95 % interval of E misses the lowest possible loss on these windows. The fit's "
+        "status is not-identified."
     )
     alone = table_of(ci=0.9, floor=None, floor_difference_percent=None, covers=True)
     assert alone.caption == "The 90 % interval of E holds the true floor."
