@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from scaling.cli.csv_rows import PREDICTED, prediction_rows
 from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
 from scaling.cli.output import Csv, Json, echo_err, emit
 from scaling.errors import ScalingError
+
+if TYPE_CHECKING:
+    from scaling.predict.prediction import Prediction
 
 QUESTION, MODELS = "Question", "Models and sweeps"
 SERVING = "Serving, in device-seconds"
@@ -154,6 +158,7 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
+    from scaling.predict.named_models import named_models_table
     from scaling.predict.predict import predict as run_predict
     from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text, predictions_text
@@ -193,7 +198,7 @@ def predict(
     each_budget: list[str | None] = (
         [*budgets] if budgets or (models and not is_question) else [None]
     )
-    documents = [
+    predictions = [
         run_predict(
             source,
             loss=loss,
@@ -204,12 +209,15 @@ def predict(
             with_model=with_model or emit_to is not None,
             **question,
             **({} if budget is None else {"flops": budget}),
-        ).to_dict()
+        )
         for budget in each_budget
     ]
-    document: dict[str, Any] = documents[0] if len(documents) == 1 else {}
-    if len(documents) > 1:
-        document = {"predictions": documents, "warnings": _common_warnings(documents)}
+    document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
+    if len(predictions) > 1:
+        document = {
+            "predictions": [each.to_dict() for each in predictions],
+            "warnings": _common_warnings(predictions),
+        }
     if models:
         named_models = _named_models(source)
         document = {**document, "models": named_models["models"]} if document else named_models
@@ -217,11 +225,12 @@ def predict(
         _write_sweep(source, document, emit_to, base)
 
     def text() -> Any:
-        if len(documents) > 1:
-            return predictions_text(document)
-        if not documents:
+        if len(predictions) > 1:
+            return predictions_text(predictions)
+        if not predictions:
             return models_text(document)
-        return prediction_text(document, _next(source, document, emit_to))
+        command = _next(source, document, emit_to)
+        return prediction_text(predictions[0], named_models_table(document), command)
 
     emit(
         document,
@@ -256,9 +265,10 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     return f"scaling report {name}"
 
 
-def _common_warnings(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _common_warnings(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """The warnings of all predictions, each sentence once."""
-    return list({each["message"]: each for one in documents for each in one["warnings"]}.values())
+    warnings = {each.message: each for one in predictions for each in one.warnings}
+    return [each.model_dump(mode="json") for each in warnings.values()]
 
 
 def _named_models(source: str) -> dict[str, Any]:

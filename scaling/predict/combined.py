@@ -174,22 +174,6 @@ def _tokens(cost: Cost, n: float, flops: float) -> float:
     return float(cost.tokens(n, flops))
 
 
-def spanning(
-    cost: Cost, answer: Mapping[str, Interval], sizes: Mapping[str, float]
-) -> dict[str, Interval]:
-    """The size and tokens of an answer with intervals that hold what every approach says."""
-    size, flops = answer["n_params"], answer["flops"].value
-    assert flops is not None
-    known = [each for each in (size.lo, size.value, size.hi, *sizes.values()) if each is not None]
-    low, high = min(known), max(known)
-    n = Interval(value=size.value, lo=low, hi=high)
-    ends = [_tokens(cost, each, flops) for each in (high, low)]
-    tokens = answer["tokens"].model_copy(update={"lo": ends[0], "hi": ends[1]})
-    ratio = answer["tokens_per_param"]
-    ratio = ratio.model_copy(update={"lo": ends[0] / high, "hi": ends[1] / low})
-    return {"n_params": n, "tokens": tokens, "tokens_per_param": ratio}
-
-
 def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
     """The least C at which a curve has come down to a loss, None where it never does; an interval's
     end may rise again far out.

@@ -105,8 +105,6 @@ def predict(
         else {}
     )
     apart = disagreement(approaches) if parts else None
-    if apart:
-        answer |= combined.spanning(law.cost, answer, apart.data)
     measures = {name: answer[name] for name in MEASURES if name in answer}
     others = {name: each for name, each in answer.items() if name not in MEASURES}
     return Prediction(

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_exact_data_predict_the_true_optimum(tmp_path):
     dump(
         fit([simulated(tmp_path / "exact.csv", noise=0.0)], FitOptions(bootstrap=50)),
@@ -41,6 +42,7 @@ def test_exact_data_predict_the_true_optimum(tmp_path):
     assert found["n_params"]["hi"] / found["n_params"]["lo"] < 1.01
 
 
+@pytest.mark.slow
 def test_flops_and_loss_are_inverse_questions(folder):
     source = str(folder / "parametric.json")
     forward = predict(source, flops="1e22")
