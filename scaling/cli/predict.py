@@ -253,6 +253,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
     """The next sensible command, which works."""
+    from scaling.formatting import format_flops
     from scaling.predict.law_source import PREFIX, load_law
 
     if emitted is not None:
@@ -261,7 +262,7 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
         return ""
     name, flops = shlex.quote(source), document["flops"]["value"]
     if document["question"] == "budget" and load_law(source).sweep() is not None:
-        return f"scaling predict {name} --flops {flops:g} --emit test.toml   (runs that test it)"
+        return f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml   (runs that test it)"
     return f"scaling report {name}"
 
 
