@@ -9,7 +9,7 @@ INSTALL := .ci/install $(BIN)
 AOT := jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 nvidia-cuda-nvcc-cu12==12.9.86 'nvidia-cudnn-cu12>=9.10,<10' 'libtpu==0.0.42.*'
 LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare aot wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare chaos aot wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -36,8 +36,8 @@ demo: setup-demo
 test: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
 
-test-fast: setup  # without tests marked slow (few are marked yet)
-	$(BIN)/pytest -q -m "not slow and not exhaustive"
+test-fast: setup  # without training and processes: for the edit loop
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not exhaustive"
 
 test-all: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal
@@ -79,6 +79,9 @@ compare: setup
 aot: setup  # compiles for H100 and TPU v5e, which need not be here
 	$(BIN)/python -c "import jax_cuda12_plugin, libtpu" 2>/dev/null || $(INSTALL) --no-deps $(AOT)
 	$(BIN)/python -m benchmarks.aot $(CASES)
+
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos
 
 wheel-check: setup
 	$(BIN)/python benchmarks/wheel.py

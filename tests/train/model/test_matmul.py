@@ -14,6 +14,8 @@ from scaling.train.model.operations import FLOAT32
 from scaling.train.step import ProgramKey, initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
+pytestmark = pytest.mark.slow
+
 
 def operands(transposed, seed=0):
     x_key, w_key, g_key = jax.random.split(jax.random.key(seed), 3)
