@@ -33,14 +33,15 @@ from scaling.fit.combination import (
     mean_and_spread,
     second_order,
 )
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
-from scaling.fit.estimate import PointEstimate, estimate, problem_of, spread
+from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.approaches import powers
-from scaling.fit.frontier.budgets import budgets
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import isoflop
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.multistart import spread
 from scaling.fit.newton import Resample, continuation
 from scaling.points.points import Points
 
@@ -64,15 +65,20 @@ MIN_LAWS = 3
 
 
 def combine(
-    points: Points, objective: str = "huber-log", delta: float = 1e-3
+    data: Dataset | Points, objective: str = "huber-log", delta: float = DELTA
 ) -> Combination | None:
     """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
     laws can be fitted.
     """
+    points = Dataset.of(data).points
     if points.n is None or points.d is None or points.c is None:
         return None
-    points = _thinned(points)
-    weighted = recent(points)
+    if len(points) > MOST_POINTS:
+        order = np.argsort(points.c, kind="stable")
+        picked = np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))
+        data = Dataset(points.take(order[picked]))
+    data = Dataset.of(data)
+    points, weighted = data.points, Dataset(recent(data.points))
     estimates = {}
     for name in CANDIDATE_LAWS:
         try:
@@ -86,7 +92,7 @@ def combine(
         {name: fit.values for name, fit in estimates.items()}, status, weighted
     )
     origins = _origins(weighted, estimates)
-    scores = _scores(points, [one.name for one in candidates], origins)
+    scores = _scores(data, [one.name for one in candidates], origins)
     errors, weights = _rms(scores), _weights(candidates, _rms(scores))
     members = tuple(
         one.model_copy(
@@ -117,45 +123,39 @@ def recent(points: Points) -> Points:
     return replace(points, weight=flops / flops.max())
 
 
-def _thinned(points: Points) -> Points:
-    if len(points) <= MOST_POINTS:
-        return points
-    order = np.argsort(np.asarray(points.c), kind="stable")
-    return points.take(order[np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))])
-
-
 def _candidates(
-    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], points: Points
+    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], data: Dataset
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
-    cost, result = fit_cost(points), []
+    result = []
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
-        optimum = _floats(powers(LAWS[name].frontier(params, cost)))
+        optimum = _floats(powers(LAWS[name].frontier(params, data.cost)))
         result.append(
             Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
         )
-    if len(points) >= MIN_PREFIX + 2:
-        result.append(Candidate(name=SURFACE, polynomial=_surface(points)))
-    for approach in (isoflop(points, resamples=0), envelope(points, None, 0, 0)):
+    if len(data) >= MIN_PREFIX + 2:
+        result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
+    for approach in (isoflop(data, resamples=0), envelope(data, None, 0, 0)):
         if approach.frontier is not None:
             optimum = _floats(powers(approach.frontier))
             result.append(Candidate(name=approach.name, powers=optimum))
     return result
 
 
-def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
+def _origins(data: Dataset, estimates: Mapping[str, LawFit]) -> list[_Origin]:
     """The prefixes with their candidates. All refits of a law descend at once from its optimum on
     all points.
     """
-    flops, chosen = np.asarray(points.c), _prefixes(points)
+    points = data.points
+    flops, chosen = np.asarray(points.c), _prefixes(data)
     if not chosen:
         return []
     masks = np.array([flops <= budget * (1 + 1e-4) for budget in chosen])
     values: dict[str, dict[str, Array]] = {}
     for name, fit in estimates.items():
-        task = problem_of(fit.law, points, fit.objective, fit.delta)
+        task = fit.problem
         begun = task.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
@@ -168,7 +168,7 @@ def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Or
             name: {letter: float(column[row]) for letter, column in each.items()}
             for name, each in values.items()
         }
-        fitted = _candidates(params, status, recent(points.take(masks[row])))
+        fitted = _candidates(params, status, Dataset(recent(points.take(masks[row]))))
         later = points.take(flops > AFTER * budget)
         origins.append(_Origin(budget, {one.name: one for one in fitted}, later))
     return origins
@@ -188,23 +188,22 @@ def _surface(points: Points) -> tuple[float, ...]:
     return (*centre, *(float(each) for each in coefficients))
 
 
-def split_budgets(points: Points) -> list[float]:
+def split_budgets(data: Dataset) -> list[float]:
     """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer
     than five.
     """
-    n, flops = np.asarray(points.n), np.asarray(points.c)
-    groups = budgets(n, flops)
-    if len(groups) >= 5:
-        return [float(flops[index].max()) for index in groups]
+    flops = np.asarray(data.points.c)
+    if len(data.budgets) >= 5:
+        return [float(flops[index].max()) for index in data.budgets]
     log_c = np.log10(flops)
     return [float(each) for each in 10 ** np.linspace(log_c.min(), log_c.max(), 14)[3:-1]]
 
 
-def _prefixes(points: Points) -> list[float]:
+def _prefixes(data: Dataset) -> list[float]:
     """At most six budgets from which the later runs are predicted."""
-    flops = np.asarray(points.c)
+    flops = np.asarray(data.points.c)
     usable = []
-    for budget in split_budgets(points):
+    for budget in split_budgets(data):
         prefix = flops[flops <= budget * (1 + 1e-4)]
         enough = len(prefix) >= MIN_PREFIX and np.ptp(np.log10(prefix)) >= MIN_SPAN
         if enough and (flops > AFTER * budget).any():
@@ -225,12 +224,12 @@ class _Errors:
 
 
 def _scores(
-    points: Points, names: Sequence[str], origins: Sequence[_Origin]
+    data: Dataset, names: Sequence[str], origins: Sequence[_Origin]
 ) -> dict[Quantity, list[_Errors]]:
     """For each quantity the errors from each origin: of the later runs, and of the later minima of
     the isoFLOP curves.
     """
-    minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
+    minima = [one for one in isoflop(data, resamples=0).minima if one.fault is None]
     result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
         candidates, later = origin.candidates, origin.later
@@ -330,14 +329,15 @@ def _factor(errors: Sequence[_Errors], weight: Mapping[str, float], noise: float
     total, count = PRIOR, PRIOR
     share = NOISE_SHARE * noise
     for each in errors:
-        scaled = []
-        for row in each.rows:
-            finite = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
-            if finite.sum() < 2:
-                continue
-            parts = np.array([weight.get(name, 0.0) for name in each.names])[finite]
-            mean, spread = mean_and_spread(row[finite][None], parts)
-            scaled.append(float(mean[0] ** 2 / (spread[0] ** 2 + share**2 + EXACT**2)))
-        if scaled:
-            total, count = total + min(float(np.mean(scaled)), WORST_FACTOR**2), count + 1
+        finite = np.isfinite(each.rows)
+        part = finite * np.array([weight.get(name, 0.0) for name in each.names])
+        known = (part > 0).sum(1) >= 2
+        if not known.any():
+            continue
+        part = part[known] / part[known].sum(1, keepdims=True)
+        row = np.where(finite[known], each.rows[known], 0.0)
+        mean = (part * row).sum(1)
+        spread2 = (part * (row - mean[:, None]) ** 2).sum(1)
+        scaled = float(np.mean(mean**2 / (spread2 + share**2 + EXACT**2)))
+        total, count = total + min(scaled, WORST_FACTOR**2), count + 1
     return math.sqrt(total / count)

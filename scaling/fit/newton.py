@@ -73,14 +73,16 @@ def problem(
     means = units(law, logs)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
-    lower, upper = np.array([param.bounds for param in law.params]).T
+    log_loss = np.log(np.maximum(loss, 1e-300))
+    shift = np.array([log_loss.mean() if param.of_loss else 0.0 for param in law.params])
+    lower, upper = np.array([param.bounds for param in law.params]).T + shift
     return Problem(
         law,
         objective,
         delta,
         centred,
         loss,
-        np.log(loss),
+        log_loss,
         weight,
         law.centring(means),
         law.offset(means),

@@ -13,7 +13,8 @@ import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
-from scaling.fit.estimate import PointEstimate, estimate, problem_of
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Resample, continuation
@@ -152,14 +153,14 @@ def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points
     return Points(loss=loss, others={"T": context}, weight=weight / weight.mean())
 
 
-def _intervals(fit: PointEstimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
+def _intervals(fit: LawFit, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5).
 
     Errors have the size of `stderr` (n,), more where the residuals are larger, and are correlated
     as the residuals of neighbouring positions are (first-order autoregression): the same windows
     stand behind all positions.
     """
-    problem = problem_of(LAW, points, fit.objective, fit.delta)
+    problem = fit.problem
     start = problem.centred(fit.theta)
     predicted = np.exp(LAW.log_predict(fit.theta, points.others))
     residual = (points.loss - predicted) / stderr

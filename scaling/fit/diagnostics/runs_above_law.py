@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.fit.diagnostics.results import RunAboveLaw
-from scaling.fit.estimate import PointEstimate
+from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
-OUTLIER_SIGMAS = 3.0  # of one run
 FEW_STEPS = 200
 LONG_WARMUP = 0.15  # of the steps
 OTHER_RATE = 1.6  # times the neighbours' learning rate x width
@@ -22,20 +21,15 @@ NEIGHBOURS = 6
 SHOWN = 50
 
 
-def runs_above_law(
-    points: Points, runs: pd.DataFrame, loss_curves: Points, fitted: PointEstimate, noise: float
-) -> list[RunAboveLaw]:
-    """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
+def runs_above_law(fit: LawFit, runs: pd.DataFrame, loss_curves: Points) -> list[RunAboveLaw]:
+    """Runs whose loss lies above the law by more than noise, the worst first.
 
-    `runs` has one row a point with its configuration, `noise` is the standard deviation of one
-    run's log loss.
+    `runs` has one row a point with its configuration.
     """
+    points, residual = fit.data.points, fit.residuals
     if points.n is None or points.d is None:
         return []
-    residual = np.log(points.loss) - fitted.law.log_predict(
-        fitted.theta, points.inputs(fitted.law.inputs)
-    )
-    rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
+    rows = np.flatnonzero(residual > fit.noise.excess(len(points)))
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
         RunAboveLaw(
@@ -143,9 +137,8 @@ def warnings(above: list[RunAboveLaw]) -> list[ResultWarning]:
         return []
     worst = above[0]
     message = (
-        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} more than "
-        f"{OUTLIER_SIGMAS:g} sigma "
-        f"above the fitted law, the worst by {100 * (worst.excess or 0.0):.1f} % "
+        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} above the fitted law by more "
+        f"than noise, the worst by {100 * (worst.excess or 0.0):.1f} % "
         f"({worst.run_id}: {worst.cause})"
     )
     return [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=[run.run_id for run in above])]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Frontier, FrontierEstimate, Minimum
@@ -17,6 +18,7 @@ from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     Agreement,
+    Approach,
     ApproachAgreement,
     BudgetMinimum,
     Curve,
@@ -24,7 +26,6 @@ from scaling.fit.result import (
     Power,
 )
 from scaling.points.points import Points
-from scaling.points.source import Source
 from scaling.warning import ResultWarning, WarningCode
 
 MAX_N_STAR_RATIO = 1.5  # N* of two approaches at the largest budget
@@ -46,20 +47,20 @@ def powers(frontier: Frontier) -> dict[str, np.ndarray]:
 
 
 def estimate_frontiers(
-    source: Source, fitted: LawFit | None, reason: str, options: FitOptions
-) -> dict[str, FrontierEstimate]:
-    """All three approaches; `reason` says why there is no fitted law."""
-    if fitted is None:
-        parametric = FrontierEstimate("parametric", unavailable=reason)
-    elif fitted.optimum is None:
+    data: Dataset, curves: Points | None, fit: LawFit | str, options: FitOptions
+) -> dict[Approach, FrontierEstimate]:
+    """All three approaches; instead of a fitted law, `fit` says why there is none."""
+    if isinstance(fit, str):
+        parametric = FrontierEstimate("parametric", unavailable=fit)
+    elif fit.optimum is None:
         reason = f"the law {options.law} has no compute-optimal N and D"
         parametric = FrontierEstimate("parametric", unavailable=reason)
     else:
-        parametric = FrontierEstimate("parametric", fitted.optimum, fitted.optimum_draws)
+        parametric = FrontierEstimate("parametric", fit.optimum, fit.optimum_draws)
     return {
         "parametric": parametric,
-        "isoflop": isoflop(source.points, options.minimum, options.bootstrap, options.seed),
-        "envelope": envelope(source.points, source.curves, options.bootstrap, options.seed),
+        "isoflop": isoflop(data, options.minimum, options.bootstrap, options.seed),
+        "envelope": envelope(data, curves, options.bootstrap, options.seed),
     }
 
 
@@ -115,7 +116,7 @@ def _minimum(minimum: Minimum, points: Points) -> BudgetMinimum:
 
 
 def agreement(
-    estimates: Mapping[str, FrontierEstimate], points: Points, ci: float
+    estimates: Mapping[Approach, FrontierEstimate], points: Points, ci: float
 ) -> ApproachAgreement:
     """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
     times.

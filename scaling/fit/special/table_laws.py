@@ -17,6 +17,7 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
+from scaling.fit.estimate import DELTA
 from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     SCHEMA,
@@ -265,8 +266,8 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     tables, digest = _tables(paths, options)
     curves = [curve for path, table in tables for curve in _curves(path, table)]
     out = _left_out(curves, options)
-    train = [curve for curve in curves if curve.name not in out]
-    fitted = fit_annealing(train, options.delta)
+    train, delta = [curve for curve in curves if curve.name not in out], options.delta or DELTA
+    fitted = fit_annealing(train, delta)
     scored = [
         {"name": curve.name, "held_out": curve.name in out, **goodness(curve, fitted.values)}
         for curve in curves
@@ -282,7 +283,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         paths,
         digest,
         options,
-        objective=Objective(name="huber-log", delta=options.delta, value=fitted.value),
+        objective=Objective(name="huber-log", delta=delta, value=fitted.value),
         params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),

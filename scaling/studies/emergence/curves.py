@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from scaling.fit.estimate import PointEstimate, estimate
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 
@@ -47,7 +48,7 @@ def fit_curves(final: pd.DataFrame) -> tuple[CurveFit, CurveFit]:
     def made(
         name: str,
         formula: str,
-        fit: PointEstimate,
+        fit: LawFit,
         inputs: dict[str, np.ndarray],
         grid_inputs: dict[str, np.ndarray],
         n_free: int,
