@@ -46,6 +46,22 @@ def fit(
             "lists all).",
         ),
     ] = "auto",
+    formula: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT|law.toml",
+            rich_help_panel=MODEL,
+            help='A law of your own: "L = E + A/N^alpha + B/D^beta", or a law.toml with one.',
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            rich_help_panel=MODEL,
+            help="With --formula: values from which the fit begins too.",
+        ),
+    ] = None,
     approach: Annotated[
         str,
         choice(
@@ -197,6 +213,8 @@ def fit(
 
     options = FitOptions(
         law=law,
+        formula=formula,
+        start=start,
         approach=approach,
         minimum=minimum,
         objective=objective,
@@ -220,7 +238,8 @@ def fit(
     result = run_fit(source, options)
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
-        name = document["law"] if approach == "parametric" else approach
+        name = "formula" if "=" in document["law"] else document["law"]
+        name = name if approach == "parametric" else approach
         out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
     if out is not None:
         result.save(out)

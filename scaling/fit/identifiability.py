@@ -39,6 +39,8 @@ def check(
     """
     inputs, weight = data.points.inputs(law.inputs), data.weight
     free = [name for name in law.names if name not in fixed]
+    if not law.terms:
+        return _check_formula(inputs, data.points.loss, len(free), law.name, where)
     for name, column in inputs.items():
         _check_positive(name, column, where)
     loss = np.asarray(data.points.loss, float)
@@ -62,6 +64,30 @@ def check(
             remedy="fit --law chinchilla, or add runs of several epochs",
         )
     return tuple(_warnings({name: np.log(column) for name, column in counted.items()}, len(free)))
+
+
+def _check_formula(
+    inputs: Mapping[str, Array], loss: Array, free: int, law: str, where: str
+) -> tuple[ResultWarning, ...]:
+    """What can be known of a formula whose inputs may be of either sign."""
+    for name, column in {**inputs, "loss": np.asarray(loss, float)}.items():
+        if not np.isfinite(column).all():
+            raise ScalingError(
+                f"{name} is not finite in {int((~np.isfinite(column)).sum())} points",
+                where=where,
+                remedy="fix or leave out these rows (--where)",
+            )
+    distinct = len(np.unique(np.stack(list(inputs.values()), 1), axis=0))
+    if distinct < free:
+        raise ScalingError(
+            f"{distinct} distinct points, and {law} has {free} parameters",
+            where=where,
+            remedy="add runs, or fit a law with fewer parameters",
+        )
+    if distinct < MIN_POINTS_PER_PARAM * free:
+        message = f"{distinct} distinct points for {free} parameters: intervals are rough"
+        return (warn(WarningCode.FEW_POINTS, message, points=distinct, params=free),)
+    return ()
 
 
 def _check_positive(name: str, column: Array, where: str) -> None:

@@ -25,8 +25,8 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Draws:
-    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters,
-    residual or wild. Refits that did not converge, and resamples with fewer distinct points than
+    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters
+    or residual. Refits that did not converge, and resamples with fewer distinct points than
     parameters, are not in `theta`: `failed` counts them.
     """
 
@@ -69,14 +69,17 @@ class LawFit:
         return len(self.law.params) - len(self.fixed)
 
     def predict(self, points: Points, theta: Array | None = None) -> Array:
-        """Log losses (..., n) of points by the law, at its own parameters or at `theta` (..., P)."""
+        """Log losses (..., n) of points by the law, at its own parameters or at `theta` (..., P);
+        losses where the law is signed.
+        """
         at = self.theta if theta is None else theta
         return self.law.log_predict(at, points.inputs(self.law.inputs))
 
     @cached_property
     def residuals(self) -> Array:
-        """Log loss minus the law (n,)."""
-        return self.data.log_loss - self.predict(self.data.points)
+        """Log losses (n,) above the law; losses where the law is signed."""
+        loss = self.data.points.loss if self.law.signed else self.data.log_loss
+        return loss - self.predict(self.data.points)
 
     @cached_property
     def problem(self) -> Problem:
@@ -144,9 +147,12 @@ class LawFit:
         """How well the law fits: relative errors, R2 of the loss above the fitted floor (above 0
         without one), the correlation of the draws, and information criteria of normal log losses.
         """
-        loss, log_predicted = self.data.points.loss, self.predict(self.data.points)
-        predicted, weight = np.exp(log_predicted), self.data.weight
-        positive = loss > 0
+        loss, predicted = self.data.points.loss, np.exp(self.predict(self.data.points))
+        if self.law.signed:
+            predicted = self.predict(self.data.points)
+            left = float(np.mean((predicted - loss) ** 2) / np.var(loss))
+            return Goodness(rmse_percent=None, r2_excess=1 - left)
+        weight, positive = self.data.weight, loss > 0
         relative = predicted[positive] / loss[positive] - 1
         floor = self.values.get(self.law.floor, 0.0) if self.law.floor else 0.0
         excess = loss > floor

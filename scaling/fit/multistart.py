@@ -11,7 +11,9 @@ from itertools import chain, combinations, product
 
 import numpy as np
 
-from scaling.fit.newton import ONCE, Problem, concatenate, continuation, expand, subsample
+from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.formula_starts import starts as formula_starts
+from scaling.fit.newton import Problem, concatenate, continuation, subsample
 from scaling.fit.result import ObjectiveMinimum, Starts
 
 Array = np.ndarray
@@ -83,6 +85,9 @@ def starts(task: Problem) -> Array:
     of the grid.
     """
     law = task.law
+    if isinstance(law, FormulaLaw):
+        data = task.logs, task.loss, task.weight
+        return formula_starts(law, *data, task.lower, task.upper, MOST_STARTS)
     is_fixed = task.lower == task.upper
     axes = [
         (task.lower[i],) if is_fixed[i] else param.grid or (0.0,)
@@ -109,13 +114,9 @@ def _solved(task: Problem, theta: Array) -> tuple[Array, Array]:
     errors there (G,), relative ones where the objective is one of logs.
 
     The loss, to the power 1/T under a root T, is fitted as a sum of the law's powers with
-    coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid. A law
-    without terms starts from its grid as it stands.
+    coefficients >= 0. A floor is solved for too, but one outside a root is taken from a grid.
     """
     law = task.law
-    if not law.terms:
-        theta = np.clip(theta, task.lower, task.upper)
-        return theta, expand(task, theta, ONCE, spread(task, theta[0])).value
     if not (law.floor and law.root):
         return _solved_at(task, theta, None)
     tried = [_solved_at(task, theta.copy(), share * task.loss.min()) for share in FLOOR_SHARES]

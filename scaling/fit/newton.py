@@ -69,8 +69,10 @@ def problem(
     law: Law, x: Inputs, loss: Array, weight: Array | None, objective: Objective, delta: float
 ) -> Problem:
     """The problem of fitting `law` to losses (n,) at inputs {letter: (n,)}."""
-    logs = {letter: np.log(x[letter]) for letter in law.inputs}
+    logs = law.logs(x)
     means = units(law, logs)
+    if law.signed:  # residuals are differences of what `bind` gives, as those of logs are
+        objective = replace(objective, log=True)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
     log_loss = np.log(np.maximum(loss, 1e-300))
@@ -82,7 +84,7 @@ def problem(
         delta,
         centred,
         loss,
-        log_loss,
+        loss if law.signed else log_loss,
         weight,
         law.centring(means),
         law.offset(means),

@@ -118,7 +118,7 @@ def noise_result(
     lack of fit.
     """
     replicates = data.replicates
-    if replicates is None:
+    if replicates is None or (data.points.loss <= 0).any():
         return NoiseResult(
             residual_sd=noise.sd, sd=noise.sd, degrees_of_freedom=noise.freedom, basis="residuals"
         )

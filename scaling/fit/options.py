@@ -8,7 +8,10 @@ from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
+from scaling.fit.formula import read_formula
 from scaling.fit.frontier.isoflop import METHODS
+from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.columns import check_letters, parse_columns
@@ -50,6 +53,9 @@ class FitOptions:
     cluster: str | None = None
     readout: str | None = None
     combined: bool = False
+    formula: str | None = None
+    start: str | None = None
+    written: FormulaLaw | None = None
 
     def __post_init__(self) -> None:
         choices = {
@@ -63,7 +69,8 @@ class FitOptions:
         }
         for name, words in choices.items():
             value = getattr(self, name)
-            if value is not None and value not in words:
+            is_formula = name == "law" and self.law in LAWS
+            if value is not None and value not in words and not is_formula:
                 raise unknown_choice(name, value, words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
             raise unknown_choice("read-out", self.readout, READ_OUTS, where="--readout")
@@ -91,6 +98,18 @@ class FitOptions:
             )
         self.n_holdout_budgets()
         self.fixed()
+        if self.formula is None and self.start is not None:
+            raise ScalingError("there is no formula", where="--start", remedy="give --formula")
+        if self.formula is not None:
+            if self.law != AUTO:
+                what = f"--law {self.law} and --formula are two laws"
+                raise ScalingError(what, remedy="leave one of them out")
+            read_formula(self.formula, self.start, self.columns)
+
+    def law_named(self, name: str) -> Law:
+        """The law of a name; a formula with its own bounds and start."""
+        is_written = self.written is not None and self.written.name == name
+        return self.written if self.written and is_written else LAWS[name]
 
     def resolved(self) -> FitOptions:
         """The options with a law in the place of `auto`; `combined` where no law was named."""
@@ -135,7 +154,8 @@ class FitOptions:
 
     def source(self) -> SourceOptions:
         """What concerns the reading of the source."""
-        columns = parse_columns(self.columns) if self.columns else {}
+        is_formula = self.law in LAWS and not LAWS[self.law].terms
+        columns = parse_columns(self.columns, custom=is_formula) if self.columns else {}
         filters = (self.where, self.drop_highest, self.cluster, self.readout)
         law = self.resolved().law
         inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
@@ -148,4 +168,5 @@ class FitOptions:
             self.flops,  # type: ignore[arg-type]
             *filters,
             read,
+            signed=is_formula,
         )

@@ -13,6 +13,7 @@ import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
+from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.combination import Combination
 from scaling.fit.combine import combine
@@ -65,6 +66,8 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
     Raises ScalingError that names the source when nothing can be fitted.
     """
+    if options.formula is not None:
+        options = formula.with_law(options, paths)
     options = options.resolved()
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
@@ -77,6 +80,8 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
         if source.points.weight is not None and not source.points.weight.all():
             kept = source.points.take(source.points.weight > 0, "weight 0")
             source = replace(source, points=kept)
+        if options.written is not None:
+            options, source = formula.with_points(options, source)
         if options.law == "kaplan-ns":
             points, notes, warnings = corrected(source.points)
             source = replace(
@@ -125,7 +130,7 @@ def _result(
     data, approach = Dataset(source.points), cast(Approach, options.approach)
     fit: LawFit | None = None
     try:
-        fit, reason = fit_law(data, LAWS[options.law], options), ""
+        fit, reason = fit_law(data, options.law_named(options.law), options), ""
     except ScalingError as error:  # another approach can head the result
         if approach == "parametric":
             raise

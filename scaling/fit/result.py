@@ -284,7 +284,7 @@ class FitResult(Document):
     version: str
     ci: Annotated[Real, Field(gt=0, lt=1)]
     cost: Cost
-    range: dict[str, tuple[PositiveReal, PositiveReal]]
+    range: dict[str, tuple[Real, Real]]
     data: dict[str, Column | None]
     approaches: dict[Approach, FrontierResult]
     approaches_agree: ApproachAgreement | None = None

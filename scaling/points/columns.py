@@ -96,22 +96,24 @@ class Columns:
         return [f"columns: {shown}{' (guessed from their names)' if all_guessed else ''}", *units]
 
 
-def parse_columns(text: str) -> dict[str, str]:
+def parse_columns(text: str, custom: bool = False) -> dict[str, str]:
     """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and commas."""
     pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
     columns: dict[str, str] = {}
     for letter, equals, column in pairs:
-        key = letter.strip().upper()
+        key = letter.strip()
+        if not custom or key.upper() in ALIASES:
+            key = key.upper()
         if not equals or not column.strip():
             raise ScalingError(
                 f"--columns {text[:80]!r} is not of the form LETTER=column",
                 remedy='write "N=params,D=tokens,L=loss"',
             )
-        if key not in LETTERS:
+        if key not in LETTERS and not (custom and key.isidentifier()):
             raise unknown_choice("column letter", letter.strip(), LETTERS, where="--columns")
         if key in columns:
             raise ScalingError(
-                f"--columns names {key} twice", remedy=f"one column for {LETTERS[key]}"
+                f"--columns names {key} twice", remedy=f"one column for {LETTERS.get(key, key)}"
             )
         columns[key] = column.strip()
     return columns
@@ -272,7 +274,7 @@ def check_letters(law: str, inputs: Sequence[str], given: Mapping[str, str]) -> 
     unused = [letter for letter in given if letter not in allowed]
     if unused:
         raise ScalingError(
-            f"the law {law} does not use {unused[0]} ({LETTERS[unused[0]]})",
+            f"the law {law} does not use {unused[0]} ({LETTERS.get(unused[0], given[unused[0]])})",
             where="--columns",
             remedy=f"leave it out; this law is fitted to {', '.join(sorted(allowed))}",
         )

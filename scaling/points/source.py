@@ -51,6 +51,7 @@ class SourceOptions:
     cluster: str | None = None
     readout: str | None = None
     inputs: tuple[str, ...] = ()
+    signed: bool = False  # losses below zero are no fault
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,13 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
         )
     parts = [
         read_user_table(
-            path, table, options.columns, options.where, options.cluster, options.inputs
+            path,
+            table,
+            options.columns,
+            options.where,
+            options.cluster,
+            options.inputs,
+            options.signed,
         )
         for path, table in tables
     ]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import Columns, candidates, plain_name, resolve
+from scaling.points.columns import LETTERS, Columns, candidates, plain_name, resolve
 from scaling.points.derived_counts import points_from_numbers
 from scaling.points.flat_cells import flatten_cells
 from scaling.points.json_tables import CURVE
@@ -61,12 +61,15 @@ def read_user_table(
     where: str | None = None,
     cluster: str | None = None,
     inputs: Sequence[str] = (),
+    signed: bool = False,
 ) -> UserTable:
-    """The points of a table; `given` names columns by letter, `inputs` are those of the law.
+    """The points of a table; `given` names columns by letter, `inputs` are those of the law: one
+    that is no known letter is the column of its own name. A `signed` loss may lie below zero.
 
     Raises ScalingError that names the file, the column and the rows at fault.
     """
     table = flatten_cells(table)
+    given = {**{name: name for name in inputs if name not in LETTERS}, **given}
     if CURVE in table.attrs:
         table = _end_of_curve(path, table)
     names = [str(name) for name in table.columns]
@@ -91,7 +94,7 @@ def read_user_table(
         keep = pd.Series(state.keep, started.index).loc[table.index].to_numpy(bool)
         table = reduce(table, replace(state, keep=keep))
     table = reduce(table, copies(table))
-    numbers = _numbers(path, table, columns)
+    numbers = _numbers(path, table, columns, signed)
     usable = np.logical_and.reduce([np.isfinite(values) for values in numbers.values()])
     if not usable.any():
         raise ScalingError(
@@ -167,10 +170,19 @@ def select_rows(expression: str, columns: Mapping[str, pd.Series], where: str) -
     return keep
 
 
-def _numbers(path: Path, table: pd.DataFrame, columns: Columns) -> dict[str, np.ndarray]:
+def _numbers(
+    path: Path, table: pd.DataFrame, columns: Columns, signed: bool
+) -> dict[str, np.ndarray]:
     """The columns used as numbers in plain units, by letter."""
     return {
-        letter: numeric(path, table, name, letter, columns.unit(letter))
+        letter: numeric(
+            path,
+            table,
+            name,
+            letter,
+            columns.unit(letter),
+            signed=letter not in LETTERS or (signed and letter == "L"),
+        )
         for letter, name in columns.names.items()
     }
 
@@ -182,6 +194,7 @@ def numeric(
     letter: str = "",
     unit: Unit | None = None,
     allow_zero: bool = False,
+    signed: bool = False,
 ) -> np.ndarray:
     """A column as positive numbers in plain units, NaN where a cell is missing. Raises ScalingError naming rows.
 
@@ -211,7 +224,7 @@ def numeric(
             reason = reason or str(error)
     if unit is not None:
         values = np.where(own_unit, values, unit.to_plain(values))
-    low = values < 0 if zero else values <= 0
+    low = np.isneginf(values) if signed else values < 0 if zero else values <= 0
     bad += [int(position) for position in np.flatnonzero(low | (values > MAX_VALUE))]
     if bad:
         raise _bad_cells(path, table, column, sorted(set(bad)), reason)

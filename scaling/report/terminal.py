@@ -190,7 +190,7 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
     value = objective.get("value")
     yield "law", f"{document['law']}, {document['approach']}"
     if document["approach"] == "parametric":
-        yield "formula", formulas.get(document["law"], "")
+        yield "formula", formulas.get(document["law"]) or document["law"]
     yield "source", fit_tables.paths(document)
     yield (
         "points",

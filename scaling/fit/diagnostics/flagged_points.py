@@ -31,7 +31,7 @@ def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
     approach 2, unavailable ones included.
     """
     points = fit.data.points
-    if points.n is None or points.d is None or len(points) > MAX_POINTS:
+    if points.n is None or points.d is None or len(points) > MAX_POINTS or fit.law.signed:
         return {}
     off_centre = np.zeros(len(points), bool)
     for minimum in minima:

@@ -143,8 +143,8 @@ def _predictions(
     draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
     log_loss = fit.predict(test, draws.theta if len(draws.theta) else fit.theta[None])
     log_loss = log_loss + rng.choice(scatter, log_loss.shape)
-    lo, hi = np.exp(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-    predicted = np.exp(fit.predict(test))
+    lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
+    predicted = fit.law.from_log(fit.predict(test))
     return (
         predicted,
         np.minimum(lo, predicted * (1 - ROUNDING)),

@@ -83,6 +83,23 @@ class Law:
     closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
     default_objective: str = "huber-log"
     allows_zero: bool = False
+    signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
+
+    def logs(self, x: Inputs) -> Inputs:
+        """The inputs as `bind` takes them."""
+        return {name: np.log(x[name]) for name in self.inputs}
+
+    def to_log(self, loss: Array) -> Array:
+        """Losses on the scale of `log_predict`: their logs, or themselves where `signed`."""
+        return loss if self.signed else np.log(loss)
+
+    def from_log(self, value: Array) -> Array:
+        """The inverse of `to_log`."""
+        return value if self.signed else np.exp(value)
+
+    def predict(self, theta: Array, x: Inputs) -> Array:
+        """The predicted loss (..., n) at theta (..., P) and inputs {letter: (n,)}."""
+        return np.exp(self.log_predict(theta, x))
 
     def frontier(self, values: Mapping[str, Array | float], cost: Cost) -> Frontier:
         """N*(C), D*(C) and L*(C) at a cost. Raises ScalingError for a law without them."""
@@ -150,9 +167,8 @@ class Law:
 
     def _at(self, theta: Array, x: Inputs) -> tuple[Expansion, tuple[int, ...]]:
         theta = np.asarray(theta, float)
-        return self.bind({name: np.log(x[name]) for name in self.inputs})(
-            theta.reshape(-1, len(self.params))
-        ), theta.shape[:-1]
+        rows = theta.reshape(-1, len(self.params))
+        return self.bind(self.logs(x))(rows), theta.shape[:-1]
 
     def values(self, theta: Array) -> dict[str, Array]:
         """Reported parameters {name: (...)} of theta (..., P)."""
@@ -208,6 +224,8 @@ def units(law: Law, logs: Inputs) -> dict[str, float]:
     """The mean log of each input: the units in which a law's coordinates are nearly
     uncorrelated.
     """
+    if not law.terms:  # a formula takes its inputs as they are
+        return dict.fromkeys(law.inputs, 0.0)
     means = {letter: float(np.mean(logs[letter])) for letter in law.inputs}
     return {
         letter: 0.0 if letter in UNSCALED else means[UNIT_OF.get(letter, letter)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -301,4 +302,26 @@ _ALL = (
         allows_zero=True,
     ),
 )
-LAWS: dict[str, Law] = {law.name: law for law in _ALL}
+
+
+class Laws(dict[str, Law]):
+    """Laws by name. A formula such as "L(N, D) = E + A/N^alpha" is the name of the law that it
+    writes.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or "=" in str(name)
+
+    def __missing__(self, name: str) -> Law:
+        if "=" not in name:
+            raise KeyError(name)
+        from scaling.fit.laws.formula import parse_formula
+
+        return parse_formula(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The law of a name, or the default."""
+        return self[name] if name in self else default  # noqa: SIM401
+
+
+LAWS = Laws({law.name: law for law in _ALL})

@@ -1,0 +1,208 @@
+"""Where the fit of a formula begins: many drawn parameter vectors, of which the best are kept.
+
+Parameters in which the law is affine are solved for (variable projection); the others are drawn by
+the place where they stand: as an exponent, a slope inside exp, a factor of something of known size,
+or an offset beside it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+
+from scaling.fit.laws.derivatives import Array, Inputs
+from scaling.fit.laws.formula import UNARY, FormulaLaw, _evaluate, names_of
+
+DRAWS = 600
+EXPONENTS = (0.03, 1.5)
+DECADES = 1.5  # of a factor, about the size of what it multiplies
+NEGATIVE = 0.25  # share of the draws of a factor below zero
+RIDGE = 1e-12
+BOUNDED = ("exp", "tanh")  # an argument of these is of order one
+
+
+class Place(Enum):
+    """Where a parameter stands in its formula, in the order in which they are drawn."""
+
+    EXPONENT = auto()
+    SLOPE = auto()
+    FACTOR = auto()
+    OFFSET = auto()
+
+
+@dataclass(frozen=True)
+class Role:
+    """A parameter, its place, the sign that the formula gives it (0: either), and what it
+    multiplies or is added to; `rest` are the terms added to that product.
+    """
+
+    name: str
+    place: Place
+    sign: int
+    partner: ast.expr | None = None
+    rest: ast.expr | None = None
+
+
+def starts(
+    law: FormulaLaw, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array, count: int
+) -> Array:
+    """Starts (count, P) for losses (n,) at inputs (n,), the most promising first."""
+    rng = np.random.default_rng(0)
+    theta = draw(law, x, rng, DRAWS)
+    given = law.start or {}
+    rows = slice(0, DRAWS // 2)  # the user's start need not lie near a minimum
+    for name, value in given.items():
+        theta[rows, law.index(name)] = value
+    theta = np.clip(theta, lower, upper)
+    theta, cost = solve_linear(law, theta, x, loss, weight, lower, upper)
+    best = np.argsort(cost, kind="stable")[:count]
+    if given:
+        theta[best[-1]] = np.clip(
+            [given.get(n, theta[best[0], law.index(n)]) for n in law.names], lower, upper
+        )
+    return theta[best]
+
+
+def solve_linear(
+    law: FormulaLaw, theta: Array, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array
+) -> tuple[Array, Array]:
+    """Theta (G, P) with the affine parameters that are best at the others, and the sum of squared
+    errors there (G,), relative ones unless the law is signed.
+    """
+    theta = theta.copy()
+    free = [
+        law.index(name) for name in law.linear if lower[law.index(name)] < upper[law.index(name)]
+    ]
+    scale = weight if law.signed else weight / loss**2
+    theta[:, free] = 0.0
+    with np.errstate(all="ignore"):
+        base, gradient = law.gradient(theta, x)
+        if free:
+            columns = gradient[:, free]
+            length = np.sqrt((columns**2 * scale).sum(2))
+            usable = (
+                np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1) & (length > 0).all(1)
+            )
+            unit = np.where(usable[:, None, None], columns / length[..., None], 0.0)
+            gram = (unit * scale) @ unit.transpose(0, 2, 1) + RIDGE * np.eye(len(free))
+            right = np.where(usable[:, None], loss - base, 0.0) * scale
+            gram[~usable] = np.eye(len(free))
+            found = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
+            theta[:, free] = np.where(
+                usable[:, None], np.clip(found, lower[free], upper[free]), 0.0
+            )
+            base = law.gradient(theta, x)[0]
+        bad = ~np.isfinite(base).all(1) | (~np.asarray(law.signed) & (base <= 0).any(1))
+        cost = ((base - loss) ** 2 * scale).sum(1)
+    return theta, np.where(bad, np.inf, cost)
+
+
+def draw(law: FormulaLaw, x: Inputs, rng: np.random.Generator, count: int) -> Array:
+    """Drawn parameter vectors (count, P) that give what stands inside the formula a size of one."""
+    values: dict[str, Array] = {name: np.ones((count, 1)) for name in law.names}
+    first: dict[str, Role] = {}
+    for role in _roles(law.tree, law, False, 1, None):
+        first.setdefault(role.name, role)
+    for role in sorted(first.values(), key=lambda role: role.place.value):
+        with np.errstate(all="ignore"):
+            values[role.name] = _drawn(role, {**x, **values}, rng, count)
+    theta = np.concatenate([values[name] for name in law.names], 1)
+    return np.where(np.isfinite(theta), theta, 1.0)
+
+
+def _drawn(role: Role, values: Mapping[str, Array], rng: np.random.Generator, count: int) -> Array:
+    sign = rng.choice([-1.0, 1.0], (count, 1)) if role.sign == 0 else float(role.sign)
+    uniform = rng.uniform(-1, 1, (count, 1))
+    if role.place is Place.EXPONENT:
+        low, high = np.log(EXPONENTS)
+        return sign * np.exp(low + (high - low) * (uniform + 1) / 2)
+    assert role.partner is not None
+    partner = np.broadcast_to(
+        _evaluate(role.partner, values, ())[0], (count, len(values[next(iter(values))]))
+    )
+    middle, width = (f(partner, axis=1)[:, None] for f in (np.median, np.std))
+    if role.place is Place.OFFSET:
+        near = -role.sign * middle + 2 * np.maximum(width, 0.5) * uniform
+        small = np.abs(middle) * 10 ** (2 * uniform - 1)
+        return np.where(rng.random((count, 1)) < 0.5, near, small)
+    size = 10 ** (DECADES * uniform)
+    if role.place is Place.SLOPE:
+        return sign * size / np.maximum(width, 1e-300)
+    rest = np.ones((1, 1))
+    if role.rest is not None:
+        beside = np.median(np.abs(_evaluate(role.rest, values, ())[0] + 0 * partner), axis=1)[
+            :, None
+        ]
+        rest = np.where(np.isfinite(beside) & (beside > 0), beside, 1.0)
+    signs = np.where(rng.random((count, 1)) < NEGATIVE, -1.0, 1.0)
+    factor = signs * size * rest / np.abs(middle)
+    return factor if role.sign > 0 else signs * size * np.abs(middle) / rest
+
+
+def _flat(node: ast.expr, ops: tuple[type, type], sign: int = 1) -> list[tuple[ast.expr, int]]:
+    """The terms of a sum, or the factors of a product, each with its sign or power."""
+    if isinstance(node, ast.UnaryOp):
+        turned = -sign if isinstance(node.op, ast.USub) and ops[0] is ast.Add else sign
+        return _flat(node.operand, ops, turned)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ops):
+        second = -sign if isinstance(node.op, ops[1]) else sign
+        return [*_flat(node.left, ops, sign), *_flat(node.right, ops, second)]
+    return [(node, sign)]
+
+
+def _joined(parts: list[tuple[ast.expr, int]], ops: tuple[type, type], unit: float) -> ast.expr:
+    node: ast.expr = ast.Constant(unit)
+    for part, sign in parts:
+        node = ast.BinOp(node, ops[0]() if sign > 0 else ops[1](), part)
+    return node
+
+
+SUM, PRODUCT = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
+
+
+def _roles(
+    node: ast.expr, law: FormulaLaw, bounded: bool, power: int, rest: ast.expr | None
+) -> Iterator[Role]:
+    """The role of each parameter that has to be drawn. `bounded` says that the expression is of
+    order one, `power` whether it stands above or below a division, `rest` what is added to it.
+    """
+    drawn = {name for name in law.names if name not in law.linear}
+    terms = _flat(node, SUM)
+    if len(terms) > 1:
+        for i, (term, sign) in enumerate(terms):
+            others = _joined(terms[:i] + terms[i + 1 :], SUM, 0.0)
+            if isinstance(term, ast.Name) and term.id in drawn:
+                yield Role(term.id, Place.OFFSET, sign, others)
+            yield from _roles(term, law, bounded, power, others)
+        return
+    factors = _flat(node, PRODUCT)
+    if len(factors) > 1:
+        for i, (factor, sign) in enumerate(factors):
+            others = _joined(factors[:i] + factors[i + 1 :], PRODUCT, 1.0)
+            if isinstance(factor, ast.Name) and factor.id in drawn:
+                place = Place.SLOPE if bounded else Place.FACTOR
+                yield Role(factor.id, place, 0 if bounded else sign, others, rest)
+            yield from _roles(factor, law, bounded, power * sign, None)
+        return
+    if isinstance(node, ast.UnaryOp):
+        yield from _roles(node.operand, law, bounded, power, rest)
+    elif isinstance(node, ast.Call):
+        name = node.func.id  # type: ignore[attr-defined]
+        for i, argument in enumerate(node.args):
+            other = node.args[i - 1] if len(node.args) > 1 else None
+            yield from _roles(argument, law, bounded or name in BOUNDED, power, other)
+    elif isinstance(node, ast.BinOp):
+        yield from _roles(node.left, law, False, power, None)
+        names = names_of(node.right)
+        if names & {*law.inputs, *UNARY}:
+            yield from _roles(node.right, law, True, power, None)
+            return
+        minus = isinstance(node.right, ast.UnaryOp) and isinstance(node.right.op, ast.USub)
+        decays = minus or power < 0
+        has_inputs = bool(names_of(node.left) & set(law.inputs))
+        for name in names & drawn:
+            yield Role(name, Place.EXPONENT, 1 if decays or not has_inputs else 0)

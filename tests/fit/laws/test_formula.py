@@ -1,0 +1,177 @@
+"""Laws written as formulas: what is read, its derivatives, and fits that equal those of the
+built-in laws.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.fit.estimate import estimate
+from scaling.fit.frontier.frontier import Cost
+from scaling.fit.laws.formula import parse_formula
+from scaling.fit.laws.laws import LAWS
+from scaling.fit.pipeline import FitOptions, FitResult
+from scaling.fit.pipeline import fit as fit_sources
+from scaling.points.points import Points
+from scaling.predict.predict import predict
+
+CHINCHILLA = "L = E + A/N^alpha + B/D^beta"
+COUPLED = "L(N, D) = E + (A/N^alpha + B/D^beta)^k"
+TRUTH = {"E": 1.7, "A": 400.0, "B": 1800.0, "alpha": 0.34, "beta": 0.37}
+
+
+def fit(table: pd.DataFrame, **options: object) -> FitResult:
+    return fit_sources([table], FitOptions(**options))  # type: ignore[arg-type]
+
+
+def grid(noise: float = 0.0) -> Points:
+    n, d = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e7, 1e10, 8), np.geomspace(1e9, 1e12, 8))
+    )
+    law = LAWS["chinchilla"]
+    loss = np.exp(law.log_predict(law.theta(TRUTH), {"N": n, "D": d}))
+    return Points(
+        loss=loss * np.exp(noise * np.random.default_rng(0).standard_normal(len(n))),
+        n=n,
+        d=d,
+        c=6 * n * d,
+    )
+
+
+def test_derivatives_of_every_operation_equal_differences() -> None:
+    law = parse_formula(
+        "L(x, y) = a + b*x^c - exp(-d*y)/(1 + e*log(x)) + sqrt(f + y)*tanh(g*x) + max(a*x, h*y) + min(c, abs(e - 3), x) - +ln(y + h)^2"
+    )
+    rng = np.random.default_rng(1)
+    x = {"x": rng.uniform(1.5, 3, 5), "y": rng.uniform(0.2, 2, 5)}
+    theta = rng.uniform(0.5, 1.5, (2, len(law.names)))
+    _, gradient = law.gradient(theta, x)
+    for i in range(len(law.names)):
+        step = np.zeros(len(law.names))
+        step[i] = 1e-6
+        difference = (law.gradient(theta + step, x)[0] - law.gradient(theta - step, x)[0]) / 2e-6
+        np.testing.assert_allclose(gradient[:, i], difference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "what"),
+    [
+        ("L = E + A N", "11", "no arithmetic"),
+        ("L = E + A/N^alpha)", "18", "no arithmetic"),
+        ("L = E + foo(N)", "9", "unknown function 'foo'"),
+        ("L = E + log(N, D)", "9", "log takes one argument"),
+        ("L = E + A*log", "11", "log is a function"),
+        ("L = N if N > 1 else E", "5", "no arithmetic"),
+        ("L = E.real * N", "5", "no arithmetic"),
+        ("E + A/N", "1", "the left side is no name"),
+        ("L(N, V) = E + A/N", "6", "V does not occur"),
+    ],
+)
+def test_a_formula_that_cannot_be_read_names_the_position(
+    text: str, position: str, what: str
+) -> None:
+    with pytest.raises(ScalingError, match=rf"position {position}, .*{what}"):
+        parse_formula(text)
+
+
+def test_linear_parameters_are_recognised() -> None:
+    assert set(parse_formula(CHINCHILLA).linear) == {"E", "A", "B"}
+    assert parse_formula(COUPLED).linear == ("E",)
+    assert set(parse_formula("L(x, y) = a + b*x + c*x*y + d*exp(-k*y)").linear) == {
+        "a",
+        "b",
+        "c",
+        "d",
+    }
+    assert set(parse_formula("L(V, N) = c + A*N^-a*(1 + C*(log(V) - v)^2)").linear) == {"c", "A"}
+
+
+@pytest.mark.parametrize(("text", "name"), [(CHINCHILLA, "chinchilla"), (COUPLED, "skaling")])
+def test_a_formula_gives_the_fit_of_the_built_in_law(text: str, name: str) -> None:
+    points = grid(noise=0.003)
+    ours, theirs = estimate(parse_formula(text), points), estimate(LAWS[name], points)
+    assert ours.value == pytest.approx(theirs.value, rel=1e-6)
+    for parameter, value in theirs.values.items():
+        assert ours.values[parameter] == pytest.approx(value, rel=1e-3)
+
+
+def test_the_numeric_frontier_equals_the_closed_one() -> None:
+    closed = LAWS["chinchilla"].frontier(TRUTH, Cost())
+    numeric = parse_formula(CHINCHILLA).frontier(TRUTH, Cost())
+    assert float(numeric.a) == pytest.approx(float(closed.a), rel=1e-4)
+    for flops in (1e18, 1e24):
+        assert float(numeric.n_star(flops)) == pytest.approx(float(closed.n_star(flops)), rel=1e-4)
+        assert float(numeric.loss(flops)) == pytest.approx(float(closed.loss(flops)), rel=1e-9)
+    assert float(numeric.flops_for(2.0)) == pytest.approx(float(closed.flops_for(2.0)), rel=1e-4)
+
+
+def test_a_fitted_formula_predicts_from_its_document_alone(tmp_path) -> None:
+    points = grid(noise=0.002)
+    table = pd.DataFrame({"params": points.n, "tokens": points.d, "loss": points.loss})
+    result = fit(table, formula=CHINCHILLA, bootstrap=20)
+    assert result.law == "L(N, D) = E + A/N^alpha + B/D^beta"
+    result.save(tmp_path / "fit.json")
+    read = FitResult.load(tmp_path / "fit.json")
+    at_flops = predict(read, flops=1e22)
+    closed = LAWS["chinchilla"].frontier(TRUTH, Cost())
+    assert at_flops.n_params.lo is not None
+    assert at_flops.n_params.value == pytest.approx(float(closed.n_star(1e22)), rel=0.2)
+    at_inputs = predict(read, n_params=1e9, tokens=1e11)
+    assert at_inputs.loss.value == pytest.approx(
+        1.7 + 400 / 1e9**0.34 + 1800 / 1e11**0.37, rel=0.005
+    )
+
+
+def test_inputs_of_any_name_and_losses_below_zero() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"vocab": rng.choice([4e3, 1e4, 3e4, 1e5], 60), "chars": np.geomspace(1e8, 1e11, 60)}
+    )
+    table["unigram_loss"] = -6 + 900 * table["chars"] ** -0.3 + 0.1 * np.log(table["vocab"])
+    result = fit(
+        table,
+        formula="L = c + A*chars^-alpha + b*log(vocab)",
+        columns="L=unigram_loss",
+        bootstrap=10,
+    )
+    for name, value in {"c": -6, "A": 900, "alpha": 0.3, "b": 0.1}.items():
+        assert result.params[name].value == pytest.approx(value, rel=1e-3)
+    assert result.objective.name == "huber"
+
+
+def test_a_law_file_gives_start_bounds_and_source(tmp_path) -> None:
+    law = tmp_path / "law.toml"
+    law.write_text(
+        'formula = "L = E + A/N^alpha + B/D^beta"\nsource = "a paper"\n'
+        '[start]\nalpha = 0.3\n[bounds]\nalpha = [0.2, 0.33]\n[units]\nN = "parameters"\n'
+    )
+    points = grid()
+    table = pd.DataFrame({"N": points.n, "D": points.d, "L": points.loss})
+    result = fit(table, formula=str(law), bootstrap=0)
+    assert result.params["alpha"].value == pytest.approx(0.33)
+    assert any(warning.code == "at_bound" for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"law": "chinchilla"}, "two laws"),
+        ({"start": "z=1"}, "no parameter 'z'"),
+        ({"start": "alpha"}, "NAME=VALUE"),
+        ({"columns": "N=N,D=D,L=L,S=N"}, "does not use S"),
+    ],
+)
+def test_options_that_a_formula_cannot_follow_are_rejected(
+    options: dict[str, str], what: str
+) -> None:
+    table = pd.DataFrame({"N": [1e8, 1e9], "D": [1e10, 1e11], "L": [3.0, 2.5]})
+    with pytest.raises(ScalingError, match=what):
+        fit(table, formula=CHINCHILLA, **options)
+
+
+def test_a_missing_column_is_named() -> None:
+    table = pd.DataFrame({"N": [1e8, 1e9], "L": [3.0, 2.5]})
+    with pytest.raises(ScalingError, match="no column 'experts' for experts"):
+        fit(table, formula="L(N, experts) = E + A*N^-a*experts^-b")
