@@ -185,6 +185,7 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Qua
     shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
     out = QuadraticModel(*(np.empty(shape) for shape in shapes))
     step = max(1, BLOCK // n)
+    rounding = ROUNDING * max(1.0, float(np.abs(task.log_loss).max()) / 10)
     for start in range(0, len(theta), step):
         rows = slice(start, start + step)
         law = bound(theta[rows])
@@ -203,7 +204,7 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Qua
             slope, curve, above = slope * grown, curve * grown**2 + slope * grown, above * grown**2
         slope = weight * slope
         out.value[rows] = (weight * rho).sum(1)
-        out.noise[rows] = ROUNDING * (np.abs(slope).sum(1) + out.value[rows])
+        out.noise[rows] = rounding * (np.abs(slope).sum(1) + out.value[rows])
         out.gradient[rows] = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         out.hessian[rows] = law.second(weight * curve, slope)
         out.majorant[rows] = np.matmul(

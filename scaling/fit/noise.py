@@ -19,7 +19,7 @@ from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
-ALPHA = 0.02  # chance that any point of a table without outliers is accused
+ALPHA = 0.01  # chance that any point of a table without outliers is accused
 SUSPECTS = 0.25  # of the degrees of freedom: so many points at most are outliers
 MAX_SUSPECTS = 200
 EXACT = 1e-10  # residuals below this are rounding
