@@ -24,6 +24,7 @@ CLOSE_TO_FLOOR = 0.05
 DELTA = 1e-3  # of log losses, beyond which errors count by their size and not by their square
 WIDE_DELTA = 2.0  # times the noise
 MIN_WITHIN_DELTA = 3.0  # points within delta for each parameter
+FEW_RUNS = 100
 
 
 def estimate(
@@ -38,8 +39,8 @@ def estimate(
 ) -> LawFit:
     """Fit `law` to runs, some reported parameters `fixed` if wished.
 
-    A delta of None is DELTA, or WIDE_DELTA times the noise where so few points lie within DELTA
-    that the objective would be flat. Raises ScalingError (with `where`) for points that cannot
+    A delta of None is DELTA, or WIDE_DELTA times the noise where there are few runs and
+    hardly any within DELTA, so that the objective would be flat. Raises ScalingError (with `where`) for points that cannot
     determine the law, an unknown objective or parameter, a delta that is not positive.
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
@@ -59,7 +60,7 @@ def estimate(
         fixed=fixed,
         one_sided=one_sided,
     )
-    if delta is None and task.objective.kind == "huber":
+    if delta is None and task.objective.kind == "huber" and len(data) < FEW_RUNS:
         residual = task.objective.residual(
             task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
         )

@@ -23,6 +23,7 @@ from scaling.report.parts import (
     repeated_data,
     special_tables,
 )
+from scaling.warning import WarningCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -201,8 +202,19 @@ def header(document: Document) -> Iterator[tuple[str, str]]:
         f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}",
     )
     yield "objective", str(objective.get("name")) + (f" = {value:.8g}" if value is not None else "")
+    goodness = document.get("goodness") or {}
+    if goodness.get("rmse_percent") is not None:
+        criteria = "".join(
+            f", {name.upper()} {goodness[name]:.1f}"
+            for name in ("aic", "bic")
+            if goodness.get(name) is not None
+        )
+        yield "errors", f"{goodness['rmse_percent']:.3g} % root mean square{criteria}"
     yield from (("note", note) for note in document["source"].get("notes") or [])
-    yield "status", document["status"]
+    yield "status", summary.status_text(document)
+    for warning in document["warnings"]:
+        if warning["code"] == WarningCode.FLAGGED_POINTS_DECIDE:
+            yield "caution", warning["message"]
 
 
 def _narrow_approaches(document: Document) -> Table:

@@ -86,7 +86,7 @@ def test_delta_widens_where_few_runs_lie_within_it_and_only_there():
     n, d = (axis.ravel() for axis in grid)
     noise = np.random.default_rng(0).standard_normal(len(n))
     loss = (1.7 + 420 / n**0.34 + 650 / d**0.3) * np.exp(0.01 * noise)
-    many, few = Points(loss, n, d, 6 * n * d), np.arange(0, 400, 25)
+    many, few = Points(loss, n, d, 6 * n * d), np.arange(0, 400, 13)
     assert estimate(LAWS["chinchilla"], many, delta=None).delta == DELTA
     wide = estimate(LAWS["chinchilla"], many.take(few), delta=None)
     assert wide.delta == pytest.approx(0.02, rel=0.5)

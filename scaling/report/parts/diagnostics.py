@@ -111,7 +111,7 @@ def noise(document: Document) -> Table | None:
             )
         )
     rows.append(
-        ("runs about the law, robust standard deviation", f"{100 * result['residual_sd']:.2f} %")
+        ("runs about the law, standard deviation", f"{100 * result['residual_sd']:.2f} %")
     )
     test = result.get("lack_of_fit")
     if test:
