@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scaling.accounting import DEVICES
 from scaling.config import Execution, mesh
-from scaling.errors import ScalingError
+from scaling.config.resolve_execution import Kind
+from scaling.errors import ScalingError, unknown_choice
 from scaling.execute import environment
 from scaling.plan import PlannedRun
 from scaling.plan.device_fit import USABLE, DeviceMemory, check_fits
@@ -52,6 +54,18 @@ def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def device_memory(name: str, workers: int) -> DeviceMemory:
+    """The memory of a named device, or of this machine ("here"). Raises ScalingError for another
+    name.
+    """
+    if name == "here":
+        return local_memory(workers)
+    if name not in DEVICES:
+        raise unknown_choice("device", name, [*DEVICES, "here"], where="--device")
+    kind: Kind = "tpu" if name.startswith("tpu") else "gpu"
+    return DeviceMemory(name, kind, int(USABLE * DEVICES[name].memory_bytes))
+
+
 def local_memory(workers: int) -> DeviceMemory:
     """The memory of each of `workers` processes here: its share of an accelerator or of the machine.
 
@@ -73,9 +87,9 @@ def local_memory(workers: int) -> DeviceMemory:
             where="devices",
             remedy="name it: scaling plan SWEEP --device NAME",
         )
-    kind = "tpu" if device["platform"] == "tpu" else "gpu"
+    kind: Kind = "tpu" if device["platform"] == "tpu" else "gpu"
     capacity = int(USABLE * device["memory_bytes"]) // workers
-    return DeviceMemory(f"{device['kind']} here", kind, capacity)  # type: ignore[arg-type]
+    return DeviceMemory(f"{device['kind']} here", kind, capacity)
 
 
 def _missing_platform(platforms: str, reason: str) -> ScalingError:

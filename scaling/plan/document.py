@@ -12,6 +12,7 @@ from scaling.plan import memory
 from scaling.plan.build import PlannedRun
 from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
 from scaling.plan.plan import Plan
+from scaling.warning import ResultWarning
 
 
 class RunSpeed(Protocol):
@@ -70,7 +71,7 @@ class PlanDocument(_Part):
     runs: tuple[RunEntry, ...]
     infeasible: tuple[InfeasibleCell, ...]
     merged: int
-    warnings: tuple[str, ...]
+    warnings: tuple[ResultWarning, ...]
     flops: float
     flops_alone: float
     shared_prefixes: int
