@@ -104,7 +104,7 @@ def test_a_run_many_noises_off_is_an_outlier(sizes, shift):
         law_fit = estimate(LAWS["chinchilla"], points, delta=None)
         assert law_fit.noise.outliers.tolist().index(True) == sizes + 1
         assert law_fit.noise.outliers.sum() == 1
-        assert law_fit.noise.sd == pytest.approx(0.01, rel=1.0)
+        assert 0.005 < law_fit.noise.sd < 0.025
 
 
 def test_flagged_points_that_decide_the_answer_are_a_warning(shared_data):
