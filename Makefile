@@ -35,8 +35,8 @@ demo: setup-demo
 test: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
 
-test-fast: setup  # without tests marked slow (few are marked yet)
-	$(BIN)/pytest -q -m "not slow and not exhaustive"
+test-fast: setup  # without training and processes: for the edit loop
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not exhaustive"
 
 test-all: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal

@@ -28,6 +28,8 @@ from scaling.store import compaction, run_files
 from tests.execute.sweeping import scaling, status, wait_for
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 LAW = "published:hoffmann2022"
 MANY = {
     "design": {"kind": "grid", "sizes": ["2k", "6k", "20k"], "tokens": ["20k", "40k", "80k"]},
@@ -410,6 +412,7 @@ def test_conflicting_options_are_rejected_before_anything_is_written(made, tmp_p
 
 
 def test_closed_output_pipe_does_not_end_the_sweep(made, tmp_path):
-    command = f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
-    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    words = [str(made[0]), "--out", str(tmp_path / "out"), "--simulate", LAW]
+    command = shlex.join([sys.executable, "-m", "scaling", "run", *words])
+    subprocess.run(["bash", "-c", f"{command} | head -1"], check=True, capture_output=True)
     wait_for(lambda: len(run_files.finished_run_ids(tmp_path / "out")) == 18, seconds=20)

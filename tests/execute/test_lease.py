@@ -24,6 +24,8 @@ from scaling.store.rows import Provenance
 from tests.execute.sweeping import command, scaling, status, wait_for
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 LAW = "published:hoffmann2022"
 HOLDER = """
 import sys, time

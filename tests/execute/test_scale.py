@@ -10,6 +10,8 @@ from benchmarks.scale import sweep_file
 from scaling.store import compaction, run_files
 from tests.execute.sweeping import scaling, status
 
+pytestmark = pytest.mark.slow
+
 LAW = "published:hoffmann2022"
 
 

@@ -67,8 +67,10 @@ def test_the_same_run_gives_the_same_bits_always():
     again = RunConfig.model_validate_json(run.model_dump_json())
     assert simulate(run) == simulate(again)
     code = (
-        "import sys; from scaling.config import RunConfig; from scaling.execute.simulated import simulate\n"
-        "print(repr(simulate(RunConfig.model_validate_json(sys.argv[1])))); assert 'jax' not in sys.modules"
+        "import sys; from scaling.config import RunConfig; from scaling.execute.simulated import "
+        "simulate\n"
+        "print(repr(simulate(RunConfig.model_validate_json(sys.argv[1])))); assert 'jax' not in "
+        "sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, run.model_dump_json()],

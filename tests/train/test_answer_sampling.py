@@ -27,6 +27,8 @@ from scaling.train.sharding import Sharder
 from scaling.train.step import TrainState, initial_state, program_key
 from tests.train.model.variants import tiny_model
 
+pytestmark = pytest.mark.slow
+
 TASK = ArithmeticTask(kind="arithmetic", digits=1)
 SAMPLES, PROBLEMS = 600, 12
 
