@@ -36,7 +36,6 @@ from scaling.fit.combination import (
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import DELTA, estimate
-from scaling.fit.frontier.approaches import powers
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
@@ -132,7 +131,7 @@ def _candidates(
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
-        optimum = _floats(powers(LAWS[name].frontier(params, data.cost)))
+        optimum = _floats(LAWS[name].frontier(params, data.cost).powers())
         result.append(
             Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
         )
@@ -140,7 +139,7 @@ def _candidates(
         result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
     for approach in (isoflop(data, resamples=0), envelope(data, None, 0, 0)):
         if approach.frontier is not None:
-            optimum = _floats(powers(approach.frontier))
+            optimum = _floats(approach.frontier.powers())
             result.append(Candidate(name=approach.name, powers=optimum))
     return result
 

@@ -24,7 +24,7 @@ from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout, rollout
 from scaling.fit.document import Column, Estimate, FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
-from scaling.fit.frontier.approaches import agreement, estimate_frontiers, frontier_result, powers
+from scaling.fit.frontier.approaches import agreement, estimate_frontiers, frontier_result
 from scaling.fit.frontier.frontier import FrontierEstimate, cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit, exponents
@@ -269,7 +269,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> _Headline:
 def _frontier_headline(estimate: FrontierEstimate, options: FitOptions) -> _Headline:
     """Approach 1 or 2: N* = n_coef C^a, D* = d_coef C^b, L* = E + K C^-gamma."""
     assert estimate.frontier is not None
-    drawn = powers(estimate.draws) if estimate.draws else {}
+    drawn = estimate.draws.powers() if estimate.draws else {}
     count = len(drawn["a"]) if drawn else 0
     bootstrap = None
     if count:
@@ -282,7 +282,7 @@ def _frontier_headline(estimate: FrontierEstimate, options: FitOptions) -> _Head
         )
     return _Headline(
         objective=Objective(name="least-squares", delta=None, value=None),
-        params=estimates(powers(estimate.frontier), drawn, options.ci),
+        params=estimates(estimate.frontier.powers(), drawn, options.ci),
         derived=exponents(estimate.frontier, estimate.draws, options.ci),
         status=FitStatus.OK,
         warnings=estimate.warnings,

@@ -12,7 +12,7 @@ import numpy as np
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import Frontier, FrontierEstimate, Minimum
+from scaling.fit.frontier.frontier import FrontierEstimate, Minimum
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.options import FitOptions
@@ -31,19 +31,6 @@ from scaling.warning import ResultWarning, WarningCode
 MAX_N_STAR_RATIO = 1.5  # N* of two approaches at the largest budget
 MARGIN_OF_A = 0.025  # of an exponent without an interval
 DRAWS_KEPT = 200  # of each approach, so that a prediction can show all three with intervals
-
-
-def powers(frontier: Frontier) -> dict[str, np.ndarray]:
-    """A frontier by the names of the document; E, K and gamma only where it gives a loss."""
-    named = {
-        "a": frontier.a,
-        "n_coef": np.exp(frontier.log_n),
-        "b": frontier.b,
-        "d_coef": np.exp(frontier.log_d),
-    }
-    if frontier.floor is None or frontier.log_gap is None or frontier.gamma is None:
-        return named
-    return named | {"E": frontier.floor, "K": np.exp(frontier.log_gap), "gamma": frontier.gamma}
 
 
 def estimate_frontiers(
@@ -84,8 +71,8 @@ def frontier_result(
     return FrontierResult(
         a=exponent["a"],
         b=exponent["b"],
-        powers={name: float(value) for name, value in powers(frontier).items()},
-        draws=None if draws is None else subsample_draws(powers(draws), DRAWS_KEPT),
+        powers={name: float(value) for name, value in frontier.powers().items()},
+        draws=None if draws is None else subsample_draws(draws.powers(), DRAWS_KEPT),
         n_star=Power(coef=float(np.exp(frontier.log_n)), exponent=float(frontier.a)),
         d_star=Power(coef=float(np.exp(frontier.log_d)), exponent=float(frontier.b)),
         a_plus_b=float(frontier.a + frontier.b),

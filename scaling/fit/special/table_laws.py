@@ -222,10 +222,18 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
 
 def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
     """Counts by model. Raises ScalingError where more are right than were drawn."""
-    n, c = (
-        _integers(path, table, _column(path, table, names))
-        for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct"))
-    )
+    columns = []
+    for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct")):
+        column = _column(path, table, names)
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
+            raise ScalingError(
+                f"column {column!r} holds what is not a count",
+                where=str(path),
+                remedy="give whole numbers of at least 0",
+            )
+        columns.append(values.astype(int))
+    n, c = columns
     if (c > n).any() or (n < 1).any():
         row = int(np.flatnonzero((c > n) | (n < 1))[0])
         raise ScalingError(
@@ -242,18 +250,6 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
     return [
         Counts(str(model), n[label == model], c[label == model]) for model in dict.fromkeys(label)
     ]
-
-
-def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
-    """A column of counts, zero included."""
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
-        raise ScalingError(
-            f"column {column!r} holds what is not a count",
-            where=str(path),
-            remedy="give whole numbers of at least 0",
-        )
-    return values.astype(int)
 
 
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
