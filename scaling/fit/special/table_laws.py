@@ -5,7 +5,7 @@ from whole loss curves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,7 +30,7 @@ from scaling.fit.result import (
     SourceInfo,
     Starts,
 )
-from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
+from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
 from scaling.points.columns import list_names
 from scaling.points.readers import (
@@ -265,7 +265,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     train, delta = [curve for curve in curves if curve.name not in out], options.delta or DELTA
     fitted = fit_annealing(train, delta)
     scored = [
-        {"name": curve.name, "held_out": curve.name in out, **goodness(curve, fitted.values)}
+        {"name": curve.name, "held_out": curve.name in out, **goodness([curve], fitted.values)}
         for curve in curves
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
@@ -274,6 +274,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         message = f"starts disagree: only {fitted.agree} of {fitted.tried} reached the best minimum"
         warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=fitted.agree))
     test = [curve for curve in curves if curve.name in out]
+    together = goodness(test, fitted.values) if test else {}
     return _document(
         "lr-annealing",
         paths,
@@ -284,22 +285,12 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
-        test=_together(test, fitted.values) if test else None,
+        test={name: together[name] for name in ("r2", "mae")} if test else None,
         identification=Identification(
             profile={},
             starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
         ),
     )
-
-
-def _together(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, float]:
-    """R^2 and mean absolute error over all evaluations of the held-out curves."""
-    loss = np.concatenate([curve.loss for curve in curves])
-    error = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves]) - loss
-    return {
-        "r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
-        "mae": float(np.abs(error).mean()),
-    }
 
 
 def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
