@@ -15,6 +15,7 @@ import numpy as np
 from scaling.fit.document import Document, FitStatus
 from scaling.fit.frontier.frontier import Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.significance import student
 
 Array = np.ndarray
 Quantity = Literal["loss", "n_star", "loss_star"]
@@ -118,7 +119,7 @@ class Combination(Document):
         """
         mean, spread = mean_and_spread(logs, weight)
         noise = NOISE_SHARE * self.noise if quantity == "loss" else 0.0
-        width = student(ci) * self.factor.get(quantity, 1.0) * np.hypot(spread, noise)
+        width = student(ci, FREEDOM) * self.factor.get(quantity, 1.0) * np.hypot(spread, noise)
         return mean, width, spread
 
     def _forecast(self, quantity: Quantity, logs: Mapping[str, float], ci: float) -> Forecast:
@@ -136,13 +137,6 @@ class Combination(Document):
             factor=self.factor.get(quantity, 1.0),
             each={name: math.exp(log) for name, log in logs.items() if math.isfinite(log)},
         )
-
-
-def student(ci: float) -> float:
-    """The quantile of Student's t with FREEDOM degrees of freedom for a central share `ci`."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(FREEDOM, (1 + ci) / 2))
 
 
 def second_order(n: Array, d: Array, centre: Sequence[float]) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling.fit.dataset import Dataset, Replicates
 from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
+from scaling.fit.significance import student
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -42,17 +43,11 @@ class Noise:
         """The difference of two runs that one of `pairs` pairs reaches by chance in ALPHA of the
         tables.
         """
-        return float(np.sqrt(2)) * self.sd * _student(ALPHA / (2 * max(pairs, 1)), self.freedom)
+        return float(np.sqrt(2)) * self.sd * student(1 - ALPHA / max(pairs, 1), self.freedom)
 
     def excess(self, runs: int) -> float:
         """How far the highest of `runs` runs lies above the law by chance in ALPHA of the tables."""
-        return self.sd * _student(ALPHA / max(runs, 1), self.freedom)
-
-
-def _student(tail: float, freedom: float) -> float:
-    from scipy.special import stdtrit  # 0.15 s
-
-    return -float(stdtrit(max(freedom, 1), tail))
+        return self.sd * student(1 - 2 * ALPHA / max(runs, 1), self.freedom)
 
 
 def residual_noise(residual: Array, design: Array, weight: Array | None = None) -> Noise:
@@ -96,7 +91,7 @@ def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> N
         row = int(np.argmax(squared))
         order.append(row)
         variance = max(squares - squared[row], 1e-300) / (freedom - 1)
-        limit = _student(ALPHA / (2 * (freedom + p)), freedom - 1)
+        limit = student(1 - ALPHA / (freedom + p), freedom - 1)
         if squared[row] > limit**2 * variance:
             significant = len(order)
         moved = inverse @ basis[row]

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from scaling.fit.bootstrap import LARGE, PART
 from scaling.fit.estimate import descend
 from scaling.fit.law_fit import LawFit
 from scaling.fit.newton import ONCE, Problem, expand, minimise
+from scaling.fit.significance import student
 
 Array = np.ndarray
 FIRST, GROWTH, ROUNDS, REFINED = (
@@ -116,7 +115,7 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
         task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
         best = minimise(task, best[None]).theta[0]
     slope, bend = _moments(task, residual, len(free))
-    allowed = _student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
+    allowed = student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
     covariances = _covariances(task, best, residual, free)
     rays = [
         ray
@@ -155,25 +154,20 @@ def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
     """Follow each ray outward until the rise has passed one, then inward to where it does."""
     floor = float(expand(task, best[None], ONCE, task.delta).value[0])
     for reach in FIRST * GROWTH ** np.arange(ROUNDS):
-        _visit(
-            task,
-            {
-                ray: _expand_bracket(ray, reach)
-                for ray in rays
-                if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit
-            },
-            floor,
-        )
+        outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
+        farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
+        targets = {
+            ray: ray.sign * min(ray.sign * at, ray.sign * ray.limit)
+            for ray, at in zip(outward, farther, strict=True)
+        }
+        _visit(task, targets, floor)
     for _ in range(REFINED):
-        _visit(
-            task,
-            {
-                ray: at
-                for ray in rays
-                if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
-            },
-            floor,
-        )
+        targets = {
+            ray: at
+            for ray in rays
+            if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
+        }
+        _visit(task, targets, floor)
 
 
 def _of_a_part(fit: LawFit, ci: float) -> dict[str, Profile]:
@@ -189,24 +183,18 @@ def _of_a_part(fit: LawFit, ci: float) -> dict[str, Profile]:
         param = fit.law.params[fit.law.index(name)]
         logs = param.log or bool(param.crossing)
         best, at = (np.log(one.values[name]) if logs else one.values[name] for one in (fit, near))
+
+        def moved(end: Array, best: float = best, at: float = at, logs: bool = logs) -> Array:
+            """An end of the part's interval as one of the whole's."""
+            place = best + share * ((np.log(end) if logs else end) - at)
+            return np.exp(place) if logs else place
+
         lo, hi = (
-            None if end is None else float(_moved(end, logs, best, at, share))
-            for end in (each.lo, each.hi)
+            None if end is None else float(moved(np.asarray(end))) for end in (each.lo, each.hi)
         )
-        profiles[name] = replace(
-            each,
-            lo=lo,
-            hi=hi,
-            at=_moved(each.at, logs, best, at, share),
-            identified=lo is not None and hi is not None,
-        )
+        is_closed = lo is not None and hi is not None
+        profiles[name] = replace(each, lo=lo, hi=hi, at=moved(each.at), identified=is_closed)
     return profiles
-
-
-def _moved(end: Any, logs: bool, best: float, at: float, share: float) -> Any:
-    """An end of the part's interval as one of the whole's."""
-    moved = best + share * ((np.log(end) if logs else end) - at)
-    return np.exp(moved) if logs else moved
 
 
 def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
@@ -225,20 +213,6 @@ def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
     near = max(float(task.weight[size <= window].sum()) - free, 1.0) / total
     peak = 1.0 if task.objective.kind == "huber" else 1 / task.delta
     return squares, peak * near * task.delta / window
-
-
-def _student(ci: float, freedom: float) -> float:
-    """The quantile of Student's t; its series in 1/freedom (Abramowitz and Stegun 26.7.5) is exact
-    to 1e-5 from 30 on.
-    """
-    if freedom < 30:
-        from scipy.special import stdtrit  # 0.15 s, needed for small tables only
-
-        return float(stdtrit(max(freedom, 1.0), (1 + ci) / 2))
-    z, v = NormalDist().inv_cdf((1 + ci) / 2), freedom
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3
 
 
 def _covariances(
@@ -296,11 +270,6 @@ def _rays(
         for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
     )
     return down, up
-
-
-def _expand_bracket(ray: _ProfileSide, reach: float) -> float:
-    at = ray.at[0] + ray.sign * ray.width * reach
-    return max(at, ray.limit) if ray.sign < 0 else min(at, ray.limit)
 
 
 def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:

@@ -149,6 +149,8 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     assert options_of(found["synthetic"]) == options_of(first)
     assert options_of(first) == FitOptions(
         law=first["law"],
+        objective="huber-log",
+        delta=0.001,
         params="total",
         flops="6nd",
         bootstrap=20,

@@ -25,6 +25,7 @@ from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import seed_noise
 from scaling.fit.options import FitOptions
+from scaling.fit.significance import student
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -127,8 +128,6 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
     lies beyond them.
     """
-    from scipy.special import stdtrit
-
     points = data.points
     unique = points.others.get("U")
     if unique is None or points.n is None or points.d is None:
@@ -136,8 +135,7 @@ def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     repeated = points.d > REPEATED * unique
     replicates, repeats, reach = data.replicates, [], None
     if replicates is not None:
-        quantile = float(stdtrit(replicates.freedom, (1 + ci) / 2))
-        reach = seed_noise(replicates)[0] * quantile
+        reach = seed_noise(replicates)[0] * student(ci, replicates.freedom)
     for n in np.unique(_key(points.n)):
         size = _key(points.n) == n
         curve = (
