@@ -19,9 +19,10 @@ from scaling.fit.combination import Combination
 from scaling.fit.combine import combine
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data, synthetic_floor
-from scaling.fit.diagnostics.diagnostics import run_diagnostics
+from scaling.fit.diagnostics.diagnostics import Diagnostics, run_diagnostics
 from scaling.fit.diagnostics.flagged_points import flag_points
 from scaling.fit.diagnostics.holdout import holdout, rollout
+from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoints, Holdout, RolloutStep
 from scaling.fit.document import Column, Estimate, FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers, frontier_result
@@ -41,6 +42,7 @@ from scaling.fit.result import (
     Cost,
     Excluded,
     FitResult,
+    Goodness,
     Identification,
     KaplanFit,
     ModelContext,
@@ -121,6 +123,20 @@ class _Headline:
     warnings: Sequence[ResultWarning]
     bootstrap: Bootstrap | None
     identification: Identification | None = None
+    goodness: Goodness | None = None
+
+
+@dataclass(frozen=True)
+class _Analyses:
+    """What the analyses of a fitted law say."""
+
+    diagnostics: Diagnostics | None = None
+    flagged: Sequence[FlaggedPoints] = ()
+    fit_without_flagged: FitWithoutFlagged | None = None
+    combination: Combination | None = None
+    holdout: Holdout | None = None
+    rollout: Sequence[RolloutStep] | None = None
+    warnings: Sequence[ResultWarning] = ()
 
 
 def _result(
@@ -149,64 +165,78 @@ def _result(
         head = _law_headline(fit, options)
     else:
         head = _frontier_headline(frontiers[approach], options)
-    diagnostics = flagged = without_flagged = combination = held_out = None
-    warnings: list[ResultWarning] = repeated_data.uncounted(data, options.law)
-    if fit is not None:
-        diagnostics = run_diagnostics(source, fit, options.ci)
-        flagged, without_flagged, deciding = flag_points(fit, frontiers["isoflop"].minima)
-        combination = _combination(data, options)
-        held_out, holdout_warnings = holdout(
-            fit,
-            options.n_holdout_budgets(),
-            options.ci,
-            options.seed,
-            combination is not None,
-        )
-        warnings = [*deciding, *diagnostics.warnings, *warnings, *holdout_warnings]
+    analyses = _analyses(source, fit, frontiers["isoflop"], options) if fit else _Analyses()
+    diagnostics = analyses.diagnostics
     kaplan, kaplan_warnings = _kaplan(source, options)
     repeats, repeats_law = repeated_data.repeated_data(data, fit, options)
     entropy = synthetic_floor.known_entropy(source.runs)
-    columns = _columns(data.points)
+    columns, points = _columns(data.points), data.points
+    spans = dict(columns)
+    if points.n is not None and points.d is not None:
+        spans["tokens_per_param"] = points.d / points.n
     return FitResult(
         schema_version=SCHEMA,
         law=options.law,
         approach=approach,
         objective=head.objective,
-        goodness=fit.goodness() if fit is not None and approach == "parametric" else None,
+        goodness=head.goodness,
         params=head.params,
         derived=head.derived,
         status=head.status,
-        warnings=(*head.warnings, *source.warnings, *warnings, *kaplan_warnings),
+        warnings=(
+            *head.warnings,
+            *source.warnings,
+            *analyses.warnings,
+            *repeated_data.uncounted(data, options.law),
+            *kaplan_warnings,
+        ),
         n_points=len(data),
-        excluded=[Excluded(reason=reason, count=count) for reason, count in data.points.excluded],
-        holdout=held_out,
+        excluded=[Excluded(reason=reason, count=count) for reason, count in points.excluded],
+        holdout=analyses.holdout,
         source=_source_info(source, options),
         version=scaling.__version__,
         ci=options.ci,
         cost=Cost(c0=data.cost.c0, p=data.cost.p),
-        range={
-            name: (float(values.min()), float(values.max())) for name, values in columns.items()
-        },
-        data=_data(data.points, columns),
+        range={name: (float(values.min()), float(values.max())) for name, values in spans.items()},
+        data=_data(points, columns),
         approaches={
-            name: frontier_result(each, data.points, options) for name, each in frontiers.items()
+            name: frontier_result(each, points, options) for name, each in frontiers.items()
         },
-        approaches_agree=agreement(frontiers, data.points, options.ci),
+        approaches_agree=agreement(frontiers, points, options.ci),
         identification=head.identification,
         bootstrap=head.bootstrap,
         noise=diagnostics.noise if diagnostics else None,
         frontier_gap=diagnostics.frontier_gap if diagnostics else None,
         runs_above_law=diagnostics.runs_above_law if diagnostics else None,
         loss_curve_collapse=diagnostics.loss_curve_collapse if diagnostics else None,
-        flagged=flagged or [],
-        fit_without_flagged=without_flagged,
+        flagged=list(analyses.flagged),
+        fit_without_flagged=analyses.fit_without_flagged,
         repeats=repeats,
         repeats_law=repeats_law,
         known_entropy=synthetic_floor.compare_floor(entropy, head.params.get("E")),
-        rollout=rollout(fit, options.ci, options.seed) if fit and options.rollout else None,
+        rollout=None if analyses.rollout is None else list(analyses.rollout),
         kaplan=kaplan,
-        combination=combination,
+        combination=analyses.combination,
         accuracy=accuracy,
+    )
+
+
+def _analyses(
+    source: Source, fit: LawFit, isoflop: FrontierEstimate, options: FitOptions
+) -> _Analyses:
+    """Each analysis is one call with the fitted law, which knows its data."""
+    diagnostics = run_diagnostics(source, fit, options.ci)
+    flagged, without_flagged, deciding = flag_points(fit, isoflop.minima)
+    combination, budgets = _combination(fit.data, options), options.n_holdout_budgets()
+    held_out, warnings = holdout(fit, budgets, options.ci, options.seed, combination is not None)
+    return _Analyses(
+        diagnostics=diagnostics,
+        flagged=flagged,
+        fit_without_flagged=without_flagged,
+        combination=combination,
+        holdout=held_out,
+        rollout=rollout(fit, options.ci, options.seed) if options.rollout else None,
+        warnings=[*deciding, *diagnostics.warnings, *warnings],
     )
 
 
@@ -263,6 +293,7 @@ def _law_headline(fit: LawFit, options: FitOptions) -> _Headline:
             },
             starts=fit.starts,
         ),
+        goodness=fit.goodness(),
     )
 
 

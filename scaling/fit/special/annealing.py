@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
@@ -251,3 +252,28 @@ def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, 
         "mae": float(np.abs(error).mean()),
         "final_error": float(error[-1]),
     }
+
+
+def left_out(curves: Sequence[Curve], holdout: str | int | None) -> set[str]:
+    """The names of the curves that are held out. Raises ScalingError for a name that
+    matches none.
+    """
+    text = "1" if holdout is None else str(holdout).strip()
+    if text.lower() == "none":
+        return set()
+    if text.isdigit():
+        longest = sorted(curves, key=lambda curve: -float(curve.step[-1]))
+        return (
+            {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
+        )
+    names: set[str] = set()
+    for pattern in (part.strip() for part in text.split(",")):
+        matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
+        if not matched:
+            raise ScalingError(
+                f"no curve is named {pattern!r}",
+                where="--holdout",
+                remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
+            )
+        names |= matched
+    return names
