@@ -1,4 +1,4 @@
-"""A model that leaves the house is the one that was trained.
+"""An exported model is the one that was trained.
 
 Its weights-out loss is the row's, its logits are those of the kept weights.
 """

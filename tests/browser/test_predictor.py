@@ -68,7 +68,7 @@ def runs(folder, law):
 
 def cases(folder):
     """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's,
-    and a road without a law.
+    and an approach without a law.
     """
     table = runs(folder, "chinchilla")
     yield "reference", json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())

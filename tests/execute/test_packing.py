@@ -50,6 +50,7 @@ def test_a_pack_and_a_mesh_exclude_each_other():
         choose_packing(2, Execution(mesh=MeshShape(data=2)), None)
 
 
+@pytest.mark.slow
 def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(
@@ -66,6 +67,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     assert list((out / "checkpoints").glob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["0", "-1", "two", "99999", "1.5", ""])
 def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"

@@ -62,6 +62,7 @@ def test_several_sweeps_are_compared_and_fits_of_one_are_not(pair, results_folde
     assert not is_comparison([pair[0], tmp_path / "again.json"])
 
 
+@pytest.mark.slow
 def test_comparison_report_has_its_files_and_starts_with_the_compute_ratio(page):
     said = (page.parent / "report.md").read_text(encoding="utf-8")
     summary = said.partition("## Summary")[2].partition("###")[0]
@@ -169,6 +170,7 @@ def test_sources_are_labelled_by_the_distinct_part_of_their_paths(pair, tmp_path
         load_fits([pair[0], pair[0]], tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_same_bytes_gives_the_numbers_and_refuses_budgets_of_one(
     page, sources, tmp_path
 ):

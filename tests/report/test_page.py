@@ -233,6 +233,7 @@ def test_tables_are_csv_without_formulas(folder):
         assert [row[0] for row in csv.reader(handle)][1:3] == ["chinchilla", "'=other"]
 
 
+@pytest.mark.slow
 def test_a_fit_document_alone_is_enough(document, tmp_path):
     dump(document, tmp_path / "mine.json")
     page = write_report(tmp_path / "mine.json", tmp_path / "out")
@@ -242,6 +243,7 @@ def test_a_fit_document_alone_is_enough(document, tmp_path):
     assert "<h1>mine</h1>" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_without_fits_is_fitted_on_the_way(results_folder, tmp_path):
     (tmp_path / "runs").symlink_to(results_folder / "runs")
     said = " ".join(

@@ -89,6 +89,7 @@ def test_linear_parameters_are_recognised() -> None:
     assert set(parse_formula("L(V, N) = c + A*N^-a*(1 + C*(log(V) - v)^2)").linear) == {"c", "A"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "name"), [(CHINCHILLA, "chinchilla"), (COUPLED, "skaling")])
 def test_a_formula_gives_the_fit_of_the_built_in_law(text: str, name: str) -> None:
     points = grid(noise=0.003)

@@ -23,6 +23,8 @@ from scaling.store.run_files import write_run
 from tests.documents import dump, fit
 from tests.report.test_terminal import printed
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
 R_D = 9.0
 
@@ -137,6 +139,7 @@ def test_a_fit_without_repeats_has_neither_picture_nor_table():
     assert diagnostics.truth({}) is None
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, monkeypatch):
     dump(document, tmp_path / "fit.json")
     page = write_report(tmp_path / "fit.json", tmp_path / "report")

@@ -1,4 +1,4 @@
-"""Every CPU kernel and its gradient equal the plain reference that stands beside it."""
+"""Every CPU kernel and its gradient equal the plain reference that stands next to it."""
 
 import jax
 import jax.numpy as jnp
