@@ -254,6 +254,7 @@ class SweepTrainer:
             options=options,
             workers=count,
             packing=choose_packing(options.pack, options.execution, device),
+            planned={item.run_id: item.run for item in plan.runs},
             eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
             flops_before=self.flops,
             seconds_before=time.monotonic() - self.began if self.began else 0.0,

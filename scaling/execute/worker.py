@@ -85,14 +85,16 @@ def train_group(
     from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     group, execution = request.group, request.execution
-    first = group.runs[0].run_id
+    finished = {run.run_id for run in group.runs if folder.is_finished(run.run_id)}
     fingerprint.on_warning(
         lambda message: on_event(events.RunWarning(run_id=first, message=message))
     )
-    pending = [run.run_id for run in group.all_runs()]
+    pending = [run.run_id for run in group.all_runs() if run.run_id not in finished]
+    first = pending[0]
 
     def on_progress(progress: trainer.Progress) -> None:
-        on_event(events.RunProgress(**asdict(progress), run_ids=tuple(pending)))
+        shown = asdict(progress) | {"run_id": first, "run_ids": tuple(pending)}
+        on_event(events.RunProgress(**shown))
 
     def on_branch_saved(branch: RunGroup) -> None:
         run_ids = tuple(run.run_id for run in branch.runs)
@@ -129,7 +131,7 @@ def train_group(
             request.notes,
         )
         for run in group.all_runs():
-            if run.run_id in outcomes:
+            if run.run_id in outcomes and run.run_id not in finished:
                 ended = publish(folder, request.sweep, run, outcomes[run.run_id], source, lease)
                 kinds[run.run_id] = ended.event
                 on_event(ended)
