@@ -247,7 +247,7 @@ def fit(
         echo_err(f"written: {out}")
     emit(
         document,
-        lambda: fit_text(document),
+        lambda: fit_text(result),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: csv_rows.fit_rows(document),
