@@ -57,7 +57,8 @@ TUNING = frozenset({
     "epoch", "muennighoff", "openeurollm", "results/honest",
     "porian/owt2-base-long-kaplan-kaplan-train", "porian/owt2-base-long-kaplan-standard-val",
     "porian/owt2-base-short-kaplan-standard-val", "porian/owt2-tuned-short-const-standard-val",
-    "porian/rw-base-short-chinchilla-attention-train", "porian/rw-base-short-kaplan-attention-train",
+    "porian/rw-base-short-chinchilla-attention-train",
+    "porian/rw-base-short-kaplan-attention-train",
     "porian/rw-tuned-short-const-attention-train", "porian/rw-tuned-short-const-standard-val",
 })  # fmt: skip
 
@@ -331,7 +332,10 @@ def summary(scores: Scores) -> Iterator[str]:
     """A Markdown table for each quantity: means over cuts, then over tables."""
     for quantity, title in QUANTITIES.items():
         yield f"\n### {title}\n"
-        yield "| method | tables | error % | bias % | inside 50 % | 90 % | 95 % | worst table, 90 % | score | width / error |"
+        yield (
+            "| method | tables | error % | bias % | inside 50 % | 90 % | 95 % | worst table, 90 "
+            "% | score | width / error |"
+        )
         yield "|---|---|---|---|---|---|---|---|---|---|"
         for method, by_table in scores[quantity].items():
             yield _row(method, by_table)
@@ -342,7 +346,10 @@ def summary(scores: Scores) -> Iterator[str]:
         other = scores["loss"]["chinchilla"].get(table, [])
         error, bias = _error(cut_scores), _bias(cut_scores)
         inside = np.mean([each.inside()[1] for each in cut_scores])
-        yield f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | {inside:.0%} |"
+        yield (
+            f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | "
+            f"{inside:.0%} |"
+        )
 
 
 def _error(scores: list[Score]) -> float:
@@ -367,7 +374,10 @@ def _row(method: str, by_table: Mapping[str, list[Score]]) -> str:
         np.concatenate([100 * np.abs(each.error) for each in every])
     )
     shares = " | ".join(f"{each:.0%}" for each in share)
-    return f"| {method} | {len(by_table)} | {error:.2f} | {bias:+.2f} | {shares} | {worst:.0%} | {winkler:.1f} | {ratio:.1f} |"
+    return (
+        f"| {method} | {len(by_table)} | {error:.2f} | {bias:+.2f} | {shares} | {worst:.0%} | "
+        f"{winkler:.1f} | {ratio:.1f} |"
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""Simulated pairs of sweeps: does the test of a difference hold its level where there is none, and see one where there is?"""
+"""Simulated pairs of sweeps: does the test of a difference hold its level where there is none, and
+see one where there is?
+"""
 
 from __future__ import annotations
 

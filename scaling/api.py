@@ -22,6 +22,7 @@ from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
+from scaling.predict.prediction import Prediction as PredictionDocument
 from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -61,10 +62,10 @@ class Prediction:
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.prediction_words(self.document)
+        return notebook_html.as_text(PredictionDocument.model_validate(self.document))
 
     def _repr_html_(self) -> str:
-        return notebook_html.prediction_html(self.document)
+        return notebook_html.prediction_html(PredictionDocument.model_validate(self.document))
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,15 +104,18 @@ class Fit:
         """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises
         ScalingError (74).
         """
-        FitResult.parse(self.document, "fit", "fit again").save(Path(path))
+        self._result().save(Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.fit_words(self.document)
+        return notebook_html.as_text(self._result())
 
     def _repr_html_(self) -> str:
-        return notebook_html.fit_html(self.document)
+        return notebook_html.fit_html(self._result())
+
+    def _result(self) -> FitResult:
+        return FitResult.parse(self.document, "fit", "fit again")
 
 
 def load(source: Source) -> pd.DataFrame:
@@ -219,12 +223,13 @@ def plan(
     `sweep` is a sweep file or a Sweep; `overrides` are "KEY=VALUE", as on the command line.
     """
     from scaling.config.overrides import load_with_overrides
+    from scaling.execute.planning import with_eval_sets
     from scaling.plan import plan as expand
     from scaling.tasks import open_task, resolve
 
     loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
     task = resolve(loaded.base.task)
-    return expand(loaded, task, open_task(task).vocab_size, simulated)
+    return expand(with_eval_sets(loaded), task, open_task(task).vocab_size, simulated)
 
 
 def run(

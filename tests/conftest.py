@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share."""
+"""Fixtures and markers for all tests."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,19 @@ os.environ.setdefault(
 # tests compile much and compute little: that halves what is left of compilation
 
 
+STARTS_PROCESSES = {"cluster", "launch", "stand_in", "chromium"}  # fixtures: Slurm, Ray, a browser
+
+
+def pytest_collection_modifyitems(items):
+    """A test that uses one of these fixtures is slow."""
+    for item in items:
+        if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
-def nobodys_account():
-    """Trackers log to files of the tests, whoever is logged in on this machine; processes that
+def trackers_offline():
+    """Trackers log to files of the tests, also with an account on this machine; processes that
     tests start inherit it.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -25,7 +35,7 @@ def nobodys_account():
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The published data sets beside the checkout; tests that need them are skipped where they are
+    """The published data sets next to the checkout; tests that need them are skipped where they are
     absent.
     """
     folder = Path(__file__).parents[2] / "shared" / "data"

@@ -1,4 +1,4 @@
-"""A model that leaves the house is the one that was trained.
+"""An exported model is the one that was trained.
 
 Its weights-out loss is the row's, its logits are those of the kept weights.
 """
@@ -21,6 +21,8 @@ from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
 from tests.execute.sweeping import scaling
 from tests.sweep_files import TINY, tiny
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("safetensors")
 ONE = TINY | {"design": {"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]}}

@@ -1,4 +1,6 @@
-"""Readers beside a writer: runs are published and merged without a pause while others read; no read may fail."""
+"""Readers beside a writer: runs are published and merged without a pause while others read; no read
+may fail.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from scaling.execute.lease import Lease
 from scaling.execute.publish import publish
@@ -21,7 +25,9 @@ MERGE_EVERY = 7
 
 
 def write(folder: Path, plan: Plan, over: Any) -> None:
-    """Publish all runs and merge them now and then; start again with single files when there are no more."""
+    """Publish all runs and merge them now and then; start again with single files when there are no
+    more.
+    """
     source = Provenance("simulated", None, "0")
     with Lease(folder) as lease:
         while not over.is_set():
@@ -38,20 +44,22 @@ def write(folder: Path, plan: Plan, over: Any) -> None:
                     compact(folder, lease)
                 if over.is_set():
                     return
-            _loose_again(folder)
+            _split_again(folder)
 
 
-def _loose_again(folder: Path) -> None:
-    """Put the merged runs back as single files, those first, so that no reader ever misses a run."""
-    from scaling.store import compaction
-
+def _split_again(folder: Path) -> None:
+    """Publish the merged runs as single files, then remove the merged ones: no run is ever gone."""
     for path in run_files.merged_files(folder):
-        compaction.recover_runs(folder, path)
+        table = run_files.read_parquet(path)
+        for run_id in table["run_id"].unique().to_pylist():
+            run_files.write_run(folder, table.filter(pc.equal(table["run_id"], run_id)))
         path.unlink()
 
 
 def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple[int, list[str]]:
-    """(reads done, failures) beside a writer; every read must give each run that an earlier one gave, whole."""
+    """(reads done, failures) beside a writer; every read must give each run that an earlier one
+    gave, whole.
+    """
     over = multiprocessing.get_context("fork").Event()
     writer = multiprocessing.get_context("fork").Process(target=write, args=(folder, plan, over))
     writer.start()

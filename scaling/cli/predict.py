@@ -160,6 +160,7 @@ def predict(
 
     Example: scaling predict published:besiroglu2024 --models
     """
+    from scaling.predict.named_models import named_models_table
     from scaling.predict.predict import predict as run_predict
     from scaling.predict.serving import Serving
     from scaling.report.terminal import models_text, prediction_text
@@ -189,9 +190,11 @@ def predict(
     given = {name: value for name, value in serving_options.items() if value is not None}
     is_question = bool(given) or any(value is not None for value in question.values())
     document: dict[str, Any] = {}
+    prediction = None
     if is_question or not models:
         served = Serving(**given) if given else None
-        document = run_predict(source, **question, serving=served).to_dict()
+        prediction = run_predict(source, **question, serving=served)
+        document = prediction.to_dict()
     if models:
         named = _named_models(source)
         document = {**document, "models": named["models"]} if document else named
@@ -199,7 +202,11 @@ def predict(
         _write_sweep(source, document, emit_to, base)
     emit(
         document,
-        lambda: prediction_text(document) if is_question else models_text(document),
+        lambda: (
+            prediction_text(prediction, named_models_table(document))
+            if prediction
+            else models_text(document)
+        ),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: prediction_rows(document, smaller is not None, models),

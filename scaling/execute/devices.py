@@ -67,7 +67,8 @@ def device_memory(name: str, workers: int) -> DeviceMemory:
 
 
 def local_memory(workers: int) -> DeviceMemory:
-    """The memory of each of `workers` processes here: its share of an accelerator or of the machine.
+    """The memory of each of `workers` processes here: its share of an accelerator or of the
+    machine.
 
     Raises ScalingError when JAX_PLATFORMS names devices that this machine lacks. Imports no jax:
     a child process asks.
@@ -140,13 +141,14 @@ def check_mesh(
 
 def check_devices(
     runs: Sequence[PlannedRun], execution: Execution, workers: int, hosts: int = 1
-) -> None:
-    """Raise ScalingError where a run does not fit this machine: devices, divisions, memory.
+) -> DeviceMemory | None:
+    """The memory of each worker; None where there are no runs.
 
-    The devices of several hosts are counted as those of this one.
+    Raises ScalingError where a run does not fit this machine: devices, divisions, memory. The
+    devices of several hosts are counted as those of this one.
     """
     if not runs:
-        return
+        return None
     if execution.mesh.n_devices == 1:
         check_mesh(runs, execution)
     else:
@@ -155,4 +157,6 @@ def check_devices(
             raise _missing_platform(os.environ.get("JAX_PLATFORMS", ""), answer["error"])
         devices = answer["devices"]
         check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
-    check_fits([planned.run for planned in runs], execution, local_memory(workers))
+    memory = local_memory(workers)
+    check_fits([planned.run for planned in runs], execution, memory)
+    return memory

@@ -15,7 +15,7 @@ from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 from scaling.plan import plan as expand
-from scaling.tasks import Task, epochs, open_task, resolve
+from scaling.tasks import Task, epochs, open_task, resolve, resolve_eval_sets
 from scaling.tuning import is_pending, load_tuned
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -78,6 +78,7 @@ def make_plan(
     """The plan of a sweep; warnings go to `on_message`. Raises ScalingError that names `source`."""
     with errors_name_file(source):
         task = resolve(sweep.base.task)
+        sweep = with_eval_sets(sweep)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
         if simulated is None:
@@ -86,6 +87,14 @@ def make_plan(
     for warning in plan.warnings:
         on_message(f"warning: {warning}")
     return plan
+
+
+def with_eval_sets(sweep: Sweep) -> Sweep:
+    """The sweep with the digests of its evaluation sets filled in."""
+    if not sweep.evals.sets:
+        return sweep
+    evals = resolve_eval_sets(sweep.evals, resolve(sweep.base.task))
+    return sweep.model_copy(update={"evals": evals})
 
 
 def load_tuned_rules(

@@ -69,7 +69,7 @@ def train_single_run(
         )
     if not is_distributed:
         check_devices([known[run_id]], execution, 1)
-    session = SweepSession(folder, plan, on_message, accept_changes=allow_changes)
+    session = SweepSession(folder, plan, on_message, allow_changes=allow_changes)
     stop, kind = worker.StopFlag(), "done"
     with hosts as is_first, _claimed(session, run_id, is_first) as lease:
         if not folder.is_finished(run_id):

@@ -21,12 +21,15 @@ from scaling.store.run_files import write_run
 from tests.documents import dump, fit
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
-HOSTILE = '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a href="javascript:window.ran=3">{{ 7*7 }}</a>'
+HOSTILE = (
+    '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a '
+    'href="javascript:window.ran=3">{{ 7*7 }}</a>'
+)
 HOSTILE_NAME = "<img src=x onerror=window.ran=4>"  # a folder's name may hold anything but a slash
 
 
 def write(source, folder):
-    """The page of `scaling report SOURCE`, without pictures and tables beside it."""
+    """The page of `scaling report SOURCE`, without figures and tables."""
     report = build_report(
         load_inputs([source], folder / "fit.json"), None, f"scaling report {source}"
     )
@@ -61,7 +64,7 @@ def hostile(folder):
 
 
 def table(folder):
-    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with
+    """A fit of a user's table: Hoffmann's law with noise, a column and the document named with
     markup.
     """
     noise = np.random.default_rng(0)

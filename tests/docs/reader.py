@@ -122,7 +122,8 @@ class Reader:
                 f"{result.stderr}\n{result.exception!r}",
             )
         assert ended == code, (
-            f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n{error[-4000:]}"
+            f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n"
+            f"{error[-4000:]}"
         )
         if command.printed:
             assert matches(printed, command.printed), (
@@ -157,8 +158,8 @@ class Reader:
             )
 
     def _parsed(self, block: Block, words: list[str]) -> dict[str, Any]:
-        """Every option is one of the verb's, and every value one that it takes: what is given, with
-        defaults.
+        """Every option is one of the command's, and every value one that it takes: what is given,
+        with defaults.
         """
         verb: Any = typer.main.get_command(with_commands())
         try:

@@ -1,4 +1,4 @@
-"""What a results folder, a sweep file or a checkpoint cannot do to whoever opens it."""
+"""What a results folder, a sweep file or a checkpoint cannot do to the process that opens it."""
 
 import io
 import os
@@ -15,6 +15,8 @@ from scaling.config.sweep_file import dump_sweep
 from scaling.execute.sweep_folder import SweepFolder
 from tests.execute.sweeping import command, scaling
 from tests.sweep_files import tiny
+
+pytestmark = pytest.mark.slow
 
 LAW = "published:hoffmann2022"
 PACKAGE = Path(__file__).parents[2] / "scaling"
@@ -102,7 +104,8 @@ def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
 def test_no_module_reads_pickles_or_executes_text():
     text = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     forbidden = re.compile(
-        r"\bimport pickle\b|\bread_pickle\b|allow_pickle=True|\beval\(|\bexec\(|shell=True|os\.system|yaml\.load\(|marshal|dill|joblib"
+        r"\bimport pickle\b|\bread_pickle\b|allow_pickle=True|\beval\(|\bexec\(|shell=True|"
+        r"os\.system|yaml\.load\(|marshal|dill|joblib"
     )
     assert [str(path) for path, source in text.items() if forbidden.search(source)] == []
 

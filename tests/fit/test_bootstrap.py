@@ -51,6 +51,7 @@ def test_unknown_kind_is_rejected():
         bootstrap(estimate(LAW, points), points, 20, kind="clusters")
 
 
+@pytest.mark.slow
 def test_intervals_of_few_runs_hold_the_truth_about_as_often_as_they_say():
     hits = list(trials(CHINCHILLA, 20, 40, 100, 0.9))
     assert 0.75 <= np.mean([hit["a"] for hit in hits]) <= 1.0
@@ -99,6 +100,7 @@ def test_one_sided_penalty_follows_the_lower_edge():
         estimate(LAW, points, one_sided=0.0)
 
 
+@pytest.mark.slow
 def test_rollout_predicts_each_size_from_the_smaller_ones():
     points = simulated(50)
     rows = rollout(estimate(LAW, points), points, 0.95, 0)

@@ -78,6 +78,7 @@ def test_a_full_grid_keeps_the_floor_and_bends_the_exponents(zipf):
         assert fitted.values[name] > exact[name]
 
 
+@pytest.mark.slow
 def test_an_input_that_limits_nothing_is_named():
     task = language()
     by_memory = estimate(

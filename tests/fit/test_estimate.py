@@ -1,4 +1,4 @@
-"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot
+"""Estimation: certified numbers on published data, agreement of starts, and errors of what cannot
 be known.
 """
 

@@ -1,5 +1,5 @@
 """`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad
-input refused by name.
+input rejected by name.
 """
 
 import json
@@ -42,6 +42,7 @@ def document(tmp_path_factory):
     return fit([simulated(tmp_path_factory.mktemp("run") / "runs.csv")], FitOptions(bootstrap=200))
 
 
+@pytest.mark.slow
 def test_document_has_its_keys_and_survives_the_file(document, tmp_path):
     keys = "schema law approach objective params derived status warnings n_points excluded"
     assert {*keys.split(), "holdout", "source", "version"} <= set(document)
@@ -98,6 +99,7 @@ def test_other_approaches_can_head_the_document(tmp_path, approach):
     assert got["holdout"] is None
 
 
+@pytest.mark.slow
 def test_certified_chinchilla(shared_data):
     options = FitOptions(columns="N=Model Size,C=Training FLOP,L=loss", drop_highest=5, bootstrap=0)
     got = fit([shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"], options)

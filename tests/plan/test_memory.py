@@ -214,7 +214,8 @@ def test_memory_error_names_the_need_and_the_options_that_help():
     has = format_bytes(room.capacity_bytes)
     parameters = format_count(n_params(run.model, 128, "total"))
     assert str(caught.value) == (
-        f"run {run.run_id}: {parameters} parameters and 64 x 128 tokens at once need {needs}, h100 has {has}\n"
+        f"run {run.run_id}: {parameters} parameters and 64 x 128 tokens at once need {needs}, "
+        f"h100 has {has}\n"
         "  it fits with --micro-batch 8"
     )
     assert caught.value.exit_code == 2
@@ -258,7 +259,8 @@ def test_absent_platform_is_rejected_with_those_available(monkeypatch):
     with pytest.raises(ScalingError) as caught:
         devices.local_memory(1)
     assert str(caught.value) == (
-        "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend 'tpu'\n"
+        "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend "
+        "'tpu'\n"
         "  devices here: 2 x cpu; unset JAX_PLATFORMS, or set it to what is here (cpu always works)"
     )
 
@@ -285,8 +287,12 @@ def shown(document):
     return page.getvalue()
 
 
+@pytest.mark.slow
 def test_memory_estimate_needs_no_jax():
-    code = "import sys, scaling.plan.device_fit, scaling.execute.devices as d; d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "
+        "d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_exact_data_predict_the_true_optimum(tmp_path):
     dump(
         fit([simulated(tmp_path / "exact.csv", noise=0.0)], FitOptions(bootstrap=50)),
@@ -40,6 +41,7 @@ def test_exact_data_predict_the_true_optimum(tmp_path):
     assert found["n_params"]["hi"] / found["n_params"]["lo"] < 1.01
 
 
+@pytest.mark.slow
 def test_flops_and_loss_are_inverse_questions(folder):
     source = str(folder / "parametric.json")
     forward = predict(source, flops="1e22")
@@ -153,6 +155,20 @@ def test_bad_sources_are_rejected(tmp_path):
         assert words in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def small_fit(tmp_path_factory):
+    """The file of a fit to twelve exact losses; it loads."""
+    folder = tmp_path_factory.mktemp("small")
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    rows = "\n".join(
+        f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)
+    )
+    (folder / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
+    dump(fit([folder / "runs.csv"], FitOptions(bootstrap=0)), folder / "fit.json")
+    load(folder / "fit.json")
+    return folder / "fit.json"
+
+
 @pytest.mark.parametrize(
     ("group", "part", "value"),
     [
@@ -164,15 +180,8 @@ def test_bad_sources_are_rejected(tmp_path):
         ("source", "model", 5),
     ],
 )
-def test_edited_fit_with_a_wrong_type_is_rejected_by_name(tmp_path, group, part, value):
-    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
-    rows = "\n".join(
-        f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)
-    )
-    (tmp_path / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
-    document = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))
-    dump(document, tmp_path / "fit.json")
-    load(tmp_path / "fit.json")
+def test_edited_fit_with_a_wrong_type_is_rejected_by_name(small_fit, tmp_path, group, part, value):
+    document = json.loads(small_fit.read_text())
     document[group] = {**document[group], part: value}
     dump(document, tmp_path / "fit.json")
     with pytest.raises(ScalingError, match=rf"{group}\.{part} = .*: input should be"):

@@ -1,6 +1,6 @@
 """Two processes are one machine.
 
-Same losses, one decision, one writer; and what does not describe a job is refused.
+Same losses, one decision, one writer; and what does not describe a job is rejected.
 """
 
 import socket
@@ -14,6 +14,8 @@ from scaling.train import trainer
 from scaling.train.distributed import DistributedConfig, initialize_distributed
 from tests.train import child_processes
 from tests.train.test_trainer import numbers, one_run
+
+pytestmark = pytest.mark.slow
 
 
 def free_port():

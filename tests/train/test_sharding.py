@@ -1,6 +1,6 @@
 """A mesh changes where arrays live and nothing else.
 
-The rules say where, and what does not fit is refused.
+The rules say where, and what does not fit is rejected.
 """
 
 import math
@@ -12,6 +12,8 @@ from scaling.config import MeshShape
 from scaling.train.sharding import ShardingRules
 from tests.train import child_processes
 from tests.train.sharding_cases import CASES
+
+pytestmark = pytest.mark.slow
 
 NAMES = [f"{layers} {name}" for layers, cases in CASES.items() for name in cases]
 CUBE = MeshShape(data=2, fsdp=2, tensor=2)

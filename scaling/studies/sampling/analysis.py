@@ -57,8 +57,8 @@ class SampledModel:
     """A trained model and its answers to P problems: the NLL of each right answer in nats, how many
     of `samples` were right, (P,).
 
-    `votes` has k, share of problems and standard error (3, K) of each of VOTES; `mode_is_right` is the
-    share of problems whose most likely answer is right.
+    `votes` has k, share of problems and standard error (3, K) of each of VOTES; `mode_is_right` is
+    the share of problems whose most likely answer is right.
     """
 
     run_id: str

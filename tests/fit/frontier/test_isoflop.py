@@ -84,6 +84,7 @@ def test_certified_bias_of_grids(exponents, reach, off, error):
     assert abs(100 * float(optimum.d_star(1e24) / truth.d_star(1e24) - 1) - error) < 0.02
 
 
+@pytest.mark.slow
 def test_akima_reaches_published_exponents(shared_data):
     with open(shared_data / "porian2024" / "isoflop_points.csv") as handle:
         runs = list(csv.DictReader(handle))
@@ -170,6 +171,7 @@ def test_a_continuum_holds_no_budgets():
     assert "usable budgets" in isoflop(Points(surface(n, c / n), n, c / n, c)).unavailable
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_expected_exponent():
     """Nominal 90 %: over simulated sweeps of 5 budgets with 7 sizes, the interval holds the
     noise-free answer 80 to 98 % of the time.

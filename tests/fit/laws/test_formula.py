@@ -42,7 +42,8 @@ def grid(noise: float = 0.0) -> Points:
 
 def test_derivatives_of_every_operation_equal_differences() -> None:
     law = parse_formula(
-        "L(x, y) = a + b*x^c - exp(-d*y)/(1 + e*log(x)) + sqrt(f + y)*tanh(g*x) + max(a*x, h*y) + min(c, abs(e - 3), x) - +ln(y + h)^2"
+        "L(x, y) = a + b*x^c - exp(-d*y)/(1 + e*log(x)) + sqrt(f + y)*tanh(g*x) + max(a*x, h*y) "
+        "+ min(c, abs(e - 3), x) - +ln(y + h)^2"
     )
     rng = np.random.default_rng(1)
     x = {"x": rng.uniform(1.5, 3, 5), "y": rng.uniform(0.2, 2, 5)}
@@ -88,6 +89,7 @@ def test_linear_parameters_are_recognised() -> None:
     assert set(parse_formula("L(V, N) = c + A*N^-a*(1 + C*(log(V) - v)^2)").linear) == {"c", "A"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "name"), [(CHINCHILLA, "chinchilla"), (COUPLED, "skaling")])
 def test_a_formula_gives_the_fit_of_the_built_in_law(text: str, name: str) -> None:
     points = grid(noise=0.003)

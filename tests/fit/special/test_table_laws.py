@@ -1,5 +1,5 @@
 """Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables,
-refused where they cannot be known.
+rejected where they cannot be known.
 """
 
 import numpy as np
@@ -60,6 +60,7 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
     assert abs(ahead["beta_binomial"] - truth) < abs(ahead["line"] - truth)
 
 
+@pytest.mark.slow
 def test_schedules_are_recovered_and_a_new_one_is_predicted():
     constant, cosine, two = schedules()
     fitted = fit_annealing([constant, cosine, two])
@@ -77,6 +78,7 @@ def test_uninformative_curves_are_rejected(names):
         fit_annealing([by_name[name] for name in names])
 
 
+@pytest.mark.slow
 def test_annealing_as_a_command(tmp_path):
     for curve in schedules():
         rows = "".join(

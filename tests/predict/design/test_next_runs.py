@@ -1,5 +1,5 @@
-"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans;
-and what a plan may expect.
+"""The next runs: within the budget, shared prefixes counted as they are trained, a sweep file that
+plans; and what a plan may expect.
 """
 
 import json
@@ -64,6 +64,7 @@ def belief_of(surface):
     return LinearizedLaw(law, np.asarray(law.theta(surface.values), float), Cost())
 
 
+@pytest.mark.slow
 def test_proposal_spends_the_budget_and_narrows_the_target(folder):
     found = next_runs(folder, "3e21", "1e23")
     sd = found["sd_log_n_star"]

@@ -129,6 +129,7 @@ def test_alibi_slopes_are_the_published_ones():
     np.testing.assert_array_equal(positions.alibi_slopes_H(1), [0.5**8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalise", [rms_normalize, layer_normalize])
 def test_normalised_rows_and_their_gradient(normalise):
     x_NM, w_NM = jax.random.normal(jax.random.key(0), (2, 7, 24)) * 3.0 + 0.5

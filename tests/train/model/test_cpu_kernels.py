@@ -1,4 +1,4 @@
-"""Every CPU kernel and its gradient equal the plain reference that stands beside it."""
+"""Every CPU kernel and its gradient equal the plain reference that stands next to it."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,8 @@ import pytest
 
 from scaling.train.model import cpu_kernels as kernels
 from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
+
+pytestmark = pytest.mark.slow
 
 
 def normal(*shape, seed=0):
