@@ -11,10 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.api import FitOptions, Serving, fit, load, plan, predict, report, run
+    from scaling.api import DeviceTime, FitOptions, Serving, fit, load, plan, predict, report, run
 
 __version__ = "0.1.0"
 __all__ = [
+    "DeviceTime",
     "FitOptions",
     "Serving",
     "__version__",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import pandas as pd
 
+from scaling.accounting import DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.options import FitOptions
@@ -185,21 +186,23 @@ def fit(
 def predict(
     source: Fit | FitResult | Mapping[str, Any] | PathText,
     *,
-    flops: Number | None = None,
-    n_params: Number | None = None,
-    tokens: Number | None = None,
     loss: Number | None = None,
-    unique_tokens: Number | None = None,
     inference_tokens: Number | None = None,
     smaller: str | None = None,
     serving: Serving | None = None,
+    devices: DeviceTime | None = None,
+    with_model: bool = False,
+    **inputs: Number | None,
 ) -> Prediction:
-    """The compute-optimal model for FLOPs, the loss of N and D, or the budget that reaches a loss.
+    """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget
+    that reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
 
     `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
-    Counts may be text such as "70B". `inference_tokens` adds the size that is cheapest to train and
-    serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost, `serving`
-    (`scaling.Serving`) the same in device-seconds. Raises ScalingError.
+    `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
+    them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
+    cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
+    `serving` the same in device-seconds, `devices` the time of training, `with_model` a model that
+    can be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.result
@@ -208,14 +211,13 @@ def predict(
     return Prediction(
         run_predict(
             source,
-            flops=flops,
-            n_params=n_params,
-            tokens=tokens,
             loss=loss,
-            unique_tokens=unique_tokens,
             inference_tokens=inference_tokens,
             smaller=smaller,
             serving=serving,
+            devices=devices,
+            with_model=with_model,
+            **inputs,
         )
     )
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
@@ -54,11 +55,13 @@ def train_single_run(
     allow_changes: bool,
     on_message: OnMessage,
     on_event: OnEvent,
+    profile: Path | None = None,
 ) -> RunOutcome:
     """Train one run of a plan and publish it in a folder; a finished one stays.
 
     `hosts` joins the processes of the run (`distributed_process`). Raises ScalingError for a run
-    that is not in the plan, or (75) that another process trains.
+    that is not in the plan, or (75) that another process trains. A trace of some steps goes to the
+    folder `profile`.
     """
     known = {item.run_id: item for item in plan.runs}
     if run_id not in known:
@@ -80,6 +83,7 @@ def train_single_run(
                 execution=execution,
                 allow_changes=allow_changes,
                 lease=lease,
+                profile=str(profile) if profile else None,
             )
             outcomes = worker.train_group(folder, request, should_stop=stop, on_event=on_event)
             kind = outcomes[run_id]

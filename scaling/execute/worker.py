@@ -39,6 +39,7 @@ class TrainRequest:
         lease: the file under which the runs are claimed; published only while it is there.
         send_metrics: send an event for each measurement, for trackers.
         allow_changes: go on from a checkpoint that was written under other conditions.
+        profile: a folder for a trace of some steps.
     """
 
     sweep: str
@@ -49,6 +50,7 @@ class TrainRequest:
     lease: str | None = None
     send_metrics: bool = False
     keep_weights: bool = False
+    profile: str | None = None
 
     def dump(self) -> str:
         """One line of JSON; `load_request` reads it."""
@@ -119,6 +121,7 @@ def train_group(
         should_stop=should_stop,
         callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
         allow_changes=request.allow_changes,
+        profile=Path(request.profile) if request.profile else None,
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
