@@ -55,7 +55,17 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "tuning",
     },
     "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
-    "api": {*CONFIG, "execute", "fit", "plan", "points", "predict", "report", "tasks"},
+    "api": {
+        *CONFIG,
+        "accounting",
+        "execute",
+        "fit",
+        "plan",
+        "points",
+        "predict",
+        "report",
+        "tasks",
+    },
     "cli": None,  # may import everything
     "__main__": {"cli"},
 }

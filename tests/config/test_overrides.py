@@ -209,7 +209,7 @@ def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
 
 def test_more_overrides_than_a_command_takes_are_rejected(path):
     with pytest.raises(ScalingError, match="300 overrides are given; the limit is 256"):
-        load_with_overrides(path, [f"optim.lr={index}" for index in range(300)])
+        load_with_overrides(path(), [f"optim.lr={index}" for index in range(300)])
 
 
 def test_thousands_of_values_are_rejected_at_once(path):

@@ -3,7 +3,7 @@
 import pytest
 
 from scaling import files
-from scaling.execute.sweep_folder import Damaged, SweepFolder
+from scaling.execute.sweep_folder import CorruptPlan, SweepFolder
 from scaling.plan import plan
 from scaling.plan.document import PlanDocument, PlanFile, RunOrigin, plan_document, plan_file
 from tests.sweep_files import tiny
@@ -47,6 +47,6 @@ def test_plan_file_is_read_back_as_it_was_written(tmp_path):
 def test_plan_file_of_another_schema_is_named(tmp_path):
     document = plan_file(PLAN, RunOrigin()).model_dump(mode="json", by_alias=True)
     files.write_json(tmp_path / "plan.json", document | {"schema": 7})
-    with pytest.raises(Damaged, match="schema"):
+    with pytest.raises(CorruptPlan, match="schema"):
         SweepFolder(tmp_path).read_plan()
     assert PlanFile.model_json_schema(by_alias=True)["properties"]["schema"]["const"] == 1
