@@ -18,6 +18,8 @@ class WarningCode(StrEnum):
     DUPLICATE_DOCUMENTS = "duplicate_documents"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
+    CORRUPT_LEASE = "corrupt_lease"
+    CORRUPT_LEDGER = "corrupt_ledger"
     FEW_PREFIXES = "few_prefixes"
     FLOPS_DISAGREE = "flops_disagree"
     GRID_EDGE = "grid_edge"
