@@ -54,7 +54,8 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "store",
         "tuning",
     },
-    "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
+    "export": {*CONFIG, "accounting", "store", "execute", "hf_export", "tasks", "train"},
+    "hf_export": CONFIG,
     "api": {
         *CONFIG,
         "accounting",

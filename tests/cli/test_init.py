@@ -136,7 +136,7 @@ def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
     made = scaling("init", "mine.toml", "--minutes", "10", "--data", "notes")
     assert made.exit_code == 0, made.stderr
     assert load_sweep(place / "mine.toml").base.task.corpus == "data/notes"
-    assert "prepared notes as data/notes: 82 KiB, vocabulary of 256 bytes" in made.stderr
+    assert "prepared notes as data/notes: 80.1 KiB, vocabulary of 256 bytes" in made.stderr
     assert "add text, or take a budget of about" in made.stderr
     enough = made.stderr.partition("a budget of about ")[2].split()[0]
     again = scaling("init", "less.toml", "--budget", enough, "--data", "notes")
