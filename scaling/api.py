@@ -189,38 +189,39 @@ def fit(
 def predict(
     source: Fit | Mapping[str, Any] | PathText,
     *,
-    flops: object = None,
-    n_params: object = None,
-    tokens: object = None,
     loss: object = None,
-    unique_tokens: object = None,
     inference_tokens: object = None,
     smaller: object = None,
     serving: Mapping[str, Any] | None = None,
+    devices: Mapping[str, Any] | None = None,
+    with_model: bool = False,
+    **inputs: object,
 ) -> Prediction:
-    """The compute-optimal model for FLOPs, the loss of N and D, or the budget that reaches a loss.
+    """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget that
+    reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
 
     `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
-    Counts may be text such as "70B". `inference_tokens` adds the size that is cheapest to train and
-    serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost, `serving` ({"device":
-    "h100", ...}, as on the command line) the same in device-seconds. Raises ScalingError.
+    `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
+    them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
+    cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
+    `serving` ({"device": "h100", ...}, as on the command line) the same in device-seconds,
+    `devices` ({"device": "h100", "count": 8, "mfu": 0.4}) the time of training, `with_model` a model that can
+    be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.document
     elif not isinstance(source, Mapping):
         source = str(source)
-    question = {
-        "flops": flops,
-        "n_params": n_params,
-        "tokens": tokens,
-        "loss": loss,
-        "unique_tokens": unique_tokens,
-        "inference_tokens": inference_tokens,
-        "smaller": smaller,
-    }
     return Prediction(
         run_predict(
-            source, **question, serving=Serving(**serving) if serving is not None else None
+            source,
+            loss=loss,
+            inference_tokens=inference_tokens,
+            smaller=smaller,
+            serving=Serving(**serving) if serving is not None else None,
+            devices=devices,
+            with_model=with_model,
+            **inputs,
         ).to_dict()
     )
 

@@ -60,12 +60,17 @@ class Objective(Document):
 
 
 class Goodness(Document):
-    """How well the law fits: root mean square error of the loss in percent, and R2 of the loss
-    above the floor.
+    """How well the law fits: root mean square error of the loss in percent, R2 of the loss above
+    the floor, the correlation of the draws of the internal coordinates (coefficients by their
+    logs), and the information criteria of Akaike and Schwarz for normal errors of the log loss: of
+    two laws on the same runs the lower one is better.
     """
 
     rmse_percent: Real | None
     r2_excess: Real | None
+    correlation: dict[str, dict[str, Real | None]] | None = None
+    aic: Real | None = None
+    bic: Real | None = None
 
 
 class Excluded(Document):
@@ -241,6 +246,7 @@ class KaplanFit(Document):
     objective: Objective
     status: FitStatus
     warnings: Warnings
+    goodness: Goodness | None = None
     a: Estimate | None = None
     b: Estimate | None = None
 

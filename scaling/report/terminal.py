@@ -7,7 +7,7 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scaling.fit.document import Estimate
@@ -17,7 +17,7 @@ from scaling.predict.named_models import named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
-from scaling.report import summary
+from scaling.report import headline, summary
 from scaling.report.parts import (
     combination,
     diagnostics,
@@ -26,15 +26,19 @@ from scaling.report.parts import (
     repeated_data,
     special_tables,
 )
-from scaling.warning import ResultWarning, WarningCode
+from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def fit_text(fit: FitResult) -> RenderableType:
-    """A fit: header, parameters, the three approaches, Kaplan, hold-out, warnings."""
+def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+    """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
+
+    `saved` is the file that it was written to, `command` what was typed.
+    """
     parts: list[RenderableType] = [
+        _headline(headline.fit_lines(fit, saved, command)),
         pairs("fit", "Fit", list(header(fit))).to_rich(heading=False),
         *_shown(
             None if fit.groups else fit_tables.parameters(fit),
@@ -81,8 +85,13 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
     yield "counted", counted
     yield "objective", f"{objective.name}{value}"
+    goodness = fit.goodness
+    if goodness is not None and goodness.rmse_percent is not None:
+        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
+        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
+        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
     yield from (("note", note) for note in fit.source.notes)
-    yield "status", fit.status
+    yield "status", fit.status_text
 
 
 def _narrow_approaches(fit: FitResult) -> Table | None:
@@ -113,9 +122,12 @@ def _exponent(entry: Estimate | None) -> str:
     return format_cell(estimate(entry), Column("", "number", True))
 
 
-def prediction_text(prediction: Prediction, models: Table | None = None) -> RenderableType:
-    """A prediction: the optimum with intervals, the model that can be built, how far beyond the
-    data it lies; `models` are named models against the optimum.
+def prediction_text(
+    prediction: Prediction, models: Table | None = None, command: str = ""
+) -> RenderableType:
+    """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
+    that can be built, how far beyond the data it lies; `models` are named models against the
+    optimum.
     """
     accuracy = None
     if prediction.accuracy:
@@ -123,6 +135,7 @@ def prediction_text(prediction: Prediction, models: Table | None = None) -> Rend
         accuracy = f"Accuracy at this loss: {text}."
     plain = (fit_tables.model(prediction), inference.demand(prediction))
     return _group(
+        _headline(headline.prediction_lines(prediction, command)),
         asked(prediction).to_rich(heading=False),
         *_sentences(accuracy),
         *_shown(combination.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
@@ -138,26 +151,51 @@ def prediction_text(prediction: Prediction, models: Table | None = None) -> Rend
     )
 
 
+def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
+    """Several predictions, one row for each budget."""
+    first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
+    columns = (
+        Column("FLOPs", "flops", True),
+        *(Column(label, kind, True) for _, label, kind in fit_tables.OPTIMUM),
+    )
+    rows = tuple(tuple(estimate(getattr(each, name)) for name in names) for each in predictions)
+    warnings = {each.message: each for one in predictions for each in one.warnings}
+    return _group(
+        Table("predictions", headline.titles(first)[0], columns, rows).to_rich(),
+        *_sentences(f"{first.law}, {first.source}; {first.basis}"),
+        *_warnings(warnings.values()),
+    )
+
+
+def _headline(lines: headline.Lines) -> RenderableType:
+    """Lines with their names in front, wrapped next to them, never cut."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines:
+        grid.add_row(name, Text(sanitize(text)))
+    grid.add_row("", "")
+    return grid
+
+
 def asked(prediction: Prediction) -> Table:
-    """The model that a prediction is about, with intervals."""
+    """What a prediction is about, with intervals."""
+    title, mark = headline.titles(prediction)
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
     rows += [("counted", prediction.basis)] if prediction.basis else []
     for name, label, kind in (("flops", "training FLOPs", "flops"), *fit_tables.OPTIMUM):
         entry = estimate(getattr(prediction, name))
-        rows.append((label, format_cell(entry, Column(name, kind, True))))
-    return pairs("prediction", "Compute-optimal training", rows)
+        if entry[0] is not None or name == "flops":
+            rows.append((label.replace("*", mark), format_cell(entry, Column(name, kind, True))))
+    for letter, value in (prediction.inputs or {}).items():
+        rows.append((letter, format_cell(estimate(value), Column(letter, "count", True))))
+    return pairs("prediction", title, rows)
 
 
-def reach(prediction: Prediction) -> str | None:
-    """Whether the data reach this far; how far they do not is among the prediction's warnings."""
-    decades = prediction.extrapolation_decades
-    if decades is None:
-        return (
-            "The range of the data behind this law is not known, so how far this extrapolates "
-            "is unknown."
-        )
-    below = any(warning.code is WarningCode.BELOW_DATA for warning in prediction.warnings)
-    return None if decades > 0 or below else "This lies within the budgets that were trained."
+reach = headline.reach
 
 
 def models_text(document: Mapping[str, Any]) -> RenderableType:

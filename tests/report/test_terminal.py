@@ -54,7 +54,9 @@ def test_unavailable_approach_shows_its_reason(document, monkeypatch):
 def test_a_prediction_fits_eighty_columns(document, tmp_path, monkeypatch):
     dump(document, tmp_path / "fit.json")
     text = printed(
-        prediction_text(predict(str(tmp_path / "fit.json"), flops=1e15, inference_tokens=1e9)),
+        prediction_text(
+            predict(str(tmp_path / "fit.json"), flops=1e15, inference_tokens=1e9, with_model=True)
+        ),
         monkeypatch,
     )
     assert all(len(line) <= 80 for line in text.splitlines())

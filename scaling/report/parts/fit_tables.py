@@ -181,7 +181,10 @@ def model(prediction: Prediction) -> Table | None:
     )
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     rows = (
-        ("parameters", f"{format_count(buildable['n_params'])} with head"),
+        (
+            "parameters",
+            f"{format_count(buildable['n_params'])} ({buildable['params'].replace('_', ' ')})",
+        ),
         ("shape", shape.format_map(buildable)),
         ("steps", steps.format_map(buildable)),
         ("learning rate", number(buildable["lr"], 3)),

@@ -154,17 +154,26 @@
 
   // ---- in words, as the command line has them
 
-  const warnings = (flops, answered) => {
+  const outside = (measured, subject, onlyRatio, said) => {
+    const measures = [["n_params", "parameters", 1.01], ["tokens", "tokens", 1.01], ["tokens_per_param", "tokens per parameter", 1.05]];
+    for (const [name, label, slack] of measures.slice(onlyRatio ? 2 : 0)) {
+      const ends = fit.range[name], value = measured[name].value;
+      if (ends && Number.isFinite(value) && !(ends[0] / slack <= value && value <= ends[1] * slack))
+        said.push(`${subject}${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
+    }
+  };
+
+  const warnings = (flops, answered, least) => {
     const [low, high] = fit.range.flops;
     const decades = Math.max(0, Math.log10(flops / high));
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
-    for (const [name, label] of [["n_params", "parameters"], ["tokens", "tokens"]]) {
-      const ends = fit.range[name], value = answered[name].value;
-      if (ends && decades <= INSIDE && Number.isFinite(value) && !(ends[0] * 0.99 <= value && value <= ends[1] * 1.01))
-        said.push(`${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
+    outside(answered, "", decades > INSIDE, said);
+    if (least) {
+      const [size, paid] = [least.n_params, least.tokens];
+      outside({ n_params: { value: size }, tokens: { value: paid }, tokens_per_param: { value: paid / size } }, "the size that is cheapest to serve: ", false, said);
     }
     const [n, d] = [answered.n_params.value, answered.tokens.value];
     if (n < 1 || d < 1) said.push(`no model: N* = ${general(n, 3)} and D* = ${general(d, 3)} are outside the law's range`);
@@ -231,6 +240,7 @@
     if (n < 1 || d < 1) return { notice: `N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes to start from; ask for more FLOPs` };
     const least = withDemand(n, d, tokens);
     return {
+      least,
       n_params: countText(least.n_params), tokens: countText(least.tokens), flops_total: flopsText(least.flops_total),
       saved_fraction: `${general(100 * Math.round(1e12 * least.saved_fraction) / 1e12, 2)} %`,
     };
@@ -250,9 +260,11 @@
     for (const place of document.querySelectorAll("[data-measure]")) tile(place, texts[place.dataset.measure]);
     at("served").hidden = !inUse;
     if (inUse) for (const place of document.querySelectorAll("[data-served]")) place.textContent = inUse[place.dataset.served];
-    const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] ? " This lies within the budgets that were trained." : "";
+    const left = [];
+    outside(answered, "", false, left);
+    const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] && !left.length ? " This lies within the budgets, sizes and tokens per parameter that were trained." : "";
     say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
-    at("warnings").replaceChildren(...warnings(flops, answered).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("warnings").replaceChildren(...warnings(flops, answered, inUse?.least).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };
 
