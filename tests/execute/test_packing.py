@@ -72,6 +72,6 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
 def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny()))
-    done = scaling("run", path, "--out", tmp_path / "out", "--pack", text)
+    done = command_line.scaling("run", path, "--out", tmp_path / "out", "--pack", text)
     assert done.returncode == 2
     assert "--pack" in done.stderr
