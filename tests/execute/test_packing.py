@@ -12,6 +12,7 @@ from scaling.execute.packing import choose_packing
 from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory
 from scaling.tasks import open_task
+from tests import command_line
 from tests.execute.test_local import scaling
 from tests.sweep_files import tiny
 
