@@ -43,7 +43,17 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
     "trackers": {*CONFIG, "accounting", "points", "plan", "store"},
     "render": BASE,
     "studies": {*CONFIG, "accounting", "fit", "predict", "points", "render", "tasks", "store"},
-    "report": {*CONFIG, "accounting", "studies", "predict", "fit", "render", "points", "store"},
+    "report": {
+        *CONFIG,
+        "accounting",
+        "studies",
+        "predict",
+        "fit",
+        "render",
+        "points",
+        "store",
+        "tuning",
+    },
     "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
     "api": {*CONFIG, "execute", "fit", "plan", "points", "predict", "report", "tasks"},
     "cli": None,  # may import everything

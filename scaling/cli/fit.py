@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, typed_command
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
@@ -247,7 +247,7 @@ def fit(
         echo_err(f"written: {out}")
     emit(
         document,
-        lambda: fit_text(document),
+        lambda: fit_text(result, None if out is None else str(out), typed_command()),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: csv_rows.fit_rows(document),

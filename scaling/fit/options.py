@@ -20,7 +20,7 @@ from scaling.points.run_tables import KINDS as READ_OUTS
 from scaling.points.source import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
-TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
+TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"

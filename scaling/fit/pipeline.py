@@ -175,10 +175,7 @@ def _fields(
         "version": scaling.__version__,
         "ci": options.ci,
         "cost": Cost(c0=cost.c0, p=cost.p),
-        "range": {
-            name: (float(values.min()), float(values.max()))
-            for name, values in _columns(points).items()
-        },
+        "range": _ranges(points),
         "data": _data(points),
         "approaches": approaches,
         "approaches_agree": agreement(frontiers, points, options.ci),
@@ -268,6 +265,14 @@ def _source_info(source: Source, options: FitOptions) -> SourceInfo:
 def _columns(points: Points) -> dict[str, np.ndarray]:
     columns = {"n_params": points.n, "tokens": points.d, "flops": points.c, "loss": points.loss}
     return {name: values for name, values in columns.items() if values is not None}
+
+
+def _ranges(points: Points) -> dict[str, tuple[float, float]]:
+    """The least and largest of each column, and of tokens per parameter."""
+    columns = _columns(points)
+    if points.n is not None and points.d is not None:
+        columns["tokens_per_param"] = points.d / points.n
+    return {name: (float(values.min()), float(values.max())) for name, values in columns.items()}
 
 
 def _data(points: Points) -> dict[str, list[float | None]]:

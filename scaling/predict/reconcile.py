@@ -135,9 +135,12 @@ def _countings(
             Counting("with_head", "N with the head, exact FLOPs", points),
         ]
     else:
-        whole, countings = points, [_as_6nd(points, "total")]
-        n = without_embeddings(np.asarray(points.n), omega)
-        bare = replace(points, n=n)
+        n = np.asarray(points.n)
+        if points.convention.get("params") == "nonembedding":
+            whole, bare = replace(points, n=n + omega * np.cbrt(n)), points
+        else:
+            whole, bare = points, replace(points, n=without_embeddings(n, omega))
+        countings = [_as_6nd(whole, "total")]
     total = np.asarray(whole.n)
     share = 1 - np.asarray(bare.n) / total
     ends = [float(share[np.argmin(total)]), float(share[np.argmax(total)])]

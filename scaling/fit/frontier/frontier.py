@@ -31,13 +31,13 @@ class Cost:
     c0: float = 6.0
     p: float = 1.0
 
-    def flops(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def flops(self, n: Any, d: Any) -> Any:
         """C of N parameters and D tokens."""
         return self.c0 * np.power(n, self.p) * d
 
-    def tokens(self, n: np.ndarray, c: np.ndarray) -> np.ndarray:
+    def tokens(self, n: Any, c: Any) -> Any:
         """D that C pays for at N."""
-        return np.asarray(c / (self.c0 * np.power(n, self.p)))
+        return c / (self.c0 * np.power(n, self.p))
 
 
 def fit_cost(points: Points) -> Cost:

@@ -1,5 +1,5 @@
 """Laws that are not fitted to one point a run: coverage from counts of right answers, annealing
-from whole loss curves.
+from whole loss curves, hyper-parameters from grids.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scaling.fit.result import (
     Bootstrap,
     Convention,
     Cost,
+    Excluded,
     FitResult,
     Identification,
     Objective,
@@ -30,8 +31,15 @@ from scaling.fit.result import (
     Starts,
 )
 from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
+from scaling.fit.special.hyper import (
+    FORMULA,
+    NEAR_BEST,
+    REFERENCE,
+    fit_hyper,
+    read_hyper_table,
+)
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
-from scaling.points.columns import list_names
+from scaling.points.columns import list_names, parse_columns
 from scaling.points.readers import (
     IN_MEMORY,
     is_table_file,
@@ -71,19 +79,24 @@ class Special:
     fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], FitResult]
 
 
-def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
-    """The tables of all sources after `--where`, and the digest of their bytes.
-
-    Raises ScalingError, also for options that such a table cannot follow.
-    """
+def _check_options(options: FitOptions, unused: Sequence[str]) -> None:
+    """Raise ScalingError for an option that the law would ignore."""
     usual = FitOptions()
-    given = [name for name in NOT_HERE if getattr(options, name) != getattr(usual, name)]
+    given = [name for name in unused if getattr(options, name) != getattr(usual, name)]
     if given:
         asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ScalingError(
             f"{asked} means nothing to the law {options.law}",
             remedy="leave it out; rename columns in the table",
         )
+
+
+def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
+    """The tables of all sources after `--where`, and the digest of their bytes.
+
+    Raises ScalingError, also for options that such a table cannot follow.
+    """
+    _check_options(options, NOT_HERE)
     digest = hashlib.sha256()
     rows: Rows = []
     for path in paths:
@@ -354,7 +367,64 @@ def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
     return left_out
 
 
+def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
+    """lr*(N, D) and B*(N, D) as powers, of runs over learning rates and batches at several N, D."""
+    _check_options(options, [name for name in NOT_HERE if name != "columns"])
+    columns = parse_columns(options.columns) if options.columns else {}
+    source = read_hyper_table(paths, columns, options.where)
+    points = source.points
+    fitted = fit_hyper(points, options.bootstrap, options.seed, options.ci)
+    excluded = [Excluded(reason=reason, count=count) for reason, count in points.excluded]
+    if fitted.n_far:
+        reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
+        excluded.append(Excluded(reason=reason, count=fitted.n_far))
+    return _document(
+        "hyper",
+        paths,
+        source.digest,
+        options,
+        objective=Objective(
+            name="least squares of log loss about a moving minimum",
+            delta=None,
+            value=fitted.rmse,
+        ),
+        params=fitted.params,
+        n_points=fitted.n_rows,
+        excluded=excluded,
+        warnings=(*source.warnings, *fitted.warnings),
+        source=SourceInfo(
+            paths=list(source.paths),
+            digest=source.digest,
+            columns=dict(source.columns),
+            convention=Convention(**points.convention),
+            notes=[*source.notes, *_recipe_notes(fitted.params)],
+        ),
+        range={
+            "n_params": (float(np.min(points.n)), float(np.max(points.n))),  # type: ignore[arg-type]
+            "tokens": (float(np.min(points.d)), float(np.max(points.d))),  # type: ignore[arg-type]
+        },
+        bootstrap=Bootstrap(
+            kind="cells", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
+        )
+        if options.bootstrap
+        else None,
+    )
+
+
+def _recipe_notes(params: Mapping[str, Estimate]) -> list[str]:
+    """The lines of a sweep file's [recipe] that follow these powers."""
+    lines = []
+    for name, key in (("lr", "lr_rule"), ("B", "batch_rule")):
+        if f"{name}_coef" in params:
+            values = [params.get(f"{name}_{part}") for part in ("coef", "N", "D")]
+            coef, n, d = (0.0 if each is None else each.value for each in values)
+            powers = f"n_power = {n:.4g}, d_power = {d:.4g}"
+            lines.append(f"[recipe] {key} = {{coef = {coef:.4g}, {powers}}}")
+    return lines
+
+
 SPECIAL = {
+    "hyper": Special(FORMULA, REFERENCE, hyper_parameters),
     "coverage": Special(
         "-log pass@k = a k^-b", "Brown et al. 2024, eq. 1; Schaeffer et al. 2025", coverage
     ),
