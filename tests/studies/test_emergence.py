@@ -97,6 +97,7 @@ def test_a_smooth_improvement_is_a_metric_effect():
     assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION_SHARE
 
 
+@pytest.mark.slow
 def test_a_sudden_model_is_a_transition_not_a_metric_effect():
     found = emergence.analyze(ladder(sudden, at_16))
     assert found.transition.verdict is True
@@ -209,6 +210,7 @@ def test_sarles_coefficient():
         assert np.isnan(emergence.sarle(undecided))
 
 
+@pytest.mark.slow
 def test_threshold_is_the_most_seeded_size_nearest_one_half():
     seeds = emergence.analyze(ladder(sudden, at_16)).threshold
     assert len(seeds.values) == 5
