@@ -99,7 +99,7 @@ def noise(fit: FitResult) -> Table | None:
         rows.append(("loss of a run over seeds, standard deviation", text))
     if result.residual_sd is not None:
         text = f"{100 * result.residual_sd:.2f} %"
-        rows.append(("runs about the law, robust standard deviation", text))
+        rows.append(("runs about the law, standard deviation", text))
     if result.lack_of_fit and result.lack_of_fit.ratio is not None:
         test = result.lack_of_fit
         text = f"{number(test.ratio or 0.0, 3)} (p = {test.p or 0.0:.2g})"
