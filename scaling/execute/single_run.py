@@ -21,7 +21,7 @@ from scaling.execute.devices import check_devices
 from scaling.execute.events import OnEvent
 from scaling.execute.options import OnMessage
 from scaling.execute.session import SweepSession
-from scaling.execute.signals import exit_code
+from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 
@@ -73,8 +73,8 @@ def train_single_run(
     if not is_distributed:
         check_devices([known[run_id]], execution, 1)
     session = SweepSession(folder, plan, on_message, allow_changes=allow_changes)
-    stop, kind = worker.StopFlag(), "done"
-    with hosts as is_first, _claimed(session, run_id, is_first) as lease:
+    signals, kind = Signals(), "done"
+    with signals, hosts as is_first, _claimed(session, run_id, is_first) as lease:
         if not folder.is_finished(run_id):
             read_at = constant_lr_eval_steps([item.run for item in plan.runs]).get(run_id, ())
             request = worker.TrainRequest(
@@ -85,9 +85,9 @@ def train_single_run(
                 lease=lease,
                 profile=str(profile) if profile else None,
             )
-            outcomes = worker.train_group(folder, request, should_stop=stop, on_event=on_event)
+            outcomes = worker.train_group(folder, request, should_stop=signals, on_event=on_event)
             kind = outcomes[run_id]
-    codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}
+    codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(signals.received)}
     return RunOutcome(
         run_id=run_id,
         outcome=kind,  # type: ignore[arg-type]

@@ -38,6 +38,12 @@ from scaling.fit.document import (
     PositiveReal,
     Real,
 )
+from scaling.fit.special.results import (
+    CoverageCurve,
+    CoverageGroup,
+    CurveErrors,
+    ScheduleErrors,
+)
 from scaling.points.readers import read_bytes
 from scaling.warning import ResultWarning
 
@@ -303,10 +309,10 @@ class FitResult(Document):
     kaplan: KaplanFit | None = None
     combination: Combination | None = None
     accuracy: AccuracyStage | None = None
-    groups: list[dict[str, Any]] | None = None
-    curves: list[dict[str, Any]] | None = None
-    schedules: list[dict[str, Any]] | None = None
-    test: dict[str, Any] | None = None
+    groups: list[CoverageGroup] | None = None
+    curves: list[CoverageCurve] | None = None
+    schedules: list[ScheduleErrors] | None = None
+    test: CurveErrors | None = None
 
     @field_validator("data")
     @classmethod

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
 NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
@@ -238,20 +239,18 @@ def _starts(curve_areas: Sequence[_Areas], log_s1: Array, loss: Array) -> list[A
     return [start for _, start in sorted(start_points, key=lambda pair: pair[0])[:POLISHED]]
 
 
-def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, float]:
-    """How well curves are predicted: R^2 and mean absolute error in nats over all evaluations, and
-    the error of the last one.
-    """
+def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> CurveErrors:
+    """How well curves are predicted, all evaluations together."""
     loss = np.concatenate([curve.loss for curve in curves])
     predicted = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves])
     used = np.isfinite(predicted)
     loss, error = loss[used], predicted[used] - loss[used]
-    return {
-        "n": len(loss),
-        "r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
-        "mae": float(np.abs(error).mean()),
-        "final_error": float(error[-1]),
-    }
+    return CurveErrors(
+        n=len(loss),
+        r2=1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
+        mae=float(np.abs(error).mean()),
+        final_error=float(error[-1]),
+    )
 
 
 def left_out(curves: Sequence[Curve], holdout: str | int | None) -> set[str]:

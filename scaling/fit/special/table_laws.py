@@ -40,6 +40,12 @@ from scaling.fit.special.hyper import (
     recipe_notes,
 )
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
+from scaling.fit.special.results import (
+    BetaBinomial,
+    CoverageCurve,
+    CoverageGroup,
+    ScheduleErrors,
+)
 from scaling.points.columns import list_names, parse_columns
 from scaling.points.readers import (
     IN_MEMORY,
@@ -189,30 +195,25 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         tail = f"[{counts.model}]" if len(groups) > 1 else ""
         params[f"a{tail}"] = Estimate.of(fitted.a, fitted.a_draws, options.ci)
         params[f"b{tail}"] = Estimate.of(fitted.b, fitted.b_draws, options.ci)
-        ahead = forecast(counts, int(fitted.k[-1]), seed=options.seed)
+        alpha, beta = fitted.shape
         rows.append(
-            {
-                "model": counts.model,
-                "problems": len(counts.n),
-                "a": params[f"a{tail}"].to_dict(),
-                "b": params[f"b{tail}"].to_dict(),
-                "r2": fitted.r2,
-                "beta_binomial": {
-                    "alpha": fitted.shape[0],
-                    "beta": fitted.shape[1],
-                    "b": fitted.b_from_shape,
-                },
-                "forecast": ahead,
-            }
+            CoverageGroup(
+                model=counts.model,
+                problems=len(counts.n),
+                a=params[f"a{tail}"],
+                b=params[f"b{tail}"],
+                r2=fitted.r2,
+                beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=fitted.b_from_shape),
+                forecast=forecast(counts, int(fitted.k[-1]), seed=options.seed),
+            )
         )
-        beta = expected_coverage(*fitted.shape, fitted.k)
         data.append(
-            {
-                "model": counts.model,
-                "k": fitted.k,
-                "pass_at_k": fitted.coverage,
-                "beta_binomial": beta,
-            }
+            CoverageCurve(
+                model=counts.model,
+                k=fitted.k.tolist(),
+                pass_at_k=fitted.coverage.tolist(),
+                beta_binomial=expected_coverage(alpha, beta, fitted.k).tolist(),
+            )
         )
     size = sum(len(counts.n) for counts in groups)
     name = "least squares of log(-log pass@k) on log k"
@@ -278,7 +279,11 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     train, delta = [curve for curve in curves if curve.name not in out], options.delta or DELTA
     fitted = fit_annealing(train, delta)
     scored = [
-        {"name": curve.name, "held_out": curve.name in out, **goodness([curve], fitted.values)}
+        ScheduleErrors(
+            name=curve.name,
+            held_out=curve.name in out,
+            **goodness([curve], fitted.values).to_dict(),
+        )
         for curve in curves
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
@@ -287,7 +292,6 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         message = f"starts disagree: only {fitted.agree} of {fitted.tried} reached the best minimum"
         warnings.append(warn(WarningCode.STARTS_DISAGREE, message, agree=fitted.agree))
     test = [curve for curve in curves if curve.name in out]
-    together = goodness(test, fitted.values) if test else {}
     return _document(
         "lr-annealing",
         paths,
@@ -298,7 +302,7 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
-        test={name: together[name] for name in ("r2", "mae")} if test else None,
+        test=goodness(test, fitted.values) if test else None,
         identification=Identification(
             profile={},
             starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
