@@ -1,7 +1,7 @@
 """Columns of a table: which one is N, D, C or the loss, as the user names it or by its name alone.
 
-A guess is noted, an ambiguity is an error that lists the choices, and what a header's unit or its words
-say (`params (M)`, `non_embedding_params`) is kept with the column.
+A guess is noted, an ambiguity is an error that lists the choices, and what a header's unit or its
+words say (`params (M)`, `non_embedding_params`) is kept with the column.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ ALIASES = {
     "token_count n_train_tokens num_train_tokens dataset_size data_tokens total_tokens data_size "
     "tokens_total consumed_tokens total_tokens_seen train_tokens_seen tokens_consumed",
     "C": "c flops flop compute training_flop training_flops train_flop train_flops total_flop "
-    "total_flops total_flos training_compute train_compute compute_flops achieved_flops model_flops",
+    "total_flops total_flos training_compute train_compute compute_flops achieved_flops "
+    "model_flops",
     "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll "
     "val_nll cross_entropy xent lm_loss final_val_loss final_eval_loss loss_mean smooth_loss "
     "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss",
@@ -64,7 +65,9 @@ _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/.
 
 @dataclass(frozen=True)
 class Columns:
-    """The column of each letter, its header as read, which letters were guessed, and N's convention."""
+    """The column of each letter, its header as read, which letters were guessed, and N's
+    convention.
+    """
 
     names: Mapping[str, str]
     headers: Mapping[str, Header] = field(default_factory=dict)
@@ -104,7 +107,9 @@ class Columns:
 
 
 def parse_columns(text: str, custom: bool = False) -> dict[str, str]:
-    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and commas."""
+    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and
+    commas.
+    """
     pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
     columns: dict[str, str] = {}
     for letter, equals, column in pairs:
@@ -133,7 +138,9 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A column's name as aliases know it: in small letters, words joined by _, without a container."""
+    """A column's name as aliases know it: in small letters, words joined by _, without
+    a container.
+    """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _CONTAINER.sub("", name.strip()))
     bare = re.sub(r"\W+", "_", words.lower()).strip("_")
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
@@ -167,9 +174,10 @@ def resolve(
 ) -> Columns:
     """The column of each letter: as named by the user, else by its name.
 
-    Two of N, D and C that are named suffice, the third is not guessed. `are_equal` says whether columns hold
-    the same cells, so that there is nothing to choose; `needed` are the inputs of the law.
-    Raises ScalingError for a named column that is absent, an ambiguity, an unknown unit, and too few columns.
+    Two of N, D and C that are named suffice, the third is not guessed. `are_equal` says whether
+    columns hold the same cells, so that there is nothing to choose; `needed` are the inputs of the
+    law. Raises ScalingError for a named column that is absent, an ambiguity, an unknown unit, and
+    too few columns.
     """
     columns: dict[str, str] = {}
     headers: dict[str, Header] = {}
@@ -206,7 +214,9 @@ def resolve(
 
 
 def _named_column(path: Path, names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
-    """A column that the user named, with the unit of its header or of square brackets behind the name."""
+    """A column that the user named, with the unit of its header or of square brackets behind the
+    name.
+    """
     if column in names:
         return column, read_header(column, letter)
     with_unit = re.fullmatch(r"(.*?)\s*\[([^\[\]]+)\]", column)
@@ -253,7 +263,9 @@ def _unknown_unit(path: Path, column: str, letter: str, header: Header) -> Scali
 def _check_complete(
     path: Path, names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
-    """Raise ScalingError where the loss or what a law could be fitted to is missing; names the nearest columns."""
+    """Raise ScalingError where the loss or what a law could be fitted to is missing; names the
+    nearest columns.
+    """
     sizes = ({"N", "D", "C"} | set(needed)) & set(columns)
     if "L" in columns and sizes:
         return

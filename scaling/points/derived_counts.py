@@ -1,4 +1,6 @@
-"""N, D and C of a table: the one that is missing is derived by C = 6 N D, and three that disagree are told so."""
+"""N, D and C of a table: the one that is missing is derived by C = 6 N D, and three that disagree
+are warned about.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def points_from_numbers(
         if float(np.median(d / n)) < 1e-3 and float(np.median(d)) < 1e6:
             name = columns.names["C"]
             raise ScalingError(
-                f"D = C / (6 N) would be {float(np.median(d)):.2g} tokens (median): column {name!r} "
+                f"D = C / (6 N) would be {float(np.median(d)):.2g} tokens (median): column "
+                f"{name!r} "
                 "is not in FLOPs",
                 where=str(path),
                 remedy=f'say its unit, --columns "C={name} [PFLOPs]", or name the tokens: D=...',
@@ -52,8 +55,10 @@ def points_from_numbers(
                 ResultWarning(
                     code=WarningCode.UNLIKELY_UNIT,
                     message=f"the median {letter} is {np.median(values):.3g}: is column "
-                    f"{columns.names[letter]!r} in thousands, millions or billions? Exponents do not "
-                    f'change, predictions do; say it: --columns "{letter}={columns.names[letter]} [M]"',
+                    f"{columns.names[letter]!r} in thousands, millions or billions? "
+                    f"Exponents do not "
+                    f"change, predictions do; say it: --columns "
+                    f'"{letter}={columns.names[letter]} [M]"',
                     data={"letter": letter, "median": float(np.median(values))},
                 )
             )
@@ -72,7 +77,8 @@ def points_from_numbers(
 def _flops_disagree(
     path: Path, log_ratio: np.ndarray, columns: Columns, is_named: bool
 ) -> ResultWarning | None:
-    """A warning where C and 6 N D differ by more than MAX_FACTOR; names the likely unit where it is one factor.
+    """A warning where C and 6 N D differ by more than MAX_FACTOR; names the likely unit where it is
+    one factor.
 
     Raises ScalingError where the user named C.
     """

@@ -18,7 +18,8 @@ MAX_LITERAL = 100_000  # characters of a cell that is read as a dictionary
 def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose cells are plain: `config` = {"lr": 1e-3} becomes the column `config.lr`.
 
-    Text that is a dictionary, as `to_csv` writes one, is read as one; a column whose names clash keeps the first.
+    Text that is a dictionary, as `to_csv` writes one, is read as one; a column whose names clash
+    keeps the first.
     """
     nested = {
         name: column for name in table.columns if (column := _mappings(table[name])) is not None
@@ -52,7 +53,9 @@ def _plain(cell: Any) -> Any:
 
 
 def _mappings(column: pd.Series) -> list[Any] | None:
-    """The cells of a column of dictionaries (None where a cell is missing); None for any other column."""
+    """The cells of a column of dictionaries (None where a cell is missing); None for any other
+    column.
+    """
     if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
         return None
     cells: list[Any] = []
@@ -74,7 +77,9 @@ def _mappings(column: pd.Series) -> list[Any] | None:
 
 
 def _is_pairs(cell: Any) -> bool:
-    """Whether a cell is a list of {"key": ..., "value": ...}, as MLflow writes metrics and parameters."""
+    """Whether a cell is a list of {"key": ..., "value": ...}, as MLflow writes metrics and
+    parameters.
+    """
     return (
         isinstance(cell, list)
         and bool(cell)

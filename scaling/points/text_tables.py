@@ -1,4 +1,6 @@
-"""CSV tables: any common encoding, line end and separator; text cells, every row as long as the header."""
+"""CSV tables: any common encoding, line end and separator; text cells, every row as long as the
+header.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,8 @@ def decode(path: Path, data: bytes) -> tuple[bytes, str]:
 
 
 def read_csv(path: Path, data: bytes) -> pd.DataFrame:
-    """Text cells, no row longer or shorter than the header (pandas would shift such a row silently).
+    """Text cells, no row longer or shorter than the header (pandas would shift such a row
+    silently).
 
     Lines that begin with # are comments; `sep=;` in the first line names the separator.
     """
@@ -149,7 +152,9 @@ def _spaces_as_tabs(data: bytes) -> bytes:
 
 
 def to_arrow(data: bytes) -> pa.BufferReader:
-    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it under them."""
+    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it
+    under them.
+    """
     buffer = pa.allocate_buffer(len(data))
     memoryview(buffer).cast("B")[:] = data
     return pa.BufferReader(buffer)

@@ -99,7 +99,8 @@ def at_size(
     flops = ends["value"]
     if flops is None:
         raise ScalingError(
-            f"{value:.3g} is the best {'size' if letter == 'N' else 'number of tokens'} of no budget",
+            f"{value:.3g} is the best {'size' if letter == 'N' else 'number of tokens'} of "
+            f"no budget",
             remedy="give --flops",
         )
     answer, parts = at_flops(known, combination, flops)
@@ -129,7 +130,9 @@ def at_size(
 def input_for(
     known: FittedLaw, combination: Combination, given: Mapping[str, float], loss: float
 ) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
-    """The D with which N parameters (or the N with which D tokens) reach a loss. Raises ScalingError."""
+    """The D with which N parameters (or the N with which D tokens) reach a loss. Raises
+    ScalingError.
+    """
     ((letter, value),) = given.items()
 
     def falls(end: str) -> Callable[[float], float]:
@@ -257,7 +260,8 @@ def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning 
         return None
     sizes = {name: approaches[name].n_params.value for name in ends}
     message = (
-        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by {smallest} "
+        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by "
+        f"{smallest} "
         "and "
         f"{sizes[largest]:.3g} by {largest}"
     )

@@ -51,12 +51,12 @@ def run_diagnostics(
         "frontier_gap": frontier_gap(source.points, fitted),
     }
     warnings = seed_noise.warnings(spread)
-    if source.runs is not None and source.trails is not None:
+    if source.runs is not None and source.evaluations is not None:
         above = runs_above_law.runs_above_law(
-            source.points, source.runs, source.trails, fitted.estimate, spread.sd or 0.0
+            source.points, source.runs, source.evaluations, fitted.estimate, spread.sd or 0.0
         )
         curves = loss_curve_collapse.collapse(
-            source.points, source.trails, float(fitted.estimate.values.get("E", 0.0))
+            source.points, source.evaluations, float(fitted.estimate.values.get("E", 0.0))
         )
         diverged = (
             runs_above_law.diverged(source.runs, source.diverged)
