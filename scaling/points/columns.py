@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
-from scaling.points.units import QUANTITIES, Header, Quantity, Unit, parse_unit, read_header
+from scaling.points.units import (
+    QUALIFIERS,
+    QUANTITIES,
+    Header,
+    Quantity,
+    Unit,
+    parse_unit,
+    read_header,
+)
 
 ALIASES = {
     "N": "n params param parameters n_params num_params nparams n_parameters num_parameters "
@@ -20,7 +28,8 @@ ALIASES = {
     "total_params total_parameters params_total n_params_total trainable_params model_param_count "
     "n_params_nonembedding non_embedding_params nonembedding_params params_non_embedding "
     "params_nonembedding non_embedding_parameters n_non_embedding non_embedding_param_size "
-    "num_non_embedding_params active_params active_parameters n_active_params n_active",
+    "num_non_embedding_params active_params active_parameters n_active_params n_active "
+    "params_active active_param_count activated_params",
     "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained "
     "token_count n_train_tokens num_train_tokens dataset_size data_tokens total_tokens data_size "
     "tokens_total consumed_tokens total_tokens_seen train_tokens_seen tokens_consumed",
@@ -146,23 +155,56 @@ def plain_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
-def _forms(name: str, letter: str) -> tuple[str, str]:
-    """The plain name of a whole column, and that of its last component, both without the unit."""
+def _forms(name: str, letter: str) -> tuple[str, str, str]:
+    """The plain name of a whole column, the same without its unit, and that of the last component
+    of a path (the one before, where W&B ends it with `value`).
+    """
     bare = read_header(name, letter).name
-    last = re.split(r"[/.]", bare)[-1] or bare
-    return plain_name(bare), plain_name(last)
+    parts = re.split(r"[/.]", bare)
+    last = parts[-2] if len(parts) > 1 and parts[-1] in ("value", "last") else parts[-1]
+    return plain_name(name), plain_name(bare), plain_name(last or bare)
+
+
+NOUNS = {"N": {"params", "parameters"}, "D": {"tokens"}, "L": {"loss"}}
+COUNT_WORDS = frozenset(
+    [
+        "n",
+        "num",
+        "number",
+        "of",
+        "total",
+        "train",
+        "training",
+        "trained",
+        "global",
+        "seen",
+        "consumed",
+        "processed",
+        "cumulative",
+        "model",
+        "trainable",
+        "count",
+        "all",
+    ]
+)
+LOSS_WORDS = QUALIFIERS | {"at", "end", "lm", "ce", "step"}
 
 
 def candidates(letter: str, names: Sequence[str]) -> list[str]:
-    """The columns that may hold a letter: by whole name, else by the last component of a path."""
+    """The columns that may hold a letter: by whole name, else by the last component of a path, else
+    by its words, such as `Final Validation Loss`.
+    """
+    forms = {name: _forms(name, letter) for name in names}
     for aliases in ((ALIASES | ONLY_NEEDED)[letter], SECOND_CHOICE.get(letter, "")):
         known = set(aliases.split())
-        forms = {name: (*_forms(name, letter), plain_name(name)) for name in names}
         for position in (0, 1, 2):
             matches = [name for name in names if forms[name][position] in known]
             if matches:
                 return matches
-    return []
+    usual = LOSS_WORDS if letter == "L" else COUNT_WORDS
+    words = {name: set(forms[name][2].split("_")) for name in names}
+    nouns = NOUNS.get(letter, set())
+    return [name for name in names if words[name] & nouns and words[name] <= nouns | usual]
 
 
 def resolve(
@@ -204,7 +246,7 @@ def resolve(
     for letter, header in headers.items():
         if header.unknown:
             raise _unknown_unit(path, columns[letter], letter, header)
-    nominal = [name for name in names if _forms(name, "C")[1] in NOMINAL]
+    nominal = [name for name in names if _forms(name, "C")[2] in NOMINAL]
     return Columns(
         columns,
         headers,
@@ -273,7 +315,7 @@ def _check_complete(
     known = ALIASES["L" if missing == "loss" else "N"].split()
     if missing != "loss":
         known += [*ALIASES["D"].split(), *ALIASES["C"].split()]
-    near = [name for name in names if closest_match(_forms(name, "N")[1], known)]
+    near = [name for name in names if closest_match(_forms(name, "N")[2], known)]
     hint = f"nearest: {list_names(near)}; " if near else ""
     raise ScalingError(
         f"no column is known as {missing}",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from scaling.formatting import flatten
 
+MAX_METRICS = 1000  # of a long table
 MAX_LITERAL = 100_000  # characters of a cell that is read as a dictionary
 
 
@@ -46,6 +47,21 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
     flat = pd.DataFrame(parts, index=table.index)
     flat.attrs = dict(table.attrs)
     return flat
+
+
+def pivoted(table: pd.DataFrame) -> pd.DataFrame:
+    """A long table (columns `metric` and `value`) with a column for each metric; others as they
+    are.
+    """
+    names = {str(name).strip().lower(): name for name in table.columns}
+    if not {"metric", "value"} <= set(names):
+        return table
+    metric, value = names["metric"], names["value"]
+    keys = [name for name in table.columns if name not in (metric, value)]
+    if not keys or table[metric].isna().any() or table[metric].nunique() > MAX_METRICS:
+        return table
+    wide = table.groupby([*keys, metric], sort=False, dropna=False)[value].last().unstack(metric)
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def _plain(cell: Any) -> Any:

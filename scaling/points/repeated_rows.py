@@ -51,6 +51,12 @@ SWEPT = re.compile(
     r"|init_(std|scale)"
     r"|label_smoothing|clip(ping)?|grad_clip|aspect_ratio|depth|width|n_layers?|d_model"
 )
+_MIXED_WORDS = (
+    "tokenizer tokeniser unit loss_unit corpus dataset config split metric data data_mix "
+    "data_mixture mixture data_source dataset_name domain language eval_set eval_dataset "
+    "validation_set source corpora train_data training_data tokenizer_name"
+)
+MIXED = frozenset(_MIXED_WORDS.split())  # columns whose several values say: do not compare
 SAME_CELL = 0.01  # N and D within 1 % are one cell
 MIN_CHECKPOINTS = 6  # equally spaced rows of one N that look like checkpoints
 
@@ -252,7 +258,11 @@ def best_of_cells(
     rows = int(np.median(counts[counts > 1]))
     data = {"cells": several, "rows_per_cell": rows, "columns": varying}
     what = f"{several} of {len(counts)} cells of equal {' and '.join(inputs)} hold {rows} rows"
-    if not varying and (several < 3 or 5 * several < len(counts)):
+    has_several_corpora = any(
+        _last(name) in MIXED and table[name].astype(str).groupby(cell).nunique().max() > 1
+        for name in table.columns
+    )
+    if not varying and (several < 3 or 5 * several < len(counts) or has_several_corpora):
         return everything
     if not varying:
         message = f"{what}, and no column says why: all are used"

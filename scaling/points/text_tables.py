@@ -54,6 +54,12 @@ def decode(path: Path, data: bytes) -> tuple[bytes, str]:
             ) from None
         encoding = "cp1252"
         text = data.decode("cp1252", "replace")
+    if re.match(r"\s*<(!doctype\s+)?html", text[:200], re.I):
+        raise ScalingError(
+            "is an HTML page and no table",
+            where=str(path),
+            remedy="download the file itself (are you signed in?)",
+        )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     named = "" if encoding in ("", "utf-8-sig") else encoding.replace("-sig", "")
     return text.encode("utf-8", "replace"), named
@@ -136,6 +142,7 @@ def _without_comments(data: bytes) -> tuple[bytes, str]:
     """
     lines = data.split(b"\n")
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    kept = [line for line in kept if not re.fullmatch(rb"[\s|:+-]*-[\s|:+-]*", line)]  # Markdown
     mark = ""
     if kept and (named := re.fullmatch(rb'"?sep=(.)"?\s*', kept[0])):
         mark, kept = named[1].decode("utf-8", "replace"), kept[1:]

@@ -17,11 +17,12 @@ import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.points.columns import LETTERS, Columns, candidates, plain_name, resolve
-from scaling.points.derived_counts import points_from_numbers
-from scaling.points.flat_cells import flatten_cells
+from scaling.points.derived_counts import points_from_numbers, with_tokens
+from scaling.points.flat_cells import flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
 from scaling.points.points import Points
 from scaling.points.repeated_rows import (
+    MIXED,
     Reduction,
     best_of_cells,
     copies,
@@ -44,12 +45,6 @@ from scaling.warning import ResultWarning, WarningCode
 
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
 MISSING |= {"nat", "<na>", "#n/a", "-inf", "-nan", "oom", "crashed", "failed"}
-_MIXED_WORDS = (
-    "tokenizer tokeniser unit loss_unit corpus dataset config split metric data data_mix "
-    "data_mixture "
-    "mixture data_source dataset_name domain language eval_set eval_dataset validation_set"
-)
-MIXED = frozenset(_MIXED_WORDS.split())
 MAY_BE_ZERO = ("Y", "W")
 
 
@@ -79,7 +74,7 @@ def read_user_table(
 
     Raises ScalingError that names the file, the column and the rows at fault.
     """
-    table = flatten_cells(table)
+    table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
     given = {**{name: name for name in inputs if name not in LETTERS}, **given}
     if CURVE in table.attrs:
         table = _end_of_curve(path, table)
@@ -137,7 +132,7 @@ def read_user_table(
     return UserTable(
         points,
         {letter: columns.names[letter] for letter in used},
-        (*columns.notes(used), *notes),
+        (*columns.notes(used), *made, *notes),
         (*warnings, *derived, *_mixed_data(table)),
     )
 
