@@ -34,6 +34,7 @@ from scaling.fit import combine as combine_module
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination, Quantity
 from scaling.fit.combine import CANDIDATE_LAWS, combine, split_budgets
+from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost
@@ -127,7 +128,7 @@ def cuts(points: Points) -> list[float]:
     """Up to CUTS budgets with enough runs up to them and at least one at 2 to 30 times as much."""
     flops = np.asarray(points.c)
     usable = []
-    for cut in split_budgets(points):
+    for cut in split_budgets(Dataset(points)):
         before = flops[flops <= cut * (1 + 1e-4)]
         after = (flops >= NEAR * cut) & (flops <= FAR * cut)
         if len(before) >= MIN_RUNS and np.ptp(np.log10(before)) >= MIN_SPAN and after.any():
@@ -157,7 +158,7 @@ def law_answers(
 ) -> dict[Quantity, Answer]:
     """What a law alone says, as `scaling fit --law NAME` fits it."""
     fit = estimate(LAWS[name], train)
-    draws = bootstrap(fit, train, RESAMPLES, 0).theta
+    draws = bootstrap(fit, RESAMPLES, 0).theta
     theta = draws if len(draws) > 1 else np.repeat(fit.theta[None], 2, 0)
     inputs = test.inputs(fit.law.inputs)
     residuals = np.log(train.loss) - fit.law.log_predict(fit.theta, train.inputs(fit.law.inputs))

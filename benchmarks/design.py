@@ -28,8 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import PointEstimate, estimate, refitted
+from scaling.fit.estimate import descend, estimate
 from scaling.fit.frontier.frontier import Cost
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.predict.design import DesignConstraints, designed
@@ -148,7 +149,7 @@ def points(cells: Cells, loss: np.ndarray) -> Points:
     return Points(loss=loss, n=cells.n, d=cells.d, c=6 * cells.n * cells.d)
 
 
-def errors(surface: Surface, found: PointEstimate) -> tuple[float, float]:
+def errors(surface: Surface, found: LawFit) -> tuple[float, float]:
     """Errors of log N* and log L* at the target."""
     here, (log_n, log_l) = LinearizedLaw(found.law, found.theta, Cost()).optimum(), truth(surface)
     loss = here.loss(TARGET)
@@ -171,7 +172,7 @@ class Pilot:
 
     cells: Cells
     loss: np.ndarray
-    found: PointEstimate
+    found: LawFit
 
     def runs(self, shared: bool) -> Runs:
         """As `designed` takes them, with the noise that the residuals show."""
@@ -208,7 +209,7 @@ def by_design(
         raise AssertionError("the design costs more than it may")
     return errors(
         surface,
-        refitted(
+        descend(
             first.found,
             points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)])),
         ),

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from scaling.fit.bootstrap import bootstrap, resampled
-from scaling.fit.estimate import estimate, penalty, problem_of
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import problem_of
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.multistart import penalty
 from scaling.fit.newton import Problem
 from scaling.points.points import Points
 
@@ -152,7 +154,7 @@ def main() -> None:
                 by_peer(python, "simple-scaling-laws", table),
                 ours,
             )
-        ours = timed(lambda: bootstrap(best, points, 4000), repeat=2) / 4000
+        ours = timed(lambda: bootstrap(best, 4000), repeat=2) / 4000
         weights = resampled(PEER_REFITS, len(points), None, np.random.default_rng(0))
         line("one bootstrap refit of 4,000: ours, each converged", ours, ours)
         theirs = (

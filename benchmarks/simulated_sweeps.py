@@ -87,7 +87,7 @@ def trials(
     for trial in range(count):
         points = sweep(surface, runs, np.random.default_rng([seed, trial]))
         found = estimate(law, points)
-        draws = bootstrap(found, points, resamples, trial)
+        draws = bootstrap(found, resamples, trial)
         values = {name: np.asarray(value) for name, value in found.values.items()}
         here, drawn = (
             answers(LAWS[law.name].frontier(values, Cost())),

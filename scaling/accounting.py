@@ -127,6 +127,21 @@ DEVICES = {
 }
 
 
+_KINDS = {  # how XLA names them
+    "H200": "h200",
+    "H100": "h100",
+    "A100": "a100",
+    "TPU v5 lite": "tpu-v5e",
+    "TPU v5": "tpu-v5p",
+    "TPU v4": "tpu-v4",
+}
+
+
+def device_of_kind(kind: str) -> Device | None:
+    """The device that XLA calls `kind`, as in "NVIDIA H100 80GB HBM3"; None if it is not listed."""
+    return next((DEVICES[name] for part, name in _KINDS.items() if part in kind), None)
+
+
 @dataclass(frozen=True)
 class DeviceTime:
     """Training on `count` devices of `DEVICES` at a model FLOPs utilisation `mfu`, a share of their

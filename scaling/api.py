@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scaling.execute.options import RunOptions
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.plan import Plan
+    from scaling.report.fit_plots import FitPlots
 
 PathText = Union[str, PathLike[str]]
 Source = Union[PathText, pd.DataFrame, Sequence[Union[PathText, pd.DataFrame]]]
@@ -95,6 +96,15 @@ class Fit:
     def warnings(self) -> list[str]:
         """What to mind before the law is used."""
         return [warning["message"] for warning in self.document["warnings"]]
+
+    @property
+    def plot(self) -> FitPlots:
+        """Figures on matplotlib axes: `fit.plot.isoflop(ax=ax)`, frontier, forecast, law,
+        residuals.
+        """
+        from scaling.report.fit_plots import FitPlots
+
+        return FitPlots(self._result())
 
     def predict(self, **question: Any) -> Prediction:
         """What the law says of a question: see `scaling.predict`."""
@@ -260,16 +270,25 @@ def report(
     out: PathText | None = None,
     *,
     budgets: Sequence[float] = (),
+    style: Literal["screen", "paper"] = "screen",
+    width: float | None = None,
+    models: bool = False,
 ) -> Path:
     """Write the report of a results folder, fits, or several sweeps; returns its index.html.
 
-    `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared.
+    `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared. The
+    style `paper` writes figures for a journal, `width` inches wide; `models` draws published laws
+    and models beside the frontier.
     """
+    from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
 
     sources = [source] if isinstance(source, (str, PathLike)) else list(source)
     target = None if out is None else Path(out)
-    return write_report([Path(item) for item in sources], target, budgets=list(budgets))
+    paths = [Path(item) for item in sources]
+    return write_report(
+        paths, target, budgets=list(budgets), style=Style(style, width), models=models
+    )
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:

@@ -160,6 +160,7 @@ def test_bad_input_says_what_and_where(arguments, options, said):
         fit(*arguments, **options)
 
 
+@pytest.mark.slow
 def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
     path = fitted.save(tmp_path / "fit.json")
     answer = fitted.predict(flops="1e20")
@@ -188,6 +189,7 @@ def test_a_published_law_predicts_and_shows_itself():
     assert "\x1b" not in repr(answer)
 
 
+@pytest.mark.slow
 def test_html_shows_hostile_text_as_text():
     rows = TABLE.rename(columns={"loss": HOSTILE}).assign(tokenizer=[HOSTILE, "b"] * 6)
     found = fit(rows, columns=f"N=N,D=D,L={HOSTILE}", **QUICK)

@@ -78,13 +78,22 @@ def fit(
         ),
     ] = "parabola",
     objective: Annotated[
-        str,
-        choice("--objective", OBJECTIVES, "What is minimised, of log losses or of losses.", MODEL),
-    ] = "huber-log",
+        str | None,
+        choice(
+            "--objective",
+            OBJECTIVES,
+            "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
+            MODEL,
+        ),
+    ] = None,
     delta: Annotated[
-        float,
-        typer.Option(rich_help_panel=MODEL, help="Huber's threshold, in units of the residual."),
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            rich_help_panel=MODEL,
+            help="Huber's threshold, in units of the residual; default 0.001, for few runs twice "
+            "their noise.",
+        ),
+    ] = None,
     fix: Annotated[
         str | None,
         typer.Option(
@@ -174,7 +183,7 @@ def fit(
     resample: Annotated[
         str,
         choice(
-            "--resample", RESAMPLES, "Bootstrap method; auto is wild below 100 runs.", INTERVALS
+            "--resample", RESAMPLES, "Bootstrap method; auto is residual below 100 runs.", INTERVALS
         ),
     ] = "auto",
     ci: Annotated[

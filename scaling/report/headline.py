@@ -25,6 +25,7 @@ HEAVY = (  # what makes an answer wrong, before what makes it wide
     WarningCode.REPEATED_ROWS,
     WarningCode.RUN_STATE,
     WarningCode.REPEATED_DATA,
+    WarningCode.FLAGGED_POINTS_DECIDE,
     WarningCode.APPROACHES_DISAGREE,
     WarningCode.HOLDOUT_COVERAGE,
     WarningCode.HOLDOUT_ONE_SIDED,

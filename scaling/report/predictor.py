@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.combination import student
+from scaling.fit.combination import FREEDOM
 from scaling.fit.frontier.frontier import Frontier
+from scaling.fit.significance import student
 from scaling.predict.law_source import FittedLaw
 
 DIGITS = 10  # of a draw, as documents keep them: what is shown has three
@@ -90,7 +91,7 @@ def _combination(law: FittedLaw) -> dict[str, Any] | None:
     if combined is None:
         return None
     width = {
-        quantity: student(law.ci) * combined.factor.get(quantity, 1.0)
+        quantity: student(law.ci, FREEDOM) * combined.factor.get(quantity, 1.0)
         for quantity in ("n_star", "loss_star")
     }
     candidates = []

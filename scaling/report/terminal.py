@@ -85,8 +85,13 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
     yield "counted", counted
     yield "objective", f"{objective.name}{value}"
+    goodness = fit.goodness
+    if goodness is not None and goodness.rmse_percent is not None:
+        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
+        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
+        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
     yield from (("note", note) for note in fit.source.notes)
-    yield "status", fit.status
+    yield "status", fit.status_text
 
 
 def _narrow_approaches(fit: FitResult) -> Table | None:

@@ -13,6 +13,8 @@ from scaling.points.source import losses_of_eval_set
 from scaling.store import run_files
 from tests.execute.sweeping import scaling
 
+pytestmark = pytest.mark.slow
+
 SWEEP = """
 name = "sets"
 [design]

@@ -30,6 +30,8 @@ from scaling.store import run_files
 from scaling.tuning import load_tuned
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 LAW = errors.LAW
 DELETED = object()
 VALUES = (DELETED, None, True, -1, 1e300, "x", "\x1b[31m" * 4000, [], {}, [[1]], {"a": None})
@@ -102,6 +104,17 @@ def read_mutants(path: Path, read: Callable[[], Any], count: int = 150) -> None:
 
 def test_wrong_values_in_a_plan(folder: Path) -> None:
     read_mutants(folder / "plan.json", lambda: read_status(SweepFolder(folder)))
+
+
+def test_a_plan_of_a_former_version_is_read(folder: Path) -> None:
+    path = folder / "plan.json"
+    before, want = path.read_bytes(), read_status(SweepFolder(folder))
+    document = files.read_json(path)
+    document["refused"] = document.pop("infeasible")
+    del document["schema"]
+    files.write_json(path, document)
+    assert read_status(SweepFolder(folder)) == want
+    path.write_bytes(before)
 
 
 def test_wrong_values_in_a_fit(folder: Path) -> None:

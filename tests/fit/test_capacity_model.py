@@ -103,6 +103,6 @@ def test_a_floor_out_of_reach_is_named():
         np.random.default_rng(0).normal(0, 0.02, 8)
     )
     measured = Points(loss=noisy, c=n * task.period)
-    fitted = profile(estimate(LAWS["power"], measured), measured, 0.95)["E"]
+    fitted = profile(estimate(LAWS["power"], measured), 0.95)["E"]
     assert not fitted.identified
     assert fitted.lo is None or fitted.lo < 0.9 * task.entropy

@@ -144,6 +144,8 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     assert options_of(fits["synthetic"]) == options_of(as_fit(first))
     assert options_of(as_fit(first)) == FitOptions(
         law=first["law"],
+        objective="huber-log",
+        delta=0.001,
         params="total",
         flops="6nd",
         bootstrap=20,

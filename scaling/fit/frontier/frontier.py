@@ -121,6 +121,18 @@ class Frontier:
     log_gap: np.ndarray | None = None
     gamma: np.ndarray | None = None
 
+    def powers(self) -> dict[str, np.ndarray]:
+        """Its powers by the names of the document; E, K and gamma only where it gives a loss."""
+        named = {
+            "a": self.a,
+            "n_coef": np.exp(self.log_n),
+            "b": self.b,
+            "d_coef": np.exp(self.log_d),
+        }
+        if self.floor is None or self.log_gap is None or self.gamma is None:
+            return named
+        return named | {"E": self.floor, "K": np.exp(self.log_gap), "gamma": self.gamma}
+
     def n_star(self, flops: float | np.ndarray) -> np.ndarray:
         """N*(C)."""
         return np.exp(self.log_n + self.a * np.log(flops))

@@ -8,7 +8,7 @@ the best of many runs) is then averaged over. Cells are resampled whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,3 +195,15 @@ def _at_ends(
                 warn(WarningCode.GRID_EDGE, message, field=LETTERS[letter], at_edge=at_end)
             )
     return warnings
+
+
+def recipe_notes(params: Mapping[str, Estimate]) -> list[str]:
+    """The lines of a sweep file's [recipe] that follow these powers."""
+    lines = []
+    for name, key in (("lr", "lr_rule"), ("B", "batch_rule")):
+        if f"{name}_coef" in params:
+            values = [params.get(f"{name}_{part}") for part in ("coef", "N", "D")]
+            coef, n, d = (0.0 if each is None else each.value for each in values)
+            powers = f"n_power = {n:.4g}, d_power = {d:.4g}"
+            lines.append(f"[recipe] {key} = {{coef = {coef:.4g}, {powers}}}")
+    return lines

@@ -99,7 +99,7 @@ def noise(fit: FitResult) -> Table | None:
         rows.append(("loss of a run over seeds, standard deviation", text))
     if result.residual_sd is not None:
         text = f"{100 * result.residual_sd:.2f} %"
-        rows.append(("runs about the law, robust standard deviation", text))
+        rows.append(("runs about the law, standard deviation", text))
     if result.lack_of_fit and result.lack_of_fit.ratio is not None:
         test = result.lack_of_fit
         text = f"{number(test.ratio or 0.0, 3)} (p = {test.p or 0.0:.2g})"
@@ -170,7 +170,8 @@ def collapse(fit: FitResult) -> Figure | None:
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = "
         f"{floor:.3g}. Tuned alike, the curves fall on one another: here they differ by "
         f"{100 * spread:.1f} %, and at best, with E = {closest_floor:.3g}, by "
-        f"{100 * closest:.1f} %. Dashed: their median."
+        f"{100 * closest:.1f} %. That E only makes these curves agree: it is no estimate of the "
+        "law's. Dashed: their median."
     )
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."

@@ -27,8 +27,10 @@ def groups(fit: FitResult) -> Table | None:
         "forecast.line": Column("by the line", "rough"),
         "forecast.measured": Column("measured", "rough"),
     }
-    at = fit.groups[0]["forecast"] if fit.groups else {"k": 0, "samples": 0}
-    caption = f"Forecasts are of pass@{at['k']} from {at['samples']} samples a problem."
+    caption = ""
+    if fit.groups:
+        at = fit.groups[0].forecast
+        caption = f"Forecasts are of pass@{at.k} from {at.samples} samples a problem."
     title = "Coverage, -log pass@k = a k^-b"
     return tabulate("groups", title, fit.groups, columns, caption)
 
@@ -36,7 +38,8 @@ def groups(fit: FitResult) -> Table | None:
 def schedules(fit: FitResult) -> Table | None:
     """How well each loss curve is predicted, fitted or held out."""
     rows = [
-        {**row, "side": "held out" if row["held_out"] else "fitted"} for row in fit.schedules or ()
+        {**row.to_dict(), "side": "held out" if row.held_out else "fitted"}
+        for row in fit.schedules or ()
     ]
     columns = {
         "name": Column("curve"),
@@ -47,8 +50,8 @@ def schedules(fit: FitResult) -> Table | None:
         "final_error": Column("at its end", "rough"),
     }
     caption = (
-        f"All held-out curves together: R2 {number(fit.test['r2'])}, mean absolute error "
-        f"{number(fit.test['mae'], 3)} nats."
+        f"All held-out curves together: R2 {number(fit.test.r2 or 0.0)}, mean absolute error "
+        f"{number(fit.test.mae or 0.0, 3)} nats."
         if fit.test
         else ""
     )

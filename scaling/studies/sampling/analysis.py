@@ -205,7 +205,7 @@ def forecasts(models: Sequence[SampledModel], draws: int = DRAWS) -> list[Covera
             drawn = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
         except ScalingError:  # all problems have the same success rate: no distribution to fit
             continue
-        by_name = {name: np.array([draw[name] for draw in drawn]) for name in FORECASTERS}
+        by_name = {name: np.array([getattr(draw, name) for draw in drawn]) for name in FORECASTERS}
         if not np.isfinite(list(by_name.values())).all():
             continue
         exact = float(model.exact[-1])
