@@ -23,13 +23,18 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from tests.browser.chromium import DRAWN, FLAGS, browser_path
+from tests.browser.chromium import FLAGS, browser_path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = DOCS / "screenshots"
 MOST_BYTES = 250_000
 COLUMNS, GAP = 110, 12
+# figures are drawn when they come into sight
+IN_SIGHT = """() => [...document.querySelectorAll('.canvas')].every((canvas) => {
+  const { top, bottom } = canvas.getBoundingClientRect();
+  return canvas.querySelector('.main-svg') || bottom <= 0 || top >= innerHeight;
+})"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Shot:
 
 
 SHOTS = (
-    Shot(DOCS / "report.png", 960, 1180, starts=("", "#isoflop")),
+    Shot(DOCS / "report.png", 1280, 1180),
     Shot(OUT / "report-dark.png", 1120, 900, dark=True, starts=("#frontier",)),
     Shot(OUT / "report-law.png", 1120, 900, starts=("#law",)),
     Shot(OUT / "report-narrow.png", 390, 844),
@@ -111,7 +116,6 @@ def photograph(chromium: str, page: Path) -> None:
                 reduced_motion="reduce",
             )
             view.goto(page.as_uri())
-            view.wait_for_function(DRAWN)
             windows = [window(view, start) for start in shot.starts]
             width, height = windows[0].size
             picture = Image.new("RGB", (len(windows) * (width + GAP) - GAP, height), "#8c96a3")
@@ -128,6 +132,7 @@ def window(view: Any, start: str) -> Image.Image:
     """What stands in the window when the page is scrolled to an element."""
     if start:
         view.evaluate("(start) => document.querySelector(start).scrollIntoView()", start)
+    view.wait_for_function(IN_SIGHT)
     return Image.open(io.BytesIO(view.screenshot())).convert("RGB")
 
 

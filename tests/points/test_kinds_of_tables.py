@@ -1,4 +1,6 @@
-"""Tables as people bring them, each read to the numbers that it means, or refused with the reason."""
+"""Tables as people bring them, each read to the numbers that it means, or
+refused with the reason.
+"""
 
 import gzip
 import json

@@ -75,3 +75,9 @@ def test_long_text_becomes_a_paragraph_column():
 def test_a_long_word_stays_on_one_line():
     table = Table("notes", "Notes", (Column("digest"),), (("f" * (PARAGRAPH_ABOVE + 1),),))
     assert r"{@{}l@{}}" in table.to_latex()
+
+
+def test_parameters_alone_in_a_cell_are_mathematics():
+    table = Table("x", "x", (Column("parameter"), Column("value")), (("alpha", "N_c"), ("a", "0")))
+    body = table.to_latex().partition("\\midrule\n")[2].splitlines()
+    assert body[:2] == ["{}$\\alpha$ & $N_c$ \\\\", "{}$a$ & 0 \\\\"]

@@ -176,8 +176,8 @@ def test_hostile_text_is_shown_as_text(text):
 def test_the_summary_says_what_was_trained_and_what_follows(text):
     said = " ".join("".join(Page(text).words).split())
     assert (
-        "It rests on 30 runs of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out"
-        in said
+        "It rests on 30 runs of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to "
+        "1e13 FLOPs; 5 were left out" in said
     )
     assert "The answer is for 10 times the largest budget trained" in said
     assert "grows as C^0.530 [0.477, 0.583]" in said

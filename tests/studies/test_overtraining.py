@@ -13,6 +13,8 @@ from scaling.store.run_files import load, write_run
 from scaling.studies import overtraining
 from scaling.studies.overtraining import STUDY, notes
 
+pytestmark = pytest.mark.slow
+
 WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
 
 
