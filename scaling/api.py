@@ -115,7 +115,7 @@ class Fit:
         """
         from scaling.report.fit_plots import FitPlots
 
-        return FitPlots(self._result())
+        return FitPlots(self.result)
 
     def predict(self, **question: Any) -> Prediction:
         """What the law says of a question: see `scaling.predict`."""
