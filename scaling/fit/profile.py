@@ -97,7 +97,8 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     """
     if len(fit.data) > LARGE:
         return _of_a_part(fit, ci)
-    task = fit.problem
+    # weights are relative: of mean one they count runs
+    task = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
     best = task.centred(fit.theta)
     residual = task.objective.residual(
         task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
@@ -321,7 +322,7 @@ def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> Profile:
     rivals = [
         float(one.params[param.name] or 0.0)
         for one in fit.starts.minima[1:]
-        if (one.value or 0.0) - best < down.allowed
+        if ((one.value or 0.0) - best) / fit.data.weight.mean() < down.allowed
     ]
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)

@@ -156,3 +156,17 @@ def test_information_criteria_prefer_the_law_that_made_the_runs():
     assert goodness["chinchilla"].r2_excess > 0.999
     assert goodness["chinchilla"].correlation["A"]["alpha"] > 0.95
     assert goodness["chinchilla"].correlation["alpha"]["alpha"] == pytest.approx(1)
+
+
+def test_only_the_ratio_of_weights_matters():
+    weight, answers = np.array([1.0, 2.0, 1.0, 3.0, 1.0]), []
+    for scale in (1.0, 1e4):
+        law_fit = fitted("kaplan-n", Points(LOSSES, n=SIZES, weight=weight * scale))
+        interval = profile(law_fit)["alpha_N"]
+        answers.append((law_fit.values["alpha_N"], law_fit.noise.sd, interval.lo, interval.hi))
+    assert answers[0] == pytest.approx(answers[1], rel=1e-6)
+    centred = np.log(SIZES) - np.average(np.log(SIZES), weights=weight)
+    slope = np.average(centred * np.log(LOSSES), weights=weight) / np.average(
+        centred**2, weights=weight
+    )
+    assert answers[0][0] == pytest.approx(-slope, abs=1e-5)
