@@ -126,10 +126,13 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     _trace(task, best, rays)
     pairs = list(zip(rays[::2], rays[1::2], strict=True))
     profiles = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
-    # the size of a coefficient depends on the units of the inputs: where its interval is wide it is
-    # judged by its term at the data's centre
-    wide = [down for down, _ in pairs if _depends_on_units(task, down.place)]
-    wide = [down for down in wide if profiles[task.law.names[down.place]].is_wide]
+    # the size of a coefficient depends on units: where its interval is wide it is judged by its
+    # term at the data's centre
+    wide = [
+        down
+        for down, _ in pairs
+        if task.law.params[down.place].of_loss and profiles[task.law.names[down.place]].is_wide
+    ]
     centred = [
         ray
         for down in wide
@@ -143,12 +146,6 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
         profiles[name] = replace(profiles[name], identified=known)
     return profiles
-
-
-def _depends_on_units(task: Problem, place: int) -> bool:
-    param = task.law.params[place]
-    others = {task.law.names[j] for j in np.flatnonzero(task.centre[place]) if j != place}
-    return param.of_loss and bool(others - {param.crossing})
 
 
 def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:

@@ -170,3 +170,22 @@ def test_only_the_ratio_of_weights_matters():
         centred**2, weights=weight
     )
     assert answers[0][0] == pytest.approx(-slope, abs=1e-5)
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "kaplan", "skaling"])
+def test_units_of_loss_and_inputs_change_neither_exponents_nor_verdicts(law):
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 6), np.geomspace(1e9, 1e11, 6)))
+    noise = np.exp(0.003 * np.random.default_rng(1).standard_normal(36))
+    loss, fits = (1.7 + 420 / n**0.34 + 650 / d**0.3) * noise, []
+    for unit, loss_unit in ((1.0, 1.0), (1e-6, 1e-3), (1e3, 1e3)):
+        points = Points(loss * loss_unit, n=n * unit, d=d * unit, c=6 * n * d * unit**2)
+        fits.append(estimate(LAWS[law], points, delta=None))
+    exponents = [
+        [value for name, value in each.values.items() if "a" in name or name == "k"]
+        for each in fits
+    ]
+    verdicts = [{name: one.identified for name, one in profile(each).items()} for each in fits]
+    for other, verdict in zip(exponents[1:], verdicts[1:], strict=True):
+        assert other == pytest.approx(exponents[0], rel=1e-6)
+        assert verdict == verdicts[0]
+    assert {each.status for each in fits} == {"ok"}
