@@ -60,7 +60,6 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        "--accept-other-machine",
         help="Continue although code, corpus, versions, threads or devices have changed.",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,4 +89,18 @@ def report(
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
     if as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")
-    emit(document, lambda: f"report: {page}", as_json=as_json)
+    emit(
+        document,
+        lambda: f"report: {page}",
+        as_json=as_json,
+        next_command=None if is_comparison(source) else _next_command(source[0]),
+    )
+
+
+def _next_command(source: Path) -> str:
+    """A prediction of the newest fit, or a fit where there is none."""
+    fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
+    fit = source if source.is_file() else fits[-1] if fits else None
+    if fit is None:
+        return f"scaling fit {shlex.quote(str(source))}"
+    return f"scaling predict {shlex.quote(str(fit))} --flops 1e21"

@@ -270,6 +270,7 @@ def _from_results(
         (),
         "",
         points,
+        notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=(*warnings, *tables.warnings),
         kaplan=kaplan,
         curves=tables.curves,
