@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit import pipeline
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import DELTA, estimate
@@ -127,3 +128,31 @@ def test_the_second_stage_takes_zeros_and_a_weight_of_zero():
     assert document["excluded"] == [{"reason": "weight 0", "count": 1}]
     assert document["params"]["alpha"]["value"] == pytest.approx(0.34, rel=1e-3)
     assert document["accuracy"]["params"]["X_0"]["value"] == pytest.approx(2.6, rel=0.01)
+
+
+def test_the_status_names_what_is_open_and_its_standard_error_is_left_out():
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e8, 4), np.geomspace(1e9, 1e10, 4)))
+    noise = np.exp(0.05 * np.random.default_rng(0).standard_normal(16))
+    table = pd.DataFrame({"N": n, "D": d, "loss": (1.7 + 420 / n**0.34 + 650 / d**0.3) * noise})
+    result = pipeline.fit([table], FitOptions(law="chinchilla", bootstrap=50, holdout="none"))
+    assert result.status_text == "poorly determined: E"
+    assert {name for name, each in result.params.items() if each.se is None} == {"E"}
+
+
+def test_information_criteria_prefer_the_law_that_made_the_runs():
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, 8), np.geomspace(1e9, 1e12, 8)))
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(64))
+    points = Points((1.7 + 420 / n**0.4 + 650 / d**0.25) * noise, n, d, 6 * n * d)
+    fits = {law: fitted(law, points) for law in ("chinchilla", "chinchilla-tied", "kaplan")}
+    goodness = {law: each.goodness() for law, each in fits.items()}
+    for name in ("aic", "bic"):
+        criteria = {law: getattr(each, name) for law, each in goodness.items()}
+        assert min(criteria, key=criteria.get) == "chinchilla"
+    residuals = fits["chinchilla"].residuals
+    squares = float(residuals @ residuals)
+    likelihood = -32 * (np.log(2 * np.pi * squares / 64) + 1)
+    assert goodness["chinchilla"].aic == pytest.approx(2 * 6 - 2 * likelihood)
+    assert goodness["chinchilla"].rmse_percent == pytest.approx(0.2, rel=0.2)
+    assert goodness["chinchilla"].r2_excess > 0.999
+    assert goodness["chinchilla"].correlation["A"]["alpha"] > 0.95
+    assert goodness["chinchilla"].correlation["alpha"]["alpha"] == pytest.approx(1)
