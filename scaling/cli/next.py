@@ -10,7 +10,7 @@ import typer
 
 from scaling.cli.output import Csv, Json, echo_err, emit
 
-COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")  # of a proposal of no runs
+COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "prefix")  # of a proposal of no runs
 
 
 def next_runs(
