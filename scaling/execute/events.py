@@ -52,8 +52,7 @@ class RunProgress(_Event):
 
     For a pack, `run_id` and `loss` are those of its first run, speeds and `flops` (trained since
     the group was resumed) those of all its runs; `run_ids` names them and the pending branches.
-    `mfu` is absent where the
-    devices' peak is unknown.
+    `mfu` is absent where the devices' peak is unknown.
     """
 
     event: Literal["progress"] = "progress"
