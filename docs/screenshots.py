@@ -1,9 +1,9 @@
 """The pictures of the documentation, from the program as it is: `python -m docs.screenshots` (make
 screenshots).
 
-The report of results/reference in Chromium (wide, narrow, dark) as PNG, and what three commands
-print as SVG. Nothing is trained. Needs
-Chromium; a picture above 250 kB is an error.
+The report of the runs of results/reference in Chromium (wide, narrow, dark, on paper) as PNG, its
+figures in docs/gallery, and what three commands print as SVG. Nothing is trained. Needs Chromium; a
+picture above 250 kB is an error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,16 @@ from tests.browser.chromium import FLAGS, browser_path
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = DOCS / "screenshots"
+GALLERY = DOCS / "gallery"
+FIGURES = [
+    "isoflop-curves",
+    "frontier-size",
+    "frontier-loss",
+    "contours",
+    "residuals",
+    "wrong-size",
+    "models",
+]
 MOST_BYTES = 250_000
 COLUMNS, GAP = 110, 12
 # figures are drawn when they come into sight
@@ -74,17 +85,26 @@ def main() -> int:
         sys.stderr.write("error: no Chromium here; on Debian: apt-get install chromium\n")
         return 2
     OUT.mkdir(exist_ok=True)
+    GALLERY.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
+        # without its fits: the report combines the laws
+        source, left_out = ROOT / "results" / "reference", shutil.ignore_patterns("fits", "report")
+        shutil.copytree(source, Path(folder, "demo"), ignore=left_out)
         subprocess.run(
-            [*_scaling(), "report", "results/reference", "--out", folder],
-            cwd=ROOT,
+            [*_scaling(), "report", "demo", "--models"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        photograph(chromium, Path(folder) / "index.html")
+        report = Path(folder, "demo", "report")
+        photograph(chromium, report / "index.html")
+        for name in FIGURES:
+            shutil.copy(report / "figures" / f"{name}.svg", GALLERY)
         for name, command in TERMINALS.items():
             (OUT / f"{name}.svg").write_text(terminal(command, Path(folder)), encoding="utf-8")
-    written = [shot.path for shot in SHOTS] + [OUT / f"{name}.svg" for name in TERMINALS]
+    written = [GALLERY / f"{name}.svg" for name in FIGURES]
+    written += [shot.path for shot in SHOTS] + [OUT / f"{name}.svg" for name in TERMINALS]
     large = [path for path in written if path.stat().st_size > MOST_BYTES]
     for path in written:
         sys.stdout.write(

@@ -45,7 +45,7 @@ class _CallablePackage(ModuleType):
 
 
 class _Package(ModuleType):
-    """The package `scaling`: a subpackage that is also a function becomes callable when imported."""
+    """The package `scaling`: makes a subpackage that is also a function callable when imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FUNCTION_AND_PACKAGE and type(value) is ModuleType:

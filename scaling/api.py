@@ -286,7 +286,7 @@ def report(
 
     `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared. The
     style `paper` writes figures for a journal, `width` inches wide; `models` draws published laws
-    and models beside the frontier.
+    and models next to the frontier.
     """
     from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report

@@ -64,6 +64,7 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "plan",
         "points",
         "predict",
+        "render",
         "report",
         "tasks",
     },

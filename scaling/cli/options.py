@@ -120,7 +120,8 @@ class TrainingOptions(ExecutionOptions):
             "--pack",
             rich_help_panel=DEVICE,
             metavar="auto|N",
-            help="vmap several runs of one shape into one program: auto (small runs on an accelerator) or at most N.",
+            help="vmap several runs of one shape into one program: auto (small runs on an "
+            "accelerator) or at most N.",
         ),
     ] = "auto"
     max_runs: Annotated[

@@ -26,7 +26,8 @@ def report(
         typer.Option(
             metavar="DIR",
             rich_help_panel="Output",
-            help="Folder to write; default DIR/report, FIT-report, or ./comparison for several sweeps.",
+            help="Folder to write; default DIR/report, FIT-report, or ./comparison for several "
+            "sweeps.",
         ),
     ] = None,
     budgets: Annotated[

@@ -2,8 +2,8 @@
 term by term. No jax here.
 
 The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler
-for what other devices keep), so they follow `train/model/`: who changes what a layer keeps for its backward
-pass changes `_layer_words` too, and `tests/plan/test_memory_against_xla.py` compares both.
+for what other devices keep), so they follow `train/model/`: a change of what a layer keeps for its
+backward pass changes `_layer_words` too; `tests/plan/test_memory_against_xla.py` compares both.
 """
 
 from __future__ import annotations

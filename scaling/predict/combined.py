@@ -149,11 +149,11 @@ def _with_other(
         return None
 
     def measured(measure: Callable[[tuple[float, float]], float]) -> Interval:
-        values = [None if each is None else float(measure(pair(each))) for each in ends]
-        low, high = values[0], values[2]
-        if low is not None and high is not None and low > high:
+        low, value, high = (None if end is None else float(measure(pair(end))) for end in ends)
+        assert value is not None
+        if (low or value) > value or (high or value) < value:  # it falls where the other grows
             low, high = high, low
-        return Interval(value=values[1], lo=low, hi=high)
+        return Interval(value=value, lo=low, hi=high)
 
     other = measured(lambda n_and_d: n_and_d[1 if letter == "N" else 0])
     n, d = (_exactly(value), other) if letter == "N" else (other, _exactly(value))

@@ -13,7 +13,7 @@ from scaling.render.table import Column, Table
 TABLE = Table(
     "exponents",
     "Exponents & more",
-    (Column("road"), Column("a", "number", True), Column("shift", "percent")),
+    (Column("approach"), Column("a", "number", True), Column("shift", "percent")),
     (("[parametric]", (0.514, 0.5, 0.53), -0.021), ("isoFLOP_2", None, None)),
     "At 95 % confidence.",
 )
@@ -26,7 +26,7 @@ def test_latex_table_of_a_paper():
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{@{}l r r@{}}",
         r"\toprule",
-        r"{}road & a & shift \\",
+        r"{}approach & $a$ & shift \\",
         r"\midrule",
         r"{}[parametric] & 0.514 [0.500, 0.530] & $-$2.1 \% \\",
         r"{}isoFLOP\_2 & \textendash{} & \textendash{} \\",

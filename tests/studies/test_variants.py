@@ -20,6 +20,7 @@ from scaling.studies.variants import analysis
 from scaling.studies.variants import section as sections
 from scaling.studies.variants.analysis import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
+from scaling.train.model.operations import Compute
 from tests.studies.tables import table_of
 
 SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
@@ -143,7 +144,7 @@ def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision)
     variant, length, batch = found.get(name), 10, 3
     held = sum(
         leaf.nbytes
-        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, precision))
+        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, Compute(precision)))
     )
     width = accounting.BYTES[precision]
     assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)
