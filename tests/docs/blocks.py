@@ -28,7 +28,7 @@ MARK = re.compile(
 )
 README = {  # marks of the README's blocks, by a block's first line: it keeps no comments of its own
     "make demo": ("planned", "make itself is tried by `make demo`"),
-    "source .venv/bin/activate": ("planned", "two to five minutes"),
+    "$ source .venv/bin/activate": ("planned", "two to five minutes"),
     "scaling/": ("not run", "the layout of the package"),
 }
 
