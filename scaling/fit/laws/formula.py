@@ -7,6 +7,7 @@ rule, forward, over arrays of parameter vectors (R, 1) and points (n,).
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from scaling.fit.laws.law import Law, Param
 Slopes = dict[str, Array]
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 MAX_LENGTH = 5000
+RESERVED = "_of_formula"
 FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
 HEAD = re.compile(r"\s*\w+\s*(?:\(([\w\s,]*)\))?\s*")
 REMEDY = (
@@ -193,8 +195,11 @@ def _unreadable(text: str, position: int, what: str) -> ScalingError:
 
 def _parse(right: str, offset: int, text: str) -> ast.expr:
     """The expression of the right side, which stands at `offset` in the text."""
-    code = right.replace("^", "**")
-    positions = [i for i, letter in enumerate(right) for _ in range(1 + (letter == "^"))]
+    code, positions = "", []  # a name such as lambda is none in Python
+    for token in re.finditer(r"\w+|\W", right):
+        text_of = "**" if token[0] == "^" else token[0] + RESERVED * keyword.iskeyword(token[0])
+        code += text_of
+        positions += [min(token.start() + i, token.end() - 1) for i in range(len(text_of))]
 
     def fault(column: int, what: str) -> ScalingError:
         inside = positions[max(0, min(column, len(positions) - 1))] if positions else 0
@@ -211,6 +216,8 @@ def _parse(right: str, offset: int, text: str) -> ast.expr:
         raise fault(0, "nested too deeply") from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = node.id.removesuffix(RESERVED)
         if isinstance(node, ast.expr):
             column = lead + node.col_offset
             if what := _fault(node, id(node) in called):

@@ -1,0 +1,353 @@
+"""Which runs of a pool next: those that most narrow what a formula predicts for a target.
+
+A law given few runs is a posterior: a Gaussian prior on its parameters that follows from their
+place in the formula and from the inputs of the pool, Gaussian noise, and the minima of many starts
+as modes, each with its Laplace evidence (MacKay 1992, chapter 4). A run is worth the variance that
+it takes from the predictions of the target: within each mode (V-optimal design, Atkinson and Donev
+1992) and between modes, per cost^COST_POWER.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.fit.laws.derivatives import Array, Inputs
+from scaling.fit.laws.formula import FormulaLaw
+from scaling.fit.laws.formula_starts import draw, solve_linear
+
+COST_POWER = 0.5
+STARTS, STEPS = 24, 60
+PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
+TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses
+NOISE, NOISE_RUNS = 0.02, 2.0  # of one run, in standard deviations of the losses; what that counts
+MOST_MODES = 6
+REFIT = 1.12  # times as many runs as at the last refit
+TARGET_WIDTH = 1.0  # of the loss of the target about the least seen, in standard deviations
+DISTANCE = 0.5  # error of the law's form, in units of the noise, a decade of cost below the target
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Mean and standard deviation (P,) of the drawn parameters, and draws (G, P) of them."""
+
+    mean: Array
+    width: Array
+    draws: Array
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Modes (K, P) of a law given runs, their weights (K,) and covariances (K, P, P); `noise` is
+    the standard deviation of one run.
+    """
+
+    law: FormulaLaw
+    theta: Array
+    weight: Array
+    covariance: Array
+    noise: float
+
+    def predict(self, x: Inputs) -> tuple[Array, Array]:
+        """Mean and standard deviation (n,) of the loss, without the noise of a run."""
+        value, slopes = self.law.gradient(self.theta, x)
+        inside = np.einsum("kpn,kpq,kqn->kn", slopes, self.covariance, slopes)
+        mean = self.weight @ value
+        return mean, np.sqrt(self.weight @ (inside + (value - mean) ** 2))
+
+
+def prior_of(law: FormulaLaw, x: Inputs) -> Prior:
+    """The prior of a law at the inputs of a pool and its target."""
+    draws = draw(law, x, np.random.default_rng(0), 600)
+    middle = np.median(draws, axis=0)
+    width = 1.4826 * np.median(np.abs(draws - middle), axis=0)
+    return Prior(middle, PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12), draws)
+
+
+def posterior(
+    law: FormulaLaw,
+    prior: Prior,
+    reference: Inputs,
+    x: Inputs,
+    loss: Array,
+    weight: Array,
+    target: Inputs,
+    begun: Array | None = None,
+) -> Posterior:
+    """The posterior given runs (n,) whose noise has variance / `weight`; `reference` are inputs of
+    pool and target; `begun` (K, P) further starts.
+    """
+    size = len(law.params)
+    bounds = np.array([param.bounds for param in law.params]).T
+    spread = max(float(np.std(loss)), 1e-2 * float(np.abs(loss).mean()), 1e-12)
+    linear = np.array([name in law.linear for name in law.names])
+    theta, cost = solve_linear(law, prior.draws, x, loss, weight, *bounds, ridge=1e-4)
+    theta = theta[np.argsort(cost, kind="stable")[:STARTS]]
+    theta = theta if begun is None else np.concatenate([theta, begun])
+    precision = np.zeros((len(theta), size))
+    noise = NOISE * spread
+
+    def penalty(at: Array) -> Array:
+        """The prior precision (S, P): of an affine parameter by the size of its term."""
+        precision = np.broadcast_to(prior.width**-2.0, at.shape).copy()
+        _, slopes = law.gradient(at, reference)
+        term = np.sqrt(np.mean(np.minimum(np.abs(slopes[:, linear]), 1e100) ** 2, axis=2))
+        scale = TERM_WIDTH * max(spread, 0.3 * float(np.abs(loss).mean()))
+        precision[:, linear] = np.nan_to_num((term / scale) ** 2, posinf=1e200) + 1e-300
+        return precision
+
+    mean = np.where(linear, 0.0, prior.mean)
+    count = len(loss)
+    few = take(
+        target, np.unique(np.linspace(0, len(next(iter(target.values()))) - 1, 5).astype(int))
+    )
+    size_few = len(next(iter(few.values())))
+    x = {name: np.concatenate([x[name], few[name]]) for name in x}
+    loss = np.concatenate([loss, np.full(size_few, loss.min())])
+    is_real = np.arange(len(loss)) < count
+    real_weight = np.concatenate([weight, np.zeros(size_few)])
+
+    def weights() -> Array:
+        vague = (noise / (TARGET_WIDTH * spread)) ** 2 / size_few
+        return np.where(is_real, real_weight, vague)
+
+    for stage in range(4):
+        precision = penalty(theta)
+        theta, value, _ = _descend(
+            law,
+            theta,
+            x,
+            loss,
+            weights() / noise**2,
+            mean,
+            precision,
+            bounds,
+            STEPS if stage else 25,
+        )
+        best = np.argmin(value)
+        square = real_weight * (law.gradient(theta, x)[0] - loss) ** 2
+        noise = np.sqrt(
+            (square[best].sum() + NOISE_RUNS * (NOISE * spread) ** 2) / (count + NOISE_RUNS)
+        )
+    _, slopes = law.gradient(theta, x)
+    hessian = (slopes * weights()) @ slopes.transpose(0, 2, 1) / noise**2
+    hessian[:, range(size), range(size)] += precision
+    scale = 1 / np.sqrt(np.einsum("kpp->kp", hessian))
+    scaled = hessian * scale[:, :, None] * scale[:, None, :] + 1e-10 * np.eye(size)
+    _, log_det = np.linalg.slogdet(scaled)
+    evidence = -value / 2 - log_det / 2 + np.log(scale * np.sqrt(precision)).sum(1)
+    evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
+    keep = _modes(law, theta, evidence, reference, noise)
+    share = np.exp(evidence[keep] - evidence[keep].max())
+    inverse = np.linalg.inv(scaled[keep]) * scale[keep, :, None] * scale[keep, None, :]
+    return Posterior(law, theta[keep], share / share.sum(), inverse, float(noise))
+
+
+def _modes(law: FormulaLaw, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
+    """The best row of each group of rows that predict the same, the best first."""
+    value = law.gradient(theta, x)[0]
+    kept: list[int] = []
+    for row in np.argsort(-evidence, kind="stable"):
+        if len(kept) == MOST_MODES or not np.isfinite(value[row]).all():
+            continue
+        apart = [np.sqrt(np.mean((value[row] - value[other]) ** 2)) > noise / 3 for other in kept]
+        if all(apart) and (not kept or evidence[row] > evidence[kept[0]] - 8):
+            kept.append(int(row))
+    return kept or [int(np.argmax(evidence))]
+
+
+def _descend(
+    law: FormulaLaw,
+    theta: Array,
+    x: Inputs,
+    loss: Array,
+    weight: Array,
+    mean: Array,
+    precision: Array,
+    bounds: Array,
+    steps: int,
+) -> tuple[Array, Array, Array]:
+    """Levenberg-Marquardt for S starts at once: theta (S, P), the penalised sum of squares and the
+    squares of the data alone (S,).
+    """
+    theta = np.clip(theta, *bounds)
+    size = theta.shape[1]
+
+    def value_of(at: Array) -> tuple[Array, Array, Array, Array]:
+        predicted, slopes = law.gradient(at, x)
+        residual = predicted - loss
+        with np.errstate(all="ignore"):
+            square = (residual**2 * weight).sum(1)
+            total = square + ((at - mean) ** 2 * precision).sum(1)
+        bad = ~np.isfinite(total) | ~np.isfinite(slopes).all((1, 2))
+        return np.where(bad, np.inf, total), square, residual, slopes
+
+    damping = np.full(len(theta), 1e-2)
+    total, square, residual, slopes = value_of(theta)
+    for _ in range(steps):
+        going = np.isfinite(total)
+        if not going.any():
+            break
+        slopes = np.where(going[:, None, None], slopes, 0.0)
+        hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
+        hessian[:, range(size), range(size)] += precision
+        gradient = ((slopes * weight) @ np.where(going[:, None], residual, 0.0)[:, :, None])[..., 0]
+        gradient += (theta - mean) * precision
+        scale = 1 / np.sqrt(np.maximum(np.einsum("spp->sp", hessian), 1e-300))
+        scaled = hessian * scale[:, :, None] * scale[:, None, :]
+        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+        scaled += (damping[:, None, None] + 1e-12) * np.eye(size)
+        step = -np.linalg.solve(scaled, (gradient * scale)[..., None])[..., 0] * scale
+        tried = np.clip(theta + np.nan_to_num(step), *bounds)
+        new = value_of(tried)
+        better = new[0] < total
+        theta = np.where(better[:, None], tried, theta)
+        moved = better & (total - new[0] > 1e-9 * total)
+        total, square = np.where(better, new[0], total), np.where(better, new[1], square)
+        residual = np.where(better[:, None], new[2], residual)
+        slopes = np.where(better[:, None, None], new[3], slopes)
+        damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-10, 1e12)
+        if not (moved | (damping < 1e6)).any():
+            break
+    return theta, total, square
+
+
+@dataclass
+class _Planned:
+    """A posterior while runs are chosen whose losses are not known yet: its modes stay, their
+    covariances narrow. `slopes` (K, P, c) and `value` (K, c) are those of the candidates, `far` and
+    `there` of the target.
+    """
+
+    belief: Posterior
+    covariance: Array
+    value: Array
+    slopes: Array
+    there: Array
+    far: Array
+
+    @classmethod
+    def of(cls, belief: Posterior, candidates: Inputs, target: Inputs) -> _Planned:
+        """The plan before any choice."""
+        value, slopes = belief.law.gradient(belief.theta, candidates)
+        there, far = belief.law.gradient(belief.theta, target)
+        return cls(belief, belief.covariance, value, slopes, there, far)
+
+    def gain(self, weight: Array) -> Array:
+        """What one more run at each candidate (c,) takes from the variance of the target, within
+        modes and between them.
+        """
+        noise = self.belief.noise**2 / weight
+        narrowed = self.covariance @ self.slopes
+        moved = self.far.transpose(0, 2, 1) @ narrowed
+        variance = (narrowed * self.slopes).sum(1) + noise
+        shares = self.belief.weight
+        total = shares @ np.nan_to_num((moved**2).mean(1) / variance)
+        for k, other in itertools.combinations(range(len(shares)), 2):
+            apart = (self.value[k] - self.value[other]) ** 2 / (variance[k] + variance[other])
+            far = np.mean((self.there[k] - self.there[other]) ** 2)
+            total += np.nan_to_num(shares[k] * shares[other] * far * -np.expm1(-apart / 2))
+        return total
+
+    def add(self, row: int, weight: float) -> None:
+        """Plan the run of a candidate."""
+        slopes = self.slopes[:, :, row]
+        moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
+        variance = (moved * slopes).sum(1) + self.belief.noise**2 / weight
+        outer = moved[:, :, None] * moved[:, None, :]
+        self.covariance = self.covariance - outer / variance[:, None, None]
+
+
+def take(x: Inputs, rows: Array | Sequence[int]) -> dict[str, Array]:
+    """The inputs of some runs."""
+    return {name: np.asarray(values)[np.asarray(rows, int)] for name, values in x.items()}
+
+
+@dataclass
+class Campaign:
+    """A pool (n,), its target, and the runs that were trained so far: `losses` holds one array
+    (n,) for each law, NaN where not known.
+    """
+
+    laws: Sequence[FormulaLaw]
+    pool: Inputs
+    cost: Array
+    target: Inputs
+    losses: Sequence[Array]
+
+    def __post_init__(self) -> None:
+        everything = {
+            name: np.concatenate([self.pool[name], self.target[name]]) for name in self.pool
+        }
+        self.reference = everything
+        self.priors = [prior_of(law, everything) for law in self.laws]
+        decades = np.log10(np.maximum(self.cost.max() / self.cost, 1.0))
+        self.weight = 1 / (1 + (DISTANCE * decades) ** 2)
+        self.beliefs: list[Posterior] = []
+        self.fitted_to = 0
+
+    @np.errstate(all="ignore")
+    def fit(self, rows: Sequence[int]) -> list[Posterior]:
+        """The posteriors given the losses of some runs."""
+        begun = [belief.theta for belief in self.beliefs] or [None] * len(self.laws)
+        self.beliefs = [
+            posterior(
+                law,
+                prior,
+                self.reference,
+                take(self.pool, rows),
+                loss[list(rows)],
+                self.weight[list(rows)],
+                self.target,
+                start,
+            )
+            for law, prior, loss, start in zip(
+                self.laws, self.priors, self.losses, begun, strict=True
+            )
+        ]
+        self.fitted_to = len(rows)
+        return self.beliefs
+
+    def unfitted(self) -> list[Posterior]:
+        """Beliefs before any run: draws of the prior, their affine parameters of the size of a
+        loss.
+        """
+        beliefs = []
+        for law, prior in zip(self.laws, self.priors, strict=True):
+            theta = prior.draws[:64].copy()
+            _, slopes = law.gradient(theta, self.reference)
+            size = np.sqrt(np.mean(slopes**2, axis=2))
+            linear = np.array([name in law.linear for name in law.names])
+            sound = np.isfinite(size).all(1) & (size > 0).all(1)
+            theta, size = theta[sound][:8], size[sound][:8]
+            theta[:, linear] = 1 / size[:, linear]
+            width = np.where(linear, TERM_WIDTH / size, prior.width)
+            covariance = np.einsum("kp,pq->kpq", width**2, np.eye(theta.shape[1]))
+            weight = np.full(len(theta), 1 / max(1, len(theta)))
+            beliefs.append(Posterior(law, theta, weight, covariance, NOISE))
+        return beliefs
+
+    @np.errstate(all="ignore")
+    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[int]:
+        """At most `count` further runs for at most `budget`, the most telling first."""
+        plans = [
+            _Planned.of(belief, self.pool, self.target)
+            for belief in self.beliefs or self.unfitted()
+        ]
+        chosen: list[int] = []
+        for _ in range(count):
+            left = budget - self.cost[chosen].sum()
+            is_open = self.cost <= left * (1 + 1e-12)
+            is_open[[*rows, *chosen]] = False
+            if not is_open.any():
+                break
+            worth = np.sum([plan.gain(self.weight) for plan in plans], axis=0)
+            rate = np.where(is_open, worth / self.cost**COST_POWER, -1.0)
+            row = int(np.argmax(rate))
+            chosen.append(row)
+            for plan in plans:
+                plan.add(row, float(self.weight[row]))
+        return chosen
