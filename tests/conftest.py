@@ -13,7 +13,9 @@ os.environ.setdefault(
 
 @pytest.fixture(autouse=True, scope="session")
 def nobodys_account():
-    """Trackers log to files of the tests, whoever is logged in on this machine; processes that tests start inherit it."""
+    """Trackers log to files of the tests, whoever is logged in on this machine; processes that
+    tests start inherit it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         for name in ("WANDB_API_KEY", "WANDB_PROJECT", "MLFLOW_TRACKING_URI"):
@@ -23,7 +25,9 @@ def nobodys_account():
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The published data sets beside the checkout; tests that need them are skipped where they are absent."""
+    """The published data sets beside the checkout; tests that need them are skipped where they are
+    absent.
+    """
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("published data sets (../shared/data) are absent")

@@ -58,7 +58,9 @@ def test_drawn_parameters_have_the_counted_shapes(model):
 
 
 def product_flops(jaxpr):
-    """2 x the multiplications of every dot_general in a program; row sums, written as products with one column, are no products."""
+    """2 x the multiplications of every dot_general in a program; row sums, written as products with
+    one column, are no products.
+    """
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general" and equation.outvars[0].aval.shape[-1] > 1:
@@ -76,7 +78,9 @@ def product_flops(jaxpr):
 
 
 def unmasked_forward_flops(model, seq_len):
-    """The exact count with all T^2 pairs of queries and keys instead of the T (T + 1) / 2 that the mask leaves."""
+    """The exact count with all T^2 pairs of queries and keys instead of the T (T + 1) / 2 that the
+    mask leaves.
+    """
     masked = seq_len * (seq_len - 1) // 2
     return (
         train_flops(model, seq_len, seq_len) / 3
@@ -93,7 +97,7 @@ def test_exact_flops_are_those_of_the_program(model):
     assert product_flops(program.jaxpr) == batch * unmasked_forward_flops(model, SEQ_LEN)
 
 
-def test_exact_flops_are_near_the_compilers():
+def test_exact_flops_are_near_those_of_the_compiler():
     """XLA's own analysis of the unrolled program counts elementwise work too."""
     model, seq_len = tiny_model(d_model=128, d_head=32, n_kv_heads=4, d_ff=512, vocab_size=256), 32
     lowered = jax.jit(make_forward(model, seq_len)).lower(
@@ -117,7 +121,9 @@ GPT3 = ModelConfig(
 
 
 def test_kaplan_counts_of_gpt3():
-    """12 n_layers d_model^2 weights and 3.14e23 FLOPs for 300B tokens (Brown 2020, table D.1); gains are 2 n_layers + 1 vectors."""
+    """12 n_layers d_model^2 weights and 3.14e23 FLOPs for 300B tokens (Brown 2020, table D.1);
+    gains are 2 n_layers + 1 vectors.
+    """
     blocks = 12 * 96 * 12288**2
     assert n_params(GPT3, 2048, "nonembedding") == blocks + (2 * 96 + 1) * 12288
     assert n_params(GPT3, 2048, "with_head") == n_params(GPT3, 2048, "nonembedding") + 50257 * 12288
@@ -130,7 +136,9 @@ def test_kaplan_counts_of_gpt3():
     assert train_flops(GPT3, 2048, 300 * 10**9, "6nd") == pytest.approx(3.14e23, rel=0.01)
 
 
-HOFFMANN_TABLE_A4 = [  # parameters as printed, and half a unit of their last digit; layers, width, ffn, heads, head width; C / 6ND
+# parameters as printed, and half a unit of their last digit; layers, width, ffn, heads, head width;
+# C / 6ND
+HOFFMANN_TABLE_A4 = [
     (73e6, 0.5e6, 10, 640, 2560, 10, 64, 1.03),
     (305e6, 0.5e6, 20, 1024, 4096, 16, 64, 1.10),
     (552e6, 0.5e6, 24, 1280, 5120, 10, 128, 1.08),
@@ -146,7 +154,9 @@ HOFFMANN_TABLE_A4 = [  # parameters as printed, and half a unit of their last di
 def test_chinchilla_flops_give_the_published_ratios(
     n, half_unit, layers, d, f, heads, d_head, ratio
 ):
-    """Hoffmann 2022, table A4 at T = 2048; its ratios leave out the two vocabulary products that its formulas list."""
+    """Hoffmann 2022, table A4 at T = 2048; its ratios leave out the two vocabulary products that
+    its formulas list.
+    """
     model = ModelConfig(
         n_layers=layers,
         d_model=d,
@@ -209,7 +219,7 @@ def test_a_step_reads_weights_once_and_every_cache_and_is_bound_by_the_slower():
     ("n_kv_heads", "names"),
     [(96, ("MHA", "GQA-24", "MQA")), (8, ("MHA", "GQA-8", "MQA")), (1, ("MHA", "GQA-24", "MQA"))],
 )
-def test_the_forms_of_attention_keep_a_grouping_or_take_a_quarter(n_kv_heads, names):
+def test_gqa_keeps_the_grouping_of_the_model_or_takes_a_quarter(n_kv_heads, names):
     forms = attention_forms(GPT3.model_copy(update={"n_kv_heads": n_kv_heads}))
     assert tuple(forms) == names
     assert [form.n_kv_heads for form in forms.values()] == [

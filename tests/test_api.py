@@ -1,4 +1,6 @@
-"""`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as HTML that shows text as text."""
+"""`from scaling import load, fit, predict`: the numbers of the command line as pandas tables and as
+HTML that shows text as text.
+"""
 
 import importlib
 import inspect
@@ -69,7 +71,7 @@ def test_importing_the_package_imports_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["fit", "plan", "predict", "report"])
-def test_a_package_is_also_the_function_of_its_name(name):
+def test_subpackage_is_callable_as_its_function(name):
     package = getattr(scaling, name)
     assert package is importlib.import_module(f"scaling.{name}")
     assert inspect.signature(package) == inspect.signature(getattr(api, name))

@@ -1,4 +1,6 @@
-"""Who may import whom: the two halves of the line meet at the row, and nobody imports the command line."""
+"""Who may import whom: the two halves of the line meet at the row, and nobody imports the command
+line.
+"""
 
 import ast
 from pathlib import Path
@@ -69,7 +71,7 @@ def imported_rooms(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_follow_the_plan_of_the_house(path):
+def test_packages_import_only_what_is_allowed(path):
     here = room(path)
     if here == "__init__":
         assert imported_rooms(path) == {
@@ -80,7 +82,7 @@ def test_imports_follow_the_plan_of_the_house(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_one_room_knows_jax(path):
+def test_only_train_imports_jax(path):
     if room(path) == "train":
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -94,5 +96,5 @@ def test_only_one_room_knows_jax(path):
     assert not {name.split(".")[0] for name in modules} & {"jax", "flax", "optax", "orbax"}
 
 
-def test_no_room_without_a_name_of_its_own():
+def test_no_module_is_named_utils_or_common():
     assert not [path for path in FILES if path.stem in {"utils", "common", "helpers", "misc"}]

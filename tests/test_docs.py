@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 
 
 @pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md", "laws.md", "code-map.md"])
-def test_reference_pages_are_fresh(name):
+def test_reference_pages_are_current(name):
     code = f"import runpy; print(runpy.run_path('docs/reference.py')['PAGES'][{name!r}](), end='')"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -27,7 +27,7 @@ def test_reference_pages_are_fresh(name):
     )
 
 
-def test_no_word_of_the_command_line_was_taken_for_markup():
+def test_command_line_page_has_no_accidental_markup():
     assert (
         re.findall(
             r"\[\]|\ba  in\b", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def test_prose_lines_are_at_most_100_columns(page):
     assert long == []
 
 
-def test_every_module_says_where_it_stands():
+def test_every_module_has_a_docstring():
     pages = [
         path
         for path in (ROOT / "scaling").rglob("*.py")
@@ -74,7 +74,7 @@ def test_every_module_says_where_it_stands():
     assert pages == []
 
 
-def test_links_of_the_pages_lead_somewhere():
+def test_links_of_the_pages_resolve():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
@@ -84,7 +84,7 @@ def test_links_of_the_pages_lead_somewhere():
 TOO_LONG = {"predict.py", "run_files.py"}  # to be split
 
 
-def test_no_file_outgrows_its_ceiling():
+def test_no_file_exceeds_its_line_limit():
     long = {
         path.name: count
         for path in (ROOT / "scaling").rglob("*.py")

@@ -90,7 +90,7 @@ def test_an_exported_model_gives_the_loss_and_the_logits_of_the_run(trained, tmp
     assert not list((trained / "checkpoints").glob("*"))  # a run so short may have had none
 
 
-def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
+def test_events_of_a_run_in_training_end_with_its_rows(trained):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -110,7 +110,7 @@ def test_a_run_in_training_is_followed_and_ends_with_its_rows(trained):
     assert {found.state for found in inspect(trained)} == {"whole"}
 
 
-def test_axes_say_how_a_kernel_lies(trained):
+def test_exported_axes_describe_the_kernel_layout(trained):
     from scaling.config.sweep_file import load_run
     from scaling.train import saved_params
 
@@ -130,7 +130,7 @@ def test_axes_say_how_a_kernel_lies(trained):
     )
 
 
-def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_path):
+def test_missing_or_corrupt_weights_are_reported_with_the_remedy(trained, tmp_path):
     from scaling.export import export_model, load
 
     sweep = tiny()
@@ -163,7 +163,7 @@ def test_what_was_not_kept_or_is_damaged_is_said_with_the_remedy(trained, tmp_pa
 @pytest.mark.parametrize(
     "more", [("--simulate", "published:besiroglu2024"), ("--executor", "ray", "--hosts", "2")]
 )
-def test_weights_that_nobody_could_keep_are_refused_at_once(more, tmp_path):
+def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
     done = CliRunner().invoke(
         with_commands(),
         ["run", "sweeps/demo.toml", "--out", str(tmp_path / "x"), "--keep-weights", *more],

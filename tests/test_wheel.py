@@ -1,4 +1,6 @@
-"""What an installer gets: every file of the package, its types, one version. `make wheel-check` installs it for good."""
+"""What an installer gets: every file of the package, its types, one version. `make wheel-check`
+installs it for good.
+"""
 
 import re
 import tomllib

@@ -1,8 +1,7 @@
 """Studies of what happens around the law: each turns a results table into one section of a report.
 
-A study is a module (or a package of `analysis` and `section`) with a function `rows -> Section |
-None`; None where the rows show nothing of it. `STUDIES` is the only list of them, and no other
-package imports a study: this folder can be deleted, or grow by an entry. Modules are imported when
+A study is a `Study` (study.py) in a module of its own, and an entry in `STUDIES`, in the order of
+the report. No other package imports a study: this folder can be deleted. Modules are imported when
 there are rows to study, because they bring scipy.
 """
 
@@ -14,25 +13,24 @@ import pandas as pd
 
 from scaling.render.section import Section
 
-STUDIES = {
-    "attention": "variants.section:attention",
-    "positions": "variants.section:positions",
-    "norms": "variants.section:norms",
-    "context": "context:section",
-    "emergence": "emergence.section:section",
-    "grokking": "grokking.section:section",
-    "induction": "induction:section",
-    "sampling": "sampling.section:section",
-    "regression": "regression:section",
-    "overtraining": "overtraining:section",
-    "kaplan": "kaplan.section:section",
-}
+STUDIES = (
+    "variants.section:ATTENTION",
+    "variants.section:POSITIONS",
+    "variants.section:NORMS",
+    "context:STUDY",
+    "emergence.section:STUDY",
+    "grokking.section:STUDY",
+    "induction:STUDY",
+    "sampling.section:STUDY",
+    "regression:STUDY",
+    "overtraining:STUDY",
+    "kaplan:STUDY",
+)
 
 
 def sections(rows: pd.DataFrame) -> list[Section]:
     """The sections of all studies that a results table has runs for."""
-    made = []
-    for path in STUDIES.values():
-        module, function = path.split(":")
-        made.append(getattr(import_module(f"{__name__}.{module}"), function)(rows))
+    paths = [path.split(":") for path in STUDIES]
+    studies = [getattr(import_module(f"{__name__}.{module}"), name) for module, name in paths]
+    made = [study.section(rows) for study in studies]
     return [section for section in made if section is not None]

@@ -5,8 +5,8 @@ A T^-g.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,10 @@ from scaling.fit.newton import Resample, continuation
 from scaling.formatting import format_count
 from scaling.points.comparability import has_variants
 from scaling.points.points import Points
-from scaling.render import table
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.section import Section
-from scaling.render.table import Column, Table, number
+from scaling.render.table import Table, number
 from scaling.studies import runs
-from scaling.studies.claims import Claim, study_section
+from scaling.studies.study import Claim, Interval, Study, record_table
 
 METRIC = "loss_at_position"
 CI = 0.95
@@ -47,22 +45,13 @@ LAW = Law(
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A parameter with its interval."""
-
-    value: float
-    lo: float
-    hi: float
-
-
-@dataclass(frozen=True)
 class PositionCurve:
-    """The loss of one size at each position, and the law's fit from `first` tokens on.
+    """The loss of one size at each position, and the law's fit.
 
-    `context` (n,) counts the tokens before, `loss` (n,) is the mean over `seeds` in nats, `stderr`
-    (n,) is over windows (all seeds see the same ones). `params` are E, A, g with 95 % intervals;
-    `chi2` is the mean squared residual in standard errors (1: the law holds as far as can be seen);
-    `by_seed` is g of each seed alone; `unavailable` says why there is no fit.
+    `context` (n,) counts the tokens before, `loss` (n,) is the mean over `seeds` in nats. `params`
+    are E, A, g with 95 % intervals; `chi2` is the mean squared residual in standard errors over
+    windows (1: the law holds as far as can be seen); `by_seed` is g of each seed alone;
+    `unavailable` says why there is no fit.
     """
 
     n_params: int
@@ -70,17 +59,10 @@ class PositionCurve:
     seeds: int
     context: np.ndarray
     loss: np.ndarray
-    stderr: np.ndarray
-    first: int
-    params: dict[str, Interval]
-    chi2: float = math.nan
+    params: Mapping[str, Interval] = field(default_factory=dict)
+    chi2: float | None = None
     by_seed: tuple[float, ...] = ()
     unavailable: str = ""
-
-    def predict(self, context: np.ndarray) -> np.ndarray:
-        """The law at these numbers of tokens before, nats."""
-        e, a, g = (self.params[name].value for name in LAW.names)
-        return np.asarray(e + a * context**-g)
 
     @property
     def gain(self) -> float:
@@ -94,96 +76,84 @@ class PositionCurve:
         """The mean loss in the second half of the window, nats: one position alone is noisy."""
         return float(self.loss[len(self.loss) // 2 :].mean())
 
-    @property
-    def tokens_to_floor(self) -> float:
-        """After how many tokens the law lies within NEAR_FLOOR of its floor; may be infinite."""
-        with np.errstate(over="ignore"):
-            ratio = np.float64(self.params["A"].value / NEAR_FLOOR)
-            return float(ratio ** (1 / self.params["g"].value))
 
-
-def curves(rows: pd.DataFrame, first: int = 1) -> list[PositionCurve]:
-    """One curve per size and horizon at the end of its runs, smallest first; empty without losses
-    by position on text.
+def analyze(rows: pd.DataFrame) -> list[PositionCurve] | None:
+    """One curve per size and horizon at the end of its runs, smallest first; None without losses by
+    position on text.
     """
     final = runs.final_rows(runs.without_diverged(rows[rows["task"] == "text"]), METRIC)
     final = final[np.isfinite(final["value"].astype(float)) & final["at"].notna()]
     if final.empty or has_variants(rows):  # variants are no seeds
-        return []
+        return None
     keys = ["n_params", "seq_len", "tokens", "lr", "batch_tokens"]
-    return [
-        _curve(cell, int(cell["n_params"].iloc[0]), int(cell["tokens"].iloc[0]), first)
-        for _, cell in final.groupby(keys, sort=True)
-    ]
+    return [_fit_curve(cell) for _, cell in final.groupby(keys, sort=True)]
 
 
-def _curve(cell: pd.DataFrame, n_params: int, tokens: int, first: int) -> PositionCurve:
-    """The mean over seeds at each position, and its fit."""
+def _fit_curve(cell: pd.DataFrame) -> PositionCurve:
+    """The mean over seeds at each position, and its fit. Positions weigh as the inverse of their
+    variance over windows (all seeds see the same ones), relative to the mean.
+    """
     by_seed = cell.pivot_table(index="at", columns="seed", values="value", aggfunc="mean").dropna()
     context, loss = by_seed.index.to_numpy(float), by_seed.mean(axis=1).to_numpy(float)
+    n_params, tokens = (int(cell[name].iloc[0]) for name in ("n_params", "tokens"))
+    curve = PositionCurve(n_params, tokens, by_seed.shape[1], context, loss)
+    if len(context) < MIN_POSITIONS:
+        reason = f"{len(context)} positions are fewer than {MIN_POSITIONS}"
+        return replace(curve, unavailable=reason)
     stderr = cell.groupby("at")["stderr"].mean().reindex(by_seed.index).to_numpy(float)
-    measured = n_params, tokens, by_seed.shape[1], context, loss, stderr, first
-    kept = context >= first
-    if kept.sum() < MIN_POSITIONS:
-        reason = f"{int(kept.sum())} positions are fewer than {MIN_POSITIONS}"
-        return PositionCurve(*measured, {}, unavailable=reason)
-    context, loss, stderr = context[kept], loss[kept], stderr[kept]
     if not (np.isfinite(stderr) & (stderr > 0)).all():
         stderr = np.full_like(stderr, 1e-6)  # unknown, as from a single window: all weigh alike
+    weight = stderr**-2.0 / (stderr**-2.0).mean()
+    points, *of_seeds = (
+        Points(loss=column, others={"T": context}, weight=weight)
+        for column in (loss, *by_seed.to_numpy(float).T)
+    )
     try:
-        points = _points(context, loss, stderr)
-        fit = estimate(LAW, points, "mse")
-        exponents = tuple(
-            estimate(LAW, _points(context, column[kept], stderr), "mse").values["g"]
-            for column in by_seed.to_numpy(float).T
-        )
+        fit, *seed_fits = (estimate(LAW, each, "mse") for each in (points, *of_seeds))
     except ScalingError as error:
-        return PositionCurve(*measured, {}, unavailable=error.what)
+        return replace(curve, unavailable=error.what)
     if fit.status is FitStatus.NOT_IDENTIFIED:
-        return PositionCurve(*measured, {}, unavailable="; ".join(map(str, fit.warnings)))
-    residual = (points.loss - np.exp(LAW.log_predict(fit.theta, points.others))) / stderr
-    chi2 = float(residual @ residual / (len(residual) - len(LAW.params)))
-    return PositionCurve(*measured, _intervals(fit, points, stderr), chi2, exponents)
-
-
-def _points(context: np.ndarray, loss: np.ndarray, stderr: np.ndarray) -> Points:
-    """Positions weigh as the inverse of their variance over windows, relative to the mean."""
-    weight = stderr**-2.0
-    return Points(loss=loss, others={"T": context}, weight=weight / weight.mean())
-
-
-def _intervals(fit: PointEstimate, points: Points, stderr: np.ndarray) -> dict[str, Interval]:
-    """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5).
-
-    Errors have the size of `stderr` (n,), more where the residuals are larger, and are correlated
-    as the residuals of neighbouring positions are (first-order autoregression): the same windows
-    stand behind all positions.
-    """
-    problem = problem_of(LAW, points, fit.objective, fit.delta)
-    start = problem.centred(fit.theta)
+        return replace(curve, unavailable="; ".join(map(str, fit.warnings)))
     predicted = np.exp(LAW.log_predict(fit.theta, points.others))
     residual = (points.loss - predicted) / stderr
-    squares = float(residual @ residual)
-    scale = max(1.0, math.sqrt(squares / (len(residual) - len(LAW.params))))
-    correlation = (
-        float(np.clip(residual[1:] @ residual[:-1] / squares, 0.0, MAX_CORRELATION))
-        if residual.any()
-        else 0.0
+    squares, n_free = float(residual @ residual), len(residual) - len(LAW.params)
+    noise = stderr * max(1.0, math.sqrt(squares / n_free)) * _correlated_noise(residual)
+    return replace(
+        curve,
+        params=_intervals(fit, points, np.maximum(predicted + noise, MIN_LOSS)),
+        chi2=squares / n_free,
+        by_seed=tuple(of_seed.values["g"] for of_seed in seed_fits),
     )
+
+
+def _correlated_noise(residual: np.ndarray) -> np.ndarray:
+    """Normal errors (RESAMPLES, n), correlated as the residuals (n,) of neighbouring positions are
+    (first-order autoregression): the same windows stand behind all positions.
+    """
+    correlation = 0.0
+    if residual.any():
+        neighbours = residual[1:] @ residual[:-1] / float(residual @ residual)
+        correlation = float(np.clip(neighbours, 0.0, MAX_CORRELATION))
     noise = np.random.default_rng(0).standard_normal((RESAMPLES, len(residual)))
     for i in range(1, len(residual)):
         noise[:, i] = correlation * noise[:, i - 1] + math.sqrt(1 - correlation**2) * noise[:, i]
-    resampled = np.maximum(predicted + scale * stderr * noise, MIN_LOSS)
-    shift = np.log(resampled) - np.log(points.loss)
-    starts = np.repeat(start[None], RESAMPLES, 0)
+    return noise
+
+
+def _intervals(fit: PointEstimate, points: Points, losses: np.ndarray) -> dict[str, Interval]:
+    """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to
+    drawn losses (RESAMPLES, n).
+    """
+    problem = problem_of(LAW, points, fit.objective, fit.delta)
+    starts = np.repeat(problem.centred(fit.theta)[None], RESAMPLES, 0)
+    shift = np.log(losses) - np.log(points.loss)
     refits = continuation(problem, starts, fit.delta, Resample(shift=shift))
     draws = LAW.values(problem.raw(refits.theta[refits.converged]))
     tail = 50 * (1 - CI)
-    intervals = {}
-    for name, value in fit.values.items():
-        lo, hi = np.percentile(draws[name], [tail, 100 - tail])
-        intervals[name] = Interval(value, float(lo), float(hi))
-    return intervals
+    return {
+        name: Interval(value, *map(float, np.percentile(draws[name], [tail, 100 - tail])))
+        for name, value in fit.values.items()
+    }
 
 
 def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
@@ -193,13 +163,12 @@ def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
     made: list[Claim] = []
     for curve in curves:
         quantity = f"g, {format_count(curve.n_params)} parameters"
-        first = f"{curve.first} token{'s' * (curve.first > 1)}"
-        expected = f"L(T) = E + A T^-g from {first} on, with 95 % interval"
+        expected = "L(T) = E + A T^-g from 1 token on, with 95 % interval"
         if not curve.params:
             made.append(Claim(quantity, expected, f"not fitted: {curve.unavailable}", None))
             continue
         g = curve.params["g"]
-        measured = f"{g.value:.3f} [{g.lo:.3f}, {g.hi:.3f}], chi2 {curve.chi2:.2f} per position"
+        measured = f"{g:.3f}, chi2 {curve.chi2:.2f} per position"
         made.append(Claim(quantity, expected, measured, g.lo <= g.value <= g.hi and g.lo > 0))
     if len(curves) > 1:
         gains = [curve.gain for curve in curves]
@@ -214,86 +183,64 @@ def claims(curves: Sequence[PositionCurve]) -> list[Claim]:
     return made
 
 
-def section(rows: pd.DataFrame) -> Section | None:
-    """The loss at each position by size, with its law; None without losses by position on text."""
-    made = curves(rows)
-    if not made:
-        return None
-    return study_section(
-        "context", "Loss by position", claims(made), [_figure(made)], [_table(made)], _notes(made)
-    )
-
-
-def _figure(curves: Sequence[PositionCurve]) -> Figure:
+def figures(curves: Sequence[PositionCurve]) -> Iterator[Figure]:
+    """The loss at each position by size, with its law."""
     sizes = [curve.n_params for curve in curves]
     ramp = ColorScale("parameters", min(sizes), max(sizes))
-    traces = tuple(trace for curve in curves for trace in _traces(curve, ramp))
+    traces: list[Trace] = []
+    for curve in curves:
+        colour, size = ramp.at(curve.n_params), format_count(curve.n_params)
+        tooltips = [
+            f"{size}, T = {at:.0f}: {loss:.3f} nats"
+            for at, loss in zip(curve.context, curve.loss, strict=True)
+        ]
+        markers = Markers(curve.context, curve.loss, "", colour, "circle", 3, notes=tooltips)
+        traces.append(markers)
+        if curve.params:
+            x = np.geomspace(1, curve.context.max(), 80)
+            e, a, g = (curve.params[name].value for name in LAW.names)
+            law = np.asarray(e + a * x**-g)
+            traces.append(Line(x, law, f"{size}: {e:.2f} + {a:.2f} T^−{g:.2f}", colour))
     caption = (
         "Held-out loss of a token against the number of tokens before it in the window. Lines are "
         "E + A T^-g, fitted to each size by itself."
     )
     axes = Axis("tokens before the predicted one, T", log=True), Axis("loss, nats")
     shown_ramp = ramp if ramp.lo < ramp.hi else None
-    return Figure("context", "Loss by position", caption, *axes, traces, shown_ramp, "wide")
+    yield Figure("context", "Loss by position", caption, *axes, tuple(traces), shown_ramp, "wide")
 
 
-def _traces(curve: PositionCurve, ramp: ColorScale) -> Iterator[Trace]:
-    colour, size = ramp.at(curve.n_params), format_count(curve.n_params)
-    tooltips = [
-        f"{size}, T = {at:.0f}: {loss:.3f} nats"
-        for at, loss in zip(curve.context, curve.loss, strict=True)
-    ]
-    yield Markers(curve.context, curve.loss, "", colour, "circle", 3, notes=tooltips)
-    if curve.params:
-        x = np.geomspace(curve.first, curve.context.max(), 80)
-        e, a, g = (curve.params[name].value for name in LAW.names)
-        yield Line(x, curve.predict(x), f"{size}: {e:.2f} + {a:.2f} T^−{g:.2f}", colour)
-
-
-def _table(curves: Sequence[PositionCurve]) -> Table:
-    def cell(interval: Interval | None) -> table.Estimate | None:
-        return None if interval is None else (interval.value, interval.lo, interval.hi)
-
-    rows = tuple(
-        (
-            curve.n_params,
-            curve.tokens,
-            curve.seeds,
-            float(curve.loss[0]),
-            curve.late_loss,
-            *(cell(curve.params.get(name)) for name in LAW.names),
-            None if np.isnan(curve.chi2) else curve.chi2,
-            ", ".join(number(g, 3) for g in curve.by_seed),
-            curve.unavailable,
-        )
+def tables(curves: Sequence[PositionCurve]) -> Iterator[Table]:
+    """Every size: its losses and its law."""
+    records = [
+        {
+            "N": curve.n_params,
+            "D": curve.tokens,
+            "seeds": curve.seeds,
+            "loss after 1 token": float(curve.loss[0]),
+            "in the second half": curve.late_loss,
+            **{name: curve.params.get(name) for name in LAW.names},
+            "chi2 per position": curve.chi2,
+            "g by seed": ", ".join(number(g, 3) for g in curve.by_seed),
+            "note": curve.unavailable,
+        }
         for curve in curves
-    )
-    columns = (
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("seeds", "integer"),
-        Column("loss after 1 token", "number"),
-        Column("in the second half", "number"),
-        Column("E", "number", True),
-        Column("A", "number", True),
-        Column("g", "number", True),
-        Column("chi2 per position", "short"),
-        Column("g by seed"),
-        Column("note"),
-    )
+    ]
     caption = (
         "N counts all parameters. Positions weigh by their variance over windows. Intervals of "
-        "95 % "
-        "are from a parametric bootstrap: errors as large as over windows (or as the residuals, if "
-        "larger), and correlated between neighbouring positions as the residuals are. All "
-        "seeds see "
-        "the same windows; chi2 is the squared residual in standard errors; g by seed shows what "
-        "another seed changes."
+        "95 % are from a parametric bootstrap: errors as large as over windows (or as the "
+        "residuals, if larger), and correlated between neighbouring positions as the residuals "
+        "are. All seeds see the same windows; chi2 is the squared residual in standard errors; "
+        "g by seed shows what another seed changes."
     )
-    return Table("context", "Loss by position, L(T) = E + A T^-g", columns, rows, caption)
+    title = "Loss by position, L(T) = E + A T^-g"
+    short = ("chi2 per position",)
+    yield record_table(
+        "context", title, records, caption, count=("N", "D"), short=short, interval=LAW.names
+    )
 
 
-def _notes(curves: Sequence[PositionCurve]) -> list[str]:
+def notes(curves: Sequence[PositionCurve]) -> list[str]:
     """Three sentences: what is shown, the exponents, which size gains more from context."""
     largest, smallest = curves[-1], curves[0]
     shown = (
@@ -301,26 +248,25 @@ def _notes(curves: Sequence[PositionCurve]) -> list[str]:
         f"{largest.loss[0]:.2f} nats after one token, and of {largest.late_loss:.2f} in the second "
         f"half of its window of {largest.context[-1]:.0f}."
     )
-    fitted = [curve for curve in curves if curve.params]
+    law = "No power law of the context could be fitted."
+    fitted = [curve.params for curve in curves if curve.params]
     if fitted:
-        exponents = ", ".join(
-            f"{g.value:.2f} [{g.lo:.2f}, {g.hi:.2f}]" for g in (c.params["g"] for c in fitted)
-        )
-        which = (
-            f"the exponent g of {exponents}"
-            if len(fitted) == 1
-            else f"exponents g of {exponents} from the smallest size to the largest"
-        )
+        g = ", ".join(f"{params['g']:.2f}" for params in fitted)
+        which = f"exponents g of {g} from the smallest size to the largest"
+        with np.errstate(over="ignore"):  # of the largest size; may be infinite
+            ratio = np.float64(fitted[-1]["A"].value / NEAR_FLOOR)
+            tokens_to_floor = float(ratio ** (1 / fitted[-1]["g"].value))
         law = (
-            f"The loss falls as a power of the context toward a floor, with {which}, and comes "
-            f"within {NEAR_FLOOR:g} nats of its floor after about "
-            f"{max(1.0, fitted[-1].tokens_to_floor):.0f} tokens."
+            "The loss falls as a power of the context toward a floor, with "
+            f"{which if len(fitted) > 1 else f'the exponent g of {g}'}, and comes within "
+            f"{NEAR_FLOOR:g} nats of its floor after about {max(1.0, tokens_to_floor):.0f} tokens."
         )
-    else:
-        law = "No power law of the context could be fitted."
     gained = f"The rest of the window lowers the loss by {largest.gain:.2f} nats"
     if largest is smallest:
         return [shown, law, f"{gained}."]
     more = "more" if largest.gain > smallest.gain else "less"
     gained += f" for the largest size and {smallest.gain:.2f} for the smallest"
     return [shown, law, f"{gained}, so the larger gains {more}."]
+
+
+STUDY = Study("context", "Loss by position", analyze, claims, figures, tables, notes)

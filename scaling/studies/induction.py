@@ -10,27 +10,24 @@ training; one layer cannot compose them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from scaling.render.figure import Axis, Figure, Line, ReferenceLine, Trace
-from scaling.render.section import Section
-from scaling.render.table import Column, Table
+from scaling.render.table import Table
 from scaling.studies import runs
-from scaling.studies.claims import Claim, study_section
+from scaling.studies.study import Claim, Study, record_table
 
 DROP_WINDOW = 1 / 3  # a drop is sought within this share of the steps so far
 MIN_DROP = 1.5  # nats
 
 
-@dataclass(frozen=True)
-class LossDrop:
-    """The largest fall of the copied loss within `DROP_WINDOW`, in nats, from step `start` to step
-    `end`.
-    """
+class LossDrop(NamedTuple):
+    """The largest fall of the copied loss within `DROP_WINDOW`, from step `start` to step `end`."""
 
     nats: float
     start: int
@@ -40,31 +37,21 @@ class LossDrop:
 @dataclass(frozen=True)
 class InductionRun:
     """Losses in nats at the measured steps, arrays (n,): on symbols that can be copied, and on
-    fresh ones.
+    fresh ones. `chance_loss` is ln V, that of a guess among all symbols.
     """
 
     run_id: str
     seed: int
     n_layers: int
-    n_symbols: int
+    chance_loss: float
     step: np.ndarray
     copied: np.ndarray
     fresh: np.ndarray
 
     @property
-    def chance_loss(self) -> float:
-        """ln V, the loss of a guess among all symbols."""
-        return math.log(self.n_symbols)
-
-    @property
-    def final_loss(self) -> float:
-        """The copied loss at the end."""
-        return float(self.copied[-1])
-
-    @property
     def copies(self) -> bool:
         """Whether the copied loss ends below half of ln V."""
-        return self.final_loss < self.chance_loss / 2
+        return bool(self.copied[-1] < self.chance_loss / 2)
 
     @property
     def drop(self) -> LossDrop:
@@ -81,197 +68,140 @@ class InductionRun:
         return LossDrop(float(falls[best]), int(self.step[start[best]]), int(self.step[end[best]]))
 
 
-@dataclass(frozen=True)
-class InductionStudy:
-    """The runs of one layer and those of more, by depth and seed."""
-
-    shallow: tuple[InductionRun, ...]
-    deep: tuple[InductionRun, ...]
-
-    @property
-    def all_runs(self) -> tuple[InductionRun, ...]:
-        """All runs, the shallow ones first."""
-        return self.shallow + self.deep
-
-
-def analyze(rows: pd.DataFrame) -> InductionStudy | None:
-    """The induction runs of a results table; None where there are none."""
+def analyze(rows: pd.DataFrame) -> list[InductionRun] | None:
+    """The induction runs of a results table by depth and seed; None where there are none."""
     rows = runs.without_diverged(rows)
     copied = runs.metric_rows(rows[rows["task"] == "induction"], "copied_loss")
-    if copied.empty:
-        return None
     fresh = runs.metric_rows(rows, "fresh_loss")[["run_id", "step", "value"]]
     joined = copied.merge(fresh.rename(columns={"value": "fresh"}), on=["run_id", "step"])
-    if joined.empty:
-        return None
-    made = [
-        InductionRun(
-            str(run_id),
-            int(of_run["seed"].iloc[0]),
-            int(of_run["n_layers"].iloc[0]),
-            int(of_run["vocab_size"].iloc[0]),
-            of_run["step"].to_numpy(),
-            of_run["value"].to_numpy(float),
-            of_run["fresh"].to_numpy(float),
+    made = []
+    for run_id, of_run in joined.groupby("run_id"):
+        first = of_run.iloc[0]
+        made.append(
+            InductionRun(
+                str(run_id),
+                int(first["seed"]),
+                int(first["n_layers"]),
+                math.log(first["vocab_size"]),
+                of_run["step"].to_numpy(),
+                of_run["value"].to_numpy(float),
+                of_run["fresh"].to_numpy(float),
+            )
         )
-        for run_id, of_run in joined.groupby("run_id")
-    ]
-    made.sort(key=lambda run: (run.n_layers, run.seed, run.run_id))
-    return InductionStudy(
-        tuple(run for run in made if run.n_layers == 1),
-        tuple(run for run in made if run.n_layers > 1),
-    )
+    return sorted(made, key=lambda run: (run.n_layers, run.seed, run.run_id)) or None
 
 
-def claims(study: InductionStudy) -> list[Claim]:
+def claims(study: Sequence[InductionRun]) -> list[Claim]:
     """Two layers copy below half of ln V and learn it in one drop; one layer does neither."""
-    bound = f"{study.all_runs[0].chance_loss / 2:.3g} nats, half of ln V"
-    is_two = all(run.n_layers == 2 for run in study.deep)
-    deep = "two layers" if is_two else "two layers or more"
-    final, drop = "copied loss at the end", "largest drop within a third of the steps so far"
-
-    def claim(
-        quantity: str,
-        expected: str,
-        among: Sequence[InductionRun],
-        value: Callable[[InductionRun], float],
-        worst: Callable[[list[float]], float],
-        holds: Callable[[InductionRun], bool],
-    ) -> Claim:
-        if not among:
-            return Claim(quantity, expected, "no such runs", None)
-        measured = f"{worst([value(run) for run in among]):.3g} nats"
-        if len(among) > 1:
-            measured += f", the worst of {len(among)} runs"
-        return Claim(quantity, expected, measured, all(holds(run) for run in among))
-
-    def final_loss(run: InductionRun) -> float:
-        return run.final_loss
-
-    def drop_nats(run: InductionRun) -> float:
-        return run.drop.nats
-
-    def drops(run: InductionRun) -> bool:
-        return run.drop.nats >= MIN_DROP
-
-    return [
-        claim(
-            f"{final}, {deep}", f"below {bound}", study.deep, final_loss, max, lambda r: r.copies
-        ),
-        claim(f"{drop}, {deep}", f"at least {MIN_DROP:g} nats", study.deep, drop_nats, min, drops),
-        claim(
-            f"{final}, one layer",
-            f"not below {bound}",
-            study.shallow,
-            final_loss,
-            min,
-            lambda run: not run.copies,
-        ),
-        claim(
-            f"{drop}, one layer",
-            f"below {MIN_DROP:g} nats",
-            study.shallow,
-            drop_nats,
-            max,
-            lambda run: not drops(run),
-        ),
-    ]
+    bound = f"{study[0].chance_loss / 2:.3g} nats, half of ln V"
+    deep = [run for run in study if run.n_layers > 1]
+    is_two = all(run.n_layers == 2 for run in deep)
+    depths = (("two layers" if is_two else "two layers or more"), deep, True)
+    shallow = ("one layer", [run for run in study if run.n_layers == 1], False)
+    made = []
+    for depth, among, learns in (depths, shallow):
+        final = [float(run.copied[-1]) for run in among]
+        drops = [run.drop.nats for run in among]
+        for quantity, expected, values, worst, passes in (
+            (
+                "copied loss at the end",
+                f"{'below' if learns else 'not below'} {bound}",
+                final,
+                max if learns else min,
+                [run.copies is learns for run in among],
+            ),
+            (
+                "largest drop within a third of the steps so far",
+                f"{'at least' if learns else 'below'} {MIN_DROP:g} nats",
+                drops,
+                min if learns else max,
+                [(drop >= MIN_DROP) is learns for drop in drops],
+            ),
+        ):
+            measured, holds = "no such runs", None
+            if among:
+                several = f", the worst of {len(among)} runs" if len(among) > 1 else ""
+                measured, holds = f"{worst(values):.3g} nats{several}", all(passes)
+            made.append(Claim(f"{quantity}, {depth}", expected, measured, holds))
+    return made
 
 
-def section(rows: pd.DataFrame) -> Section | None:
-    """The loss on symbols that can be copied, against steps; None where there are no induction
-    runs.
-    """
-    study = analyze(rows)
-    if study is None:
-        return None
-    return study_section(
-        "induction",
-        "Induction: copying earlier symbols",
-        claims(study),
-        [_losses(study)],
-        [_drops(study)],
-        _notes(study),
-    )
-
-
-def _notes(study: InductionStudy) -> list[str]:
+def notes(study: Sequence[InductionRun]) -> list[str]:
     """Three sentences that say no more than these runs show."""
-    notes = [
-        "Each window repeats a random segment of random length, so the next symbol can be "
-        "known only "
-        "by copying what followed the same symbol before."
+    said = [
+        "Each window repeats a random segment of random length, so the next symbol can be known "
+        "only by copying what followed the same symbol before."
     ]
-    if study.deep:
-        n_copying = sum(run.copies for run in study.deep)
-        notes.append(
-            f"Of the runs with two layers or more, {n_copying} of {len(study.deep)} learn it: the "
+    deep, shallow = ([r.copies for r in study if (r.n_layers > 1) is d] for d in (True, False))
+    if deep:
+        said.append(
+            f"Of the runs with two layers or more, {sum(deep)} of {len(deep)} learn it: the "
             "loss stays flat, then falls quickly once a head marks each position with the symbol "
             "before it and a head of a later layer looks for that mark (the induction head of "
             "Olsson 2022)."
         )
-    if study.shallow:
-        n_copying = sum(run.copies for run in study.shallow)
-        notes.append(
-            f"Of the runs with one layer, {n_copying} of {len(study.shallow)} get that far: "
-            "heads of "
+    if shallow:
+        said.append(
+            f"Of the runs with one layer, {sum(shallow)} of {len(shallow)} get that far: heads of "
             "one layer read the embeddings and not each other's output, so the loss falls only by "
             "what the symbols so far say about those to come."
         )
-    return notes
+    return said
 
 
-def _losses(study: InductionStudy) -> Figure:
+def figures(study: Sequence[InductionRun]) -> Iterator[Figure]:
     """Copied and fresh loss of all runs."""
-    chance = study.all_runs[0].chance_loss
+    chance = study[0].chance_loss
     traces: list[Trace] = [
         ReferenceLine(y=chance, label="ln V, a guess"),
         ReferenceLine(y=chance / 2, label="half of ln V"),
     ]
-    labelled: set[str] = set()
-    for run in study.all_runs:
+    labels = set()
+    for run in study:
         depth = "1 layer" if run.n_layers == 1 else f"{run.n_layers} layers"
+        copied, fresh = (
+            "" if depth in labels else f"{depth}, {kind}" for kind in ("copied", "fresh")
+        )
+        labels.add(depth)
         colour, tooltip = 1 if run.n_layers == 1 else 0, f"seed {run.seed}"
-        for label, line in (
-            (f"{depth}, copied", Line(run.step, run.copied, "", colour, "solid", 2.2, tooltip)),
-            (f"{depth}, fresh", Line(run.step, run.fresh, "", colour, "dot", 1.2, tooltip)),
-        ):
-            traces.append(line if label in labelled else replace(line, label=label))
-            labelled.add(label)
+        traces.append(Line(run.step, run.copied, copied, colour, "solid", 2.2, tooltip))
+        traces.append(Line(run.step, run.fresh, fresh, colour, "dot", 1.2, tooltip))
     caption = (
         "Loss on the symbols that can be copied (solid) and on those of the segment's first "
         "appearance, which cannot be known (dotted). One line per seed."
     )
     axes = Axis("step", log=True, unit="count"), Axis("loss (nats per symbol)")
     title = "Copied and fresh symbols"
-    return Figure("induction", title, caption, *axes, tuple(traces), size="wide")
+    yield Figure("induction", title, caption, *axes, tuple(traces), size="wide")
 
 
-def _drops(study: InductionStudy) -> Table:
+def tables(study: Sequence[InductionRun]) -> Iterator[Table]:
     """Each run at its end, and its largest drop."""
-    rows = tuple(
-        (
-            run.n_layers,
-            run.seed,
-            run.final_loss,
-            float(run.fresh[-1]),
-            run.drop.nats,
-            run.drop.start,
-            run.drop.end,
-        )
-        for run in study.all_runs
-    )
-    columns = (
-        Column("layers", "integer"),
-        Column("seed", "integer"),
-        Column("copied loss", "number"),
-        Column("fresh loss", "number"),
-        Column("largest drop, nats", "number"),
-        Column("from step", "integer"),
-        Column("to step", "integer"),
-    )
+    records = [
+        {
+            "layers": run.n_layers,
+            "seed": run.seed,
+            "copied loss": float(run.copied[-1]),
+            "fresh loss": float(run.fresh[-1]),
+            "largest drop, nats": run.drop.nats,
+            "from step": run.drop.start,
+            "to step": run.drop.end,
+        }
+        for run in study
+    ]
     caption = (
         "Losses at the end in nats; the drop is the largest of the copied loss within a third of "
         "the steps so far."
     )
-    return Table("induction", "Losses and drops by run", columns, rows, caption)
+    yield record_table("induction", "Losses and drops by run", records, caption)
+
+
+STUDY = Study(
+    "induction",
+    "Induction: copying earlier symbols",
+    analyze,
+    claims,
+    figures,
+    tables,
+    notes,
+)

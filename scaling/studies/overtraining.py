@@ -5,7 +5,7 @@ al. 2024)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,9 @@ from scaling.points.points import points as points_of
 from scaling.predict.law_source import load_law
 from scaling.predict.named_models import compare_named_models, named_models_table
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.section import Section
-from scaling.render.table import Cell, Column, Table
-from scaling.studies.claims import Claim, study_section
-from scaling.studies.runs import configs
+from scaling.render.table import Column, Kind, Table
+from scaling.studies import runs
+from scaling.studies.study import Claim, Study
 
 LAW_NAMES = ("overtraining", "chinchilla")
 EXTRAPOLATION = 4.0  # the largest ratio over the largest that is fitted, at least
@@ -76,7 +75,7 @@ def ladder(rows: pd.DataFrame) -> OvertrainingLadder | None:
     N counts blocks and head, C is exact. A ladder has four ratios, one of them at most a quarter of
     the largest, and no other runs.
     """
-    repeats_tokens = any(run["task"].get("unique_tokens") for run in configs(rows).values())
+    repeats_tokens = any(run["task"].get("unique_tokens") for run in runs.configs(rows).values())
     if repeats_tokens or not supports_one_law(rows):
         return None
     try:
@@ -124,10 +123,10 @@ def claims(study: OvertrainingStudy) -> list[Claim]:
     """How far each law misses the loss at the largest ratio: the mean over runs, the worst size and
     the worst run.
     """
-    ratios, runs = study.ladder.ratios, study.ladder.runs_at(-1)
+    ratios, held_out = study.ladder.ratios, study.ladder.runs_at(-1)
     largest_fitted = ratios[study.ladder.is_fitted][-1]
     times = ratios[-1] / largest_fitted
-    n = np.asarray(study.ladder.points.n)[runs]
+    n = np.asarray(study.ladder.points.n)[held_out]
     made = []
     for law in LAW_NAMES:
         quantity = (
@@ -139,31 +138,15 @@ def claims(study: OvertrainingStudy) -> list[Claim]:
             reason = f"not fitted: {study.unavailable[law]}"
             made.append(Claim(quantity, expected, reason, None))
             continue
-        error = study.error(law)[runs]
+        error = study.error(law)[held_out]
         mean = float(np.abs(error).mean())
         worst_size = max(abs(float(error[n == size].mean())) for size in np.unique(n))
         measured = (
-            f"{mean:.2%} on average over {len(runs)} runs, {worst_size:.2%} the worst size, "
+            f"{mean:.2%} on average over {len(held_out)} runs, {worst_size:.2%} the worst size, "
             f"{np.abs(error).max():.2%} the worst run"
         )
         made.append(Claim(quantity, expected, measured, mean <= MAX_ERROR))
     return made
-
-
-def section(rows: pd.DataFrame) -> Section | None:
-    """Loss against compute at each D/N, predicted from the lower ratios."""
-    study = analyze(rows)
-    if study is None:
-        return None
-    named = {"models": compare_named_models(load_law(PUBLISHED)), "source": PUBLISHED}
-    return study_section(
-        "overtraining",
-        "Over-training",
-        claims(study),
-        [figure(study, law) for law in study.laws],
-        [predictions(study), named_models_table(named)],
-        notes(study),
-    )
 
 
 def notes(study: OvertrainingStudy) -> list[str]:
@@ -195,33 +178,33 @@ def notes(study: OvertrainingStudy) -> list[str]:
     return [first, second, third]
 
 
-def figure(study: OvertrainingStudy, law: str) -> Figure:
-    """Loss against C: the runs, and the law at each D/N."""
+def figures(study: OvertrainingStudy) -> Iterator[Figure]:
+    """By each law loss against C: the runs, and the law at each D/N."""
     ratios = study.ladder.ratios
     ramp = ColorScale("tokens per parameter", float(ratios[0]), float(ratios[-1]), "number")
-    traces = tuple(
-        trace for index in range(len(ratios)) for trace in _ratio_traces(study, law, index, ramp)
-    )
-    caption = (
-        f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
-        "predicts. Open marks were held out."
-    )
-    axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
-    title = f"Loss at each D/N by the law {law}"
-    return Figure(f"overtraining-{law}", title, caption, *axes, traces, ramp)
+    for law in study.laws:
+        traces = [
+            trace
+            for index in range(len(ratios))
+            for trace in _ratio_traces(study, law, index, ramp.at(float(ratios[index])))
+        ]
+        caption = (
+            f"The law {law}, fitted to the filled runs: solid where it was fitted, dashed where it "
+            "predicts. Open marks were held out."
+        )
+        axes = Axis("training FLOPs C", log=True, unit="flops"), Axis("loss, nats per token")
+        title = f"Loss at each D/N by the law {law}"
+        yield Figure(f"overtraining-{law}", title, caption, *axes, tuple(traces), ramp)
 
 
-def _ratio_traces(
-    study: OvertrainingStudy, law: str, index: int, ramp: ColorScale
-) -> Iterator[Trace]:
+def _ratio_traces(study: OvertrainingStudy, law: str, index: int, colour: float) -> list[Trace]:
     """The runs of one D/N, and the law's line through sizes and FLOPs between theirs."""
-    ladder = study.ladder
+    ladder, loss = study.ladder, study.ladder.points.loss
     inputs_of = ladder.points.inputs("NDC")
     n, d, c = inputs_of.values()
-    runs = ladder.runs_at(index)
-    runs = runs[np.argsort(n[runs], kind="stable")]
-    is_held_out, colour = not ladder.is_fitted[index], ramp.at(float(ladder.ratios[index]))
-    first_of_size = runs[np.unique(n[runs], return_index=True)[1]]
+    among = ladder.runs_at(index)
+    among = among[np.argsort(n[among], kind="stable")]
+    first_of_size = among[np.unique(n[among], return_index=True)[1]]
     log_n = np.log(n[first_of_size])
     between = np.linspace(log_n[0], log_n[-1], 40)
     inputs = {
@@ -230,39 +213,43 @@ def _ratio_traces(
     }
     fit = study.laws[law]
     log_loss = fit.law.log_predict(fit.theta, {name: inputs[name] for name in fit.law.inputs})
-    yield Line(inputs["C"], np.exp(log_loss), "", colour, "dash" if is_held_out else "solid", 1.8)
-    label = f"D/N = {ladder.ratios[index]:.0f}" + (", held out" if is_held_out else "")
-    loss = ladder.points.loss
+    label = f"D/N = {ladder.ratios[index]:.0f}"
+    line = Line(inputs["C"], np.exp(log_loss), "", colour, width=1.8)
     tooltips = [
         f"{format_count(n[run])} parameters, {format_count(d[run])} tokens: {loss[run]:.4f}"
-        for run in runs
+        for run in among
     ]
-    yield Markers(
-        c[runs], loss[runs], label, colour, "open" if is_held_out else "circle", 8, notes=tooltips
-    )
+    markers = Markers(c[among], loss[among], label, colour, size=8, notes=tooltips)
+    if not ladder.is_fitted[index]:
+        line = replace(line, dash="dash")
+        markers = replace(markers, label=f"{label}, held out", symbol="open")
+    return [line, markers]
 
 
-def predictions(study: OvertrainingStudy) -> Table:
-    """Every held-out run: measured, predicted by each law, relative error."""
+def tables(study: OvertrainingStudy) -> Iterator[Table | None]:
+    """Every held-out run: measured, predicted by each law, relative error; and named models."""
     points, ladder = study.ladder.points, study.ladder
     n, d, c = points.inputs("NDC").values()
     order = np.lexsort((n, ladder.ratio_index))
-    rows: list[tuple[Cell, ...]] = []
-    for run in (int(run) for run in order if not ladder.is_fitted[ladder.ratio_index[run]]):
-        by_law = (
-            value
-            for law in study.laws
-            for value in (float(study.predicted[law][run]), float(study.error(law)[run]))
-        )
-        ratio = float(d[run] / n[run])
-        rows.append((float(n[run]), ratio, float(c[run]), float(points.loss[run]), *by_law))
-    columns = [
-        Column("N", "count"),
-        Column("D/N", "rough"),
-        Column("C", "flops"),
-        Column("measured", "number"),
+    held_out = order[~ladder.is_fitted[ladder.ratio_index[order]]]
+    columns: list[tuple[str, Kind, np.ndarray]] = [
+        ("N", "count", n),
+        ("D/N", "rough", d / n),
+        ("C", "flops", c),
     ]
+    columns.append(("measured", "number", points.loss))
     for law in study.laws:
-        columns += [Column(f"by {law}", "number"), Column("error", "percent")]
-    caption = "One row per run; the laws were not fitted to these."
-    return Table("overtraining", "Held-out runs", tuple(columns), tuple(rows), caption)
+        columns.append((f"by {law}", "number", study.predicted[law]))
+        columns.append(("error", "percent", study.error(law)))
+    yield Table(
+        "overtraining",
+        "Held-out runs",
+        tuple(Column(name, kind) for name, kind, _ in columns),
+        tuple(zip(*(values[held_out].tolist() for _, _, values in columns), strict=True)),
+        "One row per run; the laws were not fitted to these.",
+    )
+    named = {"models": compare_named_models(load_law(PUBLISHED)), "source": PUBLISHED}
+    yield named_models_table(named)
+
+
+STUDY = Study("overtraining", "Over-training", analyze, claims, figures, tables, notes)

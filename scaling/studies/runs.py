@@ -58,20 +58,6 @@ def final_rows(rows: pd.DataFrame, metric: str, split: str = "val") -> pd.DataFr
     return along[along["step"] == last_step].reset_index(drop=True)
 
 
-def with_setting(selected: pd.DataFrame, rows: pd.DataFrame, field: str) -> pd.DataFrame:
-    """`selected` with a column `field` ("task.train_fraction") from the configurations; absent
-    fields are None.
-    """
-
-    def setting(config: Any) -> Any:
-        for name in field.split("."):
-            config = config.get(name) if isinstance(config, dict) else None
-        return config
-
-    by_run = configs(rows)
-    return selected.assign(**{field: [setting(by_run[run]) for run in selected["run_id"]]})
-
-
 def of_one_task(rows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The rows of the task that most runs have (data seed aside), and how many runs of other tasks
     are left out.

@@ -23,7 +23,7 @@ def language(zipf=0.5, n_facts=2**20, **fields):
     )
 
 
-def test_the_formula_by_a_plain_sum():
+def test_capacity_formula_equals_a_plain_sum():
     task = open_task(SyntheticTask(kind="synthetic", n_facts=7, n_symbols=8, seq_len=6))
     p = task.probabilities
     for m, n in ((0, 5), (3, 0), (3, 20), (7, 20), (99, 20)):
@@ -36,7 +36,7 @@ def test_the_formula_by_a_plain_sum():
     )
 
 
-def test_a_learner_that_reads_the_stream_loses_what_the_twin_says():
+def test_simulated_learner_has_the_loss_of_the_capacity_model():
     task = open_task(SyntheticTask(kind="synthetic", n_facts=64, n_symbols=8, seq_len=60))
     held, facts, lost = 20, 40, []
     for index in range(300):
@@ -64,7 +64,7 @@ def test_the_limits_are_zipf_in_memory_and_zipf_over_one_plus_zipf_in_data(zipf)
         np.testing.assert_allclose(lost, law, rtol=0.02)
 
 
-def test_what_is_unknown_for_two_reasons_is_lost_once():
+def test_fact_missing_for_two_reasons_is_counted_once():
     task = language()
     m, n = np.array([300.0]), np.array([3e3])
     both = excess(task, m, n)[0]

@@ -1,4 +1,6 @@
-"""How Chromium is found and started, without a word to any host, and when a report's figures are drawn."""
+"""How Chromium is found and started, without a word to any host, and when a report's figures are
+drawn.
+"""
 
 import shutil
 

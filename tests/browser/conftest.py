@@ -1,9 +1,11 @@
-"""One Chromium a session, and pages opened from disk under watch: what they say, ask for and throw is a fault unless a test expects it.
+"""One Chromium a session, and pages opened from disk under watch: what they say, ask for and throw
+is a fault unless a test expects it.
 
     def test_something(visit):
         page = visit(report / "index.html", width=390, dark=True)
 
-`visit` returns Playwright's Page once its figures are drawn. When the test ends, a message on the console, an error, or a request for
+`visit` returns Playwright's Page once its figures are drawn. When the test ends, a message on the
+console, an error, or a request for
 anything but the file itself fails it.
 """
 
@@ -33,7 +35,9 @@ class Watched:
 
 
 def watch(page, path):
-    """Write down what the page says; requests for anything but `path` and data: or blob: are refused and written down."""
+    """Write down what the page says; requests for anything but `path` and data: or blob: are
+    refused and written down.
+    """
     watched = Watched(page)
     page.on("console", lambda message: watched.said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: watched.said.append(f"error: {error}"))
@@ -80,7 +84,9 @@ def browser(chromium):
 
 @pytest.fixture(scope="module")
 def opening(browser):
-    """Open pages that stay open for a module: `opening(path, width=..., dark=...)` gives a Watched; what it says is the test's to check."""
+    """Open pages that stay open for a module: `opening(path, width=..., dark=...)` gives a Watched;
+    what it says is the test's to check.
+    """
     contexts = []
 
     def visit(path, width=1280, height=900, dark=False, **options):
@@ -104,7 +110,9 @@ def opening(browser):
 
 @pytest.fixture
 def visit(opening):
-    """Open a page: `visit(path, width=390, dark=True)`; at the end of the test it must have said and asked for nothing."""
+    """Open a page: `visit(path, width=390, dark=True)`; at the end of the test it must have said
+    and asked for nothing.
+    """
     opened = []
 
     def one(path, **options):
@@ -118,7 +126,9 @@ def visit(opening):
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory):
-    """Where to find a report by name; each is written at most once a session: see tests/browser/reports.py."""
+    """Where to find a report by name; each is written at most once a session: see
+    tests/browser/reports.py.
+    """
     from tests.browser.reports import WRITERS
 
     written = {}

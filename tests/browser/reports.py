@@ -1,4 +1,6 @@
-"""The reports that the browser opens, each written without training: only the page, whose figures and tables the browser reads."""
+"""The reports that the browser opens, each written without training: only the page, whose figures
+and tables the browser reads.
+"""
 
 import csv
 import json
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from scaling.fit.options import FitOptions
 from scaling.report.inputs import load_inputs
@@ -16,8 +19,6 @@ from scaling.report.sections import build_report
 from scaling.store.rows import SCHEMA
 from scaling.store.run_files import write_run
 from tests.documents import dump, fit
-from tests.studies import test_emergence as emergence
-from tests.studies import test_grokking as grokking
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a href="javascript:window.ran=3">{{ 7*7 }}</a>'
@@ -60,7 +61,9 @@ def hostile(folder):
 
 
 def table(folder):
-    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with markup."""
+    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with
+    markup.
+    """
     noise = np.random.default_rng(0)
     runs = [(n, d) for n in np.geomspace(1e7, 1e10, 5) for d in np.geomspace(2e8, 2e11, 5)]
     with (folder / "runs.csv").open("w", newline="") as handle:
@@ -76,6 +79,8 @@ def table(folder):
 
 def laboratory(folder):
     """Rows of two phenomena: grokking with its laws, and emergence by metric."""
+    grokking = pytest.importorskip("tests.studies.test_grokking")
+    emergence = pytest.importorskip("tests.studies.test_emergence")
     results = folder / "laboratory"
     rows = pd.concat(
         [grokking.table("grokking-laws"), emergence.ladder(emergence.smooth, lambda width: 2)],

@@ -1,4 +1,6 @@
-"""The predictor on the page says what `scaling predict` says: the same digits, intervals and warnings, for every law with a frontier."""
+"""The predictor on the page says what `scaling predict` says: the same digits, intervals and
+warnings, for every law with a frontier.
+"""
 
 import json
 import math
@@ -60,7 +62,9 @@ def runs(folder, law):
 
 
 def cases(folder):
-    """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's, and a road without a law."""
+    """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's,
+    and a road without a law.
+    """
     table = runs(folder, "chinchilla")
     yield "reference", json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
     yield "points", fit([table], FitOptions(law="chinchilla", bootstrap=0, holdout=None))
@@ -123,7 +127,7 @@ def expected(path, budget, demand):
 
 
 @pytest.mark.parametrize("name", ["reference", "points", "kaplan", "isoflop"])
-def test_the_page_says_what_the_command_line_says(fits, visit, name):
+def test_predictor_page_agrees_with_the_command_line(fits, visit, name):
     document, page = fits[name]
     reach = json.loads(document.read_text())["range"]["flops"]
     noise = np.random.default_rng(1)
@@ -155,13 +159,13 @@ def test_the_page_says_what_the_command_line_says(fits, visit, name):
         assert found == expected(document, budget, demand), (budget, demand)
 
 
-def test_a_road_without_a_law_is_asked_for_no_demand(fits, visit):
+def test_approach_without_a_law_has_no_serving_inputs(fits, visit):
     page = visit(fits["isoflop"][1])
     assert page.locator("#predict-demand").count() == 0
     assert "served" not in page.inner_text("#predictor")
 
 
-def test_it_is_spoken_and_used_by_keyboard_in_the_whole_report(fits, reports, visit):
+def test_predictor_is_accessible_by_keyboard_and_screen_reader(fits, reports, visit):
     document, _ = fits["reference"]
     page = visit(reports("reference"), width=390)
     ahead = predict(str(document), flops=10 * json.loads(document.read_text())["range"]["flops"][1])
@@ -206,7 +210,7 @@ WRONG = [
 ]
 
 
-def test_what_is_no_number_is_refused_with_the_reason_and_nothing_old_stays(fits, visit):
+def test_invalid_number_shows_a_reason_and_clears_the_answer(fits, visit):
     page = visit(fits["reference"][1])
     for budget, demand, why in WRONG:
         (found,) = page.evaluate(ANSWERS, [(budget, demand)])

@@ -1,4 +1,6 @@
-"""A report in a real browser: drawn, silent, by itself, reachable by keyboard and screen reader, narrow, dark, on paper, and safe."""
+"""A report in a real browser: drawn, silent, by itself, reachable by keyboard and screen reader,
+narrow, dark, on paper, and safe.
+"""
 
 import math
 
@@ -44,7 +46,9 @@ REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 
 
 def of(*names):
-    """Run a test on the pages of these reports: what one template writes is tested where most of it is filled in."""
+    """Run a test on the pages of these reports: what one template writes is tested where most of it
+    is filled in.
+    """
     return pytest.mark.parametrize("opened", names, indirect=True, scope="module")
 
 
@@ -56,7 +60,9 @@ def opened(request, opening, reports):
 
 @pytest.fixture
 def page(opened):
-    """The page as the test before left it (each change draws all figures anew): whatever it says or asks for in a test fails that test."""
+    """The page as the test before left it (each change draws all figures anew): whatever it says or
+    asks for in a test fails that test.
+    """
     yield opened.page
     assert (opened.said, opened.asked) == ([], [])
 
@@ -97,7 +103,7 @@ def test_every_figure_is_drawn(page):
 
 
 @of("reference", "lawless")
-def test_all_that_can_be_used_is_reached_by_the_keyboard_and_seen(page):
+def test_every_control_is_reachable_by_keyboard_with_visible_focus(page):
     page.evaluate(
         "() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0); }"
     )
@@ -116,7 +122,7 @@ def test_all_that_can_be_used_is_reached_by_the_keyboard_and_seen(page):
 
 
 @of("reference", "lawless")
-def test_nobody_is_kept_out_in_light_and_dark(page):
+def test_report_passes_accessibility_rules_in_light_and_dark(page):
     page.emulate_media(color_scheme="light")
     assert violations(page) == []
     page.emulate_media(color_scheme="dark")
@@ -126,7 +132,7 @@ def test_nobody_is_kept_out_in_light_and_dark(page):
 
 
 @of("reference", "table", "laboratory")
-def test_a_phone_shows_all_of_it(page):
+def test_report_fits_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert all(figure["traces"] for figure in redrawn(page))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -135,7 +141,7 @@ def test_a_phone_shows_all_of_it(page):
 
 
 @of("reference")
-def test_paper_gets_light_figures_that_fit(page):
+def test_printed_report_has_light_figures_that_fit(page):
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 690, "height": 1000})  # A4 between margins of 1.4 cm
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
@@ -149,7 +155,7 @@ def test_paper_gets_light_figures_that_fit(page):
 
 
 @of("hostile")
-def test_text_of_strangers_is_shown_and_runs_nothing(page):
+def test_hostile_text_is_shown_and_not_executed(page):
     assert page.inner_text(".question") == HOSTILE
     assert page.inner_text("body").count(HOSTILE) >= 5, (
         "question, warning, reason, failure and path"
@@ -168,7 +174,7 @@ def test_a_file_named_with_markup_names_its_report(page):
     assert page.evaluate("window.ran") is None
 
 
-def test_the_policy_blocks_what_is_planted(opening, reports, tmp_path):
+def test_content_security_policy_blocks_injected_scripts(opening, reports, tmp_path):
     planted = tmp_path / "planted.html"
     text = reports("lawless").read_text(encoding="utf-8")
     script = '<script>window.ran=1</script><img src="https://example.org/x.png" onerror="window.ran=2"><script src="//example.org/x.js"></script>'

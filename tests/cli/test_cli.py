@@ -1,4 +1,6 @@
-"""The command line: help for every verb, quick starts, errors that say what, where and what to do."""
+"""The command line: help for every verb, quick starts, errors that say what,
+where and what to do.
+"""
 
 import json
 import os
@@ -42,7 +44,7 @@ def scaling(*args, **options):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_an_example_and_stands_in_the_readme(verb):
+def test_every_command_has_help_with_an_example_and_is_in_the_readme(verb):
     done = scaling(verb, "--help")
     assert done.returncode == 0
     assert "Example: scaling" in done.stdout or verb == "data"
@@ -61,7 +63,7 @@ def test_no_heavy_import_before_it_is_needed():
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_the_right_half_never_imports_jax(tmp_path):
+def test_fitting_side_never_imports_jax(tmp_path):
     table = tmp_path / "runs.csv"
     rows = [
         f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
@@ -98,7 +100,7 @@ BAD_SWEEPS = {
 
 
 @pytest.mark.parametrize(("text", "words"), BAD_SWEEPS.items())
-def test_a_bad_sweep_file_is_exit_2_in_three_lines_and_writes_nothing(tmp_path, text, words):
+def test_bad_sweep_file_exits_2_in_three_lines_and_writes_nothing(tmp_path, text, words):
     path = tmp_path / "bad.toml"
     path.write_text(text)
     for verb in ("plan", "run"):
@@ -111,7 +113,7 @@ def test_a_bad_sweep_file_is_exit_2_in_three_lines_and_writes_nothing(tmp_path, 
     assert [entry.name for entry in tmp_path.iterdir()] == ["bad.toml"]
 
 
-def test_all_mistakes_of_a_file_are_said_at_once(tmp_path):
+def test_all_errors_of_a_sweep_file_are_printed_at_once(tmp_path):
     path = tmp_path / "bad.toml"
     path.write_text(
         dump_sweep(tiny())
@@ -150,7 +152,7 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("args", "words"), USAGE, ids=lambda value: " ".join(value)[:40])
-def test_wrong_usage_is_exit_2_and_names_the_culprit(tmp_path, args, words):
+def test_wrong_usage_exits_2_and_names_the_option(tmp_path, args, words):
     (tmp_path / "tiny.toml").write_text(dump_sweep(tiny()))
     done = scaling(*args, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"})
     assert done.returncode == 2, done.stderr
@@ -193,7 +195,7 @@ def test_plan_lists_runs_and_trains_nothing(tmp_path):
 @pytest.mark.parametrize(
     "verb", [["plan"], ["fit"], ["report"], ["next", "--budget", "1e20", "--target", "1e22"]]
 )
-def test_a_path_that_is_too_long_to_be_one_is_refused_without_a_traceback(verb):
+def test_a_path_that_is_too_long_to_be_one_is_rejected_without_a_traceback(verb):
     found = scaling(verb[0], "x" * 300, *verb[1:])
     assert found.returncode == 74
     assert "File name too long" in found.stderr

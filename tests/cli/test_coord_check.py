@@ -1,4 +1,6 @@
-"""The verb coord-check: one JSON document with a verdict for each parametrisation, and refusals that say what to do."""
+"""The verb coord-check: one JSON document with a verdict for each parametrisation, and refusals
+that say what to do.
+"""
 
 import json
 
@@ -17,7 +19,7 @@ def sweep(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_the_document_names_what_is_not_flat(sweep):
+def test_coord_check_document_names_arrays_that_are_not_flat(sweep):
     done = scaling("coord-check", sweep, "--widths", "16,32,64", "--steps", 3, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -50,6 +52,6 @@ def test_the_document_names_what_is_not_flat(sweep):
         ),
     ],
 )
-def test_what_cannot_be_checked_is_refused(sweep, options, message):
+def test_coord_check_rejects_bad_options(sweep, options, message):
     done = scaling("coord-check", sweep, *options)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)

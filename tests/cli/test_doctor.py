@@ -27,7 +27,7 @@ def told(examination):
     return [what for what, _ in doctor.problems(examination)]
 
 
-def test_an_examination_is_json_and_can_be_shown(healthy, tmp_path):
+def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert json.loads(json.dumps(healthy, allow_nan=False)) == healthy
     assert healthy["disk"]["free_bytes"] > 0
     assert healthy["cpu"]["usable_cores"] >= 1
@@ -60,7 +60,7 @@ def test_an_examination_is_json_and_can_be_shown(healthy, tmp_path):
         ("allocator", {"workers_keep_memory": False}, "return their memory"),
     ],
 )
-def test_what_is_wrong_is_told_with_a_remedy(healthy, part, change, expected):
+def test_doctor_reports_problems_with_a_remedy(healthy, part, change, expected):
     before = told(healthy)
     healthy[part] = healthy[part] | change
     added = [(what, remedy) for what, remedy in doctor.problems(healthy) if what not in before]
@@ -69,7 +69,7 @@ def test_what_is_wrong_is_told_with_a_remedy(healthy, part, change, expected):
     assert added[0][1]
 
 
-def test_missing_packages_and_unused_accelerators_are_told(healthy):
+def test_doctor_reports_missing_packages_and_unused_accelerators(healthy):
     healthy["packages"].append({"name": "optax", "installed": None, "wanted": ">=9", "fits": False})
     assert "optax is missing; wanted: >=9" in told(healthy)
     healthy["accelerator_driver"] = True
@@ -84,7 +84,7 @@ def test_text_from_outside_cannot_draw_on_the_screen(healthy):
     assert "\x1b" not in page.getvalue()
 
 
-def test_devices_are_asked_in_a_child(monkeypatch):
+def test_doctor_queries_devices_in_a_child_process(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
     assert "nonsense" in devices.ask_devices()["error"]
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

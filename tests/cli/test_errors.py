@@ -1,6 +1,8 @@
-"""Every message of `wrong_inputs`, as a person reads it, stands in errors.txt: what is wrong, where, and what to do.
+"""Every message of `wrong_inputs`, as a person reads it, stands in errors.txt: what is wrong,
+where, and what to do.
 
-After a change, read them again: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py, then `git diff tests/cli/errors.txt`.
+After a change, read them again: SCALING_RENEW=1 python -m pytest tests/cli/test_errors.py, then
+`git diff tests/cli/errors.txt`.
 """
 
 import os
@@ -22,7 +24,9 @@ CODES = {2, 74}
 
 
 def said(line):
-    """A command with its exit code and what stderr says, boxes of usage errors without their lines."""
+    """A command with its exit code and what stderr says, boxes of usage errors
+    without their lines.
+    """
     done = CliRunner().invoke(with_commands(), line, prog_name="scaling", input="")
     assert done.exit_code in CODES, (line, done.output, done.exception)
     assert done.stdout == "", line
@@ -55,7 +59,7 @@ def messages(document, tmp_path_factory):  # noqa: F811
     return found
 
 
-def test_every_message_is_the_one_that_was_read(messages):
+def test_error_messages_equal_the_snapshot(messages):
     text = "\n".join(messages)
     if os.environ.get("SCALING_RENEW"):
         SNAPSHOT.write_text(text, encoding="utf-8")
@@ -64,7 +68,7 @@ def test_every_message_is_the_one_that_was_read(messages):
     )
 
 
-def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
+def test_every_error_message_has_a_remedy_and_no_traceback(messages):
     for message in messages:
         lines = message.rstrip("\n").splitlines()
         assert "Traceback" not in message
@@ -74,5 +78,5 @@ def test_every_message_says_what_to_do_and_none_is_a_traceback(messages):
         )  # what, where, and on a line of its own the remedy
 
 
-def test_there_are_no_two_messages_for_one_command():
+def test_every_snapshot_command_is_unique():
     assert len({tuple(line) for line in LINES}) == len(LINES) >= 60

@@ -1,4 +1,6 @@
-"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on stdout."""
+"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on
+stdout.
+"""
 
 import csv
 import io
@@ -61,20 +63,20 @@ def rows(done):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_every_verb_has_an_example_of_it(verb):
+def test_help_of_every_command_has_an_example(verb):
     help_of = VERBS[verb].epilog or ""
     assert f"Example: scaling {verb} " in f"{help_of} ".replace("\n", " ")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_that_prints_a_table_prints_it_as_csv(verb):
+def test_every_command_with_a_table_prints_csv(verb):
     options = {option for parameter in VERBS[verb].params for option in parameter.opts}
     assert "--json" in options
     assert ("--csv" in options) is (verb not in NO_TABLE)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_word_of_a_help_is_taken_for_markup(verb):
+def test_help_has_no_accidental_markup(verb):
     """`[[tuning]]` or `[recipe.transfer]` would vanish."""
     from rich.text import Text
 
@@ -132,7 +134,7 @@ def test_a_model_is_one_row_with_dotted_columns():
     assert row["model.tie_embeddings"] == "false"
 
 
-def test_a_prediction_keeps_its_intervals_and_says_the_rest_on_stderr(fit):
+def test_prediction_csv_keeps_intervals_and_notes_go_to_stderr(fit):
     told = json.loads(scaling("predict", fit, "--flops", "1e14", "--json").stdout)
     done = scaling("predict", fit, "--flops", "1e14", "--csv")
     found = {row["quantity"]: row for row in rows(done)}
@@ -151,7 +153,7 @@ def test_a_prediction_keeps_its_intervals_and_says_the_rest_on_stderr(fit):
     assert (both.exit_code, both.stdout) == (2, "")
 
 
-def test_a_fit_and_what_follows_from_it(tmp_path):
+def test_csv_of_fit_predict_and_next(tmp_path):
     table = tmp_path / "runs.csv"
     lines = [
         f"{n},{d},{1.7 + 400 / n**0.34 + 400 / d**0.28}"
@@ -170,7 +172,7 @@ def test_a_fit_and_what_follows_from_it(tmp_path):
     assert all((row["value"] == "") == (row["unavailable"] != "") for row in counted)
 
 
-def test_the_states_of_runs_and_files(sweep, tmp_path):
+def test_csv_of_status_and_results_check(sweep, tmp_path):
     out = tmp_path / "out"
     assert (
         scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0
@@ -187,7 +189,7 @@ def test_the_states_of_runs_and_files(sweep, tmp_path):
     assert (refused.exit_code, refused.stdout) == (2, "")
 
 
-def test_facts_are_pairs():
+def test_csv_of_facts_is_what_and_value():
     found = {row["field"]: row["value"] for row in rows(scaling("data", "info", "--csv"))}
     assert len(found) > 4
     assert all(found)
@@ -201,7 +203,9 @@ def test_a_cell_is_never_a_formula_and_a_table_without_rows_has_a_header(capsys)
 
 
 def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
-    """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control codes."""
+    """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control
+    codes.
+    """
     command = [
         sys.executable,
         "-m",
@@ -227,9 +231,7 @@ def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
     assert len([line for line in done.stdout.splitlines() if line.startswith("[")]) == 4
 
 
-def test_watching_in_a_log_says_how_it_stands_and_gives_the_table_at_the_end(
-    sweep, tmp_path, capsys, monkeypatch
-):
+def test_status_watch_in_a_log_prints_lines_and_a_final_table(sweep, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     assert (
         scaling("run", sweep, "--out", out, "--simulate", "published:hoffmann2022").exit_code == 0

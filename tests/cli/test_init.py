@@ -43,7 +43,7 @@ def test_flags_and_answers_write_the_same_file(place):
     assert "warning: up to" in flags.stderr  # 84,000 bytes are read many times over
 
 
-def test_what_is_planned_is_what_was_said(place):
+def test_plan_of_an_init_file_equals_its_preview(place):
     said = json.loads(
         scaling(
             "init", "my first.toml", "--budget", "1e13", "--data", "store", "--yes", "--json"
@@ -77,7 +77,7 @@ REFUSED = [
     REFUSED,
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_a_wrong_answer_is_exit_2_and_writes_nothing(place, args, said, words):
+def test_wrong_init_answer_exits_2_and_writes_nothing(place, args, said, words):
     before = sorted(place.iterdir())
     refused = scaling("init", "first.toml", *args, said=said)
     assert refused.exit_code == 2
@@ -86,7 +86,7 @@ def test_a_wrong_answer_is_exit_2_and_writes_nothing(place, args, said, words):
     assert sorted(place.iterdir()) == before
 
 
-def test_a_file_that_is_there_stays(place):
+def test_init_keeps_an_existing_file(place):
     (place / "first.toml").write_text("mine")
     refused = scaling("init", "first.toml", "--yes")
     assert (refused.exit_code, (place / "first.toml").read_text()) == (2, "mine")

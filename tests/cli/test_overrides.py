@@ -1,4 +1,6 @@
-"""`scaling run SWEEP KEY=VALUE`: a folder of its own, taken up again, never mixed with the unchanged sweep."""
+"""`scaling run SWEEP KEY=VALUE`: a folder of its own, taken up again, never mixed with the
+unchanged sweep.
+"""
 
 import json
 
@@ -23,7 +25,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_changed_sweep_is_trained_beside_the_unchanged_one_and_taken_up_again(place):
+def test_overridden_sweep_has_its_own_folder_and_resumes(place):
     assert scaling("run", "tiny.toml", *REHEARSED).exit_code == 0
     command = ["run", "tiny.toml", "seeds=[0,1]", "optim.lr=[1e-3,2e-3]", *REHEARSED]
     begun = scaling(*command, "--max-runs", 2)
@@ -46,7 +48,7 @@ def test_a_changed_sweep_is_trained_beside_the_unchanged_one_and_taken_up_again(
     assert sorted(entry.name for entry in (place / "results").iterdir()) == ["tiny", folder.name]
 
 
-def test_the_folder_of_the_unchanged_sweep_is_refused(place):
+def test_the_folder_of_the_unchanged_sweep_is_rejected(place):
     scaling("run", "tiny.toml", *REHEARSED)
     refused = scaling("run", "tiny.toml", "seeds=[0,1]", *REHEARSED, "--out", "results/tiny")
     assert refused.exit_code == 2
@@ -55,7 +57,7 @@ def test_the_folder_of_the_unchanged_sweep_is_refused(place):
 
 
 @pytest.mark.parametrize("verb", ["plan", "run", "tune"])
-def test_a_wrong_override_is_exit_2_and_writes_nothing(place, verb):
+def test_wrong_override_exits_2_and_writes_nothing(place, verb):
     refused = scaling(verb, "tiny.toml", "optim.lrr=3e-4")
     assert refused.exit_code == 2
     assert refused.stderr == (

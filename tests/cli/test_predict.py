@@ -21,7 +21,7 @@ def predicted(*options):
     return done.stdout
 
 
-def test_without_the_new_options_the_document_is_as_it_was():
+def test_prediction_without_serving_options_is_unchanged():
     found = json.loads(predicted(LAW, "--flops", "1e23", "--inference-tokens", "2T", "--json"))
     assert {"smaller", "models", "decoding"}.isdisjoint(found)
     assert set(found["inference"]) == {
@@ -105,7 +105,7 @@ def test_named_models_need_no_question_and_stand_beside_one():
         (["--models", "--smaller", "0.5"], "no question is asked"),
     ],
 )
-def test_questions_that_are_none_are_refused(options, words):
+def test_invalid_questions_are_rejected(options, words):
     done = invoked(LAW, *options)
     assert done.exit_code == 2
     assert words in done.stderr

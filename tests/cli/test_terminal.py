@@ -1,4 +1,6 @@
-"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in three shells."""
+"""What a terminal gets: no colour under NO_COLOR, nothing cut on a narrow one, and completion in
+three shells.
+"""
 
 import io
 import os
@@ -31,7 +33,7 @@ def shown(what, width, **options):
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 150])
-def test_nothing_of_a_plan_is_cut_on_a_narrow_terminal(width):
+def test_plan_is_not_truncated_on_a_narrow_terminal(width):
     text = shown(plan_table(plan_document(PLAN, None, 1).to_dict()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -121,7 +123,7 @@ def completed(shell, line):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_verbs_options_and_keys(shell):
+def test_shell_completes_commands_options_and_keys(shell):
     assert {"report", "reconcile", "results"} <= set(
         re.findall(r"\w+", completed(shell, "scaling re"))
     )
@@ -132,7 +134,7 @@ def test_a_shell_completes_verbs_options_and_keys(shell):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_a_shell_can_be_had(shell):
+def test_completion_script_is_printed(shell):
     found = CliRunner().invoke(
         with_commands(), [], prog_name="scaling", env={"_SCALING_COMPLETE": f"source_{shell}"}
     )

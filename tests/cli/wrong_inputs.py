@@ -1,4 +1,6 @@
-"""What people get wrong: files as they come, and command lines that `test_errors.py` shows with their messages in errors.txt."""
+"""What people get wrong: files as they come, and command lines that `test_errors.py` shows with
+their messages in errors.txt.
+"""
 
 import json
 from pathlib import Path
@@ -62,7 +64,9 @@ def tables() -> dict[str, str]:
 
 
 def prepare(folder: Path, document: dict) -> None:
-    """All files into a folder: sweeps, tables, fits (one right, others broken), and folders that hold no results."""
+    """All files into a folder: sweeps, tables, fits (one right, others broken), and folders that
+    hold no results.
+    """
     for name, text in {**sweep_files(), **tables()}.items():
         (folder / name).write_text(text)
     dump(document, folder / "fit.json")

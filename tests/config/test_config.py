@@ -142,7 +142,7 @@ sweeps = st.builds(
 
 @settings(deadline=None)
 @given(runs)
-def test_a_run_survives_its_json(run):
+def test_run_config_round_trips_through_json(run):
     again = load_run(run.model_dump_json(), "here")
     assert again == run
     assert again.run_id == run.run_id
@@ -151,7 +151,7 @@ def test_a_run_survives_its_json(run):
 
 @settings(deadline=None)
 @given(sweep=sweeps)
-def test_a_sweep_survives_its_file(tmp_path_factory, sweep):
+def test_sweep_round_trips_through_its_file(tmp_path_factory, sweep):
     path = tmp_path_factory.mktemp("sweep") / "x.toml"
     path.write_text(dump_sweep(sweep), encoding="utf-8")
     again = load_sweep(path)
@@ -183,7 +183,7 @@ def test_run_ids_do_not_change():
     }
 
 
-def test_run_ids_follow_the_numbers_and_nothing_else():
+def test_run_ids_depend_on_numbers_only():
     elsewhere = GOLDEN.task.model_copy(update={"corpus": "some/folder"})
     assert GOLDEN.model_copy(update={"task": elsewhere}).run_id == GOLDEN.run_id
     changes = [
@@ -213,13 +213,13 @@ def test_run_ids_follow_the_numbers_and_nothing_else():
         ({"dropout": 0.1}, "Extra inputs are not permitted"),
     ],
 )
-def test_models_that_cannot_be_built_are_refused(changes, message):
+def test_models_that_cannot_be_built_are_rejected(changes, message):
     with pytest.raises(ValidationError) as caught:
         ModelConfig.model_validate(GOLDEN.model.model_dump() | changes)
     assert message in str(caught.value)
 
 
-def test_a_warm_up_longer_than_the_run_is_refused():
+def test_a_warm_up_longer_than_the_run_is_rejected():
     with pytest.raises(ValidationError, match=r"optim.warmup_steps = 10 exceeds n_steps = 9"):
         RunConfig.model_validate(GOLDEN.model_dump() | {"n_steps": 9})
 
@@ -276,7 +276,7 @@ design.kind = "isoflops": should be one of isoflop, grid, ladder, list, epochs \
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES.items(), ids=range(len(MISTAKES)))
-def test_every_mistake_of_a_file_is_named_at_once(tmp_path, text, message):
+def test_all_errors_of_a_file_are_reported_at_once(tmp_path, text, message):
     path = tmp_path / "x.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ScalingError) as caught:
@@ -286,7 +286,7 @@ def test_every_mistake_of_a_file_is_named_at_once(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(("name", "what"), [("absent.toml", "no such file"), (".", "is a folder")])
-def test_what_is_no_file_is_refused(tmp_path, name, what):
+def test_missing_or_invalid_file_is_rejected(tmp_path, name, what):
     with pytest.raises(ScalingError, match=what):
         load_sweep(tmp_path / name)
 
@@ -303,6 +303,6 @@ CELL = {"size": 1e6, "tokens": 2e7, "flops": 1.2e14, "loss": 3.0}
         (PowerRule, {"coef": 1.0, "n_range": (2e6, 1e6)}, "the smaller size first"),
     ],
 )
-def test_ends_that_are_the_wrong_way_round_are_refused(kind, held, words):
+def test_reversed_ranges_are_rejected(kind, held, words):
     with pytest.raises(ValidationError, match=words):
         kind.model_validate(held)

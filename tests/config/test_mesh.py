@@ -26,7 +26,7 @@ RUN = RunConfig(
         ("data=1", MeshShape()),
     ],
 )
-def test_meshes_as_people_write_them(text, mesh):
+def test_mesh_strings_are_parsed(text, mesh):
     assert parse_mesh(text) == mesh
     assert parse_mesh(describe(mesh)) == mesh
 
@@ -55,7 +55,7 @@ def test_meshes_as_people_write_them(text, mesh):
         ),
     ],
 )
-def test_what_is_no_mesh_is_refused(text, message):
+def test_malformed_mesh_is_rejected(text, message):
     with pytest.raises(ScalingError) as caught:
         parse_mesh(text)
     assert str(caught.value) == message
@@ -101,14 +101,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("axes", "choices", "message"), REFUSED)
-def test_what_does_not_fit_is_refused(axes, choices, message):
+def test_mesh_that_does_not_fit_is_rejected(axes, choices, message):
     with pytest.raises(ScalingError) as caught:
         check(RUN, Execution(mesh=MeshShape(**axes), **choices), 8, kind="TPU v4")
     assert str(caught.value) == message
     assert caught.value.exit_code == 2
 
 
-def test_a_pack_on_a_mesh_is_refused():
+def test_a_pack_on_a_mesh_is_rejected():
     with pytest.raises(ScalingError, match="a pack of 3 runs and a mesh exclude each other"):
         check(RUN, Execution(mesh=MeshShape(data=2)), 8, pack=3)
 
@@ -120,7 +120,7 @@ def test_tensor_must_divide_the_width():
     assert caught.value.remedy == "tensor must divide 2"
 
 
-def test_what_fits_passes():
+def test_mesh_that_fits_is_accepted():
     for axes in ({}, {"data": 4}, {"data": 2, "fsdp": 2, "tensor": 2}, {"tensor": 4}):
         check(RUN, Execution(mesh=MeshShape(**axes), micro_batch=4), 8)
     check(RUN, Execution(), 1, pack=16)

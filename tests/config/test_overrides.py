@@ -64,13 +64,13 @@ def test_a_value_is_toml_and_a_bare_word_is_text(text, keys, value):
         "x=[[1,a]]",
     ],
 )
-def test_what_is_no_pair_is_refused_by_name(text):
+def test_override_without_an_equals_sign_is_rejected_by_name(text):
     with pytest.raises(ScalingError, match="override") as found:
         parse(text)
     assert text in found.value.what
 
 
-def test_values_reach_their_tables_and_the_name_says_so(path):
+def test_overrides_set_nested_fields_and_the_folder_name(path):
     changed = load_with_overrides(
         path(),
         ["evals.points=8", "optim.lr=3e-4", "task.seq_len=16", "seeds=[0,1]", "design.sizes=[3k]"],
@@ -85,7 +85,7 @@ def test_values_reach_their_tables_and_the_name_says_so(path):
     )
 
 
-def test_the_name_depends_on_what_is_asked_and_not_on_how_it_is_written(path):
+def test_folder_name_does_not_depend_on_spelling(path):
     one, other = (
         load_with_overrides(path(), pairs)
         for pairs in (["seeds=[0,1]", "optim.lr=3e-4"], ["base.optim.lr=0.0003", "seeds=[0,1]"])
@@ -104,7 +104,7 @@ def test_the_name_depends_on_what_is_asked_and_not_on_how_it_is_written(path):
     assert all(name.startswith("tiny-seeds-") and len(name) <= 64 for name in long)
 
 
-def test_what_changes_nothing_keeps_the_name(path):
+def test_override_equal_to_the_file_keeps_the_name(path):
     assert (
         load_with_overrides(path(), ["seeds=[0]", "evals.points=3"])
         == load_with_overrides(path(), [])
@@ -142,7 +142,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "words"), REFUSED.items())
-def test_a_mistake_names_the_override_that_made_it(path, text, words):
+def test_error_names_the_override_that_caused_it(path, text, words):
     target = path()
     if words is None:
         with pytest.raises(ScalingError, match="unchanged sweep"):
@@ -156,7 +156,7 @@ def test_a_mistake_names_the_override_that_made_it(path, text, words):
     assert "seeds" not in found.value.where
 
 
-def test_the_mistakes_of_the_file_itself_are_not_laid_to_an_override(path):
+def test_errors_of_the_file_are_not_blamed_on_an_override(path):
     target = path()
     target.write_text(target.read_text().replace("n_layers", "n_layer"))
     with pytest.raises(ScalingError, match="n_layer is not a known key") as found:
@@ -164,7 +164,7 @@ def test_the_mistakes_of_the_file_itself_are_not_laid_to_an_override(path):
     assert found.value.where == str(target)
 
 
-def test_what_would_not_take_effect_is_refused(path):
+def test_override_without_effect_is_rejected(path):
     with pytest.raises(ScalingError, match="given twice"):
         load_with_overrides(path(), ["optim.lr=1e-3", "base.optim.lr=2e-3"])
     with pytest.raises(ScalingError, match="set by cells"):
@@ -176,7 +176,7 @@ def test_what_would_not_take_effect_is_refused(path):
     assert load_with_overrides(tuned, ["optim.lr=1e-3", "tuning=[]"]).tuning == ()
 
 
-def test_every_key_that_a_shell_offers_has_its_place(path):
+def test_every_completed_key_exists(path):
     keys = known_keys()
     assert {
         "optim.lr",

@@ -21,7 +21,7 @@ def optim(**fields):
 THREE = {"kind": "grid", "sizes": ["2k", "6k"], "tokens": ["20k", "40k", "80k"]}
 
 
-def test_the_longest_of_each_trunk_carries_the_shorter_ones_in_order():
+def test_longest_run_of_a_shared_prefix_comes_first():
     found = group_runs(runs(base=optim(), design=THREE))
     assert len(found) == 2
     for family in found:
@@ -37,7 +37,7 @@ def test_the_longest_of_each_trunk_carries_the_shorter_ones_in_order():
         ]
 
 
-def test_what_differs_in_more_than_the_horizon_shares_nothing():
+def test_runs_that_differ_in_more_than_the_horizon_share_no_prefix():
     assert all(
         not family.branches
         for family in group_runs(runs(base=optim(schedule="cosine"), design=THREE))
@@ -52,7 +52,7 @@ def test_what_differs_in_more_than_the_horizon_shares_nothing():
     assert all(not family.branches for family in group_runs(runs(base=warm, design=THREE)))
 
 
-def test_every_run_has_its_place_exactly_once():
+def test_every_run_is_in_exactly_one_group():
     axes = [{"field": "optim.lr", "values": [1e-3, 2e-3, 4e-3]}]
     wanted = runs(base=optim(), design=THREE, axes=axes, seeds=[0, 1])
     for found in (
@@ -84,7 +84,7 @@ def test_packs_join_seeds_and_rates_of_one_shape_with_their_branches():
     ) == [1, 1, 2, 2]
 
 
-def test_a_family_survives_its_json_and_loses_branches_by_name():
+def test_run_group_round_trips_through_json_and_drops_named_branches():
     family = max(
         group_runs(runs(base=optim(), design=THREE)), key=lambda each: each.runs[0].model.d_model
     )

@@ -23,7 +23,7 @@ def checked():
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_sweep_file_here_follows_it(checked, path):
+def test_every_shipped_sweep_matches_the_schema(checked, path):
     assert [
         error.message
         for error in checked.iter_errors(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -43,13 +43,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("right", "wrong"), WRONG.items())
-def test_it_sees_what_loading_refuses(checked, right, wrong):
+def test_schema_rejects_what_loading_rejects(checked, right, wrong):
     text = (ROOT / "sweeps" / "demo.toml").read_text(encoding="utf-8")
     assert right in text
     assert not checked.is_valid(tomllib.loads(text.replace(right, wrong)))
 
 
-def test_every_key_of_a_sweep_stands_in_it():
+def test_every_sweep_key_is_in_the_schema():
     found = schema()
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert set(found["properties"]) == set(Sweep.model_fields)
@@ -59,7 +59,7 @@ def test_every_key_of_a_sweep_stands_in_it():
     assert {"norm", "n_heads", "pos"} <= set(found["$defs"]["ModelOverrides"]["properties"])
 
 
-def test_the_one_in_the_docs_is_fresh():
+def test_schema_in_docs_is_current():
     assert (
         json.loads((ROOT / "docs" / "sweep.schema.json").read_text(encoding="utf-8")) == schema()
     ), "renew with: python docs/reference.py"

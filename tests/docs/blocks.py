@@ -1,11 +1,15 @@
-"""Fenced blocks of the documentation, and what it takes to run them: marks, commands, and what is checked of what cannot run.
+"""Fenced blocks of the documentation, and what it takes to run them: marks, commands, and what is
+checked of what cannot run.
 
 A mark is a comment directly above a block:
 
     <!-- not run: a reason -->            nothing here can run it; the reason is listed
-    <!-- planned: a reason -->            `scaling run`, `tune` and `train` become `scaling plan`; what would read their results is parsed only
-    <!-- smaller in make test: K=V ... -->  `scaling run` takes these changes; `make test-all` runs what stands there
-    <!-- trained in make test-all: a reason -->  as planned in `make test`, as it stands in `make test-all`
+    <!-- planned: a reason -->            `scaling run`, `tune` and `train` become `scaling plan`;
+    what would read their results is parsed only
+    <!-- smaller in make test: K=V ... -->  `scaling run` takes these changes; `make test-all` runs
+    what stands there
+    <!-- trained in make test-all: a reason -->  as planned in `make test`, as it stands in `make
+    test-all`
     <!-- ends with 2 -->                  the block's last command ends with this code
 """
 
@@ -31,7 +35,9 @@ README = {  # marks of the README's blocks, by a block's first line: it keeps no
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page, the line of its fence, its language ("" for none), its text, and its mark with what that says."""
+    """A fenced block: its page, the line of its fence, its language ("" for none), its text, and
+    its mark with what that says.
+    """
 
     page: str
     line: int
@@ -85,7 +91,9 @@ def _block(page: Path, line: int, language: str, text: str, mark: tuple[str, str
 
 @dataclass(frozen=True)
 class Command:
-    """What stands between the line ends and `&&` of a shell block, and the lines that it is said to print (of a console block)."""
+    """What stands between the line ends and `&&` of a shell block, and the lines that it is said to
+    print (of a console block).
+    """
 
     text: str
     printed: tuple[str, ...] | None = None
@@ -97,7 +105,9 @@ class Command:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one call of `scaling` that needs no shell: no pipe, no redirection, no variable."""
+        """Whether it is one call of `scaling` that needs no shell: no pipe, no redirection, no
+        variable.
+        """
         lexer = shlex.shlex(self.text, posix=False, punctuation_chars=True)
         tokens = list(lexer)
         bare = [token for token in tokens if token[0] not in "'\""]
@@ -146,7 +156,9 @@ def _sessions(block: Block) -> list[Command]:
 
 
 def matches(printed: str, shown: tuple[str, ...]) -> bool:
-    """Whether what was printed is what is shown, where a line of three dots stands for any lines; space at line ends is nothing."""
+    """Whether what was printed is what is shown, where a line of three dots stands for any lines;
+    space at line ends is nothing.
+    """
     pattern = ""
     for line in shown:
         pattern += r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line.rstrip()) + "\n"

@@ -1,4 +1,6 @@
-"""A reader who does what a page says, in a folder of her own: the state of earlier blocks of the page is there for later ones."""
+"""A reader who does what a page says, in a folder of her own: the state of earlier blocks of the
+page is there for later ones.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ KEPT = ("reference", "honest", "honest-at-3.2e13")
 
 
 class Reader:
-    """Executes blocks below `here`. With `literally` also the training that takes minutes. `listed` tells what was not run as it stands."""
+    """Executes blocks below `here`. With `literally` also the training that takes minutes. `listed`
+    tells what was not run as it stands.
+    """
 
     def __init__(self, here: Path, literally: bool = False) -> None:
         self.here, self.literally = here, literally
@@ -99,7 +103,9 @@ class Reader:
         words = words if self.literally else _cheaper(words)
         if (
             words[0] in TRAINS
-        ):  # in a process of its own, as a reader's: training settles threads and devices once a process
+            # in a process of its own, as a reader's: training settles threads and devices once a
+            # process
+        ):
             done = subprocess.run(
                 [sys.executable, "-m", "scaling", *words],
                 cwd=self.here,
@@ -124,7 +130,9 @@ class Reader:
             )
 
     def _plan(self, block: Block, words: list[str]) -> None:
-        """The plan of what would be trained; parsing alone of what would read its results, but where all is done literally."""
+        """The plan of what would be trained; parsing alone of what would read its results, but
+        where all is done literally.
+        """
         command = Command("scaling " + " ".join(words))
         asked = self._parsed(block, words)
         results = [word for word in words[1:] if word.startswith("results/")]
@@ -149,7 +157,9 @@ class Reader:
             )
 
     def _parsed(self, block: Block, words: list[str]) -> dict[str, Any]:
-        """Every option is one of the verb's, and every value one that it takes: what is given, with defaults."""
+        """Every option is one of the verb's, and every value one that it takes: what is given, with
+        defaults.
+        """
         verb: Any = typer.main.get_command(with_commands())
         try:
             while hasattr(verb, "commands"):
@@ -198,7 +208,9 @@ class Reader:
 
 
 def _cheaper(words: list[str]) -> list[str]:
-    """The same command without refits, and without timing this machine: what `make test` has the time for."""
+    """The same command without refits, and without timing this machine: what `make test` has the
+    time for.
+    """
     less = {
         "plan": ["--no-probe"],
         "fit": ["--bootstrap", "0"],

@@ -1,4 +1,6 @@
-"""Every command of the documentation is executed, page by page, in a copy of what the repository holds."""
+"""Every command of the documentation is executed, page by page, in a copy of what the repository
+holds.
+"""
 
 import re
 
@@ -52,7 +54,7 @@ def own_files(here):
 @pytest.mark.timeout(900)  # a page's commands together; each has its own limit
 @pytest.mark.parametrize("name", RUN)
 @pytest.mark.filterwarnings("default")  # a reader's warnings are hers to read
-def test_what_a_page_says_can_be_done(name, tmp_path, monkeypatch):
+def test_blocks_of_a_page_run(name, tmp_path, monkeypatch):
     follow(name, tmp_path, monkeypatch)
 
 
@@ -60,12 +62,12 @@ def test_what_a_page_says_can_be_done(name, tmp_path, monkeypatch):
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", RUN)
-def test_what_a_page_says_is_done_as_it_stands(name, tmp_path, monkeypatch):
+def test_blocks_of_a_page_run_with_full_budgets(name, tmp_path, monkeypatch):
     follow(name, tmp_path, monkeypatch, literally=True)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_block_says_what_it_is(name):
+def test_every_block_is_marked_with_its_kind(name):
     for block in PAGES[name]:
         assert block.language in LANGUAGES, (
             f"{block.place}: name a language of {sorted(LANGUAGES)}, not {block.language!r}"
@@ -73,12 +75,12 @@ def test_every_block_says_what_it_is(name):
         assert not block.mark or block.said.strip(" :"), f"{block.place}: the mark gives no reason"
 
 
-def test_the_readme_has_the_blocks_that_are_told_of_here():
+def test_readme_has_the_expected_blocks():
     texts = [block.text for block in PAGES["README.md"]]
     assert [first for first in README if not any(text.startswith(first) for text in texts)] == []
 
 
-def test_blocks_are_found_with_their_marks(tmp_path):
+def test_blocks_are_parsed_with_their_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "# P\n\n<!-- not run: a cluster -->\n```sh\nssh there\n```\n\n- x\n\n  ```python\n  a = 1\n  ```\n```\nwhat?\n```\n"
@@ -115,7 +117,7 @@ def test_a_command_is_what_a_shell_would_run():
     ]
 
 
-def test_what_is_shown_is_what_is_printed():
+def test_printed_output_equals_the_output_shown():
     assert matches("one  \ntwo\nthree\n", ("one", "...", "three"))
     assert matches("one\n", ("one", "..."))
     assert not matches("one\ntwo\n", ("one",))
@@ -139,7 +141,7 @@ def test_what_is_shown_is_what_is_printed():
         ("python", "assert 0, 'asserted'", ""),
     ],
 )
-def test_what_is_wrong_fails(language, text, mark, tmp_path, monkeypatch):
+def test_a_wrong_block_fails(language, text, mark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r"page\.md:1|no-such-option|assert"):
         Reader(tmp_path).follow(Block("page.md", 1, language, text, mark, "why" if mark else ""))
@@ -152,8 +154,10 @@ def test_a_sweep_file_with_an_unknown_key_fails(tmp_path):
         reader.follow(Block("page.md", 1, "toml", "[[tuning]]\nfild = 'optim.lr'"))
 
 
-def test_files_that_pages_speak_of_exist():
-    """Paths in code spans and blocks below the folders of the repository, but those that the text itself lets the reader write."""
+def test_files_named_on_pages_exist():
+    """Paths in code spans and blocks below the folders of the repository, but those that the text
+    itself lets the reader write.
+    """
     written = re.compile(r"results/|data/|sweeps/(x|large|first|short)\.toml|site/")
     lost = []
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:

@@ -1,4 +1,6 @@
-"""The documentation as a site: it builds without a warning, fetches nothing, and leaves no page out."""
+"""The documentation as a site: it builds without a warning, fetches nothing, and leaves no page
+out.
+"""
 
 import json
 import os
@@ -17,7 +19,9 @@ pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 
 class Page(HTMLParser):
-    """What a page fetches when it is opened, where it leads, and the places in it that may be led to."""
+    """What a page fetches when it is opened, where it leads, and the places in it that may be led
+    to.
+    """
 
     def __init__(self, path):
         super().__init__()
@@ -65,7 +69,7 @@ def read(site):
     return {path: Page(path) for path in site.rglob("*.html")}
 
 
-def test_nothing_is_fetched_from_elsewhere(site):
+def test_site_loads_no_external_resource(site):
     for path, page in read(site).items():
         assert [source for source in page.fetched if urlsplit(source).netloc] == [], path.name
         assert all(
@@ -79,7 +83,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
         ), sheet.name
 
 
-def test_every_link_and_anchor_leads_somewhere(site):
+def test_every_link_and_anchor_resolves(site):
     found = read(site)
     for path, page in found.items():
         for link in page.links:
@@ -93,14 +97,14 @@ def test_every_link_and_anchor_leads_somewhere(site):
                 assert unquote(there.fragment) in found[Path(target)].places, f"{path.name}: {link}"
 
 
-def test_every_page_is_in_the_site_and_can_be_searched_for(site):
+def test_every_page_is_in_the_navigation_and_the_search_index(site):
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     known = {entry["location"].partition("#")[0] for entry in index["docs"]}
     assert {page.with_suffix(".html").name for page in (ROOT / "docs").glob("*.md")} == known
     assert list(site.rglob("*.py")) == []
 
 
-def test_every_verb_has_its_help_in_the_command_line_page():
+def test_every_command_has_its_help_on_the_command_line_page():
     import typer
 
     from scaling.cli import with_commands

@@ -1,4 +1,6 @@
-"""A real Ray cluster of several nodes on this machine, and a stand-in for the training process that speaks the line protocol."""
+"""A real Ray cluster of several nodes on this machine, and a stand-in for the training process that
+speaks the line protocol.
+"""
 
 import contextlib
 import importlib.util
@@ -12,7 +14,8 @@ NEEDS_RAY = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason='needs ray: pip install -e ".[ray]"'
 )
 
-# It answers the order "work" with ticks until it is told to stop, by SIGTERM or by the end of its stdin; then it takes a second to save.
+# It answers the order "work" with ticks until it is told to stop, by SIGTERM or by the end of its
+# stdin; then it takes a second to save.
 STAND_IN = """
 import json, os, pathlib, queue, signal, sys, threading, time
 

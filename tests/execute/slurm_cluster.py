@@ -1,6 +1,8 @@
-"""A private Slurm on this machine: munged, slurmctld and two slurmd of two cores each, all their files in one temporary folder.
+"""A private Slurm on this machine: munged, slurmctld and two slurmd of two cores each, all their
+files in one temporary folder.
 
-Nothing of the machine's own Slurm is touched: the key, the socket and the ports are ours. Partitions: `low` (default; preempted
+Nothing of the machine's own Slurm is touched: the key, the socket and the ports are ours.
+Partitions: `low` (default; preempted
 at once), `patient` (preempted after a warning and 30 s of grace), `high` (preempts both).
 """
 
@@ -98,7 +100,9 @@ class Cluster:
         )
 
     def until(self, condition, seconds=60):
-        """The first true value of `condition()`; fails with the daemons' logs after so many seconds."""
+        """The first true value of `condition()`; fails with the daemons' logs after so many
+        seconds.
+        """
         end = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < end, (
@@ -120,7 +124,9 @@ class Cluster:
         )
 
     def start(self, name, *command):
-        """A daemon in the foreground, in a session of its own; the terminal's Ctrl-C must not end it before its jobs."""
+        """A daemon in the foreground, in a session of its own; the terminal's Ctrl-C must not end
+        it before its jobs.
+        """
         with open(self.folder / f"{name}.log", "w") as log:
             self.daemons.append(
                 subprocess.Popen(
@@ -133,7 +139,9 @@ class Cluster:
             )
 
     def stop(self):
-        """End the daemons, newest first, then everything that still runs under this configuration."""
+        """End the daemons, newest first, then everything that still runs under
+        this configuration.
+        """
         for daemon in reversed(self.daemons):
             daemon.terminate()
             try:
@@ -155,7 +163,9 @@ def reason_to_skip():
 
 @contextlib.contextmanager
 def running():
-    """A cluster for the time of a `with`; skips the test where it cannot be, and leaves nothing behind whatever happens."""
+    """A cluster for the time of a `with`; skips the test where it cannot be, and leaves nothing
+    behind whatever happens.
+    """
     if reason := reason_to_skip():
         pytest.skip(reason)
     folder = Path(
@@ -237,7 +247,9 @@ def _free_ports(count):
 
 
 def _under(folder):
-    """Processes that were started with this cluster's configuration: steps and jobs that outlived their daemon."""
+    """Processes that were started with this cluster's configuration: steps and jobs that outlived
+    their daemon.
+    """
     mark = f"SLURM_CONF={folder}/slurm.conf".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -15,7 +15,9 @@ CLOCK = ["seconds"]
 
 
 def optimised():
-    """The environment for sweeps that take thousands of steps: the tests' own compiles quickly and computes slowly."""
+    """The environment for sweeps that take thousands of steps: the tests' own compiles quickly and
+    computes slowly.
+    """
     return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
 

@@ -1,4 +1,6 @@
-"""The short form of the chaos figures (python -m benchmarks.chaos), and proof that the harness sees what it is to see."""
+"""The short form of the chaos figures (python -m benchmarks.chaos), and proof that the harness sees
+what it is to see.
+"""
 
 import os
 import random
@@ -38,7 +40,7 @@ def tried(simulated, chosen, prepare=lambda: None):
 
 @NEEDS_STRACE
 @LINUX
-def test_a_kill_at_any_point_loses_doubles_and_changes_nothing(simulated):
+def test_kill_at_any_point_loses_and_changes_no_result(simulated):
     path, scratch, _ = simulated
     found = points.enumerate_points(path, scratch)
     assert {point.call for point in found} >= {
@@ -105,14 +107,15 @@ def mark_before_write():
     ("defect", "kind", "call"),
     [(append_twice, "duplicated", "link"), (mark_before_write, "lost", "link")],
 )
-def test_planted_defects_of_the_disk_are_seen(simulated, defect, kind, call):
+def test_injected_disk_faults_are_detected(simulated, defect, kind, call):
     path, scratch, _ = simulated
     chosen = [point for point in points.enumerate_points(path, scratch) if point.call == call][:2]
     assert chosen
     assert getattr(tried(simulated, chosen, defect), kind) > 0
 
 
-# Put into every process by Python itself, at its start. The worker dies once, at its second checkpoint: in the middle of
+# Put into every process by Python itself, at its start. The worker dies once, at its second
+# checkpoint: in the middle of
 # one that is written in place, or right after one from which something will be missing.
 DIES_ONCE = """
 import os
@@ -171,7 +174,7 @@ def environment(**more):
 
 
 @LINUX
-def test_random_kills_lose_double_and_change_nothing(trained):
+def test_random_kills_lose_and_change_no_result(trained):
     path, scratch, want = trained
     verdict = kills.torment(path, scratch / "killed", want, random.Random(7), 8, environment())
     assert verdict.notes == []
@@ -187,7 +190,7 @@ def test_random_kills_lose_double_and_change_nothing(trained):
         for place, defect in enumerate(DEFECTS)
     ],
 )
-def test_planted_defects_of_the_state_are_seen(trained, tmp_path, defect):
+def test_injected_state_faults_are_detected(trained, tmp_path, defect):
     path, _, want = trained
     (tmp_path / "sitecustomize.py").write_text(DIES_ONCE + DEFECTS[defect])
     found = kills.torment(

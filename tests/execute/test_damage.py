@@ -1,4 +1,6 @@
-"""Files that are no longer what was written, and disks that refuse: named, set aside, done again to the same bits."""
+"""Files that are no longer what was written, and disks that refuse: named, set aside, done again to
+the same bits.
+"""
 
 import contextlib
 import json
@@ -59,7 +61,7 @@ def flipped(data):
 
 
 @pytest.mark.parametrize("damage", [pytest.param(truncated, marks=pytest.mark.exhaustive), flipped])
-def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
+def test_corrupt_run_is_named_by_readers_and_retrained_by_run(copy, damage):
     path, out = copy
     want = numbers(out)
     victim = run_files.run_files(out)[3]
@@ -81,7 +83,7 @@ def test_a_damaged_run_is_named_by_readers_and_redone_by_run(copy, damage):
     assert numbers(out).equals(want)
 
 
-def test_a_merge_changes_no_number_and_can_be_repeated(copy):
+def test_compaction_changes_no_number_and_is_idempotent(copy):
     path, out = copy
     want = numbers(out)
     before = read_status(SweepFolder(out)).to_dict()
@@ -100,7 +102,7 @@ def test_a_merge_changes_no_number_and_can_be_repeated(copy):
     assert {fact["simulated"] for fact in facts.values()} == {LAW}
 
 
-def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
+def test_intact_runs_of_a_corrupt_compacted_file_are_recovered(copy, monkeypatch):
     path, out = copy
     want = numbers(out)
     monkeypatch.setattr(compaction, "RUNS_PER_GROUP", 4)
@@ -118,7 +120,7 @@ def test_a_damaged_merged_file_gives_up_what_is_whole_in_it(copy, monkeypatch):
     assert numbers(out).equals(want)
 
 
-def test_a_run_in_both_kinds_of_file_is_one_run(copy):
+def test_run_in_single_and_compacted_file_counts_once(copy):
     _, out = copy
     want = numbers(out)
     single = run_files.run_files(out)[0]
@@ -143,7 +145,7 @@ def test_a_run_in_both_kinds_of_file_is_one_run(copy):
         "ledger",
     ],
 )
-def test_other_damaged_files_are_told_and_mended(copy, name):
+def test_other_corrupt_files_are_reported_and_recovered(copy, name):
     path, out = copy
     run_id = run_files.run_files(out)[0].stem
     if name == "failures":
@@ -167,7 +169,7 @@ def test_other_damaged_files_are_told_and_mended(copy, name):
     assert scaling("results", "check", out).returncode == 0
 
 
-def test_a_damaged_fit_is_refused(copy):
+def test_a_corrupt_fit_is_rejected(copy):
     _, out = copy
     assert scaling("fit", out, "--bootstrap", "0").returncode == 0
     victim = out / "fits" / "chinchilla.json"
@@ -203,7 +205,7 @@ def test_a_bit_flipped_anywhere_is_noticed(made, tmp_path):
         assert [said for _ in range(30) if (said := flips.flip(folder, chance, want))] == []
 
 
-def test_no_read_fails_beside_a_writer(tmp_path):
+def test_reads_succeed_during_writes(tmp_path):
     sweep = tiny(**MANY)
     planned = plan(sweep, sweep.base.task, 16, LAW)
     folder = SweepFolder(tmp_path)
@@ -213,7 +215,7 @@ def test_no_read_fails_beside_a_writer(tmp_path):
     assert done > 20
 
 
-def test_a_ledger_line_cut_short_takes_no_other_with_it(tmp_path):
+def test_truncated_line_of_the_attempts_file_costs_no_other(tmp_path):
     ledger = Ledger(tmp_path, "one")
     for number in range(3):
         ledger.add(event="started", run_ids=[f"run{number}"])
@@ -244,9 +246,7 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_there_is_room(
-    made, tmp_path
-):
+def test_full_disk_is_reported_and_the_sweep_resumes_with_space(made, tmp_path):
     path, whole = made
     with small_disk(tmp_path / "disk", "200k") as remount:
         out = tmp_path / "disk" / "out"
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_leaves_no_half_file_and_the_sweep_goes_on_when_ther
         assert numbers(out).equals(numbers(whole))
 
 
-def test_a_read_only_folder_is_told(made, tmp_path):
+def test_read_only_folder_is_reported(made, tmp_path):
     path, _ = made
     with small_disk(tmp_path / "disk", "5M") as remount:
         out = tmp_path / "disk" / "out"
@@ -290,7 +290,7 @@ def test_write_once_keeps_what_is_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_another_origin_is_told_before_results_mix(tmp_path):
+def test_results_of_another_origin_need_confirmation(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--max-runs", 1).returncode == 0
@@ -314,7 +314,7 @@ def test_simulated_and_trained_runs_do_not_mix(copy):
     assert done.returncode == 2
 
 
-def test_a_newer_schema_is_refused(copy):
+def test_a_newer_schema_is_rejected(copy):
     _, out = copy
     victim = run_files.run_files(out)[0]
     table = run_files.read_parquet(victim)
@@ -323,7 +323,7 @@ def test_a_newer_schema_is_refused(copy):
         run_files.load(out)
 
 
-def test_a_run_under_the_name_of_another_is_redone_and_a_merge_leaves_it_alone(copy):
+def test_run_file_under_another_id_is_retrained_and_not_compacted(copy):
     path, out = copy
     want = numbers(out)
     one, other = run_files.run_files(out)[:2]
@@ -336,7 +336,7 @@ def test_a_run_under_the_name_of_another_is_redone_and_a_merge_leaves_it_alone(c
     assert numbers(out).equals(want)
 
 
-def test_what_is_no_file_is_set_aside(copy):
+def test_folder_in_place_of_a_run_file_is_set_aside(copy):
     path, out = copy
     want = numbers(out)
     pipe, folder, loop = run_files.run_files(out)[:3]
@@ -368,7 +368,7 @@ def test_what_is_no_file_is_set_aside(copy):
         ),
     ],
 )
-def test_a_plan_of_the_wrong_kind_is_damaged(copy, text):
+def test_plan_of_the_wrong_type_is_corrupt(copy, text):
     path, out = copy
     (out / "plan.json").write_text(text)
     told = scaling("status", out)
@@ -379,7 +379,7 @@ def test_a_plan_of_the_wrong_kind_is_damaged(copy, text):
     assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
 
 
-def test_leases_ledgers_and_merged_files_of_the_wrong_kind_stop_no_reader(copy):
+def test_folders_in_place_of_state_files_stop_no_reader(copy):
     _, out = copy
     (out / "leases" / "x.json").write_text("[1]")
     (out / "leases" / "y.json").write_text('{"runs": [{}], "boot": "z"}')
@@ -402,16 +402,14 @@ def test_leases_ledgers_and_merged_files_of_the_wrong_kind_stop_no_reader(copy):
         ["--simulate", "published:x"],
     ],
 )
-def test_options_that_mean_nothing_together_are_refused_before_anything_is_written(
-    made, tmp_path, options
-):
+def test_conflicting_options_are_rejected_before_anything_is_written(made, tmp_path, options):
     done = scaling("run", made[0], "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert 1 <= len(done.stderr.splitlines()) <= 3
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reader_that_leaves_does_not_end_the_sweep(made, tmp_path):
+def test_closed_output_pipe_does_not_end_the_sweep(made, tmp_path):
     command = f"{shlex.join([sys.executable, '-m', 'scaling', 'run', str(made[0]), '--out', str(tmp_path / 'out'), '--simulate', LAW])} | head -1"
     subprocess.run(["bash", "-c", command], check=True, capture_output=True)
     wait_for(lambda: len(run_files.finished_run_ids(tmp_path / "out")) == 18, seconds=20)

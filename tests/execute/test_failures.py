@@ -1,4 +1,6 @@
-"""Runs that fail: each is an outcome with its reason, tried again where the cause may pass, and the others go on."""
+"""Runs that fail: each is an outcome with its reason, tried again where the cause may pass, and the
+others go on.
+"""
 
 import json
 import os
@@ -14,7 +16,8 @@ from scaling.formatting import format_count
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny
 
-# Put in the way of the worker by Python itself, at its start: the first attempts at the largest runs fail as told.
+# Put in the way of the worker by Python itself, at its start: the first attempts at the largest
+# runs fail as told.
 SABOTAGE = """
 import os
 if os.environ.get("SABOTAGE"):
@@ -57,7 +60,7 @@ def sabotaged(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["device", pytest.param("abort", marks=pytest.mark.exhaustive)])
-def test_what_may_pass_is_tried_again(sabotaged, kind):
+def test_transient_failures_are_retried(sabotaged, kind):
     done, runs = sabotaged(kind, 2)
     assert done.returncode == 0, done.stdout
     assert set(runs) == {"done"}
@@ -83,7 +86,7 @@ def test_retries_are_bounded(sabotaged, tmp_path):
         pytest.param("bug", "ValueError: a bug", marks=pytest.mark.exhaustive),
     ],
 )
-def test_what_will_not_pass_is_not_tried_again(sabotaged, kind, said):
+def test_permanent_failures_are_not_retried(sabotaged, kind, said):
     done, runs = sabotaged(kind, 1)
     assert done.returncode == 3
     assert runs["failed"]["attempts"] == 1
@@ -94,7 +97,7 @@ def test_what_will_not_pass_is_not_tried_again(sabotaged, kind, said):
     assert set(runs) == {"done"}
 
 
-def test_causes():
+def test_failure_causes_are_classified():
     from jax.errors import JaxRuntimeError
 
     assert cause_of(MemoryError()) == "memory"
@@ -110,7 +113,7 @@ def test_json_of_a_failed_sweep_is_one_document(sabotaged):
     assert json.loads(done.stdout)["counts"]["failed"] == 1
 
 
-def test_a_worker_that_cannot_start_says_why_and_is_started_once(sabotaged, tmp_path):
+def test_worker_that_cannot_start_reports_why_and_is_not_retried(sabotaged, tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     sabotaged("none", 0, "--max-runs", 1)
     env = os.environ | {"XLA_FLAGS": "--xla_no_such_flag=1"}
@@ -124,7 +127,7 @@ def test_a_worker_that_cannot_start_says_why_and_is_started_once(sabotaged, tmp_
     assert "xla_no_such_flag" in states["failed"]["reason"]
 
 
-def test_a_failure_is_forgotten_when_its_run_begins_anew(tmp_path):
+def test_failure_file_is_removed_when_its_run_restarts(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["2k"], "tokens": ["20M"]})))
     command = ("run", path, "--out", out, "--workers", 1)

@@ -1,4 +1,6 @@
-"""Several processes on one folder: they share the work, take over from the dead, and a process that was taken for dead publishes nothing."""
+"""Several processes on one folder: they share the work, take over from the dead, and a process that
+was taken for dead publishes nothing.
+"""
 
 import contextlib
 import json
@@ -46,7 +48,7 @@ def holding(folder, *run_ids):
         process.kill()
 
 
-def test_eight_at_once_on_fifty_runs_are_fifty_executions(tmp_path):
+def test_eight_processes_execute_fifty_runs_once_each(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(
         dump_sweep(
@@ -71,7 +73,7 @@ def test_eight_at_once_on_fifty_runs_are_fifty_executions(tmp_path):
     assert list((out / "leases").glob("*.json")) == []
 
 
-def test_real_runs_are_shared_and_waited_for(tmp_path):
+def test_processes_share_real_runs_and_wait_for_each_other(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     together = [
@@ -86,7 +88,7 @@ def test_real_runs_are_shared_and_waited_for(tmp_path):
     assert len(run_files.finished_run_ids(out)) == 4
 
 
-def test_what_another_process_has_in_hand_is_left_to_it_and_taken_over_when_it_dies(tmp_path):
+def test_leased_run_is_left_to_its_process_until_it_dies(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--simulate", LAW, "--max-runs", 1).returncode == 0
@@ -108,7 +110,7 @@ def test_what_another_process_has_in_hand_is_left_to_it_and_taken_over_when_it_d
     assert len(run_files.finished_run_ids(out)) == 4
 
 
-def test_a_process_that_is_silent_for_long_is_taken_for_dead(tmp_path, monkeypatch):
+def test_process_without_heartbeat_is_dead(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRES", 1.0)
     with holding(tmp_path, "aaa") as holder, Lease(tmp_path) as mine:
         with mine.locked() as held:
@@ -121,7 +123,7 @@ def test_a_process_that_is_silent_for_long_is_taken_for_dead(tmp_path, monkeypat
         assert not list((tmp_path / "leases").glob(f"*-{holder.pid}-*.json"))
 
 
-def test_another_machine_is_judged_by_its_heartbeat_alone(tmp_path, monkeypatch):
+def test_lease_of_another_machine_is_judged_by_heartbeat(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRES", 0.5)
     path = tmp_path / "leases" / "far-1-00000000.json"
     files.write_json(
@@ -140,7 +142,7 @@ def test_another_machine_is_judged_by_its_heartbeat_alone(tmp_path, monkeypatch)
     assert peers(tmp_path, watch) == []
 
 
-def test_whose_lease_was_ended_publishes_nothing(tmp_path):
+def test_process_that_lost_its_lease_publishes_nothing(tmp_path):
     from scaling.execute.simulated import simulate
     from scaling.plan import plan
 
@@ -156,7 +158,7 @@ def test_whose_lease_was_ended_publishes_nothing(tmp_path):
             lease.claim(["aaa"])
 
 
-def test_the_first_of_two_results_stays(tmp_path):
+def test_first_of_two_results_is_kept(tmp_path):
     from scaling.execute.simulated import simulate
     from scaling.plan import plan
 
@@ -169,7 +171,7 @@ def test_the_first_of_two_results_stays(tmp_path):
     assert set(run_files.load(tmp_path)["device"]) == {"first"}
 
 
-def test_a_damaged_lease_is_mended_by_its_owner_before_anybody_decides(tmp_path, monkeypatch):
+def test_corrupt_lease_is_rewritten_by_its_owner(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "BEAT", 0.3)
     with Lease(tmp_path) as theirs, Lease(tmp_path) as mine:
         with theirs.locked():
@@ -179,7 +181,7 @@ def test_a_damaged_lease_is_mended_by_its_owner_before_anybody_decides(tmp_path,
             assert held == {"aaa"}
 
 
-def test_what_a_kill_left_of_leases_is_swept_up(tmp_path):
+def test_stale_leases_of_killed_processes_are_removed(tmp_path):
     folder = tmp_path / "leases"
     folder.mkdir()
     for name in ("gone-1-0.lock", "gone-2-0.live.json"):
@@ -191,7 +193,7 @@ def test_what_a_kill_left_of_leases_is_swept_up(tmp_path):
         )
 
 
-def test_train_leaves_a_run_to_whom_it_belongs(tmp_path):
+def test_train_leaves_a_leased_run_alone(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     run_id = json.loads(scaling("plan", path, "--no-probe", "--json").stdout)["runs"][0]["run_id"]

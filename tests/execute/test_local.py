@@ -1,4 +1,6 @@
-"""The local engine with real worker processes: sweeps end, survive signals and deaths, and are never trained twice."""
+"""The local engine with real worker processes: sweeps end, survive signals and deaths, and are
+never trained twice.
+"""
 
 import json
 import os
@@ -49,7 +51,7 @@ def test_a_sweep_runs_once_and_running_it_again_is_a_no_op(sweep_file, tmp_path)
 
 
 @pytest.mark.exhaustive
-def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
+def test_sigterm_saves_and_the_run_resumes_bit_identically(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -71,7 +73,7 @@ def test_sigterm_saves_and_the_next_run_gives_the_same_bits(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_path):
+def test_killed_worker_is_a_failure_and_other_runs_continue(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(
         dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["3M", "20k"]}))
@@ -97,7 +99,7 @@ def test_a_killed_worker_is_a_failure_with_its_reason_and_the_rest_goes_on(tmp_p
     ] == [1, 2]
 
 
-def test_a_killed_worker_is_replaced_and_its_run_goes_on_to_the_same_bits(tmp_path):
+def test_killed_worker_is_replaced_and_its_run_resumes_bit_identically(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1.5M"]})))
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -136,7 +138,7 @@ def test_diverged_runs_are_results_and_exit_3(tmp_path):
     assert points_of(run_files.load(out)).excluded == (("diverged", 1),)
 
 
-def test_a_folder_of_another_sweep_is_refused(sweep_file, tmp_path):
+def test_a_folder_of_another_sweep_is_rejected(sweep_file, tmp_path):
     out = tmp_path / "out"
     assert scaling("run", sweep_file, "--out", out, "--max-runs", 1).returncode == 0
     other = tmp_path / "other.toml"

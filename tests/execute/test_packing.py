@@ -1,4 +1,6 @@
-"""Packs are made where a trial says that they pay, the choice is kept, and it is said in the rows."""
+"""Packs are made where a trial says that they pay, the choice is kept, and it
+is said in the rows.
+"""
 
 import json
 
@@ -55,7 +57,7 @@ def test_a_pack_doubles_while_it_pays(machine):
     assert "8 train 4.00 times" in chosen[0].reason
 
 
-def test_where_packs_gain_nothing_larger_shapes_are_not_even_tried(machine):
+def test_larger_shapes_are_not_timed_where_packs_gain_nothing(machine):
     asked = machine(lambda pack, width: float(pack))  # a busy core
     found = measured()
     assert {choice.size for choice in found.choices.values()} == {1}
@@ -90,7 +92,7 @@ def test_a_mesh_or_little_work_is_not_timed(machine, monkeypatch):
     assert asked == []
 
 
-def test_choices_survive_their_file_and_damage_is_named(tmp_path):
+def test_pack_choices_round_trip_and_corruption_is_named(tmp_path):
     path = tmp_path / "packing.json"
     found = Packing({"a": PackDecision(4, 2.5, "measured"), "b": PackDecision()})
     found.write(path)
@@ -118,7 +120,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "99999", "1.5", ""])
-def test_a_pack_that_is_no_number_is_refused(tmp_path, text):
+def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny()))
     done = scaling("run", path, "--out", tmp_path / "out", "--pack", text)

@@ -1,4 +1,6 @@
-"""The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled, die and are told of."""
+"""The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled,
+die and are told of.
+"""
 
 import contextlib
 import json
@@ -76,13 +78,13 @@ def test_resources_are_read(text, found):
         ("memory=1", "cannot be asked for"),
     ],
 )
-def test_what_ray_would_not_take_is_refused(text, what):
+def test_invalid_ray_resources_are_rejected(text, what):
     with pytest.raises(ScalingError, match=what) as caught:
         parse_resources(text)
     assert caught.value.remedy
 
 
-def test_ray_is_imported_when_it_is_used_and_its_absence_is_told(monkeypatch, tmp_path):
+def test_ray_is_imported_lazily_and_its_absence_reported(monkeypatch, tmp_path):
     code = "import sys, scaling.execute.ray; sys.exit('ray' in sys.modules or 'jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -100,7 +102,7 @@ def test_an_address_without_a_cluster_is_an_error(monkeypatch, tmp_path):
 
 
 @NEEDS_RAY
-def test_a_worker_takes_orders_and_ends_when_it_is_closed(launch, tmp_path):
+def test_ray_worker_runs_commands_and_exits_when_closed(launch, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     launcher = launch(arguments=["--flag"])
     assert signal.getsignal(signal.SIGTERM) is before
@@ -131,9 +133,7 @@ def test_a_worker_takes_orders_and_ends_when_it_is_closed(launch, tmp_path):
         (lambda worker: worker.close(), "exit code 0", 1),
     ],
 )
-def test_a_worker_in_a_run_saves_when_asked_and_dies_when_killed(
-    launch, tmp_path, act, cause, saved
-):
+def test_ray_worker_saves_on_request_and_dies_when_killed(launch, tmp_path, act, cause, saved):
     worker = launch().start(0)
     lines = worker.events()
     worker.send("work")
@@ -145,7 +145,7 @@ def test_a_worker_in_a_run_saves_when_asked_and_dies_when_killed(
 
 
 @NEEDS_RAY
-def test_a_worker_that_ends_with_an_error_tells_its_exit_code(launch):
+def test_failed_ray_worker_reports_its_exit_code(launch):
     worker = launch().start(0)
     worker.send("exit")
     assert [json.loads(line)["event"] for line in worker.events()] == ["ready"]
@@ -153,7 +153,7 @@ def test_a_worker_that_ends_with_an_error_tells_its_exit_code(launch):
 
 
 @NEEDS_RAY
-def test_what_cannot_be_started_is_a_death_with_its_reason(launch, tmp_path):
+def test_ray_worker_that_cannot_start_reports_the_reason(launch, tmp_path):
     worker = launch(command=[str(tmp_path / "nothing")]).start(0)
     assert list(worker.events()) == []
     assert "could not be started" in worker.exit_reason()[0]
@@ -161,7 +161,7 @@ def test_what_cannot_be_started_is_a_death_with_its_reason(launch, tmp_path):
 
 
 @NEEDS_RAY
-def test_what_no_node_can_hold_is_refused(launch):
+def test_resources_larger_than_any_node_are_rejected(launch):
     for asked in ({"resources": Resources(2)}, {"resources": Resources(1, 1)}, {"hosts": 3}):
         with pytest.raises(ScalingError, match="no place for a worker") as caught:
             launch(**asked)
@@ -171,7 +171,7 @@ def test_what_no_node_can_hold_is_refused(launch):
 
 @NEEDS_RAY
 @pytest.mark.exhaustive
-def test_a_worker_without_a_place_waits_says_so_and_can_be_given_up(launch, monkeypatch):
+def test_ray_worker_without_a_node_waits_and_can_be_cancelled(launch, monkeypatch):
     monkeypatch.setattr(engine, "NOTICE_SECONDS", 0.2)
     notices = []
     launcher = launch(notice=notices.append)
@@ -192,7 +192,7 @@ def test_a_worker_without_a_place_waits_says_so_and_can_be_given_up(launch, monk
 
 
 @NEEDS_RAY
-def test_the_processes_of_a_worker_on_two_hosts_live_and_die_together(launch, tmp_path):
+def test_processes_of_a_two_host_worker_end_together(launch, tmp_path):
     launcher = launch(hosts=2)
     assert launcher.slots() == 1
     worker = launcher.start(0)

@@ -1,4 +1,6 @@
-"""Whole sweeps on a real Ray of several nodes: the same bits as here, also when a node dies in the middle."""
+"""Whole sweeps on a real Ray of several nodes: the same bits as here, also when a node dies in the
+middle.
+"""
 
 import subprocess
 

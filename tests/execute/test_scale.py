@@ -1,4 +1,6 @@
-"""A few thousand runs go down the whole line in single and merged files, and the listing of them stays readable."""
+"""A few thousand runs go down the whole line in single and merged files, and the listing of them
+stays readable.
+"""
 
 import json
 
@@ -23,7 +25,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.exhaustive
-def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
+def test_thousand_runs_are_compacted_without_change(folder, monkeypatch):
     before = status(folder)
     assert sum(before["counts"].values()) == 1000
     assert before["counts"]["missing"] == before["counts"]["running"] == 0
@@ -43,7 +45,7 @@ def test_a_thousand_runs_merge_and_say_the_same(folder, monkeypatch):
     assert again["counts"] == before["counts"]
 
 
-def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeypatch):
+def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
     from scaling.execute.publish import publish
     from scaling.execute.session import SweepSession
     from scaling.execute.simulated import simulate
@@ -71,7 +73,7 @@ def test_many_single_files_are_merged_when_a_sweep_is_taken_up(tmp_path, monkeyp
     assert len(run_files.finished_run_ids(tmp_path)) == 10
 
 
-def test_watching_ends_when_nobody_trains(folder):
+def test_status_watch_ends_when_no_process_trains(folder):
     done = scaling("status", folder, "--watch")
     assert done.returncode == 0
     assert "simulated from published:hoffmann2022" in done.stdout

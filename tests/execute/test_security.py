@@ -48,7 +48,7 @@ class Mark:
         "é" * 40,
     ],
 )
-def test_a_name_that_is_a_path_is_refused(tmp_path, name):
+def test_a_name_that_is_a_path_is_rejected(tmp_path, name):
     text = dump_sweep(tiny()).replace(
         'name = "tiny"', f"name = {name!r}" if "\n" not in name else 'name = "a\\nb"'
     )
@@ -59,7 +59,7 @@ def test_a_name_that_is_a_path_is_refused(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]
 
 
-def test_a_plan_whose_run_ids_are_paths_is_not_believed(tmp_path):
+def test_plan_with_paths_as_run_ids_is_rejected(tmp_path):
     (tmp_path / "secret.txt").write_text("secret\n")
     run = {"run_id": "../../secret", "n_params": {"total": 1}, "tokens": 1, "flops": 1.0, "seed": 0}
     files.write_json(tmp_path / "a" / "b" / "plan.json", {"sweep": "x", "runs": [run]})
@@ -68,7 +68,7 @@ def test_a_plan_whose_run_ids_are_paths_is_not_believed(tmp_path):
     assert "secret\n" not in done.stdout + done.stderr
 
 
-def test_a_link_in_the_place_of_a_run_leads_nothing_out_of_the_folder(tmp_path):
+def test_symbolic_link_in_place_of_a_run_is_not_followed(tmp_path):
     path, out = tmp_path / "sweep.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny()))
     assert scaling("run", path, "--out", out, "--simulate", LAW).returncode == 0
@@ -128,7 +128,7 @@ def test_text_from_a_folder_reaches_the_terminal_without_control_characters_and_
     assert "\x1b" not in (out / "report" / "index.html").read_text()
 
 
-def test_a_sweep_file_cannot_execute_and_a_hostile_one_is_refused(tmp_path):
+def test_sweep_file_executes_nothing_and_a_hostile_one_is_rejected(tmp_path):
     for text in (
         'name = "!!python/object/apply:os.system [touch mark]"',
         "a = " + "[" * 5000,

@@ -99,7 +99,7 @@ def test_a_warning_and_the_sigterm_after_it_are_one_request(path, tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
+def test_worker_stopped_from_outside_is_replaced(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["2M"]})))
     process = begun(path, out)
@@ -111,7 +111,7 @@ def test_a_worker_that_alone_is_told_to_stop_is_replaced(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_budgets_end_a_sweep_cleanly_and_it_goes_on_from_there(tmp_path):
+def test_run_and_time_budgets_end_a_sweep_that_then_resumes(tmp_path):
     path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
     path.write_text(
         dump_sweep(tiny(design={"kind": "grid", "sizes": ["6k"], "tokens": ["500k", "1M"]}))
@@ -140,7 +140,7 @@ def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "lots"])
-def test_a_budget_that_is_none_is_refused(path, tmp_path, given):
+def test_invalid_budget_is_rejected(path, tmp_path, given):
     done = scaling("run", path, "--out", tmp_path / "out", f"--max-flops={given}")
     assert done.returncode == 2
     assert "--max-flops" in done.stderr

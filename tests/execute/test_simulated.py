@@ -1,4 +1,6 @@
-"""The simulated trainer: the law's losses in a real run's rows, the same bits always, and the law found again by a fit."""
+"""The simulated trainer: the law's losses in a real run's rows, the same bits always, and the law
+found again by a fit.
+"""
 
 import math
 import statistics
@@ -189,7 +191,7 @@ def test_budgets_of_the_largest_runs_are_simulated():
         ("hoffmann2022", "unknown law to simulate"),
     ],
 )
-def test_laws_that_need_more_than_a_sweep_gives_are_refused_with_the_usable_names(name, words):
+def test_laws_that_need_more_than_a_sweep_gives_are_rejected_with_the_usable_names(name, words):
     with pytest.raises(ScalingError, match=words) as caught:
         check_law(name)
     assert all(usable in caught.value.remedy for usable in known())
@@ -203,14 +205,14 @@ def test_a_real_run_is_not_simulated():
 @pytest.mark.parametrize(
     "name", ["hoffmann2022", "published:", "published:A B", "published:x\n", "published:../x"]
 )
-def test_what_is_no_name_of_a_law_is_no_configuration(name):
+def test_unknown_law_name_is_no_configuration(name):
     plain = simulated()[0].model_dump()
     with pytest.raises(ValidationError):
         RunConfig.model_validate(plain | {"simulated": name})
 
 
 @pytest.mark.parametrize("name", [HOFFMANN, BESIROGLU])
-def test_the_law_is_found_again(name):
+def test_fit_recovers_the_simulated_law(name):
     sweep = Sweep.model_validate(ISOFLOP)
     made = plan(sweep, sweep.base.task, 32_000, name).runs
     n, d = (

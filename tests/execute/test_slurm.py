@@ -1,4 +1,6 @@
-"""The Slurm engine: its script as text, and the same script on a real Slurm with a stand-in for `scaling run`."""
+"""The Slurm engine: its script as text, and the same script on a real Slurm with a stand-in for
+`scaling run`.
+"""
 
 import dataclasses
 import json
@@ -25,8 +27,10 @@ from tests.execute.slurm_cluster import running
 
 WEIRD = 'it\'s a "sweep" 100%j $HOME `id` #1'
 
-# What `scaling run` promises the script: 75 with its state saved after USR1 or USR2, 143 after TERM, and a second signal is
-# "at once". It says into DIR/events what it sees; DIR/mode says what it does: wait for a signal, or exit with a code.
+# What `scaling run` promises the script: 75 with its state saved after USR1 or USR2, 143 after
+# TERM, and a second signal is
+# "at once". It says into DIR/events what it sees; DIR/mode says what it does: wait for a signal, or
+# exit with a code.
 STAND_IN = """
 import json, os, signal, sys, time
 folder = sys.argv[sys.argv.index("--out") + 1]
@@ -54,7 +58,8 @@ print("state saved", flush=True)
 sys.exit(143 if heard[0] == signal.SIGTERM else 75)
 """
 
-# A worker of several tasks: process 0 answers every line, everyone notes lines and signals in a file of its own.
+# A worker of several tasks: process 0 answers every line, everyone notes lines and signals in a
+# file of its own.
 TASKS = """
 import json, os, signal, sys, time
 rank = os.environ["SLURM_PROCID"]
@@ -104,7 +109,9 @@ def cluster(slurm_up):
 
 
 class Sweep:
-    """A folder whose elements are the stand-in; the lead's tests take `Job`'s own program instead (`scaling run`)."""
+    """A folder whose elements are the stand-in; the lead's tests take `Job`'s own program instead
+    (`scaling run`).
+    """
 
     def __init__(self, folder, mode, program=STAND_IN):
         self.folder = folder
@@ -141,7 +148,7 @@ def sweep(tmp_path):
 # ---------------------------------------------------------------- the script as text
 
 
-def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
+def test_slurm_script_is_valid_bash_with_the_requested_options(tmp_path):
     options = ("--mesh", "data=2", "--pack", "it's")
     text = script(
         Job(
@@ -225,7 +232,7 @@ def test_no_time_limit(text):
         limit_seconds(text)
 
 
-def test_settings():
+def test_slurm_settings_are_parsed():
     assert parse_settings("partition=gpu,gres=gpu:a100:4,nodelist=a,b,exclusive,mem=4G") == {
         "partition": "gpu",
         "gres": "gpu:a100:4",
@@ -282,7 +289,7 @@ def test_nodes_and_their_launch_prefix():
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\rb", "a\x1bb"])
-def test_folders_that_slurm_cannot_write_to_are_refused(tmp_path, name):
+def test_folders_that_slurm_cannot_write_to_are_rejected(tmp_path, name):
     good = Job("demo", tmp_path, 1, workdir=tmp_path)
     for job in (
         dataclasses.replace(good, folder=tmp_path / name),
@@ -292,7 +299,7 @@ def test_folders_that_slurm_cannot_write_to_are_refused(tmp_path, name):
             script(job)
 
 
-def test_without_sbatch_it_says_where_to_go(tmp_path, monkeypatch):
+def test_missing_sbatch_is_reported_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ScalingError, match="sbatch is not on this machine") as caught:
         submit(tmp_path / "sweep", "#!/bin/bash\n")
@@ -325,7 +332,7 @@ def test_elements_get_their_command_whatever_the_folder_is_called(cluster, sweep
 
 
 @pytest.mark.parametrize("name", ["USR1", "USR2"])
-def test_a_warned_element_saves_itself_and_is_requeued(cluster, sweep, name):
+def test_warned_array_task_saves_and_is_requeued(cluster, sweep, name):
     made = sweep("wait")
     job_id = made.submit()
     cluster.until(lambda: made.events("begins"))
@@ -344,7 +351,7 @@ def test_a_warned_element_saves_itself_and_is_requeued(cluster, sweep, name):
     assert made.log().count("ended with exit code") == 2  # the log goes on where it was
 
 
-def test_a_command_that_is_warned_before_it_listens_is_requeued(cluster, sweep):
+def test_task_warned_before_its_handler_is_requeued(cluster, sweep):
     deaf = "import os, sys, time; open(os.path.dirname(__file__) + '/events', 'a').write('{\"kind\": \"begins\"}\\n')\n"
     deaf += "time.sleep(0 if 'SLURM_RESTART_COUNT' in os.environ else 60)\n"
     made = sweep("wait", program=deaf)
@@ -365,14 +372,14 @@ def test_requeues_are_bounded(cluster, sweep, monkeypatch):
 
 
 @pytest.mark.parametrize("code", ["1", "2", "3", "74"])
-def test_what_cannot_be_taken_up_is_not_requeued(cluster, sweep, code):
+def test_task_that_cannot_resume_is_not_requeued(cluster, sweep, code):
     made = sweep(code)
     job = cluster.ended(f"{made.submit()}_0")
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("FAILED", f"{code}:0", "0")
     assert len(made.events("begins")) == 1
 
 
-def test_a_cancelled_element_hears_one_sigterm_and_stays_away(cluster, sweep):
+def test_cancelled_array_task_gets_one_sigterm_and_is_not_requeued(cluster, sweep):
     made = sweep("wait")
     job_id = made.submit()
     cluster.until(lambda: made.events("begins"))
@@ -385,7 +392,7 @@ def test_a_cancelled_element_hears_one_sigterm_and_stays_away(cluster, sweep):
     assert re.search(r"state saved\n.*ended with exit code 143 after SIGTERM", made.log())
 
 
-def test_preempted_at_once_it_hears_the_warning_and_sigterm_together_and_comes_back(cluster, sweep):
+def test_task_preempted_without_grace_is_requeued(cluster, sweep):
     made = sweep("wait")
     job_id = made.submit(partition="low", nodelist=cluster.nodes[0])
     cluster.until(lambda: made.events("begins"))
@@ -406,7 +413,7 @@ def test_preempted_at_once_it_hears_the_warning_and_sigterm_together_and_comes_b
     ]  # requeued once: by Slurm, not by the script as well
 
 
-def test_preempted_with_a_warning_it_leaves_before_it_must(cluster, sweep):
+def test_task_preempted_with_grace_exits_early(cluster, sweep):
     made = sweep("wait")
     job_id = made.submit(partition="patient", nodelist=cluster.nodes[0])
     cluster.until(lambda: made.events("begins"))
@@ -431,7 +438,7 @@ def _preempt(cluster):
 
 @pytest.mark.slow
 @pytest.mark.exhaustive
-def test_the_time_limit_is_announced(cluster, sweep):
+def test_time_limit_sends_the_warning_signal(cluster, sweep):
     made = sweep("wait")
     job_id = made.submit(time="1")
     cluster.until(lambda: made.events("saved"), 90)
@@ -441,7 +448,7 @@ def test_the_time_limit_is_announced(cluster, sweep):
     assert [event["name"] for event in made.events("signal")] == ["SIGUSR1"]
 
 
-def test_a_refusal_of_sbatch_is_passed_on(cluster, sweep):
+def test_sbatch_error_is_passed_on(cluster, sweep):
     made = sweep("0")
     with pytest.raises(ScalingError, match="invalid partition specified: nowhere") as caught:
         made.submit(partition="nowhere")
@@ -456,7 +463,7 @@ def test_submitted_from_within_a_job_nothing_of_that_job_is_inherited(cluster, s
     assert [event["restart"] for event in made.events("begins")] == ["0"]
 
 
-def test_a_worker_on_two_nodes_is_spoken_to_by_lines(cluster, sweep):
+def test_two_node_worker_is_controlled_by_lines(cluster, sweep):
     made = sweep("0", program=COORDINATOR)
     (made.folder / "tasks.py").write_text(TASKS)
     job_id = made.submit(nodes="2")

@@ -39,7 +39,7 @@ def submitted(path, out, *options):
     return json.loads(done.stdout)
 
 
-def test_elements_share_a_sweep_and_give_the_bits_of_a_local_run(cluster, undisturbed, tmp_path):
+def test_array_tasks_share_a_sweep_bit_identically_to_a_local_run(cluster, undisturbed, tmp_path):
     path, want = undisturbed
     out = tmp_path / "out"
     job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=1")
@@ -60,7 +60,7 @@ def test_elements_share_a_sweep_and_give_the_bits_of_a_local_run(cluster, undist
 
 
 @pytest.mark.exhaustive
-def test_a_preempted_sweep_comes_back_and_gives_the_same_bits(cluster, undisturbed, tmp_path):
+def test_preempted_sweep_resumes_bit_identically(cluster, undisturbed, tmp_path):
     path, want = undisturbed
     out = tmp_path / "out"
     job = submitted(path, out, "--workers", 2, "--slurm", "cpus-per-task=2,partition=low")

@@ -43,7 +43,7 @@ def test_every_kind_agrees_on_many_runs(kind):
     )
 
 
-def test_unknown_kind_is_refused():
+def test_unknown_kind_is_rejected():
     points = simulated(20)
     with pytest.raises(ScalingError, match="pairs"):
         bootstrap(estimate(LAW, points), points, 20, kind="pair")

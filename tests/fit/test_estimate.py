@@ -132,7 +132,7 @@ def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
     assert (one == two).all()
 
 
-def test_one_ratio_of_tokens_to_parameters_is_said_not_to_identify():
+def test_one_ratio_of_tokens_to_parameters_is_not_identified():
     n = np.geomspace(1e7, 1e10, 30)
     truth = CHINCHILLA.theta(TRUTH["chinchilla"])
     points = Points(
@@ -164,7 +164,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("points", "words"), REFUSED)
-def test_what_cannot_be_known_is_refused(points, words):
+def test_unidentifiable_tables_are_rejected(points, words):
     with pytest.raises(ScalingError, match=words) as caught:
         estimate(CHINCHILLA, points, where="runs.csv")
     assert caught.value.where == "runs.csv"

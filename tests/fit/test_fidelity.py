@@ -7,7 +7,7 @@ from benchmarks.fidelity import answer, arguments, at, claims, tolerance
 CLAIMS = list(claims())
 
 
-def test_the_page_is_read():
+def test_fidelity_page_is_parsed():
     assert len(CLAIMS) > 10
     assert tolerance(".5146") == pytest.approx((0.5146, 0.00005), rel=1e-6)
     assert tolerance(".192 ± .005") == (0.192, 0.005)

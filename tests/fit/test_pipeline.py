@@ -171,7 +171,7 @@ def test_options_are_checked_before_a_file_is_opened(options, words):
         ("no_d.csv", "N,loss\n" + "".join(f"{n}e6,{4 - n / 10}\n" for n in range(1, 9))),
     ],
 )
-def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
+def test_unidentifiable_tables_are_rejected_by_file(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(ScalingError) as caught:
         fit([tmp_path / name], FitOptions())
@@ -179,7 +179,7 @@ def test_what_cannot_be_known_is_refused_by_file(tmp_path, name, text):
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
+def test_too_few_budgets_make_the_isoflop_approach_unavailable(tmp_path):
     path = simulated(tmp_path / "two.csv", budgets=2)
     with pytest.raises(ScalingError, match=r"two.csv: approach isoflop: 2 usable budgets"):
         fit([path], FitOptions(approach="isoflop", bootstrap=0))
@@ -197,7 +197,7 @@ def test_too_few_budgets_refuse_the_isoflop_approach(tmp_path):
         (lambda d: d["data"].update(loss=["x"] * 42), "data.loss.0"),
     ],
 )
-def test_damaged_documents_are_refused(document, tmp_path, change, words):
+def test_corrupt_documents_are_rejected(document, tmp_path, change, words):
     damaged = json.loads(json.dumps(document))
     change(damaged)
     path = tmp_path / "bad.json"
@@ -209,7 +209,7 @@ def test_damaged_documents_are_refused(document, tmp_path, change, words):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"schema": "x"}'])
-def test_what_is_no_document_is_refused(tmp_path, text):
+def test_file_that_is_no_fit_is_rejected(tmp_path, text):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ScalingError, match=r"bad\.json"):
         load(tmp_path / "bad.json")

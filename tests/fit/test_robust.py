@@ -64,7 +64,7 @@ def answered(call):
     "seed",
     [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 24))],
 )
-def test_any_table_is_fitted_or_refused(tmp_path, seed):
+def test_any_table_is_fitted_or_rejected(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = tmp_path / "runs.csv"
     table(path, rng)

@@ -34,7 +34,7 @@ def test_isoflop_runs_cost_their_budget():
         assert min(abs(exact / budget - 1) for budget in (1e11, 4e11)) < 0.02  # whole steps
 
 
-def test_every_cell_is_a_run_or_refused():
+def test_every_cell_is_a_run_or_infeasible():
     made = planned(design=ISOFLOP, seeds=[0, 1])
     assert len(made.runs) + len(made.infeasible) + made.merged == 3 * 2 * 2
     assert all("tokens_per_param_range" in reason for _, reason in made.infeasible)
@@ -53,7 +53,7 @@ def test_axes_override_the_recipe_and_multiply_runs():
     }
 
 
-def test_cells_that_cannot_be_built_are_refused_with_the_reason():
+def test_infeasible_cells_have_their_reason():
     axes = [{"field": "model.n_kv_heads", "values": [1, 3]}]
     made = planned(axes=axes)
     assert len(made.runs) == 4
@@ -83,7 +83,7 @@ def test_two_sizes_of_one_model_are_merged_and_counted():
         ({"seeds": list(range(100_000))}, "400,000 cells"),
     ],
 )
-def test_mistakes_name_their_cause(changes, words):
+def test_design_errors_name_their_cause(changes, words):
     with pytest.raises(ScalingError, match=words):
         planned(**changes)
 
@@ -94,7 +94,7 @@ def test_plan_order_is_by_budget_then_size():
     assert keys == sorted(keys)
 
 
-def test_large_sizes_and_budgets_are_planned_without_holding_them():
+def test_large_sizes_and_budgets_are_planned_without_building_them():
     design = {"kind": "isoflop", "sizes": ["70B", "1T", "1e13"], "budgets": ["1e24", "1e26"]}
     task = {"kind": "synthetic", "seq_len": 2048}
     made = planned(design=design, base={"task": task}, recipe={})
@@ -107,7 +107,7 @@ def test_large_sizes_and_budgets_are_planned_without_holding_them():
     assert not narrow.infeasible
 
 
-def test_more_tokens_than_a_row_can_count_are_refused():
+def test_more_tokens_than_a_row_can_count_are_rejected():
     grid = {"kind": "grid", "sizes": ["1e12"], "tokens": ["1e18", "1e19"]}
     made = planned(design=grid, base={"task": TINY["base"]["task"], "batch_size": 2**30}, recipe={})
     assert [reason for _, reason in made.infeasible] == [
@@ -115,13 +115,13 @@ def test_more_tokens_than_a_row_can_count_are_refused():
     ]
 
 
-def test_settings_that_are_equal_but_not_alike_are_kept_apart():
+def test_equal_settings_of_other_types_are_distinct():
     made = planned(axes=[{"field": "model.n_layers", "values": [1, 1.0, True]}])
     assert len(made.runs) == 4
     assert len(made.infeasible) == 8
 
 
-def test_an_optimiser_that_is_out_of_range_is_refused_with_the_reason():
+def test_an_optimiser_that_is_out_of_range_is_rejected_with_the_reason():
     made = planned(axes=[{"field": "optim.lr", "values": [1e-3, 100.0]}])
     assert len(made.runs) == 4
     assert {reason for _, reason in made.infeasible} == {
@@ -165,7 +165,7 @@ def test_a_sweep_of_a_hundred_thousand_cells_costs_little(axis):
 
 
 @pytest.mark.parametrize("field", ["batch_size", "model.d_head", "optim.lr"])
-def test_an_axis_of_words_where_numbers_belong_is_refused(field):
+def test_an_axis_of_words_where_numbers_belong_is_rejected(field):
     sweep = tiny(axes=[{"field": field, "values": ["many"]}])
     with pytest.raises(ScalingError, match="not a number"):
         plan(sweep, sweep.base.task, 16)
@@ -185,7 +185,7 @@ def test_replicates_are_further_seeds_of_chosen_cells():
     assert sorted(map(sorted, seeds.values())) == [[0], [0, 1, 2], [0, 7], [0, 7]]
 
 
-def test_replicates_of_a_cell_that_is_not_there_are_a_mistake():
+def test_replicates_of_a_missing_cell_are_an_error():
     with pytest.raises(ScalingError, match="no cell of the design has these sizes and amounts"):
         planned(replicates=[{"seeds": [1], "sizes": ["7k"]}])
 
@@ -239,22 +239,20 @@ def test_a_stream_has_no_corpus_to_limit():
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5])
 @pytest.mark.parametrize("by_axis", [True, False])
-def test_a_batch_that_is_no_number_of_sequences_is_refused_and_not_replaced_by_the_base(
-    value, by_axis
-):
+def test_batch_that_is_no_multiple_of_the_sequence_is_rejected(value, by_axis):
     cell = {"size": "6k", "tokens": "40k", "settings": {} if by_axis else {"batch_size": value}}
     axes = [{"field": "batch_size", "values": [value]}] if by_axis else []
     with pytest.raises(ScalingError, match="no number of sequences"):
         planned(design={"kind": "list", "cells": [cell]}, axes=axes)
 
 
-def test_a_vocabulary_that_is_not_the_tasks_is_refused_and_not_dropped():
+def test_vocabulary_other_than_the_tasks_is_rejected():
     with pytest.raises(ScalingError, match=r"vocab_size is the task's, 256"):
         planned(base=TINY["base"] | {"model": {"vocab_size": 300}})
     planned(base=TINY["base"] | {"model": {"vocab_size": 256}})
 
 
-def test_what_a_run_cannot_have_is_named():
+def test_setting_that_a_run_cannot_have_is_named():
     with pytest.raises(ScalingError, match=r"n_steps: Input should be less than"):
         planned(design={"kind": "grid", "sizes": ["6k"], "tokens": ["1e30"]})
 
@@ -268,7 +266,7 @@ def test_what_a_run_cannot_have_is_named():
     ],
 )
 @pytest.mark.parametrize("name", ["lr_rule", "batch_rule", "b2_half_life"])
-def test_a_measured_rule_that_leaves_all_numbers_is_refused(name, rule):
+def test_measured_rule_that_overflows_is_rejected(name, rule):
     base = {"task": TINY["base"]["task"]}
     with pytest.raises(ScalingError, match="is no number at N = "):
         planned(recipe=TINY["recipe"] | {name: rule}, base=base)

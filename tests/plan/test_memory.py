@@ -1,4 +1,6 @@
-"""What runs hold in memory, by shapes alone: more work never needs less, what saves never needs more, and remedies fit."""
+"""What runs hold in memory, by shapes alone: more work never needs less, what saves never needs
+more, and remedies fit.
+"""
 
 import json
 import subprocess
@@ -84,7 +86,7 @@ def larger(run, **changes):
 
 @given(RUNS, HOWS, KINDS)
 @settings(deadline=None)
-def test_more_work_never_needs_less(run, how, kind):
+def test_more_work_never_needs_less_memory(run, how, kind):
     chosen = {
         "layers": "scan",
         "loss_chunk": how.loss_chunk or 1024,
@@ -101,7 +103,7 @@ def test_more_work_never_needs_less(run, how, kind):
 
 @given(RUNS, KINDS)
 @settings(deadline=None)
-def test_what_saves_memory_never_needs_more(run, kind):
+def test_memory_saving_options_never_need_more_memory(run, kind):
     def needs(**how):
         return memory.estimate(run, Execution(layers="scan", **how), kind)
 
@@ -127,7 +129,7 @@ def test_what_saves_memory_never_needs_more(run, kind):
         assert (spread.moments, spread.activations) <= (whole.moments, whole.activations)
 
 
-def test_terms_are_what_they_say():
+def test_memory_terms_by_hand():
     run = run_of(averaged=True)
     found, size = memory.estimate(run), 4 * n_params(run.model, 128, "total")
     assert (found.parameters, found.moments, found.average) == (size, 2 * size, size)
@@ -158,7 +160,7 @@ def test_the_largest_micro_batch_that_fits_is_chosen_before_anything_else():
     assert room.fits([run], chosen)
 
 
-def test_then_activations_are_computed_again_and_then_devices_are_added():
+def test_remat_is_suggested_before_more_devices():
     run, how = run_of(1e7, batch=64, seq_len=512), Execution()
     smallest = memory.estimate(run, Execution(micro_batch=1), "gpu").total
     room = DeviceMemory("a device", "gpu", smallest - 1)
@@ -201,7 +203,7 @@ class nothing:
         return False
 
 
-def test_the_refusal_says_what_needs_what_and_the_options_that_help():
+def test_memory_error_names_the_need_and_the_options_that_help():
     run = run_of(1e7, batch=64)
     room = DeviceMemory("h100", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total)
     with pytest.raises(ScalingError) as caught:
@@ -218,7 +220,7 @@ def test_the_refusal_says_what_needs_what_and_the_options_that_help():
         check_fits([run], Execution(), DeviceMemory("this machine", "cpu", 10**6))
 
 
-def test_an_unknown_device_is_refused_with_the_nearest():
+def test_unknown_device_is_rejected_with_the_closest_match():
     with pytest.raises(ScalingError) as caught:
         device_options.device_memory("h10", 1)
     known = ", ".join(sorted([*DEVICES, "here"]))
@@ -228,7 +230,7 @@ def test_an_unknown_device_is_refused_with_the_nearest():
     assert str(caught.value).endswith(known)
 
 
-def test_workers_share_what_is_here(monkeypatch):
+def test_workers_share_the_memory_of_the_machine(monkeypatch):
     facts = {"total_bytes": 64 * 2**30, "available_bytes": 32 * 2**30, "limit_bytes": 8 * 2**30}
     monkeypatch.setattr(environment, "memory_bytes", lambda: facts)
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
@@ -240,7 +242,7 @@ def test_workers_share_what_is_here(monkeypatch):
     assert device_options.device_memory("here", 1).capacity_bytes > 2**60
 
 
-def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
+def test_absent_platform_is_rejected_with_those_available(monkeypatch):
     from scaling.execute import devices
 
     def ask(changes=None):
@@ -261,7 +263,7 @@ def test_a_platform_that_is_absent_is_refused_with_what_is_here(monkeypatch):
     )
 
 
-def test_a_plan_says_for_each_run_whether_it_fits():
+def test_plan_states_for_each_run_whether_it_fits():
     sweep = tiny(evals={"points": 1, "tokens": 30})
     planned = plan(sweep, sweep.base.task, 16)
     room = device_options.device_memory("h100", 1)
@@ -283,7 +285,7 @@ def shown(document):
     return page.getvalue()
 
 
-def test_no_jax_is_needed():
+def test_memory_estimate_needs_no_jax():
     code = "import sys, scaling.plan.device_fit, scaling.cli.device_options as d; d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

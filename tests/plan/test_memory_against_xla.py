@@ -1,4 +1,6 @@
-"""The planner's estimate against what XLA plans for the real training program, and losses in slices against whole ones."""
+"""The planner's estimate against what XLA plans for the real training program, and losses in slices
+against whole ones.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +108,7 @@ def test_the_estimate_is_what_xla_plans(run, how):
     assert found.total - found.evaluation == pytest.approx(training_bytes(made, chosen), rel=0.2)
 
 
-def test_an_evaluation_is_what_xla_plans():
+def test_evaluation_memory_is_what_xla_plans():
     run = run_of(1e5, seq_len=256, batch=1)
     settled, shape = resolve_for_local_devices(run, Execution()), step.program_key(run)
     params = jax.eval_shape(lambda: step.initial_state(shape, 0, settled)).params
@@ -118,8 +120,10 @@ def test_an_evaluation_is_what_xla_plans():
     assert found.temporary == pytest.approx(measured, rel=0.25)
 
 
-def test_the_noise_scale_is_what_xla_plans():
-    """With one sequence a step its pass is that of a step, and the sum of the gradients comes on top."""
+def test_noise_scale_memory_is_what_xla_plans():
+    """With one sequence a step its pass is that of a step, and the sum of the gradients comes on
+    top.
+    """
     run = run_of(1e5, seq_len=256, batch=1)
     run = run.model_copy(
         update={"evals": EvalConfig(tokens=256, noise_scale=True, noise_sequences=128)}
@@ -153,7 +157,7 @@ def test_losses_in_slices_are_those_of_whole_batches(tmp_path, how):
     np.testing.assert_allclose(slices, whole, atol=1e-5, rtol=0)
 
 
-def test_a_micro_batch_that_does_not_divide_the_batch_is_refused_before_training(tmp_path):
+def test_a_micro_batch_that_does_not_divide_the_batch_is_rejected_before_training(tmp_path):
     run = run_of(2e4, batch=8)
     with pytest.raises(ScalingError, match="micro_batch = 3 does not divide batch_size = 8"):
         train(

@@ -1,4 +1,6 @@
-"""Sweeps that repeat their data: planned as asked, limited in each run, refused where the corpus is too small."""
+"""Sweeps that repeat their data: planned as asked, limited in each run, refused where the corpus is
+too small.
+"""
 
 from pathlib import Path
 
@@ -13,7 +15,9 @@ FILE = Path(__file__).parents[2] / "sweeps" / "epochs.toml"
 
 
 def planned(tmp_path, **changes):
-    """The shipped sweep with other fields of its design, of one seed, planned; what it warns of goes to standard error."""
+    """The shipped sweep with other fields of its design, of one seed, planned; what it warns of
+    goes to standard error.
+    """
     sweep = load_sweep(FILE)
     design = sweep.design.model_copy(update=changes)
     path = tmp_path / "sweep.toml"
@@ -21,7 +25,7 @@ def planned(tmp_path, **changes):
     return planned_sweep(path)[1]
 
 
-def test_the_shipped_sweep_repeats_on_purpose_and_is_not_scolded(tmp_path, capsys):
+def test_shipped_repetition_sweep_has_no_warning(tmp_path, capsys):
     plan = planned(tmp_path)
     limits = {
         (
@@ -37,11 +41,10 @@ def test_the_shipped_sweep_repeats_on_purpose_and_is_not_scolded(tmp_path, capsy
     assert "warning" not in capsys.readouterr().err
 
 
-def test_runs_of_one_limit_are_one_trunk_and_read_one_corpus(tmp_path):
+def test_runs_of_one_limit_share_a_prefix_and_a_corpus(tmp_path):
     plan = planned(tmp_path, sizes=(15e3, 31e3))
     trunks = {
-        (family.runs[0].model.d_model, family.runs[0].task.unique_tokens)
-        for family in plan.groups
+        (family.runs[0].model.d_model, family.runs[0].task.unique_tokens) for family in plan.groups
     }
     assert len(plan.groups) == len(trunks) == 6
     for family in plan.groups:
@@ -61,7 +64,7 @@ def test_more_unique_tokens_than_there_are_is_an_error_before_training(tmp_path)
     assert caught.value.where.startswith(str(tmp_path))
 
 
-def test_fresh_runs_that_pass_the_corpus_again_are_told(tmp_path, capsys):
+def test_fresh_runs_that_repeat_the_corpus_are_reported(tmp_path, capsys):
     planned(tmp_path, unique_tokens=(3e6,), epochs=(8,), sizes=(15e3,))
     assert "passes over the corpus: not all of their tokens are new" in capsys.readouterr().err
 

@@ -1,4 +1,6 @@
-"""A starter sweep: within its budget, every isoFLOP curve with sizes on both sides, as its file says."""
+"""A starter sweep: within its budget, every isoFLOP curve with sizes on both sides, as its file
+says.
+"""
 
 from pathlib import Path
 

@@ -50,7 +50,7 @@ def trunk(folder, width, averaged):
 
 
 @pytest.mark.parametrize(("kind", "above"), [("constant", 0.1), ("averaged", 0.02)])
-def test_each_budget_of_a_trunk_is_a_point(tmp_path, kind, above):
+def test_each_budget_of_a_shared_prefix_is_a_point(tmp_path, kind, above):
     runs = [trunk(tmp_path, width, averaged=True) for width in (8, 16, 32)]
     points = read_source([tmp_path], FitOptions(readout=kind).source()).points
     found = pd.DataFrame({"d": points.d, "loss": points.loss}).sort_values(["d", "loss"])
@@ -63,7 +63,7 @@ def test_each_budget_of_a_trunk_is_a_point(tmp_path, kind, above):
     assert len(read_source([tmp_path], FitOptions().source()).points) == 3
 
 
-def test_what_is_not_there_is_refused_with_what_makes_it(tmp_path):
+def test_missing_metric_is_rejected_with_the_option_that_records_it(tmp_path):
     trunk(tmp_path, 8, averaged=False)
     with pytest.raises(ScalingError, match="holds no averaged-weights read-outs") as caught:
         read_source([tmp_path], FitOptions(readout="averaged").source())

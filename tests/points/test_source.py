@@ -73,7 +73,7 @@ def test_tokens_follow_from_flops(tmp_path):
     assert "tokens derived: D = C / (6 N)" in source.notes
 
 
-def test_flops_that_disagree_with_6nd_warn_or_are_refused(tmp_path):
+def test_flops_that_disagree_with_6nd_warn_or_are_rejected(tmp_path):
     text = "N,D,C,loss\n1e6,2e7,1e3,3.5\n2e6,2e7,2.4e14,3.4\n"
     source = read(tmp_path, "runs.csv", text)
     np.testing.assert_allclose(source.points.c, [1.2e14, 2.4e14])
@@ -83,7 +83,7 @@ def test_flops_that_disagree_with_6nd_warn_or_are_refused(tmp_path):
     )
 
 
-def test_what_is_left_out_is_counted(tmp_path):
+def test_excluded_rows_are_counted(tmp_path):
     text = "N,D,loss,outlier\n" + "".join(
         f"{n}e6,2e7,{loss},{flag}\n"
         for n, loss, flag in [
@@ -148,13 +148,13 @@ def test_chinchilla_figure_keeps_240(shared_data):
         ("run.csv", "run_id,N,D,loss\na,1e6,1e7,3\nb,2e6,1e7,3\na,1e6,1e7,4\n", "rows 1 and 3"),
     ],
 )
-def test_bad_tables_are_refused_by_name(tmp_path, name, text, words):
+def test_bad_tables_are_rejected_by_name(tmp_path, name, text, words):
     message = refused(tmp_path, name, text)
     assert name in message
     assert words in message
 
 
-def test_damaged_parquet_is_refused(tmp_path):
+def test_corrupt_parquet_is_rejected(tmp_path):
     path = tmp_path / "runs.parquet"
     table = pa.table(
         {
@@ -184,7 +184,7 @@ def test_damaged_parquet_is_refused(tmp_path):
         "N + 1 > 2",
     ],
 )
-def test_where_is_not_code(tmp_path, expression):
+def test_where_expression_executes_no_code(tmp_path, expression):
     assert "--where" in refused(tmp_path, "runs.csv", GOOD, where=expression)
 
 

@@ -1,4 +1,6 @@
-"""Tracker files become tables: W&B's log framing, real offline runs and event files where the packages are installed; units too."""
+"""Tracker files become tables: W&B's log framing, real offline runs and event files where the
+packages are installed; units too.
+"""
 
 import math
 import os

@@ -1,4 +1,6 @@
-"""`scaling predict` on a fit for which no law was named: the combination answers, and says what stands behind it."""
+"""`scaling predict` on a fit for which no law was named: the combination answers, and says what
+stands behind it.
+"""
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def test_a_budget_is_answered_by_the_combination(documents):
     assert parts["total"] == pytest.approx(parts["factor"] * np.hypot(parts["noise"], spread))
 
 
-def test_a_law_that_is_named_answers_alone(documents):
+def test_named_law_answers_without_the_combination(documents):
     found = predict(documents["chinchilla"], flops=1e22)
     assert found["law"] == "chinchilla"
     assert "combination" not in found

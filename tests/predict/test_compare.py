@@ -38,7 +38,7 @@ def quantities(found, other):
     return {test["quantity"]: test for test in found["tests"] if test["other"] == other}
 
 
-def test_the_test_holds_its_level_and_has_power_on_estimates_that_are_normal():
+def test_comparison_has_its_level_and_power_on_normal_estimates():
     random = np.random.default_rng(0)
     p = {}
     for shift in (0.0, 4.0):
@@ -51,7 +51,7 @@ def test_the_test_holds_its_level_and_has_power_on_estimates_that_are_normal():
     assert p[4.0] > 0.75  # 4 / sqrt(2) standard deviations: a z-test sees 81 %
 
 
-def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
+def test_equal_pairs_do_not_differ_and_half_the_compute_is_recovered(sweeps):
     found = compare({name: sweeps[name] for name in ("one", "twin", "half", "steep")})
     assert not any(test["significant"] for test in quantities(found, "twin").values())
     half, steep = quantities(found, "half"), quantities(found, "steep")
@@ -68,7 +68,7 @@ def test_twins_are_not_told_apart_and_half_the_compute_is_found(sweeps):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_draws_of_one_seed_are_not_paired_in_their_order(sweeps):
+def test_bootstrap_draws_of_one_seed_are_not_paired(sweeps):
     """The same draws on both sides stand for two independent sweeps: their difference spreads by
     the root of two.
     """
@@ -95,7 +95,7 @@ def test_the_share_is_that_of_the_closed_form_and_open_where_the_floor_is_too_hi
     assert open_interval(np.inf, np.array([3.0] + [np.inf] * 9), 0.9).value is None
 
 
-def test_budgets_asked_for_are_answered_and_extrapolation_is_said(sweeps):
+def test_requested_budgets_are_compared_and_extrapolation_marked(sweeps):
     held = compare({"one": sweeps["one"], "half": sweeps["half"]}, budgets=[1e23])["multipliers"][
         "half"
     ]
@@ -127,7 +127,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_compared_is_refused_by_name(sweeps, changes, words):
+def test_incomparable_fits_are_rejected_by_name(sweeps, changes, words):
     merged = {
         **sweeps["twin"],
         **changes,
@@ -168,7 +168,7 @@ def test_what_makes_losses_comparable():
     assert "64 and 128" in said(text, text, seq_len=128).why
 
 
-def test_a_law_held_at_a_value_in_both_is_not_tested(sweeps):
+def test_parameter_fixed_in_both_fits_is_not_tested(sweeps):
     fixed = [
         {
             **each,

@@ -37,12 +37,12 @@ def test_every_name_once_with_a_source():
     assert all(len(model.source) > 20 and model.tokens > model.n_params / 2 for model in NAMED)
 
 
-def test_a_frontier_without_a_law_tells_sizes_and_no_loss():
+def test_frontier_without_a_law_gives_sizes_and_no_loss():
     one = row(compare_named_models(load_law("published:porian2024")), "GPT-3 175B")
     assert one["size_ratio"] > 1
     assert one["excess_loss"] is None
 
 
-def test_a_law_without_an_optimum_is_refused():
+def test_a_law_without_an_optimum_is_rejected():
     with pytest.raises(ScalingError, match="no compute-optimal N and D"):
         compare_named_models(load_law("published:kaplan2020-d"))

@@ -53,7 +53,7 @@ def test_flops_and_loss_are_inverse_questions(folder):
     assert at["n_params"]["lo"] is None
 
 
-def test_extrapolation_is_told(folder):
+def test_extrapolation_is_reported(folder):
     source = str(folder / "parametric.json")
     inside, beyond = predict(source, flops=1e20), predict(source, flops=3e23)
     assert inside["extrapolation_decades"] == 0
@@ -73,7 +73,7 @@ def test_a_buildable_model_is_named(folder):
     json.dumps(found, allow_nan=False)
 
 
-def test_a_road_answers_flops_only(folder):
+def test_an_approach_answers_flops_only(folder):
     source = str(folder / "isoflop.json")
     found = predict(source, flops=1e21)
     assert found["n_params"]["lo"] < found["n_params"]["value"] < found["n_params"]["hi"]
@@ -84,7 +84,7 @@ def test_a_road_answers_flops_only(folder):
         predict(source, n_params=1e9, tokens=2e10)
 
 
-def test_all_roads_stand_beside_a_prediction(folder):
+def test_prediction_lists_all_approaches(folder):
     found = predict(str(folder / "parametric.json"), flops=1e21)
     assert set(found["approaches"]) == {"parametric", "isoflop", "envelope"}
     assert found["approaches"]["parametric"]["n_params"]["value"] == found["n_params"]["value"]
@@ -136,13 +136,13 @@ def test_status_is_passed_on(folder):
         ({"loss": 1.0}, "floor E is 1.693"),
     ],
 )
-def test_bad_questions_are_refused(question, words):
+def test_bad_questions_are_rejected(question, words):
     with pytest.raises(ScalingError) as caught:
         predict("published:hoffmann2022", **question)
     assert words in str(caught.value)
 
 
-def test_bad_sources_are_refused(tmp_path):
+def test_bad_sources_are_rejected(tmp_path):
     for source, words in (
         (str(tmp_path / "absent.json"), "absent.json"),
         (str(tmp_path), str(tmp_path)),
@@ -164,9 +164,7 @@ def test_bad_sources_are_refused(tmp_path):
         ("source", "model", 5),
     ],
 )
-def test_an_edited_fit_whose_parts_are_of_the_wrong_kind_is_refused_by_name(
-    tmp_path, group, part, value
-):
+def test_edited_fit_with_a_wrong_type_is_rejected_by_name(tmp_path, group, part, value):
     n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
     rows = "\n".join(
         f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)

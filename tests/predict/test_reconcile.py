@@ -69,6 +69,6 @@ def test_runs_are_counted_in_both_ways(tmp_path):
         ("absent.csv", OMEGA, "no such file"),
     ],
 )
-def test_bad_sources_are_refused(source, omega, says):
+def test_bad_sources_are_rejected(source, omega, says):
     with pytest.raises(ScalingError, match=says):
         reconcile(source, FitOptions(), omega)

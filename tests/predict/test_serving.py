@@ -57,7 +57,7 @@ def test_all_thirty_numbers_of_de_vries_to_their_digits(flops):
     assert rows[0]["extra_compute_percent"]["value"] == pytest.approx(0, abs=1e-9)
 
 
-def test_the_price_is_of_the_exponents_alone():
+def test_overhead_of_a_smaller_model_depends_on_exponents_alone():
     """De Vries: k_D = (1 - (k_N^-alpha - 1) beta / alpha)^(-1/beta), whatever the budget."""
     alpha, beta = PUBLISHED["devries2023"].values["alpha"], PUBLISHED["devries2023"].values["beta"]
     tokens = (1 - (0.5**-alpha - 1) * beta / alpha) ** (-1 / beta)
@@ -109,14 +109,14 @@ def test_kaplans_law_has_equal_losses_too():
         ("0.5,", "''"),
     ],
 )
-def test_sizes_that_are_none_or_too_small_are_refused(given, words):
+def test_invalid_or_too_small_sizes_are_rejected(given, words):
     with pytest.raises(ScalingError) as caught:
         predict(DEVRIES, flops=1e23, smaller=given)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("question", [{"smaller": 0.5}, {"inference_tokens": "1T"}])
-def test_laws_without_equal_losses_are_refused(question):
+def test_laws_without_equal_losses_are_rejected(question):
     with pytest.raises(ScalingError, match="does not say which N and D"):
         predict("published:porian2024", flops=1e18, **question)
     with pytest.raises(ScalingError, match="names no N and D"):
@@ -154,7 +154,7 @@ def test_equal_utilisation_everywhere_is_the_flop_answer():
         assert form["saved_fraction"] == pytest.approx(found["saved_fraction"], rel=1e-9)
 
 
-def test_dear_decoding_asks_for_a_smaller_model_and_a_small_cache_for_a_larger_one():
+def test_costly_decoding_favours_a_smaller_model_and_a_small_cache_a_larger_one():
     found = predict(DEVRIES, flops=flops_of_13b(), inference_tokens="2T", serving=Serving())[
         "inference"
     ]
@@ -214,20 +214,20 @@ def test_caches_and_rooflines_of_the_named_model():
         ({"batch": 0}, "a batch of one"),
     ],
 )
-def test_servings_that_are_none_are_refused(given, words):
+def test_invalid_serving_options_are_rejected(given, words):
     with pytest.raises(ScalingError) as caught:
         Serving(**given)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["prompt_tokens", "output_tokens", "batch"])
-def test_requests_larger_than_any_device_serves_are_refused(name):
+def test_requests_larger_than_any_device_serves_are_rejected(name):
     with pytest.raises(ScalingError, match="more than any device serves"):
         Serving(**{name: 10**400})
 
 
 @pytest.mark.parametrize("question", [{"inference_tokens": "1T"}, {"smaller": "0.5"}])
-def test_nothing_is_served_where_the_law_names_no_size(question):
+def test_law_without_an_optimum_has_no_serving_answer(question):
     """Kaplan's N*(C) at a loss of 1e9 nats is 0 parameters."""
     with pytest.raises(ScalingError, match="outside the law's range"):
         predict("published:kaplan2020", loss=1e9, **question)

@@ -51,7 +51,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
-def test_a_prediction_becomes_the_sweep_that_tests_it(fitted):
+def test_predict_emits_a_sweep_that_verifies_it(fitted):
     fit, out = fitted / "loop/fits/chinchilla.json", fitted / "next.toml"
     said = json.loads(done("predict", fit, "--flops", "8e20", "--emit", out, "--json"))
     sweep = load_sweep(out)
@@ -109,7 +109,7 @@ def test_a_published_law_is_tested_on_the_data_of_a_sweep(fitted):
         ([HOFFMANN, "--flops", "8e20", "--emit", "x.toml", "--base", "none.toml"], "no such file"),
     ],
 )
-def test_what_cannot_be_emitted_is_refused_and_nothing_written(fitted, args, words):
+def test_prediction_that_cannot_be_emitted_writes_nothing(fitted, args, words):
     places = [fitted / arg if arg.endswith((".json", ".toml")) else arg for arg in args]
     found = scaling("predict", *places)
     assert found.returncode == 2

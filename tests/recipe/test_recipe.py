@@ -1,4 +1,6 @@
-"""The rules that turn a size into hyper-parameters: published values to their digits, ranges, and what is measured."""
+"""The rules that turn a size into hyper-parameters: published values to their digits, ranges, and
+what is measured.
+"""
 
 import math
 
@@ -48,7 +50,7 @@ def test_published_rules_give_their_papers_numbers(name, n, d, lr, batch):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_rules_warn_below_their_range_where_they_ask_for_ten_times_too_much(name):
+def test_published_rules_warn_below_their_range(name):
     assert PUBLISHED[name].outside(30e3, 1e6)
     (told,) = range_warnings(30e3, 1e6, Recipe(lr_rule=name), **GIVEN)
     assert told.startswith(f"recipe.lr_rule = {name}: ")
@@ -57,7 +59,7 @@ def test_published_rules_warn_below_their_range_where_they_ask_for_ten_times_too
         assert PUBLISHED[name].lr(30e3, 1e6) > 5 * learning_rate(MODEL, 30e3, 1e6, Recipe())
 
 
-def test_the_default_says_nothing_about_small_models_but_a_measured_rule_does():
+def test_measured_rule_warns_about_small_models_and_the_default_does_not():
     assert range_warnings(30e3, 1e6, Recipe(), **GIVEN) == []
     assert (
         "batch_rule = porian: N = 30k lies outside 5M"
@@ -72,7 +74,7 @@ def test_the_default_says_nothing_about_small_models_but_a_measured_rule_does():
     assert learning_rate(MODEL, 3e4, 1e6, measured) == pytest.approx(10.0 * 3e4**-0.7)
 
 
-def test_the_rate_of_a_transferred_model_is_the_bases():
+def test_transferred_model_has_the_learning_rate_of_its_base():
     assert learning_rate(MODEL, 1e5, 1e6, Recipe(lr_width=0.16)) == 0.16 / 32
     transferred = Recipe(lr_width=0.16, transfer=MuP(base_width=16))
     assert learning_rate(MODEL, 1e5, 1e6, transferred) == 0.16 / 16
@@ -81,7 +83,7 @@ def test_the_rate_of_a_transferred_model_is_the_bases():
     assert not model.gains
 
 
-def test_the_second_moment_forgets_half_in_so_many_tokens():
+def test_beta2_half_life_is_given_in_tokens():
     assert b2(1e5, 512, Recipe()) == 0.98  # the default of old runs, whose identities hold
     for batch in (128, 512, 1024):
         half_life = math.log(0.5) / math.log(b2(1e5, batch, Recipe(b2_half_life=2e4))) * batch
@@ -92,7 +94,7 @@ def test_the_second_moment_forgets_half_in_so_many_tokens():
     )
 
 
-def test_weight_decay_is_a_share_of_the_run():
+def test_weight_decay_timescale_is_a_share_of_the_run():
     assert weight_decay(0.01, 1000, Recipe()) == 0.0
     assert weight_decay(0.01, 1000, Recipe(decay_timescale=0.5)) == pytest.approx(
         1 / (0.5 * 0.01 * 1000)
@@ -122,9 +124,7 @@ def test_a_batch_rule_of_tokens_grows_with_the_horizon():
 
 @pytest.mark.parametrize("n_heads", [4, 8])
 @pytest.mark.parametrize(("ffn", "apart"), [("gelu", 0), ("relu2", 0), ("swiglu", 0.002)])
-def test_mha_gqa_and_mqa_weigh_the_same_where_the_feed_forward_takes_what_they_save(
-    n_heads, ffn, apart
-):
+def test_kv_to_ffn_keeps_parameters_equal_across_mha_gqa_mqa(n_heads, ffn, apart):
     def built(n_kv_heads, **changes):
         given = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "ffn": ffn, "pos": "none"}
         return model_for(

@@ -1,4 +1,6 @@
-"""The two backends: valid plotly JSON in both themes, the same SVG every time, hostile words drawn as words."""
+"""The two backends: valid plotly JSON in both themes, the same SVG every time, hostile words drawn
+as words.
+"""
 
 import json
 import math
@@ -84,13 +86,13 @@ def test_plotly_places_annotations_and_ranges_by_exponent():
     assert layout["xaxis"]["range"][1] == pytest.approx(1.0, abs=0.05)
 
 
-def test_hostile_words_are_text_for_plotly():
+def test_hostile_text_is_escaped_for_plotly():
     texts = json.dumps(to_plotly(everything(HOSTILE)))
     assert "<" not in texts
     assert "&lt;img" in texts
 
 
-def test_svg_is_the_same_twice_and_says_no_date(tmp_path):
+def test_svg_is_reproducible_and_undated(tmp_path):
     for name in ("one", "two"):
         save(draw(everything(HOSTILE)), "svg", tmp_path / name)
     first = (tmp_path / "one").read_bytes()
@@ -100,14 +102,14 @@ def test_svg_is_the_same_twice_and_says_no_date(tmp_path):
     assert b"onerror=alert(1)>" not in first
 
 
-def test_png_is_the_same_twice(tmp_path):
+def test_png_is_reproducible(tmp_path):
     for name in ("one", "two"):
         save(draw(everything()), "png", tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").read_bytes().startswith(b"\x89PNG")
 
 
-def test_pdf_is_the_same_whatever_the_hash_seed_and_says_no_date(tmp_path):
+def test_pdf_is_reproducible_for_any_hash_seed_and_undated(tmp_path):
     code = "import sys; from pathlib import Path; from tests.render.test_backends import HOSTILE, draw, everything, save; "
     code += "save(draw(everything(HOSTILE)), 'pdf', Path(sys.argv[1]))"
     canvas = draw(everything(HOSTILE))
@@ -128,7 +130,7 @@ def test_pdf_is_the_same_whatever_the_hash_seed_and_says_no_date(tmp_path):
     }
 
 
-def test_importing_the_room_loads_no_plotting_and_no_jax():
+def test_importing_render_loads_no_plotting_and_no_jax():
     code = (
         "import sys, scaling.report, scaling.report.page, scaling.report.terminal; "
         "print([m for m in ('matplotlib', 'plotly', 'jinja2', 'rich', 'scipy', 'jax') if m in sys.modules])"

@@ -58,7 +58,7 @@ def test_limits_hold_all_traces_and_ignore_what_a_log_axis_cannot_show():
     assert 0 < y_low < 1 < 11 < y_high < 13
 
 
-def test_one_point_still_has_room():
+def test_single_point_has_a_margin():
     figure = Figure("x", "", "", Axis("x", log=True), Axis("y"), (Markers([5.0], [7.0]),))
     for low, high in figure.limits():
         assert low < high

@@ -1,4 +1,6 @@
-"""Tables for papers: what TeX would obey is shown as text, numbers stand to the right, missing ones are dashes."""
+"""Tables for papers: what TeX would obey is shown as text, numbers stand to the right, missing ones
+are dashes.
+"""
 
 import re
 
@@ -17,7 +19,7 @@ TABLE = Table(
 )
 
 
-def test_a_table_as_it_stands_in_a_paper():
+def test_latex_table_of_a_paper():
     assert TABLE.to_latex().splitlines() == [
         r"% Exponents \& more",
         r"% At 95 \% confidence.",
@@ -48,7 +50,7 @@ def test_a_table_as_it_stands_in_a_paper():
         ("", ""),
     ],
 )
-def test_text_is_shown_and_never_obeyed(text, shown):
+def test_latex_commands_in_text_are_escaped(text, shown):
     assert for_latex(text) == shown
 
 

@@ -1,4 +1,6 @@
-"""A synthetic sweep (Chinchilla losses with noise, 5 budgets x 6 sizes) and a fit document computed by hand."""
+"""A synthetic sweep (Chinchilla losses with noise, 5 budgets x 6 sizes) and a fit document computed
+by hand.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The page of a comparison: what it says first, its files, and which sources are compared at all."""
+"""The page of a comparison: what it says first, its files, and which sources
+are compared at all.
+"""
 
 import copy
 import csv
@@ -30,7 +32,9 @@ def pair(sources, tmp_path):
 
 @pytest.fixture(scope="module")
 def sources(document, tmp_path_factory):
-    """Fits of two sweeps: the second reaches the gap above the floor with A and B a tenth smaller, so with less compute."""
+    """Fits of two sweeps: the second reaches the gap above the floor with A and B a tenth smaller,
+    so with less compute.
+    """
     other = copy.deepcopy(document)
     for name in ("A", "B"):
         other["params"][name]["value"] *= 0.9
@@ -58,7 +62,7 @@ def test_several_sweeps_are_compared_and_fits_of_one_are_not(pair, results_folde
     assert not is_comparison([pair[0], tmp_path / "again.json"])
 
 
-def test_the_summary_says_the_share_first_and_all_files_are_there(page):
+def test_comparison_report_has_its_files_and_starts_with_the_compute_ratio(page):
     said = (page.parent / "report.md").read_text(encoding="utf-8")
     summary = said.partition("## Summary")[2].partition("###")[0]
     found = json.loads((page.parent / "comparison.json").read_text())
@@ -119,7 +123,7 @@ def test_hostile_names_are_text(pair):
     assert "&lt;script&gt;alert(1)" in text
 
 
-def test_a_share_out_of_reach_is_said_in_words(pair):
+def test_unreachable_compute_ratio_is_described(pair):
     documents = {path.stem: json.loads(path.read_text()) for path in pair}
     held = documents["better"]
     held["params"]["E"]["value"] = 9.0
@@ -155,7 +159,7 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     assert not (results_folder / "fits").exists()
 
 
-def test_sources_are_told_apart_by_as_much_of_their_paths_as_it_takes(pair, tmp_path):
+def test_sources_are_labelled_by_the_distinct_part_of_their_paths(pair, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "base.json").write_bytes(pair[1].read_bytes())
     found, _ = load_fits([pair[0], tmp_path / "x" / "base.json"], tmp_path / "made")

@@ -1,4 +1,6 @@
-"""The report as a whole: complete, self-contained, safe, and honest where there is little to say."""
+"""The report as a whole: complete, self-contained, safe, and honest where there
+is little to say.
+"""
 
 import base64
 import copy
@@ -138,7 +140,7 @@ def test_hostile_text_ends_no_row_of_a_latex_table(folder):
     assert "$<$script$>$alert(1)$<$/script$>$" in text
 
 
-def test_the_page_asks_for_nothing_and_runs_only_our_scripts(text):
+def test_page_loads_nothing_external_and_allows_only_its_scripts(text):
     page = Page(text)
     assert all(link.startswith("#") or link == "data:," for link in page.links), page.links
     assert page.handlers == []
@@ -262,7 +264,7 @@ def test_only_failed_runs_make_a_report_that_says_so(tmp_path):
     assert "MemoryError: 12 GiB" in said
 
 
-def test_what_is_absent_or_empty_is_named(tmp_path):
+def test_absent_or_empty_source_is_named(tmp_path):
     with pytest.raises(ScalingError, match="absent"):
         write_report(tmp_path / "absent")
     with pytest.raises(ScalingError, match="holds no runs"):
@@ -275,7 +277,7 @@ def test_what_is_absent_or_empty_is_named(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["not.json"], "nothing was written"
 
 
-def test_a_document_that_lacks_something_is_named(document, tmp_path):
+def test_incomplete_document_is_named(document, tmp_path):
     lacking = copy.deepcopy(document)
     del lacking["approaches"]["isoflop"]["minima"][1]["loss"]
     dump(lacking, tmp_path / "lacking.json")

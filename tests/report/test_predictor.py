@@ -1,4 +1,6 @@
-"""What the page is given to predict with is what the fit document knows; a browser compares the answers (tests/browser)."""
+"""What the page is given to predict with is what the fit document knows; a browser compares the
+answers (tests/browser).
+"""
 
 import json
 import math
@@ -34,7 +36,7 @@ def test_the_frontier_and_every_draw_of_it_are_given(path):
     assert 10**high > 1e5 * BUDGETS[-1]
 
 
-def test_what_is_no_number_travels_as_text_that_javascript_reads(document, path):
+def test_infinities_and_nan_are_encoded_for_javascript(document, path):
     odd = json.loads(json.dumps(document))
     odd["bootstrap"]["draws"]["A"][:2] = [0.0, None]
     dump(odd, path)

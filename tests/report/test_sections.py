@@ -1,4 +1,6 @@
-"""What a report contains for fits of other kinds, and what it says when the fit and the folder disagree."""
+"""What a report contains for fits of other kinds, and what it says when the fit and the folder
+disagree.
+"""
 
 import copy
 from dataclasses import replace
@@ -25,7 +27,7 @@ def composed(tmp_path):
     return compose_document
 
 
-def test_a_road_of_its_own_is_reported(document, composed):
+def test_fit_of_one_approach_is_reported(document, composed):
     coefficients = {
         name: interval(value)
         for name, value in {"a": 0.5, "n_coef": 0.2, "b": 0.5, "d_coef": 0.8}.items()
@@ -49,7 +51,7 @@ def test_a_road_of_its_own_is_reported(document, composed):
     assert any("loss –" in text for text in report.sentences)
 
 
-def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
+def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
     changed = copy.deepcopy(document) | {
         "law": "kaplan-d",
         "params": {"alpha_D": interval(0.1), "D_c": interval(1e13)},
@@ -71,13 +73,13 @@ def test_a_law_of_one_input_has_no_frontier_and_says_so(document, composed):
     assert [row[-1] for row in approaches.rows] == ["unavailable: the table lacks N, D or C"] * 3
 
 
-def test_a_status_that_is_not_ok_heads_the_doubts(document, composed):
+def test_status_other_than_ok_is_the_first_warning(document, composed):
     report = composed(document | {"status": "not-identified"})
     assert report.verdict == ("poor", "poorly determined: E")
     assert "'not-identified'" in report.trust[0]
 
 
-def test_a_fit_older_than_its_runs_is_told(document, results_folder, tmp_path):
+def test_fit_older_than_its_runs_is_reported(document, results_folder, tmp_path):
     folder = tmp_path / "sweep"
     folder.mkdir()
     (folder / "runs").symlink_to(results_folder / "runs")

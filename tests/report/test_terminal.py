@@ -44,7 +44,7 @@ def test_a_fit_fits_eighty_columns_without_colour(document, monkeypatch):
     assert "warning: E = 1.1 lies close" in text
 
 
-def test_a_refused_road_gives_its_reason(document, monkeypatch):
+def test_unavailable_approach_shows_its_reason(document, monkeypatch):
     refused = copy.deepcopy(document)
     refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert "envelope: two budgets only." in printed(fit_text(refused), monkeypatch)

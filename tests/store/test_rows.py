@@ -86,7 +86,7 @@ def test_points_refuse_mixed_corpora(tmp_path):
     "damage",
     [lambda b: b[: len(b) // 2], lambda b: b"<html>", lambda b: b"", lambda b: b + b"junk"],
 )
-def test_damaged_files_are_refused_by_name(tmp_path, damage):
+def test_corrupt_files_are_rejected_by_name(tmp_path, damage):
     run_files.write_run(tmp_path, table(run()))
     [path] = run_files.run_files(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
@@ -95,7 +95,7 @@ def test_damaged_files_are_refused_by_name(tmp_path, damage):
     assert path.name in caught.value.where
 
 
-def test_a_renamed_run_file_is_refused(tmp_path):
+def test_a_renamed_run_file_is_rejected(tmp_path):
     run_files.write_run(tmp_path, table(run()))
     [path] = run_files.run_files(tmp_path)
     path.rename(path.with_name("000000000000.parquet"))
@@ -103,7 +103,7 @@ def test_a_renamed_run_file_is_refused(tmp_path):
         run_files.load(tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "kept.txt"
     files.write_text(path, "old")
 
@@ -157,7 +157,7 @@ def frame(*runs_and_losses):
     return pd.concat([each.to_pandas() for each in measured])
 
 
-def test_unique_tokens_are_told_where_a_corpus_was_limited():
+def test_unique_tokens_are_in_the_points_of_a_limited_corpus():
     points = points_of(
         frame((text_run(None, 100), 3.0), (text_run(5003, 100), 3.1), (text_run(10**6, 50), 3.2))
     )

@@ -1,4 +1,6 @@
-"""The loss by position is fitted as L(T) = E + A T^-g, with an interval that holds what was put in."""
+"""The loss by position is fitted as L(T) = E + A T^-g, with an interval that
+holds what was put in.
+"""
 
 import numpy as np
 import pandas as pd
@@ -49,7 +51,7 @@ def windows(n_params=40_000, seeds=2, noise=0.01, law=TRUE, task="text", last=10
 
 
 def test_the_law_of_each_size_is_recovered_within_its_interval():
-    small, large = context.curves(
+    small, large = context.analyze(
         pd.concat([windows(90_000, law=TRUE | {"E": 1.1, "A": 1.9}), windows()])
     )
     assert (small.n_params, large.n_params, small.seeds, small.unavailable) == (
@@ -67,14 +69,14 @@ def test_the_law_of_each_size_is_recovered_within_its_interval():
     assert [one.holds for one in told] == [True, True, True]
 
 
-def test_variants_of_a_size_are_no_seeds_of_it():
+def test_variants_of_a_size_are_not_pooled_as_seeds():
     assert (
-        context.curves(
+        context.analyze(
             pd.concat([windows(seeds=1), windows(seeds=1).assign(pos="alibi", run_id="other")])
         )
-        == []
+        is None
     )
-    assert len(context.curves(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
+    assert len(context.analyze(pd.concat([windows(), windows().assign(lr=1e-3)]))) == 2
 
 
 def test_positions_weigh_as_their_variance_over_windows():
@@ -82,19 +84,21 @@ def test_positions_weigh_as_their_variance_over_windows():
     wild = table["at"] > 32
     table.loc[wild, "value"] += 0.3 * (-1.0) ** table["at"][wild]
     table.loc[wild, "stderr"] = 3.0
-    (curve,) = context.curves(table)
+    (curve,) = context.analyze(table)
     assert curve.params["g"].value == pytest.approx(TRUE["g"], abs=0.05)
 
 
 def test_errors_that_neighbours_share_widen_the_interval():
-    """Errors of .01 nats that drift from position to position say less about g than errors drawn anew at each."""
+    """Errors of .01 nats that drift from position to position say less about g than errors drawn
+    anew at each.
+    """
     drawn = np.random.default_rng(5).normal(0, 0.01, len(TOKENS))
     drift = drawn.copy()
     for place in range(1, len(drift)):
         drift[place] = 0.9 * drift[place - 1] + np.sqrt(1 - 0.9**2) * drawn[place]
     fitted = TRUE["E"] + TRUE["A"] * TOKENS ** -TRUE["g"]
     wide, narrow = (
-        context.curves(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn)
+        context.analyze(at_end(fitted + errors))[0].params["g"] for errors in (drift, drawn)
     )
     assert wide.hi - wide.lo > 1.3 * (narrow.hi - narrow.lo)
     assert wide.lo < TRUE["g"] < wide.hi
@@ -106,8 +110,8 @@ def at_end(loss):
     return table[table["step"] == 100].assign(value=loss)
 
 
-def test_too_few_positions_are_refused_and_said():
-    (curve,) = context.curves(windows(points=TOKENS[:5]))
+def test_too_few_positions_leave_the_curve_unfitted():
+    (curve,) = context.analyze(windows(points=TOKENS[:5]))
     assert not curve.params
     assert curve.unavailable == "5 positions are fewer than 8"
     (finding,) = context.claims([curve])
@@ -115,19 +119,19 @@ def test_too_few_positions_are_refused_and_said():
     assert finding.measured == "not fitted: 5 positions are fewer than 8"
 
 
-def test_the_section_has_a_picture_a_table_and_three_sentences_and_only_text_has_it():
-    section = context.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
+def test_context_section_has_figure_table_and_notes_for_text_only():
+    section = context.STUDY.section(pd.concat([windows(), windows(90_000, law=TRUE | {"A": 2.0})]))
     assert [table.name for table in section.tables] == ["expected-context", "context"]
     assert len(section.notes) == 3
     assert "so the larger gains more." in section.notes[2]
     assert len(section.figures[0].traces) == 4
-    assert context.section(windows(task="induction")) is None
+    assert context.STUDY.section(windows(task="induction")) is None
 
 
 def test_rows_without_a_number_or_a_position_are_left_out():
     held = windows()
-    assert context.curves(held.assign(value=np.nan)) == []
-    assert context.section(held.assign(at=np.nan)) is None
-    (curve,) = context.curves(held.assign(value=held["value"].where(held["seed"] == 0)))
+    assert context.analyze(held.assign(value=np.nan)) is None
+    assert context.STUDY.section(held.assign(at=np.nan)) is None
+    (curve,) = context.analyze(held.assign(value=held["value"].where(held["seed"] == 0)))
     assert curve.seeds == 1
     assert np.isfinite(curve.loss).all()

@@ -8,7 +8,7 @@ from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
 from scaling.store import rows as row_schema
 from scaling.store.rows import Measurement, Provenance
 from scaling.studies.emergence import analysis as emergence
-from scaling.studies.emergence.section import section
+from scaling.studies.emergence.section import STUDY
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
 DIGITS = 4  # so an answer has five
@@ -31,7 +31,9 @@ def run_of(width, seed=0, **task):
 
 
 def measured(step, accuracy, exact=None, end=False):
-    """A checkpoint whose digits have `accuracy` (5,) and NLL -ln accuracy; they are independent unless `exact` says otherwise."""
+    """A checkpoint whose digits have `accuracy` (5,) and NLL -ln accuracy; they are independent
+    unless `exact` says otherwise.
+    """
     accuracy = np.asarray(accuracy, float)
     found = {
         "exact_match": accuracy.prod() if exact is None else exact,
@@ -50,7 +52,9 @@ def measured(step, accuracy, exact=None, end=False):
 
 
 def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
-    """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of training that is over."""
+    """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of
+    training that is over.
+    """
     tables = []
     for width in WIDTHS:
         for seed in range(seeds(width)):
@@ -98,7 +102,7 @@ def test_a_smooth_improvement_is_a_metric_effect():
     assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION_SHARE
 
 
-def test_a_sudden_model_is_a_transition_and_not_the_metrics():
+def test_a_sudden_model_is_a_transition_not_a_metric_effect():
     found = emergence.analyze(ladder(sudden, at_16))
     assert found.transition.verdict is True
     assert found.metric_effect.verdict is False
@@ -107,13 +111,15 @@ def test_a_sudden_model_is_a_transition_and_not_the_metrics():
     assert found.trends["nll"].sharpness == pytest.approx(
         1 / np.log2(n[3] / n[2])
     )  # three of five fail at 16: all of it from 16 to 24
-    told = section(ladder(sudden, at_16)).notes
+    told = STUDY.section(ladder(sudden, at_16)).notes
     assert "a transition of the model itself" in told[2]
     assert "adds little" in told[1]
 
 
-def test_what_is_decided_follows_the_rows(monkeypatch):
-    """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no transition."""
+def test_jump_of_exact_match_alone_is_a_metric_effect(monkeypatch):
+    """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no
+    transition.
+    """
     table = ladder(smooth, lambda width: 2, exact=lambda accuracy: float(accuracy[:4].mean() > 0.6))
     even = table["metric"] == "answer_nll"
     table.loc[even, "value"] = 8.0 - np.log(table.loc[even, "n_params"])
@@ -121,22 +127,24 @@ def test_what_is_decided_follows_the_rows(monkeypatch):
     assert found.metric_effect.verdict is True
     assert found.transition.verdict is False
     assert found.n_settled < found.n_digits
-    told = section(table).notes
+    told = STUDY.section(table).notes
     assert len(told) == 3
     assert "the metric adds to the jump" in told[1]
     assert "improves smoothly" in told[2]
     assert "half-learned" in told[2]
 
 
-def test_one_seed_a_size_settles_nothing():
+def test_one_seed_per_size_leaves_verdicts_undecided():
     found = emergence.analyze(ladder(sudden))
     assert found.metric_effect.verdict is found.transition.verdict is None
     told = [one for one in emergence.claims(found) if "one seed" in one.measured]
     assert [one.holds for one in told] == [None, None]
 
 
-def test_seeds_that_disagree_settle_nothing():
-    """Each size has seeds that learned and seeds that did not, the more of them the larger it is."""
+def test_disagreeing_seeds_leave_verdicts_undecided():
+    """Each size has seeds that learned and seeds that did not, the more of them
+    the larger it is.
+    """
     lucky = ladder(
         lambda width, seed, over: np.full(
             5, 0.99 if seed < WIDTHS.index(width) and over == 1.0 else 0.1
@@ -176,7 +184,7 @@ def test_the_product_law_fails_where_digits_fail_together():
     assert not told["product of per-position accuracies minus exact match"].holds
 
 
-def test_sigmoid_and_power_law_are_each_found_where_they_are_true():
+def test_sigmoid_or_power_law_has_the_lower_aic_where_it_is_true():
     n = np.geomspace(1e3, 6e4, 12)
     for true, first in ((1 / (1 + (8e3 / n) ** 3.0), 0), (2e-4 * n**0.75, 1)):
         ends = pd.DataFrame({"n": n, "exact_match": true})
@@ -188,7 +196,9 @@ def test_sigmoid_and_power_law_are_each_found_where_they_are_true():
 
 
 def test_sarles_coefficient():
-    """1 for two points in any proportion; 5/9 and 1/3 for the even and the normal distribution; by hand for 0, 0, 1, 3."""
+    """1 for two points in any proportion; 5/9 and 1/3 for the even and the normal distribution; by
+    hand for 0, 0, 1, 3.
+    """
     for two in ([0, 0, 0, 1, 1], [0.2, 0.7, 0.7, 0.7, 0.7]):
         assert emergence.sarle(np.array(two)) == pytest.approx(1.0)
     assert emergence.sarle(np.linspace(0, 1, 20_001)) == pytest.approx(5 / 9, abs=1e-3)
@@ -202,7 +212,7 @@ def test_sarles_coefficient():
         assert np.isnan(emergence.sarle(undecided))
 
 
-def test_the_threshold_is_where_most_seeds_are_and_half_is_right():
+def test_threshold_is_the_most_seeded_size_nearest_one_half():
     seeds = emergence.analyze(ladder(sudden, at_16)).threshold
     assert len(seeds.values) == 5
     assert sorted(seeds.values) == pytest.approx([0.1**5] * 3 + [0.995**5] * 2)
@@ -232,7 +242,7 @@ def test_along_training_exact_match_is_one_curve_where_it_follows_log_likelihood
     )
 
 
-def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
+def test_unmeasured_metrics_and_other_tasks_are_left_out():
     with_distance, without = (emergence.analyze(ladder(smooth, end=end)) for end in (True, False))
     assert "edit_distance" in with_distance.trends
     assert "edit_distance" not in without.trends
@@ -240,14 +250,14 @@ def test_what_was_not_measured_is_absent_and_no_other_task_is_read():
     assert not first.holds
     assert first.measured.startswith("4: ")
     assert emergence.analyze(ladder(smooth, length_power=2.0)) is None
-    assert section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
+    assert STUDY.section(ladder(lambda *_: np.full(5, 0.5))) is None  # exact match does not change
     two = ladder(smooth)
-    assert section(two[two["d_model"] <= 12]) is None
-    assert section(two[two["task"] == "text"]) is None
+    assert STUDY.section(two[two["d_model"] <= 12]) is None
+    assert STUDY.section(two[two["task"] == "text"]) is None
 
 
 def test_the_section_has_its_pictures_and_tables():
-    found = section(ladder(sudden, at_16))
+    found = STUDY.section(ladder(sudden, at_16))
     assert [figure.name for figure in found.figures] == [
         "emergence-metrics",
         "emergence-fits",
@@ -265,7 +275,7 @@ def test_the_section_has_its_pictures_and_tables():
     assert len(found.figures[2].traces[0].x) == 5
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
+def test_runs_that_differ_in_more_than_the_seed_are_excluded():
     alike = ladder(smooth, seeds=lambda width: 3)
     longer = row_schema.rows(
         "ladder",
@@ -280,5 +290,5 @@ def test_runs_that_differ_in_more_than_the_seed_are_no_seeds():
     assert {str(one) for one in emergence.claims(found)} == {
         str(one) for one in emergence.claims(alone)
     }
-    assert "more than the seed" in section(mixed).notes[-1]
-    assert len(section(alike).notes) == 3
+    assert "more than the seed" in STUDY.section(mixed).notes[-1]
+    assert len(STUDY.section(alike).notes) == 3

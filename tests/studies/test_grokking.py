@@ -10,13 +10,12 @@ import pytest
 from scaling import studies
 from scaling.config import ModularTask
 from scaling.config.sweep_file import load_sweep
-from scaling.errors import ScalingError
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies.grokking import analysis as grokking
-from scaling.studies.grokking import quadratic_network
+from scaling.studies.grokking import closed_form
 from scaling.studies.grokking.delay_law import fit_delay_law
-from scaling.studies.grokking.section import section
+from scaling.studies.grokking.section import STUDY
 from scaling.tasks import open_task
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -25,7 +24,9 @@ POLE, POWER = 0.2, 1.1
 
 
 def told_delay(run):
-    """The delay that these rows are made with: a pole in the share, a power of the decay, a few percent between seeds."""
+    """The delay that these rows are made with: a pole in the share, a power of the decay, a few
+    percent between seeds.
+    """
     noise = np.random.default_rng((run.seed, round(100 * run.task.train_fraction))).normal(0, 0.03)
     return (
         60
@@ -37,7 +38,9 @@ def told_delay(run):
 
 
 def table(name, delay=told_delay):
-    """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which they reach 1."""
+    """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which
+    they reach 1.
+    """
     sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run, measured = item.run, []
@@ -60,7 +63,7 @@ def laws():
     return table("grokking-laws")
 
 
-def test_a_crossing_lies_between_two_measurements():
+def test_first_step_at_a_level_is_interpolated():
     step = np.array([1.0, 10.0, 100.0])
     assert grokking.first_step_at(step, np.array([0.0, 0.98, 1.0])) == pytest.approx(
         10 * math.sqrt(10)
@@ -69,7 +72,7 @@ def test_a_crossing_lies_between_two_measurements():
     assert grokking.first_step_at(step, np.array([0.0, 0.5, 0.98])) is None
 
 
-def test_a_power_with_a_pole_is_found_again():
+def test_delay_law_with_a_pole_is_recovered():
     x = np.repeat([0.6, 0.5, 0.4, 0.35, 0.3], 3)
     noise = np.random.default_rng(1).normal(0, 0.02, len(x))
     law = fit_delay_law(x, 60 * (x - 0.2) ** -1.1 * np.exp(noise), with_pole=True)
@@ -86,7 +89,7 @@ def test_a_power_with_a_pole_is_found_again():
     assert fit_delay_law(np.array([0.5, 1.0]), np.ones(2), with_pole=False) is None
 
 
-def test_the_main_sweep_shows_the_delay_and_the_control(main):
+def test_grokking_sweep_gives_delay_and_control_claims(main):
     found = grokking.analyze(main)
     assert (len(found.baseline), len(found.control), found.n_unused) == (3, 1, 0)
     expected = LEARNED + 60 * 0.2**-1.1 / found.baseline[0].decay
@@ -98,7 +101,7 @@ def test_the_main_sweep_shows_the_delay_and_the_control(main):
     assert (closed.holds, "all 3,481 equations" in closed.quantity) == (True, True)
 
 
-def test_runs_that_did_not_get_there_decide_nothing(main):
+def test_runs_that_never_generalize_leave_claims_undecided(main):
     never = main.assign(value=np.where(main["split"] == "val", 0.3, main["value"]))
     found = grokking.analyze(never)
     assert [one.holds for one in grokking.claims(found)[:2]] == [None, None]
@@ -109,14 +112,14 @@ def test_runs_that_did_not_get_there_decide_nothing(main):
     assert grokking.claims(grokking.analyze(early))[1].holds is False
 
 
-def test_a_pole_that_is_not_seen_is_not_told():
+def test_insignificant_pole_is_reported_as_unseen():
     found = grokking.analyze(table("grokking-laws", lambda run: 60 * run.task.train_fraction**-2))
     assert found.by_fraction.pole[:2] == (0.0, 0.0)
     assert found.by_fraction.b[0] == pytest.approx(2.0, abs=0.3)
     assert "no f_c seen" in grokking.describe_fraction_law(found.by_fraction)
 
 
-def test_the_laws_are_read_off_the_other_sweep(laws):
+def test_grokking_laws_sweep_recovers_both_delay_laws(laws):
     found = grokking.analyze(laws)
     assert found.n_unused == 0
     assert found.by_fraction.n_censored == found.by_decay.n_censored == 0
@@ -137,7 +140,7 @@ def test_the_laws_are_read_off_the_other_sweep(laws):
 
 
 def test_the_section_has_its_figures_and_three_sentences(main, laws):
-    first, second = section(main), section(laws)
+    first, second = STUDY.section(main), STUDY.section(laws)
     assert [figure.name for figure in first.figures] == ["grokking", "grokking-closed-form"]
     assert [figure.name for figure in second.figures] == [
         "grokking",
@@ -151,75 +154,62 @@ def test_the_section_has_its_figures_and_three_sentences(main, laws):
         assert one.tables[0].name == "expected-grokking"
     assert "without decay" in first.notes[1]
     assert "without decay" not in second.notes[1]
-    assert section(main[main["weight_decay"] == 0]) is None
-    assert section(main[main["metric"] == "loss"]) is None
+    assert STUDY.section(main[main["weight_decay"] == 0]) is None
+    assert STUDY.section(main[main["metric"] == "loss"]) is None
 
 
-def test_the_sentences_say_no_more_than_the_rows_show(main, laws):
-    assert "no later than" in section(main.assign(value=1.0)).notes[0]
+def test_grokking_notes_follow_the_rows(main, laws):
+    assert "no later than" in STUDY.section(main.assign(value=1.0)).notes[0]
     one = (main["split"] == "val") & (main["seed"] == 0)
     assert (
-        "in 2 of 3 runs" in section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
+        "in 2 of 3 runs"
+        in STUDY.section(main.assign(value=np.where(one, 0.3, main["value"]))).notes[0]
     )
-    growing = section(
+    growing = STUDY.section(
         table(
             "grokking-laws", lambda run: 600 * run.task.train_fraction**2 * run.optim.weight_decay
         )
     )
-    assert "longer where fewer" in section(laws).notes[2]
+    assert "longer where fewer" in STUDY.section(laws).notes[2]
     assert "longer where fewer" not in growing.notes[2]
     other = main.assign(
         config=main["config"].str.replace('"operation":"add"', '"operation":"multiply"')
     )
-    assert "not trained" in section(main).notes[2]
-    assert "not trained" not in section(other).notes[2]
+    assert "not trained" in STUDY.section(main).notes[2]
+    assert "not trained" not in STUDY.section(other).notes[2]
 
 
-def test_the_other_studies_let_these_rows_pass(main, laws):
+def test_grokking_rows_give_no_other_study(main, laws):
     for held in (main, laws):
         assert [one.id for one in studies.sections(held)] == ["grokking"]
 
 
-def test_mirror_images_are_counted():
+def test_commutative_overlap_counts_mirrored_equations():
     task = ModularTask(kind="modular", p=59)
     windows = {split: open_task(task).windows[split][:, :2].tolist() for split in ("train", "val")}
     known = {tuple(pair) for pair in windows["train"]}
-    assert grokking.commutative_overlap(task) == pytest.approx(
+    assert closed_form.commutative_overlap(task) == pytest.approx(
         np.mean([(b, a) in known for a, b in windows["val"]])
     )
-    assert grokking.commutative_overlap(task) == pytest.approx(0.4, abs=0.03)
-    assert grokking.commutative_overlap(ModularTask(kind="modular", operation="subtract")) is None
+    assert closed_form.commutative_overlap(task) == pytest.approx(0.4, abs=0.03)
+    assert (
+        closed_form.commutative_overlap(ModularTask(kind="modular", operation="subtract")) is None
+    )
 
 
 @pytest.mark.parametrize(("p", "operation"), [(5, "add"), (23, "subtract"), (59, "add")])
-def test_the_closed_form_answers_all_equations_where_it_is_wide(p, operation):
-    task = ModularTask(kind="modular", p=p, operation=operation, train_fraction=0.5)
-    assert quadratic_network.accuracy(task, 512) == 1.0
-    assert quadratic_network.accuracy(task, 4) < 0.9
+def test_closed_form_network_is_exact_when_wide(p, operation):
+    assert closed_form.network_accuracy(p, 512, operation) == 1.0
+    assert closed_form.network_accuracy(p, 4, operation) < 0.9
 
 
-def test_the_closed_form_is_about_one_at_the_sum_alone():
-    a, b = (part.ravel() for part in np.mgrid[0:7, 0:7])
-    logits = quadratic_network.make_network(7, 20_000).logits(a, b)
+def test_closed_form_logits_are_one_at_the_sum_and_zero_elsewhere():
+    a, b = np.mgrid[0:7, 0:7]
+    logits = closed_form.network_logits(7, 20_000)
     np.testing.assert_allclose(logits, np.eye(7)[(a + b) % 7], atol=0.1)
 
 
-def test_an_operation_without_a_closed_form_is_refused():
-    task = ModularTask(kind="modular", operation="multiply")
-    with pytest.raises(ScalingError, match="no closed form is known here for multiply"):
-        quadratic_network.accuracy(task, 64)
-    assert grokking.closed_form(task) is None
-    assert (
-        grokking.closed_form(ModularTask(kind="modular", p=4096)) is None
-    )  # p^3 logits would not fit in memory
-    with pytest.raises(ScalingError, match="0 units wide"):
-        quadratic_network.make_network(5, 0)
-
-
-def test_scores_of_logits_are_those_of_their_softmax():
-    found = quadratic_network.scores(
-        np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])), np.array([0, 1])
-    )
-    np.testing.assert_allclose(found.nll[:, 0], [math.log(2), math.log(10)])
-    np.testing.assert_allclose(found.square[:, 0], [0.375, 0.66])
-    assert found.hit[:, 0].tolist() == [True, False]
+@pytest.mark.parametrize("task", [{"operation": "multiply"}, {"p": 4096}])
+def test_no_closed_form_for_multiplication_or_a_large_modulus(task):
+    """p^3 logits of a large p would not fit in memory."""
+    assert closed_form.accuracy_by_width(ModularTask(kind="modular", **task)) is None

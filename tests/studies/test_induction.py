@@ -17,7 +17,9 @@ DEEP, SHALLOW = (4.3, 4.1, 3.8, 3.3, 1.6, 0.5, 0.2), (4.3, 4.1, 3.8, 3.4, 3.2, 3
 
 
 def table(deep=DEEP, shallow=SHALLOW):
-    """The shipped sweep as if trained: one curve for two layers, another for one, a little later for later seeds."""
+    """The shipped sweep as if trained: one curve for two layers, another for one, a little later
+    for later seeds.
+    """
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         measured = []
@@ -35,7 +37,9 @@ def table(deep=DEEP, shallow=SHALLOW):
 
 
 def run(step, copied):
-    return induction.InductionRun("r", 0, 2, 64, np.array(step), np.array(copied), np.array(copied))
+    return induction.InductionRun(
+        "r", 0, 2, np.log(64), np.array(step), np.array(copied), np.array(copied)
+    )
 
 
 def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_else():
@@ -68,7 +72,7 @@ def test_a_drop_lies_within_a_third_of_the_steps_so_far(step, copied, expected):
     assert (found.nats, found.start, found.end) == expected
 
 
-def test_findings_hold_for_a_drop_and_a_stall():
+def test_induction_claims_hold_for_a_drop_and_a_stall():
     found = induction.claims(induction.analyze(table()))
     assert [one.holds for one in found] == [True] * 4
     assert found[0].measured == "0.22 nats, the worst of 3 runs"
@@ -76,7 +80,7 @@ def test_findings_hold_for_a_drop_and_a_stall():
     assert found[1].measured.startswith("1.7 nats")
 
 
-def test_one_bad_seed_or_a_slow_fall_is_told():
+def test_induction_claims_fail_for_a_bad_seed_or_a_slow_fall():
     slow = (4.3, 3.8, 3.3, 2.8, 2.3, 1.8, 1.3)
     assert [one.holds for one in induction.claims(induction.analyze(table(deep=slow)))] == [
         True,
@@ -101,31 +105,31 @@ def test_one_bad_seed_or_a_slow_fall_is_told():
     ]
 
 
-def test_a_run_that_diverged_has_no_end():
+def test_diverged_run_is_left_out():
     rows = table()
     deep = rows[rows["n_layers"] == 2]
     gone = deep["run_id"].iloc[0]
     early = rows[(rows["run_id"] != gone) | (rows["step"] < 200)]
     told = deep.iloc[:1].assign(step=210, split="train", metric=DIVERGED, value=210.0)
     found = induction.analyze(pd.concat([early, told]))
-    assert len(found.deep) == 2
+    assert sum(run.n_layers == 2 for run in found) == 2
     assert [one.holds for one in induction.claims(found)] == [True] * 4
 
 
-def test_runs_of_more_than_two_layers_are_not_called_two():
+def test_claims_name_more_than_two_layers():
     rows = table()
     deeper = rows.assign(n_layers=np.where(rows["n_layers"] == 2, 3, rows["n_layers"]))
     assert induction.claims(induction.analyze(deeper))[0].quantity.endswith("two layers or more")
 
 
-def test_without_runs_of_one_layer_nothing_is_said_of_them():
+def test_claims_without_one_layer_runs_are_undecided():
     rows = table()
     found = induction.claims(induction.analyze(rows[rows["n_layers"] == 2]))
     assert [one.holds for one in found] == [True, True, None, None]
 
 
-def test_the_section_draws_every_run_and_says_three_sentences():
-    found = induction.section(table())
+def test_induction_section_draws_every_run():
+    found = induction.STUDY.section(table())
     lines = [trace for trace in found.figures[0].traces if hasattr(trace, "dash")]
     assert len(lines) == 12
     assert {line.label for line in lines} - {""} == {
@@ -139,9 +143,9 @@ def test_the_section_draws_every_run_and_says_three_sentences():
 
 def test_other_rows_have_no_section():
     rows = table()
-    assert induction.section(rows.assign(task="text")) is None
+    assert induction.STUDY.section(rows.assign(task="text")) is None
 
 
 def test_rows_that_lack_a_metric_have_no_section():
     rows_ = table()
-    assert induction.section(rows_[rows_["metric"] != "fresh_loss"]) is None
+    assert induction.STUDY.section(rows_[rows_["metric"] != "fresh_loss"]) is None

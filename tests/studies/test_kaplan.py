@@ -10,8 +10,7 @@ from scaling import accounting
 from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
-from scaling.studies.kaplan import analysis as kaplan
-from scaling.studies.kaplan.section import section
+from scaling.studies import kaplan
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -28,7 +27,9 @@ def table(name, measured):
 
 
 def grid_rows(run, n):
-    """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the warm-up that follows neither."""
+    """L = 9 N^-.1 D^-.05 and noise of 500 tokens / (L / 3)^2.5, and an evaluation within the
+    warm-up that follows neither.
+    """
     loss = 9 * n**-0.1 * run.tokens**-0.05
     noise = [
         Measurement(step, "train", "noise_scale", value)
@@ -60,7 +61,7 @@ def limited():
     return table("kaplan-d", limited_rows)
 
 
-def test_the_powers_of_a_grid_are_found_again(grid):
+def test_kaplan_exponents_of_a_grid_are_recovered(grid):
     found = kaplan.analyze(grid)
     laws = {(law.letter, "with head" in law.counted): law for law in found.laws}
     assert set(laws) == {("N", False), ("N", True), ("D", False), ("C", False)}
@@ -75,7 +76,7 @@ def test_the_powers_of_a_grid_are_found_again(grid):
     assert [law.published for law in found.laws] == [0.076, 0.076, 0.095, 0.050]
 
 
-def test_the_critical_batch_is_that_of_the_ends(grid):
+def test_critical_batch_is_fitted_to_the_ends_of_runs(grid):
     batch = kaplan.analyze(grid).batch
     assert len(batch.power.x) == 25
     assert len(batch.loss_before) == 0  # within the warm-up
@@ -87,12 +88,12 @@ def test_the_critical_batch_is_that_of_the_ends(grid):
     assert batch.star == pytest.approx(500 * 3**2.5)
 
 
-def test_the_edge_holds_what_no_cheaper_run_beats():
+def test_lower_edge_keeps_points_that_no_cheaper_run_beats():
     c, loss = np.array([4.0, 1.0, 2.0, 3.0, 2.0]), np.array([2.0, 5.0, 4.0, 4.5, 4.2])
     assert kaplan._lower_edge(c, loss).tolist() == [True, True, True, False, False]
 
 
-def test_a_line_has_the_interval_of_student():
+def test_power_fit_has_students_interval():
     """Against scipy's own regression."""
     from scipy.stats import linregress, t
 
@@ -100,13 +101,13 @@ def test_a_line_has_the_interval_of_student():
     x = np.geomspace(1, 1e3, 9)
     y = x**-0.2 * np.exp(rng.normal(0, 0.05, 9))
     found, right = kaplan.fit_power(x, y), linregress(np.log(x), np.log(y))
-    assert found.slope == pytest.approx(right.slope)
-    assert found.hi - found.slope == pytest.approx(t.ppf(0.975, 7) * right.stderr)
+    assert found.slope.value == pytest.approx(right.slope)
+    assert found.slope.hi - found.slope.value == pytest.approx(t.ppf(0.975, 7) * right.stderr)
     assert found.r2 == pytest.approx(right.rvalue**2)
     assert kaplan.fit_power(x[:3], y[:3]) is None
 
 
-def test_limited_text_is_read_at_its_best(limited):
+def test_limited_text_uses_the_best_loss_of_each_run(limited):
     found = kaplan.analyze(limited)
     (law,) = found.laws
     assert (law.letter, law.counted, found.batch) == ("D", kaplan.EARLY_STOPPED, None)
@@ -114,14 +115,14 @@ def test_limited_text_is_read_at_its_best(limited):
     np.testing.assert_allclose(law.power.x, [8192, 16384, 32768, 65536, 131072])
 
 
-def test_runs_that_were_still_improving_are_told(limited):
+def test_share_of_still_improving_runs_is_reported(limited):
     assert kaplan.analyze(limited).share_improving == 0.0
     cut = limited[limited["step"] < limited.groupby("run_id")["step"].transform("max")]
     assert kaplan.analyze(cut).share_improving == 1.0
-    assert "100%" in section(cut).notes[-1]
+    assert "100%" in kaplan.STUDY.section(cut).notes[-1]
 
 
-def test_findings_ask_for_straight_lines_and_growing_noise(grid):
+def test_kaplan_claims_need_straight_lines_and_growing_noise(grid):
     assert all(one.holds for one in kaplan.claims(kaplan.analyze(grid)))
     bent = grid.copy()
     chosen = (bent["metric"] == "loss") & (bent["step"] > 20)
@@ -137,17 +138,19 @@ def test_findings_ask_for_straight_lines_and_growing_noise(grid):
 
 def test_other_folders_have_no_section(grid):
     assert (
-        section(grid[grid["metric"] != "noise_scale"]) is None
+        kaplan.STUDY.section(grid[grid["metric"] != "noise_scale"]) is None
     )  # a grid that was not asked for noise
-    assert section(grid.assign(task="synthetic")) is None
+    assert kaplan.STUDY.section(grid.assign(task="synthetic")) is None
     assert (
-        section(table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)]))
+        kaplan.STUDY.section(
+            table("epochs", lambda run, n: [Measurement(run.n_steps, "val", "loss", 2.0)])
+        )
         is None
     )  # limited beside fresh
 
 
 def test_the_sections_show_every_law(grid, limited):
-    found = section(grid)
+    found = kaplan.STUDY.section(grid)
     assert [figure.name for figure in found.figures] == [
         "kaplan-n-1",
         "kaplan-n-2",
@@ -157,8 +160,8 @@ def test_the_sections_show_every_law(grid, limited):
     ]
     assert len(found.notes) == 3
     assert len(found.tables[1].rows) == 5
-    assert [figure.name for figure in section(limited).figures] == ["kaplan-d-1"]
-    assert "D lies in its interval" not in section(limited).notes[0]
+    assert [figure.name for figure in kaplan.STUDY.section(limited).figures] == ["kaplan-d-1"]
+    assert "D lies in its interval" not in kaplan.STUDY.section(limited).notes[0]
 
 
 def test_runs_on_several_corpora_have_no_laws(grid):
@@ -171,7 +174,7 @@ def test_runs_on_several_corpora_have_no_laws(grid):
     assert kaplan.analyze(mixed) is None
 
 
-def test_a_run_that_measured_no_number_is_no_point(limited):
+def test_run_with_nan_loss_is_left_out(limited):
     held = limited.copy()
     held.loc[held["run_id"] == held["run_id"].iloc[0], "value"] = np.nan
     assert all(np.isfinite(law.power.exponent).all() for law in kaplan.analyze(held).laws)

@@ -1,4 +1,6 @@
-"""A ladder of tokens per parameter: which runs are one, what the laws see, and what they say of the rest."""
+"""A ladder of tokens per parameter: which runs are one, what the laws see, and what they say of the
+rest.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scaling.render.figure import Line, Markers
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import load, write_run
 from scaling.studies import overtraining
-from scaling.studies.overtraining import notes, section
+from scaling.studies.overtraining import STUDY, notes
 
 WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
 
@@ -85,7 +87,7 @@ def studies(straight, bent):
     return overtraining.analyze(straight), overtraining.analyze(bent)
 
 
-def test_a_law_that_holds_is_told_from_few_tokens_per_parameter(studies):
+def test_true_law_extrapolates_from_few_tokens_per_parameter(studies):
     found, _ = studies
     np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)
     assert found.ladder.is_fitted.tolist() == [True, True, True, True, False]
@@ -96,7 +98,7 @@ def test_a_law_that_holds_is_told_from_few_tokens_per_parameter(studies):
     assert np.abs(found.error("overtraining")[found.ladder.runs_at(-1)]).max() < 0.01
 
 
-def test_a_law_that_bends_beyond_what_was_fitted_is_a_miss(studies):
+def test_claim_fails_where_losses_bend_beyond_the_fitted_ratios(studies):
     _, found = studies
     mine = overtraining.claims(found)[0]
     assert mine.holds is False
@@ -104,7 +106,7 @@ def test_a_law_that_bends_beyond_what_was_fitted_is_a_miss(studies):
     assert "only rough" in notes(found)[2]
 
 
-def test_the_laws_do_not_see_the_held_out_runs(studies):
+def test_held_out_runs_do_not_change_the_fitted_laws(studies):
     for law in overtraining.LAW_NAMES:
         np.testing.assert_array_equal(studies[0].laws[law].theta, studies[1].laws[law].theta)
 
@@ -118,11 +120,11 @@ def test_the_laws_do_not_see_the_held_out_runs(studies):
         {"unique": 64_000},  # repeated tokens
     ],
 )
-def test_what_is_no_ladder_has_no_section(tmp_path, kind):
-    assert section(folder(tmp_path, **kind)) is None
+def test_runs_that_form_no_ladder_have_no_section(tmp_path, kind):
+    assert STUDY.section(folder(tmp_path, **kind)) is None
 
 
-def test_runs_of_equal_compute_are_no_ladder(tmp_path):
+def test_isoflop_runs_form_no_ladder(tmp_path):
     for n, run in runs(ratios=(1,)):
         for budget in (1e10, 3e10, 1e11, 3e11, 1e12):
             steps = max(20, round(budget / 6 / n / 512))
@@ -140,7 +142,7 @@ def test_runs_of_equal_compute_are_no_ladder(tmp_path):
 
 
 def test_the_section_shows_what_was_measured_and_predicted(straight):
-    shown = section(straight)
+    shown = STUDY.section(straight)
     assert len(shown.notes) == 3
     assert [table.name for table in shown.tables] == [
         "expected-overtraining",
@@ -158,7 +160,7 @@ def test_the_section_shows_what_was_measured_and_predicted(straight):
     ]
 
 
-def test_a_ladder_too_short_for_the_laws_is_told(tmp_path):
+def test_ladder_too_short_for_the_laws_is_reported(tmp_path):
     found = overtraining.analyze(folder(tmp_path, ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
     assert found.ladder.is_fitted.sum() == 2
     for finding in overtraining.claims(found):

@@ -11,7 +11,7 @@ from scaling.config.sweep_file import load_sweep
 from scaling.plan import plan
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies import regression
-from scaling.studies.regression import section
+from scaling.studies.regression import STUDY
 from scaling.tasks import open_task
 
 FILE = Path(__file__).parents[2] / "sweeps" / "regression.toml"
@@ -19,7 +19,9 @@ CONFIG = RegressionTask(kind="regression", n_features=3, n_levels=400, noise=0.5
 
 
 def table(factor, tokens=4096):
-    """The shipped sweep as if trained: errors `factor` times the best predictor's at the end, without examples all along at first."""
+    """The shipped sweep as if trained: errors `factor` times the best predictor's at the end,
+    without examples all along at first.
+    """
     sweep, found = load_sweep(FILE), []
     for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
         run = item.run.model_copy(
@@ -53,7 +55,9 @@ def test_least_squares_is_the_solution_of_least_norm(examples, seen):
 
 @pytest.mark.parametrize("seen", [0, 1, 4])
 def test_bayes_is_the_mean_of_a_gaussian_process(examples, seen):
-    """The same posterior from the covariance of the values of y: k(x, x') = x.x' / n, plus noise."""
+    """The same posterior from the covariance of the values of y: k(x, x') =
+    x.x' / n, plus noise.
+    """
     x, y = (part[:40] for part in examples)
     noise, right = 0.5**2 + (6 / 399) ** 2 / 12, []
     for i in range(40):
@@ -63,7 +67,7 @@ def test_bayes_is_the_mean_of_a_gaussian_process(examples, seen):
     np.testing.assert_allclose(regression.bayes(x, y, seen, CONFIG), right, atol=1e-9)
 
 
-def test_no_penalty_does_better_than_the_bayes_one(examples):
+def test_bayes_penalty_has_the_lowest_error(examples):
     x, y = examples
     best = np.square(regression.bayes(x, y, 3, CONFIG) - y[:, 3]).mean()
     for noise in (0.1, 2.0):  # a penalty 25 times too small, 16 times too large
@@ -72,7 +76,7 @@ def test_no_penalty_does_better_than_the_bayes_one(examples):
     assert np.square(regression.least_squares(x, y, 3) - y[:, 3]).mean() > best
 
 
-def test_the_predictors_see_the_windows_that_runs_are_examined_on():
+def test_predictors_use_the_windows_of_the_evaluation():
     held = regression.predictors(CONFIG, 8192)
     task = open_task(CONFIG)
     count = 8192 // task.seq_len
@@ -81,15 +85,15 @@ def test_the_predictors_see_the_windows_that_runs_are_examined_on():
     np.testing.assert_allclose(held.zero, np.square(y).mean(axis=0), rtol=0.05)
 
 
-def test_findings_of_a_run_at_the_best_predictor_and_of_one_that_ignores_examples():
+def test_regression_claims_of_the_best_and_of_an_ignorant_run():
     (study,) = regression.analyze(table(1.0))
     assert study.excess(study.error()) == pytest.approx(0.0, abs=1e-12)
     assert len(study.runs) == 2
-    assert [one.holds for one in regression.claims(study)] == [True, True, True]
+    assert [one.holds for one in regression.claims([study])] == [True, True, True]
     poor = table(1.0)
     poor = poor[poor["step"] == 10]  # where they answered nothing yet
     (study,) = regression.analyze(poor)
-    assert [one.holds for one in regression.claims(study)] == [False, False, False]
+    assert [one.holds for one in regression.claims([study])] == [False, False, False]
 
 
 def test_the_excess_is_a_share_of_the_variance():
@@ -101,12 +105,12 @@ def test_the_excess_is_a_share_of_the_variance():
 
 
 def test_the_section_shows_all_three_predictors():
-    found = section(table(1.0))
+    found = STUDY.section(table(1.0))
     labels = [getattr(trace, "label", "") for trace in found.figures[0].traces]
     assert {"transformer", "least squares", "Bayes-optimal (ridge)"} <= set(labels)
     assert len(found.notes) == 3
     assert len(found.figures) == 2
-    assert section(table(1.0).assign(task="text")) is None
+    assert STUDY.section(table(1.0).assign(task="text")) is None
 
 
 def test_a_run_whose_rows_lack_their_examples_is_left_out():
@@ -116,5 +120,5 @@ def test_a_run_whose_rows_lack_their_examples_is_left_out():
         len(regression.analyze(held.assign(at=held["at"].where(~first)))[0].runs)
         == held["run_id"].nunique() - 1
     )
-    assert section(held.assign(at=np.nan)) is None
-    assert section(held.assign(value=np.nan)) is None
+    assert STUDY.section(held.assign(at=np.nan)) is None
+    assert STUDY.section(held.assign(value=np.nan)) is None

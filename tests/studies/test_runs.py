@@ -1,4 +1,6 @@
-"""Configurations as studies read them: runs that differ in their seed alone are read once, and no seed is mistaken for another."""
+"""Configurations as studies read them: runs that differ in their seed alone are read once, and no
+seed is mistaken for another.
+"""
 
 import pandas as pd
 
@@ -8,7 +10,7 @@ from scaling.studies import runs
 from tests.report.conftest import sweep_runs
 
 
-def test_every_run_has_its_own_configuration_whatever_it_shares():
+def test_runs_that_share_text_keep_their_own_configuration():
     model = sweep_runs()[0][1].model
     found = [
         RunConfig(
@@ -33,7 +35,7 @@ def test_every_run_has_its_own_configuration_whatever_it_shares():
     assert list(runs.configs(table)) == [run.run_id for run in found]
 
 
-def test_a_configuration_that_says_seed_twice_is_read_as_a_whole(monkeypatch):
+def test_configuration_with_two_seeds_is_parsed_whole(monkeypatch):
     run = sweep_runs()[0][1]
     text = run.model_copy(update={"seed": 5}).model_dump_json()
     whole = load_run(text, "run")

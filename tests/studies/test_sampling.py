@@ -9,16 +9,14 @@ import pytest
 
 from scaling import accounting
 from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig, RunConfig
-from scaling.errors import ScalingError
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.studies.sampling import analysis as sampling
-from scaling.studies.sampling.section import section
+from scaling.studies.sampling.section import STUDY
 from scaling.studies.sampling.train_or_sample import (
     TrainedModelWithSamples,
     answer_costs,
     cheapest,
     common_target,
-    models_that_reach,
     samples_needed,
 )
 from scaling.tasks import answer_metrics
@@ -48,7 +46,9 @@ def run(width, n_steps):
 
 
 def measured(config, power, seed, moved=0.0):
-    """A model whose success rates are Beta(power, 4): wrong answers are many, or one that is twice as likely as the right one."""
+    """A model whose success rates are Beta(power, 4): wrong answers are many, or one that is twice
+    as likely as the right one.
+    """
     rng = np.random.default_rng(seed)
     chance = rng.beta(power, 4.0, PROBLEMS)
     correct = rng.binomial(SAMPLES, np.clip(chance + moved, 0.0, 1.0))
@@ -88,7 +88,7 @@ def models():
     return sampling.sampled_models(table())
 
 
-def test_models_are_read_with_their_problems(models):
+def test_sampled_models_are_read_from_rows(models):
     assert [(one.n_params, one.tokens) for one in models] == sorted(
         (one.n_params, one.tokens) for one in models
     )
@@ -100,18 +100,23 @@ def test_models_are_read_with_their_problems(models):
     assert sampling.sampled_models(table().query("metric == 'pass_at_k'")) == []
 
 
-def test_the_decoder_is_found_out_where_it_draws_another_law(models):
-    held = {one.quantity: one for one in sampling.claims(models, [], [])}
+def test_biased_decoder_fails_the_pass_at_1_check(models):
+    held = {
+        one.quantity: one
+        for one in sampling.claims(sampling.SamplingStudy(models, [], None, [], 0))
+    }
     asked = next(name for name in held if name.startswith("sampled pass@1"))
     assert held[asked].holds
     moved = {
         one.quantity: one
-        for one in sampling.claims(sampling.sampled_models(table(moved=0.02)), [], [])
+        for one in sampling.claims(
+            sampling.SamplingStudy(sampling.sampled_models(table(moved=0.02)), [], None, [], 0)
+        )
     }
     assert not moved[asked].holds
 
 
-def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(models):
+def test_beta_binomial_forecast_beats_the_line_on_beta_rates(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
     assert np.mean([one.errors["beta_binomial"] for one in ahead]) < np.mean(
@@ -122,7 +127,9 @@ def test_the_beta_binomial_sees_further_than_the_line_where_rates_are_beta(model
 
 
 def test_a_power_law_of_coverage_is_recovered(models):
-    """Success rates with density p^(b-1) near 0 give -log pass@k ~ k^-b (Schaeffer 2025, section 3)."""
+    """Success rates with density p^(b-1) near 0 give -log pass@k ~ k^-b (Schaeffer 2025, section
+    3).
+    """
     chance = (np.arange(20_000) + 0.5) / 20_000
     one = replace(models[0], nll=-np.log(0.5 * chance ** (1 / 0.3)))
     tail = one.k > 300
@@ -142,12 +149,12 @@ def test_samples_needed_are_the_fewest(models):
     assert samples_needed(np.zeros(3), 0.5) == 1
 
 
-def test_a_target_is_one_that_most_models_reach():
+def test_common_target_is_reached_by_two_thirds_of_the_models():
     assert common_target([np.zeros(10), np.full(10, 1.0), np.full(10, 50.0)]) == 0.95
     assert common_target([np.zeros(10), np.full(10, 50.0), np.full(10, 50.0)]) is None
 
 
-def test_an_answer_costs_its_tokens_but_the_last():
+def test_answer_flops_leave_out_the_last_token():
     config = run(16, 100)
     prompt, answer = answer_costs(config)
     assert prompt + answer == pytest.approx(accounting.train_flops(config.model, 11, 11) / 3)
@@ -168,23 +175,20 @@ def test_the_joint_optimum_is_the_cheapest_of_all():
             way.train_flops + queries * (way.prompt_flops + way.k * way.answer_flops)
             for way in ways
         ]
-        assert cheapest(ways, queries).flops == min(costs)
-    chosen = [cheapest(ways, queries).model for queries in (1.0, 1e4, 1e8)]
+        assert cheapest(ways, queries).total_flops(queries) == min(costs)
+    chosen = [cheapest(ways, queries) for queries in (1.0, 1e4, 1e8)]
     assert [one.k for one in chosen] == sorted((one.k for one in chosen), reverse=True)
     assert chosen[0].train_flops < chosen[-1].train_flops
-    with pytest.raises(ScalingError, match="no model reaches the coverage"):
-        cheapest([], 1.0)
 
 
-def test_models_below_the_target_are_no_way_to_it(models):
-    reached = models_that_reach(models, 0.95)
+def test_models_below_the_target_are_left_out(models):
+    reached = sampling.models_that_reach(models, 0.95)
     assert 0 < len(reached) < len(models)
     assert {way.k for way in reached} == {samples_needed(one.nll, 0.95) for one in models} - {None}
 
 
-def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkeypatch):
-    monkeypatch.setattr(sampling, "DRAWS", 1)
-    found = section(table())
+def test_sampling_section_has_all_parts_and_is_absent_without_samples():
+    found = STUDY.section(table())
     assert {one.name for one in found.figures} == {
         "sampling-coverage",
         "sampling-forecast",
@@ -198,7 +202,7 @@ def test_the_section_shows_all_and_says_nothing_where_nothing_was_sampled(monkey
     ]
     assert len(found.notes) == 3
     assert all(isinstance(row[3], str) for row in found.tables[0].rows)
-    assert section(table().query("metric == 'pass_at_k'")) is None
+    assert STUDY.section(table().query("metric == 'pass_at_k'")) is None
 
 
 @pytest.mark.parametrize("metric", ["pass_at_k", "mode_is_right", "correct_samples"])
@@ -206,4 +210,4 @@ def test_a_model_whose_rows_lack_a_metric_is_left_out(metric):
     held = table()
     gone = (held["metric"] == metric) & (held["run_id"] == held["run_id"].iloc[0])
     assert len(sampling.sampled_models(held[~gone])) == 3
-    assert section(held[held["metric"] != metric]) is None
+    assert STUDY.section(held[held["metric"] != metric]) is None

@@ -1,4 +1,6 @@
-"""Variants are compared seed by seed, within runs that differ in nothing else, and no law is fitted across them."""
+"""Variants are compared seed by seed, within runs that differ in nothing else, and no law is fitted
+across them.
+"""
 
 import itertools
 import json
@@ -55,7 +57,9 @@ def measured(*runs_and_losses):
 
 
 def swept(changes, noise=0.001, seeds=5, gap=0.02):
-    """Each change at each seed: `gap` apart, seeds .05 apart whatever the change, and a little noise."""
+    """Each change at each seed: `gap` apart, seeds .05 apart whatever the change, and a little
+    noise.
+    """
     drawn = np.random.default_rng(0)
     each = itertools.product(enumerate(changes), range(seeds))
     return measured(
@@ -66,7 +70,7 @@ def swept(changes, noise=0.001, seeds=5, gap=0.02):
     )
 
 
-def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_ones():
+def test_differences_are_paired_t_tests_and_narrower_than_unpaired():
     found = compare(swept(HEADS.values()), ATTENTION)
     assert [variant.name for variant in found.variants] == ["MHA", "GQA-2", "MQA"]
     pair = found.between("MQA", "MHA")
@@ -85,28 +89,32 @@ def test_differences_are_students_of_the_pairs_and_far_narrower_than_unpaired_on
     assert found.pairing_gain < 0.05
     assert (
         "pairing by seed changes it by a factor of 0.0"
-        in sections._pairs("attention", found).caption
+        in sections.pairs_table("attention", found).caption
     )
 
 
-def test_the_seeds_tell_apart_what_holds_when_all_pairs_are_looked_at():
+def test_significance_is_holm_adjusted_over_all_pairs():
     """Holm: the smallest p against 5 % / 3, the next against 5 % / 2."""
     pairs = [
         analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.027))
     ]
-    assert [pair.is_significant for pair in analysis._holm(pairs)] == [False, True, False]
+    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [
+        False,
+        True,
+        False,
+    ]
     pairs = [
         analysis.Difference(str(place), "x", 5, 0.1, p=p)
         for place, p in enumerate((0.030, 0.004, 0.024))
     ]
-    assert [pair.is_significant for pair in analysis._holm(pairs)] == [True, True, True]
+    assert [pair.is_significant for pair in analysis.mark_significant(pairs)] == [True, True, True]
     alike = compare(swept([{"pos": pos} for pos in POS], noise=0.02, gap=0.0), POSITION)
     assert len(alike.not_significant) == 3
-    assert sections._significance_note(alike) == "No pair differs significantly."
+    assert sections.significance_note(alike) == "No pair differs significantly."
 
 
-def test_one_seed_gives_a_difference_and_no_verdict():
+def test_one_seed_gives_a_difference_without_significance():
     found = compare(swept([{"pos": pos} for pos in POS], seeds=1), POSITION)
     assert not any(pair.is_significant for pair in found.differences)
     assert found.variants[0].stderr is None
@@ -129,12 +137,14 @@ def test_runs_without_a_final_loss_are_counted_and_left_out():
     found = compare(table[~gone], POSITION)
     assert found.n_unfinished == 1
     assert found.between("RoPE", "ALiBi").count == 4
-    assert "Runs without a final loss, left out: 1." in sections.positions(table[~gone]).notes
+    assert (
+        "Runs without a final loss, left out: 1." in sections.POSITIONS.section(table[~gone]).notes
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("name", "share"), [("MHA", 1.0), ("GQA-2", 0.5), ("MQA", 0.25)])
-def test_the_cache_that_the_report_tells_is_that_of_the_real_arrays(name, share, precision):
+def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision):
     found = compare(swept(HEADS.values(), seeds=2), ATTENTION)
     variant, length, batch = found.get(name), 10, 3
     held = sum(
@@ -147,7 +157,7 @@ def test_the_cache_that_the_report_tells_is_that_of_the_real_arrays(name, share,
     assert variant.cache_bytes == share * found.get("MHA").cache_bytes
 
 
-def test_the_findings_say_whether_parameters_are_equal_and_what_each_form_costs():
+def test_attention_claims_report_parameter_balance_and_loss_difference():
     told = {
         one.quantity: one for one in claims(compare(swept(HEADS.values()), ATTENTION), ATTENTION)
     }
@@ -168,13 +178,13 @@ def test_the_findings_say_whether_parameters_are_equal_and_what_each_form_costs(
     assert unequal.holds is False
 
 
-def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
+def test_attention_with_lower_loss_than_mha_has_a_negative_difference():
     table = swept([HEADS["MQA"], HEADS["MHA"]])
     found = claims(compare(table, ATTENTION), ATTENTION)
     assert next(one for one in found if one.quantity.startswith("loss of MQA")).measured.startswith(
         "-0.02"
     )
-    section = sections.attention(table)
+    section = sections.ATTENTION.section(table)
     assert len(section.notes) == 3
     assert "% of MHA's, and its loss is 0.02" in section.notes[1]
     assert section.notes[1].endswith("lower.")
@@ -182,7 +192,7 @@ def test_a_form_with_a_lower_loss_than_mha_is_said_to_be_below():
     assert lo < value < hi < 0
 
 
-def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
+def test_one_law_spans_sizes_but_not_variants():
     assert not supports_one_law(swept(HEADS.values(), seeds=1))
     assert not supports_one_law(swept([{"pos": "rope"}, {"pos": "none"}], seeds=1))
     for switch in ("qk_norm", "gains"):
@@ -194,11 +204,11 @@ def test_no_law_is_fitted_across_variants_but_across_sizes_of_one_form():
     assert supports_one_law(swept(sizes, seeds=2))
 
 
-def test_a_variant_of_two_models_is_compared_with_nothing():
+def test_variant_with_two_models_is_not_compared():
     assert compare(swept([*HEADS.values(), dict(n_kv_heads=1, d_ff=128)]), ATTENTION) is None
 
 
-def test_variants_without_a_common_seed_have_a_difference_and_no_verdict():
+def test_variants_without_a_common_seed_have_no_significance():
     found = compare(measured((run(0, pos="rope"), 1.9), (run(1, pos="none"), 2.0)), POSITION)
     (told,) = claims(found, POSITION)
     assert (told.holds, told.measured) == (None, "+0.1000, no seed in common")

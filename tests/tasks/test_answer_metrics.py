@@ -64,7 +64,7 @@ def test_equal_answers_share_a_number_and_the_right_one_is_0():
     assert labels[1, 0] == labels[1, 1] != labels[1, 2]
 
 
-def test_votes_by_counting_with_a_lot_among_the_tied():
+def test_majority_vote_breaks_ties_at_random():
     rng = np.random.default_rng(1)
     labels, likelihood = rng.integers(0, 4, (30, 12)), rng.normal(size=(30, 12))
     for k in (1, 2, 5, 12):

@@ -20,7 +20,7 @@ def windows(task):
     return task.batch("val", 0, 400)
 
 
-def test_windows_repeat_with_the_length_that_is_told(task, windows):
+def test_windows_repeat_with_the_recorded_length(task, windows):
     assert windows.shape == (400, 21)
     assert windows.dtype == np.int32
     lengths = task.lengths(windows)
@@ -48,7 +48,7 @@ def test_batches_are_cut_from_one_stream_and_splits_differ(task):
     assert not (whole == task.batch("val", 0, 12)).all(axis=1).any()
 
 
-def test_a_copier_loses_nothing_on_copied_symbols_and_guesses_the_rest(task, windows):
+def test_perfect_copier_has_zero_copied_loss_and_chance_fresh_loss(task, windows):
     """By the definition.
 
     A symbol can be copied if what stands one length before it is in the window, and so is its own
@@ -69,6 +69,6 @@ def test_a_copier_loses_nothing_on_copied_symbols_and_guesses_the_rest(task, win
     assert found["fresh_loss"].stderr == pytest.approx(0.0, abs=1e-12)
 
 
-def test_a_segment_that_does_not_repeat_is_refused():
+def test_a_segment_that_does_not_repeat_is_rejected():
     with pytest.raises(ValidationError, match="do not repeat"):
         InductionTask(kind="induction", shortest=4, longest=20, seq_len=20)

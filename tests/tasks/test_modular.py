@@ -16,7 +16,7 @@ def rows_of(windows):
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_the_splits_share_out_all_equations(operation):
+def test_splits_partition_all_equations(operation):
     task = opened(p=7, operation=operation, train_fraction=0.6)
     assert (task.n_windows("train"), task.n_windows("val")) == (29, 20)
     both = np.concatenate(
@@ -64,7 +64,7 @@ def test_another_data_seed_is_another_split():
     assert first.digest == opened(p=23).digest
 
 
-def test_what_is_held_out_ends():
+def test_held_out_equations_are_read_once():
     task = opened(p=5)
     assert task.batch("val", 0, 15).shape == (15, 4)
     with pytest.raises(IndexError, match="val windows 15 to 15 of 15"):
@@ -83,6 +83,6 @@ def test_accuracy_is_the_share_of_hits():
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_a_split_without_equations_is_refused(fraction):
+def test_a_split_without_equations_is_rejected(fraction):
     with pytest.raises(ScalingError, match="leaves a split empty"):
         opened(p=5, train_fraction=fraction)

@@ -38,7 +38,7 @@ def test_points_are_the_corners_of_the_cube(task):
     np.testing.assert_allclose(task.levels, np.linspace(-REACH, REACH, 61))
 
 
-def test_y_is_linear_in_x_with_the_noise_that_is_asked_for(told):
+def test_y_is_linear_in_x_with_the_configured_noise(told):
     x, y = told
     inside = (np.abs(y) < REACH).all(axis=1)  # where nothing was cut off
     w = np.stack(
@@ -72,7 +72,7 @@ def test_squared_error_is_that_of_the_mean_by_examples_seen(task):
     np.testing.assert_allclose([one.value for one in found], shift**2, atol=1e-9)
 
 
-def test_worth_is_that_of_levels_and_nothing_for_points(task):
+def test_level_values_and_none_for_points(task):
     assert (task.level_values[:8] == 0).all()
     assert task.level_values[8] == -REACH
     assert task.level_values[-1] == REACH

@@ -23,7 +23,7 @@ def keys_of(task, windows):
     ("n_facts", "n_symbols", "key_len"),
     [(32, 32, 1), (33, 32, 2), (4096, 32, 3), (2, 2, 1), (5, 2, 3)],
 )
-def test_keys_are_written_in_as_few_symbols_as_they_need(n_facts, n_symbols, key_len):
+def test_keys_use_the_fewest_symbols(n_facts, n_symbols, key_len):
     task = opened(n_facts=n_facts, n_symbols=n_symbols, seq_len=(key_len + 1) * 6)
     assert (task.key_len, task.period, task.vocab_size) == (key_len, key_len + 1, n_symbols)
     keys, values = keys_of(task, task.batch("train", 0, 400))

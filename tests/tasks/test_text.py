@@ -94,7 +94,7 @@ def test_any_first_part_of_val_is_spread_evenly(n):
         assert gaps.max() <= 4 * n / part  # a random choice has gaps of ln(n) times the mean
 
 
-def test_a_corpus_that_changed_is_refused(make_store):
+def test_a_corpus_that_changed_is_rejected(make_store):
     folder = make_store()
     task = resolve(TextTask(kind="text", corpus=str(folder), seq_len=16))
     assert task.digest == open_task(task).digest
@@ -102,7 +102,7 @@ def test_a_corpus_that_changed_is_refused(make_store):
         open_task(task.model_copy(update={"corpus": str(make_store(name="other"))}))
 
 
-def test_too_little_text_is_refused(make_store):
+def test_too_little_text_is_rejected(make_store):
     with pytest.raises(ScalingError, match=r"1000 val tokens are too few for seq_len = 1000"):
         opened(make_store(5000, 1000), seq_len=1000)
     assert opened(make_store(5000, 1000), seq_len=999).batch("val", 0, 1).shape == (1, 1000)
@@ -141,7 +141,7 @@ def starts_of(task, count):
     return task._train_starts(0, count)
 
 
-def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_other_orders(
+def test_limited_corpus_is_the_prefix_of_a_fresh_run_and_reshuffles_each_epoch(
     make_store,
 ):
     folder = make_store(5000)
@@ -160,13 +160,13 @@ def test_a_limited_corpus_is_the_beginning_of_a_fresh_run_and_comes_back_in_othe
     assert (limited.batch("train", 60, 1)[0] == tokens[found[60] : found[60] + 17]).all()
 
 
-def test_a_limited_corpus_stands_for_the_whole(make_store):
+def test_limited_corpus_is_a_sample_of_the_whole(make_store):
     folder = make_store(320_016)
     found = starts_of(opened(folder, unique_tokens=1000 * 16), 1000)
     assert np.abs(np.bincount(found * 20 // 320_016, minlength=20) - 50).max() < 30
 
 
-def test_a_limit_leaves_validation_and_batches_of_any_size_alone(make_store):
+def test_limit_changes_neither_validation_nor_batch_invariance(make_store):
     folder = make_store()
     plain, limited = opened(folder), opened(folder, unique_tokens=10 * 16 + 3)
     assert limited.n_windows("train") == 10
@@ -182,7 +182,7 @@ def test_a_limit_leaves_validation_and_batches_of_any_size_alone(make_store):
 @pytest.mark.parametrize(
     ("limit", "words"), [(4977, "more than the corpus holds"), (15, "fewer than a window of 16")]
 )
-def test_a_limit_that_the_corpus_cannot_serve_is_refused(make_store, limit, words):
+def test_limit_larger_than_the_corpus_is_rejected(make_store, limit, words):
     folder = make_store(5000)
     with pytest.raises(ScalingError, match=words) as caught:
         opened(folder, unique_tokens=limit)
@@ -192,7 +192,7 @@ def test_a_limit_that_the_corpus_cannot_serve_is_refused(make_store, limit, word
     )
 
 
-def test_without_a_limit_the_order_is_the_old_one(make_store):
+def test_order_without_a_limit_is_unchanged(make_store):
     """Another order would make another run of every run_id.
 
     These numbers are those of the first release.
@@ -208,7 +208,7 @@ def test_without_a_limit_the_order_is_the_old_one(make_store):
     ]
 
 
-def test_a_limit_is_part_of_a_run_and_its_absence_is_not():
+def test_limit_enters_the_run_id_and_its_absence_does_not():
     task = TextTask(kind="text", digest="d")
     assert "unique_tokens" not in task.canonical()
     assert TextTask(kind="text", digest="d", unique_tokens=64).canonical() != task.canonical()

@@ -76,7 +76,9 @@ def written(measured):
 
 
 def read(kind, out, run_id):
-    """The series and the settings that a tracker holds of a run, by its library's own reader, and how often there is such a run."""
+    """The series and the settings that a tracker holds of a run, by its library's own reader, and
+    how often there is such a run.
+    """
     return {"wandb": read_wandb, "tensorboard": read_tensorboard, "mlflow": read_mlflow}[kind](
         out, run_id
     )
@@ -143,7 +145,7 @@ def read_mlflow(out, run_id):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path):
+def test_tracker_gets_every_row_of_a_folder_once(kind, folder, runs, tmp_path):
     pytest.importorskip(kind)
     out = str(tmp_path / kind)
     done = export(folder, kind, out)
@@ -162,7 +164,7 @@ def test_a_tracker_holds_all_rows_of_a_folder_once(kind, folder, runs, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_goes_on_passes_no_step_twice(kind, runs, tmp_path):
+def test_resumed_run_logs_no_step_twice(kind, runs, tmp_path):
     pytest.importorskip(kind)
     planned, out = runs[0], str(tmp_path / kind)
     rows = simulate(planned.run).measured
@@ -231,7 +233,7 @@ def warnings_of(seen):
     return [event.message for event in seen if isinstance(event, events.RunWarning)]
 
 
-def test_a_tracker_that_fails_warns_once_and_delays_nothing(runs, tmp_path, monkeypatch):
+def test_failing_tracker_warns_once_and_delays_nothing(runs, tmp_path, monkeypatch):
     """A process that does not read gets more than a pipe holds; it fails, and says so late."""
     pytest.importorskip("tensorboard")
     folder, seen, read_events = tmp_path / "sweep", [], LocalWorker.events
@@ -264,7 +266,7 @@ def test_a_tracker_that_fails_warns_once_and_delays_nothing(runs, tmp_path, monk
     assert len(seen) == 4001
 
 
-def test_what_a_full_queue_leaves_out_is_said_once(runs, tmp_path, monkeypatch):
+def test_dropped_points_of_a_full_queue_are_reported_once(runs, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     monkeypatch.setattr("scaling.execute.tracking.MAX_WAITING", 5)
     seen, row = [], Measurement(1, "val", "loss", 3.0)
@@ -278,7 +280,7 @@ def test_what_a_full_queue_leaves_out_is_said_once(runs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_makes_the_end_short_and_a_second_one_ends_it(times, runs, tmp_path):
+def test_first_signal_shortens_the_flush_and_a_second_ends_it(times, runs, tmp_path):
     seen = []
     with (
         Signals() as signals,
@@ -312,23 +314,21 @@ def test_a_folder_is_a_uri_of_files(out):
     assert tracking_uri(out) == Path(out).absolute().as_uri()
 
 
-def test_a_tracker_that_refuses_is_an_error_of_the_export(folder, tmp_path):
+def test_tracker_error_is_an_error_of_the_export(folder, tmp_path):
     pytest.importorskip("tensorboard")
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ScalingError, match="tensorboard refuses"):
         export(folder, "tensorboard", str(tmp_path / "taken"))
 
 
-def test_a_mistake_of_ours_is_not_told_as_the_trackers(folder, tmp_path, monkeypatch):
+def test_our_own_bug_is_not_reported_as_the_trackers(folder, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     monkeypatch.setattr("scaling.trackers.export.points_of", lambda *_: {}["ours"])
     with pytest.raises(KeyError, match="ours"):
         export(folder, "tensorboard", str(tmp_path / "boards"))
 
 
-def test_what_is_not_installed_or_not_known_is_said_before_anything_is_done(
-    tmp_path, monkeypatch, folder
-):
+def test_missing_or_unknown_tracker_is_rejected_first(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     (tmp_path / "tiny.toml").write_text("")

@@ -61,7 +61,7 @@ def sharpened():
     return asked, jax.tree.map(lambda leaf: 1.5 * leaf, state.params)
 
 
-def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
+def test_answer_frequencies_match_their_likelihoods(sharpened):
     """All 144 answers to one problem, 6,000 draws.
 
     Chi-square of the counts against exp(-NLL) read without a cache.
@@ -87,7 +87,7 @@ def test_answers_are_drawn_as_often_as_their_likelihood_says(sharpened):
     assert chisquare(seen, uniform).pvalue < 1e-6, "the model has no opinion to test"
 
 
-def test_the_room_for_caches_changes_the_draws_but_not_their_number_or_law(sharpened, monkeypatch):
+def test_cache_memory_limit_keeps_the_number_and_distribution_of_draws(sharpened, monkeypatch):
     params = sharpened[1]
     monkeypatch.setattr(answer_sampling, "CACHE_BYTES", 2**17)
     asked, _ = answerer(run())
@@ -115,7 +115,7 @@ def test_scanned_layers_write_the_same_answers():
     np.testing.assert_array_equal(*written)
 
 
-def test_the_end_of_a_run_says_what_was_written(sharpened):
+def test_final_rows_hold_the_sampled_answers(sharpened):
     config, params = run(), sharpened[1]
     sharder = Sharder(resolve_for_local_devices(config, Execution()))
     found = Evaluator(config, open_task(TASK), sharder).evaluate_at_end(
@@ -140,12 +140,12 @@ def test_the_end_of_a_run_says_what_was_written(sharpened):
     assert 0.0 < told["edit_distance", None] <= 2.0
 
 
-def test_without_samples_only_the_greedy_answer_is_looked_at(sharpened):
+def test_without_samples_only_the_greedy_answer_is_scored(sharpened):
     asked, _ = answerer(run(samples=None))
     assert [one.metric for one in asked.evaluate(sharpened[1], 0)] == ["edit_distance"]
 
 
-def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_path):
+def test_samples_of_a_task_without_answers_are_rejected_before_training(tmp_path):
     message = 'evals.samples = 8, but the task "modular" has no answers to verify'
     with pytest.raises(ValidationError, match=message):
         RunConfig.model_validate(
@@ -160,7 +160,7 @@ def test_samples_of_what_has_no_answers_are_refused_before_anything_runs(tmp_pat
         load_sweep(path)
 
 
-def test_a_trial_of_speed_asks_for_no_answers():
+def test_step_timing_samples_no_answers():
     """It trains the shape on other tokens, which have none."""
     asked = RunConfig.model_validate(Trial(run(points=3)).request()["run"], strict=False)
     assert (asked.evals.samples, asked.evals.points) == (None, 3)

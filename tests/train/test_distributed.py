@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_one_process(reports, tmp_path):
     assert [item[3] for item in found] == pytest.approx([item[3] for item in expected], abs=1e-5)
 
 
-def test_process_0_stops_both_and_they_go_on_to_the_bit(reports):
+def test_process_0_stops_both_and_they_resume_bit_identically(reports):
     for report in reports:
         assert report["stopped"] == "stopped"
         assert report["saved"]
@@ -60,7 +60,7 @@ def test_only_process_0_publishes(reports):
     assert [report["published"] for report in reports] == [1, 0]
 
 
-def test_a_mesh_that_leaves_a_process_out_is_refused(reports):
+def test_a_mesh_that_leaves_a_process_out_is_rejected(reports):
     for text in reports[1]["refused"]:
         assert "data x fsdp x tensor = 4" in text
 
@@ -76,13 +76,13 @@ def test_a_mesh_that_leaves_a_process_out_is_refused(reports):
         ({"coordinator": "10.0.0.1:80", "n_processes": 2, "index": 2}, "process 2 of 2"),
     ],
 )
-def test_settings_that_describe_no_job_are_refused(settings, said):
+def test_incomplete_distributed_settings_are_rejected(settings, said):
     with pytest.raises(ScalingError, match=said) as caught:
         DistributedConfig(**settings)
     assert caught.value.remedy
 
 
-def test_processes_that_do_not_meet_are_told_why(monkeypatch):
+def test_failed_rendezvous_is_reported_with_its_reason(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("DEADLINE_EXCEEDED: only 1 of 2 processes came")
 

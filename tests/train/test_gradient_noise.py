@@ -42,7 +42,7 @@ def sequence_gradients(run, params, tokens_CT1):
     ).astype(np.float64)
 
 
-def test_it_is_the_plain_formula_over_sequences():
+def test_noise_scale_equals_the_plain_formula():
     run = noisy_run()
     task, params = open_task(run.task), initial_state(program_key(run), 0, SETTLED).params
     found = {
@@ -66,7 +66,7 @@ def draws(signal, count, dimensions, rng):
 
 
 @pytest.mark.parametrize(("signal", "widest"), [(5.0, 1.2), (0.2, 1.8)])
-def test_estimates_are_unbiased_and_their_errors_honest(signal, widest):
+def test_noise_scale_estimates_are_unbiased_with_calibrated_errors(signal, widest):
     """100 dimensions of unit noise, 64 groups: |G|^2 well measured, or dominated by noise."""
     rng = np.random.default_rng(0)
     found = [estimate(*draws(signal, 64, 100, rng), group_tokens=10) for _ in range(400)]
@@ -78,7 +78,7 @@ def test_estimates_are_unbiased_and_their_errors_honest(signal, widest):
         assert 0.85 < errors.mean() / values.std() < widest, name
 
 
-def test_without_a_signal_there_is_no_ratio():
+def test_noise_scale_without_signal_is_absent():
     assert [one.metric for one in estimate(np.ones(4), np.zeros(4), 0.2, 10)] == [
         "gradient_square",
         "gradient_variance",
@@ -94,7 +94,7 @@ def test_groups_divide_the_sequences(arguments, size):
     assert group_size(*arguments) == size
 
 
-def test_a_mesh_that_cannot_divide_them_is_refused():
+def test_a_mesh_that_cannot_divide_them_is_rejected():
     with pytest.raises(
         ScalingError, match="noise_sequences = 12 cannot be divided among 8 devices"
     ) as caught:
@@ -102,7 +102,7 @@ def test_a_mesh_that_cannot_divide_them_is_refused():
     assert caught.value.remedy == "a multiple of 8, at least 16"
 
 
-def test_rows_are_there_and_nothing_else_changes(tmp_path):
+def test_measuring_noise_scale_adds_rows_and_changes_nothing_else(tmp_path):
     """Also after an interruption, and for slices of a batch."""
     run = noisy_run()
     task = open_task(run.task)

@@ -22,22 +22,22 @@ def report(tmp_path_factory):
     )
 
 
-def test_a_state_comes_back_to_the_bit_though_training_went_on(report):
+def test_saved_state_is_restored_bit_identically_while_training_goes_on(report):
     assert report["round trip"]["note"] == 2
     assert report["round trip"]["same"]
     assert report["round trip"]["placed"]
 
 
-def test_it_comes_back_on_another_mesh(report):
+def test_checkpoint_is_restored_on_another_mesh(report):
     assert report["round trip"]["elsewhere"]
     assert report["round trip"]["devices"] == 4
 
 
-def test_a_save_returns_before_it_is_whole(report):
+def test_save_returns_before_it_is_written(report):
     assert report["round trip"]["returned"] < report["round trip"]["whole"]
 
 
-def test_damage_to_any_file_is_noticed_and_the_save_before_taken(report):
+def test_corrupt_file_is_detected_and_the_previous_save_restored(report):
     damaged = report["damages"]
     assert {
         "flip manifest.json",
@@ -49,12 +49,12 @@ def test_damage_to_any_file_is_noticed_and_the_save_before_taken(report):
     assert set(map(tuple, damaged.values())) == {(1, True)}
 
 
-def test_half_a_save_is_no_save(report):
+def test_partial_save_is_ignored(report):
     assert report["interrupted"]["half-written"] == 2
     assert report["interrupted"]["cleaned"]
 
 
-def test_when_none_is_whole_they_are_set_aside(report):
+def test_corrupt_saves_are_set_aside(report):
     assert "none of the saves in run.sharded is intact" in report["interrupted"]["all damaged"]
     assert report["interrupted"]["set aside"]
 
@@ -64,7 +64,7 @@ def test_the_last_two_are_kept(report):
     assert report["others"]["discarded"]
 
 
-def test_other_arrays_are_refused(report):
+def test_checkpoint_of_other_arrays_is_rejected(report):
     assert "the run needs" in report["others"]["other arrays"]
 
 

@@ -68,11 +68,11 @@ def spec(path, shape, mesh=CUBE):
         ("count", (), P()),
     ],
 )
-def test_rules(path, shape, expected):
+def test_sharding_rules(path, shape, expected):
     assert spec(path, shape) == expected
 
 
-def test_an_axis_that_does_not_divide_moves_to_the_other_side_or_away():
+def test_axis_that_does_not_divide_is_moved_or_dropped():
     assert spec("embedding", (511, 64)) == P(None, ("tensor", "fsdp"))
     assert spec("embedding", (511, 62), MeshShape(fsdp=4)) == P(None, None)
     assert spec("embedding", (512, 62), MeshShape(fsdp=4)) == P(("fsdp",), None)

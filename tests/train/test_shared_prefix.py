@@ -86,14 +86,14 @@ def trained(request, tmp_path_factory):
     return group, alone, train_all([group], tmp_path_factory.mktemp("branches"))
 
 
-def test_a_branch_has_the_bits_of_a_run_alone(trained):
+def test_branch_is_bit_identical_to_a_run_alone(trained):
     group, alone, branched = trained
     assert set(alone) == set(branched) == {run.run_id for run in group.all_runs()}
     for run_id, outcome in alone.items():
         assert numbers(branched[run_id]) == numbers(outcome)
 
 
-def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
+def test_shared_prefix_is_evaluated_at_the_budgets_of_its_branches(trained):
     """Of the constant schedule that is what the branch ends at.
 
     Of wsd it is another loss, without a cooldown.
@@ -118,7 +118,7 @@ def test_a_trunk_reads_out_its_loss_at_the_budgets_of_its_branches(trained):
 
 
 @pytest.mark.parametrize("dispatches", [1, 4, 8])
-def test_a_trunk_that_was_stopped_goes_on_to_the_same_bits(tmp_path, dispatches):
+def test_stopped_shared_prefix_resumes_bit_identically(tmp_path, dispatches):
     wanted = runs()
     (group,) = group_runs(wanted)
     whole = train_all([group], tmp_path / "whole")
@@ -139,7 +139,7 @@ def test_a_trunk_that_was_stopped_goes_on_to_the_same_bits(tmp_path, dispatches)
     }
 
 
-def test_a_branch_that_came_too_late_for_the_trunk_is_set_free_at_once(tmp_path):
+def test_branch_after_its_branch_point_is_trained_alone(tmp_path):
     wanted = runs()
     (group,) = group_runs(wanted)
     task, freed = open_task(wanted[0].task), []
@@ -155,7 +155,7 @@ def test_a_branch_that_came_too_late_for_the_trunk_is_set_free_at_once(tmp_path)
     assert freed == list(group.branches)
 
 
-def test_a_trunk_that_diverges_takes_with_it_whom_it_carries(tmp_path):
+def test_diverged_shared_prefix_marks_its_branches_diverged(tmp_path):
     wild = {"clip": False, "warmup_steps": 0, "lr": 10.0}
     wanted = runs(optim=wild, model={"qk_norm": False})
     (group,) = group_runs(wanted)
@@ -217,7 +217,7 @@ def test_one_run_of_a_pack_may_diverge_without_the_others(tmp_path):
     assert math.isfinite(final_losses({good.run_id: outcomes[good.run_id]})[good.run_id])
 
 
-def test_the_average_weighs_all_steps_and_forgets_at_a_tenth_of_the_horizon():
+def test_weight_average_has_a_horizon_of_a_tenth_of_the_run():
     """Shamir and Zhang 2013.
 
     Weights add up to one, and their mean age is about steps / (power + 2).

@@ -102,7 +102,7 @@ def test_resume_is_exact_at_every_step_for_every_option(tmp_path, monkeypatch, o
     assert numbers(outcome) == numbers(whole)
 
 
-def test_it_learns_and_stays_above_the_entropy(tmp_path):
+def test_loss_falls_and_stays_above_the_entropy(tmp_path):
     run = one_run("200k")
     task = open_task(run.task)
     outcome = train(run, task, tmp_path / "c.npz")
@@ -139,7 +139,7 @@ def test_one_compilation_serves_learning_rates_decays_and_horizons(tmp_path):
     assert program._cache_size() == 1
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
+def test_a_corrupt_checkpoint_is_set_aside_and_the_run_redone(tmp_path, capsys):
     run = one_run()
     task, path = open_task(run.task), tmp_path / "c.npz"
     whole = train(run, task, tmp_path / "whole.npz")
@@ -174,7 +174,7 @@ def test_every_single_bit_flip_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         )
 
 
-def test_another_machine_is_told_and_asks_for_a_flag(tmp_path, monkeypatch):
+def test_resume_on_another_machine_needs_a_flag(tmp_path, monkeypatch):
     run = one_run()
     task, path = open_task(run.task), tmp_path / "c.npz"
     train(run, task, path, should_stop=stop_after(1))
@@ -204,7 +204,7 @@ def test_schedules():
     assert (constant[10:] == 1.0).all()
 
 
-def test_the_trunk_of_wsd_does_not_depend_on_the_horizon():
+def test_stable_phase_of_wsd_does_not_depend_on_the_horizon():
     assert (rates("wsd", 100)[:80] == rates("wsd", 400)[:80]).all()
 
 

@@ -1,4 +1,6 @@
-"""What is tuned: what a run has of it, what a index sets, and how a rule goes into the recipe and out again."""
+"""What is tuned: what a run has of it, what a index sets, and how a rule goes into the recipe and
+out again.
+"""
 
 import math
 
@@ -31,7 +33,7 @@ def with_cell(sweep, settings):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_rung_sets_what_a_run_then_has(name):
+def test_tuned_value_sets_the_field_of_the_run(name):
     sweep, item = one()
     entry = FIELDS[name]
     value = 2 * entry.now(item.run)
@@ -91,7 +93,7 @@ def test_a_measured_rule_replaces_what_would_override_it():
     assert (run.optim.lr, run.batch_tokens, run.optim.b2) == (0.02, 240, pytest.approx(0.9))
 
 
-def test_a_half_life_is_where_half_is_forgotten():
+def test_half_life_of_an_exponential_average():
     _, item = one()
     run = item.run
     assert run.optim.b2 ** (half_life(run) / run.batch_tokens) == pytest.approx(0.5)

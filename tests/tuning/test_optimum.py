@@ -1,4 +1,6 @@
-"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to the best index."""
+"""The parabola in log(value) against known ones: the optimum, its error, and when it gives way to
+the best index.
+"""
 
 import math
 
@@ -19,7 +21,7 @@ def exact(indices, seeds=1, **kind):
     return {index: [curve(LOGS[index], **kind)] * seeds for index in indices}
 
 
-def test_an_exact_parabola_is_found_exactly():
+def test_an_exact_parabola_is_recovered_exactly():
     found = fit_optimum(exact(range(-2, 3)), LOGS)
     assert found.log_value == pytest.approx(0.3)
     assert found.loss == pytest.approx(2.0)
@@ -51,7 +53,7 @@ def test_the_standard_error_is_the_scatter_of_repeated_experiments(seeds):
     )
 
 
-def test_far_rungs_take_no_part():
+def test_far_values_are_left_out_of_the_parabola():
     losses = exact(range(-2, 3)) | {4: [9.0], 3: [5.0]}
     assert fit_optimum(losses, LOGS).log_value == pytest.approx(0.3)
 
@@ -76,7 +78,7 @@ def test_a_curve_that_is_steeper_above_keeps_its_optimum_between_the_neighbours(
         ({0: [2.0], 1: [2.01], 2: [2.05]}, ""),
     ],
 )
-def test_what_is_no_parabola_gives_way_to_the_best_rung_and_says_why(losses, words):
+def test_without_a_parabola_the_best_value_is_taken_with_a_reason(losses, words):
     found = fit_optimum(losses, LOGS)
     if not words:
         assert found.curvature is not None
@@ -88,15 +90,15 @@ def test_what_is_no_parabola_gives_way_to_the_best_rung_and_says_why(losses, wor
     assert found.se == pytest.approx(math.log(2))
 
 
-def test_nothing_is_found_where_all_diverged():
+def test_no_optimum_where_all_runs_diverged():
     assert fit_optimum({0: [math.inf], 1: [2.0, math.inf]}, LOGS) is None
 
 
-def test_a_rung_of_which_one_seed_diverged_is_infinitely_bad():
+def test_value_with_a_diverged_seed_has_infinite_loss():
     assert means({0: [2.0, math.inf], 1: [2.0, 4.0]}) == {0: math.inf, 1: 3.0}
 
 
-def test_seeds_that_agree_by_chance_do_not_make_it_certain():
+def test_seeds_that_agree_by_chance_do_not_shrink_the_error_to_zero():
     found = fit_optimum(exact(range(-1, 2), seeds=2), LOGS)
     assert found.noise_from == "seeds"
     assert found.noise == pytest.approx(ASSUMED_NOISE * 2 / math.sqrt(3), rel=0.01)
@@ -109,7 +111,7 @@ def test_more_noise_means_a_larger_error():
     )
 
 
-def test_what_a_value_costs_and_how_that_is_known():
+def test_regret_of_a_value_and_its_error():
     full = exact(range(-1, 2), at=0.0)
     short = {index: [3.0 + curve(LOGS[index], at=0.0)] for index in range(-1, 4)} | {4: [math.inf]}
     found = fit_optimum(full, LOGS)

@@ -8,7 +8,7 @@ from scaling.tuning.power_rule import power_rule, weighted_mean
 SIZES = np.array([1e4, 1e5, 1e6])
 
 
-def test_an_exact_rule_is_found_exactly():
+def test_an_exact_rule_is_recovered_exactly():
     found = power_rule(SIZES, np.log(3.0 * SIZES**-0.4), [0.1, 0.2, 0.1])
     assert (found.coef, found.power) == (pytest.approx(3.0), pytest.approx(-0.4))
     assert found.at(1e7) == pytest.approx(3.0 * 1e7**-0.4)

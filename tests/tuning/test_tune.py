@@ -1,4 +1,6 @@
-"""The whole of a tuning on simulated runs, whose best rate is 0.16 / d_model, and a tiny one on real runs."""
+"""The whole of a tuning on simulated runs, whose best rate is 0.16 / d_model, and a tiny one on
+real runs.
+"""
 
 import json
 import math
@@ -77,7 +79,7 @@ def tuned(tmp_path_factory):
     return folder, *simulated(off(), folder)
 
 
-def test_the_ladder_grows_to_the_optimum_at_every_size(tuned):
+def test_value_grid_extends_to_the_optimum_at_every_size(tuned):
     _, found, _ = tuned
     (field,) = found.fields
     assert [round(size.grid.size) for size in field.sizes] == [round(size) for size in SIZES]
@@ -110,7 +112,7 @@ def test_the_rule_is_that_of_the_widths(tuned):
     assert abs(moved) < 3 * se  # the simulated optimum does not move with the horizon
 
 
-def test_hopeless_rungs_are_only_scouted_and_diverged_ones_not_tried_again(tuned):
+def test_hopeless_values_get_short_runs_only_and_diverged_ones_none(tuned):
     _, found, _ = tuned
     for size in found.fields[0].sizes:
         assert set(size.grid.full) < set(size.grid.short)
@@ -118,7 +120,7 @@ def test_hopeless_rungs_are_only_scouted_and_diverged_ones_not_tried_again(tuned
         assert any(math.isinf(loss) for losses in size.grid.short.values() for loss in losses)
 
 
-def test_a_second_call_trains_nothing_and_says_the_same(tuned):
+def test_second_tuning_trains_nothing_and_returns_the_same(tuned):
     folder, found, trained = tuned
     assert sum(trained) == found.fields[0].tuner.n_runs
     again, nothing = simulated(off(), folder)
@@ -126,7 +128,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(tuned):
     assert tuning_result(again, 1e20) == tuning_result(found, 1e20)
 
 
-def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
+def test_every_tuning_run_is_an_ordinary_run_of_a_sweep(tuned):
     folder, found, _ = tuned
     (place,) = table_folders(off(), folder)
     assert place == folder / "tuning" / "optim.lr"
@@ -136,7 +138,7 @@ def test_every_rung_is_an_ordinary_run_of_an_ordinary_sweep(tuned):
     assert len(held.runs) == found.fields[0].tuner.n_runs
 
 
-def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_path):
+def test_tuning_document_belongs_to_its_sweep_file(tuned, tmp_path):
     _, found, _ = tuned
     tuning_result(found, 1e20).save(tmp_path)
     stamp = (tmp_path / "tuning.json").stat().st_mtime_ns
@@ -155,13 +157,13 @@ def test_the_document_is_recalled_for_this_sweep_file_and_no_other(tuned, tmp_pa
     assert "corrupt" in load_tuned(tmp_path, off(), LAW).why
 
 
-def test_no_interior_optimum_is_an_error_that_says_where_to_look(tmp_path):
+def test_no_interior_optimum_is_an_error_with_a_remedy(tmp_path):
     with pytest.raises(ScalingError, match="no interior optimum at any size") as caught:
         simulated(off(tuning=[{"field": "optim.lr", "max_extensions": 0}]), tmp_path)
     assert "start nearer (best so far: " in caught.value.remedy
 
 
-def test_an_edge_is_marked_and_keeps_out_of_the_rule(tmp_path):
+def test_optimum_at_the_edge_is_marked_and_left_out_of_the_rule(tmp_path):
     """The smallest size may not grow far enough: the recipe is off by more there."""
     steep = {"lr_rule": {"coef": 4e9, "n_power": -1.55}}
     found, _ = simulated(
@@ -188,7 +190,9 @@ def test_one_size_gives_a_ratio_that_scales_the_recipes_own_rule(tmp_path):
     assert found.sweep.recipe.lr_width == pytest.approx(0.16, rel=0.2)
 
 
-SURFACE = {  # of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2 tokens
+# of runs whose losses are known: best rate 2 / N^.5, best batch 4 N^.5 tokens, best half-life N / 2
+# tokens
+SURFACE = {
     "name": "surface",
     "design": {"kind": "ladder", "sizes": ["4k", "16k", "60k"], "tokens_per_param": [60, 240]},
     "recipe": {"n_layers": 2, "size_tolerance": 1.0},
@@ -230,7 +234,7 @@ def known(sweep, folder):
     ), sum(count)
 
 
-def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
+def test_three_tunings_run_in_turn_and_each_gives_its_rule(tmp_path):
     entries = [
         {"field": "optim.lr"},
         {"field": "batch_size"},
@@ -270,7 +274,7 @@ def test_three_tables_follow_one_another_and_each_finds_its_rule(tmp_path):
     assert known(sweep, tmp_path)[1] == 0
 
 
-def test_scouts_too_short_to_train_are_left_out(tmp_path):
+def test_short_runs_that_are_too_short_are_left_out(tmp_path):
     found, _ = known(
         Sweep.model_validate(SURFACE | {"tuning": [{"short_run_frac": 0.002}]}), tmp_path
     )
@@ -294,12 +298,12 @@ def test_scouts_too_short_to_train_are_left_out(tmp_path):
         ({"tuning": [{"field": "optim.lr", "sizes": [3e7]}]}, "the design trains nothing at 3e"),
     ],
 )
-def test_what_cannot_be_tuned_is_refused(tmp_path, changes, words):
+def test_what_cannot_be_tuned_is_rejected(tmp_path, changes, words):
     with pytest.raises(ScalingError, match=words):
         simulated(off(**changes), tmp_path)
 
 
-def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tuned):
+def test_tune_command_stops_and_resumes_and_run_uses_its_rule(tmp_path, tuned):
     """--max-runs stops it with 75; then `run` tunes the rest first, and trains the tuned sweep."""
     path, folder = tmp_path / "off.toml", tmp_path / "results"
     path.write_text(dump_sweep(off()))
@@ -322,7 +326,7 @@ def test_the_verb_stops_is_taken_up_and_run_uses_what_it_measured(tmp_path, tune
     assert "interior" in again.stdout
 
 
-def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
+def test_untuned_plan_is_reported_and_slurm_rejects_it(tmp_path):
     path = tmp_path / "off.toml"
     path.write_text(dump_sweep(off()))
     shown = scaling("plan", path, "--no-probe", cwd=tmp_path)
@@ -334,8 +338,10 @@ def test_an_untuned_plan_says_so_and_slurm_refuses(tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_real_runs_interrupted_and_taken_up(tmp_path):
-    """Ctrl-C in the middle of a index; the second call trains the rest, and the best rate of three is measured."""
+def test_interrupted_tuning_with_real_runs_resumes(tmp_path):
+    """Ctrl-C in the middle of a index; the second call trains the rest, and the best rate of three
+    is measured.
+    """
     entry = {
         "field": "optim.lr",
         "n_values": 3,
@@ -377,7 +383,7 @@ def test_real_runs_interrupted_and_taken_up(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_file_that_tune_has_not_written_and_a_strangers_folder_are_left_alone(tmp_path):
+def test_foreign_tuning_file_and_folder_are_not_overwritten(tmp_path):
     path, mine = tmp_path / "off.toml", tmp_path / "mine.toml"
     path.write_text(dump_sweep(off()))
     mine.write_text("precious")
@@ -397,7 +403,7 @@ def test_a_file_that_tune_has_not_written_and_a_strangers_folder_are_left_alone(
     assert {each.name for each in other.iterdir()} == before
 
 
-def test_a_tuning_of_another_schema_is_not_taken_up(tuned):
+def test_tuning_of_another_schema_is_not_resumed(tuned):
     folder, _, _ = tuned
     path = folder / "tuning.json"
     files.write_json(path, {"schema": 99})

@@ -1,4 +1,6 @@
-"""Which indices a ladder trains: halving, growth to an interior optimum, and honesty at an edge. A valley stands in for training."""
+"""Which indices a ladder trains: halving, growth to an interior optimum, and honesty at an edge. A
+valley stands in for training.
+"""
 
 import math
 
@@ -29,19 +31,19 @@ def bowl(at, width=0.04, ceiling=math.inf):
     return lambda index: 2.0 + width * (index - at) ** 2 if index < ceiling else math.inf
 
 
-def test_a_good_guess_costs_five_scouts_and_three_whole_runs():
+def test_good_guess_costs_five_short_and_three_full_runs():
     short, full, rounds = climb(PLAIN, bowl(0.2))
     assert (sorted(short), sorted(full), rounds) == ([-2, -1, 0, 1, 2], [-1, 0, 1], 2)
 
 
-def test_a_ladder_grows_towards_an_optimum_beyond_its_end():
+def test_value_grid_extends_towards_an_optimum_beyond_its_end():
     short, full, _ = climb(PLAIN, bowl(-3.2))
     assert sorted(short) == [-4, -3, -2, -1, 0, 1, 2]
     assert sorted(full) == [-4, -3, -2]
     assert optimum_status(PLAIN, short, full, {}).state == "interior"
 
 
-def test_growth_ends_and_the_edge_is_called_one():
+def test_extensions_are_bounded_and_the_edge_is_marked():
     short, full, _ = climb(PLAIN, bowl(-20.0))
     assert min(short) == -6
     found = optimum_status(PLAIN, short, full, {})
@@ -49,35 +51,37 @@ def test_growth_ends_and_the_edge_is_called_one():
     assert found.why == "the best value is the lowest; max_extensions = 4 is used up"
 
 
-def test_a_best_rung_beside_a_divergence_is_an_edge():
+def test_best_value_next_to_a_divergence_is_an_edge():
     short, full, _ = climb(PLAIN, bowl(2.0, ceiling=1))
     assert sorted(full) == [-1, 0]
     assert optimum_status(PLAIN, short, full, {}).why == "the value above the best diverges"
 
 
 @pytest.mark.parametrize(("safer", "end"), [(-1, -6), (1, 6)])
-def test_where_all_diverge_the_ladder_goes_to_the_safer_side(safer, end):
+def test_where_all_diverge_the_grid_extends_to_lower_values(safer, end):
     short, full, _ = climb(ValueGrid(5, 4, 0.03, True, safer), lambda index: math.inf)
     assert end in short
     assert not full
     assert optimum_status(PLAIN, short, full, {}).why == "every value diverges"
 
 
-def test_scouts_that_were_wrong_are_found_out():
-    """At the short horizon higher rates look better; the whole runs move on, first over dropped indices, then beyond the grid."""
+def test_misleading_short_runs_are_corrected():
+    """At the short horizon higher rates look better; the whole runs move on, first over dropped
+    indices, then beyond the grid.
+    """
     short, full, _ = climb(PLAIN, bowl(-2.0), short_loss=bowl(1.0))
     assert sorted(short) == [-2, -1, 0, 1, 2]
     assert sorted(full) == [-3, -2, -1, 0, 1, 2]
     assert optimum_status(PLAIN, short, full, {}).state == "interior"
 
 
-def test_without_scouts_all_rungs_are_trained_and_grow():
+def test_without_short_runs_all_values_are_trained():
     short, full, _ = climb(ValueGrid(3, 4, 0.03, False), bowl(2.1))
     assert not short
     assert sorted(full) == [-1, 0, 1, 2, 3]
 
 
-def test_a_closed_rung_ends_the_ladder_and_is_told():
+def test_infeasible_value_ends_the_grid_and_is_reported():
     excluded = {-1: "4 steps are fewer than 20"}
     short, full, _ = climb(PLAIN, bowl(0.0), excluded)
     assert (
@@ -86,7 +90,7 @@ def test_a_closed_rung_ends_the_ladder_and_is_told():
     )
 
 
-def test_an_even_ladder_has_its_extra_rung_above():
+def test_even_grid_has_its_extra_value_above():
     assert sorted(ValueGrid(4, 0, 0.03, True).first) == [-1, 0, 1, 2]
 
 
@@ -100,9 +104,7 @@ def test_an_even_ladder_has_its_extra_rung_above():
     st.sets(st.integers(-12, 12)),
     st.sets(st.integers(-12, 12), max_size=3),
 )
-def test_any_losses_end_and_interior_means_interior(
-    indices, extend, scouted, safer, told, diverged, excluded
-):
+def test_search_ends_for_any_losses(indices, extend, scouted, safer, told, diverged, excluded):
     rules, excluded = (
         ValueGrid(indices, extend, 0.05, scouted, safer),
         dict.fromkeys(excluded, "excluded"),

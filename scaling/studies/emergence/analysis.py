@@ -8,20 +8,21 @@ are read under several metrics; what is sharp in log-likelihood too is a transit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from scaling.studies import runs
-from scaling.studies.claims import Claim
 from scaling.studies.emergence.curves import (
     CurveFit,
     LikelihoodCurve,
     fit_curves,
     fit_likelihood_curve,
 )
+from scaling.studies.study import Claim
 
 NAMES: Mapping[str, str] = {
     "exact_match": "exact match",
@@ -70,12 +71,6 @@ def checkpoints(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def final_checkpoints(points: pd.DataFrame) -> pd.DataFrame:
-    """The last row of each run, by size and seed."""
-    at_end = points[points["step"] == points.groupby("run_id")["step"].transform("max")]
-    return at_end.sort_values(["n", "seed"], kind="stable").reset_index(drop=True)
-
-
 @dataclass(frozen=True)
 class Trend:
     """A metric over N: `n` and `value` (sizes,), medians over seeds (a mean of learned and
@@ -119,8 +114,7 @@ def sharpness(x: np.ndarray, value: np.ndarray) -> float:
     return float(changes.max() / np.ptp(value))
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """A quantity with the 95 % interval of resampled seeds (nan where a size has one seed), and the
     limit it is tested against.
     """
@@ -145,11 +139,14 @@ def decisions(final: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decisio
     """Metric effect: sharpness of exact match over that of log-likelihood. Transition: sharpness of
     log-likelihood.
     """
-    exact_sharpness, nll_sharpness = trends["exact_match"].sharpness, trends["nll"].sharpness
-    values = (exact_sharpness / nll_sharpness, nll_sharpness)
-    lo, hi = (float("nan"),) * 2, (float("nan"),) * 2
+    x, exact, nll = np.log2(trends["nll"].n), trends["exact_match"].value, trends["nll"].value
+
+    def quantities(exact: np.ndarray, nll: np.ndarray) -> tuple[float, float]:
+        return sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll)
+
+    lo, hi = np.full(2, np.nan), np.full(2, np.nan)
     if final.groupby("n").size().min() >= 2:
-        x, rng = np.log2(trends["nll"].n), np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         by_size = [
             of_size[["exact_match", "nll"]].to_numpy(float) for _, of_size in final.groupby("n")
         ]
@@ -160,15 +157,11 @@ def decisions(final: pd.DataFrame, trends: Mapping[str, Trend]) -> tuple[Decisio
             ]
         )
         changing = medians[:, (np.ptp(medians, axis=0) > 0).all(axis=1)]
-        draws = [
-            (sharpness(x, exact) / sharpness(x, nll), sharpness(x, nll))
-            for exact, nll in changing.transpose(1, 2, 0)
-        ]
+        draws = [quantities(*of_draw) for of_draw in changing.transpose(1, 2, 0)]
         lo, hi = np.percentile(draws, [2.5, 97.5], axis=0)
-    return (
-        Decision(values[0], lo[0], hi[0], METRIC_EFFECT_RATIO),
-        Decision(values[1], lo[1], hi[1], TRANSITION_SHARE),
-    )
+    ends = zip(quantities(exact, nll), lo, hi, (METRIC_EFFECT_RATIO, TRANSITION_SHARE), strict=True)
+    metric_effect, transition = (Decision(*map(float, of_one)) for of_one in ends)
+    return metric_effect, transition
 
 
 def count_settled_digits(rows: pd.DataFrame, final: pd.DataFrame) -> tuple[int, int]:
@@ -186,8 +179,7 @@ def count_settled_digits(rows: pd.DataFrame, final: pd.DataFrame) -> tuple[int, 
     return int(((accuracy <= low) | (accuracy >= high)).sum()), accuracy.size
 
 
-@dataclass(frozen=True)
-class ThresholdSeeds:
+class ThresholdSeeds(NamedTuple):
     """Of the sizes with the most seeds, the one whose mean exact match is nearest to one half.
 
     `sarle` is nan where all seeds agree or are fewer than four; `chance` is the share of uniform
@@ -198,6 +190,15 @@ class ThresholdSeeds:
     values: np.ndarray
     sarle: float
     chance: float
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:.2f}" for value in np.sort(self.values))
+        if not np.isfinite(self.sarle):
+            return f"{values}: no coefficient"
+        return (
+            f"{values}: {self.sarle:.2f} (two points 1, uniform {UNIFORM_SARLE:.2f}); "
+            f"{self.chance:.0%} of uniform samples of {len(self.values)} have as much"
+        )
 
 
 def threshold_seeds(final: pd.DataFrame) -> ThresholdSeeds:
@@ -241,7 +242,7 @@ class EmergenceStudy:
     points: pd.DataFrame
     final: pd.DataFrame
     trends: dict[str, Trend]
-    curve_fits: tuple[CurveFit, CurveFit]
+    curve_fits: Sequence[CurveFit]
     likelihood_curve: LikelihoodCurve
     threshold: ThresholdSeeds
     metric_effect: Decision
@@ -265,9 +266,10 @@ def analyze(rows: pd.DataFrame) -> EmergenceStudy | None:
     rows, n_other_tasks = runs.of_one_task(rows[rows["task"] == "arithmetic"])
     rows, n_other_settings = runs.of_one_setting(rows)
     points = checkpoints(rows)
-    final = final_checkpoints(points) if len(points) else points
-    if not len(final) or final["n"].nunique() < MIN_SIZES or final["digits"].nunique() > 1:
+    if points["n"].nunique() < MIN_SIZES or points["digits"].nunique() > 1:
         return None
+    at_end = points["step"] == points.groupby("run_id")["step"].transform("max")
+    final = points[at_end].sort_values(["n", "seed"], kind="stable").reset_index(drop=True)
     all_trends = {metric: trend(final, metric) for metric in (*NAMES, "nll")}
     trends = {metric: made for metric, made in all_trends.items() if made is not None}
     if not {"exact_match", "nll"} <= set(trends):
@@ -329,7 +331,7 @@ def claims(study: EmergenceStudy) -> list[Claim]:
         Claim(
             "exact match of the seeds at the threshold, Sarle's coefficient",
             f"reported for {MIN_SEEDS} seeds",
-            _describe_seeds(seeds),
+            str(seeds),
             True if len(seeds.values) >= MIN_SEEDS else None,
         ),
         Claim(
@@ -357,13 +359,3 @@ def claims(study: EmergenceStudy) -> list[Claim]:
             study.is_all_or_nothing if study.n_digits else None,
         ),
     ]
-
-
-def _describe_seeds(seeds: ThresholdSeeds) -> str:
-    values = ", ".join(f"{value:.2f}" for value in np.sort(seeds.values))
-    if not np.isfinite(seeds.sarle):
-        return f"{values}: no coefficient"
-    return (
-        f"{values}: {seeds.sarle:.2f} (two points 1, uniform {UNIFORM_SARLE:.2f}); "
-        f"{seeds.chance:.0%} of uniform samples of {len(seeds.values)} have as much"
-    )

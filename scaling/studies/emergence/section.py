@@ -11,9 +11,7 @@ import pandas as pd
 
 from scaling.formatting import format_count
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.section import Section
-from scaling.render.table import Cell, Column, Table, number
-from scaling.studies.claims import study_section
+from scaling.render.table import Table, number
 from scaling.studies.emergence.analysis import (
     METRIC_EFFECT_RATIO,
     NAMES,
@@ -23,6 +21,7 @@ from scaling.studies.emergence.analysis import (
     analyze,
     claims,
 )
+from scaling.studies.study import Interval, Study, record_table
 
 N_AXIS = Axis("parameters N", log=True, unit="count")
 MATCH_AXIS = Axis("exact match")
@@ -38,21 +37,6 @@ MODEL = {
     None: "and these seeds do not settle whether that is the {limit:g} of a transition",
 }
 SPREAD = 0.05  # half the width, in ln N, that the seeds of a size are spread over
-
-
-def section(rows: pd.DataFrame) -> Section | None:
-    """The addition ladder of a table; None where there is none."""
-    study = analyze(rows)
-    if study is None:
-        return None
-    return study_section(
-        "emergence",
-        "Emergence: metric or transition?",
-        claims(study),
-        (_metrics(study), _fits(study), _seeds(study), _product(study), _training(study)),
-        (_trends(study), _sizes(study)),
-        notes(study),
-    )
 
 
 def notes(study: EmergenceStudy) -> list[str]:
@@ -83,6 +67,11 @@ def notes(study: EmergenceStudy) -> list[str]:
     return said
 
 
+def columns(frame: pd.DataFrame, *names: str) -> np.ndarray:
+    """The columns of these names (names, rows)."""
+    return frame[list(names)].to_numpy(float).T
+
+
 def _metrics(study: EmergenceStudy) -> Figure:
     """Every metric between the smallest size's value and the largest's."""
     traces: list[Trace] = []
@@ -92,7 +81,7 @@ def _metrics(study: EmergenceStudy) -> Figure:
         width = 2.0 if index else 3.0
         dash: Literal["dash", "solid"] = "dash" if index else "solid"
         traces.append(Line(trend.n, trend.share, name, index, dash, width))
-        n, value = _column(study.final, "n"), _column(study.final, metric)
+        n, value = columns(study.final, "n", metric)
         tooltips = [
             f"{format_count(size)} parameters, {name} {number(at)}"
             for size, at in zip(n, value, strict=True)
@@ -113,7 +102,7 @@ def _fits(study: EmergenceStudy) -> Figure:
         Line(fit.x, np.clip(fit.y, 0.0, 1.3), f"{fit.name}, RSS {number(fit.rss, 3)}", colour)
         for colour, fit in enumerate(study.curve_fits)
     ]
-    n, match = _column(study.final, "n"), _column(study.final, "exact_match")
+    n, match = columns(study.final, "n", "exact_match")
     sigmoid, power_law = (fit.formula for fit in study.curve_fits)
     caption = f"{sigmoid} and {power_law} by least squares on all runs, two free parameters each."
     traces: tuple[Trace, ...] = (*lines, Markers(n, match, "runs", "ink", "circle", 6))
@@ -125,7 +114,7 @@ def _seeds(study: EmergenceStudy) -> Figure:
     """Exact match for each size, its seeds next to each other."""
     by_size = study.final.groupby("n")
     rank, count = by_size.cumcount().to_numpy(), by_size["n"].transform("count").to_numpy()
-    n, value = _column(study.final, "n"), _column(study.final, "exact_match")
+    n, value = columns(study.final, "n", "exact_match")
     offset = np.where(count > 1, 2 * rank / np.maximum(count - 1, 1) - 1, 0.0)
     x, at_threshold = n * np.exp(SPREAD * offset), n == study.threshold.n
     seeds = study.final["seed"].to_numpy()
@@ -161,8 +150,7 @@ def _seeds(study: EmergenceStudy) -> Figure:
 
 def _product(study: EmergenceStudy) -> Figure:
     """Two predictions of exact match from accuracies, over all checkpoints."""
-    match = _column(study.points, "exact_match")
-    power, product = _column(study.points, "power"), _column(study.points, "product")
+    match, power, product = columns(study.points, "exact_match", "power", "product")
     traces = (
         Line([0, 1], [0, 1], "predicted = measured", "muted", "dash", 1.5),
         Markers(power, match, "(mean token accuracy)^digits", 1, "open", 6),
@@ -179,82 +167,82 @@ def _training(study: EmergenceStudy) -> Figure:
     """Exact match against log-likelihood along training, one colour per size."""
     sizes = sorted(study.points["n"].unique())
     ramp = ColorScale("parameters N", float(sizes[0]), float(sizes[-1]))
-    markers = [
-        Markers(
-            _column(of_size, "nll"),
-            _column(of_size, "exact_match"),
-            "",
-            ramp.at(n),
-            "circle",
-            6,
-            notes=[f"step {step}" for step in of_size["step"]],
-        )
-        for n, of_size in _by_size(study.points)
-    ]
+    traces: list[Trace] = []
+    for _, of_size in study.points.groupby("n"):
+        x, y = columns(of_size, "nll", "exact_match")
+        colour = ramp.at(float(of_size["n"].iloc[0]))
+        tooltips = [f"step {step}" for step in of_size["step"]]
+        traces.append(Markers(x, y, "", colour, "circle", 6, notes=tooltips))
     n_digits = int(study.final["digits"].iloc[0])
     grid = np.linspace(0.0, float(study.points["nll"].max()), 80)
     curve = study.likelihood_curve
     label = f"falling curve, R2 {curve.r2:.3f}"
-    traces: tuple[Trace, ...] = (
-        *markers,
+    traces += [
         Line(curve.x, curve.y, label, "ink", "solid", 1.5),
         Line(grid, np.exp(-n_digits * grid), "exp(-nats of the answer)", "muted", "dash", 1.5),
-    )
+    ]
     caption = (
         "All checkpoints along training. Where they share one curve, exact match is a function of "
         "log-likelihood; its bend is the metric's and the same for every size."
     )
-    x = Axis("negative log-likelihood, nats per digit")
-    return Figure("emergence-training", "Along training", caption, x, MATCH_AXIS, traces, ramp)
+    axes, title = (Axis("negative log-likelihood, nats per digit"), MATCH_AXIS), "Along training"
+    return Figure("emergence-training", title, caption, *axes, tuple(traces), ramp)
 
 
 def _trends(study: EmergenceStudy) -> Table:
     """How sharp each metric is in N."""
-    trends = [(NAMES[name], study.trends[name]) for name in NAMES if name in study.trends]
-    rows = tuple(
-        (name, float(trend.value[0]), float(trend.value[-1]), trend.sharpness, trend.halfway)
-        for name, trend in trends
-    )
-    columns = (
-        Column("metric"),
-        Column("smallest N", "number"),
-        Column("largest N", "number"),
-        Column("share of range per doubling", "rough"),
-        Column("N halfway", "count"),
-    )
+    records = [
+        {
+            "metric": NAMES[name],
+            "smallest N": float(trend.value[0]),
+            "largest N": float(trend.value[-1]),
+            "share of range per doubling": trend.sharpness,
+            "N halfway": trend.halfway,
+        }
+        for name, trend in study.trends.items()
+        if name in NAMES
+    ]
     sizes = study.trends["exact_match"].n
     even = 1.0 / float(np.log2(sizes[-1] / sizes[0]))
     caption = (
         "Medians over seeds. The share is the largest change within one doubling of N; an even "
         f"change would give {even:.2f}. The likelihood is that of a whole answer; the edit "
-        "distance "
-        "is of the greedily decoded answer, at the end of a run."
+        "distance is of the greedily decoded answer, at the end of a run."
     )
-    return Table("emergence-metrics", "How sharp each metric is", columns, rows, caption)
+    rough, count = ("share of range per doubling",), ("N halfway",)
+    title = "How sharp each metric is"
+    return record_table("emergence-metrics", title, records, caption, rough=rough, count=count)
 
 
 def _sizes(study: EmergenceStudy) -> Table:
     """Exact match by size."""
-    rows: list[tuple[Cell, ...]] = []
-    for n, of_size in _by_size(study.final):
+    records = []
+    for _, of_size in study.final.groupby("n"):
         match = of_size["exact_match"]
-        interval = (float(match.mean()), float(match.min()), float(match.max()))
-        means = (float(of_size[name].mean()) for name in ("token_accuracy", "nll"))
-        rows.append((n, len(of_size), interval, *means))
-    columns = (
-        Column("N", "count"),
-        Column("seeds", "integer"),
-        Column("exact match", "number", True),
-        Column("token accuracy", "number"),
-        Column("nats per digit", "number"),
-    )
+        records.append(
+            {
+                "N": float(of_size["n"].iloc[0]),
+                "seeds": len(of_size),
+                "exact match": Interval(
+                    float(match.mean()), float(match.min()), float(match.max())
+                ),
+                "token accuracy": float(of_size["token_accuracy"].mean()),
+                "nats per digit": float(of_size["nll"].mean()),
+            }
+        )
     caption = "Exact match: mean, minimum and maximum over seeds."
-    return Table("emergence-sizes", "The ladder", columns, tuple(rows), caption)
+    return record_table("emergence-sizes", "The ladder", records, caption, count="N")
 
 
-def _column(frame: pd.DataFrame, name: str) -> np.ndarray:
-    return frame[name].to_numpy(float)
+def figures(study: EmergenceStudy) -> list[Figure]:
+    """Metrics over N, curves, seeds, products of accuracies, and exact match along training."""
+    return [_metrics(study), _fits(study), _seeds(study), _product(study), _training(study)]
 
 
-def _by_size(frame: pd.DataFrame) -> list[tuple[float, pd.DataFrame]]:
-    return [(float(n), frame[frame["n"] == n]) for n in sorted(frame["n"].unique())]
+def tables(study: EmergenceStudy) -> list[Table]:
+    """Every metric, and every size."""
+    return [_trends(study), _sizes(study)]
+
+
+TITLE = "Emergence: metric or transition?"
+STUDY = Study("emergence", TITLE, analyze, claims, figures, tables, notes)

@@ -8,29 +8,23 @@ trained on and of the weight decay (Power 2022, arXiv 2201.02177).
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling.config import ModularTask
-from scaling.errors import ScalingError
 from scaling.studies import runs
-from scaling.studies.claims import Claim
-from scaling.studies.grokking import quadratic_network
+from scaling.studies.grokking.closed_form import accuracy_by_width
 from scaling.studies.grokking.delay_law import DelayLaw, fit_delay_law
-from scaling.tasks import open_task
-from scaling.tasks.corpus.token_store import SPLITS
+from scaling.studies.study import Claim
 
 ACCURACY = 0.99
 MIN_STEP_RATIO = 5.0  # test date over train date
 MAX_CONTROL_ACCURACY, MIN_CONTROL_STEP_RATIO = 0.5, 2.0  # of runs without weight decay
-WIDTHS = (16, 32, 64, 128, 256, 512)
-MAX_P = 257  # p^3 logits: larger p take over a GB of memory, and minutes
-SETTING = ("p", "operation", "fraction", "decay", "lr", "other_settings")
 
 
 @dataclass(frozen=True)
@@ -50,19 +44,16 @@ class ModularRun:
     test: np.ndarray
 
     @property
-    def fraction(self) -> float:
-        """The share of equations that is trained on."""
-        return self.task.train_fraction
-
-    @property
-    def p(self) -> int:
-        """The modulus."""
-        return self.task.p
-
-    @property
-    def operation(self) -> str:
-        """add, subtract, ..."""
-        return self.task.operation
+    def setting(self) -> dict[str, Any]:
+        """What runs of one setting share: all but the seed."""
+        return {
+            "p": self.task.p,
+            "operation": self.task.operation,
+            "fraction": self.task.train_fraction,
+            "decay": self.decay,
+            "lr": self.lr,
+            "other_settings": self.other_settings,
+        }
 
     @property
     def train_fit_step(self) -> float | None:
@@ -125,7 +116,7 @@ def modular_runs(rows: pd.DataFrame) -> list[ModularRun]:
                 test=test,
             )
         )
-    return sorted(made, key=lambda run: (run.fraction, run.decay, run.lr, run.seed))
+    return sorted(made, key=lambda run: (run.task.train_fraction, run.decay, run.lr, run.seed))
 
 
 @dataclass(frozen=True)
@@ -156,13 +147,13 @@ def analyze(rows: pd.DataFrame) -> GrokkingStudy | None:
     if not with_decay:
         return None
     usual = {
-        name: Counter(getattr(run, name) for run in with_decay).most_common(1)[0][0]
-        for name in SETTING
+        name: Counter(run.setting[name] for run in with_decay).most_common(1)[0][0]
+        for name in with_decay[0].setting
     }
 
     def usual_but_for(among: Sequence[ModularRun], *fields: str) -> list[ModularRun]:
-        names = [name for name in SETTING if name not in fields]
-        return [run for run in among if all(getattr(run, n) == usual[n] for n in names)]
+        names = [name for name in usual if name not in fields]
+        return [run for run in among if all(run.setting[n] == usual[n] for n in names)]
 
     baseline = usual_but_for(with_decay)
     if not baseline:
@@ -185,7 +176,7 @@ def _law(among: Sequence[ModularRun], field: str, *, with_pole: bool) -> DelayLa
     dated = [run for run in among if run.delay]
     if not dated:
         return None
-    x = np.array([getattr(run, field) for run in dated])
+    x = np.array([run.setting[field] for run in dated])
     delay = np.array([run.delay for run in dated], float)
     return fit_delay_law(x, delay, with_pole=with_pole, n_censored=len(among) - len(dated))
 
@@ -237,18 +228,11 @@ def _control_claim(study: GrokkingStudy) -> Iterator[Claim]:
     )
 
 
-def format_interval(estimate: tuple[float, float, float], digits: int = 2) -> str:
-    """0.24 [0.21, 0.26]."""
-    value, lo, hi = (f"{part:.{digits}f}" for part in estimate)
-    return f"{value} [{lo}, {hi}]"
-
-
 def describe_fraction_law(law: DelayLaw) -> str:
     """The law of the share in words, with f_c where it is known."""
-    if law.pole[1] > 0:
-        pole = format_interval(law.pole, 3)
-        return f"a (f - f_c)^-b: f_c = {pole}, b = {format_interval(law.b)}"
-    return f"a f^-b: b = {format_interval(law.b)}, no f_c seen (it is below {law.pole[2]:.3f})"
+    if law.pole.lo > 0:
+        return f"a (f - f_c)^-b: f_c = {law.pole:.3f}, b = {law.b:.2f}"
+    return f"a f^-b: b = {law.b:.2f}, no f_c seen (it is below {law.pole.hi:.3f})"
 
 
 def _law_claims(study: GrokkingStudy) -> Iterator[Claim]:
@@ -257,14 +241,14 @@ def _law_claims(study: GrokkingStudy) -> Iterator[Claim]:
             "delay against the share f of equations trained on",
             "falls: b > 0",
             f"{describe_fraction_law(law)}, R2 {law.r2:.3f}",
-            law.b[1] > 0,
+            law.b.lo > 0,
         )
     if (law := study.by_decay) is not None:
         yield Claim(
             "delay against weight decay",
             "b = 1 within 0.3",
-            f"a decay^-b: b = {format_interval(law.b)}, R2 {law.r2:.3f}",
-            abs(law.b[0] - 1.0) <= 0.3,
+            f"a decay^-b: b = {law.b:.2f}, R2 {law.r2:.3f}",
+            abs(law.b.value - 1.0) <= 0.3,
         )
     values = [product for _, _, product in products(study)]
     if len(values) >= 3:
@@ -289,36 +273,8 @@ def products(study: GrokkingStudy) -> list[tuple[float, float, float]]:
     return made
 
 
-@functools.lru_cache(maxsize=8)
-def closed_form(task: ModularTask) -> tuple[tuple[int, tuple[float, ...]], ...] | None:
-    """(width, accuracies) of the closed-form network on all equations; None where none is known, or
-    p exceeds `MAX_P`.
-    """
-    if task.p > MAX_P:
-        return None
-    try:
-        return tuple(quadratic_network.by_width(task, WIDTHS))
-    except ScalingError:
-        return None
-
-
-def commutative_overlap(task: ModularTask) -> float | None:
-    """The share of held-out equations a o b whose mirror image b o a is trained on; None where the
-    two differ.
-
-    It is the accuracy of knowing that the order does not matter, and no more.
-    """
-    if task.operation == "subtract":
-        return None
-    opened = open_task(task)
-    train, val = (opened.batch(split, 0, opened.n_windows(split)) for split in SPLITS)
-    is_trained = np.zeros((task.p, task.p), bool)
-    is_trained[train[:, 0], train[:, 1]] = True
-    return float(is_trained[val[:, 1], val[:, 0]].mean())
-
-
 def _closed_form_claim(study: GrokkingStudy) -> Iterator[Claim]:
-    by_width = closed_form(study.task)
+    by_width = accuracy_by_width(study.task)
     if by_width is None:
         return
     exact_widths = [width for width, accuracies in by_width if min(accuracies) == 1.0]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scaling.studies.study import Interval
+
 N_POLES = 400  # grid of poles between 0 and the smallest x
 RESAMPLES, SEED, CI = 1000, 0, 0.95
 
@@ -22,15 +24,15 @@ class DelayLaw:
 
     x: np.ndarray
     delay: np.ndarray
-    a: tuple[float, float, float]
-    b: tuple[float, float, float]
-    pole: tuple[float, float, float]
+    a: Interval
+    b: Interval
+    pole: Interval
     r2: float
     n_censored: int
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The delay in steps."""
-        return np.asarray(self.a[0] * (x - self.pole[0]) ** -self.b[0])
+        return np.asarray(self.a.value * (x - self.pole.value) ** -self.b.value)
 
 
 def fit_delay_law(
@@ -54,16 +56,15 @@ def fit_delay_law(
     resampled = np.random.default_rng(SEED).choice(residual, (RESAMPLES, len(x)))
     refits = _fit_lines(x, expected + resampled - residual.mean(), poles)
     lo, hi = np.quantile(refits, [(1 - CI) / 2, (1 + CI) / 2], axis=0)
-    log_a, b, pole = ((float(best[i]), float(lo[i]), float(hi[i])) for i in range(3))
+    log_a, b, pole = (Interval(*map(float, ends)) for ends in zip(best, lo, hi, strict=True))
     squares = float(np.square(log_delay - expected).sum())
     r2 = 1.0 - squares / float(np.square(log_delay - log_delay.mean()).sum())
-    a = (math.exp(log_a[0]), math.exp(log_a[1]), math.exp(log_a[2]))
-    law = DelayLaw(x, delay, a, b, pole, r2, n_censored)
-    if not with_pole or pole[1] > 0:
+    law = DelayLaw(x, delay, Interval(*map(math.exp, log_a)), b, pole, r2, n_censored)
+    if not with_pole or pole.lo > 0:
         return law
     # a pole that may be 0 only widens the other intervals
     plain = fit_delay_law(x, delay, with_pole=False, n_censored=n_censored)
-    return plain and replace(plain, pole=(0.0, 0.0, pole[2]))
+    return plain and replace(plain, pole=Interval(0.0, 0.0, pole.hi))
 
 
 def _fit_lines(x: np.ndarray, y_RN: np.ndarray, poles_G: np.ndarray) -> np.ndarray:

@@ -7,45 +7,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from scaling.render.figure import Axis, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.section import Section
 from scaling.render.table import number
-from scaling.studies.claims import study_section
 from scaling.studies.grokking.analysis import (
     ACCURACY,
     GrokkingStudy,
     ModularRun,
     analyze,
     claims,
-    closed_form,
-    commutative_overlap,
     describe_fraction_law,
-    format_interval,
 )
+from scaling.studies.grokking.closed_form import accuracy_by_width, commutative_overlap
 from scaling.studies.grokking.delay_law import DelayLaw
+from scaling.studies.study import Study
 
 ACCURACY_AXIS = Axis("accuracy", range=(0.0, 1.04))
 DELAY_AXIS = Axis("delay in steps", log=True, unit="count")
 DELAY = f"Steps from {ACCURACY:.0%} accuracy on training to {ACCURACY:.0%} on held-out equations."
 
 
-def section(rows: pd.DataFrame) -> Section | None:
-    """None where there are no modular runs with weight decay."""
-    study = analyze(rows)
-    if study is None:
-        return None
-    figures = [
-        _accuracy(study),
-        _delay_by_fraction(study.by_fraction),
-        _delay_by_decay(study.by_decay),
-        _closed_form(study),
-    ]
-    return study_section("grokking", "Grokking", claims(study), figures, [], _notes(study))
-
-
-def _notes(study: GrokkingStudy) -> list[str]:
+def notes(study: GrokkingStudy) -> list[str]:
     """Three sentences on what these runs show; one more where some of them are not shown."""
     dated = [run for run in study.baseline if run.delay]
     if dated:
@@ -75,13 +57,13 @@ def _notes(study: GrokkingStudy) -> list[str]:
         + (", and without decay that does not happen within these steps." if never else ".")
     )
     laws = (study.by_fraction, study.by_decay)
-    if all(law is not None and law.b[1] > 0 for law in laws):
+    if all(law is not None and law.b.lo > 0 for law in laws):
         third = (
             "The delay is longer where fewer equations are shown and where the decay is "
             "weaker; the "
             "lines are the laws fitted to both."
         )
-    elif any(min(accuracies) == 1.0 for _, accuracies in closed_form(study.task) or ()):
+    elif any(min(accuracies) == 1.0 for _, accuracies in accuracy_by_width(study.task) or ()):
         third = (
             "A network whose weights are given in closed form, not trained, answers all equations, "
             "so it is the learning that is late."
@@ -94,18 +76,18 @@ def _notes(study: GrokkingStudy) -> list[str]:
 
 def _accuracy(study: GrokkingStudy) -> Figure:
     """Both accuracies of every baseline run and of the control."""
-    first = study.baseline[0]
+    first, task = study.baseline[0], study.task
     traces: list[Trace] = [
         ReferenceLine(y=ACCURACY, label=f"{ACCURACY:.0%}"),
         *_curves(study.baseline, f"decay {first.decay:g}", 0),
         *_curves(study.control, "no decay", 1),
     ]
     caption = (
-        f"{first.operation} modulo {first.p}, {first.fraction:.0%} of the {first.p**2:,} equations "
+        f"{task.operation} modulo {task.p}, {task.train_fraction:.0%} of the {task.p**2:,} equations "
         f"trained on, learning rate {first.lr:g}. Dashed: accuracy on these; solid: on those held "
         "out. One line per seed."
     )
-    overlap = commutative_overlap(study.task)
+    overlap = commutative_overlap(task)
     if overlap is not None:
         traces.append(ReferenceLine(y=overlap, label="mirror images"))
         caption += (
@@ -130,9 +112,9 @@ def _delay_by_fraction(law: DelayLaw | None) -> Figure | None:
     if law is None:
         return None
     caption = f"{DELAY} The law is {describe_fraction_law(law)}.{_censored(law)}"
-    has_pole = law.pole[1] > 0
-    label = f"{number(law.a[0], 3)} {'(f - f_c)' if has_pole else 'f'}^-b"
-    pole = (ReferenceLine(x=law.pole[0], label="f_c"),) if has_pole else ()
+    has_pole = law.pole.lo > 0
+    label = f"{number(law.a.value, 3)} {'(f - f_c)' if has_pole else 'f'}^-b"
+    pole = (ReferenceLine(x=law.pole.value, label="f_c"),) if has_pole else ()
     title = "Delay against the share of equations trained on"
     x = Axis("share f of equations trained on")
     traces = (*pole, *_law_traces(law, label))
@@ -143,10 +125,10 @@ def _delay_by_decay(law: DelayLaw | None) -> Figure | None:
     if law is None:
         return None
     caption = (
-        f"{DELAY} The power is b = {format_interval(law.b)}; at b = 1 the delay times the decay is "
+        f"{DELAY} The power is b = {law.b:.2f}; at b = 1 the delay times the decay is "
         f"constant.{_censored(law)}"
     )
-    traces = _law_traces(law, f"{number(law.a[0], 3)} decay^-b")
+    traces = _law_traces(law, f"{number(law.a.value, 3)} decay^-b")
     x = Axis("weight decay", log=True)
     return Figure("grokking-decay", "Delay against weight decay", caption, x, DELAY_AXIS, traces)
 
@@ -168,7 +150,7 @@ def _law_traces(law: DelayLaw, label: str) -> tuple[Trace, ...]:
 
 def _closed_form(study: GrokkingStudy) -> Figure | None:
     """Accuracy of the closed-form network against its width."""
-    by_width = closed_form(study.task)
+    by_width = accuracy_by_width(study.task)
     if by_width is None:
         return None
     width = [float(width) for width, _ in by_width]
@@ -183,3 +165,16 @@ def _closed_form(study: GrokkingStudy) -> Figure | None:
     x = Axis("width", log=True, unit="count")
     title = "The closed-form network"
     return Figure("grokking-closed-form", title, caption, x, ACCURACY_AXIS, traces)
+
+
+def figures(study: GrokkingStudy) -> list[Figure | None]:
+    """Accuracies, both laws, the closed form."""
+    return [
+        _accuracy(study),
+        _delay_by_fraction(study.by_fraction),
+        _delay_by_decay(study.by_decay),
+        _closed_form(study),
+    ]
+
+
+STUDY = Study("grokking", "Grokking", analyze, claims, figures, lambda study: [], notes)

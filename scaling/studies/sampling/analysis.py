@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,14 @@ from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.fit.special.pass_at_k import FORECAST_FROM, MOST_K, Counts, forecast, line, r_squared
 from scaling.studies import runs
-from scaling.studies.claims import Claim
 from scaling.studies.sampling.train_or_sample import (
-    CheapestModel,
     TrainedModelWithSamples,
+    answer_costs,
     cheapest,
     common_target,
-    models_that_reach,
+    samples_needed,
 )
+from scaling.studies.study import Claim
 from scaling.tasks.answer_metrics import exact_pass_at_k, ks
 
 MIN_R2, MAX_Z, MAX_PLATEAU_GAP = 0.98, 3.0, 0.02
@@ -41,20 +42,14 @@ FORECASTERS = {
     "line": "straight line in logs",
 }
 VOTES = ("pass_at_k", "majority_at_k", "best_of_k")
-Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True)
-class CoverageLaw:
+class CoverageLaw(NamedTuple):
     """-log pass@k = a k^-b (Brown 2024) over the exact coverage at k = 1 .. 10^4."""
 
     a: float
     b: float
     r2: float
-
-    def coverage(self, k: np.ndarray) -> np.ndarray:
-        """pass@k."""
-        return np.exp(-self.a * np.asarray(k, float) ** -self.b)
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class SampledModel:
     """A trained model and its answers to P problems: the NLL of each right answer in nats, how many
     of `samples` were right, (P,).
 
-    `votes` holds (k, share of problems, standard error) of each of VOTES; `mode_is_right` is the
+    `votes` has k, share of problems and standard error (3, K) of each of VOTES; `mode_is_right` is the
     share of problems whose most likely answer is right.
     """
 
@@ -74,7 +69,7 @@ class SampledModel:
     samples: int
     nll: np.ndarray
     correct: np.ndarray
-    votes: dict[str, Curve]
+    votes: dict[str, np.ndarray]
     mode_is_right: float
 
     @cached_property
@@ -130,6 +125,33 @@ class CoverageForecast:
     errors: dict[str, float]
 
 
+@dataclass(frozen=True)
+class SamplingStudy:
+    """The models by size and training, forecasts of their coverage, and those that reach the
+    `target` coverage, each with the samples that it needs.
+
+    `target` is None, and no model a candidate, where no coverage is reached by several; `n_other`
+    runs are of another task, or lack rows.
+    """
+
+    models: list[SampledModel]
+    forecasts: list[CoverageForecast]
+    target: float | None
+    candidates: list[TrainedModelWithSamples]
+    n_other: int
+
+
+def analyze(rows: pd.DataFrame) -> SamplingStudy | None:
+    """The models that answered problems of one task (the one that most runs have); None without."""
+    models = sampled_models(rows)
+    if not models:
+        return None
+    target = common_target([model.nll for model in models])
+    n_other = rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique() - len(models)
+    candidates = [] if target is None else models_that_reach(models, target)
+    return SamplingStudy(models, forecasts(models), target, candidates, n_other)
+
+
 def sampled_models(rows: pd.DataFrame) -> list[SampledModel]:
     """The models that answered problems of one task (the one that most runs have), by size and
     training.
@@ -146,12 +168,7 @@ def sampled_models(rows: pd.DataFrame) -> list[SampledModel]:
         if any(run_id not in by_run for by_run in (correct, samples, mode_is_right, *votes)):
             continue  # rows are missing
         first = problems.iloc[0]
-        curves: dict[str, Curve] = {}
-        for name, by_run in zip(VOTES, votes, strict=True):
-            k, share, stderr = (
-                by_run[run_id][column].to_numpy(float) for column in ("at", "value", "stderr")
-            )
-            curves[name] = (k, share, stderr)
+        curves = (by_run[run_id][["at", "value", "stderr"]].to_numpy(float).T for by_run in votes)
         made.append(
             SampledModel(
                 run_id=str(first["run_id"]),
@@ -162,7 +179,7 @@ def sampled_models(rows: pd.DataFrame) -> list[SampledModel]:
                 samples=int(samples[run_id]["value"].iloc[0]),
                 nll=problems["value"].to_numpy(float),
                 correct=correct[run_id]["value"].to_numpy(int),
-                votes=curves,
+                votes=dict(zip(VOTES, curves, strict=True)),
                 mode_is_right=float(mode_is_right[run_id]["value"].iloc[0]),
             )
         )
@@ -175,7 +192,7 @@ def longest_trained(models: Sequence[SampledModel]) -> list[SampledModel]:
     return list({model.n_params: model for model in ordered}.values())
 
 
-def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[CoverageForecast]:
+def forecasts(models: Sequence[SampledModel], draws: int = DRAWS) -> list[CoverageForecast]:
     """pass@10^4 from FORECAST_FROM samples; models whose samples are all right or all wrong are
     left out.
     """
@@ -185,9 +202,7 @@ def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[
             continue
         counts = Counts(model.run_id, np.full(len(model.correct), model.samples), model.correct)
         try:
-            drawn = [
-                forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws or DRAWS)
-            ]
+            drawn = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
         except ScalingError:  # all problems have the same success rate: no distribution to fit
             continue
         by_name = {name: np.array([draw[name] for draw in drawn]) for name in FORECASTERS}
@@ -200,33 +215,25 @@ def forecasts(models: Sequence[SampledModel], draws: int | None = None) -> list[
     return made
 
 
-def plateau_gap(models: Sequence[SampledModel]) -> tuple[float, float]:
-    """Mean and largest |majority vote of all samples - share of problems whose most likely answer
-    is right|.
-    """
-    gaps = [abs(model.final_vote("majority_at_k") - model.mode_is_right) for model in models]
-    return float(np.mean(gaps)), float(max(gaps))
+def models_that_reach(
+    models: Sequence[SampledModel], target: float
+) -> list[TrainedModelWithSamples]:
+    """The models that reach the target, each with the samples that it needs."""
+    needed = [(model, samples_needed(model.nll, target)) for model in models]
+    return [
+        TrainedModelWithSamples(
+            model.n_params, model.tokens, k, model.flops, *answer_costs(model.run)
+        )
+        for model, k in needed
+        if k is not None
+    ]
 
 
-def compute_optimal_inference(
-    models: Sequence[SampledModel],
-) -> tuple[float | None, list[TrainedModelWithSamples]]:
-    """The target coverage, and the models that reach it with the samples they need; None where no
-    level is reached by several.
-    """
-    target = common_target([model.nll for model in models])
-    return target, [] if target is None else models_that_reach(models, target)
-
-
-def claims(
-    models: Sequence[SampledModel],
-    forecasts: Sequence[CoverageForecast],
-    candidates: Sequence[TrainedModelWithSamples],
-) -> list[Claim]:
+def claims(study: SamplingStudy) -> list[Claim]:
     """The law, the decoder, the forecasts, the plateau of votes, and training against sampling."""
-    chosen = [cheapest(candidates, queries) for queries in QUERIES] if candidates else []
+    models = study.models
     worst_z = max((model.z for model in models), key=abs)
-    mean_gap, max_gap = plateau_gap(models)
+    gaps = [abs(model.final_vote("majority_at_k") - model.mode_is_right) for model in models]
     return [
         _law_claim(models),
         Claim(
@@ -235,16 +242,16 @@ def claims(
             f"{worst_z:+.2f} standard errors",
             abs(worst_z) <= MAX_Z,
         ),
-        _forecast_claim(forecasts, "beta_binomial"),
-        _forecast_claim(forecasts, "logit_normal"),
+        _forecast_claim(study.forecasts, "beta_binomial"),
+        _forecast_claim(study.forecasts, "logit_normal"),
         Claim(
             "majority vote of all samples minus the share of problems whose most likely answer is "
             "right",
             f"within {MAX_PLATEAU_GAP}",
-            f"{mean_gap:.3f} on average, {max_gap:.3f} at most",
-            mean_gap <= MAX_PLATEAU_GAP,
+            f"{np.mean(gaps):.3f} on average, {max(gaps):.3f} at most",
+            bool(np.mean(gaps) <= MAX_PLATEAU_GAP),
         ),
-        _optimum_claim(chosen),
+        _optimum_claim(study.candidates),
     ]
 
 
@@ -275,12 +282,12 @@ def _forecast_claim(forecasts: Sequence[CoverageForecast], name: str) -> Claim:
     return Claim(quantity, expected, measured, error < line_error)
 
 
-def _optimum_claim(chosen: Sequence[CheapestModel]) -> Claim:
+def _optimum_claim(candidates: Sequence[TrainedModelWithSamples]) -> Claim:
     quantity = "cheapest N, D, k at one query and at 1e9"
     expected = "more training and fewer samples for many queries"
-    if not chosen:
+    if not candidates:
         return Claim(quantity, expected, "no coverage that several models reach", None)
-    few, many = chosen[0].model, chosen[-1].model
+    few, many = (cheapest(candidates, queries) for queries in (QUERIES[0], QUERIES[-1]))
     measured = " -> ".join(
         f"N {model.n_params / 1e3:.3g}k, D {model.tokens / 1e6:.3g}M, k {model.k}"
         for model in (few, many)

@@ -8,17 +8,22 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from scaling.fit.special.pass_at_k import FORECAST_FROM, MOST_K
 from scaling.formatting import format_count
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.section import Section
-from scaling.render.table import Column, Table
-from scaling.studies.claims import study_section
+from scaling.render.table import Table
 from scaling.studies.sampling import analysis
-from scaling.studies.sampling.analysis import QUERIES, CoverageForecast, SampledModel
+from scaling.studies.sampling.analysis import (
+    QUERIES,
+    CoverageForecast,
+    SampledModel,
+    SamplingStudy,
+    analyze,
+    claims,
+)
 from scaling.studies.sampling.train_or_sample import TrainedModelWithSamples, cheapest
+from scaling.studies.study import Study, record_table
 
 K_AXIS = Axis("samples k", log=True, unit="count")
 QUERY_GRID = np.geomspace(QUERIES[0], QUERIES[-1], 80)
@@ -30,37 +35,11 @@ VOTE_LABELS = {
 }
 
 
-def section(rows: pd.DataFrame) -> Section | None:
-    """None where no run has sampled answers."""
-    models = analysis.sampled_models(rows)
-    if not models:
-        return None
-    target, candidates = analysis.compute_optimal_inference(models)
-    forecasts = analysis.forecasts(models)
-    ramp = ColorScale("parameters N", models[0].n_params, models[-1].n_params)
-    n_other = rows.loc[rows["metric"] == "problem_nll", "run_id"].nunique() - len(models)
-    other = f"{n_other} runs of another task, or that lack rows, are not in these figures."
-    return study_section(
-        "sampling",
-        "Test-time sampling",
-        analysis.claims(models, forecasts, candidates),
-        [
-            _coverage(models, ramp),
-            _forecast(forecasts),
-            _votes(models),
-            _trade(candidates, target, ramp),
-        ],
-        [_laws(models), _optimum(candidates, target)],
-        [*_notes(models, candidates, target), *([other] if n_other else [])],
-    )
-
-
-def _notes(
-    models: Sequence[SampledModel],
-    candidates: Sequence[TrainedModelWithSamples],
-    target: float | None,
-) -> tuple[str, str, str]:
-    """Three sentences: the law, votes without a verifier, training against sampling."""
+def notes(study: SamplingStudy) -> list[str]:
+    """Three sentences: the law, votes without a verifier, training against sampling; one more where
+    runs are left out.
+    """
+    models, target = study.models, study.target
     laws = [model.law for model in models if model.law]
     if laws:
         b = [law.b for law in laws]
@@ -82,24 +61,28 @@ def _notes(
     else:
         few, many = (
             f"N {format_count(best.n_params)}, D {format_count(best.tokens)} and {best.k} samples"
-            for best in (cheapest(candidates, q).model for q in (QUERIES[0], QUERIES[-1]))
+            for best in (cheapest(study.candidates, q) for q in (QUERIES[0], QUERIES[-1]))
         )
         trade = (
             "Training is paid once and samples are paid by every query: to solve "
             f"{100 * target:.0f} % of the problems, one query is cheapest with {few}, "
             f"{QUERIES[-1]:.0e} queries with {many}."
         )
-    return (
+    said = [
         "Problems of mixed difficulty are solved one after another as more answers are sampled: "
         f"-log pass@k {falls}; for a single problem it would fall exponentially.",
         "Without a verifier a model can give no more than its most likely answer, which is "
-        "right for "
-        f"{100 * model.mode_is_right:.0f} % of the problems at N "
-        f"{format_count(model.n_params)}: the "
-        f"vote of {model.samples} samples solves {majority:.0f} %, the most likely of them "
-        f"{likeliest:.0f} %, and a verifier {verified:.0f} %.",
+        f"right for {100 * model.mode_is_right:.0f} % of the problems at N "
+        f"{format_count(model.n_params)}: the vote of {model.samples} samples solves "
+        f"{majority:.0f} %, the most likely of them {likeliest:.0f} %, and a verifier "
+        f"{verified:.0f} %.",
         trade,
-    )
+    ]
+    if study.n_other:
+        said.append(
+            f"{study.n_other} runs of another task, or that lack rows, are not in these figures."
+        )
+    return said
 
 
 def _nearest_to_half(models: Sequence[SampledModel]) -> SampledModel:
@@ -116,7 +99,7 @@ def _coverage(models: Sequence[SampledModel], ramp: ColorScale) -> Figure:
         name, note = f"N {format_count(model.n_params)}", f"run {model.run_id}: from likelihoods"
         traces.append(Line(model.k, _minus_log(model.exact), name, colour, note=note))
         if model.law:
-            fitted = -np.log(model.law.coverage(model.k))
+            fitted = model.law.a * model.k.astype(float) ** -model.law.b
             label = "law a k^-b" if is_first else ""
             traces.append(Line(model.k, fitted, label, "muted", "dash", 1.2))
         tooltips = [
@@ -182,10 +165,9 @@ def _votes(models: Sequence[SampledModel]) -> Figure:
     return Figure("sampling-votes", title, caption, K_AXIS, y, tuple(traces))
 
 
-def _trade(
-    candidates: Sequence[TrainedModelWithSamples], target: float | None, ramp: ColorScale
-) -> Figure | None:
+def _trade(study: SamplingStudy, ramp: ColorScale) -> Figure | None:
     """Total compute against the number of queries: a line for each model, and the cheapest."""
+    candidates, target = study.candidates, study.target
     if target is None:
         return None
     lines = [
@@ -199,7 +181,7 @@ def _trade(
         )
         for model in candidates
     ]
-    least = [cheapest(candidates, float(queries)).flops for queries in QUERY_GRID]
+    least = [min(model.total_flops(queries) for model in candidates) for queries in QUERY_GRID]
     traces = (*lines, Line(QUERY_GRID, least, "cheapest", "ink", "dash", 2.2))
     caption = (
         "FLOPs of training and of all queries, each with the samples that solve "
@@ -211,74 +193,70 @@ def _trade(
 
 def _laws(models: Sequence[SampledModel]) -> Table:
     """Every model: its law, and what its samples give."""
-    rows = tuple(
-        (
-            model.n_params,
-            model.tokens,
-            float(np.exp(-model.nll).mean()),
-            model.sampled_pass_at_1,
-            model.z,
-            *((model.law.a, model.law.b, model.law.r2) if model.law else (None,) * 3),
-            float(model.exact[-1]),
-            model.final_vote("majority_at_k"),
-            model.final_vote("best_of_k"),
-            model.mode_is_right,
-        )
+    records = [
+        {
+            "N": model.n_params,
+            "D": model.tokens,
+            "pass@1": float(np.exp(-model.nll).mean()),
+            "sampled": model.sampled_pass_at_1,
+            "z": model.z,
+            **dict(zip(("a", "b", "R2"), model.law or (None,) * 3, strict=True)),
+            "pass@1e4": float(model.exact[-1]),
+            "majority": model.final_vote("majority_at_k"),
+            "most likely": model.final_vote("best_of_k"),
+            "mode is right": model.mode_is_right,
+        }
         for model in models
-    )
-    names = [
-        "pass@1",
-        "sampled",
-        "z",
-        "a",
-        "b",
-        "R2",
-        "pass@1e4",
-        "majority",
-        "most likely",
-        "mode is right",
     ]
-    columns = (
-        Column("N", "count"),
-        Column("D", "count"),
-        *(Column(name, "rough") for name in names),
-    )
     caption = (
         "pass@1 and pass@1e4 are exact; z is sampled minus exact pass@1 in standard errors of "
         f"sampling. Majority and most likely are of all {models[0].samples} samples."
     )
-    return Table("sampling-laws", "Coverage laws and votes", columns, rows, caption)
+    title, (_, _, *rough) = "Coverage laws and votes", records[0]
+    return record_table("sampling-laws", title, records, caption, count=("N", "D"), rough=rough)
 
 
 def _optimum(candidates: Sequence[TrainedModelWithSamples], target: float | None) -> Table | None:
     """The cheapest N, D and k for each number of queries."""
     if target is None:
         return None
-    chosen = [cheapest(candidates, queries) for queries in QUERIES]
-    rows = tuple(
-        (
-            best.queries,
-            best.model.n_params,
-            best.model.tokens,
-            best.model.k,
-            best.model.train_flops,
-            best.queries * best.model.query_flops,
-            best.flops,
-        )
-        for best in chosen
-    )
-    columns = (
-        Column("queries", "count"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("k", "integer"),
-        Column("training", "flops"),
-        Column("sampling", "flops"),
-        Column("total", "flops"),
-    )
+    records = [
+        {
+            "queries": queries,
+            "N": best.n_params,
+            "D": best.tokens,
+            "k": best.k,
+            "training": best.train_flops,
+            "sampling": queries * best.query_flops,
+            "total": best.total_flops(queries),
+        }
+        for queries, best in ((queries, cheapest(candidates, queries)) for queries in QUERIES)
+    ]
     caption = (
         f"To solve {100 * target:.0f} % of the problems: the cheapest of {len(candidates)} models "
         f"that reach it with at most {MOST_K} samples per query. A problem is read once and k "
         "answers are written; the verifier costs nothing."
     )
-    return Table("sampling-optimum", "Joint optimum of N, D and k", columns, rows, caption)
+    title, count = "Joint optimum of N, D and k", ("queries", "N", "D")
+    flops = ("training", "sampling", "total")
+    return record_table("sampling-optimum", title, records, caption, count=count, flops=flops)
+
+
+def figures(study: SamplingStudy) -> list[Figure | None]:
+    """Coverage, its forecasts, votes, and the trade."""
+    models = study.models
+    ramp = ColorScale("parameters N", models[0].n_params, models[-1].n_params)
+    return [
+        _coverage(models, ramp),
+        _forecast(study.forecasts),
+        _votes(models),
+        _trade(study, ramp),
+    ]
+
+
+def tables(study: SamplingStudy) -> list[Table | None]:
+    """The laws, and the optimum."""
+    return [_laws(study.models), _optimum(study.candidates, study.target)]
+
+
+STUDY = Study("sampling", "Test-time sampling", analyze, claims, figures, tables, notes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -21,23 +20,6 @@ from scaling.tasks.answer_metrics import exact_pass_at_k
 
 MAX_SAMPLES = 10_000
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-
-
-class AnsweringModel(Protocol):
-    """A trained model of N parameters (total) on D tokens; `nll` (P,) are the NLLs of right answers
-    in nats.
-    """
-
-    @property
-    def run(self) -> RunConfig: ...
-    @property
-    def n_params(self) -> int: ...
-    @property
-    def tokens(self) -> int: ...
-    @property
-    def flops(self) -> float: ...
-    @property
-    def nll(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -61,19 +43,6 @@ class TrainedModelWithSamples:
     def total_flops(self, queries: float) -> float:
         """Training and all queries."""
         return self.train_flops + queries * self.query_flops
-
-
-@dataclass(frozen=True)
-class CheapestModel:
-    """The cheapest model for a number of queries."""
-
-    queries: float
-    model: TrainedModelWithSamples
-
-    @property
-    def flops(self) -> float:
-        """Training and all queries."""
-        return self.model.total_flops(self.queries)
 
 
 def samples_needed(nll: np.ndarray, target: float) -> int | None:
@@ -103,23 +72,6 @@ def common_target(nlls: Sequence[np.ndarray]) -> float | None:
     return max(shared, default=None)
 
 
-def models_that_reach(
-    models: Sequence[AnsweringModel], target: float
-) -> list[TrainedModelWithSamples]:
-    """The models that reach the target, each with the samples that it needs."""
-    made = []
-    for model in models:
-        k = samples_needed(model.nll, target)
-        if k is not None:
-            prompt, answer = answer_costs(model.run)
-            made.append(
-                TrainedModelWithSamples(
-                    model.n_params, model.tokens, k, model.flops, prompt, answer
-                )
-            )
-    return made
-
-
 def answer_costs(run: RunConfig) -> tuple[float, float]:
     """Forward FLOPs of reading a problem, and of writing an answer after it (exact convention, keys
     and values cached).
@@ -137,11 +89,8 @@ def answer_costs(run: RunConfig) -> tuple[float, float]:
     return prompt, forward_flops(run.task.seq_len) - prompt
 
 
-def cheapest(candidates: Sequence[TrainedModelWithSamples], queries: float) -> CheapestModel:
-    """The joint optimum of N, D and k for a number of queries. Raises ScalingError without
-    candidates.
-    """
-    if not candidates:
-        raise ScalingError("no model reaches the coverage", remedy="ask for less, or train more")
-    best = min(candidates, key=lambda m: (m.total_flops(queries), m.n_params, m.tokens))
-    return CheapestModel(queries, best)
+def cheapest(
+    candidates: Sequence[TrainedModelWithSamples], queries: float
+) -> TrainedModelWithSamples:
+    """The joint optimum of N, D and k for a number of queries; at least one candidate."""
+    return min(candidates, key=lambda m: (m.total_flops(queries), m.n_params, m.tokens))

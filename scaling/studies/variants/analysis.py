@@ -21,8 +21,9 @@ from scipy import stats
 from scaling import accounting
 from scaling.config import ModelConfig
 from scaling.fit.significance import holm
+from scaling.render.table import Estimate
 from scaling.studies import runs
-from scaling.studies.claims import Claim
+from scaling.studies.study import Claim
 
 CI = 0.95
 MAX_IMBALANCE = 0.01  # of parameters, for variants to count as equal
@@ -114,7 +115,7 @@ class Difference:
     unpaired: float | None = None
     is_significant: bool = False
 
-    def signed(self, other: str) -> tuple[float, float | None, float | None]:
+    def signed(self, other: str) -> Estimate:
         """(mean, lo, hi) of the loss of `other`, one of the two, minus that of the second one."""
         if other == self.worse:
             return self.mean, self.lo, self.hi
@@ -143,6 +144,17 @@ class VariantComparison:
     def get(self, name: str) -> Variant | None:
         """The variant of a name, where there is one."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+    def relative_to(self, reference: Variant, variant: Variant) -> Estimate | None:
+        """Loss of `variant` minus that of `reference` with its interval; None of itself."""
+        if variant is reference:
+            return None
+        return self.between(reference.name, variant.name).signed(variant.name)
+
+    @property
+    def by_cache(self) -> list[Variant]:
+        """The variants, the largest key-value cache first."""
+        return sorted(self.variants, key=lambda variant: -variant.cache_bytes)
 
     @property
     def not_significant(self) -> tuple[Difference, ...]:
@@ -186,14 +198,24 @@ def compare(rows: pd.DataFrame, kind: VariantKind) -> VariantComparison | None:
     chosen = max(cells, key=lambda c: (c["variant"].nunique(), c["tokens"].iloc[0], len(c)))
     finished = chosen[np.isfinite(chosen["loss"].astype(float))]
     variants = sorted(
-        (_variant(str(name), of_variant) for name, of_variant in finished.groupby("variant")),
+        (
+            Variant(
+                str(name),
+                ModelConfig.model_validate(of_variant["model"].iloc[0]),
+                int(of_variant["n_params"].iloc[0]),
+                dict(zip(of_variant["seed"], of_variant["loss"], strict=True)),
+            )
+            for name, of_variant in finished.groupby("variant")
+        ),
         key=lambda variant: variant.mean,
     )
     if len(variants) < 2:
         return None
     return VariantComparison(
         variants=tuple(variants),
-        differences=_holm([_difference(*two) for two in itertools.combinations(variants, 2)]),
+        differences=mark_significant(
+            [_difference(*two) for two in itertools.combinations(variants, 2)]
+        ),
         tokens=int(chosen["tokens"].iloc[0]),
         n_unfinished=len(chosen) - len(finished),
         n_other_cells=len(cells) - 1,
@@ -207,34 +229,24 @@ def _run_table(
     losses = runs.metric_rows(rows, "loss")
     keys = zip(losses["run_id"].astype(str), losses["step"], strict=True)
     loss_at = dict(zip(keys, losses["value"], strict=True))
-    first_rows = rows.drop_duplicates("run_id")
-    # not every task's configuration has its length
-    seq_lens = dict(zip(first_rows["run_id"].astype(str), first_rows["seq_len"], strict=True))
+    of_run = rows.drop_duplicates("run_id").set_index("run_id")
+    seq_len, n_params = of_run["seq_len"], of_run["n_params"]
     records = []
     for run_id, config in configs.items():
-        model, n_steps, seq_len = config["model"], config["n_steps"], int(seq_lens[run_id])
+        model, n_steps = config["model"], config["n_steps"]
         shared = {name: value for name, value in model.items() if name not in kind.fields}
         records.append(
             {
-                "run_id": run_id,
                 "variant": kind.label(model),
                 "cell": json.dumps({**config, "model": shared, "seed": None}, sort_keys=True),
                 "seed": config["seed"],
-                "tokens": n_steps * config["batch_size"] * seq_len,
+                "tokens": n_steps * config["batch_size"] * int(seq_len[run_id]),
                 "loss": loss_at.get((run_id, n_steps)),
                 "model": model,
-                "seq_len": seq_len,
+                "n_params": n_params[run_id],
             }
         )
     return pd.DataFrame(records)
-
-
-def _variant(name: str, of_variant: pd.DataFrame) -> Variant:
-    model = ModelConfig.model_validate(of_variant["model"].iloc[0])
-    by_seed = zip(of_variant["seed"], of_variant["loss"], strict=True)
-    losses = {int(seed): float(loss) for seed, loss in by_seed}
-    n_params = accounting.n_params(model, int(of_variant["seq_len"].iloc[0]), "total")
-    return Variant(name, model, n_params, losses)
 
 
 def _difference(better: Variant, worse: Variant) -> Difference:
@@ -242,18 +254,19 @@ def _difference(better: Variant, worse: Variant) -> Difference:
     seeds = sorted(set(better.losses) & set(worse.losses))
     low, high = (np.array([variant.losses[seed] for seed in seeds]) for variant in (better, worse))
     by_seed, count = high - low, len(seeds)
+    mean = float(by_seed.mean()) if count else worse.mean - better.mean
     if count < 2:
-        return Difference(
-            *names, count, float(by_seed.mean()) if count else worse.mean - better.mean
-        )
-    mean, stderr = float(by_seed.mean()), float(by_seed.std(ddof=1) / math.sqrt(count))
-    reach = float(stats.t.ppf(0.5 + CI / 2, count - 1)) * stderr
-    p = float(2 * stats.t.sf(abs(mean) / stderr, count - 1)) if stderr else float(mean == 0.0)
+        return Difference(*names, count, mean)
+    stderr = float(by_seed.std(ddof=1) / math.sqrt(count))
+    p, lo, hi = float(mean == 0.0), mean, mean  # where all seeds say the same
+    if stderr:
+        test = stats.ttest_rel(high, low)
+        p, (lo, hi) = float(test.pvalue), map(float, test.confidence_interval(CI))
     unpaired = math.sqrt((low.var(ddof=1) + high.var(ddof=1)) / count)
-    return Difference(*names, count, mean, stderr, mean - reach, mean + reach, p, unpaired)
+    return Difference(*names, count, mean, stderr, lo, hi, p, unpaired)
 
 
-def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
+def mark_significant(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
     """The pairs with `is_significant` set: p, adjusted for all pairs (Holm), is at most 5 %."""
     adjusted = holm([1.0 if pair.p is None else pair.p for pair in pairs])
     return tuple(
@@ -264,12 +277,23 @@ def _holm(pairs: Sequence[Difference]) -> tuple[Difference, ...]:
 
 def claims(comparison: VariantComparison, kind: VariantKind) -> list[Claim]:
     """Equal parameters and cache bytes (of attention), and each difference to the reference."""
-    reference = comparison.get("MHA") if kind is ATTENTION else None
-    made = list(_cache_claims(comparison, reference)) if kind is ATTENTION else []
-    first = reference or comparison.variants[0]
+    mha = comparison.get("MHA") if kind is ATTENTION else None
+    made = list(_cache_claims(comparison, mha)) if kind is ATTENTION else []
+    first = mha or comparison.variants[0]
     for variant in comparison.variants:
-        if variant is not first:
-            made.append(_difference_claim(comparison, first.name, variant.name))
+        if variant is first:
+            continue
+        pair = comparison.between(first.name, variant.name)
+        mean, lo, hi = pair.signed(variant.name)
+        if lo is None:
+            seeds = "one seed" if pair.count else "no seed in common"
+            measured, holds = f"{mean:+.4f}, {seeds}", None
+        else:
+            verdict = "significant" if pair.is_significant else "not significant"
+            interval = f"{mean:+.4f} [{lo:+.4f}, {hi:+.4f}]"
+            measured, holds = f"{interval}, {pair.count} seeds: {verdict}", True
+        quantity = f"loss of {variant.name} minus {first.name}, nats"
+        made.append(Claim(quantity, "with its 95 % interval over seeds", measured, holds))
     return made
 
 
@@ -282,8 +306,9 @@ def _cache_claims(comparison: VariantComparison, mha: Variant | None) -> Iterato
     )
     if mha is None:
         return
-    others = [variant for variant in comparison.variants if variant is not mha]
-    for variant in sorted(others, key=lambda variant: -variant.cache_bytes):
+    for variant in comparison.by_cache:
+        if variant is mha:
+            continue
         share = variant.cache_bytes / mha.cache_bytes
         n_kv_heads, n_heads = variant.model.n_kv_heads, mha.model.n_kv_heads
         yield Claim(
@@ -293,16 +318,3 @@ def _cache_claims(comparison: VariantComparison, mha: Variant | None) -> Iterato
             f"{variant.cache_bytes} bytes, {100 * share:.4g} %",
             share == n_kv_heads / n_heads,
         )
-
-
-def _difference_claim(comparison: VariantComparison, first: str, other: str) -> Claim:
-    pair = comparison.between(first, other)
-    quantity = f"loss of {other} minus {first}, nats"
-    expected = "with its 95 % interval over seeds"
-    mean, lo, hi = pair.signed(other)
-    if lo is None or hi is None:
-        seeds = "one seed" if pair.count else "no seed in common"
-        return Claim(quantity, expected, f"{mean:+.4f}, {seeds}", None)
-    verdict = "significant" if pair.is_significant else "not significant"
-    measured = f"{mean:+.4f} [{lo:+.4f}, {hi:+.4f}], {pair.count} seeds: {verdict}"
-    return Claim(quantity, expected, measured, True)

@@ -77,7 +77,7 @@ def test_an_interval_comes_from_replicates_and_holds_the_truth():
     assert all(row.lo < row.ratio < row.hi for row in result)
 
 
-def test_overfit_runs_are_worth_less_and_what_lies_beyond_the_fresh_runs_is_said():
+def test_overfit_runs_are_worth_less_and_extrapolation_is_marked():
     points = runs(sizes=(31e3,))
     worst = int(np.argmax(points.d / points.others["U"]))
     loss = points.loss.copy()

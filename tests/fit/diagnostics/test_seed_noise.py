@@ -63,7 +63,7 @@ def test_a_wrong_law_is_distinguished_from_noise():
     assert seed_noise.warnings(result)[0].code == "lack_of_fit"
 
 
-def test_a_strangers_table_with_a_column_of_seeds_has_replicates(tmp_path):
+def test_foreign_table_with_a_seed_column_has_replicates(tmp_path):
     points = sweep(seeds=2)
     rows = zip(points.n, points.d, points.loss, np.tile([0, 1], len(points) // 2), strict=True)
     text = "\n".join(

@@ -48,7 +48,7 @@ def known():
     return task, float(task.ideal_loss(task.batch("val", 0, 64)).mean())
 
 
-def test_the_document_tells_the_truth(tmp_path, known):
+def test_fit_document_has_the_known_entropy(tmp_path, known):
     task, floor = known
     document = fit([written(tmp_path / "x", planned(), floor)], FitOptions(bootstrap=100))
     entropy = document["known_entropy"]
@@ -72,7 +72,7 @@ def test_a_wrong_floor_is_not_hidden(tmp_path, known):
     assert document["known_entropy"]["covers"] is False
 
 
-def test_a_law_without_a_floor_has_no_truth_to_tell(tmp_path, known):
+def test_law_without_a_floor_has_no_known_entropy(tmp_path, known):
     assert "known_entropy" not in fit(
         [written(tmp_path / "x", planned(), known[1])], FitOptions(law="kaplan", bootstrap=0)
     )
@@ -82,7 +82,7 @@ def frame(*runs):
     return pd.DataFrame({"config": [run.model_dump() for run in runs]})
 
 
-def test_what_has_no_known_truth_gets_none():
+def test_other_tasks_have_no_known_entropy():
     run = planned()[0]
     assert known_entropy(None) is None
     assert (

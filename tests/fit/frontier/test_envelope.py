@@ -20,7 +20,7 @@ def runs(sizes=25, evaluations=40):
     return Points(loss, n, d, 6 * n * d, group=np.repeat(np.arange(sizes).astype(str), evaluations))
 
 
-def test_envelope_of_curves_finds_the_frontier():
+def test_envelope_of_curves_recovers_the_frontier():
     curves = runs()
     truth = LAWS["chinchilla"].frontier(LAW, Cost())
     last = np.arange(len(curves)) % 40 == 39
@@ -48,7 +48,7 @@ def test_winners_at_the_edge_do_not_count():
     assert all(minimum.flops < 1e18 for minimum in estimate.minima)
 
 
-def test_reasons_to_refuse():
+def test_unavailable_approach_has_a_reason():
     curves = runs()
     assert (
         "competes" in envelope(curves.take(curves.group == "3"), resamples=0).unavailable

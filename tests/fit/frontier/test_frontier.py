@@ -58,7 +58,7 @@ def test_a_loss_below_the_floor_costs_nothing_finite():
     assert np.isnan(LAWS["chinchilla"].frontier(CHINCHILLA, Cost()).flops_for(1.7))
 
 
-def test_a_law_without_frontier_is_refused():
+def test_a_law_without_frontier_is_rejected():
     with pytest.raises(ScalingError, match="no compute-optimal"):
         LAWS["power"].frontier(CHINCHILLA, Cost())
 

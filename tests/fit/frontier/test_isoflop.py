@@ -118,12 +118,12 @@ def test_methods_agree_on_a_smooth_narrow_curve(method):
     np.testing.assert_allclose(optimum.n_star(1e21), truth.n_star(1e21), rtol=0.02)
 
 
-def test_unknown_method_is_refused():
+def test_unknown_method_is_rejected():
     with pytest.raises(ScalingError, match="parabola"):
         isoflop(grid(2)[0], "parabla")
 
 
-def test_reasons_to_refuse():
+def test_unavailable_approach_has_a_reason():
     points, _ = grid(4)
     lowest = points.c < 2e17
     edge = points.take(~lowest | (points.n < np.sort(points.n[lowest])[5]))

@@ -1,4 +1,6 @@
-"""Laws written as formulas: what is read, its derivatives, and fits that equal those of the built-in laws."""
+"""Laws written as formulas: what is read, its derivatives, and fits that equal those of the
+built-in laws.
+"""
 
 import numpy as np
 import pandas as pd
@@ -161,7 +163,7 @@ def test_a_law_file_gives_start_bounds_and_source(tmp_path) -> None:
         ({"columns": "N=N,D=D,L=L,S=N"}, "does not use S"),
     ],
 )
-def test_options_that_a_formula_cannot_follow_are_refused(
+def test_options_that_a_formula_cannot_follow_are_rejected(
     options: dict[str, str], what: str
 ) -> None:
     table = pd.DataFrame({"N": [1e8, 1e9], "D": [1e10, 1e11], "L": [3.0, 2.5]})

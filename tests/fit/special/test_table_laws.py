@@ -71,7 +71,7 @@ def test_schedules_are_recovered_and_a_new_one_is_predicted():
 
 
 @pytest.mark.parametrize("names", [["constant"], ["constant", "constant"]])
-def test_curves_that_cannot_tell_are_refused(names):
+def test_uninformative_curves_are_rejected(names):
     by_name = {curve.name: curve for curve in schedules()}
     with pytest.raises(ScalingError, match=r"at least 2|no curve decays"):
         fit_annealing([by_name[name] for name in names])
@@ -93,7 +93,7 @@ def test_annealing_as_a_command(tmp_path):
         fit([tmp_path], FitOptions(law="lr-annealing", holdout="tow"))
 
 
-def test_what_these_laws_cannot_follow_is_refused(tmp_path):
+def test_options_that_table_laws_cannot_follow_are_rejected(tmp_path):
     assert set(SPECIAL) == set(TABLE_LAWS)
     path = tmp_path / "counts.csv"
     path.write_text("problem,n,c\n1,10,1\n")

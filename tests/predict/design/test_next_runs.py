@@ -89,14 +89,14 @@ def test_expected_sd_agrees_with_the_bootstrap(folder):
     )
 
 
-def test_much_money_buys_a_run_that_anchors_the_extrapolation(folder):
+def test_large_budget_buys_a_run_near_the_target(folder):
     found = next_runs(folder, "1e22", "1e24")
     assert 0.35e22 <= max(run["flops"] for run in found["runs"]) <= 1e22
     limited = next_runs(folder, "1e22", "1e24", "2e21")
     assert 1.4e21 <= max(run["flops"] for run in limited["runs"]) <= 2e21
 
 
-def test_refusals(folder, tmp_path):
+def test_next_rejects_bad_requests(folder, tmp_path):
     for source, budget, target, words in (
         (tmp_path, 1e21, 1e23, "holds no fit"),
         (folder, "lots", 1e23, "'lots'"),
@@ -139,7 +139,7 @@ def test_proposal_becomes_a_sweep_that_plans_at_the_cost_it_named(trained, tmp_p
         write_sweep(proposal, trained, tmp_path / "next.toml")
 
 
-def test_without_trunks_every_run_is_paid_whole(trained):
+def test_without_shared_prefixes_every_run_costs_its_full_flops(trained):
     text = (trained / "sweep.toml").read_text()
     (trained / "sweep.toml").write_text(text + '\n[base.optim]\nschedule = "cosine"\n')
     found = next_runs(trained, "5e12", "1e13")
@@ -148,7 +148,7 @@ def test_without_trunks_every_run_is_paid_whole(trained):
     assert {run["trunk"] for run in found["runs"]} == {None}
 
 
-def test_trunks_say_more_for_the_money_where_noise_is_not_shared():
+def test_shared_prefixes_give_more_information_per_flop_with_independent_noise():
     cells = benchmark.pilot(TRUTH)
     runs = Runs(cells.n, cells.d, 0.005)
     alone, shared = (
@@ -191,7 +191,7 @@ def test_noise_of_branches_is_that_of_their_covariance():
     np.testing.assert_allclose(shared_covariance(rows, trunk, 0.5), rows.T @ covariance @ rows)
 
 
-def test_robust_objectives_cost_what_they_cost():
+def test_expected_sd_accounts_for_robust_objectives():
     assert inflation("mse-log", 1e-3, 0.005) == 1
     np.testing.assert_allclose(inflation("lad-log", 1e-3, 0.005), np.sqrt(np.pi / 2))
     np.testing.assert_allclose(
@@ -219,7 +219,7 @@ def test_expectation_of_a_plan_holds_in_simulation():
     assert said["a"]["lo"] < 0.5126 < said["a"]["hi"]
 
 
-def test_a_law_through_the_middle_warns_of_no_place():
+def test_well_placed_grid_has_no_warning():
     cells = benchmark.isoflop(TRUTH, 1e12, 2, 5, 7)
     runs = Planned(
         cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.trunk, True
@@ -264,7 +264,7 @@ def test_design_beats_the_grid_several_times_over():
     assert chosen[0] < grid[0]
 
 
-def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
+def test_design_uses_the_noise_of_the_fit(folder, tmp_path):
     document = json.loads((folder / "fits" / "chinchilla.json").read_text())
     (tmp_path / "seeds.json").write_text(
         json.dumps(document | {"noise": {"sd": 0.02, "residual_sd": 0.01, "basis": "seeds"}})
@@ -279,7 +279,7 @@ def test_the_noise_is_the_one_that_the_fit_tells(folder, tmp_path):
 
 
 @pytest.mark.parametrize("noise", [1e-300, 10.0, 1e300])
-def test_noise_that_is_none_of_a_log_loss_is_refused(noise):
+def test_noise_outside_of_a_log_loss_is_rejected(noise):
     n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
     with pytest.raises(ScalingError, match="no noise of a log loss"):
         expected(Planned(n, d, 6 * n * d, np.arange(len(n))), noise=noise)

@@ -1,4 +1,6 @@
-"""The honest part of a report: forecasts against measurements, seeds, runs above the law, collapse, tuning."""
+"""The honest part of a report: forecasts against measurements, seeds, runs above the law, collapse,
+tuning.
+"""
 
 import pandas as pd
 import pytest
@@ -76,7 +78,7 @@ TUNING = {
 }
 
 
-def test_the_forecasts_stand_beside_what_came_of_them():
+def test_forecasts_are_shown_with_their_outcomes():
     table = diagnostics.forecasts(VERDICTS)
     assert [row[0] for row in table.rows] == ["half", "optimum", "twice"]
     assert table.rows[1][5:] == ("1.3700, 1.4100", pytest.approx(1.38 / 1.39 - 1), "1 of 2")
@@ -89,13 +91,13 @@ def test_the_forecasts_stand_beside_what_came_of_them():
     draw(diagnostics.forecast_figure(VERDICTS))
 
 
-def test_without_forecasts_nothing_is_said():
+def test_without_forecasts_there_is_no_table():
     assert diagnostics.forecasts(()) is None
     assert diagnostics.forecast_figure(()) is None
     assert summary.verified(()) == []
 
 
-def test_the_noise_says_whether_the_law_misses_more_than_seeds():
+def test_seed_noise_table_compares_residuals_with_seeds():
     told = {
         "sd": 0.01,
         "residual_sd": 0.02,
@@ -119,7 +121,7 @@ def test_the_noise_says_whether_the_law_misses_more_than_seeds():
     assert diagnostics.noise({}) is None
 
 
-def test_runs_above_the_law_stand_with_their_cause():
+def test_runs_above_the_law_are_listed_with_their_cause():
     held = [
         {
             "run_id": "ab12",
@@ -136,7 +138,7 @@ def test_runs_above_the_law_stand_with_their_cause():
     assert diagnostics.above({"runs_above_law": []}) is None
 
 
-def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
+def test_tuning_section_shows_optimum_edge_and_regret():
     (table,) = tuning.optima(TUNING)
     assert [row[3] for row in table.rows] == ["interior", "edge: the best value is the lowest"]
     assert table.rows[0][6] == 0.018
@@ -147,7 +149,7 @@ def test_the_tuning_shows_optimum_edge_and_what_the_guess_cost():
     assert tuning.optima(None) == tuning.ladders(None) == []
 
 
-def test_the_noise_scale_stands_beside_the_batch():
+def test_noise_scale_is_shown_with_the_batch_size():
     at = [("a", 10, 1e4, 2.5), ("a", 20, 1e4, 2.0), ("b", 20, 3e4, 1.8)]
     rows = [
         {

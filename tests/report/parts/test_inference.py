@@ -1,10 +1,12 @@
-"""The price of a smaller model in the report of a fit, and the tables that a prediction has of serving."""
+"""The price of a smaller model in the report of a fit, and the tables that a prediction has of
+serving.
+"""
 
 from scaling.report.parts.inference import decoding, demand, price, served, smaller
 from tests.documents import dump
 
 
-def test_a_fit_tells_the_price_of_smaller_models_at_its_largest_budget(document, tmp_path):
+def test_fit_reports_the_overhead_of_smaller_models_at_its_largest_budget(document, tmp_path):
     dump(document, tmp_path / "fit.json")
     table = price(document, tmp_path / "fit.json")
     assert [row[0] for row in table.rows] == ["0.75", "0.5", "0.3"]

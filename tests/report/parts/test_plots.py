@@ -1,4 +1,6 @@
-"""Every picture has finite data, the traces it promises, and is left out where there is nothing to show."""
+"""Every picture has finite data, the traces it promises, and is left out where there is nothing to
+show.
+"""
 
 import copy
 import json
@@ -116,7 +118,7 @@ def test_isoflop_residuals_and_held_out_runs_are_thinned_and_say_so(document, mo
     assert " 2 of 6 runs are drawn." in held.caption
 
 
-def test_isoflop_show_minima_and_name_refused_budgets(document):
+def test_isoflop_figure_shows_minima_and_names_rejected_budgets(document):
     figure = run_plots.isoflop_curves(document)
     stars = [trace for trace in kinds(figure, Markers) if trace.symbol == "star"]
     assert len(stars) == 1
@@ -128,7 +130,7 @@ def test_isoflop_show_minima_and_name_refused_budgets(document):
     assert "1e11: the minimum lies at the edge" in figure.caption
 
 
-def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
+def test_frontier_figure_has_three_approaches_and_the_20_tokens_line(document):
     figure = law_plots.frontier_size(document)
     labels = [line.label for line in kinds(figure, Line)]
     assert [label.split(" (")[0] for label in labels] == [
@@ -146,7 +148,7 @@ def test_frontier_has_three_roads_and_the_twenty_tokens_line(document):
     assert figure.limits()[0][1] >= 10 * BUDGETS[-1]
 
 
-def test_a_refused_road_is_not_drawn(document):
+def test_unavailable_approach_is_not_drawn(document):
     refused = copy.deepcopy(document)
     refused["approaches"]["envelope"] = {"unavailable": "two budgets only"}
     assert not any(
@@ -201,7 +203,7 @@ def test_cloud_holds_the_draws_the_fit_and_published_laws(document):
     assert {"hoffmann2022", "besiroglu2024"} <= set(named)
 
 
-def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road(document):
+def test_exponent_histogram_counts_every_refit_of_every_approach(document):
     spread = copy.deepcopy(document)
     spread["approaches"]["isoflop"]["draws"] = {"a": [0.5] * 30 + [0.6] * 10}
     figure = bootstrap_plots.exponents(spread, published(document))
@@ -217,7 +219,7 @@ def test_the_bootstrap_of_the_exponent_has_a_share_for_every_refit_of_every_road
     assert bootstrap_plots.exponents({**document, "bootstrap": None}, {}) is None
 
 
-def test_what_a_document_lacks_is_left_out(document):
+def test_figures_without_data_are_left_out(document):
     bare = {
         key: value
         for key, value in document.items()

@@ -1,4 +1,6 @@
-"""From a folder of repeated runs to the document, the picture, the tables and the terminal; and the truth of a synthetic language."""
+"""From a folder of repeated runs to the document, the picture, the tables and the terminal; and the
+truth of a synthetic language.
+"""
 
 import copy
 import math
@@ -27,7 +29,9 @@ R_D = 9.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The shipped sweep as if trained: losses of D' fresh tokens, repeats decaying with R_D, a little noise of seeds."""
+    """The shipped sweep as if trained: losses of D' fresh tokens, repeats decaying with R_D, a
+    little noise of seeds.
+    """
     sweep, target = load_sweep(FILE), tmp_path_factory.mktemp("epochs") / "epochs"
     noise = np.random.default_rng(0)
     for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
@@ -69,7 +73,7 @@ def test_chinchilla_on_repeats_warns_and_the_other_law_fits(folder, document):
     assert len(document["data"]["U"]) == len(document["data"]["loss"]) == 84
 
 
-def test_the_document_tells_each_repeated_cell(document):
+def test_document_lists_each_repeated_cell(document):
     assert len(document["repeats"]) == 3 * 2 * 4
     assert {row["runs"] for row in document["repeats"]} == {2}
     for row in document["repeats"]:
@@ -98,7 +102,7 @@ def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
     assert sorted(drawn) == sorted((row["epochs"], row["ratio"]) for row in document["repeats"])
 
 
-def test_what_is_not_known_is_said(document):
+def test_unknown_effective_tokens_are_reported(document):
     changed = copy.deepcopy(document)
     first, second, *_ = changed["repeats"]
     first |= dict.fromkeys(
@@ -165,7 +169,7 @@ TRUTH = {
 }
 
 
-def test_the_truth_is_told_with_its_distance(monkeypatch, document):
+def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, document):
     table = diagnostics.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],

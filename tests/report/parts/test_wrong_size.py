@@ -1,4 +1,6 @@
-"""The cost of being wrong is counted at the same compute, against the law itself, and every draw has its own truth."""
+"""The cost of being wrong is counted at the same compute, against the law itself, and every draw
+has its own truth.
+"""
 
 import numpy as np
 import pytest

@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     return root
 
 
-def test_every_road_to_the_same_texts_gives_the_same_store(made, tmp_path):
+def test_same_texts_from_any_source_give_the_same_store(made, tmp_path):
     plain = prepare([made / "rows.jsonl"], tmp_path / "plain")
     for name in ("shards", "saved", "split"):
         manifest = prepare([f"hf:{made / name}"], tmp_path / name)
@@ -118,7 +118,7 @@ def test_tokenizers_of_a_folder_and_of_the_hubs_cache(made, tmp_path, offline):
     )
 
 
-def test_a_hub_that_cannot_be_reached_is_said_and_nothing_is_written(made, tmp_path, offline):
+def test_unreachable_hub_is_reported_and_writes_nothing(made, tmp_path, offline):
     for arguments, what in (
         (
             ["hf:someone/corpus/config:validation", "--streaming"],
@@ -151,14 +151,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_data_set_is_refused(name, made, tmp_path):
+def test_unknown_data_set_is_rejected(name, made, tmp_path):
     with pytest.raises(ScalingError, match=REFUSED[name].replace("[", r"\[")) as caught:
         prepare([name.format(made=made)], tmp_path / "out")
     assert caught.value.remedy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rows_without_text_and_columns_that_are_not_there(made, tmp_path):
+def test_missing_text_and_columns_are_rejected(made, tmp_path):
     with pytest.raises(ScalingError, match="unknown column 'body'"):
         prepare([f"hf:{made / 'shards'}"], tmp_path / "out", text_column="body")
     with pytest.raises(ScalingError, match=r"saved:train row 1: the text is of type int"):
@@ -166,7 +166,7 @@ def test_rows_without_text_and_columns_that_are_not_there(made, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names():
+def test_data_set_names_are_parsed():
     assert hugging_face.parse("hf:me/books/en:test") == hugging_face.DatasetRef(
         "me/books", "en", "test"
     )

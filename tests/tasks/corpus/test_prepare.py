@@ -165,7 +165,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_bad_files_are_refused_and_nothing_is_left(tmp_path, name):
+def test_bad_files_are_rejected_and_nothing_is_left(tmp_path, name):
     content, message = REFUSED[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ScalingError, match=message) as caught:
@@ -176,7 +176,7 @@ def test_bad_files_are_refused_and_nothing_is_left(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_bad_requests_are_refused(tmp_path, corpus):
+def test_bad_requests_are_rejected(tmp_path, corpus):
     table = pa.table({"txt": ["a"], "n": [1]})
     pq.write_table(table, tmp_path / "t.parquet")
     os.mkfifo(tmp_path / "pipe")
@@ -207,7 +207,7 @@ def test_a_store_inside_its_own_source_is_left_out(corpus):
     assert prepare([corpus], corpus / "tokens") == first
 
 
-def test_a_file_name_that_is_no_text(tmp_path):
+def test_file_name_that_is_not_utf8(tmp_path):
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_text(text(0), encoding="utf-8")
     assert (

@@ -26,7 +26,7 @@ def write(folder, chunks, facts=BYTES):
     ("vocab_size", "dtype"),
     [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")],
 )
-def test_tokens_come_back_in_the_narrowest_type(tmp_path, vocab_size, dtype):
+def test_tokens_are_stored_in_the_narrowest_type(tmp_path, vocab_size, dtype):
     facts = TokenizerFacts(kind="file", name="t", vocab_size=vocab_size)
     tokens = np.array([0, 1, vocab_size - 1, 0, 1])
     write(
@@ -88,7 +88,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, failure):
         ("val.bin", None, "the file is missing"),
     ],
 )
-def test_a_damaged_store_is_refused_by_name(make_store, name, damage, message):
+def test_a_corrupt_store_is_rejected_by_name(make_store, name, damage, message):
     path = make_store() / name
     if damage:
         path.write_bytes(damage(path.read_bytes()))
@@ -100,7 +100,7 @@ def test_a_damaged_store_is_refused_by_name(make_store, name, damage, message):
     assert caught.value.remedy
 
 
-def test_a_flipped_bit_is_found_by_verify(make_store):
+def test_verify_detects_a_flipped_bit(make_store):
     path = make_store() / "val.bin"
     data = bytearray(path.read_bytes())
     data[77] ^= 4
@@ -117,7 +117,7 @@ def test_ids_outside_the_vocabulary_are_never_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_again_keeps_an_equal_store_and_refuses_another(make_store):
+def test_rewriting_keeps_an_equal_store_and_rejects_another(make_store):
     folder = make_store()
     before = (folder / "train.bin").stat().st_ino
     make_store()
@@ -151,7 +151,7 @@ def test_foreign_folders_are_neither_opened_nor_overwritten(tmp_path):
         ([Chunk("val", np.ones(9, np.uint8), 9, 1)], "no document fell into the train split"),
     ],
 )
-def test_both_splits_must_hold_text(tmp_path, chunks, message):
+def test_both_splits_need_text(tmp_path, chunks, message):
     with pytest.raises(ScalingError, match=message):
         write(tmp_path / "s", chunks)
     assert list(tmp_path.iterdir()) == []

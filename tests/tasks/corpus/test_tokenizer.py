@@ -41,7 +41,7 @@ def test_bpe_is_deterministic_shorter_and_lossless():
     )  # text that spells the separator stays text
 
 
-def test_a_tokenizer_file_is_freed_of_truncation_and_templates(tmp_path):
+def test_truncation_and_templates_of_a_tokenizer_file_are_ignored(tmp_path):
     trained = json.loads(train_bpe(TEXTS, 300).json)
     trained["truncation"] = {
         "direction": "Right",
@@ -66,7 +66,7 @@ def test_a_tokenizer_file_is_freed_of_truncation_and_templates(tmp_path):
     assert encoder.decode(ids) == SAMPLE.decode()
 
 
-def test_a_tokenizer_that_loses_text_is_told(tmp_path):
+def test_lossy_tokenizer_is_reported(tmp_path):
     trained = json.loads(train_bpe(TEXTS, 300).json)
     trained["normalizer"] = {"type": "Lowercase"}
     (tmp_path / "t.json").write_text(json.dumps(trained))
@@ -83,7 +83,7 @@ def test_a_tokenizer_that_loses_text_is_told(tmp_path):
         json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": []}}).encode(),
     ],
 )
-def test_what_is_no_tokenizer_is_refused(tmp_path, content):
+def test_invalid_tokenizer_file_is_rejected(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
     with pytest.raises(ScalingError, match="not a tokenizer") as caught:

@@ -72,7 +72,7 @@ def test_the_fused_kernel_computes_the_same(n_heads, n_kv_heads):
     np.testing.assert_allclose(fused, own, atol=1e-5)
 
 
-def test_queries_may_stand_anywhere_among_the_keys():
+def test_queries_may_have_any_offset_among_the_keys():
     q_BTHK, k_BSGK, v_BSGK = (
         jax.random.normal(key, (1, 9, 2, 4)) for key in jax.random.split(jax.random.key(1), 3)
     )

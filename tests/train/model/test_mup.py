@@ -39,7 +39,7 @@ def updated(model, params, gradient, *, flat=True):
 @pytest.mark.parametrize(
     "variant", [{}, {"tie_embeddings": True, "pos": "learned", "bias": True, "norm": "layernorm"}]
 )
-def test_nothing_changes_at_the_base(variant):
+def test_mup_at_the_base_width_changes_nothing(variant):
     plain, model = tiny_model(**variant), tiny_model(**variant, transfer=AT_BASE)
     params, expected = (init(each, SEQ_LEN, jax.random.key(0)) for each in (model, plain))
     assert same_bits(params, expected)
@@ -71,7 +71,7 @@ def test_initial_scales_are_those_of_the_base_where_width_must_not_matter():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_logits_shrink_by_the_widening(tied):
+def test_mup_logits_scale_with_inverse_width(tied):
     plain, model = (
         tiny_model(tie_embeddings=tied),
         tiny_model(tie_embeddings=tied, transfer=MuP(base_width=8)),
@@ -131,5 +131,5 @@ def by_hand(path, leaf, gradient):
     return leaf + rule.update(gradient, rule.init(leaf), leaf)[0]
 
 
-def test_a_transferred_shape_has_a_program_of_its_own():
+def test_mup_model_compiles_its_own_program():
     assert ProgramKey(tiny_model(), 8, "wsd") != ProgramKey(tiny_model(transfer=WIDER), 8, "wsd")

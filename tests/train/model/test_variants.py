@@ -113,7 +113,7 @@ def test_only_a_model_without_positions_ignores_the_order_of_the_past(pos):
 
 
 @pytest.mark.parametrize("n_kv_heads", [1, 2])
-def test_shared_heads_equal_repeated_heads(n_kv_heads):
+def test_gqa_equals_mha_with_repeated_heads(n_kv_heads):
     """GQA and MQA are MHA whose key and value columns repeat (Ainslie 2023, section 2.1)."""
     shared, full = tiny_model(n_kv_heads=n_kv_heads, bias=True), tiny_model(n_kv_heads=4, bias=True)
 

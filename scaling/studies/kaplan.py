@@ -7,21 +7,25 @@ residual say how straight it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import linregress, t
 
-from scaling.config import TextTask
-from scaling.config.sweep_file import load_run
 from scaling.errors import BAD_INPUT, ScalingError
 from scaling.fit.laws.published import published
-from scaling.fit.special.critical_batch import ALPHA_B
+from scaling.fit.special.critical_batch import ALPHA_B, B_STAR, critical_batch
 from scaling.points.points import Points, points
+from scaling.render.figure import Axis, Figure, Line, Markers
+from scaling.render.table import Cell, Table, number
 from scaling.studies import runs
-from scaling.studies.claims import Claim
+from scaling.studies.study import Claim, Interval, Study, record_table
 
+UNITS: dict[str, Literal["count", "flops"]] = {"N": "count", "D": "count", "C": "flops"}
+LOSS_AXIS = Axis("loss (nats per byte or token)", log=True)
 MIN_POINTS = 4
 CI = 0.95
 MIN_R2 = 0.95  # from which a power law is said to describe the points
@@ -30,21 +34,19 @@ EARLY_STOPPED = "unique tokens, best loss along the run"
 
 @dataclass(frozen=True)
 class PowerFit:
-    """y = exp(level) x^slope through points x, y (n,) by least squares in logs; [lo, hi] is
-    Student's interval of the slope.
+    """y = exp(level) x^slope through points x, y (n,) by least squares in logs, the slope with
+    Student's interval.
     """
 
     x: np.ndarray
     y: np.ndarray
-    slope: float
-    lo: float
-    hi: float
+    slope: Interval
     level: float
     r2: float
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The line."""
-        return np.asarray(np.exp(self.level) * x**self.slope)
+        return np.asarray(np.exp(self.level) * x**self.slope.value)
 
     @property
     def residuals(self) -> np.ndarray:
@@ -52,9 +54,14 @@ class PowerFit:
         return np.asarray(np.log(self.y) - np.log(self.predict(self.x)))
 
     @property
-    def exponent(self) -> tuple[float, float, float]:
+    def exponent(self) -> Interval:
         """-slope with its interval."""
-        return -self.slope, -self.hi, -self.lo
+        return Interval(-self.slope.value, -self.slope.hi, -self.slope.lo)
+
+    @property
+    def largest_residual(self) -> float:
+        """Of ln y, without its sign."""
+        return float(np.abs(self.residuals).max())
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class KaplanLaw:
     @property
     def scale(self) -> float:
         """X_c, where the loss is one nat."""
-        return float(np.exp(-self.power.level / self.power.slope))
+        return float(np.exp(-self.power.level / self.power.slope.value))
 
 
 @dataclass(frozen=True)
@@ -109,10 +116,16 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
     """
     if rows.empty or set(rows["task"]) != {"text"}:
         return None
-    limits, batch, share_improving = _unique_tokens(rows), _critical_batch(rows), 0.0
-    if limits and None not in limits.values():
-        laws = [_limited_law(rows, {run: limit for run, limit in limits.items() if limit})]
-        share_improving = _share_improving(rows)
+    configs = runs.configs(rows)
+    limits = {run: config["task"].get("unique_tokens") for run, config in configs.items()}
+    batch, share_improving = _critical_batch(rows, configs), 0.0
+    if None not in limits.values():
+        laws = [_limited_law(rows, limits)]
+        is_last_best = [
+            bool(of_run["value"].iloc[-1] <= of_run["value"].min())
+            for _, of_run in runs.metric_rows(rows, "loss").groupby("run_id")
+        ]
+        share_improving = float(np.mean(is_last_best))  # early stopping would not have stopped
     elif batch is not None and not any(limits.values()):
         try:
             laws = _grid_laws(rows)
@@ -128,15 +141,12 @@ def analyze(rows: pd.DataFrame) -> KaplanStudy | None:
 
 def fit_power(x: np.ndarray, y: np.ndarray) -> PowerFit | None:
     """A line in logs through points (n,); None from fewer than `MIN_POINTS` points or one x."""
-    from scipy.stats import linregress, t
-
     if len(x) < MIN_POINTS or np.ptp(np.log(x)) == 0.0:
         return None
     line = linregress(np.log(x), np.log(y))
     reach = float(t.ppf((1 + CI) / 2, len(x) - 2)) * float(line.stderr)
-    slope = float(line.slope)
-    r2 = float(line.rvalue) ** 2
-    return PowerFit(x, y, slope, slope - reach, slope + reach, float(line.intercept), r2)
+    slope = Interval(float(line.slope), float(line.slope) - reach, float(line.slope) + reach)
+    return PowerFit(x, y, slope, float(line.intercept), float(line.rvalue) ** 2)
 
 
 def _grid_laws(rows: pd.DataFrame) -> list[KaplanLaw | None]:
@@ -186,20 +196,7 @@ def _law(letter: str, counted: str, cells: pd.DataFrame, column: str) -> KaplanL
     return KaplanLaw(letter, counted, power, float(exponent))
 
 
-def _unique_tokens(rows: pd.DataFrame) -> dict[str, int | None]:
-    """The unique tokens of each run, None without a limit."""
-    first_rows = rows.drop_duplicates("run_id")
-    tasks = {
-        str(run_id): load_run(text, f"run {run_id}").task
-        for run_id, text in zip(first_rows["run_id"], first_rows["config"], strict=True)
-    }
-    return {
-        run_id: task.unique_tokens if isinstance(task, TextTask) else None
-        for run_id, task in tasks.items()
-    }
-
-
-def _limited_law(rows: pd.DataFrame, limits: dict[str, int]) -> KaplanLaw | None:
+def _limited_law(rows: pd.DataFrame, limits: Mapping[str, int]) -> KaplanLaw | None:
     """L(D) of the largest size on limited texts: the lowest loss along each run, as early stopping
     would give.
     """
@@ -213,16 +210,7 @@ def _limited_law(rows: pd.DataFrame, limits: dict[str, int]) -> KaplanLaw | None
     return _law("D", EARLY_STOPPED, means, "d")
 
 
-def _share_improving(rows: pd.DataFrame) -> float:
-    """The share of runs that early stopping would not have stopped."""
-    is_last_best = [
-        bool(of_run["value"].iloc[-1] <= of_run["value"].min())
-        for _, of_run in runs.metric_rows(rows, "loss").groupby("run_id")
-    ]
-    return float(np.mean(is_last_best))
-
-
-def _critical_batch(rows: pd.DataFrame) -> CriticalBatch | None:
+def _critical_batch(rows: pd.DataFrame, configs: Mapping[str, Any]) -> CriticalBatch | None:
     """Noise scale against held-out loss at the ends of runs, and what was measured before; None
     where there is too little.
 
@@ -234,15 +222,14 @@ def _critical_batch(rows: pd.DataFrame) -> CriticalBatch | None:
     joined = noise.rename(columns={"value": "noise"}).merge(losses, on=["run_id", "step"])
     if joined.empty:
         return None
-    joined = runs.with_setting(joined, rows, "n_steps")
-    joined = runs.with_setting(joined, rows, "optim.warmup_steps")
-    at_end = joined["step"] == joined["n_steps"]
+    of_row = [configs[str(run_id)] for run_id in joined["run_id"]]
+    at_end = joined["step"] == [config["n_steps"] for config in of_row]
+    is_warm = joined["step"] > [config["optim"]["warmup_steps"] for config in of_row]
     loss, noise_scale = (joined.loc[at_end, name].to_numpy(float) for name in ("loss", "noise"))
     power = fit_power(loss, noise_scale)
     if power is None:
         return None
-    before = joined[~at_end & (joined["step"] > joined["optim.warmup_steps"])]
-    before = before.drop_duplicates(["n_params", "step", "seed"])
+    before = joined[~at_end & is_warm].drop_duplicates(["n_params", "step", "seed"])
     return CriticalBatch(power, *(before[name].to_numpy(float) for name in ("loss", "noise")))
 
 
@@ -254,7 +241,7 @@ def claims(study: KaplanStudy) -> list[Claim]:
         Claim(
             f"L({law.letter}) as one power, R2 in logs ({law.counted})",
             f"at least {MIN_R2:g}",
-            f"{law.power.r2:.3f} with alpha_{law.letter} = {_interval(law.power.exponent)} "
+            f"{law.power.r2:.3f} with alpha_{law.letter} = {law.power.exponent:.3g} "
             f"(Kaplan {law.published:g})",
             law.power.r2 >= MIN_R2,
         )
@@ -267,13 +254,126 @@ def claims(study: KaplanStudy) -> list[Claim]:
                 "critical batch by gradient noise at the ends of runs, "
                 "1/alpha_B of B = B* / L^(1/alpha_B)",
                 "above 0: noise grows as loss falls",
-                f"{_interval(exponent)} (Kaplan {1 / ALPHA_B:.2g})",
-                exponent[1] > 0,
+                f"{exponent:.3g} (Kaplan {1 / ALPHA_B:.2g})",
+                exponent.lo > 0,
             )
         )
     return made
 
 
-def _interval(estimate: Sequence[float]) -> str:
-    value, lo, hi = estimate
-    return f"{value:.3g} [{lo:.3g}, {hi:.3g}]"
+def notes(study: KaplanStudy) -> list[str]:
+    """Three sentences that say no more than these runs show; one law per letter, N as Kaplan counts
+    it.
+    """
+    by_letter = {law.letter: law for law in reversed(study.laws)}
+    laws = list(by_letter.values())[::-1]
+    exponents = ", ".join(f"{law.power.exponent.value:.2g} for {law.letter}" for law in laws)
+    inside = [
+        law.letter
+        for law in laws
+        if law.power.exponent.lo <= law.published <= law.power.exponent.hi
+    ]
+    agree = (
+        f"that of {', '.join(inside)} lies" if inside else "none of the published exponents lies"
+    )
+    notes = [
+        "Each line is a power law without a floor, as Kaplan et al. 2020 fit them: the exponents "
+        f"here are {exponents}, and {agree} in its interval.",
+        "Equal exponents are not to be expected: the loss of other text in other units (bytes, a "
+        "short window) is another quantity than that of web text in tokens with a window of 1,024, "
+        "and that study's sizes range from 768 to 1.5e9 parameters.",
+        "R2 and the largest residual say how straight each line is: a floor or a second limit (too "
+        "few tokens for the largest sizes, too small a model for the most tokens) bends it, "
+        "and its "
+        "exponent then holds for these points alone.",
+    ]
+    if study.share_improving:
+        notes.append(
+            f"Early stopping would not have stopped {study.share_improving:.0%} of the runs: their "
+            "best loss is their last, and more passes might lower it."
+        )
+    return notes
+
+
+def _law_figure(law: KaplanLaw, index: int) -> Figure:
+    power, alpha = law.power, law.power.exponent.value
+    x = np.geomspace(power.x.min(), power.x.max(), 60)
+    tooltips = [f"{100 * residual:+.2g} % off the line" for residual in power.residuals]
+    published = power.y[0] / (power.x[0] / x) ** -law.published  # from the first point on
+    traces = (
+        Line(x, power.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
+        Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
+        Markers(power.x, power.y, "runs", 0, notes=tooltips),
+    )
+    caption = (
+        f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
+        f"{100 * power.largest_residual:.2g} %. Dotted: the published exponent, from the first point on."
+    )
+    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
+    name = f"kaplan-{law.letter.lower()}-{index + 1}"
+    return Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
+
+
+def _batch_figure(batch: CriticalBatch) -> Figure:
+    """Noise scale against loss with both lines."""
+    power, exponent = batch.power, batch.power.exponent.value
+    loss = np.geomspace(power.x.min(), power.x.max(), 60)
+    ours = f"{number(batch.star, 3)} / L^{exponent:.3g}"
+    theirs = f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}"
+    traces = (
+        Line(loss, power.predict(loss), ours, "ink", "dash", 1.6),
+        Line(loss, critical_batch(loss), theirs, "muted", "dot", 1.4),
+        Markers(power.x, power.y, "ends of runs", 0),
+        Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
+    )
+    caption = (
+        f"The line is fitted to the ends of runs alone, R2 {power.r2:.3f} in logs: there the "
+        "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's "
+        "line is "
+        "for tokens of that study and nats per token."
+    )
+    y = Axis("noise scale (tokens)", True, "count")
+    title = "Critical batch by gradient noise"
+    return Figure("kaplan-batch", title, caption, LOSS_AXIS, y, traces)
+
+
+def tables(study: KaplanStudy) -> Iterator[Table]:
+    """Exponents with intervals, the published ones, and how well each line fits."""
+
+    def record(name: str, power: PowerFit, published: float, scale: float) -> dict[str, Cell]:
+        is_batch = study.batch is not None and power is study.batch.power
+        largest = np.expm1(power.largest_residual) if is_batch else power.largest_residual
+        return {
+            "law": name,
+            "points": len(power.x),
+            "exponent": power.exponent,
+            "Kaplan": published,
+            "X_c or B*": scale,
+            "R2": power.r2,
+            "largest residual": f"{100 * float(largest):.2g} %",
+        }
+
+    records = [
+        record(f"L({law.letter}), {law.counted}", law.power, law.published, law.scale)
+        for law in study.laws
+    ]
+    if study.batch is not None:
+        name = "B_crit(L), 1/alpha_B"
+        records.append(record(name, study.batch.power, 1 / ALPHA_B, study.batch.star))
+    caption = (
+        f"Least squares in logs; intervals of {CI:.0%} by Student's t, for the line alone: they do "
+        "not account for curvature."
+    )
+    title = "Exponents and the published ones"
+    yield record_table("kaplan-exponents", title, records, caption, rough=("X_c or B*",))
+
+
+def figures(study: KaplanStudy) -> Iterator[Figure]:
+    """Each law as a line in logs, and the critical batch."""
+    for index, law in enumerate(study.laws):
+        yield _law_figure(law, index)
+    if study.batch is not None:
+        yield _batch_figure(study.batch)
+
+
+STUDY = Study("kaplan", "Kaplan's laws", analyze, claims, figures, tables, notes)
