@@ -113,7 +113,7 @@ def score(
             while True:
                 left = share * cost.sum() - cost[rows].sum()
                 few = max(1, min(len(rows) // 6, 60)) if campaign.beliefs else 4
-                more = campaign.choose(rows, left, few)
+                more = [row for row, _ in campaign.choose(rows, left, few)]
                 rows += more
                 if not more:
                     break
@@ -128,6 +128,7 @@ def score(
 
 
 def r2(predicted: list[np.ndarray], actual: list[np.ndarray]) -> float:
+    """R2 over all groups, cut at -1; -1 where nothing was predicted."""
     if not predicted:
         return -1.0
     y = np.concatenate(actual)
@@ -136,6 +137,7 @@ def r2(predicted: list[np.ndarray], actual: list[np.ndarray]) -> float:
 
 
 def main() -> None:
+    """Print the R2 of each law, and the mean of each task with the best published."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--task", action="append")

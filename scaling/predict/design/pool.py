@@ -20,23 +20,60 @@ from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.formula_starts import draw, solve_linear
 
 COST_POWER = 0.5
-STARTS, STEPS = 24, 60
+STARTS, STEPS, ROUNDS = 24, 60, 4
+DRAWS = 600
 PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
 TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses
-NOISE, NOISE_RUNS = 0.02, 2.0  # of one run, in standard deviations of the losses; what that counts
+TARGET_WIDTH = 1.0  # of the loss of the target about the least seen, in the same
+NOISE, NOISE_RUNS = 0.02, 2.0  # of one run, in the same, and how many runs that counts for
 MOST_MODES = 6
-REFIT = 1.12  # times as many runs as at the last refit
-TARGET_WIDTH = 1.0  # of the loss of the target about the least seen, in standard deviations
-DISTANCE = 0.5  # error of the law's form, in units of the noise, a decade of cost below the target
+REFERENCE, TARGETS = 300, 5  # inputs at which terms are measured; those with a vague loss
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Mean and standard deviation (P,) of the drawn parameters, and draws (G, P) of them."""
+    """What is known of a law before any run: mean and standard deviation (P,) of the drawn
+    parameters, draws (G, P), which parameters the law is affine in, inputs of pool and target at
+    which the size of a term is measured, and a few of the target's.
+    """
 
+    law: FormulaLaw
     mean: Array
     width: Array
     draws: Array
+    affine: Array
+    reference: Inputs
+    target: Inputs
+
+    @classmethod
+    def of(cls, law: FormulaLaw, pool: Inputs, target: Inputs) -> Prior:
+        """The prior of a law at the inputs of a pool and its target."""
+        both = {name: np.concatenate([pool[name], target[name]]) for name in pool}
+        reference = _some(both, REFERENCE)
+        draws = draw(law, reference, np.random.default_rng(0), DRAWS)
+        middle = np.median(draws, axis=0)
+        width = 1.4826 * np.median(np.abs(draws - middle), axis=0)
+        width = PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12)
+        affine = np.isin(law.names, law.linear)
+        mean = np.where(affine, 0.0, middle)
+        return cls(law, mean, width, draws, affine, reference, _some(target, TARGETS))
+
+    def precision(self, theta: Array, spread: float) -> Array:
+        """The prior precision (S, P) at theta (S, P): of an affine parameter by the size of its
+        term, in units of the spread of the losses.
+        """
+        precision = np.broadcast_to(self.width**-2.0, theta.shape).copy()
+        _, slopes = self.law.gradient(theta, self.reference)
+        term = np.sqrt(np.mean(np.minimum(np.abs(slopes[:, self.affine]), 1e100) ** 2, axis=2))
+        scaled = (term / (TERM_WIDTH * spread)) ** 2
+        precision[:, self.affine] = np.nan_to_num(scaled, posinf=1e200) + 1e-300
+        return precision
+
+
+def _some(x: Inputs, count: int) -> dict[str, Array]:
+    """At most `count` of the inputs, evenly picked."""
+    size = len(next(iter(x.values())))
+    return take(x, np.unique(np.linspace(0, size - 1, min(size, count)).astype(int)))
 
 
 @dataclass(frozen=True)
@@ -59,91 +96,50 @@ class Posterior:
         return mean, np.sqrt(self.weight @ (inside + (value - mean) ** 2))
 
 
-def prior_of(law: FormulaLaw, x: Inputs) -> Prior:
-    """The prior of a law at the inputs of a pool and its target."""
-    draws = draw(law, x, np.random.default_rng(0), 600)
-    middle = np.median(draws, axis=0)
-    width = 1.4826 * np.median(np.abs(draws - middle), axis=0)
-    return Prior(middle, PRIOR_WIDTH * np.maximum(width, 1e-6 * np.abs(middle) + 1e-12), draws)
+def posterior(prior: Prior, x: Inputs, loss: Array, begun: Array | None = None) -> Posterior:
+    """The posterior given runs (n,); `begun` (K, P) are starts besides those drawn.
 
-
-def posterior(
-    law: FormulaLaw,
-    prior: Prior,
-    reference: Inputs,
-    x: Inputs,
-    loss: Array,
-    weight: Array,
-    target: Inputs,
-    begun: Array | None = None,
-) -> Posterior:
-    """The posterior given runs (n,) whose noise has variance / `weight`; `reference` are inputs of
-    pool and target; `begun` (K, P) further starts.
+    The target's loss is vaguely known: about the least seen, as far off as losses scatter, counted
+    as one observation.
     """
-    size = len(law.params)
-    bounds = np.array([param.bounds for param in law.params]).T
-    spread = max(float(np.std(loss)), 1e-2 * float(np.abs(loss).mean()), 1e-12)
-    linear = np.array([name in law.linear for name in law.names])
-    theta, cost = solve_linear(law, prior.draws, x, loss, weight, *bounds, ridge=1e-4)
+    law, count = prior.law, len(loss)
+    low, high = bounds = np.array([param.bounds for param in law.params]).T
+    level = float(np.abs(loss).mean())
+    spread = max(float(np.std(loss)), 0.01 * level, 1e-12)
+    ones = np.ones(count)
+    theta, cost = solve_linear(law, prior.draws, x, loss, ones, low, high, ridge=1e-4)
     theta = theta[np.argsort(cost, kind="stable")[:STARTS]]
     theta = theta if begun is None else np.concatenate([theta, begun])
-    precision = np.zeros((len(theta), size))
+    vague = len(next(iter(prior.target.values())))
+    x = {name: np.concatenate([x[name], prior.target[name]]) for name in x}
+    known = np.concatenate([loss, np.full(vague, loss.min())])
+    far = np.full(vague, 1 / (vague * (TARGET_WIDTH * spread) ** 2))
     noise = NOISE * spread
-
-    def penalty(at: Array) -> Array:
-        """The prior precision (S, P): of an affine parameter by the size of its term."""
-        precision = np.broadcast_to(prior.width**-2.0, at.shape).copy()
-        _, slopes = law.gradient(at, reference)
-        term = np.sqrt(np.mean(np.minimum(np.abs(slopes[:, linear]), 1e100) ** 2, axis=2))
-        scale = TERM_WIDTH * max(spread, 0.3 * float(np.abs(loss).mean()))
-        precision[:, linear] = np.nan_to_num((term / scale) ** 2, posinf=1e200) + 1e-300
-        return precision
-
-    mean = np.where(linear, 0.0, prior.mean)
-    count = len(loss)
-    few = take(
-        target, np.unique(np.linspace(0, len(next(iter(target.values()))) - 1, 5).astype(int))
-    )
-    size_few = len(next(iter(few.values())))
-    x = {name: np.concatenate([x[name], few[name]]) for name in x}
-    loss = np.concatenate([loss, np.full(size_few, loss.min())])
-    is_real = np.arange(len(loss)) < count
-    real_weight = np.concatenate([weight, np.zeros(size_few)])
-
-    def weights() -> Array:
-        vague = (noise / (TARGET_WIDTH * spread)) ** 2 / size_few
-        return np.where(is_real, real_weight, vague)
-
-    for stage in range(4):
-        precision = penalty(theta)
-        theta, value, _ = _descend(
-            law,
-            theta,
-            x,
-            loss,
-            weights() / noise**2,
-            mean,
-            precision,
-            bounds,
-            STEPS if stage else 25,
-        )
-        best = np.argmin(value)
-        square = real_weight * (law.gradient(theta, x)[0] - loss) ** 2
-        noise = np.sqrt(
-            (square[best].sum() + NOISE_RUNS * (NOISE * spread) ** 2) / (count + NOISE_RUNS)
-        )
+    for stage in range(ROUNDS):
+        precision = prior.precision(theta, max(spread, 0.3 * level))
+        weight = np.concatenate([ones / noise**2, far])
+        steps = STEPS if stage else STEPS // 2
+        theta, value = _descend(law, theta, x, known, weight, prior.mean, precision, bounds, steps)
+        best = [int(np.argmin(value))]
+        predicted, slopes = (part[..., :count] for part in law.gradient(theta[best], x))
+        inner = slopes[0] @ slopes[0].T / noise**2
+        ridge = np.diag(precision[best[0]] + 1e-12 * np.diag(inner))
+        used = float(np.trace(np.linalg.lstsq(inner + ridge, inner, rcond=None)[0]))
+        squares = float(((predicted[0] - loss) ** 2).sum()) + NOISE_RUNS * (NOISE * spread) ** 2
+        noise = float(np.sqrt(squares / (max(count - used, 0.0) + NOISE_RUNS)))
     _, slopes = law.gradient(theta, x)
-    hessian = (slopes * weights()) @ slopes.transpose(0, 2, 1) / noise**2
+    size = theta.shape[1]
+    hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
     hessian[:, range(size), range(size)] += precision
     scale = 1 / np.sqrt(np.einsum("kpp->kp", hessian))
     scaled = hessian * scale[:, :, None] * scale[:, None, :] + 1e-10 * np.eye(size)
     _, log_det = np.linalg.slogdet(scaled)
     evidence = -value / 2 - log_det / 2 + np.log(scale * np.sqrt(precision)).sum(1)
     evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
-    keep = _modes(law, theta, evidence, reference, noise)
+    keep = _modes(law, theta, evidence, prior.reference, noise)
     share = np.exp(evidence[keep] - evidence[keep].max())
     inverse = np.linalg.inv(scaled[keep]) * scale[keep, :, None] * scale[keep, None, :]
-    return Posterior(law, theta[keep], share / share.sum(), inverse, float(noise))
+    return Posterior(law, theta[keep], share / share.sum(), inverse, noise)
 
 
 def _modes(law: FormulaLaw, theta: Array, evidence: Array, x: Inputs, noise: float) -> list[int]:
@@ -169,24 +165,23 @@ def _descend(
     precision: Array,
     bounds: Array,
     steps: int,
-) -> tuple[Array, Array, Array]:
-    """Levenberg-Marquardt for S starts at once: theta (S, P), the penalised sum of squares and the
-    squares of the data alone (S,).
+) -> tuple[Array, Array]:
+    """Levenberg-Marquardt for S starts at once: theta (S, P) and the penalised sum of squares
+    (S,).
     """
     theta = np.clip(theta, *bounds)
     size = theta.shape[1]
 
-    def value_of(at: Array) -> tuple[Array, Array, Array, Array]:
+    def value_of(at: Array) -> tuple[Array, Array, Array]:
         predicted, slopes = law.gradient(at, x)
         residual = predicted - loss
         with np.errstate(all="ignore"):
-            square = (residual**2 * weight).sum(1)
-            total = square + ((at - mean) ** 2 * precision).sum(1)
+            total = (residual**2 * weight).sum(1) + ((at - mean) ** 2 * precision).sum(1)
         bad = ~np.isfinite(total) | ~np.isfinite(slopes).all((1, 2))
-        return np.where(bad, np.inf, total), square, residual, slopes
+        return np.where(bad, np.inf, total), residual, slopes
 
     damping = np.full(len(theta), 1e-2)
-    total, square, residual, slopes = value_of(theta)
+    total, residual, slopes = value_of(theta)
     for _ in range(steps):
         going = np.isfinite(total)
         if not going.any():
@@ -206,13 +201,13 @@ def _descend(
         better = new[0] < total
         theta = np.where(better[:, None], tried, theta)
         moved = better & (total - new[0] > 1e-9 * total)
-        total, square = np.where(better, new[0], total), np.where(better, new[1], square)
-        residual = np.where(better[:, None], new[2], residual)
-        slopes = np.where(better[:, None, None], new[3], slopes)
+        total = np.where(better, new[0], total)
+        residual = np.where(better[:, None], new[1], residual)
+        slopes = np.where(better[:, None, None], new[2], slopes)
         damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-10, 1e12)
         if not (moved | (damping < 1e6)).any():
             break
-    return theta, total, square
+    return theta, total
 
 
 @dataclass
@@ -236,11 +231,11 @@ class _Planned:
         there, far = belief.law.gradient(belief.theta, target)
         return cls(belief, belief.covariance, value, slopes, there, far)
 
-    def gain(self, weight: Array) -> Array:
+    def gain(self) -> Array:
         """What one more run at each candidate (c,) takes from the variance of the target, within
         modes and between them.
         """
-        noise = self.belief.noise**2 / weight
+        noise = self.belief.noise**2
         narrowed = self.covariance @ self.slopes
         moved = self.far.transpose(0, 2, 1) @ narrowed
         variance = (narrowed * self.slopes).sum(1) + noise
@@ -252,11 +247,11 @@ class _Planned:
             total += np.nan_to_num(shares[k] * shares[other] * far * -np.expm1(-apart / 2))
         return total
 
-    def add(self, row: int, weight: float) -> None:
+    def add(self, row: int) -> None:
         """Plan the run of a candidate."""
         slopes = self.slopes[:, :, row]
         moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
-        variance = (moved * slopes).sum(1) + self.belief.noise**2 / weight
+        variance = (moved * slopes).sum(1) + self.belief.noise**2
         outer = moved[:, :, None] * moved[:, None, :]
         self.covariance = self.covariance - outer / variance[:, None, None]
 
@@ -279,36 +274,19 @@ class Campaign:
     losses: Sequence[Array]
 
     def __post_init__(self) -> None:
-        everything = {
-            name: np.concatenate([self.pool[name], self.target[name]]) for name in self.pool
-        }
-        self.reference = everything
-        self.priors = [prior_of(law, everything) for law in self.laws]
-        decades = np.log10(np.maximum(self.cost.max() / self.cost, 1.0))
-        self.weight = 1 / (1 + (DISTANCE * decades) ** 2)
+        self.priors = [Prior.of(law, self.pool, self.target) for law in self.laws]
         self.beliefs: list[Posterior] = []
-        self.fitted_to = 0
 
     @np.errstate(all="ignore")
     def fit(self, rows: Sequence[int]) -> list[Posterior]:
         """The posteriors given the losses of some runs."""
-        begun = [belief.theta for belief in self.beliefs] or [None] * len(self.laws)
+        begun: Sequence[Array | None] = [belief.theta for belief in self.beliefs]
+        begun = begun or [None] * len(self.laws)
+        x, index = take(self.pool, rows), list(rows)
         self.beliefs = [
-            posterior(
-                law,
-                prior,
-                self.reference,
-                take(self.pool, rows),
-                loss[list(rows)],
-                self.weight[list(rows)],
-                self.target,
-                start,
-            )
-            for law, prior, loss, start in zip(
-                self.laws, self.priors, self.losses, begun, strict=True
-            )
+            posterior(prior, x, loss[index], start)
+            for prior, loss, start in zip(self.priors, self.losses, begun, strict=True)
         ]
-        self.fitted_to = len(rows)
         return self.beliefs
 
     def unfitted(self) -> list[Posterior]:
@@ -316,38 +294,41 @@ class Campaign:
         loss.
         """
         beliefs = []
-        for law, prior in zip(self.laws, self.priors, strict=True):
-            theta = prior.draws[:64].copy()
-            _, slopes = law.gradient(theta, self.reference)
+        for prior in self.priors:
+            theta, affine = prior.draws[:64].copy(), prior.affine
+            _, slopes = prior.law.gradient(theta, prior.reference)
             size = np.sqrt(np.mean(slopes**2, axis=2))
-            linear = np.array([name in law.linear for name in law.names])
             sound = np.isfinite(size).all(1) & (size > 0).all(1)
             theta, size = theta[sound][:8], size[sound][:8]
-            theta[:, linear] = 1 / size[:, linear]
-            width = np.where(linear, TERM_WIDTH / size, prior.width)
+            theta[:, affine] = 1 / size[:, affine]
+            width = np.where(affine, TERM_WIDTH / size, prior.width)
             covariance = np.einsum("kp,pq->kpq", width**2, np.eye(theta.shape[1]))
             weight = np.full(len(theta), 1 / max(1, len(theta)))
-            beliefs.append(Posterior(law, theta, weight, covariance, NOISE))
+            beliefs.append(Posterior(prior.law, theta, weight, covariance, NOISE))
         return beliefs
 
     @np.errstate(all="ignore")
-    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[int]:
-        """At most `count` further runs for at most `budget`, the most telling first."""
+    def choose(self, rows: Sequence[int], budget: float, count: int) -> list[tuple[int, float]]:
+        """At most `count` further runs for at most `budget`, in the order in which they are worth
+        most, each with the variance of the target that it takes away.
+        """
         plans = [
             _Planned.of(belief, self.pool, self.target)
             for belief in self.beliefs or self.unfitted()
         ]
         chosen: list[int] = []
+        worths: list[float] = []
         for _ in range(count):
             left = budget - self.cost[chosen].sum()
             is_open = self.cost <= left * (1 + 1e-12)
             is_open[[*rows, *chosen]] = False
             if not is_open.any():
                 break
-            worth = np.sum([plan.gain(self.weight) for plan in plans], axis=0)
+            worth = np.sum([plan.gain() for plan in plans], axis=0)
             rate = np.where(is_open, worth / self.cost**COST_POWER, -1.0)
             row = int(np.argmax(rate))
             chosen.append(row)
+            worths.append(float(worth[row]))
             for plan in plans:
-                plan.add(row, float(self.weight[row]))
-        return chosen
+                plan.add(row)
+        return list(zip(chosen, worths, strict=True))
