@@ -8,7 +8,7 @@ DEMO := results/demo
 INSTALL := .ci/install $(BIN)
 LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare chaos wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -35,8 +35,8 @@ demo: setup-demo
 test: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal -m "not exhaustive"
 
-test-fast: setup  # without tests marked slow (few are marked yet)
-	$(BIN)/pytest -q -m "not slow and not exhaustive"
+test-fast: setup  # without training and processes: for the edit loop
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow and not exhaustive"
 
 test-all: setup
 	$(BIN)/pytest -q -n 2 --dist worksteal
@@ -74,6 +74,9 @@ backtest: setup
 
 compare: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.compare
+
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos
 
 wheel-check: setup
 	$(BIN)/python benchmarks/wheel.py

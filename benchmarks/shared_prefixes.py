@@ -22,8 +22,8 @@ from typing import Any
 
 import tomli_w
 
-from scaling.cli.doctor import examine
 from scaling.config.sweep_file import load_sweep
+from scaling.execute.machine import examine
 
 SWEEPS = [Path("sweeps/demo.toml"), Path("sweeps/shared-prefixes.toml")]
 ROADS = {"isoflop": ["--approach", "isoflop"], "parametric": ["--approach", "parametric"]}

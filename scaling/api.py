@@ -219,12 +219,13 @@ def plan(
     `sweep` is a sweep file or a Sweep; `overrides` are "KEY=VALUE", as on the command line.
     """
     from scaling.config.overrides import load_with_overrides
+    from scaling.execute.planning import with_eval_sets
     from scaling.plan import plan as expand
     from scaling.tasks import open_task, resolve
 
     loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
     task = resolve(loaded.base.task)
-    return expand(loaded, task, open_task(task).vocab_size, simulated)
+    return expand(with_eval_sets(loaded), task, open_task(task).vocab_size, simulated)
 
 
 def run(

@@ -62,20 +62,20 @@ def count_option(value: object, where: str, remedy: str) -> float:
 
 
 def format_count(value: float, digits: int = 3) -> str:
-    """Three significant digits and a suffix for parameters and tokens: 1.34B, 15.0T, 36.9k."""
-    for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= scale * 0.9995:
-            return (
-                f"{value / scale:.{digits}g}{suffix}"
-                if abs(value) < 1e15
-                else f"{value:.{digits}g}"
-            )
-    return f"{value:.{digits}g}"
+    """Significant digits and a suffix for parameters and tokens: 1.34B, 15T, 36.9k."""
+    suffixes = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3))
+    suffix, scale = next(
+        ((suffix, scale) for suffix, scale in suffixes if abs(value) >= scale * 0.9995), ("", 1.0)
+    )
+    if abs(value) >= 1e15:
+        return f"{value:.{digits}g}"
+    rounded = f"{value / scale:.{digits}g}"
+    return f"{float(rounded):g}{suffix}" if "e+" in rounded else f"{rounded}{suffix}"
 
 
 def format_flops(value: float) -> str:
-    """FLOPs in the form that papers print: 5.76e+23 becomes 5.76e23."""
-    return f"{value:.3g}".replace("e+", "e")
+    """FLOPs in the form that papers print: 5.76e+23 becomes 5.76e23, 4.8e+06 4.8e6."""
+    return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
 def format_seconds(seconds: float) -> str:

@@ -68,7 +68,8 @@ class WarningCode(StrEnum):
     LAW_FORM = "law_form"
     APPROACHES_DISAGREE = "approaches_disagree"
     NO_MODEL = "no_model"
-    # a design
+    # a plan or a design
+    OUTSIDE_RULE_RANGE = "outside_rule_range"
     NARROW_RATIO = "narrow_ratio"
     FEW_SIZES = "few_sizes"
     OFF_CENTRE = "off_centre"

@@ -1,4 +1,4 @@
-"""Fixtures that all rooms share."""
+"""Fixtures and markers for all tests."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,18 @@ os.environ.setdefault(
 # tests compile much and compute little: that halves what is left of compilation
 
 
+STARTS_PROCESSES = {"cluster", "launch", "stand_in", "chromium"}  # fixtures: Slurm, Ray, a browser
+
+
+def pytest_collection_modifyitems(items):
+    """A test that uses one of these fixtures is slow."""
+    for item in items:
+        if STARTS_PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
-def nobodys_account():
+def trackers_offline():
     """Trackers log to files of the tests, whoever is logged in on this machine; processes that
     tests start inherit it.
     """

@@ -53,15 +53,24 @@ def fitted():
 
 def test_importing_the_package_imports_nothing_else():
     code = "import sys; before = set(sys.modules); import scaling; dir(scaling); scaling.fit; "
-    code += "print({'jax', 'numpy', 'pandas', 'scipy', 'pydantic', 'typer', 'scaling.api'} & set(sys.modules))"
+    code += (
+        "print({'jax', 'numpy', 'pandas', 'scipy', 'pydantic', 'typer', 'scaling.api'} & "
+        "set(sys.modules))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         ).stdout.strip()
         == "set()"
     )
-    code = "import sys; from scaling import fit, load, predict; predict('published:besiroglu2024', flops=1e21); "
-    code += "print({'jax', 'scipy', 'matplotlib', 'plotly', 'rich', 'jinja2', 'typer'} & set(sys.modules))"
+    code = (
+        "import sys; from scaling import fit, load, predict; predict('published:besiroglu2024', "
+        "flops=1e21); "
+    )
+    code += (
+        "print({'jax', 'scipy', 'matplotlib', 'plotly', 'rich', 'jinja2', 'typer'} & "
+        "set(sys.modules))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -22,6 +22,8 @@ from scaling.tasks import open_task, resolve
 from tests.execute.sweeping import scaling
 from tests.sweep_files import TINY, tiny
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("safetensors")
 ONE = TINY | {"design": {"kind": "grid", "sizes": ["2k"], "tokens": ["20k"]}}
 

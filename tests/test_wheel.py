@@ -11,6 +11,8 @@ import pytest
 import scaling
 from benchmarks.wheel import NEEDED, files_of_the_package
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from scaling.execute.lease import Lease
 from scaling.execute.publish import publish
 from scaling.execute.session import compact
@@ -38,15 +40,15 @@ def write(folder: Path, plan: Plan, over: Any) -> None:
                     compact(folder, lease)
                 if over.is_set():
                     return
-            _loose_again(folder)
+            _split_again(folder)
 
 
-def _loose_again(folder: Path) -> None:
-    """Put the merged runs back as single files, those first, so that no reader ever misses a run."""
-    from scaling.store import compaction
-
+def _split_again(folder: Path) -> None:
+    """Publish the merged runs as single files, then remove the merged ones: no run is ever gone."""
     for path in run_files.merged_files(folder):
-        compaction.recover_runs(folder, path)
+        table = run_files.read_parquet(path)
+        for run_id in table["run_id"].unique().to_pylist():
+            run_files.write_run(folder, table.filter(pc.equal(table["run_id"], run_id)))
         path.unlink()
 
 

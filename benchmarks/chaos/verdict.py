@@ -90,8 +90,8 @@ def _starts(folder: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for path in (folder / "ledger").glob("*.jsonl"):
         for entry in entries(path):
-            if entry is not None and entry["event"] == "started":
-                found.update(entry["run_ids"])
+            if entry is not None and entry.event == "started":
+                found.update(entry.run_ids)
     return found
 
 

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -110,4 +111,33 @@ def add_command(
         help="\n\n".join(paragraphs[:examples]),
         epilog="\n\n".join(paragraphs[examples:]) if examples is not None else None,
         rich_help_panel=panel,
-    )(function)
+    )(_with_options_spread(function))
+
+
+def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with each parameter that is a dataclass replaced by the fields of it."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = inspect.Parameter.KEYWORD_ONLY
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name], kind=kind))
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(item.name, kind, default=item.default, annotation=types[item.name])
+            for item in fields(groups[name])
+        ]
+
+    def command(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{item.name: values.pop(item.name) for item in fields(group)})
+        return function(**values)
+
+    if not groups:
+        return function
+    command.__name__ = function.__name__
+    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command

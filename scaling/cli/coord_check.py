@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.text import Text
 
-from scaling.cli.csv_rows import SIZES, coordinate_rows
-from scaling.cli.output import Csv, Json, emit
-from scaling.cli.tables import table
+from scaling.cli.output import Csv, Json, emit, page
 from scaling.errors import ScalingError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 MAX_WIDTH, MAX_DEPTH = 8192, 256
 
@@ -85,8 +85,8 @@ def coord_check(
         lambda: _text(document),
         as_json=as_json,
         as_csv=as_csv,
-        rows=lambda: coordinate_rows(document),
-        columns=SIZES,
+        rows=lambda: _rows(document),
+        next_command=f"scaling plan {shlex.quote(str(sweep))}",
     )
 
 
@@ -112,22 +112,41 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(document: dict[str, Any]) -> Group:
+def _rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The size of every kind of activation at every width and depth, with its slope."""
+    return [
+        {"parametrisation": check["parametrisation"], "over": check["over"], "at": at}
+        | {name: curve[name] for name in ("kind", "change")}
+        | {"size": size, "slope": curve["slope"]}
+        for check in document["checks"]
+        for curve in check["curves"]
+        for at, size in zip(check["at"], curve["sizes"], strict=True)
+    ]
+
+
+def _text(document: dict[str, Any]) -> RenderableType:
     """For each series a table of sizes and a verdict."""
-    parts: list[Any] = []
+    from scaling.render.table import Column, Table
+
+    parts: list[object] = []
     for check in document["checks"]:
         name, over = check["parametrisation"], check["over"]
         title = f"{name}: mean absolute size after {document['steps']} steps, by {over}"
-        rows = table(title, "", *map(str, check["at"]), "slope")
-        for curve in check["curves"]:
-            sizes = ["-" if size is None else f"{size:.3g}" for size in curve["sizes"]]
-            kind = f"change of {curve['kind']}" if curve["change"] else curve["kind"]
-            rows.add_row(kind, *sizes, "-" if curve["slope"] is None else f"{curve['slope']:+.2f}")
+        numbers = (*map(str, check["at"]), "slope")
+        rows = tuple(
+            (
+                f"change of {curve['kind']}" if curve["change"] else curve["kind"],
+                *("-" if size is None else f"{size:.3g}" for size in curve["sizes"]),
+                "-" if curve["slope"] is None else f"{curve['slope']:+.2f}",
+            )
+            for curve in check["curves"]
+        )
+        columns = (Column(""), *(Column(number, "rough") for number in numbers))
         limit = f"every |slope| < {document['tolerance']:g}, but logits may fall as width^-0.5"
         verdict = (
             f"{name}: not flat over {over}: {', '.join(check['not_flat'])}"
             if check["not_flat"]
             else f"{name}: flat over {over} ({limit})"
         )
-        parts += [rows, Text(verdict), Text()]
-    return Group(*parts)
+        parts += [Table("sizes", title, columns, rows), verdict, ""]
+    return page(*parts)

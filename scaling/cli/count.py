@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.console import Group
-from rich.text import Text
 
 from scaling import accounting
-from scaling.cli.output import Csv, Json, choice, emit
-from scaling.cli.tables import table
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
 
 if TYPE_CHECKING:
     from scaling.config import ModelConfig
+    from scaling.render.table import Table
 
 
 def count(
@@ -37,24 +35,36 @@ def count(
 
     Example: scaling count --model d_model=4096,n_layers=32,n_heads=32,d_head=128 --seq-len 8192
     """
-    document = count_document(_models(model), seq_len, batch, device)
+    is_sweep = "=" not in model
+    models = _models_of_sweep(Path(model)) if is_sweep else [model_from_fields(model)]
+    peak = accounting.DEVICES[device]
+    document: dict[str, Any] = {
+        "seq_len": seq_len,
+        "batch": batch,
+        "device": device,
+        "models": [_counts(item, seq_len, batch, peak) for item in models],
+    }
     emit(
         document,
-        lambda: count_table(document),
+        lambda: page(
+            *(
+                table
+                for counted in document["models"]
+                for table in _tables(counted, seq_len, f"batch {batch}, bf16, on {device}")
+            )
+        ),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: document["models"],
+        next_command=f"scaling plan {model}" if is_sweep else None,
     )
 
 
-def _models(text: str) -> list[ModelConfig]:
-    """The models that an argument names: those of a sweep's plan, or one from its fields."""
-    if "=" not in text:
-        from scaling.cli.sweep_options import planned_sweep
+def _models_of_sweep(path: Path) -> list[ModelConfig]:
+    from scaling.execute.planning import plan_sweep
 
-        _, plan = planned_sweep(Path(text))
-        return list(dict.fromkeys(item.run.model for item in plan.runs))
-    return [model_from_fields(text)]
+    plan = plan_sweep(path, on_message=echo_err)
+    return list(dict.fromkeys(item.run.model for item in plan.runs))
 
 
 def model_from_fields(text: str) -> ModelConfig:
@@ -69,16 +79,20 @@ def model_from_fields(text: str) -> ModelConfig:
 
     fields: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or key.strip() in fields:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key in fields:
             raise ScalingError(
                 f"{part!r} is a repeated key or not of the form key=value",
                 where="--model",
                 remedy="write d_model=512,n_layers=8,...",
             )
-        fields[key.strip()] = _value(value.strip())
+        digits = value.replace("_", "")
+        is_number = digits.removeprefix("-").isdecimal() and len(digits) < 20
+        fields[key] = int(digits) if is_number else {"true": True, "false": False}.get(value, value)
+    stand_ins = {"vocab_size": 256, "n_layers": 1, "d_model": 2, "n_heads": 1, "d_head": 2}
+    stand_ins |= {"n_kv_heads": fields.get("n_heads", 1), "d_ff": 1}  # for what is left out
     try:
-        checked = ModelConfig.model_validate({"vocab_size": 256, **_smallest(fields), **fields})
+        checked = ModelConfig.model_validate(stand_ins | fields)
     except ValidationError as error:
         raise validation_error(error, ModelConfig, "--model") from None
     if "d_model" not in fields:
@@ -88,38 +102,12 @@ def model_from_fields(text: str) -> ModelConfig:
     return shape(checked.d_model, fields.get("vocab_size", 256), Recipe(), fields)
 
 
-def _smallest(fields: dict[str, Any]) -> dict[str, int]:
-    """Stand-ins that make a partial model valid while its given fields are checked."""
-    heads = fields.get("n_heads", 1)
-    return {"n_layers": 1, "d_model": 2, "n_heads": 1, "n_kv_heads": heads, "d_head": 2, "d_ff": 1}
-
-
-def _value(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return int(text.replace("_", ""))
-    except ValueError:
-        return text
-
-
-def count_document(
-    models: list[ModelConfig], seq_len: int, batch: int, device: str
-) -> dict[str, Any]:
-    """Counts of each model; `attention` holds the KV cache and the decode roofline of its MHA, GQA
-    and MQA forms.
-    """
-    return {
-        "seq_len": seq_len,
-        "batch": batch,
-        "device": device,
-        "models": [_counts(model, seq_len, batch, accounting.DEVICES[device]) for model in models],
-    }
-
-
 def _counts(
     model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
 ) -> dict[str, Any]:
+    """Counts of a model; `attention` holds the KV cache and the decode roofline of its MHA, GQA
+    and MQA forms.
+    """
     from scaling.config import FlopsConvention, NConvention
 
     return {
@@ -133,62 +121,64 @@ def _counts(
             for name in get_args(FlopsConvention)
         },
         "attention": {
-            name: _decoding(form, seq_len, batch, device)
+            name: {
+                "n_kv_heads": form.n_kv_heads,
+                "kv_cache_bytes": accounting.kv_cache_bytes(form, seq_len, batch),
+                "decode_tokens_per_second": accounting.decode_tokens_per_second(
+                    form, seq_len, batch, device
+                ),
+            }
             for name, form in accounting.attention_forms(model).items()
         },
     }
 
 
-def _decoding(
-    model: ModelConfig, seq_len: int, batch: int, device: accounting.Device
-) -> dict[str, Any]:
-    cache = accounting.kv_cache_bytes(model, seq_len, batch)
-    return {
-        "n_kv_heads": model.n_kv_heads,
-        "kv_cache_bytes": cache,
-        "decode_tokens_per_second": accounting.decode_tokens_per_second(
-            model, seq_len, batch, device
-        ),
-    }
+def _tables(counted: dict[str, Any], seq_len: int, conditions: str) -> list[Table]:
+    from scaling.render.table import Column, Table
 
-
-def count_table(document: dict[str, Any]) -> Group:
-    """What `scaling count` prints, a block a model."""
-    return Group(
-        *(part for counted in document["models"] for part in _model_tables(counted, document))
-    )
-
-
-def _model_tables(counted: dict[str, Any], document: dict[str, Any]) -> list[Any]:
-    model, seq_len = counted["model"], document["seq_len"]
+    model, n_params = counted["model"], counted["n_params"]
     heads = f"{model['n_heads']} heads ({model['n_kv_heads']} kv) of {model['d_head']}"
     shape = f"{model['n_layers']} layers, width {model['d_model']}, {heads}"
     title = f"{shape}\nffn {model['ffn']} {model['d_ff']}, vocabulary {model['vocab_size']}"
-    groups = table(title, "parameters", "count", "share")
-    total = counted["n_params"]["total"]
-    for name, value in counted["parameters"].items():
-        groups.add_row(name, f"{value:,}", f"{value / total:.1%}")
-    for name, value in counted["n_params"].items():
-        groups.add_row(Text(f"N {name}", style="bold"), f"{value:,}", format_count(value))
-    flops = table(
-        f"\ntraining FLOPs a token, sequences of {seq_len}", "convention", "count", "over 6 N"
-    )
-    for name, value in counted["train_flops_per_token"].items():
-        flops.add_row(
-            name, format_flops(value), f"{value / (6 * counted['n_params']['with_head']):.3f}"
-        )
-    title = (
-        f"\ndecoding at {seq_len} tokens, batch {document['batch']}, bf16, on {document['device']}"
-    )
-    decode = table(title, "form", "kv heads", "KV cache", "of MHA", "tokens/s at most")
+    groups = [
+        (name, f"{value:,}", f"{value / n_params['total']:.1%}")
+        for name, value in counted["parameters"].items()
+    ]
+    groups += [(f"N {name}", f"{n:,}", format_count(n)) for name, n in n_params.items()]
+    flops = [
+        (name, format_flops(value), f"{value / (6 * n_params['with_head']):.3f}")
+        for name, value in counted["train_flops_per_token"].items()
+    ]
     whole = counted["attention"]["MHA"]["kv_cache_bytes"]
-    for name, form in counted["attention"].items():
-        share = f"{form['kv_cache_bytes'] / whole:.2%}"
-        decode.add_row(
+    decoding = [
+        (
             name,
-            str(form["n_kv_heads"]),
+            form["n_kv_heads"],
             format_bytes(form["kv_cache_bytes"]),
-            share,
+            f"{form['kv_cache_bytes'] / whole:.2%}",
             f"{form['decode_tokens_per_second']:,.0f}",
         )
-    return [groups, flops, decode]
+        for name, form in counted["attention"].items()
+    ]
+    specs = (
+        (title, ("parameters", "count", "share"), groups),
+        (
+            f"\ntraining FLOPs a token, sequences of {seq_len}",
+            ("convention", "count", "over 6 N"),
+            flops,
+        ),
+        (
+            f"\ndecoding at {seq_len} tokens, {conditions}",
+            ("form", "kv heads", "KV cache", "of MHA", "tokens/s at most"),
+            decoding,
+        ),
+    )
+    return [
+        Table(
+            names[0],
+            title,
+            (Column(names[0]), *(Column(name, "integer") for name in names[1:])),
+            tuple(rows),
+        )
+        for title, names, rows in specs
+    ]

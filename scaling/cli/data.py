@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Csv, Json, echo_err, emit
-from scaling.cli.tables import table
+from scaling.cli.output import Csv, Json, echo_err, emit, page
 
-FACTS = ("field", "value")
+if TYPE_CHECKING:
+    from scaling.render.table import Table
+
 group = typer.Typer(
     name="data",
     no_args_is_help=True,
@@ -73,8 +73,6 @@ def prepare(
 
     Example: scaling data prepare notes/*.txt --out data/notes --tokenizer bpe --vocab-size 4096
     """
-    from rich.console import Group
-
     from scaling.tasks.corpus.prepare import prepare as run_prepare
 
     echo_err(f"preparing {len(source)} source(s) ...")
@@ -91,8 +89,13 @@ def prepare(
     )
     for warning in document.get("warnings", []):
         echo_err(f"warning: {warning['message']}")
-    usage = f'use it in a sweep file: \\[base.task] kind = "text", corpus = "{out}"'
-    emit(document, lambda: Group(_facts(document, out), usage), as_json=as_json)
+    usage = f'use it in a sweep file: [base.task] kind = "text", corpus = "{out}"'
+    emit(
+        document,
+        lambda: page(_facts(document, str(out)), usage),
+        as_json=as_json,
+        next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(str(out))}",
+    )
 
 
 def info(
@@ -109,22 +112,26 @@ def info(
     from scaling.tasks.corpus.prepare import info as run_info
 
     document = run_info(folder)
-    emit(document, lambda: _facts(document, folder), as_json=as_json, as_csv=as_csv, columns=FACTS)
+    emit(
+        document,
+        lambda: page(_facts(document, folder)),
+        as_json=as_json,
+        as_csv=as_csv,
+        next_command=f"scaling init sweep.toml --minutes 10 --data {shlex.quote(folder)}",
+    )
 
 
-def _facts(document: dict[str, Any], title: object) -> Table:
-    rows = table(escape(str(title)), *FACTS, numbers=False)
+def _facts(document: dict[str, Any], title: str) -> Table:
+    from scaling.render.table import Column, Table
+
+    rows = []
     for key, value in document.items():
         for name, part in value.items() if isinstance(value, dict) else [("", value)]:
-            rows.add_row(f"{key} {name}".strip(), escape(_line(part)))
-    return rows
-
-
-def _line(value: Any) -> str:
-    """A value on one line; of a list its length."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    return f"{len(value)}" if isinstance(value, list) else str(value)
+            text = f"{len(part)}" if isinstance(part, list) else str(part)
+            if isinstance(part, dict):
+                text = ", ".join(f"{inner} {item}" for inner, item in part.items())
+            rows.append((f"{key} {name}".strip(), text))
+    return Table("facts", title, (Column("field"), Column("value")), tuple(rows))
 
 
 for function in (prepare, info):

@@ -138,6 +138,14 @@ def fit(
             DATA,
         ),
     ] = None,
+    eval_set: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=DATA,
+            help="Fit the losses on an evaluation set of the sweep (`evals.sets`).",
+        ),
+    ] = None,
     holdout: Annotated[
         str | None,
         typer.Option(
@@ -225,13 +233,15 @@ def fit(
         seed=seed,
         cluster=cluster,
         readout=readout,
+        eval_set=eval_set,
     )
     result = run_fit(source, options)
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():
         name = "formula" if "=" in document["law"] else document["law"]
         name = name if approach == "parametric" else approach
-        out = source[0] / "fits" / f"{name}{f'-{readout}' if readout else ''}.json"
+        name = "-".join(filter(None, (name, readout, eval_set)))
+        out = source[0] / "fits" / f"{name}.json"
     if out is not None:
         result.save(out)
         echo_err(f"written: {out}")

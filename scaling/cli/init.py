@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, echo_err, print_json
-from scaling.errors import ScalingError, unknown_choice
+from scaling.cli.output import Json, echo_err, emit, print_json
+from scaling.errors import ScalingError
 
-if TYPE_CHECKING:
-    from scaling.plan import Plan
-    from scaling.plan.starter_sweep import StarterRequest
-
-SCHEMA_FILE = "sweep.schema.json"
 DEFAULTS = {"budget": "1e13", "device": "cpu", "data": "stdlib"}
 QUESTIONS = {
     "budget": "How many FLOPs may the whole sweep take? 6.7e12 take about two minutes on two cores",
     "device": "On what will it train? cpu, gpu, tpu, or a name such as h100",
     "data": (
-        'On what data? "stdlib" (Python source, nothing to download), or a folder that '
-        "`scaling data prepare` wrote"
+        'On what data? "stdlib" (Python source, nothing to download), or your own: a folder of '
+        "text, or one that `scaling data prepare` wrote"
     ),
 }
 
@@ -53,7 +46,9 @@ def init(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="stdlib|FOLDER", help="stdlib, or a folder of `scaling data prepare`."
+            metavar="stdlib|FOLDER",
+            help="stdlib, a folder (or file) of text, or one of `scaling data prepare`. Text is "
+            "prepared as data/NAME.",
         ),
     ] = None,
     yes: Annotated[
@@ -66,17 +61,27 @@ def init(
 ) -> None:
     """Write a commented sweep file for a budget, a device and data; asks for what no option gives.
 
+    With a budget (or minutes) and data it asks nothing, and the device is cpu unless named.
+
     Example: scaling init
 
     Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
 
-    Example: scaling init sweeps/short.toml --minutes 10 --yes
+    Example: scaling init sweeps/short.toml --minutes 10 --data notes
     """
     from scaling import files
+    from scaling.config.sweep_file import schema_comment
+    from scaling.execute import first_sweep
     from scaling.formatting import count_option, format_flops
-    from scaling.plan import plan
-    from scaling.plan.starter_sweep import draft
-    from scaling.tasks import open_task, resolve
+
+    def check_data(text: str) -> str:
+        if not first_sweep.is_raw_text(text):
+            first_sweep.corpus_task(text)
+        return text
+
+    def check_device(text: str) -> str:
+        first_sweep.device_kind(text)
+        return text
 
     _check_free(path)
     if budget is not None and minutes is not None:
@@ -86,37 +91,35 @@ def init(
         )
     flops = 0.0
     if minutes is None:
-        flops = _answer(
-            "budget",
-            budget,
-            yes,
-            lambda text: count_option(text, "--budget", "write FLOPs as 1e13"),
-        )
-    name = _answer("device", device, yes, lambda text: _kind(text) and text)
-    kind = _kind(name)
+        remedy = "write FLOPs as 1e13"
+        flops = _answer("budget", budget, yes, lambda text: count_option(text, "--budget", remedy))
+    is_described = data is not None and (budget is not None or minutes is not None)
+    name = _answer("device", device, yes or is_described, check_device)
+    kind = first_sweep.device_kind(name)
     if minutes is not None:
-        flops = _flops_of_minutes(minutes, name, kind)
-    corpus, task = _answer("data", data, yes, _opened)
-    opened = open_task(resolve(task))
-    question: StarterRequest = _question(flops, kind, corpus, opened.vocab_size, path)
-    made = draft(question, lambda sweep: plan(sweep, resolve(sweep.base.task), opened.vocab_size))
+        flops = first_sweep.device_flops(minutes, name)
+    corpus = _answer("data", data, yes, check_data)
+    if first_sweep.is_raw_text(corpus):
+        corpus = first_sweep.prepare_text(corpus, flops, echo_err)
+    first = first_sweep.first_sweep(path, flops, kind, corpus)
+    planned = first.sweep.plan
     _check_free(path)
-    files.write_text(path, _schema_line(path) + made.text)
-    for doubt in _doubts(made.plan, opened):
-        echo_err(f"warning: {doubt}")
-    if as_json:
-        document = {
-            "path": str(path),
-            "name": question.name,
-            "runs": len(made.plan.runs),
-            "flops": made.plan.flops,
-            "device": kind,
-        }
-        return print_json(document)
-    typer.echo(
-        f"{path}: {len(made.plan.runs)} runs, {format_flops(made.plan.flops)} FLOPs on {kind}"
+    files.write_text(path, schema_comment(path) + first.sweep.text)
+    for warning in first.warnings:
+        echo_err(f"warning: {warning}")
+    document = {
+        "path": str(path),
+        "name": planned.sweep.name,
+        "runs": len(planned.runs),
+        "flops": planned.flops,
+        "device": kind,
+    }
+    emit(
+        document,
+        lambda: f"{path}: {len(planned.runs)} runs, {format_flops(planned.flops)} FLOPs on {kind}",
+        as_json=as_json,
+        next_command=f"scaling plan {shlex.quote(str(path))}",
     )
-    return typer.echo(f"next: scaling plan {shlex.quote(str(path))}")
 
 
 def _check_free(path: Path) -> None:
@@ -131,25 +134,6 @@ def _check_free(path: Path) -> None:
         raise ScalingError(
             f"{str(path)!r} holds a control character", where="PATH", remedy="name another file"
         )
-
-
-def _schema_line(path: Path) -> str:
-    """The line by which editors know the schema, where there is one next to the file or in docs/ of a
-    folder above; else nothing.
-    """
-    from scaling.config.sweep_file import schema as made
-
-    folder = path.absolute().parent
-    for place in (folder, *(above / "docs" for above in (folder, *folder.parents))):
-        if (place / SCHEMA_FILE).is_file() and _is_schema(place / SCHEMA_FILE, made()["title"]):
-            return f"#:schema {_relative(place / SCHEMA_FILE, folder)}\n"
-    return ""
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """A path from a folder, as an editor reads it: with a dot in front, and slashes."""
-    relative = Path(os.path.relpath(path, folder)).as_posix()
-    return relative if relative.startswith(".") else f"./{relative}"
 
 
 def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]) -> Any:
@@ -173,60 +157,6 @@ def _answer(name: str, given: str | None, yes: bool, check: Callable[[str], Any]
             echo_err(str(error))
 
 
-def _flops_of_minutes(minutes: float, device: str, kind: str) -> float:
-    """The FLOPs that a device trains in some minutes; of "gpu" and "tpu" the smallest known."""
-    from scaling.accounting import DEVICES
-    from scaling.execute.environment import default_workers
-    from scaling.plan.starter_sweep import flops_of_minutes
-
-    typical = {"gpu": "a100", "tpu": "tpu-v5e"}
-    peak = None if kind == "cpu" else DEVICES[typical.get(device, device)].flops_per_second
-    return flops_of_minutes(minutes, default_workers() if kind == "cpu" else 1, peak)
-
-
-def _kind(device: str) -> str:
-    """cpu, gpu or tpu. Raises ScalingError listing the known names."""
-    from scaling.accounting import DEVICES
-
-    if device in ("cpu", "gpu", "tpu"):
-        return device
-    if device not in DEVICES:
-        raise unknown_choice("device", device, ["cpu", "gpu", "tpu", *DEVICES], where="--device")
-    return "tpu" if device.startswith("tpu") else "gpu"
-
-
-def _opened(data: str) -> tuple[str, Any]:
-    """The corpus and its task. Raises ScalingError where it is not one."""
-    from pydantic import ValidationError
-
-    from scaling.config import TextTask
-    from scaling.tasks import resolve
-
-    try:
-        task = TextTask(kind="text", corpus=data)
-    except ValidationError as error:
-        raise ScalingError(
-            str(error.errors()[0]["msg"]),
-            where="--data",
-            remedy="name a folder that `scaling data prepare` wrote",
-        ) from None
-    resolve(task)
-    return data, task
-
-
-def _question(flops: float, kind: str, corpus: str, vocab_size: int, path: Path) -> StarterRequest:
-    from scaling.plan.starter_sweep import StarterRequest
-
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64].rstrip("-._") or "sweep"
-    return StarterRequest(flops, kind, corpus, vocab_size, path, name)
-
-
-def _doubts(planned: Plan, opened: Any) -> list[str]:
-    from scaling.execute.planning import repeated_data_warnings
-
-    return [*planned.warnings, *repeated_data_warnings(opened, planned)]
-
-
 def schema(
     out: Annotated[
         Path | None,
@@ -244,29 +174,17 @@ def schema(
     schemas (Even Better TOML, Tombi, taplo) complete its keys.
     """
     from scaling import files
-    from scaling.config.sweep_file import schema as made
+    from scaling.config import sweep_file
 
-    document = made()
+    document = sweep_file.schema()
     if out is None:
         return print_json(document)
-    if out.exists() and not _is_schema(out, document["title"]):
+    if out.exists() and not sweep_file.is_schema(out):
         raise ScalingError(
             "is there already, and is no schema of sweep files",
             where=str(out),
             remedy="name another file",
         )
     files.write_text(out, json.dumps(document, indent=1) + "\n")
-    if as_json:
-        return print_json({"path": str(out)})
-    return typer.echo(
-        f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}"
-    )
-
-
-def _is_schema(path: Path, title: str) -> bool:
-    """Whether a file is one that `scaling schema` wrote, by this program or an older one."""
-    try:
-        document = json.loads(path.read_bytes()[:1_000_000])
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("title") == title
+    text = f"{out}: begin a sweep file in the same folder with the line\n#:schema ./{out.name}"
+    return emit({"path": str(out)}, lambda: text, as_json=as_json)

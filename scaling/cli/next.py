@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli import csv_rows
 from scaling.cli.output import Csv, Json, echo_err, emit
 from scaling.errors import ScalingError
 from scaling.formatting import count_option
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scaling.predict.design.pool_next import PoolProposal
 
 POOL = "Runs of a pool"
+
+COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")  # of a proposal of no runs
 
 
 def next_runs(
@@ -115,16 +117,19 @@ def next_runs(
     from scaling.report.terminal import next_text
 
     document = propose(folder, budget, target, largest, rho)
+    onward = "the same command with --out SWEEP.toml writes these runs as a sweep"
     if out:
         write_sweep(document, folder, out)
         echo_err(f"written: {out}")
+        onward = f"scaling run {shlex.quote(str(out))}"
     emit(
         document,
         lambda: next_text(document),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: document["runs"],
-        columns=csv_rows.PROPOSED,
+        columns=COLUMNS,
+        next_command=onward,
     )
 
 

@@ -12,7 +12,7 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import flatten, sanitize
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 FORMS = "scaling.forms"  # key of the click context: how many output forms were asked for
 LOG_WIDTH = 150
@@ -86,21 +86,44 @@ def emit(
     as_csv: bool = False,
     rows: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
     columns: Sequence[str] = (),
+    next_command: str | None = None,
 ) -> None:
     """Print a result in the form that was asked for: the document, its CSV rows, or its text.
 
-    `columns` is the header of a table without rows. Beside a CSV table, warnings go to stderr.
+    `columns` is the header of a table without rows. With a CSV table, warnings go to stderr.
+    `next_command` is what the reader of the text may type next.
     """
     if as_json:
-        print_json(document)
-    elif as_csv:
+        return print_json(document)
+    if as_csv:
         for warning in document.get("warnings") or []:
             message = warning["message"] if isinstance(warning, Mapping) else warning
             echo_err(f"warning: {message}")
-        print_csv(rows() if rows else _facts(document), columns)
-    else:
-        shown = text()
-        typer.echo(shown) if isinstance(shown, str) else console().print(shown)
+        facts = ({"field": name, "value": value} for name, value in flatten(document))
+        return print_csv(rows() if rows else facts, columns)
+    shown = text()
+    typer.echo(shown) if isinstance(shown, str) else console().print(shown)
+    if next_command:
+        typer.echo(f"next: {next_command}")
+    return None
+
+
+def page(*parts: object) -> RenderableType:
+    """Tables (with a line where rows are left out), sentences and other parts below each other."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from scaling.render.table import Table
+
+    shown: list[Any] = []
+    for part in parts:
+        if isinstance(part, Table):
+            shown.append(part.to_rich(ruled=False))
+            more = len(part.rows) - (part.max_rows or len(part.rows))
+            shown += [Text(f"... and {more:,} more (--json lists all)")] if more > 0 else []
+        elif part is not None:
+            shown.append(Text(part) if isinstance(part, str) else part)
+    return Group(*shown)
 
 
 def console(stderr: bool = False) -> Console:
@@ -130,11 +153,6 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) ->
     from scaling.render.table import records_to_csv
 
     typer.echo(records_to_csv(rows, columns), nl=False)
-
-
-def _facts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A document as rows of its fields."""
-    return [{"field": name, "value": value} for name, value in flatten(document)]
 
 
 def is_interactive(console: Console) -> bool:

@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaling.cli.csv_rows import DEVICE_FIT, PLANNED
-from scaling.cli.device_options import DeviceName, device_memory
-from scaling.cli.execution_options import (
-    Mesh,
-    MicroBatch,
-    Remat,
-    Workers,
-    execution,
+from scaling.cli.options import ExecutionOptions, Overrides, SweepPath, Workers
+from scaling.cli.output import Csv, Json, echo_err, emit, page
+from scaling.formatting import (
+    count_option,
+    format_bytes,
+    format_count,
+    format_flops,
+    format_seconds,
 )
-from scaling.cli.expected_precision import LawFrom, Noise, Target, expectation
-from scaling.cli.output import Csv, Json, echo_err, emit
 
 if TYPE_CHECKING:
-    pass
-from scaling.cli.sweep_options import Overrides, SweepPath, planned_sweep
+    from rich.console import RenderableType
+
+SHOWN, SHOWN_CELLS = 1000, 40  # rows of a table: a hundred thousand take minutes to lay out
+EXPECTED = "Expected precision of the fit"
 
 
 def plan(
     sweep: SweepPath,
     overrides: Overrides = None,
+    *,
     workers: Workers = None,
     probe: Annotated[
         bool, typer.Option(help="Time a few shapes on this machine to estimate seconds (cached).")
     ] = True,
-    device: DeviceName = None,
-    mesh: Mesh = None,
-    micro_batch: MicroBatch = None,
-    remat: Remat = "none",
-    target: Target = None,
-    law_from: LawFrom = None,
-    noise: Noise = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            rich_help_panel="Device",
+            help="Say whether each run fits this device: h100, tpu-v5e, ... or here.",
+        ),
+    ] = None,
+    execution: ExecutionOptions,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLOPS",
+            rich_help_panel=EXPECTED,
+            help="The budget whose optimum is to be predicted; default 10 x the largest planned.",
+        ),
+    ] = None,
+    law_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIT.json|published:NAME",
+            rich_help_panel=EXPECTED,
+            help="The law to expect; default one through the middle of the plan.",
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SD",
+            rich_help_panel=EXPECTED,
+            help="Standard deviation of a run's log loss; default that of the fit, or 0.01.",
+        ),
+    ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -48,36 +78,140 @@ def plan(
 
     Example: scaling plan sweeps/demo.toml optim.lr=3e-3 'design.budgets=[3e10,1e11]' --no-probe
     """
-    from scaling.cli.tables import plan_table
-    from scaling.execute.devices import check_mesh, resolve_workers
+    from scaling.config.overrides import as_shell_words
+    from scaling.execute.devices import check_mesh, device_memory, resolve_workers
+    from scaling.execute.planning import plan_sweep
     from scaling.execute.timing import measure_speed
     from scaling.plan.document import plan_document
+    from scaling.predict.design import expected_of_plan
 
-    how_to_run = execution(mesh, micro_batch, remat)
-    n_workers = resolve_workers(workers, how_to_run)
+    chosen = execution.execution()
+    n_workers = resolve_workers(workers, chosen)
     memory = device_memory(device, n_workers) if device else None
-    _, planned = planned_sweep(sweep, overrides=overrides or ())
-    check_mesh(planned.runs, how_to_run)
+    goal = None if target is None else count_option(target, "--target", "write FLOPs, as 1e15")
+    planned = plan_sweep(sweep, overrides=overrides or (), on_message=echo_err)
+    check_mesh(planned.runs, chosen)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
-    speed = measure_speed(planned.runs, n_workers, how_to_run) if probe else None
     has_law = planned.sweep.supports_law_fit or target is not None
     document = plan_document(
         planned,
-        speed,
+        measure_speed(planned.runs, n_workers, chosen) if probe else None,
         n_workers,
-        execution=how_to_run,
+        execution=chosen,
         device=memory,
-        expected=expectation(planned, target, law_from, noise) if has_law else None,
+        expected=expected_of_plan(planned, goal, law_from, noise) if has_law else None,
     ).to_dict()
     if as_csv:
-        n_runs, n_infeasible = len(document["runs"]), len(document["infeasible"])
-        echo_err(f"{n_runs} runs; {n_infeasible} infeasible cells (--json gives the reasons)")
+        n_infeasible = len(document["infeasible"])
+        echo_err(f"{len(planned.runs)} runs; {n_infeasible} infeasible cells (--json says why)")
     emit(
-        {key: value for key, value in document.items() if not (as_csv and key == "warnings")},
-        lambda: plan_table(document),
+        document | {"warnings": document["warnings"] if as_json else []},  # printed already
+        lambda: plan_text(document),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: document["runs"],
-        columns=PLANNED + (DEVICE_FIT if memory else ()),
+        next_command=f"scaling run {as_shell_words(sweep, overrides or ())}",
     )
+
+
+def plan_text(document: dict[str, Any]) -> RenderableType:
+    """What `scaling plan` prints: the runs, the infeasible cells with their reasons, the totals."""
+    from scaling.render.table import Column, Table
+
+    runs, infeasible = document["runs"], document["infeasible"]
+    counts = ("n_params_with_head", "n_params", "n_params_nonembedding")
+    columns = (
+        Column("run"),
+        Column("N (total, non-emb)", "integer"),
+        Column("shape", "integer"),
+        Column("D", "count"),
+        Column("D/N", "rough"),
+        Column("C", "flops"),
+        Column("batch", "integer"),
+        Column("lr", "rough"),
+        Column("steps", "integer"),
+        Column("time", "seconds"),
+        Column("memory", "bytes"),
+    )
+    rows = tuple(
+        (
+            run["run_id"],
+            " ".join(format_count(run[name]) for name in counts),
+            f"{run['n_layers']}x{run['d_model']}",
+            run["tokens"],
+            f"{run['tokens_per_param']:.3g}",
+            run["flops"],
+            run["batch_tokens"],
+            f"{run['lr']:.2e}",
+            run["n_steps"],
+            run["seconds"],
+            run["memory_bytes"],
+        )
+        for run in runs
+    )
+    title = f"{document['sweep']}: {len(runs)} runs, {format_flops(document['flops'])} FLOPs"
+    parts: list[object] = [
+        Table("plan", title, columns, rows, max_rows=SHOWN),
+        "N: blocks and head (with_head), then total and non-embedding; shape: layers x width; "
+        "C: exact FLOPs; batch in tokens",
+    ]
+    if document["merged"]:
+        parts.append(f"{document['merged']} cells give the same model as another cell")
+    if document["shared_prefixes"]:
+        share = document["flops"] / document["flops_alone"]
+        alone = format_flops(document["flops_alone"])
+        parts.append(
+            f"{document['shared_prefixes']} shared prefixes serve several budgets each: "
+            f"{share:.0%} of the {alone} FLOPs of runs alone"
+        )
+    if "device" in document:
+        parts.append(_device_fit(document))
+    if infeasible:
+        cells = tuple((item["cell"], item["reason"]) for item in infeasible)
+        title, names = f"\ninfeasible: {len(cells)} cells", (Column("cell"), Column("reason"))
+        parts.append(Table("infeasible", title, names, cells, max_rows=SHOWN_CELLS))
+    if document["seconds"] is not None:
+        parts.append(
+            f"\nabout {format_seconds(document['seconds'])} of training, "
+            f"{format_seconds(document['wall_seconds'])} with {document['workers']} worker(s)"
+        )
+    return page(*parts, *(_expectation(document["expected"]) if "expected" in document else ()))
+
+
+def _device_fit(document: dict[str, Any]) -> object:
+    """Whether the runs fit the device; of those that do not, what would make them fit."""
+    from scaling.render.table import Column, Table
+
+    capacity = format_bytes(document["runs"][0]["device_memory_bytes"])
+    large = tuple(
+        (run["run_id"], run["memory_bytes"], run["remedy"] or "nothing: a smaller model or batch")
+        for run in document["runs"]
+        if not run["fits"]
+    )
+    if not large:
+        return f"every run fits {document['device']}: {capacity} can be used"
+    title = (
+        f"\n{len(large)} of {len(document['runs'])} runs do not fit {document['device']}: "
+        f"{capacity} can be used"
+    )
+    columns = (Column("run"), Column("needs", "bytes"), Column("fits with"))
+    return Table("device", title, columns, large, max_rows=SHOWN_CELLS)
+
+
+def _expectation(expected: dict[str, Any]) -> list[str]:
+    """The expected intervals as lines of text, warnings last."""
+    warnings = [f"warning: {warning['message']}" for warning in expected["warnings"]]
+    if expected["unavailable"]:
+        return [f"\nno parametric fit can be expected: {expected['unavailable']}", *warnings]
+    a, n = expected["a"], expected["n_star"]
+    z = NormalDist().inv_cdf((1 + expected["ci"]) / 2)
+    text = (
+        f"\nexpected of a parametric fit ({expected['ci']:.0%}, noise {expected['noise']:.2%} of "
+        f"the loss): a {a['value']:.3f} [{a['lo']:.3f}, {a['hi']:.3f}]; "
+        f"at {format_flops(expected['target'])} FLOPs N* {format_count(n['value'])} "
+        f"[{format_count(n['lo'])}, {format_count(n['hi'])}], "
+        f"L* within {math.expm1(z * expected['sd_log_loss']):.1%}"
+    )
+    bias = f"; isoFLOP {expected['grid_bias']}" if expected["grid_bias"] else ""
+    return [text, f"law {expected['law']}{bias}", *warnings]

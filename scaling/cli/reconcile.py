@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from scaling.cli import csv_rows
 from scaling.cli.output import Csv, Json, emit
 
 
@@ -51,6 +50,20 @@ def reconcile(
         lambda: reconcile_text(document),
         as_json=as_json,
         as_csv=as_csv,
-        rows=lambda: csv_rows.reconcile_rows(document),
-        columns=csv_rows.RECONCILED,
+        rows=lambda: [
+            _row(row["label"], approach, row[approach])
+            for row in document["countings"]
+            for approach in ("parametric", "isoflop", "envelope")
+        ],
     )
+
+
+def _row(counting: str, approach: str, exponents: dict[str, Any]) -> dict[str, Any]:
+    """The exponent a of one counting and approach, or why there is none."""
+    a = exponents.get("a") or {}
+    return {
+        "counting": counting,
+        "approach": approach,
+        **{part: a.get(part) for part in ("value", "lo", "hi")},
+        "unavailable": exponents.get("unavailable"),
+    }

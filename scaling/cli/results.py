@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli.app import add_command
-from scaling.cli.output import Csv, Json, choice, echo_err, emit
-from scaling.cli.tables import table
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, page
 from scaling.errors import RUNS_FAILED, ScalingError
 from scaling.trackers import KINDS
 
@@ -48,37 +47,28 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
 
     Example: scaling results check results/demo
     """
-    from rich.markup import escape
-
     from scaling.execute.verify import inspect
-    from scaling.formatting import sanitize
+    from scaling.render.table import Column, Table
 
     checks = inspect(folder)
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
-
-    def text() -> object:
-        shown = [item for item in checks if item.state != "whole"]
-        if not shown:
-            return f"{folder}: {listed}"
-        rows = table(f"{folder}: {listed}", "file", "state", "reason", numbers=False)
-        for item in shown[:SHOWN]:
-            rows.add_row(*map(escape, (sanitize(item.path), item.state, sanitize(item.reason))))
-        return rows
-
+    title, columns = f"{folder}: {listed}", (Column("file"), Column("state"), Column("reason"))
+    rows = tuple((item.path, item.state, item.reason) for item in checks if item.state != "whole")
     emit(
         {
             "counts": dict(counts),
             "corrupt": [{"file": item.path, "reason": item.reason} for item in corrupt],
         },
-        text,
+        lambda: page(Table("files", title, columns, rows, max_rows=SHOWN)) if rows else title,
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: [
             {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
         ],
         columns=("file", "state", "reason"),
+        next_command=f"scaling run {folder}/sweep.toml" if corrupt else f"scaling status {folder}",
     )
     if corrupt:
         raise typer.Exit(RUNS_FAILED)

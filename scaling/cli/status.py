@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scaling.cli.csv_rows import STATES
-from scaling.cli.output import Csv, Json, console, echo_err, is_interactive, print_csv, print_json
+from scaling.cli.output import Csv, Json, console, echo_err, emit, is_interactive, page
 from scaling.errors import ScalingError
+from scaling.formatting import format_flops, format_seconds
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from scaling.execute.status import Status
     from scaling.execute.sweep_folder import SweepFolder
-from scaling.cli.sweep_options import folder_of
 
 LOG_SECONDS = 60.0
+SHOWN = 1000  # rows of the table
+STYLES = {"done": "green", "running": "cyan", "failed": "red", "missing": "dim"}
 
 
 def status(
@@ -38,6 +42,8 @@ def status(
     Example: scaling status results/demo
     """
     from scaling.config.sweep_file import load_sweep
+    from scaling.execute.planning import folder_of
+    from scaling.execute.status import read_status
     from scaling.execute.sweep_folder import SweepFolder
 
     if not target.exists():
@@ -55,15 +61,25 @@ def status(
         )
     if watch:
         return _watch(_in_training(folder), every)
-    from scaling.cli.tables import status_table
-    from scaling.execute.status import read_status
-
     status = read_status(_in_training(folder))
     for warning in status.warnings:
         echo_err(f"warning: {warning}")
-    if as_csv:
-        return print_csv(status.to_dict()["runs"], STATES)
-    return print_json(status.to_dict()) if as_json else console().print(status_table(status))
+    return emit(
+        status.to_dict() | ({} if as_json else {"warnings": []}),  # printed already
+        lambda: status_text(status),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: status.to_dict()["runs"],
+        next_command=_next_command(status, folder.path),
+    )
+
+
+def _next_command(status: Status, folder: Path) -> str:
+    if status.processes:
+        return f"scaling status {folder} --watch"
+    if status.counts.missing:
+        return f"scaling run {folder / 'sweep.toml'} trains the remaining runs"
+    return f"scaling fit {folder}"
 
 
 def _in_training(folder: SweepFolder) -> SweepFolder:
@@ -85,14 +101,12 @@ def _watch(folder: SweepFolder, every: float) -> None:
     """
     from rich.live import Live
 
-    from scaling.cli.tables import status_table
     from scaling.execute.lease import HeartbeatMonitor
     from scaling.execute.status import read_status
-    from scaling.formatting import format_seconds
 
-    monitor, page, last_line = HeartbeatMonitor(), console(), -math.inf
+    monitor, terminal, last_line = HeartbeatMonitor(), console(), -math.inf
     status = read_status(folder, monitor)
-    if not is_interactive(page):
+    if not is_interactive(terminal):
         while status.processes:
             if time.monotonic() - last_line > LOG_SECONDS:
                 last_line = time.monotonic()
@@ -100,12 +114,67 @@ def _watch(folder: SweepFolder, every: float) -> None:
                 echo_err(f"{folder.path}: {status.summary}{eta}")
             time.sleep(every)
             status = read_status(folder, monitor)
-        return page.print(status_table(status))
+        return terminal.print(status_text(status))
     with Live(
-        status_table(status), console=page, auto_refresh=False, vertical_overflow="visible"
+        status_text(status), console=terminal, auto_refresh=False, vertical_overflow="visible"
     ) as live:
         while status.processes:
             time.sleep(every)
             status = read_status(folder, monitor)
-            live.update(status_table(status), refresh=True)
+            live.update(status_text(status), refresh=True)
     return None
+
+
+def status_text(status: Status) -> RenderableType:
+    """What `scaling status` prints; N counts blocks and head."""
+    from scaling.render.table import Column, Table
+
+    columns = (
+        Column("run"),
+        Column("status", styles=STYLES),
+        Column("N", "count"),
+        Column("D", "count"),
+        Column("step", "integer"),
+        Column("val loss", "number"),
+        Column("train loss", "number"),
+        Column("attempts", "integer"),
+        Column("reason"),
+    )
+    rows = []
+    for run in status.runs:
+        loss = "" if run.loss is None else f"{run.loss:.4f}"
+        rows.append(
+            (
+                run.run_id,
+                run.status,
+                run.n_params_with_head,
+                run.tokens,
+                run.step or "",
+                loss if run.loss_split == "val" else "",
+                loss if run.loss_split == "train" else "",
+                run.attempts or "",
+                run.reason or "",
+            )
+        )
+    counts = ", ".join(f"{count} {name}" for name, count in status.counts.model_dump().items())
+    parts: list[object] = [
+        Table("status", f"{status.sweep}: {counts}", columns, tuple(rows), max_rows=SHOWN),
+        "N: blocks + head",
+    ]
+    if status.eta_seconds:
+        parts.append(f"time left: {format_seconds(status.eta_seconds)}")
+    cost = status.cost
+    if cost.flops:
+        parts.append(
+            f"cost so far: {format_flops(cost.flops)} FLOPs in "
+            f"{format_seconds(cost.worker_seconds)} of all workers; planned "
+            f"{format_flops(cost.planned_flops)} FLOPs"
+        )
+    if status.processes:
+        parts.append(f"training now: {', '.join(status.processes)}")
+    if status.simulated:
+        parts.append(f"simulated from {status.simulated}: nothing was trained")
+    if status.no_longer_planned:
+        n_runs = len(status.no_longer_planned)
+        parts.append(f"{n_runs} finished runs are kept that the sweep file no longer asks for")
+    return page(*parts)

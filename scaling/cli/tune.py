@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 import math
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.text import Text
 
-from scaling.cli.csv_rows import TUNED, tuning_rows
-from scaling.cli.execution_options import (
-    AcceptChanges,
-    Mesh,
-    MicroBatch,
-    Pack,
-    Remat,
-    Workers,
-    execution,
-    parse_pack,
-)
-from scaling.cli.executor_options import MaxRuns, RayAddress, Request, Simulate, WaitForNodes
-from scaling.cli.output import Csv, Json, choice, console, echo_err, print_csv, print_json
-from scaling.cli.sweep_options import Out, Overrides, SweepPath, folder_of
-from scaling.cli.tables import table
-from scaling.errors import ScalingError
+from scaling.cli.options import CLUSTER, Out, Overrides, SweepPath, TrainingOptions
+from scaling.cli.output import Csv, Json, choice, emit, page, print_json
 from scaling.formatting import format_count
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from scaling.execute.run_sweep import SweepOutcome
+    from scaling.render.table import Table
 
 EXECUTORS = ("local", "ray")
-Emit = Annotated[
-    Path | None,
-    typer.Option(
-        "--emit", metavar="SWEEP.toml", help="Write the tuned sweep here; default DIR/tuned.toml."
-    ),
-]
 
 
 def tune(
     sweep: SweepPath,
     overrides: Overrides = None,
+    *,
     out: Out = None,
-    emit: Emit = None,
-    executor: Annotated[
-        str, choice("--executor", EXECUTORS, "Where to train.", "Cluster")
-    ] = "local",
-    workers: Workers = None,
-    max_runs: MaxRuns = None,
-    simulate: Simulate = None,
-    mesh: Mesh = None,
-    micro_batch: MicroBatch = None,
-    remat: Remat = "none",
-    pack: Pack = "auto",
-    resources: Request = None,
-    ray_address: RayAddress = None,
-    wait_for_nodes: WaitForNodes = False,
-    accept_changes: AcceptChanges = False,
+    tuned_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit",
+            metavar="SWEEP.toml",
+            help="Write the tuned sweep here; default DIR/tuned.toml.",
+        ),
+    ] = None,
+    executor: Annotated[str, choice("--executor", EXECUTORS, "Where to train.", CLUSTER)] = "local",
+    training: TrainingOptions,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -73,99 +51,73 @@ def tune(
     """
     from scaling.cli.progress import Display
     from scaling.config.overrides import as_shell_words, load_with_overrides
-    from scaling.execute.options import Executor, RunOptions
+    from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import TUNED_FILE, tune_sweep
-    from scaling.execute.status import read_status
+    from scaling.tuning import check_target
 
-    options = RunOptions(
-        executor=Executor(executor),
-        execution=execution(mesh, micro_batch, remat),
-        workers=workers,
-        pack=parse_pack(pack),
-        max_runs=max_runs,
-        simulate=simulate,
-        allow_changes=accept_changes,
-        resources=resources,
-        ray_address=ray_address,
-        wait_for_nodes=wait_for_nodes,
-        source=as_shell_words(sweep, overrides or ()),
-        on_message=echo_err,
-        monitor=partial(Display, to_stderr=as_json or as_csv),
-    )
+    source = as_shell_words(sweep, overrides or ())
+    options = training.run_options(executor, source, partial(Display, to_stderr=as_json or as_csv))
     loaded = load_with_overrides(sweep, overrides or ())
     folder = folder_of(loaded, out, sweep)
-    _check_target(emit)
-    outcome = tune_sweep(loaded, folder, options, emit)
+    if tuned_file is not None:
+        check_target(tuned_file)
+    outcome = tune_sweep(loaded, folder, options, tuned_file)
     if outcome.stopped is not None:
         if as_json:
-            print_json(read_status(outcome.stopped.folder).to_dict())
+            print_json(outcome.stopped.status.to_dict())
         else:
             print_stopped_tuning(outcome.stopped, to_stderr=as_csv)
         raise typer.Exit(outcome.stopped.exit_code)
     assert outcome.result is not None
     document = outcome.result.to_dict()
-    if as_json:
-        return print_json(document)
-    if as_csv:
-        return print_csv(tuning_rows(document), TUNED)
-    console().print(tuning_tables(document))
-    return typer.echo(
-        f"next: scaling run {emit or folder.path / TUNED_FILE}{f' --out {out}' if out else ''}"
+    target = shlex.quote(str(tuned_file or folder.path / TUNED_FILE))
+    emit(
+        document | ({"warnings": []} if as_csv else {}),  # printed already
+        lambda: tuning_text(document),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=lambda: [
+            {"field": field["field"], "n_params": size["n_params"], "tokens": size["tokens"]}
+            | value
+            for field in document["fields"]
+            for size in field["sizes"]
+            for value in size["values"]
+        ],
+        next_command=f"scaling run {target}" + (f" --out {shlex.quote(str(out))}" if out else ""),
     )
 
 
 def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> None:
     """How far a tuning came that was stopped."""
-    from scaling.execute.status import read_status
-
-    counts = read_status(outcome.folder).summary
     reason = outcome.stop.message if outcome.stop else ""
-    typer.echo(f"{outcome.folder.path}: {counts}; stopped by {reason}", err=to_stderr)
+    summary = f"{outcome.folder.path}: {outcome.status.summary}; stopped by {reason}"
+    typer.echo(summary, err=to_stderr)
     typer.echo("next: run the same command again to continue", err=to_stderr)
 
 
-def _check_target(emit: Path | None) -> None:
-    """Raise ScalingError, before anything is trained, where --emit would replace what `tune` has
-    not written itself.
-    """
-    from scaling.tuning import MARK
-
-    if emit is None or not emit.exists():
-        return
-    if not emit.is_file() or MARK not in emit.read_bytes()[:4096].decode("utf-8", "replace"):
-        raise ScalingError(
-            "is there already, and `scaling tune` has not written it",
-            where=str(emit),
-            remedy="name another file",
-        )
-
-
-def tuning_tables(document: dict[str, Any]) -> Group:
+def tuning_text(document: dict[str, Any]) -> RenderableType:
     """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
     from scaling.report.parts.tuning import cost, rule, short
 
-    parts: list[Any] = []
+    parts: list[object] = []
     for field in document["fields"]:
         unit = f" ({field['unit']})" if field["unit"] else ""
         fraction = field["short_run_frac"]
         runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
-        parts += [
-            Text(f"{field['field']}{unit}: {runs}", style="bold"),
-            _values_table(field),
-            Text(),
-            short(field).to_rich(),
-            Text(rule(field)),
-            Text(),
-        ]
+        title = f"{field['field']}{unit}: {runs}"
+        optima = short(field).to_rich()
+        parts += [_values_table(title, field), "", optima, rule(field), ""]
     n_runs = sum(field["runs"] for field in document["fields"])
-    parts.append(Text(f"{cost(document)} {n_runs} runs."))
+    parts.append(f"{cost(document)} {n_runs} runs.")
     if document["simulated"]:
-        parts.append(Text(f"simulated from {document['simulated']}: nothing was trained"))
-    return Group(*parts)
+        parts.append(f"simulated from {document['simulated']}: nothing was trained")
+    return page(*parts)
 
 
-def _values_table(field: dict[str, Any]) -> Any:
-    rows = table("", "N", "D", "value", "short run", "loss", "")
+def _values_table(title: str, field: dict[str, Any]) -> Table:
+    from scaling.render.table import Column, Table
+
+    rows = []
     for size in field["sizes"]:
         losses = [item["loss"] for item in size["values"] if item["loss"] is not None]
         for row, item in enumerate(size["values"]):
@@ -175,20 +127,24 @@ def _values_table(field: dict[str, Any]) -> Any:
                 item["state"]: item["state"] != "trained",
             }
             value = item["value"]
-            rows.add_row(
-                *(
-                    [format_count(size["n_params"]), format_count(size["tokens"])]
-                    if row == 0
-                    else ["", ""]
-                ),
-                format_count(value) if value >= 1 else f"{value:.2e}",
-                _loss(item["short_run_loss"]),
-                _loss(item["loss"]),
-                Text(", ".join(note for note, applies in notes.items() if applies)),
+            rows.append(
+                (
+                    "" if row else format_count(size["n_params"]),
+                    "" if row else size["tokens"],
+                    format_count(value) if value >= 1 else f"{value:.2e}",
+                    *(
+                        f"{loss:.4f}" if loss is not None and math.isfinite(loss) else ""
+                        for loss in (item["short_run_loss"], item["loss"])
+                    ),
+                    ", ".join(note for note, applies in notes.items() if applies),
+                )
             )
-    rows.columns[-1].justify = "left"
-    return rows
-
-
-def _loss(loss: float | None) -> str:
-    return "" if loss is None or not math.isfinite(loss) else f"{loss:.4f}"
+    columns = (
+        Column("N"),
+        Column("D", "count"),
+        Column("value", "rough"),
+        Column("short run", "number"),
+        Column("loss", "number"),
+        Column(""),
+    )
+    return Table("values", title, columns, tuple(rows))

@@ -18,7 +18,7 @@ from scaling.config.design import (
 )
 from scaling.config.execution import Execution, MeshShape
 from scaling.config.model import ModelConfig, MuP
-from scaling.config.optim import EvalConfig, OptimConfig
+from scaling.config.optim import EvalConfig, EvalSet, OptimConfig
 from scaling.config.recipe import PowerRule, Recipe
 from scaling.config.run import RunConfig
 from scaling.config.sweep import Base, Forecast, Replicates, Sweep, Tuning
@@ -40,6 +40,7 @@ __all__ = [
     "Design",
     "EpochsDesign",
     "EvalConfig",
+    "EvalSet",
     "Execution",
     "FlopsConvention",
     "Forecast",

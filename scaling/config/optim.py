@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict, field_validator
 
 from scaling.config.base import Disabled, Fraction, Frozen
 
@@ -35,6 +35,18 @@ class OptimConfig(Frozen):
         return max(1, round(self.cooldown_frac * n_steps))
 
 
+class EvalSet(Frozen):
+    """Another corpus on whose held-out split the loss is measured, as split `val:NAME`: a folder
+    written by `scaling data prepare` with the tokenizer of the training corpus.
+
+    `digest` is the SHA-256 of its tokens. The planner fills it in.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+    corpus: Annotated[str, Field(min_length=1, max_length=4096)]
+    digest: str | None = None
+
+
 class EvalConfig(Frozen):
     """What is measured: `points` evaluations along a run, spaced evenly in log(step), on `tokens`
     held-out tokens.
@@ -43,7 +55,8 @@ class EvalConfig(Frozen):
     tenth of the steps; `noise_scale` the gradient noise scale in tokens, from `noise_sequences`
     training sequences (McCandlish 2018, appendix A); `by_position` the loss at each position of the
     window. At the end of a run on problems with a right answer, `samples` answers are drawn at
-    temperature 1 for each of `problems` held-out ones, and verified.
+    temperature 1 for each of `problems` held-out ones, and verified. `sets` are further corpora
+    (`[[evals.sets]]`) on which the loss is measured, for `scaling fit --eval-set NAME`.
     """
 
     points: Annotated[int, Field(ge=1, le=10_000)] = 12
@@ -54,3 +67,20 @@ class EvalConfig(Frozen):
     by_position: bool = False
     samples: Annotated[int, Field(ge=1, le=2**20)] | None = None
     problems: Annotated[int, Field(ge=1, le=2**20)] = 256
+    sets: Annotated[tuple[EvalSet, ...], Strict(False), Field(max_length=32)] = ()
+
+    @field_validator("sets")
+    @classmethod
+    def _names_differ(cls, sets: tuple[EvalSet, ...]) -> tuple[EvalSet, ...]:
+        names = [item.name for item in sets]
+        if len(set(names)) < len(names):
+            raise ValueError("two evaluation sets have one name")
+        return sets
+
+    def _identity(self) -> dict[str, Any]:
+        """The digest identifies a corpus, not the folder that it happens to lie in."""
+        data = super()._identity()
+        for item in data.get("sets", ()):
+            if item.get("digest"):
+                del item["corpus"]
+        return data

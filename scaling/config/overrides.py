@@ -21,17 +21,12 @@ from scaling.config import Base, Sweep
 from scaling.config.sweep_file import keys_of, load_sweep, models_in, read_toml, validation_error
 from scaling.errors import ScalingError
 
-SHORT = (
-    "task",
-    "model",
-    "optim",
-    "batch_size",
-    "precision",
-)  # tables and keys of [base], which may be named without it
+# tables and keys of [base], which may be named without it
+SHORT = ("task", "model", "optim", "batch_size", "precision")
 VARIED = ("task", "model", "optim", "batch_size")  # a list for one of their fields is an axis
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 LONGEST_NAME = 64
-MAX_VALUES = 256  # of an axis: each is validated
+MAX_VALUES = 256  # of an axis, and overrides of a command
 _REMEDY = (
     "write KEY=VALUE as a sweep file names it: "
     "optim.lr=3e-4, design.budgets=[1e12,1e13], seeds=[0,1]"
@@ -128,40 +123,47 @@ def known_keys() -> list[str]:
 
 
 def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
-    """A sweep file with KEY=VALUE over it, in whatever order; the same sweep, with its own name,
-    where they change nothing.
+    """A sweep file with KEY=VALUE over it, in any order; the same sweep, with its own name, where
+    they change nothing.
 
     A list for a field of task, model or optimiser becomes a scientific axis; one value takes the
     place of an axis of that field. Raises ScalingError that names the file, the overrides that are
     wrong, and what is wrong with them.
     """
-    asked = sorted(
-        (parse(text) for text in overrides), key=lambda override: len(override.keys)
-    )  # whole tables first
-    if not asked:
-        return load_sweep(path)
-    original, data = load_sweep(path), read_toml(path)
-    _check_once(asked, path)
+    texts = list(overrides)
+    original = load_sweep(path)
+    if not texts:
+        return original
+    if len(texts) > MAX_VALUES:
+        raise ScalingError(
+            f"{len(texts)} overrides are given; the limit is {MAX_VALUES}",
+            where=str(path),
+            remedy="write the changes in the sweep file",
+        )
+    asked = sorted(map(parse, texts), key=lambda override: len(override.keys))  # tables first
+    data = read_toml(path)
+    texts_by_keys: dict[tuple[str, ...], str] = {}
     for override in asked:
-        if override.is_axis:
-            _try_values(data, override, path)
-        data = _changed(data, override, path)
+        if other := texts_by_keys.get(override.keys):
+            where = as_shell_words(path, [other, override.text])
+            what = f"{override.field} is given twice"
+            raise ScalingError(what, where=where, remedy="leave out one of the two")
+        texts_by_keys[override.keys] = override.text
+    for override in asked:
+        _apply(override, data, as_shell_words(path, [override.text]))
     changed = _validated(data, asked, path)
     if changed == original:
         return original
-    if ("name",) in [override.keys for override in asked]:
-        if changed.name == original.name:
-            what = (
-                f"name = {changed.name!r} is the name of the unchanged sweep,"
-                " and their results would be mixed"
-            )
-            raise ScalingError(
-                what,
-                where=as_shell_words(path, ["name=..."]),
-                remedy="leave it out, or give another name",
-            )
-        return changed
-    return changed.model_copy(update={"name": name_of(original.name, asked)})
+    if ("name",) not in texts_by_keys:
+        return changed.model_copy(update={"name": name_of(original.name, asked)})
+    if changed.name == original.name:
+        raise ScalingError(
+            f"name = {changed.name!r} is the name of the unchanged sweep,"
+            " and their results would be mixed",
+            where=as_shell_words(path, ["name=..."]),
+            remedy="leave it out, or give another name",
+        )
+    return changed
 
 
 def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
@@ -169,101 +171,71 @@ def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
     return shlex.join([str(path), *overrides])
 
 
-def _check_once(asked: Sequence[Override], path: Path) -> None:
-    seen: dict[tuple[str, ...], str] = {}
-    for override in asked:
-        if override.keys in seen:
-            where = as_shell_words(path, [seen[override.keys], override.text])
-            raise ScalingError(
-                f"{override.field} is given twice", where=where, remedy="leave out one of the two"
-            )
-        seen[override.keys] = override.text
-
-
-def _changed(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
-    """A copy of the tables with one override. Raises ScalingError where it would change nothing, or
-    there is no such table.
+def _apply(override: Override, data: dict[str, Any], where: str) -> None:
+    """Make one change to the tables of a file. Raises ScalingError where there is no such table,
+    where an axis lists a wrong value, and where the design's cells or a tuning would set the field
+    to something else.
     """
-    changed = copy.deepcopy(data)
-    axes = changed.get("axes", [])
+    _check_effect(override, data, where)
+    axes = data["axes"] if isinstance(data.get("axes"), list) else []
     same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == override.field]
-    _check_effect(override, changed, path)
     if override.is_axis:
+        _check_values(override, data, where)
         for axis in same:
             axis["values"] = override.value
         if not same:
-            changed["axes"] = [*axes, {"field": override.field, "values": override.value}]
-        return changed
+            data["axes"] = [*axes, {"field": override.field, "values": override.value}]
+        return
     if same:
-        changed["axes"] = [axis for axis in axes if axis not in same]
-    return _set(changed, override, path)
+        data["axes"] = [axis for axis in axes if axis not in same]
+    _set(override, override.value, data, where)
 
 
-def _check_effect(override: Override, data: dict[str, Any], path: Path) -> None:
-    """Raise ScalingError for a field that the design's cells, or a tuning, would set to something
-    else.
-    """
-    where = as_shell_words(path, [override.text])
+def _check_effect(override: Override, data: dict[str, Any], where: str) -> None:
     cells = data["design"].get("cells", []) if isinstance(data["design"], dict) else []
     if any(override.field in cell.get("settings", {}) for cell in cells if isinstance(cell, dict)):
-        raise ScalingError(
-            f"{override.field} is set by cells of the design",
-            where=where,
-            remedy="change it in the file",
-        )
-    tuned = [
-        entry.get("field", "optim.lr")
-        for entry in data.get("tuning", [])
-        if isinstance(entry, dict)
-    ]
-    if override.field in tuned:
-        remedy = (
-            "add tuning=[] to train with what you give,"
-            f" or leave out {override.field} to have it tuned"
-        )
+        what = f"{override.field} is set by cells of the design"
+        raise ScalingError(what, where=where, remedy="change it in the file")
+    tables = [entry for entry in data.get("tuning", []) if isinstance(entry, dict)]
+    if override.field in [entry.get("field", "optim.lr") for entry in tables]:
         raise ScalingError(
             f"{override.field} is tuned by a [[tuning]] table, which would replace it",
             where=where,
-            remedy=remedy,
+            remedy="add tuning=[] to train with what you give,"
+            f" or leave out {override.field} to have it tuned",
         )
 
 
-def _set(data: dict[str, Any], override: Override, path: Path) -> dict[str, Any]:
+def _set(override: Override, value: Any, data: dict[str, Any], where: str) -> None:
     table = data
     for key in override.keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
-            what = f"{key} is a list of tables, or no table, and has no key to set"
             raise ScalingError(
-                what,
-                where=as_shell_words(path, [override.text]),
+                f"{key} is a list of tables, or no table, and has no key to set",
+                where=where,
                 remedy=f"give all of it, as {key}=[...], or change the file",
             )
-    table[override.keys[-1]] = override.value
-    return data
+    table[override.keys[-1]] = value
 
 
-def _try_values(data: dict[str, Any], override: Override, path: Path) -> None:
+def _check_values(override: Override, data: dict[str, Any], where: str) -> None:
     """Raise ScalingError for a value of an axis that its field could never take: an axis itself
     takes anything.
     """
     if len(override.value) > MAX_VALUES:
         raise ScalingError(
             f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
-            where=str(path),
+            where=where.split()[0],
             remedy="give fewer values, or write the axis in the sweep file",
         )
+    keys = list(override.keys)
     for value in override.value:
-        error = _mistakes(
-            _set(copy.deepcopy(data), Override(override.text, override.keys, value), path)
-        )
-        if error is not None and any(
-            keys_of(item["loc"])[: len(override.keys)] == list(override.keys)
-            for item in error.errors()
-        ):
-            raise validation_error(
-                error, Sweep, as_shell_words(path, [override.text]), within=override.keys
-            )
+        tried = copy.deepcopy(data)
+        _set(override, value, tried, where)
+        error = _mistakes(tried)
+        if error and any(keys_of(item["loc"])[: len(keys)] == keys for item in error.errors()):
+            raise validation_error(error, Sweep, where, within=keys)
 
 
 def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> Sweep:
@@ -271,10 +243,8 @@ def _validated(data: dict[str, Any], asked: Sequence[Override], path: Path) -> S
     if error is None:
         return Sweep.model_validate(data)
     places = [keys_of(item["loc"]) for item in error.errors()]
-    guilty = [
-        override.text for override in asked if any(override.affects(place) for place in places)
-    ]
-    raise validation_error(error, Sweep, as_shell_words(path, guilty))
+    wrong = [item.text for item in asked if any(item.affects(place) for place in places)]
+    raise validation_error(error, Sweep, as_shell_words(path, wrong))
 
 
 def _mistakes(data: dict[str, Any]) -> ValidationError | None:

@@ -5,6 +5,7 @@ nearest known key.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from scaling.errors import ScalingError, closest_match
 from scaling.formatting import sanitize
 
 MAX_BYTES = 1_000_000
+SCHEMA_FILE, SCHEMA_TITLE = "sweep.schema.json", "A sweep file of scaling"
 FORMS = (
     "literal[",
     "PowerRule",
@@ -55,8 +57,29 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **document,
-        "title": "A sweep file of scaling",
+        "title": SCHEMA_TITLE,
     }
+
+
+def is_schema(path: Path) -> bool:
+    """Whether a file is a schema of sweep files, of this program or an older one."""
+    try:
+        document = json.loads(path.read_bytes()[:MAX_BYTES])
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("title") == SCHEMA_TITLE
+
+
+def schema_comment(sweep_file: Path) -> str:
+    """The line by which editors know the schema that lies in the folder of a sweep file, or in
+    docs/ of a folder above; empty where there is none.
+    """
+    folder = sweep_file.absolute().parent
+    for candidate in (folder, *(above / "docs" for above in (folder, *folder.parents))):
+        if is_schema(candidate / SCHEMA_FILE):
+            name = Path(os.path.relpath(candidate / SCHEMA_FILE, folder)).as_posix()
+            return f"#:schema {name if name.startswith('.') else f'./{name}'}\n"
+    return ""
 
 
 def dump_sweep(sweep: Sweep) -> str:

@@ -1,1 +1,3 @@
-"""The one seam to a machine: planned runs go in, published run files come out. Everything here starts without jax."""
+"""The one seam to a machine: planned runs go in, published run files come out. Everything here
+starts without jax.
+"""

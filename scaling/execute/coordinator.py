@@ -19,12 +19,12 @@ from enum import StrEnum
 
 from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup
-from scaling.errors import DISK, STOPPED, ScalingError
+from scaling.errors import DISK, STOPPED
 from scaling.execute import events
 from scaling.execute.attempts import Ledger
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.group_events import GroupEvents
-from scaling.execute.lease import Lease
+from scaling.execute.lease import Lease, lost_error
 from scaling.execute.local import Launcher, Worker
 from scaling.execute.options import RunOptions
 from scaling.execute.packing import Packing
@@ -170,7 +170,7 @@ def execute(
     run_queue.add_runs([planned.run for planned in runs])
     ledger = Ledger(folder.path, lease.name)
     pool = WorkerPool(folder, sweep, run_queue, plan, launcher, lease, ledger, queued)
-    lease.lost = lambda: _on_lease_lost(pool)
+    lease.on_lost = lambda: _on_lease_lost(pool)
     threads = [
         threading.Thread(target=_worker_thread, args=(pool, index), daemon=True)
         for index in range(min(plan.workers, len(runs)))
@@ -186,15 +186,7 @@ def execute(
 
 def _on_lease_lost(pool: WorkerPool) -> None:
     """Another process has ended our lease: nothing that our workers still do may be published."""
-    pool.errors.append(
-        ScalingError(
-            "this process was silent for so long (stopped? suspended?) that its runs were given to "
-            "others",
-            where=str(pool.folder.path),
-            remedy="run again: finished runs are kept",
-            exit_code=STOPPED,
-        )
-    )
+    pool.errors.append(lost_error(pool.folder.path))
     pool.stop(signal.SIGKILL)
 
 
@@ -214,7 +206,7 @@ def _event_loop(
             signalled = True
         if signals.force_quit:
             pool.stop(signal.SIGKILL)
-            os._exit(signals.exit_code)
+            os._exit(exit_code(signals.received))
         try:
             event: RunEvent | None = pool.events.get(timeout=0.1)
         except queue.Empty:
@@ -305,7 +297,7 @@ def _train_group(
         notes={
             "pack": len(group.runs),
             "branches": [branch.name for branch in group.branches],
-            **pool.plan.packing.of(group).notes(),
+            **pool.plan.packing.notes(group),
         },
         allow_changes=options.allow_changes,
         lease=str(pool.lease.path),

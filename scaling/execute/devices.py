@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scaling.accounting import DEVICES
 from scaling.config import Execution, mesh
-from scaling.errors import ScalingError
+from scaling.config.resolve_execution import Kind
+from scaling.errors import ScalingError, unknown_choice
 from scaling.execute import environment
 from scaling.plan import PlannedRun
 from scaling.plan.device_fit import USABLE, DeviceMemory, check_fits
@@ -52,8 +54,21 @@ def ask_devices(changes: Mapping[str, str] | None = None) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
+def device_memory(name: str, workers: int) -> DeviceMemory:
+    """The memory of a named device, or of this machine ("here"). Raises ScalingError for another
+    name.
+    """
+    if name == "here":
+        return local_memory(workers)
+    if name not in DEVICES:
+        raise unknown_choice("device", name, [*DEVICES, "here"], where="--device")
+    kind: Kind = "tpu" if name.startswith("tpu") else "gpu"
+    return DeviceMemory(name, kind, int(USABLE * DEVICES[name].memory_bytes))
+
+
 def local_memory(workers: int) -> DeviceMemory:
-    """The memory of each of `workers` processes here: its share of an accelerator or of the machine.
+    """The memory of each of `workers` processes here: its share of an accelerator or of the
+    machine.
 
     Raises ScalingError when JAX_PLATFORMS names devices that this machine lacks. Imports no jax:
     a child process asks.
@@ -73,9 +88,9 @@ def local_memory(workers: int) -> DeviceMemory:
             where="devices",
             remedy="name it: scaling plan SWEEP --device NAME",
         )
-    kind = "tpu" if device["platform"] == "tpu" else "gpu"
+    kind: Kind = "tpu" if device["platform"] == "tpu" else "gpu"
     capacity = int(USABLE * device["memory_bytes"]) // workers
-    return DeviceMemory(f"{device['kind']} here", kind, capacity)  # type: ignore[arg-type]
+    return DeviceMemory(f"{device['kind']} here", kind, capacity)
 
 
 def _missing_platform(platforms: str, reason: str) -> ScalingError:
@@ -126,13 +141,14 @@ def check_mesh(
 
 def check_devices(
     runs: Sequence[PlannedRun], execution: Execution, workers: int, hosts: int = 1
-) -> None:
-    """Raise ScalingError where a run does not fit this machine: devices, divisions, memory.
+) -> DeviceMemory | None:
+    """The memory of each worker; None where there are no runs.
 
-    The devices of several hosts are counted as those of this one.
+    Raises ScalingError where a run does not fit this machine: devices, divisions, memory. The
+    devices of several hosts are counted as those of this one.
     """
     if not runs:
-        return
+        return None
     if execution.mesh.n_devices == 1:
         check_mesh(runs, execution)
     else:
@@ -141,4 +157,6 @@ def check_devices(
             raise _missing_platform(os.environ.get("JAX_PLATFORMS", ""), answer["error"])
         devices = answer["devices"]
         check_mesh(runs, execution, hosts * len(devices), devices[0]["kind"])
-    check_fits([planned.run for planned in runs], execution, local_memory(workers))
+    memory = local_memory(workers)
+    check_fits([planned.run for planned in runs], execution, memory)
+    return memory

@@ -1,4 +1,4 @@
-"""Settings that must be made before jax starts; they are made for worker processes, and `scaling doctor` says them."""
+"""Settings of a process that trains, and what this machine has. `scaling doctor` shows them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 from scaling.store.cache import cache_folder
 
-# glibc returns every large buffer to the kernel and faults it in again at each step: keeping memory doubles CPU speed.
+# glibc returns every large buffer to the kernel and faults it in again at each step: keeping memory
+# doubles CPU speed.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**62),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
-    # Without caches of small pieces: these would take the edge of a freed buffer, and up to five such places grew beside each other.
+    # no caches of small pieces: they would keep freed large buffers from being used again
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 }
 
@@ -91,7 +92,7 @@ def _read(path: Path) -> str:
 
 
 def python_module(module: str) -> list[str]:
-    """The start of a command that runs a module of this package, never one of the working folder."""
+    """The start of a command that runs a module, never one of the working folder."""
     return [sys.executable, "-P", "-m", module]
 
 
@@ -105,12 +106,16 @@ def has_accelerator() -> bool:
 
 
 def default_workers() -> int:
-    """One worker a core on a CPU (single-threaded runs side by side train more tokens than one run on all cores)."""
+    """One worker a core on a CPU: single-threaded runs train more tokens together than one run on
+    all cores.
+    """
     return 1 if has_accelerator() else cores()
 
 
 def worker_environment(workers: int) -> dict[str, str]:
-    """The environment of one of `workers` training processes: threads, allocator, compilation cache. What is set stays."""
+    """The environment of one of `workers` training processes: threads, allocator, compilation
+    cache. What is set stays.
+    """
     root = str(Path(__file__).parents[2])
     chosen = {
         **({"PYTHONPATH": root} if sys.path[0] in ("", root) else {}),  # run without installation
@@ -125,7 +130,9 @@ def worker_environment(workers: int) -> dict[str, str]:
 
 
 def restart_once() -> None:
-    """Replace this process by itself under `worker_environment`, unless it has it already: the allocator reads its settings at start."""
+    """Replace this process by itself under `worker_environment`, unless it has it already: the
+    allocator reads its settings at start.
+    """
     if any(name not in os.environ for name in ALLOCATOR):
         os.execve(
             sys.executable,

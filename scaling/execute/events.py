@@ -1,4 +1,4 @@
-"""Events of runs in training: what workers tell the coordinator, and the coordinator its callers."""
+"""Events of runs in training, from workers to the coordinator and its callers."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class GroupEvents:
                 return False
             case RunEnded(event="stopped") if not self.stopping.is_set():
                 # the worker alone was signalled
-                reason = f"its worker was told to stop: {event.reason}"
+                reason = f"its worker was asked to stop: {event.reason}"
                 self._on_failure(_failure(event.run_id, FailureCause.DIED, reason))
                 return False
             case RunEnded():

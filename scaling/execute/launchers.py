@@ -1,4 +1,4 @@
-"""The executors: what `--executor` names, and the launcher of worker processes that each one makes."""
+"""The launcher of worker processes that each executor makes."""
 
 from __future__ import annotations
 

@@ -1,17 +1,19 @@
-"""Who trains which runs of a folder: every process that trains holds a lease, so that any number share one sweep.
+"""Which process trains which runs of a folder: every process that trains holds a lease, so that any
+number share one sweep.
 
-leases/<name>.json names the runs that a process has in hand; leases/<name>.lock is locked in the kernel as long as that
-process or one of its workers lives. A lease ends when the lock is free (same machine: at once), or when nobody has seen
-its heartbeat for `EXPIRES` seconds of the observer's own clock (another host, or a stopped process); wall clocks are
-never compared. Whoever ends a lease removes its file, and a worker publishes only while the file of its lease is there.
-Decisions are made one at a time under one lock file. Where a file system honours no locks, two processes may train one
-run: the results are the same to the bit, and the first one published stays.
+leases/<name>.json names the runs that a process has claimed; leases/<name>.lock is locked in the
+kernel as long as that process or one of its workers lives. A lease ends when the lock is free (same
+machine: at once), or when its heartbeat has not changed for `EXPIRES` seconds of the observer's own
+clock (another host, or a stopped process); wall clocks are never compared. The process that ends a
+lease removes its file, and a worker publishes only while the file of its lease is there. Claims are
+made one at a time under one lock file. Where a file system honours no locks, two processes may
+train one run: the results are the same to the bit, and the first one published stays.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
 import re
 import socket
@@ -19,29 +21,52 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scaling import files
 from scaling.errors import STOPPED, ScalingError
 from scaling.execute.events import RunProgress
 from scaling.execute.locks import FolderLock, is_locked, try_lock
 
-BEAT, EXPIRES = 4.0, 24.0  # seconds: whoever takes over has waited less than 30
+BEAT, EXPIRES = 4.0, 24.0  # seconds: a takeover takes less than 30
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class LeaseFile(_Document):
+    """leases/<name>.json. `boot`: of the machine whose kernel holds the lock, if one does."""
+
+    name: str
+    host: str
+    boot: str | None
+    pid: int
+    runs: tuple[str, ...]
+
+
+class ProgressFile(_Document):
+    """leases/<name>.live.json: the groups in training, and the time left."""
+
+    runs: tuple[RunProgress, ...] = ()
+    eta_seconds: float | None = None
+
+
+Document = TypeVar("Document", bound=_Document)
 
 
 @dataclass(frozen=True)
 class OtherProcess:
-    """Another process's lease: where it runs, the runs it has in hand, and what they said last."""
+    """Another process's lease: its claims (None where the file is corrupt), and its progress."""
 
     name: str
-    host: str
-    runs: frozenset[str]
-    progress: tuple[RunProgress, ...] = ()
-    eta_seconds: float | None = None
-    readable: bool = True
+    claims: frozenset[str] | None
+    progress: ProgressFile
 
 
 @dataclass
@@ -50,56 +75,59 @@ class HeartbeatMonitor:
 
     seen: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def is_alive(self, folder: Path, name: str, boot: str | None) -> bool:
+    def is_alive(self, path: Path, boot: str | None) -> bool:
         """Whether a lease stands. Raises FileNotFoundError when it ended meanwhile."""
-        if boot == boot_id() and not is_locked(folder / f"{name}.lock"):
+        if boot == boot_id() and not is_locked(path.with_suffix(".lock")):
             return False
-        path = folder / f"{name}.json"
 
         def modified() -> int:
             with open(path, "rb") as handle:  # opening asks a network file system for the truth
                 return os.fstat(handle.fileno()).st_mtime_ns
 
         stamp = files.retry(path, modified)
-        known, since = self.seen.get(name, (None, 0.0))
+        known, since = self.seen.get(path.stem, (None, 0.0))
         if known != stamp:
-            self.seen[name] = (stamp, time.monotonic())
+            self.seen[path.stem] = (stamp, time.monotonic())
             return True
         return time.monotonic() - since < EXPIRES
 
 
 @dataclass
 class Lease:
-    """The runs that this process has in hand; a context manager. `lost` is called once if another process ended it.
+    """The runs that this process has claimed; a context manager. `on_lost` is called once if
+    another process ended it.
 
-    Where its workers are not `here`, they do not hold the lock: then the heartbeat alone says that the lease stands.
+    Where its workers are not `here`, they do not hold the lock: then the heartbeat alone says that
+    the lease stands.
     """
 
     sweep_folder: Path
-    lost: Callable[[], None] = lambda: None
+    on_lost: Callable[[], None] = lambda: None
     here: bool = True
-    name: str = field(default_factory=lambda: owner_name())
+    name: str = ""
     runs: set[str] = field(default_factory=set)
-    watch: HeartbeatMonitor = field(default_factory=HeartbeatMonitor)
+    monitor: HeartbeatMonitor = field(default_factory=HeartbeatMonitor)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+        self.name = self.name or f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.folder = self.sweep_folder / "leases"
         self.path = self.folder / f"{self.name}.json"
-        self._decision = FolderLock(self.folder / ".lock")
+        self._lock = FolderLock(self.folder / ".lock")
 
     def __enter__(self) -> Lease:
         files.check_local(self.folder)
         with files.guarded(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
         with self.locked():  # no other process may remove the lock file before it is locked
-            lock = self.folder / f"{self.name}.lock"
+            lock = self.path.with_suffix(".lock")
             with files.guarded(lock, "lock"):
                 self.lock_fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
                 # without locks of the kernel the heartbeat alone says that this lease stands
                 self.here = try_lock(self.lock_fd) is not None and self.here
             self._write()
-        self._heart = threading.Thread(target=self._heartbeat, daemon=True)
+        self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         return self
 
@@ -108,165 +136,145 @@ class Lease:
         self._heart.join()
         # where the disk fails, the end of the lock says it all
         with contextlib.suppress(OSError, ScalingError):
-            _end(self.folder, self.name)
+            _end(self.path)
         os.close(self.lock_fd)
 
     def _write(self) -> None:
-        document = {
-            "name": self.name,
-            "host": socket.gethostname(),
-            "boot": boot_id() if self.here else None,
-            "pid": os.getpid(),
-            "runs": sorted(self.runs),
-        }
-        files.write_json(self.path, document, indent=None, durable=False)
+        lease = LeaseFile(
+            name=self.name,
+            host=socket.gethostname(),
+            boot=boot_id() if self.here else None,
+            pid=os.getpid(),
+            runs=tuple(sorted(self.runs)),
+        )
+        files.write_json(self.path, lease.model_dump(mode="json"), indent=None, durable=False)
 
-    def _heartbeat(self) -> None:
+    def _beat(self) -> None:
         while not self._over.wait(BEAT):
             try:
                 os.utime(self.path)
-                if not _read(self.path)[1]:
-                    self._write()  # damaged on the disk: the others wait for this
+                if _read(self.path, LeaseFile) is None:
+                    self._write()  # corrupt: the others wait for this
             except FileNotFoundError:
-                self.lost()
+                self.on_lost()
                 return
-            except (
-                OSError,
-                ScalingError,
-            ):  # a disk that answers again before the lease expires is no matter
-                continue
+            except (OSError, ScalingError):
+                continue  # the disk may answer again before the lease expires
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[set[str]]:
-        """Alone in the folder: yields the runs that others have in hand, after ending the leases of the dead.
+        """Alone in the folder: yields the runs that others have claimed, after ending the leases of
+        dead processes.
 
-        Raises ScalingError (75) when the decision of another takes longer than a minute.
+        A corrupt lease is written anew by its owner's next heartbeat, which is waited for, or it
+        expires. Raises ScalingError (75) when another process holds the folder for over a minute.
         """
-        with self._decision.hold():
-            others = [peer for peer in self._readable_peers() if peer.name != self.name]
-            yield {run_id for peer in others for run_id in peer.runs}
-
-    def _readable_peers(self) -> list[OtherProcess]:
-        """All living peers; a lease that is damaged is mended by its owner's next heartbeat, or else it expires."""
-        deadline = time.monotonic() + EXPIRES
-        while True:
-            found = peers(self.sweep_folder, self.watch, remove_expired=True)
-            damaged = [peer for peer in found if not peer.readable]
-            if not damaged:
-                return found
-            if time.monotonic() > deadline:
-                for peer in damaged:
-                    _end(self.folder, peer.name)
-            time.sleep(0.2)
+        with self._lock.hold():
+            deadline = time.monotonic() + EXPIRES
+            while True:
+                others = peers(self.sweep_folder, self.monitor, remove_expired=True)
+                corrupt = [peer for peer in others if peer.claims is None]
+                if not corrupt:
+                    break
+                if time.monotonic() > deadline:
+                    for peer in corrupt:
+                        _end(self.folder / f"{peer.name}.json")
+                time.sleep(0.2)
+            yield {run for peer in others if peer.name != self.name for run in peer.claims or ()}
 
     def is_alone(self) -> bool:
         """Whether no other process trains here."""
         with self.locked():
-            return all(peer.name == self.name for peer in peers(self.sweep_folder, self.watch))
+            return all(p.name == self.name for p in peers(self.sweep_folder, self.monitor))
 
     def claim(self, run_ids: Iterable[str]) -> None:
-        """Take runs in hand; inside `locked`. Raises ScalingError (75) when this lease was ended by another process."""
-        self.runs |= set(run_ids)
-        self._rewrite()
+        """Claim runs; inside `locked`. Raises ScalingError (75) when this lease was ended by
+        another process.
+        """
+        self._update(self.runs | set(run_ids))
 
     def release(self, run_ids: Iterable[str]) -> None:
-        """Leave runs to whoever wants them (or because they have ended)."""
+        """Leave runs to any process (or because they have ended)."""
         with self.locked():
-            self.runs -= set(run_ids)
-            self._rewrite()
+            self._update(self.runs - set(run_ids))
 
-    def _rewrite(self) -> None:
+    def _update(self, runs: set[str]) -> None:
+        self.runs = runs
         if not files.exists(self.path):
-            raise ScalingError(
-                "this process was silent for so long (stopped? suspended?) that its runs were given to others",
-                where=str(self.path),
-                remedy="run again: finished runs are kept",
-                exit_code=STOPPED,
-            )
+            raise lost_error(self.path)
         self._write()
 
     def publish_progress(self, groups: Iterable[RunProgress], eta_seconds: float | None) -> None:
-        """Tell `scaling status` how the runs in hand stand; that it cannot be written is no reason
+        """Tell `scaling status` how the claimed runs stand; that it cannot be written is no reason
         to stop.
         """
-        runs = [group.model_dump(mode="json") for group in groups]
-        document = {"runs": runs, "eta_seconds": eta_seconds}
+        finite = tuple(group for group in groups if math.isfinite(group.loss))
+        document = ProgressFile(runs=finite, eta_seconds=eta_seconds).model_dump(mode="json")
         with contextlib.suppress(ScalingError):
-            files.write_json(
-                self.folder / f"{self.name}.live.json", document, indent=None, durable=False
-            )
+            path = self.path.with_suffix(".live.json")
+            files.write_json(path, document, indent=None, durable=False)
+
+
+def lost_error(path: Path) -> ScalingError:
+    """The error of a process whose lease was ended by another."""
+    return ScalingError(
+        "this process was silent for so long (stopped? suspended?) that its runs were given to "
+        "others",
+        where=str(path),
+        remedy="run again: finished runs are kept",
+        exit_code=STOPPED,
+    )
 
 
 def peers(
-    sweep_folder: Path, watch: HeartbeatMonitor, *, remove_expired: bool = False
+    sweep_folder: Path, monitor: HeartbeatMonitor, *, remove_expired: bool = False
 ) -> list[OtherProcess]:
-    """The processes that train in a folder now. With `remove_expired` (inside `locked`) the leases of dead ones are removed."""
-    folder, found = sweep_folder / "leases", []
+    """The processes that train in a folder now. With `remove_expired` (inside `locked`) the files
+    of dead ones are removed.
+    """
+    folder, alive = sweep_folder / "leases", []
     for path in files.list_files(folder, ".json"):
         if path.name.endswith(".live.json"):
             continue
-        with contextlib.suppress(FileNotFoundError):  # ended while we looked
-            document, readable = _read(path)
-            if watch.is_alive(folder, path.stem, document.get("boot")):
-                found.append(_peer(path, document, readable))
+        with contextlib.suppress(FileNotFoundError):  # ended meanwhile
+            lease = _read(path, LeaseFile)
+            if monitor.is_alive(path, lease.boot if lease else None):
+                progress = None
+                with contextlib.suppress(OSError, ScalingError):  # the next second brings another
+                    progress = _read(path.with_suffix(".live.json"), ProgressFile)
+                claims = frozenset(lease.runs) if lease else None
+                alive.append(OtherProcess(path.stem, claims, progress or ProgressFile()))
             elif remove_expired:
-                _end(folder, path.stem)
-    if remove_expired:
-        _remove_stale_files(folder)
-    return found
-
-
-def _end(folder: Path, name: str) -> None:
-    """Remove the files of a lease; without the first of them its workers publish nothing more."""
-    for kind in ("json", "live.json", "lock"):
-        with files.guarded(folder / f"{name}.{kind}", "remove"):
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
-
-
-def _remove_stale_files(folder: Path) -> None:
-    """Remove what a kill left of leases that were being made or ended."""
-    for kind in ("live.json", "lock"):
-        for path in files.list_files(folder, f".{kind}"):
-            lease = folder / f"{path.name.removesuffix(f'.{kind}')}.json"
-            if not files.exists(lease) and not (kind == "lock" and is_locked(path)):
+                _end(path)
+    for kind in (".live.json", ".lock") if remove_expired else ():
+        for path in files.list_files(folder, kind):  # what a kill left of a lease
+            lease_path = folder / f"{path.name.removesuffix(kind)}.json"
+            if not files.exists(lease_path) and not (kind == ".lock" and is_locked(path)):
                 with files.guarded(path, "remove"):
                     path.unlink(missing_ok=True)
+    return alive
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bool]:
+def _end(path: Path) -> None:
+    """Remove the files of a lease; without the first of them its workers publish nothing more."""
+    for suffix in (".json", ".live.json", ".lock"):
+        with files.guarded(path.with_suffix(suffix), "remove"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _read(path: Path, model: type[Document]) -> Document | None:
+    """A document; None where it is corrupt. Raises FileNotFoundError, DiskError."""
     try:
-        document = files.read_json(path)
-        runs = document.get("runs")
-        return document, isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs)
-    except (
-        files.ChecksumError
-    ):  # its owner writes it anew with its next claim; until then it holds what we cannot know
-        return {}, False
-
-
-def _peer(path: Path, document: dict[str, Any], readable: bool) -> OtherProcess:
-    runs = frozenset(document["runs"]) if readable else frozenset()
-    peer = OtherProcess(path.stem, str(document.get("host", "?")), runs, readable=readable)
-    try:
-        live = files.read_json(path.with_name(f"{path.stem}.live.json"))
-        progress = tuple(RunProgress.model_validate_json(json.dumps(run)) for run in live["runs"])
-        eta = None if live["eta_seconds"] is None else float(live["eta_seconds"])
-    except (OSError, ScalingError, files.ChecksumError, LookupError, TypeError, ValueError):
-        return peer  # not written yet, or corrupt: the next second brings another
-    return replace(peer, progress=progress, eta_seconds=eta)
+        return model.model_validate(files.read_json(path))
+    except (files.ChecksumError, ValidationError):
+        return None
 
 
 @cache
 def boot_id() -> str:
-    """What tells this machine's start from every other; locks of the kernel can be asked for within it."""
+    """What tells this machine's start from every other: within it locks of the kernel hold."""
     path = Path("/proc/sys/kernel/random/boot_id")
     try:
         return files.retry(path, path.read_text).strip()
     except FileNotFoundError:
         return socket.gethostname()
-
-
-def owner_name() -> str:
-    """A name for a process that no other process on any host has had."""
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -1,4 +1,5 @@
-"""Worker processes: the interface of every executor (`Worker`, `Launcher`), and local child processes.
+"""Worker processes: the interface of every executor (`Worker`, `Launcher`), and local child
+processes.
 
 Requests go in as lines and events come out as lines (`scaling.execute.worker` is the other end).
 Everything else (which run is next, retries, leases, budgets) belongs to the coordinator and is the
@@ -64,7 +65,7 @@ class Worker(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers on some kind of machine; where workers are `limited`, an idle one is closed."""
+    """Starts workers; where they are `limited`, an idle one is closed."""
 
     limited: bool
 

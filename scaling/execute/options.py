@@ -45,7 +45,8 @@ class RunOptions:
         execution: mesh, micro-batch and rematerialisation of each run.
         workers: parallel training processes; default one per core, one per accelerator, what the
             Ray cluster can hold, or one element of a Slurm array.
-        pack: runs of one model shape in one program: at most this many, or "auto" (timed).
+        pack: runs of one model shape in one program: at most this many, or "auto" (small runs on
+            an accelerator, as far as memory reaches).
         hosts: hosts that train one run together (Ray, or inside a Slurm job).
         max_runs, max_flops, max_seconds: budgets of this call; what is left can be run later.
         retries: of a run whose worker or device failed, from its checkpoint.
@@ -140,6 +141,6 @@ class RunOptions:
             if conflict:
                 raise ScalingError(what, remedy=remedy)
         if self.simulate is not None:
-            from scaling.execute.simulated import check_law
+            from scaling.execute.simulated import surface
 
-            check_law(self.simulate)
+            surface(self.simulate)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from scaling.config import EpochsDesign, Sweep, TextTask
+from scaling.config.overrides import as_shell_words, load_with_overrides
+from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.execute.options import OnMessage
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 from scaling.plan import plan as expand
-from scaling.tasks import Task, epochs, open_task, resolve
+from scaling.tasks import Task, epochs, open_task, resolve, resolve_eval_sets
 from scaling.tuning import is_pending, load_tuned
+from scaling.warning import ResultWarning, WarningCode, warn
 
 MAX_EPOCHS = 4  # passes over the training data before repeated tokens are worth a warning
 
@@ -28,20 +33,68 @@ def errors_name_file(source: str) -> Iterator[None]:
         raise
 
 
+def plan_sweep(
+    sweep: Sweep | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    simulated: str | None = None,
+    on_message: OnMessage,
+) -> Plan:
+    """The plan of a sweep or a sweep file, with the rules that its folder has measured.
+
+    Warnings go to `on_message`. Raises ScalingError that names the file.
+    """
+    source = as_shell_words(sweep, overrides) if isinstance(sweep, Path) else ""
+    loaded = load_with_overrides(sweep, overrides) if isinstance(sweep, Path) else sweep
+    if loaded.tuning:
+        folder = folder_of(loaded, out, sweep if isinstance(sweep, Path) else None)
+        loaded = load_tuned_rules(loaded, folder, simulated=simulated, on_message=on_message)
+    return make_plan(loaded, source=source, simulated=simulated, on_message=on_message)
+
+
+def folder_of(sweep: Sweep, out: Path | None, source: Path | None = None) -> SweepFolder:
+    """Where the results of a sweep lie: `out`, or the results folder whose own sweep.toml `source`
+    is, or results/<name>.
+
+    A sweep that overrides have renamed has a folder of its own.
+    """
+    path = out or Path("results") / sweep.name
+    is_own = source is not None and source.name == "sweep.toml"
+    if out is None and source and is_own and (source.parent / "plan.json").exists():
+        path = source.parent if load_sweep(source).name == sweep.name else path
+    if path.exists() and not path.is_dir():
+        raise ScalingError(
+            "is a file; results need a folder",
+            where=str(path),
+            remedy="name another one with --out",
+        )
+    return SweepFolder(path)
+
+
 def make_plan(
     sweep: Sweep, *, source: str = "", simulated: str | None = None, on_message: OnMessage
 ) -> Plan:
     """The plan of a sweep; warnings go to `on_message`. Raises ScalingError that names `source`."""
     with errors_name_file(source):
         task = resolve(sweep.base.task)
+        sweep = with_eval_sets(sweep)
         opened = open_task(task)
         plan = expand(sweep, task, opened.vocab_size, simulated)
-        warnings = list(plan.warnings)
         if simulated is None:
-            warnings += repeated_data_warnings(opened, plan)
-    for warning in warnings:
+            more = repeated_data_warnings(opened, plan)
+            plan = replace(plan, warnings=(*plan.warnings, *more))
+    for warning in plan.warnings:
         on_message(f"warning: {warning}")
     return plan
+
+
+def with_eval_sets(sweep: Sweep) -> Sweep:
+    """The sweep with the digests of its evaluation sets filled in."""
+    if not sweep.evals.sets:
+        return sweep
+    evals = resolve_eval_sets(sweep.evals, resolve(sweep.base.task))
+    return sweep.model_copy(update={"evals": evals})
 
 
 def load_tuned_rules(
@@ -75,7 +128,7 @@ def load_tuned_rules(
     return sweep
 
 
-def repeated_data_warnings(task: Task, plan: Plan) -> list[str]:
+def repeated_data_warnings(task: Task, plan: Plan) -> list[ResultWarning]:
     """Warnings about runs that pass over their data more often than the sweep asks for.
 
     Raises ScalingError where the corpus has fewer unique or fresh tokens than asked for.
@@ -94,10 +147,11 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[str]:
     if not isinstance(plan.sweep.design, EpochsDesign):
         if most <= MAX_EPOCHS:
             return []
-        return [
+        message = (
             f"up to {most:.1f} passes over the training data; beyond {MAX_EPOCHS} repeated tokens "
             "teach less (Muennighoff 2023)"
-        ]
+        )
+        return [warn(WarningCode.REPEATED_DATA, message, passes=most)]
     if plan.sweep.base.task.unique_tokens is not None:
         raise ScalingError(
             "the design epochs sets the unique tokens itself",
@@ -106,6 +160,7 @@ def repeated_data_warnings(task: Task, plan: Plan) -> list[str]:
         )
     if most <= 1:
         return []
-    return [
+    message = (
         f"fresh runs take up to {most:.2f} passes over the corpus: not all of their tokens are new"
-    ]
+    )
+    return [warn(WarningCode.REPEATED_DATA, message, passes=most)]

@@ -1,29 +1,28 @@
-"""The Ray engine: each worker is a Ray actor that starts the training process on its node and relays its lines.
+"""The Ray executor: each worker is a Ray actor that starts the training process on its node.
 
-Ray decides which node a worker goes to, tells of dead nodes, and ends everything when the coordinator dies. The results
-folder must be on a file system that all nodes share: orders carry no data, and a run whose node died is taken up from its
-checkpoint by a worker on another node. Every node needs this program in the same version. Nothing here imports ray before
-it is used.
+Ray decides which node a worker goes to, notices dead nodes, and ends everything when the
+coordinator dies. The results folder must be on a file system that all nodes share: requests carry
+no data, and a run whose node died is resumed from its checkpoint by a worker on another node. Every
+node needs this program in the same version. Nothing here imports ray before it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
+import queue
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
-from scaling.execute.local import ExitReason
-from scaling.execute.ray_actor import CONTROL, EVENTS, ORDERS, ActorSpec, TrainingActor
+from scaling.execute.local import LOG_CHARACTERS, ExitReason, Launcher, Worker
+from scaling.execute.ray_actor import ActorSpec, TrainingActor
 from scaling.execute.ray_cluster import (
     Resources,
     connect,
@@ -34,217 +33,196 @@ from scaling.execute.ray_cluster import (
 
 __all__ = ["RayLauncher", "RayWorker", "Resources", "parse_resources"]
 
-NOTICE_SECONDS = (
-    10.0  # between looks at a worker that waits for its node; after the first the user is told
-)
+NOTICE_SECONDS = 10.0  # that a worker waits for its node before the user is told
 PATIENCE_SECONDS = 60.0  # how long a worker waits for a node that the cluster has lost
-CLOSE_SECONDS = 300.0  # how long a worker that was told to leave may take to save
+CLOSE_SECONDS = 300.0  # how long a worker that was asked to stop may take to save
 KILL_SECONDS = 5.0  # how long a SIGKILL may take to reach a process
-FORWARDED = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-)  # settings of the coordinator's shell that change the numbers of a run
-STOPPED_EARLY = "it was stopped before Ray had found a place for it"
-# Without this Ray kills the children of an actor that ends, and a run whose coordinator has died could not save itself.
+FORWARDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the coordinator: they change a run's numbers
+STOPPED_EARLY = "it was stopped before Ray had found a node for it"
+METHODS_AT_ONCE = 8
+# Without this Ray kills the children of an actor that ends, and a run whose coordinator has died
+# could not save itself.
 RUNTIME = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
 
 
-class RayWorker:
-    """A worker on one node, or on several `hosts`: when a part of it dies, all of it does. Made by `RayLauncher.start`."""
+class RayWorker(Worker):
+    """A worker on one node, or on several `hosts`: when a part of it dies, all of it does. Made by
+    `RayLauncher.start`.
+    """
 
     def __init__(self, launcher: RayLauncher, index: int) -> None:
         logs = launcher.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        rest = [f"{launcher.name}-{index}-host-{host}.log" for host in range(1, launcher.hosts)]
-        self._journals = [logs / name for name in (f"{launcher.name}-{index}.log", *rest)]
+        names = [f"{launcher.name}-{index}"]
+        names += [f"{names[0]}-host-{host}" for host in range(1, launcher.hosts)]
+        self._logs = [logs / f"{name}.log" for name in names]
         self._launcher, self._ray = launcher, launcher.ray
-        self._lines: deque[str] = deque()
-        self._seen, self._nodes, self._orders = [0] * launcher.hosts, [""] * launcher.hosts, 0
-        self._gone: set[int] = set()  # processes that have ended
-        self._cause, self._last_words = "", ""
-        self._pumping = threading.Lock()
-        self._asked, self._noticed, self._lacking = time.monotonic(), False, 0.0
-        self._relays, self._release = launcher.place()
-        self._calls: dict[
-            Any, tuple[int, Callable[[Any], None]]
-        ] = {}  # what was asked of whom, and who hears the answer
-        meeting = self._call(0, ORDERS, "address") if launcher.hosts > 1 else None
-        for host in range(launcher.hosts):
-            call = self._call(
-                host, ORDERS, "begin", launcher.duty, str(self._journals[host]), host, meeting
-            )
-            self._calls[call] = (host, functools.partial(self._on_begin, host))
+        self._cause, self._log = "", ""
+        self._actors, self._release = launcher.make_actors()
+        coordinator = self._actors[0].address.remote() if launcher.hosts > 1 else None
+        self._started = [
+            actor.start.remote(launcher.spec, str(log), host, coordinator)
+            for host, (actor, log) in enumerate(zip(self._actors, self._logs, strict=True))
+        ]
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" at the end
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def send(self, line: str) -> None:
-        """Hand an order to every process of the worker; one that has died takes nothing, and `events` says so by its end."""
-        if self._calls:
-            for host in range(len(self._relays)):
-                self._call(host, ORDERS, "send", self._orders, line)
-            self._orders += 1
+        self._call("send", line)
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        """Call a method of every actor once its process is started."""
+        if self._watcher.is_alive():
+            for actor, started in zip(self._actors, self._started, strict=True):
+                getattr(actor, method).remote(started, *arguments)
 
     def events(self) -> Iterator[str]:
         """What the first process prints, a line at a time, until the worker has ended."""
-        while self._lines or self._calls:
-            while self._lines:
-                yield self._lines.popleft()
-            with self._pumping:
-                if self._calls:
-                    self._pump(NOTICE_SECONDS)
+        while line := self._lines.get():
+            yield line
+        self._lines.put("")
+        self._watcher.join()
 
     def alive(self) -> bool:
-        """Whether it can still be given orders; asked without waiting, from any thread."""
-        if self._pumping.acquire(blocking=False):
-            try:
-                while self._calls and self._pump(0):
-                    pass
-            finally:
-                self._pumping.release()
-        return bool(self._calls)
+        return self._watcher.is_alive()
 
     def signal(self, number: int) -> None:
-        """Send a signal to every process; a worker that has no place yet is given up. SIGKILL has arrived at the return."""
-        if not self._calls:
+        """Signal every process; a worker that has no node yet is given up. SIGKILL has arrived at
+        the return.
+        """
+        if not self._watcher.is_alive():
             return
-        if all(self._nodes):
-            self._signal(number, KILL_SECONDS if number == signal.SIGKILL else 0)
-        elif not self._cause:
-            self._cause = STOPPED_EARLY
+        if self._is_started():
+            self._signal(number, KILL_SECONDS if number == signal.SIGKILL else 0.0)
+        else:
+            self._cause = self._cause or STOPPED_EARLY
             self._kill()
 
-    def close(self) -> None:
-        """Let it end, for want of orders, and wait for that; what does not leave is killed. Logs without a word are removed."""
-        if not all(self._nodes):
-            self.signal(signal.SIGTERM)
-        if self._calls:
-            for host in range(len(self._relays)):
-                self._call(host, ORDERS, "close")
-        deadline = time.monotonic() + CLOSE_SECONDS
-        with self._pumping:
-            while self._calls and (left := deadline - time.monotonic()) > 0:
-                self._pump(left)
-            if self._calls:
-                self._end(0, f"killed: it had not left after {CLOSE_SECONDS:.0f} s")
-        for journal in self._journals:
-            if journal.exists() and journal.stat().st_size == 0:
-                journal.unlink()
-
-    def exit_reason(self) -> ExitReason:
-        """After the end of `events`: what ended the worker, and the end of the log of the process that died first."""
-        return ExitReason(self._cause, self._last_words)
-
-    def _call(self, host: int, group: str, method: str, *arguments: Any) -> Any:
-        return (
-            getattr(self._relays[host], method).options(concurrency_group=group).remote(*arguments)
-        )
-
-    def _pump(self, seconds: float) -> bool:
-        """Wait for an answer of a relay and act on it; says whether one came."""
-        ready, _ = self._ray.wait(list(self._calls), timeout=seconds)
-        for call in ready:
-            host, answered = self._calls.pop(call)
-            try:
-                answered(self._ray.get(call))
-            except self._ray.exceptions.RayError as error:
-                self._gone.add(host)
-                self._end(host, _reason(self._ray, error, self._nodes[host]))
-        if not ready and not all(self._nodes):
-            self._wait_on()
-        return bool(ready)
-
-    def _on_begin(self, host: int, node: str) -> None:
-        self._nodes[host] = node
-        self._take(host)
-
-    def _take(self, host: int) -> None:
-        self._calls[self._call(host, EVENTS, "take", self._seen[host])] = (
-            host,
-            functools.partial(self._on_lines, host),
-        )
-
-    def _on_lines(self, host: int, said: tuple[list[str], int | None]) -> None:
-        """Lines of a process, or its exit code; a process that left of its own accord ends the worker when the others have."""
-        lines, code = said
-        self._seen[host] += len(lines)
-        if host == 0:  # the others have nothing to say, but their end is told the same way
-            self._lines.extend(lines)
-        if code is None:
-            return self._take(host)
-        self._gone.add(host)
-        if code != 0 or not self._calls:
-            self._end(host, signal.Signals(-code).name if code < 0 else f"exit code {code}")
-        return None
-
-    def _wait_on(self) -> None:
-        """The worker has no node yet: say so once; give up when the cluster has lost the last node that could hold it."""
-        launcher, now = self._launcher, time.monotonic()
-        if not self._noticed and now - self._asked >= NOTICE_SECONDS:
-            self._noticed = True
-            launcher.notice(
-                f"waiting for {launcher.request} on {launcher.where} (busy, or starting)"
-            )
-        self._lacking = 0.0 if launcher.wait_for_nodes or launcher.slots() else self._lacking or now
-        if self._lacking and now - self._lacking > PATIENCE_SECONDS:
-            self._end(0, f"{launcher.where} has lost the nodes that could hold {launcher.request}")
-
-    def _end(self, host: int, cause: str) -> None:
-        """Note what ended the worker, and end what is left of it."""
-        several = len(self._relays) > 1
-        if not self._cause:
-            place = f" on {self._nodes[host]}" if self._nodes[host] else ""
-            self._cause = (
-                f"process {host} of {len(self._relays)}{place}: {cause}" if several else cause
-            )
-        with contextlib.suppress(OSError):
-            self._last_words = self._journals[host].read_text(encoding="utf-8", errors="replace")[
-                -4000:
-            ]
-        self._calls.clear()
-        self._kill()
-        self._release()
-
-    def _kill(self) -> None:
-        """The processes first: the end of their orders alone would let them save, or wait for each other to save."""
-        self._signal(signal.SIGKILL, KILL_SECONDS)
-        for relay in self._relays:
-            self._ray.kill(relay)
+    def _is_started(self) -> bool:
+        started, count = self._started, len(self._started)
+        return len(self._ray.wait(started, num_returns=count, timeout=0)[0]) == count
 
     def _signal(self, number: int, seconds: float) -> None:
-        reached = [host for host, node in enumerate(self._nodes) if node and host not in self._gone]
-        calls = [self._call(host, CONTROL, "signal", number) for host in reached]
-        if calls and seconds:
+        calls = [actor.signal.remote(number) for actor in self._actors]
+        if seconds:
             self._ray.wait(calls, num_returns=len(calls), timeout=seconds)
 
+    def _kill(self) -> None:
+        """The processes first: at the end of their input alone they would save, or wait for each
+        other to save.
+        """
+        if self._is_started():
+            self._signal(signal.SIGKILL, KILL_SECONDS)
+        for actor in self._actors:
+            self._ray.kill(actor)
 
-def _reason(ray: Any, error: Any, node: str) -> str:
+    def close(self) -> None:
+        """Let it end; after `CLOSE_SECONDS` it is killed. Empty logs are removed."""
+        if self._is_started():
+            self._call("close")
+        else:
+            self.signal(signal.SIGTERM)
+        self._watcher.join(CLOSE_SECONDS)
+        if self._watcher.is_alive():
+            self._cause = f"killed: it had not ended after {CLOSE_SECONDS:.0f} s"
+            self._kill()
+            self._watcher.join()
+        for log in self._logs:
+            if log.exists() and log.stat().st_size == 0:
+                log.unlink()
+
+    def exit_reason(self) -> ExitReason:
+        """What ended the worker, and the end of the log of the process that died first."""
+        return ExitReason(self._cause, self._log)
+
+    def _watch(self) -> None:
+        """A thread: wait until every process has started, then for their lines; when one dies,
+        kill the others.
+        """
+        host, node, cause = 0, "", ""
+        try:
+            self._wait_for_nodes()
+            nodes = [self._ray.get(started) for started in self._started]
+            calls = {self._take(host): host for host in range(len(nodes))}
+            while calls and cause in ("", "exit code 0"):
+                (call,), _ = self._ray.wait(list(calls))
+                host = calls.pop(call)
+                node = nodes[host]
+                line, cause = self._ray.get(call)
+                if not cause:
+                    calls[self._take(host)] = host
+                    if host == 0:  # the others only tell of their end
+                        self._lines.put(line)
+        except self._ray.exceptions.RayError as error:
+            cause = _describe(self._ray, error, node)
+        if len(self._actors) > 1 and not self._cause:
+            place = f" on {node}" if node else ""
+            cause = f"process {host} of {len(self._actors)}{place}: {cause}"
+        self._cause = self._cause or cause
+        with contextlib.suppress(OSError):
+            text = self._logs[host].read_text(encoding="utf-8", errors="replace")
+            self._log = text[-LOG_CHARACTERS:]
+        self._kill()
+        self._release()
+        self._lines.put("")
+
+    def _take(self, host: int) -> Any:
+        return self._actors[host].take.remote(self._started[host])
+
+    def _wait_for_nodes(self) -> None:
+        """Say once that the worker waits for its nodes; give up when the cluster has lost the last
+        node that could hold it.
+        """
+        launcher, waiting, lost_since = self._launcher, list(self._started), 0.0
+        is_noticed = False
+        while waiting:
+            _, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=NOTICE_SECONDS)
+            if waiting and not is_noticed:
+                is_noticed = True
+                launcher.notice(
+                    f"waiting for {launcher.request} on {launcher.where} (busy, or starting)"
+                )
+            now = time.monotonic()
+            has_nodes = launcher.wait_for_nodes or launcher.slots()
+            lost_since = 0.0 if has_nodes else lost_since or now
+            if waiting and lost_since and now - lost_since > PATIENCE_SECONDS:
+                lost = f"{launcher.where} has lost the nodes that could hold {launcher.request}"
+                self._cause = self._cause or lost
+                self._kill()
+
+
+def _describe(ray: Any, error: Any, node: str) -> str:
     """What a failed call to an actor says of its worker, in one line."""
     if isinstance(error, ray.exceptions.RayTaskError):
         return f"it could not be started: {error.cause}"
     text = str(error)
-    detail = (
-        text.partition("the actor's node was terminated")[2]
-        or text.partition("Worker exit detail: ")[2]
-        or text
-    )
-    detail = detail.strip(" :\n").partition("\n")[0].partition(". Some common causes")[0][:300]
-    subject = "node" if "node has died" in text else "actor"
+    for mark in ("the actor's node was terminated", "Worker exit detail: "):
+        text = text.partition(mark)[2] or text
+    detail = text.strip(" :\n").partition("\n")[0].partition(". Some common causes")[0][:300]
+    subject = "node" if "node has died" in str(error) else "actor"
     return f"the Ray {subject}{f' {node}' if node else ''} died: {detail}"
 
 
-class RayLauncher:
-    """Starts workers on a Ray cluster: the one at `address` or RAY_ADDRESS, else the one running here, else one of its own.
+class RayLauncher(Launcher):
+    """Starts workers on a Ray cluster: the one at `address` or RAY_ADDRESS, else the one running
+    here, else one of its own.
 
     Args:
         folder: the sweep's folder, under the same path on all nodes.
-        resources: what each process of a worker needs; Ray keeps it for the worker and shows it the devices.
+        resources: what each process of a worker needs; Ray keeps it for the worker and shows it the
+            devices.
         hosts: processes of a worker, on different nodes as far as there are enough.
         address: as `ray.init` takes it; "local" starts a Ray on this machine.
         name: what the workers' logs begin with.
-        command: what stands before `train --serve DIR`; this program as the node has it, unless a test gives another.
+        command: what stands before `train --serve DIR`; default: this program as the node has it.
         arguments: what stands after it.
-        wait_for_nodes: accept that no node can hold a worker now, because an autoscaler will add one.
-        notice: told in a line what a person should know.
+        wait_for_nodes: accept that no node can hold a worker now, because an autoscaler will add
+            one.
+        notice: called with a line that a person should know.
 
-    Raises ScalingError without ray, without the cluster, or where the cluster can never hold a worker.
+    Raises ScalingError without ray, without the cluster, or where the cluster can never hold a
+    worker.
     """
 
     limited = True
@@ -262,50 +240,49 @@ class RayLauncher:
         wait_for_nodes: bool = False,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        self.ray = import_ray()
-        self.folder, self.resources, self.hosts, self.name = (
-            folder.resolve(),
-            resources or Resources(),
-            hosts,
-            name,
-        )
-        self.wait_for_nodes, self.notice = (
-            wait_for_nodes,
-            notice or logging.getLogger(__name__).warning,
-        )
+        self.ray, self.folder, self.hosts, self.name = import_ray(), folder.resolve(), hosts, name
+        self.resources = resources or Resources()
+        self.wait_for_nodes = wait_for_nodes
+        self.notice = notice or logging.getLogger(__name__).warning
         self.request = f"{hosts} x {self.resources}" if hosts > 1 else str(self.resources)
-        settings = {
-            variable: os.environ[variable] for variable in FORWARDED if variable in os.environ
-        }
-        only_cores = not self.resources.gpu and not self.resources.custom
-        self.duty = ActorSpec(
-            str(self.folder),
-            hosts,
-            self.resources.cpu,
-            only_cores,
-            tuple(command),
-            tuple(arguments),
-            settings,
+        self.spec = ActorSpec(
+            folder=str(self.folder),
+            hosts=hosts,
+            cpus=self.resources.cpu,
+            only_cores=not self.resources.gpu and not self.resources.custom,
+            command=tuple(command),
+            arguments=tuple(arguments),
+            variables={name: os.environ[name] for name in FORWARDED if name in os.environ},
         )
         self._workers: list[RayWorker] = []
-        self.where, self._ours = connect(self.ray, address)
+        self.where, self._is_own_connection = connect(self.ray, address)
         if not wait_for_nodes and self.slots() < 1:
-            remedy = f"{describe_capacity(self.ray)}; ask for less, or with an autoscaler let the run wait for new nodes"
+            capacity = describe_capacity(self.ray)
             self.close()
             raise ScalingError(
-                f"no place for a worker that needs {self.request}", where=self.where, remedy=remedy
+                f"no place for a worker that needs {self.request}",
+                where=self.where,
+                remedy=f"{capacity}; ask for less, or with an autoscaler add --wait-for-nodes",
             )
 
     def slots(self) -> int:
-        """Workers that the cluster's nodes can hold side by side when nothing else runs there."""
-        return sum(self._places()) // self.hosts
+        """Workers that the cluster's nodes can hold at once when nothing else runs there."""
+        return sum(self._processes_per_node()) // self.hosts
+
+    def _processes_per_node(self) -> list[int]:
+        demand = self.resources.demand()
+        return [
+            min(int(node["Resources"].get(name, 0) / need + 1e-9) for name, need in demand.items())
+            for node in self.ray.nodes()
+            if node["Alive"]
+        ]
 
     def attach(self, lease: Lease, workers: int) -> None:
         """Name the logs of the workers after the lease."""
         self.name = lease.name
 
     def start(self, index: int) -> RayWorker:
-        """A new worker; returns at once, and the worker waits for its place while its events are awaited."""
+        """A new worker; returns at once, before the worker has its node."""
         self._workers.append(RayWorker(self, index))
         return self._workers[-1]
 
@@ -313,38 +290,36 @@ class RayLauncher:
         """End every worker, and the connection to Ray if it was made here."""
         for worker in self._workers:
             worker.close()
-        if self._ours:
+        if self._is_own_connection:
             self.ray.shutdown()
 
-    def place(self) -> tuple[list[Any], Callable[[], None]]:
-        """Ask Ray for the actors of a worker; also returns what gives their places back."""
-        groups = {ORDERS: 1, EVENTS: 1, CONTROL: 1}
+    def make_actors(self) -> tuple[list[Any], Callable[[], None]]:
+        """The actors of a worker, and what gives their places back."""
         actor = self.ray.remote(
-            num_cpus=self.resources.cpu, num_gpus=self.resources.gpu, resources=dict(self.resources.custom), max_restarts=0,
-            max_task_retries=-1, concurrency_groups=groups, runtime_env=RUNTIME, scheduling_strategy="SPREAD",
-        )(TrainingActor)  # fmt: skip  # calls are repeated while a node cannot be reached; the actor itself never is
+            num_cpus=self.resources.cpu,
+            num_gpus=self.resources.gpu,
+            resources=dict(self.resources.custom),
+            max_restarts=0,
+            max_concurrency=METHODS_AT_ONCE,
+            runtime_env=RUNTIME,
+            scheduling_strategy="SPREAD",
+        )(TrainingActor)
         if self.hosts == 1:
             return [actor.remote()], lambda: None
         from ray.util.placement_group import placement_group, remove_placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        enough = sum(places > 0 for places in self._places()) >= self.hosts
+        has_enough = sum(count > 0 for count in self._processes_per_node()) >= self.hosts
         group = placement_group(
-            [self.resources.demand()] * self.hosts, strategy="STRICT_SPREAD" if enough else "SPREAD"
+            [self.resources.demand()] * self.hosts,
+            strategy="STRICT_SPREAD" if has_enough else "SPREAD",
         )
-        seats = [
-            PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=host)
+        actors = [
+            actor.options(
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    group, placement_group_bundle_index=host
+                )
+            ).remote()
             for host in range(self.hosts)
         ]
-        return [
-            actor.options(scheduling_strategy=seat).remote() for seat in seats
-        ], lambda: remove_placement_group(group)
-
-    def _places(self) -> list[int]:
-        """Processes that each living node can hold."""
-        demand = self.resources.demand()
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        return [
-            min(int(total.get(name, 0) / amount + 1e-9) for name, amount in demand.items())
-            for total in nodes
-        ]
+        return actors, lambda: remove_placement_group(group)

@@ -18,13 +18,19 @@ from scaling.execute.devices import check_devices, resolve_workers
 from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.launchers import make_launcher
 from scaling.execute.options import Executor, RunOptions
-from scaling.execute.packing import Packing, choose_packing
-from scaling.execute.planning import errors_name_file, load_tuned_rules, make_plan
+from scaling.execute.packing import choose_packing
+from scaling.execute.planning import (
+    errors_name_file,
+    load_tuned_rules,
+    make_plan,
+    with_eval_sets,
+)
 from scaling.execute.session import SweepSession, origin
 from scaling.execute.signals import Signals
 from scaling.execute.status import Status, read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.plan import Plan, PlannedRun
+from scaling.plan import Plan
+from scaling.plan.device_fit import DeviceMemory
 from scaling.tasks import open_task, resolve
 from scaling.tuning import TuningResult
 
@@ -159,6 +165,7 @@ def _tune(
     try:
         with errors_name_file(options.source):
             task = resolve(sweep.base.task)
+            sweep = with_eval_sets(sweep)
             planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
             tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
     except _TuningStopped as stopped:
@@ -218,9 +225,10 @@ class SweepTrainer:
                 options.allow_changes,
                 workers_here=options.executor != Executor.RAY,
             )
+            device = None
             if options.simulate is None and options.executor == Executor.LOCAL:
                 unfinished = [item for item in plan.runs if not folder.is_finished(item.run_id)]
-                check_devices(unfinished, options.execution, count, options.hosts)
+                device = check_devices(unfinished, options.execution, count, options.hosts)
             with Signals() as signals, session.lease as lease:
                 missing = session.prepare()
                 limit = None if options.max_runs is None else options.max_runs - self.runs
@@ -240,30 +248,18 @@ class SweepTrainer:
                 ):
                     end = SessionEnd()
                     if chosen:
-                        execution = self._execution_plan(folder, plan, chosen, count)
+                        execution = self._execution_plan(plan, count, device)
                         end = session.train(chosen, execution, launcher, signals, trackers.handle)
         self.runs += len(chosen)
         self.flops += end.flops
         return replace(end, runs_left=len(missing) - len(chosen))
 
-    def _execution_plan(
-        self, folder: SweepFolder, plan: Plan, chosen: Sequence[PlannedRun], count: int
-    ) -> ExecutionPlan:
+    def _execution_plan(self, plan: Plan, count: int, device: DeviceMemory | None) -> ExecutionPlan:
         options = self.options
-        packing = Packing()
-        if options.simulate is None:
-            packing = choose_packing(
-                options.pack,
-                [item.run for item in chosen],
-                count,
-                options.execution,
-                folder.packing,
-                options.on_message,
-            )
         return ExecutionPlan(
             options=options,
             workers=count,
-            packing=packing,
+            packing=choose_packing(options.pack, options.execution, device),
             eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
             flops_before=self.flops,
             seconds_before=time.monotonic() - self.began if self.began else 0.0,

@@ -1,4 +1,6 @@
-"""The signals that ask a sweep to save itself and leave: Ctrl-C, SIGTERM, and what schedulers send before they take a machine."""
+"""The signals that ask a sweep to save itself and stop: Ctrl-C, SIGTERM, and what schedulers send
+before they take a machine away.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,17 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Signals:
-    """Notes the signals that come while it is entered; `received` is the first, `count` how many there were.
+    """Notes the signals that come while it is entered; `received` is the first, `count` how many
+    there were.
 
-    `force_quit` says that somebody will not wait: Ctrl-C or SIGTERM twice. A scheduler's warning and the SIGTERM after it are
+    `force_quit`: Ctrl-C or SIGTERM came twice. A scheduler's warning and the SIGTERM after it are
     one request, and the time between them is meant for saving.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.count, self.force_quit = 0, False
-        self._heard: set[int] = set()
+        self._numbers: set[int] = set()
 
     def __enter__(self) -> Signals:
         self._before = {number: signal.signal(number, self._note) for number in HANDLED}
@@ -31,19 +34,15 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        is_repeated = number in self._numbers and number in (signal.SIGINT, signal.SIGTERM)
         self.received = self.received or number
         self.count += 1
-        self.force_quit = self.force_quit or (
-            number in self._heard and number in (signal.SIGINT, signal.SIGTERM)
-        )
-        self._heard.add(number)
-
-    @property
-    def exit_code(self) -> int:
-        """130 and 143 as shells have them; 75, "stopped and resumable", for a scheduler's warning."""
-        return exit_code(self.received)
+        self.force_quit = self.force_quit or is_repeated
+        self._numbers.add(number)
 
 
 def exit_code(number: int | None) -> int:
-    """What a process ends with that a signal has stopped and that has saved its state."""
+    """How a process ends that a signal has stopped and that has saved its state: 130 and 143 as
+    shells have them; 75, "stopped and resumable", for a scheduler's warning.
+    """
     return 128 + number if number in (signal.SIGINT, signal.SIGTERM) else STOPPED

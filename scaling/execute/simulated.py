@@ -1,8 +1,9 @@
-"""A simulated trainer: a published law stands in for training, so that a sweep of any size goes down the whole line. No jax here.
+"""A simulated trainer: a published law stands in for training, so that a sweep of any size can be
+rehearsed. No jax here.
 
-A run's losses are the law's at its N and at the tokens so far, moved by what moves real runs: the seed, a learning rate off
-its optimum, the windows that are evaluated, and divergence. The same run gives the same numbers always: what is drawn is
-drawn from its run_id.
+A run's losses are the law's at its N and at the tokens so far, moved by what moves real runs: the
+seed, a learning rate off its optimum, the windows that are evaluated, and divergence. Noise is
+drawn from the run_id: the same run always gives the same numbers.
 """
 
 from __future__ import annotations
@@ -30,20 +31,18 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.laws.published import PUBLISHED, Published
+from scaling.fit.laws.published import PUBLISHED
 from scaling.store.rows import Measurement, Outcome, Provenance, divergence, measurement_steps
 
 PREFIX = "published:"
-SEED_NOISE = 0.005  # sd of a run's log loss; seeds differ by .02 to .04 nats of 1.85 at 50k parameters (docs/LOG.md), larger models less
-TOKEN_SPREAD = 4.2  # nats: the standard error of a held-out loss times the root of its tokens (results/reference)
-OCTAVE_COST = 0.04  # nats at twice or half the best rate, growing as the square of octaves; 1.5 octaves cost .07 to .12 (docs/LOG.md)
-STABLE_OCTAVES = (
-    3.0,
-    4.0,
-)  # a run diverges from 8 to 16 times its best rate on: the limit moves with the seed
+SEED_NOISE = (
+    0.005  # sd of log loss; 0.01 to 0.02 at 50k parameters (docs/LOG.md), less in larger models
+)
+TOKEN_SPREAD = 4.2  # nats: standard error of a held-out loss times the root of its tokens
+OCTAVE_COST = 0.04  # nats at twice or half the best rate, growing as the square of octaves (LOG)
+STABLE_OCTAVES = (3.0, 4.0)  # a run diverges from 8 to 16 times its best rate on, by its seed
 DIVERGED_AFTER = (0.02, 0.5)  # of its steps
-SPEED = 4e14  # FLOP/s: one H100 (989e12 at its peak) at 40 % of it
-_STANDARD = NormalDist()
+SPEED = 4e14  # FLOP/s: one H100 (989e12 at its peak) at 40 %
 
 
 @dataclass(frozen=True)
@@ -55,25 +54,17 @@ class SimulatedLaw:
     params: NConvention
 
     def loss(self, n: float, tokens: Sequence[float]) -> np.ndarray:
-        """The law's loss in nats per token at N and each number of training tokens, shape (len(tokens),)."""
+        """Loss in nats per token at N and each number of training tokens, shape (len(tokens),)."""
         d = np.asarray(tokens, float)
         return np.exp(self.law.log_predict(self.theta, {"N": np.full_like(d, n), "D": d}))
 
 
 def known() -> tuple[str, ...]:
-    """The names that can be simulated: published laws that give a loss at N and D and need nothing else."""
+    """The names that can be simulated: published laws of N and D alone that give a loss."""
+    laws = {name: LAWS.get(entry.law) for name, entry in sorted(PUBLISHED.items())}
     return tuple(
-        f"{PREFIX}{name}" for name, entry in sorted(PUBLISHED.items()) if _is_usable(entry)
+        f"{PREFIX}{name}" for name, law in laws.items() if law and set(law.inputs) == {"N", "D"}
     )
-
-
-def _is_usable(entry: Published) -> bool:
-    return entry.law in LAWS and set(LAWS[entry.law].inputs) == {"N", "D"}
-
-
-def check_law(name: str) -> None:
-    """Raise ScalingError that lists the usable names where "published:NAME" cannot be simulated."""
-    surface(name)
 
 
 @lru_cache(maxsize=16)
@@ -83,100 +74,82 @@ def surface(name: str) -> SimulatedLaw:
     if not name.startswith(PREFIX) or short not in PUBLISHED:
         raise unknown_choice("law to simulate", name, known())
     entry = PUBLISHED[short]
-    if not _is_usable(entry):
-        reason = (
-            f"is a law of {' and '.join(LAWS[entry.law].inputs)}, not of N and D"
-            if entry.law in LAWS
-            else "gives no loss"
-        )
+    law = LAWS.get(entry.law)
+    if law is None or name not in known():
+        inputs = f"is a law of {' and '.join(law.inputs)}, not of N and D" if law else ""
         raise ScalingError(
-            f"{name} cannot be simulated: it {reason}", remedy=f"usable: {', '.join(known())}"
+            f"{name} cannot be simulated: it {inputs or 'gives no loss'}",
+            remedy=f"usable: {', '.join(known())}",
         )
-    law = LAWS[entry.law]
-    return SimulatedLaw(
-        law,
-        law.theta(entry.values),
-        "nonembedding" if entry.params == "nonembedding" else "total",
-    )
+    params: NConvention = "nonembedding" if entry.params == "nonembedding" else "total"
+    return SimulatedLaw(law, law.theta(entry.values), params)
 
 
 def simulate(run: RunConfig) -> Outcome:
-    """How a run with `simulated` set ends and what is measured on the way, in the rows that a real run has.
+    """How a run with `simulated` set ends, and its measurements, as a real run has them.
 
-    Seconds are those of one device at SPEED. Raises ScalingError where the run is real or its law cannot be simulated.
+    Seconds are those of one device at SPEED. Raises ScalingError where the run is real or its law
+    cannot be simulated.
     """
     if run.simulated is None:
         raise ScalingError(
             f"run {run.run_id} is a real run, not a simulated one",
             remedy=f"simulate one of {', '.join(known())}",
         )
-    law = surface(run.simulated)
-    best = recipe.learning_rate(
-        run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer)
-    )  # the width rule is the optimum here
+    # the width rule is the optimum here
+    best = recipe.learning_rate(run.model, 1.0, 1.0, Recipe(transfer=run.model.transfer))
     octaves = math.log2(run.optim.lr / best)
-    end = _end(run, octaves)
+    end: int | None = None  # the step at which it diverges
+    if octaves > _between(STABLE_OCTAVES, _uniform(run, "stable")):
+        end = max(1, round(_between(DIVERGED_AFTER, _uniform(run, "diverged")) * run.n_steps))
     steps = [step for step in measurement_steps(run) if end is None or step < end]
-    pace = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact") / SPEED
-    measured = _measured(run, law, steps, octaves, pace)
+    flops = accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
+    step_seconds = flops / SPEED
+    measured = _measured(run, surface(run.simulated), steps, octaves, step_seconds)
     if end is None:
         return Outcome("done", tuple(measured))
-    row, reason = divergence(
-        run, end, 2.0 * math.log(run.model.vocab_size) + 1.0, end * pace
-    )  # where a trainer gives up
+    loss = 2.0 * math.log(run.model.vocab_size) + 1.0  # where a trainer gives up
+    row, reason = divergence(run, end, loss, end * step_seconds)
     return Outcome("diverged", (*measured, row), reason)
 
 
-def _end(run: RunConfig, octaves: float) -> int | None:
-    """The step at which a run diverges whose rate lies so many octaves above the best; None where it is stable."""
-    if octaves <= _between(STABLE_OCTAVES, _uniform(run, "stable")):
-        return None
-    share = _between(DIVERGED_AFTER, _uniform(run, "diverged"))
-    return max(1, round(share * run.n_steps))
-
-
 def _measured(
-    run: RunConfig, law: SimulatedLaw, steps: Sequence[int], octaves: float, pace: float
+    run: RunConfig, law: SimulatedLaw, steps: Sequence[int], octaves: float, step_seconds: float
 ) -> list[Measurement]:
-    """The rows at each step: means of the training steps since the one before, tokens a second, and the held-out loss."""
+    """The rows at each step: means of the training steps since the one before, tokens a second,
+    and the held-out loss.
+    """
     if not steps:
         return []
     n = accounting.n_params(run.model, run.task.seq_len, law.params)
     before = [0, *steps[:-1]]
     middles = [(first + last) / 2 for first, last in zip(before, steps, strict=True)]
     shift = math.exp(SEED_NOISE * _normal(run, "seed"))
-    losses = (
-        law.loss(n, [step * run.batch_tokens for step in (*steps, *middles)]) * shift
-        + OCTAVE_COST * octaves**2
-    )
+    losses = law.loss(n, [step * run.batch_tokens for step in (*steps, *middles)]) * shift
+    losses += OCTAVE_COST * octaves**2
     held_out, trained = losses[: len(steps)].tolist(), losses[len(steps) :].tolist()
     stderr = TOKEN_SPREAD / math.sqrt(run.evals.tokens)
-    found = []
-    for first, step, seen, loss in zip(before, steps, trained, held_out, strict=True):
-        noise = (
-            TOKEN_SPREAD
-            / math.sqrt((step - first) * run.batch_tokens)
-            * _normal(run, f"train {step}")
-        )
-        found += [
-            Measurement(step, "train", "loss", max(0.0, seen + noise), seconds=step * pace),
-            Measurement(
-                step, "train", "tokens_per_second", run.batch_tokens / pace, seconds=step * pace
-            ),
-            Measurement(step, "val", "loss", loss, stderr, seconds=step * pace),
+    rows = []
+    for first, step, mean, loss in zip(before, steps, trained, held_out, strict=True):
+        spread = TOKEN_SPREAD / math.sqrt((step - first) * run.batch_tokens)
+        train_loss = max(0.0, mean + spread * _normal(run, f"train {step}"))
+        speed, seconds = run.batch_tokens / step_seconds, step * step_seconds
+        rows += [
+            Measurement(step, "train", "loss", train_loss, seconds=seconds),
+            Measurement(step, "train", "tokens_per_second", speed, seconds=seconds),
+            Measurement(step, "val", "loss", loss, stderr, seconds=seconds),
         ]
-    return found
+    return rows
 
 
-def _uniform(run: RunConfig, what: str) -> float:
-    """A number strictly between 0 and 1 that only depends on the run and on what is drawn, on any machine and version."""
-    digest = hashlib.sha256(f"{run.run_id} {what}".encode()).digest()
+def _uniform(run: RunConfig, purpose: str) -> float:
+    """A number strictly between 0 and 1 that depends on the run and the purpose alone."""
+    digest = hashlib.sha256(f"{run.run_id} {purpose}".encode()).digest()
     return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
-def _normal(run: RunConfig, what: str) -> float:
-    """A standard normal number, drawn as `_uniform` draws."""
-    return _STANDARD.inv_cdf(_uniform(run, what))
+def _normal(run: RunConfig, purpose: str) -> float:
+    return NormalDist().inv_cdf(_uniform(run, purpose))
 
 
 def _between(ends: tuple[float, float], share: float) -> float:
@@ -201,13 +174,8 @@ class SimulatedWorker(Worker):
     def _simulate(self, request: TrainRequest) -> Iterator[RunEvent]:
         lease = Path(request.lease) if request.lease else None
         for run in request.group.all_runs():
-            source = Provenance(
-                f"simulated: {run.simulated}",
-                None,
-                __version__,
-                {"simulated": run.simulated},
-                request.notes,
-            )
+            device, fingerprint = f"simulated: {run.simulated}", {"simulated": run.simulated}
+            source = Provenance(device, None, __version__, fingerprint, request.notes)
             try:
                 if self._stopped.is_set():
                     yield RunEnded(event="stopped", run_id=run.run_id, reason="before it began")

@@ -108,9 +108,9 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
     training = peers(folder.path, monitor or HeartbeatMonitor())
     rows = run_files.read_folder(folder.path, COLUMNS)
     losses, reasons, attempts = _val_losses(rows), folder.reasons(), summarize(folder.path)
-    groups = [group for peer in training for group in peer.progress]
+    groups = [group for peer in training for group in peer.progress.runs]
     progress = {run_id: group for group in groups for run_id in group.run_ids}
-    claimed = {run_id for peer in training for run_id in peer.runs}
+    claimed = {run_id for peer in training for run_id in peer.claims or ()}
     corrupt = {run_id: file.reason for file in rows.corrupt_files for run_id in file.run_ids}
 
     def run_status(planned: PlannedRunEntry) -> RunStatus:
@@ -146,7 +146,7 @@ def read_status(folder: SweepFolder, monitor: HeartbeatMonitor | None = None) ->
         name: sum(run.status == name for run in runs)
         for name in ("done", "running", "failed", "missing")
     }
-    etas = [peer.eta_seconds for peer in training if peer.eta_seconds is not None]
+    etas = [peer.progress.eta_seconds for peer in training if peer.progress.eta_seconds is not None]
     return Status(
         sweep=plan.sweep,
         counts=Counts(**counts),
@@ -192,7 +192,7 @@ def _warnings(
             "by them"
         )
     return warnings + [
-        f"leases/{peer.name}.json is damaged: which runs it holds is not known"
+        f"leases/{peer.name}.json is corrupt: which runs it has claimed is not known"
         for peer in training
-        if not peer.readable
+        if peer.claims is None
     ]

@@ -1,7 +1,9 @@
-"""A sweep's folder: what is planned, done, failed or left to do, each known from a file that a person can open.
+"""A sweep's folder: what is planned, done, failed or left to do, each known from a file that a
+person can open.
 
-results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt  checkpoints/
-                  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/  fits/  report/
+results/<sweep>/  sweep.toml  plan.json  runs/<run_id>.parquet  merged/  failures/<run_id>.txt
+                  checkpoints/  weights/<run_id>.npz  leases/  ledger/  logs/  tracking/  damaged/
+                  fits/  report/
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -26,17 +27,12 @@ from scaling.plan import Plan
 from scaling.plan.document import PlanFile, RunOrigin, plan_file
 from scaling.store import run_files
 
-Status = Literal["done", "running", "failed", "missing"]
-WRITTEN = (
-    "",
-    "runs",
-    "merged",
-    "failures",
-    "checkpoints",
-    "weights",
-    "leases",
-    "fits",
-)  # where temporary files may be left by a kill
+# where temporary files may be left by a kill
+WRITTEN = ("", "runs", "merged", "failures", "checkpoints", "weights", "leases", "fits")
+
+
+class CorruptPlan(ScalingError):
+    """plan.json is not what was written; the next `scaling run` writes it anew."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +57,11 @@ class SweepFolder:
         """The parameters of a run that has ended, where they were kept."""
         return self.path / "weights" / f"{run_id}.npz"
 
-    @property
-    def packing(self) -> Path:
-        """Which shapes share programs, as it was chosen when the sweep was begun."""
-        return self.path / "packing.json"
-
     def check_same_sweep(self, sweep: Sweep, simulated: str | None = None) -> None:
-        """Raise ScalingError when the folder holds another sweep, or simulated results beside real ones; an edited sweep is welcome."""
-        name, law = self._holds()
+        """Raise ScalingError when the folder holds another sweep, or simulated results while these
+        are real; an edited sweep is the same.
+        """
+        name, law = self._contents()
         if name is not None and name != sweep.name:
             raise ScalingError(
                 f"holds the sweep {name!r}, not {sweep.name!r}",
@@ -83,10 +76,12 @@ class SweepFolder:
                 remedy="choose another --out folder",
             )
 
-    def _holds(self) -> tuple[str | None, str | None]:
-        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None) for an empty one."""
-        with contextlib.suppress(Damaged):  # then it is written anew
-            if (self.path / "plan.json").exists():
+    def _contents(self) -> tuple[str | None, str | None]:
+        """(sweep, simulated law) of the folder: by its plan, or else by a run of it; (None, None)
+        for an empty one.
+        """
+        with contextlib.suppress(CorruptPlan):
+            if files.exists(self.path / "plan.json"):
                 planned = self.read_plan()
                 return planned.sweep, planned.simulated
         if not run_files.has_runs(self.path):
@@ -103,7 +98,7 @@ class SweepFolder:
         """
         planned, path = plan_file(plan, origin), self.path / "plan.json"
         files.write_lines(self.path / "sweep.toml", dump_sweep(plan.sweep), comment="# ")
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(CorruptPlan):
             if path.exists() and self.read_plan() == planned:
                 return
         document = planned.model_dump(mode="json", by_alias=True)
@@ -112,14 +107,12 @@ class SweepFolder:
     def read_plan(self) -> PlanFile:
         """What `write_plan` wrote.
 
-        Raises ScalingError when the folder holds no plan, Damaged when it is not what was written.
+        Raises ScalingError when the folder holds no plan, CorruptPlan when it is not what was
+        written.
         """
         path = self.path / "plan.json"
         try:
-            stamp = path.stat() if path.is_file() else None
-            if stamp is None and os.path.lexists(path):
-                raise files.ChecksumError(files.NOT_REGULAR)
-            stamp = stamp or path.stat()
+            stamp = files.retry(path, path.stat)
             return _plan(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
         except (FileNotFoundError, NotADirectoryError):
             raise ScalingError(
@@ -128,7 +121,7 @@ class SweepFolder:
                 remedy="name a sweep file or a folder made by `scaling run`",
             ) from None
         except files.ChecksumError as error:
-            raise Damaged(
+            raise CorruptPlan(
                 f"is corrupt: {error}",
                 where=str(path),
                 remedy="run the sweep again; finished runs are kept",
@@ -140,13 +133,12 @@ class SweepFolder:
 
     def remove_failure(self, run_id: str) -> None:
         """Forget why the last attempt failed: the run begins anew."""
-        try:
-            self.failure(run_id).unlink(missing_ok=True)
-        except OSError as error:
-            raise files.disk_error(error, self.failure(run_id)) from error
+        path = self.failure(run_id)
+        with files.guarded(path, "remove"):
+            path.unlink(missing_ok=True)
 
     def reason(self, run_id: str) -> str:
-        """First line of the failure note; empty without one. A damaged note says so."""
+        """First line of the failure note; empty without one. A corrupt note says so."""
         path = self.failure(run_id)
         try:
             data = files.read_bytes(path)
@@ -171,38 +163,41 @@ class SweepFolder:
         return run_files.is_finished(self.path, run_id)
 
     def clean(self, finished: Iterable[str], *, complete: bool = False) -> None:
-        """Remove temporary files and the checkpoints of finished runs (all of them in a `complete` sweep).
+        """Remove temporary files and the checkpoints of finished runs (all of them in a `complete`
+        sweep).
 
         Only while no other process trains here.
         """
-        for name in WRITTEN:
-            for path in (self.path / name).glob(".*.tmp"):
-                if files.TEMPORARY.match(path.name):
-                    _remove(path)
         gone = set(finished)
-        for path in (self.path / "checkpoints").glob("[!.]*"):
-            if (complete or path.name.partition(".")[0] in gone) and not path.name.endswith(
-                ".damaged"
-            ):
-                _remove(path)
+        leftovers = [
+            path
+            for name in WRITTEN
+            for path in (self.path / name).glob(".*.tmp")
+            if files.TEMPORARY.match(path.name)
+        ] + [
+            path
+            for path in (self.path / "checkpoints").glob("[!.]*")
+            if complete or path.name.partition(".")[0] in gone
+            if path.suffix != ".damaged"
+        ]
+        for path in leftovers:
+            with files.guarded(path, "remove"):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Move a damaged file to damaged/, under a name of its own."""
+        """Move a corrupt file to damaged/, under a name of its own."""
         target = self.path / "damaged" / f"{path.parent.name}-{path.name}"
         count = 1
         while target.exists():
             count += 1
             target = target.with_name(f"{path.parent.name}-{count}-{path.name}")
-        try:
+        with files.guarded(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
-        except OSError as error:
-            raise files.disk_error(error, target) from error
         return target
-
-
-class Damaged(ScalingError):
-    """A file of the folder that is not what was written, and that the next `scaling run` writes anew."""
 
 
 @lru_cache(maxsize=1)
@@ -214,10 +209,3 @@ def _plan(path: Path, *stamp: int) -> PlanFile:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "plan"
         raise files.ChecksumError(f"{name}: {first['msg']}") from None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

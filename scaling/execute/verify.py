@@ -15,12 +15,9 @@ from scaling.execute.attempts import entries
 from scaling.store import run_files
 
 State = Literal["whole", "corrupt", "no_checksum"]
-SKIPPED = (
-    "damaged",
-    "logs",
-    "tracking",
-)  # set aside already, and what libraries say and write: no result rests on it
+SKIPPED = ("damaged", "logs", "tracking")  # no result depends on them
 SUMS = "SHA256SUMS"
+CHECKED = (".parquet", ".json", ".txt", ".toml", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -33,80 +30,76 @@ class FileCheck:
 
 
 def inspect(folder: Path) -> list[FileCheck]:
-    """Look at every file. Raises ScalingError when there is no such folder."""
+    """Check every file. Raises ScalingError when there is no such folder, DiskError."""
     if not folder.is_dir():
         raise ScalingError(
             "no such folder", where=str(folder), remedy="name a folder made by `scaling run`"
         )
-    found = []
+    checks = []
     sums = dict(_sums(folder))
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if not path.is_file():
-            if (
-                path.suffix in (".parquet", ".json", ".txt", ".toml", ".jsonl") or path.name == SUMS
-            ) and name.parts[0] not in SKIPPED:
-                found.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
+        if name.parts[0] in SKIPPED or path.name.endswith((".tmp", ".lock", ".damaged")):
             continue
-        if (
-            name.parts[0] in SKIPPED
-            or path.name.endswith((".tmp", ".lock", ".damaged"))
-            or path.stat().st_size == 0
-        ):
-            continue
-        found.append(_look(path, str(name), sums))
-    missing = [
-        FileCheck(name, "corrupt", "it is missing") for name in sums if not (folder / name).exists()
-    ]
-    return found + missing
+        if path.is_file():
+            if path.stat().st_size:
+                checks.append(_check(path, str(name), sums))
+        elif path.suffix in CHECKED or path.name == SUMS:
+            checks.append(FileCheck(str(name), "corrupt", files.NOT_REGULAR))
+    missing = [name for name in sums if not (folder / name).exists()]
+    return checks + [FileCheck(name, "corrupt", "it is missing") for name in missing]
 
 
-def _look(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
+def _check(path: Path, name: str, sums: dict[str, str]) -> FileCheck:
+    is_in_sums, problem = name in sums, ""
     try:
-        if name in sums:
-            whole = hashlib.sha256(path.read_bytes()).hexdigest() == sums[name]
-            return FileCheck(name, "whole" if whole else "corrupt", "" if whole else files.CHANGED)
-        if path.parent.name == "ledger":
+        if is_in_sums:
+            is_whole = hashlib.sha256(files.read_bytes(path)).hexdigest() == sums[name]
+            problem = "" if is_whole else files.CHANGED
+        elif path.parent.name == "ledger":
             bad = sum(entry is None for entry in entries(path))
-            return FileCheck(
-                name,
-                "corrupt" if bad else "whole",
-                f"{bad} lines are not what was written" if bad else "",
-            )
-        if path.parent.name == run_files.RUNS and path.suffix == ".parquet":
-            run_files.check_run(run_files.read_parquet(path), path)
-        if files.check_file(path):
-            return FileCheck(name, "whole")
-        if path.suffix == ".parquet":
-            run_files.read_parquet(path)
-        if path.suffix == ".json":
-            files.read_json(path)
-        return FileCheck(name, "no_checksum", "written by an older version, or by hand")
+            problem = f"{bad} lines are not what was written" if bad else ""
+        else:
+            is_run = path.parent.name == run_files.RUNS and path.suffix == ".parquet"
+            if is_run:
+                run_files.check_run(run_files.read_parquet(path), path)
+            if not files.check_file(path):
+                if path.suffix == ".parquet" and not is_run:
+                    run_files.read_parquet(path)
+                if path.suffix == ".json":
+                    files.read_json(path)
+                reason = "written by an older version, or by hand"
+                return FileCheck(name, "no_checksum", reason)
+    except files.DiskError:
+        raise
     except (files.ChecksumError, ScalingError) as error:
-        return FileCheck(
-            name, "corrupt", error.what if isinstance(error, ScalingError) else str(error)
-        )
+        problem = error.what if isinstance(error, ScalingError) else str(error)
     except FileNotFoundError:
         return FileCheck(name, "whole", "it was replaced meanwhile")
-    except PermissionError as error:
-        raise files.disk_error(error, path, "read") from None
+    return FileCheck(name, "corrupt" if problem else "whole", problem)
 
 
 def _sums(folder: Path) -> Iterator[tuple[str, str]]:
-    """(file, SHA-256) from the lists that list what carries no checksum of its own: reports, and shards of checkpoints."""
+    """(file, SHA-256) of what has no checksum of its own: reports, shards of checkpoints."""
     for path in folder.rglob(SUMS):
         try:
             text = files.read_bytes(path).decode("utf-8", errors="replace")
         except (files.ChecksumError, FileNotFoundError):
             continue  # `inspect` names what is not a regular file
-        for line in text.splitlines():
-            digest, _, name = line.partition("  ")
-            if name and len(digest) == 64 and not Path(name).is_absolute() and ".." not in name:
-                yield str((path.parent / name).relative_to(folder)), digest
+        pairs = (line.partition("  ")[::2] for line in text.splitlines())
+        yield from _below(folder, path.parent, ((name, digest) for digest, name in pairs))
     for path in folder.glob("checkpoints/*.sharded/*/manifest.json"):
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            manifest = json.loads(files.read_bytes(path))
+        except (ValueError, RecursionError, files.ChecksumError, FileNotFoundError):
             continue  # its files then have no sums: a reader of the checkpoint rejects it
-        for name, digest in held.items():
-            yield str((path.parent / name).relative_to(folder)), str(digest)
+        if isinstance(manifest, dict):
+            pairs = ((str(name), str(digest)) for name, digest in manifest.items())
+            yield from _below(folder, path.parent, pairs)
+
+
+def _below(folder: Path, root: Path, sums: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for name, digest in sums:
+        is_inside = name and not Path(name).is_absolute() and ".." not in Path(name).parts
+        if is_inside and len(digest) == 64:
+            yield str((root / name).relative_to(folder)), digest

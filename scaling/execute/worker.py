@@ -148,7 +148,9 @@ def _open(task: TaskConfig) -> Any:
 
 
 class StopFlag:
-    """Set by a signal, or when the coordinator goes away; the run then saves itself at the next dispatch."""
+    """Set by a signal, or when the coordinator goes away; the run then saves itself at the next
+    dispatch.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()

@@ -133,6 +133,8 @@ def _candidates(
         if not all(math.isfinite(value) for value in params.values()):
             continue
         optimum = _floats(powers(LAWS[name].frontier(params, cost)))
+        if not all(map(math.isfinite, optimum.values())):
+            continue
         result.append(
             Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
         )

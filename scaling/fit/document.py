@@ -116,7 +116,7 @@ def _first_fault(error: ValidationError) -> str:
         return f"the key {path!r} is missing"
     if fault["type"] == "extra_forbidden":
         return f"the key {path!r} is not known"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ")[:200]
     message = message[:1].lower() + message[1:]
     return f"{path} = {str(fault['input'])[:40]!r}: {message}" if path else message
 

@@ -52,6 +52,7 @@ class FitOptions:
     seed: int = 0
     cluster: str | None = None
     readout: str | None = None
+    eval_set: str | None = None
     combined: bool = False
     formula: str | None = None
     start: str | None = None
@@ -153,7 +154,7 @@ class FitOptions:
         """What concerns the reading of the source."""
         is_formula = self.law in LAWS and not LAWS[self.law].terms
         columns = parse_columns(self.columns, custom=is_formula) if self.columns else {}
-        filters = (self.where, self.drop_highest, self.cluster, self.readout)
+        filters = (self.where, self.drop_highest, self.cluster, self.readout, self.eval_set)
         law = self.resolved().law
         inputs = ("N", "D", "X") if law == TWO_STAGE else LAWS[law].inputs if law in LAWS else ()
         if inputs:

@@ -12,6 +12,7 @@ from scaling.plan import memory
 from scaling.plan.build import PlannedRun
 from scaling.plan.device_fit import DeviceMemory, suggest_execution, to_cli_flags
 from scaling.plan.plan import Plan
+from scaling.warning import ResultWarning
 
 
 class RunSpeed(Protocol):
@@ -22,7 +23,7 @@ class RunSpeed(Protocol):
 
     def run_seconds(self, run: RunConfig) -> float: ...
 
-    def family_seconds(self, family: RunGroup) -> float: ...
+    def group_seconds(self, family: RunGroup) -> float: ...
 
 
 class _Part(BaseModel):
@@ -70,7 +71,7 @@ class PlanDocument(_Part):
     runs: tuple[RunEntry, ...]
     infeasible: tuple[InfeasibleCell, ...]
     merged: int
-    warnings: tuple[str, ...]
+    warnings: tuple[ResultWarning, ...]
     flops: float
     flops_alone: float
     shared_prefixes: int
@@ -105,12 +106,15 @@ class PlannedRunEntry(_Part):
 
 
 class RunOrigin(_Part):
-    """What runs are trained by: digests of corpus and code, versions, or the simulated law."""
+    """What runs are trained by: digests of corpus and code, versions, flags of XLA, or the
+    simulated law.
+    """
 
     corpus: str | None = None
     simulated: str | None = None
     code: str | None = None
     versions: dict[str, str] | None = None
+    xla_flags: str | None = None
 
 
 class PlanFile(RunOrigin):
@@ -162,7 +166,7 @@ def plan_document(
     shapes = len({(item.run.model, item.run.batch_size) for item in plan.runs})
     seconds = wall_seconds = None
     if speed:
-        seconds = sum(map(speed.family_seconds, plan.groups)) + shapes * speed.compile_seconds
+        seconds = sum(map(speed.group_seconds, plan.groups)) + shapes * speed.compile_seconds
         longest = max((entry.seconds or 0.0 for entry in runs), default=0.0)
         wall_seconds = max(seconds / workers, longest)
     optional: dict[str, Any] = {"device": device.name} if device else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,7 @@ from scaling.plan.cells import (
     expand_design,
     settings,
 )
+from scaling.warning import ResultWarning, WarningCode, warn
 
 
 class EmptyPlan(ScalingError):
@@ -37,14 +39,14 @@ class EmptyPlan(ScalingError):
 @dataclass(frozen=True)
 class Plan:
     """All runs of a sweep in order of cost, the infeasible cells, the number of merged cells, and
-    what to doubt.
+    warnings.
     """
 
     sweep: Sweep
     runs: tuple[PlannedRun, ...]
     infeasible: tuple[tuple[Cell, str], ...]
     merged: int
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -111,15 +113,14 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     )
 
 
-def _one_per_rule(warnings: Counter[str]) -> list[str]:
-    """One line a rule, with the first of its cells and how many there are."""
+def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:
+    """One warning per rule, with the first of its cells and how many there are."""
     rules: dict[str, list[str]] = {}
-    for text in warnings:
+    for text in counts:
         rules.setdefault(text.split(":")[0], []).append(text)
-    return [
-        f"{texts[0]}" + (f", and {len(texts) - 1} more" if len(texts) > 1 else "")
-        for texts in rules.values()
-    ]
+    for rule, texts in rules.items():
+        more = f", and {len(texts) - 1} more" if len(texts) > 1 else ""
+        yield warn(WarningCode.OUTSIDE_RULE_RANGE, f"{texts[0]}{more}", rule=rule)
 
 
 def _cells(ask: CellRequest, chosen: Settings) -> list[Cell]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -44,7 +45,12 @@ class StarterRequest:
     corpus: str
     vocab_size: int
     path: Path
-    name: str
+
+    @property
+    def name(self) -> str:
+        """The file's stem, as far as it can name a folder."""
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.stem).strip("-._")
+        return stem[:64].rstrip("-._") or "sweep"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,8 @@ def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
     )
     try:
         tree = ast.parse(plain.strip(), mode="eval").body
-        return np.asarray(_truth(tree, columns, names), bool)
+        values = _Columns(columns)
+        return np.asarray(_truth(tree, values, names), bool)
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError) as error:
         raise ScalingError(
             f"--where {expression[:80]!r}: {str(error).splitlines()[0][:120]}", remedy=FORM
@@ -72,6 +73,8 @@ def _compare(op: ast.cmpop, left: Any, right: Any) -> np.ndarray:
         raise ValueError("in needs a column on its left and a list on its right")
     if type(op) not in COMPARISONS:
         raise ValueError("only <, <=, >, >=, ==, !=, in and not in compare")
+    if not isinstance(right, list):
+        left, right = (s.to_numpy() if isinstance(s, pd.Series) else s for s in (left, right))
     return np.asarray(COMPARISONS[type(op)](left, right), bool)
 
 
@@ -80,7 +83,7 @@ def _operand(node: ast.expr, columns: Mapping[str, pd.Series], names: Mapping[st
         name = names.get(node.id, node.id)
         if name not in columns:
             raise unknown_choice("column", name, columns, where="--where")
-        return _comparable(columns[name])
+        return columns[name]
     try:
         value = ast.literal_eval(node)
     except ValueError:
@@ -88,9 +91,23 @@ def _operand(node: ast.expr, columns: Mapping[str, pd.Series], names: Mapping[st
     return list(value) if isinstance(value, (list, tuple, set)) else value
 
 
-def _comparable(column: pd.Series) -> pd.Series:
-    """Cells as numbers where all of them are, else as text."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    return (
-        numbers if numbers.notna().eq(column.notna() & column.ne("")).all() else column.astype(str)
-    )
+class _Columns(Mapping[str, pd.Series]):
+    """Columns for comparisons: cells as numbers where all of them are, else as text."""
+
+    def __init__(self, columns: Mapping[str, pd.Series]) -> None:
+        self.columns = columns
+        self._converted: dict[str, pd.Series] = {}
+
+    def __getitem__(self, name: str) -> pd.Series:
+        if name not in self._converted:
+            column = self.columns[name]
+            numbers = pd.to_numeric(column, errors="coerce")
+            is_number = numbers.notna().eq(column.notna() & column.ne("")).all()
+            self._converted[name] = numbers if is_number else column.astype(str).astype(object)
+        return self._converted[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)

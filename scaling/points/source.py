@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.config import FlopsConvention, NConvention
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, unknown_choice
 from scaling.points.points import Points
 from scaling.points.readers import (
     ENCODING,
@@ -50,6 +50,7 @@ class SourceOptions:
     drop_highest: int = 0
     cluster: str | None = None
     readout: str | None = None
+    eval_set: str | None = None
     inputs: tuple[str, ...] = ()
     signed: bool = False  # losses below zero are no fault
 
@@ -202,6 +203,16 @@ def drop_highest(source: Source, count: int) -> Source:
     return replace(source, points=source.points.take(keep, reason), kaplan=kaplan, runs=runs)
 
 
+def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows with the losses on an evaluation set in place of those on the held-out split."""
+    names = [split.removeprefix("val:") for split in table["split"].unique()]
+    names = sorted(set(names) - {"train", "val"})
+    if name not in names:
+        raise unknown_choice("evaluation set", name, names, where="--eval-set")
+    table = table[table["split"] != "val"]
+    return table.assign(split=table["split"].replace(f"val:{name}", "val"))
+
+
 def _from_results(
     where: str, folders: Sequence[Path], rows: list[pd.DataFrame], options: SourceOptions
 ) -> Source:
@@ -221,6 +232,8 @@ def _from_results(
         for file in part.attrs.get("corrupt", ())
     ]
     table, filtered = pd.concat(rows, ignore_index=True), 0
+    if options.eval_set:
+        table = losses_of_eval_set(table, options.eval_set)
     if options.readout:
         table = constant_lr_losses(table, options.readout, where)
     if options.where:
@@ -268,10 +281,10 @@ def _from_results(
 
 
 def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions) -> Source:
-    if options.readout:
+    if options.readout or options.eval_set:
         where = ", ".join(str(path) for path, _ in tables)
         raise ScalingError(
-            "--readout is for results folders",
+            f"--{'readout' if options.readout else 'eval-set'} is for results folders",
             where=where,
             remedy="name the column of the loss with --columns",
         )

@@ -9,12 +9,10 @@ read (an OSError) is not corrupt: that ends the command with exit 74.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +31,6 @@ RUNS, MERGED = "runs", "merged"
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 INDEX, FACTS = b"scaling.runs", (b"scaling.fingerprint", b"scaling.execution")
 CHECKSUM_KEY = "scaling.checksum"
-RUNS_PER_FILE, RUNS_PER_GROUP = 10_000, 64
 LISTING_ATTEMPTS = 5  # a listing may be outdated by a compaction this often before we give up
 
 
@@ -41,7 +38,7 @@ class NewerSchemaError(ScalingError):
     """A file written by a newer version of this program."""
 
 
-class ConcurrentlyRemoved(Exception):
+class _ConcurrentlyRemoved(Exception):
     """A listed file has gone."""
 
 
@@ -171,17 +168,17 @@ def _merged_ids(folder: Path, stamp: int) -> frozenset[str]:
     return frozenset(run_id for path in merged_files(folder) for run_id in index(path))
 
 
-def index(path: Path) -> dict[str, dict[str, Any]]:
-    """Of each run in a merged file: digest of its rows, fingerprint and execution notes.
+def index(path: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Fingerprint and execution notes of each run in a merged file.
 
     Empty where the file is corrupt (reading it names it). Raises DiskError.
     """
     try:
         document = json.loads(_metadata(path)[INDEX])
-        shared = document["shared"]
+        shared = [dict(json.loads(text)) for text in document["shared"]]
         return {
-            run_id: {"rows": rows, "facts": [shared[i] for i in facts]}
-            for run_id, (rows, *facts) in document["runs"].items()
+            run_id: (shared[entry[-2]], shared[entry[-1]])
+            for run_id, entry in document["runs"].items()
         }
     except (files.DiskError, MemoryError):
         raise
@@ -221,8 +218,8 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     files.check_local(folder)
     for _ in range(LISTING_ATTEMPTS):
         try:
-            return _read_listed(folder, columns)
-        except ConcurrentlyRemoved:
+            return _read_listed(folder, columns or SCHEMA.names)
+        except _ConcurrentlyRemoved:
             continue  # compacted meanwhile: list again
     raise ScalingError(
         "its files change faster than they can be read",
@@ -232,38 +229,38 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> FolderRows:
     )
 
 
-def _read_listed(folder: Path, columns: list[str] | None) -> FolderRows:
-    names = columns or SCHEMA.names
+def _read_listed(folder: Path, names: list[str]) -> FolderRows:
     before, merged = run_files(folder), merged_files(folder)
-    # listed twice: a run may move either way between the two listings
+    # listed twice: a run may have been merged between the two listings
     single = sorted({*before, *run_files(folder)})
-    corrupt: list[CorruptFile] = []
-    tables: list[pa.Table] = []
+    content = FolderRows(pa.schema([SCHEMA.field(name) for name in names]).empty_table())
+    tables = [content.table]
     seen: set[str] = set()
-    for path in merged:
-        table, problem = _read_merged(path, columns)
-        # the ids of the rows, not of the index: the file may have gone meanwhile
-        run_ids = set(table.column("run_id").unique().to_pylist())
-        tables.append(_only(table, run_ids - seen) if run_ids & seen else table)
-        corrupt += [problem] if problem else []
-        seen |= run_ids
-    for path in single:
-        if path.stem in seen:
+    for path in [*merged, *single]:
+        is_single = path.parent.name == RUNS
+        if is_single and path.stem in seen:
             continue
         try:
-            tables.append(check_run(read_parquet(path), path).select(names))
+            table = read_parquet(path, None if is_single else names)
+            table = (check_run if is_single else check_columns)(table, path, names)
         except ScalingError as error:
             if not files.exists(path):
-                raise ConcurrentlyRemoved from None
+                raise _ConcurrentlyRemoved from None
             if isinstance(error, (files.DiskError, NewerSchemaError)):
                 raise
-            corrupt.append(CorruptFile(path, error.what, _run_ids_of(path)))
-    empty = pa.schema([SCHEMA.field(name) for name in names]).empty_table()
-    return FolderRows(pa.concat_tables(tables) if tables else empty, corrupt)
+            content.corrupt_files.append(CorruptFile(path, error.what, _run_ids(path)))
+            continue
+        run_ids = {path.stem} if is_single else set(table["run_id"].unique().to_pylist())
+        tables.append(_only(table, run_ids - seen) if run_ids & seen else table)
+        seen |= run_ids
+    content.table = pa.concat_tables(tables)
+    return content
 
 
-def _run_ids_of(path: Path) -> tuple[str, ...]:
-    """The run that a file is named after; none for a name that no run has."""
+def _run_ids(path: Path) -> tuple[str, ...]:
+    """The runs of a file, by its name or its index."""
+    if path.parent.name == MERGED:
+        return tuple(index(path))
     return (path.stem,) if RUN_ID.fullmatch(path.stem) else ()
 
 
@@ -273,11 +270,9 @@ def _only(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
     )
 
 
-def check_run(table: pa.Table, path: Path) -> pa.Table:
-    """The rows of the run that `path` is named after. Raises ScalingError when the table holds
-    anything else.
-    """
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+def check_columns(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """The columns `names`. Raises ScalingError where one is missing, NewerSchemaError."""
+    missing = [name for name in names if name not in table.column_names]
     if missing:
         raise ScalingError(
             f"is not a run file: columns missing: {', '.join(missing)}",
@@ -291,74 +286,21 @@ def check_run(table: pa.Table, path: Path) -> pa.Table:
             where=str(path),
             remedy="update scaling",
         )
-    if table.num_rows == 0 or set(table.column("run_id").unique().to_pylist()) != {path.stem}:
+    return table.select(names).replace_schema_metadata(None)
+
+
+def check_run(table: pa.Table, path: Path, names: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """The columns `names` of the run that `path` is named after. Raises ScalingError when the table
+    holds anything else.
+    """
+    rows = check_columns(table, path)
+    if rows.num_rows == 0 or set(rows["run_id"].unique().to_pylist()) != {path.stem}:
         raise ScalingError(
             "its rows do not belong to the run that it is named after",
             where=str(path),
             remedy="delete it and run the sweep again",
         )
-    return table.select(SCHEMA.names).replace_schema_metadata(None)
-
-
-def _read_merged(path: Path, columns: list[str] | None) -> tuple[pa.Table, CorruptFile | None]:
-    """The rows of a merged file; of a corrupt one those runs whose rows are provably intact."""
-    names = columns or SCHEMA.names
-    try:
-        table = read_parquet(path, columns)
-        if not set(names) <= set(table.column_names):
-            raise ScalingError("another table than this program's", where=str(path))
-        return table.select(names).replace_schema_metadata(None), None
-    except ScalingError as error:
-        if not files.exists(path):
-            raise ConcurrentlyRemoved from None
-        if isinstance(error, files.DiskError):
-            raise
-        intact = dict(recover_intact_runs(path))
-        lost = tuple(sorted(set(index(path)) - set(intact)))
-        table = pa.concat_tables(intact.values()) if intact else SCHEMA.empty_table()
-        return table.select(names), CorruptFile(path, error.what, lost)
-
-
-def recover_intact_runs(path: Path) -> Iterator[tuple[str, pa.Table]]:
-    """(run_id, rows) of every run in a corrupt merged file whose rows have the digest that the
-    index holds.
-    """
-    indexed = index(path)
-    if not indexed:
-        return
-    file = pq.ParquetFile(
-        pa.BufferReader(_read_buffer(path)), page_checksum_verification=True, pre_buffer=False
-    )
-    for group in range(file.metadata.num_row_groups):
-        try:
-            table = file.read_row_group(group, use_threads=False).select(SCHEMA.names)
-            runs = list(by_run(table.replace_schema_metadata(None)))
-        except Exception:  # noqa: BLE001 - this part is the corrupt one; CorruptFile names its runs
-            continue
-        yield from (
-            (run_id, rows)
-            for run_id, rows in runs
-            if indexed.get(run_id, {}).get("rows") == rows_digest(rows)
-        )
-
-
-def by_run(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each run, which lie together."""
-    ids = table.column("run_id").to_pylist()
-    starts = [i for i, run_id in enumerate(ids) if i == 0 or run_id != ids[i - 1]]
-    for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-        yield ids[start], table.slice(start, end - start)
-
-
-def rows_digest(table: pa.Table) -> str:
-    """Twelve hex digits that identify the values of a run's rows, however they are stored."""
-    digest = hashlib.sha256()
-    for column in table.select(SCHEMA.names).columns:
-        values = column.to_pylist()
-        if not column.null_count and len(values) > 1 and len(distinct := column.unique()) == 1:
-            values = [*distinct.to_pylist(), len(values)]  # a constant column once
-        digest.update(repr(values).encode())
-    return digest.hexdigest()[:12]
+    return rows.select(names)
 
 
 def planned_run_ids(folder: Path) -> frozenset[str] | None:
@@ -431,24 +373,20 @@ def corrupt_files(folder: Path) -> list[CorruptFile]:
     once. Raises DiskError.
     """
     corrupt: list[CorruptFile] = []
-    for path in run_files(folder):
+    for path in [*run_files(folder), *merged_files(folder)]:
         try:
-            check_run(read_parquet(path), path)
+            if path.parent.name == RUNS:
+                check_run(read_parquet(path), path)
+            elif not files.check_file(path):
+                check_columns(read_parquet(path), path)
+        except FileNotFoundError:
+            continue  # compacted meanwhile
         except (files.DiskError, NewerSchemaError):
             raise
-        except ScalingError as error:
+        except (ScalingError, files.ChecksumError) as error:
             if files.exists(path):
-                corrupt.append(CorruptFile(path, error.what, _run_ids_of(path)))
-    for path in merged_files(folder):
-        try:
-            intact = files.check_file(path)
-        except FileNotFoundError:
-            continue
-        except files.ChecksumError:
-            intact = False
-        with contextlib.suppress(ConcurrentlyRemoved):
-            problem = None if intact else _read_merged(path, None)[1]
-            corrupt += [problem] if problem else []
+                reason = error.what if isinstance(error, ScalingError) else str(error)
+                corrupt.append(CorruptFile(path, reason, _run_ids(path)))
     return corrupt
 
 
@@ -457,5 +395,5 @@ def fingerprints(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in run_files(folder):
         yield path.stem, json.loads(_metadata(path).get(FACTS[0], b"{}"))
     for path in merged_files(folder):
-        for run_id, entry in index(path).items():
-            yield run_id, json.loads(entry["facts"][0])
+        for run_id, (fingerprint, _) in index(path).items():
+            yield run_id, fingerprint

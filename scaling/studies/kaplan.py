@@ -295,48 +295,6 @@ def notes(study: KaplanStudy) -> list[str]:
     return notes
 
 
-def _law_figure(law: KaplanLaw, index: int) -> Figure:
-    power, alpha = law.power, law.power.exponent.value
-    x = np.geomspace(power.x.min(), power.x.max(), 60)
-    tooltips = [f"{100 * residual:+.2g} % off the line" for residual in power.residuals]
-    published = power.y[0] / (power.x[0] / x) ** -law.published  # from the first point on
-    traces = (
-        Line(x, power.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
-        Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
-        Markers(power.x, power.y, "runs", 0, notes=tooltips),
-    )
-    caption = (
-        f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
-        f"{100 * power.largest_residual:.2g} %. Dotted: the published exponent, from the first point on."
-    )
-    x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
-    name = f"kaplan-{law.letter.lower()}-{index + 1}"
-    return Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
-
-
-def _batch_figure(batch: CriticalBatch) -> Figure:
-    """Noise scale against loss with both lines."""
-    power, exponent = batch.power, batch.power.exponent.value
-    loss = np.geomspace(power.x.min(), power.x.max(), 60)
-    ours = f"{number(batch.star, 3)} / L^{exponent:.3g}"
-    theirs = f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}"
-    traces = (
-        Line(loss, power.predict(loss), ours, "ink", "dash", 1.6),
-        Line(loss, critical_batch(loss), theirs, "muted", "dot", 1.4),
-        Markers(power.x, power.y, "ends of runs", 0),
-        Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
-    )
-    caption = (
-        f"The line is fitted to the ends of runs alone, R2 {power.r2:.3f} in logs: there the "
-        "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's "
-        "line is "
-        "for tokens of that study and nats per token."
-    )
-    y = Axis("noise scale (tokens)", True, "count")
-    title = "Critical batch by gradient noise"
-    return Figure("kaplan-batch", title, caption, LOSS_AXIS, y, traces)
-
-
 def tables(study: KaplanStudy) -> Iterator[Table]:
     """Exponents with intervals, the published ones, and how well each line fits."""
 
@@ -369,11 +327,45 @@ def tables(study: KaplanStudy) -> Iterator[Table]:
 
 
 def figures(study: KaplanStudy) -> Iterator[Figure]:
-    """Each law as a line in logs, and the critical batch."""
+    """Each law as a line in logs, and the noise scale against loss with both critical batches."""
     for index, law in enumerate(study.laws):
-        yield _law_figure(law, index)
-    if study.batch is not None:
-        yield _batch_figure(study.batch)
+        power, alpha = law.power, law.power.exponent.value
+        x = np.geomspace(power.x.min(), power.x.max(), 60)
+        tooltips = [f"{100 * residual:+.2g} % off the line" for residual in power.residuals]
+        published = power.y[0] / (power.x[0] / x) ** -law.published  # from the first point on
+        traces = (
+            Line(x, power.predict(x), f"alpha = {alpha:.3g}", "ink", "dash", 1.6),
+            Line(x, published, f"Kaplan's slope, {law.published:g}", "muted", "dot", 1.4),
+            Markers(power.x, power.y, "runs", 0, notes=tooltips),
+        )
+        caption = (
+            f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
+            f"{100 * power.largest_residual:.2g} %. Dotted: the published exponent, from the first point on."
+        )
+        x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
+        name = f"kaplan-{law.letter.lower()}-{index + 1}"
+        yield Figure(name, f"L({law.letter})", caption, x_axis, LOSS_AXIS, traces)
+    if (batch := study.batch) is None:
+        return
+    power, exponent = batch.power, batch.power.exponent.value
+    loss = np.geomspace(power.x.min(), power.x.max(), 60)
+    ours = f"{number(batch.star, 3)} / L^{exponent:.3g}"
+    theirs = f"Kaplan, {B_STAR:.3g} / L^{1 / ALPHA_B:.2g}"
+    lines = (
+        Line(loss, power.predict(loss), ours, "ink", "dash", 1.6),
+        Line(loss, critical_batch(loss), theirs, "muted", "dot", 1.4),
+        Markers(power.x, power.y, "ends of runs", 0),
+        Markers(batch.loss_before, batch.noise_before, "before the end", 1, "open"),
+    )
+    caption = (
+        f"The line is fitted to the ends of runs alone, R2 {power.r2:.3f} in logs: there the "
+        "learning rate is cooled down, which lowers the loss and raises the noise. Kaplan's "
+        "line is "
+        "for tokens of that study and nats per token."
+    )
+    y = Axis("noise scale (tokens)", True, "count")
+    title = "Critical batch by gradient noise"
+    yield Figure("kaplan-batch", title, caption, LOSS_AXIS, y, lines)
 
 
 STUDY = Study("kaplan", "Kaplan's laws", analyze, claims, figures, tables, notes)

@@ -12,6 +12,8 @@ import numpy as np
 
 from scaling.config import (
     ArithmeticTask,
+    EvalConfig,
+    EvalSet,
     InductionTask,
     ModularTask,
     RegressionTask,
@@ -119,6 +121,30 @@ def resolve(config: TaskConfig) -> TaskConfig:
         if isinstance(config, TextTask)
         else config
     )
+
+
+def eval_set_task(config: TaskConfig, eval_set: EvalSet) -> TaskConfig:
+    """An evaluation set as a task of windows as long as those of `config`."""
+    corpus, digest = eval_set.corpus, eval_set.digest
+    return TextTask(kind="text", corpus=corpus, seq_len=config.seq_len, digest=digest)
+
+
+def resolve_eval_sets(evals: EvalConfig, config: TaskConfig) -> EvalConfig:
+    """The configuration with the digests of its evaluation sets filled in.
+
+    Raises ScalingError where a set cannot be read, or its token ids are not those of the task.
+    """
+    resolved = []
+    for index, eval_set in enumerate(evals.sets):
+        task, trained = open_task(eval_set_task(config, eval_set)), open_task(config)
+        if task.vocab_size != trained.vocab_size:
+            raise ScalingError(
+                f"has {task.vocab_size} token ids, the training data {trained.vocab_size}",
+                where=f"evals.sets[{index}].corpus = {eval_set.corpus!r}",
+                remedy="prepare it with the tokenizer of the training corpus",
+            )
+        resolved.append(eval_set.model_copy(update={"digest": task.digest}))
+    return evals.model_copy(update={"sets": tuple(resolved)})
 
 
 def epochs(task: Task, tokens: int) -> float:

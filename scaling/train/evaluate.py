@@ -11,7 +11,7 @@ import numpy as np
 from scaling.config import RunConfig
 from scaling.config.resolve_execution import EVAL_SEQUENCES
 from scaling.store.rows import MetricValue
-from scaling.tasks import Scores, Task, Verifiable, fixed_batches
+from scaling.tasks import Scores, Task, Verifiable, eval_set_task, fixed_batches, open_task
 from scaling.tasks.corpus.token_store import Split
 from scaling.train.answer_sampling import AnswerEvaluator
 from scaling.train.gradient_noise import GradientNoiseScale
@@ -27,6 +27,11 @@ class Evaluator:
         windows_MBT1 = _fixed_windows(run, task, "val")
         windows_WT1 = windows_MBT1.reshape(-1, windows_MBT1.shape[-1])
         self._held_out = sharder.put_tokens(windows_MBT1)
+        self._sets = []  # split, windows, bytes per token
+        for eval_set in run.evals.sets:
+            other = open_task(eval_set_task(run.task, eval_set))
+            windows = sharder.put_tokens(_fixed_windows(run, other, "val"))
+            self._sets.append((f"val:{eval_set.name}", windows, other.bytes_per_token))
         self._noise = GradientNoiseScale(run, task, sharder) if run.evals.noise_scale else None
         self._token_metrics = (
             _TokenMetrics(run, task, sharder, windows_MBT1)
@@ -39,20 +44,26 @@ class Evaluator:
             else None
         )
 
-    def loss(self, params: Any, name: str = "loss") -> MetricValue:
+    def loss(
+        self, params: Any, name: str = "loss", windows: Any = None, split: str = "val"
+    ) -> MetricValue:
         """Held-out loss in nats per predicted token with its standard error over windows."""
-        nll = np.asarray(self._program(params, self._held_out), np.float64).ravel()
+        windows = self._held_out if windows is None else windows
+        nll = np.asarray(self._program(params, windows), np.float64).ravel()
         stderr = float(nll.std(ddof=1) / math.sqrt(nll.size)) if nll.size > 1 else None
-        return MetricValue(name, float(nll.mean()), stderr)
+        return MetricValue(name, float(nll.mean()), stderr, split=split)
 
     def evaluate(self, state: TrainState) -> list[MetricValue]:
         """Loss, bits per byte (of text), loss of the averaged weights, and the task's metrics."""
-        loss = self.loss(state.params)
-        values = [loss]
-        if self._task.bytes_per_token:
-            scale = 1.0 / (math.log(2.0) * self._task.bytes_per_token)
-            stderr = loss.stderr * scale if loss.stderr else None
-            values.append(MetricValue("bpb", loss.value * scale, stderr))
+        values = []
+        held_out = ("val", self._held_out, self._task.bytes_per_token)
+        for split, windows, bytes_per_token in (held_out, *self._sets):
+            loss = self.loss(state.params, windows=windows, split=split)
+            values.append(loss)
+            if bytes_per_token:
+                scale = 1.0 / (math.log(2.0) * bytes_per_token)
+                stderr = loss.stderr * scale if loss.stderr else None
+                values.append(MetricValue("bpb", loss.value * scale, stderr, split=split))
         values += self._averaged_loss(state)
         return values + (self._token_metrics.evaluate(state.params) if self._token_metrics else [])
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scaling import files
 from scaling.config import Sweep, finite
 from scaling.config.sweep_file import write_sweep
+from scaling.errors import ScalingError
 from scaling.tuning.optimum import KnownFrom, NoiseFrom, Optimum, Regret, means
 from scaling.tuning.tune import Tuned, TunedField, TunedSize
 from scaling.tuning.value_grid import kept_indices
@@ -274,6 +275,20 @@ def _cost(value: float | None, regret: Regret) -> ValueCost:
 
 def _with_error(pair: tuple[float, float] | None) -> WithError | None:
     return WithError(value=pair[0], se=pair[1]) if pair else None
+
+
+def check_target(target: Path) -> None:
+    """Raise ScalingError where writing a tuned sweep would replace a file that `scaling tune` has
+    not written.
+    """
+    if not target.exists():
+        return
+    if not target.is_file() or MARK not in target.read_bytes()[:4096].decode("utf-8", "replace"):
+        raise ScalingError(
+            "is there already, and `scaling tune` has not written it",
+            where=str(target),
+            remedy="name another file",
+        )
 
 
 def write_tuned_sweep(target: Path, sweep: Sweep) -> None:

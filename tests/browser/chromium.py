@@ -14,7 +14,10 @@ FLAGS = (
     "--disable-sync",
 )
 PLACES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
-DRAWN = "() => [...document.querySelectorAll('.canvas')].every((canvas) => canvas.querySelector('.main-svg'))"
+DRAWN = (
+    "() => [...document.querySelectorAll('.canvas')].every((canvas) => "
+    "canvas.querySelector('.main-svg'))"
+)
 
 
 def browser_path():

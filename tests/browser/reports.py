@@ -21,7 +21,10 @@ from scaling.store.run_files import write_run
 from tests.documents import dump, fit
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
-HOSTILE = '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a href="javascript:window.ran=3">{{ 7*7 }}</a>'
+HOSTILE = (
+    '</script><script>window.ran=1</script><img src=x onerror="window.ran=2"><a '
+    'href="javascript:window.ran=3">{{ 7*7 }}</a>'
+)
 HOSTILE_NAME = "<img src=x onerror=window.ran=4>"  # a folder's name may hold anything but a slash
 
 

@@ -29,13 +29,18 @@ ANSWERS = """(questions) => questions.map(([budget, demand]) => {
   type('demand', '');
   type('budget', budget);
   type('demand', demand);
-  const read = (name) => Object.fromEntries([...document.querySelectorAll(`[data-${name}]`)].map((place) =>
-    [place.dataset[name], [place.firstChild.textContent, place.querySelector('small')?.textContent ?? '']]));
+  const read = (name) => Object.fromEntries(
+    [...document.querySelectorAll(`[data-${name}]`)].map((cell) => [
+      cell.dataset[name],
+      [cell.firstChild.textContent, cell.querySelector('small')?.textContent ?? ''],
+    ]));
   return {
     measures: read('measure'),
     served: document.getElementById('predict-served').hidden ? null : read('served'),
-    warnings: [...document.querySelectorAll('#predict-warnings li')].map((item) => item.textContent),
-    notice: document.getElementById('predict-notice').hidden ? '' : document.getElementById('predict-notice').textContent,
+    warnings: [...document.querySelectorAll('#predict-warnings li')].map(
+      (item) => item.textContent),
+    notice: document.getElementById('predict-notice').hidden
+      ? '' : document.getElementById('predict-notice').textContent,
     command: document.getElementById('predict-command').textContent,
   };
 })"""
@@ -178,7 +183,8 @@ def test_predictor_is_accessible_by_keyboard_and_screen_reader(fits, reports, vi
     assert page.get_by_label("Training budget in FLOPs").get_attribute("id") == "predict-budget"
     page.fill("#predict-budget", "3e11")
     page.wait_for_function(
-        "() => document.getElementById('predict-said').textContent.endsWith('within the budgets that were trained.')"
+        "() => document.getElementById('predict-said').textContent.endsWith('within the budgets "
+        "that were trained.')"
     )
     page.fill("#predict-budget", start)
     page.focus("#predict-budget-slider")

@@ -12,8 +12,10 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 DRAWN = """() => [...document.querySelectorAll('.canvas')].map((canvas) => ({
   name: canvas.dataset.figure,
   traces: canvas.querySelectorAll('.scatterlayer .trace').length,
-  paths: [...canvas.querySelectorAll('.scatterlayer path')].map((path) => path.getAttribute('d') + path.getAttribute('transform')),
-  titles: [...canvas.querySelectorAll('.xtitle, .ytitle')].filter((title) => title.textContent).length,
+  paths: [...canvas.querySelectorAll('.scatterlayer path')].map(
+    (path) => path.getAttribute('d') + path.getAttribute('transform')),
+  titles: [...canvas.querySelectorAll('.xtitle, .ytitle')].filter(
+    (title) => title.textContent).length,
   ticks: [...canvas.querySelectorAll('.xtick, .ytick')].map((tick) => tick.textContent),
   width: canvas.querySelector('.main-svg').getBoundingClientRect().width,
   room: canvas.clientWidth,
@@ -22,25 +24,32 @@ DRAWN = """() => [...document.querySelectorAll('.canvas')].map((canvas) => ({
 CUT = """() => {
   const out = [];
   for (const canvas of document.querySelectorAll('.canvas')) {
-    const room = canvas.getBoundingClientRect();
+    const frame = canvas.getBoundingClientRect();
     for (const word of canvas.querySelectorAll('text')) {
       const box = word.getBoundingClientRect();
-      const gone = box.left < room.left - 1 || box.right > room.right + 1 || box.top < room.top - 1 || box.bottom > room.bottom + 1;
+      const gone = box.left < frame.left - 1 || box.right > frame.right + 1
+        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
       if (box.width && gone) out.push(canvas.dataset.figure + ': ' + word.textContent);
     }
   }
   return out;
 }"""
 WIDER = """() => [...document.querySelectorAll('body *')]
-  .filter((one) => !one.closest('.scroll, nav, .skip, .canvas') && one.getBoundingClientRect().right > innerWidth + 1)
+  .filter((one) => !one.closest('.scroll, nav, .skip, .canvas')
+    && one.getBoundingClientRect().right > innerWidth + 1)
   .map((one) => one.tagName + ' ' + one.className + ' ' + one.textContent.slice(0, 40))"""
 FOCUSED = """() => {
-  const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
-  const name = one.getAttribute('href') || one.getAttribute('aria-labelledby') || one.id || one.dataset.title || one.textContent;
-  const inside = box.width > 0 && box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight;
-  const tall = box.height > innerHeight || one.matches('.scroll');  // a long table needs no more than its upper edge in sight
+  const one = document.activeElement, style = getComputedStyle(one);
+  const box = one.getBoundingClientRect();
+  const name = one.getAttribute('href') || one.getAttribute('aria-labelledby') || one.id
+    || one.dataset.title || one.textContent;
+  const inside = box.width > 0 && box.left >= 0 && box.right <= innerWidth
+    && box.top >= 0 && box.bottom <= innerHeight;
+  // a long table needs no more than its upper edge in sight
+  const tall = box.height > innerHeight || one.matches('.scroll');
   return {what: [one.tagName, name, one.closest('.canvas')?.id ?? ''].join(' ').trim(),
-          seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1 && (inside || tall)};
+          seen: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1
+            && (inside || tall)};
 }"""
 REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 
@@ -71,7 +80,8 @@ def redrawn(page):
     """The figures, once plotly has followed a change of the window."""
     page.wait_for_function(
         "() => [...document.querySelectorAll('.canvas')].every((one) => "
-        "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - one.clientWidth) < 2)"
+        "Math.abs(one.querySelector('.main-svg').getBoundingClientRect().width - "
+        "one.clientWidth) < 2)"
     )
     return page.evaluate(DRAWN)
 
@@ -105,7 +115,8 @@ def test_every_figure_is_drawn(page):
 @of("reference", "lawless")
 def test_every_control_is_reachable_by_keyboard_with_visible_focus(page):
     page.evaluate(
-        "() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); scrollTo(0, 0); }"
+        "() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); "
+        "scrollTo(0, 0); }"
     )
     expected = page.evaluate(f"() => document.querySelectorAll({REACHABLE!r}).length")
     reached = []
@@ -177,7 +188,10 @@ def test_a_file_named_with_markup_names_its_report(page):
 def test_content_security_policy_blocks_injected_scripts(opening, reports, tmp_path):
     planted = tmp_path / "planted.html"
     text = reports("lawless").read_text(encoding="utf-8")
-    script = '<script>window.ran=1</script><img src="https://example.org/x.png" onerror="window.ran=2"><script src="//example.org/x.js"></script>'
+    script = (
+        '<script>window.ran=1</script><img src="https://example.org/x.png" '
+        'onerror="window.ran=2"><script src="//example.org/x.js"></script>'
+    )
     script += (
         '<iframe src="https://example.org"></iframe><form action="https://example.org"></form>'
     )

@@ -3,7 +3,6 @@ where and what to do.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
+from tests.command_line import scaling
 from tests.sweep_files import tiny
 
 VERBS = [
@@ -33,16 +33,6 @@ VERBS = [
 README = Path(__file__).parents[2] / "README.md"
 
 
-def scaling(*args, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "scaling", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_help_with_an_example_and_is_in_the_readme(verb):
     done = scaling(verb, "--help")
@@ -53,16 +43,25 @@ def test_every_command_has_help_with_an_example_and_is_in_the_readme(verb):
     ) or f"scaling {verb}" in README.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_heavy_import_before_it_is_needed():
-    code = "import sys, scaling.cli, scaling.fit, scaling.report; from scaling.cli import main; sys.argv = ['scaling', '--help']\n"
-    code += "try: main()\nexcept SystemExit: pass\n"
-    code += "heavy = {'jax', 'flax', 'optax', 'pandas', 'scipy', 'matplotlib', 'plotly', 'pyarrow'}; print(sorted(heavy & set(sys.modules)))"
+    code = """
+import sys, scaling.cli, scaling.fit, scaling.report
+sys.argv = ["scaling", "--help"]
+try:
+    scaling.cli.main()
+except SystemExit:
+    pass
+heavy = {"jax", "flax", "optax", "pandas", "scipy", "matplotlib", "plotly", "pyarrow"}
+print(sorted(heavy & set(sys.modules)))
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_fitting_side_never_imports_jax(tmp_path):
     table = tmp_path / "runs.csv"
     rows = [
@@ -71,8 +70,16 @@ def test_fitting_side_never_imports_jax(tmp_path):
         for d in (2e7, 1e8, 5e8)
     ]
     table.write_text("N,D,loss\n" + "\n".join(rows) + "\n")
-    code = f"import sys; sys.argv = ['scaling', 'fit', {str(table)!r}, '--bootstrap', '0', '--json']\nfrom scaling.cli import main\n"
-    code += "try: main()\nexcept SystemExit as end: code = end.code\nprint([m for m in ('jax', 'flax', 'optax') if m in sys.modules], code, file=sys.stderr)"
+    code = f"""
+import sys
+from scaling.cli import main
+sys.argv = ["scaling", "fit", {str(table)!r}, "--bootstrap", "0", "--json"]
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+print([m for m in ("jax", "flax", "optax") if m in sys.modules], code, file=sys.stderr)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
@@ -123,8 +130,9 @@ def test_all_errors_of_a_sweep_file_are_printed_at_once(tmp_path):
     )
     done = scaling("plan", path)
     assert done.stderr == (
-        f"error: {path}: 3 mistakes: design.sizes[0]: '2kk' is not a number; write it as 1e13 or \"10T\" (suffixes K, M, B, T, P, E); "
-        "base.batch_size = 0: should be greater than 0; recipe.n_layer is not a known key (did you mean n_layers?)\n"
+        f"error: {path}: 3 mistakes: design.sizes[0]: '2kk' is not a number; write it as 1e13 or "
+        '"10T" (suffixes K, M, B, T, P, E); base.batch_size = 0: should be greater than 0; '
+        "recipe.n_layer is not a known key (did you mean n_layers?)\n"
         "  fix these values; docs/sweep-files.md lists every key with its range\n"
     )
 
@@ -154,7 +162,7 @@ USAGE = [
 @pytest.mark.parametrize(("args", "words"), USAGE, ids=lambda value: " ".join(value)[:40])
 def test_wrong_usage_exits_2_and_names_the_option(tmp_path, args, words):
     (tmp_path / "tiny.toml").write_text(dump_sweep(tiny()))
-    done = scaling(*args, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"})
+    done = scaling(*args, cwd=tmp_path, env={"NO_COLOR": "1", "COLUMNS": "200"})
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     for word in words:
@@ -163,7 +171,10 @@ def test_wrong_usage_exits_2_and_names_the_option(tmp_path, args, words):
 
 
 def test_count_knows_llama():
-    model = "d_model=4096,n_layers=32,n_heads=32,d_head=128,n_kv_heads=8,ffn=swiglu,d_ff=14336,vocab_size=128256,qk_norm=false"
+    model = (
+        "d_model=4096,n_layers=32,n_heads=32,d_head=128,n_kv_heads=8,"
+        "ffn=swiglu,d_ff=14336,vocab_size=128256,qk_norm=false"
+    )
     counted = json.loads(scaling("count", "--model", model, "--seq-len", 8192, "--json").stdout)[
         "models"
     ][0]
@@ -172,6 +183,7 @@ def test_count_knows_llama():
     assert cache == {"MHA": 4.0, "GQA-8": 1.0, "MQA": 0.125}
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path):
     done = subprocess.run(
         f"{sys.executable} -m scaling count --model d_model=64 | true",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from tests.cli.test_cli import scaling
+from tests.command_line import scaling
 from tests.sweep_files import tiny
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from scaling.cli import doctor
-from scaling.execute import devices
+from scaling.execute import devices, machine
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def healthy(monkeypatch, tmp_path):
         "devices": [{"platform": "cpu", "kind": "cpu", "memory_bytes": None}] * 2,
     }
     monkeypatch.setattr(devices, "ask_devices", lambda: found)
-    return doctor.examine()
+    return machine.examine()
 
 
 def told(examination):
-    return [what for what, _ in doctor.problems(examination)]
+    return [what for what, _ in machine.problems(examination)]
 
 
 def test_doctor_prints_json_and_tables(healthy, tmp_path):
@@ -63,7 +63,7 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
 def test_doctor_reports_problems_with_a_remedy(healthy, part, change, expected):
     before = told(healthy)
     healthy[part] = healthy[part] | change
-    added = [(what, remedy) for what, remedy in doctor.problems(healthy) if what not in before]
+    added = [(what, remedy) for what, remedy in machine.problems(healthy) if what not in before]
     assert len(added) == 1
     assert expected in added[0][0]
     assert added[0][1]
@@ -94,5 +94,5 @@ def test_doctor_queries_devices_in_a_child_process(monkeypatch):
 
 
 def test_the_doctor_imports_no_jax():
-    code = "import sys, scaling.cli.doctor; sys.exit('jax' in sys.modules)"
+    code = "import sys, scaling.cli.doctor, scaling.execute.machine; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,6 @@ import typer
 from typer.testing import CliRunner
 
 from scaling.cli import with_commands
-from scaling.cli.csv_rows import DEVICE_FIT, PLANNED, RECONCILED, STATES
 from scaling.cli.output import print_csv
 from scaling.cli.status import LOG_SECONDS, _watch
 from scaling.cli.train import TRAIN_SECONDS, _progress
@@ -28,6 +27,37 @@ from tests.documents import dump
 from tests.report.conftest import document, results_folder  # noqa: F401
 from tests.sweep_files import tiny
 
+PLANNED = (
+    "run_id",
+    "n_params",
+    "n_params_with_head",
+    "n_params_nonembedding",
+    "n_layers",
+    "d_model",
+    "tokens",
+    "tokens_per_param",
+    "flops",
+    "batch_tokens",
+    "lr",
+    "n_steps",
+    "seed",
+    "seconds",
+    "memory_bytes",
+)
+DEVICE_FIT = ("fits", "remedy", "device_memory_bytes")
+STATES = (
+    "run_id",
+    "status",
+    "n_params",
+    "n_params_with_head",
+    "tokens",
+    "step",
+    "loss",
+    "loss_split",
+    "attempts",
+    "reason",
+)
+RECONCILED = ("counting", "approach", "value", "lo", "hi", "unavailable")
 NO_TABLE = {
     "init",
     "schema",

@@ -30,9 +30,8 @@ def test_overridden_sweep_has_its_own_folder_and_resumes(place):
     command = ["run", "tiny.toml", "seeds=[0,1]", "optim.lr=[1e-3,2e-3]", *REHEARSED]
     begun = scaling(*command, "--max-runs", 2)
     folder = place / "results" / "tiny-optim.lr-0.001_0.002-seeds-0_1"
-    assert (
-        begun.stdout.splitlines()[-1]
-        == "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' trains the remaining runs"
+    assert begun.stdout.splitlines()[-1] == (
+        "next: scaling run tiny.toml 'seeds=[0,1]' 'optim.lr=[1e-3,2e-3]' trains the remaining runs"
     )
     kept = load_sweep(folder / "sweep.toml")
     assert (kept.name, kept.seeds, kept.axes[0].values) == (folder.name, (0, 1), (0.001, 0.002))

@@ -13,12 +13,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from scaling.cli import with_commands
-from scaling.cli.output import LOG_WIDTH, console
+from scaling.cli.output import LOG_WIDTH, console, page
+from scaling.cli.plan import plan_text
 from scaling.cli.progress import Display
-from scaling.cli.tables import plan_table, table
+from scaling.cli.status import STYLES
 from scaling.execute.events import RunProgress
 from scaling.plan import plan
 from scaling.plan.document import plan_document
+from scaling.render.table import Column, Table
 from tests.sweep_files import tiny
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])(;[0-9;]*)?m")
@@ -34,7 +36,7 @@ def shown(what, width, **options):
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 150])
 def test_plan_is_not_truncated_on_a_narrow_terminal(width):
-    text = shown(plan_table(plan_document(PLAN, None, 1).to_dict()), width)
+    text = shown(plan_text(plan_document(PLAN, None, 1).to_dict()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     words = text.split()
@@ -44,9 +46,12 @@ def test_plan_is_not_truncated_on_a_narrow_terminal(width):
 
 
 def test_a_table_that_fits_stays_a_table():
-    made = table("title", "run", "status", "reason")
-    made.add_row("3f2a9c0d1e4b", "[green]done[/green]", "")
-    made.add_row("3f2a9c0d1e4c", "[red]failed[/red]", "the loss is no number")
+    columns = (Column("run"), Column("status", styles=STYLES), Column("reason"))
+    rows = (
+        ("3f2a9c0d1e4b", "done", ""),
+        ("3f2a9c0d1e4c", "failed", "the loss is no number"),
+    )
+    made = page(Table("runs", "title", columns, rows))
     assert shown(made, 40).splitlines()[1].split() == ["run", "status", "reason"]
     assert [line.rstrip() for line in shown(made, 20).splitlines()[1:]] == [
         "3f2a9c0d1e4b  status",
@@ -77,8 +82,8 @@ def test_progress_fits_a_narrow_terminal(tmp_path, width):
 
 
 def test_no_color_is_respected(monkeypatch):
-    made = table("title", "run", "status")
-    made.add_row("one", "[red]failed[/red]")
+    columns = (Column("run"), Column("status", styles=STYLES))
+    made = page(Table("runs", "title", columns, (("one", "failed"),)))
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert COLOUR.search(shown(made, 80, force_terminal=True, color_system="standard"))
     monkeypatch.setenv("NO_COLOR", "1")

@@ -122,7 +122,8 @@ class Reader:
                 f"{result.stderr}\n{result.exception!r}",
             )
         assert ended == code, (
-            f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n{error[-4000:]}"
+            f"{block.place}: {command.text}\nended with {ended}, not {code}:\n{printed[-2000:]}\n"
+            f"{error[-4000:]}"
         )
         if command.printed:
             assert matches(printed, command.printed), (

@@ -19,6 +19,8 @@ from tests.docs.blocks import (
 )
 from tests.docs.reader import Reader, _changed
 
+pytestmark = pytest.mark.slow
+
 PAGES = {page.name: blocks(page) for page in pages()}
 RUN = [name for name, found in PAGES.items() if any(block.runs for block in found)]
 
@@ -83,7 +85,8 @@ def test_readme_has_the_expected_blocks():
 def test_blocks_are_parsed_with_their_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# P\n\n<!-- not run: a cluster -->\n```sh\nssh there\n```\n\n- x\n\n  ```python\n  a = 1\n  ```\n```\nwhat?\n```\n"
+        "# P\n\n<!-- not run: a cluster -->\n```sh\nssh there\n```\n\n- x\n\n  ```python\n  a = "
+        "1\n  ```\n```\nwhat?\n```\n"
     )
     first, second, third = blocks(page)
     assert (first.mark, first.said, first.runs, first.line) == ("not run", "a cluster", False, 4)
@@ -95,7 +98,10 @@ def test_blocks_are_parsed_with_their_marks(tmp_path):
 
 
 def test_a_command_is_what_a_shell_would_run():
-    text = "scaling plan a.toml 'x=[1,2]'  # why\nscaling fit a && scaling report a\ncat > b <<'END'\nscaling no && more\nEND\nscaling fit a | head\n"
+    text = (
+        "scaling plan a.toml 'x=[1,2]'  # why\nscaling fit a && scaling report a\ncat > b "
+        "<<'END'\nscaling no && more\nEND\nscaling fit a | head\n"
+    )
     found = commands(Block("p", 1, "sh", text))
     assert [command.is_plain for command in found] == [True, True, True, False, False]
     assert found[0].words == ["scaling", "plan", "a.toml", "x=[1,2]"]
@@ -164,7 +170,8 @@ def test_files_named_on_pages_exist():
         if page.name == "LOG.md":  # a diary speaks of what was
             continue
         for path in re.findall(
-            r"\b(?:docs|sweeps|tests|scaling|benchmarks)/[\w./-]+\.(?:py|md|toml|json|png|js|svg)\b",
+            r"\b(?:docs|sweeps|tests|scaling|benchmarks)/[\w./-]+\.(?:py|md|toml|json|png|js|"
+            r"svg)\b",
             page.read_text(encoding="utf-8"),
         ):
             if not written.match(path) and not (ROOT / path).exists():

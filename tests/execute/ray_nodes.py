@@ -36,7 +36,8 @@ def say(**event):
         stop.set()
 
 threading.Thread(target=read, daemon=True).start()
-say(event="ready", pid=os.getpid(), rest=rest, threads=os.environ["NPROC"], platforms=os.environ.get("JAX_PLATFORMS"))
+platforms = os.environ.get("JAX_PLATFORMS")
+say(event="ready", pid=os.getpid(), rest=rest, threads=os.environ["NPROC"], platforms=platforms)
 print("last words", file=sys.stderr, flush=True)
 while not stop.is_set() and (order := orders.get()) is not None:
     if order == "exit":
@@ -56,7 +57,8 @@ import json, pathlib, sys
 from scaling.execute.ray import RayLauncher
 
 folder, address, stand_in = sys.argv[1:]
-worker = RayLauncher(pathlib.Path(folder), address=address, command=[sys.executable, stand_in]).start(0)
+command = [sys.executable, stand_in]
+worker = RayLauncher(pathlib.Path(folder), address=address, command=command).start(0)
 worker.send("work")
 for line in worker.events():
     print(line, end="", flush=True)

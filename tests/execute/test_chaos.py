@@ -12,6 +12,8 @@ import pytest
 from benchmarks.chaos import kills, points, sweeps
 from benchmarks.chaos.verdict import Verdict
 
+pytestmark = pytest.mark.slow
+
 STRIDE = 61  # of the crash points; `python -m benchmarks.chaos points` takes them all
 NEEDS_STRACE = pytest.mark.skipif(
     shutil.which("strace") is None, reason="needs strace: run .ci/engines"
@@ -136,7 +138,9 @@ DEFECTS = {
         import jax, json
         path.parent.mkdir(parents=True, exist_ok=True)
         leaves = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        half = {name: leaf * 0.5 if leaf.dtype == np.float32 else leaf for name, leaf in leaves.items()}
+        half = {
+            name: leaf * 0.5 if leaf.dtype == np.float32 else leaf for name, leaf in leaves.items()
+        }
         text = np.frombuffer(json.dumps(progress | {"format": 1}).encode(), np.uint8)
         for arrays in (half, leaves):  # in two parts; a kill leaves the first
             with open(path, "wb") as handle:
@@ -150,7 +154,10 @@ DEFECTS = {
         import jax
         state, progress = restore(path, like)
         leaves = jax.tree.leaves(state)
-        kept = [leaf * 0 if leaf.dtype == "float32" and i >= len(leaves) // 2 else leaf for i, leaf in enumerate(leaves)]
+        kept = [
+            leaf * 0 if leaf.dtype == "float32" and i >= len(leaves) // 2 else leaf
+            for i, leaf in enumerate(leaves)
+        ]
         return jax.tree.unflatten(jax.tree.structure(state), kept), progress
     def saved(path, state, progress):
         save(path, state, progress)

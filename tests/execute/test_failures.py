@@ -16,6 +16,8 @@ from scaling.formatting import format_count
 from tests.execute.sweeping import scaling, status
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 # Put in the way of the worker by Python itself, at its start: the first attempts at the largest
 # runs fail as told.
 SABOTAGE = """
@@ -32,7 +34,8 @@ if os.environ.get("SABOTAGE"):
             marks.write_text(str(count + 1))
             import jax
             if kind == "memory":
-                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8796093022208 bytes.")
+                message = "RESOURCE_EXHAUSTED: Out of memory allocating 8796093022208 bytes."
+                raise jax.errors.JaxRuntimeError(message)
             if kind == "device":
                 raise jax.errors.JaxRuntimeError("INTERNAL: the link to the device is lost")
             if kind == "abort":

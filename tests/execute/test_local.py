@@ -23,6 +23,8 @@ from tests.execute.sweeping import (
 )
 from tests.sweep_files import TINY, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sweep_file(tmp_path):

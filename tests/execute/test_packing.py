@@ -1,6 +1,4 @@
-"""Packs are made where a trial says that they pay, the choice is kept, and it
-is said in the rows.
-"""
+"""Runs of one shape share a program as far as memory and FLOPs allow, and their rows say so."""
 
 import json
 
@@ -8,12 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling.config import Execution, MeshShape
-from scaling.config.run_groups import group_runs
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
-from scaling.execute import packing
-from scaling.execute.packing import PackDecision, Packing
+from scaling.execute.packing import choose_packing
 from scaling.plan import plan
+from scaling.plan.device_fit import DeviceMemory
 from scaling.tasks import open_task
 from tests.execute.test_local import scaling
 from tests.sweep_files import tiny
@@ -27,80 +24,30 @@ def runs(**changes):
     ]
 
 
-@pytest.fixture
-def machine(monkeypatch):
-    """A machine on which a pack of k takes `cost(k)` seconds a step; small models only gain."""
-    asked = []
-
-    def install(cost):
-        def timed(trials, workers):
-            asked.extend((trial.run.model.d_model, trial.pack) for trial in trials)
-            return [(1.0, cost(trial.pack, trial.run.model.d_model)) for trial in trials]
-
-        monkeypatch.setattr(packing, "timed", timed)
-        monkeypatch.setattr(packing, "WORTH_TIMING", 0.0)
-        return asked
-
-    return install
+def test_auto_packs_small_runs_on_an_accelerator_as_far_as_its_memory_reaches():
+    run = runs()[0]
+    need = DeviceMemory("gpu", "gpu", 1).required_bytes(run, Execution())
+    for capacity, expected in ((1.5 * need, 1), (6.5 * need, 3), (1e3 * need, 8)):
+        device = DeviceMemory("a GPU", "gpu", int(capacity))
+        assert choose_packing("auto", Execution(), device).limit(run) == expected
 
 
-def measured(how=None):
-    return packing.measure_packs(runs(), 2, how or Execution(), lambda text: None)
+def test_auto_packs_no_run_that_keeps_an_accelerator_busy():
+    large = runs()[0].model_copy(update={"batch_size": 10_000_000})
+    device = DeviceMemory("a GPU", "gpu", 10**18)
+    assert choose_packing("auto", Execution(), device).limit(large) == 1
 
 
-def test_a_pack_doubles_while_it_pays(machine):
-    machine(
-        lambda pack, width: max(1.0, pack / 4)
-    )  # an accelerator that runs four for the price of one
-    chosen = [measured().of(family) for family in group_runs(runs())]
-    assert {(choice.size, choice.gain) for choice in chosen} == {(4, 4.0)}
-    assert "8 train 4.00 times" in chosen[0].reason
+def test_auto_packs_neither_on_a_cpu_nor_on_a_mesh_nor_on_a_cluster():
+    gpu, cpu = DeviceMemory("a GPU", "gpu", 10**12), DeviceMemory("here", "cpu", 10**12)
+    mesh = Execution(mesh=MeshShape(data=2))
+    for execution, device in ((mesh, gpu), (Execution(), cpu), (Execution(), None)):
+        assert choose_packing("auto", execution, device).limit(runs()[0]) == 1
 
 
-def test_larger_shapes_are_not_timed_where_packs_gain_nothing(machine):
-    asked = machine(lambda pack, width: float(pack))  # a busy core
-    found = measured()
-    assert {choice.size for choice in found.choices.values()} == {1}
-    assert [pack for _, pack in asked] == [1, 2]
-    reasons = sorted(choice.reason for choice in found.choices.values())
-    assert reasons[0] == "a smaller shape gained nothing"
-    assert reasons[1].startswith("measured: 1 train 1.00 times")
-
-
-def test_a_pack_that_does_not_fit_ends_the_search(machine, monkeypatch):
-    machine(lambda pack, width: 1.0)
-    quick = packing.timed
-
-    def timed(trials, workers):
-        if trials[0].pack > 2:
-            raise ScalingError("the speed probe failed: RESOURCE_EXHAUSTED: Out of memory")
-        return quick(trials, workers)
-
-    monkeypatch.setattr(packing, "timed", timed)
-    assert {
-        (choice.size, "do not fit" in choice.reason) for choice in measured().choices.values()
-    } == {(2, True)}
-
-
-def test_a_mesh_or_little_work_is_not_timed(machine, monkeypatch):
-    asked = machine(lambda pack, width: 1.0)
-    assert measured(Execution(mesh=MeshShape(data=2))).choices == {}
-    monkeypatch.setattr(packing, "WORTH_TIMING", 1e30)
-    assert {choice.reason for choice in measured().choices.values()} == {
-        "not measured: too little work"
-    }
-    assert asked == []
-
-
-def test_pack_choices_round_trip_and_corruption_is_named(tmp_path):
-    path = tmp_path / "packing.json"
-    found = Packing({"a": PackDecision(4, 2.5, "measured"), "b": PackDecision()})
-    found.write(path)
-    assert packing.read(path) == found
-    path.write_text("{nonsense")
-    with pytest.raises(ScalingError, match="is corrupt") as caught:
-        packing.read(path)
-    assert str(path) in str(caught.value)
+def test_a_pack_and_a_mesh_exclude_each_other():
+    with pytest.raises(ScalingError, match="a pack of 2 runs and a mesh"):
+        choose_packing(2, Execution(mesh=MeshShape(data=2)), None)
 
 
 def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):

@@ -12,6 +12,8 @@ from tests.execute.ray_nodes import NEEDS_RAY, nodes
 from tests.execute.sweeping import command, numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.exhaustive
 @NEEDS_RAY

@@ -10,6 +10,8 @@ from benchmarks.scale import sweep_file
 from scaling.store import compaction, run_files
 from tests.execute.sweeping import scaling, status
 
+pytestmark = pytest.mark.slow
+
 LAW = "published:hoffmann2022"
 
 
@@ -32,7 +34,7 @@ def test_thousand_runs_are_compacted_without_change(folder, monkeypatch):
     monkeypatch.setattr(compaction, "RUNS_PER_FILE", 400)
     found = []
     while not found or found[-1].written:
-        found.append(compaction.compact(folder, most=1))
+        found.append(compaction.compact(folder))
     assert len(run_files.merged_files(folder)) == 3
     assert run_files.run_files(folder) == []
     after = status(folder)

@@ -16,6 +16,8 @@ from scaling.execute.sweep_folder import SweepFolder
 from tests.execute.sweeping import command, scaling
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 LAW = "published:hoffmann2022"
 PACKAGE = Path(__file__).parents[2] / "scaling"
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
@@ -102,7 +104,8 @@ def test_no_pickle_is_read_from_a_checkpoint(tmp_path):
 def test_no_module_reads_pickles_or_executes_text():
     text = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     forbidden = re.compile(
-        r"\bimport pickle\b|\bread_pickle\b|allow_pickle=True|\beval\(|\bexec\(|shell=True|os\.system|yaml\.load\(|marshal|dill|joblib"
+        r"\bimport pickle\b|\bread_pickle\b|allow_pickle=True|\beval\(|\bexec\(|shell=True|"
+        r"os\.system|yaml\.load\(|marshal|dill|joblib"
     )
     assert [str(path) for path, source in text.items() if forbidden.search(source)] == []
 

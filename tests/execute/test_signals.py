@@ -22,6 +22,8 @@ from tests.execute.sweeping import (
 )
 from tests.sweep_files import TINY, tiny
 
+pytestmark = pytest.mark.slow
+
 LONG = {"kind": "grid", "sizes": ["6k"], "tokens": ["8M"]}
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scaling import accounting
 from scaling.config import RunConfig, Sweep
 from scaling.errors import ScalingError
-from scaling.execute.simulated import SEED_NOISE, check_law, known, simulate
+from scaling.execute.simulated import SEED_NOISE, known, simulate, surface
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.frontier.isoflop import isoflop
@@ -67,8 +67,10 @@ def test_the_same_run_gives_the_same_bits_always():
     again = RunConfig.model_validate_json(run.model_dump_json())
     assert simulate(run) == simulate(again)
     code = (
-        "import sys; from scaling.config import RunConfig; from scaling.execute.simulated import simulate\n"
-        "print(repr(simulate(RunConfig.model_validate_json(sys.argv[1])))); assert 'jax' not in sys.modules"
+        "import sys; from scaling.config import RunConfig; from scaling.execute.simulated import "
+        "simulate\n"
+        "print(repr(simulate(RunConfig.model_validate_json(sys.argv[1])))); assert 'jax' not in "
+        "sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, run.model_dump_json()],
@@ -193,7 +195,7 @@ def test_budgets_of_the_largest_runs_are_simulated():
 )
 def test_laws_that_need_more_than_a_sweep_gives_are_rejected_with_the_usable_names(name, words):
     with pytest.raises(ScalingError, match=words) as caught:
-        check_law(name)
+        surface(name)
     assert all(usable in caught.value.remedy for usable in known())
 
 

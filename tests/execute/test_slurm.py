@@ -36,7 +36,8 @@ import json, os, signal, sys, time
 folder = sys.argv[sys.argv.index("--out") + 1]
 heard = []
 def say(kind, **more):
-    about = {"kind": kind, "element": os.environ["SLURM_ARRAY_TASK_ID"], "restart": os.environ.get("SLURM_RESTART_COUNT", "0")}
+    element, restart = os.environ["SLURM_ARRAY_TASK_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")
+    about = {"kind": kind, "element": element, "restart": restart}
     with open(folder + "/events", "a") as out:
         out.write(json.dumps(about | more) + "\\n")
 def note(number, frame):
@@ -79,7 +80,8 @@ COORDINATOR = """
 import json, signal, subprocess, sys, time
 from scaling.execute.slurm import launch_prefix
 folder = sys.argv[sys.argv.index("--out") + 1]
-worker = subprocess.Popen([*launch_prefix(2), sys.executable, folder + "/tasks.py", folder], stdin=-1, stdout=-1, text=True)
+command = [*launch_prefix(2), sys.executable, folder + "/tasks.py", folder]
+worker = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
 found = {"ready": json.loads(worker.stdout.readline())["ready"], "lengths": [], "seconds": []}
 for length in (10, 10, 300_000, 10):
     begun = time.monotonic()
@@ -352,7 +354,10 @@ def test_warned_array_task_saves_and_is_requeued(cluster, sweep, name):
 
 
 def test_task_warned_before_its_handler_is_requeued(cluster, sweep):
-    deaf = "import os, sys, time; open(os.path.dirname(__file__) + '/events', 'a').write('{\"kind\": \"begins\"}\\n')\n"
+    deaf = (
+        "import os, sys, time; open(os.path.dirname(__file__) + '/events', "
+        "'a').write('{\"kind\": \"begins\"}\\n')\n"
+    )
     deaf += "time.sleep(0 if 'SLURM_RESTART_COUNT' in os.environ else 60)\n"
     made = sweep("wait", program=deaf)
     job_id = made.submit()

@@ -11,6 +11,8 @@ from tests.execute.slurm_cluster import running
 from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import TINY, tiny
 
+pytestmark = pytest.mark.slow
+
 LONG = {"kind": "grid", "sizes": ["3k", "6k"], "tokens": ["500k", "1M"]}
 
 

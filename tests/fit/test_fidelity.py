@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks.fidelity import answer, arguments, at, claims, tolerance
 
+pytestmark = pytest.mark.slow
+
 CLAIMS = list(claims())
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scaling import recipe
 from scaling.accounting import DEVICES, n_params
-from scaling.cli import device_options, tables
+from scaling.cli.plan import plan_text
 from scaling.config import (
     EvalConfig,
     Execution,
@@ -26,6 +26,8 @@ from scaling.config import (
 )
 from scaling.errors import ScalingError
 from scaling.execute import environment
+from scaling.execute.devices import device_memory
+from scaling.formatting import format_bytes, format_count
 from scaling.plan import memory, plan
 from scaling.plan.device_fit import DeviceMemory, check_fits, suggest_execution, to_cli_flags
 from scaling.plan.document import plan_document
@@ -208,11 +210,12 @@ def test_memory_error_names_the_need_and_the_options_that_help():
     room = DeviceMemory("h100", "gpu", memory.estimate(run, Execution(micro_batch=8), "gpu").total)
     with pytest.raises(ScalingError) as caught:
         check_fits([run, run_of(1e6)], Execution(), room)
-    needs = tables.format_bytes(memory.estimate(run, Execution(), "gpu").total)
-    has = tables.format_bytes(room.capacity_bytes)
-    parameters = tables.format_count(n_params(run.model, 128, "total"))
+    needs = format_bytes(memory.estimate(run, Execution(), "gpu").total)
+    has = format_bytes(room.capacity_bytes)
+    parameters = format_count(n_params(run.model, 128, "total"))
     assert str(caught.value) == (
-        f"run {run.run_id}: {parameters} parameters and 64 x 128 tokens at once need {needs}, h100 has {has}\n"
+        f"run {run.run_id}: {parameters} parameters and 64 x 128 tokens at once need {needs}, "
+        f"h100 has {has}\n"
         "  it fits with --micro-batch 8"
     )
     assert caught.value.exit_code == 2
@@ -222,7 +225,7 @@ def test_memory_error_names_the_need_and_the_options_that_help():
 
 def test_unknown_device_is_rejected_with_the_closest_match():
     with pytest.raises(ScalingError) as caught:
-        device_options.device_memory("h10", 1)
+        device_memory("h10", 1)
     known = ", ".join(sorted([*DEVICES, "here"]))
     assert str(caught.value).startswith(
         "--device: unknown device 'h10'\n  did you mean h100? known: "
@@ -235,11 +238,9 @@ def test_workers_share_the_memory_of_the_machine(monkeypatch):
     monkeypatch.setattr(environment, "memory_bytes", lambda: facts)
     monkeypatch.setattr(environment, "has_accelerator", lambda: False)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    assert device_options.device_memory("here", 4) == DeviceMemory(
-        "each of 4 workers here", "cpu", 2 * 2**30
-    )
+    assert device_memory("here", 4) == DeviceMemory("each of 4 workers here", "cpu", 2 * 2**30)
     monkeypatch.setattr(environment, "memory_bytes", lambda: dict.fromkeys(facts))
-    assert device_options.device_memory("here", 1).capacity_bytes > 2**60
+    assert device_memory("here", 1).capacity_bytes > 2**60
 
 
 def test_absent_platform_is_rejected_with_those_available(monkeypatch):
@@ -258,7 +259,8 @@ def test_absent_platform_is_rejected_with_those_available(monkeypatch):
     with pytest.raises(ScalingError) as caught:
         devices.local_memory(1)
     assert str(caught.value) == (
-        "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend 'tpu'\n"
+        "JAX_PLATFORMS=tpu: jax finds no such device: RuntimeError: Unable to initialize backend "
+        "'tpu'\n"
         "  devices here: 2 x cpu; unset JAX_PLATFORMS, or set it to what is here (cpu always works)"
     )
 
@@ -266,7 +268,7 @@ def test_absent_platform_is_rejected_with_those_available(monkeypatch):
 def test_plan_states_for_each_run_whether_it_fits():
     sweep = tiny(evals={"points": 1, "tokens": 30})
     planned = plan(sweep, sweep.base.task, 16)
-    room = device_options.device_memory("h100", 1)
+    room = device_memory("h100", 1)
     assert (room.kind, room.capacity_bytes) == ("gpu", int(0.92 * 80e9))
     document = plan_document(planned, None, 1, device=room).to_dict()
     assert all(entry["fits"] and entry["remedy"] is None for entry in document["runs"])
@@ -281,12 +283,15 @@ def test_plan_states_for_each_run_whether_it_fits():
 
 def shown(document):
     page = StringIO()
-    Console(file=page, width=200).print(tables.plan_table(document))
+    Console(file=page, width=200).print(plan_text(document))
     return page.getvalue()
 
 
 def test_memory_estimate_needs_no_jax():
-    code = "import sys, scaling.plan.device_fit, scaling.cli.device_options as d; d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "
+        "d.device_memory('tpu-v5e', 1); print({'jax', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

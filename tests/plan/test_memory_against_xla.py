@@ -19,6 +19,8 @@ from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.gradient_noise import noise_program
 from scaling.train.trainer import train
 
+pytestmark = pytest.mark.slow
+
 
 def run_of(
     size,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scaling.cli.sweep_options import planned_sweep
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.errors import ScalingError
+from scaling.execute.planning import plan_sweep
 from scaling.tasks import open_task
 
 FILE = Path(__file__).parents[2] / "sweeps" / "epochs.toml"
@@ -22,7 +22,7 @@ def planned(tmp_path, **changes):
     design = sweep.design.model_copy(update=changes)
     path = tmp_path / "sweep.toml"
     path.write_text(dump_sweep(sweep.model_copy(update={"design": design, "seeds": (0,)})))
-    return planned_sweep(path)[1]
+    return plan_sweep(path, on_message=print)
 
 
 def test_shipped_repetition_sweep_has_no_warning(tmp_path, capsys):
@@ -66,7 +66,7 @@ def test_more_unique_tokens_than_there_are_is_an_error_before_training(tmp_path)
 
 def test_fresh_runs_that_repeat_the_corpus_are_reported(tmp_path, capsys):
     planned(tmp_path, unique_tokens=(3e6,), epochs=(8,), sizes=(15e3,))
-    assert "passes over the corpus: not all of their tokens are new" in capsys.readouterr().err
+    assert "passes over the corpus: not all of their tokens are new" in capsys.readouterr().out
 
 
 def test_a_design_that_limits_the_corpus_takes_no_limited_task(tmp_path):
@@ -77,7 +77,7 @@ def test_a_design_that_limits_the_corpus_takes_no_limited_task(tmp_path):
         dump_sweep(sweep.model_copy(update={"base": sweep.base.model_copy(update={"task": task})}))
     )
     with pytest.raises(ScalingError, match="sets the unique tokens itself"):
-        planned_sweep(path)
+        plan_sweep(path, on_message=print)
 
 
 def test_a_run_without_a_limit_keeps_its_identity(tmp_path):

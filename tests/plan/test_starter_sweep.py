@@ -13,7 +13,7 @@ from scaling.plan.starter_sweep import StarterRequest, draft, flops_of_minutes
 
 
 def question(budget=1e13, device="cpu", vocab_size=256, corpus="stdlib", path="first.toml"):
-    return StarterRequest(budget, device, corpus, vocab_size, Path(path), "first")
+    return StarterRequest(budget, device, corpus, vocab_size, Path(path))
 
 
 def drafted(asked):

@@ -279,7 +279,8 @@ def test_nuisance_axis_is_minimised_with_a_warning_at_its_edge(tmp_path):
         publish(tmp_path, run_config(16, 100, lr), {100: 3.0 - 0.1 * index})
         publish(tmp_path, run_config(32, 100, lr), {100: 2.9 + 0.1 * abs(index - 1)})
     (tmp_path / "sweep.toml").write_text(
-        'name = "s"\n[design]\nkind = "grid"\nsizes = [1e4]\ntokens = [1e5]\n[base.task]\nkind = "text"\n'
+        'name = "s"\n[design]\nkind = "grid"\nsizes = [1e4]\ntokens = [1e5]\n[base.task]\nkind = '
+        '"text"\n'
         '[[axes]]\nfield = "optim.lr"\nvalues = [1e-3, 2e-3, 4e-3]\nrole = "nuisance"\n'
     )
     source = read_source([tmp_path], SourceOptions())
@@ -295,7 +296,8 @@ def test_seeds_that_prefer_different_rates_are_still_replicates(tmp_path):
             run = run_config(16, 100, lr).model_copy(update={"seed": seed})
             publish(tmp_path, run, {100: 3.0 + 0.01 * seed + 0.1 * (lr != best)})
     (tmp_path / "sweep.toml").write_text(
-        'name = "s"\n[design]\nkind = "grid"\nsizes = [1e4]\ntokens = [1e5]\n[base.task]\nkind = "text"\n'
+        'name = "s"\n[design]\nkind = "grid"\nsizes = [1e4]\ntokens = [1e5]\n[base.task]\nkind = '
+        '"text"\n'
         '[[axes]]\nfield = "optim.lr"\nvalues = [1e-3, 2e-3]\nrole = "nuisance"\n'
     )
     points = read_source([tmp_path], SourceOptions()).points

@@ -56,7 +56,8 @@ def test_offline_wandb_runs(tmp_path):
     code = (
         "import wandb, sys\n"
         "for i in range(8):\n"
-        "    run = wandb.init(mode='offline', dir=sys.argv[1], config={'n_params': 1e6 * 2 ** (i % 4), 'data': {'tokens': 2e7 * 3 ** (i // 2)}})\n"
+        "    run = wandb.init(mode='offline', dir=sys.argv[1], config={'n_params': 1e6 * 2 ** (i "
+        "% 4), 'data': {'tokens': 2e7 * 3 ** (i // 2)}})\n"
         "    for step in range(4): run.log({'val/loss': 4.0 - 0.1 * step - 0.1 * i})\n"
         "    run.finish()\n"
     )
@@ -119,7 +120,8 @@ def test_integers_that_wrapped_round_are_named(tmp_path):
 def test_runs_that_did_not_finish_are_counted(tmp_path):
     path = tmp_path / "export.csv"
     path.write_text(
-        "Name,State,config.n_params,summary.tokens,val/loss\na,finished,1e6,2e7,3.0\nb,crashed,1e6,2e7,9.0\nc,finished,2e6,2e7,2.9\n"
+        "Name,State,config.n_params,summary.tokens,val/loss\na,finished,1e6,2e7,3.0\n"
+        "b,crashed,1e6,2e7,9.0\nc,finished,2e6,2e7,2.9\n"
     )
     points = read_source([path], SourceOptions()).points
     assert len(points) == 2

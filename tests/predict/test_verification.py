@@ -3,14 +3,15 @@ report says what came of it.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from scaling.config.sweep_file import dump_sweep, load_sweep
 from scaling.predict.verification import NEAR, check_forecasts, sentence
+from tests.command_line import scaling
 from tests.sweep_files import tiny
+
+pytestmark = pytest.mark.slow
 
 HOFFMANN = "published:hoffmann2022"
 SWEEP = tiny(
@@ -24,15 +25,6 @@ SWEEP = tiny(
     base={"task": {"kind": "synthetic", "seq_len": 2049, "n_symbols": 1024, "n_facts": 2**20}},
     recipe={},
 )
-
-
-def scaling(*args):
-    return subprocess.run(
-        [sys.executable, "-m", "scaling", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def done(*args):

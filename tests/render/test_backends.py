@@ -27,7 +27,10 @@ from scaling.render.figure import (
 from scaling.render.matplotlib_backend import draw, save
 from scaling.render.plotly_backend import to_plotly
 
-HOSTILE = '<img src=x onerror=alert(1)></script><script>alert(2)</script> $\\frac{$ <a href="javascript:1">'
+HOSTILE = (
+    "<img src=x onerror=alert(1)></script><script>alert(2)</script> $\\frac{$ <a "
+    'href="javascript:1">'
+)
 
 
 def everything(word="runs"):
@@ -110,7 +113,10 @@ def test_png_is_reproducible(tmp_path):
 
 
 def test_pdf_is_reproducible_for_any_hash_seed_and_undated(tmp_path):
-    code = "import sys; from pathlib import Path; from tests.render.test_backends import HOSTILE, draw, everything, save; "
+    code = (
+        "import sys; from pathlib import Path; from tests.render.test_backends import HOSTILE, "
+        "draw, everything, save; "
+    )
     code += "save(draw(everything(HOSTILE)), 'pdf', Path(sys.argv[1]))"
     canvas = draw(everything(HOSTILE))
     save(canvas, "pdf", tmp_path / "one")
@@ -133,7 +139,8 @@ def test_pdf_is_reproducible_for_any_hash_seed_and_undated(tmp_path):
 def test_importing_render_loads_no_plotting_and_no_jax():
     code = (
         "import sys, scaling.report, scaling.report.page, scaling.report.terminal; "
-        "print([m for m in ('matplotlib', 'plotly', 'jinja2', 'rich', 'scipy', 'jax') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'plotly', 'jinja2', 'rich', 'scipy', 'jax') if m in "
+        "sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

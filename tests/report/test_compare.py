@@ -110,7 +110,8 @@ def test_losses_that_do_not_compare_leave_the_exponents(document, pair):
         }
     report = compose(compare(documents), documents, (), "scaling report")
     assert report.notices == (
-        "better and base: Losses are not comparable: they were measured on different data (abc and def). Only exponents are compared.",
+        "better and base: Losses are not comparable: they were measured on different data (abc "
+        "and def). Only exponents are compared.",
     )
     assert [section.id for section in report.sections] == ["exponents", "size", "provenance"]
     assert [tile.label for tile in report.tiles] == ["exponent a of base", "exponent a of better"]

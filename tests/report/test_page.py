@@ -19,7 +19,10 @@ from scaling.errors import DISK, ScalingError
 from scaling.report.page import write_report
 from tests.documents import dump
 
-HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 [x](javascript:alert(4)) | `'
+HOSTILE = (
+    '</script><script>alert(1)</script><img src=x onerror=alert(2)> "><svg onload=alert(3)> =1+1 '
+    "[x](javascript:alert(4)) | `"
+)
 
 
 class Page(HTMLParser):
@@ -102,12 +105,21 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for path in (folder / "report").rglob("*")
         if path.is_file()
     }
-    pictures = "training-curves isoflop-curves frontier-size frontier-tokens frontier-loss contours residuals-size residuals-tokens "
-    pictures += "residuals-prediction holdout bootstrap-cloud bootstrap-exponent wrong-size-loss wrong-size-compute"
+    pictures = (
+        "training-curves isoflop-curves frontier-size frontier-tokens frontier-loss contours "
+        "residuals-size residuals-tokens "
+    )
+    pictures += (
+        "residuals-prediction holdout bootstrap-cloud bootstrap-exponent wrong-size-loss "
+        "wrong-size-compute"
+    )
     expected = {
         f"figures/{name}.{kind}" for name in pictures.split() for kind in ("svg", "pdf", "png")
     }
-    listed = "predictions model smaller approaches parameters laws kaplan holdout exclusions failures runs provenance training-origin"
+    listed = (
+        "predictions model smaller approaches parameters laws kaplan holdout exclusions failures "
+        "runs provenance training-origin"
+    )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
         "index.html",
         "report.md",
@@ -170,8 +182,8 @@ def test_hostile_text_is_shown_as_text(text):
 def test_the_summary_says_what_was_trained_and_what_follows(text):
     said = " ".join("".join(Page(text).words).split())
     assert (
-        "30 runs were fitted, of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out"
-        in said
+        "30 runs were fitted, of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to "
+        "1e13 FLOPs; 5 were left out" in said
     )
     assert "grows as C^0.530 [0.477, 0.583]" in said
     assert "For 1e14 FLOPs: 1.15M [" in said

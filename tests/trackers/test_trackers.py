@@ -31,7 +31,7 @@ from scaling.trackers.process import Recorder
 from scaling.trackers.run_log import Point, RunUpdate, points_of, run_info, series_name
 from tests.sweep_files import tiny
 
-pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # the libraries' own
 CLOCKS = {"tokens", "flops", "seconds"}
 
 

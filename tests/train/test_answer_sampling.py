@@ -18,7 +18,7 @@ from scaling.config import (
 )
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
-from scaling.execute.timing import Trial
+from scaling.execute.timing import timing_request
 from scaling.tasks import open_task
 from scaling.train import answer_sampling
 from scaling.train.evaluate import Evaluator
@@ -26,6 +26,8 @@ from scaling.train.fingerprint import resolve_for_local_devices
 from scaling.train.sharding import Sharder
 from scaling.train.step import TrainState, initial_state, program_key
 from tests.train.model.variants import tiny_model
+
+pytestmark = pytest.mark.slow
 
 TASK = ArithmeticTask(kind="arithmetic", digits=1)
 SAMPLES, PROBLEMS = 600, 12
@@ -162,5 +164,7 @@ def test_samples_of_a_task_without_answers_are_rejected_before_training(tmp_path
 
 def test_step_timing_samples_no_answers():
     """It trains the shape on other tokens, which have none."""
-    asked = RunConfig.model_validate(Trial(run(points=3)).request()["run"], strict=False)
+    asked = RunConfig.model_validate(
+        timing_request(run(points=3), Execution())["run"], strict=False
+    )
     assert (asked.evals.samples, asked.evals.points) == (None, 3)

@@ -13,6 +13,8 @@ from scaling.tasks import open_task
 from scaling.train.coordinate_check import KINDS, Curve, curves, slope
 from tests.train.model.variants import tiny_model
 
+pytestmark = pytest.mark.slow
+
 TASK = SyntheticTask(kind="synthetic", n_facts=64, n_symbols=16, seq_len=30)
 BASE = MuP(base_width=32, base_head=8, base_depth=2)
 

@@ -15,6 +15,8 @@ from scaling.train.distributed import DistributedConfig, initialize_distributed
 from tests.train import child_processes
 from tests.train.test_trainer import numbers, one_run
 
+pytestmark = pytest.mark.slow
+
 
 def free_port():
     with socket.socket() as probe:

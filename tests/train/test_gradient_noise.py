@@ -18,6 +18,8 @@ from scaling.train.sharding import Sharder
 from scaling.train.step import initial_state, program_key
 from tests.train.test_trainer import SETTLED, numbers, one_run, stop_after, train
 
+pytestmark = pytest.mark.slow
+
 NOISE = {"points": 3, "tokens": 3000, "noise_scale": True, "noise_sequences": 12}
 
 

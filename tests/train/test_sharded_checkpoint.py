@@ -12,6 +12,8 @@ from scaling.train.trainer import train
 from tests.train import child_processes
 from tests.train.test_trainer import one_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):

@@ -13,6 +13,8 @@ from scaling.train.sharding import ShardingRules
 from tests.train import child_processes
 from tests.train.sharding_cases import CASES
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{layers} {name}" for layers, cases in CASES.items() for name in cases]
 CUBE = MeshShape(data=2, fsdp=2, tensor=2)
 

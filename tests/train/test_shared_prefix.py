@@ -17,6 +17,8 @@ from scaling.train.step import AVERAGE_POWER, update_average
 from scaling.train.trainer import Callbacks, train
 from tests.sweep_files import TINY, tiny
 
+pytestmark = pytest.mark.slow
+
 BUDGETS = ["8k", "16k", "30k"]
 
 

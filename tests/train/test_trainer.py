@@ -20,6 +20,8 @@ from scaling.train.trainer import train as train_family
 from tests.sweep_files import TINY, tiny
 from tests.train.model.variants import CHOICES, tiny_model
 
+pytestmark = pytest.mark.slow
+
 SETTLED = Execution(
     layers="unrolled", attention="own"
 )  # what a run of `one_run` settles for on a CPU

@@ -34,6 +34,8 @@ from scaling.tuning.fields import half_life
 from tests.execute.sweeping import command, scaling, training, wait_for
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Provenance("known", None, "0")
 LAW = "published:besiroglu2024"
 SIZES = [2e7, 1e8, 5e8]

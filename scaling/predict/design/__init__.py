@@ -6,7 +6,7 @@ trained and what they cost; `choose` picks among them; `proposal` and `emit` tur
 document and the sweep file of `scaling next`; `expectation` is what `scaling plan` shows.
 """
 
-from scaling.predict.design.expected_precision import Planned, expected
+from scaling.predict.design.expected_precision import Planned, expected, expected_of_plan
 from scaling.predict.design.next_runs import DesignConstraints, Runs, designed, next_runs
 from scaling.predict.design.sweep_out import write_sweep
 
@@ -16,6 +16,7 @@ __all__ = [
     "Runs",
     "designed",
     "expected",
+    "expected_of_plan",
     "next_runs",
     "write_sweep",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from scaling.config import IsoflopDesign
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
 from scaling.fit.document import to_jsonable
@@ -26,6 +27,7 @@ from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.formatting import format_count, format_flops
+from scaling.plan import Plan
 from scaling.points.points import Points
 from scaling.predict.design.law_model import (
     RHO,
@@ -73,6 +75,26 @@ class _AssumedLaw:
     words: str
     given: bool
     noise: float | None = None
+
+
+def expected_of_plan(
+    plan: Plan, target: float | None, law_from: str | None, noise: float | None
+) -> dict[str, Any]:
+    """`expected` of a plan. Cells that differ only in an axis count once: a fit takes the best of
+    them, or one axis value at a time.
+    """
+    params = plan.sweep.design.params
+    groups = {
+        run.run_id: index for index, group in enumerate(plan.groups) for run in group.all_runs()
+    }
+    cells = {
+        (item.n_params[params], item.run.tokens, item.run.seed): (item.flops, groups[item.run_id])
+        for item in plan.runs
+    }
+    n, d, _ = (np.array(column, float) for column in zip(*cells, strict=True))
+    c, group = (np.array(column) for column in zip(*cells.values(), strict=True))
+    is_isoflop = isinstance(plan.sweep.design, IsoflopDesign)
+    return expected(Planned(n, d, c.astype(float), group, is_isoflop), target, law_from, noise)
 
 
 @np.errstate(all="ignore")  # what is no number is refused by name

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import kurtosis, skew
 
 from scaling.studies import runs
 from scaling.studies.emergence.curves import (
@@ -223,12 +224,9 @@ def sarle(values: np.ndarray) -> float:
     0.29 to five values of which two differ from the other three. nan for fewer than four values or
     equal ones.
     """
-    centred = np.asarray(values, float) - np.mean(values)
-    second = float(np.mean(centred**2))
-    if len(values) < 4 or second < 1e-18:
+    if len(values) < 4 or np.var(values) < 1e-18:
         return float("nan")
-    skewness_squared = np.mean(centred**3) ** 2 / second**3
-    return float((skewness_squared + 1.0) * second**2 / np.mean(centred**4))
+    return float((skew(values) ** 2 + 1.0) / kurtosis(values, fisher=False))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ metric's and which the model's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -189,8 +190,8 @@ def _training(study: EmergenceStudy) -> Figure:
     return Figure("emergence-training", title, caption, *axes, tuple(traces), ramp)
 
 
-def _trends(study: EmergenceStudy) -> Table:
-    """How sharp each metric is in N."""
+def tables(study: EmergenceStudy) -> Iterator[Table]:
+    """How sharp each metric is in N, and exact match by size."""
     records = [
         {
             "metric": NAMES[name],
@@ -211,11 +212,7 @@ def _trends(study: EmergenceStudy) -> Table:
     )
     rough, count = ("share of range per doubling",), ("N halfway",)
     title = "How sharp each metric is"
-    return record_table("emergence-metrics", title, records, caption, rough=rough, count=count)
-
-
-def _sizes(study: EmergenceStudy) -> Table:
-    """Exact match by size."""
+    yield record_table("emergence-metrics", title, records, caption, rough=rough, count=count)
     records = []
     for _, of_size in study.final.groupby("n"):
         match = of_size["exact_match"]
@@ -231,17 +228,12 @@ def _sizes(study: EmergenceStudy) -> Table:
             }
         )
     caption = "Exact match: mean, minimum and maximum over seeds."
-    return record_table("emergence-sizes", "The ladder", records, caption, count="N")
+    yield record_table("emergence-sizes", "The ladder", records, caption, count="N")
 
 
 def figures(study: EmergenceStudy) -> list[Figure]:
     """Metrics over N, curves, seeds, products of accuracies, and exact match along training."""
     return [_metrics(study), _fits(study), _seeds(study), _product(study), _training(study)]
-
-
-def tables(study: EmergenceStudy) -> list[Table]:
-    """Every metric, and every size."""
-    return [_trends(study), _sizes(study)]
 
 
 TITLE = "Emergence: metric or transition?"

@@ -4,7 +4,7 @@ no training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -108,29 +108,25 @@ def _curves(runs: Sequence[ModularRun], label: str, colour: int) -> list[Trace]:
     return lines
 
 
-def _delay_by_fraction(law: DelayLaw | None) -> Figure | None:
-    if law is None:
-        return None
-    caption = f"{DELAY} The law is {describe_fraction_law(law)}.{_censored(law)}"
-    has_pole = law.pole.lo > 0
-    label = f"{number(law.a.value, 3)} {'(f - f_c)' if has_pole else 'f'}^-b"
-    pole = (ReferenceLine(x=law.pole.value, label="f_c"),) if has_pole else ()
-    title = "Delay against the share of equations trained on"
-    x = Axis("share f of equations trained on")
-    traces = (*pole, *_law_traces(law, label))
-    return Figure("grokking-fraction", title, caption, x, DELAY_AXIS, traces)
-
-
-def _delay_by_decay(law: DelayLaw | None) -> Figure | None:
-    if law is None:
-        return None
-    caption = (
-        f"{DELAY} The power is b = {law.b:.2f}; at b = 1 the delay times the decay is "
-        f"constant.{_censored(law)}"
-    )
-    traces = _law_traces(law, f"{number(law.a.value, 3)} decay^-b")
-    x = Axis("weight decay", log=True)
-    return Figure("grokking-decay", "Delay against weight decay", caption, x, DELAY_AXIS, traces)
+def _delays(study: GrokkingStudy) -> Iterator[Figure]:
+    """The delay against the share trained on and against the weight decay, with their laws."""
+    if (law := study.by_fraction) is not None:
+        caption = f"{DELAY} The law is {describe_fraction_law(law)}.{_censored(law)}"
+        has_pole = law.pole.lo > 0
+        label = f"{number(law.a.value, 3)} {'(f - f_c)' if has_pole else 'f'}^-b"
+        pole = (ReferenceLine(x=law.pole.value, label="f_c"),) if has_pole else ()
+        title = "Delay against the share of equations trained on"
+        x = Axis("share f of equations trained on")
+        traces = (*pole, *_law_traces(law, label))
+        yield Figure("grokking-fraction", title, caption, x, DELAY_AXIS, traces)
+    if (law := study.by_decay) is not None:
+        caption = (
+            f"{DELAY} The power is b = {law.b:.2f}; at b = 1 the delay times the decay is "
+            f"constant.{_censored(law)}"
+        )
+        traces = _law_traces(law, f"{number(law.a.value, 3)} decay^-b")
+        x, title = Axis("weight decay", log=True), "Delay against weight decay"
+        yield Figure("grokking-decay", title, caption, x, DELAY_AXIS, traces)
 
 
 def _censored(law: DelayLaw) -> str:
@@ -169,12 +165,7 @@ def _closed_form(study: GrokkingStudy) -> Figure | None:
 
 def figures(study: GrokkingStudy) -> list[Figure | None]:
     """Accuracies, both laws, the closed form."""
-    return [
-        _accuracy(study),
-        _delay_by_fraction(study.by_fraction),
-        _delay_by_decay(study.by_decay),
-        _closed_form(study),
-    ]
+    return [_accuracy(study), *_delays(study), _closed_form(study)]
 
 
 STUDY = Study("grokking", "Grokking", analyze, claims, figures, lambda study: [], notes)

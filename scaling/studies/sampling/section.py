@@ -4,7 +4,7 @@ against sampling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from scaling.studies.sampling.analysis import (
     analyze,
     claims,
 )
-from scaling.studies.sampling.train_or_sample import TrainedModelWithSamples, cheapest
+from scaling.studies.sampling.train_or_sample import cheapest
 from scaling.studies.study import Study, record_table
 
 K_AXIS = Axis("samples k", log=True, unit="count")
@@ -191,8 +191,11 @@ def _trade(study: SamplingStudy, ramp: ColorScale) -> Figure | None:
     return Figure("sampling-trade", "Training against sampling", caption, *axes, traces, ramp)
 
 
-def _laws(models: Sequence[SampledModel]) -> Table:
-    """Every model: its law, and what its samples give."""
+def tables(study: SamplingStudy) -> Iterator[Table]:
+    """Every model with its law and what its samples give; the cheapest N, D and k for each number
+    of queries.
+    """
+    models, candidates, target = study.models, study.candidates, study.target
     records = [
         {
             "N": model.n_params,
@@ -213,13 +216,9 @@ def _laws(models: Sequence[SampledModel]) -> Table:
         f"sampling. Majority and most likely are of all {models[0].samples} samples."
     )
     title, (_, _, *rough) = "Coverage laws and votes", records[0]
-    return record_table("sampling-laws", title, records, caption, count=("N", "D"), rough=rough)
-
-
-def _optimum(candidates: Sequence[TrainedModelWithSamples], target: float | None) -> Table | None:
-    """The cheapest N, D and k for each number of queries."""
+    yield record_table("sampling-laws", title, records, caption, count=("N", "D"), rough=rough)
     if target is None:
-        return None
+        return
     records = [
         {
             "queries": queries,
@@ -239,7 +238,7 @@ def _optimum(candidates: Sequence[TrainedModelWithSamples], target: float | None
     )
     title, count = "Joint optimum of N, D and k", ("queries", "N", "D")
     flops = ("training", "sampling", "total")
-    return record_table("sampling-optimum", title, records, caption, count=count, flops=flops)
+    yield record_table("sampling-optimum", title, records, caption, count=count, flops=flops)
 
 
 def figures(study: SamplingStudy) -> list[Figure | None]:
@@ -252,11 +251,6 @@ def figures(study: SamplingStudy) -> list[Figure | None]:
         _votes(models),
         _trade(study, ramp),
     ]
-
-
-def tables(study: SamplingStudy) -> list[Table | None]:
-    """The laws, and the optimum."""
-    return [_laws(study.models), _optimum(study.candidates, study.target)]
 
 
 STUDY = Study("sampling", "Test-time sampling", analyze, claims, figures, tables, notes)

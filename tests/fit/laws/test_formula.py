@@ -42,7 +42,8 @@ def grid(noise: float = 0.0) -> Points:
 
 def test_derivatives_of_every_operation_equal_differences() -> None:
     law = parse_formula(
-        "L(x, y) = a + b*x^c - exp(-d*y)/(1 + e*log(x)) + sqrt(f + y)*tanh(g*x) + max(a*x, h*y) + min(c, abs(e - 3), x) - +ln(y + h)^2"
+        "L(x, y) = a + b*x^c - exp(-d*y)/(1 + e*log(x)) + sqrt(f + y)*tanh(g*x) + max(a*x, h*y) "
+        "+ min(c, abs(e - 3), x) - +ln(y + h)^2"
     )
     rng = np.random.default_rng(1)
     x = {"x": rng.uniform(1.5, 3, 5), "y": rng.uniform(0.2, 2, 5)}

@@ -176,9 +176,9 @@ def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, d
         ["lowest loss on the windows measured", "1.010", "-4 %"],
         ["entropy of the language", "1.000", "-3 %"],
     ]
-    assert (
-        table.caption
-        == "The 95 % interval of E misses the lowest possible loss on these windows. The fit's status is not-identified."
+    assert table.caption == (
+        "The 95 % interval of E misses the lowest possible loss on these windows. The fit's "
+        "status is not-identified."
     )
     alone = diagnostics.truth(
         {"known_entropy": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}

@@ -65,8 +65,8 @@ def test_figures_and_sentence_say_the_same(path):
     assert waste.traces[-1].y[0] == pytest.approx(0, abs=1e-9)
     half = 100 * found.waste[12]
     assert (
-        f"half of N* reaches a loss of {found.loss[12]:.3f} instead of {found.loss[24]:.3f}, for which {half:.2g} ["
-        in wrong_size.sentence(found)
+        f"half of N* reaches a loss of {found.loss[12]:.3f} instead of {found.loss[24]:.3f}, for "
+        f"which {half:.2g} [" in wrong_size.sentence(found)
     )
 
 

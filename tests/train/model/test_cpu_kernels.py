@@ -8,6 +8,8 @@ import pytest
 from scaling.train.model import cpu_kernels as kernels
 from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
 
+pytestmark = pytest.mark.slow
+
 
 def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)

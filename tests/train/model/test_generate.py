@@ -10,6 +10,8 @@ from scaling.train.model.generate import draws, empty_caches
 from scaling.train.model.transformer import init
 from tests.train.model.variants import tiny_model
 
+pytestmark = pytest.mark.slow
+
 MODEL = tiny_model(n_layers=1)
 SEQ_LEN = 8
 

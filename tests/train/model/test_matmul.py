@@ -13,6 +13,8 @@ from scaling.train.model.loss import LMHead, head_loss, token_nll
 from scaling.train.step import ProgramKey, initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
+pytestmark = pytest.mark.slow
+
 
 def operands(transposed, seed=0):
     x_key, w_key, g_key = jax.random.split(jax.random.key(seed), 3)

@@ -16,6 +16,8 @@ from scaling.train.model.transformer import init, shapes
 from scaling.train.step import ProgramKey
 from tests.train.model.variants import SEQ_LEN, run_once, tiny_model
 
+pytestmark = pytest.mark.slow
+
 AT_BASE = MuP(base_width=24, base_head=8, base_depth=2)
 WIDER = MuP(base_width=8, base_head=2, base_depth=1)  # m = 3, heads 4 times as wide, l = 2
 TOKENS_BT = np.random.default_rng(0).integers(0, 17, (2, SEQ_LEN), dtype=np.int32)

@@ -13,6 +13,8 @@ from scaling.train.model.generate import decode_step, prefill
 from scaling.train.model.transformer import shapes
 from tests.train.model.variants import COVERING, SEQ_LEN, label, run_once, tiny_model
 
+pytestmark = pytest.mark.slow
+
 PROMPT = 5
 # an output token that is never an input: its logit depends on a tied embedding through the inputs
 # alone

@@ -1,0 +1,148 @@
+"""`train_single_run`: one run of a sweep in this process, or in one process on each of several
+hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scaling.config import Execution
+from scaling.config.run_groups import RunGroup, constant_lr_eval_steps
+from scaling.errors import RUNS_FAILED, STOPPED, ScalingError
+from scaling.execute import worker
+from scaling.execute.devices import check_devices
+from scaling.execute.events import OnEvent
+from scaling.execute.options import OnMessage
+from scaling.execute.session import SweepSession
+from scaling.execute.signals import exit_code
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import Plan
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended; `is_first` says whether this process writes the results."""
+
+    run_id: str
+    outcome: Literal["done", "diverged", "stopped"]
+    file: str
+    reason: str | None
+    is_first: bool
+    exit_code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `scaling train`."""
+        names = ("run_id", "outcome", "file", "reason")
+        return {name: getattr(self, name) for name in names}
+
+
+def train_single_run(
+    plan: Plan,
+    run_id: str,
+    folder: SweepFolder,
+    execution: Execution,
+    hosts: AbstractContextManager[bool],
+    *,
+    source: str,
+    is_distributed: bool,
+    allow_changes: bool,
+    on_message: OnMessage,
+    on_event: OnEvent,
+) -> RunOutcome:
+    """Train one run of a plan and publish it in a folder; a finished one stays.
+
+    `hosts` joins the processes of the run (`distributed_process`). Raises ScalingError for a run
+    that is not in the plan, or (75) that another process trains.
+    """
+    known = {item.run_id: item for item in plan.runs}
+    if run_id not in known:
+        raise ScalingError(
+            f"run {run_id!r} is not in the plan",
+            where=source,
+            remedy="`scaling plan SWEEP` lists the run ids",
+        )
+    if not is_distributed:
+        check_devices([known[run_id]], execution, 1)
+    session = SweepSession(folder, plan, on_message, allow_changes=allow_changes)
+    stop, kind = worker.StopFlag(), "done"
+    with hosts as is_first, _claimed(session, run_id, is_first) as lease:
+        if not folder.is_finished(run_id):
+            read_at = constant_lr_eval_steps([item.run for item in plan.runs]).get(run_id, ())
+            request = worker.TrainRequest(
+                sweep=plan.sweep.name,
+                group=RunGroup((known[run_id].run,), read_at=read_at),
+                execution=execution,
+                allow_changes=allow_changes,
+                lease=lease,
+            )
+            outcomes = worker.train_group(folder, request, should_stop=stop, on_event=on_event)
+            kind = outcomes[run_id]
+    codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}
+    return RunOutcome(
+        run_id=run_id,
+        outcome=kind,  # type: ignore[arg-type]
+        file=str(folder.run_file(run_id)),
+        reason=folder.reason(run_id) or None,
+        is_first=is_first,
+        exit_code=codes[kind],
+    )
+
+
+@contextmanager
+def _claimed(session: SweepSession, run_id: str, is_first: bool) -> Iterator[str | None]:
+    """Claim a run of a folder on process 0 of several; yields the lease's file. Raises
+    ScalingError (75) when another process has it.
+    """
+    if not is_first:
+        yield None
+        return
+    with session.lease as lease:
+        session.prepare()
+        with lease.locked() as claimed:
+            if run_id in claimed:
+                raise ScalingError(
+                    f"run {run_id} is in training by another process",
+                    where=str(session.folder.path),
+                    remedy="watch it with `scaling status`",
+                    exit_code=STOPPED,
+                )
+            lease.claim([run_id])
+        yield str(lease.path)
+
+
+@contextmanager
+def distributed_process(
+    coordinator: str | None, processes: int | None, process: int | None
+) -> Iterator[bool]:
+    """Join the processes of one run while inside; yields whether this is the one that writes."""
+    if coordinator is None and processes is None and process is None:
+        yield True
+        return
+    from scaling.train.distributed import DistributedConfig, initialize_distributed, is_first
+
+    settings = (
+        DistributedConfig()
+        if (coordinator, processes, process) == ("auto", None, None)
+        else DistributedConfig(coordinator, processes, process)
+    )
+    with _stdout_to_stderr(), initialize_distributed(settings):
+        yield is_first()
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what libraries print to file descriptor 1 (gloo names its peers) to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

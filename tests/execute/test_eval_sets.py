@@ -1,0 +1,93 @@
+"""Evaluation sets: further corpora on which the loss of every run is measured."""
+
+import json
+
+import pytest
+
+from scaling import plan
+from scaling.config.sweep_file import load_sweep
+from scaling.errors import ScalingError
+from scaling.execute.status import read_status
+from scaling.execute.sweep_folder import SweepFolder
+from scaling.points.source import losses_of_eval_set
+from scaling.store import run_files
+from tests.execute.sweeping import scaling
+
+SWEEP = """
+name = "sets"
+[design]
+kind = "grid"
+sizes = ["3k"]
+tokens = ["10k", "20k"]
+[recipe]
+n_layers = 1
+width_multiple = 4
+size_tolerance = 1.0
+[base]
+batch_size = 4
+[base.task]
+kind = "text"
+corpus = "one"
+seq_len = 32
+[evals]
+points = 2
+tokens = 2048
+"""
+SETS = """
+[[evals.sets]]
+name = "same"
+corpus = "one"
+[[evals.sets]]
+name = "other"
+corpus = "two"
+"""
+
+
+@pytest.fixture
+def corpora(tmp_path, monkeypatch):
+    """Two prepared corpora of one vocabulary and different text."""
+    monkeypatch.chdir(tmp_path)
+    for name, words in (("one", "the cat sat on a mat"), ("two", "seven small birds sang of rain")):
+        lines = [f"{words} {i} {' '.join(words.split()[::-1])} {i * i}" for i in range(400)]
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": line}) + "\n" for line in lines)
+        )
+        done = scaling("data", "prepare", f"{name}.jsonl", "--out", name)
+        assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_run_ids_without_sets_do_not_change_and_sets_are_identified_by_their_tokens(corpora):
+    (corpora / "plain.toml").write_text(SWEEP)
+    (corpora / "sets.toml").write_text(SWEEP + SETS)
+    plain, with_sets = plan("plain.toml"), plan("sets.toml")
+    assert '"sets"' not in plain.runs[0].run.canonical()
+    assert {item.run_id for item in plain.runs}.isdisjoint(item.run_id for item in with_sets.runs)
+    (corpora / "two").rename(corpora / "moved")
+    (corpora / "sets.toml").write_text((SWEEP + SETS).replace('"two"', '"moved"'))
+    moved = plan("sets.toml")
+    assert [item.run_id for item in moved.runs] == [item.run_id for item in with_sets.runs]
+
+
+def test_the_loss_is_measured_on_every_set_and_fit_takes_the_named_one(corpora):
+    (corpora / "sets.toml").write_text(SWEEP + SETS)
+    done = scaling("run", "sets.toml", "--out", "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    rows = run_files.load(corpora / "out")
+    losses = rows[rows["metric"] == "loss"].set_index(["run_id", "step"])
+    by_split = {split: part["value"] for split, part in losses.groupby("split")}
+    assert by_split["val:same"].equals(by_split["val"])
+    assert (by_split["val:other"] > by_split["val"]).all()
+    chosen = losses_of_eval_set(rows, "other")
+    chosen = chosen[(chosen["split"] == "val") & (chosen["metric"] == "loss")]
+    assert chosen["value"].tolist() == by_split["val:other"].tolist()
+    with pytest.raises(ScalingError, match="evaluation set"):
+        losses_of_eval_set(rows, "others")
+    shown = {run.run_id: run.loss for run in read_status(SweepFolder(corpora / "out")).runs}
+    assert all(by_split["val"][run_id].iloc[-1] == loss for run_id, loss in shown.items())
+
+
+def test_two_sets_of_one_name_are_rejected(corpora):
+    (corpora / "sets.toml").write_text(SWEEP + SETS.replace('"other"', '"same"'))
+    with pytest.raises(ScalingError, match="one name"):
+        load_sweep(corpora / "sets.toml")
