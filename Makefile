@@ -8,7 +8,7 @@ DEMO := results/demo
 INSTALL := .ci/install $(BIN)
 LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare chaos wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest scalebench compare chaos wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -68,6 +68,9 @@ coverage: setup
 
 design: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.design
+
+scalebench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scalebench $(DATA)
 
 backtest: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.backtest $(DATA)

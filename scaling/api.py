@@ -180,6 +180,7 @@ def predict(
     tokens: object = None,
     loss: object = None,
     unique_tokens: object = None,
+    inputs: object = None,
     inference_tokens: object = None,
     smaller: object = None,
     serving: Mapping[str, Any] | None = None,
@@ -201,6 +202,7 @@ def predict(
         "tokens": tokens,
         "loss": loss,
         "unique_tokens": unique_tokens,
+        "inputs": inputs,
         "inference_tokens": inference_tokens,
         "smaller": smaller,
     }

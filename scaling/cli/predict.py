@@ -50,6 +50,14 @@ def predict(
             help="A loss in nats: gives the smallest budget that reaches it.",
         ),
     ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=VALUE,...",
+            rich_help_panel=QUESTION,
+            help="Inputs of a law of your own: gives the loss.",
+        ),
+    ] = None,
     smaller: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +184,7 @@ def predict(
         "loss": loss,
         "smaller": smaller,
         "inference_tokens": inference_tokens,
+        "inputs": inputs,
     }
     serving_options: dict[str, Any] = {
         "device": device,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.result import FitResult
 from scaling.formatting import count_option, format_count, format_flops
@@ -49,6 +49,7 @@ def predict(
     inference_tokens: object = None,
     smaller: object = None,
     serving: Serving | None = None,
+    inputs: object = None,
 ) -> Prediction:
     """The prediction for FLOPs, for N and D, or for a loss to reach; counts may be text such as
     70B.
@@ -57,7 +58,7 @@ def predict(
 
     `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with
     `serving`, in device-seconds; `smaller` ("0.5,0.3", shares of N) what smaller models of the same
-    loss cost. Raises ScalingError for a missing source, for text that is not a number, and for more
+    loss cost; `inputs` ("experts=64,N=1e9") gives those of a formula by name. Raises ScalingError for a missing source, for text that is not a number, and for more
     or fewer than one question.
     """
     given = {
@@ -70,8 +71,9 @@ def predict(
     question = {name: _number(name, value) for name, value in given.items() if value is not None}
     demand = None if inference_tokens is None else _demand(inference_tokens)
     law = load_law(source)
-    combined_answer = _combined_answer(law, question)
-    answer, parts = combined_answer or (_answer(law, question), None)
+    by_name = _named_inputs("" if inputs is None else str(inputs))
+    combined_answer = None if by_name else _combined_answer(law, question)
+    answer, parts = combined_answer or (_answer(law, question, by_name), None)
     inference = None if demand is None else _inference(law, answer, demand, serving)
     is_optimum = {"n_params", "tokens"}.isdisjoint(question)
     model, no_model = _model(law, answer)
@@ -90,6 +92,7 @@ def predict(
         inference=inference,
         smaller=None if smaller is None else _smaller(law, answer, smaller, is_optimum),
         approaches=approaches,
+        inputs=by_name or None,
         accuracy=_accuracy(law, answer, question.get("flops")),
         decoding=decoding,
         extrapolation_decades=decades,
@@ -109,6 +112,12 @@ def _number(name: str, value: object) -> float:
         f"--{name.replace('_', '-')}",
         'give a positive number, such as 1e21, 5.76e23 or "70B"',
     )
+
+
+def _named_inputs(text: str) -> dict[str, float]:
+    """`"experts=64,N=1e9"` as numbers."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    return {name.strip(): _number("inputs", value.strip()) for name, _, value in pairs}
 
 
 def _demand(value: object) -> float:
@@ -213,8 +222,10 @@ def _combined_answer(
     return None
 
 
-def _answer(law: FittedLaw, asked: Mapping[str, float]) -> Answer:
+def _answer(law: FittedLaw, asked: Mapping[str, float], by_name: Mapping[str, float]) -> Answer:
     question = set(asked) - {"unique_tokens"}
+    if by_name:
+        return _at_inputs(law, asked, by_name)
     if question == {"flops"} and law.optimum is not None:
         return _at_flops(law, asked["flops"])
     if question == {"loss"} and law.optimum is not None:
@@ -222,7 +233,7 @@ def _answer(law: FittedLaw, asked: Mapping[str, float]) -> Answer:
     if question == {"n_params", "tokens"} or (
         question and law.optimum is None and question <= {"flops", "n_params", "tokens"}
     ):
-        return _at_inputs(law, asked)
+        return _at_inputs(law, asked, {})
     needed = (
         "one of --flops, --loss, or --n-params with --tokens"
         if law.optimum is not None
@@ -313,8 +324,10 @@ def _measures(law: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
     return {**answer, "tokens_per_param": _interval(d / n, ratio, law.ci)}
 
 
-def _at_inputs(source: FittedLaw, asked: Mapping[str, float]) -> Answer:
-    """The loss at given N and D, or at the input of a law in one variable."""
+def _at_inputs(
+    source: FittedLaw, asked: Mapping[str, float], by_name: Mapping[str, float]
+) -> Answer:
+    """The loss at given N and D, at the input of a law in one variable, or at inputs by name."""
     from scaling.fit.laws.laws import LAWS
 
     law = LAWS.get(source.law)
@@ -324,7 +337,11 @@ def _at_inputs(source: FittedLaw, asked: Mapping[str, float]) -> Answer:
             remedy="give --flops, or fit with --approach parametric",
         )
     letters = {"n_params": "N", "tokens": "D", "flops": "C", "unique_tokens": "U"}
+    asked = {**asked, **{name: by_name[of] for name, of in letters.items() if of in by_name}}
     given = {letters[name]: np.array([value]) for name, value in asked.items()}
+    given |= {name: np.array([value]) for name, value in by_name.items()}
+    if by_name and (unused := sorted(set(given) - {*law.inputs, "C"})):
+        raise unknown_choice("input", unused[0], law.inputs, where="--inputs")
     if "U" in law.inputs and "D" in given:
         given.setdefault("U", given["D"])
     if "C" in law.inputs and {"N", "D"} <= set(given):
@@ -333,18 +350,13 @@ def _at_inputs(source: FittedLaw, asked: Mapping[str, float]) -> Answer:
     if lacking:
         raise ScalingError(
             f"the law {law.name} needs {', '.join(law.inputs)}; {', '.join(lacking)} is missing",
-            remedy="give --n-params, --tokens or --flops",
+            remedy="give --n-params, --tokens or --flops"
+            if set(lacking) <= set(letters.values())
+            else f'give --inputs "{",".join(f"{name}=..." for name in law.inputs)}"',
         )
     inputs = {letter: given[letter] for letter in law.inputs}
-    value = float(
-        np.exp(
-            law.log_predict(
-                law.theta({name: np.asarray(value_of) for name, value_of in source.values.items()}),
-                inputs,
-            )
-        )[0]
-    )
-    drawn = np.exp(law.log_predict(law.theta(source.draws), inputs))[:, 0] if source.draws else None
+    value = float(law.predict(law.theta(source.values), inputs)[0])
+    drawn = law.predict(law.theta(source.draws), inputs)[:, 0] if source.draws else None
     n, d = asked.get("n_params", math.nan), asked.get("tokens", math.nan)
     flops = asked.get("flops", float(source.cost.flops(np.asarray(n), np.asarray(d))))
     return _measures(source, (flops, None), (n, None), (d, None), (value, drawn))

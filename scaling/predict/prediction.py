@@ -128,6 +128,7 @@ class Prediction(Document):
     tokens: Interval
     loss: Interval
     tokens_per_param: Interval
+    inputs: dict[str, Real] | None = None  # those of a formula, by name
     inference: Inference | None = None
     smaller: list[SmallerModel] | None = None
     approaches: dict[str, ApproachPrediction] | None = None

@@ -267,6 +267,7 @@ def asked(prediction: Document) -> Table:
     """The model that a prediction is about, with intervals."""
     rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
     rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
+    rows += [(name, f"{value:.6g}") for name, value in (prediction.get("inputs") or {}).items()]
     rows.append(
         (
             "training FLOPs",

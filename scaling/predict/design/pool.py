@@ -20,13 +20,15 @@ from scaling.fit.laws.formula import FormulaLaw
 from scaling.fit.laws.formula_starts import draw, solve_linear
 
 COST_POWER = 0.5
-STARTS, STEPS, ROUNDS = 24, 60, 4
+STARTS, LATER_STARTS, STEPS, ROUNDS = 24, 8, 60, 4
 DRAWS = 600
 PRIOR_WIDTH = 1.5  # of a drawn parameter, in robust standard deviations of its draws
 TERM_WIDTH = 3.0  # of a term of the law, in standard deviations of the losses
 TARGET_WIDTH = 1.0  # of the loss of the target about the least seen, in the same
 NOISE, NOISE_RUNS = 0.02, 2.0  # of one run, in the same, and how many runs that counts for
+OUTLIER = 4.0  # a run further off than this many standard deviations counts for less
 MOST_MODES = 6
+DISTANCE = 0.5  # error of the law's form a decade outside the target, in units of the noise
 REFERENCE, TARGETS = 300, 5  # inputs at which terms are measured; those with a vague loss
 
 
@@ -59,13 +61,18 @@ class Prior:
         return cls(law, mean, width, draws, affine, reference, _some(target, TARGETS))
 
     def precision(self, theta: Array, spread: float) -> Array:
-        """The prior precision (S, P) at theta (S, P): of an affine parameter by the size of its
-        term, in units of the spread of the losses.
+        """The prior precision (S, P) at theta (S, P): of an affine parameter by how far its term
+        varies, in units of the spread of the losses; a constant may cancel the means of the others.
         """
         precision = np.broadcast_to(self.width**-2.0, theta.shape).copy()
-        _, slopes = self.law.gradient(theta, self.reference)
-        term = np.sqrt(np.mean(np.minimum(np.abs(slopes[:, self.affine]), 1e100) ** 2, axis=2))
-        scaled = (term / (TERM_WIDTH * spread)) ** 2
+        columns = np.clip(
+            self.law.gradient(theta, self.reference)[1][:, self.affine], -1e100, 1e100
+        )
+        mean, varies = np.abs(columns.mean(2)), columns.std(2)
+        is_constant = varies <= 1e-9 * mean
+        others = np.where(is_constant, 0.0, mean / np.where(is_constant, 1.0, varies))
+        size = np.where(is_constant, mean / np.sqrt(1 + (others**2).sum(1))[:, None], varies)
+        scaled = (size / (TERM_WIDTH * spread)) ** 2
         precision[:, self.affine] = np.nan_to_num(scaled, posinf=1e200) + 1e-300
         return precision
 
@@ -96,8 +103,11 @@ class Posterior:
         return mean, np.sqrt(self.weight @ (inside + (value - mean) ** 2))
 
 
-def posterior(prior: Prior, x: Inputs, loss: Array, begun: Array | None = None) -> Posterior:
-    """The posterior given runs (n,); `begun` (K, P) are starts besides those drawn.
+def posterior(
+    prior: Prior, x: Inputs, loss: Array, near: Array, begun: Array | None = None
+) -> Posterior:
+    """The posterior given runs (n,) whose errors have variance / `near`; `begun` (K, P) are starts
+    besides those drawn.
 
     The target's loss is vaguely known: about the least seen, as far off as losses scatter, counted
     as one observation.
@@ -106,27 +116,31 @@ def posterior(prior: Prior, x: Inputs, loss: Array, begun: Array | None = None) 
     low, high = bounds = np.array([param.bounds for param in law.params]).T
     level = float(np.abs(loss).mean())
     spread = max(float(np.std(loss)), 0.01 * level, 1e-12)
-    ones = np.ones(count)
-    theta, cost = solve_linear(law, prior.draws, x, loss, ones, low, high, ridge=1e-4)
-    theta = theta[np.argsort(cost, kind="stable")[:STARTS]]
+    theta, cost = solve_linear(law, prior.draws, x, loss, near, low, high, ridge=1e-4)
+    count_starts = STARTS if begun is None else LATER_STARTS
+    theta = theta[np.argsort(cost, kind="stable")[:count_starts]]
     theta = theta if begun is None else np.concatenate([theta, begun])
     vague = len(next(iter(prior.target.values())))
     x = {name: np.concatenate([x[name], prior.target[name]]) for name in x}
     known = np.concatenate([loss, np.full(vague, loss.min())])
     far = np.full(vague, 1 / (vague * (TARGET_WIDTH * spread) ** 2))
-    noise = NOISE * spread
+    noise, trust = NOISE * spread, near
     for stage in range(ROUNDS):
         precision = prior.precision(theta, max(spread, 0.3 * level))
-        weight = np.concatenate([ones / noise**2, far])
-        steps = STEPS if stage else STEPS // 2
+        weight = np.concatenate([trust / noise**2, far])
+        steps = STEPS if stage else 2 * STEPS
         theta, value = _descend(law, theta, x, known, weight, prior.mean, precision, bounds, steps)
         best = [int(np.argmin(value))]
         predicted, slopes = (part[..., :count] for part in law.gradient(theta[best], x))
-        inner = slopes[0] @ slopes[0].T / noise**2
+        inner = (slopes[0] * trust) @ slopes[0].T / noise**2
         ridge = np.diag(precision[best[0]] + 1e-12 * np.diag(inner))
         used = float(np.trace(np.linalg.lstsq(inner + ridge, inner, rcond=None)[0]))
-        squares = float(((predicted[0] - loss) ** 2).sum()) + NOISE_RUNS * (NOISE * spread) ** 2
-        noise = float(np.sqrt(squares / (max(count - used, 0.0) + NOISE_RUNS)))
+        freedom = max(count - used, 0.0) + NOISE_RUNS
+        off = np.abs(predicted[0] - loss) * np.sqrt(near)
+        typical = max(1.4826 * float(np.median(off)) * np.sqrt(count / freedom), NOISE * spread)
+        trust = near * np.minimum(1.0, OUTLIER * typical / np.maximum(off, 1e-300))
+        squares = float(trust / near @ off**2) + NOISE_RUNS * (NOISE * spread) ** 2
+        noise = float(np.sqrt(squares / freedom))
     _, slopes = law.gradient(theta, x)
     size = theta.shape[1]
     hessian = (slopes * weight) @ slopes.transpose(0, 2, 1)
@@ -180,7 +194,7 @@ def _descend(
         bad = ~np.isfinite(total) | ~np.isfinite(slopes).all((1, 2))
         return np.where(bad, np.inf, total), residual, slopes
 
-    damping = np.full(len(theta), 1e-2)
+    damping = np.full(len(theta), 1e-3)
     total, residual, slopes = value_of(theta)
     for _ in range(steps):
         going = np.isfinite(total)
@@ -194,7 +208,7 @@ def _descend(
         scale = 1 / np.sqrt(np.maximum(np.einsum("spp->sp", hessian), 1e-300))
         scaled = hessian * scale[:, :, None] * scale[:, None, :]
         scaled = np.where(np.isfinite(scaled), scaled, 0.0)
-        scaled += (damping[:, None, None] + 1e-12) * np.eye(size)
+        scaled += (damping[:, None, None] + 1e-14) * np.eye(size)
         step = -np.linalg.solve(scaled, (gradient * scale)[..., None])[..., 0] * scale
         tried = np.clip(theta + np.nan_to_num(step), *bounds)
         new = value_of(tried)
@@ -204,7 +218,7 @@ def _descend(
         total = np.where(better, new[0], total)
         residual = np.where(better[:, None], new[1], residual)
         slopes = np.where(better[:, None, None], new[2], slopes)
-        damping = np.clip(np.where(better, damping / 4, damping * 5), 1e-10, 1e12)
+        damping = np.clip(np.where(better, damping / 10, damping * 5), 1e-12, 1e12)
         if not (moved | (damping < 1e6)).any():
             break
     return theta, total
@@ -231,11 +245,11 @@ class _Planned:
         there, far = belief.law.gradient(belief.theta, target)
         return cls(belief, belief.covariance, value, slopes, there, far)
 
-    def gain(self) -> Array:
+    def gain(self, near: Array) -> Array:
         """What one more run at each candidate (c,) takes from the variance of the target, within
         modes and between them.
         """
-        noise = self.belief.noise**2
+        noise = self.belief.noise**2 / near
         narrowed = self.covariance @ self.slopes
         moved = self.far.transpose(0, 2, 1) @ narrowed
         variance = (narrowed * self.slopes).sum(1) + noise
@@ -247,11 +261,11 @@ class _Planned:
             total += np.nan_to_num(shares[k] * shares[other] * far * -np.expm1(-apart / 2))
         return total
 
-    def add(self, row: int) -> None:
+    def add(self, row: int, near: float) -> None:
         """Plan the run of a candidate."""
         slopes = self.slopes[:, :, row]
         moved = np.einsum("kpq,kq->kp", self.covariance, slopes)
-        variance = (moved * slopes).sum(1) + self.belief.noise**2
+        variance = (moved * slopes).sum(1) + self.belief.noise**2 / near
         outer = moved[:, :, None] * moved[:, None, :]
         self.covariance = self.covariance - outer / variance[:, None, None]
 
@@ -259,6 +273,18 @@ class _Planned:
 def take(x: Inputs, rows: Array | Sequence[int]) -> dict[str, Array]:
     """The inputs of some runs."""
     return {name: np.asarray(values)[np.asarray(rows, int)] for name, values in x.items()}
+
+
+def decades_outside(pool: Inputs, target: Inputs) -> Array:
+    """How far each run (n,) lies outside the box of the target, in decades of its positive
+    inputs.
+    """
+    square = np.zeros(len(next(iter(pool.values()))))
+    for name, values in pool.items():
+        if (values > 0).all() and (target[name] > 0).all():
+            logs, ends = np.log10(values), np.log10(target[name])
+            square += np.maximum(np.maximum(ends.min() - logs, logs - ends.max()), 0.0) ** 2
+    return np.sqrt(square)
 
 
 @dataclass
@@ -276,6 +302,7 @@ class Campaign:
     def __post_init__(self) -> None:
         self.priors = [Prior.of(law, self.pool, self.target) for law in self.laws]
         self.beliefs: list[Posterior] = []
+        self.near = 1 / (1 + (DISTANCE * decades_outside(self.pool, self.target)) ** 2)
 
     @np.errstate(all="ignore")
     def fit(self, rows: Sequence[int]) -> list[Posterior]:
@@ -284,7 +311,7 @@ class Campaign:
         begun = begun or [None] * len(self.laws)
         x, index = take(self.pool, rows), list(rows)
         self.beliefs = [
-            posterior(prior, x, loss[index], start)
+            posterior(prior, x, loss[index], self.near[index], start)
             for prior, loss, start in zip(self.priors, self.losses, begun, strict=True)
         ]
         return self.beliefs
@@ -324,11 +351,11 @@ class Campaign:
             is_open[[*rows, *chosen]] = False
             if not is_open.any():
                 break
-            worth = np.sum([plan.gain() for plan in plans], axis=0)
+            worth = np.sum([plan.gain(self.near) for plan in plans], axis=0)
             rate = np.where(is_open, worth / self.cost**COST_POWER, -1.0)
             row = int(np.argmax(rate))
             chosen.append(row)
             worths.append(float(worth[row]))
             for plan in plans:
-                plan.add(row)
+                plan.add(row, float(self.near[row]))
         return list(zip(chosen, worths, strict=True))
