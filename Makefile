@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed-dev
 DEMO_STAMP := $(VENV)/.installed
 DEMO := results/demo
 INSTALL := .ci/install $(BIN)
+AOT := jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 nvidia-cuda-nvcc-cu12==12.9.86 'nvidia-cudnn-cu12>=9.10,<10' 'libtpu==0.0.42.*'
 LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest scalebench compare chaos wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest scalebench compare chaos aot wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -77,6 +78,10 @@ backtest: setup
 
 compare: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.compare
+
+aot: setup  # compiles for H100 and TPU v5e, which need not be here
+	$(BIN)/python -c "import jax_cuda12_plugin, libtpu" 2>/dev/null || $(INSTALL) --no-deps $(AOT)
+	$(BIN)/python -m benchmarks.aot $(CASES)
 
 chaos: setup
 	$(BIN)/python -m benchmarks.chaos

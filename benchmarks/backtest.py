@@ -34,6 +34,7 @@ from scaling.fit import combine as combine_module
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination, Quantity
 from scaling.fit.combine import CANDIDATE_LAWS, combine, split_budgets
+from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost
@@ -57,7 +58,8 @@ TUNING = frozenset({
     "epoch", "muennighoff", "openeurollm", "results/honest",
     "porian/owt2-base-long-kaplan-kaplan-train", "porian/owt2-base-long-kaplan-standard-val",
     "porian/owt2-base-short-kaplan-standard-val", "porian/owt2-tuned-short-const-standard-val",
-    "porian/rw-base-short-chinchilla-attention-train", "porian/rw-base-short-kaplan-attention-train",
+    "porian/rw-base-short-chinchilla-attention-train",
+    "porian/rw-base-short-kaplan-attention-train",
     "porian/rw-tuned-short-const-attention-train", "porian/rw-tuned-short-const-standard-val",
 })  # fmt: skip
 
@@ -126,7 +128,7 @@ def cuts(points: Points) -> list[float]:
     """Up to CUTS budgets with enough runs up to them and at least one at 2 to 30 times as much."""
     flops = np.asarray(points.c)
     usable = []
-    for cut in split_budgets(points):
+    for cut in split_budgets(Dataset(points)):
         before = flops[flops <= cut * (1 + 1e-4)]
         after = (flops >= NEAR * cut) & (flops <= FAR * cut)
         if len(before) >= MIN_RUNS and np.ptp(np.log10(before)) >= MIN_SPAN and after.any():
@@ -156,7 +158,7 @@ def law_answers(
 ) -> dict[Quantity, Answer]:
     """What a law alone says, as `scaling fit --law NAME` fits it."""
     fit = estimate(LAWS[name], train)
-    draws = bootstrap(fit, train, RESAMPLES, 0).theta
+    draws = bootstrap(fit, RESAMPLES, 0).theta
     theta = draws if len(draws) > 1 else np.repeat(fit.theta[None], 2, 0)
     inputs = test.inputs(fit.law.inputs)
     residuals = np.log(train.loss) - fit.law.log_predict(fit.theta, train.inputs(fit.law.inputs))
@@ -331,7 +333,10 @@ def summary(scores: Scores) -> Iterator[str]:
     """A Markdown table for each quantity: means over cuts, then over tables."""
     for quantity, title in QUANTITIES.items():
         yield f"\n### {title}\n"
-        yield "| method | tables | error % | bias % | inside 50 % | 90 % | 95 % | worst table, 90 % | score | width / error |"
+        yield (
+            "| method | tables | error % | bias % | inside 50 % | 90 % | 95 % | worst table, 90 "
+            "% | score | width / error |"
+        )
         yield "|---|---|---|---|---|---|---|---|---|---|"
         for method, by_table in scores[quantity].items():
             yield _row(method, by_table)
@@ -342,7 +347,10 @@ def summary(scores: Scores) -> Iterator[str]:
         other = scores["loss"]["chinchilla"].get(table, [])
         error, bias = _error(cut_scores), _bias(cut_scores)
         inside = np.mean([each.inside()[1] for each in cut_scores])
-        yield f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | {inside:.0%} |"
+        yield (
+            f"| {table} | {len(cut_scores)} | {error:.2f} | {_error(other):.2f} | {bias:+.2f} | "
+            f"{inside:.0%} |"
+        )
 
 
 def _error(scores: list[Score]) -> float:
@@ -367,7 +375,10 @@ def _row(method: str, by_table: Mapping[str, list[Score]]) -> str:
         np.concatenate([100 * np.abs(each.error) for each in every])
     )
     shares = " | ".join(f"{each:.0%}" for each in share)
-    return f"| {method} | {len(by_table)} | {error:.2f} | {bias:+.2f} | {shares} | {worst:.0%} | {winkler:.1f} | {ratio:.1f} |"
+    return (
+        f"| {method} | {len(by_table)} | {error:.2f} | {bias:+.2f} | {shares} | {worst:.0%} | "
+        f"{winkler:.1f} | {ratio:.1f} |"
+    )
 
 
 def main() -> None:

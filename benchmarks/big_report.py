@@ -1,6 +1,8 @@
-"""The report of a sweep of 100,000 runs: seconds and memory to fit and to write it, bytes of its page, and how long a browser takes.
+"""The report of a sweep of 100,000 runs: seconds and memory to fit and to write it, bytes of its
+page, and how long a browser takes.
 
-python -m benchmarks.big_report [--runs 100000] [--keep DIR]; the rows are made by hand, on Hoffmann's law with the noise of a seed.
+python -m benchmarks.big_report [--runs 100000] [--keep DIR]; the rows are made by hand, on
+Hoffmann's law with the noise of a seed.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def cells() -> list[RunConfig]:
 
 
 def seeds_of(run: RunConfig, count: int, noise: np.random.Generator) -> pa.Table:
-    """The rows of `count` seeds of a cell: the law's loss, higher before the end, and a seed's own noise."""
+    """The rows of `count` seeds of a cell: the law's loss, higher before the end, and a seed's own
+    noise.
+    """
     law = dict(published("hoffmann2022").values)
     n = accounting.n_params(run.model, SEQ_LEN)
     d = run.batch_tokens * np.array(EVALUATIONS)
@@ -138,14 +142,19 @@ SCROLL = """() => new Promise((done) => {
     before = now;
     scrollBy(0, 120);
     if (innerHeight + scrollY < document.body.scrollHeight - 1) requestAnimationFrame(step);
-    else done({middle: gaps.sort((a, b) => a - b)[gaps.length >> 1] / 1000, longest: gaps.at(-1) / 1000});
+    else {
+      gaps.sort((a, b) => a - b);
+      done({middle: gaps[gaps.length >> 1] / 1000, longest: gaps.at(-1) / 1000});
+    }
   };
   requestAnimationFrame(step);
 })"""
 
 
 def browse(page: Path) -> dict[str, float]:
-    """Seconds until every figure is drawn, and between frames while the page is scrolled to its end; empty without Chromium."""
+    """Seconds until every figure is drawn, and between frames while the page is scrolled to its
+    end; empty without Chromium.
+    """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         return {}
@@ -160,7 +169,8 @@ def browse(page: Path) -> dict[str, float]:
         begin = time.monotonic()
         tab.goto(page.resolve().as_uri())
         tab.wait_for_function(
-            "() => [...document.querySelectorAll('.canvas')].every((one) => one.querySelector('.main-svg'))"
+            "() => [...document.querySelectorAll('.canvas')].every((one) => "
+            "one.querySelector('.main-svg'))"
         )
         drawn = time.monotonic() - begin
         gaps = tab.evaluate(SCROLL)
@@ -204,7 +214,9 @@ def main() -> None:
     print(f"\n{document['n_points']:,} runs fitted")
     for name, pattern in parts.items():
         print(
-            f"{name}: {sum(path.stat().st_size for path in pattern.parent.glob(pattern.name)) / 1e6:.2f} MB"
+            f"{name}: "
+            f"{sum(path.stat().st_size for path in pattern.parent.glob(pattern.name)) / 1e6:.2f} "
+            "MB"
         )
 
 

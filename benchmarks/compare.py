@@ -1,7 +1,10 @@
-"""Does the test of a difference between two sweeps hold its level, and what does it see? `python -m benchmarks.compare [--pairs 200]`.
+"""Does the test of a difference between two sweeps hold its level, and what does it see? `python -m
+benchmarks.compare [--pairs 200]`.
 
-Simulated pairs of isoFLOP sweeps, each fitted and bootstrapped as `scaling fit` does it. Twins follow one law: a 5 % test may call
-5 % of them apart. Others differ: in the compute that one needs for the loss of the other, or in an exponent.
+Simulated pairs of isoFLOP sweeps, each fitted and bootstrapped as `scaling fit` does it. Twins
+follow one law: a 5 % test may call
+5 % of them apart. Others differ: in the compute that one needs for the loss of the other, or in an
+exponent.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from benchmarks.twins import trials
 
 
 def cheaper(surface: Surface, factor: float) -> Surface:
-    """A sweep of the same law that needs `factor` times the compute for the same loss: both gaps shrink alike."""
+    """A sweep of the same law that needs `factor` times the compute for the same loss: both gaps
+    shrink alike.
+    """
     values = dict(surface.values)
     alpha, beta = values["alpha"], values["beta"]
     gap = factor ** (alpha * beta / (alpha + beta))  # L* - E falls as C^-gamma
@@ -66,7 +71,8 @@ def main() -> None:
         ),
     ]
     print(
-        "Share of pairs called apart at 5 %, each test by itself, then any of them after Holm; share: how often its 95 % interval holds the truth"
+        "Share of pairs called apart at 5 %, each test by itself, then any of them after Holm; "
+        "share: how often its 95 % interval holds the truth"
     )
     header = False
     for runs in given.runs:
@@ -88,7 +94,8 @@ def main() -> None:
             )
             print(f"| {name} | {runs} | {cells} |", flush=True)
     print(
-        f"Monte Carlo error of 5 %: {100 * np.sqrt(0.05 * 0.95 / given.pairs):.1f} points; {time.perf_counter() - begun:.0f} s"
+        f"Monte Carlo error of 5 %: {100 * np.sqrt(0.05 * 0.95 / given.pairs):.1f} points; "
+        f"{time.perf_counter() - begun:.0f} s"
     )
 
 

@@ -1,4 +1,5 @@
-"""Do intervals hold the truth as often as they say? `python benchmarks/coverage.py [--sweeps 400] [--write docs/coverage.md]`.
+"""Do intervals hold the truth as often as they say? `python benchmarks/coverage.py [--sweeps 400]
+[--write docs/coverage.md]`.
 
 Simulated sweeps of known laws, each fitted and bootstrapped as `scaling fit` does it.
 """
@@ -15,12 +16,14 @@ from benchmarks.simulated_sweeps import DESIGNS, SURFACES, trials
 
 HEAD = """# Coverage: do the intervals hold the truth?
 
-`make coverage` simulates {sweeps} isoFLOP sweeps of each law and size, fits each (huber-log, delta 1e-3) and bootstraps it
-({resamples} refits, the default kind: errors below 100 runs, pairs from there on), and counts how often the interval that claims {ci:.0%}
-holds the true value. Noise: {noise:.1%} of the loss, log-normal. Sizes reach 4 times the optimum to both sides, budgets from
-1e18 to 1e21 FLOPs; N*, D*, L* and D/N are asked at the largest budget and at 10 times as much. The Monte Carlo error of a cell
-is {error:.1f} points. Laws: `chinchilla` with the constants of Besiroglu et al. 2024, `asymmetric` with alpha .465 and beta .155,
-`kaplan` with those of Kaplan et al. 2020, table 2.
+`make coverage` simulates {sweeps} isoFLOP sweeps of each law and size, fits each (huber-log,
+delta 1e-3) and bootstraps it ({resamples} refits, the default kind: errors below 100 runs, pairs
+from there on), and counts how often the interval that claims {ci:.0%} holds the true value.
+Noise: {noise:.1%} of the loss, log-normal. Sizes reach 4 times the optimum to both sides, budgets
+from 1e18 to 1e21 FLOPs; N*, D*, L* and D/N are asked at the largest budget and at 10 times as
+much. The Monte Carlo error of a cell is {error:.1f} points. Laws: `chinchilla` with the constants
+of Besiroglu et al. 2024, `asymmetric` with alpha .465 and beta .155, `kaplan` with those of
+Kaplan et al. 2020, table 2.
 
 """
 

@@ -1,13 +1,21 @@
-"""What does a chosen design cost against an isoFLOP grid, at equal error of N*(C) at ten times the largest budget trained?
+"""What does a chosen design cost against an isoFLOP grid, at equal error of N*(C) at ten times the
+largest budget trained?
 
     python -m benchmarks.design [--trials 60]
 
-Simulated. The grid: 5 budgets over two decades, 7 sizes from a quarter to four times the optimum, every run alone (cosine),
-centred on the true optimum. The design: a cheap pilot, `estimate`, `designed` (what `scaling next` runs), and a refit of all
-runs, with the pilot's cost counted; no run is dearer than the grid's dearest. Both are fitted by the same law and objective.
-With trunks the runs of one size share cooldown branches (20 %) and half of the variance of their noise. "oracle" places the
-same money by the true law. Cheap runs tell nearly as much as dear ones as long as the law is exact: the pilots reach four, three
-and a bit over two decades below the largest budget, and the last truth is one that the law misses by 0.3 %. The factor at equal error is read off a line through (log cost, log RMSE) of three amounts of money.
+Simulated. The grid: 5 budgets over two decades, 7 sizes from a quarter to four times the optimum,
+every run alone (cosine),
+centred on the true optimum. The design: a cheap pilot, `estimate`, `designed` (what `scaling next`
+runs), and a refit of all
+runs, with the pilot's cost counted; no run is dearer than the grid's dearest. Both are fitted by
+the same law and objective.
+With trunks the runs of one size share cooldown branches (20 %) and half of the variance of their
+noise. "oracle" places the
+same money by the true law. Cheap runs tell nearly as much as dear ones as long as the law is exact:
+the pilots reach four, three
+and a bit over two decades below the largest budget, and the last truth is one that the law misses
+by 0.3 %. The factor at equal error is read off a line through (log cost, log RMSE) of three amounts
+of money.
 """
 
 from __future__ import annotations
@@ -20,8 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.simulated_sweeps import SURFACES, Surface
-from scaling.fit.estimate import PointEstimate, estimate, refitted
+from scaling.fit.estimate import descend, estimate
 from scaling.fit.frontier.frontier import Cost
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.predict.design import DesignConstraints, designed
@@ -92,7 +101,9 @@ def pilot(surface: Surface, kind: str = "far") -> Cells:
 
 @dataclass(frozen=True)
 class Bent(Surface):
-    """A truth that no law here holds: `bend` of the loss is added at both ends of the sizes, quadratically in log N."""
+    """A truth that no law here holds: `bend` of the loss is added at both ends of the sizes,
+    quadratically in log N.
+    """
 
     bend: float = 0.0
 
@@ -121,7 +132,9 @@ def truth(surface: Surface) -> tuple[float, float]:
 
 
 def losses(surface: Surface, cells: Cells, shared: bool, rng: np.random.Generator) -> np.ndarray:
-    """Noisy losses (m,): with trunks a share RHO of the variance is common to the branches of one."""
+    """Noisy losses (m,): with trunks a share RHO of the variance is common to
+    the branches of one.
+    """
     own = rng.standard_normal(len(cells.n))
     if shared:
         own = (
@@ -136,7 +149,7 @@ def points(cells: Cells, loss: np.ndarray) -> Points:
     return Points(loss=loss, n=cells.n, d=cells.d, c=6 * cells.n * cells.d)
 
 
-def errors(surface: Surface, found: PointEstimate) -> tuple[float, float]:
+def errors(surface: Surface, found: LawFit) -> tuple[float, float]:
     """Errors of log N* and log L* at the target."""
     here, (log_n, log_l) = LinearizedLaw(found.law, found.theta, Cost()).optimum(), truth(surface)
     loss = here.loss(TARGET)
@@ -159,7 +172,7 @@ class Pilot:
 
     cells: Cells
     loss: np.ndarray
-    found: PointEstimate
+    found: LawFit
 
     def runs(self, shared: bool) -> Runs:
         """As `designed` takes them, with the noise that the residuals show."""
@@ -196,7 +209,7 @@ def by_design(
         raise AssertionError("the design costs more than it may")
     return errors(
         surface,
-        refitted(
+        descend(
             first.found,
             points(both, np.concatenate([first.loss, losses(surface, then, shared, rng)])),
         ),
@@ -211,7 +224,9 @@ def rmse(pairs: Iterator[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def factor(shares: np.ndarray, roots: np.ndarray, aim: float) -> tuple[float, bool]:
-    """By how much cheaper a design reaches `aim`, and whether that lies within the amounts of money tried (else it is a bound)."""
+    """By how much cheaper a design reaches `aim`, and whether that lies within the amounts of money
+    tried (else it is a bound).
+    """
     slope, level = np.polyfit(np.log(shares), np.log(roots), 1)
     needed = float(np.exp((np.log(aim) - level) / min(slope, -0.05)))
     inside = shares.min() <= needed <= shares.max()
@@ -219,10 +234,15 @@ def factor(shares: np.ndarray, roots: np.ndarray, aim: float) -> tuple[float, bo
 
 
 def compare(surface: Surface, trials: int) -> Iterator[str]:
-    """The lines of one surface: the grid, and designs of both kinds of cost, by the pilot's law and by the true one."""
+    """The lines of one surface: the grid, and designs of both kinds of cost, by the pilot's law and
+    by the true one.
+    """
     cost = isoflop(surface, LARGEST, 2, 5, 7).cost(False)
     aim, wrong = rmse(by_grid(surface, np.random.default_rng([1, k])) for k in range(trials))
-    yield f"{surface.name}: grid of 35 runs, {cost:.3g} FLOPs: RMSE log N* {aim[0]:.4f} +- {wrong[0]:.4f}, log L* {aim[1]:.5f} +- {wrong[1]:.5f}"
+    yield (
+        f"{surface.name}: grid of 35 runs, {cost:.3g} FLOPs: RMSE log N* {aim[0]:.4f} +- "
+        f"{wrong[0]:.4f}, log L* {aim[1]:.5f} +- {wrong[1]:.5f}"
+    )
     for shared, kind in itertools.product((False, True), PILOTS):
         pilots = [
             by_pilot(surface, shared, np.random.default_rng([2, k]), kind) for k in range(trials)
@@ -231,7 +251,9 @@ def compare(surface: Surface, trials: int) -> Iterator[str]:
             found = [
                 rmse(_errors(surface, pilots, share * cost, shared, oracle)) for share in SHARES
             ]
-            yield f"  {kind + ' pilot, ' + ('trunks' if shared else 'alone') + (', oracle' if oracle else ''):26} {_told(found, aim)}"
+            prefix = "shared" if shared else "alone"
+            label = f"{kind} pilot, {prefix}" + (", oracle" if oracle else "")
+            yield f"  {label:26} {_told(found, aim)}"
 
 
 def _errors(

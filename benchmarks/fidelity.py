@@ -1,4 +1,6 @@
-"""Run every command of docs/fidelity.md against a folder of the published data: `python benchmarks/fidelity.py FOLDER`."""
+"""Run every command of docs/fidelity.md against a folder of the published data: `python
+benchmarks/fidelity.py FOLDER`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
 
 @dataclass(frozen=True)
 class Claim:
-    """One command and what its JSON document must hold: key to text such as "1.817218" or ".192 ± .005"."""
+    """One command and what its JSON document must hold: key to text such as "1.817218" or ".192 ±
+    .005".
+    """
 
     command: str
     expected: dict[str, str]

@@ -1,7 +1,9 @@
 """One peer's fit of one table, as JSON on stdout: `PYTHON benchmarks/fit_peers.py PEER runs.csv`.
 
-PYTHON is any interpreter in which the peer is installed (`pip install chinchilla simple-scaling-laws`, the latter from
-Python 3.12 on); nothing of this project is imported. PEER is chinchilla, simple-scaling-laws or draws (the latter with 1,000).
+PYTHON is any interpreter in which the peer is installed (`pip install chinchilla
+simple-scaling-laws`, the latter from
+Python 3.12 on); nothing of this project is imported. PEER is chinchilla, simple-scaling-laws or
+draws (the latter with 1,000).
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def by_chinchilla(path: Path) -> tuple[float, dict[str, float]]:
 
 
 def by_simple(path: Path, draws: int) -> tuple[float, dict[str, float]]:
-    """`simple-scaling-laws`: its separable power law of two predictors, with `draws` bootstrap draws."""
+    """`simple-scaling-laws`: its separable power law of two predictors, with `draws` bootstrap
+    draws.
+    """
     import polars as pl
     from simple_scaling_laws import fit
 

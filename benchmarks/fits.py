@@ -1,6 +1,8 @@
-"""How long fits take, against scipy and the installable peers in the same run: `OMP_NUM_THREADS=1 python benchmarks/fits.py`.
+"""How long fits take, against scipy and the installable peers in the same run: `OMP_NUM_THREADS=1
+python benchmarks/fits.py`.
 
-The data are 240 noisy points on Hoffmann's surface, as many as the published fits have. `--peers PYTHON` names an
+The data are 240 noisy points on Hoffmann's surface, as many as the published fits have. `--peers
+PYTHON` names an
 interpreter in which the peers of `fit_peers.py` are installed; without it they are left out.
 """
 
@@ -17,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from scaling.fit.bootstrap import bootstrap, resampled
-from scaling.fit.estimate import estimate, penalty, problem_of
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import problem_of
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.multistart import penalty
 from scaling.fit.newton import Problem
 from scaling.points.points import Points
 
@@ -39,7 +43,9 @@ def data(seed: int = 0) -> Points:
 
 
 def peer(task: Problem, start: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """One careful refit by scipy: L-BFGS-B from the optimum, analytic gradient, centred logs, objective scaled by delta."""
+    """One careful refit by scipy: L-BFGS-B from the optimum, analytic gradient, centred logs,
+    objective scaled by delta.
+    """
     from scipy.optimize import minimize
 
     law = task.law.bind(task.logs)
@@ -63,7 +69,9 @@ def peer(task: Problem, start: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def multi_start(task: Problem, starts: int = STARTS) -> float:
-    """The plain way: scipy from random starts over the published ranges; returns the best objective."""
+    """The plain way: scipy from random starts over the published ranges; returns the best
+    objective.
+    """
     random, weight = np.random.default_rng(0), np.ones(len(task.loss))
     low, high = (
         LAW.theta({"E": 0.5, "A": 1.0, "B": 1.0, "alpha": 0.1, "beta": 0.1}),
@@ -123,7 +131,8 @@ def main() -> None:
     best = estimate(LAW, points)
     task = problem_of(LAW, points, "huber-log", DELTA)
     print(
-        f"| {'240 runs, Chinchilla law, one thread':<64} | seconds   | ratio   |\n|{'-' * 66}|{'-' * 11}|{'-' * 9}|"
+        f"| {'240 runs, Chinchilla law, one thread':<64} | seconds   | ratio   |\n|{'-' * 66}|"
+        f"{'-' * 11}|{'-' * 9}|"
     )
     ours = timed(lambda: estimate(LAW, points))
     line("optimum: ours (grid of basins, 16 starts, Newton to 1e-7)", ours, ours)
@@ -145,7 +154,7 @@ def main() -> None:
                 by_peer(python, "simple-scaling-laws", table),
                 ours,
             )
-        ours = timed(lambda: bootstrap(best, points, 4000), repeat=2) / 4000
+        ours = timed(lambda: bootstrap(best, 4000), repeat=2) / 4000
         weights = resampled(PEER_REFITS, len(points), None, np.random.default_rng(0))
         line("one bootstrap refit of 4,000: ours, each converged", ours, ours)
         theirs = (

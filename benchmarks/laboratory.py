@@ -1,6 +1,8 @@
-"""Trains every study's sweep, reports on it, and prints each expected result with what was measured: `make lab`.
+"""Trains every study's sweep, reports on it, and prints each expected result with what was
+measured: `make lab`.
 
-`python benchmarks/laboratory.py [NAME ...]` takes some of them only; `--again` reads existing results
+`python benchmarks/laboratory.py [NAME ...]` takes some of them only; `--again` reads existing
+results
 and trains nothing. A sweep that was killed resumes. The last columns say whether the expectation
 holds, and how long the sweep took with its report.
 """

@@ -1,4 +1,6 @@
-"""A table of a million runs: seconds and peak memory of `scaling fit`, in a process of its own: `python benchmarks/large.py`."""
+"""A table of a million runs: seconds and peak memory of `scaling fit`, in a process of its own:
+`python benchmarks/large.py`.
+"""
 
 from __future__ import annotations
 

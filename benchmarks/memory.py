@@ -1,15 +1,25 @@
-"""What training holds in memory, against the planner's estimate: `python -m benchmarks.memory [--json] [--write docs/memory.md]`.
+"""What training holds in memory, against the planner's estimate: `python -m benchmarks.memory
+[--json] [--write docs/memory.md]`.
 
-Five models of the recipe from 50k to 50M parameters, each trained for a few steps in two processes of one thread on a CPU:
+Five models of the recipe from 50k to 50M parameters, each trained for a few steps in two processes
+of one thread on a CPU:
 
-- The process: `measured` is the most memory (ru_maxrss) that a worker ever held, with the settings of workers and nothing
-  compiled before. The planner's figures are `memory.process_bytes`, which `scaling run` holds against the machine (`least`),
-  and that with all temporary buffers a second time (`most`): a worker keeps what it frees, because faulting it in again
-  costs speed, and glibc before 2.38 may find no room for a large aligned buffer where an equal one was.
-- The run: `measured` is the most memory (VmHWM) while it trains, above what the process held just before (VmRSS). By then
-  the process has trained a model of a thousand parameters, so that code and libraries are there; programs come from the
-  cache that the first process filled, so that the compiler does not count; and the C library returns what is freed, so that
-  only what is in use counts. The planner's figure is `memory.estimate(run).total` and the batches read ahead. `XLA` is the
+- The process: `measured` is the most memory (ru_maxrss) that a worker ever held, with the settings
+of workers and nothing
+  compiled before. The planner's figures are `memory.process_bytes`, which `scaling run` holds
+  against the machine (`least`),
+  and that with all temporary buffers a second time (`most`): a worker keeps what it frees, because
+  faulting it in again
+  costs speed, and glibc before 2.38 may find no room for a large aligned buffer where an equal one
+  was.
+- The run: `measured` is the most memory (VmHWM) while it trains, above what the process held just
+before (VmRSS). By then
+  the process has trained a model of a thousand parameters, so that code and libraries are there;
+  programs come from the
+  cache that the first process filled, so that the compiler does not count; and the C library
+  returns what is freed, so that
+  only what is in use counts. The planner's figure is `memory.estimate(run).total` and the batches
+  read ahead. `XLA` is the
   compiler's own plan for the training step: arguments, results and temporary buffers.
 """
 
@@ -50,7 +60,10 @@ MODELS = {  # size: (vocabulary, sequence length, batch, execution)
     "10M": (4096, 256, 16, {}),
     "50M": (50304, 256, 8, {}),
 }
-COLUMNS = "| model | N total | batch | run: estimate | XLA | measured | ratio | process: least | most | measured |"
+COLUMNS = (
+    "| model | N total | batch | run: estimate | XLA | measured | ratio | process: least | most |"
+    " measured |"
+)
 
 
 def main() -> None:
@@ -132,7 +145,9 @@ def _in_child(name: str, kind: str, cache: str) -> dict[str, Any]:
 
 
 def _child(name: str, kind: str) -> dict[str, Any]:
-    """Train one model here: bytes before, the most while training, the most ever, and XLA's plan."""
+    """Train one model here: bytes before, the most while training, the most
+    ever, and XLA's plan.
+    """
     run, how = model_run(name)
     if kind == "process":
         _train(run, how)
@@ -214,9 +229,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     host = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return (
-        f"# Memory: planned and measured\n\n{__doc__.partition(chr(10))[2].strip()}\n\nMeasured on {host}, one thread.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        f"# Memory: planned and measured\n\n{__doc__.partition(chr(10))[2].strip()}\n\nMeasured "
+        f"on {host}, one thread.\n\n" + "\n".join(lines) + "\n"
     )
 
 

@@ -1,6 +1,8 @@
-"""A sweep of 100,000 runs: seconds and memory to plan it, to find that all is done, to say how it stands, and to read it.
+"""A sweep of 100,000 runs: seconds and memory to plan it, to find that all is done, to say how it
+stands, and to read it.
 
-python -m benchmarks.scale [--runs 100000] [--keep DIR]; the runs are simulated, and their files merged as the sweep goes.
+python -m benchmarks.scale [--runs 100000] [--keep DIR]; the runs are simulated, and their files
+merged as the sweep goes.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def main() -> None:
         print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(
-        f"\n{given.runs:,} runs, {size / 2**20:.0f} MiB in {sum(path.is_file() for path in folder.rglob('*'))} files"
+        f"\n{given.runs:,} runs, {size / 2**20:.0f} MiB in "
+        f"{sum(path.is_file() for path in folder.rglob('*'))} files"
     )
 
 

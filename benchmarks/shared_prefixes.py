@@ -1,9 +1,13 @@
-"""What shared prefixes cost and what they change: each sweep as it is, and the same grid of separate cosine runs.
+"""What shared prefixes cost and what they change: each sweep as it is, and the same grid of
+separate cosine runs.
 
-    python benchmarks/shared_prefixes.py [SWEEP ...] [--out FOLDER] [--write docs/shared-prefixes.md]
+    python benchmarks/shared_prefixes.py [SWEEP ...] [--out FOLDER] [--write
+    docs/shared-prefixes.md]
 
-Both are trained by `scaling run` on this machine, one after the other, with the same workers; FLOPs are exact, seconds
-those of the whole command, compilation included (nothing is cached). Exponents are those of `scaling fit` with 95 % intervals. Without
+Both are trained by `scaling run` on this machine, one after the other, with the same workers; FLOPs
+are exact, seconds
+those of the whole command, compilation included (nothing is cached). Exponents are those of
+`scaling fit` with 95 % intervals. Without
 sweeps: the demo (four budgets) and `sweeps/shared-prefixes.toml` (eight).
 """
 
@@ -31,7 +35,9 @@ ROADS = {"isoflop": ["--approach", "isoflop"], "parametric": ["--approach", "par
 
 @dataclass(frozen=True)
 class Trained:
-    """A sweep that was trained: its FLOPs, the seconds of the command, and the exponent of N* by each road."""
+    """A sweep that was trained: its FLOPs, the seconds of the command, and the exponent of N* by
+    each road.
+    """
 
     name: str
     schedule: str
@@ -69,7 +75,9 @@ def separate(sweep: Path, folder: Path) -> Path:
 
 
 def trained(sweep: Path, folder: Path) -> Trained:
-    """Train a sweep into `folder` and fit it; what stands there already is not trained again, and its seconds are those noted then."""
+    """Train a sweep into `folder` and fit it; what stands there already is not trained again, and
+    its seconds are those noted then.
+    """
     loaded, out = load_sweep(sweep), folder / sweep.stem
     plan = json.loads(scaling("plan", str(sweep), "--no-probe", "--json"))
     note = out / "seconds.json"
@@ -146,7 +154,10 @@ def main() -> None:
     print(table(found))
     if asked.write:
         cpu = examine()["cpu"]
-        head = f"# Trunks against separate runs\n\n{__doc__.strip()}\n\nMeasured on {cpu['usable_cores']} cores of {cpu['model']}.\n\n"
+        head = (
+            f"# Trunks against separate runs\n\n{__doc__.strip()}\n\nMeasured on "
+            f"{cpu['usable_cores']} cores of {cpu['model']}.\n\n"
+        )
         asked.write.write_text(head + table(found))
 
 

@@ -1,4 +1,5 @@
-"""Simulated sweeps of a known law: how often do the intervals hold the truth? (Efron and Tibshirani 1993, section 14.3.)
+"""Simulated sweeps of a known law: how often do the intervals hold the truth? (Efron and Tibshirani
+1993, section 14.3.)
 
 An interval that claims 90 % is measured on sweeps whose law, noise and optimum are known.
 """
@@ -66,7 +67,9 @@ def sweep(surface: Surface, runs: int, rng: np.random.Generator) -> Points:
 
 
 def answers(found: Frontier) -> dict[str, np.ndarray]:
-    """What is asked of a frontier: exponents, and N*, D*, L*, D/N at and beyond the largest budget."""
+    """What is asked of a frontier: exponents, and N*, D*, L*, D/N at and beyond
+    the largest budget.
+    """
     asked = {"a": found.a, "b": found.b}
     for label, flops in (("", BUDGETS[1]), (" at 10x", BEYOND * BUDGETS[1])):
         n, d, loss = found.n_star(flops), found.d_star(flops), found.loss(flops)
@@ -84,7 +87,7 @@ def trials(
     for trial in range(count):
         points = sweep(surface, runs, np.random.default_rng([seed, trial]))
         found = estimate(law, points)
-        draws = bootstrap(found, points, resamples, trial)
+        draws = bootstrap(found, resamples, trial)
         values = {name: np.asarray(value) for name, value in found.values.items()}
         here, drawn = (
             answers(LAWS[law.name].frontier(values, Cost())),

@@ -1,6 +1,8 @@
-"""Our own step as a contestant of `steps.py`: `python -m benchmarks.step_ours RUN [once]`, RUN a `RunConfig` as JSON.
+"""Our own step as a contestant of `steps.py`: `python -m benchmarks.step_ours RUN [once]`, RUN a
+`RunConfig` as JSON.
 
-What is timed is `scaling.train.step_timing.seconds_per_step`: the compiled program with which `scaling run` trains. With `once` it
+What is timed is `scaling.train.step_timing.seconds_per_step`: the compiled program with which
+`scaling run` trains. With `once` it
 prints how long the first step took after the imports, compilation or cache included, and ends.
 """
 

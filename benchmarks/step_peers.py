@@ -1,8 +1,12 @@
-"""nanoGPT and NanoDO as contestants of `steps.py`: `PYTHON -m benchmarks.step_peers PEER FOLDER CELL`.
+"""nanoGPT and NanoDO as contestants of `steps.py`: `PYTHON -m benchmarks.step_peers PEER FOLDER
+CELL`.
 
-PYTHON is any interpreter with torch (nanogpt) or jax, flax and optax (nanodo); FOLDER is a checkout of the peer's
-repository; CELL is JSON (see `steps.Cell`). Model and optimiser are the repository's own files; what stands here is the step
-of its train.py without logging, with its defaults: no biases, AdamW with weight decay 0.1, nanoGPT clips gradients at 1.
+PYTHON is any interpreter with torch (nanogpt) or jax, flax and optax (nanodo); FOLDER is a checkout
+of the peer's
+repository; CELL is JSON (see `steps.Cell`). Model and optimiser are the repository's own files;
+what stands here is the step
+of its train.py without logging, with its defaults: no biases, AdamW with weight decay 0.1, nanoGPT
+clips gradients at 1.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ BATCHES = 8
 
 
 def nanogpt(cell: dict[str, Any], variant: str) -> tuple[Callable[[int], object], dict[str, Any]]:
-    """`model.py`'s GPT and its AdamW; eager, through `torch.compile`, or under bfloat16 autocast as its train.py has it."""
+    """`model.py`'s GPT and its AdamW; eager, through `torch.compile`, or under bfloat16 autocast as
+    its train.py has it.
+    """
     import torch
     from model import GPT, GPTConfig
 
@@ -57,7 +63,9 @@ def nanogpt(cell: dict[str, Any], variant: str) -> tuple[Callable[[int], object]
 
 
 def nanodo(cell: dict[str, Any]) -> tuple[Callable[[int], object], dict[str, Any]]:
-    """`nanodo/model.py` and `nanodo/optimizer.py`; the loss of `loss.py` and the step of `train.py` on one device, without metrics."""
+    """`nanodo/model.py` and `nanodo/optimizer.py`; the loss of `loss.py` and the step of `train.py`
+    on one device, without metrics.
+    """
     import flax
     import jax
     import jax.numpy as jnp

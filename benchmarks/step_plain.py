@@ -1,7 +1,10 @@
-"""The yardstick of `steps.py`, which needs no peer: a transformer as one writes it in plain jax and optax, without tricks.
+"""The yardstick of `steps.py`, which needs no peer: a transformer as one writes it in plain jax and
+optax, without tricks.
 
-`python -m benchmarks.step_plain CELL` is nanoGPT's architecture with (batch, time, width) activations, attention by einsum,
-a loop over layers, `optax.adamw` behind a clip, and one `jax.jit` with donated state. `python -m benchmarks.step_plain peak`
+`python -m benchmarks.step_plain CELL` is nanoGPT's architecture with (batch, time, width)
+activations, attention by einsum,
+a loop over layers, `optax.adamw` behind a clip, and one `jax.jit` with donated state. `python -m
+benchmarks.step_plain peak`
 is the machine's float32 matmul instead: seconds of one product of two 1024 x 1024 matrices.
 """
 
@@ -24,7 +27,9 @@ PEAK_SIDE = 1024
 
 
 def initial(cell: dict[str, Any]) -> dict[str, Any]:
-    """Parameters: tied embedding, learned positions, blocks of four matrices, gains of LayerNorm."""
+    """Parameters: tied embedding, learned positions, blocks of four matrices,
+    gains of LayerNorm.
+    """
     random, d = np.random.default_rng(0), cell["d_model"]
 
     def matrix(*shape: int) -> jax.Array:

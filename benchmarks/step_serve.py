@@ -1,6 +1,8 @@
-"""How every contestant of `steps.py` is timed: it gets ready, says so, and times a stretch of steps for each line on stdin.
+"""How every contestant of `steps.py` is timed: it gets ready, says so, and times a stretch of steps
+for each line on stdin.
 
-Standard library only, so that a contestant may live in any interpreter. All contestants of a cell stand ready together and
+Standard library only, so that a contestant may live in any interpreter. All contestants of a cell
+stand ready together and
 take turns, so what else the machine does falls on all of them.
 """
 
@@ -16,7 +18,9 @@ STRETCH_SECONDS = 0.5
 
 
 def seconds_per_step(take: Callable[[int], object]) -> float:
-    """Seconds of one step over steps that fill STRETCH_SECONDS; `take(n)` takes n steps and returns when they are done."""
+    """Seconds of one step over steps that fill STRETCH_SECONDS; `take(n)` takes n steps and returns
+    when they are done.
+    """
     count, spent = 0, 0.0
     while spent < STRETCH_SECONDS:
         some = 1 if count == 0 else max(1, int(STRETCH_SECONDS / 3 / (spent / count)))

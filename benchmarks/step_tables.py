@@ -10,15 +10,18 @@ OURS, RECIPE, HALF = "ours, their architecture", "ours, default recipe", ", bf16
 
 HEAD = """# Speed of one training step
 
-`make bench STEP_PEERS="--peers PYTHON --nanogpt FOLDER --nanodo FOLDER"` measures tokens a second (and exact FLOPs over the float32 matmul
-peak) of one AdamW step on {cores} cores of {cpu}, whose float32 peak is {peak:.0f} GFLOP/s ({versions}). In the large table every contestant is
-two single-threaded processes side by side; tokens a second add up. Contestants take turns until {rounds} rounds were calm, and
-the best turn counts; noise is the median matmul of a cell over the best of the run (1.0 is a quiet machine). Shapes and
-batches stand in `benchmarks/steps.py`. nanoGPT and NanoDO are as their repositories have them; `plain JAX` is nanoGPT's
-architecture without tricks (`benchmarks/step_plain.py`); `their architecture` is LayerNorm, learned positions, tied embedding,
-GELU, no biases; `default recipe` has RMSNorm, RoPE, QK-norm and a head of its own at as many non-embedding parameters.
-**Ratio** is ours in their architecture over the faster of the two peers in float32, `recipe` the default recipe over the same;
-with bf16, ours over the fastest peer of either precision.
+`make bench STEP_PEERS="--peers PYTHON --nanogpt FOLDER --nanodo FOLDER"` measures tokens a second
+(and exact FLOPs over the float32 matmul peak) of one AdamW step on {cores} cores of {cpu}, whose
+float32 peak is {peak:.0f} GFLOP/s ({versions}). In the large table every contestant is two
+single-threaded processes side by side; tokens a second add up. Contestants take turns until
+{rounds} rounds were calm, and the best turn counts; noise is the median matmul of a cell over the
+best of the run (1.0 is a quiet machine). Shapes and batches stand in `benchmarks/steps.py`.
+nanoGPT and NanoDO are as their repositories have them; `plain JAX` is nanoGPT's architecture
+without tricks (`benchmarks/step_plain.py`); `their architecture` is LayerNorm, learned positions,
+tied embedding, GELU, no biases; `default recipe` has RMSNorm, RoPE, QK-norm and a head of its own
+at as many non-embedding parameters. **Ratio** is ours in their architecture over the faster of
+the two peers in float32, `recipe` the default recipe over the same; with bf16, ours over the
+fastest peer of either precision.
 """
 
 
@@ -39,7 +42,9 @@ def summarise(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def ratios(speed: dict[str, float]) -> dict[str, float]:
-    """Ours over each other contestant of its precision or float32, and over the fastest of the peers (without peers, over plain JAX)."""
+    """Ours over each other contestant of its precision or float32, and over the fastest of the
+    peers (without peers, over plain JAX).
+    """
     theirs = [name for name in speed if not name.startswith((OURS, RECIPE, PLAIN))] or [PLAIN]
     single = max(speed[name] for name in theirs if not name.endswith(HALF))
     either = max(speed[name] for name in theirs)
@@ -79,7 +84,9 @@ SHOWN = ("ratio", "recipe", "ratio, bf16", "recipe, bf16")
 
 
 def table(rows: list[dict[str, Any]], means: dict[str, float]) -> str:
-    """A row a cell: speed and fraction of peak of each contestant, ratios, and a last row of geometric means."""
+    """A row a cell: speed and fraction of peak of each contestant, ratios, and a last row of
+    geometric means.
+    """
     names = list(rows[0]["contestants"])
     head = ["N", "T", "V", "batch", *names, *SHOWN, "noise"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -135,8 +142,10 @@ def beside(document: dict[str, Any]) -> str:
     fastest = max(first["contestants"][name]["tokens_per_second"] for name in (OURS, RECIPE))
     return (
         "## Start-up and data\n\n"
-        f"- From the end of the imports to the end of the first step, default recipe at 1M: {start['warm_seconds']:.2f} s with a warm compile cache, "
+        "- From the end of the imports to the end of the first step, default recipe at 1M: "
+        f"{start['warm_seconds']:.2f} s with a warm compile cache, "
         f"{start['cold_seconds']:.1f} s cold.\n"
-        f"- `Task.batch` reads {rounded(data)} tokens a second of a memory-mapped store at random, {data / fastest:.0f} times what the fastest step of "
+        f"- `Task.batch` reads {rounded(data)} tokens a second of a memory-mapped store at "
+        f"random, {data / fastest:.0f} times what the fastest step of "
         f"{first['cell'].split('-')[0]} takes in.\n"
     )

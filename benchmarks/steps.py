@@ -1,20 +1,30 @@
-"""Tokens a second of one training step, against nanoGPT and NanoDO in the same run: `python -m benchmarks.steps [--quick]`.
+"""Tokens a second of one training step, against nanoGPT and NanoDO in the same run: `python -m
+benchmarks.steps [--quick]`.
 
-Every cell is a size (non-embedding parameters), a sequence length and a vocabulary; AdamW, the same batch for all. A
-contestant has two cores: in the large table as two single-threaded processes side by side, which is what `scaling run` does
-with a CPU and faster for every contestant, and in the small one as one process of two threads. All stand ready together and
+Every cell is a size (non-embedding parameters), a sequence length and a vocabulary; AdamW, the same
+batch for all. A
+contestant has two cores: in the large table as two single-threaded processes side by side, which is
+what `scaling run` does
+with a CPU and faster for every contestant, and in the small one as one process of two threads. All
+stand ready together and
 take turns; of each the best turn counts.
 
-- nanoGPT and NanoDO as their repositories have them: `--peers PYTHON --nanogpt FOLDER --nanodo FOLDER` (see `step_peers.py`);
+- nanoGPT and NanoDO as their repositories have them: `--peers PYTHON --nanogpt FOLDER --nanodo
+FOLDER` (see `step_peers.py`);
   nanoGPT in bfloat16 too, by autocast.
 - plain JAX: nanoGPT's architecture without tricks (`step_plain.py`). Needs no peer.
-- ours in the peers' architecture. Without biases both are one `ModelConfig` (LayerNorm, learned positions, tied embedding,
-  tanh GELU, all heads); what differs is that nanoGPT's GELU is the exact one, and that NanoDO does not clip gradients.
+- ours in the peers' architecture. Without biases both are one `ModelConfig` (LayerNorm, learned
+positions, tied embedding,
+  tanh GELU, all heads); what differs is that nanoGPT's GELU is the exact one, and that NanoDO does
+  not clip gradients.
 - ours as the default recipe builds it for the same number of non-embedding parameters.
-- both of ours with `precision = "bfloat16"`: bfloat16 operands of products, float32 weights and sums.
+- both of ours with `precision = "bfloat16"`: bfloat16 operands of products, float32 weights and
+sums.
 
-The figure of a cell, `ratio`, is ours in the peers' architecture over the faster of the peers in float32, in tokens a second;
-without peers, over plain JAX. For bfloat16 it is ours over the fastest peer of either precision. A fraction of peak is exact FLOPs (`accounting.train_flops`: matmuls, causal
+The figure of a cell, `ratio`, is ours in the peers' architecture over the faster of the peers in
+float32, in tokens a second;
+without peers, over plain JAX. For bfloat16 it is ours over the fastest peer of either precision. A
+fraction of peak is exact FLOPs (`accounting.train_flops`: matmuls, causal
 attention, head) over the best float32 product of 1024 x 1024 matrices seen in the run.
 """
 
@@ -51,7 +61,9 @@ PEAK, CALM, PATIENCE = "peak", 1.15, 3
 
 @dataclass(frozen=True)
 class Shape:
-    """A model of the peers' kind and its batch in sequences; 10M is nanoGPT's own `train_shakespeare_char`."""
+    """A model of the peers' kind and its batch in sequences; 10M is nanoGPT's own
+    `train_shakespeare_char`.
+    """
 
     n_layers: int
     d_model: int
@@ -107,14 +119,17 @@ def run_of(model: ModelConfig, cell: Cell, precision: Precision = "float32") -> 
 
 
 class Process:
-    """A contestant's process: ready when it has printed its facts, then one measurement an `ask`."""
+    """A contestant's process: ready when it has printed its facts, then one
+    measurement an `ask`.
+    """
 
     def __init__(self, command: list[str], threads: int, tuned: bool) -> None:
         count = {"NPROC": str(threads), "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
         environment = (
             worker_environment(cores() // threads) if tuned else dict(os.environ)
         ) | count
-        self.noise = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process
+        # open as long as the process
+        self.noise = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -191,9 +206,11 @@ def commands(
 
 
 def take_turns(entrants: dict[str, list[Process]], rounds: int) -> dict[str, list[list[float]]]:
-    """Seconds of a step by entrant, process and round; the entrants take turns, the processes of one run at the same time.
+    """Seconds of a step by entrant, process and round; the entrants take turns, the processes of
+    one run at the same time.
 
-    Goes on until `rounds` were calm (PEAK, the matmul, took at most CALM times its best), at most PATIENCE times as many.
+    Goes on until `rounds` were calm (PEAK, the matmul, took at most CALM times its best), at most
+    PATIENCE times as many.
     """
     for process in (process for group in entrants.values() for process in group):
         assert process.facts  # all are ready, and quiet, before the first turn
@@ -215,7 +232,9 @@ def take_turns(entrants: dict[str, list[Process]], rounds: int) -> dict[str, lis
 def one_cell(
     cell: Cell, given: argparse.Namespace, peak: Process, processes: int
 ) -> dict[str, Any]:
-    """All contestants of a cell: each one process with all cores, or `processes` that share the cores, all at the same time."""
+    """All contestants of a cell: each one process with all cores, or `processes` that share the
+    cores, all at the same time.
+    """
     begun, threads = time.perf_counter(), CORES // processes
     entrants = {
         name: [Process(command, threads, tuned) for _ in range(processes)]
@@ -231,7 +250,8 @@ def one_cell(
     noise = float(np.median(seconds[PEAK][0])) / peak.best
     speeds = ", ".join(f"{name} {row['tokens_per_second']:,.0f}" for name, row in found.items())
     say(
-        f"{label(cell)}, {processes} at a time: {speeds} ({time.perf_counter() - begun:.0f} s, noise {noise:.2f})"
+        f"{label(cell)}, {processes} at a time: {speeds} ({time.perf_counter() - begun:.0f} s, "
+        f"noise {noise:.2f})"
     )
     return {
         "cell": label(cell),
@@ -263,7 +283,9 @@ def contestant(
 
 
 def start_up(folder: Path) -> dict[str, float]:
-    """Seconds from the imports' end to the end of the first step of the recipe's 1M model: cold, and with a warm cache."""
+    """Seconds from the imports' end to the end of the first step of the recipe's 1M model: cold,
+    and with a warm cache.
+    """
     cell = ("1M", 128, 256)
     environment = worker_environment(1) | {
         "JAX_COMPILATION_CACHE_DIR": str(folder),
@@ -288,7 +310,9 @@ def start_up(folder: Path) -> dict[str, float]:
 
 
 def data_speed() -> dict[str, float]:
-    """Tokens a second that `Task.batch` reads of the memory-mapped standard library: windows in the order of training, all over the file."""
+    """Tokens a second that `Task.batch` reads of the memory-mapped standard library: windows in the
+    order of training, all over the file.
+    """
     task, batch = (
         open_task(TextTask(kind="text", corpus="stdlib", seq_len=128)),
         SHAPES["50k"].batch,

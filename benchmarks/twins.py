@@ -1,4 +1,6 @@
-"""Simulated pairs of sweeps: does the test of a difference hold its level where there is none, and see one where there is?"""
+"""Simulated pairs of sweeps: does the test of a difference hold its level where there is none, and
+see one where there is?
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def document(surface: Surface, runs: int, resamples: int, seed: list[int]) -> Fi
     points = sweep(surface, runs, np.random.default_rng(seed))
     law = LAWS[surface.law]
     found = estimate(law, points)
-    drawn = law.values(bootstrap(found, points, resamples).theta)
+    drawn = law.values(bootstrap(found, resamples).theta)
     best = LAWS[law.name].frontier(found.values, Cost())
     assert points.c is not None
     return FitResult(

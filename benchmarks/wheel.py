@@ -1,7 +1,10 @@
-"""`make wheel-check`: the wheel holds every file of the package, and works where nothing but it and its dependencies is installed.
+"""`make wheel-check`: the wheel holds every file of the package, and works where nothing but it and
+its dependencies is installed.
 
-Builds the wheel, compares its list of files with the source tree, installs it into a new environment with the versions of
-requirements.lock, and runs the command, the module and a fit from an empty folder. Needs a package index, or pip's find-links.
+Builds the wheel, compares its list of files with the source tree, installs it into a new
+environment with the versions of
+requirements.lock, and runs the command, the module and a fit from an empty folder. Needs a package
+index, or pip's find-links.
 """
 
 import subprocess
@@ -59,7 +62,8 @@ def check_files(wheel: Path) -> None:
     wanted = files_of_the_package()
     if inside != wanted or not inside >= NEEDED:
         sys.exit(
-            f"wheel: lacks {sorted((wanted | NEEDED) - inside)}, holds besides {sorted(inside - wanted)}"
+            f"wheel: lacks {sorted((wanted | NEEDED) - inside)}, holds besides "
+            f"{sorted(inside - wanted)}"
         )
     print(f"wheel: {wheel.name} holds all {len(inside)} files of the package")
 

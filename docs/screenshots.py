@@ -1,6 +1,8 @@
-"""The pictures of the documentation, from the program as it is: `python -m docs.screenshots` (make screenshots).
+"""The pictures of the documentation, from the program as it is: `python -m docs.screenshots` (make
+screenshots).
 
-The report of results/reference in Chromium (wide, narrow, dark) as PNG, and what three commands print as SVG. Nothing is trained. Needs
+The report of results/reference in Chromium (wide, narrow, dark) as PNG, and what three commands
+print as SVG. Nothing is trained. Needs
 Chromium; a picture above 250 kB is an error.
 """
 
@@ -32,7 +34,8 @@ COLUMNS, GAP = 110, 12
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of the page: the window in CSS pixels, and the element it begins with (the top of the page without); several elements
+    """One picture of the page: the window in CSS pixels, and the element it begins with (the top of
+    the page without); several elements
     are several windows side by side.
     """
 
@@ -52,7 +55,8 @@ SHOTS = (
     Shot(OUT / "report-narrow-isoflop.png", 390, 844, starts=("#plot-isoflop-curves",)),
 )
 TERMINALS = {
-    "plan": "scaling plan sweeps/demo.toml --no-probe",  # seconds are of the machine, and of what else it does
+    # seconds are of the machine, and of what else it does
+    "plan": "scaling plan sweeps/demo.toml --no-probe",
     "fit": "scaling fit results/reference --out {folder}/fit.json",
     "predict": "scaling predict results/reference/fits/chinchilla.json --flops 1e14",
 }
@@ -79,7 +83,8 @@ def main() -> int:
     large = [path for path in written if path.stat().st_size > MOST_BYTES]
     for path in written:
         sys.stdout.write(
-            f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB{' (too large)' if path in large else ''}\n"
+            f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} "
+            f"kB{' (too large)' if path in large else ''}\n"
         )
     return 1 if large else 0
 
@@ -89,7 +94,9 @@ def _scaling() -> list[str]:
 
 
 def photograph(chromium: str, page: Path) -> None:
-    """All of SHOTS, each from a page opened anew in a window of its size; 256 colours are enough for flat pictures."""
+    """All of SHOTS, each from a page opened anew in a window of its size; 256 colours are enough
+    for flat pictures.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

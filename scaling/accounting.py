@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scaling.errors import ScalingError, unknown_choice
+
 if TYPE_CHECKING:  # the command line reads DEVICES before it needs pydantic
     from scaling.config import FlopsConvention, ModelConfig, NConvention
 
@@ -123,6 +125,61 @@ DEVICES = {
     "tpu-v5e": Device(197e12, 0.819e12, 16e9),
     "tpu-v5p": Device(459e12, 2.765e12, 95e9),
 }
+
+
+_KINDS = {  # how XLA names them
+    "H200": "h200",
+    "H100": "h100",
+    "A100": "a100",
+    "TPU v5 lite": "tpu-v5e",
+    "TPU v5": "tpu-v5p",
+    "TPU v4": "tpu-v4",
+}
+
+
+def device_of_kind(kind: str) -> Device | None:
+    """The device that XLA calls `kind`, as in "NVIDIA H100 80GB HBM3"; None if it is not listed."""
+    return next((DEVICES[name] for part, name in _KINDS.items() if part in kind), None)
+
+
+@dataclass(frozen=True)
+class DeviceTime:
+    """Training on `count` devices of `DEVICES` at a model FLOPs utilisation `mfu`, a share of their
+    peak. Raises ScalingError for what is none.
+    """
+
+    device: str
+    count: int = 1
+    mfu: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise unknown_choice("device", self.device, DEVICES, where="--device")
+        if self.count < 1:
+            raise ScalingError(f"{self.count} devices", where="--count", remedy="give 1 or more")
+        if not 0 < self.mfu <= 1:
+            raise ScalingError(
+                f"{self.mfu:g} is not a utilisation",
+                where="--mfu",
+                remedy="give a share of the peak, such as 0.4",
+            )
+
+    @property
+    def flops_per_second(self) -> float:
+        """FLOPs of training that all devices do in a second."""
+        return self.count * self.mfu * DEVICES[self.device].flops_per_second
+
+    def flops_of(self, hours: float) -> float:
+        """FLOPs of some hours. Raises ScalingError for no time."""
+        if not 0 < hours <= 1e7:
+            raise ScalingError(
+                f"{hours:g} hours", where="--hours", remedy="give a positive number of hours"
+            )
+        return 3600.0 * hours * self.flops_per_second
+
+    def hours_for(self, flops: float) -> float:
+        """Hours that some FLOPs take."""
+        return flops / self.flops_per_second / 3600.0
 
 
 def decode_seconds(

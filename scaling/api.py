@@ -22,6 +22,7 @@ from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
+from scaling.predict.prediction import Prediction as PredictionDocument
 from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -61,10 +62,10 @@ class Prediction:
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.prediction_words(self.document)
+        return notebook_html.as_text(PredictionDocument.model_validate(self.document))
 
     def _repr_html_(self) -> str:
-        return notebook_html.prediction_html(self.document)
+        return notebook_html.prediction_html(PredictionDocument.model_validate(self.document))
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,15 +104,18 @@ class Fit:
         """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises
         ScalingError (74).
         """
-        FitResult.parse(self.document, "fit", "fit again").save(Path(path))
+        self._result().save(Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.fit_words(self.document)
+        return notebook_html.as_text(self._result())
 
     def _repr_html_(self) -> str:
-        return notebook_html.fit_html(self.document)
+        return notebook_html.fit_html(self._result())
+
+    def _result(self) -> FitResult:
+        return FitResult.parse(self.document, "fit", "fit again")
 
 
 def load(source: Source) -> pd.DataFrame:
@@ -175,40 +179,39 @@ def fit(
 def predict(
     source: Fit | Mapping[str, Any] | PathText,
     *,
-    flops: object = None,
-    n_params: object = None,
-    tokens: object = None,
     loss: object = None,
-    unique_tokens: object = None,
-    inputs: object = None,
     inference_tokens: object = None,
     smaller: object = None,
     serving: Mapping[str, Any] | None = None,
+    devices: Mapping[str, Any] | None = None,
+    with_model: bool = False,
+    **inputs: object,
 ) -> Prediction:
-    """The compute-optimal model for FLOPs, the loss of N and D, or the budget that reaches a loss.
+    """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget that
+    reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
 
     `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
-    Counts may be text such as "70B". `inference_tokens` adds the size that is cheapest to train and
-    serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost, `serving` ({"device":
-    "h100", ...}, as on the command line) the same in device-seconds. Raises ScalingError.
+    `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
+    them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
+    cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
+    `serving` ({"device": "h100", ...}, as on the command line) the same in device-seconds,
+    `devices` ({"device": "h100", "count": 8, "mfu": 0.4}) the time of training, `with_model` a model that can
+    be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
         source = source.document
     elif not isinstance(source, Mapping):
         source = str(source)
-    question = {
-        "flops": flops,
-        "n_params": n_params,
-        "tokens": tokens,
-        "loss": loss,
-        "unique_tokens": unique_tokens,
-        "inputs": inputs,
-        "inference_tokens": inference_tokens,
-        "smaller": smaller,
-    }
     return Prediction(
         run_predict(
-            source, **question, serving=Serving(**serving) if serving is not None else None
+            source,
+            loss=loss,
+            inference_tokens=inference_tokens,
+            smaller=smaller,
+            serving=Serving(**serving) if serving is not None else None,
+            devices=devices,
+            with_model=with_model,
+            **inputs,
         ).to_dict()
     )
 

@@ -17,7 +17,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from scaling import __version__, accounting, files
 from scaling.config import RunConfig, TextTask
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = "scaling-1"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+DESCRIPTION = "scaling.json"  # of the run, where config.json is that of Hugging Face
 CONVENTION = (
     "float32; y = x W + b with a Dense kernel stored narrower side first (see axes: d_in,d_out or "
     "d_out,d_in); qkv holds queries, then keys, then values (heads x d_head each, keys and values "
@@ -61,16 +62,21 @@ class Model:
         return saved_params.logits(self.run, self.params, tokens)
 
 
-def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
+def export_model(
+    folder: Path, run_id: str, out: Path, layout: Literal["scaling", "hf"] = "scaling"
+) -> dict[str, Any]:
     """Write a finished run's model to the folder `out`, whole or not at all.
 
-    Returns its config.json.
+    Returns what describes it; that is config.json, or scaling.json next to the config.json of
+    Hugging Face in the layout `hf`.
 
-    Raises ScalingError where the run kept no weights, or `out` is there.
+    Raises ScalingError where the run kept no weights, `out` is there, or the model is neither a
+    Llama nor a Qwen3 (`hf`).
     """
     _need_safetensors()
     from safetensors.numpy import save_file
 
+    from scaling import hf_export
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.train import saved_params
 
@@ -91,25 +97,34 @@ def export_model(folder: Path, run_id: str, out: Path) -> dict[str, Any]:
             "train it with them: scaling run SWEEP --keep-weights --out ANOTHER_FOLDER",
         )
         raise ScalingError(what, where=str(folder), remedy=remedy)
-    named = saved_params.load_params(weights, run)
+    if layout == "hf":
+        hf_export.check_exportable(run.model)
+    named, axes = saved_params.load_params(weights, run), saved_params.axes(run)
     document = _document(run, rows) | {
-        "tensors": {
-            name: _shape(named[name], axes) for name, axes in saved_params.axes(run).items()
-        }
+        "tensors": {name: _shape(named[name], axes[name]) for name in axes}
     }
     tokenizer = _tokenizer(run)
+    texts: dict[str, str | None] = {}
+    if tokenizer is not None:
+        document["tokenizer"], texts[TOKENIZER] = tokenizer
+    texts[CONFIG] = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    if layout == "hf":
+        named = hf_export.tensors(run.model, named, axes)
+        facts = document["tokenizer"] or {}
+        theirs = hf_export.config(run, facts.get("separator"))
+        if facts.get("kind") == "bytes":
+            texts[TOKENIZER] = hf_export.byte_tokenizer()
+        texts |= {DESCRIPTION: texts[CONFIG], CONFIG: json.dumps(theirs, indent=1) + "\n"}
+        texts["tokenizer_config.json"] = hf_export.tokenizer_config(run.task.seq_len)
+    metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        save_file(named, building / MODEL, metadata={"format": FORMAT, "run_id": run_id})
-        if tokenizer is not None:
-            document["tokenizer"], text = tokenizer
+        save_file(named, building / MODEL, metadata=metadata)
+        for name, text in texts.items():
             if text is not None:
-                (building / TOKENIZER).write_text(text, encoding="utf-8")
-        (building / CONFIG).write_text(
-            json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+                (building / name).write_text(text, encoding="utf-8")
         for path in (*building.iterdir(), building):
             files.sync(path)
         os.rename(building, out)

@@ -18,6 +18,8 @@ class WarningCode(StrEnum):
     DUPLICATE_DOCUMENTS = "duplicate_documents"
     # the tables and folders that were read
     CORRUPT_FILE = "corrupt_file"
+    CORRUPT_LEASE = "corrupt_lease"
+    CORRUPT_LEDGER = "corrupt_ledger"
     FEW_PREFIXES = "few_prefixes"
     FLOPS_DISAGREE = "flops_disagree"
     GRID_EDGE = "grid_edge"
@@ -50,6 +52,7 @@ class WarningCode(StrEnum):
     # its diagnostics
     LACK_OF_FIT = "lack_of_fit"
     RUNS_ABOVE_LAW = "runs_above_law"
+    FLAGGED_POINTS_DECIDE = "flagged_points_decide"
     CURVE_DEVIATES = "curve_deviates"
     # the approaches to the frontier
     BUDGET_UNAVAILABLE = "budget_unavailable"

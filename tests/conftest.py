@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def trackers_offline():
-    """Trackers log to files of the tests, whoever is logged in on this machine; processes that
+    """Trackers log to files of the tests, also with an account on this machine; processes that
     tests start inherit it.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def trackers_offline():
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The published data sets beside the checkout; tests that need them are skipped where they are
+    """The published data sets next to the checkout; tests that need them are skipped where they are
     absent.
     """
     folder = Path(__file__).parents[2] / "shared" / "data"

@@ -16,13 +16,15 @@ def predict(source, **question):
     return predicting.predict(source, **question).to_dict()
 
 
+def as_fit(document):
+    """The typed result of a document, without its checksum."""
+    return FitResult.model_validate(
+        {key: part for key, part in document.items() if key not in files.KEYS}
+    )
+
+
 def compare(documents, *args, **options):
-    fits = {
-        name: FitResult.model_validate(
-            {key: part for key, part in document.items() if key not in files.KEYS}
-        )
-        for name, document in documents.items()
-    }
+    fits = {name: as_fit(document) for name, document in documents.items()}
     return comparing.compare(fits, *args, **options).to_dict()
 
 

@@ -43,6 +43,7 @@ def counted(params):
     return groups
 
 
+@pytest.mark.slow
 def test_parameters_of_every_variant_by_group():
     for model in ALL:
         assert counted(shapes(model, SEQ_LEN)) == parameter_groups(model, SEQ_LEN), label(model)

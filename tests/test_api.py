@@ -51,6 +51,7 @@ def fitted():
     return fit(TABLE, **QUICK)
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_else():
     code = "import sys; before = set(sys.modules); import scaling; dir(scaling); scaling.fit; "
     code += (
@@ -86,6 +87,7 @@ def test_subpackage_is_callable_as_its_function(name):
     assert inspect.signature(package) == inspect.signature(getattr(api, name))
 
 
+@pytest.mark.slow
 def test_a_package_is_callable_however_it_was_imported():
     code = (
         "import scaling.fit.options, scaling; print(callable(scaling.fit), callable(scaling.plan))"
@@ -101,6 +103,7 @@ def test_the_package_lists_its_functions():
         _ = scaling.fits
 
 
+@pytest.mark.slow
 def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
     TABLE.to_csv(tmp_path / "runs.csv", index=False)
     document = run_fit([tmp_path / "runs.csv"], FitOptions(**QUICK))
@@ -118,6 +121,7 @@ def test_a_frame_gives_what_its_file_gives(fitted, tmp_path):
     assert fitted.warnings == [warning["message"] for warning in document["warnings"]]
 
 
+@pytest.mark.slow
 def test_frames_of_any_shape_are_read(fitted):
     shuffled = TABLE.iloc[::-1].rename(columns={"N": "size in words", "loss": 3}).set_index("D")
     again = fit(shuffled, columns={"N": "size in words", "D": "D", "L": "3"}, **QUICK)
@@ -205,6 +209,7 @@ def hostile_prediction(found):
     return answer
 
 
+@pytest.mark.slow
 def test_a_results_folder_goes_through_pandas_unchanged(monkeypatch):
     monkeypatch.chdir(RESULTS.parents[1])
     rows = load("results/honest")
@@ -233,6 +238,7 @@ def test_a_file_loads_with_numbers_where_all_cells_are(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.slow
 def test_laws_with_tables_of_their_own_take_frames(tmp_path):
     draws = np.random.default_rng(0).binomial(400, np.linspace(0.02, 0.6, 40))
     table = pd.DataFrame({"n": 400, "c": draws})

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sweep-files.md", "command-line.md", "laws.md", "code-map.md"])
 def test_reference_pages_are_current(name):
     code = f"import runpy; print(runpy.run_path('docs/reference.py')['PAGES'][{name!r}](), end='')"

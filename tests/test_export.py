@@ -1,24 +1,28 @@
-"""A model that leaves the house is the one that was trained.
+"""An exported model is the one that was trained.
 
 Its weights-out loss is the row's, its logits are those of the kept weights.
 """
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tomli_w
 from typer.testing import CliRunner
 
+from scaling import hf_export
 from scaling.cli import with_commands
-from scaling.config import Execution
+from scaling.config import Execution, ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.errors import ScalingError
 from scaling.execute.simulated import simulate
 from scaling.execute.verify import inspect
+from scaling.export import export_model
 from scaling.plan import plan
 from scaling.store import rows, run_files
 from scaling.store.rows import Provenance
 from scaling.tasks import open_task, resolve
+from scaling.train import saved_params
 from tests.execute.sweeping import scaling
 from tests.sweep_files import TINY, tiny
 
@@ -173,3 +177,76 @@ def test_weights_of_a_simulated_run_are_rejected_at_once(more, tmp_path):
     assert done.exit_code == 2
     assert "--keep-weights" in done.output
     assert not (tmp_path / "x").exists()
+
+
+def test_a_model_that_no_library_knows_is_not_exported_for_hugging_face(trained, tmp_path):
+    (run_id,) = run_files.finished_run_ids(trained)
+    with pytest.raises(ScalingError, match="neither a Llama nor a Qwen3: ffn = 'gelu'"):
+        export_model(trained, run_id, tmp_path / "model", "hf")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("model", [{}, {"qk_norm": False, "tie_embeddings": True}], ids=str)
+def test_the_arrays_for_hugging_face_are_the_parameters_once(model):
+    """Their names and shapes are those of Llama and Qwen3, and no number is lost."""
+    run = hf_run(**model)
+    named = hf_named(run)
+    arrays = hf_export.tensors(run.model, named, saved_params.axes(run))
+    assert sum(array.size for array in arrays.values()) == sum(a.size for a in named.values())
+    assert arrays["model.layers.1.self_attn.k_proj.weight"].shape == (8, 32)
+    assert arrays["model.layers.1.mlp.down_proj.weight"].shape == (32, 96)
+    gate = arrays["model.layers.0.mlp.gate_proj.weight"]
+    np.testing.assert_array_equal(gate.T, named["blocks.0.ffn.up.kernel"][:, :96])
+
+
+def test_a_byte_tokenizer_gives_every_byte_its_value():
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(hf_export.byte_tokenizer())
+    text = "Grüße, 世界\n\t\x00"
+    assert tokenizer.encode(text).ids == list(text.encode())
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+@pytest.mark.parametrize("model", [{}, {"qk_norm": False, "tie_embeddings": True}], ids=str)
+def test_transformers_computes_the_same_logits(model, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    from safetensors.numpy import save_file
+
+    run = hf_run(**model)
+    named = hf_named(run)
+    config = hf_export.config(run, separator=0)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arrays = hf_export.tensors(run.model, named, saved_params.axes(run))
+    save_file(arrays, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert type(theirs).__name__ == config["architectures"][0]
+    tokens = np.random.default_rng(1).integers(0, 64, (2, 16))
+    with torch.no_grad():
+        logits = theirs(torch.from_numpy(tokens)).logits.numpy()
+    ours = saved_params.logits(run, saved_params.unflatten(run, named), tokens)
+    np.testing.assert_allclose(logits, ours, atol=1e-4)
+
+
+def hf_run(**model):
+    shape = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=1, d_head=8, d_ff=96, vocab_size=64)
+    return RunConfig(
+        model=ModelConfig(**shape, ffn="swiglu", **model),
+        task=TextTask(kind="text", seq_len=16),
+        optim=OptimConfig(lr=1e-3),
+        batch_size=1,
+        n_steps=100,
+    )
+
+
+def hf_named(run):
+    """Parameters by name, none of them at its initial value."""
+    from scaling.train.model.transformer import init
+
+    rng = np.random.default_rng(0)
+    params = init(run.model, run.task.seq_len, jax.random.key(0))
+    return {
+        name: np.asarray(leaf) + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32)
+        for name, leaf in saved_params.by_name(params)
+    }

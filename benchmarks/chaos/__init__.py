@@ -1,1 +1,3 @@
-"""Kills at every point and at random moments, and what became of the sweep: python -m benchmarks.chaos --help."""
+"""Kills at every point and at random moments, and what became of the sweep: python -m
+benchmarks.chaos --help.
+"""

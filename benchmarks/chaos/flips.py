@@ -1,4 +1,6 @@
-"""Single bits flipped in every kind of file of a sweep: is each noticed, and does none change a result?"""
+"""Single bits flipped in every kind of file of a sweep: is each noticed, and does none change a
+result?
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,15 @@ from scaling.train.trainer import train
 sweep = load_sweep(Path(sys.argv[1]))
 task, count = open_task(sweep.base.task), itertools.count()
 run = plan(sweep, sweep.base.task, task.vocab_size).runs[0].run
-train(RunGroup((run,)), task, lambda _: Path(sys.argv[2]) / f"{run.run_id}.npz", should_stop=lambda: next(count) > 3)
+path = Path(sys.argv[2]) / f"{run.run_id}.npz"
+train(RunGroup((run,)), task, lambda _: path, should_stop=lambda: next(count) > 3)
 """
 
 
 def whole_sweep(sweep: Path, folder: Path) -> Lease:
-    """A folder with every kind of file: merged and single runs, a failure, fits, a report, a checkpoint, a lease in force."""
+    """A folder with every kind of file: merged and single runs, a failure, fits, a report, a
+    checkpoint, a lease in force.
+    """
     scaling("run", sweep, "--out", folder, "--simulate", LAW, "--max-runs", "6")
     scaling("results", "compact", folder)
     scaling("run", sweep, "--out", folder, "--simulate", LAW)
@@ -58,7 +63,9 @@ def scaling(*arguments: object) -> None:
 
 
 def flip(folder: Path, chance: random.Random, want: pd.DataFrame) -> str:
-    """Flip one bit of one file, look, and flip it back; returns what was wrong with that, empty for nothing."""
+    """Flip one bit of one file, look, and flip it back; returns what was wrong with that, empty for
+    nothing.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
     path = chance.choice(files)
     before = path.read_bytes()

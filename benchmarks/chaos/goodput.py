@@ -1,4 +1,6 @@
-"""How much of its pace a run keeps when its worker, or everything, is killed every 7 seconds: python -m benchmarks.chaos.goodput."""
+"""How much of its pace a run keeps when its worker, or everything, is killed every 7 seconds:
+python -m benchmarks.chaos.goodput.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ PERIOD = 7.0
 
 
 def seconds(sweep: Path, folder: Path, target: str | None) -> tuple[float, int]:
-    """(seconds from the first step to the end, kills) of a sweep of one run in one worker; `target` is what is killed."""
+    """(seconds from the first step to the end, kills) of a sweep of one run in one worker; `target`
+    is what is killed.
+    """
     environment = os.environ | {"NPROC": "1"}
     process, kills = start(sweep, folder, environment), 0
     while not any(folder.glob("leases/*.live.json")):

@@ -1,6 +1,8 @@
-"""Random kills: a real sweep is killed again and again (the coordinator, a worker, everything at once) until it is done.
+"""Random kills: a real sweep is killed again and again (the coordinator, a worker, everything at
+once) until it is done.
 
-Between kills the folder is read as `scaling status` and `scaling fit` read it. Every completed sweep is judged against an
+Between kills the folder is read as `scaling status` and `scaling fit` read it. Every completed
+sweep is judged against an
 undisturbed one, and another is begun until there were enough kills.
 """
 
@@ -31,7 +33,9 @@ PATIENCE = 120.0  # seconds an undisturbed completion may take before it counts 
 FIRST, LAST = (
     0.05,
     7.0,
-)  # seconds between two kills, log-uniform: some before a worker is up, some after several checkpoints
+    # seconds between two kills, log-uniform: some before a worker is up, some after several
+    # checkpoints
+)
 
 
 def command(sweep: Path, folder: Path) -> list[str]:

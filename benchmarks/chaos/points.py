@@ -1,7 +1,10 @@
-"""Every crash point: SIGKILL at the k-th call of each system call that can leave something behind, k = 1, 2, 3 ...
+"""Every crash point: SIGKILL at the k-th call of each system call that can leave something behind,
+k = 1, 2, 3 ...
 
-A child takes over this process's imports by fork, waits, is watched by strace (one thread of it: the one that plans, or
-the one that trains), and goes on until the k-th call. Then the folder is read, the sweep is completed, and judged.
+A child takes over this process's imports by fork, waits, is watched by strace (one thread of it:
+the one that plans, or
+the one that trains), and goes on until the k-th call. Then the folder is read, the sweep is
+completed, and judged.
 """
 
 from __future__ import annotations
@@ -85,7 +88,9 @@ def attempt(
     prepare: Prepare = lambda: None,
     more: tuple[str, ...] = (),
 ) -> int:
-    """Run the sweep up to a point; returns the wait status. With `log`, nothing is injected and all calls are written down."""
+    """Run the sweep up to a point; returns the wait status. With `log`, nothing is injected and all
+    calls are written down.
+    """
     child = os.fork()
     if child == 0:
         _be_watched(sweep, folder, point.thread, prepare, more)
@@ -150,7 +155,9 @@ def _stopped(child: int) -> int | None:
 
 
 def enumerate_points(sweep: Path, scratch: Path, more: tuple[str, ...] = ()) -> list[Point]:
-    """All points of an undisturbed run that lie between its first and its last touch of the folder."""
+    """All points of an undisturbed run that lie between its first and its last
+    touch of the folder.
+    """
     found = []
     for thread in THREADS:
         folder, log = scratch / f"counted-{thread}", scratch / f"{thread}.log"

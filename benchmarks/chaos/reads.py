@@ -1,4 +1,6 @@
-"""Readers beside a writer: runs are published and merged without a pause while others read; no read may fail."""
+"""Readers beside a writer: runs are published and merged without a pause while others read; no read
+may fail.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ MERGE_EVERY = 7
 
 
 def write(folder: Path, plan: Plan, over: Any) -> None:
-    """Publish all runs and merge them now and then; start again with single files when there are no more."""
+    """Publish all runs and merge them now and then; start again with single files when there are no
+    more.
+    """
     source = Provenance("simulated", None, "0")
     with Lease(folder) as lease:
         while not over.is_set():
@@ -53,7 +57,9 @@ def _split_again(folder: Path) -> None:
 
 
 def read(folder: Path, plan: Plan, reads: int, seconds: float = 3600.0) -> tuple[int, list[str]]:
-    """(reads done, failures) beside a writer; every read must give each run that an earlier one gave, whole."""
+    """(reads done, failures) beside a writer; every read must give each run that an earlier one
+    gave, whole.
+    """
     over = multiprocessing.get_context("fork").Event()
     writer = multiprocessing.get_context("fork").Process(target=write, args=(folder, plan, over))
     writer.start()

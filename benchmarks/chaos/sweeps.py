@@ -1,4 +1,6 @@
-"""The sweeps that are killed: small, with trunks and branches, several sizes and a learning-rate axis."""
+"""The sweeps that are killed: small, with trunks and branches, several sizes and a learning-rate
+axis.
+"""
 
 SHARED = """
 name = "chaos"

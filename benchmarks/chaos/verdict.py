@@ -1,4 +1,6 @@
-"""What a kill may have done to a sweep: lost a run, trained one twice, counted one twice, or changed a number."""
+"""What a kill may have done to a sweep: lost a run, trained one twice, counted one twice, or
+changed a number.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def numbers(folder: Path) -> pd.DataFrame:
 
 @dataclass
 class Witness:
-    """Remembers, from one look to the next, which runs were finished and how often each had been begun by then."""
+    """Remembers, from one look to the next, which runs were finished and how often each had been
+    begun by then.
+    """
 
     folder: Path
     files: dict[str, str] = field(default_factory=dict)

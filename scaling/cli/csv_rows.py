@@ -37,6 +37,12 @@ def prediction_rows(document: Document, smaller: bool, models: bool) -> Rows:
             where="--csv",
             remedy="ask for one, or --json",
         )
+    if "predictions" in document:
+        return [
+            {"budget": each["flops"]["value"], **row}
+            for each in document["predictions"]
+            for row in prediction_rows(each, smaller, False)
+        ]
     if models or smaller:
         return [dict(row) for row in document["models" if models else "smaller"]]
     rows = []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, typed_command
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
@@ -78,13 +78,22 @@ def fit(
         ),
     ] = "parabola",
     objective: Annotated[
-        str,
-        choice("--objective", OBJECTIVES, "What is minimised, of log losses or of losses.", MODEL),
-    ] = "huber-log",
+        str | None,
+        choice(
+            "--objective",
+            OBJECTIVES,
+            "What is minimised, of log losses or of losses; default huber-log (mse of accuracies).",
+            MODEL,
+        ),
+    ] = None,
     delta: Annotated[
-        float,
-        typer.Option(rich_help_panel=MODEL, help="Huber's threshold, in units of the residual."),
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            rich_help_panel=MODEL,
+            help="Huber's threshold, in units of the residual; default 0.001, for few runs twice "
+            "their noise.",
+        ),
+    ] = None,
     fix: Annotated[
         str | None,
         typer.Option(
@@ -174,7 +183,7 @@ def fit(
     resample: Annotated[
         str,
         choice(
-            "--resample", RESAMPLES, "Bootstrap method; auto is wild below 100 runs.", INTERVALS
+            "--resample", RESAMPLES, "Bootstrap method; auto is residual below 100 runs.", INTERVALS
         ),
     ] = "auto",
     ci: Annotated[
@@ -247,7 +256,7 @@ def fit(
         echo_err(f"written: {out}")
     emit(
         document,
-        lambda: fit_text(document),
+        lambda: fit_text(result, None if out is None else str(out), typed_command()),
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: csv_rows.fit_rows(document),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scaling.cli.device_time import Count, Hours, Mfu, device_time
 from scaling.cli.output import Json, echo_err, emit, print_json
 from scaling.errors import ScalingError
 
@@ -43,6 +44,9 @@ def init(
         str | None,
         typer.Option(metavar="NAME", help="cpu, gpu, tpu, or a name: h100, tpu-v5e, ..."),
     ] = None,
+    hours: Hours = None,
+    count: Count = None,
+    mfu: Mfu = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +72,8 @@ def init(
     Example: scaling init sweeps/first.toml --budget 1e13 --device cpu --data stdlib
 
     Example: scaling init sweeps/short.toml --minutes 10 --data notes
+
+    Example: scaling init sweeps/large.toml --device h100 --count 8 --hours 72 --mfu 0.4
     """
     from scaling import files
     from scaling.config.sweep_file import schema_comment
@@ -89,6 +95,13 @@ def init(
             "--budget and --minutes exclude each other",
             remedy="give FLOPs of the whole sweep, or minutes of training",
         )
+    times = device_time(device, count, mfu, hours)
+    if times is not None and hours is not None:
+        if budget is not None or minutes is not None:
+            raise ScalingError(
+                "--hours gives the budget too", remedy="leave out --budget and --minutes"
+            )
+        budget = repr(times.flops_of(hours))
     flops = 0.0
     if minutes is None:
         remedy = "write FLOPs as 1e13"

@@ -163,3 +163,11 @@ def is_interactive(console: Console) -> bool:
 def echo_err(text: str) -> None:
     """Print a line for people on stderr."""
     typer.echo(sanitize(text, 20_000), err=True)
+
+
+def typed_command() -> str:
+    """The command as it was typed, for the next one to be built on."""
+    import shlex
+    import sys
+
+    return shlex.join(["scaling", *sys.argv[1:]])

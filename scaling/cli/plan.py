@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scaling.cli.device_time import Count, Mfu, device_time
 from scaling.cli.options import ExecutionOptions, Overrides, SweepPath, Workers
 from scaling.cli.output import Csv, Json, echo_err, emit, page
 from scaling.formatting import (
@@ -42,6 +43,8 @@ def plan(
             help="Say whether each run fits this device: h100, tpu-v5e, ... or here.",
         ),
     ] = None,
+    count: Count = None,
+    mfu: Mfu = None,
     execution: ExecutionOptions,
     target: Annotated[
         str | None,
@@ -93,6 +96,12 @@ def plan(
     check_mesh(planned.runs, chosen)
     if probe:
         echo_err("timing a few shapes on this machine (cached afterwards; --no-probe skips it) ...")
+    times = device_time(device, count, mfu, None)
+    if times is not None:
+        echo_err(
+            f"all runs: {format_flops(planned.flops)} FLOPs, {times.hours_for(planned.flops):.3g} "
+            f"hours on {times.count} {times.device} at an MFU of {times.mfu:g}"
+        )
     has_law = planned.sweep.supports_law_fit or target is not None
     document = plan_document(
         planned,

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scaling.cli.csv_rows import PREDICTED, prediction_rows
+from scaling.cli.device_time import TIME, Count, Hours, Mfu, device_time
 from scaling.cli.output import Csv, Json, echo_err, emit
 from scaling.errors import ScalingError
 
-QUESTION, SERVING, MODELS = "Question", "Serving, in device-seconds", "Models and sweeps"
+if TYPE_CHECKING:
+    from scaling.predict.prediction import Prediction
+
+QUESTION, MODELS = "Question", "Models and sweeps"
+SERVING = "Serving, in device-seconds"
+
+
+def _option(panel: str, metavar: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
 
 
 def predict(
@@ -19,117 +30,99 @@ def predict(
         str, typer.Argument(metavar="FIT.json|published:NAME", help="A fit, or a published law.")
     ],
     flops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C",
-            rich_help_panel=QUESTION,
-            help="A training budget: gives the compute-optimal N and D.",
+        list[str] | None,
+        _option(
+            QUESTION,
+            "C[,C...]",
+            'A training budget, "1e21" or "0.5 PF-days": gives N* and D*. Several: one row each.',
         ),
     ] = None,
     n_params: Annotated[
         str | None,
-        typer.Option(
-            metavar="N",
-            rich_help_panel=QUESTION,
-            help="Parameters, with --tokens: gives the loss.",
+        _option(
+            QUESTION,
+            "N",
+            "Parameters: with --tokens or --flops gives the loss; alone the budget that they are "
+            "optimal for; with --inference-tokens the training tokens that pay off.",
         ),
     ] = None,
     tokens: Annotated[
         str | None,
-        typer.Option(
-            metavar="D",
-            rich_help_panel=QUESTION,
-            help="Tokens, with --n-params: gives the loss.",
-        ),
+        _option(QUESTION, "D", "Training tokens: with --n-params or --flops, or alone."),
+    ] = None,
+    unique_tokens: Annotated[
+        str | None,
+        _option(QUESTION, "U", "Distinct tokens there are, of a law that knows of repeats."),
+    ] = None,
+    steps: Annotated[str | None, _option(QUESTION, "S", "Steps, of the law kaplan-ns.")] = None,
+    task_loss: Annotated[
+        str | None, _option(QUESTION, "X", "Loss on the task, of the law sigmoid.")
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        _option(QUESTION, "NAME=VALUE,...", "Other inputs of a law of your own."),
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(
-            metavar="L",
-            rich_help_panel=QUESTION,
-            help="A loss in nats: gives the smallest budget that reaches it.",
-        ),
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=VALUE,...",
-            rich_help_panel=QUESTION,
-            help="Inputs of a law of your own: gives the loss.",
+        _option(
+            QUESTION,
+            "L",
+            "A loss in nats (or '3.1 bits') to reach: gives the smallest budget, or the one "
+            "input left open.",
         ),
     ] = None,
     smaller: Annotated[
         str | None,
-        typer.Option(
-            metavar="0.5,0.3",
-            rich_help_panel=QUESTION,
-            help="Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
+        _option(
+            QUESTION,
+            "0.5,0.3",
+            "Fractions of N: tokens and compute of smaller models of equal loss (De Vries).",
         ),
     ] = None,
     inference_tokens: Annotated[
         str | None,
-        typer.Option(
-            metavar="T",
-            rich_help_panel=QUESTION,
-            help="Tokens to be served: gives the size of least total cost (Sardana).",
+        _option(
+            QUESTION,
+            "T",
+            "Tokens to be served: gives the size of least total cost (Sardana).",
         ),
     ] = None,
+    hours: Hours = None,
+    count: Count = None,
+    mfu: Mfu = None,
     device: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=SERVING,
-            help="h100, tpu-v5e, ...: costs in device-seconds, with caches and rooflines.",
-        ),
-    ] = None,
-    mfu_training: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=SERVING,
-            help="Model FLOPs utilisation of training; default 0.4.",
+        _option(
+            TIME,
+            "NAME",
+            "h100, tpu-v5e, ...: with --hours or --count the time of training; else (and with "
+            "--inference-tokens) device-seconds, caches and rooflines of serving.",
         ),
     ] = None,
     mfu_prefill: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=SERVING,
-            help="Utilisation of prefill; default 0.5.",
-        ),
+        float | None, _option(SERVING, "X", "Utilisation of prefill; default 0.5.")
     ] = None,
     mfu_decode: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            rich_help_panel=SERVING,
-            help="Utilisation of decoding; default the roofline.",
-        ),
+        float | None, _option(SERVING, "X", "Utilisation of decoding; default the roofline.")
     ] = None,
     prompt_tokens: Annotated[
         int | None,
-        typer.Option(
-            metavar="P",
-            rich_help_panel=SERVING,
-            help="Tokens of a prompt, among those served; default 512.",
-        ),
+        _option(SERVING, "P", "Tokens of a prompt, among those served; default 512."),
     ] = None,
     output_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="O",
-            rich_help_panel=SERVING,
-            help="Tokens of an answer; default 512.",
-        ),
+        int | None, _option(SERVING, "O", "Tokens of an answer; default 512.")
     ] = None,
     batch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="B",
-            rich_help_panel=SERVING,
-            help="Answers decoded together; default 16.",
-        ),
+        int | None, _option(SERVING, "B", "Answers decoded together; default 16.")
     ] = None,
+    with_model: Annotated[
+        bool,
+        typer.Option(
+            "--model",
+            rich_help_panel=MODELS,
+            help="Name a model that can be built also where the fit's vocabulary is not known.",
+        ),
+    ] = False,
     models: Annotated[
         bool,
         typer.Option(
@@ -141,20 +134,16 @@ def predict(
     ] = False,
     emit_to: Annotated[
         Path | None,
-        typer.Option(
+        _option(
+            MODELS,
+            "SWEEP.toml",
+            "With --flops: write the optimum, half and twice its size as a sweep.",
             "--emit",
-            metavar="SWEEP.toml",
-            rich_help_panel=MODELS,
-            help="With --flops: write the optimum, half and twice its size as a sweep.",
         ),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(
-            metavar="SWEEP.toml",
-            rich_help_panel=MODELS,
-            help="With --emit: sweep whose data and recipe the runs take over.",
-        ),
+        _option(MODELS, "SWEEP.toml", "With --emit: sweep whose data and recipe the runs take."),
     ] = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -163,32 +152,40 @@ def predict(
 
     Example: scaling predict results/demo/fits/chinchilla.json --flops 1e21 --smaller 0.5,0.3
 
-    Example: scaling predict published:besiroglu2024 --flops 1e23 --inference-tokens 2T --device
-    h100
+    Example: scaling predict published:besiroglu2024 --device h100 --count 8 --hours 72
+
+    Example: scaling predict published:besiroglu2024 --n-params 1.3B --inference-tokens 1T
 
     Example: scaling predict published:besiroglu2024 --models
     """
+    from scaling.predict.named_models import named_models_table
     from scaling.predict.predict import predict as run_predict
     from scaling.predict.serving import Serving
-    from scaling.report.terminal import models_text, prediction_text
+    from scaling.report.terminal import models_text, prediction_text, predictions_text
 
-    if (emit_to is not None and flops is None) or (base is not None and emit_to is None):
+    times = device_time(device, count, mfu, hours)
+    budgets = [part.strip() for text in flops or () for part in text.split(",")]
+    if times is not None and hours is not None:
+        if budgets:
+            raise ScalingError("--flops and --hours both give the budget", remedy="give one")
+        budgets = [repr(times.flops_of(hours))]
+    if (emit_to is not None and len(budgets) != 1) or (base is not None and emit_to is None):
         raise ScalingError(
             "--emit writes the runs of one budget",
             remedy="give --flops C --emit SWEEP.toml (--base is optional)",
         )
-    question = {
-        "flops": flops,
+    named = {
         "n_params": n_params,
         "tokens": tokens,
-        "loss": loss,
-        "smaller": smaller,
-        "inference_tokens": inference_tokens,
-        "inputs": inputs,
+        "unique_tokens": unique_tokens,
+        "steps": steps,
+        "task_loss": task_loss,
     }
+    question = {name: text for name, text in named.items() if text is not None}
+    question |= dict(_pair(text) for texts in inputs or () for text in texts.split(","))
     serving_options: dict[str, Any] = {
-        "device": device,
-        "mfu_training": mfu_training,
+        "device": device if times is None or inference_tokens is not None else None,
+        "mfu_training": mfu if times is None or inference_tokens is not None else None,
         "mfu_prefill": mfu_prefill,
         "mfu_decode": mfu_decode,
         "prompt_tokens": prompt_tokens,
@@ -196,24 +193,83 @@ def predict(
         "batch": batch,
     }
     given = {name: value for name, value in serving_options.items() if value is not None}
-    is_question = bool(given) or any(value is not None for value in question.values())
-    document: dict[str, Any] = {}
-    if is_question or not models:
-        served = Serving(**given) if given else None
-        document = run_predict(source, **question, serving=served).to_dict()
+    asked = (loss, smaller, inference_tokens)
+    is_question = bool(given or question or budgets) or any(each is not None for each in asked)
+    each_budget: list[str | None] = (
+        [*budgets] if budgets or (models and not is_question) else [None]
+    )
+    predictions = [
+        run_predict(
+            source,
+            loss=loss,
+            inference_tokens=inference_tokens,
+            smaller=smaller,
+            serving=Serving(**given) if given else None,
+            devices=times,
+            with_model=with_model or emit_to is not None,
+            **question,
+            **({} if budget is None else {"flops": budget}),
+        )
+        for budget in each_budget
+    ]
+    document: dict[str, Any] = predictions[0].to_dict() if len(predictions) == 1 else {}
+    if len(predictions) > 1:
+        document = {
+            "predictions": [each.to_dict() for each in predictions],
+            "warnings": _common_warnings(predictions),
+        }
     if models:
-        named = _named_models(source)
-        document = {**document, "models": named["models"]} if document else named
+        named_models = _named_models(source)
+        document = {**document, "models": named_models["models"]} if document else named_models
     if emit_to is not None:
         _write_sweep(source, document, emit_to, base)
+
+    def text() -> Any:
+        if len(predictions) > 1:
+            return predictions_text(predictions)
+        if not predictions:
+            return models_text(document)
+        command = _next(source, document, emit_to)
+        return prediction_text(predictions[0], named_models_table(document), command)
+
     emit(
         document,
-        lambda: prediction_text(document) if is_question else models_text(document),
+        text,
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: prediction_rows(document, smaller is not None, models),
         columns=PREDICTED,
     )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals and value):
+        raise ScalingError(
+            f"{text!r} is not of the form NAME=VALUE", where="--inputs", remedy='write "E=64"'
+        )
+    return name, value
+
+
+def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
+    """The next sensible command, which works."""
+    from scaling.formatting import format_flops
+    from scaling.predict.law_source import PREFIX, load_law
+
+    if emitted is not None:
+        return f"scaling run {shlex.quote(str(emitted))}"
+    if source.startswith(PREFIX):
+        return ""
+    name, flops = shlex.quote(source), document["flops"]["value"]
+    if document["question"] == "budget" and load_law(source).sweep() is not None:
+        return f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml   (runs that test it)"
+    return f"scaling report {name}"
+
+
+def _common_warnings(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """The warnings of all predictions, each sentence once."""
+    warnings = {each.message: each for one in predictions for each in one.warnings}
+    return [each.model_dump(mode="json") for each in warnings.values()]
 
 
 def _named_models(source: str) -> dict[str, Any]:

@@ -113,9 +113,12 @@ class Display:
         speed = format_count(sum(event.tokens_per_second for event in running))
         losses = ", ".join(f"{event.loss:.3f}" for event in running)
         left = format_seconds(tracker.eta_seconds) if tracker.eta_seconds is not None else "?"
+        known = [event.mfu for event in running if event.mfu is not None]
+        mfu = f", MFU {sum(known) / len(known):.2f}" if known else ""
+        pace = f"{speed} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s{mfu}"
         return (
             f"{ended}/{len(tracker.runs)} runs, {tracker.share:.0%} of the FLOPs, train loss "
-            f"{losses}, {speed} tokens/s, {tracker.flops_per_second / 1e9:.1f} GFLOP/s, {left} left"
+            f"{losses}, {pace}, {left} left"
         )
 
     def _table(self) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -118,9 +118,16 @@ def export_model(
         typer.Argument(metavar="RUN_ID", help="A finished run trained with --keep-weights."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
+    layout: Annotated[
+        Literal["scaling", "hf"],
+        typer.Option("--format", help="This program's own, or that of transformers."),
+    ] = "scaling",
     as_json: Json = False,
 ) -> None:
     """Write a trained model as model.safetensors and config.json; `scaling.export.load` reads it.
+
+    With --format hf, `transformers` and what builds on it read it: RMSNorm, rotations, SwiGLU and
+    no biases (a Llama, or a Qwen3 with qk_norm).
 
     Example: scaling run sweeps/demo.toml --out results/kept --keep-weights
 
@@ -131,7 +138,7 @@ def export_model(
     from scaling.export import export_model as run_export
 
     _check_folder(folder)
-    document = run_export(folder, run_id, out)
+    document = run_export(folder, run_id, out, layout)
 
     def text() -> str:
         loss = f", loss {document['loss']['value']:.4f} nats" if document["loss"] else ""

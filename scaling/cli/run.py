@@ -173,7 +173,7 @@ def _print_summary(outcome: SweepOutcome, again: str) -> None:
     if outcome.stop and outcome.stop.reason != "signal":
         typer.echo(f"  stopped, with all states saved: {outcome.stop.message}")
     onward = "scaling fit" if outcome.sweep.supports_law_fit else "scaling report"
-    if status.counts.missing:
+    if status.counts.missing or not status.counts.done:
         typer.echo(f"next: {again} trains the remaining runs")
     else:
         typer.echo(f"next: {onward} {shlex.quote(str(folder))}")

@@ -44,6 +44,10 @@ def train(
         typer.Option(min=0, max=2**20, help="Index of this process; process 0 writes the results."),
     ] = None,
     accept_changes: AcceptChanges = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Write a trace of some steps to this folder (TensorBoard, Perfetto)."),
+    ] = None,
     serve: Annotated[
         Path | None, typer.Option(hidden=True, help="Serve a coordinator over stdin and stdout.")
     ] = None,
@@ -79,6 +83,7 @@ def train(
         allow_changes=accept_changes,
         on_message=echo_err,
         on_event=_progress(),
+        profile=profile,
     )
     if outcome.is_first:
         emit(
@@ -104,6 +109,7 @@ def _progress() -> events.OnEvent:
         echo_err(
             f"step {event.step}/{event.n_steps}  train loss {event.loss:.4f}  "
             f"{event.tokens_per_second:,.0f} tokens/s"
+            + (f"  MFU {event.mfu:.2f}" if event.mfu is not None else "")
         )
 
     return show

@@ -30,7 +30,8 @@ class Execution(Frozen):
     activations again in the backward pass ("products": all but the results of matrix products);
     `layers` are unrolled, or scanned as one (compilation does not grow with depth); `loss_chunk` is
     the most tokens whose logits exist at once; `attention` is this program's own or the device's
-    fused one.
+    fused one. `kind` is the kind of device that programs are compiled for, set when the other
+    choices are made.
     """
 
     mesh: MeshShape = MeshShape()
@@ -39,3 +40,9 @@ class Execution(Frozen):
     layers: Literal["auto", "unrolled", "scan"] = "auto"
     loss_chunk: Positive | None = None
     attention: Literal["auto", "own", "fused"] = "auto"
+    kind: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether programs are compiled for a GPU or a TPU."""
+        return self.kind in ("gpu", "tpu")

@@ -8,8 +8,8 @@ from scaling.config import Execution, ModelConfig, RunConfig
 
 Kind = Literal["cpu", "gpu", "tpu"]
 CPU_LOGIT_BYTES = 4 * 2**20  # logits that stay in a core's cache
-DEVICE_LOGIT_BYTES = 256 * 2**20
-DEEP = 16  # layers from which unrolled programs compile too long
+DEVICE_LOSS_CHUNK = 4096  # tokens of a device: products large enough, logits of 0.8 GB at V 50304
+DEEP = {"cpu": 16, "gpu": 64, "tpu": 48}  # layers from which unrolled programs compile too long
 DISPATCH_STEPS = 64  # training steps in one dispatch at most: hides the dispatch of tiny models
 DISPATCH_TOKENS = 2**22
 READ_AHEAD_BYTES = 64 * 2**20  # of batches that wait for their step
@@ -22,38 +22,43 @@ NOISE_GROUPS = (
 def resolve(run: RunConfig, execution: Execution, kind: Kind) -> Execution:
     """`execution` with its open choices made for a kind of device.
 
-    Layers are unrolled on a CPU up to a depth, and scanned elsewhere and where activations are
-    computed again: on a CPU XLA merges the second computation of unrolled layers with the first,
-    and keeps everything. Logits come in chunks that fit.
+    Layers are unrolled up to a depth: a scan writes every residual twice. On a CPU they are scanned
+    where activations are computed again: there XLA merges the second computation of unrolled layers
+    with the first, and keeps everything. Logits come in chunks that fit.
     """
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"kind": kind}
     if execution.micro_batch and execution.micro_batch >= run.batch_size:
         changes["micro_batch"] = None  # one slice is the whole batch
     if execution.layers == "auto":
         changes["layers"] = (
             "unrolled"
-            if kind == "cpu" and run.model.n_layers < DEEP and execution.remat == "none"
+            if run.model.n_layers < DEEP[kind] and (kind != "cpu" or execution.remat == "none")
             else "scan"
         )
     if execution.loss_chunk is None:
-        budget = (
-            CPU_LOGIT_BYTES if kind == "cpu" else DEVICE_LOGIT_BYTES
-        ) * execution.mesh.n_devices
-        chunk = max(1, budget // (4 * run.model.vocab_size))
+        if kind == "cpu":
+            chunk = max(1, CPU_LOGIT_BYTES * execution.mesh.n_devices // (4 * run.model.vocab_size))
+        else:
+            chunk = DEVICE_LOSS_CHUNK * execution.mesh.data * execution.mesh.fsdp
         at_once = (execution.micro_batch or run.batch_size) * run.task.seq_len
         changes["loss_chunk"] = chunk if chunk < at_once else None
     if execution.attention == "auto":
         changes["attention"] = (
             "fused"
-            if kind == "gpu" and supports_fused_attention(run.model, run.precision)
+            if supports_fused_attention(run.model, run.precision, kind, run.task.seq_len)
             else "own"
         )
     return execution.model_copy(update=changes)
 
 
-def supports_fused_attention(model: ModelConfig, precision: str) -> bool:
-    """Whether fused attention supports a model: bf16, no ALiBi, heads <= 128 in eights."""
-    return (
+def supports_fused_attention(
+    model: ModelConfig, precision: str, kind: Kind = "gpu", seq_len: int = 128
+) -> bool:
+    """Whether fused attention supports a model: bf16, no ALiBi, heads <= 128 in eights.
+
+    That of a TPU has blocks of 128 tokens.
+    """
+    return (kind == "gpu" or (kind == "tpu" and seq_len % 128 == 0)) and (
         precision == "bfloat16"
         and model.pos != "alibi"
         and model.d_head % 8 == 0

@@ -36,7 +36,8 @@ class TextTask(_Task):
 
     `digest` is the SHA-256 of the tokens. The planner fills it in, so every row says which corpus
     it was trained on. `unique_tokens` limits training to that many tokens of the corpus, read again
-    and again in another order.
+    and again in another order. With `document_separator`, the id of the token that ends a document
+    (`scaling data info` names it), attention stays within a document.
     """
 
     kind: Literal["text"]
@@ -44,6 +45,7 @@ class TextTask(_Task):
     seq_len: Annotated[int, Field(ge=2, le=2**24)] = 64
     digest: str | None = None
     unique_tokens: Annotated[int, Field(ge=2, le=2**53)] | None = None
+    document_separator: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
     def _identity(self) -> dict[str, Any]:
         """The digest identifies a corpus, not the folder that it happens to lie in."""

@@ -79,6 +79,7 @@ class ExecutionPlan:
         options: of the whole command.
         workers: parallel processes.
         packing: which runs share a program.
+        planned: all runs of the sweep, by run_id.
         eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
         flops_before, seconds_before: spent by the same command in other folders.
     """
@@ -86,6 +87,7 @@ class ExecutionPlan:
     options: RunOptions
     workers: int = 1
     packing: Packing = field(default_factory=Packing)
+    planned: Mapping[str, RunConfig] = field(default_factory=dict)
     eval_steps: Mapping[str, tuple[int, ...]] | None = None
     flops_before: float = 0.0
     seconds_before: float = 0.0
@@ -163,6 +165,7 @@ def execute(
         folder,
         lease,
         {planned.run_id: planned.flops for planned in runs},
+        plan.planned,
         plan.packing,
         plan.eval_steps,
         lambda run_id: queued.put(events.RunEndedElsewhere(run_id=run_id)),
@@ -285,7 +288,10 @@ def _train_group(
 
     A branch can be claimed by any process from the moment its checkpoint is written.
     """
-    options, leading = pool.plan.options, [run.run_id for run in group.runs]
+    options = pool.plan.options
+    run_ids = [run.run_id for run in group.runs]
+    finished = {run_id for run_id in run_ids if pool.folder.is_finished(run_id)}
+    leading = [run_id for run_id in run_ids if run_id not in finished]
     for run_id in leading:
         pool.folder.remove_failure(run_id)
     pool.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
@@ -313,6 +319,7 @@ def _train_group(
         retries=pool.retries,
         max_retries=options.retries,
         start_is_fatal=not pool.launcher.limited,
+        finished=finished,
     )
     worker.send(request.dump())
     if not any(handler.handle(events.load_event(line)) for line in lines):

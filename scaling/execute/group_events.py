@@ -22,6 +22,7 @@ class GroupEvents:
     trained.
 
     With `start_is_fatal` a worker that dies of itself before it was ready is not tried again.
+    `finished` runs are trained again only because their pack is.
     """
 
     group: RunGroup
@@ -32,6 +33,7 @@ class GroupEvents:
     retries: Counter[str]
     max_retries: int
     start_is_fatal: bool
+    finished: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
     flops: float = 0.0
     began: float = field(default_factory=time.monotonic)
@@ -53,6 +55,8 @@ class GroupEvents:
                 branches = [b for b in self.group.branches if b.runs[0].run_id in run_ids]
                 self.group = self.group.without(run_ids)
                 self.queue.add_branches(branches)
+            case RunEnded(run_id=run_id) if run_id in self.finished:
+                return False
             case RunEnded(event="failed"):
                 self._on_failure(event)
                 return False
@@ -69,7 +73,7 @@ class GroupEvents:
     def _on_failure(self, failure: RunEnded) -> None:
         """Record why a run failed, or try it again where the cause may be transient."""
         run_id, reason = failure.run_id, failure.reason
-        if run_id in self.ended:  # published before its pack failed
+        if run_id in self.ended or run_id in self.finished:  # published before its pack failed
             return
         if failure.cause == FailureCause.DISK:
             self.ended[run_id] = "stopped"
@@ -97,7 +101,7 @@ class GroupEvents:
         elif exit_reason.cause in ("SIGKILL", "SIGABRT"):
             reason += " (out of memory?)"
         for run in self.group.runs:
-            if run.run_id in self.ended:
+            if run.run_id in self.ended or run.run_id in self.finished:
                 continue
             if self.stopping.is_set():
                 self.ended[run.run_id] = "stopped"

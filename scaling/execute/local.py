@@ -16,7 +16,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from scaling.execute.environment import python_module, worker_environment
 from scaling.execute.lease import Lease
@@ -42,41 +42,48 @@ class ExitReason(NamedTuple):
         return lines[-1][:300] if is_error else ""
 
 
-class Worker(Protocol):
+class Worker:
     """A process that trains: requests go in as lines, events come out as lines, until it dies."""
 
     def send(self, line: str) -> None:
         """Send a line; a process that has died takes nothing, and its `events` end."""
+        raise NotImplementedError
 
     def events(self) -> Iterator[str]:
         """Lines as they come; ends when the process has ended."""
-
-    def alive(self) -> bool:
-        """Whether it can still take a request."""
+        raise NotImplementedError
 
     def signal(self, number: int) -> None:
         """SIGTERM: save and exit; SIGKILL: die now."""
+        raise NotImplementedError
+
+    def alive(self) -> bool:
+        """Whether it can still take a request."""
+        return True
 
     def close(self) -> None:
         """Close its input and wait until it has ended."""
 
     def exit_reason(self) -> ExitReason:
         """Why it ended; call after `events` has ended."""
+        return ExitReason("", "")
 
 
-class Launcher(Protocol):
+class Launcher:
     """Starts workers; where they are `limited`, an idle one is closed."""
 
-    limited: bool
-
-    def slots(self) -> int | None:
-        """Workers that fit side by side; None for one per core or accelerator of this machine."""
-
-    def attach(self, lease: Lease, workers: int) -> None:
-        """Start up to `workers` workers under a lease from now on."""
+    limited = False
 
     def start(self, index: int) -> Worker:
         """A new worker; `index` names its log."""
+        raise NotImplementedError
+
+    def slots(self) -> int | None:
+        """Workers that fit at once; None for one per core or accelerator of this machine."""
+        return None
+
+    def attach(self, lease: Lease, workers: int) -> None:
+        """Start up to `workers` workers under a lease from now on."""
 
     def close(self) -> None:
         """Release what the workers used."""
@@ -154,8 +161,6 @@ class LocalLauncher(Launcher):
     file descriptors `inherited`.
     """
 
-    limited = False
-
     def __init__(
         self,
         folder: Path,
@@ -169,9 +174,6 @@ class LocalLauncher(Launcher):
         self.folder, self.name, self.workers = folder, name, workers
         self.inherited, self.prefix, self.arguments = inherited, tuple(prefix), tuple(arguments)
         self._starting, self._count = threading.Lock(), itertools.count()
-
-    def slots(self) -> int | None:
-        return None
 
     def attach(self, lease: Lease, workers: int) -> None:
         self.name, self.workers, self.inherited = lease.name, workers, [lease.lock_fd]
@@ -189,6 +191,3 @@ class LocalLauncher(Launcher):
         save = signal.SIGUSR1 if self.prefix else signal.SIGTERM  # srun kills its tasks at SIGTERM
         with self._starting:
             return LocalWorker(command, log, worker_environment(self.workers), self.inherited, save)
-
-    def close(self) -> None:
-        return None

@@ -7,12 +7,19 @@ is waited for, and taken over when they die. Branches are added when their check
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
+import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
+
+from scaling import files
 from scaling.config import RunConfig
 from scaling.config.run_groups import RunGroup, group_runs, pack_groups
 from scaling.execute.lease import Lease
@@ -28,6 +35,7 @@ class RunQueue:
 
     Args:
         cost: FLOPs by run_id.
+        planned: all runs of the sweep, by run_id.
         eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
         on_ended_elsewhere: called with each run that another process has finished, or failed at.
     """
@@ -35,6 +43,7 @@ class RunQueue:
     folder: SweepFolder
     lease: Lease
     cost: Mapping[str, float]
+    planned: Mapping[str, RunConfig] = field(default_factory=dict)
     packing: Packing = field(default_factory=Packing)
     eval_steps: Mapping[str, tuple[int, ...]] | None = None
     on_ended_elsewhere: Callable[[str], None] = lambda run_id: None
@@ -66,7 +75,7 @@ class RunQueue:
 
     def _push(self, groups: Iterable[RunGroup]) -> None:
         for group in groups:
-            cost = sum(self.cost[run.run_id] for run in group.runs)
+            cost = sum(self.cost.get(run.run_id, 0.0) for run in group.runs)
             heapq.heappush(self._waiting, (-cost, next(self._count), group))
 
     def next_group(self, *, wait: bool = True) -> RunGroup | None:
@@ -97,7 +106,7 @@ class RunQueue:
 
     def _claimable_part(self, group: RunGroup, claimed: set[str]) -> RunGroup | None:
         """The group, less the runs that have ended elsewhere or are claimed."""
-        runs = list(group.all_runs())
+        runs = [run for run in group.all_runs() if run.run_id in self.cost]
         ended = [run for run in runs if self._has_ended(run.run_id)]
         busy = [run for run in runs if run.run_id in claimed and run not in ended]
         for run in ended:
@@ -118,13 +127,28 @@ class RunQueue:
 
     def _group(self, runs: Sequence[RunConfig]) -> list[RunGroup]:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
-        groups = group_runs(runs, self.eval_steps)
+        stopped = list(self._stopped_packs({run.run_id for run in runs}))
+        in_stopped = {run.run_id for pack in stopped for run in pack.runs}
+        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self.eval_steps)
         alone = [group for group in groups if self._has_checkpoint(group)]
         others = [group for group in groups if not self._has_checkpoint(group)]
         packed = alone + pack_groups(others, self.packing.size)
         branches = [b for group in packed for b in group.branches if self._has_checkpoint(b)]
         gone = [run.run_id for branch in branches for run in branch.runs]
-        return [group.without(gone) for group in packed] + branches
+        return stopped + [group.without(gone) for group in packed] + branches
+
+    def _stopped_packs(self, run_ids: set[str]) -> Iterator[RunGroup]:
+        """Packs that were stopped when some of their runs were published: only the whole pack can
+        resume its checkpoint, so it is trained again from there, finished runs included.
+        """
+        for path in sorted((self.folder.path / "checkpoints").glob("pack-*.npz")):
+            members = _members(path)
+            unfinished = {run_id for run_id in members if not self.folder.is_finished(run_id)}
+            is_known = set(members) <= self.planned.keys() and unfinished <= run_ids
+            if is_known and 0 < len(unfinished) < len(members):
+                pack = RunGroup(tuple(self.planned[run_id] for run_id in members))
+                if pack.name == path.stem:
+                    yield pack
 
     def _has_checkpoint(self, group: RunGroup) -> bool:
         path = self.folder.checkpoint(group.name)
@@ -150,3 +174,14 @@ class RunQueue:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _members(path: Path) -> list[str]:
+    """The run_ids of a pack's checkpoint, in order; none where it is corrupt."""
+    try:
+        files.check_file(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            runs = json.loads(bytes(arrays["progress"]))["runs"]
+    except (files.ChecksumError, ValueError, LookupError, OSError, zipfile.BadZipFile):
+        return []
+    return [hashlib.sha256(run.encode()).hexdigest()[:12] for run in runs]

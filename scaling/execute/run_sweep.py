@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from scaling import tuning
 from scaling.config import Sweep
 from scaling.config.run_groups import constant_lr_eval_steps
 from scaling.errors import RUNS_FAILED, STOPPED
+from scaling.execute import slurm
 from scaling.execute.coordinator import ExecutionPlan, SessionEnd, Stop, StopReason
 from scaling.execute.devices import check_devices, resolve_workers
-from scaling.execute.events import OnEvent, RunEvent
-from scaling.execute.launchers import make_launcher
+from scaling.execute.events import RunEvent
+from scaling.execute.local import Launcher, LocalLauncher
 from scaling.execute.options import Executor, RunOptions
 from scaling.execute.packing import choose_packing
 from scaling.execute.planning import (
@@ -191,11 +190,6 @@ def _tune(
     return TuneOutcome(sweep=tuned.sweep, result=result)
 
 
-def _send_to(handlers: Sequence[OnEvent], event: RunEvent) -> None:
-    for handler in handlers:
-        handler(event)
-
-
 @dataclass
 class SweepTrainer:
     """Trains the plans of one or several folders under the budgets of one `RunOptions`."""
@@ -210,7 +204,7 @@ class SweepTrainer:
         from scaling.execute.tracking import LiveTrackers
 
         options = self.options
-        with contextlib.closing(make_launcher(folder, options)) as launcher:
+        with contextlib.closing(_make_launcher(folder, options)) as launcher:
             slots = launcher.slots()
             count = (
                 resolve_workers(options.workers, options.execution)
@@ -235,21 +229,21 @@ class SweepTrainer:
                 chosen = missing[:limit]
                 launcher.attach(lease, count)
                 self.began = self.began or time.monotonic()
-                with (
-                    options.monitor(folder.path, plan, chosen) as display,
-                    LiveTrackers(
-                        options.trackers,
-                        folder.path,
-                        plan.sweep.name,
-                        chosen,
-                        partial(_send_to, (display, options.on_event)),
-                        signals,
-                    ) as trackers,
-                ):
+                with options.monitor(folder.path, plan, chosen) as display:
+
+                    def on_event(event: RunEvent) -> None:
+                        display(event)
+                        options.on_event(event)
+
+                    name, kinds = plan.sweep.name, options.trackers
+                    trackers = LiveTrackers(kinds, folder.path, name, chosen, on_event, signals)
                     end = SessionEnd()
                     if chosen:
                         execution = self._execution_plan(plan, count, device)
-                        end = session.train(chosen, execution, launcher, signals, trackers.handle)
+                        with trackers:
+                            end = session.train(
+                                chosen, execution, launcher, signals, trackers.handle
+                            )
         self.runs += len(chosen)
         self.flops += end.flops
         return replace(end, runs_left=len(missing) - len(chosen))
@@ -260,16 +254,38 @@ class SweepTrainer:
             options=options,
             workers=count,
             packing=choose_packing(options.pack, options.execution, device),
+            planned={item.run_id: item.run for item in plan.runs},
             eval_steps=constant_lr_eval_steps([item.run for item in plan.runs]),
             flops_before=self.flops,
             seconds_before=time.monotonic() - self.began if self.began else 0.0,
         )
 
 
+def _make_launcher(folder: SweepFolder, options: RunOptions) -> Launcher:
+    """The launcher of an executor. Raises ScalingError for a cluster that does not answer."""
+    if options.simulate is not None:
+        from scaling.execute.simulated import SimulatedLauncher
+
+        return SimulatedLauncher(folder)
+    if options.executor == Executor.RAY:
+        from scaling.execute.ray import RayLauncher, Resources, parse_resources
+
+        return RayLauncher(
+            folder.path,
+            parse_resources(options.resources) if options.resources else Resources(),
+            hosts=options.hosts,
+            address=options.ray_address,
+            wait_for_nodes=options.wait_for_nodes,
+            notice=options.on_message,
+        )
+    if options.hosts == 1:
+        return LocalLauncher(folder.path)
+    prefix, arguments = slurm.launch_prefix(options.hosts), ("--coordinator", "auto")
+    return LocalLauncher(folder.path, prefix=prefix, arguments=arguments)
+
+
 def _submit(sweep: Sweep, folder: SweepFolder, options: RunOptions) -> SweepOutcome:
     """Hand an array of jobs to Slurm, each of which is `scaling run` on the same folder."""
-    from scaling.execute import slurm
-
     plan = make_plan(sweep, source=options.source, on_message=options.on_message)
     hosts = slurm.nodes(options.slurm)
     forwarded = _forwarded_options(options) + (["--hosts", str(hosts)] if hosts > 1 else [])

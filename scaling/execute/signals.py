@@ -25,6 +25,14 @@ class Signals:
         self.count, self.force_quit = 0, False
         self._numbers: set[int] = set()
 
+    def __call__(self) -> bool:
+        """Whether to save and stop."""
+        return self.count > 0
+
+    def stop(self) -> None:
+        """Ask for it without a signal."""
+        self.count += 1
+
     def __enter__(self) -> Signals:
         self._before = {number: signal.signal(number, self._note) for number in HANDLED}
         return self

@@ -24,8 +24,7 @@ from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.events import GroupOver, RunEnded, RunEvent
-from scaling.execute.lease import Lease
-from scaling.execute.local import ExitReason, Launcher, Worker
+from scaling.execute.local import Launcher, Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
@@ -185,24 +184,13 @@ class SimulatedWorker(Worker):
                 yield failed(run, error)
         yield GroupOver(run_id=request.group.runs[0].run_id)
 
-    def alive(self) -> bool:
-        return True
-
     def signal(self, number: int) -> None:
         """Simulate nothing more."""
         self._stopped.set()
 
-    def close(self) -> None:
-        return None
-
-    def exit_reason(self) -> ExitReason:
-        return ExitReason("", "")
-
 
 class SimulatedLauncher(Launcher):
     """Starts simulated workers for a folder."""
-
-    limited = False
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
@@ -210,11 +198,5 @@ class SimulatedLauncher(Launcher):
     def slots(self) -> int | None:
         return 1
 
-    def attach(self, lease: Lease, workers: int) -> None:
-        return None
-
     def start(self, index: int) -> SimulatedWorker:
         return SimulatedWorker(self.folder)
-
-    def close(self) -> None:
-        return None

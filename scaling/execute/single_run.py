@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from scaling.config import Execution
@@ -20,7 +21,7 @@ from scaling.execute.devices import check_devices
 from scaling.execute.events import OnEvent
 from scaling.execute.options import OnMessage
 from scaling.execute.session import SweepSession
-from scaling.execute.signals import exit_code
+from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan import Plan
 
@@ -54,11 +55,13 @@ def train_single_run(
     allow_changes: bool,
     on_message: OnMessage,
     on_event: OnEvent,
+    profile: Path | None = None,
 ) -> RunOutcome:
     """Train one run of a plan and publish it in a folder; a finished one stays.
 
     `hosts` joins the processes of the run (`distributed_process`). Raises ScalingError for a run
-    that is not in the plan, or (75) that another process trains.
+    that is not in the plan, or (75) that another process trains. A trace of some steps goes to the
+    folder `profile`.
     """
     known = {item.run_id: item for item in plan.runs}
     if run_id not in known:
@@ -70,8 +73,8 @@ def train_single_run(
     if not is_distributed:
         check_devices([known[run_id]], execution, 1)
     session = SweepSession(folder, plan, on_message, allow_changes=allow_changes)
-    stop, kind = worker.StopFlag(), "done"
-    with hosts as is_first, _claimed(session, run_id, is_first) as lease:
+    signals, kind = Signals(), "done"
+    with signals, hosts as is_first, _claimed(session, run_id, is_first) as lease:
         if not folder.is_finished(run_id):
             read_at = constant_lr_eval_steps([item.run for item in plan.runs]).get(run_id, ())
             request = worker.TrainRequest(
@@ -80,10 +83,11 @@ def train_single_run(
                 execution=execution,
                 allow_changes=allow_changes,
                 lease=lease,
+                profile=str(profile) if profile else None,
             )
-            outcomes = worker.train_group(folder, request, should_stop=stop, on_event=on_event)
+            outcomes = worker.train_group(folder, request, should_stop=signals, on_event=on_event)
             kind = outcomes[run_id]
-    codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(stop.received)}
+    codes = {"done": 0, "diverged": RUNS_FAILED, "stopped": exit_code(signals.received)}
     return RunOutcome(
         run_id=run_id,
         outcome=kind,  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ while other processes write.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.plan.document import PlannedRunEntry
 from scaling.store import run_files
 from scaling.store.rows import DIVERGED
+from scaling.warning import ResultWarning, WarningCode, warn
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
 RunState = Literal["done", "running", "failed", "missing"]
@@ -74,7 +76,7 @@ class Status(_Part):
         processes: the processes that train here now.
         no_longer_planned: finished runs that the sweep file no longer asks for.
         simulated: the law from which the runs are drawn, if they are.
-        warnings: which files are corrupt.
+        warnings: files that are corrupt.
     """
 
     schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
@@ -86,7 +88,7 @@ class Status(_Part):
     processes: tuple[str, ...]
     no_longer_planned: tuple[str, ...]
     simulated: str | None
-    warnings: tuple[str, ...]
+    warnings: tuple[ResultWarning, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document."""
@@ -184,15 +186,12 @@ def _val_losses(rows: run_files.FolderRows) -> dict[str, tuple[int | None, float
 
 def _warnings(
     rows: run_files.FolderRows, attempts: AttemptSummary, training: list[OtherProcess]
-) -> list[str]:
-    warnings = [str(file) for file in rows.corrupt_files]
-    if attempts.unreadable:
-        warnings.append(
-            f"ledger: {attempts.unreadable} entries cannot be read: attempts and cost are too low "
-            "by them"
-        )
-    return warnings + [
-        f"leases/{peer.name}.json is corrupt: which runs it has claimed is not known"
-        for peer in training
-        if peer.claims is None
-    ]
+) -> Iterator[ResultWarning]:
+    for file in rows.corrupt_files:
+        yield warn(WarningCode.CORRUPT_FILE, str(file), file=str(file.path), run_ids=file.run_ids)
+    if count := attempts.unreadable:
+        message = f"ledger: {count} entries cannot be read: attempts and cost are too low by them"
+        yield warn(WarningCode.CORRUPT_LEDGER, message, entries=count)
+    for name in (peer.name for peer in training if peer.claims is None):
+        message = f"leases/{name}.json is corrupt: which runs it has claimed is not known"
+        yield warn(WarningCode.CORRUPT_LEASE, message, lease=name)

@@ -9,14 +9,12 @@ import json
 import math
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from scaling import __version__
@@ -24,7 +22,7 @@ from scaling.config import Execution, RunConfig, TaskConfig
 from scaling.config.run_groups import RunGroup, load_group
 from scaling.execute import events
 from scaling.execute.publish import failed, publish
-from scaling.execute.signals import HANDLED
+from scaling.execute.signals import Signals
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.store import rows
 from scaling.store.provenance import commit
@@ -39,6 +37,7 @@ class TrainRequest:
         lease: the file under which the runs are claimed; published only while it is there.
         send_metrics: send an event for each measurement, for trackers.
         allow_changes: go on from a checkpoint that was written under other conditions.
+        profile: a folder for a trace of some steps.
     """
 
     sweep: str
@@ -49,6 +48,7 @@ class TrainRequest:
     lease: str | None = None
     send_metrics: bool = False
     keep_weights: bool = False
+    profile: str | None = None
 
     def dump(self) -> str:
         """One line of JSON; `load_request` reads it."""
@@ -87,14 +87,16 @@ def train_group(
     from scaling.train import checkpointing, distributed, fingerprint, saved_params, trainer
 
     group, execution = request.group, request.execution
-    first = group.runs[0].run_id
+    finished = {run.run_id for run in group.runs if folder.is_finished(run.run_id)}
     fingerprint.on_warning(
         lambda message: on_event(events.RunWarning(run_id=first, message=message))
     )
-    pending = [run.run_id for run in group.all_runs()]
+    pending = [run.run_id for run in group.all_runs() if run.run_id not in finished]
+    first = pending[0]
 
     def on_progress(progress: trainer.Progress) -> None:
-        on_event(events.RunProgress(**asdict(progress), run_ids=tuple(pending)))
+        shown = asdict(progress) | {"run_id": first, "run_ids": tuple(pending)}
+        on_event(events.RunProgress(**shown))
 
     def on_branch_saved(branch: RunGroup) -> None:
         run_ids = tuple(run.run_id for run in branch.runs)
@@ -119,6 +121,7 @@ def train_group(
         should_stop=should_stop,
         callbacks=trainer.Callbacks(on_progress, on_branch_saved, on_eval, on_run_end),
         allow_changes=request.allow_changes,
+        profile=Path(request.profile) if request.profile else None,
     )
     kinds: dict[str, str] = {run_id: outcome.kind for run_id, outcome in outcomes.items()}
     if distributed.is_first():
@@ -131,7 +134,7 @@ def train_group(
             request.notes,
         )
         for run in group.all_runs():
-            if run.run_id in outcomes:
+            if run.run_id in outcomes and run.run_id not in finished:
                 ended = publish(folder, request.sweep, run, outcomes[run.run_id], source, lease)
                 kinds[run.run_id] = ended.event
                 on_event(ended)
@@ -147,30 +150,6 @@ def _open(task: TaskConfig) -> Any:
     return open_task(task)
 
 
-class StopFlag:
-    """Set by a signal, or when the coordinator goes away; the run then saves itself at the next
-    dispatch.
-    """
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.received: int | None = None
-        for number in HANDLED:
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
-        self._event.set()
-
-    def __call__(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._event.is_set()
-
-    def set(self) -> None:
-        """Ask the run to save itself and stop."""
-        self._event.set()
-
-
 def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> None:
     """Train the groups that come in as lines on stdin, until it closes; events go out as lines.
 
@@ -179,33 +158,33 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
     """
     protocol, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
     os.dup2(2, 1)  # whatever a library prints must not enter the protocol
-    flag, folder = StopFlag(), SweepFolder(path)
+    signals, folder = Signals(), SweepFolder(path)
     requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def read() -> None:  # a thread, so that the end of the coordinator is noticed while training
         for line in sys.stdin:
             requests.put(line)
         requests.put(None)
-        flag.set()
+        signals.stop()
 
-    with together or nullcontext(True) as is_first:
+    with signals, together or nullcontext(True) as is_first:
 
         def write(event: events.RunEvent) -> None:
             try:
                 if is_first:
                     print(event.model_dump_json(), file=protocol, flush=True)
             except BrokenPipeError:
-                flag.set()
+                signals.stop()
 
         write(events.WorkerState(event="starting"))
         threading.Thread(target=read, daemon=True).start()
         importlib.import_module("scaling.train.trainer")  # takes seconds: before the first request
         importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
         write(events.WorkerState(event="ready", pid=os.getpid()))
-        while not flag() and (line := requests.get()) is not None:
+        while not signals() and (line := requests.get()) is not None:
             request = load_request(line)
             try:
-                train_group(folder, request, should_stop=flag, on_event=write)
+                train_group(folder, request, should_stop=signals, on_event=write)
             except Exception as error:  # noqa: BLE001 - recorded; the sweep goes on
                 for run in request.group.runs:
                     write(failed(run, error))

@@ -1,22 +1,25 @@
-"""Refits on resampled data: the spread of an estimate (Efron and Tibshirani 1993, chapter 9; Wu
-1986 for `wild`).
+"""Refits on resampled data: the spread of an estimate (Efron and Tibshirani 1993, chapter 9).
 
 Every refit descends from the optimum until it has converged, many at once; a resample is a vector
 of counts or of shifts, so the data are never copied. `pairs` draws points anew, `clusters` whole
-groups that share noise, `residual` and `wild` keep all points and draw their errors: with few
-points, draws of pairs lose whole sizes, and their intervals are too wide.
+groups that share noise, `residual` keeps all points and draws their errors: with few points, draws
+of pairs lose whole sizes, and their intervals are too wide.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.estimate import PointEstimate, problem_of, refitted, spread
+from scaling.fit.dataset import Dataset
+from scaling.fit.estimate import descend, estimate
+from scaling.fit.law_fit import Draws, LawFit
+from scaling.fit.laws.law import Law
+from scaling.fit.multistart import spread
 from scaling.fit.newton import Minima, Problem, Resample, continuation
-from scaling.points.points import Points
+from scaling.fit.options import KINDS, FitOptions
 
 Array = np.ndarray
 CELLS = 4_000_000  # resamples x points in memory at once
@@ -24,48 +27,43 @@ CELLS = 4_000_000  # resamples x points in memory at once
 SMALL = 100
 FEW = 100  # points below which errors are drawn rather than points
 LARGE, PART = 20_000, 5_000  # a table larger than this is resampled by this many of its points
-KINDS = ("auto", "pairs", "clusters", "residual", "wild")
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters,
-    residual or wild. Refits that did not converge, and resamples with fewer distinct points than
-    parameters, are not in `theta`: `failed` counts them.
+def fit_law(data: Dataset, law: Law, options: FitOptions, resamples: int | None = None) -> LawFit:
+    """A law fitted and bootstrapped as the options say, with at most `resamples`. Raises
+    ScalingError when the data cannot identify it.
     """
+    fit = estimate(
+        law,
+        data,
+        options.objective or law.default_objective,
+        options.delta,
+        fixed=options.fixed() if law.name == options.law else {},
+        one_sided=options.one_sided,
+    )
+    count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
+    return (
+        replace(fit, draws=bootstrap(fit, count, options.seed, options.resample)) if count else fit
+    )
 
-    theta: Array
-    kind: str
-    resamples: int
-    failed: int
-    seed: int
 
-
-def bootstrap(
-    estimate: PointEstimate,
-    points: Points,
-    resamples: int,
-    seed: int = 0,
-    cluster: Array | None = None,
-    kind: str = "auto",
-) -> Draws:
-    """Resample and refit. `auto` draws clusters where `cluster` (n,) or `points.group` labels them,
-    residuals below 100 points (of a penalty that knows no side), and pairs else. Raises
-    ScalingError for an unknown kind, and for clusters of unlabelled points.
+def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") -> Draws:
+    """Resample and refit. `auto` draws clusters where the runs have groups, errors below 100 runs
+    (of a penalty that knows no side), and pairs else. Raises ScalingError for an unknown kind, and
+    for clusters of unlabelled runs.
     """
     if kind not in KINDS:
         raise unknown_choice("bootstrap", kind, KINDS)
-    if (
-        len(points) > LARGE
-        and cluster is None
-        and points.group is None
-        and kind in ("auto", "pairs")
-    ):
-        return _subsampled(estimate, points, resamples, seed)
-    task = problem_of(
-        estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided
-    )
-    group = cluster if cluster is not None else points.group
+    points, group = fit.data.points, fit.data.points.group
+    if len(points) > LARGE and group is None and kind in ("auto", "pairs"):
+        # the spread of an estimate falls with the root of the number of points (Bickel, Goetze and
+        # van Zwet 1997): draws of a part about its own optimum, scaled
+        part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
+        near = descend(fit, part)
+        drawn = bootstrap(near, resamples, seed, kind="pairs")
+        theta = fit.theta + (drawn.theta - near.theta) * np.sqrt(PART / len(points))
+        kind = f"pairs of {PART:,} points, scaled to {len(points):,}"
+        return replace(drawn, theta=theta, kind=kind)
     if kind == "clusters" and group is None:
         raise ScalingError(
             "no groups to resample by clusters",
@@ -73,71 +71,50 @@ def bootstrap(
             remedy="name their column: --cluster seed",
         )
     if kind == "auto":
-        few = len(points) < FEW and estimate.one_sided == 1.0
+        few = len(points) < FEW and fit.one_sided == 1.0 and bool((points.loss > 0).all())
         kind = "clusters" if group is not None else "residual" if few else "pairs"
-    start, random = task.centred(estimate.theta), np.random.default_rng(seed)
+    if kind == "residual" and not (points.loss > 0).all():
+        raise ScalingError(
+            "errors of what is 0 have no logs", where="--resample", remedy="write --resample pairs"
+        )
+    task = fit.problem
+    start, random = task.centred(fit.theta), np.random.default_rng(seed)
     kept, step = [np.empty((0, len(start)))], max(1, CELLS // len(points))
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
-        if kind in ("residual", "wild"):
-            drawn = Resample(shift=_residual_shifts(task, start, count, kind, group, random))
+        if kind in ("residual"):
+            sample = Resample(shift=_residual_shifts(task, start, count, group, random))
         else:
             counts = resampled(count, len(points), group if kind == "clusters" else None, random)
-            drawn = Resample(weights=counts[_distinct(counts) >= len(start) - len(estimate.fixed)])
-        ends = _refitted(task, start, drawn)
+            sample = Resample(weights=counts[(counts > 0).sum(1) >= fit.n_free])
+        ends = _refitted(task, start, sample)
         kept.append(task.raw(ends.theta[ends.converged]))
     theta = np.concatenate(kept)
     return Draws(theta, kind, resamples, resamples - len(theta), seed)
 
 
-def _subsampled(estimate: PointEstimate, points: Points, resamples: int, seed: int) -> Draws:
-    """Draws of a large table: those of PART of its points about their own optimum, drawn in by
-    sqrt(PART / n).
-
-    The spread of an estimate falls with the root of the number of points (Bickel, Goetze and van
-    Zwet 1997).
-    """
-    part = points.take(np.random.default_rng(seed).choice(len(points), PART, replace=False))
-    near = refitted(estimate, part)
-    drawn = bootstrap(near, part, resamples, seed, kind="pairs")
-    theta = estimate.theta + (drawn.theta - near.theta) * np.sqrt(PART / len(points))
-    return replace(drawn, theta=theta, kind=f"pairs of {PART:,} points, scaled to {len(points):,}")
-
-
-def _distinct(counts: Array) -> Array:
-    return (counts > 0).sum(1)
-
-
 def _residual_shifts(
-    task: Problem,
-    start: Array,
-    count: int,
-    kind: str,
-    group: Array | None,
-    random: np.random.Generator,
+    task: Problem, start: Array, count: int, group: Array | None, random: np.random.Generator
 ) -> Array:
     """Shifts (count, n) of the log loss that put the optimum plus a random error where the loss
     was.
 
-    A fit near least absolute deviations passes through as many points as it has parameters: what it
-    leaves there is no error, so these take the sizes of others. All are enlarged for the degrees of
-    freedom. `residual` draws sizes anew for every point, `wild` keeps each point's own (points of a
-    group turn together); signs are random (Feng, He and Hu 2011).
+    Sizes are drawn anew for every point, enlarged for the degrees of freedom; signs are random,
+    those of a group alike. A fit near least absolute deviations passes through as many points as it
+    has parameters: what it leaves there is no error (Feng, He and Hu 2011). Where most residuals
+    lie within delta the fit is one of least squares, and all count.
     """
     residual = task.log_loss - task.law.bind(task.logs)(start[None]).value[0]
     free = int((task.lower < task.upper).sum())
     grown = len(residual) / max(1, len(residual) - free)
-    size = np.abs(residual)
-    order = np.argsort(size)
-    pool, touched = size[order[free:]], order[:free]
-    if kind == "residual":
-        drawn = random.choice(pool, (count, len(size))) * grown ** (1 / 3)
+    size = np.sort(np.abs(residual))
+    if task.objective.kind == "mse" or np.median(size) < task.delta:
+        pool = size * grown ** (1 / 2)
     else:
-        drawn = np.repeat(size[None], count, 0) * np.sqrt(grown)
-        drawn[:, touched] = random.choice(pool, (count, free)) * np.sqrt(grown)
+        pool = size[free:] * grown ** (1 / 3)
     _, place = np.unique(np.arange(len(size)) if group is None else group, return_inverse=True)
     signs = random.choice([-1.0, 1.0], (count, int(place.max()) + 1))[:, place]
-    return np.asarray(signs * drawn - residual)
+    return np.asarray(signs * random.choice(pool, (count, len(size))) - residual)
 
 
 def _refitted(task: Problem, start: Array, drawn: Resample) -> Minima:

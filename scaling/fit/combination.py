@@ -15,6 +15,7 @@ import numpy as np
 from scaling.fit.document import Document, FitStatus
 from scaling.fit.frontier.frontier import Frontier, frontier_of_powers
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.significance import student
 
 Array = np.ndarray
 Quantity = Literal["loss", "n_star", "loss_star"]
@@ -85,11 +86,17 @@ class Combination(Document):
 
     def loss(self, n: float, d: float, ci: float) -> Forecast:
         """The loss of a new run of N parameters on D tokens."""
-        at = np.array([n]), np.array([d])
-        logs = {one.name: one.log_loss(*at) for one in self.candidates}
-        return self._forecast(
-            "loss", {name: float(log[0]) for name, log in logs.items() if log is not None}, ci
-        )
+        logs = self._log_losses(np.array([n]), np.array([d]))
+        return self._forecast("loss", {name: float(log[0]) for name, log in logs.items()}, ci)
+
+    def losses(self, n: Array, d: Array, ci: float) -> tuple[Array, Array, Array]:
+        """The losses (n,) of new runs and the ends of their intervals."""
+        logs = self._log_losses(n, d)
+        weight = {one.name: one.weights.get("loss", 0.0) for one in self.candidates}
+        names = [name for name in logs if weight[name] > 0]
+        columns = np.stack([logs[name] for name in names], 1)
+        mean, width, _ = self._interval("loss", columns, np.array([weight[x] for x in names]), ci)
+        return np.exp(mean), np.exp(mean - width), np.exp(mean + width)
 
     def optimum(self, flops: float, quantity: Quantity, ci: float) -> Forecast:
         """N*(C) or L*(C) by `quantity`."""
@@ -100,31 +107,36 @@ class Combination(Document):
                 logs[one.name] = log
         return self._forecast(quantity, logs, ci)
 
+    def _log_losses(self, n: Array, d: Array) -> dict[str, Array]:
+        logs = {one.name: one.log_loss(n, d) for one in self.candidates}
+        return {name: log for name, log in logs.items() if log is not None}
+
+    def _interval(
+        self, quantity: Quantity, logs: Array, weight: Array, ci: float
+    ) -> tuple[Array, Array, Array]:
+        """The answer, half its interval and the spread (rows,), in logs, from those of candidates
+        (rows, candidates).
+        """
+        mean, spread = mean_and_spread(logs, weight)
+        noise = NOISE_SHARE * self.noise if quantity == "loss" else 0.0
+        width = student(ci, FREEDOM) * self.factor.get(quantity, 1.0) * np.hypot(spread, noise)
+        return mean, width, spread
+
     def _forecast(self, quantity: Quantity, logs: Mapping[str, float], ci: float) -> Forecast:
         weight = {one.name: one.weights.get(quantity, 0.0) for one in self.candidates}
         names = [name for name, log in logs.items() if math.isfinite(log) and weight[name] > 0]
-        values = np.array([logs[name] for name in names])
-        mean, spread = mean_and_spread(values[None], np.array([weight[name] for name in names]))
-        noise = NOISE_SHARE * self.noise if quantity == "loss" else 0.0
-        factor = self.factor.get(quantity, 1.0)
-        width = student(ci) * factor * math.hypot(float(spread[0]), noise)
-        value = math.exp(mean[0])
+        values = np.array([[logs[name] for name in names]])
+        parts = self._interval(quantity, values, np.array([weight[name] for name in names]), ci)
+        mean, width, spread = (float(part[0]) for part in parts)
         return Forecast(
-            value=value,
-            lo=value * math.exp(-width),
-            hi=value * math.exp(width),
-            noise=noise,
-            spread=float(spread[0]),
-            factor=factor,
+            value=math.exp(mean),
+            lo=math.exp(mean - width),
+            hi=math.exp(mean + width),
+            noise=NOISE_SHARE * self.noise if quantity == "loss" else 0.0,
+            spread=spread,
+            factor=self.factor.get(quantity, 1.0),
             each={name: math.exp(log) for name, log in logs.items() if math.isfinite(log)},
         )
-
-
-def student(ci: float) -> float:
-    """The quantile of Student's t with FREEDOM degrees of freedom for a central share `ci`."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(FREEDOM, (1 + ci) / 2))
 
 
 def second_order(n: Array, d: Array, centre: Sequence[float]) -> Array:

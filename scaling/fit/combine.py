@@ -18,7 +18,7 @@ half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,14 +33,14 @@ from scaling.fit.combination import (
     mean_and_spread,
     second_order,
 )
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
-from scaling.fit.estimate import PointEstimate, estimate, problem_of, spread
-from scaling.fit.frontier.approaches import powers
-from scaling.fit.frontier.budgets import budgets
+from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import fit_cost
 from scaling.fit.frontier.isoflop import isoflop
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.multistart import spread
 from scaling.fit.newton import Resample, continuation
 from scaling.points.points import Points
 
@@ -64,15 +64,20 @@ MIN_LAWS = 3
 
 
 def combine(
-    points: Points, objective: str = "huber-log", delta: float = 1e-3
+    data: Dataset | Points, objective: str = "huber-log", delta: float = DELTA
 ) -> Combination | None:
     """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
     laws can be fitted.
     """
+    points = Dataset.of(data).points
     if points.n is None or points.d is None or points.c is None:
         return None
-    points = _thinned(points)
-    weighted = recent(points)
+    if len(points) > MOST_POINTS:
+        order = np.argsort(points.c, kind="stable")
+        picked = np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))
+        data = Dataset(points.take(order[picked]))
+    data = Dataset.of(data)
+    points, weighted = data.points, Dataset(recent(data.points))
     estimates = {}
     for name in CANDIDATE_LAWS:
         try:
@@ -86,16 +91,17 @@ def combine(
         {name: fit.values for name, fit in estimates.items()}, status, weighted
     )
     origins = _origins(weighted, estimates)
-    scores = _scores(points, [one.name for one in candidates], origins)
-    errors, weights = _rms(scores), _weights(candidates, _rms(scores))
+    scores = _scores(data, [one.name for one in candidates], origins)
+    errors = _rms(scores, len(candidates))
+    weights = _weights(candidates, errors)
     members = tuple(
         one.model_copy(
             update={
-                "weights": {q: each[one.name] for q, each in weights.items() if one.name in each},
-                "errors": {q: each[one.name] for q, each in errors.items() if one.name in each},
+                "weights": {q: float(each[i]) for q, each in weights.items() if each[i] > 0},
+                "errors": {q: float(each[i]) for q, each in errors.items() if each[i] >= 0},
             }
         )
-        for one in candidates
+        for i, one in enumerate(candidates)
     )
     noise = _noise(points, members)
     factor = {q: _factor(scores[q], weights[q], noise if q == "loss" else 0.0) for q in scores}
@@ -117,47 +123,41 @@ def recent(points: Points) -> Points:
     return replace(points, weight=flops / flops.max())
 
 
-def _thinned(points: Points) -> Points:
-    if len(points) <= MOST_POINTS:
-        return points
-    order = np.argsort(np.asarray(points.c), kind="stable")
-    return points.take(order[np.unique(np.linspace(0, len(order) - 1, MOST_POINTS).astype(int))])
-
-
 def _candidates(
-    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], points: Points
+    values: Mapping[str, Mapping[str, float]], status: Mapping[str, FitStatus], data: Dataset
 ) -> list[Candidate]:
     """The laws with reported parameters `values`, and what else the weighted points allow."""
-    cost, result = fit_cost(points), []
+    result = []
     for name, params in values.items():
         if not all(math.isfinite(value) for value in params.values()):
             continue
-        optimum = _floats(powers(LAWS[name].frontier(params, cost)))
+        optimum = _floats(LAWS[name].frontier(params, data.cost).powers())
         if not all(map(math.isfinite, optimum.values())):
             continue
         result.append(
             Candidate(name=name, status=status[name], params=dict(params), powers=optimum)
         )
-    if len(points) >= MIN_PREFIX + 2:
-        result.append(Candidate(name=SURFACE, polynomial=_surface(points)))
-    for approach in (isoflop(points, resamples=0), envelope(points, None, 0, 0)):
+    if len(data) >= MIN_PREFIX + 2:
+        result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
+    for approach in (isoflop(data, resamples=0), envelope(data, None, 0, 0)):
         if approach.frontier is not None:
-            optimum = _floats(powers(approach.frontier))
+            optimum = _floats(approach.frontier.powers())
             result.append(Candidate(name=approach.name, powers=optimum))
     return result
 
 
-def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Origin]:
+def _origins(data: Dataset, estimates: Mapping[str, LawFit]) -> list[_Origin]:
     """The prefixes with their candidates. All refits of a law descend at once from its optimum on
     all points.
     """
-    flops, chosen = np.asarray(points.c), _prefixes(points)
+    points = data.points
+    flops, chosen = np.asarray(points.c), _prefixes(data)
     if not chosen:
         return []
     masks = np.array([flops <= budget * (1 + 1e-4) for budget in chosen])
     values: dict[str, dict[str, Array]] = {}
     for name, fit in estimates.items():
-        task = problem_of(fit.law, points, fit.objective, fit.delta)
+        task = fit.problem
         begun = task.centred(fit.theta)
         scale = masks * (flops.max() / np.where(masks, flops, 0.0).max(1))[:, None]
         start = np.repeat(begun[None], len(masks), 0)
@@ -170,7 +170,7 @@ def _origins(points: Points, estimates: Mapping[str, PointEstimate]) -> list[_Or
             name: {letter: float(column[row]) for letter, column in each.items()}
             for name, each in values.items()
         }
-        fitted = _candidates(params, status, recent(points.take(masks[row])))
+        fitted = _candidates(params, status, Dataset(recent(points.take(masks[row]))))
         later = points.take(flops > AFTER * budget)
         origins.append(_Origin(budget, {one.name: one for one in fitted}, later))
     return origins
@@ -190,23 +190,22 @@ def _surface(points: Points) -> tuple[float, ...]:
     return (*centre, *(float(each) for each in coefficients))
 
 
-def split_budgets(points: Points) -> list[float]:
+def split_budgets(data: Dataset) -> list[float]:
     """The FLOPs at which a table can be cut: its budgets, or even steps of log C where it has fewer
     than five.
     """
-    n, flops = np.asarray(points.n), np.asarray(points.c)
-    groups = budgets(n, flops)
-    if len(groups) >= 5:
-        return [float(flops[index].max()) for index in groups]
+    flops = np.asarray(data.points.c)
+    if len(data.budgets) >= 5:
+        return [float(flops[index].max()) for index in data.budgets]
     log_c = np.log10(flops)
     return [float(each) for each in 10 ** np.linspace(log_c.min(), log_c.max(), 14)[3:-1]]
 
 
-def _prefixes(points: Points) -> list[float]:
+def _prefixes(data: Dataset) -> list[float]:
     """At most six budgets from which the later runs are predicted."""
-    flops = np.asarray(points.c)
+    flops = np.asarray(data.points.c)
     usable = []
-    for budget in split_budgets(points):
+    for budget in split_budgets(data):
         prefix = flops[flops <= budget * (1 + 1e-4)]
         enough = len(prefix) >= MIN_PREFIX and np.ptp(np.log10(prefix)) >= MIN_SPAN
         if enough and (flops > AFTER * budget).any():
@@ -216,100 +215,91 @@ def _prefixes(points: Points) -> list[float]:
     return [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, MOST_ORIGINS).astype(int))]
 
 
-@dataclass(frozen=True)
-class _Errors:
-    """Errors in logs (rows, candidates) of the predictions from one origin; NaN where a candidate
-    says nothing.
-    """
-
-    names: tuple[str, ...]
-    rows: Array
-
-
 def _scores(
-    points: Points, names: Sequence[str], origins: Sequence[_Origin]
-) -> dict[Quantity, list[_Errors]]:
-    """For each quantity the errors from each origin: of the later runs, and of the later minima of
-    the isoFLOP curves.
+    data: Dataset, names: Sequence[str], origins: Sequence[_Origin]
+) -> dict[Quantity, list[Array]]:
+    """For each quantity the errors in logs (rows, candidates) from each origin: of the later runs,
+    and of the later minima of the isoFLOP curves; NaN where a candidate says nothing.
     """
-    minima = [one for one in isoflop(points, resamples=0).minima if one.fault is None]
-    result: dict[Quantity, list[_Errors]] = {"loss": [], "n_star": [], "loss_star": []}
+    minima = [one for one in isoflop(data, resamples=0).minima if one.fault is None]
+    result: dict[Quantity, list[Array]] = {"loss": [], "n_star": [], "loss_star": []}
     for origin in origins:
-        candidates, later = origin.candidates, origin.later
-        n, d = np.asarray(later.n), np.asarray(later.d)
-        logs = [candidates[name].log_loss(n, d) if name in candidates else None for name in names]
-        columns = [np.full(len(later), np.nan) if log is None else log for log in logs]
-        result["loss"].append(
-            _Errors(tuple(names), np.stack(columns, 1) - np.log(later.loss)[:, None])
-        )
+        n, d = np.asarray(origin.later.n), np.asarray(origin.later.d)
         after = [one for one in minima if one.flops > AFTER * origin.budget]
-        targets: tuple[tuple[Quantity, Callable[..., float]], ...] = (
-            ("n_star", lambda one: one.n_star),
-            ("loss_star", lambda one: one.loss_star),
-        )
-        for quantity, measured in targets:
-            rows = [
-                [_error(candidates.get(name), one.flops, quantity, measured(one)) for name in names]
-                for one in after
-            ]
-            if rows:
-                result[quantity].append(_Errors(tuple(names), np.array(rows, float)))
+        loss = np.full((len(n), len(names)), np.nan)
+        optima: dict[Quantity, Array] = {
+            "n_star": np.full((len(after), len(names)), np.nan),
+            "loss_star": np.full((len(after), len(names)), np.nan),
+        }
+        for column, candidate in enumerate(map(origin.candidates.get, names)):
+            if candidate is None:
+                continue
+            log_loss = candidate.log_loss(n, d)
+            if log_loss is not None:
+                loss[:, column] = log_loss - np.log(origin.later.loss)
+            optimum = candidate.frontier()
+            for quantity, errors in optima.items():
+                for row, one in enumerate(after):
+                    log = log_optimum(optimum, one.flops, quantity)
+                    if log is not None:
+                        errors[row, column] = log - math.log(getattr(one, quantity))
+        result["loss"].append(loss)
+        if after:
+            for quantity, errors in optima.items():
+                result[quantity].append(errors)
     return result
 
 
-def _error(candidate: Candidate | None, flops: float, quantity: Quantity, measured: float) -> float:
-    log = log_optimum(candidate.frontier() if candidate else None, flops, quantity)
-    return math.nan if log is None else log - math.log(measured)
-
-
-def _rms(scores: Mapping[Quantity, Sequence[_Errors]]) -> dict[Quantity, dict[str, float]]:
-    """Root mean square error of each candidate, each origin counting alike; without those that
-    never predicted.
+def _rms(scores: Mapping[Quantity, Sequence[Array]], count: int) -> dict[Quantity, Array]:
+    """Root mean square error of each of `count` candidates, each origin counting alike; NaN for
+    those that never predicted.
     """
-    result: dict[Quantity, dict[str, float]] = {}
+    result: dict[Quantity, Array] = {}
     for quantity, errors in scores.items():
         limit = LARGEST_ERROR if quantity != "n_star" else 1.0
-        squares: dict[str, list[float]] = {}
-        for each in errors:
-            finite = np.isfinite(each.rows)
-            size = np.minimum(np.abs(np.where(finite, each.rows, 0.0)), limit) ** 2
-            for name, total, count in zip(each.names, size.sum(0), finite.sum(0), strict=True):
-                if count:
-                    squares.setdefault(name, []).append(float(total / count))
-        result[quantity] = {name: math.sqrt(np.mean(each)) for name, each in squares.items()}
+        squares = np.zeros((2, count))  # sums over origins, and how many there are
+        for rows in errors:
+            known = np.isfinite(rows)
+            size = np.minimum(np.abs(np.where(known, rows, 0.0)), limit) ** 2
+            mean = size.sum(0) / np.maximum(known.sum(0), 1)
+            squares += np.where(known.any(0), [mean, np.ones(count)], 0.0)
+        empty = squares[1] == 0
+        result[quantity] = np.where(empty, np.nan, np.sqrt(squares[0] / np.maximum(squares[1], 1)))
     return result
 
 
 def _weights(
-    candidates: Sequence[Candidate], errors: Mapping[Quantity, Mapping[str, float]]
-) -> dict[Quantity, dict[str, float]]:
+    candidates: Sequence[Candidate], errors: Mapping[Quantity, Array]
+) -> dict[Quantity, Array]:
     """Weights that sum to one: inverse errors, halved for what the data do not identify.
 
     A law's N* and L* also count by how well the law predicts losses: where it does so exactly, its
     optimum is known, and an isoFLOP curve of few sizes only comes near it. An approach without a
     law counts there as the median law.
     """
-    result: dict[Quantity, dict[str, float]] = {}
-    losses = {name: error for name, error in errors["loss"].items() if name in LAWS}
-    typical = float(np.median(list(losses.values()))) if losses else 1.0
-    for quantity, own in errors.items():
-        usual = float(np.median(list(own.values()))) if own else 1.0
-        raw = {}
-        for one in candidates:
-            says = one.powers is not None if quantity != "loss" else one.params or one.polynomial
-            if quantity == "loss_star" and one.powers is not None and "gamma" not in one.powers:
-                says = False
-            if not says:
-                continue
-            weight = 1 / math.hypot(own.get(one.name, usual), MINIMUM_ERROR.get(quantity, EXACT))
-            if quantity != "loss":
-                weight /= max(losses.get(one.name, typical), EXACT)
-            raw[one.name] = weight * (
-                UNIDENTIFIED if one.status is FitStatus.NOT_IDENTIFIED else 1.0
-            )
-        total = sum(raw.values())
-        result[quantity] = {name: weight / total for name, weight in raw.items()}
+    is_law = np.array([one.name in LAWS for one in candidates])
+    halved = np.array([one.status is FitStatus.NOT_IDENTIFIED for one in candidates])
+    says = {
+        "loss": np.array([bool(one.params or one.polynomial) for one in candidates]),
+        "n_star": np.array([one.powers is not None for one in candidates]),
+        "loss_star": np.array(["gamma" in (one.powers or {}) for one in candidates]),
+    }
+    losses = _or_median(np.where(is_law, errors["loss"], np.nan))
+    result: dict[Quantity, Array] = {}
+    for quantity, each in errors.items():
+        own = _or_median(each)
+        raw = says[quantity] * np.where(halved, UNIDENTIFIED, 1.0)
+        raw = raw / np.hypot(own, MINIMUM_ERROR.get(quantity, EXACT))
+        if quantity != "loss":
+            raw = raw / np.maximum(losses, EXACT)
+        result[quantity] = raw / max(raw.sum(), 1e-300)
     return result
+
+
+def _or_median(values: Array) -> Array:
+    """The values (n,), NaN replaced by the median of the others, or by one."""
+    known = values[np.isfinite(values)]
+    return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
 
 
 def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
@@ -325,21 +315,19 @@ def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
     return math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
 
 
-def _factor(errors: Sequence[_Errors], weight: Mapping[str, float], noise: float) -> float:
+def _factor(errors: Sequence[Array], weight: Array, noise: float) -> float:
     """By how much the standard error was too small (or too large) on the prefixes: root mean square
     of the scaled errors of each origin, with PRIOR origins at one.
     """
     total, count = PRIOR, PRIOR
-    share = NOISE_SHARE * noise
-    for each in errors:
-        scaled = []
-        for row in each.rows:
-            finite = np.isfinite(row) & np.array([weight.get(name, 0.0) > 0 for name in each.names])
-            if finite.sum() < 2:
-                continue
-            parts = np.array([weight.get(name, 0.0) for name in each.names])[finite]
-            mean, spread = mean_and_spread(row[finite][None], parts)
-            scaled.append(float(mean[0] ** 2 / (spread[0] ** 2 + share**2 + EXACT**2)))
-        if scaled:
-            total, count = total + min(float(np.mean(scaled)), WORST_FACTOR**2), count + 1
+    for rows in errors:
+        part = np.isfinite(rows) * weight
+        rows, part = (each[(part > 0).sum(1) >= 2] for each in (rows, part))
+        if not len(rows):
+            continue
+        part, rows = part / part.sum(1, keepdims=True), np.where(np.isfinite(rows), rows, 0.0)
+        mean = (part * rows).sum(1)
+        variance = (part * (rows - mean[:, None]) ** 2).sum(1) + (NOISE_SHARE * noise) ** 2
+        scaled = float(np.mean(mean**2 / (variance + EXACT**2)))
+        total, count = total + min(scaled, WORST_FACTOR**2), count + 1
     return math.sqrt(total / count)

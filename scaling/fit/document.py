@@ -7,7 +7,7 @@ is always there, as null if need be.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -25,7 +25,6 @@ from pydantic import (
 )
 
 from scaling.errors import ScalingError
-from scaling.warning import ResultWarning, WarningCode
 
 MAX_DRAWS = 1000  # kept in a document
 DRAW_DIGITS = 10
@@ -181,13 +180,3 @@ def subsample_draws(draws: Mapping[str, np.ndarray], most: int = MAX_DRAWS) -> d
         name: [float(f"{value:.{DRAW_DIGITS}g}") for value in values[pick]]
         for name, values in draws.items()
     }
-
-
-def as_warnings(
-    messages: Sequence[str | ResultWarning], code: WarningCode
-) -> tuple[ResultWarning, ...]:
-    """Warnings; a bare sentence is given the code."""
-    return tuple(
-        item if isinstance(item, ResultWarning) else ResultWarning(code=code, message=item)
-        for item in messages
-    )

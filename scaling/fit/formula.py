@@ -108,7 +108,11 @@ def with_points(options: FitOptions, source: Source) -> tuple[FitOptions, Source
                 others[name] = runs[name].to_numpy(float)
         points = replace(points, others=others)
     if (points.loss <= 0).any():
-        objective = options.objective.removesuffix("-log").replace("lad", "huber")
+        objective = (
+            (options.objective or law.default_objective)
+            .removesuffix("-log")
+            .replace("lad", "huber")
+        )
         options = replace(options, objective=objective, written=replace(law, signed=True))
         notes = (*notes, f"losses below zero: the objective is {objective}, of losses")
     return options, replace(source, points=points, notes=notes)

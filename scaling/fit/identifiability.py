@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.dataset import Dataset
 from scaling.fit.laws.law import Law
-from scaling.points.points import Points
+from scaling.fit.laws.objectives import objective as objective_named
 from scaling.warning import ResultWarning, WarningCode, warn
 
 Array = np.ndarray
@@ -25,19 +26,26 @@ CONDITION = 1e4  # of the Jacobian with columns of unit length; a good grid has 
 
 
 def check(
-    law: Law, points: Points, fixed: Collection[str] = (), where: str = ""
+    law: Law,
+    data: Dataset,
+    objective: str = "huber-log",
+    fixed: Collection[str] = (),
+    where: str = "",
 ) -> tuple[ResultWarning, ...]:
     """Warnings about the data. Raises ScalingError (with `where`) for points that cannot identify
-    the free parameters of the law: not finite and positive, too few, copies of each other, an input
+    the free parameters of the law: not finite and positive (a loss of 0 is allowed where the law
+    allows it and the objective takes no logs), too few, copies of each other, an input
     that does not vary, no repeated data.
     """
-    inputs = points.inputs(law.inputs)
+    inputs, weight = data.points.inputs(law.inputs), data.weight
     free = [name for name in law.names if name not in fixed]
     if not law.terms:
-        return _check_formula(law, inputs, points, len(free), where)
-    for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
+        return _check_formula(inputs, data.points.loss, len(free), law.name, where)
+    for name, column in inputs.items():
         _check_positive(name, column, where)
-    weight = np.ones(len(points)) if points.weight is None else np.asarray(points.weight, float)
+    loss = np.asarray(data.points.loss, float)
+    allows_zero = law.allows_zero and not objective_named(objective).log
+    _check_positive("loss", np.where(loss == 0, 1.0, loss) if allows_zero else loss, where)
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ScalingError(
             "a weight is negative or not finite",
@@ -59,10 +67,10 @@ def check(
 
 
 def _check_formula(
-    law: Law, inputs: Mapping[str, Array], points: Points, free: int, where: str
+    inputs: Mapping[str, Array], loss: Array, free: int, law: str, where: str
 ) -> tuple[ResultWarning, ...]:
     """What can be known of a formula whose inputs may be of either sign."""
-    for name, column in {**inputs, "loss": np.asarray(points.loss, float)}.items():
+    for name, column in {**inputs, "loss": np.asarray(loss, float)}.items():
         if not np.isfinite(column).all():
             raise ScalingError(
                 f"{name} is not finite in {int((~np.isfinite(column)).sum())} points",
@@ -72,7 +80,7 @@ def _check_formula(
     distinct = len(np.unique(np.stack(list(inputs.values()), 1), axis=0))
     if distinct < free:
         raise ScalingError(
-            f"{distinct} distinct points, and {law.name} has {free} parameters",
+            f"{distinct} distinct points, and {law} has {free} parameters",
             where=where,
             remedy="add runs, or fit a law with fewer parameters",
         )

@@ -1,203 +1,192 @@
-"""A law fitted to points, with its bootstrap, and carried to its compute-optimal frontier."""
+"""A law fitted to a dataset: its parameters, residuals, noise, draws and compute-optimal frontier."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from scaling.fit.bootstrap import Draws, bootstrap
-from scaling.fit.document import Estimate, FitStatus, estimates, subsample_draws
-from scaling.fit.estimate import PointEstimate, estimate
-from scaling.fit.frontier.frontier import Cost, Frontier, fit_cost
-from scaling.fit.options import FitOptions
-from scaling.fit.profile import Profile, profile
-from scaling.fit.result import (
-    Bootstrap,
-    Goodness,
-    Identification,
-    Objective,
-    ObjectiveMinimum,
-    ProfileInterval,
-    Starts,
-)
+from scaling.errors import ScalingError
+from scaling.fit.dataset import Dataset
+from scaling.fit.document import Estimate, FitStatus, estimates
+from scaling.fit.frontier.frontier import Cost, Frontier
+from scaling.fit.laws.law import Law
+from scaling.fit.laws.objectives import objective as objective_named
+from scaling.fit.newton import Problem, problem, with_fixed
+from scaling.fit.noise import Noise, residual_noise
+from scaling.fit.result import Goodness, Objective, Starts
 from scaling.points.points import Points
-from scaling.warning import ResultWarning, WarningCode, warn
+from scaling.warning import ResultWarning
 
-MAX_FAILED = 0.05  # of the refits, before a warning
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LawFit:
-    """A law fitted to points; `drawn` are its draws (R,) as reported parameters, `optimum` its
-    frontier where it has one.
+class Draws:
+    """Refitted parameters `theta` (resamples - failed, P), internal; `kind` pairs, clusters
+    or residual. Refits that did not converge, and resamples with fewer distinct points than
+    parameters, are not in `theta`: `failed` counts them.
     """
 
-    estimate: PointEstimate
-    draws: Draws | None
-    drawn: Mapping[str, np.ndarray]
-    cost: Cost
-    optimum: Frontier | None
-    optimum_draws: Frontier | None
+    theta: Array
+    kind: str
+    resamples: int
+    failed: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class LawFit:
+    """A law fitted to `data`. `theta` (P,) are internal coordinates; `value` is the objective
+    there, a sum over points; `status` and `warnings` say how far to trust it. `fixed` holds the
+    reported parameters that were not fitted, `one_sided` the weight of runs above the law, `draws`
+    its bootstrap.
+    """
+
+    law: Law
+    data: Dataset
+    objective: str
+    delta: float
+    theta: Array
+    value: float
+    status: FitStatus
+    warnings: tuple[ResultWarning, ...]
+    starts: Starts
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    one_sided: float = 1.0
+    draws: Draws | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The reported parameters."""
+        return {name: float(value) for name, value in self.law.values(self.theta).items()}
+
+    @property
+    def n_free(self) -> int:
+        """How many parameters were fitted."""
+        return len(self.law.params) - len(self.fixed)
+
+    def predict(self, points: Points, theta: Array | None = None) -> Array:
+        """Log losses (..., n) of points by the law, at its own parameters or at `theta` (..., P);
+        losses where the law is signed.
+        """
+        at = self.theta if theta is None else theta
+        return self.law.log_predict(at, points.inputs(self.law.inputs))
+
+    @cached_property
+    def residuals(self) -> Array:
+        """Log losses (n,) above the law; losses where the law is signed."""
+        loss = self.data.points.loss if self.law.signed else self.data.log_loss
+        return loss - self.predict(self.data.points)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What was minimised."""
+        return problem_of(
+            self.law, self.data.points, self.objective, self.delta, self.fixed, self.one_sided
+        )
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The noise of one run about the law and the outliers: of log losses, or of losses relative
+        to their mean where the objective is one of losses.
+        """
+        task = self.problem
+        expansion = task.law.bind(task.logs)(task.centred(self.theta)[None])
+        residual = task.objective.residual(expansion.value[0], task.loss, task.log_loss)
+        free = task.lower < task.upper
+        design = expansion.gradient[0, free].T
+        if not task.objective.log:
+            mean = float(task.loss.mean())
+            residual = residual / mean
+            design = design * (np.exp(expansion.value[0]) / mean)[:, None]
+        return residual_noise(residual, design, task.weight)
+
+    @cached_property
+    def drawn(self) -> dict[str, Array]:
+        """The draws as reported parameters (R,); empty without draws."""
+        few = self.draws is None or len(self.draws.theta) < 2
+        return {} if few or self.draws is None else self.law.values(self.draws.theta)
+
+    @cached_property
+    def optimum(self) -> Frontier | None:
+        """The compute-optimal frontier under the runs' own cost, where the law has one."""
+        if self.law.closed_frontier is None:
+            return None
+        return self.law.frontier(self.values, self.data.cost)
+
+    @cached_property
+    def optimum_draws(self) -> Frontier | None:
+        """The frontier of the draws."""
+        if self.optimum is None or not self.drawn:
+            return None
+        return self.law.frontier(self.drawn, self.data.cost)
 
     def params(self, ci: float) -> dict[str, Estimate]:
         """The reported parameters with their intervals; fixed ones have none."""
-        free = {
-            name: draws for name, draws in self.drawn.items() if name not in self.estimate.fixed
-        }
-        return estimates(self.estimate.values, free, ci)
-
-    def objective(self) -> Objective:
-        """What was minimised, and its value."""
-        fitted = self.estimate
-        return Objective(name=fitted.objective, delta=fitted.delta, value=fitted.value)
+        free = {name: draws for name, draws in self.drawn.items() if name not in self.fixed}
+        return estimates(self.values, free, ci)
 
     def derived(self, ci: float) -> dict[str, Estimate]:
         """The exponents a and b under the runs' own cost, and what the law derives at C = 6 N D (G,
         ...).
         """
-        law = self.estimate.law
-        if law.derived is None or self.cost != Cost():
-            return exponents(self.optimum, self.optimum_draws, ci)
-        spread = law.derived(self.drawn) if self.drawn else {}
-        values = law.derived(_arrays(self.estimate.values))
-        return estimates(values, spread, ci) | exponents(self.optimum, self.optimum_draws, ci)
+        powers = exponents(self.optimum, self.optimum_draws, ci)
+        if self.law.derived is None or self.data.cost != Cost():
+            return powers
+        spread = self.law.derived(self.drawn) if self.drawn else {}
+        return estimates(self.law.derived(_arrays(self.values)), spread, ci) | powers
 
-    def goodness(self, points: Points) -> Goodness:
-        """RMSE of the loss in percent, and R2 of the loss above the fitted floor (above 0 without
-        one).
+    def objective_result(self) -> Objective:
+        """What was minimised, and its value."""
+        return Objective(name=self.objective, delta=self.delta, value=self.value)
+
+    def goodness(self) -> Goodness:
+        """How well the law fits: relative errors, R2 of the loss above the fitted floor (above 0
+        without one), the correlation of the draws, and information criteria of normal log losses.
         """
-        fitted = self.estimate
-        predicted = fitted.law.predict(fitted.theta, points.inputs(fitted.law.inputs))
-        if fitted.law.signed:
-            left = float(np.mean((predicted - points.loss) ** 2) / np.var(points.loss))
+        loss, predicted = self.data.points.loss, np.exp(self.predict(self.data.points))
+        if self.law.signed:
+            predicted = self.predict(self.data.points)
+            left = float(np.mean((predicted - loss) ** 2) / np.var(loss))
             return Goodness(rmse_percent=None, r2_excess=1 - left)
-        relative = predicted / points.loss - 1
-        floor = fitted.values.get(fitted.law.floor, 0.0) if fitted.law.floor else 0.0
-        excess = points.loss > floor
-        log_excess = np.log(points.loss[excess] - floor)
+        weight, positive = self.data.weight, loss > 0
+        relative = predicted[positive] / loss[positive] - 1
+        floor = self.values.get(self.law.floor, 0.0) if self.law.floor else 0.0
+        excess = loss > floor
+        log_excess = np.log(loss[excess] - floor)
         missed = np.log(np.maximum(predicted[excess] - floor, 1e-300)) - log_excess
         scatter = float(np.sum((log_excess - log_excess.mean()) ** 2)) if excess.any() else 0.0
-        r2 = 1 - float(np.sum(missed**2)) / scatter if scatter else None
-        return Goodness(rmse_percent=100 * float(np.sqrt(np.mean(relative**2))), r2_excess=r2)
+        correlation = None
+        names = [name for name in self.law.names if name not in self.fixed]
+        if self.draws is not None and len(self.draws.theta) > self.n_free and len(names) > 1:
+            free = self.draws.theta[:, [self.law.index(name) for name in names]]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                rows = np.corrcoef(free, rowvar=False).tolist()
+            correlation = {
+                name: dict(zip(names, row, strict=True))
+                for name, row in zip(names, rows, strict=True)
+            }
+        aic = bic = None
+        squares = float(np.average(self.residuals**2, weights=weight)) if positive.all() else 0.0
+        if squares > 0:
+            count, free_count = int((weight > 0).sum()), self.n_free + 1  # and the variance
+            log_likelihood = -count / 2 * (np.log(2 * np.pi * squares) + 1)
+            aic = 2 * free_count - 2 * log_likelihood
+            bic = free_count * np.log(count) - 2 * log_likelihood
+        return Goodness(
+            rmse_percent=100 * float(np.sqrt(np.mean(relative**2))),
+            r2_excess=1 - float(np.sum(missed**2)) / scatter if scatter else None,
+            correlation=correlation,
+            aic=aic,
+            bic=bic,
+        )
 
 
-def fit_law(points: Points, law: str, options: FitOptions, resamples: int | None = None) -> LawFit:
-    """A law fitted to points, bootstrapped, and carried to its frontier. Raises ScalingError when
-    it cannot be identified.
-    """
-    fixed = options.fixed() if law == options.law else {}
-    chosen = options.law_named(law)
-    fitted = estimate(
-        chosen,
-        points,
-        options.objective,
-        options.delta,
-        fixed=fixed,
-        one_sided=options.one_sided,
-    )
-    count = options.bootstrap if resamples is None else min(resamples, options.bootstrap)
-    draws = (
-        bootstrap(fitted, points, count, options.seed, points.group, options.resample)
-        if count
-        else None
-    )
-    drawn = chosen.values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
-    cost = fit_cost(points)
-    has_frontier = chosen.closed_frontier is not None
-    optimum = chosen.frontier(fitted.values, cost) if has_frontier else None
-    return LawFit(
-        estimate=fitted,
-        draws=draws,
-        drawn=drawn,
-        cost=cost,
-        optimum=optimum,
-        optimum_draws=chosen.frontier(drawn, cost) if drawn and optimum else None,
-    )
-
-
-def _arrays(values: Mapping[str, float]) -> dict[str, np.ndarray]:
+def _arrays(values: Mapping[str, float]) -> dict[str, Array]:
     return {name: np.asarray(value) for name, value in values.items()}
-
-
-def parametric_fields(fit: LawFit, points: Points, options: FitOptions) -> dict[str, Any]:
-    """The fields of a FitResult that approach 3 fills: parameters, and how well the data settle
-    them.
-    """
-    fitted, draws = fit.estimate, fit.draws
-    profiles = profile(fitted, points, options.ci)
-    open_names = [name for name, interval in profiles.items() if not interval.identified]
-    status = fitted.status
-    if open_names and status is FitStatus.OK:
-        status = FitStatus.NOT_IDENTIFIED
-    bootstrap_part = None
-    if draws is not None:
-        bootstrap_part = bootstrap_result(
-            draws.kind, draws.resamples, draws.failed, options, fit.drawn
-        )
-    return {
-        "objective": fit.objective(),
-        "goodness": fit.goodness(points),
-        "params": {
-            name: _without_open_se(value, profiles.get(name))
-            for name, value in fit.params(options.ci).items()
-        },
-        "derived": fit.derived(options.ci),
-        "status": status,
-        "warnings": [*fitted.warnings, *_warnings(fit, open_names)],
-        "identification": Identification(
-            profile={
-                name: ProfileInterval(lo=each.lo, hi=each.hi, identified=each.identified)
-                for name, each in profiles.items()
-            },
-            starts=Starts(
-                tried=fitted.starts.tried,
-                converged=fitted.starts.converged,
-                agree=fitted.starts.agree,
-                minima=[
-                    ObjectiveMinimum(value=each.value, params=dict(each.params), starts=each.starts)
-                    for each in fitted.starts.minima
-                ],
-            ),
-        ),
-        "bootstrap": bootstrap_part,
-    }
-
-
-def _without_open_se(value: Estimate, interval: Profile | None) -> Estimate:
-    """A standard error says nothing where the profile interval is open on a side."""
-    is_open = interval is not None and (interval.lo is None or interval.hi is None)
-    return value.model_copy(update={"se": None}) if is_open else value
-
-
-def _warnings(fit: LawFit, open_names: list[str]) -> list[ResultWarning]:
-    warnings, draws = [], fit.draws
-    codes = {warning.code for warning in fit.estimate.warnings}
-    if open_names and WarningCode.ILL_CONDITIONED not in codes:
-        message = (
-            f"not identified by these data: {', '.join(open_names)}: values far outside their "
-            "intervals fit about as well"
-        )
-        warnings.append(warn(WarningCode.NOT_IDENTIFIED, message, params=open_names))
-    if draws is not None and draws.failed > MAX_FAILED * draws.resamples:
-        message = f"{draws.failed} of {draws.resamples} refits failed: the intervals are too narrow"
-        warnings.append(warn(WarningCode.FAILED_RESAMPLES, message, failed=draws.failed))
-    return warnings
-
-
-def bootstrap_result(
-    kind: str, resamples: int, failed: int, options: FitOptions, drawn: Mapping[str, np.ndarray]
-) -> Bootstrap:
-    """How the draws were made, how many failed, and the draws themselves."""
-    return Bootstrap(
-        kind=kind,
-        resamples=resamples,
-        seed=options.seed,
-        failed=failed,
-        draws=subsample_draws(drawn),
-    )
 
 
 def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> dict[str, Estimate]:
@@ -206,3 +195,29 @@ def exponents(optimum: Frontier | None, draws: Frontier | None, ci: float) -> di
         return {}
     values = {"a": float(optimum.a), "b": float(optimum.b)}
     return estimates(values, {"a": draws.a, "b": draws.b} if draws else None, ci)
+
+
+def problem_of(
+    law: Law,
+    points: Points,
+    objective: str,
+    delta: float,
+    fixed: Mapping[str, float] | None = None,
+    one_sided: float = 1.0,
+) -> Problem:
+    """The problem that `estimate`, `bootstrap` and `profile` share. Raises ScalingError for unknown
+    names and a bad delta.
+    """
+    if not (np.isfinite(delta) and delta > 0):
+        raise ScalingError(
+            f"delta = {delta:g} is not a positive number",
+            remedy="the usual delta is 1e-3, in log loss",
+        )
+    if not 0 < one_sided <= 1:
+        raise ScalingError(
+            f"one_sided = {one_sided:g} is no weight", remedy="give a number above 0, up to 1"
+        )
+    penalty = replace(objective_named(objective), above=one_sided)
+    loss = np.asarray(points.loss, float)
+    task = problem(law, points.inputs(law.inputs), loss, points.weight, penalty, delta)
+    return with_fixed(task, fixed) if fixed else task

@@ -75,14 +75,16 @@ def problem(
         objective = replace(objective, log=True)
     weight = np.ones(len(loss)) if weight is None else np.asarray(weight, float)
     centred = {letter: log - means[letter] for letter, log in logs.items()}
-    lower, upper = np.array([param.bounds for param in law.params]).T
+    log_loss = np.log(np.maximum(loss, 1e-300))
+    shift = np.array([log_loss.mean() if param.of_loss else 0.0 for param in law.params])
+    lower, upper = np.array([param.bounds for param in law.params]).T + shift
     return Problem(
         law,
         objective,
         delta,
         centred,
         loss,
-        loss if law.signed else np.log(loss),
+        loss if law.signed else log_loss,
         weight,
         law.centring(means),
         law.offset(means),
@@ -183,6 +185,7 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Qua
     shapes = [(len(theta),)] * 2 + [theta.shape] + [(*theta.shape, size)] * 2
     out = QuadraticModel(*(np.empty(shape) for shape in shapes))
     step = max(1, BLOCK // n)
+    rounding = ROUNDING * max(1.0, float(np.abs(task.log_loss).max()) / 10)
     for start in range(0, len(theta), step):
         rows = slice(start, start + step)
         law = bound(theta[rows])
@@ -201,7 +204,7 @@ def expand(task: Problem, theta: Array, resample: Resample, delta: float) -> Qua
             slope, curve, above = slope * grown, curve * grown**2 + slope * grown, above * grown**2
         slope = weight * slope
         out.value[rows] = (weight * rho).sum(1)
-        out.noise[rows] = ROUNDING * (np.abs(slope).sum(1) + out.value[rows])
+        out.noise[rows] = rounding * (np.abs(slope).sum(1) + out.value[rows])
         out.gradient[rows] = np.matmul(law.gradient, slope[:, :, None])[:, :, 0]
         out.hessian[rows] = law.second(weight * curve, slope)
         out.majorant[rows] = np.matmul(

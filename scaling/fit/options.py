@@ -8,7 +8,6 @@ from typing import get_args
 
 from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.bootstrap import KINDS
 from scaling.fit.formula import read_formula
 from scaling.fit.frontier.isoflop import METHODS
 from scaling.fit.laws.formula import FormulaLaw
@@ -20,10 +19,11 @@ from scaling.points.run_tables import KINDS as READ_OUTS
 from scaling.points.source import SourceOptions
 
 APPROACHES = ("parametric", "isoflop", "envelope")
-TABLE_LAWS = ("coverage", "lr-annealing")  # fitted to other tables than one row a run
+TABLE_LAWS = ("coverage", "hyper", "lr-annealing")  # fitted to other tables than one row a run
 TWO_STAGE = "two-stage"
 AUTO = "auto"  # the parameters of HEADLINE_LAW, and a combination of laws for what is predicted
 HEADLINE_LAW = "chinchilla"
+KINDS = ("auto", "pairs", "clusters", "residual")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class FitOptions:
     law: str = AUTO
     approach: str = "parametric"
     minimum: str = "parabola"
-    objective: str = "huber-log"
-    delta: float = 1e-3
+    objective: str | None = None
+    delta: float | None = None
     columns: str | None = None
     params: str = "with_head"
     flops: str = "exact"
@@ -69,8 +69,10 @@ class FitOptions:
             "flops": get_args(FlopsConvention),
         }
         for name, words in choices.items():
-            if getattr(self, name) not in words and not (name == "law" and self.law in LAWS):
-                raise unknown_choice(name, getattr(self, name), words, where=f"--{name}")
+            value = getattr(self, name)
+            is_formula = name == "law" and self.law in LAWS
+            if value is not None and value not in words and not is_formula:
+                raise unknown_choice(name, value, words, where=f"--{name}")
         if self.readout is not None and self.readout not in READ_OUTS:
             raise unknown_choice("read-out", self.readout, READ_OUTS, where="--readout")
         limits = {
@@ -81,10 +83,11 @@ class FitOptions:
             "drop_highest": (-1, 10**7),
         }
         for name, (low, high) in limits.items():
-            if not low < getattr(self, name) < high:
+            value = getattr(self, name)
+            if value is not None and not low < value < high:
                 where = f"--{name.replace('_', '-')}"
                 raise ScalingError(
-                    f"{getattr(self, name)} is out of range",
+                    f"{value} is out of range",
                     where=where,
                     remedy=f"between {low} and {high}, ends excluded",
                 )

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from scaling.fit.bootstrap import LARGE, PART
-from scaling.fit.estimate import PointEstimate, problem_of, refitted
+from scaling.fit.estimate import descend
+from scaling.fit.law_fit import LawFit
 from scaling.fit.newton import ONCE, Problem, expand, minimise
-from scaling.points.points import Points
+from scaling.fit.significance import student
 
 Array = np.ndarray
 FIRST, GROWTH, ROUNDS, REFINED = (
@@ -55,6 +54,7 @@ class Profile:
     identified: bool
     at: Array
     rise: Array
+    is_wide: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,7 @@ class _ProfileSide:
     """
 
     place: int
+    row: Array
     exponent: int | None
     sign: float
     width: float
@@ -90,16 +91,14 @@ class _ProfileSide:
         return float(self.at[k - 1] + (self.at[k] - self.at[k - 1]) * (1.0 - low) / (high - low))
 
 
-def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[str, Profile]:
+def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     """One Profile a free parameter; of a large table that of a part of it, drawn in to what all of
     it says.
     """
-    if len(points) > LARGE:
-        return _of_a_part(estimate, points, ci)
-    task = problem_of(
-        estimate.law, points, estimate.objective, estimate.delta, estimate.fixed, estimate.one_sided
-    )
-    best = task.centred(estimate.theta)
+    if len(fit.data) > LARGE:
+        return _of_a_part(fit, ci)
+    task = fit.problem
+    best = task.centred(fit.theta)
     residual = task.objective.residual(
         task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
     )
@@ -107,7 +106,7 @@ def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[s
     if np.median(np.abs(residual)) < EXACT * (
         1.0 if task.objective.log else float(np.median(task.loss))
     ):
-        exact = {task.law.names[i]: estimate.values[task.law.names[i]] for i in free}
+        exact = {task.law.names[i]: fit.values[task.law.names[i]] for i in free}
         return {
             name: Profile(name, value, value, True, np.array([value]), np.zeros(1))
             for name, value in exact.items()
@@ -116,66 +115,86 @@ def profile(estimate: PointEstimate, points: Points, ci: float = 0.95) -> dict[s
         task = replace(task, delta=SMOOTH * float(np.median(np.abs(residual))))
         best = minimise(task, best[None]).theta[0]
     slope, bend = _moments(task, residual, len(free))
-    allowed = _student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
-    even, uneven = _covariances(task, best, residual, free)
-    rays = [ray for i in free for ray in _rays(task, best, i, even, uneven, allowed, bend)]
-    floor = float(expand(task, best[None], ONCE, task.delta).value[0])
-    for reach in FIRST * GROWTH ** np.arange(ROUNDS):
-        _visit(
-            task,
-            {
-                ray: _expand_bracket(ray, reach)
-                for ray in rays
-                if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit
-            },
-            floor,
+    allowed = student(ci, task.weight.sum() - len(free)) ** 2 / 2 * slope / bend
+    covariances = _covariances(task, best, residual, free)
+    rays = [
+        ray
+        for i in free
+        for ray in _rays(task, best, i, np.eye(len(best))[i], covariances, allowed, bend)
+    ]
+    _trace(task, best, rays)
+    pairs = list(zip(rays[::2], rays[1::2], strict=True))
+    profiles = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
+    # the size of a coefficient depends on the units of the inputs: where its interval is wide it is
+    # judged by its term at the data's centre
+    wide = [down for down, _ in pairs if _depends_on_units(task, down.place)]
+    wide = [down for down in wide if profiles[task.law.names[down.place]].is_wide]
+    centred = [
+        ray
+        for down in wide
+        for ray in _rays(
+            task, best, down.place, task.centre[down.place], covariances, allowed, bend
         )
-    for _ in range(REFINED):
-        _visit(
-            task,
-            {
-                ray: at
-                for ray in rays
-                if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
-            },
-            floor,
-        )
-    pairs = zip(rays[::2], rays[1::2], strict=True)
-    return {task.law.names[down.place]: _read(estimate, down, up) for down, up in pairs}
-
-
-def _of_a_part(estimate: PointEstimate, points: Points, ci: float) -> dict[str, Profile]:
-    """Profiles of PART of the points about their own optimum, their distance from it scaled by
-    sqrt(PART / n).
-    """
-    part = points.take(np.random.default_rng(0).choice(len(points), PART, replace=False))
-    near = refitted(estimate, part)
-    share, profiles = np.sqrt(PART / len(points)), {}
-    for name, each in profile(near, part, ci).items():
-        param = estimate.law.params[estimate.law.index(name)]
-        logs = param.log or bool(param.crossing)
-        best, at = (
-            np.log(fitted.values[name]) if logs else fitted.values[name]
-            for fitted in (estimate, near)
-        )
-        lo, hi = (
-            None if end is None else float(_moved(end, logs, best, at, share))
-            for end in (each.lo, each.hi)
-        )
-        profiles[name] = replace(
-            each,
-            lo=lo,
-            hi=hi,
-            at=_moved(each.at, logs, best, at, share),
-            identified=lo is not None and hi is not None,
-        )
+    ]
+    _trace(task, best, centred)
+    for down, up in zip(centred[::2], centred[1::2], strict=True):
+        name, (lo, hi) = task.law.names[down.place], (down.crossing(), up.crossing())
+        known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
+        profiles[name] = replace(profiles[name], identified=known)
     return profiles
 
 
-def _moved(end: Any, logs: bool, best: float, at: float, share: float) -> Any:
-    """An end of the part's interval as one of the whole's."""
-    moved = best + share * ((np.log(end) if logs else end) - at)
-    return np.exp(moved) if logs else moved
+def _depends_on_units(task: Problem, place: int) -> bool:
+    param = task.law.params[place]
+    others = {task.law.names[j] for j in np.flatnonzero(task.centre[place]) if j != place}
+    return param.of_loss and bool(others - {param.crossing})
+
+
+def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
+    """Follow each ray outward until the rise has passed one, then inward to where it does."""
+    floor = float(expand(task, best[None], ONCE, task.delta).value[0])
+    for reach in FIRST * GROWTH ** np.arange(ROUNDS):
+        outward = [ray for ray in rays if ray.rise[-1] < 1.0 and ray.at[-1] != ray.limit]
+        farther = [ray.at[0] + ray.sign * ray.width * reach for ray in outward]
+        targets = {
+            ray: ray.sign * min(ray.sign * at, ray.sign * ray.limit)
+            for ray, at in zip(outward, farther, strict=True)
+        }
+        _visit(task, targets, floor)
+    for _ in range(REFINED):
+        targets = {
+            ray: at
+            for ray in rays
+            if (at := ray.crossing()) is not None and ray.rise[ray.bracket()] > 1.0 + CLOSE
+        }
+        _visit(task, targets, floor)
+
+
+def _of_a_part(fit: LawFit, ci: float) -> dict[str, Profile]:
+    """Profiles of PART of the points about their own optimum, their distance from it scaled by
+    sqrt(PART / n).
+    """
+    count = len(fit.data)
+    near = descend(
+        fit, fit.data.points.take(np.random.default_rng(0).choice(count, PART, replace=False))
+    )
+    share, profiles = np.sqrt(PART / count), {}
+    for name, each in profile(near, ci).items():
+        param = fit.law.params[fit.law.index(name)]
+        logs = param.log or bool(param.crossing)
+        best, at = (np.log(one.values[name]) if logs else one.values[name] for one in (fit, near))
+
+        def moved(end: Array, best: float = best, at: float = at, logs: bool = logs) -> Array:
+            """An end of the part's interval as one of the whole's."""
+            place = best + share * ((np.log(end) if logs else end) - at)
+            return np.exp(place) if logs else place
+
+        lo, hi = (
+            None if end is None else float(moved(np.asarray(end))) for end in (each.lo, each.hi)
+        )
+        is_closed = lo is not None and hi is not None
+        profiles[name] = replace(each, lo=lo, hi=hi, at=moved(each.at), identified=is_closed)
+    return profiles
 
 
 def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
@@ -194,20 +213,6 @@ def _moments(task: Problem, residual: Array, free: int) -> tuple[float, float]:
     near = max(float(task.weight[size <= window].sum()) - free, 1.0) / total
     peak = 1.0 if task.objective.kind == "huber" else 1 / task.delta
     return squares, peak * near * task.delta / window
-
-
-def _student(ci: float, freedom: float) -> float:
-    """The quantile of Student's t; its series in 1/freedom (Abramowitz and Stegun 26.7.5) is exact
-    to 1e-5 from 30 on.
-    """
-    if freedom < 30:
-        from scipy.special import stdtrit  # 0.15 s, needed for small tables only
-
-        return float(stdtrit(max(freedom, 1.0), (1 + ci) / 2))
-    z, v = NormalDist().inv_cdf((1 + ci) / 2), freedom
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / v + second / v**2 + third / v**3
 
 
 def _covariances(
@@ -231,35 +236,40 @@ def _covariances(
 
 
 def _rays(
-    task: Problem, best: Array, place: int, even: Array, uneven: Array, allowed: float, bend: float
+    task: Problem,
+    best: Array,
+    place: int,
+    row: Array,
+    covariances: tuple[Array, Array],
+    allowed: float,
+    bend: float,
 ) -> tuple[_ProfileSide, _ProfileSide]:
     """Both sides of a parameter, downward first; their width is where a quadratic objective would
-    have risen by what is allowed.
+    have risen by what is allowed. `row` (P,) says what is followed: the parameter itself, or its
+    centred coordinate.
     """
+    even, uneven = covariances
+    centred = np.count_nonzero(row) > 1
     param, raw = task.law.params[place], task.raw(best)
-    scale = param.crossing or param.scaled_by
+    scale = "" if centred else param.crossing or param.scaled_by
     exponent = task.law.index(scale) if scale else None
-    at = raw[place] if exponent is None else raw[place] / raw[exponent]
-    slope = np.zeros_like(raw)
-    slope[place] = 1.0
+    at = row @ raw if exponent is None else raw[place] / raw[exponent]
+    slope = row.copy()
     if exponent is not None:
         slope[exponent] = -at
         slope /= raw[exponent]
     variance = max(float(slope @ even @ slope), 1e-300)
     allowed *= max(1.0, float(slope @ uneven @ slope) / variance)
     alone = np.count_nonzero(task.centre[place]) == 1  # its bounds do not depend on the units
-    bounds = param.bounds if alone and not scale else (-np.inf, np.inf)
+    bounds = param.bounds if alone and not scale and not centred else (-np.inf, np.inf)
     width, along = float(np.sqrt(2 * allowed / bend * variance)), even @ slope / variance
     down, up = (
-        _ProfileSide(place, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw])
+        _ProfileSide(
+            place, row, exponent, sign, width, limit, allowed, along, [float(at)], [0.0], [raw]
+        )
         for sign, limit in zip((-1.0, 1.0), bounds, strict=True)
     )
     return down, up
-
-
-def _expand_bracket(ray: _ProfileSide, reach: float) -> float:
-    at = ray.at[0] + ray.sign * ray.width * reach
-    return max(at, ray.limit) if ray.sign < 0 else min(at, ray.limit)
 
 
 def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -> None:
@@ -276,7 +286,7 @@ def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -
         theta = inverse @ np.clip(task.centre @ theta, task.lower, task.upper)
         begun.append(task.centre @ _pinned(ray, at, theta))
         pins.append(
-            inverse[ray.place] - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
+            ray.row @ inverse - (0.0 if ray.exponent is None else at * inverse[ray.exponent])
         )
         places.append(k)
     ends = minimise(task, np.array(begun), pins=np.array(pins), most=ENOUGH)
@@ -290,14 +300,14 @@ def _visit(task: Problem, targets: Mapping[_ProfileSide, float], floor: float) -
 
 def _pinned(ray: _ProfileSide, at: float, theta: Array) -> Array:
     """Raw theta with the ray's parameter put at `at`."""
-    theta = theta.copy()
-    theta[ray.place] = at if ray.exponent is None else at * theta[ray.exponent]
+    theta, target = theta.copy(), at if ray.exponent is None else at * theta[ray.exponent]
+    theta[ray.place] += target - ray.row @ theta
     return theta
 
 
-def _read(estimate: PointEstimate, down: _ProfileSide, up: _ProfileSide) -> Profile:
+def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> Profile:
     """The interval, widened to the other minima that are as good, and whether it is knowledge."""
-    param = estimate.law.params[down.place]
+    param = fit.law.params[down.place]
     logs = param.log or bool(param.crossing)
 
     def reported(at: float | None) -> float | None:
@@ -305,15 +315,17 @@ def _read(estimate: PointEstimate, down: _ProfileSide, up: _ProfileSide) -> Prof
 
     lo, hi = reported(down.crossing()), reported(up.crossing())
     widest = WIDE["crossing" if param.crossing else "coefficient" if param.log else "value"]
+    closed = lo is not None and hi is not None
     identified = lo is not None and hi is not None and lo > 0 and hi / lo < widest
-    best = estimate.starts.minima[0].value
+    best = fit.starts.minima[0].value or 0.0
     rivals = [
-        float(one.params[param.name])
-        for one in estimate.starts.minima[1:]
-        if one.value - best < down.allowed
+        float(one.params[param.name] or 0.0)
+        for one in fit.starts.minima[1:]
+        if (one.value or 0.0) - best < down.allowed
     ]
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)
-        identified = False
+        closed = identified = False
     at = np.array([reported(one) for one in (*down.at[:0:-1], *up.at)], float)
-    return Profile(param.name, lo, hi, identified, at, np.array([*down.rise[:0:-1], *up.rise]))
+    rise = np.array([*down.rise[:0:-1], *up.rise])
+    return Profile(param.name, lo, hi, identified, at, rise, closed and not identified)

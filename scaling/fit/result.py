@@ -38,6 +38,12 @@ from scaling.fit.document import (
     PositiveReal,
     Real,
 )
+from scaling.fit.special.results import (
+    CoverageCurve,
+    CoverageGroup,
+    CurveErrors,
+    ScheduleErrors,
+)
 from scaling.points.readers import read_bytes
 from scaling.warning import ResultWarning
 
@@ -60,12 +66,17 @@ class Objective(Document):
 
 
 class Goodness(Document):
-    """How well the law fits: root mean square error of the loss in percent, and R2 of the loss
-    above the floor.
+    """How well the law fits: root mean square error of the loss in percent, R2 of the loss above
+    the floor, the correlation of the draws of the internal coordinates (coefficients by their
+    logs), and the information criteria of Akaike and Schwarz for normal errors of the log loss: of
+    two laws on the same runs the lower one is better.
     """
 
     rmse_percent: Real | None
     r2_excess: Real | None
+    correlation: dict[str, dict[str, Real | None]] | None = None
+    aic: Real | None = None
+    bic: Real | None = None
 
 
 class Excluded(Document):
@@ -241,6 +252,7 @@ class KaplanFit(Document):
     objective: Objective
     status: FitStatus
     warnings: Warnings
+    goodness: Goodness | None = None
     a: Estimate | None = None
     b: Estimate | None = None
 
@@ -297,10 +309,10 @@ class FitResult(Document):
     kaplan: KaplanFit | None = None
     combination: Combination | None = None
     accuracy: AccuracyStage | None = None
-    groups: list[dict[str, Any]] | None = None
-    curves: list[dict[str, Any]] | None = None
-    schedules: list[dict[str, Any]] | None = None
-    test: dict[str, Any] | None = None
+    groups: list[CoverageGroup] | None = None
+    curves: list[CoverageCurve] | None = None
+    schedules: list[ScheduleErrors] | None = None
+    test: CurveErrors | None = None
 
     @field_validator("data")
     @classmethod

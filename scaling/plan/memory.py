@@ -170,6 +170,9 @@ def _estimated(shape: _Shape, how: Execution, kind: Kind) -> MemoryEstimate:
     )
     kept = part.tokens * run.model.n_layers * _layer_words(part)
     backward, loss = part.tokens * _backward_words(part), _loss_words(part)
+    if kind != "cpu":  # activations are freed while gradients grow, and matrices are cast once
+        kept += _cast_words(part)
+        gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
     update = own_words * (2 if part.how.mesh.n_devices == 1 else 1)
     evaluation = max(_evaluation_words(part), _noise_words(part))
@@ -214,9 +217,19 @@ def _gathered_words(part: _DeviceShare) -> float:
     return part.divided(vocabulary + layer)
 
 
+def _cast_words(part: _DeviceShare) -> float:
+    """The blocks' matrices in the compute dtype, kept for the backward pass on accelerators."""
+    groups = accounting.parameter_groups(part.run.model, part.run.task.seq_len)
+    if part.half == 1 or part.how.remat == "block":
+        return 0.0
+    return part.divided((groups["attention"] + groups["ffn"]) * part.half)
+
+
 def _layer_words(part: _DeviceShare) -> float:
     """Words a token that a layer keeps for its backward pass."""
     d_model = part.run.model.d_model
+    if part.kind != "cpu":
+        return _accelerator_words(part)
     if part.unrolled:
         return _unrolled_words(part)
     if part.how.remat == "block":
@@ -242,6 +255,22 @@ def _differentiated_words(part: _DeviceShare, half: float | None = None) -> floa
         + (half if part.kind == "cpu" else 0.0)
     )
     return norms + qk_norm + attention + ffn
+
+
+def _accelerator_words(part: _DeviceShare) -> float:
+    """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
+    inputs of what is computed again (norms, rotations, activations).
+    """
+    model, half, fused = part.run.model, part.half, part.how.attention == "fused"
+    kept_by_kernel = part.heads * half + part.divided(model.n_heads) if fused else 0.0
+    if part.how.remat == "block":
+        return model.d_model * half + kept_by_kernel
+    products = part.heads + 2 * part.kv + part.inner
+    if part.how.remat == "products":
+        return (2 * model.d_model + products) * half + kept_by_kernel
+    attention = part.heads + 2 * part.kv
+    own = 0.0 if fused else part.scores * half + part.heads * (2 + half)
+    return (4 * model.d_model + products + attention + part.ffn) * half + kept_by_kernel + own
 
 
 def _operand(model: ModelConfig, half: float) -> float:
@@ -271,7 +300,11 @@ def _backward_words(part: _DeviceShare) -> float:
     if part.unrolled:
         return 2 * d_model + part.ffn * (2 - part.half)
     if part.kind != "cpu":
-        return 2 * (d_model + part.ffn)
+        again = 0.0
+        if part.how.remat != "none":
+            plain = part.how.model_copy(update={"remat": "none"})
+            again = _accelerator_words(replace(part, how=plain)) - _accelerator_words(part)
+        return again + part.half * (3 * d_model + part.ffn + part.inner)
     if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
         return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
     again = _unrolled_words(part) + (
@@ -284,13 +317,18 @@ def _loss_words(part: _DeviceShare) -> float:
     """Words of the head and its loss: the last norm, both gradients of the last product, and the
     logits of a chunk.
 
-    A CPU holds logits twice, as scores and as their exponentials; other devices fuse the second
-    into the product.
+    A CPU holds logits twice, as scores and as their exponentials; other devices have the second as
+    their gradient in the compute dtype, and the matrix cast in both orders.
     """
     model = part.run.model
     chunk = min(part.how.loss_chunk or part.tokens, part.tokens)
     head = part.divided(model.vocab_size * model.d_model)
-    copies = 2 if part.kind == "cpu" else 1
+    copies = 2.0 if part.kind == "cpu" else 1.0 + part.half
+    if part.kind != "cpu":
+        chunk = min(chunk / part.batch_shares, part.tokens)
+        cast = 2 * part.half * head
+        logits = copies * chunk * part.divided(model.vocab_size)
+        return part.tokens * 4 * model.d_model * part.half + head + cast + logits
     return part.tokens * 5 * model.d_model + head + copies * chunk * part.divided(model.vocab_size)
 
 

@@ -36,6 +36,12 @@ SECOND_CHOICE = {  # where no column bears one of the names above
     "isoflop_budget iso_flops isoflop",
     "L": "perplexity ppl val_ppl val_perplexity eval_perplexity bpb val_bpb eval_bpb",
 }
+ONLY_NEEDED = {  # guessed only for a law that has them
+    "LR": "lr learning_rate peak_lr max_lr lr_peak lr_max peak_learning_rate max_learning_rate eta "
+    "base_lr",
+    "B": "b batch_tokens batch_size_tokens tokens_per_batch tokens_per_step global_batch_tokens "
+    "batch_size_in_tokens",
+}
 NOMINAL = frozenset(SECOND_CHOICE["C"].split())
 WITHOUT_EMBEDDINGS = re.compile(r"non_?embed|without_embed|excl\w*_embed|no_embed|non_?emb")
 LETTERS = {
@@ -47,12 +53,13 @@ LETTERS = {
     "W": "weight",
     "S": "steps",
     "B": "batch in tokens",
+    "LR": "learning rate",
     "X": "loss on the task",
     "Y": "accuracy",
     "SE": "standard error of the log loss",
 }
 MAX_NAMES = 60
-_CONTAINER = re.compile(r"^(config|configs|summary|hparams?|metrics|history|data)[/._]+")
+_CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/._]+|data[/.]+)")
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def _forms(name: str, letter: str) -> tuple[str, str]:
 
 def candidates(letter: str, names: Sequence[str]) -> list[str]:
     """The columns that may hold a letter: by whole name, else by the last component of a path."""
-    for aliases in (ALIASES[letter], SECOND_CHOICE.get(letter, "")):
+    for aliases in ((ALIASES | ONLY_NEEDED)[letter], SECOND_CHOICE.get(letter, "")):
         known = set(aliases.split())
         forms = {name: (*_forms(name, letter), plain_name(name)) for name in names}
         for position in (0, 1, 2):
@@ -172,6 +179,7 @@ def resolve(
         letters: tuple[str, ...] = ("L",)
     else:
         letters = tuple(letter for letter in ALIASES if not {"X"} & set(given))
+    letters += tuple(letter for letter in ONLY_NEEDED if letter in needed)
     taken = set(columns.values())
     for letter in letters:
         if letter in columns:

@@ -84,6 +84,8 @@ def _from_object(path: Path, content: dict[str, Any]) -> pd.DataFrame:
             return pd.DataFrame(content["data"], columns=content["columns"])
         except (ValueError, TypeError) as error:
             raise _not_json(path, "", error) from None
+    if len(content) == 1 and _is_wrapped(*content.items()):
+        return _records(path, next(iter(content.values())))
     if content and all(isinstance(column, list) for column in content.values()):
         lengths = {len(column) for column in content.values()}
         if len(lengths) > 1:
@@ -106,6 +108,12 @@ def _from_object(path: Path, content: dict[str, Any]) -> pd.DataFrame:
     if content and any("loss" in str(key) for key in content):
         return _records(path, [content])
     return _records(path, None)
+
+
+def _is_wrapped(pair: tuple[str, Any]) -> bool:
+    """Whether the one key of an object holds its records."""
+    name, rows = pair
+    return name in WRAPPERS and isinstance(rows, list) and all(isinstance(r, dict) for r in rows)
 
 
 def _trainer_state(path: Path, content: dict[str, Any]) -> pd.DataFrame:

@@ -23,6 +23,8 @@ from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.store.rows import DIVERGED, SEED
 
+LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
+
 
 @dataclass(frozen=True)
 class Points:
@@ -55,9 +57,15 @@ class Points:
         held = {"N": self.n, "D": self.d, "C": self.c} | dict(self.others)
         absent = [name for name in names if held.get(name) is None]
         if absent:
+            alone = [name for name in LAWS_OF_ONE if held.get(name) is not None]
+            hint = (
+                f", or fit a law of {alone[0]} alone: --law {LAWS_OF_ONE[alone[0]]}"
+                if alone
+                else ""
+            )
             raise ScalingError(
                 f"the table has no {', '.join(absent)}",
-                remedy=f'name its column: --columns "{absent[0]}=...,L=..."',
+                remedy=f'name its column: --columns "{absent[0]}=...,L=..."{hint}',
             )
         return {name: np.asarray(held[name], float) for name in names}
 

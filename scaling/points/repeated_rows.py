@@ -38,6 +38,7 @@ _BAD_FLAGS_WORDS = (
     "crashed failed diverged preempted outlier is_outlier is_crashed has_diverged is_failed"
 )
 BAD_FLAGS = frozenset(_BAD_FLAGS_WORDS.split())
+EXIT_CODES = ("exit_code", "exitcode", "return_code", "returncode", "exit_status")
 TRUE, FALSE = {"1", "1.0", "true", "yes", "y", "t"}, {"0", "0.0", "false", "no", "n", "f"}
 RUN_COLUMNS = ("run_id", "run", "run_name", "runid", "display_name", "trial", "trial_id", "name")
 STEP_COLUMNS = ("step", "steps", "global_step", "iteration", "iter", "checkpoint_step", "epoch")
@@ -85,6 +86,8 @@ def run_states(path: Path, table: pd.DataFrame, where: str | None) -> Iterator[R
             marked = _texts(table[name]).isin(TRUE).to_numpy(bool)
             keep = marked if plain in DONE_FLAGS else ~marked
             yield Reduction(keep, f"marked in column {str(name)!r}")
+        elif plain in EXIT_CODES and (codes := pd.to_numeric(table[name], "coerce")).eq(0).any():
+            yield Reduction(codes.eq(0).to_numpy(), f"ended with an error by {str(name)!r}")
         elif plain in STATE_COLUMNS:
             yield from _states(path, table, str(name))
 

@@ -14,10 +14,10 @@ from enum import StrEnum
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.formatting import parse_count
 
 PF_DAY = 8.64e19  # FLOPs
 LN2 = math.log(2)
+MAX_VALUE = 1e30
 
 
 class Quantity(StrEnum):
@@ -119,6 +119,9 @@ def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     if quantity is Quantity.FLOPS and (timed := _TIME.fullmatch(word)):
         seconds = 86400.0 if timed[2].startswith("d") else 3600.0
         return Unit(text, SI.get(timed[1] or "", 1.0) * seconds)
+    sequences = re.fullmatch(r"(?:sequences?|seqs?) of (\d+)(?: tokens?)?", word)
+    if quantity is Quantity.TOKENS and sequences:
+        return Unit(text, float(sequences[1]))
     factor = 1.0
     if power := _POWER.match(word):
         factor, word = 10.0 ** int(power[1] or power[2]), word[power.end() :]
@@ -167,13 +170,18 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
 
 def parse_quantity(value: object, quantity: Quantity, where: str, remedy: str) -> float:
     """The positive number that an option gives, with its unit. Raises ScalingError naming the option."""
+    number = math.nan
     try:
         if isinstance(value, str):
             number, _ = parse_cell(value.strip(), quantity)
-            return parse_count(number)
-        return parse_count(value)
-    except ValueError as error:
-        raise ScalingError(str(error), where=where, remedy=remedy) from None
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            number = float(value)
+        what = f"{str(value)[:40]!r} is not a positive number up to 1e30"
+    except (ValueError, OverflowError) as error:
+        what = str(error)
+    if not 0 < number <= MAX_VALUE:
+        raise ScalingError(what, where=where, remedy=remedy)
+    return number
 
 
 _QUALIFIERS_WORDS = (

@@ -30,7 +30,15 @@ from scaling.points.repeated_rows import (
     seed_column,
 )
 from scaling.points.row_filter import select
-from scaling.points.units import COUNTED, QUANTITIES, Quantity, Unit, parse_cell, read_header
+from scaling.points.units import (
+    COUNTED,
+    MAX_VALUE,
+    QUANTITIES,
+    Quantity,
+    Unit,
+    parse_cell,
+    read_header,
+)
 from scaling.warning import ResultWarning, WarningCode
 
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
@@ -40,7 +48,6 @@ _MIXED_WORDS = (
     "mixture data_source dataset_name domain language eval_set eval_dataset validation_set"
 )
 MIXED = frozenset(_MIXED_WORDS.split())
-MAX_VALUE = 1e30
 MAY_BE_ZERO = ("Y", "W")
 
 
@@ -132,14 +139,16 @@ def read_user_table(
 
 
 def _end_of_curve(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The loss curve of one run as one row: the last value of each column. Raises ScalingError without N or C."""
+    """The loss curve of one run as one row: the last value of each column. Raises ScalingError
+    without N.
+    """
     last = {str(name): table[name].dropna().iloc[-1:].tolist() for name in table.columns}
     row = pd.DataFrame({name: values for name, values in last.items() if values})
     if any(name in row for name in ("eval_loss", "loss")):
         row = row.drop(columns=[name for name in ("loss",) if "eval_loss" in row])
-    if not any(candidates(letter, list(row.columns)) for letter in "NC"):
+    if not candidates("N", list(row.columns)):
         raise ScalingError(
-            f"{table.attrs[CURVE]}, without parameters or FLOPs",
+            f"{table.attrs[CURVE]}, without its parameters",
             where=str(path),
             remedy="fit the curve with --law lr-annealing, or collect N, D and the last loss of each run",
         )

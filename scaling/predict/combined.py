@@ -43,14 +43,10 @@ def at_inputs(
     known: FittedLaw, combination: Combination, n: float, d: float
 ) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
     """The loss of one run of N parameters on D tokens, and its breakdown."""
-    from scaling.fit.laws.laws import LAWS
-
-    forecast = combination.loss(n, d, known.ci)
-    drawn, law = None, LAWS.get(known.law)
-    if known.draws and law is not None and set(law.inputs) == {"N", "D"}:
-        inputs = {"N": np.array([n]), "D": np.array([d])}
-        drawn = np.exp(law.log_predict(law.theta(known.draws), inputs))[..., 0]
-    flops = float(known.cost.flops(np.asarray(n), np.asarray(d)))
+    forecast, drawn = combination.loss(n, d, known.ci), None
+    if known.formula is not None and set(known.formula.inputs) == {"N", "D"}:
+        drawn = known.outcome_draws({"N": np.array([n]), "D": np.array([d])})
+    flops = float(known.cost.flops(n, d))
     answer = {
         "flops": _exactly(flops),
         "n_params": _exactly(n),
@@ -87,6 +83,97 @@ def at_loss(
     return {**answer, "flops": compute, "loss": _exactly(loss)}, {"n_params": parts["n_params"]}
 
 
+def at_size(
+    known: FittedLaw, combination: Combination, letter: str, value: float
+) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+    """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
+
+    def falls(end: str) -> Callable[[float], float]:
+        def curve(flops: float) -> float:
+            n = getattr(combination.optimum(flops, "n_star", known.ci), end)
+            return -n if letter == "N" else -_tokens(known.cost, n, flops)
+
+        return curve
+
+    ends = {end: _crossing(falls(end), -value) for end in ("lo", "value", "hi")}
+    flops = ends["value"]
+    if flops is None:
+        raise ScalingError(
+            f"{value:.3g} is the best {'size' if letter == 'N' else 'number of tokens'} of no budget",
+            remedy="give --flops",
+        )
+    answer, parts = at_flops(known, combination, flops)
+    first, last = (ends["hi"], ends["lo"]) if letter == "N" else (ends["lo"], ends["hi"])
+    compute = Interval(value=flops, lo=first, hi=last)
+    name, other = ("n_params", "tokens") if letter == "N" else ("tokens", "n_params")
+    paid = [
+        None
+        if c is None
+        else _tokens(known.cost, value, c)
+        if letter == "N"
+        else (c / (known.cost.c0 * value)) ** (1 / known.cost.p)
+        for c in (first, flops, last)
+    ]
+    ratios = [each and (each / value if letter == "N" else value / each) for each in paid]
+    if letter == "D":
+        ratios.reverse()
+    return {
+        **answer,
+        "flops": compute,
+        name: _exactly(value),
+        other: Interval(value=paid[1], lo=paid[0], hi=paid[2]),
+        "tokens_per_param": Interval(value=ratios[1], lo=ratios[0], hi=ratios[2]),
+    }, parts
+
+
+def input_for(
+    known: FittedLaw, combination: Combination, given: Mapping[str, float], loss: float
+) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
+    """The D with which N parameters (or the N with which D tokens) reach a loss. Raises ScalingError."""
+    ((letter, value),) = given.items()
+
+    def falls(end: str) -> Callable[[float], float]:
+        def curve(other: float) -> float:
+            pair = (value, other) if letter == "N" else (other, value)
+            return float(getattr(combination.loss(*pair, known.ci), end))
+
+        return curve
+
+    ends = {end: _crossing(falls(end), loss) for end in ("lo", "value", "hi")}
+    other = ends["value"]
+    if other is None:
+        raise ScalingError(
+            f"--loss {loss:g} cannot be reached with {letter} = {value:.3g}",
+            remedy="ask for a higher loss, or give a larger one",
+        )
+    n, d = (value, other) if letter == "N" else (other, value)
+    answer, parts = at_inputs(known, combination, n, d)
+    span = {"lo": ends["lo"], "hi": ends["hi"]}
+
+    def widened(name: str, function: Callable[[float], float]) -> Interval:
+        moved = {end: None if each is None else function(each) for end, each in span.items()}
+        return answer[name].model_copy(update=moved)
+
+    cost = known.cost
+    if letter == "N":
+        widths = {
+            "tokens": lambda d: d,
+            "flops": lambda d: float(cost.flops(n, d)),
+            "tokens_per_param": lambda d: d / n,
+        }
+    else:
+        widths = {"n_params": lambda n: n, "flops": lambda n: float(cost.flops(n, d))}
+    return {
+        **answer,
+        **{name: widened(name, function) for name, function in widths.items()},
+        "loss": _exactly(loss),
+    }, parts
+
+
+def _tokens(cost: Cost, n: float, flops: float) -> float:
+    return float(cost.tokens(n, flops))
+
+
 def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
     """The least C at which a curve has come down to a loss, None where it never does; an interval's
     end may rise again far out.
@@ -116,7 +203,7 @@ def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[
     """
 
     def tokens(n: float) -> float:
-        return float(cost.tokens(np.asarray(n), np.asarray(flops)))
+        return _tokens(cost, n, flops)
 
     low, middle, high = size.lo, size.value, size.hi
     return {

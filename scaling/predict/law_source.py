@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from scaling.config import FlopsConvention, NConvention, Sweep
+from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.fit.combination import Combination
 from scaling.fit.document import Column, FitStatus
@@ -19,6 +21,7 @@ from scaling.fit.frontier.frontier import (
     Frontier,
     frontier_of_powers,
 )
+from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import published
 from scaling.fit.options import TABLE_LAWS
@@ -46,7 +49,7 @@ class FittedLaw:
     `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a
     frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
     deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
-    `convention` says how its N and C are counted.
+    `convention` says how its N and C are counted; `paths` are those of the data.
     """
 
     source: str
@@ -67,6 +70,53 @@ class FittedLaw:
     noise_degrees_of_freedom: int | None = None
     combination: Combination | None = None
     convention: Convention = field(default_factory=Convention)
+    paths: tuple[str, ...] = ()
+
+    @property
+    def formula(self) -> Law | None:
+        """The law of the loss; None where approach 1 or 2 heads the fit."""
+        return LAWS.get(self.law)
+
+    def outcome(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the law gives at inputs (K,) by letter: (K,), of its reported parameters."""
+        return self._outcome(self.values, inputs)
+
+    def outcome_draws(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The same of every draw: (R, K); None without draws."""
+        return self._outcome(self.draws, inputs) if self.draws else None
+
+    def _outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
+        law = self.formula
+        if law is None:
+            raise ScalingError(
+                f"holds no law of the loss in N and D ({self.law})",
+                where=self.source,
+                remedy="fit with --approach parametric, or ask for --flops alone",
+            )
+        theta = law.theta({name: np.asarray(value) for name, value in values.items()})
+        return np.asarray(law.predict(theta, {name: inputs[name] for name in law.inputs}))
+
+    def counting(self) -> tuple[NConvention, FlopsConvention]:
+        """How the fit counts N and C; a published law or a foreign table by the default counts."""
+        params, flops = self.convention.params, self.convention.flops
+        return (
+            params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
+            flops if flops in get_args(FlopsConvention) else "exact",
+        )
+
+    def sweep(self) -> Sweep | None:
+        """The sweep that the fit's runs were planned from, as it was tuned, where it is here."""
+        folders = [Path(path) for path in self.paths]
+        if Path(self.source).is_file():
+            folders.insert(0, Path(self.source).resolve().parent.parent)
+        sweeps = (sweep_of(folder) for folder in folders if folder.is_dir())
+        return next((sweep for sweep in sweeps if sweep), None)
+
+
+def sweep_of(source: Path) -> Sweep | None:
+    """The sweep of a results folder, or of a fit in its `fits`; None where there is no sweep.toml."""
+    path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
+    return load_sweep(path) if path.is_file() else None
 
 
 def load_law(source: str | FitResult | Mapping[str, Any]) -> FittedLaw:
@@ -156,6 +206,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
         noise_degrees_of_freedom=noise.degrees_of_freedom if noise else None,
         convention=convention,
         combination=result.combination,
+        paths=tuple(result.source.paths),
     )
 
 

@@ -85,10 +85,7 @@ def extrapolation_warnings(law: FittedLaw) -> list[ResultWarning]:
     if flops_range is None:
         return []
     decades = [
-        np.log10(
-            law.cost.flops(np.asarray(model.n_params), np.asarray(model.tokens)) / flops_range[1]
-        )
-        for model in NAMED
+        np.log10(law.cost.flops(model.n_params, model.tokens) / flops_range[1]) for model in NAMED
     ]
     message = (
         f"the named models lie {max(0.0, min(decades)):.1f} to {max(decades):.1f} decades of "
@@ -102,7 +99,7 @@ def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
     optimum = law.optimum
     assert optimum is not None
     n, d = model.n_params, model.tokens
-    flops = float(law.cost.flops(np.asarray(n), np.asarray(d)))
+    flops = float(law.cost.flops(n, d))
     n_star, d_star = float(optimum.n_star(flops)), float(optimum.d_star(flops))
     loss, loss_star = _loss(law, n, d), optimum.loss(flops)
     best = None if loss is None or loss_star is None else float(loss_star)
@@ -123,24 +120,14 @@ def _row(law: FittedLaw, model: NamedModel) -> dict[str, Any]:
     }
 
 
-def _loss(law_source: FittedLaw, n: float, d: float) -> float | None:
+def _loss(law: FittedLaw, n: float, d: float) -> float | None:
     """The law's loss at N and D fresh tokens; None for a frontier without a law, and for Kaplan's
     own N*(C), which is not that of his law.
     """
-    from scaling.fit.laws.laws import LAWS
-
-    law = LAWS.get(law_source.law)
-    if (
-        law is None
-        or not {"N", "D"} <= set(law.inputs) <= {"N", "D", "U"}
-        or law_source.law == "kaplan"
-    ):
+    letters = set(law.formula.inputs) if law.formula is not None else set()
+    if not {"N", "D"} <= letters <= {"N", "D", "U"} or law.law == "kaplan":
         return None
-    inputs = {"N": np.array([n]), "D": np.array([d]), "U": np.array([d])}
-    theta = law.theta({name: np.asarray(value) for name, value in law_source.values.items()})
-    return float(
-        np.exp(law.log_predict(theta, {letter: inputs[letter] for letter in law.inputs}))[0]
-    )
+    return float(law.outcome({"N": np.array([n]), "D": np.array([d]), "U": np.array([d])})[0])
 
 
 def named_models_table(document: Document) -> Table | None:

@@ -1,6 +1,6 @@
 """A fit or a published law, and one question: the model to train, with intervals.
 
-The question is a budget of FLOPs, a size and its tokens, or a loss to reach.
+The question is a budget of FLOPs, a size, its tokens, both, or a loss to reach.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from scaling.errors import ScalingError, unknown_choice
+from scaling.accounting import DeviceTime
+from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, Interval
 from scaling.fit.result import FitResult
-from scaling.formatting import count_option, format_count, format_flops
-from scaling.predict import combined
+from scaling.formatting import format_count, format_flops
+from scaling.predict import combined, inverse
 from scaling.predict.combined import disagreement
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.prediction import (
@@ -26,75 +27,95 @@ from scaling.predict.prediction import (
     Prediction,
     ServingCost,
     SmallerModel,
+    TrainingTime,
 )
+from scaling.predict.question import (
+    Question,
+    QuestionKind,
+    complete,
+    option_of,
+    parse_question,
+)
+from scaling.predict.serving import Serving
 from scaling.warning import ResultWarning, WarningCode, warn
-
-if TYPE_CHECKING:
-    from scaling.predict.serving import Serving
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
 MIN_DECADES = 0.05  # beyond the largest budget, to count as extrapolation
+RATIO_SLACK = 1.05  # of tokens per parameter beyond those of the runs
+MEASURES = ("flops", "n_params", "tokens", "loss", "tokens_per_param", "accuracy")
+OUTCOMES = {"optimum": "n_params", "sigmoid": "accuracy"}  # of laws that give another thing
 Answer = dict[str, Interval]
+Parts = dict[str, CombinedAnswer]
+Draws = np.ndarray | None
 
 
 @np.errstate(all="ignore")  # draws of what is not identified overflow: null in the document
 def predict(
     source: str | FitResult | Mapping[str, Any],
     *,
-    flops: object = None,
-    n_params: object = None,
-    tokens: object = None,
     loss: object = None,
-    unique_tokens: object = None,
     inference_tokens: object = None,
     smaller: object = None,
     serving: Serving | None = None,
-    inputs: object = None,
+    devices: DeviceTime | Mapping[str, Any] | None = None,
+    with_model: bool = False,
+    **inputs: object,
 ) -> Prediction:
-    """The prediction for FLOPs, for N and D, or for a loss to reach; counts may be text such as
-    70B.
+    """The answer to one question; counts may be text such as 70B or "0.5 PF-days".
 
-    `source` is the file of a fit, its result, or `published:NAME`.
-
+    `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
+    `question.OPTIONS` (flops, n_params, tokens, unique_tokens, ...), or by their letter.
     `inference_tokens` adds the size that costs least when it also serves them, in FLOPs and, with
-    `serving`, in device-seconds; `smaller` ("0.5,0.3", shares of N) what smaller models of the same
-    loss cost; `inputs` ("experts=64,N=1e9") gives those of a formula by name. Raises ScalingError for a missing source, for text that is not a number, and for more
-    or fewer than one question.
+    `serving`, in device-seconds; with a size alone it asks for the tokens at which that size is the
+    cheapest. `smaller` ("0.5,0.3", shares of N) adds what smaller models of the same loss cost,
+    `devices` the time of training, `with_model` a model that can be built, which is there anyway
+    where the fit knows its vocabulary.
+
+    Raises ScalingError for a missing source, for text that is no quantity, and for more or fewer
+    than one question.
     """
-    given = {
-        "flops": flops,
-        "n_params": n_params,
-        "tokens": tokens,
-        "loss": loss,
-        "unique_tokens": unique_tokens,
-    }
-    question = {name: _number(name, value) for name, value in given.items() if value is not None}
-    demand = None if inference_tokens is None else _demand(inference_tokens)
+    question = parse_question(inputs, loss)
+    demand = None
+    if inference_tokens is not None:
+        none_at_all = str(inference_tokens).strip() in ("0", "0.0")
+        served = {} if none_at_all else parse_question({"tokens": inference_tokens}).inputs
+        demand = served.get("D", 0.0)
+    times = DeviceTime(**devices) if isinstance(devices, Mapping) else devices
     law = load_law(source)
-    by_name = _named_inputs("" if inputs is None else str(inputs))
-    combined_answer = None if by_name else _combined_answer(law, question)
-    answer, parts = combined_answer or (_answer(law, question, by_name), None)
-    inference = None if demand is None else _inference(law, answer, demand, serving)
-    is_optimum = {"n_params", "tokens"}.isdisjoint(question)
-    model, no_model = _model(law, answer)
+    kind, answer, parts = _answer(law, question, demand)
+    flops = answer["flops"].value
+    wanted = with_model or serving is not None or law.model.vocab_size is not None
+    model, no_model = _model(law, answer, wanted)
     decoding = None
     if serving is not None and model is not None:
         from scaling.predict.serving import decoding as decode
 
         decoding = decode(model, serving)
+    inference: Inference | None = None
+    far_served: list[ResultWarning] = []
+    if demand is not None and kind is not QuestionKind.SERVED_SIZE:
+        inference = _inference(law, answer, demand, serving)
+        far_served = _outside(
+            law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
+        )
     decades, warnings = _extrapolation(law, answer, is_one_law=parts is None)
     approaches = (
-        _by_approach(law, question["flops"]) if "flops" in question and law.approaches else None
+        {name: _by_approach(law, name, flops) for name in law.approaches}
+        if kind is QuestionKind.BUDGET and flops is not None
+        else {}
     )
-    apart = disagreement(approaches) if parts and approaches else None
+    apart = disagreement(approaches) if parts else None
+    measures = {name: answer[name] for name in MEASURES if name in answer}
+    others = {name: each for name, each in answer.items() if name not in MEASURES}
     return Prediction(
-        **answer,
+        question=kind,
+        **measures,
+        inputs=_other_inputs(question) | others or None,
         inference=inference,
-        smaller=None if smaller is None else _smaller(law, answer, smaller, is_optimum),
-        approaches=approaches,
-        inputs=by_name or None,
-        accuracy=_accuracy(law, answer, question.get("flops")),
+        smaller=None if smaller is None else _smaller(law, answer, smaller, kind),
+        approaches=approaches or None,
         decoding=decoding,
+        time=_time(times, flops) if times is not None and flops is not None else None,
         extrapolation_decades=decades,
         model=model,
         combination=parts,
@@ -102,35 +123,241 @@ def predict(
         source=law.source,
         ci=law.ci,
         basis=law.basis,
-        warnings=(*([apart] if apart else []), *law.warnings, *warnings, *no_model),
+        warnings=(
+            *([apart] if apart else []),
+            *law.warnings,
+            *warnings,
+            *far_served,
+            *no_model,
+        ),
     )
 
 
-def _number(name: str, value: object) -> float:
-    return count_option(
-        value,
-        f"--{name.replace('_', '-')}",
-        'give a positive number, such as 1e21, 5.76e23 or "70B"',
+def _answer(
+    law: FittedLaw, question: Question, demand: float | None
+) -> tuple[QuestionKind, Answer, Parts | None]:
+    """What is asked, the answer, and what stands behind it where laws are combined."""
+    given, letters = question.inputs, question.letters
+    has_optimum, mixed = law.optimum is not None, law.combination
+    if question.loss is not None:
+        if not letters and has_optimum:
+            if mixed is not None:
+                return QuestionKind.LOSS, *combined.at_loss(law, mixed, question.loss)
+            return QuestionKind.LOSS, _at_loss(law, question.loss), None
+        if mixed is not None and letters in ({"N"}, {"D"}):
+            return QuestionKind.INPUT, *combined.input_for(law, mixed, given, question.loss)
+        if law.formula is not None and law.law not in OUTCOMES:
+            return QuestionKind.INPUT, _input_for(law, given, question.loss), None
+    elif has_optimum and letters == {"C"}:
+        if mixed is not None:
+            return QuestionKind.BUDGET, *combined.at_flops(law, mixed, given["C"])
+        return QuestionKind.BUDGET, _at_flops(law, given["C"]), None
+    elif has_optimum and letters == {"C", "U"} and law.formula and "U" in law.formula.inputs:
+        size, tokens, loss = inverse.limited_optimum(law, given["C"], given["U"])
+        answer = _measures(law, (given["C"], None), size, tokens, loss)
+        return QuestionKind.BUDGET, answer, None
+    elif has_optimum and letters == {"N"} and demand:
+        return QuestionKind.SERVED_SIZE, *_served_size(law, given["N"], demand)
+    elif has_optimum and letters in ({"N"}, {"D"}):
+        ((letter, value),) = given.items()
+        kind = QuestionKind.SIZE if letter == "N" else QuestionKind.TOKENS
+        if mixed is not None:
+            return kind, *combined.at_size(law, mixed, letter, value)
+        return kind, _at_size(law, letter, value), None
+    elif letters:
+        return QuestionKind.INPUTS, *_at_inputs(law, given)
+    asked = [*map(option_of, sorted(letters)), *(["--loss"] if question.loss is not None else [])]
+    inputs = ", ".join(option_of(each) for each in (law.formula.inputs if law.formula else ""))
+    needed = (
+        "--flops, --loss, --n-params or --tokens, or --n-params with --tokens"
+        if has_optimum
+        else f"the inputs of the law {law.law}: {inputs}"
+    )
+    what = (
+        f"{' with '.join(asked)} is not a question that {law.source} answers"
+        if asked
+        else f"no question is asked of {law.source}"
+    )
+    raise ScalingError(what, remedy=f"give {needed}")
+
+
+def _other_inputs(question: Question) -> Answer:
+    """The inputs that were given besides N, D and C, by letter."""
+    return {
+        letter: Interval(value=value, lo=None, hi=None)
+        for letter, value in question.inputs.items()
+        if letter not in ("N", "D", "C")
+    }
+
+
+def _time(devices: DeviceTime, flops: float) -> TrainingTime:
+    return TrainingTime(
+        device=devices.device,
+        count=devices.count,
+        mfu=devices.mfu,
+        hours=devices.hours_for(flops),
     )
 
 
-def _named_inputs(text: str) -> dict[str, float]:
-    """`"experts=64,N=1e9"` as numbers."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    return {name.strip(): _number("inputs", value.strip()) for name, _, value in pairs}
+def _interval(value: Any, draws: Draws, ci: float) -> Interval:
+    return Estimate.of(float(value), draws, ci).interval()
 
 
-def _demand(value: object) -> float:
-    """Tokens to be served; none at all is an answer too."""
-    return 0.0 if str(value).strip() in ("0", "0.0") else _number("inference_tokens", value)
+def _measures(law: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
+    """The four measures and their ratio, each from (value, draws)."""
+    answer = {
+        name: _interval(*pair, law.ci)
+        for name, pair in zip(("flops", "n_params", "tokens", "loss"), pairs, strict=True)
+    }
+    (n, n_draws), (d, d_draws) = pairs[1], pairs[2]
+    drawn = None if n_draws is None and d_draws is None else np.asarray(1.0)
+    if drawn is not None:
+        drawn = (d if d_draws is None else d_draws) / (n if n_draws is None else n_draws)
+    answer["tokens_per_param"] = _interval(d / n, drawn, law.ci)
+    loss, loss_draws = pairs[3]
+    if law.accuracy is not None and np.isfinite(loss):
+        from scaling.fit.special.two_stage import predicted_accuracy
+
+        answer["accuracy"] = predicted_accuracy(law.accuracy, float(loss), loss_draws, law.ci)
+    return answer
+
+
+def _along(optimum: Any, flops: Any) -> tuple[Any, Any, Any]:
+    """N*, D* and L* of a frontier or its draws at C; None where there are no draws."""
+    if optimum is None or flops is None:
+        return None, None, None
+    loss = optimum.loss(flops)
+    return optimum.n_star(flops), optimum.d_star(flops), np.nan if loss is None else loss
+
+
+def _at_flops(law: FittedLaw, flops: float) -> Answer:
+    values, drawn = _along(law.optimum, flops), _along(law.optimum_draws, flops)
+    return _measures(law, (flops, None), *zip(values, drawn, strict=True))
+
+
+def _by_approach(law: FittedLaw, name: str, flops: float) -> ApproachPrediction:
+    """N*, D* and L* at C by one of the approaches that the fit holds."""
+    optimum, spread = law.approaches[name]
+    pairs = zip(_along(optimum, flops), _along(spread, flops), strict=True)
+    n, d, loss = (_interval(*pair, law.ci) for pair in pairs)
+    return ApproachPrediction(n_params=n, tokens=d, loss=loss)
+
+
+def _at_loss(law: FittedLaw, loss: float) -> Answer:
+    """The cheapest C that reaches the loss, and its N* and D*."""
+    optimum, spread = law.optimum, law.optimum_draws
+    assert optimum is not None
+    flops = float(optimum.flops_for(loss))
+    if not math.isfinite(flops):
+        floor = math.nan if optimum.floor is None else float(optimum.floor)
+        raise ScalingError(
+            f"--loss {loss:g} cannot be reached: the law's floor E is {floor:.4g}",
+            remedy=f"ask for more than {floor:.4g}",
+        )
+    needed = None if spread is None else spread.flops_for(loss)
+    pairs = list(zip(_along(optimum, flops), _along(spread, needed), strict=True))
+    return _measures(law, (flops, needed), *pairs[:2], (loss, None))
+
+
+def _at_size(law: FittedLaw, letter: str, value: float) -> Answer:
+    """The C for which N, or D, is compute-optimal, and what it comes with."""
+
+    def flops_of(frontier: Any) -> Any:
+        power, log_k = (
+            (frontier.a, frontier.log_n) if letter == "N" else (frontier.b, frontier.log_d)
+        )
+        return np.exp((math.log(value) - log_k) / power)
+
+    flops = float(flops_of(law.optimum))
+    drawn = None if law.optimum_draws is None else flops_of(law.optimum_draws)
+    pairs = list(zip(_along(law.optimum, flops), _along(law.optimum_draws, drawn), strict=True))
+    pairs[0 if letter == "N" else 1] = (value, None)
+    return _measures(law, (flops, drawn), *pairs)
+
+
+def _served_size(law: FittedLaw, n: float, demand: float) -> tuple[Answer, Parts | None]:
+    """The tokens at which N is the cheapest size to train and to serve, and the loss there."""
+    from scaling.predict.iso_loss import equal_loss
+
+    d = float(
+        inverse.tokens_when_served(equal_loss(law.law, law.values, n, 1.0), law.cost, n, demand)
+    )
+    answer, parts = _at_inputs(law, {"N": n, "D": d})
+    if law.draws:
+        curves = equal_loss(law.law, law.draws, n, 1.0)
+        drawn = inverse.tokens_when_served(curves, law.cost, n, demand)
+        answer["tokens"] = _interval(d, drawn, law.ci)
+        answer["tokens_per_param"] = _interval(d / n, drawn / n, law.ci)
+        answer["flops"] = _interval(law.cost.flops(n, d), law.cost.flops(n, drawn), law.ci)
+    return answer, parts
+
+
+def _input_for(law: FittedLaw, given: Mapping[str, float], loss: float) -> Answer:
+    """The one input of the law that is left open, such that it reaches a loss."""
+    assert law.formula is not None
+    known = complete(given, law.law, law.formula.inputs, law.cost)
+    counts = {"N", "D", "C"} & set(law.formula.inputs)
+    left = [letter for letter in law.formula.inputs if letter not in known]
+    if len(counts) > 1:  # C follows from N and D
+        left = [letter for letter in left if letter not in ("C", "U")]
+    if len(left) != 1:
+        options = ", ".join(map(option_of, left)) or "nothing"
+        raise ScalingError(
+            f"--loss leaves {options} open for the law {law.law}",
+            where="--loss",
+            remedy="leave exactly one input open"
+            + (", or give --loss alone" if law.optimum is not None else ""),
+        )
+    value, drawn = inverse.input_for(law, known, left[0], loss)
+    pairs: dict[str, tuple[float, Draws]] = {
+        letter: (known.get(letter, math.nan), None) for letter in "CND"
+    }
+    pairs[left[0]] = (value, drawn)
+    (n, n_drawn), (d, d_drawn) = pairs["N"], pairs["D"]
+    if math.isfinite(n) and math.isfinite(d):
+        pairs["C"] = (
+            float(law.cost.flops(n, d)),
+            None
+            if drawn is None
+            else law.cost.flops(n if n_drawn is None else n_drawn, d if d_drawn is None else drawn),
+        )
+    answer = _measures(law, pairs["C"], pairs["N"], pairs["D"], (loss, None))
+    if left[0] not in "CND":
+        answer[left[0]] = _interval(value, drawn, law.ci)
+    return answer
+
+
+def _at_inputs(law: FittedLaw, given: Mapping[str, float]) -> tuple[Answer, Parts | None]:
+    """The loss at given inputs, or what else the law gives."""
+    formula = law.formula
+    if formula is None:
+        law.outcome({})  # raises
+    assert formula is not None
+    known = complete(given, law.law, formula.inputs, law.cost)
+    lacking = [letter for letter in formula.inputs if letter not in known]
+    if lacking:
+        raise ScalingError(
+            f"the law {law.law} needs {', '.join(formula.inputs)}; {', '.join(lacking)} is missing",
+            remedy=f"give {', '.join(map(option_of, formula.inputs))}",
+        )
+    if law.combination is not None and set(formula.inputs) == {"N", "D"}:
+        return combined.at_inputs(law, law.combination, known["N"], known["D"])
+    at = {letter: np.array([value]) for letter, value in known.items()}
+    value, draws = float(law.outcome(at)[0]), law.outcome_draws(at)
+    result = (value, None if draws is None else draws[:, 0])
+    c, n, d = ((known.get(letter, math.nan), None) for letter in "CND")
+    if law.law == "optimum":
+        tokens = law.cost.tokens(result[0], c[0])
+        drawn = None if draws is None else law.cost.tokens(draws[:, 0], c[0])
+        return _measures(law, c, result, (float(tokens), drawn), (math.nan, None)), None
+    if law.law == "sigmoid":
+        loss = (known["X"], None)
+        return {**_measures(law, c, n, d, loss), "accuracy": _interval(*result, law.ci)}, None
+    return _measures(law, c, n, d, result), None
 
 
 def _size(answer: Answer, option: str) -> tuple[float, float]:
-    """N and D of an answer.
-
-    Raises ScalingError where a law in one variable leaves one of them open, or where they are below
-    1.
-    """
+    """N and D of an answer. Raises ScalingError where one of them is open, or below 1."""
     n, d = answer["n_params"].value, answer["tokens"].value
     if n is None or d is None:
         raise ScalingError(
@@ -151,14 +378,17 @@ def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving |
     """The size that costs least with its demand: in FLOPs, and in device-seconds with the model
     then served.
     """
-    from scaling.predict.serving import with_demand
+    from scaling.predict.serving import (
+        decoding,
+        nearest_servable_model,
+        with_demand,
+        with_serving,
+    )
 
     n, d = _size(answer, "--inference-tokens")
     inference = with_demand(law.law, law.values, law.cost, n, d, demand)
     if serving is None:
         return inference
-    from scaling.predict.serving import decoding, nearest_servable_model, with_serving
-
     vocab_size, seq_len = _task_of(law, n)
     forms = with_serving(law.law, law.values, law.cost, n, d, demand, serving, vocab_size)
     cheapest = forms["MHA"]
@@ -174,27 +404,17 @@ def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving |
     return inference.model_copy(update={"serving": cost})
 
 
-def _smaller(law: FittedLaw, answer: Answer, given: object, is_optimum: bool) -> list[SmallerModel]:
+def _smaller(
+    law: FittedLaw, answer: Answer, given: object, kind: QuestionKind
+) -> list[SmallerModel]:
     """Smaller models of the same loss; every draw of an optimum has its own."""
     from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 
     n, d = _size(answer, "--smaller")
-    flops = answer["flops"].value if is_optimum else None
-    rows = prices(law, n, d, fractions_of(given), flops)
+    is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
+    rows = prices(law, n, d, fractions_of(given), answer["flops"].value if is_optimum else None)
     check_reachable(rows, n)
     return rows
-
-
-def _accuracy(law: FittedLaw, answer: Answer, flops: float | None) -> Interval | None:
-    """The accuracy at the predicted loss, where the fit has a second stage."""
-    loss = answer["loss"].value
-    if law.accuracy is None or loss is None:
-        return None
-    from scaling.fit.special.two_stage import predicted_accuracy
-
-    draws = law.optimum_draws
-    drawn = draws.loss(flops) if draws is not None and flops is not None else None
-    return predicted_accuracy(law.accuracy, loss, drawn, law.ci)
 
 
 def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
@@ -204,166 +424,10 @@ def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:
     return law.model.vocab_size or (32_000 if n >= 1e8 else 256), law.model.seq_len or 2048
 
 
-def _combined_answer(
-    known: FittedLaw, asked: Mapping[str, float]
-) -> tuple[Answer, dict[str, CombinedAnswer]] | None:
-    """The answer of the combination of laws, and what stands behind it; None where the fit has
-    none, or none to this question.
-    """
-    combination, question = known.combination, set(asked)
-    if combination is None:
-        return None
-    if question == {"flops"}:
-        return combined.at_flops(known, combination, asked["flops"])
-    if question == {"n_params", "tokens"}:
-        return combined.at_inputs(known, combination, asked["n_params"], asked["tokens"])
-    if question == {"loss"}:
-        return combined.at_loss(known, combination, asked["loss"])
-    return None
-
-
-def _answer(law: FittedLaw, asked: Mapping[str, float], by_name: Mapping[str, float]) -> Answer:
-    question = set(asked) - {"unique_tokens"}
-    if by_name:
-        return _at_inputs(law, asked, by_name)
-    if question == {"flops"} and law.optimum is not None:
-        return _at_flops(law, asked["flops"])
-    if question == {"loss"} and law.optimum is not None:
-        return _at_loss(law, asked["loss"])
-    if question == {"n_params", "tokens"} or (
-        question and law.optimum is None and question <= {"flops", "n_params", "tokens"}
-    ):
-        return _at_inputs(law, asked, {})
-    needed = (
-        "one of --flops, --loss, or --n-params with --tokens"
-        if law.optimum is not None
-        else f"the inputs of the law {law.law}"
-    )
-    given = " with ".join(f"--{name.replace('_', '-')}" for name in sorted(question))
-    what = (
-        f"{given} alone is not a question that {law.source} answers"
-        if given
-        else f"no question is asked of {law.source}"
-    )
-    raise ScalingError(what, remedy=f"give {needed}")
-
-
-def _interval(value: Any, draws: np.ndarray | None, ci: float) -> Interval:
-    return Estimate.of(float(value), draws, ci).interval()
-
-
-def _at_flops(law: FittedLaw, flops: float) -> Answer:
-    optimum, spread = law.optimum, law.optimum_draws
-    assert optimum is not None
-    n, d, loss = optimum.n_star(flops), optimum.d_star(flops), optimum.loss(flops)
-    drawn = (
-        (None, None, None)
-        if spread is None
-        else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
-    )
-    return _measures(
-        law,
-        (flops, None),
-        (n, drawn[0]),
-        (d, drawn[1]),
-        (np.nan if loss is None else loss, drawn[2]),
-    )
-
-
-def _by_approach(law: FittedLaw, flops: float) -> dict[str, ApproachPrediction]:
-    """N*, D* and L* at C by every approach that the fit holds."""
-    predictions = {}
-    for name, (optimum, spread) in law.approaches.items():
-        values: tuple[Any, ...] = (
-            optimum.n_star(flops),
-            optimum.d_star(flops),
-            np.nan if optimum.floor is None else optimum.loss(flops),
-        )
-        drawn = (
-            (None, None, None)
-            if spread is None
-            else (spread.n_star(flops), spread.d_star(flops), spread.loss(flops))
-        )
-        n, d, loss = (
-            _interval(value, draws, law.ci) for value, draws in zip(values, drawn, strict=True)
-        )
-        predictions[name] = ApproachPrediction(n_params=n, tokens=d, loss=loss)
-    return predictions
-
-
-def _at_loss(law: FittedLaw, loss: float) -> Answer:
-    """The cheapest C that reaches the loss, and its N* and D*."""
-    optimum, spread = law.optimum, law.optimum_draws
-    assert optimum is not None
-    flops = float(optimum.flops_for(loss))
-    if not math.isfinite(flops):
-        floor = float(optimum.floor)  # type: ignore[arg-type]
-        raise ScalingError(
-            f"--loss {loss:g} cannot be reached: the law's floor E is {floor:.4g}",
-            remedy=f"ask for more than {floor:.4g}",
-        )
-    needed = None if spread is None else spread.flops_for(loss)
-    n, d = (
-        (None, None)
-        if spread is None or needed is None
-        else (spread.n_star(needed), spread.d_star(needed))
-    )
-    return _measures(
-        law, (flops, needed), (optimum.n_star(flops), n), (optimum.d_star(flops), d), (loss, None)
-    )
-
-
-def _measures(law: FittedLaw, *pairs: tuple[Any, Any]) -> Answer:
-    """The four measures and their ratio, each from (value, draws)."""
-    answer = {
-        name: _interval(*pair, law.ci)
-        for name, pair in zip(("flops", "n_params", "tokens", "loss"), pairs, strict=True)
-    }
-    (n, n_draws), (d, d_draws) = pairs[1], pairs[2]
-    ratio = None if n_draws is None or d_draws is None else d_draws / n_draws
-    return {**answer, "tokens_per_param": _interval(d / n, ratio, law.ci)}
-
-
-def _at_inputs(
-    source: FittedLaw, asked: Mapping[str, float], by_name: Mapping[str, float]
-) -> Answer:
-    """The loss at given N and D, at the input of a law in one variable, or at inputs by name."""
-    from scaling.fit.laws.laws import LAWS
-
-    law = LAWS.get(source.law)
-    if law is None:
-        raise ScalingError(
-            f"{source.source} holds a frontier and no law of the loss",
-            remedy="give --flops, or fit with --approach parametric",
-        )
-    letters = {"n_params": "N", "tokens": "D", "flops": "C", "unique_tokens": "U"}
-    asked = {**asked, **{name: by_name[of] for name, of in letters.items() if of in by_name}}
-    given = {letters[name]: np.array([value]) for name, value in asked.items()}
-    given |= {name: np.array([value]) for name, value in by_name.items()}
-    if by_name and (unused := sorted(set(given) - {*law.inputs, "C"})):
-        raise unknown_choice("input", unused[0], law.inputs, where="--inputs")
-    if "U" in law.inputs and "D" in given:
-        given.setdefault("U", given["D"])
-    if "C" in law.inputs and {"N", "D"} <= set(given):
-        given.setdefault("C", source.cost.flops(given["N"], given["D"]))
-    lacking = [letter for letter in law.inputs if letter not in given]
-    if lacking:
-        raise ScalingError(
-            f"the law {law.name} needs {', '.join(law.inputs)}; {', '.join(lacking)} is missing",
-            remedy="give --n-params, --tokens or --flops"
-            if set(lacking) <= set(letters.values())
-            else f'give --inputs "{",".join(f"{name}=..." for name in law.inputs)}"',
-        )
-    inputs = {letter: given[letter] for letter in law.inputs}
-    value = float(law.predict(law.theta(source.values), inputs)[0])
-    drawn = law.predict(law.theta(source.draws), inputs)[:, 0] if source.draws else None
-    n, d = asked.get("n_params", math.nan), asked.get("tokens", math.nan)
-    flops = asked.get("flops", float(source.cost.flops(np.asarray(n), np.asarray(d))))
-    return _measures(source, (flops, None), (n, None), (d, None), (value, drawn))
-
-
-def _model(law: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
-    """A buildable model for the predicted N and D, or a warning that says why there is none."""
+def _model(
+    law: FittedLaw, answer: Answer, wanted: bool
+) -> tuple[dict[str, Any] | None, list[ResultWarning]]:
+    """A buildable model for the predicted N and D by the sweep's recipe, or why there is none."""
     from scaling.recipe import describe
 
     n, d = answer["n_params"].value, answer["tokens"].value
@@ -372,43 +436,73 @@ def _model(law: FittedLaw, answer: Answer) -> tuple[dict[str, Any] | None, list[
     if n < 1 or d < 1:
         message = f"no model: N* = {n:.3g} and D* = {d:.3g} are outside the law's range"
         return None, [warn(WarningCode.NO_MODEL, message)]
+    if not wanted:
+        return None, []
     vocab_size, seq_len = _task_of(law, n)
     try:
-        return describe(n, d, vocab_size=vocab_size, seq_len=seq_len), []
+        described = describe(
+            n,
+            d,
+            vocab_size=vocab_size,
+            seq_len=seq_len,
+            sweep=law.sweep(),
+            params=law.counting()[0],
+        )
     except ScalingError as error:
         return None, [warn(WarningCode.NO_MODEL, f"no model: {error.what}")]
+    return described, []
 
 
 def _extrapolation(
     law: FittedLaw, answer: Answer, is_one_law: bool
 ) -> tuple[float | None, list[ResultWarning]]:
-    """Decades of C beyond the data, and a warning for each way in which the answer leaves them."""
-    span, flops = law.range.get("flops"), answer["flops"].value
-    if span is None or flops is None or flops <= 0:
+    """Decades beyond the data, of C where it is known, and a warning for each way in which the
+    answer leaves them.
+    """
+    label, unit = "compute", " FLOPs"
+    span, value = law.range.get("flops"), answer["flops"].value
+    for name, words in (("n_params", "parameters"), ("tokens", "tokens")):
+        if (span is None or value is None) and name in law.range:
+            label, unit = words, f" {words}"
+            span, value = law.range[name], answer[name].value
+    if span is None or value is None or value <= 0:
         return None, []
-    decades = max(0.0, math.log10(flops / span[1]))
+    decades = max(0.0, math.log10(value / span[1]))
     warnings = []
     if decades > MIN_DECADES:
         message = (
-            f"{decades:.1f} decades of compute beyond the data "
-            f"({format_flops(flops)} against {format_flops(span[1])} FLOPs)"
+            f"{decades:.1f} decades of {label} beyond the data "
+            f"({format_flops(value)} against {format_flops(span[1])}{unit})"
         )
         warnings.append(warn(WarningCode.EXTRAPOLATION, message, decades=decades))
-    if flops < span[0] * 0.99:
-        below = math.log10(span[0] / flops)
-        message = f"{below:.1f} decades of compute below the data"
+    if value < span[0] * 0.99:
+        below = math.log10(span[0] / value)
+        message = f"{below:.1f} decades of {label} below the data"
         warnings.append(warn(WarningCode.BELOW_DATA, message, decades=below))
     if decades > LAW_FORM_DECADES and law.draws is not None and is_one_law:
         message = "the interval does not cover errors in the law's form"
         warnings.append(warn(WarningCode.LAW_FORM, message))
-    if decades > MIN_DECADES:
-        return decades, warnings
-    for name, label in (("n_params", "parameters"), ("tokens", "tokens")):
-        ends, value = law.range.get(name), answer[name].value
-        if ends and value is not None and not ends[0] * 0.99 <= value <= ends[1] * 1.01:
+    is_beyond = decades > MIN_DECADES
+    outside = _outside(law, answer["n_params"].value, answer["tokens"].value, "", is_beyond)
+    return decades, [*warnings, *outside]
+
+
+def _outside(
+    law: FittedLaw, n: float | None, d: float | None, subject: str, only_ratio: bool = False
+) -> list[ResultWarning]:
+    """A warning for each of N, D and D/N that lies outside those of the runs."""
+    warnings = []
+    measures = (
+        ("n_params", "parameters", n, 1.01),
+        ("tokens", "tokens", d, 1.01),
+        ("tokens_per_param", "tokens per parameter", d / n if n and d else None, RATIO_SLACK),
+    )
+    for name, label, value, slack in measures[2 if only_ratio else 0 :]:
+        ends = law.range.get(name)
+        if ends and value is not None and not ends[0] / slack <= value <= ends[1] * slack:
             message = (
-                f"{format_count(value)} {label} lie outside the data "
+                f"{subject}{format_count(value)} {label} lie outside the data "
                 f"({format_count(ends[0])} to {format_count(ends[1])})"
             )
             warnings.append(warn(WarningCode.OUTSIDE_DATA, message, quantity=name))
-    return decades, warnings
+    return warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scaling.fit.document import Document, Integer, Interval, Real
+from scaling.predict.question import QuestionKind
 from scaling.warning import ResultWarning
 
 
@@ -118,23 +119,35 @@ class CombinedAnswer(Document):
     parts: ErrorParts
 
 
+class TrainingTime(Document):
+    """How long the training of the answer takes: `hours` on `count` devices at `mfu`."""
+
+    device: str
+    count: Integer
+    mfu: Real
+    hours: Real
+
+
 class Prediction(Document):
     """The answer to one question. `model` is the buildable model nearest to it, with the recipe's
-    hyper-parameters.
+    hyper-parameters: null where the vocabulary is not known and no model was asked for. `inputs`
+    are those besides N, D and C, by letter.
     """
 
+    question: QuestionKind
     flops: Interval
     n_params: Interval
     tokens: Interval
     loss: Interval
     tokens_per_param: Interval
-    inputs: dict[str, Real] | None = None  # those of a formula, by name
+    inputs: dict[str, Interval] | None = None
     inference: Inference | None = None
     smaller: list[SmallerModel] | None = None
     approaches: dict[str, ApproachPrediction] | None = None
     accuracy: Interval | None = None
     combination: dict[str, CombinedAnswer] | None = None
     decoding: Decoding | None = None
+    time: TrainingTime | None = None
     extrapolation_decades: Real | None
     model: dict[str, Any] | None
     law: str

@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.bootstrap import fit_law
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import FrontierEstimate, fit_power
-from scaling.fit.law_fit import exponents, fit_law
+from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.fit.result import FitResult
 from scaling.points.points import Points
@@ -135,9 +138,12 @@ def _countings(
             Counting("with_head", "N with the head, exact FLOPs", points),
         ]
     else:
-        whole, countings = points, [_as_6nd(points, "total")]
-        n = without_embeddings(np.asarray(points.n), omega)
-        bare = replace(points, n=n)
+        n = np.asarray(points.n)
+        if points.convention.get("params") == "nonembedding":
+            whole, bare = replace(points, n=n + omega * np.cbrt(n)), points
+        else:
+            whole, bare = points, replace(points, n=without_embeddings(n, omega))
+        countings = [_as_6nd(whole, "total")]
     total = np.asarray(whole.n)
     share = 1 - np.asarray(bare.n) / total
     ends = [float(share[np.argmin(total)]), float(share[np.argmax(total)])]
@@ -170,16 +176,16 @@ def without_embeddings(total: np.ndarray, omega: float) -> np.ndarray:
 
 def _row(counting: Counting, read: Source, options: FitOptions) -> dict[str, Any]:
     """The three approaches under one counting; an unavailable one says why."""
-    source = replace(read, points=counting.points, curves=None)
+    data = Dataset(counting.points)
     row: dict[str, Any] = {"counting": counting.name, "label": counting.label}
     try:
-        fitted, reason = fit_law(counting.points, options.law, options), ""
+        fit: LawFit | str = fit_law(data, LAWS[options.law], options)
     except ScalingError as error:
-        fitted, reason = None, error.what
-    for name, estimate in estimate_frontiers(source, fitted, reason, options).items():
+        fit = error.what
+    for name, estimate in estimate_frontiers(data, None, fit, options).items():
         row[name] = _written(estimate, options.ci)
-    if fitted is not None and "a" in row["parametric"]:
-        row["parametric"]["params"] = fitted.estimate.values
+    if isinstance(fit, LawFit) and "a" in row["parametric"]:
+        row["parametric"]["params"] = fit.values
     return row
 
 

@@ -12,14 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling import accounting
 from scaling.config import (
-    FlopsConvention,
     Forecast,
     ListDesign,
     ListedCell,
@@ -29,10 +28,8 @@ from scaling.config import (
 )
 from scaling.config.sweep_file import load_sweep, write_sweep
 from scaling.errors import ScalingError
-from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_flops
 from scaling.points.points import points
-from scaling.predict.design.sweep_out import sweep_of
 from scaling.predict.law_source import PREFIX, FittedLaw, load_law
 from scaling.recipe import model_for
 
@@ -91,7 +88,14 @@ def write_verification_sweep(
             where=source,
             remedy="emit from a parametric fit of N and D, such as fits/chinchilla.json",
         )
-    parent = load_sweep(base) if base else _origin(source)
+    parent = load_sweep(base) if base else law.sweep()
+    if parent is None:
+        kind = "a published law" if source.startswith(PREFIX) else "the fit"
+        raise ScalingError(
+            f"{kind} has no sweep here to take data and recipe from",
+            where=source,
+            remedy="name a sweep file: --base SWEEP.toml",
+        )
     _check_axes(parent)
     vocab_size, seq_len = (
         (task or {}).get(name, getattr(law.model, name)) for name in ("vocab_size", "seq_len")
@@ -102,7 +106,7 @@ def write_verification_sweep(
             where=source,
             remedy="fit a results folder of this program, or name a sweep file: --base SWEEP.toml",
         )
-    params, counted = _conventions(law)
+    params, counted = law.counting()
     cells, forecasts = [], []
     for role, share in ROLES:
         model = _model(parent, share * n_star, vocab_size, seq_len, params)
@@ -134,43 +138,6 @@ def _check_axes(parent: Sweep) -> None:
                 "name a sweep without axes (--base); a learning rate is tuned by [[tuning]] instead"
             ),
         )
-
-
-def _origin(source: str) -> Sweep:
-    """The sweep that a fit's runs were planned from, as it was tuned."""
-    if source.startswith(PREFIX):
-        raise ScalingError(
-            "a published law has no sweep to take data and recipe from",
-            where="--emit",
-            remedy="name one: --base SWEEP.toml",
-        )
-    from scaling.fit.result import FitResult
-
-    folders = [Path(path) for path in FitResult.load(Path(source)).source.paths]
-    sweeps = (
-        sweep_of(folder)
-        for folder in (Path(source).resolve().parent.parent, *folders)
-        if folder.is_dir()
-    )
-    parent = next((sweep for sweep in sweeps if sweep), None)
-    if parent is None:
-        raise ScalingError(
-            "the fit was not made from a results folder that is here",
-            where=source,
-            remedy="name a sweep file: --base SWEEP.toml",
-        )
-    return parent
-
-
-def _conventions(law: FittedLaw) -> tuple[NConvention, FlopsConvention]:
-    """How the fit counts N and C; those of a published law or a foreign table are taken for the
-    default counts.
-    """
-    params, flops = law.convention.params, law.convention.flops
-    return (
-        params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
-        flops if flops in get_args(FlopsConvention) else "exact",
-    )
 
 
 def _model(
@@ -218,16 +185,14 @@ def _forecast(
     if fitted.combination is not None:
         predicted = fitted.combination.loss(n, tokens, fitted.ci)
         return Forecast(loss=predicted.value, lo=predicted.lo, hi=predicted.hi, **about)
-    law = LAWS.get(fitted.law)
-    if law is None or set(law.inputs) != {"N", "D"}:
+    if fitted.formula is None or set(fitted.formula.inputs) != {"N", "D"}:
         raise ScalingError(
             f"the fit holds no law of the loss in N and D ({fitted.law})",
             where=source,
             remedy="emit from a parametric fit, such as fits/chinchilla.json",
         )
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
-    values = {name: np.asarray(value) for name, value in fitted.values.items()}
-    loss = float(np.exp(law.log_predict(law.theta(values), inputs))[0])
+    loss = float(fitted.outcome(inputs)[0])
     if not 0 < loss < math.inf:
         raise ScalingError(
             f"the law {fitted.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
@@ -235,8 +200,9 @@ def _forecast(
             remedy="fit again, with more runs",
         )
     ends: dict[str, Any] = {}
-    if fitted.draws:
-        logs = law.log_predict(law.theta(fitted.draws), inputs)[..., 0]
+    drawn = fitted.outcome_draws(inputs)
+    if drawn is not None:
+        logs = np.log(drawn[:, 0])
         logs = logs[np.isfinite(logs)]
         logs = logs + _noise(fitted, len(logs))
         lo, hi = np.exp(np.quantile(logs, [(1 - fitted.ci) / 2, (1 + fitted.ci) / 2]))

@@ -8,16 +8,22 @@ gives them their hexadecimal value.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Union
 
 import numpy as np
 
 from scaling.formatting import format_count
+from scaling.render.escape import for_csv
 
 Colour = Union[int, float, str]
+Values = Union[Sequence[Union[float, None]], np.ndarray]
+Dash = Literal["solid", "dash", "dot"]
+Symbol = Literal["circle", "open", "diamond", "cross", "star"]
 _VIRIDIS = (
     "440154",
     "472d7b",
@@ -52,6 +58,12 @@ class Theme:
             return self.palette[colour % len(self.palette)]
         low, high = self.ramp
         return _viridis(low + (high - low) * min(max(colour, 0.0), 1.0))
+
+    def colours(self, colour: Colour | Sequence[float] | np.ndarray) -> list[str]:
+        """The hexadecimal values of the colours of markers: one for all, or one for each."""
+        if isinstance(colour, (int, float, str)):
+            return [self.colour(colour)]
+        return [self.colour(float(each)) for each in colour]
 
 
 LIGHT = Theme(
@@ -95,11 +107,11 @@ class Axis:
 class Line:
     """A curve; without a label it stays out of the legend."""
 
-    x: Sequence[float] | np.ndarray
-    y: Sequence[float] | np.ndarray
+    x: Values
+    y: Values
     label: str = ""
     colour: Colour = 0
-    dash: Literal["solid", "dash", "dot"] = "solid"
+    dash: Dash = "solid"
     width: float = 2.0
     note: str = ""
 
@@ -108,14 +120,14 @@ class Line:
 class Markers:
     """Points, with optional intervals [lo, hi] along y and one note a point (shown on hover)."""
 
-    x: Sequence[float] | np.ndarray
-    y: Sequence[float] | np.ndarray
+    x: Values
+    y: Values
     label: str = ""
-    colour: Colour = 0
-    symbol: Literal["circle", "open", "diamond", "cross", "star"] = "circle"
+    colour: Colour | Sequence[float] | np.ndarray = 0  # of all, or one on the scale for each
+    symbol: Symbol = "circle"
     size: float = 7.0
-    lo: Sequence[float] | np.ndarray | None = None
-    hi: Sequence[float] | np.ndarray | None = None
+    lo: Values | None = None
+    hi: Values | None = None
     notes: Sequence[str] = ()
 
 
@@ -123,9 +135,9 @@ class Markers:
 class Band:
     """The area between two curves."""
 
-    x: Sequence[float] | np.ndarray
-    lo: Sequence[float] | np.ndarray
-    hi: Sequence[float] | np.ndarray
+    x: Values
+    lo: Values
+    hi: Values
     colour: Colour = 0
 
 
@@ -180,29 +192,39 @@ class Figure:
     y: Axis
     traces: tuple[Trace, ...]
     ramp: ColorScale | None = None
-    size: Literal["small", "half", "wide"] = "half"
+    size: Literal["half", "wide"] = "half"
 
     def limits(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """The ranges of x and y: as asked, or those of the data with a margin."""
-        return _limits(self.x, _values(self.traces, "x")), _limits(
-            self.y, _values(self.traces, "y")
-        )
+        return _limits(self.x, self.traces, ("x",)), _limits(self.y, self.traces, ("y", "lo", "hi"))
+
+    def to_csv(self) -> str:
+        """All points and lines of the picture, one row each, under the label of their trace."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["trace", "kind", self.x.label, self.y.label, "lo", "hi", "note"])
+        for index, trace in enumerate(self.traces):
+            if isinstance(trace, (ReferenceLine, Text)):
+                continue
+            columns = [getattr(trace, name, None) for name in ("x", "y", "lo", "hi")]
+            notes: Sequence[str] = trace.notes if isinstance(trace, Markers) else ()
+            note = trace.note if isinstance(trace, Line) else ""
+            name = for_csv(getattr(trace, "label", "") or f"trace {index + 1}")
+            for row in range(len(trace.x)):
+                cells = ["" if column is None else column[row] for column in columns]
+                said = for_csv(notes[row] if len(notes) else note)
+                writer.writerow([name, type(trace).__name__.lower(), *cells, said])
+        return text.getvalue()
 
 
-def _values(traces: Sequence[Trace], direction: Literal["x", "y"]) -> Iterator[float]:
-    for trace in traces:
-        names = ("x",) if direction == "x" else ("y", "lo", "hi")
-        for name in names:
-            value = getattr(trace, name, None)
-            if value is not None:
-                yield from (float(item) for item in np.atleast_1d(np.asarray(value, float)))
-
-
-def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
+def _limits(axis: Axis, traces: Sequence[Trace], names: Sequence[str]) -> tuple[float, float]:
     if axis.range is not None:
         return axis.range
-    kept = [value for value in values if math.isfinite(value) and (value > 0 or not axis.log)]
-    low, high = (min(kept), max(kept)) if kept else (1.0, 10.0)
+    columns = (getattr(trace, name, None) for trace in traces for name in names)
+    arrays = [np.atleast_1d(np.asarray(column, float)) for column in columns if column is not None]
+    values = np.concatenate(arrays) if arrays else np.empty(0)
+    kept = values[np.isfinite(values) & ((values > 0) | (not axis.log))]
+    low, high = (float(kept.min()), float(kept.max())) if len(kept) else (1.0, 10.0)
     if axis.log:
         margin = PAD * math.log(high / low) or 0.1
         return low * math.exp(-margin), high * math.exp(margin)
@@ -211,26 +233,26 @@ def _limits(axis: Axis, values: Iterator[float]) -> tuple[float, float]:
 
 
 def ticks(
-    low: float, high: float, log: bool, unit: str = "number"
+    low: float, high: float, log: bool, unit: str = "number", most: int = 8
 ) -> tuple[list[float], list[str]]:
     """Few, round ticks inside [low, high] and their labels: decades, or 1-3, or 1-2-5 where less
-    than two are in sight.
+    than two are in sight; at most about `most` of them.
     """
     if high <= low:  # all that is shown has one value
         return [low], [tick_label(low, unit)]
-    found = _linear(low, high)
+    values = _linear(low, high, min(4, most - 1))
     if unit == "times":
-        found = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+        values = [2.0**e for e in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
     elif log:
-        every = max(1, math.ceil(math.log10(high / low) / 7))
+        every = max(1, math.ceil(math.log10(high / low) / (most - 1)))
         for mantissas in ((1,), (1, 3), (1, 2, 5)):
             steps = _decades(low, high, mantissas, every if mantissas == (1,) else 1)
             if len(steps) >= 3:
-                found = steps
+                values = steps
                 break
     if unit == "percent":
-        found = [value for value in found if value <= 100]
-    return found, [tick_label(value, unit) for value in found]
+        values = [value for value in values if value <= 100]
+    return values, [tick_label(value, unit) for value in values]
 
 
 def _decades(low: float, high: float, mantissas: tuple[int, ...], every: int) -> list[float]:

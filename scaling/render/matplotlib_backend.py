@@ -1,14 +1,18 @@
-"""A Figure as a file for papers and READMEs: SVG, PDF or PNG, the same bytes every time. Light
-colours on white.
+"""A Figure by matplotlib: on axes of yours, or as SVG, PDF or PNG with the same bytes every time.
+
+The style `screen` is that of the files that a report links; `paper` is for a journal: letters stay
+text (TrueType, SVG text), 9 points, 300 dots per inch, one width. paper.mplstyle holds the latter
+for figures of your own: `plt.style.use("scaling.render.paper")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,18 +30,17 @@ from scaling.render.figure import (
 )
 
 UNDATED: Any = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
-SIZES = {"small": (3.4, 2.9), "half": (4.4, 3.3), "wide": (6.8, 4.4)}
-# inches; small as it is and half at three quarters fill a column of two (3.3), wide a page: letters
-# stay at 7 points or more
-DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
+SIZES = {"half": (4.4, 3.3), "wide": (6.8, 4.4)}  # inches; letters stay readable in a column
+DASHES: Any = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2))}
 SYMBOLS = {"circle": "o", "open": "o", "diamond": "D", "cross": "x", "star": "*"}
-PAPER: Any = {
-    "facecolor": "white",
-    "alpha": 0.75,
-    "edgecolor": "none",
-    "pad": 0.8,
-}  # behind a word, so that it is read over lines
-STYLE: Any = {
+WORD: Any = {
+    "fontsize": "small",
+    "zorder": 5,
+    "in_layout": False,
+    "bbox": {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+}
+PAPER_STYLE = Path(__file__).parent / "paper.mplstyle"
+SETTINGS: Any = {
     "svg.hashsalt": "scaling",
     "text.parse_math": False,
     "axes.unicode_minus": True,
@@ -56,88 +59,109 @@ STYLE: Any = {
     "legend.fontsize": 8.5,
     "figure.constrained_layout.use": True,
     "savefig.facecolor": "white",
+    "savefig.dpi": 120,
+    "path.simplify_threshold": 0.5,
 }
 
 
-def draw(figure: Figure) -> Any:
+@dataclass(frozen=True)
+class Style:
+    """How figures are written as files; `width` in inches replaces that of the style."""
+
+    name: Literal["screen", "paper"] = "screen"
+    width: float | None = None
+
+    @property
+    def settings(self) -> Any:
+        """The settings of matplotlib."""
+        from matplotlib import rc_params_from_file
+
+        if self.name == "screen":
+            return SETTINGS
+        return {**SETTINGS, **rc_params_from_file(PAPER_STYLE, use_default_template=False)}
+
+    def size(self, figure: Figure) -> tuple[float, float]:
+        """Width and height in inches."""
+        width, height = SIZES[figure.size]
+        wanted = self.width or (3.25 if self.name == "paper" else width)
+        return wanted, max(height * wanted / width, 0.72 * wanted)
+
+
+SCREEN = Style()
+
+
+def draw(figure: Figure, style: Style = SCREEN) -> Any:
     """The picture on a canvas of its own: no display, no global state."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context(STYLE):
-        width, height = SIZES[figure.size]
-        canvas = Canvas(figsize=(width, height))
-        axes = canvas.add_subplot()
-        for order, trace in enumerate(figure.traces):
-            _DRAW[type(trace)](axes, trace, 2 + 0.01 * order)
-        _axes(axes, figure, width - 0.8, height - 0.8)
-        _legend(canvas, axes, width)
-        if figure.ramp is not None:
-            _colour_bar(canvas, axes, figure.ramp, height - 0.8)
+    with matplotlib.rc_context(style.settings):
+        canvas = Canvas(figsize=style.size(figure))
+        draw_on(canvas.add_subplot(), figure, below=True)
     return canvas
 
 
-def save(canvas: Any, kind: str, path: Path) -> None:
-    """Write a canvas as `svg`, `pdf` or `png`, without a date."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE), _outlined(canvas) if kind == "pdf" else nullcontext():
-        canvas.savefig(path, format=kind, dpi=120, metadata=UNDATED[kind])
-
-
-@contextmanager
-def _outlined(canvas: Any) -> Iterator[None]:
-    """Letters as outlines, as SVG has them: journals refuse Type 3 fonts, and subsetting TrueType
-    takes longer than all the rest.
+def draw_on(axes: Any, figure: Figure, below: bool = False) -> Any:
+    """The picture on axes, which are returned; with `below` its legend stands below the axes, and
+    the canvas grows by its rows.
     """
-    from matplotlib.patheffects import Normal
-    from matplotlib.text import Text as Letters
-
-    letters = canvas.findobj(Letters)
-    for text in letters:
-        text.set_path_effects([Normal()])
-    try:
-        yield
-    finally:
-        for text in letters:
-            text.set_path_effects(None)
-
-
-def _wrapped(text: str, inches: float) -> str:
-    """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
-    return fill(sanitize(text), max(12, int(inches / 0.075)))
-
-
-def _axes(axes: Any, figure: Figure, width: float, height: float) -> None:
-    for axis, limits, name, room in zip(
-        (figure.x, figure.y), figure.limits(), ("x", "y"), (width, height), strict=True
+    box = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted())
+    for order, trace in enumerate(figure.traces):
+        _DRAW[type(trace)](axes, trace, 2 + 0.01 * order)
+    lengths = (box.width, box.height)
+    for axis, limits, name, length in zip(
+        (figure.x, figure.y), figure.limits(), "xy", lengths, strict=True
     ):
         getattr(axes, f"set_{name}scale")("log" if axis.log else "linear")
         getattr(axes, f"set_{name}lim")(*limits)
-        values, labels = ticks(*limits, axis.log, axis.unit)
+        values, labels = ticks(*limits, axis.log, axis.unit, max(3, int(length / 0.45)))
         getattr(axes, f"set_{name}ticks")(values, labels)
         getattr(axes, f"set_{name}ticks")([], minor=True)
-        getattr(axes, f"set_{name}label")(_wrapped(axis.label, room))
+        getattr(axes, f"set_{name}label")(_wrapped(axis.label, length, axes))
+    if below:
+        _legend_below(axes)
+    elif axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    if figure.ramp is not None:
+        _colour_bar(axes, figure.ramp, box.height)
+    return axes
 
 
-def _legend(canvas: Any, axes: Any, width: float) -> None:
-    """Below the axes, in as many columns as its longest word leaves; the canvas grows by its rows,
-    and the axes keep their height.
-    """
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        labels = [_wrapped(label, width - 0.5) for label in labels]
-        columns = max(1, min(4, int(width / (0.5 + 0.072 * max(map(len, labels))))))
-        rows = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
-        canvas.set_figheight(canvas.get_figheight() + 0.18 * (rows - 1))
-        canvas.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=columns,
-            columnspacing=1.2,
-            handlelength=1.8,
-        )
+def save(canvas: Any, kind: str, path: Path, style: Style = SCREEN) -> None:
+    """Write a canvas as `svg`, `pdf` or `png`, without a date."""
+    import matplotlib
+    from matplotlib.patheffects import Normal
+    from matplotlib.text import Text as Letters
+
+    # for the screen, letters are outlines: subsetting a font takes longer than all the rest
+    outlined = canvas.findobj(Letters) if kind == "pdf" and style.name == "screen" else []
+    with matplotlib.rc_context(style.settings):
+        for text in outlined:
+            text.set_path_effects([Normal()])
+        canvas.savefig(path, format=kind, metadata=UNDATED[kind])
+    for text in outlined:
+        text.set_path_effects(None)
+
+
+def _wrapped(text: str, inches: float, axes: Any) -> str:
+    """Text in lines of so many inches; longer lines would be cut or squeeze the axes."""
+    from matplotlib import rcParams
+
+    return fill(sanitize(text), max(12, int(inches / (0.008 * rcParams["font.size"]))))
+
+
+def _legend_below(axes: Any) -> None:
+    """In as many columns as its longest word leaves; the axes keep their height."""
+    canvas, (handles, labels) = axes.figure, axes.get_legend_handles_labels()
+    if not handles:
+        return
+    width = canvas.get_figwidth()
+    labels = [_wrapped(label, width - 0.5, axes) for label in labels]
+    columns = max(1, min(4, int(width / (0.5 + 0.072 * max(map(len, labels))))))
+    rows = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
+    canvas.set_figheight(canvas.get_figheight() + 0.18 * (rows - 1))
+    spacing = {"ncols": columns, "columnspacing": 1.2, "handlelength": 1.8}
+    canvas.legend(handles, labels, loc="outside lower center", **spacing)
 
 
 def _label(text: str) -> str | None:
@@ -147,101 +171,52 @@ def _label(text: str) -> str | None:
 
 
 def _line(axes: Any, trace: Line, order: float) -> None:
-    style = {
-        "color": LIGHT.colour(trace.colour),
-        "linewidth": trace.width * 0.8,
-        "linestyle": DASHES[trace.dash],
-    }
-    axes.plot(trace.x, trace.y, label=_label(trace.label), zorder=order, **style)
+    style = {"color": LIGHT.colour(trace.colour), "linestyle": DASHES[trace.dash]}
+    style |= {"linewidth": trace.width * 0.8, "zorder": order, "label": _label(trace.label)}
+    axes.plot(np.asarray(trace.x, float), np.asarray(trace.y, float), **style)
 
 
 def _markers(axes: Any, trace: Markers, order: float) -> None:
-    colour = LIGHT.colour(trace.colour)
+    colours = LIGHT.colours(trace.colour)
+    colour: Any = colours[0] if len(colours) == 1 else colours
     hollow = trace.symbol in ("open", "cross")
     if trace.lo is not None and trace.hi is not None:
         y = np.asarray(trace.y, float)
-        axes.errorbar(
-            trace.x,
-            y,
-            [y - trace.lo, trace.hi - y],
-            fmt="none",
-            ecolor=colour,
-            elinewidth=1,
-            capsize=2,
-            zorder=order,
-        )
-    edge = {
-        "markeredgecolor": colour if hollow else "white",
-        "markeredgewidth": 1.2 if hollow else 0.5,
-    }
-    axes.plot(
-        trace.x,
-        trace.y,
-        SYMBOLS[trace.symbol],
-        color=colour,
-        markersize=trace.size * 0.75,
-        markerfacecolor="none" if trace.symbol == "open" else colour,
-        label=_label(trace.label),
-        zorder=order,
-        **edge,
-    )
+        bars = {"fmt": "none", "elinewidth": 1, "capsize": 2, "zorder": order}
+        bars["ecolor"] = colours[0] if len(colours) == 1 else LIGHT.muted
+        ends = y - np.asarray(trace.lo, float), np.asarray(trace.hi, float) - y
+        axes.errorbar(trace.x, y, ends, **bars)
+    style: dict[str, Any] = {"marker": SYMBOLS[trace.symbol], "s": (trace.size * 0.75) ** 2}
+    style |= {"linewidths": 1.2 if hollow else 0.5, "zorder": order, "label": _label(trace.label)}
+    if trace.symbol == "cross":
+        style["c"] = colour
+    else:
+        style["facecolors"] = "none" if hollow else colour
+        style["edgecolors"] = colour if hollow else "white"
+    axes.scatter(trace.x, trace.y, **style)
 
 
 def _band(axes: Any, trace: Band, order: float) -> None:
-    axes.fill_between(
-        trace.x,
-        trace.lo,
-        trace.hi,
-        color=LIGHT.colour(trace.colour),
-        alpha=0.16,
-        linewidth=0,
-        zorder=order,
-    )
+    style = {"color": LIGHT.colour(trace.colour), "alpha": 0.16, "linewidth": 0, "zorder": order}
+    axes.fill_between(trace.x, trace.lo, trace.hi, **style)
 
 
 def _rule(axes: Any, trace: ReferenceLine, order: float) -> None:
     style = {"color": LIGHT.muted, "linewidth": 0.9, "linestyle": DASHES["dot"], "zorder": order}
-    word = {"color": LIGHT.muted, "fontsize": 8, "bbox": PAPER, "zorder": 5, "in_layout": False}
+    place = partial(axes.annotate, sanitize(trace.label), textcoords="offset points", ha="right")
     if trace.x is not None:
         axes.axvline(trace.x, **style)
-        axes.annotate(
-            sanitize(trace.label),
-            (trace.x, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3, -2),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            **word,
-        )
+        at = {"xy": (trace.x, 1), "xycoords": ("data", "axes fraction"), "xytext": (-3, -2)}
     else:
         axes.axhline(trace.y, **style)
-        axes.annotate(
-            sanitize(trace.label),
-            (1, trace.y),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            **word,
-        )
+        at = {"xy": (1, trace.y), "xycoords": ("axes fraction", "data"), "xytext": (-2, 2)}
+    place(**at, va="bottom" if trace.x is None else "top", color=LIGHT.muted, **WORD)
 
 
 def _text(axes: Any, trace: Text, order: float) -> None:
-    axes.text(
-        trace.x,
-        trace.y,
-        sanitize(trace.text),
-        ha=trace.anchor,
-        va="center",
-        color=LIGHT.colour(trace.colour),
-        fontsize=8,
-        bbox=PAPER,
-        in_layout=False,
-        zorder=5,
-        clip_on=True,
-    )
+    at = {"ha": trace.anchor, "va": "center", "clip_on": True}
+    colour = LIGHT.colour(trace.colour)
+    axes.text(trace.x, trace.y, sanitize(trace.text), color=colour, **at, **WORD)
 
 
 _DRAW: dict[type, Callable[[Any, Any, float], None]] = {
@@ -253,13 +228,13 @@ _DRAW: dict[type, Callable[[Any, Any, float], None]] = {
 }
 
 
-def _colour_bar(canvas: Any, axes: Any, ramp: ColorScale, height: float) -> None:
+def _colour_bar(axes: Any, ramp: ColorScale, height: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap([LIGHT.colour(step / 63) for step in range(64)])
-    bar = canvas.colorbar(ScalarMappable(cmap=colours), ax=axes, pad=0.015, aspect=32)
+    bar = axes.figure.colorbar(ScalarMappable(cmap=colours), ax=axes, pad=0.015, aspect=32)
     values, labels = ticks(ramp.lo, ramp.hi, ramp.log, ramp.unit)
     bar.set_ticks([ramp.at(value) for value in values], labels=labels)
-    bar.set_label(_wrapped(ramp.label, height))
+    bar.set_label(_wrapped(ramp.label, height, axes))
     bar.outline.set_visible(False)

@@ -6,7 +6,6 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,12 @@ from scaling.render.figure import (
     Axis,
     Band,
     ColorScale,
-    Colour,
     Figure,
     Line,
     Markers,
     ReferenceLine,
     Text,
     Theme,
-    Trace,
     ticks,
 )
 
@@ -43,6 +40,15 @@ SYMBOLS = {
     "star": "star",
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+CLEAR = "rgba(0,0,0,0)"
+LEGEND = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "x": 0.5,
+    "xanchor": "center",
+}
 
 
 def plotly_js() -> str:
@@ -52,9 +58,8 @@ def plotly_js() -> str:
     spec = find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("plotly is not installed")
-    return (Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js").read_text(
-        encoding="utf-8"
-    )
+    package = Path(spec.submodule_search_locations[0])
+    return (package / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 def to_plotly(figure: Figure) -> dict[str, Any]:
@@ -65,76 +70,58 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
 
 def _changes(base: Any, other: Any) -> Any:
     """Leaves of `other` that differ from `base`, or None; lists become objects by index."""
-    if isinstance(base, dict):
-        pairs = {key: _changes(base[key], other[key]) for key in base}
-    elif isinstance(base, list) and len(base) and isinstance(base[0], dict):
-        pairs = {
-            str(index): _changes(one, two)
-            for index, (one, two) in enumerate(zip(base, other, strict=True))
-        }
-    else:
+    if isinstance(base, list) and len(base) and isinstance(base[0], dict):
+        base, other = (dict(enumerate(items)) for items in (base, other))
+    if not isinstance(base, dict):
         return None if base == other else other
+    pairs = {str(key): _changes(base[key], other[key]) for key in base}
     return {key: change for key, change in pairs.items() if change is not None} or None
 
 
 def _draw(figure: Figure, theme: Theme) -> dict[str, Any]:
     x_limits, y_limits = figure.limits()
     data: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for trace in figure.traces:
-        data += _DRAW[type(trace)](trace, theme)
+        if isinstance(trace, Line):
+            data.append(_line(trace, theme))
+        elif isinstance(trace, Markers):
+            data.append(_markers(trace, theme))
+        elif isinstance(trace, Band):
+            data.append(_band(trace, theme))
+        elif isinstance(trace, ReferenceLine):
+            shapes.append(_shape(trace, theme))
+        if isinstance(trace, (ReferenceLine, Text)):
+            annotations += _annotation(trace, figure, theme)
+    labelled = any(trace.get("showlegend") for trace in data)
     if figure.ramp is not None:
         data.append(_colour_bar(figure.ramp, theme))
+    hover = {"bgcolor": theme.background, "bordercolor": theme.muted, "font": {"color": theme.ink}}
     layout = {
         "font": {"family": FONT, "size": 13, "color": theme.ink},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
         "margin": {"l": 56, "r": 16, "t": 14, "b": 48},
         "hovermode": "closest",
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.muted, "activecolor": theme.ink},
-        "hoverlabel": {
-            "bgcolor": theme.background,
-            "bordercolor": theme.muted,
-            "font": {"color": theme.ink},
-        },
+        "modebar": {"bgcolor": CLEAR, "color": theme.muted, "activecolor": theme.ink},
+        "hoverlabel": hover,
         "xaxis": _axis(figure.x, x_limits, theme),
         "yaxis": _axis(figure.y, y_limits, theme),
-        "showlegend": any(
-            getattr(trace, "label", "")
-            for trace in figure.traces
-            if not isinstance(trace, ReferenceLine)
-        ),
-        "legend": {
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "x": 0.5,
-            "xanchor": "center",
-        },
-        "shapes": [
-            _shape(trace, theme) for trace in figure.traces if isinstance(trace, ReferenceLine)
-        ],
-        "annotations": [
-            note
-            for trace in figure.traces
-            if isinstance(trace, (ReferenceLine, Text))
-            for note in _annotation(trace, figure, theme)
-        ],
+        "showlegend": labelled,
+        "legend": LEGEND,
+        "shapes": shapes,
+        "annotations": annotations,
     }
     return {"data": data, "layout": layout}
 
 
 def _axis(axis: Axis, limits: tuple[float, float], theme: Theme) -> dict[str, Any]:
     values, labels = ticks(*limits, axis.log, axis.unit)
-    shown = (
-        [float(np.log10(limit)) for limit in limits]
-        if axis.log
-        else [float(limit) for limit in limits]
-    )
     return {
         "title": {"text": for_plotly(axis.label), "standoff": 8},
         "type": "log" if axis.log else "linear",
-        "range": shown,
+        "range": [_place(limit, axis) for limit in limits],
         "tickmode": "array",
         "tickvals": values,
         "ticktext": labels,
@@ -150,9 +137,15 @@ def _axis(axis: Axis, limits: tuple[float, float], theme: Theme) -> dict[str, An
     }
 
 
-def _numbers(values: Any) -> list[float]:
+def _place(value: float, axis: Axis) -> float:
+    """Ranges and annotations of a log axis are given by exponent."""
+    return float(np.log10(value)) if axis.log else float(value)
+
+
+def _numbers(values: Any) -> list[float | None]:
     """Six significant digits: what a screen can show, at a third of the bytes."""
-    return [float(f"{value:.6g}") for value in np.asarray(values, float)]
+    numbers = np.asarray(values, float)
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in numbers]
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -160,39 +153,36 @@ def _rgba(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def _named(trace: Any) -> dict[str, Any]:
-    return {"type": "scatter", "name": for_plotly(trace.label), "showlegend": bool(trace.label)}
+def _scatter(trace: Line | Markers, mode: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": for_plotly(trace.label),
+        "showlegend": bool(trace.label),
+        "x": _numbers(trace.x),
+        "y": _numbers(trace.y),
+    }
 
 
-def _line(trace: Line, theme: Theme) -> list[dict[str, Any]]:
+def _line(trace: Line, theme: Theme) -> dict[str, Any]:
+    drawn = _scatter(trace, "lines")
     style = {"color": theme.colour(trace.colour), "width": trace.width, "dash": trace.dash}
-    hover = (
-        {"text": for_plotly(trace.note), "hoverinfo": "x+y+text"}
-        if trace.note
-        else {"hoverinfo": "skip" if not trace.label else "x+y+name"}
-    )
-    return [
-        _named(trace)
-        | {"mode": "lines", "x": _numbers(trace.x), "y": _numbers(trace.y), "line": style}
-        | hover
-    ]
+    if trace.note:
+        return drawn | {"line": style, "text": for_plotly(trace.note), "hoverinfo": "x+y+text"}
+    return drawn | {"line": style, "hoverinfo": "x+y+name" if trace.label else "skip"}
 
 
-def _markers(trace: Markers, theme: Theme) -> list[dict[str, Any]]:
-    colour = theme.colour(trace.colour)
-    edge = 1.6 if trace.symbol in ("open", "cross") else 0.8
-    outline = colour if trace.symbol in ("open", "cross") else theme.background
-    marker = {
+def _markers(trace: Markers, theme: Theme) -> dict[str, Any]:
+    colours = theme.colours(trace.colour)
+    colour: Any = colours[0] if len(colours) == 1 else colours
+    is_hollow = trace.symbol in ("open", "cross")
+    outline = colour if is_hollow else theme.background
+    drawn = _scatter(trace, "markers")
+    drawn["marker"] = {
         "color": colour,
         "size": trace.size,
         "symbol": SYMBOLS[trace.symbol],
-        "line": {"color": outline, "width": edge},
-    }
-    drawn = _named(trace) | {
-        "mode": "markers",
-        "x": _numbers(trace.x),
-        "y": _numbers(trace.y),
-        "marker": marker,
+        "line": {"color": outline, "width": 1.6 if is_hollow else 0.8},
     }
     if trace.notes:
         drawn |= {"text": [for_plotly(note) for note in trace.notes], "hoverinfo": "text"}
@@ -200,104 +190,61 @@ def _markers(trace: Markers, theme: Theme) -> list[dict[str, Any]]:
         y = np.asarray(trace.y, float)
         drawn["error_y"] = {
             "type": "data",
-            "array": _numbers(trace.hi - y),
-            "arrayminus": _numbers(y - trace.lo),
-            "color": colour,
+            "array": _numbers(np.asarray(trace.hi, float) - y),
+            "arrayminus": _numbers(y - np.asarray(trace.lo, float)),
+            "color": colours[0] if len(colours) == 1 else theme.muted,
             "thickness": 1.2,
             "width": 3,
         }
-    return [drawn]
+    return drawn
 
 
-def _band(trace: Band, theme: Theme) -> list[dict[str, Any]]:
+def _band(trace: Band, theme: Theme) -> dict[str, Any]:
     """One closed outline, so that two bands never fill towards each other."""
-    x = np.concatenate([trace.x, np.asarray(trace.x)[::-1]])
-    y = np.concatenate([trace.hi, np.asarray(trace.lo)[::-1]])
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": _numbers(x),
-            "y": _numbers(y),
-            "fill": "toself",
-            "showlegend": False,
-            "fillcolor": _rgba(theme.colour(trace.colour), 0.16),
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-        }
-    ]
-
-
-def _in_layout(trace: Trace, theme: Theme) -> list[dict[str, Any]]:
-    return []
-
-
-_DRAW: dict[type, Callable[[Any, Theme], list[dict[str, Any]]]] = {
-    Line: _line,
-    Markers: _markers,
-    Band: _band,
-    ReferenceLine: _in_layout,
-    Text: _in_layout,
-}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": _numbers([*trace.x, *reversed(trace.x)]),
+        "y": _numbers([*trace.hi, *reversed(trace.lo)]),
+        "fill": "toself",
+        "showlegend": False,
+        "fillcolor": _rgba(theme.colour(trace.colour), 0.16),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
 
 
 def _shape(rule: ReferenceLine, theme: Theme) -> dict[str, Any]:
-    across = (
-        {"x0": rule.x, "x1": rule.x, "yref": "paper", "y0": 0, "y1": 1}
-        if rule.x is not None
-        else {"y0": rule.y, "y1": rule.y, "xref": "paper", "x0": 0, "x1": 1}
-    )
-    return {
-        "type": "line",
-        "layer": "below",
-        "line": {"color": theme.muted, "width": 1.2, "dash": "dot"},
-    } | across
+    line = {"color": theme.muted, "width": 1.2, "dash": "dot"}
+    if rule.x is not None:
+        across: dict[str, Any] = {"x0": rule.x, "x1": rule.x, "yref": "paper", "y0": 0, "y1": 1}
+    else:
+        across = {"y0": rule.y, "y1": rule.y, "xref": "paper", "x0": 0, "x1": 1}
+    return {"type": "line", "layer": "below", "line": line} | across
 
 
 def _annotation(trace: ReferenceLine | Text, figure: Figure, theme: Theme) -> list[dict[str, Any]]:
-    if not (trace.text if isinstance(trace, Text) else trace.label):
-        return []
-    if isinstance(trace, Text):
-        at = {
-            "x": _place(trace.x, figure.x),
-            "y": _place(trace.y, figure.y),
-            "xanchor": trace.anchor,
-            "yanchor": "middle",
-        }
-        return [at | {"text": for_plotly(trace.text)} | _word(theme, trace.colour)]
-    if trace.x is not None:
-        at = {
-            "x": _place(trace.x, figure.x),
-            "xanchor": "right",
-            "yref": "paper",
-            "y": 1,
-            "yanchor": "top",
-            "xshift": -3,
-        }
-    else:
-        at = {
-            "y": _place(float(trace.y or 0), figure.y),
-            "yanchor": "bottom",
-            "xref": "paper",
-            "x": 1,
-            "xanchor": "right",
-        }
-    return [at | {"text": for_plotly(trace.label)} | _word(theme, "muted")]
-
-
-def _word(theme: Theme, colour: Colour) -> dict[str, Any]:
     """A word that stays readable over lines."""
-    return {
+    word, colour = (trace.text, trace.colour) if isinstance(trace, Text) else (trace.label, "muted")
+    if not word:
+        return []
+    x: dict[str, Any] = {"xref": "paper", "x": 1, "xanchor": "right"}
+    y: dict[str, Any] = {"yref": "paper", "y": 1, "yanchor": "top"}
+    if trace.x is not None:
+        side = trace.anchor if isinstance(trace, Text) else "right"
+        x = {"x": _place(trace.x, figure.x), "xanchor": side}
+    if trace.y is not None:
+        height = "middle" if isinstance(trace, Text) else "bottom"
+        y = {"y": _place(trace.y, figure.y), "yanchor": height}
+    if isinstance(trace, ReferenceLine) and trace.x is not None:
+        x["xshift"] = -3
+    style = {
         "showarrow": False,
         "bgcolor": _rgba(theme.background, 0.75),
         "borderpad": 1,
         "font": {"size": 11, "color": theme.colour(colour)},
     }
-
-
-def _place(value: float, axis: Axis) -> float:
-    """Annotations on a log axis are placed by exponent."""
-    return float(np.log10(value)) if axis.log else value
+    return [{"text": for_plotly(word), **x, **y, **style}]
 
 
 def _colour_bar(ramp: ColorScale, theme: Theme) -> dict[str, Any]:
@@ -311,12 +258,11 @@ def _colour_bar(ramp: ColorScale, theme: Theme) -> dict[str, Any]:
         "len": 0.9,
         "xpad": 6,
     }
-    scale = [[step / 8, theme.colour(step / 8)] for step in range(9)]
     marker = {
         "color": [0.0],
         "cmin": 0,
         "cmax": 1,
-        "colorscale": scale,
+        "colorscale": [[step / 8, theme.colour(step / 8)] for step in range(9)],
         "colorbar": bar,
         "showscale": True,
         "opacity": 0,

@@ -12,7 +12,7 @@ from scaling.render.table import Table
 @dataclass(frozen=True)
 class Section:
     """Notes, figures, tables and shell commands, shown in this order; `summary` is its sentence at
-    the top of the report.
+    the top of the report. A `folded` one opens with a click.
     """
 
     id: str
@@ -22,8 +22,23 @@ class Section:
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
     summary: str = ""
+    folded: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing but notes to show."""
         return not (self.figures or self.tables or self.commands)
+
+
+def section(
+    id: str,
+    title: str,
+    figures: Sequence[Figure | None] = (),
+    tables: Sequence[Table | None] = (),
+    commands: Sequence[str] = (),
+    folded: bool = False,
+) -> Section:
+    """A section of those figures and tables that are not None."""
+    shown = tuple(figure for figure in figures if figure is not None)
+    listed = tuple(table for table in tables if table is not None)
+    return Section(id, title, shown, listed, commands=commands, folded=folded)

@@ -194,7 +194,36 @@ def _format(value: float, kind: Kind, digits: int) -> str:
     return f"{value:.2g}" if kind == "short" else number(value, 3 if kind == "rough" else digits)
 
 
-def estimate(entry: Mapping[str, Any] | None) -> Estimate:
-    """(value, lo, hi) of a document's estimate; None where there is none."""
-    fields = entry or {}
-    return fields.get("value"), fields.get("lo"), fields.get("hi")
+def estimate(entry: Any) -> Estimate:
+    """(value, lo, hi) of an estimate or an interval of a document; None where there is none."""
+    return (None, None, None) if entry is None else (entry.value, entry.lo, entry.hi)
+
+
+def tabulate(
+    name: str,
+    title: str,
+    records: Iterable[Any] | None,
+    columns: Mapping[str, Column],
+    caption: str = "",
+    max_rows: int | None = None,
+) -> Table | None:
+    """A table with one row for each record and one column for each path ("best.loss") to a field
+    of it. None without records.
+    """
+    rows = tuple(
+        tuple(_field(record, path, column) for path, column in columns.items())
+        for record in records or ()
+    )
+    shown = tuple(columns.values())
+    return Table(name, title, shown, rows, caption, max_rows) if rows else None
+
+
+def _field(record: Any, path: str, column: Column) -> Any:
+    for name in path.split("."):
+        if record is not None:
+            record = record.get(name) if isinstance(record, Mapping) else getattr(record, name)
+    if column.interval:
+        if isinstance(record, Mapping):
+            return record.get("value"), record.get("lo"), record.get("hi")
+        return record if isinstance(record, tuple) else estimate(record)
+    return record

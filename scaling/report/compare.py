@@ -1,5 +1,5 @@
 """Several sweeps on one page: their frontiers over each other, what one needs for the loss of the
-other, and what tells them apart.
+other, and whether they differ significantly.
 """
 
 from __future__ import annotations
@@ -7,209 +7,159 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scaling.fit.document import FitStatus
+from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.render.section import Section
-from scaling.render.table import Column, Document, estimate, format_cell
-from scaling.report.parts.comparison import (
-    Found,
-    computable,
-    estimates,
-    list_names,
-    losses,
-    multiplier,
-    sizes,
-    spending,
-    sweeps,
-    tests,
-)
+from scaling.predict.comparison import Comparison, ComputeMultiplier, DifferenceTest
+from scaling.render.section import section
+from scaling.render.table import Column, estimate, format_cell
+from scaling.report.parts import comparison as parts
+from scaling.report.parts.comparison import computable, list_names
 from scaling.report.sections import Report
-from scaling.report.summary import Tile
 
-RATIO, ROUGH = Column("", "rough", True), Column("", "rough")
+
+def _ratio(entry: Any) -> str:
+    return format_cell(estimate(entry), Column("", "rough", True))
+
+
+def _p_value(p: float) -> str:
+    return format_cell(p, Column("", "rough"))
 
 
 def compose(
-    comparison: Found, documents: Mapping[str, Document], notes: Sequence[str], command: str
+    comparison: Comparison, fits: Mapping[str, FitResult], notes: Sequence[str], command: str
 ) -> Report:
-    """The page of a comparison (`scaling.predict.compare.compare`) of these fit documents; `notes`
-    says how they were fitted.
+    """The page of a comparison (`scaling.predict.compare.compare`) of these fits; `notes` says how
+    they were fitted.
     """
-    others = [side["name"] for side in comparison["sides"][1:]]
-    name = list_names([comparison["baseline"], *others])
+    first = comparison.baseline
+    losses, size = parts.losses(comparison, fits), parts.sizes(comparison)
     sections = (
-        Section(
+        section(
             "compute",
             "Compute for the same loss",
-            _there(losses(comparison, documents), multiplier(comparison)),
-            _there(spending(comparison)),
+            [parts.multiplier(comparison)],
+            [parts.spending(comparison)],
         ),
-        Section("exponents", "Exponents", tables=[estimates(comparison), tests(comparison)]),
-        Section("size", "Compute-optimal size", _there(sizes(comparison))),
-        Section(
-            "provenance", "Data and provenance", tables=[sweeps(comparison)], commands=[command]
+        section(
+            "exponents", "Exponents", [], [parts.estimates(comparison), parts.tests(comparison)]
+        ),
+        section("size", "Compute-optimal size", [size] if losses else []),
+        section(
+            "provenance",
+            "Data and provenance",
+            tables=[parts.sweeps(comparison)],
+            commands=[command],
         ),
     )
-    incomparable = [
-        f"{other} and {comparison['baseline']}: {result['why']} Only exponents are compared."
-        for other, result in comparison["losses"].items()
-        if result["compare"] is False
+    incomparable, caveats = [], []
+    for other, item in comparison.losses.items():
+        if item.compare is False:
+            text = f"{other} and {first}: {item.why} Only exponents are compared."
+            incomparable.append(text)
+        else:
+            caveats.append(item.why)
+    caveats += [*_reach(comparison), *notes, *comparison.notes]
+    caveats += [
+        f"The fit of {side.name} has the status {side.status}: not every parameter is settled by "
+        "its runs."
+        for side in comparison.sides
+        if side.status is not FitStatus.OK
     ]
-    trust = [
-        result["why"] for result in comparison["losses"].values() if result["compare"] is not False
-    ]
-    trust += [*_reach(comparison), *notes, *comparison["notes"], *_status(comparison)]
-    headline, tiles = _headline(comparison)
-    question = (
-        "Do these sweeps follow the same law, and how much compute does one need for the loss "
-        "of the other?"
-    )
     return Report(
-        name,
-        question,
-        tuple(section for section in sections if not section.is_empty),
-        tuple(sentences(comparison)),
-        tuple(incomparable),
-        headline,
-        tuple(tiles),
-        tuple(dict.fromkeys(trust)),
+        name=list_names([side.name for side in comparison.sides]),
+        question="Do these sweeps follow the same law, and how much compute does one need for the "
+        "loss of the other?",
+        sections=tuple(part for part in sections if not part.is_empty),
+        lead=(losses or size,),
+        sentences=tuple(sentences(comparison)),
+        notices=tuple(incomparable),
+        caveats=tuple(dict.fromkeys(caveats)),
     )
 
 
-def _there(*comparison: Any) -> list[Any]:
-    return [item for item in comparison if item is not None]
-
-
-def sentences(comparison: Found) -> list[str]:
+def sentences(comparison: Comparison) -> list[str]:
     """What the comparison comes to, compute first."""
-    first, texts = comparison["baseline"], []
+    first, texts = comparison.baseline, []
+    tests = {(test.other, test.quantity): test for test in comparison.tests}
     for other, result in computable(comparison):
-        texts.append(_spending_sentence(first, other, result, _test(comparison, other, "compute")))
-        texts += _at_the_other_end(first, other, result)
-    for other in (side["name"] for side in comparison["sides"][1:]):
-        exponent_tests = [
-            test
-            for test in comparison["tests"]
-            if test["other"] == other and test["quantity"] != "compute"
+        texts += _compute_sentences(first, other, result, tests[other, "compute"])
+    for side in comparison.sides[1:]:
+        own = [test for test in comparison.tests if test.other == side.name]
+        exponents = [test for test in own if test.quantity != "compute"]
+        same = [test.quantity for test in exponents if not test.significant]
+        different = [
+            f"{test.quantity} (by {_ratio(test.difference)}, p = {_p_value(test.p_holm)})"
+            for test in exponents
+            if test.significant
         ]
-        texts.append(_exponent_sentence(first, other, exponent_tests))
+        if not different:
+            texts.append(
+                f"{side.name} and {first} do not differ significantly in {list_names(same)}: the "
+                "data are consistent with equality and do not prove it."
+            )
+            continue
+        rest = f"; no significant difference in {list_names(same)}" if same else ""
+        texts.append(f"{side.name} differs from {first} in {', '.join(different)}{rest}.")
     return texts
 
 
-def _test(comparison: Found, other: str, quantity: str) -> Found:
-    return next(
-        test
-        for test in comparison["tests"]
-        if test["other"] == other and test["quantity"] == quantity
-    )
-
-
-def _spending_sentence(first: str, other: str, multiplier: Found, test: Found) -> str:
-    top = multiplier["at_top"]
-    where = f"what {first} reaches with {format_flops(top['flops'])} FLOPs"
+def _compute_sentences(
+    first: str, other: str, result: ComputeMultiplier, test: DifferenceTest
+) -> list[str]:
+    """The compute of the other sweep at the largest budget, and at the smallest where its share is
+    quite another one there.
+    """
+    top = result.at_top
+    where = f"what {first} reaches with {format_flops(top.flops)} FLOPs"
     where += (
         ", the largest budget that both trained"
-        if multiplier["both_trained"]
+        if result.both_trained
         else "; no budget was trained by both"
     )
-    if top["share"]["value"] is None:
-        return f"By these fits {other} never reaches the loss of {first}, at any compute ({where})."
+    if top.share.value is None:
+        return [
+            f"By these fits {other} never reaches the loss of {first}, at any compute ({where})."
+        ]
     level = (
         ""
-        if test["significant"]
+        if test.significant
         else " That is not significantly different from the same compute (p = "
-        f"{format_cell(test['p_holm'], ROUGH)}, Holm's for all that is tested)."
+        f"{_p_value(test.p_holm)}, Holm's for all that is tested)."
     )
-    return (
-        f"{other} needs {format_cell(estimate(top['share']), RATIO)} times the compute of "
-        f"{first} for the same loss ({where}).{level}"
-    )
-
-
-def _at_the_other_end(first: str, other: str, result: Found) -> list[str]:
-    """Where the share is quite another one at the smallest budget that both trained."""
-    low = next(row for row in result["rows"] if row["flops"] >= result["range"][0] * 0.999)
-    ends = [row["share"]["value"] for row in (low, result["at_top"])]
-    if None in ends or low["flops"] >= result["at_top"]["flops"] or max(ends) < 1.5 * min(ends):
-        return []
-    return [
-        f"At {format_flops(low['flops'])} FLOPs of {first} it is "
-        f"{format_cell(estimate(low['share']), RATIO)} times: the gain depends on scale."
+    texts = [
+        f"{other} needs {_ratio(top.share)} times the compute of {first} for the same loss "
+        f"({where}).{level}"
     ]
-
-
-def _exponent_sentence(first: str, other: str, tests: Sequence[Found]) -> str:
-    different = [
-        f"{test['quantity']} (by {format_cell(estimate(test['difference']), RATIO)}, p = "
-        f"{format_cell(test['p_holm'], ROUGH)})"
-        for test in tests
-        if test["significant"]
-    ]
-    same = [test["quantity"] for test in tests if not test["significant"]]
-    text = (
-        f"{other} differs from {first} in {', '.join(different)}"
-        if different
-        else f"{other} and {first}"
-    )
-    if not different:
-        return (
-            f"{text} do not differ significantly in {list_names(same)}: the data are "
-            "consistent with "
-            "equality and do not prove it."
-        )
-    return f"{text}; no significant difference in {list_names(same)}." if same else f"{text}."
-
-
-def _headline(comparison: Found) -> tuple[str, list[Tile]]:
-    """The numbers of the headline: the share of each other sweep, or the exponents where losses do
-    not compare.
-    """
-    multipliers = computable(comparison)
-    tiles = [
-        _tile(f"compute of {other}, {comparison['baseline']} = 1", result["at_top"]["share"])
-        for other, result in multipliers
-    ]
-    tiles += [
-        _tile(f"compute multiplier of {other}", result["at_top"]["gain"])
-        for other, result in multipliers
-    ]
-    tiles += [
-        _tile(f"exponent a of {side['name']}", side["derived"].get("a"))
-        for side in comparison["sides"]
-    ]
-    return ("At the same loss" if multipliers else "Exponents of N* ∝ C^a"), tiles
-
-
-def _tile(label: str, entry: Mapping[str, Any] | None) -> Tile:
-    value, low, high = (format_cell(part, ROUGH) for part in estimate(entry))
-    return Tile(label, value, f"{low} to {high if high != '–' else 'no end'}" if low != "–" else "")
-
-
-def _reach(comparison: Found) -> list[str]:
-    texts = []
-    for other, result in computable(comparison):
-        top = result["at_top"]
-        if not result["both_trained"]:
+    low = next(row for row in result.rows if row.flops >= result.range[0] * 0.999)
+    share = low.share.value
+    if share is not None and low.flops < top.flops:
+        ends = share, top.share.value
+        if max(ends) >= 1.5 * min(ends):
             texts.append(
-                f"{other} and {comparison['baseline']} trained no budget in common: "
-                "every statement about compute is extrapolated."
-            )
-        elif top["beyond"]:
-            texts.append(
-                "At the largest budget that both trained, the same loss lies beyond what "
-                f"{list_names(top['beyond'])} trained: extrapolated."
-            )
-        if top["unreached"] > 0:
-            texts.append(
-                f"In {100 * top['unreached']:.2g} % of the pairs of refits {other} never "
-                "reaches that loss."
+                f"At {format_flops(low.flops)} FLOPs of {first} it is {_ratio(low.share)} times: "
+                "the gain depends on scale."
             )
     return texts
 
 
-def _status(comparison: Found) -> list[str]:
-    return [
-        f"The fit of {side['name']} has the status {side['status']}: not every parameter is "
-        "settled by its runs."
-        for side in comparison["sides"]
-        if side["status"] != "ok"
-    ]
+def _reach(comparison: Comparison) -> list[str]:
+    texts = []
+    for other, result in computable(comparison):
+        top = result.at_top
+        if not result.both_trained:
+            texts.append(
+                f"{other} and {comparison.baseline} trained no budget in common: "
+                "every statement about compute is extrapolated."
+            )
+        elif top.beyond:
+            texts.append(
+                "At the largest budget that both trained, the same loss lies beyond what "
+                f"{list_names(top.beyond)} trained: extrapolated."
+            )
+        if top.unreached > 0:
+            texts.append(
+                f"In {100 * top.unreached:.2g} % of the pairs of refits {other} never reaches "
+                "that loss."
+            )
+    return texts

@@ -1,4 +1,4 @@
-"""Writes a report: one self-contained page, the same as Markdown, figures as SVG, PDF and PNG,
+"""Writes a report: one self-contained page, the same as Markdown, figures as SVG, PDF, PNG and CSV,
 tables as CSV and LaTeX.
 """
 
@@ -10,42 +10,41 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import DISK, ScalingError
-from scaling.files import write_atomically, write_json, write_lines, write_text
+from scaling.files import write_atomically, write_json, write_text
+from scaling.predict.prediction import Prediction
 from scaling.render import matplotlib_backend, plotly_backend
 from scaling.render.escape import for_markdown, sanitize
+from scaling.render.matplotlib_backend import SCREEN, Style
+from scaling.render.templating import environment
 from scaling.report.inputs import is_comparison, load_fits, load_inputs
-from scaling.report.sections import Report, build_report, study_sections
+from scaling.report.sections import Report, build_report
 
 TEMPLATES = Path(__file__).parent / "templates"
-PICTURES = (
-    "svg",
-    "png",
-    "pdf",
-)  # a canvas is laid out again each time: the order is part of the bytes
-
-
+# a canvas is laid out again each time: the order is part of the bytes
+PICTURES = ("svg", "png", "pdf")
 COMPARISON = "comparison"
 
 
 def write_report(
     source: Path | Sequence[Path],
     out: Path | None = None,
-    prediction: Mapping[str, Any] | None = None,
+    prediction: Prediction | None = None,
     budgets: Sequence[float] = (),
+    style: Style = SCREEN,
 ) -> Path:
     """Write the report of a results folder, of fit documents of the same runs, or a comparison of
     several sweeps; returns its index.html.
 
-    `out` is by default `report/` in the folder (or next to the document), and `comparison/` here
-    for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces the
-    forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
-    comparison asks what the others need. Raises ScalingError that names what is absent, damaged, or
+    `out` is by default `report/` in the folder, FIT-report/ next to FIT.json, and `comparison/`
+    here for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces
+    the forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
+    comparison asks what the others need. Raises ScalingError that names what is absent, corrupt, or
     cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
@@ -61,11 +60,9 @@ def write_report(
             where="--budgets",
             remedy="name two sweeps: scaling report A B --budgets 1e13",
         )
-    target = out or (
-        Path(COMPARISON)
-        if many
-        else (sources[0] if sources[0].is_dir() else sources[0].parent) / "report"
-    )
+    first = sources[0]
+    own = first / "report" if first.is_dir() else first.with_name(f"{first.stem}-report")
+    target = out or (Path(COMPARISON) if many else own)
     if target.exists() and not target.is_dir():
         raise ScalingError(
             "is a file; a report is a folder",
@@ -73,104 +70,55 @@ def write_report(
             remedy="name another folder with --out",
             exit_code=DISK,
         )
-    said = shlex.join(
-        [
-            "scaling",
-            "report",
-            *map(str, sources),
-            *(["--budgets", ",".join(map(repr, budgets))] if budgets else []),
-        ]
-    )
-    report = (
-        _comparison(sources, target, budgets, said)
-        if many
-        else _of_one(sources, target, prediction, said)
-    )
+    asked = ["--budgets", ",".join(map(repr, budgets))] if budgets else []
+    command = shlex.join(["scaling", "report", *map(str, sources), *asked])
+    if many:
+        report = _comparison(sources, target, budgets, command)
+    else:
+        inputs = load_inputs(sources, target / "fit.json")
+        report = build_report(inputs, prediction, command)
     for figure in report.figures:
-        canvas = matplotlib_backend.draw(figure)
+        canvas = matplotlib_backend.draw(figure, style)
+        path = target / "figures" / figure.name
         for kind in PICTURES:
-            write_atomically(
-                target / "figures" / f"{figure.name}.{kind}",
-                partial(matplotlib_backend.save, canvas, kind),
-            )
+            write = partial(matplotlib_backend.save, canvas, kind, style=style)
+            write_atomically(path.with_suffix(f".{kind}"), write)
+        write_text(path.with_suffix(".csv"), figure.to_csv())
     for table in report.tables:
         write_text(target / "tables" / f"{table.name}.csv", table.to_csv())
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
-    names = [f"figures/{figure.name}.{kind}" for figure in report.figures for kind in PICTURES]
-    names += [f"tables/{table.name}.{kind}" for table in report.tables for kind in ("csv", "tex")]
-    names += (
-        [f"{COMPARISON}.json", *(path.name for path in target.glob("fit-*.json"))] if many else []
-    )
-    _write_sums(target, [*names, "report.md", "index.html"])
     return target / "index.html"
-
-
-def _of_one(
-    sources: Sequence[Path], target: Path, prediction: Mapping[str, Any] | None, command: str
-) -> Report:
-    """The report of one sweep."""
-    material = load_inputs(sources, target / "fit.json")
-    studies = study_sections(material.rows)  # an error here is no fault of a document
-    try:
-        return build_report(material, prediction, command, studies)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _incomplete(error, str(material.path)) from error
 
 
 def _comparison(
     sources: Sequence[Path], target: Path, budgets: Sequence[float], command: str
 ) -> Report:
     """The report of several sweeps; its numbers are written as comparison.json."""
-    from scaling.fit.result import FitResult
     from scaling.predict.compare import compare as compare_fits
-    from scaling.report.compare import compose as compose_comparison
+    from scaling.report.compare import compose
 
-    with tempfile.TemporaryDirectory() as made:  # nothing is written where a comparison is refused
-        documents, told = load_fits(sources, Path(made))
-        try:
-            fits = {
-                name: FitResult.parse(document, name, "fit it again")
-                for name, document in documents.items()
-            }
-            found = compare_fits(fits, budgets).to_dict()
-            report = compose_comparison(found, documents, told, command)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise _incomplete(error, ", ".join(documents)) from error
+    with tempfile.TemporaryDirectory() as made:  # nothing is written where it is not possible
+        fits, notes = load_fits(sources, Path(made))
+        comparison = compare_fits(fits, budgets)
+        report = compose(comparison, fits, notes, command)
         for path in sorted(Path(made).iterdir()):
             write_text(target / path.name, path.read_text(encoding="utf-8"))
-    write_json(target / f"{COMPARISON}.json", {**found, "fitted": list(told)}, indent=1)
+    document = {**comparison.to_dict(), "fitted": list(notes)}
+    write_json(target / f"{COMPARISON}.json", document, indent=1)
     return report
-
-
-def _incomplete(error: Exception, where: str) -> ScalingError:
-    what = f"not a complete fit document: {error!r} is missing or of the wrong kind"
-    return ScalingError(
-        what, where=where, remedy="write it again with: scaling fit SOURCE --out FIT.json"
-    )
-
-
-def _write_sums(target: Path, names: Sequence[str]) -> None:
-    """Digests of all files of the report, as `sha256sum -c` reads them."""
-    lines = [
-        f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}"
-        for name in sorted(names)
-    ]
-    write_lines(target / "SHA256SUMS", "\n".join(lines), comment="# ")
 
 
 def html(report: Report) -> str:
     """The whole page as one string; nothing in it asks for another file, and only our own scripts
     may run.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     drawn: dict[str, Any] = {
         figure.name: plotly_backend.to_plotly(figure) for figure in report.figures
     }
-    plots = _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else ""
     predictor = report.predictor
     sources = {
         "plotly": plotly_backend.plotly_js() if drawn else "",
@@ -178,26 +126,20 @@ def html(report: Report) -> str:
         "predict": _template("predictor.js") if predictor else "",
     }
     scripts = {name: _script(text) for name, text in sources.items()}
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_cleaned,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["html"] = lambda table: Markup(table.to_html())
-    style = _template("style.css") + (_template("predictor.css") if predictor else "")
     trusted = {
-        "style": style,
-        "plots": plots,
+        "style": _template("style.css") + (_template("predictor.css") if predictor else ""),
+        "plots": _json(drawn | {"config": plotly_backend.CONFIG}) if drawn else "",
         "predictor_data": _json(predictor.data) if predictor else "",
         **scripts,
     }
-    context = _context(report) | {name: Markup(text) for name, text in trusted.items()}
-    allowed = policy([text for text in scripts.values() if text])
-    return environment.get_template("index.html.j2").render(
-        policy=allowed, predictor=predictor, **context
+    template = environment(TEMPLATES, html=lambda table: table.to_html())
+    return str(
+        template.get_template("index.html.j2").render(
+            report=report,
+            policy=policy([text for text in scripts.values() if text]),
+            kinds=(*PICTURES, "csv"),
+            **{name: Markup(text) for name, text in trusted.items()},
+        )
     )
 
 
@@ -228,46 +170,12 @@ def _json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _cleaned(value: Any) -> Any:
-    """Text for a page: control characters gone; jinja2 escapes the rest."""
-    return sanitize(value) if type(value) is str else value
-
-
 def markdown(report: Report) -> str:
     """The report as Markdown for people and repositories; figures are links to figures/*.svg."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
-    def finished(value: Any) -> Any:
-        return value if isinstance(value, Markup) else Markup(for_markdown(value))
+    def one_line(text: str) -> str:
+        return " ".join(sanitize(text).split())
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=finished,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["file"] = lambda name: Markup(name)
-    environment.filters["code"] = lambda text: Markup(" ".join(sanitize(text).split()))
-    return re.sub(
-        r"\n{3,}", "\n\n", environment.get_template("report.md.j2").render(**_context(report))
-    )
-
-
-def _context(report: Report) -> dict[str, Any]:
-    names = (
-        "name",
-        "question",
-        "sections",
-        "sentences",
-        "notices",
-        "headline",
-        "tiles",
-        "trust",
-        "verdict",
-        "version",
-    )
-    return {name: getattr(report, name) for name in names}
+    template = environment(TEMPLATES, for_markdown, file=str, code=one_line)
+    text = template.get_template("report.md.j2").render(report=report)
+    return re.sub(r"\n{3,}", "\n\n", text)

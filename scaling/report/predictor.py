@@ -1,9 +1,9 @@
 """The predictor on the page: what a browser needs to answer as `scaling predict` does, with the
 same intervals.
 
-Every law with a compute-optimal frontier is given as powers of C, so that the page knows no law by
-name; templates/predictor.js calculates. The demand of inference needs the pairs of N and D of one
-loss, which only laws of two powers have.
+Every law with a compute-optimal frontier is given as powers of C, and a combination as such powers
+with weights, so that the page knows no law by name; templates/predictor.js calculates. The demand
+of inference needs the pairs of N and D of one loss, which only laws of two powers have.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.combination import FREEDOM
 from scaling.fit.frontier.frontier import Frontier
-from scaling.predict.law_source import FittedLaw, load_law
+from scaling.fit.significance import student
+from scaling.predict.law_source import FittedLaw
 
 DIGITS = 10  # of a draw, as documents keep them: what is shown has three
 ABOVE, SERVED = 6, 12  # decades that the sliders reach beyond the data: budgets, tokens served
@@ -31,9 +33,9 @@ class Predictor:
     for JSON).
 
     `command` is the shell command that the budget is appended to; `draws` how many refits the
-    intervals rest on, `level` their level in percent; `budget` (log10 of FLOPs) and `tokens`
-    (log10) are the ends of the sliders, `tokens` None where no demand can be asked; `alone` is the
-    law the page answers with where the command line combines several.
+    intervals rest on (0 for a combination), `level` their level in percent; `budget` (log10 of
+    FLOPs) and `tokens` (log10) are the ends of the sliders, `tokens` None where no demand can be
+    asked.
     """
 
     command: str
@@ -42,30 +44,25 @@ class Predictor:
     budget: tuple[int, int]
     tokens: tuple[int, int] | None
     data: Mapping[str, Any]
-    alone: str = ""
 
 
-@np.errstate(
-    all="ignore"
-)  # draws of what is not identified overflow; the page leaves them out of its intervals
-def predictor(path: Path | None, start: float | None) -> Predictor | None:
+@np.errstate(all="ignore")  # draws of what is not identified overflow: left out of intervals
+def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> Predictor | None:
     """The predictor of the fit at `path`, opened at `start` FLOPs; None for a fit that knows no
     frontier or no budgets.
-
-    Raises ScalingError for a document that cannot be read.
     """
-    law = load_law(str(path)) if path is not None else None
     if law is None or law.optimum is None or "flops" not in law.range or start is None:
         return None
+    drawn = None
+    if law.combination is None and law.optimum_draws is not None:
+        drawn = _columns(law.optimum_draws)
+        if law.law != "frontier":  # D* follows from N* and the cost
+            drawn = {name: values for name, values in drawn.items() if name not in ("b", "log_d")}
     equal = _equal_loss(law)
-    drawn = (
-        None
-        if law.optimum_draws is None
-        else _columns(law.optimum_draws, linked=law.law != "frontier")
-    )
     data = {
-        "frontier": {name: _number(value) for name, value in _held(law.optimum).items()},
+        "frontier": {name: values[0] for name, values in _columns(law.optimum, None).items()},
         "draws": drawn,
+        "combination": _combination(law),
         "cost": asdict(law.cost),
         "ci": law.ci,
         "range": dict(law.range),
@@ -77,14 +74,34 @@ def predictor(path: Path | None, start: float | None) -> Predictor | None:
     low, high = law.range["flops"]
     tokens = law.range.get("tokens")
     return Predictor(
-        str(data["command"]),
-        len(drawn["a"]) if drawn else 0,
-        100 * law.ci,
-        (_decade(low, -1), _decade(high, ABOVE)),
-        (_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if equal and tokens else None,
-        data,
-        law.law if law.combination is not None else "",
+        command=str(data["command"]),
+        draws=len(drawn["a"]) if drawn else 0,
+        level=100 * law.ci,
+        budget=(_decade(low, -1), _decade(high, ABOVE)),
+        tokens=(_decade(tokens[0], 0), _decade(tokens[1], SERVED)) if equal and tokens else None,
+        data=data,
     )
+
+
+def _combination(law: FittedLaw) -> dict[str, Any] | None:
+    """The candidates' frontiers with their weights, and what multiplies their spread: the quantile
+    of Student's t times the factor of the rolling origins.
+    """
+    combined = law.combination
+    if combined is None:
+        return None
+    width = {
+        quantity: student(law.ci, FREEDOM) * combined.factor.get(quantity, 1.0)
+        for quantity in ("n_star", "loss_star")
+    }
+    candidates = []
+    for candidate in combined.candidates:
+        frontier = candidate.frontier()
+        if frontier is not None:
+            powers = {name: values[0] for name, values in _columns(frontier, None).items()}
+            weights = {name: candidate.weights.get(name, 0.0) for name in width}  # type: ignore[call-overload]
+            candidates.append({"powers": powers, "weights": weights})
+    return {"candidates": candidates, "width": width}
 
 
 def _decade(value: float, beyond: int) -> int:
@@ -106,35 +123,20 @@ def _equal_loss(law: FittedLaw) -> dict[str, float] | None:
     return coefficients if all(map(math.isfinite, coefficients.values())) else None
 
 
-def _held(frontier: Frontier) -> dict[str, Any]:
-    return {
-        part.name: getattr(frontier, part.name)
-        for part in fields(frontier)
-        if getattr(frontier, part.name) is not None
-    }
-
-
-def _columns(frontier: Frontier, linked: bool) -> dict[str, list[float | str]]:
-    """The draws (R,) of a frontier; where D* follows from N* and the cost (`linked`) its columns
-    are left out.
+def _columns(frontier: Frontier, digits: int | None = DIGITS) -> dict[str, list[float | str]]:
+    """The powers of a frontier, of one (1,) or of its draws (R,), as JSON knows numbers: NaN and
+    the infinities as the text that JavaScript's Number() reads.
     """
-    values = {
-        name: value
-        for name, value in _held(frontier).items()
-        if not (linked and name in ("b", "log_d"))
-    }
-    shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+    values = {name: value for name, value in vars(frontier).items() if value is not None}
+    shape = np.broadcast_shapes((1,), *(np.shape(value) for value in values.values()))
+    words = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+    def as_json(item: float) -> float | str:
+        if math.isfinite(item):
+            return item if digits is None else float(f"{item:.{digits}g}")
+        return words.get(item, "NaN")
+
     return {
-        name: [_number(float(f"{item:.{DIGITS}g}")) for item in np.broadcast_to(value, shape)]
+        name: [as_json(float(item)) for item in np.broadcast_to(value, shape)]
         for name, value in values.items()
     }
-
-
-def _number(value: Any) -> float | str:
-    """A number as JSON knows it; NaN and the infinities as the text that JavaScript's Number()
-    reads.
-    """
-    number = float(value)
-    if math.isfinite(number):
-        return number
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"

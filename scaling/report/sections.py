@@ -1,28 +1,29 @@
-"""What stands in a report, and in which order. Material in, `Report` out; a new section of the fit
-is one more entry in `OF_FIT`.
+"""What a report contains, and in which order: the answer and its picture first, then frontier and
+law, then what checks them. Inputs in, `Report` out.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any
 
 import pandas as pd
 
 import scaling
 from scaling.errors import ScalingError
-from scaling.formatting import format_flops
+from scaling.fit.result import FitResult
+from scaling.predict.prediction import Prediction
 from scaling.render.figure import Figure
-from scaling.render.section import Section
-from scaling.render.table import Document, Table
+from scaling.render.section import Section, section
+from scaling.render.table import Table
 from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
     bootstrap_plots,
+    combination,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -34,99 +35,93 @@ from scaling.report.parts import (
     tuning,
     wrong_size,
 )
+from scaling.report.parts.run_plots import AHEAD
 from scaling.report.predictor import Predictor, predictor
-
-AHEAD = 10.0
-Forecasts = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """All of a report before it is put into a format."""
+    """All of a report before it is put into a format; `lead` are the figures of its first screen,
+    `light` how far to trust the answer and why.
+    """
 
     name: str
     question: str
     sections: tuple[Section, ...]
+    lead: tuple[Figure, ...] = ()
     sentences: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
-    headline: str = ""
-    tiles: tuple[summary.Tile, ...] = ()
-    trust: tuple[str, ...] = ()
-    verdict: tuple[str, str] | None = None
+    light: tuple[summary.Light, str] | None = None
+    caveats: tuple[str, ...] = ()
     predictor: Predictor | None = None
     version: str = scaling.__version__
 
     @property
     def figures(self) -> list[Figure]:
         """All figures, in order."""
-        return [figure for section in self.sections for figure in section.figures]
+        return [*self.lead, *(figure for part in self.sections for figure in part.figures)]
 
     @property
     def tables(self) -> list[Table]:
         """All tables, in order."""
-        return [table for section in self.sections for table in section.tables]
+        return [table for part in self.sections for table in part.tables]
 
 
 def build_report(
-    material: ReportInputs,
-    prediction: Mapping[str, Any] | None,
+    inputs: ReportInputs,
+    prediction: Prediction | None,
     command: str,
     studies: Sequence[Section] | None = None,
 ) -> Report:
-    """Everything the material allows; `prediction` replaces the forecast for ten times the largest
+    """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
     budget, `studies` are the sections of studies, where they are made already.
     """
-    document = material.main
-    forecasts, silence = _forecasts(material)
-    ahead = prediction or (forecasts[-1] if forecasts else None)
-    of_fit = [build(document, material, forecasts) for build in OF_FIT] if document else []
-    sections = [
-        _verified(material),
-        _training(material),
-        _tuning(material),
-        *of_fit,
-        *(study_sections(material.rows) if studies is None else studies),
-        _batch(material),
-        _data(material),
-        _provenance(material, command),
-    ]
-    kept = tuple(section for section in sections if not section.is_empty)
-    verified = summary.verified(material.verdicts)
-    summaries = [section.summary for section in kept if section.summary]
-    if document is None:
-        studied = any(section.summary for section in kept)
-        no_law = (
-            () if verified or studied else material.no_law or ("There is no fit to report on.",)
-        )
-        return Report(
-            material.name,
-            material.question,
-            kept,
-            (*verified, *summaries),
-            (*material.notices, *no_law),
-        )
+    fit = inputs.main
+    forecasts, no_forecast = _forecasts(fit)
+    answer = prediction or (forecasts[-1] if forecasts else None)
+    checked = diagnostics.forecast_figure(inputs.checked)
+    curves = run_plots.training_curves(inputs.curves)
+    lead: list[Figure | None] = [checked]
+    parts: list[Section] = []
+    if fit is not None:
+        isoflop = run_plots.isoflop_curves(fit, inputs.law)
+        frontier = law_plots.frontier_loss(fit, inputs.law)
+        lead = [isoflop or frontier, checked]
+        parts = [
+            _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
+            _law(fit, inputs),
+            section(
+                "repeats",
+                "Repeated data",
+                [repeated_data.figure(fit)],
+                [repeated_data.repeats(fit)],
+            ),
+        ]
+    elif not inputs.checked:
+        lead, curves = [curves], None
+    parts += study_sections(inputs.rows) if studies is None else studies
+    if fit is not None:
+        parts.append(_checks(fit, inputs))
+    parts += _background(inputs, curves, command)
+    kept = tuple(part for part in parts if not part.is_empty)
     sentences = [
-        *verified,
-        *summaries,
-        *([summary.forecast_sentence(ahead)] if ahead else []),
-        *([text] if (text := wrong_size.sentence(_wrong_size(material, forecasts))) else []),
-        summary.exponents(document),
-        summary.trained(document),
+        *([summary.answer_sentence(answer)] if answer else []),
+        *([summary.trained(fit, answer)] if fit else []),
+        *summary.verified(inputs.checked),
+        *(part.summary for part in kept if part.summary),
     ]
-    headline = (
-        f"Compute-optimal at {format_flops(fit_tables.budget(ahead) or 0)} FLOPs" if ahead else ""
-    )
+    no_law = inputs.no_law or ("There is no fit to report on.",)
+    explained = fit is not None or bool(sentences)
     return Report(
-        material.name,
-        material.question,
-        kept,
-        tuple(sentences),
-        material.notices,
-        headline,
-        tuple(summary.tiles(document, ahead)),
-        (*silence, *_stale(material), *summary.caveats(document, ahead)),
-        summary.verdict(document),
-        predictor(material.path, fit_tables.budget(ahead) if ahead else None),
+        name=inputs.name,
+        question=inputs.question,
+        sections=kept,
+        lead=tuple(figure for figure in lead if figure is not None),
+        sentences=tuple(sentences),
+        notices=(*inputs.notices, *(() if explained else no_law)),
+        light=summary.light(fit, answer, inputs.checked) if fit else None,
+        caveats=(*no_forecast, *_stale(inputs), *summary.caveats(fit, answer)) if fit else (),
+        predictor=predictor(inputs.law, inputs.path, answer.flops.value) if answer else None,
     )
 
 
@@ -141,199 +136,107 @@ def study_sections(rows: pd.DataFrame | None) -> list[Section]:
     return sections(rows)
 
 
-def _forecasts(material: ReportInputs) -> tuple[list[Mapping[str, Any]], list[str]]:
+def _forecasts(fit: FitResult | None) -> tuple[list[Prediction], list[str]]:
     """Compute-optimal models at the smallest and largest budget trained and at ten times the
     largest, or why there are none.
     """
     from scaling.predict.predict import predict
 
-    span = ((material.main or {}).get("range") or {}).get("flops")
-    if not span or material.path is None:
+    if fit is None or "flops" not in fit.range:
         return [], []
+    low, high = fit.range["flops"]
     try:
-        return [
-            predict(str(material.path), flops=budget).to_dict()
-            for budget in (span[0], span[1], AHEAD * span[1])
-        ], []
+        return [predict(fit, flops=budget) for budget in (low, high, AHEAD * high)], []
     except ScalingError as error:
         return [], [f"No forecast: {error.what}."]
 
 
-def _stale(material: ReportInputs) -> list[str]:
+def _stale(inputs: ReportInputs) -> list[str]:
     """A note when runs were added after the fit was made."""
-    if material.main is None or material.runs is None:
+    fit, curves = inputs.main, inputs.curves
+    if fit is None or curves is None or curves.group is None:
         return []
-    seen = material.main["n_points"] + sum(item["count"] for item in material.main["excluded"])
-    return (
-        [f"The fit saw {seen} runs, the folder holds {material.count} now: fit it again."]
-        if seen < material.count
-        else []
-    )
+    seen = fit.n_points + sum(item.count for item in fit.excluded)
+    count = len(set(curves.group.tolist()))
+    text = f"The fit saw {seen} runs, the folder holds {count} now: fit it again."
+    return [text] if seen < count else []
 
 
-def _not_none(*items: Figure | Table | None) -> list[Any]:
-    return [item for item in items if item is not None]
-
-
-def _verified(material: ReportInputs) -> Section:
-    return Section(
-        "verified",
-        "Prediction against measurement",
-        _not_none(diagnostics.forecast_figure(material.verdicts)),
-        _not_none(diagnostics.forecasts(material.verdicts)),
-    )
-
-
-def _training(material: ReportInputs) -> Section:
-    return Section(
-        "training",
-        "Training",
-        _not_none(run_plots.training_curves(material.curves) if material.curves else None),
-    )
-
-
-def _tuning(material: ReportInputs) -> Section:
-    return Section(
-        "tuning", "Tuning", tuning.ladders(material.tuning), tuning.optima(material.tuning)
-    )
-
-
-def _batch(material: ReportInputs) -> Section:
-    return Section(
-        "batch",
-        "Gradient noise and batch",
-        _not_none(gradient_noise.figure(material.noise_scale)),
-        _not_none(gradient_noise.table(material.noise_scale)),
-    )
-
-
-def _isoflop(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    return Section("isoflop", "IsoFLOP curves", _not_none(run_plots.isoflop_curves(document)))
-
-
-def _frontier(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    figures = _not_none(
-        law_plots.frontier_size(document),
-        law_plots.frontier_tokens(document),
-        law_plots.frontier_loss(document),
-    )
-    figures += wrong_size.figures(_wrong_size(material, forecasts))
-    listed = (
-        _not_none(fit_tables.predictions(forecasts), fit_tables.model(forecasts[-1]))
-        if forecasts
-        else []
-    )
-    listed += _not_none(inference.price(document, material.path))
-    return Section(
-        "frontier",
-        "Frontier",
-        figures,
-        [*listed, *([fit_tables.approaches(document)] if document["approaches"] else [])],
-    )
-
-
-def _wrong_size(material: ReportInputs, forecasts: Forecasts) -> wrong_size.SizePenalty | None:
-    """At the budget that the report forecasts."""
-    return (
-        wrong_size.wrong_size(material.path, fit_tables.budget(forecasts[-1]))
-        if forecasts
-        else None
-    )
-
-
-def _law(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    compared = (
-        fit_tables.laws(material.documents, published(document)) if document["approaches"] else None
-    )
-    stages = _not_none(
-        special_tables.groups(document),
-        special_tables.schedules(document),
-        special_tables.accuracy(document),
-    )
-    fitted = (
-        []
-        if document.get("groups")
-        else [fit_tables.parameters(document), *_not_none(diagnostics.truth(document))]
-    )
-    return Section(
-        "law",
-        "The law",
-        _not_none(law_plots.contours(document)),
-        [*fitted, *stages, *_not_none(compared, fit_tables.kaplan(document))],
-    )
-
-
-def _repeats(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    return Section(
-        "repeats",
-        "Repeated data",
-        _not_none(repeated_data.figure(document)),
-        _not_none(repeated_data.repeats(document)),
-    )
-
-
-def _checks(document: Document, material: ReportInputs, forecasts: Forecasts) -> Section:
-    figures = [
-        *law_plots.residuals(document),
-        *_not_none(
-            run_plots.holdout(document),
-            bootstrap_plots.cloud(document, published(document)),
-            bootstrap_plots.exponents(document, published(document)),
-            diagnostics.collapse(document),
-        ),
+def _frontier(
+    fit: FitResult,
+    inputs: ReportInputs,
+    forecasts: Sequence[Prediction],
+    answer: Prediction | None,
+    loss: Figure | None,
+) -> Section:
+    flops = answer.flops.value if answer else None
+    penalty = wrong_size.wrong_size(inputs.law, flops)
+    figures = [law_plots.frontier_size(fit, inputs.law), loss, wrong_size.figure(penalty)]
+    tables = [
+        fit_tables.predictions(forecasts),
+        fit_tables.model(answer) if answer else None,
+        inference.price(inputs.law, flops),
+        fit_tables.approaches(fit),
     ]
-    return Section(
-        "checks",
-        "Checks",
-        figures,
-        _not_none(
-            diagnostics.holdout(document),
-            diagnostics.noise(document),
-            diagnostics.over_frontier(document),
-            diagnostics.above(document),
-            diagnostics.minima(document),
-            diagnostics.rollout(document),
-            diagnostics.flagged(document),
-        ),
-    )
+    notes = [summary.exponents(fit), wrong_size.sentence(penalty)]
+    made = section("frontier", "Frontier", figures, tables)
+    return replace(made, notes=[text for text in notes if text])
 
 
-def _data(material: ReportInputs) -> Section:
-    left_out = (
-        fit_tables.exclusions(material.main)
-        if material.main and material.main["excluded"]
-        else None
-    )
-    return Section("data", "Data", tables=_not_none(left_out, material.failures, material.runs))
+def _law(fit: FitResult, inputs: ReportInputs) -> Section:
+    tables = [
+        None if fit.groups else fit_tables.parameters(fit),
+        combination.combination(fit),
+        diagnostics.known_entropy(fit),
+        special_tables.groups(fit),
+        special_tables.schedules(fit),
+        special_tables.accuracy(fit),
+        fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None,
+        fit_tables.kaplan(fit),
+    ]
+    return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 
-def _provenance(material: ReportInputs, command: str) -> Section:
-    origin = (
-        fit_tables.pairs("training-origin", "Where the runs were trained", material.origin)
-        if material.origin
-        else None
-    )
-    commands = [fit_command(material.main), command] if material.main else [command]
-    return Section(
-        "provenance",
-        "Provenance",
-        tables=_not_none(fit_tables.provenance(material.main) if material.main else None, origin),
-        commands=commands,
-    )
+def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
+    others = published(fit)
+    figures = [
+        law_plots.residuals(fit, inputs.law),
+        run_plots.holdout(fit),
+        bootstrap_plots.cloud(fit, others),
+        bootstrap_plots.exponents(fit, inputs.law, others),
+        diagnostics.collapse(fit),
+    ]
+    tables = [
+        diagnostics.forecasts(inputs.checked),
+        diagnostics.holdout(fit),
+        diagnostics.noise(fit),
+        diagnostics.over_frontier(fit),
+        diagnostics.above(fit),
+        diagnostics.minima(fit),
+        diagnostics.rollout(fit),
+        diagnostics.flagged(fit),
+    ]
+    return section("checks", "Checks", figures, tables, folded=True)
 
 
-OF_FIT: tuple[Callable[[Document, ReportInputs, Forecasts], Section], ...] = (
-    _isoflop,
-    _frontier,
-    _law,
-    _repeats,
-    _checks,
-)
+def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> list[Section]:
+    """How the runs were trained, the runs themselves, and how to make all of it again."""
+    fit, tuned, noise = inputs.main, inputs.tuning, inputs.noise_scale
+    figures = [curves, *tuning.ladders(tuned), gradient_noise.figure(noise)]
+    tables = [*tuning.optima(tuned), gradient_noise.table(noise)]
+    listed = [fit_tables.exclusions(fit), inputs.failures, inputs.runs]
+    origin = [fit_tables.provenance(fit) if fit else None, inputs.origin]
+    commands = [fit_command(fit), command] if fit else [command]
+    return [
+        section("training", "Training", figures, tables, folded=True),
+        section("data", "Data", [], listed, folded=fit is not None),
+        section("provenance", "Provenance", [], origin, commands, folded=True),
+    ]
 
 
-def published(document: Document) -> dict[str, dict[str, float]]:
+def published(fit: FitResult) -> dict[str, dict[str, float]]:
     """Published laws that have a frontier: its a and b, and the parameters where the law is the
-    document's own.
+    fit's own.
     """
     from scaling.fit.laws.published import PUBLISHED
 
@@ -341,40 +244,29 @@ def published(document: Document) -> dict[str, dict[str, float]]:
     for name, entry in PUBLISHED.items():
         with suppress(ScalingError):  # a law of one input has no frontier
             frontier = entry.frontier()
-            shared = dict(entry.values) if entry.law == document.get("law") else {}
+            shared = dict(entry.values) if entry.law == fit.law else {}
             items[name] = shared | {"a": float(frontier.a), "b": float(frontier.b)}
     return items
 
 
-def fit_command(document: Document) -> str:
-    """The `scaling fit` command that makes this document again."""
-    source, objective, drawn = (
-        document.get("source") or {},
-        document.get("objective") or {},
-        document.get("bootstrap") or {},
-    )
-    columns, filters = source.get("columns") or {}, source.get("filters") or {}
-    convention = {} if columns else source.get("convention") or {}
+def fit_command(fit: FitResult) -> str:
+    """The `scaling fit` command that makes this fit again."""
+    source, objective, drawn = fit.source, fit.objective, fit.bootstrap
+    columns = ",".join(f"{letter}={name}" for letter, name in source.columns.items())
+    law = "auto" if fit.combination else "two-stage" if fit.accuracy else fit.law
     options = {
-        "--columns": ",".join(f"{letter}={name}" for letter, name in columns.items()) or None,
-        "--law": "two-stage" if document.get("accuracy") else document.get("law"),
-        "--approach": document.get("approach"),
-        "--objective": objective.get("name"),
-        "--delta": objective.get("delta"),
-        "--params": convention.get("params"),
-        "--flops": convention.get("flops"),
-        "--bootstrap": drawn.get("resamples", 0),
-        "--ci": document.get("ci"),
-        "--seed": drawn.get("seed"),
-        **{f"--{name.replace('_', '-')}": value for name, value in filters.items()},
+        "--columns": columns or None,
+        "--law": law,
+        "--approach": fit.approach,
+        "--objective": objective.name,
+        "--delta": objective.delta,
+        "--params": None if columns else source.convention.params,
+        "--flops": None if columns else source.convention.flops,
+        "--bootstrap": drawn.resamples if drawn else 0,
+        "--ci": fit.ci,
+        "--seed": drawn.seed if drawn else None,
+        **{f"--{name.replace('_', '-')}": value for name, value in source.filters.items()},
     }
-    words = ["scaling", "fit", *(str(path) for path in source.get("paths") or [])]
-    return shlex.join(
-        words
-        + [
-            str(part)
-            for option, value in options.items()
-            if value is not None
-            for part in (option, value)
-        ]
-    )
+    given = [(option, str(value)) for option, value in options.items() if value is not None]
+    words = (word for pair in given for word in pair)
+    return shlex.join(["scaling", "fit", *source.paths, *words])

@@ -1,18 +1,17 @@
-"""What a report says in words: what was trained, what follows for ten times the budget, how far to
-trust it.
-"""
+"""What a report says in words: the answer, what it rests on, and how far to trust it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from scaling.fit.document import FitStatus
-from scaling.fit.result import Agreement
+from scaling.fit.result import Agreement, FitResult
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import Column, Document, Kind, estimate, format_cell
-from scaling.report.parts.fit_tables import OPTIMUM, budget
+from scaling.predict.prediction import Prediction
+from scaling.render.table import Column, Kind, estimate, format_cell, number
+from scaling.report.parts.fit_tables import OPTIMUM, unidentified
 
 if TYPE_CHECKING:
     from scaling.predict.verification import CheckedForecast
@@ -22,68 +21,69 @@ COUNTED = {
     "total": "all parameters",
     "nonembedding": "without embeddings",
 }
+MAX_SIZE_FACTOR = 4.0  # between the ends of the interval of N*, to be of use
+MAX_HOLDOUT_ERROR = 0.05
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One number of the headline, with its interval."""
+class Light(StrEnum):
+    """How far to trust the answer."""
 
-    label: str
-    value: str
-    interval: str = ""
-
-
-def tiles(document: Document, forecast: Mapping[str, Any] | None) -> list[Tile]:
-    """The exponent and the forecast at a glance."""
-    exponent = (
-        [_tile("exponent a of N* ∝ C^a", document["derived"]["a"], "rough")]
-        if "a" in document["derived"]
-        else []
-    )
-    return exponent + [
-        _tile(label, forecast.get(name), kind)
-        for name, label, kind in OPTIMUM
-        if forecast is not None
-    ]
+    TRUST = "trust it"
+    CARE = "with care"
+    NOT_YET = "not yet"
 
 
-def _tile(label: str, entry: Mapping[str, Any] | None, kind: Kind) -> Tile:
-    value, low, high = (format_cell(part, Column("", kind)) for part in estimate(entry))
-    return Tile(label, value, f"{low} to {high}" if "–" not in (low, high) else "")
+def _text(entry: object, kind: Kind = "rough", interval: bool = True) -> str:
+    value = estimate(entry)
+    return format_cell(value if interval else value[0], Column("", kind, interval))
 
 
-def trained(document: Document) -> str:
-    """What the fit rests on."""
-    ranges, convention = document["range"], document["source"].get("convention") or {}
-    left_out = sum(item["count"] for item in document["excluded"])
-    text = f"{document['n_points']:,} runs were fitted"
-    if ranges.get("n_params") and ranges.get("flops"):
-        (n_low, n_high), (c_low, c_high) = ranges["n_params"], ranges["flops"]
-        counted = COUNTED.get(convention.get("params", ""), "")
-        text += f", of {format_count(n_low)} to {format_count(n_high)} parameters" + (
-            f" ({counted})" if counted else ""
+def answer_sentence(answer: Prediction) -> str:
+    """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
+    n, d, ratio, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
+    text = f"With {_text(answer.flops, 'flops', False)} FLOPs, train a model of {n} parameters on "
+    text += f"{d} tokens, {ratio} for each parameter; expect a loss of {loss}."
+    size, reached = answer.n_params, answer.loss
+    sure = []
+    if size.lo is not None and size.hi is not None:
+        sure.append(f"{format_count(size.lo)} to {format_count(size.hi)} parameters")
+    if reached.lo is not None and reached.hi is not None:
+        sure.append(f"a loss of {number(reached.lo, 3)} to {number(reached.hi, 3)}")
+    return f"{text} {100 * answer.ci:g} % sure: {', '.join(sure)}." if sure else text
+
+
+def trained(fit: FitResult, answer: Prediction | None) -> str:
+    """What the fit rests on, and why the answer is for another budget."""
+    left_out = sum(item.count for item in fit.excluded)
+    text = f"It rests on {fit.n_points:,} runs"
+    if "n_params" in fit.range and "flops" in fit.range:
+        n, c = (
+            " to ".join(form(end) for end in fit.range[name])
+            for name, form in (("n_params", format_count), ("flops", format_flops))
         )
-        text += f" and {format_flops(c_low)} to {format_flops(c_high)} FLOPs"
-    return text + (
-        f"; {left_out:,} were left out, with reasons below." if left_out else "; none was left out."
-    )
+        counted = COUNTED.get(fit.source.convention.params or "")
+        text += f" of {n} parameters{f' ({counted})' if counted else ''} and {c} FLOPs"
+    text += f"; {left_out:,} were left out, with reasons below." if left_out else "."
+    if answer and answer.extrapolation_decades:
+        times = 10**answer.extrapolation_decades
+        text += (
+            f" The answer is for {times:.3g} times the largest budget trained: small runs are made "
+            "to plan a larger one."
+        )
+    return text
 
 
-def _say(entry: Mapping[str, Any] | None, kind: Kind = "rough") -> str:
-    return format_cell(estimate(entry), Column("", kind, True))
-
-
-def exponents(document: Document) -> str:
+def exponents(fit: FitResult) -> str:
     """How N* and D* grow with compute."""
-    if "a" not in document["derived"]:
-        return f"The law {document['law']} says nothing of the best size for a budget."
-    a, b = (_say(document["derived"].get(name)) for name in ("a", "b"))
-    level = f" ({100 * document['ci']:g} % intervals)" if document.get("bootstrap") else ""
-    return f"The compute-optimal model grows as C^{a} and its training tokens as C^{b}{level}."
+    if "a" not in fit.derived:
+        return f"The law {fit.law} says nothing of the best size for a budget."
+    a, b = (_text(fit.derived.get(name)) for name in ("a", "b"))
+    level = f" ({100 * fit.ci:g} % intervals)" if fit.bootstrap else ""
+    return f"By the law {fit.law} the best size grows as C^{a} and its tokens as C^{b}{level}."
 
 
 def verified(checked: Sequence[CheckedForecast]) -> list[str]:
-    """What came of the forecasts that a sweep was written with."""
+    """How the forecasts that a sweep was written with compare with its runs."""
     if not checked:
         return []
     from scaling.predict.verification import sentence
@@ -91,69 +91,63 @@ def verified(checked: Sequence[CheckedForecast]) -> list[str]:
     return [sentence(checked)]
 
 
-def forecast_sentence(forecast: Mapping[str, Any]) -> str:
-    """The forecast in one sentence."""
-    n, d, ratio, loss = (_say(forecast.get(name), kind) for name, _, kind in OPTIMUM)
-    return (
-        f"For {format_flops(budget(forecast) or 0)} FLOPs: {n} parameters on {d} tokens, "
-        f"{ratio} tokens per parameter, loss {loss}."
-    )
-
-
-def _runs(count: int) -> str:
-    return f"{count:,} run{'s' if count != 1 else ''}"
-
-
-def holdout_sentence(document: Document) -> str | None:
+def holdout_sentence(fit: FitResult) -> str | None:
     """How well the largest budget was predicted from the smaller ones."""
-    result = document.get("holdout")
-    if not result or result.get("mean_abs_rel_error") is None:
+    result = fit.holdout
+    if result is None or result.mean_abs_rel_error is None:
         return None
-    text = (
-        f"Hold-out: fitted without the {format_flops(result['budget'])}-FLOP budget, the law "
-        f"predicts its {_runs(result['n_test'])} "
+    runs = f"{result.n_test:,} run{'s' if result.n_test != 1 else ''}"
+    inside = round((result.covered or 0) * result.n_test)
+    by = {None: "the law", "combination": "the combined law"}.get(result.by, f"the law {result.by}")
+    return (
+        f"Hold-out: fitted without the {format_flops(result.budget)}-FLOP budget, {by} predicts "
+        f"its {runs} with a mean error of {100 * result.mean_abs_rel_error:.2g} %; {inside:,} of "
+        f"{result.n_test:,} lie inside their intervals."
     )
-    text += f"with a mean error of {100 * result['mean_abs_rel_error']:.2g} %"
-    inside = round((result.get("covered") or 0) * result["n_test"])
-    return f"{text}; {inside:,} of {result['n_test']:,} lie inside their intervals."
 
 
-def caveats(document: Document, forecast: Mapping[str, Any] | None) -> list[str]:
-    """Everything that limits the forecast, the heaviest first."""
-    texts: list[str] = []
-    if (
-        document["status"] != FitStatus.OK and forecast is None
-    ):  # else the forecast's own warnings begin with it
+def caveats(fit: FitResult, answer: Prediction | None) -> list[str]:
+    """Everything that limits the answer, the heaviest first."""
+    texts: list[str | None] = []
+    if fit.status is not FitStatus.OK and answer is None:  # else it begins the answer's warnings
         texts.append(
-            f"Status: {status_text(document)}. The data do not settle every parameter; see the "
-            "notes in the parameter table."
+            f"Status: {fit.status_text}. The data do not settle every parameter; see the notes in "
+            "the parameter table."
         )
-    texts += [warning["message"] for warning in (forecast or {}).get("warnings") or []]
-    agreement = (document.get("approaches_agree") or {}).get("message")
-    texts += [text for text in (agreement, holdout_sentence(document)) if text]
-    warnings = [warning["message"] for warning in document["warnings"]]
-    return list(dict.fromkeys([*texts, *warnings]))
+    texts += [warning.message for warning in answer.warnings] if answer else []
+    texts.append(fit.approaches_agree.message if fit.approaches_agree else None)
+    texts.append(holdout_sentence(fit))
+    texts += [warning.message for warning in fit.warnings]
+    return list(dict.fromkeys(text for text in texts if text))
 
 
-def status_text(document: Document) -> str:
-    """The status for people: the parameters that the data leave open, as `FitResult.status_text`."""
-    if document["status"] != FitStatus.NOT_IDENTIFIED:
-        return str(document["status"])
-    profiles = (document.get("identification") or {}).get("profile") or {}
-    names = [name for name, profile in profiles.items() if not profile["identified"]]
-    return f"poorly determined: {', '.join(names)}" if names else "poorly determined"
-
-
-def verdict(document: Document) -> tuple[Literal["good", "care", "poor"], str]:
-    """The class of the badge and its words."""
-    if document["status"] != FitStatus.OK:
-        return "poor", status_text(document)
-    holdout = document.get("holdout") or {}
-    is_holdout_off = (holdout.get("mean_abs_rel_error") or 0) > 0.05
-    if (
-        document["warnings"]
-        or is_holdout_off
-        or (document.get("approaches_agree") or {}).get("verdict") == Agreement.DISAGREE
-    ):
-        return "care", "use with care"
-    return "good", "no warnings"
+def light(
+    fit: FitResult, answer: Prediction | None, checked: Sequence[CheckedForecast] = ()
+) -> tuple[Light, str]:
+    """How far to trust the answer, and the one reason that decides."""
+    if fit.status is FitStatus.NOT_CONVERGED:
+        return Light.NOT_YET, "the fit did not converge"
+    if fit.status is FitStatus.NOT_IDENTIFIED and fit.combination is None:
+        return Light.NOT_YET, f"the runs do not settle {', '.join(unidentified(fit))}"
+    size, holdout, agreement = answer and answer.n_params, fit.holdout, fit.approaches_agree
+    if size and size.lo and size.hi and size.hi / size.lo > MAX_SIZE_FACTOR:
+        factor = f"{size.hi / size.lo:.2g}"
+        return Light.NOT_YET, f"the best size is known within a factor of {factor} only"
+    outside = [item for item in checked if item.inside == 0]
+    if outside:
+        return Light.CARE, "measured losses lie outside the interval that was forecast"
+    error = holdout.mean_abs_rel_error if holdout else None
+    if error is not None and error > MAX_HOLDOUT_ERROR:
+        return Light.CARE, f"it misses the budget that was held out by {100 * error:.2g} %"
+    if agreement and agreement.verdict is Agreement.DISAGREE:
+        return Light.CARE, "the three approaches disagree about the best size"
+    if fit.status is FitStatus.NOT_IDENTIFIED:
+        return Light.CARE, f"the runs do not settle {', '.join(unidentified(fit))} of the law"
+    if fit.warnings:
+        return Light.CARE, fit.warnings[0].message
+    if checked:
+        return Light.TRUST, "it forecast the losses of runs that were trained afterwards"
+    if error is not None:
+        reason = f"it predicts the budget that was held out within {100 * error:.2g} %"
+        return Light.TRUST, reason
+    return Light.CARE, "no budget was held out to test it"

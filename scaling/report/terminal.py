@@ -1,5 +1,5 @@
-"""What `scaling fit` and `scaling predict` print: documents as rich tables that stay readable at 80
-columns, without colour.
+"""What `scaling fit`, `predict`, `next` and `reconcile` print: documents as rich tables that stay
+readable at 80 columns, without colour.
 
 Foreign text enters only as rich `Text` of plain text, which knows no markup and no escape codes.
 """
@@ -7,14 +7,17 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from scaling.fit.document import Estimate
+from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.predict.named_models import named_models_table
+from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
-from scaling.render.table import Column, Document, Table, estimate, format_cell, number
-from scaling.report import summary
+from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
+from scaling.report import headline, summary
 from scaling.report.parts import (
     combination,
     diagnostics,
@@ -23,94 +26,235 @@ from scaling.report.parts import (
     repeated_data,
     special_tables,
 )
+from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def fit_text(document: Document) -> RenderableType:
-    """A fit document: header, parameters, the three approaches, Kaplan, hold-out, warnings."""
-    from rich.console import Group
+def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
+    """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
 
-    return Group(*_fit_parts(document))
-
-
-def prediction_text(prediction: Document) -> RenderableType:
-    """A prediction document: the optimum with intervals, the model that can be built, how far
-    beyond the data it lies.
+    `saved` is the file that it was written to, `command` what was typed.
     """
-    from rich.console import Group
+    parts: list[RenderableType] = [
+        _headline(headline.fit_lines(fit, saved, command)),
+        pairs("fit", "Fit", list(header(fit))).to_rich(heading=False),
+        *_shown(
+            None if fit.groups else fit_tables.parameters(fit),
+            combination.combination(fit),
+            diagnostics.known_entropy(fit),
+            special_tables.groups(fit),
+            special_tables.schedules(fit),
+            special_tables.accuracy(fit),
+            repeated_data.short(fit),
+            _narrow_approaches(fit),
+        ),
+    ]
+    agreement = fit.approaches_agree.message if fit.approaches_agree else ""
+    for name, frontier in fit.approaches.items():
+        if frontier.unavailable and frontier.unavailable not in agreement:
+            parts += _sentences(f"{name}: {frontier.unavailable}.")
+    parts += _sentences(agreement)
+    parts += _shown(fit_tables.kaplan(fit))
+    parts += _sentences(summary.holdout_sentence(fit))
+    parts += _shown(
+        diagnostics.noise(fit),
+        diagnostics.above(fit),
+        diagnostics.minima(fit),
+        diagnostics.rollout(fit),
+        diagnostics.flagged(fit),
+    )
+    return _group(*parts, *_warnings(fit.warnings))
 
-    return Group(*_prediction_parts(prediction))
+
+def header(fit: FitResult) -> Iterator[tuple[str, str]]:
+    """What was fitted to what, in pairs."""
+    from scaling.fit.laws.laws import LAWS
+    from scaling.fit.special.table_laws import SPECIAL
+
+    objective, convention = fit.objective, fit.source.convention
+    left_out = "; ".join(f"{item.count} {item.reason}" for item in fit.excluded)
+    value = "" if objective.value is None else f" = {objective.value:.8g}"
+    yield "law", f"{fit.law}, {fit.approach}"
+    if fit.approach == "parametric":
+        law = LAWS.get(fit.law) or SPECIAL.get(fit.law)
+        yield "formula", law.formula if law else fit.law
+    yield "source", ", ".join(fit.source.paths) or "–"
+    yield "points", f"{fit.n_points} fitted" + (f"; left out: {left_out}" if left_out else "")
+    counted = f"N = {convention.params or 'as given'}, C = {convention.flops or 'as given'}"
+    yield "counted", counted
+    yield "objective", f"{objective.name}{value}"
+    goodness = fit.goodness
+    if goodness is not None and goodness.rmse_percent is not None:
+        criteria = {"AIC": goodness.aic, "BIC": goodness.bic}
+        listed = [f"{name} {each:.1f}" for name, each in criteria.items() if each is not None]
+        yield "errors", ", ".join([f"{goodness.rmse_percent:.3g} % root mean square", *listed])
+    yield from (("note", note) for note in fit.source.notes)
+    yield "status", fit.status_text
 
 
-def models_text(document: Document) -> RenderableType:
-    """Named models against the optimum of a law, without a prediction."""
-    from rich.console import Group
+def _narrow_approaches(fit: FitResult) -> Table | None:
+    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
+    rows = []
+    for name, frontier in fit.approaches.items():
+        used = "" if frontier.n_points is None else f"{frontier.n_points} of {fit.n_points}"
+        rows.append(
+            {
+                "name": name,
+                "a": "unavailable" if frontier.unavailable else _exponent(frontier.a),
+                "b": "" if frontier.unavailable else _exponent(frontier.b),
+                "sum": frontier.a_plus_b,
+                "runs": used,
+            }
+        )
+    columns = {
+        "name": Column("approach"),
+        "a": Column("a, N* ~ C^a"),
+        "b": Column("b, D* ~ C^b"),
+        "sum": Column("a + b", "rough"),
+        "runs": Column("runs"),
+    }
+    return tabulate("approaches", "Three approaches to the frontier", rows, columns)
 
-    table = named_models_table(document)
-    assert table is not None
-    return Group(
-        table.to_rich(), *_sentences(table.caption, document.get("basis")), *_warnings(document)
+
+def _exponent(entry: Estimate | None) -> str:
+    return format_cell(estimate(entry), Column("", "number", True))
+
+
+def prediction_text(
+    prediction: Prediction, models: Table | None = None, command: str = ""
+) -> RenderableType:
+    """A prediction: five lines (`command` is the next one), the optimum with intervals, the model
+    that can be built, how far beyond the data it lies; `models` are named models against the
+    optimum.
+    """
+    accuracy = None
+    if prediction.accuracy:
+        text = format_cell(estimate(prediction.accuracy), Column("", "rough", True))
+        accuracy = f"Accuracy at this loss: {text}."
+    plain = (fit_tables.model(prediction), inference.demand(prediction))
+    return _group(
+        _headline(headline.prediction_lines(prediction, command)),
+        asked(prediction).to_rich(heading=False),
+        *_sentences(accuracy),
+        *_shown(combination.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
+        *(table.to_rich(heading=False) for table in plain if table is not None),
+        *_shown(
+            inference.served(prediction),
+            inference.decoding(prediction),
+            inference.smaller(prediction.smaller),
+            models,
+        ),
+        *_sentences(reach(prediction)),
+        *_warnings(prediction.warnings),
     )
 
 
-def next_text(proposal: Document) -> RenderableType:
+def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
+    """Several predictions, one row for each budget."""
+    first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
+    columns = (
+        Column("FLOPs", "flops", True),
+        *(Column(label, kind, True) for _, label, kind in fit_tables.OPTIMUM),
+    )
+    rows = tuple(tuple(estimate(getattr(each, name)) for name in names) for each in predictions)
+    warnings = {each.message: each for one in predictions for each in one.warnings}
+    return _group(
+        Table("predictions", headline.titles(first)[0], columns, rows).to_rich(),
+        *_sentences(f"{first.law}, {first.source}; {first.basis}"),
+        *_warnings(warnings.values()),
+    )
+
+
+def _headline(lines: headline.Lines) -> RenderableType:
+    """Lines with their names in front, wrapped next to them, never cut."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines:
+        grid.add_row(name, Text(sanitize(text)))
+    grid.add_row("", "")
+    return grid
+
+
+def asked(prediction: Prediction) -> Table:
+    """What a prediction is about, with intervals."""
+    title, mark = headline.titles(prediction)
+    rows = [("law", prediction.law), ("from", prediction.source or "–")]
+    rows += [("counted", prediction.basis)] if prediction.basis else []
+    for name, label, kind in (("flops", "training FLOPs", "flops"), *fit_tables.OPTIMUM):
+        entry = estimate(getattr(prediction, name))
+        if entry[0] is not None or name == "flops":
+            rows.append((label.replace("*", mark), format_cell(entry, Column(name, kind, True))))
+    for letter, value in (prediction.inputs or {}).items():
+        rows.append((letter, format_cell(estimate(value), Column(letter, "count", True))))
+    return pairs("prediction", title, rows)
+
+
+reach = headline.reach
+
+
+def models_text(document: Mapping[str, Any]) -> RenderableType:
+    """Named models against the optimum of a law, without a prediction."""
+    warnings = [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
+    table = named_models_table(document)
+    return _group(*_shown(table), *_sentences(document.get("basis")), *_warnings(warnings))
+
+
+def next_text(proposal: Mapping[str, Any]) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
     the target.
     """
-    from rich.console import Group
-
-    rows = tuple(
-        (run["n_params"], run["tokens"], run["flops"], run["copies"], run.get("trunk") or "alone")
-        for run in proposal["runs"]
-    )
-    columns = (
-        Column("parameters", "count"),
-        Column("tokens", "count"),
-        Column("FLOPs", "flops"),
-        Column("seeds", "integer"),
-        Column("shared prefix"),
-    )
-    before, after = (
-        f"a factor of {number(math.exp(proposal['sd_log_n_star'][name]), 3)}"
-        for name in ("before", "after")
-    )
-    target = (
-        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from "
-        f"{before} to {after}"
-    )
-    loss = " to ".join(
-        f"{100 * proposal['sd_log_loss'][name]:.2g} %" for name in ("before", "after")
-    )
+    runs = [{**run, "prefix": run.get("trunk") or "alone"} for run in proposal["runs"]]
+    columns = {
+        "n_params": Column("parameters", "count"),
+        "tokens": Column("tokens", "count"),
+        "flops": Column("FLOPs", "flops"),
+        "copies": Column("seeds", "integer"),
+        "prefix": Column("shared prefix"),
+    }
+    size, loss = proposal["sd_log_n_star"], proposal["sd_log_loss"]
+    before, after = (f"a factor of {number(math.exp(size[at]), 3)}" for at in ("before", "after"))
+    losses = " to ".join(f"{100 * loss[at]:.2g} %" for at in ("before", "after"))
     sentence = (
-        f"{target}, that of L* from {loss}, for {format_flops(proposal['spent'])} of "
+        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} "
+        f"to {after}, that of L* from {losses}, for {format_flops(proposal['spent'])} of "
         f"{format_flops(proposal['budget'])} FLOPs."
     )
-    alone = proposal["cost"]["alone"]
-    shared = (
-        f"Runs of one size share their prefix; separate runs would cost {format_flops(alone)}."
-        if proposal["shared"]
-        else None
-    )
-    return Group(
-        Table("next", "The most informative runs", columns, rows).to_rich(),
-        *_sentences(sentence, shared),
-        *_warnings(proposal),
+    alone = format_flops(proposal["cost"]["alone"])
+    shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
+    warnings = [ResultWarning.model_validate(item) for item in proposal.get("warnings") or ()]
+    return _group(
+        *_shown(tabulate("next", "The most informative runs", runs, columns)),
+        *_sentences(sentence, shared if proposal["shared"] else None),
+        *_warnings(warnings),
     )
 
 
-def reconcile_text(document: Document) -> RenderableType:
-    """What `scaling reconcile` finds: exponents under each counting, both studies on one law, and
-    Porian's steps.
+def reconcile_text(document: Mapping[str, Any]) -> RenderableType:
+    """The result of `scaling reconcile`: exponents under each counting, both studies on one law,
+    and Porian's steps.
     """
+    tables = special_tables.reconciled(document)
+    return _group(*_shown(*tables), *_sentences(*document.get("messages", [])))
+
+
+def _group(*parts: RenderableType) -> RenderableType:
     from rich.console import Group
 
-    shown_tables = [table for table in special_tables.reconciled(document) if table.rows]
-    parts: list[RenderableType] = []
-    for table in shown_tables:
-        parts += [table.to_rich(), *_sentences(table.caption)]
-    return Group(*parts, *_sentences(*document.get("messages", [])))
+    return Group(*parts)
+
+
+def _shown(*tables: Table | None) -> Iterator[RenderableType]:
+    """Tables with their captions; None is left out."""
+    for table in tables:
+        if table is not None:
+            yield table.to_rich()
+            yield from _sentences(table.caption)
 
 
 def _sentences(*texts: str | None) -> Iterator[RenderableType]:
@@ -121,175 +265,8 @@ def _sentences(*texts: str | None) -> Iterator[RenderableType]:
             yield Text(sanitize(text) + "\n")
 
 
-def _warnings(document: Document) -> Iterator[RenderableType]:
+def _warnings(warnings: Iterable[ResultWarning]) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    for warning in document.get("warnings") or []:
-        message = warning["message"]
-        yield Text.assemble(("warning: ", "bold yellow"), sanitize(message))
-
-
-def _fit_parts(document: Document) -> Iterator[RenderableType]:
-    yield fit_tables.pairs("fit", "Fit", list(header(document))).to_rich(heading=False)
-    if not document.get("groups"):
-        yield fit_tables.parameters(document).to_rich()
-    answer = combination.combination(document)
-    if answer is not None:
-        yield answer.to_rich()
-        yield from _sentences(answer.caption)
-    stages = (
-        special_tables.groups(document),
-        special_tables.schedules(document),
-        special_tables.accuracy(document),
-    )
-    for table in (diagnostics.truth(document), *stages, repeated_data.short(document)):
-        if table is not None:
-            yield table.to_rich()
-            yield from _sentences(table.caption)
-    if document["approaches"]:
-        yield _narrow_approaches(document).to_rich()
-        agreement = (document.get("approaches_agree") or {}).get("message", "")
-        reasons = {
-            name: frontier["unavailable"]
-            for name, frontier in document["approaches"].items()
-            if frontier.get("unavailable")
-        }
-        yield from _sentences(
-            *(f"{name}: {reason}." for name, reason in reasons.items() if reason not in agreement),
-            agreement,
-        )
-    kaplan = fit_tables.kaplan(document)
-    if kaplan is not None:
-        yield kaplan.to_rich()
-        yield from _sentences(kaplan.caption)
-    yield from _sentences(summary.holdout_sentence(document))
-    checks = (
-        diagnostics.noise(document),
-        diagnostics.above(document),
-        diagnostics.minima(document),
-        diagnostics.rollout(document),
-        diagnostics.flagged(document),
-    )
-    for table in checks:
-        if table is not None:
-            yield table.to_rich()
-            yield from _sentences(table.caption)
-    yield from _warnings(document)
-
-
-def header(document: Document) -> Iterator[tuple[str, str]]:
-    """What was fitted to what, in pairs."""
-    from scaling.fit.laws.laws import LAWS
-    from scaling.fit.special.table_laws import SPECIAL
-
-    objective, convention = document["objective"], document["source"].get("convention") or {}
-    left_out = "; ".join(f"{item['count']} {item['reason']}" for item in document["excluded"])
-    formulas = {name: law.formula for name, law in LAWS.items()} | {
-        name: law.formula for name, law in SPECIAL.items()
-    }
-    value = objective.get("value")
-    yield "law", f"{document['law']}, {document['approach']}"
-    if document["approach"] == "parametric":
-        yield "formula", formulas.get(document["law"]) or document["law"]
-    yield "source", fit_tables.paths(document)
-    yield (
-        "points",
-        f"{document['n_points']} fitted" + (f"; left out: {left_out}" if left_out else ""),
-    )
-    yield (
-        "counted",
-        f"N = {convention.get('params', 'as given')}, C = {convention.get('flops', 'as given')}",
-    )
-    yield "objective", str(objective.get("name")) + (f" = {value:.8g}" if value is not None else "")
-    yield from (("note", note) for note in document["source"].get("notes") or [])
-    yield "status", document["status"]
-
-
-def _narrow_approaches(document: Document) -> Table:
-    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
-    rows: list[tuple[fit_tables.Cell, ...]] = []
-    for name, frontier in document["approaches"].items():
-        exponents = (
-            format_cell(estimate(frontier.get(letter)), Column("", "number", True))
-            for letter in "ab"
-        )
-        rows.append(
-            (name, "unavailable", "", None, "")
-            if frontier.get("unavailable")
-            else (name, *exponents, frontier.get("a_plus_b"), _runs_used(document, frontier))
-        )
-    columns = (
-        Column("approach"),
-        Column("a, N* ~ C^a"),
-        Column("b, D* ~ C^b"),
-        Column("a + b", "rough"),
-        Column("runs"),
-    )
-    return Table("approaches", "Three approaches to the frontier", columns, tuple(rows))
-
-
-def _runs_used(document: Document, frontier: Document) -> str:
-    """How many runs of how many an approach used."""
-    used = frontier.get("n_points")
-    return "" if used is None else f"{used} of {document['n_points']}"
-
-
-def _prediction_parts(prediction: Document) -> Iterator[RenderableType]:
-    yield asked(prediction).to_rich(heading=False)
-    if prediction.get("accuracy"):
-        yield from _sentences(
-            "Accuracy at this loss: "
-            f"{format_cell(estimate(prediction['accuracy']), Column('', 'rough', True))}."
-        )
-    parts = combination.breakdown(prediction)
-    if parts is not None:
-        yield parts.to_rich()
-        yield from _sentences(parts.caption)
-    if prediction.get("approaches"):
-        yield fit_tables.predicted_approaches(prediction).to_rich()
-    for table in (fit_tables.model(prediction), inference.demand(prediction)):
-        if table is not None:
-            yield table.to_rich(heading=False)
-    for table in (
-        inference.served(prediction),
-        inference.decoding(prediction),
-        inference.smaller(prediction),
-        named_models_table(prediction),
-    ):
-        if table is not None:
-            yield table.to_rich()
-            yield from _sentences(table.caption)
-    yield from _sentences(reach(prediction))
-    yield from _warnings(prediction)
-
-
-def asked(prediction: Document) -> Table:
-    """The model that a prediction is about, with intervals."""
-    rows = [("law", str(prediction.get("law"))), ("from", str(prediction.get("source") or "–"))]
-    rows += [("counted", prediction["basis"])] if prediction.get("basis") else []
-    rows += [(name, f"{value:.6g}") for name, value in (prediction.get("inputs") or {}).items()]
-    rows.append(
-        (
-            "training FLOPs",
-            format_cell(estimate(prediction.get("flops")), Column("", "flops", True)),
-        )
-    )
-    rows += [
-        (label, format_cell(estimate(prediction.get(name)), Column(name, kind, True)))
-        for name, label, kind in fit_tables.OPTIMUM
-    ]
-    return fit_tables.pairs("prediction", "Compute-optimal training", rows)
-
-
-def reach(prediction: Document) -> str | None:
-    """Whether the data reach this far; how far they do not is among the prediction's warnings."""
-    decades = prediction.get("extrapolation_decades")
-    if decades is None:
-        return (
-            "The range of the data behind this law is not known, so how far this extrapolates "
-            "is unknown."
-        )
-    outside = decades > 0 or any(
-        warning["code"] == "below_data" for warning in prediction.get("warnings") or []
-    )
-    return None if outside else "This lies within the budgets that were trained."
+    for warning in warnings:
+        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning.message))

@@ -19,31 +19,17 @@ from scaling.config import RunConfig
 
 SCHEMA_VERSION = 1
 _TEXT, _INT, _REAL = pa.string(), pa.int64(), pa.float64()
+MODEL_INTS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff")
+MODEL_COLUMNS = (*MODEL_INTS, "vocab_size", "norm", "pos", "ffn")
 SCHEMA = pa.schema(
     [("sweep", _TEXT), ("run_id", _TEXT), ("seed", _INT), ("task", _TEXT)]
-    + [
-        (name, _INT)
-        for name in (
-            "n_params",
-            "n_params_nonembedding",
-            "n_layers",
-            "d_model",
-            "n_heads",
-            "n_kv_heads",
-            "d_ff",
-        )
-    ]
+    + [(name, _INT) for name in ("n_params", "n_params_nonembedding", *MODEL_INTS)]
     + [("seq_len", _INT), ("vocab_size", _INT), ("norm", _TEXT), ("pos", _TEXT), ("ffn", _TEXT)]
     + [("batch_tokens", _INT), ("lr", _REAL), ("weight_decay", _REAL)]
     + [("step", _INT), ("tokens", _INT), ("flops", _REAL)]
     + [("split", _TEXT), ("metric", _TEXT), ("at", _REAL), ("value", _REAL), ("stderr", _REAL)]
-    + [
-        ("seconds", _REAL),
-        ("device", _TEXT),
-        ("commit", _TEXT),
-        ("version", _TEXT),
-        ("config", _TEXT),
-    ]
+    + [("seconds", _REAL)]
+    + [(name, _TEXT) for name in ("device", "commit", "version", "config")]
 )
 SEED = re.compile(
     r'"seed":(\d+),'
@@ -105,22 +91,12 @@ def rows(
         "task": run.task.kind,
         "n_params": accounting.n_params(model, seq_len, "total"),
         "n_params_nonembedding": accounting.n_params(model, seq_len, "nonembedding"),
-        "n_layers": model.n_layers,
-        "d_model": model.d_model,
-        "n_heads": model.n_heads,
-        "n_kv_heads": model.n_kv_heads,
-        "d_ff": model.d_ff,
+        **{name: getattr(model, name) for name in MODEL_COLUMNS},
         "seq_len": seq_len,
-        "vocab_size": model.vocab_size,
-        "norm": model.norm,
-        "pos": model.pos,
-        "ffn": model.ffn,
         "batch_tokens": run.batch_tokens,
         "lr": run.optim.lr,
         "weight_decay": run.optim.weight_decay,
-        "device": source.device,
-        "commit": source.commit,
-        "version": source.version,
+        **{name: getattr(source, name) for name in ("device", "commit", "version")},
         "config": run.model_dump_json(),
     }
     table = [constant | _measured_cells(run, item) for item in measured]

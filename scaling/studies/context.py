@@ -13,7 +13,8 @@ import pandas as pd
 
 from scaling.errors import ScalingError
 from scaling.fit.document import FitStatus
-from scaling.fit.estimate import PointEstimate, estimate, problem_of
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.law import Law, Param, Term
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.newton import Resample, continuation
@@ -140,11 +141,11 @@ def _correlated_noise(residual: np.ndarray) -> np.ndarray:
     return noise
 
 
-def _intervals(fit: PointEstimate, points: Points, losses: np.ndarray) -> dict[str, Interval]:
+def _intervals(fit: LawFit, points: Points, losses: np.ndarray) -> dict[str, Interval]:
     """95 % intervals by a parametric bootstrap (Efron and Tibshirani 1993, section 6.5): refits to
     drawn losses (RESAMPLES, n).
     """
-    problem = problem_of(LAW, points, fit.objective, fit.delta)
+    problem = fit.problem
     starts = np.repeat(problem.centred(fit.theta)[None], RESAMPLES, 0)
     shift = np.log(losses) - np.log(points.loss)
     refits = continuation(problem, starts, fit.delta, Resample(shift=shift))

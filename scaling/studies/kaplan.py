@@ -340,7 +340,8 @@ def figures(study: KaplanStudy) -> Iterator[Figure]:
         )
         caption = (
             f"{law.letter}: {law.counted}. R2 {power.r2:.3f} in logs, largest residual "
-            f"{100 * power.largest_residual:.2g} %. Dotted: the published exponent, from the first point on."
+            f"{100 * power.largest_residual:.2g} %. Dotted: the published "
+            "exponent, from the first point on."
         )
         x_axis = Axis(f"{law.letter} ({law.counted})", True, UNITS[law.letter])
         name = f"kaplan-{law.letter.lower()}-{index + 1}"

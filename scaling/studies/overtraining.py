@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import BAD_INPUT, ScalingError
-from scaling.fit.estimate import PointEstimate, estimate
+from scaling.fit.estimate import estimate
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.formatting import format_count
 from scaling.points.comparability import supports_one_law
@@ -59,7 +60,7 @@ class OvertrainingStudy:
     """
 
     ladder: OvertrainingLadder
-    laws: dict[str, PointEstimate]
+    laws: dict[str, LawFit]
     predicted: dict[str, np.ndarray]
     unavailable: dict[str, str]
 

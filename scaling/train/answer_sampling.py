@@ -18,6 +18,7 @@ from scaling.tasks import Verifiable, answer_metrics
 from scaling.tasks.scores import mean_value
 from scaling.train.model.forward import unstack
 from scaling.train.model.generate import draws
+from scaling.train.model.operations import compute_of
 from scaling.train.sharding import Sharder
 from scaling.train.step import ProgramKey, program_key, score_program
 
@@ -43,7 +44,8 @@ def answer_program(key: ProgramKey, execution: Execution, n_new: int, samples: i
             params = unstack(params, key.model.n_layers)
         rng = None if samples is None else jax.random.fold_in(jax.random.key(seed), part)
         with sharder.in_mesh():
-            answers = draws(key.model, params, prompt_BT, n_new, samples or 1, rng, key.precision)
+            compute = compute_of(key.precision, execution)
+            answers = draws(key.model, params, prompt_BT, n_new, samples or 1, rng, compute)
             return sharder.replicate(answers)  # type: ignore[no-any-return]
 
     return jax.jit(generate)

@@ -22,6 +22,7 @@ from scaling.config import Execution, ModelConfig, RunConfig
 from scaling.tasks import Task
 from scaling.train import optim
 from scaling.train.model.loss import LMHead, logits_NV
+from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import Transformer
 from scaling.train.step import initial_state, program_key, train_program
 
@@ -120,7 +121,7 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
     Branches are (L, N, M) before their multiplier, the residual stream (N, M) before the first and
     after the last block, logits (N, V).
     """
-    graph = nnx.graphdef(Transformer(cfg, seq_len, "float32"))
+    graph = nnx.graphdef(Transformer(cfg, seq_len, Compute()))
 
     def look(params: Any, tokens_BT: jax.Array) -> dict[str, jax.Array]:
         model = nnx.merge(graph, params)
@@ -132,7 +133,7 @@ def make_activations(cfg: ModelConfig, seq_len: int) -> Any:
             fed.append(block.ffn(block.ffn_norm(x_NM)))
             x_NM = block.add_residual(x_NM, fed[-1])
         logits = logits_NV(
-            model.final_hidden(x_NM), model.output_embedding, LMHead("float32", cfg.tie_embeddings)
+            model.final_hidden(x_NM), model.output_embedding, LMHead(Compute(), cfg.tie_embeddings)
         )
         return dict(
             zip(KINDS, (first_NM, jnp.stack(mixed), jnp.stack(fed), x_NM, logits), strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from scaling import accounting
 from scaling.config import Execution, RunConfig
 from scaling.config.mesh import check
 from scaling.config.resolve_execution import Kind, resolve
@@ -28,7 +29,9 @@ def fingerprint(execution: Execution | None = None, pack: int = 1) -> dict[str, 
     XLA's CPU results change with the number of threads (NPROC pins it) and with the instruction
     set.
     """
-    changed = execution.model_dump(mode="json", exclude_defaults=True) if execution else {}
+    changed: dict[str, Any] = {}
+    if execution:  # its kind of device is known by the device
+        changed = execution.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
     return (
         _machine()
         | ({"execution": changed} if changed else {})
@@ -84,6 +87,12 @@ def describe() -> str:
     facts = _machine()
     suffix = f", {facts['threads']} threads" if "threads" in facts else ""
     return f"{facts['devices']} x {facts['device']}{suffix}"
+
+
+def peak_flops(n_devices: int) -> float:
+    """FLOP/s in bf16 of `n_devices` devices of this process' kind; 0 where that is unknown."""
+    device = accounting.device_of_kind(jax.devices()[0].device_kind)
+    return n_devices * device.flops_per_second if device else 0.0
 
 
 def on_warning(listener: Callable[[str], None]) -> None:

@@ -35,13 +35,13 @@ class RunMetrics:
         self.window_steps += len(losses)
         self.seconds += seconds
 
-    def flush_window(self, step: int, tokens_per_second: float) -> None:
+    def flush_window(self, step: int, tokens_per_second: float, mfu: float | None = None) -> None:
         """Record the means of the steps since the last measurement and start a new window."""
         means = {
             "loss": self.loss_sum / self.window_steps,
             "grad_norm": self.norm_sum / self.window_steps,
             "tokens_per_second": tokens_per_second,
-        }
+        } | ({} if mfu is None else {"mfu": mfu})
         self.record([MetricValue(name, mean, split="train") for name, mean in means.items()], step)
         self.loss_sum = self.norm_sum = 0.0
         self.window_steps = 0

@@ -15,10 +15,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from scaling.config import RunConfig
+from scaling.config import Execution, RunConfig
 from scaling.errors import ScalingError
 from scaling.train import local_checkpoint
+from scaling.train.fingerprint import local_platform
 from scaling.train.model.forward import make_forward, unstack
+from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import Dense, Transformer, shapes
 
 AXES = {
@@ -45,17 +47,18 @@ def load_params(path: Path, run: RunConfig) -> dict[str, np.ndarray]:
     except local_checkpoint.Unreadable as error:
         remedy = "train the run again, with --keep-weights, in another folder"
         raise ScalingError(f"corrupt weights: {error}", where=str(path), remedy=remedy) from error
-    return {name: np.asarray(leaf) for name, leaf in _by_name(params)}
+    return {name: np.asarray(leaf) for name, leaf in by_name(params)}
 
 
-def _by_name(tree: Any) -> Iterator[tuple[str, Any]]:
+def by_name(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every leaf with its path, as in "blocks.0.ffn.up.kernel"."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         yield ".".join(str(part.key) for part in path), leaf
 
 
 def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     """The meaning of the axes of every parameter; vectors (gains, biases) have one axis."""
-    model = Transformer(run.model, run.task.seq_len, run.precision)
+    model = Transformer(run.model, run.task.seq_len, Compute(run.precision))
     dense_axes = {
         ".".join(map(str, (*path, "kernel"))): ("d_out", "d_in")
         if module.transposed
@@ -66,7 +69,7 @@ def axes(run: RunConfig) -> dict[str, tuple[str, ...]]:
     named_axes = {**AXES, **dense_axes}
     return {
         name: named_axes.get(name, ("features",))
-        for name, _ in _by_name(shapes(run.model, run.task.seq_len))
+        for name, _ in by_name(shapes(run.model, run.task.seq_len))
     }
 
 
@@ -76,7 +79,7 @@ def unflatten(run: RunConfig, named: Mapping[str, np.ndarray]) -> dict[str, Any]
     Raises ScalingError if names, shapes or dtypes are not those of the run's model.
     """
     like = shapes(run.model, run.task.seq_len)
-    wanted = dict(_by_name(like))
+    wanted = dict(by_name(like))
     if set(named) != set(wanted):
         differing = sorted(set(named) ^ set(wanted))
         raise ScalingError(
@@ -114,5 +117,6 @@ def logits(run: RunConfig, params: Any, tokens_BT: np.ndarray) -> np.ndarray:
             f"{tokens_BT.shape[1]} tokens exceed the {seq_len} learned positions of the model",
             remedy="shorten them",
         )
-    program = jax.jit(make_forward(run.model, seq_len, run.precision))
+    execution = Execution(layers="unrolled", kind=local_platform())
+    program = jax.jit(make_forward(run.model, seq_len, run.precision, execution))
     return np.asarray(program(params, tokens_BT.astype(np.int32)))

@@ -24,7 +24,8 @@ from scaling.config.mesh import AXES, describe
 from scaling.errors import ScalingError
 
 Pair = tuple[str | None, str | None]
-BATCH, TENSOR = ("data", "fsdp"), "tensor"  # the axes that divide the tokens, and the vocabulary
+Devices = tuple[jax.Device, ...]  # none: those of this job
+BATCH, FSDP, TENSOR = ("data", "fsdp"), "fsdp", "tensor"  # BATCH divides the tokens
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ def _fitting_axes(
 
 
 @functools.lru_cache(maxsize=8)
-def make_mesh(shape: MeshShape) -> Mesh:
-    """The devices of all processes as (data, fsdp, tensor), neighbours along `tensor`.
+def make_mesh(shape: MeshShape, devices: Devices = ()) -> Mesh:
+    """The devices of all processes, or `devices`, as (data, fsdp, tensor).
+
+    Neighbours are along `tensor`.
 
     Between our constraints XLA chooses the shardings. Raises ScalingError where a process would
     have no device in it.
     """
-    devices = jax.devices()
+    devices = devices or tuple(jax.devices())
     if shape.n_devices > len(devices) or (
         jax.process_count() > 1 and shape.n_devices != len(devices)
     ):
@@ -126,6 +129,84 @@ def constrain_activation(x: jax.Array, *axes: str | tuple[str, ...] | None) -> j
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
 
 
+def axis_size(axis: str) -> int:
+    """Devices along an axis of the mesh, inside a program of a mesh; 1 outside of it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[axis]
+
+
+def over_devices(function: Callable[..., Any], axes: Sequence[Any]) -> Callable[..., Any]:
+    """`function` of arrays that are divided along `axes`, on each device's own parts.
+
+    An array with fewer sides has the first of the axes. Axes that do not divide a side of every
+    array are left out. The result is divided as the first array.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function
+
+    def spread(*arrays: jax.Array) -> Any:
+        def divides(side: int, axis: Any) -> bool:
+            parts = _parts(mesh.shape, axis)
+            return all(x.shape[side] % parts == 0 for x in arrays if x.ndim > side)
+
+        fitting = [axis if axis and divides(side, axis) else None for side, axis in enumerate(axes)]
+        specs = tuple(PartitionSpec(*fitting[: x.ndim]) for x in arrays)
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False
+        )(*arrays)
+
+    return spread
+
+
+def look_up(embedding_VM: jax.Array, token_N: jax.Array) -> jax.Array:
+    """Rows of the embedding, on each device those of its own tokens.
+
+    The table is gathered over `fsdp` and its gradient is reduce-scattered.
+    """
+    shards = axis_size("data") * axis_size(FSDP)
+    if shards == 1 or token_N.shape[0] % shards:
+        return embedding_VM[token_N]
+    return _on_batch_shards(
+        lambda embedding, tokens: embedding[tokens], "embedding", embedding_VM, token_N
+    )(embedding_VM, token_N)
+
+
+def _on_batch_shards(
+    function: Callable[..., Any],
+    name: str,
+    weight: jax.Array,
+    *by_token: jax.Array,
+    n_rest: int = 0,
+    rules: ShardingRules = ShardingRules(),
+) -> Callable[..., Any]:
+    """`function(weight, by_token ..., rest ...)` on each device's tokens with the whole matrix.
+
+    Devices along `tensor` share their tokens.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    shape = MeshShape(**{axis: mesh.shape[axis] for axis in AXES})
+    spec = rules.spec([name], weight.shape, weight.shape[int(name == "embedding")], shape)
+    side = next((i for i, axes in enumerate(spec) if axes and FSDP in axes), None)
+
+    def gathered(weight: jax.Array, *args: Any) -> Any:
+        if side is not None:
+            weight = jax.lax.all_gather(weight, FSDP, axis=side, tiled=True)
+        return function(weight, *args)
+
+    whole = PartitionSpec(*[FSDP if i == side else None for i in range(2)])
+    in_specs = (whole, *[PartitionSpec(BATCH)] * len(by_token), *[PartitionSpec()] * n_rest)
+    out_specs = PartitionSpec() if n_rest else PartitionSpec(BATCH)
+    return jax.shard_map(
+        gathered,
+        mesh=mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        axis_names=set(BATCH),
+        check_vma=False,
+    )
+
+
 def constrain_embeddings(params: dict[str, Any]) -> dict[str, Any]:
     """The embedding (V, M) and the head (M, V) as lookups and losses use them.
 
@@ -148,7 +229,13 @@ class Sharder:
     """Puts states and batches on the mesh of `execution`; one device leaves everything as it is."""
 
     execution: Execution
+    devices: Devices = ()
     rules: ShardingRules = ShardingRules()
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices by axis."""
+        return make_mesh(self.execution.mesh, self.devices)
 
     @property
     def is_sharded(self) -> bool:
@@ -165,7 +252,7 @@ class Sharder:
 
     def shardings(self, state: Any) -> Any:
         """The sharding of each leaf of a state (arrays or their shapes)."""
-        mesh, d_model = make_mesh(self.execution.mesh), state.params["embedding"].shape[-1]
+        mesh, d_model = self.mesh, state.params["embedding"].shape[-1]
 
         def one(path: Any, leaf: Any) -> NamedSharding:
             names = [
@@ -214,21 +301,34 @@ class Sharder:
         """
         if not self.is_sharded:
             return numbers
-        return jax.lax.with_sharding_constraint(
-            numbers, NamedSharding(make_mesh(self.execution.mesh), PartitionSpec())
-        )
+        return jax.lax.with_sharding_constraint(numbers, NamedSharding(self.mesh, PartitionSpec()))
 
-    def mean_over_devices(self, measure: Callable[..., Any]) -> Callable[..., Any]:
+    def mean_over_devices(self, measure: Callable[..., Any], head: str) -> Callable[..., Any]:
         """`measure(x_NM, weight, target_N, ...)`, means over tokens, on each device's own tokens.
 
         Otherwise a loss in chunks would sum the gradient of the head over devices after every
-        chunk, instead of once. Devices along `tensor` share their tokens.
+        chunk, instead of once. Devices along `tensor` share their tokens. `head` is the name of the
+        weight: on accelerators it is gathered over `fsdp` here, and its gradient reduce-scattered.
         """
         if self._n_batch_shards == 1:
             return measure
 
         def mean(*args: Any) -> Any:
             return jax.tree.map(lambda value: jax.lax.pmean(value, BATCH), measure(*args))
+
+        def gathered(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
+            return _on_batch_shards(
+                lambda weight, x_NM, target_N, *rest: mean(x_NM, weight, target_N, *rest),
+                head,
+                weight,
+                x_NM,
+                target_N,
+                n_rest=len(rest),
+                rules=self.rules,
+            )(weight, x_NM, target_N, *rest)
+
+        if self.execution.on_accelerator:
+            return gathered
 
         def shared(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, *rest: Any) -> Any:
             specs = (
@@ -239,7 +339,7 @@ class Sharder:
             )
             spread = jax.shard_map(
                 mean,
-                mesh=make_mesh(self.execution.mesh),
+                mesh=self.mesh,
                 in_specs=specs,
                 out_specs=PartitionSpec(),
                 axis_names=set(BATCH),
@@ -252,7 +352,7 @@ class Sharder:
     def in_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """Inside a program: the mesh that `constrain_activation` uses."""
         return (
-            jax.sharding.use_abstract_mesh(make_mesh(self.execution.mesh).abstract_mesh)
+            jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
             if self.is_sharded
             else contextlib.nullcontext()
         )
@@ -268,7 +368,7 @@ class Sharder:
         """
         if not self.is_sharded:
             return tokens
-        mesh = make_mesh(self.execution.mesh)
+        mesh = self.mesh
         divides = tokens.shape[-2] % _parts(mesh.shape, BATCH) == 0
         spec = PartitionSpec(*[None] * (tokens.ndim - 2), BATCH) if divides else PartitionSpec()
         return jax.make_array_from_callback(

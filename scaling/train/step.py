@@ -19,8 +19,9 @@ from scaling.config import Execution, ModelConfig, Precision, RunConfig
 from scaling.train import optim
 from scaling.train.model.forward import make_backbone, stack
 from scaling.train.model.loss import LMHead, TokenScores, head_loss, token_nll, token_scores
+from scaling.train.model.operations import compute_of
 from scaling.train.model.transformer import init
-from scaling.train.sharding import Sharder
+from scaling.train.sharding import Devices, Sharder
 
 AVERAGE_POWER = 8.0  # the mean age of the average is a tenth of the steps so far
 
@@ -34,6 +35,7 @@ class ProgramKey(NamedTuple):
     precision: Precision = "float32"
     averaged: bool = False
     target_positions: tuple[int, ...] | None = None
+    document_separator: int | None = None
 
 
 class TrainState(NamedTuple):
@@ -54,14 +56,18 @@ def program_key(run: RunConfig) -> ProgramKey:
         precision=run.precision,
         averaged=run.evals.averaged,
         target_positions=run.task.target_positions,
+        document_separator=getattr(run.task, "document_separator", None),
     )
 
 
 def initial_state(key: ProgramKey, seed: int, execution: Execution) -> TrainState:
-    """Parameters drawn from `seed`, zero moments, step 0.
+    """Parameters drawn from `seed`, zero moments, step 0; arrays lie where the mesh wants them."""
+    draw = make_initial_state(key, execution)
+    return Sharder(execution).init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
 
-    Blocks are stacked if the layers are scanned; arrays lie where the mesh wants them.
-    """
+
+def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any], TrainState]:
+    """The function of a seed; blocks are stacked if the layers are scanned."""
 
     def draw(seed: Any) -> TrainState:
         params = init(key.model, key.seq_len, jax.random.key(seed))
@@ -72,12 +78,15 @@ def initial_state(key: ProgramKey, seed: int, execution: Execution) -> TrainStat
         average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
         return TrainState(params, moments, jnp.int32(0), average)
 
-    return Sharder(execution).init_sharded(draw, np.uint32(seed))  # type: ignore[no-any-return]
+    return draw
 
 
 def _has_flat_moments(execution: Execution) -> bool:
-    """Two flat vectors are faster on one device, but cannot be sharded with the parameters."""
-    return execution.mesh.n_devices == 1
+    """Two flat vectors are faster on a CPU, but cannot be sharded with the parameters.
+
+    On accelerators they cost two copies of all gradients.
+    """
+    return execution.mesh.n_devices == 1 and not execution.on_accelerator
 
 
 def stack_states(states: Sequence[TrainState]) -> TrainState:
@@ -91,14 +100,18 @@ def unstack_state(state: TrainState, index: int) -> TrainState:
 
 
 @functools.lru_cache(maxsize=64)
-def train_program(key: ProgramKey, execution: Execution, pack: int | None = None) -> Any:
+def train_program(
+    key: ProgramKey, execution: Execution, pack: int | None = None, devices: Devices = ()
+) -> Any:
     """`run(state, hyper, tokens_KBT1, n) -> state, losses_K, norms_K`: the first n <= K batches.
 
     n is traced, so one compilation serves every dispatch, and where a dispatch ends cannot change
     the bits. Losses are nats per token without the z-loss term; entries from n on are zero. With
-    `pack` runs, state, hyper, losses and norms have a leading axis of runs.
+    `pack` runs, state, hyper, losses and norms have a leading axis of runs. `devices` may be those
+    of a machine that is not here, to compile for it.
     """
-    compute_grads, sharder = make_grad_fn(key, execution), Sharder(execution)
+    sharder = Sharder(execution, devices)
+    compute_grads = make_grad_fn(key, execution, devices)
     flat = _has_flat_moments(execution)
 
     def train_step(
@@ -139,15 +152,19 @@ def train_program(key: ProgramKey, execution: Execution, pack: int | None = None
     return jax.jit(program, donate_argnums=0)
 
 
-def make_grad_fn(key: ProgramKey, execution: Execution) -> Any:
+def make_grad_fn(key: ProgramKey, execution: Execution, devices: Devices = ()) -> Any:
     """`(params, tokens_BT1, z_loss) -> grads, loss`, in slices of `execution.micro_batch`
     sequences.
     """
-    backbone = make_backbone(key.model, key.seq_len, key.precision, execution)
-    sharder = Sharder(execution)
+    backbone = make_backbone(
+        key.model, key.seq_len, key.precision, execution, key.document_separator
+    )
+    sharder, tied = Sharder(execution, devices), key.model.tie_embeddings
     chunk = sharder.per_device(execution.loss_chunk)
-    head = LMHead(key.precision, key.model.tie_embeddings, chunk)
-    mean_loss = sharder.mean_over_devices(functools.partial(head_loss, head=head))
+    head = LMHead(compute_of(key.precision, execution), tied, chunk)
+    mean_loss = sharder.mean_over_devices(
+        functools.partial(head_loss, head=head), "embedding" if tied else "unembedding"
+    )
 
     def objective(
         params: Any, tokens_BT1: jax.Array, z_loss: jax.Array
@@ -200,10 +217,10 @@ def update_average(average: Any, params: Any, step: jax.Array) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def eval_program(key: ProgramKey, execution: Execution) -> Any:
+def eval_program(key: ProgramKey, execution: Execution, devices: Devices = ()) -> Any:
     """`nll(params, tokens_MBT1) -> nll_MB`: mean nats per token of every held-out window."""
     head_inputs, head = _make_eval_forward(key, execution)
-    sharder = Sharder(execution)
+    sharder = Sharder(execution, devices)
 
     def window_nll(params: Any, tokens_BT1: jax.Array) -> jax.Array:
         nll_N = token_nll(*head_inputs(params, tokens_BT1), head)
@@ -243,7 +260,7 @@ def _make_eval_forward(
 ) -> tuple[Callable[..., tuple[jax.Array, jax.Array, jax.Array]], LMHead]:
     """The function `(params, tokens_BT1) -> x_NM, weight, target_N` without rematerialisation."""
     plain = execution.model_copy(update={"remat": "none"})
-    backbone = make_backbone(key.model, key.seq_len, key.precision, plain)
+    backbone = make_backbone(key.model, key.seq_len, key.precision, plain, key.document_separator)
 
     def head_inputs(params: Any, tokens_BT1: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         tokens_BT1 = tokens_BT1.astype(jnp.int32)
@@ -251,4 +268,5 @@ def _make_eval_forward(
         x_NM, target_N = _select_targets(key, x_NM, tokens_BT1)
         return x_NM, weight, target_N
 
-    return head_inputs, LMHead(key.precision, key.model.tie_embeddings, execution.loss_chunk)
+    compute = compute_of(key.precision, execution)
+    return head_inputs, LMHead(compute, key.model.tie_embeddings, execution.loss_chunk)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from scaling.train import checkpointing, optim
 from scaling.train.data_loader import BatchPrefetcher, dispatch_steps
 from scaling.train.distributed import broadcast_from_host0
 from scaling.train.evaluate import Evaluator
-from scaling.train.fingerprint import pin_numerics, resolve_for_local_devices
+from scaling.train.fingerprint import peak_flops, pin_numerics, resolve_for_local_devices
 from scaling.train.run_metrics import Outcome, RunMetrics, first_diverged_step
 from scaling.train.sharding import Sharder
 from scaling.train.step import TrainState, program_key, train_program, unstack_state
@@ -32,12 +32,14 @@ FIRST_DISPATCH_STEPS = 4  # before the speed is known
 MAX_SAVE_SHARE = 0.01  # of the time that may go into checkpoints
 MIN_SAVE_SECONDS = 0.5  # between two saves of one device, so that a kill costs little
 MIN_SHARDED_SAVE_SECONDS = 20.0  # between two saves of a mesh, whose shards go over a network
+PROFILED_DISPATCHES = 3  # after the first, which is not at full speed
 
 
 @dataclass(frozen=True)
 class Progress:
     """The state of a run: mean loss of the last dispatch in nats, and speed since it was resumed.
 
+    `mfu` is the model FLOP/s over the peak of all devices of its mesh, where their peak is known.
     For a pack, `run_id` and `loss` are those of its first run; speeds and FLOPs are of all its runs
     together.
     """
@@ -49,6 +51,16 @@ class Progress:
     tokens_per_second: float
     flops_per_second: float
     flops: float
+    mfu: float | None = None
+
+
+class _Dispatch(NamedTuple):
+    """Steps that were handed to the device after `step`; their losses may not be there yet."""
+
+    step: int
+    n_steps: int
+    losses: jax.Array
+    norms: jax.Array
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     callbacks: Callbacks | None = None,
     allow_changes: bool = False,
+    profile: Path | None = None,
 ) -> dict[str, Outcome]:
     """Train the runs of a group to their end, to divergence, or until `should_stop`.
 
@@ -83,11 +96,12 @@ def train(
     state is saved, `on_branch_saved` is called, and a later `train(branch, ...)` resumes there.
     Returns the outcome of each run that has ended; when all runs of a pack diverge, so do the
     branches that have not left. Raises ScalingError when the checkpoint was written under other
-    conditions and `allow_changes` is not set.
+    conditions and `allow_changes` is not set. A trace of PROFILED_DISPATCHES dispatches is written
+    to the folder `profile`, for TensorBoard or Perfetto.
     """
     pin_numerics()
     execution = resolve_for_local_devices(group.runs[0], execution or Execution(), len(group.runs))
-    trainer = Trainer(group, task, checkpoint_path, execution, should_stop, callbacks)
+    trainer = Trainer(group, task, checkpoint_path, execution, should_stop, callbacks, profile)
     return trainer.run(allow_changes)
 
 
@@ -102,7 +116,9 @@ class Trainer:
         execution: Execution,
         should_stop: Callable[[], bool],
         callbacks: Callbacks | None = None,
+        profile: Path | None = None,
     ) -> None:
+        self.profile, self.peak_flops = profile, peak_flops(execution.mesh.n_devices)
         self.group, self.runs, self.task = group, group.runs, task
         self.config = group.runs[0]  # a pack shares model shape, horizon and evaluation steps
         self.checkpoint_path, self.execution = checkpoint_path, execution
@@ -139,31 +155,54 @@ class Trainer:
         program, hyper = self._compile(batches)
         boundaries, timer = self._dispatch_boundaries(), _Timer(self.execution.mesh.n_devices > 1)
         first_step, started = step, time.monotonic()
+        pending: _Dispatch | None = None  # its losses are read while the next one is computed
+        trace = _Trace(self.profile)
+
+        def record(dispatch: _Dispatch | None) -> None:
+            if dispatch is not None:
+                loss = self._read_losses(dispatch, timer)
+                end = dispatch.step + dispatch.n_steps
+                self._report_progress(end, loss, end - first_step, started)
+
         while step < self.config.n_steps and not self._all_diverged():
             boundary = next(boundary for boundary in boundaries if boundary > step)
             count = min(boundary - step, dispatch_steps(self.config), timer.max_steps())
             wishes = np.array([self.should_stop(), timer.save_is_due(), count])
             stop, save, count = map(int, broadcast_from_host0(wishes))
             if stop or save:
+                record(pending)
+                pending = None
                 began = time.monotonic()
                 self._save_checkpoint()
                 timer.record_save(began)
             if stop:
                 break
-            began = time.monotonic()
+            if pending is None:
+                timer.start()
+            trace.before_dispatch()
             tokens_KBT1 = self.sharder.put_tokens(batches.next_batches(count))
             self.state, losses, norms = program(self.state, hyper, tokens_KBT1, count)
-            losses_RK = np.asarray(losses).reshape(len(self.runs), -1)[:, :count]
-            norms_RK = np.asarray(norms).reshape(len(self.runs), -1)[:, :count]
-            timer.record_steps(began, count)
-            self._record_losses(step, losses_RK, norms_RK, timer.step_seconds * count)
+            record(pending)
+            pending = _Dispatch(step, count, losses, norms)
             step += count
-            n_new = step - first_step
-            self._report_progress(step, float(losses_RK[0].mean()), n_new, started)
+            if step == boundary or not self.execution.on_accelerator:
+                record(pending)
+                pending = None
             if step == boundary:
                 self._evaluate(step, self._pack_tokens(1) / timer.step_seconds)
                 self._save_branches(step)
+        record(pending)
+        trace.close()
         return step
+
+    def _read_losses(self, dispatch: _Dispatch, timer: _Timer) -> float:
+        """Wait for a dispatch, record it, and return the first run's mean loss in nats."""
+        count = dispatch.n_steps
+        losses_RK = np.asarray(dispatch.losses).reshape(len(self.runs), -1)[:, :count]
+        norms_RK = np.asarray(dispatch.norms).reshape(len(self.runs), -1)[:, :count]
+        timer.record_steps(count)
+        self._record_losses(dispatch.step, losses_RK, norms_RK, timer.step_seconds * count)
+        return float(losses_RK[0].mean())
 
     def _compile(self, batches: BatchPrefetcher) -> tuple[Any, optim.OptimHyperparams]:
         """The compiled program and its traced numbers; a call of zero steps compiles it."""
@@ -221,6 +260,7 @@ class Trainer:
                 tokens_per_second=tokens / seconds,
                 flops_per_second=flops / seconds,
                 flops=flops,
+                mfu=flops / seconds / self.peak_flops if self.peak_flops else None,
             )
         )
 
@@ -234,7 +274,7 @@ class Trainer:
             noise = self.evaluator.gradient_noise(state, run) if due else []
             for member in due:
                 metrics = self.metrics[member.run_id]
-                metrics.flush_window(step, tokens_per_second)
+                metrics.flush_window(step, tokens_per_second, self._mfu(tokens_per_second))
                 metrics.record([*values, *noise], step)
                 if step == member.n_steps:
                     metrics.record(self.evaluator.evaluate_at_end(state, member), step)
@@ -245,6 +285,14 @@ class Trainer:
                 self._notify(member, step)
             if step == run.n_steps and run in followed:
                 self.callbacks.on_run_end(run, state.params)
+
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        """Model FLOP/s over the devices' peak; None where that is unknown, as on a CPU."""
+        if not self.peak_flops:
+            return None
+        run = self.config
+        per_token = accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
+        return tokens_per_second * per_token / self.peak_flops
 
     def _notify(self, run: RunConfig, step: int) -> None:
         """Pass on what was measured of a run after this step."""
@@ -283,11 +331,34 @@ class Trainer:
         checkpointing.save(path, group, state, self.execution)
 
 
+class _Trace:
+    """A profiler's trace of a few dispatches, in a folder; without one nothing happens."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder, self._n_dispatches, self._on = folder, 0, False
+
+    def before_dispatch(self) -> None:
+        """Start after the first dispatch, stop PROFILED_DISPATCHES later."""
+        if self._folder and self._n_dispatches == 1:
+            jax.profiler.start_trace(str(self._folder))
+            self._on = True
+        elif self._n_dispatches == 1 + PROFILED_DISPATCHES:
+            self.close()
+        self._n_dispatches += 1
+
+    def close(self) -> None:
+        """Write the trace, if one is being made."""
+        if self._on:
+            jax.profiler.stop_trace()
+            self._on = False
+
+
 class _Timer:
     """How many steps fit in a dispatch, and when the next checkpoint is due."""
 
     def __init__(self, is_sharded: bool) -> None:
         self.step_seconds = 0.0
+        self._began = time.monotonic()
         self._saved = time.monotonic()
         self._pause = MIN_SHARDED_SAVE_SECONDS if is_sharded else MIN_SAVE_SECONDS
 
@@ -296,8 +367,14 @@ class _Timer:
             return FIRST_DISPATCH_STEPS
         return max(1, int(DISPATCH_SECONDS / self.step_seconds))
 
-    def record_steps(self, began: float, count: int) -> None:
-        self.step_seconds = (time.monotonic() - began) / count
+    def start(self) -> None:
+        """The device has nothing to do: the next steps begin now."""
+        self._began = time.monotonic()
+
+    def record_steps(self, count: int) -> None:
+        """Steps ended; those that were handed over meanwhile begin."""
+        now = time.monotonic()
+        self.step_seconds, self._began = (now - self._began) / count, now
 
     def save_is_due(self) -> bool:
         return time.monotonic() - self._saved > self._pause

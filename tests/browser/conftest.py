@@ -36,7 +36,7 @@ class Watched:
 
 def watch(page, path):
     """Write down what the page says; requests for anything but `path` and data: or blob: are
-    refused and written down.
+    blocked and written down.
     """
     watched = Watched(page)
     page.on("console", lambda message: watched.said.append(f"{message.type}: {message.text}"))

@@ -29,7 +29,7 @@ HOSTILE_NAME = "<img src=x onerror=window.ran=4>"  # a folder's name may hold an
 
 
 def write(source, folder):
-    """The page of `scaling report SOURCE`, without pictures and tables beside it."""
+    """The page of `scaling report SOURCE`, without figures and tables."""
     report = build_report(
         load_inputs([source], folder / "fit.json"), None, f"scaling report {source}"
     )
@@ -64,7 +64,7 @@ def hostile(folder):
 
 
 def table(folder):
-    """A fit of somebody's table: Hoffmann's law with noise, a column and the document named with
+    """A fit of a user's table: Hoffmann's law with noise, a column and the document named with
     markup.
     """
     noise = np.random.default_rng(0)

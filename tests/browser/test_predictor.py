@@ -10,8 +10,8 @@ import pytest
 
 from scaling.fit.options import FitOptions
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import Column, estimate, format_cell
-from scaling.report import summary
+from scaling.predict.law_source import load_law
+from scaling.render.table import Column, format_cell
 from scaling.report.page import html
 from scaling.report.parts.fit_tables import OPTIMUM
 from scaling.report.predictor import predictor
@@ -68,11 +68,12 @@ def runs(folder, law):
 
 def cases(folder):
     """Documents by name: a law of two powers with a bent cost, one without a bootstrap, Kaplan's,
-    and a road without a law.
+    and an approach without a law.
     """
     table = runs(folder, "chinchilla")
     yield "reference", json.loads((REFERENCE / "fits" / "chinchilla.json").read_text())
     yield "points", fit([table], FitOptions(law="chinchilla", bootstrap=0, holdout=None))
+    yield "combination", fit([table], FitOptions(bootstrap=40))
     yield (
         "kaplan",
         fit([runs(folder, "kaplan")], FitOptions(law="kaplan", bootstrap=40, holdout=None)),
@@ -91,9 +92,9 @@ def fits(tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         path = folder / f"{name}.json"
         dump(document, path)
-        alone = Report(
-            name, "", (), predictor=predictor(path, 10 * document["range"]["flops"][1])
-        )  # no figures: opened in no time
+        start = 10 * document["range"]["flops"][1]
+        # no figures: opened in no time
+        alone = Report(name, "", (), predictor=predictor(load_law(str(path)), path, start))
         (folder / "index.html").write_text(html(alone), encoding="utf-8")
         found[name] = path, folder / "index.html"
     return found
@@ -104,7 +105,8 @@ def expected(path, budget, demand):
     said = predict(str(path), flops=budget, inference_tokens=demand or None)
     measures = {}
     for name, _, kind in OPTIMUM:
-        value, low, high = (format_cell(part, Column("", kind)) for part in estimate(said[name]))
+        ends = (said[name][end] for end in ("value", "lo", "hi"))
+        value, low, high = (format_cell(part, Column("", kind)) for part in ends)
         measures[name] = [value, "" if said[name]["lo"] is None else f"{low} to {high}"]
     held = said.get("inference")
     served = held and {
@@ -117,7 +119,8 @@ def expected(path, budget, demand):
     warnings = [
         warning["message"]
         for warning in said["warnings"]
-        if warning["code"] != "no_model" or "outside the law's range" in warning["message"]
+        if warning["code"] not in ("no_model", "approaches_disagree")
+        or "outside the law's range" in warning["message"]
     ]
     command = f"scaling predict {path} --flops {budget}" + (
         f" --inference-tokens {demand}" if demand else ""
@@ -131,7 +134,7 @@ def expected(path, budget, demand):
     }
 
 
-@pytest.mark.parametrize("name", ["reference", "points", "kaplan", "isoflop"])
+@pytest.mark.parametrize("name", ["reference", "points", "kaplan", "isoflop", "combination"])
 def test_predictor_page_agrees_with_the_command_line(fits, visit, name):
     document, page = fits[name]
     reach = json.loads(document.read_text())["range"]["flops"]
@@ -177,14 +180,17 @@ def test_predictor_is_accessible_by_keyboard_and_screen_reader(fits, reports, vi
     start = page.input_value("#predict-budget")
     assert start == format_flops(ahead["flops"]["value"])
     page.wait_for_function("() => document.getElementById('predict-said').textContent.length > 40")
-    assert page.inner_text("#predict-said") == summary.forecast_sentence(
-        predict(str(document), flops=start)
+    said = predict(str(document), flops=start)
+    n, d, ratio, loss = (
+        format_cell(tuple(said[name][end] for end in ("value", "lo", "hi")), Column("", kind, True))
+        for name, _, kind in OPTIMUM
     )
+    sentence = f"For {start} FLOPs: {n} parameters on {d} tokens, {ratio} tokens per parameter"
+    assert page.text_content("#predict-said") == f"{sentence}, loss {loss}."
     assert page.get_by_label("Training budget in FLOPs").get_attribute("id") == "predict-budget"
     page.fill("#predict-budget", "3e11")
     page.wait_for_function(
-        "() => document.getElementById('predict-said').textContent.endsWith('within the budgets "
-        "that were trained.')"
+        "() => document.getElementById('predict-said').textContent.endsWith('that were trained.')"
     )
     page.fill("#predict-budget", start)
     page.focus("#predict-budget-slider")

@@ -1,4 +1,4 @@
-"""The command line: help for every verb, quick starts, errors that say what,
+"""The command line: help for every command, quick starts, errors that say what,
 where and what to do.
 """
 

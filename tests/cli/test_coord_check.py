@@ -1,4 +1,4 @@
-"""The verb coord-check: one JSON document with a verdict for each parametrisation, and refusals
+"""The command coord-check: one JSON document with a verdict for each parametrisation, and errors
 that say what to do.
 """
 

@@ -27,6 +27,7 @@ def told(examination):
     return [what for what, _ in machine.problems(examination)]
 
 
+@pytest.mark.slow
 def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert json.loads(json.dumps(healthy, allow_nan=False)) == healthy
     assert healthy["disk"]["free_bytes"] > 0
@@ -46,6 +47,7 @@ def test_doctor_prints_json_and_tables(healthy, tmp_path):
     assert "made when needed" in page.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "change", "expected"),
     [
@@ -69,6 +71,7 @@ def test_doctor_reports_problems_with_a_remedy(healthy, part, change, expected):
     assert added[0][1]
 
 
+@pytest.mark.slow
 def test_doctor_reports_missing_packages_and_unused_accelerators(healthy):
     healthy["packages"].append({"name": "optax", "installed": None, "wanted": ">=9", "fits": False})
     assert "optax is missing; wanted: >=9" in told(healthy)
@@ -76,6 +79,7 @@ def test_doctor_reports_missing_packages_and_unused_accelerators(healthy):
     assert "an accelerator is here, but jax uses the CPU" in told(healthy)
 
 
+@pytest.mark.slow
 def test_text_from_outside_cannot_draw_on_the_screen(healthy):
     healthy["environment"]["XLA_FLAGS"] = "[/bold] \x1b[31mred"
     page = StringIO()
@@ -84,6 +88,7 @@ def test_text_from_outside_cannot_draw_on_the_screen(healthy):
     assert "\x1b" not in page.getvalue()
 
 
+@pytest.mark.slow
 def test_doctor_queries_devices_in_a_child_process(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
     assert "nonsense" in devices.ask_devices()["error"]
@@ -93,6 +98,7 @@ def test_doctor_queries_devices_in_a_child_process(monkeypatch):
     assert devices.ask_devices() == {"error": "no answer within 0.01 s"}
 
 
+@pytest.mark.slow
 def test_the_doctor_imports_no_jax():
     code = "import sys, scaling.cli.doctor, scaling.execute.machine; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,6 +18,8 @@ from scaling.cli import with_commands
 from tests.cli.wrong_inputs import LINES, prepare
 from tests.report.conftest import document  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 SNAPSHOT = Path(__file__).with_name("errors.txt")
 BOX = re.compile("[│╭╮╰╯─]+")
 CODES = {2, 74}

@@ -1,4 +1,4 @@
-"""What every verb shares: an example in its help, and --json or --csv, one of them, alone on
+"""What every command shares: an example in its help, and --json or --csv, one of them, alone on
 stdout.
 """
 
@@ -72,7 +72,7 @@ NO_TABLE = {
 
 
 def commands(group=None, before=""):
-    """Every verb with its click command, those of groups too."""
+    """Every command with its click command, those of groups too."""
     for name, command in (group or typer.main.get_command(with_commands())).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")
@@ -183,6 +183,7 @@ def test_prediction_csv_keeps_intervals_and_notes_go_to_stderr(fit):
     assert (both.exit_code, both.stdout) == (2, "")
 
 
+@pytest.mark.slow
 def test_csv_of_fit_predict_and_next(tmp_path):
     table = tmp_path / "runs.csv"
     lines = [
@@ -232,6 +233,7 @@ def test_a_cell_is_never_a_formula_and_a_table_without_rows_has_a_header(capsys)
     assert capsys.readouterr().out == "file,state\n"
 
 
+@pytest.mark.slow
 def test_a_log_gets_plain_lines_even_where_colours_are_forced(sweep, tmp_path):
     """FORCE_COLOR makes rich take a pipe for a terminal; a live table would fill a log with control
     codes.

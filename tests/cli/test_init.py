@@ -72,6 +72,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "said", "words"),
     REFUSED,

@@ -90,6 +90,7 @@ def test_no_color_is_respected(monkeypatch):
     assert not COLOUR.search(shown(made, 80, force_terminal=True, color_system="standard"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_help_on_a_terminal_has_no_colour_under_no_color():
     reader, writer = os.openpty()
@@ -138,6 +139,7 @@ def test_shell_completes_commands_options_and_keys(shell):
     assert "model.norm" not in keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_is_printed(shell):
     found = CliRunner().invoke(

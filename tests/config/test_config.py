@@ -140,6 +140,7 @@ sweeps = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(runs)
 def test_run_config_round_trips_through_json(run):

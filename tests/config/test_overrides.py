@@ -1,5 +1,5 @@
 """A sweep file changed from the command line: what is set, what becomes an axis, what it is called,
-what is refused.
+what is rejected.
 """
 
 from pathlib import Path

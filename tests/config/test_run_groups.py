@@ -1,4 +1,4 @@
-"""Runs that share a trunk or a shape find each other, and each is trained once."""
+"""Runs that share a shared prefix or a shape find each other, and each is trained once."""
 
 from scaling.config.run_groups import RunGroup, group_runs, load_group, pack_groups
 from scaling.plan import plan

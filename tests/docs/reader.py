@@ -158,8 +158,8 @@ class Reader:
             )
 
     def _parsed(self, block: Block, words: list[str]) -> dict[str, Any]:
-        """Every option is one of the verb's, and every value one that it takes: what is given, with
-        defaults.
+        """Every option is one of the command's, and every value one that it takes: what is given,
+        with defaults.
         """
         verb: Any = typer.main.get_command(with_commands())
         try:

@@ -162,7 +162,7 @@ def test_other_corrupt_files_are_reported_and_recovered(copy, name):
     assert str(victim.relative_to(out)) in found.stdout
     if name == "ledger":
         assert summarize(out).unreadable == 1
-        assert "ledger" in " ".join(status(out)["warnings"])
+        assert [item["code"] for item in status(out)["warnings"]] == ["corrupt_ledger"]
         return
     told = scaling("status", out, "--json")
     assert told.returncode == (2 if name == "plan.json" else 0)
@@ -390,7 +390,9 @@ def test_folders_in_place_of_state_files_stop_no_reader(copy):
     run_files.pq.write_table(run_files.pa.table({"a": [1]}), out / "merged" / "z.parquet")
     document = status(out)
     assert document["counts"]["done"] == 18
-    assert "columns missing" in " ".join(document["warnings"])
+    messages = {item["code"]: item["message"] for item in document["warnings"]}
+    assert messages.keys() == {"corrupt_file", "corrupt_lease"}
+    assert "columns missing" in messages["corrupt_file"]
 
 
 @pytest.mark.parametrize(

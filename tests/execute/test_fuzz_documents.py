@@ -104,6 +104,17 @@ def test_wrong_values_in_a_plan(folder: Path) -> None:
     read_mutants(folder / "plan.json", lambda: read_status(SweepFolder(folder)))
 
 
+def test_a_plan_of_a_former_version_is_read(folder: Path) -> None:
+    path = folder / "plan.json"
+    before, want = path.read_bytes(), read_status(SweepFolder(folder))
+    document = files.read_json(path)
+    document["refused"] = document.pop("infeasible")
+    del document["schema"]
+    files.write_json(path, document)
+    assert read_status(SweepFolder(folder)) == want
+    path.write_bytes(before)
+
+
 def test_wrong_values_in_a_fit(folder: Path) -> None:
     path = folder / "fits" / "chinchilla.json"
     read_mutants(path, lambda: FitResult.load(path), 300)

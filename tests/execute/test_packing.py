@@ -1,6 +1,7 @@
 """Runs of one shape share a program as far as memory and FLOPs allow, and their rows say so."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from scaling.config import Execution, MeshShape
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
+from scaling.execute.attempts import summarize
 from scaling.execute.packing import choose_packing
 from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory
+from scaling.store import run_files
 from scaling.tasks import open_task
-from tests.execute.test_local import scaling
+from tests.execute.sweeping import numbers, scaling
 from tests.sweep_files import tiny
 
 
@@ -50,6 +53,7 @@ def test_a_pack_and_a_mesh_exclude_each_other():
         choose_packing(2, Execution(mesh=MeshShape(data=2)), None)
 
 
+@pytest.mark.slow
 def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     path, out = tmp_path / "tiny.toml", tmp_path / "out"
     path.write_text(
@@ -66,6 +70,7 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
     assert list((out / "checkpoints").glob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["0", "-1", "two", "99999", "1.5", ""])
 def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"
@@ -73,3 +78,26 @@ def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     done = scaling("run", path, "--out", tmp_path / "out", "--pack", text)
     assert done.returncode == 2
     assert "--pack" in done.stderr
+
+
+def test_a_pack_resumes_though_some_of_its_runs_were_published(tmp_path):
+    """A kill between the publications of a pack: the others go on from its checkpoint."""
+    path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"
+    design = {"kind": "grid", "sizes": ["2k"], "tokens": ["1M"]}
+    path.write_text(dump_sweep(tiny(seeds=[0, 1, 2], design=design)))
+    options = ("--workers", 1, "--pack", 3)
+    assert scaling("run", path, "--out", whole, *options).returncode == 0
+    flops = summarize(whole).flops
+    stopped = scaling("run", path, "--out", out, *options, "--max-flops", flops / 3)
+    assert stopped.returncode == 75, stopped.stdout + stopped.stderr
+    assert list((out / "checkpoints").glob("pack-*.npz"))
+    first = min(run_files.finished_run_ids(whole))
+    (out / "runs").mkdir(exist_ok=True)
+    shutil.copy(whole / "runs" / f"{first}.parquet", out / "runs")
+    done = scaling("run", path, "--out", out, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 done" in done.stdout or done.stdout.count("] done") == 2
+    assert numbers(out).equals(numbers(whole))
+    assert summarize(out).attempts[first] == 1
+    assert summarize(out).flops < 1.05 * flops  # no step was trained twice
+    assert list((out / "checkpoints").glob("*")) == []

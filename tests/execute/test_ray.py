@@ -1,5 +1,5 @@
 """The Ray engine on a real cluster of several nodes on this machine: workers begin, are signalled,
-die and are told of.
+die and are reported.
 """
 
 import contextlib
@@ -84,6 +84,7 @@ def test_invalid_ray_resources_are_rejected(text, what):
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_ray_is_imported_lazily_and_its_absence_reported(monkeypatch, tmp_path):
     code = "import sys, scaling.execute.ray; sys.exit('ray' in sys.modules or 'jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -68,9 +68,9 @@ def test_many_single_files_are_compacted_on_resume(tmp_path, monkeypatch):
             None,
         )
     monkeypatch.setattr(compaction, "COMPACT_ABOVE", 5)
-    sitting = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
-    with sitting.lease:
-        assert len(sitting.prepare()) == 2
+    session = SweepSession(SweepFolder(tmp_path), planned, print, LAW)
+    with session.lease:
+        assert len(session.prepare()) == 2
     assert run_files.run_files(tmp_path) == []
     assert len(run_files.finished_run_ids(tmp_path)) == 10
 

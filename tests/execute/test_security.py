@@ -1,4 +1,4 @@
-"""What a results folder, a sweep file or a checkpoint cannot do to whoever opens it."""
+"""What a results folder, a sweep file or a checkpoint cannot do to the process that opens it."""
 
 import io
 import os

@@ -43,7 +43,7 @@ ISOFLOP = {
 
 
 def simulated(law=BESIROGLU, **changes):
-    """The runs of a simulated sweep, the tiny one unless told otherwise."""
+    """The runs of a simulated sweep, the tiny one by default."""
     sweep = tiny(**changes)
     return [item.run for item in plan(sweep, sweep.base.task, 256, law).runs]
 
@@ -62,6 +62,7 @@ def scaled_rate(run, times):
     )
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bits_always():
     run = simulated()[0]
     again = RunConfig.model_validate_json(run.model_dump_json())

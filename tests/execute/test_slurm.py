@@ -150,6 +150,7 @@ def sweep(tmp_path):
 # ---------------------------------------------------------------- the script as text
 
 
+@pytest.mark.slow
 def test_slurm_script_is_valid_bash_with_the_requested_options(tmp_path):
     options = ("--mesh", "data=2", "--pack", "it's")
     text = script(

@@ -78,6 +78,7 @@ def test_intervals_grow_with_the_distance():
     assert widths[0] < widths[1] < widths[2]
 
 
+@pytest.mark.slow
 def test_a_later_budget_lies_in_the_interval_though_no_candidate_has_its_form():
     """A law with a bend that no candidate has: the coupled law less 1 % a decade beyond 1e19."""
     points = isoflop_runs("skaling", COUPLED, 0.001, top=22.0)

@@ -1,4 +1,4 @@
-"""Estimation: certified numbers on published data, agreement of starts, and refusals of what cannot
+"""Estimation: certified numbers on published data, agreement of starts, and errors of what cannot
 be known.
 """
 
@@ -82,7 +82,7 @@ def test_certified_optima(shared_data, data, objective, value, digits, params):
 
 def test_certified_bootstrap(shared_data):
     points = besiroglu(shared_data)
-    draws = bootstrap(estimate(CHINCHILLA, points), points, 4000)
+    draws = bootstrap(estimate(CHINCHILLA, points), 4000)
     assert (len(draws.theta), draws.failed) == (4000, 0)
     values = CHINCHILLA.values(draws.theta)
     spread = {"A": 124.5, "B": 1293, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206}
@@ -94,7 +94,7 @@ def test_certified_bootstrap(shared_data):
 
 
 def test_the_profile_agrees_with_the_bootstrap_where_the_data_are_many(shared_data):
-    fitted = profile(estimate(CHINCHILLA, besiroglu(shared_data)), besiroglu(shared_data))
+    fitted = profile(estimate(CHINCHILLA, besiroglu(shared_data)))
     assert all(each.identified for each in fitted.values())
     for name, (lo, hi) in {
         "E": (1.76, 1.86),
@@ -128,7 +128,7 @@ def test_resamples_keep_clusters_together_and_repeat_with_their_seed():
     assert (counts[:, [0, 2, 5]].sum(1) == 3).all()
     points = surface(CHINCHILLA, noise=0.01)
     fitted = estimate(CHINCHILLA, points)
-    one, two = (bootstrap(fitted, points, 20, seed=5).theta for _ in range(2))
+    one, two = (bootstrap(fitted, 20, seed=5).theta for _ in range(2))
     assert (one == two).all()
 
 

@@ -1,5 +1,5 @@
 """`scaling fit` as a function: the document's keys, certified numbers, hold-out, and every bad
-input refused by name.
+input rejected by name.
 """
 
 import json
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.holdout import split
 from scaling.fit.document import Estimate
 from scaling.fit.pipeline import FitOptions
@@ -42,6 +43,7 @@ def document(tmp_path_factory):
     return fit([simulated(tmp_path_factory.mktemp("run") / "runs.csv")], FitOptions(bootstrap=200))
 
 
+@pytest.mark.slow
 def test_document_has_its_keys_and_survives_the_file(document, tmp_path):
     keys = "schema law approach objective params derived status warnings n_points excluded"
     assert {*keys.split(), "holdout", "source", "version"} <= set(document)
@@ -98,6 +100,7 @@ def test_other_approaches_can_head_the_document(tmp_path, approach):
     assert got["holdout"] is None
 
 
+@pytest.mark.slow
 def test_certified_chinchilla(shared_data):
     options = FitOptions(columns="N=Model Size,C=Training FLOP,L=loss", drop_highest=5, bootstrap=0)
     got = fit([shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"], options)
@@ -120,15 +123,15 @@ def test_hold_out_needs_something_left():
     c = np.repeat([1e18, 1e19, 1e20, 1e21], 5)
     n = np.tile(np.geomspace(1e8, 2e9, 5), 4)
     points = Points(np.ones(20), n, c / n, c)
-    out, budget = split(points)
+    out, budget = split(Dataset(points))
     assert out.sum() == 5
     assert round(budget / 1e21, 6) == 1
-    assert split(points, 2) is None
-    assert split(points.take(points.c < 1e20)) is None
+    assert split(Dataset(points), 2) is None
+    assert split(Dataset(points.take(points.c < 1e20))) is None
     scattered = Points(
         np.ones(60), np.geomspace(1e6, 1e9, 60), np.ones(60), np.geomspace(1e15, 1e18, 60)
     )
-    assert split(scattered)[0].sum() == 9  # the top 15 % of the range of log C
+    assert split(Dataset(scattered))[0].sum() == 9  # the top 15 % of the range of log C
 
 
 def test_interval_holds_its_value():

@@ -14,7 +14,7 @@ from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.fit.options import FitOptions
 from scaling.report.terminal import fit_text
-from tests.documents import dump, fit, predict
+from tests.documents import as_fit, dump, fit, predict
 
 
 def table(path, rng):
@@ -79,7 +79,7 @@ def test_any_table_is_fitted_or_rejected(tmp_path, seed):
     document = answered(lambda: fit([path], options))
     if document is None:
         return
-    Console(file=io.StringIO()).print(fit_text(document))
+    Console(file=io.StringIO()).print(fit_text(as_fit(document)))
     dump(document, tmp_path / "fit.json")
     for question in ({"flops": 1e22}, {"n_params": 1e9, "tokens": 1e10}, {"loss": 2.2}):
         json.dumps(

@@ -1,4 +1,4 @@
-"""Planning: every cell of a sweep is a run or a refusal with its reason."""
+"""Planning: every cell of a sweep is a run or infeasible with its reason."""
 
 import time
 
@@ -149,6 +149,7 @@ def test_a_simulated_sweep_has_other_run_ids_and_the_same_runs():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axis", [{}, {"axes": [{"field": "optim.lr", "values": [i * 1e-5 for i in range(1, 51)]}]}]
 )

@@ -287,6 +287,7 @@ def shown(document):
     return page.getvalue()
 
 
+@pytest.mark.slow
 def test_memory_estimate_needs_no_jax():
     code = (
         "import sys, scaling.plan.device_fit, scaling.execute.devices as d; "

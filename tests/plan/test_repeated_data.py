@@ -1,5 +1,5 @@
-"""Sweeps that repeat their data: planned as asked, limited in each run, refused where the corpus is
-too small.
+"""Sweeps that repeat their data: planned as asked, limited in each run, rejected where the corpus
+is too small.
 """
 
 from pathlib import Path

@@ -31,6 +31,7 @@ BUDGETS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budget", "vocab_size"), BUDGETS)
 def test_any_budget_gives_curves_with_the_expected_minimum_inside(budget, vocab_size):
     made = drafted(question(budget, vocab_size=vocab_size))
@@ -68,6 +69,7 @@ def test_devices_differ_in_precision():
     assert drafted(question(device="tpu")).plan.sweep.base.precision == "bfloat16"
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_for_isoflop_curves_is_rejected_with_one_that_suffices():
     with pytest.raises(ScalingError, match="too few for isoFLOP curves") as raised:
         drafted(question(1e9))

@@ -1,4 +1,4 @@
-"""Read-outs of trunks are fitted as if each were a run that ends there."""
+"""Evaluations of shared prefixes are fitted as if each were a run that ends there."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Any table becomes points, or is refused by file, column and row; what is left out is counted."""
+"""Any table becomes points, or is rejected by file, column and row; what is left out is counted."""
 
 import json
 import pickle

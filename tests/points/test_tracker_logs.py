@@ -51,6 +51,7 @@ def test_a_missing_package_is_named(tmp_path):
             read_source([tmp_path], SourceOptions())
 
 
+@pytest.mark.slow
 def test_offline_wandb_runs(tmp_path):
     pytest.importorskip("wandb")
     code = (

@@ -1,4 +1,4 @@
-"""Units of headers, cells and options: read by one parser, or refused."""
+"""Units of headers, cells and options: read by one parser, or rejected."""
 
 import math
 

@@ -33,6 +33,7 @@ def predict(document, **question):
     return predict_model(document, **question).to_dict()
 
 
+@pytest.mark.slow
 def test_the_parameters_are_those_of_the_headline_law(documents):
     auto, named = documents["auto"], documents["chinchilla"]
     assert auto["law"] == "chinchilla"

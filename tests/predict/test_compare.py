@@ -1,5 +1,5 @@
 """Comparing two sweeps: the level and power of the test, the compute for one loss, and what is
-refused.
+rejected.
 """
 
 import json

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from scaling.accounting import DeviceTime
 from scaling.errors import ScalingError
 from scaling.fit.pipeline import FitOptions
 from tests.documents import dump, fit, load, predict
@@ -26,6 +27,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_exact_data_predict_the_true_optimum(tmp_path):
     dump(
         fit([simulated(tmp_path / "exact.csv", noise=0.0)], FitOptions(bootstrap=50)),
@@ -40,6 +42,7 @@ def test_exact_data_predict_the_true_optimum(tmp_path):
     assert found["n_params"]["hi"] / found["n_params"]["lo"] < 1.01
 
 
+@pytest.mark.slow
 def test_flops_and_loss_are_inverse_questions(folder):
     source = str(folder / "parametric.json")
     forward = predict(source, flops="1e22")
@@ -67,10 +70,16 @@ def test_extrapolation_is_reported(folder):
     assert width[1] > width[0]
 
 
-def test_a_buildable_model_is_named(folder):
-    found = predict(str(folder / "parametric.json"), flops="1e21")
-    assert abs(np.log(found["model"]["n_params"] / found["n_params"]["value"])) < 0.35
-    json.dumps(found, allow_nan=False)
+def test_a_model_of_usual_shape_is_named_where_it_is_asked_for(folder):
+    assert predict(str(folder / "parametric.json"), flops="1e21")["model"] is None
+    for flops in ("1e20", "1e22", "1e24"):
+        found = predict(str(folder / "parametric.json"), flops=flops, with_model=True)
+        model = found["model"]
+        assert abs(np.log(model["n_params"] / found["n_params"]["value"])) < 0.2
+        assert model["d_model"] % 128 == 0
+        assert model["d_head"] in (64, 128)
+        assert model["n_heads"] * model["d_head"] == model["d_model"]
+        json.dumps(found, allow_nan=False)
 
 
 def test_an_approach_answers_flops_only(folder):
@@ -102,8 +111,113 @@ def test_one_variable_laws_answer_in_their_variable():
         (8.8e13 / 1e9) ** 0.076,
         rtol=1e-9,
     )
-    with pytest.raises(ScalingError, match="kaplan-d needs D"):
+    with pytest.raises(ScalingError, match="kaplan-d does not use N"):
         predict("published:kaplan2020-d", n_params="1B")
+
+
+BESIROGLU = "published:besiroglu2024"
+E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
+
+
+def besiroglu(n, d):
+    return E + A / n**ALPHA + B / d**BETA
+
+
+def test_two_of_n_d_and_c_are_one_question():
+    for question in (
+        {"n_params": "1B", "tokens": "20B"},
+        {"n_params": "1B", "flops": "1.2e20"},
+        {"tokens": "20B", "flops": "1.2e20"},
+    ):
+        found = predict(BESIROGLU, **question)
+        assert found["question"] == "inputs"
+        for name, value in (("n_params", 1e9), ("tokens", 2e10), ("flops", 1.2e20)):
+            np.testing.assert_allclose(found[name]["value"], value, rtol=1e-9)
+        np.testing.assert_allclose(found["loss"]["value"], besiroglu(1e9, 2e10), rtol=1e-4)
+
+
+def test_a_size_or_its_tokens_alone_ask_for_the_budget_that_they_are_optimal_for():
+    at = predict(BESIROGLU, flops=1e21)
+    for name, kind in (("n_params", "size"), ("tokens", "tokens")):
+        found = predict(BESIROGLU, **{name: at[name]["value"]})
+        assert found["question"] == kind
+        for measure in ("flops", "n_params", "tokens", "loss"):
+            np.testing.assert_allclose(found[measure]["value"], at[measure]["value"], rtol=1e-6)
+
+
+def test_units_of_options_are_read():
+    plain = predict(BESIROGLU, flops=0.5 * 8.64e19)
+    for text in ("0.5 PF-days", "4.32e19", "43.2 EFLOPs", "43.2e18 FLOPs"):
+        found = predict(BESIROGLU, flops=text)
+        np.testing.assert_allclose(found["flops"]["value"], plain["flops"]["value"], rtol=1e-12)
+    bits = predict(BESIROGLU, loss=f"{2.5 / np.log(2)} bits")
+    np.testing.assert_allclose(bits["loss"]["value"], 2.5, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("law", "question", "letter", "value"),
+    [
+        ("kaplan2020-n", {}, "n_params", 8.8e13 / 2.5 ** (1 / 0.076)),
+        ("kaplan2020-d", {}, "tokens", 5.4e13 / 2.5 ** (1 / 0.095)),
+        ("kaplan2020-c", {}, "flops", 3.1e8 * 8.64e19 / 2.5 ** (1 / 0.050)),
+        ("besiroglu2024", {"n_params": 1e9}, "tokens", 0.0),
+        ("besiroglu2024", {"tokens": 2e10}, "n_params", 0.0),
+    ],
+)
+def test_a_loss_asks_for_the_input_that_is_left_open(law, question, letter, value):
+    found = predict(f"published:{law}", loss=2.5, **question)
+    got = found[letter]["value"]
+    if value:
+        np.testing.assert_allclose(got, value, rtol=0.02)
+    back = predict(f"published:{law}", **question, **{letter: got})
+    np.testing.assert_allclose(back["loss"]["value"], 2.5, rtol=1e-6)
+
+
+def test_steps_are_asked_of_the_law_that_has_them():
+    found = predict("published:kaplan2020-ns", n_params=1e9, loss=2.5)
+    steps = found["inputs"]["S"]["value"]
+    back = predict("published:kaplan2020-ns", n_params=1e9, steps=steps)
+    np.testing.assert_allclose(back["loss"]["value"], 2.5, rtol=1e-6)
+
+
+def test_tokens_that_pay_off_for_a_size_that_is_served():
+    found = predict(BESIROGLU, n_params="1.3B", inference_tokens="1T")
+    d = found["tokens"]["value"]
+    assert found["question"] == "served_size"
+    again = predict(BESIROGLU, n_params=1.3e9, tokens=d, inference_tokens="1T")
+    np.testing.assert_allclose(again["inference"]["n_params"], 1.3e9, rtol=1e-3)
+    optimal = predict(BESIROGLU, n_params="1.3B")
+    assert d > optimal["tokens"]["value"]
+
+
+def test_limited_unique_tokens_move_the_optimum():
+    source = "published:muennighoff2023"
+    free = predict(source, flops=1e21)
+    same = predict(source, flops=1e21, unique_tokens=1e13)
+    np.testing.assert_allclose(same["n_params"]["value"], free["n_params"]["value"], rtol=1e-3)
+    scarce = predict(source, flops=1e21, unique_tokens=4e9)
+    assert scarce["loss"]["value"] > free["loss"]["value"] + 0.05
+    losses = [
+        predict(source, flops=1e21, n_params=share * scarce["n_params"]["value"], unique_tokens=4e9)
+        for share in (0.9, 1.1)
+    ]
+    assert all(near["loss"]["value"] > scarce["loss"]["value"] for near in losses)
+
+
+def test_training_on_devices_has_a_time():
+    devices = DeviceTime("h100", 8, 0.4)
+    found = predict(BESIROGLU, flops=devices.flops_of(72), devices=devices)
+    np.testing.assert_allclose(found["flops"]["value"], 8 * 0.4 * 989e12 * 72 * 3600, rtol=1e-9)
+    np.testing.assert_allclose(found["time"]["hours"], 72, rtol=1e-9)
+
+
+def test_each_measure_outside_the_runs_is_named(folder):
+    source = str(folder / "parametric.json")
+    found = predict(source, n_params=1e8, tokens=2e13)
+    warned = [each["data"].get("quantity") for each in found["warnings"]]
+    assert "tokens_per_param" in warned
+    served = predict(source, flops=1e20, inference_tokens=1e15)
+    assert any("cheapest to serve" in each["message"] for each in served["warnings"])
 
 
 def test_repeated_tokens_are_worth_less():
@@ -131,8 +245,11 @@ def test_status_is_passed_on(folder):
         ({"flops": -1}, "-1"),
         ({"flops": "nan"}, "'nan'"),
         ({"flops": "1e999"}, "1e999"),
-        ({"flops": 1e21, "loss": 2.0}, "--flops, --loss"),
-        ({"n_params": 1e9}, "give one of"),
+        ({"flops": 1e21, "loss": 2.0}, "leaves --n-params, --tokens open"),
+        ({"flops": 1e21, "n_params": 1e9, "tokens": 1e9}, "two of them give the third"),
+        ({"n_params": 1e9, "tokens": 1e9, "steps": 1e4}, "does not use S"),
+        ({"n_params": 1e9, "tokens": 1e9, "unique_tokens": 1e8}, "data-constrained"),
+        ({"flops": "1e21 tokens"}, "is no unit of FLOPs"),
         ({"loss": 1.0}, "floor E is 1.693"),
     ],
 )
@@ -153,6 +270,20 @@ def test_bad_sources_are_rejected(tmp_path):
         assert words in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def small_fit(tmp_path_factory):
+    """The file of a fit to twelve exact losses; it loads."""
+    folder = tmp_path_factory.mktemp("small")
+    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
+    rows = "\n".join(
+        f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)
+    )
+    (folder / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
+    dump(fit([folder / "runs.csv"], FitOptions(bootstrap=0)), folder / "fit.json")
+    load(folder / "fit.json")
+    return folder / "fit.json"
+
+
 @pytest.mark.parametrize(
     ("group", "part", "value"),
     [
@@ -164,15 +295,8 @@ def test_bad_sources_are_rejected(tmp_path):
         ("source", "model", 5),
     ],
 )
-def test_edited_fit_with_a_wrong_type_is_rejected_by_name(tmp_path, group, part, value):
-    n, d = (grid.ravel() for grid in np.meshgrid([1e6, 3e6, 1e7, 3e7], [1e8, 3e8, 1e9]))
-    rows = "\n".join(
-        f"{a},{b},{1.7 + 400 / a**0.34 + 400 / b**0.28}" for a, b in zip(n, d, strict=True)
-    )
-    (tmp_path / "runs.csv").write_text(f"params,tokens,loss\n{rows}\n")
-    document = fit([tmp_path / "runs.csv"], FitOptions(bootstrap=0))
-    dump(document, tmp_path / "fit.json")
-    load(tmp_path / "fit.json")
+def test_edited_fit_with_a_wrong_type_is_rejected_by_name(small_fit, tmp_path, group, part, value):
+    document = json.loads(small_fit.read_text())
     document[group] = {**document[group], part: value}
     dump(document, tmp_path / "fit.json")
     with pytest.raises(ScalingError, match=rf"{group}\.{part} = .*: input should be"):

@@ -3,6 +3,7 @@ counted twice.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
@@ -72,3 +73,16 @@ def test_runs_are_counted_in_both_ways(tmp_path):
 def test_bad_sources_are_rejected(source, omega, says):
     with pytest.raises(ScalingError, match=says):
         reconcile(source, FitOptions(), omega)
+
+
+def test_a_column_without_embeddings_is_not_reduced_again(tmp_path):
+    n, d = (
+        grid.ravel() for grid in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(4e8, 4e10, 5))
+    )
+    loss = 1.7 + 420 / n**0.34 + 650 / d**0.3
+    table = pd.DataFrame({"non_embedding_params": n, "tokens": d, "val_loss": loss})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    document = reconcile(str(tmp_path / "runs.csv"), FitOptions(law="chinchilla", bootstrap=0))
+    a = {row["counting"]: row["parametric"]["a"]["value"] for row in document["countings"]}
+    assert abs(a["nonembedding"] - 0.46875) < 2e-3
+    assert a["total"] < a["nonembedding"] - 0.02

@@ -112,6 +112,7 @@ def test_png_is_reproducible(tmp_path):
     assert (tmp_path / "one").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_pdf_is_reproducible_for_any_hash_seed_and_undated(tmp_path):
     code = (
         "import sys; from pathlib import Path; from tests.render.test_backends import HOSTILE, "
@@ -136,6 +137,7 @@ def test_pdf_is_reproducible_for_any_hash_seed_and_undated(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_importing_render_loads_no_plotting_and_no_jax():
     code = (
         "import sys, scaling.report, scaling.report.page, scaling.report.terminal; "

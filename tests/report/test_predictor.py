@@ -8,7 +8,10 @@ import math
 import numpy as np
 import pytest
 
+from scaling.fit.pipeline import FitOptions
+from scaling.fit.pipeline import fit as run_fit
 from scaling.predict.law_source import load_law
+from scaling.predict.predict import predict
 from scaling.report.page import html
 from scaling.report.predictor import predictor
 from scaling.report.sections import Report
@@ -22,16 +25,21 @@ def path(document, tmp_path):
     return tmp_path / "fit.json"
 
 
+@np.errstate(all="ignore")
+def opened(path):
+    return predictor(load_law(str(path)), path, BUDGETS[-1])
+
+
 def test_the_frontier_and_every_draw_of_it_are_given(path):
-    found, known = predictor(path, BUDGETS[-1]), load_law(str(path))
-    assert found.data["frontier"]["a"] == float(known.optimum.a)
-    assert (found.draws, found.level) == (300, 95.0)
-    assert set(found.data["draws"]) == {"a", "log_n", "floor", "log_gap", "gamma"}, (
+    page, law = opened(path), load_law(str(path))
+    assert page.data["frontier"]["a"] == float(law.optimum.a)
+    assert (page.draws, page.level) == (300, 95.0)
+    assert set(page.data["draws"]) == {"a", "log_n", "floor", "log_gap", "gamma"}, (
         "D* follows from N* and the cost"
     )
-    np.testing.assert_allclose(found.data["draws"]["log_n"], known.optimum_draws.log_n, rtol=1e-9)
-    assert found.data["command"] == f"scaling predict {path} --flops"
-    low, high = found.budget
+    np.testing.assert_allclose(page.data["draws"]["log_n"], law.optimum_draws.log_n, rtol=1e-9)
+    assert page.data["command"] == f"scaling predict {path} --flops"
+    low, high = page.budget
     assert 10**low < BUDGETS[0]
     assert 10**high > 1e5 * BUDGETS[-1]
 
@@ -40,7 +48,7 @@ def test_infinities_and_nan_are_encoded_for_javascript(document, path):
     odd = json.loads(json.dumps(document))
     odd["bootstrap"]["draws"]["A"][:2] = [0.0, None]
     dump(odd, path)
-    data = predictor(path, BUDGETS[-1]).data
+    data = opened(path).data
     assert {*data["draws"]["log_gap"][:2]} <= {"NaN", "Infinity", "-Infinity"}
     assert all(
         isinstance(value, str) or math.isfinite(value)
@@ -52,16 +60,38 @@ def test_infinities_and_nan_are_encoded_for_javascript(document, path):
 
 def test_without_a_bootstrap_a_law_or_a_budget(document, path):
     dump({name: value for name, value in document.items() if name != "bootstrap"}, path)
-    found = predictor(path, BUDGETS[-1])
-    assert (found.draws, found.data["draws"]) == (0, None)
-    assert "refits" not in html(Report("bare", "", (), predictor=found)).partition("<script")[0]
+    page = opened(path)
+    assert (page.draws, page.data["draws"]) == (0, None)
+    assert "refits" not in html(Report("bare", "", (), predictor=page)).partition("<script")[0]
     dump({**document, "law": "kaplan-c", "bootstrap": None}, path)
-    assert predictor(path, BUDGETS[-1]) is None
-    assert predictor(None, BUDGETS[-1]) is None
-    assert predictor(path, None) is None
+    assert opened(path) is None
+    assert predictor(None, None, BUDGETS[-1]) is None
+    assert predictor(load_law("published:besiroglu2024"), None, None) is None
+
+
+def test_a_combination_travels_as_frontiers_with_weights(results_folder, tmp_path):
+    fit = run_fit([results_folder], FitOptions(bootstrap=20))
+    law = load_law(fit)
+    data = predictor(law, tmp_path / "fit.json", BUDGETS[-1]).data
+    assert data["draws"] is None
+    candidates = data["combination"]["candidates"]
+    flops = 10 * BUDGETS[-1]
+    logs = [
+        candidate["powers"]["log_n"] + candidate["powers"]["a"] * math.log(flops)
+        for candidate in candidates
+    ]
+    weights = [candidate["weights"]["n_star"] for candidate in candidates]
+    mean = np.average(logs, weights=weights)
+    spread = np.sqrt(np.average((np.array(logs) - mean) ** 2, weights=weights))
+    width = data["combination"]["width"]["n_star"] * spread
+    said = predict(fit, flops=flops).n_params
+    expected = [said.value, said.lo, said.hi]
+    ends = [math.exp(mean), math.exp(mean - width), math.exp(mean + width)]
+    np.testing.assert_allclose(ends, expected, rtol=1e-9)
 
 
 def test_a_page_without_a_predictor_carries_none_of_it():
     page = html(Report("bare", "", ()))
     assert "script-src 'none'" in page.replace("&#39;", "'")
-    assert "predict" not in page
+    body = page.partition("</style>")[2]
+    assert "predict" not in body

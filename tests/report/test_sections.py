@@ -5,11 +5,13 @@ disagree.
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scaling.report.inputs import load_inputs
 from scaling.report.sections import build_report, fit_command
-from tests.documents import dump
+from scaling.report.summary import Light
+from tests.documents import as_fit, dump
 from tests.report.conftest import interval
 
 
@@ -43,12 +45,11 @@ def test_fit_of_one_approach_is_reported(document, composed):
     assert {figure.name for figure in report.figures} == {
         "isoflop-curves",
         "frontier-size",
-        "frontier-tokens",
         "holdout",
     }
     parameters = next(table for table in report.tables if table.name == "parameters")
     assert [row[0] for row in parameters.rows] == ["a", "n_coef", "b", "d_coef"], "each once"
-    assert any("loss –" in text for text in report.sentences)
+    assert "expect a loss of –" in report.sentences[0]
 
 
 def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
@@ -68,15 +69,45 @@ def test_law_of_one_input_reports_that_it_has_no_frontier(document, composed):
         changed[group] = {name: changed[group][name] for name in ("tokens", "loss")}
     report = composed(changed)
     assert report.figures == []
-    assert "The law kaplan-d says nothing of the best size for a budget." in report.sentences
+    notes = [text for part in report.sections for text in part.notes]
+    assert "The law kaplan-d says nothing of the best size for a budget." in notes
     approaches = next(table for table in report.tables if table.name == "approaches")
     assert [row[-1] for row in approaches.rows] == ["unavailable: the table lacks N, D or C"] * 3
 
 
 def test_status_other_than_ok_is_the_first_warning(document, composed):
     report = composed(document | {"status": "not-identified"})
-    assert report.verdict == ("poor", "poorly determined: E")
-    assert "'not-identified'" in report.trust[0]
+    assert report.light == (Light.NOT_YET, "the runs do not settle E")
+    assert "'not-identified'" in report.caveats[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "light", "reason"),
+    [
+        ({}, Light.CARE, "E = 1.1 lies close to the lowest loss"),
+        ({"warnings": []}, Light.TRUST, "it predicts the budget that was held out within 1.1 %"),
+        ({"warnings": [], "holdout": None}, Light.CARE, "no budget was held out to test it"),
+        ({"status": "not-converged"}, Light.NOT_YET, "the fit did not converge"),
+        (
+            {"approaches_agree": {"verdict": "disagree", "message": "They disagree."}},
+            Light.CARE,
+            "the three approaches disagree about the best size",
+        ),
+    ],
+)
+def test_the_light_has_one_reason(document, composed, changes, light, reason):
+    narrow = copy.deepcopy(document) | changes
+    for name, values in narrow["bootstrap"]["draws"].items():
+        narrow["bootstrap"]["draws"][name] = list(np.array(values) ** 0.02)
+        mean = narrow["params"][name]["value"] ** 0.98
+        narrow["bootstrap"]["draws"][name] = [mean * v for v in narrow["bootstrap"]["draws"][name]]
+    assert composed(narrow).light == (light, reason)
+
+
+def test_a_best_size_of_unknown_magnitude_is_not_yet_an_answer(document, composed):
+    light, reason = composed({**document, "warnings": []}).light
+    assert light is Light.NOT_YET
+    assert reason.startswith("the best size is known within a factor of ")
 
 
 def test_fit_older_than_its_runs_is_reported(document, results_folder, tmp_path):
@@ -85,7 +116,7 @@ def test_fit_older_than_its_runs_is_reported(document, results_folder, tmp_path)
     (folder / "runs").symlink_to(results_folder / "runs")
     dump(document | {"n_points": 20, "excluded": []}, folder / "fits" / "chinchilla.json")
     report = build_report(load_inputs([folder], tmp_path / "unused"), None, "scaling report")
-    assert "The fit saw 20 runs, the folder holds 30 now: fit it again." in report.trust
+    assert "The fit saw 20 runs, the folder holds 30 now: fit it again." in report.caveats
 
 
 def test_the_command_that_makes_the_fit_again_quotes_what_a_shell_would_split(document):
@@ -96,7 +127,7 @@ def test_the_command_that_makes_the_fit_again_quotes_what_a_shell_would_split(do
         "filters": {"where": "loss < 4", "drop_highest": 5},
         "convention": {"params": "as given", "flops": "6nd"},
     }
-    command = fit_command(foreign)
+    command = fit_command(as_fit(foreign))
     assert command.startswith(
         "scaling fit 'my runs; rm -rf x.csv' --columns 'N=Model Size,L=loss' --law chinchilla"
     )

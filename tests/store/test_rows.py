@@ -1,4 +1,4 @@
-"""The row: written whole or not at all, read back as it was, refused when damaged."""
+"""The row: written whole or not at all, read back as it was, rejected when damaged."""
 
 import os
 import subprocess
@@ -125,6 +125,7 @@ def test_take_counts_what_it_leaves_out():
     assert points.take(np.array([0, 0, 2])).loss.tolist() == [1.0, 1.0, 3.0]
 
 
+@pytest.mark.slow
 def test_reading_starts_no_thread_that_could_outlive_the_interpreter(shipped):
     code = (
         "import os, sys, pathlib, pandas, pyarrow, pyarrow.parquet\n"

@@ -116,6 +116,7 @@ def test_a_sudden_model_is_a_transition_not_a_metric_effect():
     assert "adds little" in told[1]
 
 
+@pytest.mark.slow
 def test_jump_of_exact_match_alone_is_a_metric_effect(monkeypatch):
     """Log-likelihood that falls evenly and an exact match that jumps: the metric's effect, and no
     transition.
@@ -141,6 +142,7 @@ def test_one_seed_per_size_leaves_verdicts_undecided():
     assert [one.holds for one in told] == [None, None]
 
 
+@pytest.mark.slow
 def test_disagreeing_seeds_leave_verdicts_undecided():
     """Each size has seeds that learned and seeds that did not, the more of them
     the larger it is.

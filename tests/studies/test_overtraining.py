@@ -87,6 +87,7 @@ def studies(straight, bent):
     return overtraining.analyze(straight), overtraining.analyze(bent)
 
 
+@pytest.mark.slow
 def test_true_law_extrapolates_from_few_tokens_per_parameter(studies):
     found, _ = studies
     np.testing.assert_allclose(found.ladder.ratios, RATIOS, rtol=0.01)

@@ -116,6 +116,7 @@ def test_biased_decoder_fails_the_pass_at_1_check(models):
     assert not moved[asked].holds
 
 
+@pytest.mark.slow
 def test_beta_binomial_forecast_beats_the_line_on_beta_rates(models):
     ahead = sampling.forecasts(models, draws=2)
     assert len(ahead) == len(models)
@@ -187,6 +188,7 @@ def test_models_below_the_target_are_left_out(models):
     assert {way.k for way in reached} == {samples_needed(one.nll, 0.95) for one in models} - {None}
 
 
+@pytest.mark.slow
 def test_sampling_section_has_all_parts_and_is_absent_without_samples():
     found = STUDY.section(table())
     assert {one.name for one in found.figures} == {

@@ -54,7 +54,7 @@ def restored(path, execution=CUBE):
 
 
 def attempt(path):
-    """The note of the save that is found, or the kind of the refusal."""
+    """The note of the save that is found, or the kind of the error."""
     try:
         return restored(path)[0]
     except (store.Unreadable, ScalingError) as error:
@@ -139,7 +139,7 @@ def interrupted(path, backup):
 def others(path, state):
     """The last two are kept.
 
-    Other arrays are refused; an error of the writer in the background is raised by `wait`.
+    Other arrays are rejected; an error of the writer in the background is raised by `wait`.
     """
     for note in range(4):
         store.save(path, state, {"note": note})

@@ -51,10 +51,16 @@ CASES = {
         "data=8": {"mesh": MeshShape(data=8)},
         "tensor=4, micro": {"mesh": MeshShape(tensor=4), "micro_batch": 8, "loss_chunk": 32},
         "2x2x2": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "loss_chunk": 64},
+        "2x2x2 of a GPU program": {
+            "mesh": MeshShape(data=2, fsdp=2, tensor=2),
+            "loss_chunk": 64,
+            "kind": "gpu",
+        },
     },
     "unrolled": {
         "fsdp=8": {"mesh": MeshShape(fsdp=8), "remat": "block"},
         "2x2x2, micro": {"mesh": MeshShape(data=2, fsdp=2, tensor=2), "micro_batch": 8},
+        "fsdp=8 of a GPU program": {"mesh": MeshShape(fsdp=8), "kind": "gpu", "remat": "block"},
     },
 }
 

@@ -1,6 +1,6 @@
 """Two processes are one machine.
 
-Same losses, one decision, one writer; and what does not describe a job is refused.
+Same losses, one decision, one writer; and what does not describe a job is rejected.
 """
 
 import socket

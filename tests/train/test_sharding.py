@@ -1,6 +1,6 @@
 """A mesh changes where arrays live and nothing else.
 
-The rules say where, and what does not fit is refused.
+The rules say where, and what does not fit is rejected.
 """
 
 import math

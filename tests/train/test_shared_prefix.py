@@ -36,7 +36,7 @@ def runs(tokens=BUDGETS, model=None, evals=None, **changes):
 def numbers(outcome):
     """What must not depend on how a run was carried out.
 
-    Everything but the clock and what a trunk says of its branches' budgets.
+    Everything but the clock and what a shared prefix says of its branches' budgets.
     """
     steps = {m.step for m in outcome.measured if m.split == "train"}
     own = [
@@ -76,7 +76,7 @@ def stop_after(dispatches):
 
 @pytest.fixture(scope="module", params=["wsd", "constant", "averaged"])
 def trained(request, tmp_path_factory):
-    """The same three budgets alone and as branches of one trunk."""
+    """The same three budgets alone and as branches of one shared prefix."""
     wanted = (
         runs(evals={"averaged": True})
         if request.param == "averaged"

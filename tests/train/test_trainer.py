@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from scaling import accounting
 from scaling.config import Execution
 from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
@@ -14,8 +15,10 @@ from scaling.plan import plan
 from scaling.store.rows import measurement_steps
 from scaling.tasks import open_task
 from scaling.train import fingerprint, local_checkpoint, optim
+from scaling.train import trainer as trainer_module
 from scaling.train.data_loader import dispatch_steps
 from scaling.train.step import initial_state, program_key, train_program
+from scaling.train.trainer import Trainer
 from scaling.train.trainer import train as train_family
 from tests.sweep_files import TINY, tiny
 from tests.train.model.variants import CHOICES, tiny_model
@@ -23,7 +26,7 @@ from tests.train.model.variants import CHOICES, tiny_model
 pytestmark = pytest.mark.slow
 
 SETTLED = Execution(
-    layers="unrolled", attention="own"
+    layers="unrolled", attention="own", kind="cpu"
 )  # what a run of `one_run` settles for on a CPU
 
 
@@ -47,6 +50,14 @@ def numbers(outcome):
     ]
 
 
+def train_as_on_a_gpu(run, task, path, **options):
+    """The loop and the programs of a GPU, on a CPU: losses are read one dispatch late."""
+    execution = SETTLED.model_copy(update={"kind": "gpu"})
+    stop = options.get("should_stop", lambda: False)
+    trainer = Trainer(RunGroup((run,)), task, lambda group: path, execution, stop)
+    return trainer.run(False)[run.run_id]
+
+
 def stop_after(dispatches):
     count = itertools.count()
     return lambda: next(count) >= dispatches
@@ -57,6 +68,38 @@ VARIANTS = [
     {"norm": "layernorm", "bias": True, "pos": "learned", "ffn": "swiglu"},
     {"tie_embeddings": True, "pos": "alibi", "qk_norm": False},
 ]
+
+
+def test_losses_that_are_read_late_are_those_of_the_same_steps(tmp_path):
+    run = one_run()
+    task = open_task(run.task)
+    on_cpu = numbers(train(run, task, tmp_path / "cpu.npz"))
+    whole = train_as_on_a_gpu(run, task, tmp_path / "gpu.npz")
+    assert [row[:3] for row in numbers(whole)] == [row[:3] for row in on_cpu]
+    np.testing.assert_allclose(
+        [row[3] for row in numbers(whole)], [row[3] for row in on_cpu], rtol=1e-3
+    )
+    path = tmp_path / "stopped.npz"
+    stopped = train_as_on_a_gpu(run, task, path, should_stop=stop_after(2))
+    assert stopped.kind == "stopped"
+    assert numbers(train_as_on_a_gpu(run, task, path)) == numbers(whole)
+
+
+def test_a_profile_is_written_to_its_folder(tmp_path):
+    run = one_run()
+    train(run, open_task(run.task), tmp_path / "c.npz", profile=tmp_path / "trace")
+    assert [path for path in (tmp_path / "trace").rglob("*") if path.is_file()]
+
+
+def test_rows_have_the_mfu_where_the_peak_is_known(tmp_path, monkeypatch):
+    run = one_run()
+    monkeypatch.setattr(trainer_module, "peak_flops", lambda n_devices: 1e12)
+    rows = train(run, open_task(run.task), tmp_path / "c.npz").measured
+    speed = {row.step: row.value for row in rows if row.metric == "tokens_per_second"}
+    per_token = accounting.train_flops(run.model, run.task.seq_len, 1, "exact")
+    assert {row.step: row.value for row in rows if row.metric == "mfu"} == pytest.approx(
+        {step: value * per_token / 1e12 for step, value in speed.items()}
+    )
 
 
 @pytest.mark.parametrize("model", VARIANTS)

@@ -4,65 +4,65 @@ loss curves.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from scaling.fit.diagnostics import loss_curve_collapse, runs_above_law, seed_noise
-from scaling.fit.diagnostics.results import FrontierGap
-from scaling.fit.frontier.budgets import budgets
+from scaling.fit.dataset import Dataset
+from scaling.fit.diagnostics import loss_curve_collapse, runs_above_law
+from scaling.fit.diagnostics.results import CurveCollapse, FrontierGap, NoiseResult, RunAboveLaw
 from scaling.fit.law_fit import LawFit
-from scaling.points.points import Points
+from scaling.fit.noise import noise_result, noise_warnings
 from scaling.points.source import Source
 from scaling.warning import ResultWarning
 
 
-def frontier_gap(points: Points, fitted: LawFit) -> list[FrontierGap]:
+@dataclass(frozen=True)
+class Diagnostics:
+    """The parts of a FitResult that diagnose the runs, as far as the source allows."""
+
+    noise: NoiseResult
+    frontier_gap: list[FrontierGap]
+    runs_above_law: list[RunAboveLaw] | None = None
+    loss_curve_collapse: CurveCollapse | None = None
+    warnings: list[ResultWarning] = field(default_factory=list)
+
+
+def frontier_gap(data: Dataset, fit: LawFit) -> list[FrontierGap]:
     """For each budget how far its best run lies above the fitted L*(C)."""
-    if fitted.optimum is None or points.n is None or points.c is None:
+    points, gaps = data.points, []
+    if fit.optimum is None or points.n is None or points.c is None:
         return []
-    gaps = []
-    for index in budgets(points.n, points.c, points.budget):
+    for index in data.budgets:
         row = index[int(np.argmin(points.loss[index]))]
-        best = fitted.optimum.loss(float(points.c[row]))
-        if best is not None:
-            loss, least = float(points.loss[row]), float(best)
+        optimal = fit.optimum.loss(float(points.c[row]))
+        if optimal is not None:
             gaps.append(
                 FrontierGap(
                     flops=float(points.c[row]),
                     n_params=float(points.n[row]),
-                    loss=loss,
-                    optimal_loss=least,
-                    excess=loss / least - 1,
+                    loss=float(points.loss[row]),
+                    optimal_loss=float(optimal),
+                    excess=float(points.loss[row] / optimal - 1),
                 )
             )
     return gaps
 
 
-def run_diagnostics(
-    source: Source, fitted: LawFit, ci: float
-) -> tuple[dict[str, Any], list[ResultWarning]]:
-    """The fields of a FitResult that diagnostics fill, as far as the source allows, and their
-    warnings.
-    """
-    spread = seed_noise.report(source.points, fitted.estimate, ci)
-    fields: dict[str, Any] = {
-        "noise": spread,
-        "frontier_gap": frontier_gap(source.points, fitted),
-    }
-    warnings = seed_noise.warnings(spread)
-    if source.runs is not None and source.trails is not None:
-        above = runs_above_law.runs_above_law(
-            source.points, source.runs, source.trails, fitted.estimate, spread.sd or 0.0
-        )
-        curves = loss_curve_collapse.collapse(
-            source.points, source.trails, float(fitted.estimate.values.get("E", 0.0))
-        )
-        diverged = (
-            runs_above_law.diverged(source.runs, source.diverged)
-            if source.diverged is not None
-            else []
-        )
-        fields |= {"runs_above_law": [*diverged, *above], "loss_curve_collapse": curves}
-        warnings += [*runs_above_law.warnings(above), *loss_curve_collapse.warnings(curves)]
-    return fields, warnings
+def run_diagnostics(source: Source, fit: LawFit, ci: float) -> Diagnostics:
+    """All diagnostics that the source allows, with their warnings."""
+    noise = noise_result(fit.data, fit.residuals, fit.noise, fit.n_free, ci)
+    result = Diagnostics(noise, frontier_gap(fit.data, fit), warnings=noise_warnings(noise))
+    if source.runs is None or source.trails is None:
+        return result
+    above = runs_above_law.runs_above_law(fit, source.runs, source.trails)
+    curves = loss_curve_collapse.collapse(fit.data, source.trails, float(fit.values.get("E", 0.0)))
+    diverged = (
+        [] if source.diverged is None else runs_above_law.diverged(source.runs, source.diverged)
+    )
+    warnings = [
+        *result.warnings,
+        *runs_above_law.warnings(above),
+        *loss_curve_collapse.warnings(curves),
+    ]
+    return Diagnostics(noise, result.frontier_gap, [*diverged, *above], curves, warnings)

@@ -1,196 +1,152 @@
 """Points that deserve a second look: named with a reason, never dropped. The fit is shown with and
-without them.
+without them, and where they decide the answer a warning says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.diagnostics.results import FitWithoutFlagged, FlaggedPoint, FlaggedPoints
-from scaling.fit.diagnostics.seed_noise import ROBUST
-from scaling.fit.estimate import PointEstimate, estimate
-from scaling.fit.frontier.budgets import budgets
-from scaling.fit.frontier.frontier import AT_EDGE, Minimum, fit_cost
-from scaling.points.points import Points
+from scaling.fit.estimate import refit
+from scaling.fit.frontier.frontier import AT_EDGE, Minimum
+from scaling.fit.law_fit import LawFit
+from scaling.fit.noise import deviates, orthonormal
+from scaling.warning import ResultWarning, WarningCode, warn
 
-NEAR = 0.01  # N and D of two runs that count as one
-FAR = 5.0  # robust standard deviations
+Array = np.ndarray
+SAME_RUN = 0.01  # N and D of two runs that count as one
 MIN_SIZES = 7  # of a budget, for a cubic to be checked against the runs left out of it
-MOST = 20_000  # points beyond which single ones decide nothing
+MAX_LEVERAGE = 0.8  # of a run on the cubic: an end decides its own curve
+OFF_LAW = 2.0  # noises that a run off its curve is off the law, too
+MAX_POINTS = 20_000  # beyond which single ones decide nothing
 SHOWN = 50
+DECIDES = 0.01  # chance that the fits with and without points differ so much by noise alone
 
 
-@dataclass(frozen=True)
-class Flag:
-    """A reason and the points (mask) that it concerns."""
-
-    reason: str
-    mask: np.ndarray
-
-
-def flags(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> list[Flag]:
-    """All flags that concern at least one point. `minima` are those of approach 2, refused ones
-    included.
+def flags(fit: LawFit, minima: Sequence[Minimum]) -> dict[str, Array]:
+    """The points (mask) that each reason concerns, where it concerns any. `minima` are those of
+    approach 2, unavailable ones included.
     """
-    if points.n is None or points.d is None or len(points) > MOST or fitted.law.signed:
-        return []
-    residual = fitted.residuals(points)
-    noise = _robust(residual)
-    listed = [
-        Flag(
-            "fewer tokens than parameters (D/N below 1)",
-            np.asarray(points.d) < np.asarray(points.n),
-        ),
-        Flag(
-            "a budget whose minimum lies at the edge of its sizes (off-centre)",
-            _off_centre(points, minima),
-        ),
-        Flag(
-            (
-                f"near duplicates: all inputs within {NEAR:.0%} of another run's, the loss "
-                "further off than noise"
-            ),
-            _duplicates(points, noise),
-        ),
-        Flag(
-            f"off the curve of its budget by more than {FAR:g} robust standard deviations",
-            _off_curve(points),
-        ),
-        Flag(
-            f"off the fitted law by more than {FAR:g} robust standard deviations",
-            np.abs(residual) > FAR * noise if noise else _none(points),
-        ),
-    ]
-    return [flag for flag in listed if flag.mask.any()]
-
-
-def _none(points: Points) -> np.ndarray:
-    return np.zeros(len(points), bool)
-
-
-def _robust(residual: np.ndarray) -> float:
-    """A standard deviation that outliers do not move: from the median distance from the median."""
-    sd = ROBUST * float(np.median(np.abs(residual - np.median(residual))))
-    return sd if sd > 1e-9 else 0.0
-
-
-def _off_centre(points: Points, minima: Sequence[Minimum]) -> np.ndarray:
-    mask = _none(points)
+    points = fit.data.points
+    if points.n is None or points.d is None or len(points) > MAX_POINTS or fit.law.signed:
+        return {}
+    off_centre = np.zeros(len(points), bool)
     for minimum in minima:
         if minimum.fault in AT_EDGE and minimum.index is not None:
-            mask[minimum.index] = True
+            off_centre[minimum.index] = True
+    reasons = {
+        "fewer tokens than parameters (D/N below 1)": points.d < points.n,
+        "a budget whose minimum lies at the edge of its sizes (off-centre)": off_centre,
+        f"near duplicates: all inputs within {SAME_RUN:.0%} of another run's, the loss further "
+        "off than noise": _duplicates(fit),
+        "off the curve of its budget by more than noise": _off_curve(fit),
+        "off the fitted law by more than noise": fit.noise.outliers,
+    }
+    return {reason: mask for reason, mask in reasons.items() if mask.any()}
+
+
+def _duplicates(fit: LawFit) -> Array:
+    """Runs at the N and D of another whose losses differ by more than noise."""
+    points, mask = fit.data.points, np.zeros(len(fit.data), bool)
+    columns = [points.n, points.d, *points.others.values()]  # unique tokens, steps, ...
+    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns]), 1e-300))
+    order, pairs = np.argsort(logs[0], kind="stable"), []
+    for step in range(1, len(order)):
+        one, other = order[:-step], order[step:]
+        near = logs[0, other] - logs[0, one] <= SAME_RUN
+        if not near.any():
+            break
+        same = near & (np.abs(logs[:, one] - logs[:, other]) <= SAME_RUN).all(0)
+        pairs.append(np.stack([one[same], other[same]], 1))
+    together = np.concatenate(pairs) if pairs else np.empty((0, 2), int)
+    gaps = np.abs(np.diff(fit.data.log_loss[together], axis=1)[:, 0])
+    limit = max(fit.noise.difference(len(together)), 1e-6)
+    mask[together[gaps > limit].ravel()] = True
     return mask
 
 
-def _duplicates(points: Points, noise: float) -> np.ndarray:
-    """Runs at the N and D of another whose losses differ by more than FAR times the noise of a
-    difference.
-    """
-    mask = _none(points)
-    log_n, log_d, log_loss = (
-        np.log(np.asarray(points.n)),
-        np.log(np.asarray(points.d)),
-        np.log(points.loss),
+def _off_curve(fit: LawFit) -> Array:
+    """Runs off the cubic through the runs of their budget, and off the law: a cubic is no law."""
+    mask, groups = (
+        np.zeros(len(fit.data), bool),
+        [index for index in fit.data.budgets if len(index) >= MIN_SIZES],
     )
-    others = [
-        np.log(np.maximum(column, 1e-300)) for column in points.others.values()
-    ]  # unique tokens, steps, ...
-    order = np.argsort(log_n, kind="stable")
-    for place, row in enumerate(order):
-        for other in order[place + 1 :]:
-            if log_n[other] - log_n[row] > NEAR:
-                break
-            same = all(abs(column[other] - column[row]) <= NEAR for column in (log_d, *others))
-            if same and abs(log_loss[other] - log_loss[row]) > max(FAR * np.sqrt(2) * noise, 1e-6):
-                mask[[row, other]] = True
-    return mask
-
-
-def _off_curve(points: Points) -> np.ndarray:
-    """Runs that the cubic through the other runs of their budget misses by more than FAR times the
-    scatter of all such misses.
-    """
-    mask = _none(points)
-    if points.c is None:
+    if not groups:
         return mask
-    rows, misses = [], []
-    for index in budgets(np.asarray(points.n), points.c, points.budget):
-        if len(index) < MIN_SIZES:
-            continue
-        x = np.log(np.asarray(points.n)[index])
-        design = np.vander(x - x.mean(), 4)
-        hat = design @ np.linalg.pinv(design)
-        left = 1 - np.diag(hat)
-        inside = left > 0.2  # an end decides its own curve
-        rows.append(index[inside])
-        misses.append(
-            ((np.eye(len(x)) - hat) @ np.log(points.loss[index]) / np.sqrt(np.maximum(left, 0.2)))[
-                inside
-            ]
-        )
-    if rows:
-        miss = np.concatenate(misses)
-        noise = _robust(miss)
-        mask[np.concatenate(rows)[np.abs(miss) > FAR * noise]] = noise > 0
-    return mask
+    rows, log_n = np.concatenate(groups), np.log(np.asarray(fit.data.points.n))
+    basis, start = np.zeros((len(rows), 4 * len(groups))), 0
+    for place, index in enumerate(groups):
+        own = orthonormal(np.vander(log_n[index] - log_n[index].mean(), 4))
+        basis[start : start + len(index), 4 * place : 4 * place + own.shape[1]] = own
+        start += len(index)
+    basis = basis[:, np.any(basis != 0, axis=0)]
+    mask[rows] = deviates(fit.data.log_loss[rows], basis, MAX_LEVERAGE).outliers
+    return mask & (np.abs(fit.residuals) > OFF_LAW * fit.noise.sd)
 
 
-def report(points: Points, fitted: PointEstimate, minima: Sequence[Minimum]) -> dict[str, Any]:
-    """The fields `flagged` and `fit_without_flagged` of a FitResult."""
-    listed = flags(points, fitted, minima)
-    if not listed:
-        return {"flagged": []}
-    either = np.logical_or.reduce([flag.mask for flag in listed])
+def flag_points(
+    fit: LawFit, minima: Sequence[Minimum]
+) -> tuple[list[FlaggedPoints], FitWithoutFlagged | None, list[ResultWarning]]:
+    """The flagged points by reason, the fit without them, and a warning where they decide it."""
+    masks, points = flags(fit, minima), fit.data.points
+    if not masks:
+        return [], None, []
     entries = [
         FlaggedPoints(
-            reason=flag.reason,
-            count=int(flag.mask.sum()),
-            points=[_point(points, row) for row in np.flatnonzero(flag.mask)[:SHOWN]],
+            reason=reason,
+            count=int(mask.sum()),
+            points=[
+                FlaggedPoint(
+                    row=int(row) + 1,
+                    n_params=float(np.asarray(points.n)[row]),
+                    tokens=float(np.asarray(points.d)[row]),
+                    loss=float(points.loss[row]),
+                )
+                for row in np.flatnonzero(mask)[:SHOWN]
+            ],
         )
-        for flag in listed
+        for reason, mask in masks.items()
     ]
-    return {
-        "flagged": entries,
-        "fit_without_flagged": _without(points.take(~either), fitted, int(either.sum())),
-    }
-
-
-def _point(points: Points, row: int) -> FlaggedPoint:
-    return FlaggedPoint(
-        row=int(row) + 1,
-        n_params=float(np.asarray(points.n)[row]),
-        tokens=float(np.asarray(points.d)[row]),
-        loss=float(points.loss[row]),
-    )
-
-
-def _without(rest: Points, fitted: PointEstimate, count: int) -> FitWithoutFlagged:
-    """The fit without the flagged points, or why there is none."""
+    either = np.logical_or.reduce(list(masks.values()))
+    rest, count = points.take(~either), int(either.sum())
     try:
-        again = estimate(
-            fitted.law,
-            rest,
-            fitted.objective,
-            fitted.delta,
-            fixed=fitted.fixed,
-            one_sided=fitted.one_sided,
-        )
+        other = refit(fit, rest)
     except ScalingError as error:
-        return FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
+        without = FitWithoutFlagged(n_points=len(rest), left_out=count, unavailable=error.what)
+        return entries, without, []
     a = n_star = None
-    if fitted.law.closed_frontier is not None and rest.c is not None:
-        optimum = fitted.law.frontier(again.values, fit_cost(rest))
-        a, n_star = float(optimum.a), float(optimum.n_star(float(rest.c.max())))
-    return FitWithoutFlagged(
+    if other.optimum is not None and rest.c is not None:
+        a, n_star = float(other.optimum.a), float(other.optimum.n_star(float(rest.c.max())))
+    without = FitWithoutFlagged(
         n_points=len(rest),
         left_out=count,
-        params=again.values,
-        status=again.status,
+        params=other.values,
+        status=other.status,
         a=a,
         n_star_at_top=n_star,
     )
+    return entries, without, _deciding(fit, other, count)
+
+
+def _deciding(fit: LawFit, other: LawFit, count: int) -> list[ResultWarning]:
+    """A warning where the fit of all points and the fit of the `other` points predict losses of
+    these that differ by more than the noise of the latter (F test).
+    """
+    from scipy.special import fdtrc
+
+    moved = fit.predict(other.data.points) - other.predict(other.data.points)
+    weight = other.data.weight / other.data.weight.mean()
+    ratio = float(weight @ moved**2) / max(fit.n_free * other.noise.sd**2, 1e-300)
+    if not other.noise.freedom or fdtrc(fit.n_free, other.noise.freedom, ratio) > DECIDES:
+        return []
+    named = {name: (fit.values[name], other.values[name]) for name in fit.law.names}
+    if fit.optimum is not None and other.optimum is not None:
+        named = {"a": (float(fit.optimum.a), float(other.optimum.a))}
+    moves = ", ".join(
+        f"{name} = {one:.4g} with them, {two:.4g} without" for name, (one, two) in named.items()
+    )
+    message = f"{count} flagged points decide the answer: {moves}"
+    return [warn(WarningCode.FLAGGED_POINTS_DECIDE, message, count=count, **named)]

@@ -8,13 +8,13 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.bootstrap import bootstrap
-from scaling.fit.combination import Combination
 from scaling.fit.combine import combine
+from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import Holdout, HoldoutRow, RolloutStep
-from scaling.fit.estimate import PointEstimate, estimate
-from scaling.fit.frontier.budgets import SAME_SIZE, budgets
+from scaling.fit.estimate import refit
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import MIN_BUDGETS
+from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -28,16 +28,16 @@ ROLLOUT_FROM = 3  # sizes that the first fit of a rollout sees
 ROLLOUT_STEPS = 12
 
 
-def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
+def split(data: Dataset, count: int = 1) -> tuple[np.ndarray, float] | None:
     """(points to leave out (mask), their smallest budget), None when too little would be left.
 
     The `count` largest budgets and all that costs more, of at least `count + 3`; in a table without
     budgets, all runs in the top `count` x 15 % of the range of log C.
     """
+    points, groups = data.points, data.budgets
     if points.n is None or points.c is None or len(points) < 2:
         return None
     log_c = np.log(points.c)
-    groups = budgets(points.n, points.c, points.budget)
     if len(groups) >= count + MIN_BUDGETS:
         least = min(log_c[index].min() for index in groups[-count:])
         budget = float(np.exp(log_c[groups[-count]].mean()))
@@ -56,41 +56,35 @@ def split(points: Points, count: int = 1) -> tuple[np.ndarray, float] | None:
 
 
 def holdout(
-    whole: PointEstimate, points: Points, count: int, ci: float, seed: int, combined: bool = False
+    fit: LawFit, count: int, ci: float, seed: int, combined: bool = False
 ) -> tuple[Holdout | None, list[ResultWarning]]:
     """How a fit without the `count` largest budgets predicts them, or a warning that says why there
     is none.
 
-    Intervals hold refits of resamples and a residual each; where laws are `combined` they are those
-    of the combination. The warnings also say where they hold significantly fewer runs than they
-    should, or miss on one side only. A `count` of 0 asks for no hold-out.
+    Intervals include refits of resamples and a residual each; where laws are `combined` they are
+    those of the combination. The warnings also say where they cover significantly fewer runs than
+    they should, or miss on one side only. A `count` of 0 asks for no hold-out.
     """
     if not count:
         return None, []
-    parts = split(points, count)
+    parts, points = split(fit.data, count), fit.data.points
     if parts is None:
         message = "no hold-out: too few budgets to leave the largest out"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
     out, budget = parts
     train, test = points.take(~out), points.take(out)
     try:
-        fitted = estimate(
-            whole.law,
-            train,
-            whole.objective,
-            whole.delta,
-            fixed=whole.fixed,
-            one_sided=whole.one_sided,
-        )
+        fitted = refit(fit, train)
     except ScalingError as error:
         message = f"no hold-out: without the largest budget {error.what}"
         return None, [warn(WarningCode.NO_HOLDOUT, message)]
-    combination = combine(train, whole.objective, whole.delta) if combined else None
-    predicted, lo, hi = (
-        _combined(combination, test, ci)
-        if combination
-        else _predictions(fitted, train, test, ci, seed)
-    )
+    combination = combine(fitted.data, fit.objective, fit.delta) if combined else None
+    if combination:
+        predicted, lo, hi = combination.losses(np.asarray(test.n), np.asarray(test.d), ci)
+        lo = np.minimum(lo, predicted * (1 - ROUNDING))
+        hi = np.maximum(hi, predicted * (1 + ROUNDING))
+    else:
+        predicted, lo, hi = _predictions(fitted, test, ci, seed)
     inside = (lo <= test.loss) & (test.loss <= hi)
     kept = np.unique(np.linspace(0, len(test) - 1, min(len(test), ROWS_KEPT)).astype(int))
     columns = {
@@ -112,7 +106,7 @@ def holdout(
         ],
         mean_abs_rel_error=float(np.mean(np.abs(predicted / test.loss - 1))),
         covered=float(np.mean(inside)),
-        by="combination" if combination else whole.law.name,
+        by="combination" if combination else fit.law.name,
     ), coverage_warnings(test.loss < lo, test.loss > hi, ci)
 
 
@@ -138,34 +132,19 @@ def coverage_warnings(too_high: np.ndarray, too_low: np.ndarray, ci: float) -> l
     return warnings
 
 
-def _combined(
-    combination: Combination, test: Points, ci: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted loss of `test` and its interval by the combination."""
-    runs = zip(np.asarray(test.n).tolist(), np.asarray(test.d).tolist(), strict=True)
-    forecasts = [combination.loss(n, d, ci) for n, d in runs]
-    value, lo, hi = (
-        np.array([getattr(each, name) for each in forecasts]) for name in ("value", "lo", "hi")
-    )
-    return value, np.minimum(lo, value * (1 - ROUNDING)), np.maximum(hi, value * (1 + ROUNDING))
-
-
 def _predictions(
-    fitted: PointEstimate, train: Points, test: Points, ci: float, seed: int
+    fit: LawFit, test: Points, ci: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted loss of `test` and the interval of a new run: the law's own uncertainty and the
     scatter of its residuals.
     """
-    law, rng = fitted.law, np.random.default_rng(seed)
-    inside, outside = train.inputs(law.inputs), test.inputs(law.inputs)
-    residuals = law.to_log(train.loss) - law.log_predict(fitted.theta, inside)
-    scatter = residuals * np.sqrt(len(train) / max(1, len(train) - len(fitted.theta)))
-    draws = bootstrap(fitted, train, cap_resamples(RESAMPLES, len(train)), seed)
-    theta = draws.theta if len(draws.theta) else fitted.theta[None]
-    log_loss = law.log_predict(theta, outside)
+    rng, count = np.random.default_rng(seed), len(fit.data)
+    scatter = fit.residuals * np.sqrt(count / max(1, count - len(fit.theta)))
+    draws = bootstrap(fit, cap_resamples(RESAMPLES, count), seed)
+    log_loss = fit.predict(test, draws.theta if len(draws.theta) else fit.theta[None])
     log_loss = log_loss + rng.choice(scatter, log_loss.shape)
-    lo, hi = law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
-    predicted = law.from_log(law.log_predict(fitted.theta, outside))
+    lo, hi = fit.law.from_log(np.quantile(log_loss, [(1 - ci) / 2, (1 + ci) / 2], axis=0))
+    predicted = fit.law.from_log(fit.predict(test))
     return (
         predicted,
         np.minimum(lo, predicted * (1 - ROUNDING)),
@@ -173,47 +152,33 @@ def _predictions(
     )
 
 
-def rollout(whole: PointEstimate, points: Points, ci: float, seed: int) -> list[RolloutStep]:
+def rollout(fit: LawFit, ci: float, seed: int) -> list[RolloutStep]:
     """Fit the k smallest sizes and predict the next one, for every k that identifies the law: does
     the law hold as N grows?
 
     The bias of a step is the mean of predicted / measured - 1.
     """
+    points, steps = fit.data.points, []
     if points.n is None:
         return []
-    log_n = np.log(points.n)
-    order = np.argsort(log_n, kind="stable")
-    label = np.empty(len(log_n), int)
-    label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
-    sizes = int(label.max()) + 1
-    rollout_steps = []
-    for step in np.unique(
-        np.linspace(
-            ROLLOUT_FROM, sizes - 1, min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
-        ).astype(int)
-    ):
-        train, test = points.take(label < step), points.take(label == step)
+    sizes = int(fit.data.size.max()) + 1
+    n_steps = min(ROLLOUT_STEPS, max(0, sizes - ROLLOUT_FROM))
+    for step in np.unique(np.linspace(ROLLOUT_FROM, sizes - 1, n_steps).astype(int)):
+        test = points.take(fit.data.size == step)
         try:
-            fitted = estimate(
-                whole.law,
-                train,
-                whole.objective,
-                whole.delta,
-                fixed=whole.fixed,
-                one_sided=whole.one_sided,
-            )
+            smaller = refit(fit, points.take(fit.data.size < step))
         except ScalingError:
             continue  # too few points of too few sizes: the next step has more
-        predicted, lo, hi = _predictions(fitted, train, test, ci, seed)
+        predicted, lo, hi = _predictions(smaller, test, ci, seed)
         error = predicted / test.loss - 1
-        rollout_steps.append(
+        steps.append(
             RolloutStep(
                 n_params=float(np.exp(np.log(np.asarray(test.n)).mean())),
-                n_train=len(train),
+                n_train=len(smaller.data),
                 n_test=len(test),
                 mean_abs_rel_error=float(np.abs(error).mean()),
                 bias=float(error.mean()),
                 covered=float(np.mean((lo <= test.loss) & (test.loss <= hi))),
             )
         )
-    return rollout_steps
+    return steps

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import CurveCollapse, NormalizedCurve
-from scaling.fit.diagnostics.seed_noise import ROBUST
-from scaling.fit.frontier.budgets import budgets
+from scaling.fit.noise import ROBUST
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -42,7 +42,7 @@ class Curve:
         return np.asarray((self.losses - floor) / (self.last - floor))
 
 
-def collapse(points: Points, loss_curves: Points, floor: float) -> CurveCollapse | None:
+def collapse(data: Dataset, loss_curves: Points, floor: float) -> CurveCollapse | None:
     """The curves of the best run of each budget, their spread, and which lie off; None with fewer
     than three.
 
@@ -50,12 +50,10 @@ def collapse(points: Points, loss_curves: Points, floor: float) -> CurveCollapse
     Where the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
+    points = data.points
     if points.n is None or points.d is None or points.c is None or loss_curves.group is None:
         return None
-    best = [
-        index[int(np.argmin(points.loss[index]))]
-        for index in budgets(points.n, points.c, points.budget)
-    ]
+    best = [index[int(np.argmin(points.loss[index]))] for index in data.budgets]
     used = float(np.clip(floor, 0.0, FLOOR * points.loss.min())) if np.isfinite(floor) else 0.0
     curves = [curve for row in best if (curve := _curve(points, loss_curves, row)) is not None]
     if len(curves) < MIN_RUNS:

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.bootstrap import fit_law
+from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics.results import RepeatedDataLaw, RepeatedRuns
-from scaling.fit.diagnostics.seed_noise import seed_noise
 from scaling.fit.document import Estimate
 from scaling.fit.frontier.frontier import cap_resamples
-from scaling.fit.law_fit import LawFit, fit_law
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.noise import seed_noise
 from scaling.fit.options import FitOptions
+from scaling.fit.significance import student
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -83,19 +86,21 @@ def fresh_curve(tokens: Array, loss: Array) -> FreshCurve | None:
     return FreshCurve(knots[0], knots[1], float(counts.mean())) if len(weight) > 1 else None
 
 
-def report(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[str, Any]:
-    """The fields `repeats` (a row for each repeated size, U and D) and `repeats_law`; empty where
-    no run repeats.
+def repeated_data(
+    data: Dataset, fit: LawFit | None, options: FitOptions
+) -> tuple[list[RepeatedRuns] | None, RepeatedDataLaw | None]:
+    """A row for each repeated size, U and D, and the law of repeated data; None where no run
+    repeats.
     """
-    repeats = rows(points, options.ci)
+    repeats = rows(data, options.ci)
     if not repeats:
-        return {}
+        return None, None
     r_d, status, unavailable = None, None, None
     try:
-        if fitted is None or options.law != LAW:
-            fitted = fit_law(points, LAW, options, cap_resamples(LAW_RESAMPLES, len(points)))
-        r_d = Estimate.of(fitted.estimate.values["R_D"], fitted.drawn.get("R_D"), options.ci)
-        status = fitted.estimate.status
+        if fit is None or options.law != LAW:
+            fit = fit_law(data, LAWS[LAW], options, cap_resamples(LAW_RESAMPLES, len(data)))
+        r_d = Estimate.of(fit.values["R_D"], fit.drawn.get("R_D"), options.ci)
+        status = fit.status
     except ScalingError as error:
         unavailable = error.what
     if r_d is not None and r_d.value:
@@ -108,7 +113,7 @@ def report(points: Points, fitted: LawFit | None, options: FitOptions) -> dict[s
     law = RepeatedDataLaw(
         law=LAW, R_D=r_d, status=status, unavailable=unavailable, R_D_from_runs=read_off(repeats)
     )
-    return {"repeats": repeats, "repeats_law": law}
+    return repeats, law
 
 
 def effective_epochs(epochs: Array | float, r_d: float) -> Any:
@@ -116,21 +121,21 @@ def effective_epochs(epochs: Array | float, r_d: float) -> Any:
     return 1.0 - r_d * np.expm1(-(np.asarray(epochs, float) - 1.0) / r_d)
 
 
-def rows(points: Points, ci: float = 0.95) -> list[RepeatedRuns]:
+def rows(data: Dataset, ci: float = 0.95) -> list[RepeatedRuns]:
     """Each repeated size, U and D, seeds averaged, with its D'; `ratio` D'/U with an interval where
     seeds were replicated.
 
     `effective_tokens` is None for a size without fresh runs at two amounts; `extrapolated` where D'
     lies beyond them.
     """
-    from scipy.special import stdtrit
-
+    points = data.points
     unique = points.others.get("U")
     if unique is None or points.n is None or points.d is None:
         return []
     repeated = points.d > REPEATED * unique
-    noise, repeats = seed_noise(points), []
-    reach = noise.sd * float(stdtrit(noise.freedom, (1 + ci) / 2)) if noise else None
+    replicates, repeats, reach = data.replicates, [], None
+    if replicates is not None:
+        reach = seed_noise(replicates)[0] * student(ci, replicates.freedom)
     for n in np.unique(_key(points.n)):
         size = _key(points.n) == n
         curve = (
@@ -210,8 +215,9 @@ def read_off(repeats: Sequence[RepeatedRuns]) -> float | None:
     return math.exp(minimize_scalar(miss, bounds=tuple(np.log(R_RANGE)), method="bounded").x)
 
 
-def uncounted(points: Points, law: str) -> list[ResultWarning]:
+def uncounted(data: Dataset, law: str) -> list[ResultWarning]:
     """A warning when runs repeat their data and the law counts every token as new."""
+    points = data.points
     unique = points.others.get("U")
     if unique is None or points.d is None or "U" in LAWS[law].inputs:
         return []

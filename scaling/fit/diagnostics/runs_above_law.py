@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from scaling.fit.diagnostics.results import RunAboveLaw
-from scaling.fit.estimate import PointEstimate
+from scaling.fit.law_fit import LawFit
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
-OUTLIER_SIGMAS = 3.0  # of one run
 FEW_STEPS = 200
 LONG_WARMUP = 0.15  # of the steps
 OTHER_RATE = 1.6  # times the neighbours' learning rate x width
@@ -22,18 +21,15 @@ NEIGHBOURS = 6
 SHOWN = 50
 
 
-def runs_above_law(
-    points: Points, runs: pd.DataFrame, loss_curves: Points, fitted: PointEstimate, noise: float
-) -> list[RunAboveLaw]:
-    """Runs whose loss lies OUTLIER_SIGMAS standard deviations above the law, the worst first.
+def runs_above_law(fit: LawFit, runs: pd.DataFrame, loss_curves: Points) -> list[RunAboveLaw]:
+    """Runs whose loss lies above the law by more than noise, the worst first.
 
-    `runs` has one row a point with its configuration, `noise` is the standard deviation of one
-    run's log loss.
+    `runs` has one row a point with its configuration.
     """
+    points, residual = fit.data.points, fit.residuals
     if points.n is None or points.d is None:
         return []
-    residual = fitted.residuals(points)
-    rows = np.flatnonzero(residual > OUTLIER_SIGMAS * noise)
+    rows = np.flatnonzero(residual > fit.noise.excess(len(points)))
     rows = rows[np.argsort(-residual[rows], kind="stable")][:SHOWN]
     return [
         RunAboveLaw(
@@ -75,7 +71,9 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     """The first of the usual causes that the run shows."""
     config = runs["config"].iloc[row]
     steps, optim = int(config["n_steps"]), config["optim"]
-    rose = _late_loss_increase(str(runs["run_id"].iloc[row]), loss_curves)
+    curve = loss_curves.take(np.asarray(loss_curves.group) == str(runs["run_id"].iloc[row]))
+    losses = curve.loss[np.argsort(np.asarray(curve.d))]
+    rose = float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
     if rose > ROSE:
         repeats = (config["task"].get("unique_tokens") or np.inf) < np.asarray(points.d)[row]
         why = "unstable, the learning rate is too high"
@@ -87,22 +85,20 @@ def _cause(row: int, points: Points, runs: pd.DataFrame, loss_curves: Points) ->
     warmup = int(optim.get("warmup_steps", 0)) / steps
     if warmup > LONG_WARMUP:
         return f"{100 * warmup:.0f} % of its steps are warm-up"
-    near = _neighbours(row, points)
-    rate = _against(row, near, runs["lr"].to_numpy(float) * _widths(runs))
-    if max(rate, 1 / rate) > OTHER_RATE:
-        return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
-    batch = _against(row, near, runs["batch_tokens"].to_numpy(float))
-    if max(batch, 1 / batch) > OTHER_BATCH:
-        return f"its batch is {batch:.2g} times its neighbours'"
+    # against the median of the runs nearest in log N and log D, itself left out
+    logs = np.log(np.stack([np.asarray(points.n), np.asarray(points.d)]))
+    away = np.hypot(*(logs - logs[:, row, None]))
+    away[row] = -1.0
+    near = np.argsort(away, kind="stable")[1 : NEIGHBOURS + 1]
+    if len(near):
+        rates, batches = runs["lr"].to_numpy(float) * _widths(runs), runs["batch_tokens"]
+        rate = float(rates[row] / np.median(rates[near]))
+        if max(rate, 1 / rate) > OTHER_RATE:
+            return f"untuned: its learning rate, by width, is {rate:.2g} times its neighbours'"
+        batch = float(batches.iloc[row] / np.median(batches.to_numpy(float)[near]))
+        if max(batch, 1 / batch) > OTHER_BATCH:
+            return f"its batch is {batch:.2g} times its neighbours'"
     return "no known cause: rerun it with another seed"
-
-
-def _late_loss_increase(run_id: str, loss_curves: Points) -> float:
-    """How far the last evaluation of a run lies above its lowest."""
-    mine = np.asarray(loss_curves.group) == run_id
-    order = np.argsort(np.asarray(loss_curves.d)[mine])
-    losses = loss_curves.loss[mine][order]
-    return float(losses[-1] / losses.min() - 1) if len(losses) else 0.0
 
 
 def _widths(runs: pd.DataFrame) -> np.ndarray:
@@ -118,32 +114,14 @@ def _widths(runs: pd.DataFrame) -> np.ndarray:
     )
 
 
-def _neighbours(row: int, points: Points) -> np.ndarray:
-    """The runs nearest in log N and log D, itself left out."""
-    away = np.hypot(
-        *(
-            np.log(np.asarray(values)) - np.log(np.asarray(values)[row])
-            for values in (points.n, points.d)
-        )
-    )
-    away[row] = np.inf
-    return np.argsort(away, kind="stable")[: min(NEIGHBOURS, len(away) - 1)]
-
-
-def _against(row: int, near: np.ndarray, values: np.ndarray) -> float:
-    """A value over the median of its neighbours'."""
-    return float(values[row] / np.median(values[near])) if len(near) else 1.0
-
-
 def warnings(above: list[RunAboveLaw]) -> list[ResultWarning]:
     """One warning for all of them."""
     if not above:
         return []
     worst = above[0]
     message = (
-        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} more than "
-        f"{OUTLIER_SIGMAS:g} sigma "
-        f"above the fitted law, the worst by {100 * (worst.excess or 0.0):.1f} % "
+        f"{len(above)} run{'s lie' if len(above) > 1 else ' lies'} above the fitted law by more "
+        f"than noise, the worst by {100 * (worst.excess or 0.0):.1f} % "
         f"({worst.run_id}: {worst.cause})"
     )
     return [warn(WarningCode.RUNS_ABOVE_LAW, message, run_ids=[run.run_id for run in above])]

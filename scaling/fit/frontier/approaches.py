@@ -9,14 +9,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import Estimate, subsample_draws
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import Frontier, FrontierEstimate, Minimum
+from scaling.fit.frontier.frontier import FrontierEstimate, Minimum
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     Agreement,
+    Approach,
     ApproachAgreement,
     BudgetMinimum,
     Curve,
@@ -24,7 +26,6 @@ from scaling.fit.result import (
     Power,
 )
 from scaling.points.points import Points
-from scaling.points.source import Source
 from scaling.warning import ResultWarning, WarningCode
 
 MAX_N_STAR_RATIO = 1.5  # N* of two approaches at the largest budget
@@ -32,34 +33,21 @@ MARGIN_OF_A = 0.025  # of an exponent without an interval
 DRAWS_KEPT = 200  # of each approach, so that a prediction can show all three with intervals
 
 
-def powers(frontier: Frontier) -> dict[str, np.ndarray]:
-    """A frontier by the names of the document; E, K and gamma only where it gives a loss."""
-    named = {
-        "a": frontier.a,
-        "n_coef": np.exp(frontier.log_n),
-        "b": frontier.b,
-        "d_coef": np.exp(frontier.log_d),
-    }
-    if frontier.floor is None or frontier.log_gap is None or frontier.gamma is None:
-        return named
-    return named | {"E": frontier.floor, "K": np.exp(frontier.log_gap), "gamma": frontier.gamma}
-
-
 def estimate_frontiers(
-    source: Source, fitted: LawFit | None, reason: str, options: FitOptions
-) -> dict[str, FrontierEstimate]:
-    """All three approaches; `reason` says why there is no fitted law."""
-    if fitted is None:
-        parametric = FrontierEstimate("parametric", unavailable=reason)
-    elif fitted.optimum is None:
+    data: Dataset, curves: Points | None, fit: LawFit | str, options: FitOptions
+) -> dict[Approach, FrontierEstimate]:
+    """All three approaches; instead of a fitted law, `fit` says why there is none."""
+    if isinstance(fit, str):
+        parametric = FrontierEstimate("parametric", unavailable=fit)
+    elif fit.optimum is None:
         reason = f"the law {options.law} has no compute-optimal N and D"
         parametric = FrontierEstimate("parametric", unavailable=reason)
     else:
-        parametric = FrontierEstimate("parametric", fitted.optimum, fitted.optimum_draws)
+        parametric = FrontierEstimate("parametric", fit.optimum, fit.optimum_draws)
     return {
         "parametric": parametric,
-        "isoflop": isoflop(source.points, options.minimum, options.bootstrap, options.seed),
-        "envelope": envelope(source.points, source.curves, options.bootstrap, options.seed),
+        "isoflop": isoflop(data, options.minimum, options.bootstrap, options.seed),
+        "envelope": envelope(data, curves, options.bootstrap, options.seed),
     }
 
 
@@ -83,8 +71,8 @@ def frontier_result(
     return FrontierResult(
         a=exponent["a"],
         b=exponent["b"],
-        powers={name: float(value) for name, value in powers(frontier).items()},
-        draws=None if draws is None else subsample_draws(powers(draws), DRAWS_KEPT),
+        powers={name: float(value) for name, value in frontier.powers().items()},
+        draws=None if draws is None else subsample_draws(draws.powers(), DRAWS_KEPT),
         n_star=Power(coef=float(np.exp(frontier.log_n)), exponent=float(frontier.a)),
         d_star=Power(coef=float(np.exp(frontier.log_d)), exponent=float(frontier.b)),
         a_plus_b=float(frontier.a + frontier.b),
@@ -115,7 +103,7 @@ def _minimum(minimum: Minimum, points: Points) -> BudgetMinimum:
 
 
 def agreement(
-    estimates: Mapping[str, FrontierEstimate], points: Points, ci: float
+    estimates: Mapping[Approach, FrontierEstimate], points: Points, ci: float
 ) -> ApproachAgreement:
     """Whether exponents agree within their intervals, and N* at the largest budget within 1.5
     times.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.fit.frontier.budgets import SAME_SIZE, WINDOW, budgets
+from scaling.fit.dataset import Dataset
+from scaling.fit.frontier.budgets import SAME_SIZE, WINDOW
 from scaling.fit.frontier.frontier import (
     Frontier,
     FrontierEstimate,
@@ -42,7 +43,7 @@ class Tracks:
 
 
 def envelope(
-    points: Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0
+    data: Dataset | Points, curves: Points | None = None, resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
     """The frontier through the winners at up to 64 budgets; `curves` are all evaluations of the
     runs, where there are.
@@ -50,9 +51,11 @@ def envelope(
     A budget whose winner is the smallest or the largest that competes is left out: the true winner
     may lie beyond. Intervals resample whole tracks. `unavailable` says what is lacking.
     """
+    data = Dataset.of(data)
+    points = data.points
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("envelope", unavailable="the table lacks N, D or C")
-    tracks = _tracks(points if curves is None else curves, curves is not None)
+    tracks = _tracks(data if curves is None else Dataset(curves), curves is not None)
     if tracks is None:
         return FrontierEstimate(
             "envelope", unavailable="no compute at which runs of several sizes compete"
@@ -90,24 +93,22 @@ def _warnings(frontier: Frontier, finals_only: bool) -> list[ResultWarning]:
     return warnings
 
 
-def _tracks(points: Points, by_run: bool) -> Tracks | None:
+def _tracks(data: Dataset, by_run: bool) -> Tracks | None:
     """Tracks on common budgets, evenly spaced in log C; where sizes were not trained twice, those
     of an isoFLOP design.
     """
-    n, d, c = points.inputs("NDC").values()
+    group, (n, d, c) = data.points.group, data.points.inputs("NDC").values()
     log_c, log_n, log_d = np.log(c), np.log(n), np.log(d)
-    label = (
-        np.unique(points.group, return_inverse=True)[1]
-        if by_run and points.group is not None
-        else _sizes(log_n)
-    )
+    label = data.size
+    if by_run and group is not None:
+        label = np.unique(group, return_inverse=True)[1]
     order = np.lexsort((log_c, label))
     along = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
     grid = np.linspace(log_c.min(), log_c.max(), GRID)
     if np.median([len(row) for row in along]) < 2:
-        centres = np.array([log_c[index].mean() for index in budgets(n, c)])
+        centres = np.array([log_c[index].mean() for index in data.budgets])
         grid = centres if len(centres) >= MIN_BUDGETS else grid
-    loss = np.array([_read(grid, log_c[row], np.log(points.loss[row])) for row in along])
+    loss = np.array([_read(grid, log_c[row], data.log_loss[row]) for row in along])
     tokens = np.array([_read(grid, log_c[row], log_d[row]) for row in along])
     contested = np.isfinite(loss).sum(0) >= MIN_TRACKS
     if not contested.any():
@@ -118,14 +119,6 @@ def _tracks(points: Points, by_run: bool) -> Tracks | None:
         np.array([log_n[row].mean() for row in along]),
         tokens[:, contested],
     )
-
-
-def _sizes(log_n: np.ndarray) -> np.ndarray:
-    """Labels of sizes that lie within 2 % of their neighbour."""
-    order = np.argsort(log_n, kind="stable")
-    label = np.empty(len(log_n), int)
-    label[order] = np.concatenate([[0], np.cumsum(np.diff(log_n[order]) > SAME_SIZE)])
-    return label
 
 
 def _read(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

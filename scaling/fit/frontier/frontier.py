@@ -31,13 +31,13 @@ class Cost:
     c0: float = 6.0
     p: float = 1.0
 
-    def flops(self, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def flops(self, n: Any, d: Any) -> Any:
         """C of N parameters and D tokens."""
         return self.c0 * np.power(n, self.p) * d
 
-    def tokens(self, n: np.ndarray, c: np.ndarray) -> np.ndarray:
+    def tokens(self, n: Any, c: Any) -> Any:
         """D that C pays for at N."""
-        return np.asarray(c / (self.c0 * np.power(n, self.p)))
+        return c / (self.c0 * np.power(n, self.p))
 
 
 def fit_cost(points: Points) -> Cost:
@@ -120,6 +120,18 @@ class Frontier:
     floor: np.ndarray | None = None
     log_gap: np.ndarray | None = None
     gamma: np.ndarray | None = None
+
+    def powers(self) -> dict[str, np.ndarray]:
+        """Its powers by the names of the document; E, K and gamma only where it gives a loss."""
+        named = {
+            "a": self.a,
+            "n_coef": np.exp(self.log_n),
+            "b": self.b,
+            "d_coef": np.exp(self.log_d),
+        }
+        if self.floor is None or self.log_gap is None or self.gamma is None:
+            return named
+        return named | {"E": self.floor, "K": np.exp(self.log_gap), "gamma": self.gamma}
 
     def n_star(self, flops: float | np.ndarray) -> np.ndarray:
         """N*(C)."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from scaling.errors import unknown_choice
-from scaling.fit.frontier.budgets import MIN_SIZES, WINDOW, at_one_budget, budgets
+from scaling.fit.dataset import Dataset
+from scaling.fit.frontier.budgets import MIN_SIZES, WINDOW, at_one_budget
 from scaling.fit.frontier.frontier import (
     Cost,
     Frontier,
@@ -23,15 +24,19 @@ from scaling.fit.frontier.frontier import (
     cap_resamples,
     fit_power_frontier,
 )
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.law import Law
 from scaling.points.points import Points
 from scaling.warning import ResultWarning, WarningCode, warn
 
+Array = np.ndarray
 MIN_BUDGETS = 3
+GRID = 41  # points of the curve that is drawn
+FINE = 4001  # points on which the interpolant's minimum is sought; a draw makes do with a fifth
+LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
 
 
 def isoflop(
-    points: Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
+    data: Dataset | Points, method: str = "parabola", resamples: int = 1000, seed: int = 0
 ) -> FrontierEstimate:
     """The frontier from the isoFLOP curves of a table. Needs three budgets; else `unavailable` says
     what is lacking.
@@ -42,9 +47,10 @@ def isoflop(
     """
     if method not in METHODS:
         raise unknown_choice("minimum", method, METHODS)
+    data = Dataset.of(data)
+    points, groups = data.points, data.budgets
     if points.n is None or points.d is None or points.c is None:
         return FrontierEstimate("isoflop", unavailable="the table lacks N, D or C")
-    groups = budgets(points.n, points.c, points.budget)
     width = max((float(np.ptp(np.log(points.c[index]))) for index in groups), default=0.0)
     if width > WINDOW:
         points = at_one_budget(points, groups)
@@ -156,44 +162,26 @@ def _bootstrap(
     )
 
 
-def grid_bias(
-    points: Points, law: str, values: dict[str, float], cost: Cost
-) -> ResultWarning | None:
-    """What the parabola makes of noiseless losses of a fitted law on this very grid, against the
-    law's own optimum.
+def grid_bias(points: Points, law: Law, theta: np.ndarray, cost: Cost) -> ResultWarning | None:
+    """What the parabola makes of noiseless losses of a law on this very grid, against the law's own
+    optimum.
 
     A parabola is not the true shape of the curve: an off-centre or drifting grid moves the exponent
     (the bias is in the method, more runs do not remove it). None where the law or the grid gives no
     frontier.
     """
-    if points.n is None or points.d is None or law != "chinchilla":
+    if points.n is None or points.d is None or law.name != "chinchilla":
         return None
-    loss = (
-        values["E"]
-        + values["A"] * points.n ** -values["alpha"]
-        + values["B"] * points.d ** -values["beta"]
-    )
+    loss = np.exp(law.log_predict(theta, points.inputs(law.inputs)))
     noiseless = isoflop(replace(points, loss=loss), resamples=0)
     if noiseless.frontier is None:
         return None
-    truth = LAWS[law].frontier(values, cost)
+    truth = law.frontier(law.values(theta), cost)
     largest = max(minimum.flops for minimum in noiseless.minima if minimum.fault is None)
     of_n = float(noiseless.frontier.n_star(largest) / truth.n_star(largest) - 1)
     of_a = float(noiseless.frontier.a - truth.a)
     message = f"grid bias of a: {of_a:+.4f}, of N* at the largest budget: {100 * of_n:+.1f} %"
     return warn(WarningCode.GRID_BIAS, message, a=of_a, n_star=of_n)
-
-
-Array = np.ndarray
-
-
-GRID = 41  # points of the curve that is drawn
-
-
-FINE = 4001  # points on which the interpolant's minimum is sought; a draw makes do with a fifth
-
-
-LEAST_FREE = 0.05  # 1 - leverage of a run that alone decides the curve
 
 
 @dataclass(frozen=True)

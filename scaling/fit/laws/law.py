@@ -33,7 +33,8 @@ class Param:
     """A parameter by its reported name. `bounds` and `grid` (where starts are sought) are of the
     internal coordinate in centred units: the value itself, its log where `log`, the log times the
     exponent named `crossing`, or the value times the parameter named `scaled_by`. The log of a
-    `place` is counted from the unit of that input.
+    `place` is counted from the unit of that input; bounds `of_loss` are counted from the mean log
+    loss.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Param:
     grid: tuple[float, ...] = ()
     place: str = ""
     scaled_by: str = ""
+    of_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Law:
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
     `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
     returns; `columns` what `log_columns` does; `closed_frontier` gives N*, D* and L* from the reported
-    parameters, scalars or arrays over draws, where the law has a compute-optimal N and D.
+    parameters, scalars or arrays over draws, where the law has a compute-optimal N and D. `allows_zero` says
+    that what is fitted (an accuracy) may be 0.
     """
 
     name: str
@@ -78,6 +81,8 @@ class Law:
     custom: Callable[[Inputs], Bound] | None = field(default=None, repr=False)
     columns: Callable[[Array, Inputs], Array] | None = field(default=None, repr=False)
     closed_frontier: ClosedFrontier | None = field(default=None, repr=False)
+    default_objective: str = "huber-log"
+    allows_zero: bool = False
     signed: bool = False  # losses may be negative: `bind` gives the loss itself, not its log
 
     def logs(self, x: Inputs) -> Inputs:

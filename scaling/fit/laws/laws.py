@@ -33,7 +33,7 @@ def _floor(name: str) -> Param:
 
 
 def _coefficient(name: str) -> Param:
-    return Param(name, (-30.0, 30.0), log=True)
+    return Param(name, (-30.0, 30.0), log=True, of_loss=True)
 
 
 def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
@@ -41,7 +41,7 @@ def _exponent(name: str, grid: tuple[float, ...] = GENTLE) -> Param:
 
 
 def _scale_constant(name: str, exponent: str) -> Param:
-    return Param(name, (-30.0, 30.0), crossing=exponent)
+    return Param(name, (-30.0, 30.0), crossing=exponent, of_loss=True)
 
 
 def _coupled_exponent(name: str) -> Param:
@@ -300,6 +300,8 @@ _ALL = (
         derived=lambda values: {"hi": values["lo"] + values["span"]},
         custom=lambda logs: logistic(logs["X"]),
         columns=_logistic_columns,
+        default_objective="mse",
+        allows_zero=True,
     ),
 )
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import ScalingError
+from scaling.fit.special.results import CurveErrors
 
 Array = np.ndarray
 NAMES = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
@@ -56,13 +58,15 @@ class Curve:
 @dataclass(frozen=True)
 class _Areas:
     """What the law needs of a schedule: log S1 (T,), the drops eta_(k-1) - eta_k (K,), log eta_k
-    (K,), and S_k(t) (K, T).
+    (K,), and S_k(t) (K, T); `used` masks the evaluations after the learning rate first moved, where
+    the law says something.
     """
 
     log_s1: Array
     drop: Array
     log_lr: Array
     after: Array
+    used: Array
 
 
 def areas(step: Array, lr: Array) -> _Areas:
@@ -77,19 +81,19 @@ def areas(step: Array, lr: Array) -> _Areas:
     after = np.maximum(
         s1[None] - s1[moved, None], 0.0
     )  # eta_k counts from the step at which it begins
-    return _Areas(np.log(s1), drop[moved], np.log(np.maximum(lr[1:][moved], 1e-30)), after)
+    log_lr, used = np.log(np.maximum(lr[1:][moved], 1e-30)), s1 > 0
+    return _Areas(np.log(s1[used]), drop[moved], log_lr, after[:, used], used)
 
 
 def predict_curve(values: Mapping[str, float], step: Array, lr: Array) -> Array:
-    """The loss (T,) at the steps of a schedule."""
+    """The loss (T,) at the steps of a schedule; infinite before the learning rate first moved."""
     inner = np.array([values[name] for name in NAMES[3:]])
     curve_areas = areas(step, lr)
     drop, _ = _drop(curve_areas, *inner[1:])
-    return np.asarray(
-        values["L0"]
-        + values["A"] * np.exp(-values["alpha"] * curve_areas.log_s1)
-        - values["B"] * drop
-    )
+    loss = np.full(len(step), np.inf)
+    power = values["A"] * np.exp(-values["alpha"] * curve_areas.log_s1)
+    loss[curve_areas.used] = values["L0"] + power - values["B"] * drop
+    return loss
 
 
 def _drop(curve_areas: _Areas, c: float, beta: float, gamma: float) -> tuple[Array, Array]:
@@ -126,7 +130,8 @@ def fit_annealing(curves: Sequence[Curve], delta: float = 1e-3) -> Annealing:
 
     _check(curves)
     curve_areas = [areas(curve.step, curve.lr) for curve in curves]
-    loss = np.concatenate([curve.loss for curve in curves])
+    pairs = zip(curves, curve_areas, strict=True)
+    loss = np.concatenate([curve.loss[each.used] for curve, each in pairs])
     log_s1 = np.concatenate([each.log_s1 for each in curve_areas])
 
     def objective(theta: Array) -> tuple[float, Array]:
@@ -234,16 +239,40 @@ def _starts(curve_areas: Sequence[_Areas], log_s1: Array, loss: Array) -> list[A
     return [start for _, start in sorted(start_points, key=lambda pair: pair[0])[:POLISHED]]
 
 
-def goodness(curve: Curve, values: Mapping[str, float]) -> dict[str, float]:
-    """How well a curve is predicted: R^2, mean absolute error in nats, and that of its last
-    evaluation.
+def goodness(curves: Sequence[Curve], values: Mapping[str, float]) -> CurveErrors:
+    """How well curves are predicted, all evaluations together."""
+    loss = np.concatenate([curve.loss for curve in curves])
+    predicted = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves])
+    used = np.isfinite(predicted)
+    loss, error = loss[used], predicted[used] - loss[used]
+    return CurveErrors(
+        n=len(loss),
+        r2=1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
+        mae=float(np.abs(error).mean()),
+        final_error=float(error[-1]),
+    )
+
+
+def left_out(curves: Sequence[Curve], holdout: str | int | None) -> set[str]:
+    """The names of the curves that are held out. Raises ScalingError for a name that
+    matches none.
     """
-    predicted = predict_curve(values, curve.step, curve.lr)
-    error = predicted - curve.loss
-    r2 = 1 - float(np.sum(error**2) / np.sum((curve.loss - curve.loss.mean()) ** 2))
-    return {
-        "n": len(curve.loss),
-        "r2": r2,
-        "mae": float(np.abs(error).mean()),
-        "final_error": float(error[-1]),
-    }
+    text = "1" if holdout is None else str(holdout).strip()
+    if text.lower() == "none":
+        return set()
+    if text.isdigit():
+        longest = sorted(curves, key=lambda curve: -float(curve.step[-1]))
+        return (
+            {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
+        )
+    names: set[str] = set()
+    for pattern in (part.strip() for part in text.split(",")):
+        matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
+        if not matched:
+            raise ScalingError(
+                f"no curve is named {pattern!r}",
+                where="--holdout",
+                remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
+            )
+        names |= matched
+    return names

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from scaling.errors import ScalingError
@@ -59,19 +61,4 @@ def corrected(points: Points) -> tuple[Points, list[str], list[ResultWarning]]:
             "correction"
         )
         warnings.append(warn(WarningCode.CRITICAL_BATCH, message))
-    kept = {name: column for name, column in points.others.items() if name != "S"}
-    return (
-        Points(
-            points.loss,
-            points.n,
-            points.d,
-            points.c,
-            points.weight,
-            points.group,
-            {**kept, "S": steps},
-            points.convention,
-            points.excluded,
-        ),
-        notes,
-        warnings,
-    )
+    return replace(points, others={**points.others, "S": steps}), notes, warnings

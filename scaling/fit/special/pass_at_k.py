@@ -15,6 +15,7 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import fit_power
+from scaling.fit.special.results import CoverageForecast
 from scaling.tasks.answer_metrics import ks, pass_at_k
 
 Array = np.ndarray
@@ -139,9 +140,8 @@ def _normal_nodes(count: int = 96) -> tuple[Array, Array]:
 
 def forecast(
     counts: Counts, k: int, samples: int = FORECAST_FROM, seed: int = 0
-) -> dict[str, float]:
-    """pass@k as forecast from `samples` of each problem, by two distributions of success rates and
-    by the straight line, and as measured.
+) -> CoverageForecast:
+    """pass@k as forecast from `samples` of each problem, and as measured.
 
     The samples are drawn from those at hand without replacement.
     """
@@ -150,14 +150,14 @@ def forecast(
     reach = ks(int(few.min()))
     a, b = line(reach, pass_at_k(few, seen, reach).mean(0))
     shape = beta_binomial(few, seen)
-    return {
-        "k": k,
-        "samples": samples,
-        "beta_binomial": float(expected_coverage(*shape, np.array([k]))[0]),
-        "logit_normal": float(normal_coverage(*logit_normal(few, seen), np.array([k]))[0]),
-        "line": float(np.exp(-a * float(k) ** -b)),
-        "measured": float(pass_at_k(counts.n, counts.c, np.array([k])).mean()),
-    }
+    return CoverageForecast(
+        k=k,
+        samples=samples,
+        beta_binomial=float(expected_coverage(*shape, np.array([k]))[0]),
+        logit_normal=float(normal_coverage(*logit_normal(few, seen), np.array([k]))[0]),
+        line=float(np.exp(-a * float(k) ** -b)),
+        measured=float(pass_at_k(counts.n, counts.c, np.array([k])).mean()),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """Laws that are not fitted to one point a run: coverage from counts of right answers, annealing
-from whole loss curves.
+from whole loss curves, hyper-parameters from grids.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,37 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
+from scaling.fit.estimate import DELTA
 from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
     Convention,
     Cost,
+    Excluded,
     FitResult,
     Identification,
     Objective,
     SourceInfo,
     Starts,
 )
-from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, predict_curve
+from scaling.fit.special.annealing import NAMES, Curve, fit_annealing, goodness, left_out
+from scaling.fit.special.hyper import (
+    FORMULA,
+    NEAR_BEST,
+    REFERENCE,
+    fit_hyper,
+    read_hyper_table,
+    recipe_notes,
+)
 from scaling.fit.special.pass_at_k import Counts, expected_coverage, fit_coverage, forecast
-from scaling.points.columns import list_names
+from scaling.fit.special.results import (
+    BetaBinomial,
+    CoverageCurve,
+    CoverageGroup,
+    ScheduleErrors,
+)
+from scaling.points.columns import list_names, parse_columns
 from scaling.points.readers import (
     IN_MEMORY,
     is_table_file,
@@ -71,19 +86,24 @@ class Special:
     fit: Callable[[Sequence[Path | pd.DataFrame], FitOptions], FitResult]
 
 
-def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
-    """The tables of all sources after `--where`, and the digest of their bytes.
-
-    Raises ScalingError, also for options that such a table cannot follow.
-    """
+def _check_options(options: FitOptions, unused: Sequence[str]) -> None:
+    """Raise ScalingError for an option that the law would ignore."""
     usual = FitOptions()
-    given = [name for name in NOT_HERE if getattr(options, name) != getattr(usual, name)]
+    given = [name for name in unused if getattr(options, name) != getattr(usual, name)]
     if given:
         asked = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ScalingError(
             f"{asked} means nothing to the law {options.law}",
             remedy="leave it out; rename columns in the table",
         )
+
+
+def _tables(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> tuple[Rows, str]:
+    """The tables of all sources after `--where`, and the digest of their bytes.
+
+    Raises ScalingError, also for options that such a table cannot follow.
+    """
+    _check_options(options, NOT_HERE)
     digest = hashlib.sha256()
     rows: Rows = []
     for path in paths:
@@ -175,30 +195,25 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
         tail = f"[{counts.model}]" if len(groups) > 1 else ""
         params[f"a{tail}"] = Estimate.of(fitted.a, fitted.a_draws, options.ci)
         params[f"b{tail}"] = Estimate.of(fitted.b, fitted.b_draws, options.ci)
-        ahead = forecast(counts, int(fitted.k[-1]), seed=options.seed)
+        alpha, beta = fitted.shape
         rows.append(
-            {
-                "model": counts.model,
-                "problems": len(counts.n),
-                "a": params[f"a{tail}"].to_dict(),
-                "b": params[f"b{tail}"].to_dict(),
-                "r2": fitted.r2,
-                "beta_binomial": {
-                    "alpha": fitted.shape[0],
-                    "beta": fitted.shape[1],
-                    "b": fitted.b_from_shape,
-                },
-                "forecast": ahead,
-            }
+            CoverageGroup(
+                model=counts.model,
+                problems=len(counts.n),
+                a=params[f"a{tail}"],
+                b=params[f"b{tail}"],
+                r2=fitted.r2,
+                beta_binomial=BetaBinomial(alpha=alpha, beta=beta, b=fitted.b_from_shape),
+                forecast=forecast(counts, int(fitted.k[-1]), seed=options.seed),
+            )
         )
-        beta = expected_coverage(*fitted.shape, fitted.k)
         data.append(
-            {
-                "model": counts.model,
-                "k": fitted.k,
-                "pass_at_k": fitted.coverage,
-                "beta_binomial": beta,
-            }
+            CoverageCurve(
+                model=counts.model,
+                k=fitted.k.tolist(),
+                pass_at_k=fitted.coverage.tolist(),
+                beta_binomial=expected_coverage(alpha, beta, fitted.k).tolist(),
+            )
         )
     size = sum(len(counts.n) for counts in groups)
     name = "least squares of log(-log pass@k) on log k"
@@ -221,10 +236,18 @@ def coverage(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitRe
 
 def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
     """Counts by model. Raises ScalingError where more are right than were drawn."""
-    n, c = (
-        _integers(path, table, _column(path, table, names))
-        for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct"))
-    )
+    columns = []
+    for names in (("n", "samples", "num_samples"), ("c", "correct", "num_correct")):
+        column = _column(path, table, names)
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
+            raise ScalingError(
+                f"column {column!r} holds what is not a count",
+                where=str(path),
+                remedy="give whole numbers of at least 0",
+            )
+        columns.append(values.astype(int))
+    n, c = columns
     if (c > n).any() or (n < 1).any():
         row = int(np.flatnonzero((c > n) | (n < 1))[0])
         raise ScalingError(
@@ -243,18 +266,6 @@ def _counts(path: Path, table: pd.DataFrame) -> list[Counts]:
     ]
 
 
-def _integers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
-    """A column of counts, zero included."""
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    if not (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all():
-        raise ScalingError(
-            f"column {column!r} holds what is not a count",
-            where=str(path),
-            remedy="give whole numbers of at least 0",
-        )
-    return values.astype(int)
-
-
 def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     """The multi-power law of learning-rate schedules, one curve a file (or a `run` column): columns
     step, lr, loss.
@@ -264,11 +275,15 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
     """
     tables, digest = _tables(paths, options)
     curves = [curve for path, table in tables for curve in _curves(path, table)]
-    out = _left_out(curves, options)
-    train = [curve for curve in curves if curve.name not in out]
-    fitted = fit_annealing(train, options.delta)
+    out = left_out(curves, options.holdout)
+    train, delta = [curve for curve in curves if curve.name not in out], options.delta or DELTA
+    fitted = fit_annealing(train, delta)
     scored = [
-        {"name": curve.name, "held_out": curve.name in out, **goodness(curve, fitted.values)}
+        ScheduleErrors(
+            name=curve.name,
+            held_out=curve.name in out,
+            **goodness([curve], fitted.values).to_dict(),
+        )
         for curve in curves
     ]
     message = f"{len(train)} curves are too few to resample: no intervals"
@@ -282,27 +297,17 @@ def annealing(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitR
         paths,
         digest,
         options,
-        objective=Objective(name="huber-log", delta=options.delta, value=fitted.value),
+        objective=Objective(name="huber-log", delta=delta, value=fitted.value),
         params={name: Estimate.of(fitted.values[name], None, options.ci) for name in NAMES},
         warnings=tuple(warnings),
         n_points=sum(len(curve.loss) for curve in train),
         schedules=scored,
-        test=_together(test, fitted.values) if test else None,
+        test=goodness(test, fitted.values) if test else None,
         identification=Identification(
             profile={},
             starts=Starts(tried=fitted.tried, converged=fitted.tried, agree=fitted.agree),
         ),
     )
-
-
-def _together(curves: Sequence[Curve], values: Mapping[str, float]) -> dict[str, float]:
-    """R^2 and mean absolute error over all evaluations of the held-out curves."""
-    loss = np.concatenate([curve.loss for curve in curves])
-    error = np.concatenate([predict_curve(values, curve.step, curve.lr) for curve in curves]) - loss
-    return {
-        "r2": 1 - float(np.sum(error**2) / np.sum((loss - loss.mean()) ** 2)),
-        "mae": float(np.abs(error).mean()),
-    }
 
 
 def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
@@ -329,32 +334,52 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
     ]
 
 
-def _left_out(curves: Sequence[Curve], options: FitOptions) -> set[str]:
-    """The names of the curves that are held out. Raises ScalingError for a name that
-    matches none.
-    """
-    text = "1" if options.holdout is None else str(options.holdout).strip()
-    if text.lower() == "none":
-        return set()
-    if text.isdigit():
-        longest = sorted(curves, key=lambda curve: -float(curve.step[-1]))
-        return (
-            {curve.name for curve in longest[: int(text)]} if len(curves) > int(text) + 1 else set()
+def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
+    """lr*(N, D) and B*(N, D) as powers, of runs over learning rates and batches at several N, D."""
+    _check_options(options, [name for name in NOT_HERE if name != "columns"])
+    columns = parse_columns(options.columns) if options.columns else {}
+    source = read_hyper_table(paths, columns, options.where)
+    points = source.points
+    fitted = fit_hyper(points, options.bootstrap, options.seed, options.ci)
+    excluded = [Excluded(reason=reason, count=count) for reason, count in points.excluded]
+    if fitted.n_far:
+        reason = f"more than {100 * NEAR_BEST:g} % above the best of their N and D"
+        excluded.append(Excluded(reason=reason, count=fitted.n_far))
+    return _document(
+        "hyper",
+        paths,
+        source.digest,
+        options,
+        objective=Objective(
+            name="least squares of log loss about a moving minimum",
+            delta=None,
+            value=fitted.rmse,
+        ),
+        params=fitted.params,
+        n_points=fitted.n_rows,
+        excluded=excluded,
+        warnings=(*source.warnings, *fitted.warnings),
+        source=SourceInfo(
+            paths=list(source.paths),
+            digest=source.digest,
+            columns=dict(source.columns),
+            convention=Convention(**points.convention),
+            notes=[*source.notes, *recipe_notes(fitted.params)],
+        ),
+        range={
+            "n_params": (float(np.min(points.n)), float(np.max(points.n))),  # type: ignore[arg-type]
+            "tokens": (float(np.min(points.d)), float(np.max(points.d))),  # type: ignore[arg-type]
+        },
+        bootstrap=Bootstrap(
+            kind="cells", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}
         )
-    left_out: set[str] = set()
-    for pattern in (part.strip() for part in text.split(",")):
-        matched = {curve.name for curve in curves if fnmatch(curve.name, pattern)}
-        if not matched:
-            raise ScalingError(
-                f"no curve is named {pattern!r}",
-                where="--holdout",
-                remedy=f"curves: {', '.join(c.name for c in curves)[:200]}",
-            )
-        left_out |= matched
-    return left_out
+        if options.bootstrap
+        else None,
+    )
 
 
 SPECIAL = {
+    "hyper": Special(FORMULA, REFERENCE, hyper_parameters),
     "coverage": Special(
         "-log pass@k = a k^-b", "Brown et al. 2024, eq. 1; Schaeffer et al. 2025", coverage
     ),

@@ -7,9 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from scaling.errors import ScalingError
-from scaling.fit.bootstrap import bootstrap
-from scaling.fit.document import Estimate, Interval, estimates, subsample_draws
-from scaling.fit.estimate import estimate
+from scaling.fit.bootstrap import fit_law
+from scaling.fit.dataset import Dataset
+from scaling.fit.document import Estimate, Interval, subsample_draws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.fit.result import AccuracyStage
@@ -32,23 +32,20 @@ def second_stage(points: Points, options: FitOptions) -> AccuracyStage:
             f"an accuracy is {accuracy.max():g}",
             remedy="accuracies are fractions of 1: divide percentages by 100",
         )
-    law = LAWS["sigmoid"]
     stage = Points(
         loss=accuracy, group=points.group, weight=points.weight, others={"X": points.loss}
     )
-    fitted = estimate(law, stage, "mse")
-    draws = bootstrap(fitted, stage, options.bootstrap, options.seed) if options.bootstrap else None
-    drawn = law.values(draws.theta) if draws is not None and len(draws.theta) > 1 else {}
-    predicted = np.exp(law.log_predict(fitted.theta, {"X": points.loss}))
-    error = predicted - accuracy
+    plain = FitOptions(law="sigmoid", bootstrap=options.bootstrap, seed=options.seed)
+    fit = fit_law(Dataset(stage), LAWS["sigmoid"], plain)
+    error = np.exp(fit.predict(stage)) - accuracy
     return AccuracyStage(
-        formula=law.formula,
-        params=estimates(fitted.values, drawn, options.ci),
+        formula=fit.law.formula,
+        params=fit.params(options.ci),
         r2=1 - float(np.sum(error**2) / np.sum((accuracy - accuracy.mean()) ** 2)),
         mae=float(np.abs(error).mean()),
-        status=fitted.status,
-        warnings=fitted.warnings,
-        draws=subsample_draws(drawn) if drawn else {},
+        status=fit.status,
+        warnings=fit.warnings,
+        draws=subsample_draws(fit.drawn),
     )
 
 

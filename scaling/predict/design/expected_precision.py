@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from scaling.config import IsoflopDesign
 from scaling.errors import ScalingError
 from scaling.fit import identifiability
+from scaling.fit.dataset import Dataset
 from scaling.fit.document import to_jsonable
 from scaling.fit.frontier.budgets import MIN_SIZES, SAME_SIZE, WINDOW, distinct
 from scaling.fit.frontier.frontier import fit_cost
@@ -255,7 +256,8 @@ def _by_budget(c: np.ndarray) -> Iterator[np.ndarray]:
 def _unavailable(plan: Planned, belief: LinearizedLaw) -> str | None:
     """Why nothing can be expected of a fit to such runs, if so."""
     try:
-        identifiability.check(belief.law, Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c))
+        points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
+        identifiability.check(belief.law, Dataset(points))
     except ScalingError as error:
         return error.what
     if identifiability.collinear({"N": np.log(plan.n), "D": np.log(plan.d)}):
@@ -283,8 +285,7 @@ def _intervals(
 
 def _bias(plan: Planned, belief: LinearizedLaw) -> str | None:
     points = Points(np.ones(len(plan.n)), plan.n, plan.d, plan.c)
-    values = {name: float(value) for name, value in belief.law.values(belief.theta).items()}
-    bias = grid_bias(points, belief.law.name, values, belief.cost)
+    bias = grid_bias(points, belief.law, belief.theta, belief.cost)
     return bias.message if bias else None
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config import ListDesign, ListedCell, Sweep
-from scaling.config.sweep_file import load_sweep
 from scaling.config.sweep_file import write_sweep as publish
 from scaling.errors import ScalingError
 from scaling.formatting import format_flops
+from scaling.predict.law_source import sweep_of
 
 LONGEST_NAME = 64
 
@@ -44,14 +44,6 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
     )
     publish(sweep, out, head)
     return sweep
-
-
-def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`: as it was tuned, for `run` keeps
-    that. None where there is no sweep.toml.
-    """
-    path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
-    return load_sweep(path) if path.is_file() else None
 
 
 def _sweep(proposal: dict[str, Any], source: Sweep) -> Sweep:

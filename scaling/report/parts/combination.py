@@ -4,81 +4,77 @@ from.
 
 from __future__ import annotations
 
-from scaling.fit.combination import Combination
+from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.render.table import Cell, Column, Document, Table
+from scaling.predict.prediction import Prediction
+from scaling.render.table import Column, Table, tabulate
 
 
-def combination(document: Document) -> Table | None:
+def combination(fit: FitResult) -> Table | None:
     """The candidate laws with weights, rolling-origin errors, and N*, L* at ten times the top
     budget.
     """
-    if not document.get("combination") or not document["range"].get("flops"):
+    combined = fit.combination
+    if combined is None or "flops" not in fit.range:
         return None
-    fitted, ci = Combination.model_validate(document["combination"]), document["ci"]
-    flops = 10 * document["range"]["flops"][1]
-    size, loss = (fitted.optimum(flops, quantity, ci) for quantity in ("n_star", "loss_star"))
-    rows: list[tuple[Cell, ...]] = [
-        ("combined", None, None, (size.value, size.lo, size.hi), (loss.value, loss.lo, loss.hi))
-    ]
-    for candidate in sorted(fitted.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
-        weight = candidate.weights.get("n_star", candidate.weights.get("loss"))
+    flops = 10 * fit.range["flops"][1]
+    size, loss = (combined.optimum(flops, name, fit.ci) for name in ("n_star", "loss_star"))
+    rows = [{"name": "combined", "n": size, "loss": loss}]
+    for candidate in sorted(combined.candidates, key=lambda c: -c.weights.get("n_star", 0.0)):
         error = candidate.errors.get("loss", candidate.errors.get("loss_star"))
-        ends = (
-            (size.each.get(candidate.name), None, None),
-            (loss.each.get(candidate.name), None, None),
+        rows.append(
+            {
+                "name": candidate.name,
+                "weight": candidate.weights.get("n_star", candidate.weights.get("loss")),
+                "error": None if error is None else 100 * error,
+                "n": (size.each.get(candidate.name), None, None),
+                "loss": (loss.each.get(candidate.name), None, None),
+            }
         )
-        rows.append((candidate.name, weight, None if error is None else 100 * error, *ends))
-    columns = (
-        Column("law or approach"),
-        Column("weight", "rough"),
-        Column("error %", "rough"),
-        Column("N*", "count", True),
-        Column("L*", "rough", True),
-    )
+    columns = {
+        "name": Column("law or approach"),
+        "weight": Column("weight", "rough"),
+        "error": Column("error %", "rough"),
+        "n": Column("N*", "count", True),
+        "loss": Column("L*", "rough", True),
+    }
     caption = (
-        f"Each was refitted on {fitted.origins} prefixes of the budgets and predicted the runs "
+        f"Each was refitted on {combined.origins} prefixes of the budgets and predicted the runs "
         "after them: the error. Weights are its inverse."
-        if fitted.origins
+        if combined.origins
         else "Too few budgets to test the laws on: they have equal weights, and the interval is "
         "their spread."
     )
     title = f"The answer: N* and L* at {format_flops(flops)} FLOPs, ten times the largest budget"
-    return Table("combination", title, columns, tuple(rows), caption)
+    return tabulate("combination", title, rows, columns, caption)
 
 
-def breakdown(prediction: Document) -> Table | None:
+def breakdown(prediction: Prediction) -> Table | None:
     """How much of each interval is the noise of a run, the parameters of a law, its form."""
-    if not prediction.get("combination"):
-        return None
-    rows = tuple(
-        (
-            "N*" if name == "n_params" else "loss",
-            *(
-                100 * part[each] if part[each] is not None else None
-                for each in ("noise", "parameters", "form")
-            ),
-            part["factor"],
-            100 * part["total"],
-            ", ".join(
-                f"{law} {weight:.2f}"
-                for law, weight in sorted(entry["weights"].items(), key=lambda item: -item[1])[:3]
-            ),
+    rows = []
+    for name, answer in (prediction.combination or {}).items():
+        parts = answer.parts.to_dict()
+        percent = {key: None if part is None else 100 * part for key, part in parts.items()}
+        weights = sorted(answer.weights.items(), key=lambda item: -item[1])[:3]
+        rows.append(
+            {
+                **percent,
+                "factor": answer.parts.factor,
+                "name": "N*" if name == "n_params" else "loss",
+                "weights": ", ".join(f"{law} {weight:.2f}" for law, weight in weights),
+            }
         )
-        for name, entry in prediction["combination"].items()
-        for part in (entry["parts"],)
-    )
-    columns = (
-        Column("standard error"),
-        Column("noise %", "rough"),
-        Column("parameters %", "rough"),
-        Column("form %", "rough"),
-        Column("factor", "rough"),
-        Column("total %", "rough"),
-        Column("largest weights"),
-    )
+    columns = {
+        "name": Column("standard error"),
+        "noise": Column("noise %", "rough"),
+        "parameters": Column("parameters %", "rough"),
+        "form": Column("form %", "rough"),
+        "factor": Column("factor", "rough"),
+        "total": Column("total %", "rough"),
+        "weights": Column("largest weights"),
+    }
     caption = (
         "Form is what the candidates differ by beyond the bootstrap of one law's parameters; "
         "the factor widens it to the errors of rolling origins."
     )
-    return Table("breakdown", "Where the interval comes from", columns, rows, caption)
+    return tabulate("breakdown", "Where the interval comes from", rows, columns, caption)

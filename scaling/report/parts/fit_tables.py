@@ -1,33 +1,32 @@
-"""The tables of a report, each built once from the fit document and shown as HTML, Markdown, CSV or
-in a terminal.
+"""The tables of a fit and of its predictions, each built once and shown as HTML, Markdown, CSV,
+LaTeX or in a terminal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+from scaling.fit.document import Estimate
+from scaling.fit.result import FitResult, FrontierResult
 from scaling.formatting import format_count, format_flops
-from scaling.render.table import (
-    Cell,
-    Column,
-    Document,
-    Kind,
-    Table,
-    estimate,
-    number,
-    pairs,
-)
+from scaling.predict.prediction import Prediction
+from scaling.render.table import Cell, Column, Kind, Table, estimate, number, pairs, tabulate
 
 Which = Literal["n_star", "d_star"]
-APPROACHES = ("parametric", "isoflop", "envelope")
+APPROACHES: tuple[Literal["parametric", "isoflop", "envelope"], ...] = (
+    "parametric",
+    "isoflop",
+    "envelope",
+)
 TITLES = {
     "parametric": "parametric (approach 3)",
     "isoflop": "isoFLOP (approach 2)",
     "envelope": "envelope (approach 1)",
 }
-
-
+N, D, C = Column("N", "count"), Column("D", "count"), Column("C", "flops")
+LOSS = Column("loss", "number")
 ESTIMATED = (
     Column("parameter"),
     Column("value", "number"),
@@ -43,186 +42,137 @@ OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
 )
 
 
-def parameters(document: Document) -> Table:
-    """The law's parameters and what derives from them, with standard error, interval and a note
-    where one is due.
+def estimated(name: str, title: str, entries: Mapping[str, Estimate], caption: str) -> Table:
+    """Parameters with standard errors and intervals, one a row."""
+    rows = tuple((key, item.value, item.se, item.lo, item.hi) for key, item in entries.items())
+    return Table(name, title, ESTIMATED, rows, caption)
+
+
+def parameters(fit: FitResult) -> Table:
+    """The law's parameters and what derives from them, with a note on those that the data do not
+    settle.
     """
-    profile = (document.get("identification") or {}).get("profile") or {}
-    unidentified = {name for name, interval in profile.items() if not interval["identified"]}
-    entries = {**document["params"], **document["derived"]}
-    rows = tuple(
-        (*estimated_row(name, entry), "not identified" if name in unidentified else "")
-        for name, entry in entries.items()
-    )
-    caption = (
-        f"{100 * document['ci']:g} % intervals from {_bootstrap(document)}."
-        if document.get("bootstrap")
-        else "No bootstrap: no intervals."
-    )
-    return Table("parameters", "Fitted parameters", (*ESTIMATED, Column("note")), rows, caption)
+    drawn = fit.bootstrap
+    caption = "No bootstrap: no intervals."
+    if drawn:
+        failed = f", {drawn.failed} failed" if drawn.failed else ""
+        caption = (
+            f"{100 * fit.ci:g} % intervals from {drawn.resamples} refits, drawn by {drawn.kind} "
+            f"(seed {drawn.seed}{failed})."
+        )
+    table = estimated("parameters", "Fitted parameters", {**fit.params, **fit.derived}, caption)
+    notes = dict.fromkeys(unidentified(fit), "not identified")
+    rows = tuple((*row, notes.get(str(row[0]), "")) for row in table.rows)
+    return replace(table, columns=(*table.columns, Column("note")), rows=rows)
 
 
-def estimated_row(name: str, entry: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """(name, value, se, lo, hi)."""
-    return (name, entry["value"], entry.get("se"), entry.get("lo"), entry.get("hi"))
+def unidentified(fit: FitResult) -> list[str]:
+    """The parameters that the data leave open."""
+    profile = fit.identification.profile if fit.identification else {}
+    return [name for name, interval in profile.items() if not interval.identified]
 
 
-def _bootstrap(document: Document) -> str:
-    drawn = document["bootstrap"]
-    failed = f", {drawn['failed']} failed" if drawn.get("failed") else ""
-    return (
-        f"{drawn.get('resamples')} refits, drawn by {drawn.get('kind', 'pairs')} (seed "
-        f"{drawn.get('seed')}{failed})"
-    )
-
-
-def power_law(frontier: Mapping[str, Any], which: Which, flops: Any) -> Any:
+def power_law(frontier: FrontierResult, which: Which, flops: Any) -> Any:
     """N* or D* at one or more budgets: coef C^exponent; None where it is unavailable."""
-    return (
-        frontier[which]["coef"] * flops ** frontier[which]["exponent"]
-        if frontier.get(which)
-        else None
-    )
+    power = getattr(frontier, which)
+    return None if power is None else power.coef * flops**power.exponent
 
 
-def approaches(document: Document) -> Table:
+def approaches(fit: FitResult) -> Table | None:
     """The three estimates of the frontier and their optima at the largest budget."""
-    top = (document["range"].get("flops") or [1.0])[-1]
-    rows: list[tuple[Cell, ...]] = []
-    for name, frontier in (
-        (name, document["approaches"][name])
+    top = fit.range.get("flops", (1.0, 1.0))[1]
+    rows = [
+        {
+            "name": TITLES[name],
+            "a": estimate(result.a),
+            "b": estimate(result.b),
+            "sum": result.a_plus_b,
+            "n": power_law(result, "n_star", top),
+            "d": power_law(result, "d_star", top),
+            "note": f"unavailable: {result.unavailable}"
+            if result.unavailable
+            else "; ".join(warning.message for warning in result.warnings),
+        }
         for name in APPROACHES
-        if document["approaches"].get(name)
-    ):
-        note = (
-            f"unavailable: {frontier['unavailable']}"
-            if frontier.get("unavailable")
-            else "; ".join(each["message"] for each in frontier.get("warnings") or [])
-        )
-        at_top = (power_law(frontier, "n_star", top), power_law(frontier, "d_star", top))
-        rows.append(
-            (
-                TITLES[name],
-                estimate(frontier.get("a")),
-                estimate(frontier.get("b")),
-                frontier.get("a_plus_b"),
-                *at_top,
-                note,
-            )
-        )
-    columns = (
-        Column("approach"),
-        Column("a (N* ~ C^a)", "number", True),
-        Column("b (D* ~ C^b)", "number", True),
-        Column("a + b", "rough"),
-        Column("N* at top", "count"),
-        Column("D* at top", "count"),
-        Column("note"),
-    )
-    caption = (
-        f"N* and D* at the largest budget, {format_flops(top)} FLOPs. "
-        f"{(document.get('approaches_agree') or {}).get('message', '')}"
-    )
-    return Table(
-        "approaches", "Three approaches to the frontier", columns, tuple(rows), caption.strip()
-    )
-
-
-def predicted_approaches(prediction: Document) -> Table:
-    """The optimum at the budget asked for by each approach."""
-    rows = tuple(
-        (name, *(estimate(optimum[quantity]) for quantity in ("n_params", "tokens", "loss")))
-        for name, optimum in prediction["approaches"].items()
-    )
-    columns = (
-        Column("approach"),
-        Column("N*", "count", True),
-        Column("D*", "count", True),
-        Column("L*", "rough", True),
-    )
-    return Table("predicted-approaches", "The same budget by each approach", columns, rows)
-
-
-def exclusions(document: Document) -> Table:
-    """Every run or row that the fit left out, counted by reason."""
-    rows = tuple((item["reason"], item["count"]) for item in document["excluded"])
-    return Table(
-        "exclusions", "Left out of the fit", (Column("reason"), Column("count", "integer")), rows
-    )
-
-
-def laws(documents: Mapping[str, Document], published: Mapping[str, Mapping[str, float]]) -> Table:
-    """Fits and published laws, one a row, one parameter of the main fit a column."""
-    first = next(iter(documents.values()))
-    exponents = [name for name in ("a", "b") if name in first["derived"]]
-    names = [*exponents, *(name for name in first["params"] if name not in exponents)]
-    estimates = {
-        title: {**document["params"], **document["derived"]}
-        for title, document in documents.items()
+        if (result := fit.approaches.get(name))
+    ]
+    columns = {
+        "name": Column("approach"),
+        "a": Column("a (N* ~ C^a)", "number", True),
+        "b": Column("b (D* ~ C^b)", "number", True),
+        "sum": Column("a + b", "rough"),
+        "n": Column("N* at top", "count"),
+        "d": Column("D* at top", "count"),
+        "note": Column("note"),
     }
-    rows: list[tuple[Cell, ...]] = [
-        (title, *(estimate(entries.get(name)) for name in names))
-        for title, entries in estimates.items()
+    agreement = fit.approaches_agree.message if fit.approaches_agree else ""
+    caption = f"N* and D* at the largest budget, {format_flops(top)} FLOPs. {agreement}".strip()
+    return tabulate("approaches", "Three approaches to the frontier", rows, columns, caption)
+
+
+def predicted_approaches(prediction: Prediction) -> Table | None:
+    """The optimum at the budget asked for by each approach."""
+    rows = [
+        {"name": name, "n": item.n_params, "d": item.tokens, "loss": item.loss}
+        for name, item in (prediction.approaches or {}).items()
     ]
-    rows += [
-        (title, *((values.get(name), None, None) for name in names))
-        for title, values in published.items()
-    ]
+    columns = {
+        "name": Column("approach"),
+        "n": Column("N*", "count", True),
+        "d": Column("D*", "count", True),
+        "loss": Column("L*", "rough", True),
+    }
+    title = "The same budget by each approach"
+    return tabulate("predicted-approaches", title, rows, columns)
+
+
+def exclusions(fit: FitResult | None) -> Table | None:
+    """Every run or row that the fit left out, counted by reason."""
+    columns = {"reason": Column("reason"), "count": Column("count", "integer")}
+    return tabulate("exclusions", "Left out of the fit", fit.excluded if fit else (), columns)
+
+
+def laws(fits: Mapping[str, FitResult], published: Mapping[str, Mapping[str, float]]) -> Table:
+    """Fits and published laws, one a row, one parameter of the main fit a column."""
+    first = next(iter(fits.values()))
+    exponents = [name for name in ("a", "b") if name in first.derived]
+    names = [*exponents, *(name for name in first.params if name not in exponents)]
+    rows: list[tuple[Cell, ...]] = []
+    for title, fit in fits.items():
+        entries = {**fit.params, **fit.derived}
+        rows.append((title, *(estimate(entries.get(name)) for name in names)))
+    for title, values in published.items():
+        rows.append((title, *((values.get(name), None, None) for name in names)))
     columns = (Column("law"), *(Column(name, "number", True) for name in names))
-    return Table(
-        "laws",
-        "Published laws for comparison",
-        columns,
-        tuple(rows),
-        "E, A and B depend on data and tokeniser; compare a and b.",
-    )
+    caption = "E, A and B depend on data and tokeniser; compare a and b."
+    return Table("laws", "Published laws for comparison", columns, tuple(rows), caption)
 
 
-def kaplan(document: Document) -> Table | None:
+def kaplan(fit: FitResult) -> Table | None:
     """Kaplan's L(N, D) on the same runs, counted as he counts."""
-    fit = document.get("kaplan")
-    if not fit:
+    law = fit.kaplan
+    if law is None:
         return None
-    entries = {**fit["params"], **{name: fit[name] for name in ("a", "b") if fit.get(name)}}
-    counted = (
-        f"N = {fit['convention'].get('params', '?')}, C = {fit['convention'].get('flops', '?')}"
-    )
-    rows = tuple(estimated_row(name, entry) for name, entry in entries.items())
-    return Table(
-        "kaplan",
-        "Kaplan's law on the same runs",
-        ESTIMATED,
-        rows,
-        f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}.",
-    )
+    ends = {name: entry for name, entry in (("a", law.a), ("b", law.b)) if entry}
+    counted = f"N = {law.convention.params or '?'}, C = {law.convention.flops or '?'}"
+    caption = f"L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D; {counted}."
+    title = "Kaplan's law on the same runs"
+    return estimated("kaplan", title, {**law.params, **ends}, caption)
 
 
-def predictions(forecasts: Sequence[Mapping[str, Any]]) -> Table:
+def predictions(forecasts: Sequence[Prediction]) -> Table | None:
     """The compute-optimal model at each budget, within the data and beyond."""
-    rows = tuple(
-        (
-            budget(item),
-            *(estimate(item.get(name)) for name, _, _ in OPTIMUM),
-            item.get("extrapolation_decades"),
-        )
-        for item in forecasts
-    )
-    columns = (
-        Column("FLOPs", "flops"),
-        *(Column(label, kind, True) for _, label, kind in OPTIMUM),
-        Column("decades beyond the data", "short"),
-    )
-    return Table("predictions", "Compute-optimal models", columns, rows)
+    columns = {
+        "flops.value": Column("FLOPs", "flops"),
+        **{name: Column(label, kind, True) for name, label, kind in OPTIMUM},
+        "extrapolation_decades": Column("decades beyond the data", "short"),
+    }
+    return tabulate("predictions", "Compute-optimal models", forecasts, columns)
 
 
-def budget(prediction: Mapping[str, Any]) -> float | None:
-    """The FLOPs that a prediction is about."""
-    return (prediction.get("flops") or {}).get("value")
-
-
-def model(prediction: Mapping[str, Any]) -> Table | None:
+def model(prediction: Prediction) -> Table | None:
     """The model that can be built for a prediction, and how to train it."""
-    buildable = prediction.get("model")
+    buildable = prediction.model
     if not buildable:
         return None
     shape = (
@@ -231,7 +181,10 @@ def model(prediction: Mapping[str, Any]) -> Table | None:
     )
     steps = "{n_steps:,} of {batch_size} x {seq_len} tokens, warm-up {warmup_steps}, {schedule}"
     rows = (
-        ("parameters", f"{format_count(buildable['n_params'])} with head"),
+        (
+            "parameters",
+            f"{format_count(buildable['n_params'])} ({buildable['params'].replace('_', ' ')})",
+        ),
         ("shape", shape.format_map(buildable)),
         ("steps", steps.format_map(buildable)),
         ("learning rate", number(buildable["lr"], 3)),
@@ -239,33 +192,20 @@ def model(prediction: Mapping[str, Any]) -> Table | None:
     return pairs("model", "A model that can be built", rows)
 
 
-def provenance(document: Document) -> Table:
+def provenance(fit: FitResult) -> Table:
     """Conventions, sources, digests, versions: what is needed to reproduce the numbers."""
-    source, objective, cost = document["source"], document["objective"], document["cost"]
-    convention = source.get("convention") or {}
+    source, objective, cost = fit.source, fit.objective, fit.cost
+    columns = ", ".join(f"{key} = {value}" for key, value in source.columns.items())
     rows = [
-        ("law", f"{document['law']} ({document['approach']})"),
-        (
-            "objective",
-            f"{objective.get('name')}, delta {objective.get('delta')}, value "
-            f"{objective.get('value')}",
-        ),
-        ("parameters N", str(convention.get("params", "as given"))),
-        ("FLOPs C", str(convention.get("flops", "as given"))),
-        ("cost of training", f"C = {number(cost['c0'])} N^{number(cost['p'])} D"),
-        (
-            "columns",
-            ", ".join(f"{key} = {value}" for key, value in (source.get("columns") or {}).items())
-            or "–",
-        ),
-        ("source", paths(document)),
-        ("digest", str(source.get("digest") or "–")),
-        ("scaling version", document["version"]),
-        *(("note", str(note)) for note in source.get("notes") or []),
+        ("law", f"{fit.law} ({fit.approach})"),
+        ("objective", f"{objective.name}, delta {objective.delta}, value {objective.value}"),
+        ("parameters N", source.convention.params or "as given"),
+        ("FLOPs C", source.convention.flops or "as given"),
+        ("cost of training", f"C = {number(cost.c0)} N^{number(cost.p)} D"),
+        ("columns", columns or "–"),
+        ("source", ", ".join(source.paths) or "–"),
+        ("digest", source.digest or "–"),
+        ("scaling version", fit.version),
+        *(("note", note) for note in source.notes),
     ]
     return pairs("provenance", "Conventions and provenance", rows)
-
-
-def paths(document: Document) -> str:
-    """The sources of a fit."""
-    return ", ".join(str(path) for path in document["source"].get("paths") or []) or "–"

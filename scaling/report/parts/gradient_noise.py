@@ -13,11 +13,11 @@ import pandas as pd
 from scaling.fit.special.critical_batch import fitted_critical_batch
 from scaling.formatting import format_count
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, ReferenceLine, Trace
-from scaling.render.table import Column, Table
+from scaling.render.table import Column, Table, tabulate
 
 METRIC = "noise_scale"
 RUNS_SHOWN = 60
-LEAST = 3  # measurements for a line
+MIN_MEASUREMENTS = 3  # for a line
 
 
 def noise_scales(rows: pd.DataFrame) -> pd.DataFrame | None:
@@ -47,32 +47,22 @@ def table(measured: pd.DataFrame | None) -> Table | None:
     if measured is None:
         return None
     last = measured.groupby("run_id", sort=False).tail(1).head(RUNS_SHOWN)
-    rows = tuple(
-        (str(run), float(n), float(loss), float(noise), float(batch), float(batch / noise))
-        for run, n, loss, noise, batch in zip(
-            *(last[name] for name in ("run_id", "n_params", "loss", METRIC, "batch_tokens")),
-            strict=True,
-        )
-    )
-    columns = (
-        Column("run"),
-        Column("N (total)", "count"),
-        Column("loss", "number"),
-        Column("noise scale (tokens)", "count"),
-        Column("batch (tokens)", "count"),
-        Column("batch over noise scale", "rough"),
-    )
-    return Table(
-        "noise-scale", "Gradient noise scale at the end of each run", columns, rows, _told(measured)
-    )
-
-
-def _told(measured: pd.DataFrame) -> str:
+    last = last.assign(ratio=last["batch_tokens"] / last[METRIC])
+    columns = {
+        "run_id": Column("run"),
+        "n_params": Column("N (total)", "count"),
+        "loss": Column("loss", "number"),
+        METRIC: Column("noise scale (tokens)", "count"),
+        "batch_tokens": Column("batch (tokens)", "count"),
+        "ratio": Column("batch over noise scale", "rough"),
+    }
     share = float((measured["batch_tokens"] > measured[METRIC]).mean())
-    return (
+    caption = (
         f"{100 * share:.0f} % of the measurements have a batch above the noise scale, where a "
         "larger batch saves few steps and costs tokens."
     )
+    title = "Gradient noise scale at the end of each run"
+    return tabulate("noise-scale", title, last.to_dict("records"), columns, caption)
 
 
 def figure(measured: pd.DataFrame | None) -> Figure | None:
@@ -83,18 +73,16 @@ def figure(measured: pd.DataFrame | None) -> Figure | None:
         return None
     n, loss, noise = (measured[name].to_numpy(float) for name in ("n_params", "loss", METRIC))
     ramp = ColorScale("parameters N", float(n.min()), float(n.max()) * 1.0001)
-    traces: list[Trace] = []
-    for size in np.unique(n):
-        of_size = n == size
-        notes = [
-            f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
-            for at, scale in zip(loss[of_size], noise[of_size], strict=True)
-        ]
-        traces.append(Markers(loss[of_size], noise[of_size], "", ramp.at(float(size)), notes=notes))
+    notes = [
+        f"{format_count(size)}: loss {at:.4g}, {format_count(scale)} tokens"
+        for size, at, scale in zip(n, loss, noise, strict=True)
+    ]
+    colours = np.array([ramp.at(float(size)) for size in n])
+    traces: list[Trace] = [Markers(loss, noise, "", colours, notes=notes)]
     caption = (
         "Each point is one evaluation; the line across is the smallest batch that was trained with."
     )
-    if len(loss) >= LEAST and np.ptp(np.log(loss)) > 0:
+    if len(loss) >= MIN_MEASUREMENTS and np.ptp(np.log(loss)) > 0:
         star, alpha = fitted_critical_batch(loss, noise)
         x = np.geomspace(loss.min(), loss.max(), 50)
         traces.append(Line(x, star * x ** (-1 / alpha), "", "ink", "dash", 1.6))

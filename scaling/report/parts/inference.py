@@ -1,174 +1,130 @@
 """Over-training in tables: the size that is cheapest to train and serve, the price of a smaller
-model, caches and rooflines, named models.
+model, caches and rooflines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from scaling.errors import ScalingError
 from scaling.formatting import format_bytes, format_count, format_flops
-from scaling.render.table import Cell, Column, Document, Table, estimate, pairs
+from scaling.predict.law_source import FittedLaw
+from scaling.predict.prediction import Prediction, SmallerModel
+from scaling.render.table import Cell, Column, Table, pairs, tabulate
+from scaling.report.parts.fit_tables import D, N
 
 DAY = 86_400.0
 FRACTIONS = (0.75, 0.5, 0.3)
 
 
-def demand(prediction: Document) -> Table | None:
+def demand(prediction: Prediction) -> Table | None:
     """The size that is cheapest when it is also served, at the loss of the compute-optimal model
     (Sardana 2024).
     """
-    inference = prediction.get("inference")
-    if not inference:
+    served = prediction.inference
+    if not served:
         return None
     in_all = (
-        f"{format_flops(inference['flops_total'])}, {100 * inference['saved_fraction']:.2g} % "
-        "less than with the compute-optimal size"
+        f"{format_flops(served.flops_total)}, {100 * served.saved_fraction:.2g} % less than with "
+        "the compute-optimal size"
     )
-    counts = (
-        ("tokens served", "demand_tokens"),
-        ("parameters", "n_params"),
-        ("training tokens", "tokens"),
-    )
-    rows = [
-        *((label, format_count(inference[name])) for label, name in counts),
+    rows = (
+        ("tokens served", format_count(served.demand_tokens)),
+        ("parameters", format_count(served.n_params)),
+        ("training tokens", format_count(served.tokens)),
         ("FLOPs in all", in_all),
-    ]
+    )
     return pairs("inference", "With inference demand", rows)
 
 
-def served(prediction: Document) -> Table | None:
+def served(prediction: Prediction) -> Table | None:
     """The same in device-seconds, for each form of attention."""
-    serving = (prediction.get("inference") or {}).get("serving")
+    serving = prediction.inference.serving if prediction.inference else None
     if not serving:
         return None
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (
-            form,
-            row["n_params"],
-            row["tokens"],
-            *(
-                _days(row[f"{part}_seconds"])
-                for part in ("training", "prefill", "decode", "device")
-            ),
-            f"{100 * row['saved_fraction']:.2g} %",
-        )
-        for form, row in serving["forms"].items()
-    )
-    columns = (
-        Column("attention"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("training", "rough"),
-        Column("prefill", "rough"),
-        Column("decode", "rough"),
-        Column("in all", "rough"),
-        Column("saved"),
-    )
-    decode = (
-        "at its roofline"
-        if serving["mfu_decode"] is None
-        else f"at {serving['mfu_decode']:.0%} MFU"
-    )
+    parts = ("training", "prefill", "decode", "device")
+    rows = [
+        {
+            "form": form,
+            "n": row.n_params,
+            "d": row.tokens,
+            **{part: getattr(row, f"{part}_seconds") / DAY for part in parts},
+            "saved": f"{100 * row.saved_fraction:.2g} %",
+        }
+        for form, row in serving.forms.items()
+    ]
+    columns = {
+        "form": Column("attention"),
+        "n": N,
+        "d": D,
+        **{part: Column("in all" if part == "device" else part, "rough") for part in parts},
+        "saved": Column("saved"),
+    }
+    decode = "at its roofline" if serving.mfu_decode is None else f"at {serving.mfu_decode:.0%} MFU"
     caption = (
-        f"Device-days of one {serving['device']}: training at {serving['mfu_training']:.0%} "
-        f"MFU, prompts of {serving['prompt_tokens']} at "
-        f"{serving['mfu_prefill']:.0%}, answers of {serving['output_tokens']} in batches of "
-        f"{serving['batch']} {decode}. The loss is taken to be the "
-        "same for all heads (MHA), a quarter of them (GQA) and one (MQA)."
+        f"Device-days of one {serving.device}: training at {serving.mfu_training:.0%} MFU, prompts "
+        f"of {serving.prompt_tokens} at {serving.mfu_prefill:.0%}, answers of "
+        f"{serving.output_tokens} in batches of {serving.batch} {decode}. The loss is taken to be "
+        "the same for all heads (MHA), a quarter of them (GQA) and one (MQA)."
     )
-    return Table("serving", "Training and serving, in device-days", columns, rows, caption)
+    return tabulate("serving", "Training and serving, in device-days", rows, columns, caption)
 
 
-def _days(seconds: float) -> float:
-    return seconds / DAY
-
-
-def decoding(prediction: Document) -> Table | None:
+def decoding(prediction: Prediction) -> Table | None:
     """KV cache and tokens/s at most by device of the model that is named: the served one where a
     demand is given.
     """
-    result = ((prediction.get("inference") or {}).get("serving") or prediction).get("decoding")
+    serving = prediction.inference.serving if prediction.inference else None
+    result = serving.decoding if serving else prediction.decoding
     if not result:
         return None
-    forms: Mapping[str, Any] = result["forms"]
+    forms = result.forms
     rows: list[tuple[Cell, ...]] = [
-        ("KV cache a sequence", *(format_bytes(form["kv_cache_bytes"]) for form in forms.values()))
+        ("KV cache a sequence", *(format_bytes(form.kv_cache_bytes) for form in forms.values()))
     ]
-    devices = next(iter(forms.values()))["tokens_per_second"]
-    rows += [
-        (name, *(f"{form['tokens_per_second'][name]:,.0f}" for form in forms.values()))
-        for name in devices
-    ]
+    for device in next(iter(forms.values())).tokens_per_second:
+        speeds = (form.tokens_per_second[device] for form in forms.values())
+        rows.append((device, *(f"{speed:,.0f}" for speed in speeds)))
     columns = (Column("tokens/s at most"), *(Column(name) for name in forms))
     caption = (
-        f"{format_count(result['n_params'])} parameters in bf16 at {result['context']} tokens "
-        f"of context, batch {result['batch']}."
+        f"{format_count(result.n_params)} parameters in bf16 at {result.context} tokens "
+        f"of context, batch {result.batch}."
     )
     return Table("decoding", "Decoding: cache and roofline", columns, tuple(rows), caption)
 
 
-def smaller(prediction: Document) -> Table | None:
-    """The price of a smaller model (De Vries 2023)."""
-    models: Sequence[Mapping[str, Any]] = prediction.get("smaller") or []
+def smaller(models: Sequence[SmallerModel] | None, at: str = "") -> Table | None:
+    """The price of smaller models (De Vries 2023); `at` says which loss they keep."""
     if not models:
         return None
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (
-            f"{row['fraction']:g}",
-            row["n_params"],
-            estimate(row["tokens"]),
-            row["tokens_per_param"],
-            estimate(row["extra_compute_percent"]),
-        )
-        for row in models
-    )
-    columns = (
-        Column("of N"),
-        Column("parameters", "count"),
-        Column("tokens", "count", True),
-        Column("D/N", "rough"),
-        Column("extra compute, %", "rough", True),
-    )
+    columns = {
+        "fraction": Column("of N", "short"),
+        "n_params": Column("parameters", "count"),
+        "tokens": Column("tokens", "count", True),
+        "tokens_per_param": Column("D/N", "rough"),
+        "extra_compute_percent": Column("extra compute, %", "rough", True),
+    }
     caption = (
-        "Tokens that bring each size to the same loss. No number of tokens does it at or "
-        f"below {models[0]['critical_fraction']:.3g} of N."
+        f"Tokens that bring each size to the same loss{at}. No number of tokens does it at or "
+        f"below {models[0].critical_fraction:.3g} of N."
     )
-    caption += (
-        " An interval without an end holds draws that never reach the loss."
-        if any(_open(row) for row in models)
-        else ""
-    )
-    return Table("smaller", "The price of a smaller model", columns, rows, caption)
+    if any(row.tokens.lo is not None and row.tokens.hi is None for row in models):
+        caption += " An interval without an end holds draws that never reach the loss."
+    return tabulate("smaller", "The price of a smaller model", models, columns, caption)
 
 
-def _open(row: Mapping[str, Any]) -> bool:
-    return row["tokens"]["lo"] is not None and row["tokens"]["hi"] is None
-
-
-def price(document: Document, path: Path | None) -> Table | None:
-    """What smaller models than the optimum of the largest budget cost by the fit at `path`; None
-    for a law that does not say it.
+def price(law: FittedLaw | None, flops: float | None) -> Table | None:
+    """What smaller models than the optimum of a budget cost by a law; None for a law that does not
+    say it.
     """
     from scaling.predict.iso_loss import prices
-    from scaling.predict.law_source import load_law
 
-    budget = (document["range"].get("flops") or [None])[-1]
-    if path is None or budget is None:
+    if law is None or law.optimum is None or flops is None:
         return None
-    law = load_law(str(path))
-    if law.optimum is None:
-        return None
+    n, d = float(law.optimum.n_star(flops)), float(law.optimum.d_star(flops))
     try:
-        rows = prices(
-            law,
-            float(law.optimum.n_star(budget)),
-            float(law.optimum.d_star(budget)),
-            FRACTIONS,
-            budget,
-        )
+        rows = prices(law, n, d, FRACTIONS, flops)
     except ScalingError:
         return None  # a frontier, or a law in other inputs
-    return smaller({"smaller": [row.to_dict() for row in rows]})
+    at = f" as N = {format_count(n)}, the optimum of {format_flops(flops)} FLOPs by the law "
+    return smaller(rows, f"{at}{law.law}")

@@ -1,17 +1,14 @@
-"""Pictures of the fitted law: the frontier, contours, residuals, the bootstrap cloud. Documents in,
-Figures out.
-"""
+"""Figures of the fitted law: its frontier, contours, residuals."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from scaling.fit.result import FitResult, FrontierResult
 from scaling.formatting import format_count, format_flops
+from scaling.predict.law_source import FittedLaw
 from scaling.render.figure import (
     Axis,
     Band,
@@ -22,11 +19,11 @@ from scaling.render.figure import (
     ReferenceLine,
     Trace,
 )
-from scaling.render.table import Document
-from scaling.report.parts.fit_tables import APPROACHES, TITLES, Which, power_law
+from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
+from scaling.report.parts.fit_tables import APPROACHES, TITLES, power_law
 from scaling.report.parts.run_plots import (
+    AHEAD,
     C_AXIS,
-    D_AXIS,
     LOSS_AXIS,
     N_AXIS,
     POINTS_SHOWN,
@@ -34,324 +31,167 @@ from scaling.report.parts.run_plots import (
     thinned,
 )
 
-BEYOND = 10.0
 TOKENS_PER_PARAM = 20.0
 LEVELS = 12
 
 
-def frontier_size(document: Document) -> Figure | None:
-    """N*(C) by the three approaches, with bands, the points they are fitted to, and the
-    20-tokens-per-parameter line.
+def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """N*(C): the answer with its interval, the three approaches with the points of the first two,
+    and 20 tokens per parameter. D* = C / (c0 N*^p) is its mirror image.
     """
-    caption = (
-        "Compute-optimal size by the three approaches, with intervals; dots are the "
-        "points that approaches 1 and 2 are fitted to."
-    )
-    return _frontier(
-        document, "n_star", "frontier-size", "Compute-optimal size N*(C)", caption, N_AXIS
-    )
-
-
-def frontier_tokens(document: Document) -> Figure | None:
-    """D*(C), as `frontier_size`."""
-    caption = (
-        "Compute-optimal training tokens by the three approaches. N* and D* are fitted "
-        "separately, so the exponents need not add up to 1."
-    )
-    return _frontier(
-        document, "d_star", "frontier-tokens", "Compute-optimal tokens D*(C)", caption, D_AXIS
-    )
-
-
-def frontier_loss(document: Document) -> Figure | None:
-    """L*(C): the lowest loss that the law expects of each budget, the runs above it, and the
-    forecast beyond them.
-    """
-    best = _closed(document, {name: entry["value"] for name, entry in document["params"].items()})
-    if best is None or not document["data"].get("flops"):
+    if "flops" not in fit.range:
         return None
-    flops, loss = _budgets(document), np.asarray(document["data"]["loss"], float)
-    line, draws, kept = best.loss(flops), frontier_draws(document), thinned(len(loss), POINTS_SHOWN)
-    traces: tuple[Trace, ...] = (
-        *(
-            ()
-            if draws is None
-            else (Band(flops, *_interval(document, draws.loss(flops[:, None])), 0),)
-        ),
-        Markers(
-            np.asarray(document["data"]["flops"], float)[kept],
-            loss[kept],
-            "runs",
-            "muted",
-            "circle",
-            5,
-        ),
-        Line(flops, line, "L*(C)", 0),
-        Markers(flops[-1:], line[-1:], "ten times the largest budget", 1, "star", 14),
-        _edge(document),
-    )
-    caption = (
-        "The line is the loss the law expects of a compute-optimal run, with its interval; "
-        "runs of other sizes lie above it, but for the noise of a run."
-    )
-    caption += of_all(len(kept), document["n_points"])
-    return Figure(
-        "frontier-loss",
-        "Compute-optimal loss L*(C)",
-        caption,
-        C_AXIS,
-        LOSS_AXIS,
-        traces,
-        size="wide",
-    )
-
-
-def _budgets(document: Document) -> np.ndarray:
-    low, high = document["range"]["flops"]
-    return np.geomspace(low * 0.8, high * BEYOND, 60)
-
-
-def _edge(document: Document) -> ReferenceLine:
-    return ReferenceLine(x=float(document["range"]["flops"][1]), label="largest budget")
-
-
-def _closed(document: Document, values: Mapping[str, Any]) -> Any:
-    """The law's frontier for one set of parameters or for draws of them; None for another approach
-    or a law without one.
-    """
-    from scaling.fit.frontier.frontier import Cost
-    from scaling.fit.laws.laws import LAWS
-
-    if (
-        document["approach"] != "parametric"
-        or document["law"] not in LAWS
-        or LAWS[document["law"]].closed_frontier is None
-        or not values
-        or None in values.values()
-    ):
-        return None
-    cost = Cost(document["cost"]["c0"], document["cost"]["p"])
-    return LAWS[document["law"]].frontier(values, cost)
-
-
-def frontier_draws(document: Document) -> Any:
-    """The frontier of every bootstrap draw; None without draws or a closed form."""
-    return _closed(document, (document.get("bootstrap") or {}).get("draws") or {})
-
-
-def _interval(document: Document, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The document's interval along the last axis."""
-    low, high = np.nanquantile(draws, [(1 - document["ci"]) / 2, (1 + document["ci"]) / 2], axis=-1)
-    return low, high
-
-
-def _frontier(
-    document: Document, which: Which, name: str, title: str, caption: str, axis: Axis
-) -> Figure | None:
-    if not document["range"].get("flops"):
-        return None
-    flops, cost = _budgets(document), document["cost"]
-    available = [
-        (index, name_, document["approaches"].get(name_) or {})
-        for index, name_ in enumerate(APPROACHES)
-    ]
-    traces = [
-        trace
-        for index, name_, result in available
-        if result.get(which)
-        for trace in _road(document, name_, result, which, flops, index)
-    ]
+    flops, cost = _budgets(fit), fit.cost
+    answer = answer_curve(law, "n_star", flops) if law else None
+    traces: list[Trace] = []
+    if answer and law:
+        if np.isfinite(answer.lo).all():
+            traces.append(Band(flops, answer.lo, answer.hi, "ink"))
+        traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
+    for colour, name in enumerate(APPROACHES):
+        result = fit.approaches.get(name) or FrontierResult()
+        if result.n_star is None or result.n_star.exponent is None:
+            continue
+        label = f"{TITLES[name]}: C^{result.n_star.exponent:.3f}"
+        traces.append(Line(flops, power_law(result, "n_star", flops), label, colour, width=1.5))
+        dots = [dot for dot in result.minima if dot.n_star and not dot.unavailable]
+        if dots:
+            notes = [
+                f"{format_count(dot.n_star or 0)} at {format_flops(dot.flops)} FLOPs"
+                for dot in dots
+            ]
+            n, size = [dot.n_star or 0 for dot in dots], 8 if len(dots) < 12 else 4
+            c = [dot.flops for dot in dots]
+            traces.append(Markers(c, n, "", colour, "circle", size, notes=notes))
     if not traces:
         return None
-    size = (flops / (cost["c0"] * TOKENS_PER_PARAM)) ** (
-        1.0 / (cost["p"] + 1.0)
-    )  # C = c0 N^p (20 N)
-    twenty_line = size if which == "n_star" else TOKENS_PER_PARAM * size
-    traces += [
-        Line(flops, twenty_line, "20 tokens per parameter", "muted", "dash", 1.6),
-        _edge(document),
-    ]
-    return Figure(name, title, caption, C_AXIS, axis, tuple(traces))
-
-
-def _road(
-    document: Document, name: str, result: Any, which: Which, flops: np.ndarray, colour: int
-) -> list[Trace]:
-    line, exponent = power_law(result, which, flops), result[which]["exponent"]
-    band = _band(document, name, result, which, flops, line)
-    dots = [
-        dot for dot in result.get("minima") or [] if dot.get(which) and not dot.get("unavailable")
-    ]
-    notes = [f"{format_count(dot[which])} at {format_flops(dot['flops'])} FLOPs" for dot in dots]
-    marks = Markers(
-        [dot["flops"] for dot in dots],
-        [dot[which] for dot in dots],
-        "",
-        colour,
-        "circle",
-        8 if len(dots) < 12 else 4,
-        notes=notes,
+    twenty = (flops / (cost.c0 * TOKENS_PER_PARAM)) ** (1 / (cost.p + 1))  # C = c0 N^p (20 N)
+    traces.append(Line(flops, twenty, "20 tokens per parameter", "muted", "dash", 1.6))
+    traces.append(_edge(fit))
+    caption = (
+        "Compute-optimal size by the three approaches; dots are the points that approaches 1 and "
+        "2 are fitted to."
     )
-    return [
-        *([Band(flops, *band, colour)] if band else []),
-        Line(flops, line, f"{TITLES[name]}: C^{exponent:.3f}", colour),
-        *([marks] if dots else []),
-    ]
+    if answer and law and np.isfinite(answer.lo).all():
+        caption += f" The band is the {100 * fit.ci:g} % interval of {answer_name(law)}."
+    title = "Compute-optimal size N*(C)"
+    return Figure("frontier-size", title, caption, C_AXIS, N_AXIS, tuple(traces))
 
 
-def _band(
-    document: Document, name: str, result: Any, which: Which, flops: np.ndarray, line: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """From the draws of the parametric law; of the other approaches the exponent's interval,
-    pivoted at the geometric mean of the budgets.
-    """
-    draws = frontier_draws(document) if name == "parametric" else None
-    if draws is not None:
-        return _interval(document, getattr(draws, which)(flops[:, None]))
-    entry = result.get("a" if which == "n_star" else "b") or {}
-    if entry.get("lo") is None or entry.get("hi") is None:
+def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """L*(C): the lowest loss expected of each budget, the runs, and the forecast beyond them."""
+    if law is None or not fit.data.get("flops") or "flops" not in fit.range:
         return None
-    log_distance = np.log(flops / math.sqrt(math.prod(document["range"]["flops"])))
-    ends = [line * np.exp((entry[end] - entry["value"]) * log_distance) for end in ("lo", "hi")]
-    return np.minimum(*ends), np.maximum(*ends)
-
-
-def predicted(document: Document, n: np.ndarray, d: np.ndarray) -> np.ndarray | None:
-    """The law's loss at N and D (broadcast together); None when the law needs other inputs, or is
-    not parametric.
-    """
-    from scaling.fit.laws.laws import LAWS
-
-    law, values = (
-        LAWS.get(document["law"]),
-        {name: entry["value"] for name, entry in document["params"].items()},
-    )
-    if (
-        law is None
-        or document["approach"] != "parametric"
-        or not set(law.inputs) <= {"N", "D"}
-        or None in values.values()
-    ):
+    flops = _budgets(fit)
+    best = answer_curve(law, "loss_star", flops)
+    if best is None:
         return None
-    n, d = np.broadcast_arrays(n, d)
-    return np.exp(law.log_predict(law.theta(values), {"N": n.ravel(), "D": d.ravel()})).reshape(
-        n.shape
+    c, loss = (np.asarray(fit.data[name], float) for name in ("flops", "loss"))
+    kept = thinned(len(loss), POINTS_SHOWN)
+    band = (Band(flops, best.lo, best.hi, 0),) if np.isfinite(best.lo).all() else ()
+    traces: tuple[Trace, ...] = (
+        *band,
+        Markers(c[kept], loss[kept], "runs", "muted", "circle", 5),
+        Line(flops, best.value, "L*(C)", 0),
+        Markers(flops[-1:], best.value[-1:], "ten times the largest budget", 1, "star", 14),
+        _edge(fit),
     )
+    caption = (
+        f"The line is the loss that {answer_name(law)} expects of a compute-optimal run, with its "
+        "interval; runs of other sizes lie above it, but for the noise of a run."
+    )
+    caption += of_all(len(kept), fit.n_points)
+    title = "Compute-optimal loss L*(C)"
+    axis = replace(C_AXIS, range=(float(flops[0]), float(flops[-1]) * 1.3))
+    return Figure("frontier-loss", title, caption, axis, LOSS_AXIS, traces)
 
 
-def contours(document: Document) -> Figure | None:
+def _budgets(fit: FitResult) -> np.ndarray:
+    low, high = fit.range["flops"]
+    return np.geomspace(low * 0.8, high * AHEAD, 60)
+
+
+def _edge(fit: FitResult) -> ReferenceLine:
+    return ReferenceLine(x=float(fit.range["flops"][1]), label="largest budget")
+
+
+def contours(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     """Lines of equal loss over compute and size, runs as dots, and the efficient frontier (Hoffmann
     2022, figure 4).
     """
-    data, cost = document["data"], document["cost"]
-    if not (data.get("n_params") and data.get("flops")):
+    if not (fit.data.get("n_params") and fit.data.get("flops")):
         return None
+    from contourpy import contour_generator
+
     sizes, budgets, runs_loss = (
-        np.asarray(data[name], float) for name in ("n_params", "flops", "loss")
+        np.asarray(fit.data[name], float) for name in ("n_params", "flops", "loss")
     )
-    x, y = (
-        np.geomspace(budgets.min() / 1.6, budgets.max() * BEYOND * 1.05, 90),
-        np.geomspace(sizes.min() / 2, sizes.max() * 3, 90),
-    )
-    loss = predicted(document, y[:, None], x[None, :] / (cost["c0"] * y[:, None] ** cost["p"]))
-    if loss is None:
+    x = np.geomspace(budgets.min() / 1.6, budgets.max() * AHEAD * 1.05, 90)
+    y = np.geomspace(sizes.min() / 2, sizes.max() * 3, 90)
+    n, c = np.repeat(y, len(x)), np.tile(x, len(y))
+    flat = fitted_loss(_alone(law), n, c / (fit.cost.c0 * n**fit.cost.p))
+    if law is None or flat is None:
         return None
-    levels = np.geomspace(
-        float(loss.min()) * 1.005, min(float(loss.max()), float(runs_loss.max()) * 1.02), LEVELS + 2
-    )[1:-1]
+    loss = flat.reshape(len(y), len(x))
+    top = min(float(loss.max()), float(runs_loss.max()) * 1.02)
+    levels = np.geomspace(float(loss.min()) * 1.005, top, LEVELS + 2)[1:-1]
     ramp = ColorScale("loss of the law", float(levels[0]), float(levels[-1]), "number")
-    traces: list[Trace] = [
-        trace for level in levels for trace in _contour(x, y, loss, float(level), ramp)
-    ]
-    frontier = document["approaches"].get("parametric") or {}
-    if frontier.get("n_star"):
-        traces.append(
-            Line(x, power_law(frontier, "n_star", x), "efficient frontier", 1, "solid", 2.6)
-        )
+    generator, traces = contour_generator(np.log(x), np.log(y), loss), []
+    for level in map(float, levels):
+        for line in map(np.asarray, generator.lines(level)):
+            (along, up), note = np.exp(line).T, f"loss {level:.3g}"
+            traces.append(Line(along, up, "", ramp.at(level), width=1.4, note=note))
+    frontier = fit.approaches.get("parametric")
+    if frontier and frontier.n_star:
+        best = power_law(frontier, "n_star", x)
+        traces.append(Line(x, best, "efficient frontier", 1, "solid", 2.6))
     kept = thinned(len(sizes), POINTS_SHOWN)
     notes = [
         f"{format_count(sizes[i])} parameters, {format_flops(budgets[i])} FLOPs, loss "
         f"{runs_loss[i]:.4g}"
         for i in kept
     ]
-    traces.append(Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=notes))
+    runs = Markers(budgets[kept], sizes[kept], "runs", "ink", "circle", 6, notes=notes)
     caption = (
-        "Lines of equal loss of the fitted law; along the frontier the loss is the lowest for "
-        "its compute. Dots are the fitted runs."
+        f"Lines of equal loss of the law {law.law}; along the frontier the loss is the lowest for "
+        "its compute. Dots are the fitted runs." + of_all(len(kept), fit.n_points)
     )
-    caption += of_all(len(kept), document["n_points"])
-    return Figure(
-        "contours",
-        "Contours of the fitted law",
-        caption,
-        _fixed(C_AXIS, x),
-        _fixed(N_AXIS, y),
-        tuple(traces),
-        ramp,
-    )
+    x_axis = replace(C_AXIS, range=(float(x[0]), float(x[-1])))
+    y_axis = replace(N_AXIS, range=(float(y[0]), float(y[-1])))
+    title = "Contours of the fitted law"
+    return Figure("contours", title, caption, x_axis, y_axis, (*traces, runs), ramp)
 
 
-def _fixed(axis: Axis, values: np.ndarray) -> Axis:
-    return replace(axis, range=(float(values[0]), float(values[-1])))
+def _alone(law: FittedLaw | None) -> FittedLaw | None:
+    """The law whose parameters the report lists, without the others that it is combined with."""
+    return law and replace(law, combination=None)
 
 
-def _contour(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, level: float, ramp: ColorScale
-) -> list[Trace]:
-    """The lines of one loss, sought in logarithmic coordinates."""
-    from contourpy import contour_generator
-
-    lines = contour_generator(np.log(x), np.log(y), z).lines(level)
-    note = f"loss {level:.3g}"
-    return [
-        Line(np.exp(line[:, 0]), np.exp(line[:, 1]), "", ramp.at(level), width=1.4, note=note)
-        for line in map(np.asarray, lines)
-    ]
-
-
-def residuals(document: Document) -> list[Figure]:
-    """log(measured / predicted) against size, tokens and prediction: a slope or a bend means that
-    the law's form is wrong.
+def residuals(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """log(measured / predicted) against the prediction, coloured by size: a slope, a bend or an
+    order of colours means that the law's form is wrong.
     """
-    data = document["data"]
-    if not (data.get("n_params") and data.get("tokens")):
-        return []
-    n, d, loss = (np.asarray(data[name], float) for name in ("n_params", "tokens", "loss"))
-    law = predicted(document, n, d)
-    if law is None:
-        return []
-    error, kept = np.log(loss / law), thinned(len(loss), POINTS_SHOWN)
+    if law is None or not (fit.data.get("n_params") and fit.data.get("tokens")):
+        return None
+    n, d, loss = (np.asarray(fit.data[name], float) for name in ("n_params", "tokens", "loss"))
+    predicted = fitted_loss(_alone(law), n, d)
+    if predicted is None or (predicted <= 0).any() or (loss <= 0).any():
+        return None
+    error, kept = np.log(loss / predicted), thinned(len(loss), POINTS_SHOWN)
     notes = [
         f"{format_count(n[i])} parameters, {format_count(d[i])} tokens: {100 * error[i]:+.2g} %"
         for i in kept
     ]
-    rms = (
-        f"{100 * float(np.sqrt(np.mean(error**2))):.2g} %.{of_all(len(kept), document['n_points'])}"
-    )
-    panels = {
-        "size": (N_AXIS, n),
-        "tokens": (D_AXIS, d),
-        "prediction": (Axis("predicted loss", log=True), law),
-    }
-    return [
-        _residual(name, axis, values[kept], error[kept], notes, rms)
-        for name, (axis, values) in panels.items()
-    ]
-
-
-def _residual(
-    name: str, axis: Axis, values: np.ndarray, error: np.ndarray, notes: list[str], rms: str
-) -> Figure:
+    ramp = ColorScale("parameters N", float(n.min()), float(n.max()) * 1.0001)
+    colours = np.array([ramp.at(float(size)) for size in n[kept]])
     reach = max(float(np.abs(error).max()) * 1.15, 1e-6)
-    traces = (ReferenceLine(y=0.0), Markers(values, error, "", 0, "circle", 6, notes=notes))
-    caption = f"log(measured / predicted); root mean square {rms}"
-    y_axis = Axis("log residual", range=(-reach, reach))
-    return Figure(
-        f"residuals-{name}",
-        f"Residuals against {name}",
-        caption,
-        axis,
-        y_axis,
-        traces,
-        size="small",
+    runs = Markers(predicted[kept], error[kept], "", colours, "circle", 7, notes=notes)
+    rms = 100 * float(np.sqrt(np.mean(error**2)))
+    caption = (
+        f"log(measured / predicted) of the law {law.law}: root mean square {rms:.3g} %. A slope, a "
+        "bend, or colours in order would mean that its form is wrong."
     )
+    caption += of_all(len(kept), fit.n_points)
+    axes = Axis("predicted loss", log=True), Axis("log residual", range=(-reach, reach))
+    traces = (ReferenceLine(y=0.0), runs)
+    return Figure("residuals", "Residuals of the law", caption, *axes, traces, ramp)

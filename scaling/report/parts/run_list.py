@@ -2,126 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scaling.fit.result import FitResult
 from scaling.formatting import format_seconds
 from scaling.points.points import Points
-from scaling.render.table import Cell, Column, Table
+from scaling.predict.law_source import FittedLaw
+from scaling.render.table import Column, Table, pairs, tabulate
+from scaling.report.parts.answer import answer_name, fitted_loss
+from scaling.report.parts.fit_tables import LOSS, C, D, N
 from scaling.store import rows
 
 RUNS_LISTED = 200
 
 
-def runs_table(table: pd.DataFrame, curves: Points) -> Table:
-    """One row a run with its last measured loss, by compute and size; long tables are cut, and say
-    so.
+def runs_table(table: pd.DataFrame, curves: Points) -> Table | None:
+    """One row a run with its last measured loss, by compute and size; people see the first of them,
+    CSV has all.
     """
-    last = (
-        pd.DataFrame(
-            {
-                "run_id": curves.group,
-                "n": curves.n,
-                "d": curves.d,
-                "c": curves.c,
-                "loss": curves.loss,
-            }
-        )
-        .groupby("run_id")
-        .last()
-    )
+    measured = {"run_id": curves.group, "n": curves.n, "d": curves.d, "c": curves.c}
+    last = pd.DataFrame({**measured, "loss": curves.loss}).groupby("run_id").last()
     settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
     diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
     joined = (
         settings.join(last)
-        .assign(budget=lambda rows: np.log(rows["c"]).round(1))
+        .replace([np.inf, -np.inf], np.nan)
+        .assign(budget=lambda rows: np.log(rows["c"]).round(1), ratio=lambda rows: rows.d / rows.n)
         .sort_values(["budget", "n"])
         .reset_index()
     )
-    shown_rows = tuple(
-        _run_row(row, row["run_id"] in diverged)
-        for row in joined.head(RUNS_LISTED).to_dict("records")
-    )
-    columns = (
-        Column("run"),
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("C", "flops"),
-        Column("D/N", "number"),
-        Column("loss", "number"),
-        Column("layers", "integer"),
-        Column("width", "integer"),
-        Column("learning rate", "number"),
-        Column("seed", "integer"),
-        Column("note"),
-    )
-    count_text = (
-        f"{len(shown_rows)} of {len(joined)} runs"
-        if len(shown_rows) < len(joined)
-        else f"All {len(joined)} runs"
-    )
-    return Table(
-        "runs",
-        "Runs",
-        columns,
-        shown_rows,
-        f"{count_text}, by compute and size; the loss is the last one measured.",
-    )
+    joined["note"] = ["diverged" if run in diverged else "" for run in joined["run_id"]]
+    columns = {
+        "run_id": Column("run"),
+        "n": N,
+        "d": D,
+        "c": C,
+        "ratio": Column("D/N", "number"),
+        "loss": LOSS,
+        "n_layers": Column("layers", "integer"),
+        "d_model": Column("width", "integer"),
+        "lr": Column("learning rate", "number"),
+        "seed": Column("seed", "integer"),
+        "note": Column("note"),
+    }
+    cells = joined[list(columns)].astype(object)
+    records = cells.where(cells.notna(), None).to_dict("records")
+    count = f"{RUNS_LISTED} of {len(joined)}" if len(joined) > RUNS_LISTED else f"All {len(joined)}"
+    caption = f"{count} runs, by compute and size; the loss is the last one measured."
+    return tabulate("runs", "Runs", records, columns, caption, RUNS_LISTED)
 
 
-def _run_row(row: Mapping[Any, Any], diverged: bool) -> tuple[Cell, ...]:
-    n, d, c, loss = (_finite(row[name]) for name in ("n", "d", "c", "loss"))
-    settings = (row[name] for name in ("n_layers", "d_model", "lr", "seed"))
-    return (
-        str(row["run_id"]),
-        n,
-        d,
-        c,
-        d / n if n and d else None,
-        loss,
-        *settings,
-        "diverged" if diverged else "",
-    )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def points_table(fit: FitResult, law: FittedLaw | None) -> Table | None:
+    """The points of a foreign table as they were fitted, with the law's loss of each."""
+    columns = {"n_params": N, "tokens": D, "flops": C, "loss": LOSS}
+    kept = [name for name in columns if fit.data.get(name)]
+    values = {name: np.asarray(fit.data[name], float) for name in kept}
+    shown = [columns[name] for name in kept]
+    if law is not None and {"n_params", "tokens"} <= set(kept):
+        predicted = fitted_loss(law, values["n_params"], values["tokens"])
+        if predicted is not None:
+            values["predicted"] = predicted
+            shown.append(Column(f"loss by {answer_name(law)}", "number"))
+    cells = tuple(zip(*(column.tolist() for column in values.values()), strict=True))
+    caption = f"{min(len(cells), RUNS_LISTED)} of {fit.n_points:,} points are shown."
+    return Table("runs", "Runs", tuple(shown), cells, caption, RUNS_LISTED) if cells else None
 
 
 def failures_table(folder: Path) -> Table | None:
     """The runs that left a reason instead of rows."""
     paths = sorted((folder / "failures").glob("*.txt"))
-    if not paths:
-        return None
-    rows = tuple(
-        (path.stem, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0])
+    records = [
+        {"run": path.stem, "reason": path.read_text("utf-8", "replace").partition("\n")[0]}
         for path in paths[:RUNS_LISTED]
-    )
+    ]
     caption = (
-        f"{len(rows)} of {len(paths)} failures."
-        if len(rows) < len(paths)
+        f"{len(records)} of {len(paths)} failures."
+        if len(records) < len(paths)
         else "The full text lies in failures/."
     )
-    return Table("failures", "Failed runs", (Column("run"), Column("reason")), rows, caption)
+    columns = {"run": Column("run"), "reason": Column("reason")}
+    return tabulate("failures", "Failed runs", records, columns, caption)
 
 
-def training_origin(table: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+def training_origin(table: pd.DataFrame) -> Table:
     """Where and with what the runs were trained."""
     seconds = float(table.groupby("run_id")["seconds"].max().sum())
-    values_by_label = {
-        label: sorted({str(value) for value in table[column].dropna().unique()})
-        for label, column in (
-            ("devices", "device"),
-            ("commits", "commit"),
-            ("trained with scaling", "version"),
-            ("tasks", "task"),
-        )
+    columns = {
+        "devices": "device",
+        "commits": "commit",
+        "trained with scaling": "version",
+        "tasks": "task",
     }
-    return (
-        *((label, ", ".join(values[:8]) or "–") for label, values in values_by_label.items()),
-        ("training time", format_seconds(seconds)),
-    )
+    origin = [
+        (label, ", ".join(sorted(map(str, table[column].dropna().unique()))[:8]) or "–")
+        for label, column in columns.items()
+    ]
+    origin.append(("training time", format_seconds(seconds)))
+    return pairs("training-origin", "Where the runs were trained", origin)

@@ -1,108 +1,44 @@
-"""Pictures of the runs themselves: training curves, isoFLOP curves, hold-out."""
+"""Figures of the runs themselves: loss curves, isoFLOP curves with the law over them, hold-out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from scaling.fit.result import BudgetMinimum, FitResult
 from scaling.formatting import format_count, format_flops
 from scaling.points.points import Points
-from scaling.render.figure import Axis, Band, ColorScale, Figure, Line, Markers, Text, Trace
-from scaling.render.table import Document
+from scaling.predict.law_source import FittedLaw
+from scaling.render.figure import (
+    Axis,
+    Band,
+    ColorScale,
+    Colour,
+    Dash,
+    Figure,
+    Line,
+    Markers,
+    Symbol,
+    Text,
+    Trace,
+)
+from scaling.report.parts.answer import answer_curve, answer_name, fitted_loss
 
 N_AXIS = Axis("parameters N", log=True, unit="count")
-D_AXIS = Axis("training tokens D", log=True, unit="count")
 C_AXIS = Axis("training FLOPs C", log=True, unit="flops")
 LOSS_AXIS = Axis("loss", log=True)
 CURVES_SHOWN = 240
-FRONT_SHOWN = 500
 POINTS_SHOWN = 2000
-HELD_SHOWN = 300
-
-
-def training_curves(curves: Points) -> Figure | None:
-    """Loss against compute, one line a run, and the best loss that any run reached with that
-    compute (approach 1).
-
-    `curves` holds every evaluation of every run; its `group` is the run.
-    """
-    if not len(curves):
-        return None
-    table = pd.DataFrame(
-        {"run": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}
-    ).sort_values(["n", "run", "c"])
-    ramp = ColorScale("parameters N", float(table["n"].min()), float(table["n"].max()))
-    runs = table["run"].unique()
-    kept = runs[thinned(len(runs), CURVES_SHOWN)]
-    drawn = [run for _, run in table[table["run"].isin(kept)].groupby("run", sort=False)]
-    x, y = _steps(*_front(table["c"].to_numpy(float), table["loss"].to_numpy(float)))
-    lines: list[Trace] = [
-        *(_run_line(run, ramp) for run in drawn),
-        Line(x, y, "best loss at this compute", "ink", "dash", 1.8),
-    ]
-    shown = of_all(len(kept), len(runs))
-    caption = (
-        "Each line is one run, coloured by its size; the dashed steps are the lowest loss "
-        "measured at that compute or less. Between two measurements a run may lie under them."
-        + shown
-    )
-    top = float(np.quantile(table["loss"], 0.995)) * 1.02
-    y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
-    several = (
-        ramp.hi > 1.02 * ramp.lo
-    )  # a scale of one size, or of sizes that round to one, tells nothing
-    return Figure(
-        "training-curves",
-        "Loss against compute",
-        caption,
-        C_AXIS,
-        y_axis,
-        tuple(lines),
-        ramp if several else None,
-    )
-
-
-def _run_line(run: pd.DataFrame, ramp: ColorScale) -> Line:
-    size, tokens = float(run["n"].iloc[0]), float(run["d"].iloc[-1])
-    note = (
-        f"{format_count(size)} parameters, {format_count(tokens)} tokens, run {run['run'].iloc[0]}"
-    )
-    return Line(
-        run["c"].to_numpy(float),
-        run["loss"].to_numpy(float),
-        colour=ramp.at(size),
-        width=1.3,
-        note=note,
-    )
-
-
-def _front(flops: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The measurements that no cheaper one beats, in order of compute."""
-    order = np.lexsort((loss, flops))
-    flops, loss = flops[order], loss[order]
-    best = np.minimum.accumulate(loss)
-    new = np.flatnonzero(np.r_[True, best[1:] < best[:-1]])
-    kept = new[thinned(len(new), FRONT_SHOWN)]
-    return flops[kept], loss[kept]
-
-
-def _steps(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The stairs through (x, y): what was reached stays reached until it is beaten; a slope between
-    would be a loss that no run had.
-    """
-    return np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]
+HOLDOUT_SHOWN = 300
+AHEAD = 10.0  # times the largest budget: where a report answers
+GRID = 400  # budgets at which the lowest of the loss curves is read
 
 
 def thinned(count: int, limit: int) -> np.ndarray:
     """At most `limit` indices out of `count`, evenly spread, first and last included."""
-    return (
-        np.arange(count)
-        if count <= limit
-        else np.unique(np.linspace(0, count - 1, limit).round().astype(int))
-    )
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
 def of_all(drawn: int, count: int) -> str:
@@ -110,135 +46,174 @@ def of_all(drawn: int, count: int) -> str:
     return "" if drawn >= count else f" {drawn:,} of {count:,} runs are drawn."
 
 
-def isoflop_curves(document: Document) -> Figure | None:
-    """Loss against size at each budget, the fitted curve and its minimum (approach 2); unavailable
-    budgets stay grey.
+def training_curves(curves: Points | None) -> Figure | None:
+    """Loss against compute, one line a run, and the lowest of these lines (approach 1).
+
+    `curves` holds every evaluation of every run; its `group` is the run.
     """
-    curves = [
-        curve
-        for curve in (document["approaches"].get("isoflop") or {}).get("minima") or []
-        if curve.get("n_params")
-    ]
+    if curves is None or not len(curves):
+        return None
+    table = pd.DataFrame(
+        {"run": curves.group, "n": curves.n, "d": curves.d, "c": curves.c, "loss": curves.loss}
+    )
+    last = table.sort_values("c").groupby("run", sort=False).tail(1).sort_values(["n", "c"])
+    kept = last["run"].to_numpy()[thinned(len(last), CURVES_SHOWN)]
+    kept = np.union1d(kept, last.nsmallest(10, "loss")["run"])
+    drawn = table[table["run"].isin(kept)].sort_values(["n", "run", "c"])
+    ramp = ColorScale("parameters N", float(table["n"].min()), float(table["n"].max()))
+    grid = np.geomspace(drawn["c"].min(), drawn["c"].max(), GRID)
+    lowest, lines = np.full(GRID, np.inf), []
+    for name, run in drawn.groupby("run", sort=False):
+        size, c, loss = float(run["n"].iloc[0]), run["c"].to_numpy(float), run["loss"].to_numpy()
+        read = np.interp(np.log(grid), np.log(c), np.log(loss), left=np.inf, right=np.inf)
+        lowest = np.fmin(lowest, np.exp(read))
+        note = f"{format_count(size)} parameters, {format_count(run['d'].iloc[-1])} tokens, "
+        lines.append(Line(c, loss, "", ramp.at(size), "solid", 1.3, f"{note}run {name}"))
+    reached = np.isfinite(lowest)
+    front = Line(grid[reached], lowest[reached], "lowest curve", "ink", "dash", 1.8)
+    caption = (
+        "Each line is one run, coloured by its size; the dashed line follows the lowest of the "
+        "lines at each compute." + of_all(len(kept), len(last))
+    )
+    top = float(np.quantile(table["loss"], 0.995)) * 1.02
+    y_axis = Axis("loss (nats per token)", True, range=(float(table["loss"].min()) * 0.97, top))
+    several = ramp.hi > 1.02 * ramp.lo  # a scale needs more than one size
+    return Figure(
+        "training-curves",
+        "Loss against compute",
+        caption,
+        C_AXIS,
+        y_axis,
+        (*lines, front),
+        ramp if several else None,
+    )
+
+
+def isoflop_curves(fit: FitResult, law: FittedLaw | None) -> Figure | None:
+    """Loss against size at each budget with the law's curve over it, the optima, and the answer at
+    ten times the largest budget; a budget without a minimum stays grey.
+    """
+    isoflop = fit.approaches.get("isoflop")
+    minima = isoflop.minima if isoflop else []
+    curves = [curve for curve in minima if curve.n_params and curve.loss]
     if not curves:
         return None
-    budgets = [float(curve["flops"]) for curve in curves]
-    ramp = ColorScale("training FLOPs C", min(budgets) * 0.95, max(budgets) * 1.05, "flops")
-    most = max(2, POINTS_SHOWN // len(curves))
-    traces: list[Trace] = [
-        trace for curve in curves for trace in _isoflop_traces(curve, ramp, most)
-    ]
-    with_minimum = [curve for curve in curves if not curve.get("unavailable")]
-    if with_minimum:
-        traces.append(
-            Line(
-                [curve["n_star"] for curve in with_minimum],
-                [curve["loss_star"] for curve in with_minimum],
-                "",
-                "muted",
-                "dot",
-                1.4,
-            )
-        )
-        traces.append(
-            Markers(
-                [curve["n_star"] for curve in with_minimum],
-                [curve["loss_star"] for curve in with_minimum],
-                "minimum",
-                "ink",
-                "star",
-                13,
-                notes=[
-                    f"N* {format_count(curve['n_star'])} at {format_flops(curve['flops'])} FLOPs"
-                    for curve in with_minimum
-                ],
-            )
-        )
-    refused = [
-        f"{format_flops(curve['flops'])}: {curve['unavailable']}"
-        for curve in curves
-        if curve.get("unavailable")
-    ]
-    caption = (
-        "Each colour is one compute budget: dots are runs, curves the fitted isoFLOP curves, "
-        "stars their minima N*."
-    )
-    caption += f" Unavailable (grey rings): {'; '.join(refused)}." if refused else ""
-    counts = [len(curve["n_params"]) for curve in curves]
-    caption += of_all(sum(min(count, most) for count in counts), sum(counts))
-    return Figure(
-        "isoflop-curves",
-        "Loss against size at fixed compute",
-        caption,
-        N_AXIS,
-        LOSS_AXIS,
-        tuple(traces),
-        ramp if len(curves) > 1 else None,
-    )
-
-
-def _isoflop_traces(isoflop: Mapping[str, Any], ramp: ColorScale, most: int) -> list[Trace]:
-    """A budget's runs, at most so many of them, and the curve that was fitted to all."""
-    kept = thinned(len(isoflop["n_params"]), most)
-    sizes, losses = (
-        np.asarray(isoflop["n_params"], float)[kept],
-        np.asarray(isoflop["loss"], float)[kept],
-    )
-    budget = format_flops(isoflop["flops"])
-    notes = [
-        f"{format_count(size)} parameters, loss {loss:.4g}, {budget} FLOPs"
-        for size, loss in zip(sizes, losses, strict=True)
-    ]
-    right = int(np.argmax(sizes))
-    if isoflop.get("unavailable"):
-        text = Text(sizes[right] * 1.06, losses[right], "unavailable", "muted", "left")
-        return [
-            Line(sizes, losses, "", "muted", "dot", 1.0),
-            Markers(sizes, losses, "", "muted", "open", 7, notes=notes),
-            text,
+    budgets = np.array([curve.flops for curve in curves])
+    ramp = ColorScale("training FLOPs C", budgets.min() * 0.95, budgets.max() * 1.05, "flops")
+    most, has_law = max(2, POINTS_SHOWN // len(curves)), False
+    traces: list[Trace] = []
+    for curve in curves:
+        sizes, losses = np.asarray(curve.n_params, float), np.asarray(curve.loss, float)
+        colour: Colour = "muted" if curve.unavailable else ramp.at(curve.flops)
+        kept, budget = thinned(len(sizes), most), format_flops(curve.flops)
+        x = np.geomspace(sizes.min() * 0.9, sizes.max() * 1.1, 60)
+        y = fitted_loss(law, x, law.cost.tokens(x, np.asarray(curve.flops))) if law else None
+        if y is not None:
+            has_law = True
+            traces.append(Line(x, y, "", colour, "solid", 2.4))
+        if curve.curve:
+            dash: Dash = "solid" if y is None else "dot"
+            traces.append(Line(curve.curve.n_params, curve.curve.loss, "", colour, dash, 1.5))
+        notes = [
+            f"{format_count(sizes[i])} parameters, loss {losses[i]:.4g}, {budget} FLOPs"
+            for i in kept
         ]
-    colour = ramp.at(float(isoflop["flops"]))
-    curve = isoflop.get("curve") or {}
-    drawn = [Line(curve["n_params"], curve["loss"], "", colour)] if curve.get("n_params") else []
-    return [*drawn, Markers(sizes, losses, "", colour, notes=notes)]
+        symbol: Symbol = "open" if curve.unavailable else "circle"
+        traces.append(Markers(sizes[kept], losses[kept], "", colour, symbol, 7, notes=notes))
+        end = float(losses[sizes.argmax()]) if y is None else float(y[-1])
+        word = f"{budget}, no minimum" if curve.unavailable else budget
+        traces.append(Text(x[-1] * 1.03, end, word, colour, "left"))
+    optima = _optima(fit, law, budgets) if has_law else []
+    traces += optima or _minima(curves)
+    caption = "Each colour is one compute budget in FLOPs: dots are runs, "
+    if has_law and law:
+        caption += f"solid lines {answer_name(law)} at that budget, dotted ones the curve "
+        caption += "through its runs alone. Stars mark N*"
+        caption += ", the last one the answer with its intervals." if optima else "."
+    else:
+        caption += "lines the curve through them, stars its minimum N*."
+    unavailable = [c for c in curves if c.unavailable]
+    if unavailable:
+        reasons = (f"{format_flops(c.flops)}: {c.unavailable}" for c in unavailable)
+        caption += f" Grey, without a minimum: {'; '.join(reasons)}."
+    counts = [len(curve.n_params or ()) for curve in curves]
+    caption += of_all(sum(min(count, most) for count in counts), sum(counts))
+    ends = np.concatenate([np.atleast_1d(np.asarray(trace.x, float)) for trace in traces])
+    axis = replace(N_AXIS, range=(float(ends.min()) * 0.85, float(ends.max()) * 1.5))
+    title = "Loss against size at fixed compute"
+    return Figure("isoflop-curves", title, caption, axis, LOSS_AXIS, tuple(traces), size="wide")
 
 
-def holdout(document: Document) -> Figure | None:
+def _optima(fit: FitResult, law: FittedLaw | None, budgets: np.ndarray) -> list[Trace]:
+    """N* by the law on its curve at every budget, and N* and L* at ten times the largest one."""
+    flops = np.append(np.sort(budgets), AHEAD * fit.range["flops"][1])
+    size = answer_curve(law, "n_star", flops) if law else None
+    loss = answer_curve(law, "loss_star", flops) if law else None
+    if law is None or size is None or loss is None:
+        return []
+    on_curve = fitted_loss(law, size.value, law.cost.tokens(size.value, flops))
+    y = loss.value if on_curve is None else np.append(on_curve[:-1], loss.value[-1])
+    notes = [
+        f"N* {format_count(n)}, loss {at:.4g} at {format_flops(c)} FLOPs"
+        for n, at, c in zip(size.value, y, flops, strict=True)
+    ]
+    drawn: list[Trace] = [
+        Line(size.value, y, "", "muted", "dot", 1.4),
+        Markers(size.value[:-1], y[:-1], "N* of a budget", "ink", "star", 12, notes=notes[:-1]),
+    ]
+    if np.isfinite(size.lo[-1]):
+        drawn.append(Line([size.lo[-1], size.hi[-1]], y[[-1, -1]], "", 1, "solid", 1.6))
+    answer = f"the answer at {format_flops(flops[-1])} FLOPs"
+    is_known = np.isfinite([loss.lo[-1], loss.hi[-1]]).all()
+    low, high = (loss.lo[-1:], loss.hi[-1:]) if is_known else (None, None)
+    last = Markers(size.value[-1:], y[-1:], answer, 1, "star", 15, low, high, notes[-1:])
+    drawn.append(last)
+    return drawn
+
+
+def _minima(curves: list[BudgetMinimum]) -> list[Trace]:
+    kept = [(c.n_star, c.loss_star, c.flops) for c in curves if c.n_star and c.loss_star]
+    if not kept:
+        return []
+    n, loss, flops = np.array(kept, float).T
+    notes = [
+        f"N* {format_count(a)} at {format_flops(c)} FLOPs" for a, c in zip(n, flops, strict=True)
+    ]
+    stars = Markers(n, loss, "minimum", "ink", "star", 13, notes=notes)
+    return [Line(n, loss, "", "muted", "dot", 1.4), stars]
+
+
+def holdout(fit: FitResult) -> Figure | None:
     """Predicted against measured loss of the budget that was left out; on the diagonal the
     prediction is exact.
     """
-    result = document.get("holdout") or {}
-    all_rows: Sequence[Mapping[str, Any]] = result.get("rows") or []
-    if not all_rows:
+    result = fit.holdout
+    known = [row for row in result.rows if row.predicted is not None] if result else []
+    if result is None or not known:
         return None
-    rows = [all_rows[i] for i in thinned(len(all_rows), HELD_SHOWN)]
-    measured, predicted = (
-        np.array([row[name] for row in rows], float) for name in ("loss", "predicted")
-    )
-    ends = [np.array([row[name] for row in rows], float) for name in ("lo", "hi")]
-    low, high = min(measured.min(), ends[0].min()), max(measured.max(), ends[1].max())
-    margin = 0.06 * (high - low) or 0.05 * high
-    limits = (float(low - margin), float(high + margin))
+    rows = [known[i] for i in thinned(len(known), HOLDOUT_SHOWN)]
+    measured, predicted, low, high = np.array(
+        [(row.loss, row.predicted, row.lo or np.nan, row.hi or np.nan) for row in rows], float
+    ).T
+    both = np.concatenate([measured, predicted, low, high])
+    start, end = float(np.nanmin(both)), float(np.nanmax(both))
+    margin = 0.06 * (end - start) or 0.05 * end
+    limits = (start - margin, end + margin)
     notes = [
-        f"{format_count(row['n_params'])} parameters: measured {row['loss']:.4g}, predicted "
-        f"{row['predicted']:.4g}"
+        f"{format_count(row.n_params)} parameters: measured {row.loss:.4g}, predicted "
+        f"{row.predicted:.4g}"
         for row in rows
     ]
     diagonal = np.array(limits)
+    bars = (low, high) if np.isfinite([*low, *high]).all() else (None, None)
     traces = (
         Band(diagonal, diagonal * 0.99, diagonal * 1.01, "muted"),
         Line(limits, limits, "exact", "muted", "dash", 1.4),
-        Markers(measured, predicted, "left-out runs", 1, "circle", 9, ends[0], ends[1], notes),
+        Markers(measured, predicted, "left-out runs", 1, "circle", 9, bars[0], bars[1], notes),
     )
     caption = (
-        f"The {format_flops(result['budget'])}-FLOP runs were left out, then predicted from "
-        "the cheaper ones. The grey band is ±1 %."
+        f"The {format_flops(result.budget)}-FLOP runs were left out, then predicted from "
+        "the cheaper ones. The grey band is ±1 %." + of_all(len(rows), result.n_test)
     )
-    caption += of_all(len(rows), result["n_test"])
-    return Figure(
-        "holdout",
-        "Hold-out prediction",
-        caption,
-        Axis("measured loss", range=limits),
-        Axis("predicted loss", range=limits),
-        traces,
-    )
+    axes = Axis("measured loss", range=limits), Axis("predicted loss", range=limits)
+    return Figure("holdout", "Hold-out prediction", caption, *axes, traces)

@@ -10,10 +10,11 @@ import numpy as np
 
 from scaling.formatting import format_count, format_flops
 from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Cell, Column, Table
+from scaling.render.table import Column, Table, pairs, tabulate
+from scaling.report.parts.fit_tables import D, N
 
 Document = Mapping[str, Any]
-REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its bottom
+REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
 
 
 def optima(document: Document | None) -> list[Table]:
@@ -28,80 +29,59 @@ def optima(document: Document | None) -> list[Table]:
 
 
 def _optima(field: Document, document: Document) -> Table:
-    rows = tuple(_row(size) for size in field["sizes"])
-    columns = (
-        Column("N", "count"),
-        Column("D", "count"),
-        Column("optimum", "rough", True),
-        Column("where"),
-        Column("loss there", "number"),
-        Column("recipe's value", "rough"),
-        Column("its excess loss", "percent"),
-        Column("rule's value", "rough"),
-        Column("its excess loss", "percent"),
-        Column("note"),
-    )
+    name = field["field"]
     caption = f"{rule(field)} {cost(document)}"
-    return Table(
-        f"tuning-{field['field'].replace('.', '-')}",
-        f"Tuned: {field['field']}",
-        columns,
-        rows,
-        caption,
-    )
+    rows = [_row(size) for size in field["sizes"]]
+    slug = f"tuning-{name.replace('.', '-')}"
+    return tabulate(slug, f"Tuned: {name}", rows, COLUMNS, caption) or pairs(slug, caption, ())
 
 
 def short(field: Document) -> Table:
     """The optima of a field in 80 columns: the values of recipe and rule are left to the whole
     table.
     """
-    rows = tuple(
-        (row[0], row[2], row[6], row[8], "; ".join(str(part) for part in (row[3], row[9]) if part))
+    rows = [
+        {**row, "where": "; ".join(str(row[part]) for part in ("where", "note") if row[part])}
         for row in map(_row, field["sizes"])
-    )
-    columns = (
-        Column("N", "count"),
-        Column("optimum", "rough", True),
-        Column("recipe costs", "percent"),
-        Column("rule costs", "percent"),
-        Column("where"),
-    )
-    return Table("tuning", f"Tuned: {field['field']}", columns, rows)
+    ]
+    columns = {
+        "n_params": COLUMNS["n_params"],
+        "optimum": COLUMNS["optimum"],
+        "recipe.excess_relative": Column("recipe costs", "percent"),
+        "rule.excess_relative": Column("rule costs", "percent"),
+        "where": Column("where"),
+    }
+    title = f"Tuned: {field['field']}"
+    return tabulate("tuning", title, rows, columns) or pairs("tuning", title, ())
 
 
-def _row(size: Document) -> tuple[Cell, ...]:
+COLUMNS = {
+    "n_params": N,
+    "tokens": D,
+    "optimum": Column("optimum", "rough", True),
+    "where": Column("where"),
+    "optimum.loss": Column("loss there", "number"),
+    "recipe.value": Column("recipe's value", "rough"),
+    "recipe.excess_relative": Column("its excess loss", "percent"),
+    "rule.value": Column("rule's value", "rough"),
+    "rule.excess_relative": Column("its excess loss", "percent"),
+    "note": Column("note"),
+}
+
+
+def _row(size: Document) -> dict[str, Any]:
+    """A size with where its optimum lies, and how an excess loss is known where the parabola does
+    not give it.
+    """
     best = size["optimum"]
-    there: tuple[Any, ...] = (best["value"], best["lo"], best["hi"]) if best else (None, None, None)
+    notes = [f"best value: {best['why']}"] if best and best.get("why") else []
+    notes += [
+        f"{name}: {source}"
+        for name in ("recipe", "rule")
+        if (source := size[name].get("known_from")) not in (None, "fit")
+    ]
     where = size["state"] if not size["why"] else f"{size['state']}: {size['why']}"
-    costs = [
-        part
-        for name in ("recipe", "rule")
-        for part in (size[name]["value"], size[name]["excess_relative"])
-    ]
-    return (
-        size["n_params"],
-        size["tokens"],
-        there,
-        where,
-        best["loss"] if best else None,
-        *costs,
-        _note(size),
-    )
-
-
-def _note(size: Document) -> str:
-    """How an excess loss is known where the parabola does not tell it, and why there is none."""
-    parts = (
-        [f"best value: {size['optimum']['why']}"]
-        if size["optimum"] and size["optimum"].get("why")
-        else []
-    )
-    parts += [
-        f"{name}: {how}"
-        for name in ("recipe", "rule")
-        if (how := size[name].get("known_from")) not in (None, "fit")
-    ]
-    return "; ".join(parts)
+    return {**size, "where": where, "note": "; ".join(notes)}
 
 
 def rule(field: Document) -> str:
@@ -166,12 +146,12 @@ def _traces(size: Document, ramp: ColorScale) -> list[Trace]:
     colour, best = ramp.at(size["n_params"]), size["optimum"]
     drawn: list[Trace] = []
     for key, symbol, base in (("short_run_loss", "open", None), ("loss", "circle", best["loss"])):
-        held = [(item["value"], item[key]) for item in size["values"] if item[key] is not None]
-        if held:
-            x, y = np.array(held, float).T
+        runs = [(item["value"], item[key]) for item in size["values"] if item[key] is not None]
+        if runs:
+            x, y = np.array(runs, float).T
             notes = [
                 f"{format_count(size['n_params'])}: {value:.3g}, loss {loss:.4f}"
-                for value, loss in held
+                for value, loss in runs
             ]
             drawn.append(
                 Markers(

@@ -1,12 +1,12 @@
 "use strict";
 // `scaling predict FIT --flops C [--inference-tokens T]` in the browser: N*, D* and L* as powers of C, intervals as the central
-// percentiles of the fit's own draws, counts as Python prints them. What is said here is said in scaling/fit/predict.py first.
+// percentiles of the fit's own draws or the spread of the combined laws, counts as Python prints them. What is said here is said in scaling/predict/predict.py first.
 (() => {
   const fit = JSON.parse(document.getElementById("predictor-data").textContent);
   const at = (id) => document.getElementById("predict-" + id);
-  const numbers = (held) => Object.fromEntries(Object.entries(held).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
-  const FAR_DECADES = 1, INSIDE = 0.05; // as fit/predict.py has them
-  const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as fit/equal_loss.py has them
+  const numbers = (powers) => Object.fromEntries(Object.entries(powers).map(([name, value]) => [name, Array.isArray(value) ? value.map(Number) : Number(value)]));
+  const FAR_DECADES = 1, INSIDE = 0.05; // as predict/predict.py has them
+  const SPAN = Math.log(1e4), POINTS = 401, PASSES = 8, NARROWING = 50; // as predict/iso_loss.py has them
   const FORWARD = 2; // FLOPs a parameter and token when a model is used
   const SUFFIXES = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15, E: 1e18 };
   const COUNT = /^\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtTpPE]?)\s*$/;
@@ -88,9 +88,9 @@
   };
 
   const interval = (value, draws) => {
-    const held = Float64Array.from(draws).filter(Number.isFinite).sort();
-    if (held.length < 2 || !Number.isFinite(value)) return { value, lo: null, hi: null };
-    const [lo, hi] = [(1 - fit.ci) / 2, (1 + fit.ci) / 2].map((share) => quantile(held, share));
+    const finite = Float64Array.from(draws).filter(Number.isFinite).sort();
+    if (finite.length < 2 || !Number.isFinite(value)) return { value, lo: null, hi: null };
+    const [lo, hi] = [(1 - fit.ci) / 2, (1 + fit.ci) / 2].map((share) => quantile(finite, share));
     return { value, lo: Math.min(lo, value), hi: Math.max(hi, value) };
   };
 
@@ -101,15 +101,31 @@
     draws.b = draws.a.map((a) => 1 - p * a);
     draws.log_d = draws.log_n.map((logN) => -Math.log(c0) - p * logN);
   }
-  const along = (held, logC, i) => {
-    const part = (name) => (i === undefined ? held[name] : held[name][i]);
+  const along = (powers, logC, i) => {
+    const part = (name) => (i === undefined ? powers[name] : powers[name][i]);
     const n = Math.exp(part("log_n") + part("a") * logC), d = Math.exp(part("log_d") + part("b") * logC);
-    const loss = held.gamma === undefined ? NaN : part("floor") + Math.exp(part("log_gap") - part("gamma") * logC);
+    const loss = powers.gamma === undefined ? NaN : part("floor") + Math.exp(part("log_gap") - part("gamma") * logC);
     return { n_params: n, tokens: d, tokens_per_param: d / n, loss };
+  };
+
+  // the combination of laws: the weighted mean of the candidates' logs, and their spread (scaling/fit/combination.py)
+  const candidates = fit.combination?.candidates.map(({ powers, weights }) => ({ powers: numbers(powers), weights }));
+  const combined = (logC, quantity, name) => {
+    const rows = candidates.map(({ powers, weights }) => [weights[quantity], Math.log(along(powers, logC)[name])])
+      .filter(([weight, log]) => weight > 0 && Number.isFinite(log));
+    const sum = (term) => rows.reduce((total, row) => total + term(...row), 0);
+    const whole = sum((weight) => weight), mean = sum((weight, log) => weight * log) / whole;
+    const half = fit.combination.width[quantity] * Math.sqrt(sum((weight, log) => weight * (log - mean) ** 2) / whole);
+    return { value: Math.exp(mean), lo: Math.exp(mean - half), hi: Math.exp(mean + half) };
   };
 
   const optimum = (flops) => {
     const logC = Math.log(flops), value = along(best, logC);
+    if (candidates) {
+      const n = combined(logC, "n_star", "n_params"), tokens = (size) => flops / (c0 * Math.pow(size, p));
+      const swapped = (form) => ({ value: form(n.value), lo: form(n.hi), hi: form(n.lo) });
+      return { n_params: n, tokens: swapped(tokens), tokens_per_param: swapped((size) => tokens(size) / size), loss: combined(logC, "loss_star", "loss") };
+    }
     const drawn = draws ? draws.a.map((_, i) => along(draws, logC, i)) : [];
     return Object.fromEntries(Object.keys(TEXT).map((name) => [name, interval(value[name], drawn.map((each) => each[name]))]));
   };
@@ -125,12 +141,12 @@
     const total = (size) => c0 * Math.pow(size, p) * tokens(size) + FORWARD * size * demand;
     let centre = Math.log(n), span = SPAN;
     for (let pass = 0; pass < PASSES; pass++, span /= NARROWING) {
-      let least = Infinity, found = -span;
+      let least = Infinity, nearest = -span;
       for (let i = 0; i < POINTS; i++) {
         const away = -span + (i * 2 * span) / (POINTS - 1), cost = total(Math.exp(centre + away));
-        if (cost < least) [least, found] = [cost, away];
+        if (cost < least) [least, nearest] = [cost, away];
       }
-      centre += found;
+      centre += nearest;
     }
     const size = Math.exp(centre);
     return { n_params: size, tokens: tokens(size), flops_total: total(size), saved_fraction: 1 - total(size) / total(n) };
@@ -138,19 +154,28 @@
 
   // ---- in words, as the command line has them
 
-  const warnings = (flops, found) => {
+  const outside = (measured, subject, onlyRatio, said) => {
+    const measures = [["n_params", "parameters", 1.01], ["tokens", "tokens", 1.01], ["tokens_per_param", "tokens per parameter", 1.05]];
+    for (const [name, label, slack] of measures.slice(onlyRatio ? 2 : 0)) {
+      const ends = fit.range[name], value = measured[name].value;
+      if (ends && Number.isFinite(value) && !(ends[0] / slack <= value && value <= ends[1] * slack))
+        said.push(`${subject}${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
+    }
+  };
+
+  const warnings = (flops, answered, least) => {
     const [low, high] = fit.range.flops;
     const decades = Math.max(0, Math.log10(flops / high));
     const said = [...fit.warnings];
     if (decades > INSIDE) said.push(`${fixed(decades, 1)} decades of compute beyond the data (${flopsText(flops)} against ${flopsText(high)} FLOPs)`);
     if (flops < low * 0.99) said.push(`${fixed(Math.log10(low / flops), 1)} decades of compute below the data`);
     if (decades > FAR_DECADES && draws) said.push("the interval does not cover errors in the law's form");
-    for (const [name, label] of [["n_params", "parameters"], ["tokens", "tokens"]]) {
-      const ends = fit.range[name], value = found[name].value;
-      if (ends && decades <= INSIDE && Number.isFinite(value) && !(ends[0] * 0.99 <= value && value <= ends[1] * 1.01))
-        said.push(`${countText(value)} ${label} lie outside the data (${countText(ends[0])} to ${countText(ends[1])})`);
+    outside(answered, "", decades > INSIDE, said);
+    if (least) {
+      const [size, paid] = [least.n_params, least.tokens];
+      outside({ n_params: { value: size }, tokens: { value: paid }, tokens_per_param: { value: paid / size } }, "the size that is cheapest to serve: ", false, said);
     }
-    const [n, d] = [found.n_params.value, found.tokens.value];
+    const [n, d] = [answered.n_params.value, answered.tokens.value];
     if (n < 1 || d < 1) said.push(`no model: N* = ${general(n, 3)} and D* = ${general(d, 3)} are outside the law's range`);
     return said;
   };
@@ -210,11 +235,12 @@
     }
   };
 
-  const served = (flops, found, tokens) => {
-    const [n, d] = [found.n_params.value, found.tokens.value];
+  const served = (flops, answered, tokens) => {
+    const [n, d] = [answered.n_params.value, answered.tokens.value];
     if (n < 1 || d < 1) return { notice: `N* = ${general(n, 3)} and D* = ${general(d, 3)} are no sizes to start from; ask for more FLOPs` };
     const least = withDemand(n, d, tokens);
     return {
+      least,
       n_params: countText(least.n_params), tokens: countText(least.tokens), flops_total: flopsText(least.flops_total),
       saved_fraction: `${general(100 * Math.round(1e12 * least.saved_fraction) / 1e12, 2)} %`,
     };
@@ -225,18 +251,20 @@
     const question = asked();
     if (!question) return;
     const { flops, served: tokens } = question;
-    const found = optimum(flops);
-    const texts = Object.fromEntries(Object.keys(TEXT).map((name) => [name, shown(name, found[name])]));
-    const inUse = tokens ? served(flops, found, tokens) : null;
+    const answered = optimum(flops);
+    const texts = Object.fromEntries(Object.keys(TEXT).map((name) => [name, shown(name, answered[name])]));
+    const inUse = tokens ? served(flops, answered, tokens) : null;
     if (inUse?.notice) return refuse(demand, inUse.notice);
     at("notice").hidden = true;
     at("answer").hidden = false;
     for (const place of document.querySelectorAll("[data-measure]")) tile(place, texts[place.dataset.measure]);
     at("served").hidden = !inUse;
     if (inUse) for (const place of document.querySelectorAll("[data-served]")) place.textContent = inUse[place.dataset.served];
-    const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] ? " This lies within the budgets that were trained." : "";
+    const left = [];
+    outside(answered, "", false, left);
+    const inside = flops >= fit.range.flops[0] * 0.99 && flops <= fit.range.flops[1] && !left.length ? " This lies within the budgets, sizes and tokens per parameter that were trained." : "";
     say(sentence(flops, texts) + (inUse ? servedSentence(tokens, inUse) : "") + inside);
-    at("warnings").replaceChildren(...warnings(flops, found).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("warnings").replaceChildren(...warnings(flops, answered, inUse?.least).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     at("command").textContent = `${fit.command} ${word(budget)}${inUse ? ` --inference-tokens ${word(demand)}` : ""}`;
   };
 

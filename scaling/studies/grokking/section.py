@@ -83,9 +83,9 @@ def _accuracy(study: GrokkingStudy) -> Figure:
         *_curves(study.control, "no decay", 1),
     ]
     caption = (
-        f"{task.operation} modulo {task.p}, {task.train_fraction:.0%} of the {task.p**2:,} equations "
-        f"trained on, learning rate {first.lr:g}. Dashed: accuracy on these; solid: on those held "
-        "out. One line per seed."
+        f"{task.operation} modulo {task.p}, {task.train_fraction:.0%} of the {task.p**2:,} "
+        f"equations trained on, learning rate {first.lr:g}. Dashed: accuracy on these; solid: on "
+        "those held out. One line per seed."
     )
     overlap = commutative_overlap(task)
     if overlap is not None:

@@ -57,8 +57,8 @@ class SampledModel:
     """A trained model and its answers to P problems: the NLL of each right answer in nats, how many
     of `samples` were right, (P,).
 
-    `votes` has k, share of problems and standard error (3, K) of each of VOTES; `mode_is_right` is the
-    share of problems whose most likely answer is right.
+    `votes` has k, share of problems and standard error (3, K) of each of VOTES; `mode_is_right` is
+    the share of problems whose most likely answer is right.
     """
 
     run_id: str
@@ -205,7 +205,7 @@ def forecasts(models: Sequence[SampledModel], draws: int = DRAWS) -> list[Covera
             drawn = [forecast(counts, MOST_K, FORECAST_FROM, seed) for seed in range(draws)]
         except ScalingError:  # all problems have the same success rate: no distribution to fit
             continue
-        by_name = {name: np.array([draw[name] for draw in drawn]) for name in FORECASTERS}
+        by_name = {name: np.array([getattr(draw, name) for draw in drawn]) for name in FORECASTERS}
         if not np.isfinite(list(by_name.values())).all():
             continue
         exact = float(model.exact[-1])

@@ -1,4 +1,4 @@
-"""CPU kernels: hand-written gradients and memory layouts, each beside the plain function it equals.
+"""CPU kernels: hand-written gradients and memory layouts, each with the plain function it equals.
 
 `tests/train/model/test_cpu_kernels.py` compares every kernel and its gradient with `*_reference`.
 
@@ -10,7 +10,8 @@
 - The backward pass of attention orders its products so that nothing of size T x S is transposed,
   and skips the masked half in blocks of queries: 1.6 times as fast at T = 128.
 
-On other devices the same functions compute the same numbers up to rounding.
+With `on_cpu=False` the layouts are left to XLA: attention that no device kernel covers (ALiBi,
+float32) is computed by the same functions on accelerators.
 """
 
 from __future__ import annotations
@@ -31,25 +32,24 @@ NORM_EPS = 1e-6
 # Matrix products
 
 
-def row_major(x: jax.Array) -> jax.Array:
-    """`x`, in memory as its axes stand, where that makes products fast: bfloat16 on a CPU."""
-    return _pinned(x) if x.dtype == jnp.bfloat16 else x
-
-
-def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """`jnp.einsum` of two arrays with float32 sums; transpose operands first, with `row_major`."""
-    result = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
-    return _pinned(result) if a.dtype == jnp.bfloat16 else result
-
-
-def _pinned(x: jax.Array) -> jax.Array:
-    """Row-major layout on a CPU.
+def row_major(x: jax.Array, on_cpu: bool = True) -> jax.Array:
+    """`x`, in memory as its axes stand, where that makes products fast: bfloat16 on a CPU.
 
     For a result it keeps a later transposition from being folded into the product: that would be a
     bfloat16 product which the backend neither converts nor runs.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu or x.dtype != jnp.bfloat16:
         return x
+    return _pinned(x)
+
+
+def product(equation: str, a: jax.Array, b: jax.Array, on_cpu: bool = True) -> jax.Array:
+    """`jnp.einsum` of two arrays with float32 sums; transpose operands first, with `row_major`."""
+    result = jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    return _pinned(result) if on_cpu and a.dtype == jnp.bfloat16 else result
+
+
+def _pinned(x: jax.Array) -> jax.Array:
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
@@ -98,9 +98,9 @@ _half_matmul.defvjp(_half_matmul_forward, _half_matmul_backward)
 # Sums over rows and normalisation
 
 
-def row_sum(x: jax.Array) -> jax.Array:
+def row_sum(x: jax.Array, on_cpu: bool = True) -> jax.Array:
     """`x.sum(axis=-1, keepdims=True)`."""
-    if jax.default_backend() != "cpu":
+    if not on_cpu:
         return x.sum(axis=-1, keepdims=True)
     return jnp.dot(x, jnp.ones((x.shape[-1], 1), x.dtype))
 
@@ -149,29 +149,44 @@ def layer_normalize(x: jax.Array) -> jax.Array:
 
 
 def causal_attention_reference(
-    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool
+    q_BGJTK: jax.Array,
+    k_BGTK: jax.Array,
+    v_BGTK: jax.Array,
+    alibi: bool,
+    document_BT: jax.Array | None = None,
 ) -> jax.Array:
-    """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K)."""
+    """Softmax attention of scaled queries to the keys at or before them, (B, G, J, T, K).
+
+    With `document_BT` to those of the same document alone.
+    """
     _, G, J, T, _ = q_BGJTK.shape
     scores = jnp.einsum("bgjtk,bgsk->bgjts", q_BGJTK, k_BGTK, preferred_element_type=jnp.float32)
     distance_TS = jnp.arange(T)[:, None] - jnp.arange(T)
     if alibi:
         scores -= alibi_slopes_H(G * J).reshape(G, J, 1, 1) * distance_TS
-    p = jax.nn.softmax(jnp.where(distance_TS >= 0, scores, MASKED), axis=-1).astype(v_BGTK.dtype)
+    visible = distance_TS >= 0
+    if document_BT is not None:
+        same_BTS = document_BT[:, :, None] == document_BT[:, None, :]
+        visible &= same_BTS[:, None, None]
+    p = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(v_BGTK.dtype)
     return jnp.einsum("bgjts,bgsk->bgjtk", p, v_BGTK, preferred_element_type=jnp.float32)
 
 
 def attend_block(
-    q_BGJTK: jax.Array, k_BGSK: jax.Array, v_BGSK: jax.Array, alibi: bool, start: jax.Array | int
+    q_BGJTK: jax.Array,
+    k_BGSK: jax.Array,
+    v_BGSK: jax.Array,
+    alibi: bool,
+    start: jax.Array | int,
+    on_cpu: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attention of queries at start .. start + T: result, exp(score - max) and its row sums.
 
     Shapes (B, G, Q, K), (B, G, Q, S) in the dtype of the operands, (B, G, Q, 1).
     """
     B, G, J, T, K = q_BGJTK.shape
-    scores_BGQS = product(
-        "bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), row_major(k_BGSK.swapaxes(2, 3))
-    )
+    k_BGKS = row_major(k_BGSK.swapaxes(2, 3), on_cpu)
+    scores_BGQS = product("bgqk,bgks->bgqs", q_BGJTK.reshape(B, G, J * T, K), k_BGKS, on_cpu)
     scores_BGJTS = scores_BGQS.reshape(B, G, J, T, -1)
     distance_TS = start + jnp.arange(T)[:, None] - jnp.arange(k_BGSK.shape[2])
     if alibi:
@@ -179,9 +194,9 @@ def attend_block(
     scores_BGJTS = jnp.where(distance_TS >= 0, scores_BGJTS, MASKED)
     e_BGJTS = jnp.exp(scores_BGJTS - scores_BGJTS.max(axis=-1, keepdims=True))
     e_BGQS = e_BGJTS.reshape(scores_BGQS.shape)
-    sum_BGQ1 = row_sum(e_BGQS)
+    sum_BGQ1 = row_sum(e_BGQS, on_cpu)
     e_BGQS = e_BGQS.astype(v_BGSK.dtype)
-    return product("bgqs,bgsk->bgqk", e_BGQS, v_BGSK) / sum_BGQ1, e_BGQS, sum_BGQ1
+    return product("bgqs,bgsk->bgqk", e_BGQS, v_BGSK, on_cpu) / sum_BGQ1, e_BGQS, sum_BGQ1
 
 
 def _query_blocks(length: int) -> Iterator[tuple[int, int]]:
@@ -190,18 +205,23 @@ def _query_blocks(length: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + size, length)) for first in range(0, length, size))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def causal_attention(
-    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool
+    q_BGJTK: jax.Array, k_BGTK: jax.Array, v_BGTK: jax.Array, alibi: bool, on_cpu: bool = True
 ) -> jax.Array:
     """`causal_attention_reference` in blocks of queries, with its backward pass written out."""
-    return _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi)[0]
+    return _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi, on_cpu)[0]
 
 
-def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi):  # type: ignore[no-untyped-def]
+def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi, on_cpu):  # type: ignore[no-untyped-def]
     blocks = [
         attend_block(
-            q_BGJTK[:, :, :, first:last], k_BGTK[:, :, :last], v_BGTK[:, :, :last], alibi, first
+            q_BGJTK[:, :, :, first:last],
+            k_BGTK[:, :, :last],
+            v_BGTK[:, :, :last],
+            alibi,
+            first,
+            on_cpu,
         )
         for first, last in _query_blocks(q_BGJTK.shape[3])
     ]
@@ -210,7 +230,7 @@ def _causal_forward(q_BGJTK, k_BGTK, v_BGTK, alibi):  # type: ignore[no-untyped-
     return out_BGJTK, (q_BGJTK, k_BGTK, v_BGTK, blocks)
 
 
-def _causal_backward(alibi, saved, grad_BGJTK):  # type: ignore[no-untyped-def]
+def _causal_backward(alibi, on_cpu, saved, grad_BGJTK):  # type: ignore[no-untyped-def]
     """With P = e / sum: dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K, dK = dS^T Q.
 
     Dao 2022, appendix B.2.
@@ -218,19 +238,20 @@ def _causal_backward(alibi, saved, grad_BGJTK):  # type: ignore[no-untyped-def]
     q_BGJTK, k_BGTK, v_BGTK, blocks = saved
     B, G, J, T, K = q_BGJTK.shape
     dtype, dq = q_BGJTK.dtype, []
+    rows, dot = (functools.partial(f, on_cpu=on_cpu) for f in (row_major, product))
     dk_BGKT = dv_BGKT = jnp.float32(0.0)
     for (first, last), (out_BGQK, e_BGQS, sum_BGQ1) in zip(_query_blocks(T), blocks, strict=True):
         q_BGQK = q_BGJTK[:, :, :, first:last].reshape(out_BGQK.shape)
         grad_BGQK = grad_BGJTK[:, :, :, first:last].reshape(out_BGQK.shape) / sum_BGQ1
-        delta_BGQ1 = row_sum(grad_BGQK * out_BGQK)
+        delta_BGQ1 = row_sum(grad_BGQK * out_BGQK, on_cpu)
         grad_BGQK = grad_BGQK.astype(dtype)
-        dp_BGQS = product("bgqk,bgks->bgqs", grad_BGQK, row_major(v_BGTK[:, :, :last].mT))
+        dp_BGQS = dot("bgqk,bgks->bgqs", grad_BGQK, rows(v_BGTK[:, :, :last].mT))
         ds_BGQS = (e_BGQS * (dp_BGQS - delta_BGQ1)).astype(dtype)
-        dq_BGQK = product("bgqs,bgsk->bgqk", ds_BGQS, k_BGTK[:, :, :last])
+        dq_BGQK = dot("bgqs,bgsk->bgqk", ds_BGQS, k_BGTK[:, :, :last])
         dq.append(dq_BGQK.reshape(B, G, J, last - first, K))
         later = ((0, 0), (0, 0), (0, 0), (0, T - last))
-        dk_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(q_BGQK.mT), ds_BGQS), later)
-        dv_BGKT += jnp.pad(product("bgkq,bgqs->bgks", row_major(grad_BGQK.mT), e_BGQS), later)
+        dk_BGKT += jnp.pad(dot("bgkq,bgqs->bgks", rows(q_BGQK.mT), ds_BGQS), later)
+        dv_BGKT += jnp.pad(dot("bgkq,bgqs->bgks", rows(grad_BGQK.mT), e_BGQS), later)
     return (
         jnp.concatenate(dq, axis=3).astype(dtype),
         dk_BGKT.mT.astype(dtype),

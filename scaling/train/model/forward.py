@@ -18,6 +18,7 @@ from flax import nnx
 from scaling.config import Execution, ModelConfig, Precision
 from scaling.train.model.attention import Cache
 from scaling.train.model.loss import LMHead, logits_NV
+from scaling.train.model.operations import FLOAT32, Compute, compute_of, keeps_attention
 from scaling.train.model.transformer import AttentionContext, Block, Transformer
 from scaling.train.sharding import BATCH, constrain_activation, constrain_embeddings
 
@@ -26,20 +27,30 @@ PLAIN = Execution(layers="unrolled")
 
 
 def make_backbone(
-    cfg: ModelConfig, seq_len: int, precision: Precision, execution: Execution = PLAIN
+    cfg: ModelConfig,
+    seq_len: int,
+    precision: Precision,
+    execution: Execution = PLAIN,
+    separator: int | None = None,
 ) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
     """The function `(params, tokens_BT) -> x_NM, weight`: the head's input and its matrix.
 
     With `execution.layers == "scan"` the parameters are those of `stack`. Token ids are not checked
-    here: an id outside the vocabulary would read some other row.
+    here: an id outside the vocabulary would read some other row. Attention does not cross
+    `separator`, the token that ends a document.
     """
-    graphs = _graphdefs(cfg, seq_len, precision)
+    compute = compute_of(precision, execution)
+    graphs = _graphdefs(cfg, seq_len, compute)
 
     def backbone(params: dict[str, Any], tokens_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-        params = params | constrain_embeddings(params)
+        if compute.on_cpu:
+            params = params | constrain_embeddings(params)
         model = _merge_outer(graphs, params)
         x_NM, context = model.embed(tokens_BT, tokens_BT.shape[1])
         context = context._replace(fused=execution.attention == "fused")
+        if separator is not None:
+            ends_BT = (tokens_BT == separator).astype(jnp.int32)
+            context = context._replace(document_BT=jnp.cumsum(ends_BT, axis=1) - ends_BT)
         block = _with_remat(_make_block(graphs, context), execution)
         x_NM, blocks = constrain_activation(x_NM, BATCH), params["blocks"]
         if execution.layers == "scan":
@@ -63,7 +74,7 @@ def make_forward(
     `precision` is that of the operands of products; parameters, sums and all else stay float32.
     """
     backbone = make_backbone(cfg, seq_len, precision, execution)
-    head = LMHead(precision, cfg.tie_embeddings)
+    head = LMHead(compute_of(precision, execution), cfg.tie_embeddings)
 
     def forward(params: Any, tokens_BT: jax.Array) -> jax.Array:
         x_NM, weight = backbone(params, tokens_BT)
@@ -73,14 +84,14 @@ def make_forward(
 
 
 def make_decode(
-    cfg: ModelConfig, seq_len: int, precision: Precision = "float32"
+    cfg: ModelConfig, seq_len: int, compute: Compute = FLOAT32
 ) -> Callable[..., tuple[jax.Array, Caches]]:
     """The pure function `(params, tokens_BT, caches, start) -> logits_BTV, caches`.
 
     The tokens stand at start .. start + T.
     """
-    graphs = _graphdefs(cfg, seq_len, precision)
-    head = LMHead(precision, cfg.tie_embeddings)
+    graphs = _graphdefs(cfg, seq_len, compute)
+    head = LMHead(compute, cfg.tie_embeddings)
 
     def decode(
         params: Any, tokens_BT: jax.Array, caches: Caches, start: jax.Array | int
@@ -98,10 +109,10 @@ def make_decode(
 
 
 @functools.lru_cache(maxsize=256)
-def _graphdefs(cfg: ModelConfig, seq_len: int, precision: Precision) -> tuple[Any, Any]:
+def _graphdefs(cfg: ModelConfig, seq_len: int, compute: Compute) -> tuple[Any, Any]:
     """Of the model without its blocks, and of one block."""
-    outer = nnx.graphdef(Transformer(cfg, seq_len, precision, with_blocks=False))
-    return outer, nnx.graphdef(Block(cfg, precision))
+    outer = nnx.graphdef(Transformer(cfg, seq_len, compute, with_blocks=False))
+    return outer, nnx.graphdef(Block(cfg, compute))
 
 
 def _merge_outer(graphs: tuple[Any, Any], params: dict[str, Any]) -> Transformer:
@@ -120,7 +131,8 @@ def _make_block(graphs: tuple[Any, Any], context: AttentionContext) -> Callable[
 def _with_remat(block: Callable[..., jax.Array], execution: Execution) -> Callable[..., jax.Array]:
     prevent_cse = execution.layers != "scan"
     if execution.remat == "block":
-        return jax.checkpoint(block, prevent_cse=prevent_cse)
+        policy = keeps_attention if execution.attention == "fused" else None
+        return jax.checkpoint(block, prevent_cse=prevent_cse, policy=policy)
     if execution.remat == "products":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
         return jax.checkpoint(block, prevent_cse=prevent_cse, policy=policy)

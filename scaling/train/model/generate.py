@@ -7,16 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling.config import ModelConfig, Precision
+from scaling.config import ModelConfig
 from scaling.train.model.attention import Cache
 from scaling.train.model.forward import Caches, make_decode
+from scaling.train.model.operations import FLOAT32, Compute
 
 
-def empty_caches(
-    cfg: ModelConfig, batch: int, length: int, precision: Precision = "float32"
-) -> Caches:
+def empty_caches(cfg: ModelConfig, batch: int, length: int, compute: Compute = FLOAT32) -> Caches:
     """A cache per layer for `length` tokens of `batch` sequences: `accounting.kv_cache_bytes`."""
-    blank = jnp.zeros((batch, length, cfg.n_kv_heads, cfg.d_head), precision)
+    blank = jnp.zeros((batch, length, cfg.n_kv_heads, cfg.d_head), compute.precision)
     return tuple(Cache(blank, blank) for _ in range(cfg.n_layers))
 
 
@@ -25,11 +24,11 @@ def prefill(
     params: Any,
     prompt_BT: jax.Array,
     length: int,
-    precision: Precision = "float32",
+    compute: Compute = FLOAT32,
 ) -> tuple[jax.Array, Caches]:
     """Logits (B, T, V) of a prompt, and its caches with space for `length` tokens."""
-    caches = empty_caches(cfg, prompt_BT.shape[0], length, precision)
-    return make_decode(cfg, length, precision)(params, prompt_BT, caches, 0)
+    caches = empty_caches(cfg, prompt_BT.shape[0], length, compute)
+    return make_decode(cfg, length, compute)(params, prompt_BT, caches, 0)
 
 
 def decode_step(
@@ -38,11 +37,11 @@ def decode_step(
     token_B: jax.Array,
     caches: Caches,
     position: jax.Array | int,
-    precision: Precision = "float32",
+    compute: Compute = FLOAT32,
 ) -> tuple[jax.Array, Caches]:
     """Logits (B, V) after one more token, at `position`, and the caches with it."""
     length = caches[0].k_BSGK.shape[1]
-    logits_BTV, caches = make_decode(cfg, length, precision)(
+    logits_BTV, caches = make_decode(cfg, length, compute)(
         params, token_B[:, None], caches, position
     )
     return logits_BTV[:, 0], caches
@@ -55,7 +54,7 @@ def draws(
     n_new: int,
     samples: int,
     key: jax.Array | None,
-    precision: Precision = "float32",
+    compute: Compute = FLOAT32,
 ) -> tuple[jax.Array, jax.Array]:
     """`samples` continuations of each prompt at temperature 1, or a greedy one if `key` is None.
 
@@ -79,11 +78,11 @@ def draws(
     def step(
         carry: tuple[jax.Array, Caches], i: jax.Array
     ) -> tuple[tuple[jax.Array, Caches], tuple[jax.Array, jax.Array]]:
-        logits_NV, caches = decode_step(cfg, params, carry[0], carry[1], T - 1 + i, precision)
+        logits_NV, caches = decode_step(cfg, params, carry[0], carry[1], T - 1 + i, compute)
         token_N, likelihood_N = choose(logits_NV, i)
         return (token_N, caches), (token_N, likelihood_N)
 
-    logits_BTV, caches = prefill(cfg, params, prompt_BT, T + n_new - 1, precision)
+    logits_BTV, caches = prefill(cfg, params, prompt_BT, T + n_new - 1, compute)
     caches = jax.tree.map(lambda rows: jnp.repeat(rows, samples, axis=0), caches)
     first_N, likelihood_N = choose(jnp.repeat(logits_BTV[:, -1], samples, axis=0), 0)
     _, (rest_IN, more_IN) = jax.lax.scan(step, (first_N, caches), jnp.arange(1, n_new))

@@ -17,20 +17,29 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scaling.train.model.cpu_kernels import matmul, product, row_major, row_sum
+from scaling.train.model.cpu_kernels import (
+    matmul,
+    matmul_reference,
+    product,
+    row_major,
+    row_sum,
+)
+from scaling.train.model.operations import Compute
 
 
 class LMHead(NamedTuple):
-    """Compute dtype, whether the matrix is the embedding, tokens per chunk (None: all at once)."""
+    """How it is computed, whether the matrix is the embedding, tokens per chunk (None: all)."""
 
-    dtype: str
+    compute: Compute
     tied: bool
     chunk: int | None = None
 
 
 def logits_NV(x_NM: jax.Array, weight: jax.Array, head: LMHead) -> jax.Array:
     """x W, or x W^T for a tied head: operands in the compute dtype, result float32 (N, V)."""
-    return matmul(x_NM, weight, head.dtype, head.tied)
+    if head.compute.on_cpu:
+        return matmul(x_NM, weight, head.compute.precision, head.tied)
+    return matmul_reference(x_NM, weight, head.compute.precision, head.tied)
 
 
 def token_nll(x_NM: jax.Array, weight: jax.Array, target_N: jax.Array, head: LMHead) -> jax.Array:
@@ -115,7 +124,7 @@ def _score_chunk(
     picked_N = jnp.take_along_axis(scores_NV, target_N[:, None], axis=1)[:, 0]
     top_N1 = scores_NV.max(axis=1, keepdims=True)
     e_NV = jnp.exp(scores_NV - top_N1)
-    sum_N1 = row_sum(e_NV)
+    sum_N1 = row_sum(e_NV, head.compute.on_cpu)
     partition_N = (jnp.log(sum_N1) + top_N1)[:, 0]
     return _ChunkScores(partition_N - picked_N, partition_N, e_NV, sum_N1)
 
@@ -139,8 +148,10 @@ def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-d
     The matrix's gradient is summed as (M, V), tied or not, which is twice as fast on a CPU as
     (V, M).
     """
-    n = len(target_N)
-    weight_VM = row_major((weight if head.tied else weight.T).astype(head.dtype))
+    n, dtype, on_cpu = len(target_N), head.compute.precision, head.compute.on_cpu
+    if not on_cpu:  # cast once, before the chunks
+        weight = weight.astype(dtype)
+    weight_VM = row_major((weight if head.tied else weight.T).astype(dtype), on_cpu)
 
     def one(carry, part):  # type: ignore[no-untyped-def]
         nll, square, grad_MV = carry
@@ -148,9 +159,12 @@ def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-d
         chunk = _score_chunk(x, weight, target, head)
         scale_N1 = (1.0 + 2.0 * z_loss * chunk.partition_N[:, None]) / (chunk.sum_N1 * n)
         hit_NV = jnp.arange(chunk.e_NV.shape[1], dtype=target.dtype) == target[:, None]
-        grad_NV = (chunk.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(head.dtype)
-        grad_MV += product("mn,nv->mv", row_major(x.astype(head.dtype).T), grad_NV)
-        grad_x = product("nv,vm->nm", grad_NV, weight_VM)
+        grad_NV = (chunk.e_NV * scale_N1 - jnp.where(hit_NV, 1.0 / n, 0.0)).astype(dtype)
+        grad_MV += product("mn,nv->mv", row_major(x.astype(dtype).T, on_cpu), grad_NV, on_cpu)
+        if on_cpu:
+            grad_x = product("nv,vm->nm", grad_NV, weight_VM)
+        else:
+            grad_x = jnp.dot(grad_NV, weight_VM, preferred_element_type=x.dtype)
         return (
             nll + chunk.nll_N.sum(),
             square + jnp.square(chunk.partition_N).sum(),
@@ -169,7 +183,12 @@ def _forward(x_NM, weight, target_N, z_loss, head):  # type: ignore[no-untyped-d
 
 def _backward(head, saved, grads):  # type: ignore[no-untyped-def]
     grad_x_NM, grad_weight, square = saved
-    return grad_x_NM * grads[0], grad_weight * grads[0], None, square * grads[0]
+    return (
+        (grad_x_NM * grads[0]).astype(grad_x_NM.dtype),
+        grad_weight * grads[0],
+        None,
+        square * grads[0],
+    )
 
 
 head_loss.defvjp(_forward, _backward)

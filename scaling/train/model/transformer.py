@@ -19,7 +19,8 @@ from flax import nnx
 from scaling.config import ModelConfig
 from scaling.train.model import mup, positions
 from scaling.train.model.attention import Cache, attend, attend_fused
-from scaling.train.model.cpu_kernels import layer_normalize, matmul, rms_normalize
+from scaling.train.model.operations import Compute, matmul, normalize, recompute
+from scaling.train.sharding import BATCH, TENSOR, axis_size, constrain_activation, look_up
 
 
 def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
@@ -28,21 +29,40 @@ def _parameter(*shape: int, mean: float = 0.0, std: float = 0.0) -> nnx.Param:
 
 
 class Dense(nnx.Module):
-    """x W + b: operands in the compute dtype, sums and result in float32.
+    """x W + b: operands in the compute dtype, sums in float32, the result as `matmul` has it.
 
     Stored as (d_in, d_out), or as (d_out, d_in) when the output is the narrower side: the gradient
     of a wide matrix is twice as fast to compute on a CPU.
     """
 
-    def __init__(self, d_in: int, d_out: int, std: float, *, bias: bool, dtype: str) -> None:
+    def __init__(self, d_in: int, d_out: int, std: float, *, bias: bool, compute: Compute) -> None:
         self.kernel = _parameter(min(d_in, d_out), max(d_in, d_out), std=std)
         self.bias = _parameter(d_out) if bias else None
-        self.transposed, self.dtype = d_out < d_in, dtype
+        self.transposed, self.compute = d_out < d_in, compute
 
     def __call__(self, x_NI: jax.Array) -> jax.Array:
         """(N, d_in) to (N, d_out)."""
-        y_NO = matmul(x_NI, self.kernel[...], self.dtype, self.transposed)
-        return y_NO if self.bias is None else y_NO + self.bias[...]
+        y_NO = matmul(x_NI, self.kernel[...], self.compute, self.transposed)
+        return y_NO if self.bias is None else y_NO + self.bias[...].astype(y_NO.dtype)
+
+    def parts(self, x_NI: jax.Array, *widths: int, separate: bool = False) -> list[jax.Array]:
+        """The result, split into columns of these widths.
+
+        On accelerators each part is a product of its own if `separate` or where `tensor` divides
+        the columns, so that every device has its share of each part: a split of one product would
+        move activations.
+        """
+        if self.compute.on_cpu or not (separate or axis_size(TENSOR) > 1):
+            return jnp.split(self(x_NI), np.cumsum(widths)[:-1].tolist(), axis=1)
+        axis, parts = int(not self.transposed), []
+        axes = (TENSOR, "fsdp") if self.transposed else ("fsdp", TENSOR)
+        for last, width in zip(np.cumsum(widths).tolist(), widths, strict=True):
+            w = jax.lax.slice_in_dim(self.kernel[...], last - width, last, axis=axis)
+            y_NO = matmul(x_NI, constrain_activation(w, *axes), self.compute, self.transposed)
+            if self.bias is not None:
+                y_NO += self.bias[...][last - width : last].astype(y_NO.dtype)
+            parts.append(constrain_activation(y_NO, BATCH, TENSOR))
+        return parts
 
 
 class Norm(nnx.Module):
@@ -51,16 +71,21 @@ class Norm(nnx.Module):
     Both have a gain unless `cfg.gains` is false; a bias of LayerNorm stays.
     """
 
-    def __init__(self, cfg: ModelConfig) -> None:
-        self.centred = cfg.norm == "layernorm"
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
+        self.centred, self.compute = cfg.norm == "layernorm", compute
         self.gain = _parameter(cfg.d_model, mean=1.0) if cfg.gains else None
         self.bias = _parameter(cfg.d_model) if self.centred and cfg.bias else None
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
-        """(N, M) to (N, M), in float32."""
-        y_NM = (layer_normalize if self.centred else rms_normalize)(x_NM)
-        y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
-        return y_NM if self.bias is None else y_NM + self.bias[...]
+        """(N, M) to (N, M), computed in float32."""
+
+        def norm(x_NM: jax.Array) -> jax.Array:
+            y_NM = normalize(x_NM, self.compute, self.centred)
+            y_NM = y_NM if self.gain is None else y_NM * self.gain[...]
+            y_NM = y_NM if self.bias is None else y_NM + self.bias[...]
+            return y_NM.astype(self.compute.stream_dtype)
+
+        return recompute(norm, self.compute)(x_NM)
 
 
 class QKNorm(nnx.Module):
@@ -75,59 +100,48 @@ class QKNorm(nnx.Module):
     by all heads, and under `transfer` their step is the same at every width.
     """
 
-    def __init__(self, cfg: ModelConfig) -> None:
-        self.q_gain, self.k_gain = (
-            _parameter(cfg.d_head, mean=1.0),
-            _parameter(cfg.d_head, mean=1.0),
-        )
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
+        self.compute = compute
+        self.q_gain = _parameter(cfg.d_head, mean=1.0)
+        self.k_gain = _parameter(cfg.d_head, mean=1.0)
 
     def __call__(self, qk_NAK: jax.Array, n_heads: int) -> jax.Array:
         """Queries and keys together, (N, H + G, K); the first `n_heads` are queries."""
         kinds_A1 = (jnp.arange(qk_NAK.shape[1]) < n_heads)[:, None]
-        return rms_normalize(qk_NAK) * jnp.where(kinds_A1, self.q_gain[...], self.k_gain[...])
+        return normalize(qk_NAK, self.compute) * jnp.where(
+            kinds_A1, self.q_gain[...], self.k_gain[...]
+        )
 
 
 class Attention(nnx.Module):
     """Causal self-attention with one fused matrix for queries, keys and values."""
 
-    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
-        self.cfg, self.dtype = cfg, dtype
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
+        self.cfg, self.compute = cfg, compute
         width, kv_width = cfg.n_heads * cfg.d_head, cfg.n_kv_heads * cfg.d_head
-        self.qkv = Dense(
-            cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype
-        )
-        self.out = Dense(
-            width,
-            cfg.d_model,
-            (2 * mup.initial_depth(cfg) * width) ** -0.5,
-            bias=cfg.bias,
-            dtype=dtype,
-        )
-        self.qk_norm = QKNorm(cfg) if cfg.qk_norm else None
+        dense = functools.partial(Dense, bias=cfg.bias, compute=compute)
+        self.qkv = dense(cfg.d_model, width + 2 * kv_width, cfg.d_model**-0.5)
+        self.out = dense(width, cfg.d_model, (2 * mup.initial_depth(cfg) * width) ** -0.5)
+        self.qk_norm = QKNorm(cfg, compute) if cfg.qk_norm else None
 
     def __call__(
         self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
         """(N, M) to (N, M), and the cache with the keys and values of these tokens."""
-        cfg, (B, T, H, G) = (
-            self.cfg,
-            (context.batch, x_NM.shape[0] // context.batch, self.cfg.n_heads, self.cfg.n_kv_heads),
-        )
-        qk_NX, v_NX = jnp.split(self.qkv(x_NM), [(H + G) * cfg.d_head], axis=1)
-        qk_BTAK, v_BTGK = (
-            qk_NX.reshape(B, T, H + G, cfg.d_head),
-            v_NX.reshape(B, T, G, cfg.d_head).astype(self.dtype),
-        )
-        if self.qk_norm is not None:
-            qk_BTAK = self.qk_norm(qk_BTAK.reshape(B * T, H + G, -1), H).reshape(qk_BTAK.shape)
-        if context.rotation is not None:
-            qk_BTAK = positions.rotate(qk_BTAK, *context.rotation)
-        q_BTHK, k_BTGK = jnp.split(qk_BTAK.astype(self.dtype), [H], axis=2)
+        cfg, compute, B = self.cfg, self.compute, context.batch
+        T, H, G, K = x_NM.shape[0] // B, cfg.n_heads, cfg.n_kv_heads, cfg.d_head
+        if compute.on_cpu:
+            qk_NX, v_NX = self.qkv.parts(x_NM, (H + G) * K, G * K)
+            q_BTHK, k_BTGK = jnp.split(self._place(qk_NX, H, context), [H], axis=2)
+        else:  # a split of one product would copy all three, and their gradients
+            q_NX, k_NX, v_NX = self.qkv.parts(x_NM, H * K, G * K, G * K, separate=True)
+            q_BTHK, k_BTGK = self._place(q_NX, H, context), self._place(k_NX, 0, context)
+        v_BTGK = v_NX.reshape(B, T, G, K).astype(compute.precision)
         if cache is not None:
             cache = k_BTGK, v_BTGK = cache.write(k_BTGK, v_BTGK, context.start)
         scale = mup.attention_scale(cfg)
         if context.fused:
-            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale)
+            mixed_BTHK = attend_fused(q_BTHK, k_BTGK, v_BTGK, scale, compute, context.document_BT)
         else:
             mixed_BTHK = attend(
                 q_BTHK,
@@ -136,20 +150,40 @@ class Attention(nnx.Module):
                 cfg.pos == "alibi",
                 None if cache is None else context.start,
                 scale,
+                on_cpu=compute.on_cpu,
+                document_BT=context.document_BT,
             )
-        return self.out(mixed_BTHK.reshape(B * T, H * cfg.d_head)), cache
+        mixed_NX = mixed_BTHK.reshape(B * T, H * K).astype(compute.stream_dtype)
+        return self.out(mixed_NX), cache
+
+    def _place(self, qk_NX: jax.Array, n_queries: int, context: AttentionContext) -> jax.Array:
+        """Normalised and rotated heads (B, T, A, K); the first of them are queries, others keys."""
+
+        def place(qk_NX: jax.Array) -> jax.Array:
+            qk_NAK = qk_NX.reshape(qk_NX.shape[0], -1, self.cfg.d_head)
+            if self.qk_norm is not None:
+                qk_NAK = self.qk_norm(qk_NAK, n_queries)
+            qk_BTAK = qk_NAK.reshape(context.batch, -1, *qk_NAK.shape[1:])
+            if context.rotation is not None:
+                rotate = positions.rotate if self.compute.on_cpu else positions.rotate_halves
+                qk_BTAK = rotate(qk_BTAK, *context.rotation)
+            return qk_BTAK.astype(self.compute.precision)
+
+        return recompute(place, self.compute)(qk_NX)  # type: ignore[no-any-return]
 
 
 class AttentionContext(NamedTuple):
     """Shared by all layers: sequences in the batch, position of the first token, rotary tables.
 
-    `fused`: by the device's own kernel.
+    `fused`: by the device's own kernel. `document_BT`: the number of each token's document in its
+    window, where attention stays within documents.
     """
 
     batch: int
     start: jax.Array | int
     rotation: tuple[jax.Array, jax.Array] | None
     fused: bool = False
+    document_BT: jax.Array | None = None
 
 
 class FeedForward(nnx.Module):
@@ -157,27 +191,27 @@ class FeedForward(nnx.Module):
     in one matrix.
     """
 
-    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
-        self.kind = cfg.ffn
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
+        self.cfg, self.compute = cfg, compute
         inner = 2 * cfg.d_ff if cfg.ffn == "swiglu" else cfg.d_ff
-        self.up = Dense(cfg.d_model, inner, cfg.d_model**-0.5, bias=cfg.bias, dtype=dtype)
-        self.down = Dense(
-            cfg.d_ff,
-            cfg.d_model,
-            (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5,
-            bias=cfg.bias,
-            dtype=dtype,
-        )
+        dense = functools.partial(Dense, bias=cfg.bias, compute=compute)
+        self.up = dense(cfg.d_model, inner, cfg.d_model**-0.5)
+        self.down = dense(cfg.d_ff, cfg.d_model, (2 * mup.initial_depth(cfg) * cfg.d_ff) ** -0.5)
 
     def __call__(self, x_NM: jax.Array) -> jax.Array:
         """(N, M) to (N, M)."""
-        x_NF = self.up(x_NM)
-        if self.kind == "swiglu":
-            gate_NF, value_NF = jnp.split(x_NF, 2, axis=-1)
-            return self.down(jax.nn.silu(gate_NF) * value_NF)
-        return self.down(
-            jnp.square(jax.nn.relu(x_NF)) if self.kind == "relu2" else jax.nn.gelu(x_NF)
-        )
+        kind, d_ff = self.cfg.ffn, self.cfg.d_ff
+
+        def activate(*x_NF: jax.Array) -> jax.Array:
+            x_NF = tuple(x.astype(jnp.float32) for x in x_NF)
+            if kind == "swiglu":
+                y_NF = jax.nn.silu(x_NF[0]) * x_NF[1]
+            else:
+                y_NF = jax.nn.gelu(x_NF[0]) if kind == "gelu" else jnp.square(jax.nn.relu(x_NF[0]))
+            return y_NF.astype(self.compute.stream_dtype)
+
+        widths = (d_ff, d_ff) if kind == "swiglu" else (d_ff,)
+        return self.down(recompute(activate, self.compute)(*self.up.parts(x_NM, *widths)))
 
 
 class Block(nnx.Module):
@@ -186,10 +220,10 @@ class Block(nnx.Module):
     Each adds its output times `branch_multiplier`.
     """
 
-    def __init__(self, cfg: ModelConfig, dtype: str) -> None:
+    def __init__(self, cfg: ModelConfig, compute: Compute) -> None:
         self.branch_multiplier = mup.depth_multiplier(cfg)
-        self.attention_norm, self.attention = Norm(cfg), Attention(cfg, dtype)
-        self.ffn_norm, self.ffn = Norm(cfg), FeedForward(cfg, dtype)
+        self.attention_norm, self.attention = Norm(cfg, compute), Attention(cfg, compute)
+        self.ffn_norm, self.ffn = Norm(cfg, compute), FeedForward(cfg, compute)
 
     def __call__(
         self, x_NM: jax.Array, context: AttentionContext, cache: Cache | None
@@ -217,17 +251,17 @@ class Transformer(nnx.Module):
     """
 
     def __init__(
-        self, cfg: ModelConfig, seq_len: int, dtype: str, *, with_blocks: bool = True
+        self, cfg: ModelConfig, seq_len: int, compute: Compute, *, with_blocks: bool = True
     ) -> None:
-        self.cfg = cfg
+        self.cfg, self.compute = cfg, compute
         head_std = mup.head_width(cfg) ** -0.5
         std = head_std if cfg.tie_embeddings or cfg.pos == "learned" else 1.0
         self.embedding = _parameter(cfg.vocab_size, cfg.d_model, std=std)
         self.position = _parameter(seq_len, cfg.d_model, std=std) if cfg.pos == "learned" else None
         self.blocks = (
-            nnx.List([Block(cfg, dtype) for _ in range(cfg.n_layers)]) if with_blocks else None
+            nnx.List([Block(cfg, compute) for _ in range(cfg.n_layers)]) if with_blocks else None
         )
-        self.final_norm = Norm(cfg)
+        self.final_norm = Norm(cfg, compute)
         self.unembedding = (
             None if cfg.tie_embeddings else _parameter(cfg.d_model, cfg.vocab_size, std=head_std)
         )
@@ -239,7 +273,10 @@ class Transformer(nnx.Module):
         on.
         """
         B, T = tokens_BT.shape
-        x_NM = self.embedding[...][tokens_BT.reshape(-1)]
+        if self.compute.on_cpu:
+            x_NM = self.embedding[...][tokens_BT.reshape(-1)]
+        else:
+            x_NM = look_up(self.embedding[...], tokens_BT.reshape(-1))
         if self.cfg.pos in ("learned", "sinusoidal"):
             table_SM = (
                 positions.sinusoids_TM(length, self.cfg.d_model)
@@ -247,6 +284,7 @@ class Transformer(nnx.Module):
                 else self.position[...]
             )
             x_NM = (x_NM.reshape(B, T, -1) + _rows(table_SM, start, T)).reshape(x_NM.shape)
+        x_NM = x_NM.astype(self.compute.stream_dtype)
         if self.cfg.pos != "rope":
             return x_NM, AttentionContext(B, start, None)
         cos_SK, sin_SK = positions.rotation_TK(length, self.cfg.d_head)
@@ -277,7 +315,7 @@ def _rows(table_SX: jax.Array | np.ndarray, start: jax.Array | int, count: int) 
 
 @functools.lru_cache(maxsize=256)
 def _state(cfg: ModelConfig, seq_len: int) -> Any:
-    return nnx.split(Transformer(cfg, seq_len, "float32"))[1]
+    return nnx.split(Transformer(cfg, seq_len, Compute()))[1]
 
 
 def shapes(cfg: ModelConfig, seq_len: int) -> dict[str, Any]:

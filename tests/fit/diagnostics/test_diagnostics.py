@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.fit.bootstrap import fit_law
+from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import runs_above_law
 from scaling.fit.diagnostics.diagnostics import frontier_gap
 from scaling.fit.diagnostics.loss_curve_collapse import SHARES, collapse
 from scaling.fit.diagnostics.loss_curve_collapse import warnings as collapse_warnings
 from scaling.fit.estimate import estimate
-from scaling.fit.law_fit import fit_law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
@@ -84,9 +85,7 @@ def test_a_run_above_the_law_is_named_with_its_cause(cause):
     points, runs = sweep()
     points.loss[14] *= 1.05
     CASES[cause](points, runs, 14)
-    (only,) = runs_above_law.runs_above_law(
-        points, runs, loss_curves(points), estimate(CHINCHILLA, points), SD
-    )
+    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, loss_curves(points))
     assert (only.run_id, only.cause) == ("run14", cause)
     assert only.excess == pytest.approx(0.05, abs=0.01)
     (warning,) = runs_above_law.warnings([only])
@@ -98,32 +97,29 @@ def test_a_loss_that_rose_is_unstable_or_over_fitted():
     points, runs = sweep()
     points.loss[14] *= 1.05
     rising = loss_curves(points, lambda share, row: share ** (0.2 if row == 14 else -0.3))
-    (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
+    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, rising)
     assert "unstable, the learning rate is too high" in only.cause
     runs["config"].iloc[14].update(task={"kind": "text", "unique_tokens": 1e3})
-    (only,) = runs_above_law.runs_above_law(points, runs, rising, estimate(CHINCHILLA, points), SD)
+    (only,) = runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, rising)
     assert "over-fitted to repeated data" in only.cause
 
 
 def test_a_clean_sweep_has_no_run_above():
     points, runs = sweep()
     assert (
-        runs_above_law.runs_above_law(
-            points, runs, loss_curves(points), estimate(CHINCHILLA, points), SD
-        )
-        == []
+        runs_above_law.runs_above_law(estimate(CHINCHILLA, points), runs, loss_curves(points)) == []
     )
 
 
 def test_curves_of_one_shape_collapse_and_another_shape_is_named():
     points, _ = sweep()
-    result = collapse(points, loss_curves(points), TRUTH["E"])
+    result = collapse(Dataset(points), loss_curves(points), TRUTH["E"])
     assert len(result.curves) == len(BUDGETS)
     assert result.spread < 1e-9
     assert collapse_warnings(result) == []
     off = int(np.argmin(np.where(points.c == points.c.max(), points.loss, np.inf)))
     other = collapse(
-        points,
+        Dataset(points),
         loss_curves(points, lambda share, row: share ** (-0.6 if row == off else -0.3)),
         TRUTH["E"],
     )
@@ -135,7 +131,7 @@ def test_curves_measured_too_seldom_are_no_evidence():
     points, _ = sweep()
     late = loss_curves(points)
     late = late.take(np.asarray(late.d) / np.repeat(points.d, len(SHARES) + 1) > 0.5)
-    assert collapse(points, late, TRUTH["E"]) is None
+    assert collapse(Dataset(points), late, TRUTH["E"]) is None
 
 
 def test_a_run_that_diverged_stands_first_with_its_learning_rate():
@@ -151,9 +147,8 @@ def test_the_best_run_of_each_budget_is_measured_against_the_frontier():
     points, _ = sweep()
     points.loss[points.c == points.c.max()] *= 1.03  # the largest budget was not tuned
     options = FitOptions(bootstrap=0)
-    result = frontier_gap(
-        points, fit_law(points.take(points.c < points.c.max()), "chinchilla", options)
-    )
+    smaller = Dataset(points.take(points.c < points.c.max()))
+    result = frontier_gap(Dataset(points), fit_law(smaller, CHINCHILLA, options))
     assert [row.flops for row in result] == pytest.approx(BUDGETS)
     assert [abs(row.excess) < 0.012 for row in result] == [True] * 4 + [False]
     assert result[-1].excess == pytest.approx(0.03, abs=0.012)

@@ -1,9 +1,15 @@
 """Points are flagged with a reason, kept in the fit, and the fit is shown without them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from scaling.fit.diagnostics.flagged_points import flags
+from scaling.fit.estimate import estimate
+from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
+from scaling.points.points import Points
 from tests.documents import fit
 from tests.fit.test_pipeline import LAW, simulated
 
@@ -43,7 +49,7 @@ def test_each_kind_is_named_and_the_fit_is_shown_without_it(tmp_path, kind):
         rows[12], row, reason = (
             (n, d, loss * 1.08),
             13,
-            "off the curve of its budget by more than 5 robust standard deviations",
+            "off the curve of its budget by more than noise",
         )
     elif kind == "duplicate":
         n, d, loss = rows[20]
@@ -67,3 +73,63 @@ def test_a_budget_off_its_centre_is_flagged(tmp_path):
     kept += [(float(n), float(1e18 / (6 * n)), float(true_loss(n, 1e18 / (6 * n)))) for n in small]
     document = fit([written(tmp_path / "runs.csv", kept)], QUICK)
     assert any("off-centre" in reason for reason in reasons(document))
+
+
+def grid(sizes, seed, sd=0.01):
+    """Runs on a grid of sizes x sizes with normal noise."""
+    n, d = (
+        axis.ravel()
+        for axis in np.meshgrid(np.geomspace(1e7, 1e9, sizes), np.geomspace(1e10, 1e12, sizes))
+    )
+    noise = np.random.default_rng(seed).standard_normal(len(n))
+    return Points(true_loss(n, d) * np.exp(sd * noise), n, d, 6 * n * d)
+
+
+@pytest.mark.parametrize("sizes", [3, 4, 6])
+def test_normal_noise_is_accused_in_at_most_one_table_of_twenty(sizes):
+    tables, accused, variances = 60, 0, []
+    for seed in range(tables):
+        law_fit = estimate(LAWS["chinchilla"], grid(sizes, 100 + seed), delta=None)
+        accused += bool(flags(law_fit, []))
+        variances.append(law_fit.noise.sd**2)
+    assert accused <= 3
+    assert np.sqrt(np.mean(variances)) == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(("sizes", "shift"), [(4, 0.2), (6, 0.1)])
+def test_a_run_many_noises_off_is_an_outlier(sizes, shift):
+    for seed in range(5):
+        points = grid(sizes, seed)
+        points.loss[sizes + 1] *= np.exp(shift)
+        law_fit = estimate(LAWS["chinchilla"], points, delta=None)
+        assert law_fit.noise.outliers[sizes + 1]
+        assert law_fit.noise.outliers.sum() <= 2
+        assert 0.005 < law_fit.noise.sd < 0.025
+
+
+def test_flagged_points_that_decide_the_answer_are_a_warning(shared_data):
+    table = shared_data / "epoch_chinchilla" / "svg_extracted_data.csv"
+    options = FitOptions(
+        law="chinchilla",
+        columns="N=Model Size,C=Training FLOP,L=loss",
+        bootstrap=0,
+        holdout="none",
+    )
+    document = fit([table], options)
+    (warning,) = [one for one in document["warnings"] if one["code"] == "flagged_points_decide"]
+    with_them, without = warning["data"]["a"]
+    assert with_them == pytest.approx(0.5646, abs=5e-4)
+    assert without == pytest.approx(0.5015, abs=2e-3)
+    assert warning["data"]["count"] == document["fit_without_flagged"]["left_out"]
+    clean = fit([table], replace(options, drop_highest=5))
+    assert clean["derived"]["a"]["value"] == pytest.approx(0.5139, abs=5e-5)
+    assert "flagged_points_decide" not in {one["code"] for one in clean["warnings"]}
+
+
+def test_flagged_points_that_decide_nothing_are_no_warning(tmp_path):
+    points = grid(6, 0, sd=0.004)
+    rows = np.stack([points.n, points.d, points.loss], 1).tolist()
+    rows.append((3e9, 1e9, true_loss(3e9, 1e9)))
+    document = fit([written(tmp_path / "runs.csv", rows)], QUICK)
+    assert document["flagged"]
+    assert "flagged_points_decide" not in {one["code"] for one in document["warnings"]}

@@ -48,6 +48,7 @@ def known():
     return task, float(task.ideal_loss(task.batch("val", 0, 64)).mean())
 
 
+@pytest.mark.slow
 def test_fit_document_has_the_known_entropy(tmp_path, known):
     task, floor = known
     document = fit([written(tmp_path / "x", planned(), floor)], FitOptions(bootstrap=100))
@@ -66,6 +67,7 @@ def test_fit_document_has_the_known_entropy(tmp_path, known):
     assert entropy["covers"] is (entropy["lo"] <= floor <= entropy["hi"])
 
 
+@pytest.mark.slow
 def test_a_wrong_floor_is_not_hidden(tmp_path, known):
     document = fit([written(tmp_path / "x", planned(), 0.9 * known[1])], FitOptions(bootstrap=100))
     assert document["known_entropy"]["floor_difference_percent"] == pytest.approx(-10, abs=2)

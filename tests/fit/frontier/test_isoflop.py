@@ -16,6 +16,8 @@ from scaling.points.points import Points
 
 TRUTH = {"E": 2.69, "A": 1606.4, "B": 3210.7, "alpha": 0.34, "beta": 0.36}
 
+CHINCHILLA = LAWS["chinchilla"]
+
 
 def surface(n, d, e=1.69, a=406.4, b=410.7, alpha=0.34, beta=0.28):
     return e + a * n**-alpha + b * d**-beta
@@ -62,10 +64,10 @@ def test_parabola_on_noise_free_runs(cs336):
 def test_grid_bias_is_what_the_parabola_misses(cs336):
     estimate, truth = isoflop(cs336, resamples=0), LAWS["chinchilla"].frontier(TRUTH, Cost())
     off = 100 * float(estimate.frontier.n_star(3e21) / truth.n_star(3e21) - 1)
-    said = grid_bias(cs336, "chinchilla", TRUTH, Cost())
+    said = grid_bias(cs336, CHINCHILLA, CHINCHILLA.theta(TRUTH), Cost())
     assert said.data["a"] == pytest.approx(float(estimate.frontier.a - truth.a), abs=1e-8)
     assert said.data["n_star"] == pytest.approx(off / 100, abs=1e-6)
-    assert grid_bias(cs336, "kaplan", TRUTH, Cost()) is None
+    assert grid_bias(cs336, LAWS["kaplan"], np.zeros(4), Cost()) is None
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,7 @@ def test_certified_bias_of_grids(exponents, reach, off, error):
     assert abs(100 * float(optimum.d_star(1e24) / truth.d_star(1e24) - 1) - error) < 0.02
 
 
+@pytest.mark.slow
 def test_akima_reaches_published_exponents(shared_data):
     with open(shared_data / "porian2024" / "isoflop_points.csv") as handle:
         runs = list(csv.DictReader(handle))
@@ -170,6 +173,7 @@ def test_a_continuum_holds_no_budgets():
     assert "usable budgets" in isoflop(Points(surface(n, c / n), n, c / n, c)).unavailable
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_expected_exponent():
     """Nominal 90 %: over simulated sweeps of 5 budgets with 7 sizes, the interval holds the
     noise-free answer 80 to 98 % of the time.

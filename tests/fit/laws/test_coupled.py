@@ -57,14 +57,14 @@ def test_frontier_is_the_minimum_at_fixed_compute(law: str) -> None:
 
 def test_noisy_runs_do_not_identify_k_and_the_profile_says_so() -> None:
     points = runs("skaling", noise=0.005)
-    profiles = profile(estimate(LAWS["skaling"], points), points)
+    profiles = profile(estimate(LAWS["skaling"], points))
     assert not profiles["k"].identified
     assert profiles["k"].lo < TRUE["skaling"]["k"] < profiles["k"].hi
 
 
 def test_profile_holds_a_reported_exponent_and_not_its_product_with_k() -> None:
     points = runs("skaling-tied", noise=0.005)
-    each = profile(estimate(LAWS["skaling-tied"], points), points)["alpha"]
+    each = profile(estimate(LAWS["skaling-tied"], points))["alpha"]
     assert each.identified
     assert each.lo < TRUE["skaling-tied"]["alpha"] < each.hi
 

@@ -1,5 +1,5 @@
 """Coverage, annealing, two-stage accuracy and the critical batch: recovered from simulated tables,
-refused where they cannot be known.
+rejected where they cannot be known.
 """
 
 import numpy as np
@@ -57,9 +57,10 @@ def test_beta_binomial_is_recovered_and_forecasts_better_than_the_line():
     assert np.quantile(fitted.b_draws, 0.025) < fitted.b < np.quantile(fitted.b_draws, 0.975)
     ahead = forecast(counts, 10_000)
     truth = float(expected_coverage(0.3, 12.0, np.array([10_000]))[0])
-    assert abs(ahead["beta_binomial"] - truth) < abs(ahead["line"] - truth)
+    assert abs(ahead.beta_binomial - truth) < abs(ahead.line - truth)
 
 
+@pytest.mark.slow
 def test_schedules_are_recovered_and_a_new_one_is_predicted():
     constant, cosine, two = schedules()
     fitted = fit_annealing([constant, cosine, two])
@@ -67,7 +68,24 @@ def test_schedules_are_recovered_and_a_new_one_is_predicted():
     step = cosine.step
     lr = np.where(step < 15000, 3e-4, 3e-4 - 2.7e-4 * (step - 15000) / 5000)
     new = Curve("wsd", step, lr, predict_curve(SCHEDULE, step, lr))
-    assert goodness(new, fitted.values)["mae"] < 1e-3
+    assert goodness([new], fitted.values).mae < 1e-3
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_a_learning_rate_of_zero_at_the_start_and_end_is_fitted(first):
+    step = np.linspace(first, 24000, 41)
+    share = step / 24000
+    warmup = 3e-4 * np.minimum(1, share / 0.05)
+    cosine, wsd = (1 + np.cos(np.pi * share)) / 2, np.minimum(1, (1 - share) / 0.3)
+    curves = []
+    for name, lr in (("cosine", warmup * cosine), ("wsd", warmup * wsd)):
+        loss = np.minimum(predict_curve(SCHEDULE, step, lr), 10.8)
+        curves.append(Curve(name, step, lr, loss))
+    assert curves[0].lr[-1] == 0
+    fitted = fit_annealing(curves)
+    for name in ("L0", "A", "alpha"):
+        assert fitted.values[name] == pytest.approx(SCHEDULE[name], rel=1e-3)
+    assert goodness(curves, fitted.values).mae < 1e-3
 
 
 @pytest.mark.parametrize("names", [["constant"], ["constant", "constant"]])
@@ -77,6 +95,7 @@ def test_uninformative_curves_are_rejected(names):
         fit_annealing([by_name[name] for name in names])
 
 
+@pytest.mark.slow
 def test_annealing_as_a_command(tmp_path):
     for curve in schedules():
         rows = "".join(
@@ -183,6 +202,6 @@ def test_a_logit_normal_is_recovered_and_forecasts_where_chances_spread_over_dec
         truth, abs=0.03
     )
     ahead = forecast(counts, 10_000)
-    assert abs(ahead["logit_normal"] - truth) < abs(ahead["beta_binomial"] - truth)
+    assert abs(ahead.logit_normal - truth) < abs(ahead.beta_binomial - truth)
     with pytest.raises(ScalingError, match="the same success rate"):
         logit_normal(n, np.zeros(600, int))

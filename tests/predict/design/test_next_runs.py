@@ -1,5 +1,5 @@
-"""The next runs: within the budget, trunks counted as they are trained, a sweep file that plans;
-and what a plan may expect.
+"""The next runs: within the budget, shared prefixes counted as they are trained, a sweep file that
+plans; and what a plan may expect.
 """
 
 import json
@@ -14,7 +14,7 @@ from benchmarks import design as benchmark
 from benchmarks.simulated_sweeps import SURFACES
 from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
-from scaling.fit.estimate import estimate, refitted
+from scaling.fit.estimate import descend, estimate
 from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.pipeline import FitOptions
@@ -64,6 +64,7 @@ def belief_of(surface):
     return LinearizedLaw(law, np.asarray(law.theta(surface.values), float), Cost())
 
 
+@pytest.mark.slow
 def test_proposal_spends_the_budget_and_narrows_the_target(folder):
     found = next_runs(folder, "3e21", "1e23")
     sd = found["sd_log_n_star"]
@@ -176,7 +177,7 @@ def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
         )
         loss = exact * np.exp(0.002 * (np.sqrt(rho) * common + np.sqrt(1 - rho) * own))
         found = LinearizedLaw(
-            held.law, refitted(first, benchmark.points(cells, loss)).theta, Cost()
+            held.law, descend(first, benchmark.points(cells, loss)).theta, Cost()
         ).optimum()
         asked.append([np.log(found.n_star(1e20)), np.log(found.loss(1e20)), found.a])
     np.testing.assert_allclose(
@@ -208,7 +209,7 @@ def test_expectation_of_a_plan_holds_in_simulation():
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
     found = [
-        refitted(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
+        descend(first, benchmark.points(cells, exact * np.exp(random.normal(0, 0.003, 35))))
         for _ in range(60)
     ]
     optima = [LinearizedLaw(each.law, each.theta, Cost()).optimum() for each in found]

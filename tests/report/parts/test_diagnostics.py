@@ -11,6 +11,7 @@ from scaling.predict.verification import CheckedForecast
 from scaling.render.matplotlib_backend import draw
 from scaling.report import summary
 from scaling.report.parts import diagnostics, gradient_noise, tuning
+from tests.documents import as_fit
 
 VERDICTS = (
     CheckedForecast(
@@ -97,8 +98,8 @@ def test_without_forecasts_there_is_no_table():
     assert summary.verified(()) == []
 
 
-def test_seed_noise_table_compares_residuals_with_seeds():
-    told = {
+def test_seed_noise_table_compares_residuals_with_seeds(document):
+    noise = {
         "sd": 0.01,
         "residual_sd": 0.02,
         "basis": "seeds",
@@ -108,21 +109,20 @@ def test_seed_noise_table_compares_residuals_with_seeds():
         "degrees_of_freedom": 6,
         "lack_of_fit": {"ratio": 4.0, "p": 0.003},
     }
-    rows = dict(diagnostics.noise({"noise": told}).rows)
+    rows = dict(diagnostics.noise(as_fit({**document, "noise": noise})).rows)
     assert (
         rows["loss of a run over seeds, standard deviation"]
         == "1.00 % [0.70, 2.00], from 3 cells, 6 degrees of freedom"
     )
     assert rows["lack of fit: variance about the law over that of seeds"] == "4.00 (p = 0.003)"
-    alone = dict(
-        diagnostics.noise({"noise": {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}}).rows
-    )
+    noise = {"sd": 0.02, "residual_sd": 0.02, "basis": "residuals"}
+    alone = dict(diagnostics.noise(as_fit({**document, "noise": noise})).rows)
     assert "cannot be separated" in alone["seeds"]
-    assert diagnostics.noise({}) is None
+    assert diagnostics.noise(as_fit(document)) is None
 
 
-def test_runs_above_the_law_are_listed_with_their_cause():
-    held = [
+def test_runs_above_the_law_are_listed_with_their_cause(document):
+    runs = [
         {
             "run_id": "ab12",
             "n_params": 3e4,
@@ -132,10 +132,10 @@ def test_runs_above_the_law_are_listed_with_their_cause():
             "cause": "too few steps: 60",
         }
     ]
-    assert diagnostics.above({"runs_above_law": held}).rows == (
+    assert diagnostics.above(as_fit({**document, "runs_above_law": runs})).rows == (
         ("ab12", 3e4, 1e6, 1.8, 0.05, "too few steps: 60"),
     )
-    assert diagnostics.above({"runs_above_law": []}) is None
+    assert diagnostics.above(as_fit({**document, "runs_above_law": []})) is None
 
 
 def test_tuning_section_shows_optimum_edge_and_regret():

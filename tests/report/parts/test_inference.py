@@ -2,28 +2,33 @@
 serving.
 """
 
+from scaling.predict.law_source import load_law
+from scaling.predict.predict import predict
 from scaling.report.parts.inference import decoding, demand, price, served, smaller
-from tests.documents import dump
+from tests.documents import as_fit
+from tests.report.conftest import BUDGETS
 
 
-def test_fit_reports_the_overhead_of_smaller_models_at_its_largest_budget(document, tmp_path):
-    dump(document, tmp_path / "fit.json")
-    table = price(document, tmp_path / "fit.json")
-    assert [row[0] for row in table.rows] == ["0.75", "0.5", "0.3"]
+def test_fit_reports_the_overhead_of_smaller_models_at_a_named_budget(document):
+    table = price(load_law(as_fit(document)), 10 * BUDGETS[-1])
+    assert [row[0] for row in table.rows] == [0.75, 0.5, 0.3]
+    assert "the optimum of 1e14 FLOPs by the law chinchilla" in table.caption
     extra = [row[4][0] for row in table.rows]
     assert 0 < extra[0] < extra[1] < extra[2]
     assert "No number of tokens" in table.caption
 
 
-def test_a_law_without_equal_losses_has_no_price(document, tmp_path):
+def test_a_law_without_equal_losses_has_no_price(document):
     powers = {
         "law": "power",
         "params": {name: document["params"][name] for name in ("E", "A", "alpha")},
     }
-    dump({**document, **powers, "bootstrap": None}, tmp_path / "fit.json")
-    assert price(document, tmp_path / "fit.json") is None
-    assert price(document, None) is None
+    law = load_law(as_fit({**document, **powers, "bootstrap": None}))
+    assert price(law, BUDGETS[-1]) is None
+    assert price(None, BUDGETS[-1]) is None
 
 
 def test_a_prediction_without_these_has_no_tables():
-    assert [table({}) for table in (demand, served, decoding, smaller)] == [None] * 4
+    plain = predict("published:besiroglu2024", flops=1e20)
+    assert [table(plain) for table in (demand, served, decoding)] == [None] * 3
+    assert smaller(plain.smaller) is None

@@ -20,8 +20,10 @@ from scaling.report.parts import diagnostics, repeated_data
 from scaling.report.terminal import fit_text
 from scaling.store.rows import Measurement, Provenance, rows
 from scaling.store.run_files import write_run
-from tests.documents import dump, fit
+from tests.documents import as_fit, dump, fit
 from tests.report.test_terminal import printed
+
+pytestmark = pytest.mark.slow
 
 FILE = Path(__file__).parents[3] / "sweeps" / "epochs.toml"
 R_D = 9.0
@@ -83,7 +85,7 @@ def test_document_lists_each_repeated_cell(document):
 
 
 def test_the_picture_has_every_cell_the_identity_and_the_laws(document):
-    figure = repeated_data.figure(document)
+    figure = repeated_data.figure(as_fit(document))
     lines = [trace for trace in figure.traces if isinstance(trace, Line)]
     assert [line.label.split(",")[0] for line in lines] == [
         "as good as new",
@@ -115,15 +117,15 @@ def test_unknown_effective_tokens_are_reported(document):
         "unavailable": "N takes 1 distinct value",
         "R_D_from_runs": None,
     }
-    table = repeated_data.repeats(changed)
+    table = repeated_data.repeats(as_fit(changed))
     assert [row[-1] for row in table.rows[:3]] == ["no fresh runs", "beyond the fresh runs", ""]
     assert table.formatted()[0][6] == "–"
     assert "is not fitted: N takes 1 distinct value." in table.caption
-    assert len(repeated_data.short(changed).rows) == 23
-    assert repeated_data.short(changed).caption.startswith(
+    assert len(repeated_data.short(as_fit(changed)).rows) == 23
+    assert repeated_data.short(as_fit(changed)).caption.startswith(
         "23 of 24 cells; the document holds all, and 1 have no fresh runs of their size."
     )
-    figure = repeated_data.figure(changed)
+    figure = repeated_data.figure(as_fit(changed))
     assert "Rings lie beyond the fresh runs (1)" in figure.caption
     assert (
         sum(len(trace.x) for trace in figure.traces if isinstance(trace, Markers))
@@ -131,12 +133,13 @@ def test_unknown_effective_tokens_are_reported(document):
     )
 
 
-def test_a_fit_without_repeats_has_neither_picture_nor_table():
-    assert repeated_data.figure({}) is None
-    assert repeated_data.repeats({}) is None
-    assert diagnostics.truth({}) is None
+def test_a_fit_without_repeats_has_neither_picture_nor_table(document):
+    bare = as_fit({**document, "repeats": None, "repeats_law": None})
+    assert repeated_data.figure(bare) is repeated_data.repeats(bare) is None
+    assert diagnostics.known_entropy(bare) is None
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, monkeypatch):
     dump(document, tmp_path / "fit.json")
     page = write_report(tmp_path / "fit.json", tmp_path / "report")
@@ -151,10 +154,10 @@ def test_the_report_has_a_section_and_the_terminal_a_table(document, tmp_path, m
         .splitlines()[0]
         .startswith("N,unique U,epochs,D,loss,fresh D',D'/U,D'/U lo")
     )
-    told = printed(fit_text(document), monkeypatch)
-    assert all(len(line) <= 80 for line in told.splitlines())
-    assert "The value of repeated tokens" in told
-    assert "Muennighoff et al. 2023 found 15.4" in " ".join(told.split())
+    shown = printed(fit_text(as_fit(document)), monkeypatch)
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert "The value of repeated tokens" in shown
+    assert "Muennighoff et al. 2023 have 15.4" in " ".join(shown.split())
 
 
 TRUTH = {
@@ -170,7 +173,11 @@ TRUTH = {
 
 
 def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, document):
-    table = diagnostics.truth({"known_entropy": TRUTH, "status": "not-identified", "ci": 0.95})
+    def table_of(status="ok", ci=0.95, **changes):
+        changed = {"known_entropy": TRUTH | changes, "status": status, "ci": ci}
+        return diagnostics.known_entropy(as_fit({**document, **changed}))
+
+    table = table_of("not-identified")
     assert table.formatted() == [
         ["fitted E", "0.970 [0.950, 0.990]", "–"],
         ["lowest loss on the windows measured", "1.010", "-4 %"],
@@ -180,17 +187,10 @@ def test_known_entropy_is_reported_with_the_distance_of_the_floor(monkeypatch, d
         "The 95 % interval of E misses the lowest possible loss on these windows. The fit's "
         "status is not-identified."
     )
-    alone = diagnostics.truth(
-        {"known_entropy": TRUTH | {"floor": None, "covers": True}, "status": "ok", "ci": 0.9}
-    )
+    alone = table_of(ci=0.9, floor=None, floor_difference_percent=None, covers=True)
     assert alone.caption == "The 90 % interval of E holds the true floor."
     assert len(alone.rows) == 2
-    assert (
-        "No interval"
-        in diagnostics.truth(
-            {"known_entropy": TRUTH | {"covers": None}, "status": "ok", "ci": 0.9}
-        ).caption
-    )
-    told = printed(fit_text(document | {"known_entropy": TRUTH}), monkeypatch)
-    assert "entropy of the language" in told
-    assert all(len(line) <= 80 for line in told.splitlines())
+    assert "No interval" in table_of(covers=None).caption
+    shown = printed(fit_text(as_fit(document | {"known_entropy": TRUTH})), monkeypatch)
+    assert "entropy of the language" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())

@@ -5,6 +5,7 @@ has its own truth.
 import numpy as np
 import pytest
 
+from scaling.predict.law_source import load_law
 from scaling.render.figure import Band, Line, Markers
 from scaling.report.parts import wrong_size
 from tests.documents import dump, predict
@@ -21,7 +22,7 @@ def path(document, tmp_path_factory):
 
 
 def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
-    found = wrong_size.wrong_size(path, FLOPS)
+    found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
     n = found.n_star * found.shares
     np.testing.assert_allclose(found.loss, law(n, FLOPS / (6 * n)), rtol=1e-12)
     assert (found.shares[0], found.shares[-1]) == (0.25, 4.0)
@@ -36,7 +37,7 @@ def test_loss_and_waste_are_those_of_the_law_at_the_same_compute(path):
 
 
 def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
-    found = wrong_size.wrong_size(path, FLOPS)
+    found = wrong_size.wrong_size(load_law(str(path)), FLOPS)
     drawn = {name: np.array(values) for name, values in document["bootstrap"]["draws"].items()}
     n = found.n_star * found.shares
     expected = (
@@ -44,29 +45,31 @@ def test_a_draw_keeps_the_size_that_the_fit_names(path, document):
         + drawn["A"][0] / n ** drawn["alpha"][0]
         + drawn["B"][0] / (FLOPS / (6 * n)) ** drawn["beta"][0]
     )
-    np.testing.assert_allclose(found.loss_draws[0], expected, rtol=1e-12)
-    assert found.waste_draws.shape == (300, len(n))
-    assert (found.waste_draws >= 0).all()
-    assert found.waste_draws[0].argmin() != len(n) // 2, "the draw's own optimum lies elsewhere"
+    spread = load_law(str(path)).optimum_draws
+    needed = (spread.log_gap[0] - np.log(expected - spread.floor[0])) / spread.gamma[0]
+    waste = np.maximum(1 - np.exp(needed) / FLOPS, 0)
+    np.testing.assert_allclose(found.draws[0], waste, atol=1e-9)
+    assert found.draws.shape == (300, len(n))
+    assert (found.draws >= 0).all()
+    assert found.draws[0].argmin() != len(n) // 2, "the draw's own optimum lies elsewhere"
 
 
-def test_figures_and_sentence_say_the_same(path):
-    found = wrong_size.wrong_size(path, FLOPS)
-    loss, waste = wrong_size.figures(found)
-    for figure in (loss, waste):
-        line, band = (
-            next(trace for trace in figure.traces if isinstance(trace, kind))
-            for kind in (Line, Band)
-        )
-        assert (band.lo <= line.y).all()
-        assert (line.y <= band.hi).all()
-        ring, star = (trace for trace in figure.traces if isinstance(trace, Markers))
-        np.testing.assert_allclose([*ring.x, *star.x], [0.5, 2.0, 1.0])
-    assert waste.traces[-1].y[0] == pytest.approx(0, abs=1e-9)
-    half = 100 * found.waste[12]
+def test_figure_and_sentence_say_the_same(path):
+    penalty = wrong_size.wrong_size(load_law(str(path)), FLOPS)
+    waste = wrong_size.figure(penalty)
+    line, band = (
+        next(trace for trace in waste.traces if isinstance(trace, kind)) for kind in (Line, Band)
+    )
+    assert (np.asarray(band.lo) <= line.y).all()
+    assert (line.y <= np.asarray(band.hi)).all()
+    dots, star = (trace for trace in waste.traces if isinstance(trace, Markers))
+    np.testing.assert_allclose([*dots.x, *star.x], [0.5, 2.0, 1.0])
+    assert star.y[0] == pytest.approx(0, abs=1e-9)
+    assert f"loss {penalty.loss[12]:.4g}" in dots.notes[0]
+    half = 100 * penalty.waste[12]
     assert (
-        f"half of N* reaches a loss of {found.loss[12]:.3f} instead of {found.loss[24]:.3f}, for "
-        f"which {half:.2g} [" in wrong_size.sentence(found)
+        f"half of N* reaches a loss of {penalty.loss[12]:.3f} instead of "
+        f"{penalty.loss[24]:.3f}, for which {half:.2g} [" in wrong_size.sentence(penalty)
     )
 
 
@@ -75,23 +78,22 @@ def test_without_a_bootstrap_there_is_no_band_and_without_a_law_nothing(document
         {name: value for name, value in document.items() if name != "bootstrap"},
         tmp_path / "bare.json",
     )
-    found = wrong_size.wrong_size(tmp_path / "bare.json", FLOPS)
-    assert not any(
-        isinstance(trace, Band) for figure in wrong_size.figures(found) for trace in figure.traces
-    )
+    found = wrong_size.wrong_size(load_law(str(tmp_path / "bare.json")), FLOPS)
+    assert not any(isinstance(trace, Band) for trace in wrong_size.figure(found).traces)
     assert "[" not in wrong_size.sentence(found)
-    road = {"a": 0.5, "n_coef": 1.0, "b": 0.5, "d_coef": 1 / 6}
+    powers = {"a": 0.5, "n_coef": 1.0, "b": 0.5, "d_coef": 1 / 6}
     only = {
         **document,
         "approach": "isoflop",
         "params": {
             name: {"value": value, "se": None, "lo": None, "hi": None}
-            for name, value in road.items()
+            for name, value in powers.items()
         },
     }
     dump(
-        {name: value for name, value in only.items() if name != "bootstrap"}, tmp_path / "road.json"
+        {name: value for name, value in only.items() if name != "bootstrap"},
+        tmp_path / "isoflop.json",
     )
-    assert wrong_size.wrong_size(tmp_path / "road.json", FLOPS) is None
+    assert wrong_size.wrong_size(load_law(str(tmp_path / "isoflop.json")), FLOPS) is None
     assert wrong_size.wrong_size(None, FLOPS) is None
-    assert (wrong_size.figures(None), wrong_size.sentence(None)) == ([], None)
+    assert wrong_size.figure(None) is wrong_size.sentence(None) is None

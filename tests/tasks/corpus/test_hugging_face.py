@@ -1,6 +1,6 @@
 """Data sets and tokenizers of Hugging Face, all of them made here.
 
-Equal texts give equal stores, by whatever road; no network.
+Equal texts give equal stores, from any source; no network.
 """
 
 import json

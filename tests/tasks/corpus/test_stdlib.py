@@ -68,6 +68,7 @@ def test_a_changed_source_makes_another_store(private_cache, tmp_path, monkeypat
     assert open_store(one).manifest.digest != open_store(other).manifest.digest
 
 
+@pytest.mark.slow
 def test_two_processes_build_the_corpus_once(private_cache):
     code = "from scaling.tasks.corpus.stdlib import stdlib_store; print(stdlib_store())"
     started = [

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.config import Execution, ModelConfig
 from scaling.train.model import positions
 from scaling.train.model.attention import attend, attend_fused
 from scaling.train.model.cpu_kernels import layer_normalize, rms_normalize
+from scaling.train.model.forward import make_backbone
+from scaling.train.model.transformer import init
 from tests.train.model.variants import run_once
 
 
@@ -129,6 +132,7 @@ def test_alibi_slopes_are_the_published_ones():
     np.testing.assert_array_equal(positions.alibi_slopes_H(1), [0.5**8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalise", [rms_normalize, layer_normalize])
 def test_normalised_rows_and_their_gradient(normalise):
     x_NM, w_NM = jax.random.normal(jax.random.key(0), (2, 7, 24)) * 3.0 + 0.5
@@ -140,3 +144,24 @@ def test_normalised_rows_and_their_gradient(normalise):
     np.testing.assert_allclose(normalise(x_NM), plain(x_NM), rtol=1e-4, atol=1e-5)
     ours, theirs = (jax.grad(lambda x, f=f: (f(x) * w_NM).sum())(x_NM) for f in (normalise, plain))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize("model", [{}, {"pos": "alibi", "n_kv_heads": 1}], ids=str)
+def test_attention_within_documents_is_that_of_each_document_alone(kind, model):
+    """A window of two documents: 0 ends one. Positions are relative, so each may start anywhere."""
+    cfg = ModelConfig(
+        **dict(n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_ff=32, vocab_size=16)
+        | model
+    )
+    execution = Execution(layers="unrolled", attention="own", kind=kind)
+    params = init(cfg, 12, jax.random.key(0))
+    tokens = np.array([[3, 5, 7, 9, 0, 2, 4, 6, 8, 1, 3, 5]], np.int32)
+
+    def hidden(tokens_BT, separator):
+        return make_backbone(cfg, 12, "float32", execution, separator)(params, tokens_BT)[0]
+
+    packed = hidden(tokens, 0)
+    np.testing.assert_allclose(packed[:5], hidden(tokens[:, :5], None), atol=1e-5)
+    np.testing.assert_allclose(packed[5:], hidden(tokens[:, 5:], None), atol=1e-5)
+    assert np.abs(packed[5:] - hidden(tokens, None)[5:]).max() > 1e-3

@@ -1,4 +1,4 @@
-"""Every CPU kernel and its gradient equal the plain reference that stands beside it."""
+"""Every CPU kernel and its gradient equal the plain reference that stands next to it."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 
 from scaling.train.model import cpu_kernels as kernels
 from scaling.train.model.loss import LMHead, head_loss, head_loss_reference
+from scaling.train.model.operations import FLOAT32
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_causal_attention(length, alibi, groups, per_group):
 @pytest.mark.parametrize("chunk", [None, 4, 5])
 def test_loss_in_chunks(tied, chunk):
     weight, target = normal(*((11, 6) if tied else (6, 11)), seed=1), jnp.arange(12) % 11
-    head = LMHead("float32", tied, chunk)
+    head = LMHead(FLOAT32, tied, chunk)
     results = [
         jax.value_and_grad(
             lambda x, w, f=f: f(x, w, target, jnp.float32(1e-2), head), (0, 1), has_aux=True

@@ -10,6 +10,7 @@ from scaling.train import optim
 from scaling.train.model.cpu_kernels import matmul
 from scaling.train.model.forward import make_forward
 from scaling.train.model.loss import LMHead, head_loss, token_nll
+from scaling.train.model.operations import FLOAT32
 from scaling.train.step import ProgramKey, initial_state, train_program
 from tests.train.model.variants import COVERING, SEQ_LEN
 
@@ -66,9 +67,7 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
     x_NM, w_MV, _ = operands(False)
     target_N = jnp.arange(32) * 7 % 40
     weight, execution = (
-        (w_MV.T, LMHead("float32", True, chunk))
-        if tied
-        else (w_MV, LMHead("float32", False, chunk))
+        (w_MV.T, LMHead(FLOAT32, True, chunk)) if tied else (w_MV, LMHead(FLOAT32, False, chunk))
     )
 
     def plain(x_NM, weight, z_loss):
@@ -91,7 +90,7 @@ def test_the_loss_in_chunks_equals_the_plain_formula_with_its_gradient(tied, chu
         nll_N.mean(), head_loss(x_NM, weight, target_N, 0.1, execution)[1], rtol=1e-6
     )
     np.testing.assert_allclose(
-        nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], LMHead("float32", tied))[0], rtol=1e-5
+        nll_N[3], token_nll(x_NM[3:4], weight, target_N[3:4], LMHead(FLOAT32, tied))[0], rtol=1e-5
     )
 
 

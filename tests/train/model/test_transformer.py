@@ -53,6 +53,7 @@ def test_no_two_matrices_start_alike_and_seeds_differ():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"tie_embeddings": True}, {"pos": "learned", "norm": "layernorm", "ffn": "swiglu"}],

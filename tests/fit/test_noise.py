@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from scaling.fit.diagnostics import seed_noise
+from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.laws.laws import LAWS
+from scaling.fit.noise import noise_result, noise_warnings, seed_noise
 from scaling.fit.options import FitOptions
 from scaling.points.points import Points
 from tests.documents import fit
@@ -33,23 +34,26 @@ def sweep(sd=0.005, seeds=3, bend=0.0, seed=0):
     )
 
 
+def noise_of(points):
+    fit = estimate(CHINCHILLA, points)
+    return noise_result(fit.data, fit.residuals, fit.noise, fit.n_free, 0.95)
+
+
 def test_the_noise_of_seeds_lies_within_its_interval():
-    noise = [seed_noise.seed_noise(sweep(seed=seed), 0.9) for seed in range(60)]
-    assert np.mean([each.sd for each in noise]) == pytest.approx(0.005, rel=0.03)
-    assert 0.78 <= np.mean([each.lo <= 0.005 <= each.hi for each in noise]) <= 1.0
-    assert {(each.cells, each.freedom) for each in noise} == {(36, 72)}
+    replicates = [Dataset(sweep(seed=seed)).replicates for seed in range(60)]
+    noise = [seed_noise(each, 0.9) for each in replicates]
+    assert np.mean([sd for sd, _, _ in noise]) == pytest.approx(0.005, rel=0.03)
+    assert 0.78 <= np.mean([lo <= 0.005 <= hi for _, lo, hi in noise]) <= 1.0
+    assert {(each.cells, each.freedom) for each in replicates} == {(36, 72)}
 
 
 def test_without_replicates_the_noise_is_that_of_the_residuals():
     points = sweep(seeds=1)
-    assert seed_noise.seed_noise(points) is None
-    result = [
-        seed_noise.report(each, estimate(CHINCHILLA, each), 0.95)
-        for each in (sweep(seeds=1, seed=seed) for seed in range(12))
-    ]
+    assert Dataset(points).replicates is None
+    result = [noise_of(sweep(seeds=1, seed=seed)) for seed in range(12)]
     assert np.mean([each.sd for each in result]) == pytest.approx(0.005, rel=0.2)
     assert all(
-        each.basis == "residuals" and each.lack_of_fit is None and not seed_noise.warnings(each)
+        each.basis == "residuals" and each.lack_of_fit is None and not noise_warnings(each)
         for each in result
     )
 
@@ -57,12 +61,13 @@ def test_without_replicates_the_noise_is_that_of_the_residuals():
 def test_a_wrong_law_is_distinguished_from_noise():
     for bend, wrong in ((0.0, False), (0.01, True)):
         points = sweep(bend=bend)
-        result = seed_noise.report(points, estimate(CHINCHILLA, points), 0.95)
+        result = noise_of(points)
         assert result.sd == pytest.approx(0.005, rel=0.25)
-        assert bool(seed_noise.warnings(result)) == wrong
-    assert seed_noise.warnings(result)[0].code == "lack_of_fit"
+        assert bool(noise_warnings(result)) == wrong
+    assert noise_warnings(result)[0].code == "lack_of_fit"
 
 
+@pytest.mark.slow
 def test_foreign_table_with_a_seed_column_has_replicates(tmp_path):
     points = sweep(seeds=2)
     rows = zip(points.n, points.d, points.loss, np.tile([0, 1], len(points) // 2), strict=True)

@@ -1,0 +1,165 @@
+"""The noise of a run: one estimate for intervals, outliers and replicates.
+
+About a law, noise is what least squares leaves per degree of freedom, without outliers: the fit
+uses up as many points as it has parameters, and what it passes through is no evidence of precision.
+Outliers are sought by the generalised extreme studentised deviate test (Rosner 1983) of residuals
+with their leverage, so that normal noise is accused in about ALPHA of the tables, whatever their
+size. With replicates, the pooled variance within cells is pure error, and the scatter of the cells
+about the law beyond it is lack of fit (Draper and Smith 1998, section 2.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.fit.dataset import Dataset, Replicates
+from scaling.fit.diagnostics.results import LackOfFit, NoiseResult
+from scaling.fit.significance import student
+from scaling.warning import ResultWarning, WarningCode, warn
+
+Array = np.ndarray
+ALPHA = 0.01  # chance that any point of a table without outliers is accused
+SUSPECTS = 0.25  # of the degrees of freedom: so many points at most are outliers
+MAX_SUSPECTS = 200
+EXACT = 1e-10  # residuals below this are rounding
+MAX_LACK_OF_FIT_P = 0.01  # below it a warning is due
+# times the median distance of a normal variable from its median is its standard deviation
+ROBUST = 1.4826
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation `sd` of one run, its degrees of `freedom`, and the outliers (n,), a
+    mask.
+    """
+
+    sd: float
+    freedom: int
+    outliers: Array
+
+    def difference(self, pairs: int) -> float:
+        """The difference of two runs that one of `pairs` pairs reaches by chance in ALPHA of the
+        tables.
+        """
+        return float(np.sqrt(2)) * self.sd * student(1 - ALPHA / max(pairs, 1), self.freedom)
+
+    def excess(self, runs: int) -> float:
+        """How far the highest of `runs` runs lies above the law by chance in ALPHA of the tables."""
+        return self.sd * student(1 - 2 * ALPHA / max(runs, 1), self.freedom)
+
+
+def residual_noise(residual: Array, design: Array, weight: Array | None = None) -> Noise:
+    """The noise and the outliers of residuals (n,) of a fit whose gradient is `design` (n, P).
+
+    `sd` is that of a run of mean weight. Columns that add nothing to the others cost no degree of
+    freedom.
+    """
+    if weight is not None:
+        root = np.sqrt(weight / weight.mean())
+        residual, design = residual * root, design * root[:, None]
+    return deviates(residual, orthonormal(design))
+
+
+def orthonormal(design: Array) -> Array:
+    """An orthonormal basis (n, rank) of the columns of a design (n, P)."""
+    lengths = np.linalg.norm(design, axis=0)
+    scaled = design[:, lengths > 0] / lengths[lengths > 0]
+    left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+    return np.asarray(left[:, singular > 1e-8 * singular.max(initial=0.0)])
+
+
+def deviates(residual: Array, basis: Array, max_leverage: float = 1 - 1e-6) -> Noise:
+    """Noise and outliers of residuals about the span of an orthonormal basis (n, P); runs of more
+    leverage are no outliers: they decide the fit themselves.
+    """
+    n, p = basis.shape
+    kept, significant = np.ones(n), 0
+    order: list[int] = []
+    most = min(max(1, int(SUSPECTS * (n - p - 1))), MAX_SUSPECTS)
+    estimates: list[tuple[float, int]] = []
+    # of the rows that are kept: the inverse of their Gram matrix, the leverages, the right side
+    inverse, leverage, right = np.eye(p), (basis**2).sum(1), basis.T @ residual
+    while True:
+        error = residual - basis @ (inverse @ right)
+        freedom, squares = n - p - len(order), float(kept @ error**2)
+        estimates.append((np.sqrt(squares / max(freedom, 1)), freedom))
+        if len(order) == most or freedom < 2 or squares < EXACT**2 * n:
+            break
+        squared = kept * error**2 / np.where(leverage < max_leverage, 1 - leverage, np.inf)
+        row = int(np.argmax(squared))
+        order.append(row)
+        variance = max(squares - squared[row], 1e-300) / (freedom - 1)
+        limit = student(1 - ALPHA / (freedom + p), freedom - 1)
+        if squared[row] > limit**2 * variance:
+            significant = len(order)
+        moved = inverse @ basis[row]
+        share = max(1 - leverage[row], 1e-6)
+        inverse = inverse + np.outer(moved, moved) / share
+        leverage = leverage + (basis @ moved) ** 2 / share
+        right = right - basis[row] * residual[row]
+        kept[row] = 0.0
+    outliers = np.zeros(n, bool)
+    outliers[order[:significant]] = True
+    sd, freedom = estimates[significant]
+    return Noise(float(sd), freedom, outliers)
+
+
+def noise_result(
+    data: Dataset, residual: Array, noise: Noise, n_free: int, ci: float
+) -> NoiseResult:
+    """The noise of one run about the law and, with replicates, of seeds alone, with the test of
+    lack of fit.
+    """
+    replicates = data.replicates
+    if replicates is None or (data.points.loss <= 0).any():
+        return NoiseResult(
+            residual_sd=noise.sd, sd=noise.sd, degrees_of_freedom=noise.freedom, basis="residuals"
+        )
+    sd, lo, hi = seed_noise(replicates, ci)
+    return NoiseResult(
+        residual_sd=noise.sd,
+        sd=sd,
+        lo=lo,
+        hi=hi,
+        cells=replicates.cells,
+        degrees_of_freedom=replicates.freedom,
+        basis="seeds",
+        lack_of_fit=_lack_of_fit(replicates, residual, n_free),
+    )
+
+
+def seed_noise(replicates: Replicates, ci: float = 0.95) -> tuple[float, float, float]:
+    """The standard deviation of a run's log loss over seeds, with its interval."""
+    from scipy.special import chdtri  # 0.15 s, needed where there are replicates only
+
+    squares, freedom = replicates.squares, replicates.freedom
+    lo, hi = (squares / float(chdtri(freedom, tail)) for tail in ((1 - ci) / 2, (1 + ci) / 2))
+    return float(np.sqrt(squares / freedom)), float(np.sqrt(lo)), float(np.sqrt(hi))
+
+
+def _lack_of_fit(replicates: Replicates, residual: Array, n_free: int) -> LackOfFit | None:
+    """The variance of the cells about the law over that within cells (F), and how often chance
+    alone gives more.
+    """
+    from scipy.special import fdtrc
+
+    left = len(replicates.counts) - n_free
+    if left < 1 or not replicates.squares:
+        return None
+    between = float((replicates.counts * replicates.means(residual) ** 2).sum())
+    ratio = between / left / (replicates.squares / replicates.freedom)
+    return LackOfFit(ratio=ratio, p=float(fdtrc(left, replicates.freedom, ratio)))
+
+
+def noise_warnings(noise: NoiseResult) -> list[ResultWarning]:
+    """A warning where the law misses more than seeds explain."""
+    test = noise.lack_of_fit
+    if test is None or test.p is None or test.ratio is None or test.p > MAX_LACK_OF_FIT_P:
+        return []
+    message = (
+        f"the runs scatter {np.sqrt(test.ratio):.1f} times as far about the law as seeds do "
+        f"(p = {test.p:.1g}): the law's form, or the tuning of some runs, is at fault"
+    )
+    return [warn(WarningCode.LACK_OF_FIT, message, ratio=test.ratio, p=test.p)]

@@ -1,0 +1,65 @@
+"""Parts of a FitResult of laws with tables of their own."""
+
+from __future__ import annotations
+
+from scaling.fit.document import Column, Document, Estimate, Integer, Real
+
+
+class BetaBinomial(Document):
+    """The beta distribution of success rates, and the b that follows from it."""
+
+    alpha: Real | None
+    beta: Real | None
+    b: Real | None
+
+
+class CoverageForecast(Document):
+    """pass@k from `samples` of each problem, by two distributions of success rates and by the
+    straight line, and as measured.
+    """
+
+    k: Integer
+    samples: Integer
+    beta_binomial: Real | None
+    logit_normal: Real | None
+    line: Real | None
+    measured: Real | None
+
+
+class CoverageGroup(Document):
+    """The coverage law of one model."""
+
+    model: str
+    problems: Integer
+    a: Estimate
+    b: Estimate
+    r2: Real | None
+    beta_binomial: BetaBinomial
+    forecast: CoverageForecast
+
+
+class CoverageCurve(Document):
+    """pass@k (K,) of one model, measured and by the beta-binomial."""
+
+    model: str
+    k: Column
+    pass_at_k: Column
+    beta_binomial: Column
+
+
+class CurveErrors(Document):
+    """How well loss curves are predicted: R^2, mean absolute error in nats over `n` evaluations,
+    and the error of the last one.
+    """
+
+    n: Integer
+    r2: Real | None
+    mae: Real | None
+    final_error: Real | None
+
+
+class ScheduleErrors(CurveErrors):
+    """How well the loss curve of one schedule is predicted, fitted or held out."""
+
+    name: str
+    held_out: bool

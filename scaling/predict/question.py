@@ -1,0 +1,120 @@
+"""What is asked of a law: its inputs by letter, or a loss to reach, in the units that people write.
+
+The options of `scaling predict` and the keywords of `scaling.predict` are `OPTIONS`; letters that
+only a law of one's own has are given by their letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scaling.errors import ScalingError
+from scaling.fit.frontier.frontier import Cost
+from scaling.points.units import QUANTITIES, Quantity, parse_quantity
+
+OPTIONS = {
+    "flops": "C",
+    "n_params": "N",
+    "tokens": "D",
+    "unique_tokens": "U",
+    "steps": "S",
+    "task_loss": "X",
+}
+NAMES = {letter: name for name, letter in OPTIONS.items()}
+EXAMPLES = {
+    Quantity.FLOPS: 'write it as 1e21, 5.76e23 or "0.5 PF-days"',
+    Quantity.LOSS: 'write nats, or a unit: 2.2 or "3.1 bits"',
+    Quantity.NUMBER: "give a positive number",
+}
+
+
+class QuestionKind(StrEnum):
+    """What a prediction answers."""
+
+    BUDGET = "budget"  # the compute-optimal N and D of C
+    SIZE = "size"  # the D and C for which N is compute-optimal
+    TOKENS = "tokens"  # the N and C for which D is compute-optimal
+    SERVED_SIZE = "served_size"  # the D at which N is the cheapest size to train and serve
+    LOSS = "loss"  # the least C that reaches a loss
+    INPUT = "input"  # the one input left open that reaches a loss
+    INPUTS = "inputs"  # the loss at given inputs
+
+
+@dataclass(frozen=True)
+class Question:
+    """The inputs that are given, by letter, and the loss to reach, in nats."""
+
+    inputs: Mapping[str, float]
+    loss: float | None = None
+
+    @property
+    def letters(self) -> frozenset[str]:
+        """The letters of the inputs that are given."""
+        return frozenset(self.inputs)
+
+
+def option_of(letter: str) -> str:
+    """The option that gives a letter."""
+    return f"--{NAMES[letter].replace('_', '-')}" if letter in NAMES else f"--inputs {letter}=..."
+
+
+def parse_question(values: Mapping[str, object], loss: object = None) -> Question:
+    """The question of options by name (or letter), which may be text with units.
+
+    Raises ScalingError for an option that is not known, and for text that is no quantity.
+    """
+    inputs: dict[str, float] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        letter = OPTIONS.get(name, name)
+        if letter in inputs:
+            raise ScalingError(f"{letter} is given twice", where=option_of(letter))
+        quantity = QUANTITIES.get(letter, Quantity.NUMBER)
+        remedy = EXAMPLES.get(quantity, 'give a positive number, such as 1e9 or "70B"')
+        inputs[letter] = parse_quantity(value, quantity, option_of(letter), remedy)
+    reached = (
+        None
+        if loss is None
+        else parse_quantity(loss, Quantity.LOSS, "--loss", EXAMPLES[Quantity.LOSS])
+    )
+    return Question(inputs, reached)
+
+
+def complete(
+    inputs: Mapping[str, float], law: str, letters: Sequence[str], cost: Cost
+) -> dict[str, float]:
+    """The inputs with the third of N, D and C, and unique tokens equal to D where none are given.
+
+    Raises ScalingError for an input that the law does not use, and for three of N, D and C.
+    """
+    counts = {"N", "D", "C"}
+    usable = {*letters, *(counts if len(counts & set(letters)) > 1 else ())}
+    unused = sorted(set(inputs) - usable)
+    if unused:
+        hint = (
+            "the law data-constrained knows of repeated tokens: fit it, or use "
+            "published:muennighoff2023"
+            if unused[0] == "U"
+            else f"its inputs: {', '.join(option_of(letter) for letter in letters)}"
+        )
+        raise ScalingError(
+            f"the law {law} does not use {unused[0]}", where=option_of(unused[0]), remedy=hint
+        )
+    known = dict(inputs)
+    if counts <= set(known):
+        raise ScalingError(
+            "N, D and C are three, and two of them give the third",
+            remedy="leave out --flops, --n-params or --tokens",
+        )
+    if {"N", "C"} <= set(known):
+        known["D"] = float(cost.tokens(known["N"], known["C"]))
+    elif {"D", "C"} <= set(known):
+        known["N"] = float((known["C"] / (cost.c0 * known["D"])) ** (1 / cost.p))
+    elif {"N", "D"} <= set(known):
+        known["C"] = float(cost.flops(known["N"], known["D"]))
+    if "U" in letters and "D" in known:
+        known.setdefault("U", known["D"])
+    return known

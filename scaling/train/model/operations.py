@@ -1,0 +1,100 @@
+"""Operations of the model for a kind of device: on a CPU its kernels, elsewhere what XLA fuses.
+
+On accelerators a step is bound by memory traffic between products, so what stands between products
+is in the compute dtype and cheap steps are computed again in the backward pass. Norms, softmax, the
+loss, gradients of weights and the optimiser stay float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scaling.config import Execution, Precision
+from scaling.train.model import cpu_kernels
+
+ATTENTION_KERNELS = frozenset(
+    {"dot_product_attention_fwd", "dot_product_attention_fwd_wrapper", "pallas_call"}
+)
+
+
+class Compute(NamedTuple):
+    """What products are computed in, and for which kind of device (`Execution.kind`)."""
+
+    precision: Precision = "float32"
+    kind: Literal["auto", "cpu", "gpu", "tpu"] = "cpu"
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the CPU's kernels are used: also where no device has been chosen."""
+        return self.kind in ("cpu", "auto")
+
+    @property
+    def stream_dtype(self) -> str:
+        """The dtype of activations between products."""
+        return "float32" if self.on_cpu else self.precision
+
+
+FLOAT32 = Compute()
+
+
+def compute_of(precision: Precision, execution: Execution) -> Compute:
+    """The `Compute` of a program."""
+    return Compute(precision, execution.kind)
+
+
+def recompute(step: Callable[..., Any], compute: Compute) -> Callable[..., Any]:
+    """`step`, on accelerators computed again in the backward pass: its inputs alone are kept."""
+    return step if compute.on_cpu else jax.checkpoint(step)
+
+
+def matmul(x_NI: jax.Array, w: jax.Array, compute: Compute, transposed: bool = False) -> jax.Array:
+    """x W, or x W^T if `transposed`: operands in the compute dtype, sums float32.
+
+    The result is float32 on a CPU, and of `stream_dtype` elsewhere.
+    """
+    if compute.on_cpu:
+        return cpu_kernels.matmul(x_NI, w, compute.precision, transposed)
+    return _device_matmul(x_NI, w, compute.precision, transposed)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _device_matmul(x_NI: jax.Array, w: jax.Array, dtype: str, transposed: bool) -> jax.Array:
+    return _device_matmul_forward(x_NI, w, dtype, transposed)[0]
+
+
+def _device_matmul_forward(x_NI, w, dtype, transposed):  # type: ignore[no-untyped-def]
+    x_NI, w = x_NI.astype(dtype), w.astype(dtype)
+    y_NO = jnp.dot(x_NI, w.T if transposed else w, preferred_element_type=dtype)
+    return y_NO, (x_NI, w)
+
+
+def _device_matmul_backward(dtype, transposed, saved, grad_NO):  # type: ignore[no-untyped-def]
+    """dX in the compute dtype, dW in float32: it is summed and goes to the optimiser."""
+    x_NI, w = saved
+    dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
+    grad_w = dot(grad_NO.T, x_NI) if transposed else dot(x_NI.T, grad_NO)
+    grad_x = jnp.dot(grad_NO, w if transposed else w.T, preferred_element_type=dtype)
+    return grad_x, grad_w
+
+
+_device_matmul.defvjp(_device_matmul_forward, _device_matmul_backward)
+
+
+def normalize(x: jax.Array, compute: Compute, centred: bool = False) -> jax.Array:
+    """RMSNorm over the last axis, or LayerNorm if `centred`, without gain and bias; float32."""
+    if compute.on_cpu:
+        return (cpu_kernels.layer_normalize if centred else cpu_kernels.rms_normalize)(x)
+    reference = (
+        cpu_kernels.layer_normalize_reference if centred else cpu_kernels.rms_normalize_reference
+    )
+    return reference(x.astype(jnp.float32))
+
+
+def keeps_attention(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Of rematerialisation: keep what the attention kernel of a GPU or a TPU returns."""
+    return primitive.name in ATTENTION_KERNELS

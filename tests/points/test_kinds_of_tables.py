@@ -1,0 +1,364 @@
+"""Tables as people bring them, each read to the numbers that it means, or refused with the reason."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.errors import ScalingError
+from scaling.points.source import SourceOptions, read_source
+
+N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(2e7, 2e9, 5), np.geomspace(4e8, 4e10, 5)))
+LOSS = 1.70 + 420 / N**0.34 + 650 / D**0.30
+C = 6 * N * D
+LN2 = np.log(2)
+
+
+def frame(**columns):
+    return pd.DataFrame(columns)
+
+
+def plain():
+    return frame(params=N, tokens=D, val_loss=LOSS)
+
+
+def read(source, inputs=("N", "D"), **options):
+    return read_source([source], SourceOptions(inputs=inputs, **options))
+
+
+def check(source, n=N, d=D, loss=LOSS, rtol=1e-6):
+    points = source.points
+    for name, got, wanted in (("N", points.n, n), ("D", points.d, d), ("L", points.loss, loss)):
+        assert got is not None, name
+        np.testing.assert_allclose(got, wanted, rtol=rtol, err_msg=name)
+
+
+HEADERS = [
+    ("params (M)", N / 1e6, "tokens (B)", D / 1e9, "loss", LOSS),
+    ("params_M", N / 1e6, "tokens_billions", D / 1e9, "val_loss", LOSS),
+    ("params [1e6]", N / 1e6, "tokens [10^9]", D / 1e9, "val loss (nats/token)", LOSS),
+    ("params x1e6", N / 1e6, "tokens / 1e9", D / 1e9, "val_loss", LOSS),
+    ("Parameters (millions)", N / 1e6, "Training tokens (billions)", D / 1e9, "Loss", LOSS),
+    ("n_params in millions", N / 1e6, "tokens, in billions", D / 1e9, "loss", LOSS),
+    ("model size (B)", N / 1e9, "tokens (T)", D / 1e12, "final loss", LOSS),
+    ("params", N, "tokens (10⁹)", D / 1e9, "loss (bits/token)", LOSS / LN2),
+    ("N", N, "D", D, "loss in bits", LOSS / LN2),
+    ("N", N, "D", D, "val_loss_bits", LOSS / LN2),
+    ("N", N, "D", D, "perplexity", np.exp(LOSS)),
+    ("N", N, "D", D, "val_ppl", np.exp(LOSS)),
+    ("N", N, "D", D, "loss (perplexity)", np.exp(LOSS)),
+    ("#params", N, "#tokens", D, "val/loss", LOSS),
+    ("model/num_params", N, "throughput/total_tokens", D, "eval/paloma/macro_loss", LOSS),
+    ("config.n_params", N, "summary.tokens_seen", D, "summary/val_loss", LOSS),
+    ("nParams", N, "trainTokens", D, "smooth loss", LOSS),
+    ("non_embedding_params", N, "train/tokens", D, "eval_loss", LOSS),
+]
+
+
+@pytest.mark.parametrize("row", HEADERS, ids=lambda row: f"{row[0]}|{row[2]}|{row[4]}")
+def test_headers_with_units_words_and_paths_are_read(row, tmp_path):
+    table = pd.DataFrame({row[0]: row[1], row[2]: row[3], row[4]: row[5]})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    check(read(tmp_path / "runs.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("compute (PFLOPs)", 1e15),
+        ("GFLOPs", 1e9),
+        ("training_flops (TFLOPs)", 1e12),
+        ("compute (PF-days)", 8.64e19),
+        ("compute in PF days", 8.64e19),
+        ("petaflop/s-days", 8.64e19),
+        ("FLOPs (1e18)", 1e18),
+        ("FLOPs [E]", 1e18),
+        ("train_flops_zetta", 1e21),
+        ("flops x 10^15", 1e15),
+        ("TFLOP/s-hours", 3.6e15),
+    ],
+)
+def test_compute_in_any_unit_gives_its_tokens(name, factor, tmp_path):
+    frame(params=N, **{name: C / factor}, loss=LOSS).to_csv(tmp_path / "runs.csv", index=False)
+    source = read(tmp_path / "runs.csv")
+    check(source)
+    np.testing.assert_allclose(source.points.c, C, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        ("params (bananas)", "bananas"),
+        ("log_params", "logarithm"),
+        ("log10(params)", "logarithm"),
+        ("ln params", "logarithm"),
+        ("params (log scale)", "log"),
+    ],
+)
+def test_a_header_that_is_not_understood_is_refused(column, why, tmp_path):
+    table = pd.DataFrame({column: N, "tokens": D, "val_loss": LOSS})
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(ScalingError, match=why):
+        read(tmp_path / "runs.csv", columns={"N": column})
+
+
+CELLS = {
+    "suffixes": lambda: frame(
+        params=[f"{n / 1e6:.9g}M" for n in N], tokens=[f"{d / 1e9:.9g} B" for d in D], val_loss=LOSS
+    ),
+    "nouns": lambda: frame(
+        params=[f"{n / 1e6:.9g}M params" for n in N],
+        tokens=[f"{d / 1e9:.9g}B tokens" for d in D],
+        val_loss=[f"{x:.9f} nats" for x in LOSS],
+    ),
+    "bits": lambda: frame(params=N, tokens=D, val_loss=[f"{x / LN2:.9f} bits" for x in LOSS]),
+    "powers": lambda: frame(
+        params=[f"{n / 1e6:.9g}e6" for n in N],
+        tokens=[f"{d / 1e9:.9g} x 10^9" for d in D],
+        val_loss=LOSS,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_with_units_are_read(name):
+    check(read(CELLS[name]()))
+
+
+def test_thousands_separators_are_read_where_they_are_unambiguous():
+    n, d = np.round(N), np.round(D)
+    for sign in (",", " ", "'", "\u202f", "_"):
+        table = frame(
+            params=[f"{int(x):,}".replace(",", sign) for x in n],
+            tokens=[f"{int(x):,}".replace(",", sign) for x in d],
+            val_loss=LOSS,
+        )
+        check(read(table), n, d)
+
+
+def csv_text(sep=",", decimal="."):
+    return plain().to_csv(index=False, sep=sep, decimal=decimal)
+
+
+BYTES = {
+    "cr": csv_text().replace("\n", "\r").encode(),
+    "crlf": csv_text().replace("\n", "\r\n").encode(),
+    "bom": b"\xef\xbb\xbf" + csv_text().encode(),
+    "utf-16": csv_text().encode("utf-16"),
+    "utf-16-be": csv_text(sep="\t").encode("utf-16-be"),
+    "utf-32": csv_text().encode("utf-32"),
+    "cp1252": ("# Größe\n" + csv_text()).encode("cp1252"),
+    "semicolons": csv_text(sep=";").encode(),
+    "tabs": csv_text(sep="\t").encode(),
+    "bars": csv_text(sep="|").encode(),
+    "spaces": csv_text(sep=" ").encode(),
+    "sep=": b"sep=;\n" + csv_text(sep=";").encode(),
+    "comments": b"# from cluster A\n# seed 0\n\n" + csv_text().encode(),
+    "blank lines": b"\n\n" + csv_text().replace("\n", "\n\n").encode(),
+    "header in a comment": b"# " + csv_text().encode(),
+    "quotes": ('"params","tokens","val_loss"\n' + csv_text().split("\n", 1)[1]).encode(),
+    "an index": plain().to_csv().encode(),
+    "empty last column": "\n".join(line + "," for line in csv_text().split()).encode(),
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_of_any_program_are_read(name, tmp_path):
+    (tmp_path / "runs.csv").write_bytes(BYTES[name])
+    check(read(tmp_path / "runs.csv"))
+    (tmp_path / "runs.csv.gz").write_bytes(gzip.compress(BYTES[name]))
+    check(read(tmp_path / "runs.csv.gz"))
+
+
+def test_decimal_commas_are_refused_with_the_reason(tmp_path):
+    (tmp_path / "runs.csv").write_text(csv_text(sep=";", decimal=","))
+    with pytest.raises(ScalingError, match="decimal points"):
+        read(tmp_path / "runs.csv")
+
+
+RECORDS = [
+    {"params": float(n), "tokens": float(d), "val_loss": float(x)}
+    for n, d, x in zip(N, D, LOSS, strict=True)
+]
+JSON = {
+    "records": ("json", json.dumps(RECORDS)),
+    "lines": ("jsonl", "\n".join(map(json.dumps, RECORDS))),
+    "lines with CR": ("jsonl", "\r\n".join(map(json.dumps, RECORDS))),
+    "columns": ("json", json.dumps(plain().to_dict("list"))),
+    "pandas": ("json", plain().to_json(double_precision=15)),
+    "pandas split": ("json", plain().to_json(orient="split", double_precision=15)),
+    "pandas index": ("json", plain().to_json(orient="index", double_precision=15)),
+    "runs in an object": ("json", json.dumps({"created": "today", "runs": RECORDS})),
+    "named runs": ("json", json.dumps({f"run-{i}": each for i, each in enumerate(RECORDS)})),
+    "nested": (
+        "jsonl",
+        "\n".join(
+            json.dumps(
+                {
+                    "name": f"r{i}",
+                    "config": {"model": {"params": each["params"]}, "lr": 1e-3},
+                    "summary": {"tokens": each["tokens"], "eval": {"loss": each["val_loss"]}},
+                }
+            )
+            for i, each in enumerate(RECORDS)
+        ),
+    ),
+    "MLflow": (
+        "json",
+        json.dumps(
+            {
+                "runs": [
+                    {
+                        "info": {"status": "FINISHED"},
+                        "data": {
+                            "params": [{"key": "n_params", "value": each["params"]}],
+                            "metrics": [
+                                {"key": "tokens", "value": each["tokens"]},
+                                {"key": "val_loss", "value": each["val_loss"]},
+                            ],
+                        },
+                    }
+                    for each in RECORDS
+                ]
+            }
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json_of_any_shape_is_read(name, tmp_path):
+    suffix, text = JSON[name]
+    path = tmp_path / f"runs.{suffix}"
+    path.write_text(text)
+    check(read(path), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cells", ["json", "repr"])
+def test_dictionaries_in_cells_become_columns(cells):
+    write = json.dumps if cells == "json" else repr
+    table = frame(
+        config=[write({"n_params": float(n), "layers": [1, 2]}) for n in N],
+        summary=[
+            write({"tokens": float(d), "loss": float(x)}) for d, x in zip(D, LOSS, strict=True)
+        ],
+    )
+    check(read(table))
+
+
+STATES = {
+    "state": ("finished", "crashed"),
+    "run_state": ("Finished", "preempted"),
+    "lifecycle": ("COMPLETED", "NODE_FAIL"),
+    "job_status": ("COMPLETED", "CANCELLED by 1234"),
+    "status": ("success", "RUNNING"),
+    "exit_code": ("0", "137"),
+    "State": ("JobState.SUCCEEDED", "JobState.FAILED"),
+    "finished": ("True", "False"),
+    "crashed": ("no", "yes"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_only_finished_runs_are_used(name):
+    done, undone = STATES[name]
+    table = plain().assign(**{name: [done] * 25})
+    unfinished = plain().iloc[:4].assign(**{name: undone})
+    unfinished["val_loss"] += 0.5
+    source = read(pd.concat([table, unfinished], ignore_index=True))
+    check(source)
+    assert sum(count for _, count in source.points.excluded) == 4
+
+
+def test_an_unknown_state_is_named():
+    table = plain().assign(state=["finished"] * 24 + ["zombie"])
+    source = read(table)
+    assert len(source.points) == 24
+    assert any("zombie" in warning.message for warning in source.warnings)
+
+
+def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
+    early = plain().assign(run=range(25), tokens=D / 2, val_loss=LOSS + 0.3)
+    late = plain().assign(run=range(25))
+    codes = set()
+    for table in (
+        pd.concat([early, late], ignore_index=True),
+        pd.concat([late, early], ignore_index=True).rename(columns={"run": "run_name"}),
+        pd.concat([early.assign(step=1), late.assign(step=2)], ignore_index=True),
+    ):
+        source = read(table)
+        check_unordered(source)
+        codes |= {warning.code.value for warning in source.warnings}
+    for column in ("lr", "learning_rate", "batch_size", "config/optimizer.lr"):
+        worse = plain().assign(**{column: 1e-2, "val_loss": LOSS + 0.2})
+        best = plain().assign(**{column: 1e-3})
+        source = read(pd.concat([worse, best], ignore_index=True))
+        check_unordered(source)
+        codes |= {warning.code.value for warning in source.warnings}
+    copies = read(pd.concat([plain(), plain()], ignore_index=True))
+    check_unordered(copies)
+    codes |= {warning.code.value for warning in copies.warnings}
+    assert {"repeated_rows", "hyperparameters_vary"} <= codes
+
+
+def check_unordered(source):
+    points = source.points
+    order = np.lexsort((points.n, points.d))
+    np.testing.assert_allclose(points.n[order], N, rtol=1e-6)
+    np.testing.assert_allclose(points.d[order], D, rtol=1e-6)
+    np.testing.assert_allclose(points.loss[order], LOSS, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["GFLOPs", "PFLOPs", "EFLOPs"])
+def test_compute_off_by_one_factor_is_named(unit):
+    factor = {"GFLOPs": 1e9, "PFLOPs": 1e15, "EFLOPs": 1e18}[unit]
+    table = plain().assign(flops=C / factor)
+    source = read(table)
+    check(source)
+    assert any(unit in warning.message for warning in source.warnings)
+    with pytest.raises(ScalingError, match=unit):
+        read(table, columns={"C": "flops"})
+
+
+@pytest.mark.parametrize("column", ["data", "dataset", "corpus", "tokenizer", "config/data_mix"])
+def test_several_corpora_are_warned_about(column):
+    table = plain().assign(**{column: ["c4", "pile"] * 12 + ["c4"]})
+    assert any(warning.code.value == "mixed_data" for warning in read(table).warnings)
+
+
+def test_equal_columns_and_named_letters_ask_no_more():
+    table = plain().assign(train_tokens=D)
+    check(read(table))
+    check(read(table, columns={"D": "tokens"}))
+    check(read(table, columns={"L": "val_loss"}))
+
+
+def test_conventions_of_n_are_carried_from_names():
+    for name, params in (
+        ("non_embedding_params", "nonembedding"),
+        ("params (non-embedding)", "nonembedding"),
+        ("params_excl_embeddings", "nonembedding"),
+        ("total_params", "total"),
+        ("params", "as given"),
+    ):
+        table = plain().rename(columns={"params": name})
+        source = read(table, columns={"N": name})
+        assert source.points.convention["params"] == params, name
+        check(source)
+
+
+def test_what_would_take_minutes_is_refused_in_time(tmp_path):
+    huge = tmp_path / "huge.jsonl"
+    huge.write_text('{"params": 1' + "0" * 400 + ', "tokens": 1e9, "loss": 3}\n')
+    with pytest.raises(ScalingError, match="digits"):
+        read(huge)
+    wide = tmp_path / "wide.csv"
+    wide.write_text(",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join(["1"] * 100_000))
+    with pytest.raises(ScalingError, match="columns"):
+        read(wide)
+    long = tmp_path / "long.csv"
+    long.write_text("x" * 10_000_000 + "\n1\n")
+    with pytest.raises(ScalingError, match="header"):
+        read(long)
