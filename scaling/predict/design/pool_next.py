@@ -24,13 +24,13 @@ from scaling.predict.design.pool import Campaign
 
 class PoolRun(Document):
     """A run to train: its row in the pool (from 1), its inputs, its cost, and the share of the
-    target's variance that it takes away.
+    target's variance that it takes away, null before the first run.
     """
 
     row: Integer
     inputs: dict[str, Real]
     cost: Real
-    gain: Real
+    gain: Real | None
 
 
 class PoolProposal(Document):
@@ -110,7 +110,7 @@ def next_from_pool(
                 row=row + 1,
                 inputs={name: float(values[row]) for name, values in x.items()},
                 cost=float(price[row]),
-                gain=gain / before if trained and before > 0 else float("nan"),
+                gain=gain / before if trained and before > 0 else None,
             )
             for row, gain in picks
         ],

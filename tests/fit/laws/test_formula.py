@@ -64,7 +64,7 @@ def test_derivatives_of_every_operation_equal_differences() -> None:
         ("L = E + foo(N)", "9", "unknown function 'foo'"),
         ("L = E + log(N, D)", "9", "log takes one argument"),
         ("L = E + A*log", "11", "log is a function"),
-        ("L = N if N > 1 else E", "5", "no arithmetic"),
+        ("L = N if N > 1 else E", "7", "no arithmetic"),
         ("L = E.real * N", "5", "no arithmetic"),
         ("E + A/N", "1", "the left side is no name"),
         ("L(N, V) = E + A/N", "6", "V does not occur"),
