@@ -9,7 +9,7 @@ centred on the true optimum. The design: a cheap pilot, `estimate`, `designed` (
 runs), and a refit of all
 runs, with the pilot's cost counted; no run is dearer than the grid's dearest. Both are fitted by
 the same law and objective.
-With trunks the runs of one size share cooldown branches (20 %) and half of the variance of their
+With prefixes the runs of one size share cooldown branches (20 %) and half of the variance of their
 noise. "oracle" places the
 same money by the true law. Cheap runs tell nearly as much as dear ones as long as the law is exact:
 the pilots reach four, three
@@ -56,24 +56,24 @@ OBJECTIVE = "mse-log"
 
 @dataclass(frozen=True)
 class Cells:
-    """Runs to simulate: N, D, and the trunk that each branches off (m,)."""
+    """Runs to simulate: N, D, and the prefix that each branches off (m,)."""
 
     n: np.ndarray
     d: np.ndarray
-    trunk: np.ndarray
+    prefix: np.ndarray
 
     def cost(self, shared: bool) -> float:
-        """FLOPs of all: alone, or the longest of each trunk and the cooldowns of the others."""
+        """FLOPs of all: alone, or the longest of each prefix and the cooldowns of the others."""
         price = 6 * self.n * self.d
         if not shared:
             return float(price.sum())
-        longest = sum(price[self.trunk == label].max() for label in np.unique(self.trunk))
+        longest = sum(price[self.prefix == label].max() for label in np.unique(self.prefix))
         return float(COOLDOWN * price.sum() + (1 - COOLDOWN) * longest)
 
     def joined(self, other: Cells) -> Cells:
-        """These and others, which share no trunk with them."""
-        trunk = np.concatenate([self.trunk, other.trunk + self.trunk.max() + 1])
-        return Cells(np.concatenate([self.n, other.n]), np.concatenate([self.d, other.d]), trunk)
+        """These and others, which share no prefix with them."""
+        prefix = np.concatenate([self.prefix, other.prefix + self.prefix.max() + 1])
+        return Cells(np.concatenate([self.n, other.n]), np.concatenate([self.d, other.d]), prefix)
 
 
 def isoflop(surface: Surface, largest: float, decades: float, budgets: int, sizes: int) -> Cells:
@@ -84,7 +84,7 @@ def isoflop(surface: Surface, largest: float, decades: float, budgets: int, size
 
 
 def pilot(surface: Surface, kind: str = "far") -> Cells:
-    """A cheap grid whose budgets share their sizes, so that these can share trunks."""
+    """A cheap grid whose budgets share their sizes, so that these can share prefixes."""
     largest, decades, budgets, sizes = PILOTS[kind]
     c = np.geomspace(largest / 10**decades, largest, budgets)
     best = surface.frontier().n_star(c)
@@ -132,14 +132,14 @@ def truth(surface: Surface) -> tuple[float, float]:
 
 
 def losses(surface: Surface, cells: Cells, shared: bool, rng: np.random.Generator) -> np.ndarray:
-    """Noisy losses (m,): with trunks a share RHO of the variance is common to
+    """Noisy losses (m,): with prefixes a share RHO of the variance is common to
     the branches of one.
     """
     own = rng.standard_normal(len(cells.n))
     if shared:
         own = (
             np.sqrt(1 - RHO) * own
-            + np.sqrt(RHO) * rng.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk]
+            + np.sqrt(RHO) * rng.standard_normal(int(cells.prefix.max()) + 1)[cells.prefix]
         )
     return np.exp(log_loss(surface, cells.n, cells.d) + surface.noise * own)
 
@@ -180,7 +180,7 @@ class Pilot:
             self.found.theta, {"N": self.cells.n, "D": self.cells.d}
         )
         noise = float(np.sqrt(np.sum(residual**2) / (len(residual) - len(self.found.theta))))
-        return Runs(self.cells.n, self.cells.d, noise, self.cells.trunk if shared else None)
+        return Runs(self.cells.n, self.cells.d, noise, self.cells.prefix if shared else None)
 
 
 def by_pilot(surface: Surface, shared: bool, rng: np.random.Generator, kind: str = "far") -> Pilot:
@@ -202,8 +202,8 @@ def by_design(
     law = LAWS[surface.law]
     theta = np.asarray(law.theta(surface.values), float) if oracle else first.found.theta
     terms = DesignConstraints(money - first.cells.cost(shared), TARGET, LARGEST, shared)
-    n, d, trunk = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms).listed()
-    then = Cells(n, d, np.unique(trunk, return_inverse=True)[1])
+    n, d, prefix = designed(LinearizedLaw(law, theta, Cost()), first.runs(shared), terms).listed()
+    then = Cells(n, d, np.unique(prefix, return_inverse=True)[1])
     both = first.cells.joined(then)
     if both.cost(shared) > money * 1.001 or (6 * both.n * both.d).max() > LARGEST * 1.001:
         raise AssertionError("the design costs more than it may")

@@ -16,14 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from benchmarks.hlo import ITEM_BYTES, Instruction, Module, arrays, full_bytes, n_bytes, n_elements
 from scaling.accounting import Device
 
-ITEM_BYTES = {
-    **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2"), 1),
-    **dict.fromkeys(("s16", "u16", "bf16", "f16"), 2),
-    **dict.fromkeys(("s32", "u32", "f32"), 4),
-    **dict.fromkeys(("s64", "u64", "f64", "c64"), 8),
-}
 LINK_BYTES_PER_SECOND = {989e12: 450e9, 197e12: 180e9}  # NVLink 4 and v5e's ICI, one direction
 FREE = frozenset(
     [
@@ -59,121 +54,7 @@ WHOLE_READERS = frozenset(
         "broadcast",
     ]
 )
-ARRAY = re.compile(r"([a-z]\w*)\[([0-9,]*)\](\{[^}]*\})?")
 LEFT_CONTRACTED = re.compile(r'lhs_contracting_dim(?:ension)?s"?[=:]\{?\[?"?([0-9,]*)')
-
-
-class Array(NamedTuple):
-    """One array of a shape; `n_bytes` is 0 in a TPU's vector memory."""
-
-    dtype: str
-    sides: tuple[int, ...]
-    n_bytes: int
-
-    @property
-    def size(self) -> int:
-        """Elements."""
-        return math.prod(self.sides)
-
-
-def arrays(shape: str) -> list[Array]:
-    """The arrays of a shape, in order."""
-    parsed = []
-    for dtype, sides, layout in ARRAY.findall(shape):
-        if dtype in ITEM_BYTES:
-            numbers = tuple(int(side) for side in sides.split(",") if side)
-            n_bytes = 0 if "S(1)" in layout else math.prod(numbers) * ITEM_BYTES[dtype]
-            parsed.append(Array(dtype, numbers, n_bytes))
-    return parsed
-
-
-def n_bytes(shape: str) -> int:
-    """Bytes of all arrays of a shape."""
-    return sum(array.n_bytes for array in arrays(shape))
-
-
-def _full_bytes(shape: str) -> int:
-    """Bytes of a shape wherever it lies."""
-    return sum(array.size * ITEM_BYTES[array.dtype] for array in arrays(shape))
-
-
-def _size(shape: str) -> int:
-    return sum(array.size for array in arrays(shape))
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One line of a computation."""
-
-    name: str
-    shape: str
-    op: str
-    operands: tuple[str, ...]
-    attributes: str
-    is_root: bool
-
-    def computation(self, *keys: str) -> str | None:
-        """The computation that one of these attributes names."""
-        for key in keys or ("calls", "to_apply"):
-            match = re.search(rf"\b{key}=%?([\w.\-]+)", self.attributes)
-            if match:
-                return match.group(1)
-        return None
-
-
-class Module:
-    """Computations by name, each with its instructions in schedule order."""
-
-    def __init__(self, text: str) -> None:
-        self.computations: dict[str, dict[str, Instruction]] = {}
-        self.entry, current = "", None
-        for line in text.splitlines():
-            if line.startswith(("%", "ENTRY")) and line.rstrip().endswith("{"):
-                match = re.match(r"(ENTRY )?%?([\w.\-]+)", line)
-                assert match
-                current = self.computations.setdefault(match.group(2), {})
-                self.entry = match.group(2) if match.group(1) else self.entry
-            elif line.rstrip() == "}":
-                current = None
-            elif current is not None and (parsed := _parse(line)):
-                current[parsed.name] = parsed
-
-    def root(self, computation: str) -> Instruction:
-        """The result of a computation."""
-        return next(i for i in self.computations[computation].values() if i.is_root)
-
-
-def _parse(line: str) -> Instruction | None:
-    match = re.match(r"\s+(ROOT )?%?([\w.\-]+) = ", line)
-    if not match:
-        return None
-    rest = line[match.end() :]
-    if rest.startswith("("):
-        end = _closing(rest, 0) + 1
-    else:
-        shaped = re.match(r"[a-z]\w*\[[0-9,]*\](\{)?", rest)
-        if not shaped:
-            return None
-        end = _closing(rest, shaped.end() - 1) + 1 if shaped.group(1) else shaped.end()
-    shape, rest = rest[:end], rest[end:].lstrip()
-    called = re.match(r"([\w\-]+)\(", rest)
-    if not called:
-        return None
-    close = _closing(rest, called.end() - 1)
-    inside, after = rest[called.end() : close], rest[close + 1 :]
-    op = called.group(1)
-    attributes = f"{inside}|{after}" if op in ("parameter", "constant") else after
-    operands = tuple(re.findall(r"%([\w.\-]+)", inside))
-    return Instruction(match.group(2), shape, op, operands, attributes, bool(match.group(1)))
-
-
-def _closing(text: str, start: int) -> int:
-    depth = 0
-    for i in range(start, len(text)):
-        depth += (text[i] in "({[") - (text[i] in ")}]")
-        if depth == 0:
-            return i
-    return len(text)
 
 
 class Product(NamedTuple):
@@ -282,7 +163,7 @@ def _operation(
     if each.op in ASYNCHRONOUS and (callee := each.computation()):
         products = tuple(_products(module, callee))
         op, root = _async_name(module, callee), module.root(callee)
-        written, read = n_bytes(root.shape), _full_bytes(root.shape) if read else 0
+        written, read = n_bytes(root.shape), full_bytes(root.shape) if read else 0
     elif each.op == "slice-start":  # its shape: what it slices, the slice, a semaphore
         part = arrays(each.shape)[len(arrays(shapes[0]))]
         written, read = (
@@ -295,7 +176,7 @@ def _operation(
     elif op in ("dot", "convolution"):
         products = (_product(table, each),)
     elif each.op in ("dynamic-slice", "slice", "gather"):
-        read = min(read, written) if written else _full_bytes(each.shape)
+        read = min(read, written) if written else full_bytes(each.shape)
     elif op == "dynamic-update-slice":
         read = written = n_bytes(shapes[1])
     elif op == "copy" and each.op.endswith("-start"):
@@ -308,7 +189,7 @@ def _operation(
             written = arrays(each.shape)[0].n_bytes  # without its workspace
     if op in COLLECTIVES:
         link_bytes = _link_bytes(op, shapes, each, n_devices)
-        read, written = sum(map(_full_bytes, shapes)), link_bytes
+        read, written = sum(map(full_bytes, shapes)), link_bytes
     return Operation(each.name, op, each.shape, times, read + written, products, link_bytes)
 
 
@@ -326,7 +207,7 @@ def _link_bytes(op: str, operands: list[str], each: Instruction, n_devices: int)
         n = len(groups.group(1).split(","))
     elif tiled:
         n = int(tiled.group(2))
-    own = sum(map(_full_bytes, operands))
+    own = sum(map(full_bytes, operands))
     share = (n - 1) / n if n > 1 else 0.0
     return {"all-reduce": 2 * share, "all-gather": n - 1.0, "collective-permute": 1.0}.get(
         op, share
@@ -391,7 +272,7 @@ def _fusion_bytes(
         if name not in table:
             continue
         parameter, n_read = parameters[position], n_bytes(table[name].shape)
-        full = _size(parameter.shape)
+        full = n_elements(parameter.shape)
         read += n_read * min(1.0, demand[parameter.name] / full) if full else 0.0
     root = next(i for i in body.values() if i.is_root)
     outputs = [body[name] for name in root.operands] if root.op == "tuple" else [root]
@@ -401,9 +282,9 @@ def _fusion_bytes(
         while output.op in ("bitcast", "copy", "reshape", "convert"):
             output = body[output.operands[0]]
         if output.op == "dynamic-update-slice":
-            size = min(size, _full_bytes(body[output.operands[1]].shape))
+            size = min(size, full_bytes(body[output.operands[1]].shape))
         if output.op == "scatter":
-            size = min(size, 2 * _full_bytes(body[output.operands[-1]].shape))
+            size = min(size, 2 * full_bytes(body[output.operands[-1]].shape))
         written += size
     return read, written
 
@@ -412,14 +293,14 @@ def _demand(module: Module, body: dict[str, Instruction]) -> Counter[str]:
     """Elements of every instruction that the results ask for: of a slice, its part alone."""
     demand: Counter[str] = Counter()
     for each in reversed(body.values()):
-        size = _size(each.shape)
+        size = n_elements(each.shape)
         wanted = size if each.is_root else min(demand[each.name], size)
         if each.is_root:
             demand[each.name] = wanted
         for position, name in enumerate(each.operands):
             if name not in body:
                 continue
-            full = _size(body[name].shape)
+            full = n_elements(body[name].shape)
             asked = min(full, wanted)
             if (
                 each.op in WHOLE_READERS
@@ -447,5 +328,5 @@ def _asked_by_inner(module: Module, fusion: Instruction, position: int, full: in
     )
     readers = [i for i in inner if parameter is not None and parameter.name in i.operands]
     if readers and all(i.op == "dynamic-slice" for i in readers):
-        return min(full, sum(_size(i.shape) for i in readers))
+        return min(full, sum(n_elements(i.shape) for i in readers))
     return full

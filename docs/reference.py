@@ -375,7 +375,8 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         models of the studies the straight line was nearer than the beta-binomial, on rates
         drawn from a beta the other way round.""",
     "hyper": """For runs over learning rates and batches at several N and D: `--columns
-"lr=lr,B=bsz [sequences of 2048],N=...,D=...,L=loss"`. Its notes are lines for a sweep's [recipe].""",
+"lr=lr,B=bsz [sequences of 2048],N=...,D=...,L=loss"`. Its notes are lines for a sweep's
+[recipe].""",
     "lr-annealing": """For loss curves of one model under several schedules, one of which
         decays. It predicts other schedules of that model at that batch; N, D and the peak rate
         must lie within what was seen.""",

@@ -1,9 +1,9 @@
 """The pictures of the documentation, from the program as it is: `python -m docs.screenshots` (make
 screenshots).
 
-The report of results/reference in Chromium (wide, narrow, dark) as PNG, and what three commands
-print as SVG. Nothing is trained. Needs
-Chromium; a picture above 250 kB is an error.
+The report of the runs of results/reference in Chromium (wide, narrow, dark, on paper) as PNG, its
+figures in docs/gallery, and what three commands print as SVG. Nothing is trained. Needs Chromium; a
+picture above 250 kB is an error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,28 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from tests.browser.chromium import DRAWN, FLAGS, browser_path
+from tests.browser.chromium import FLAGS, browser_path
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = DOCS / "screenshots"
+GALLERY = DOCS / "gallery"
+FIGURES = [
+    "isoflop-curves",
+    "frontier-size",
+    "frontier-loss",
+    "contours",
+    "residuals",
+    "wrong-size",
+    "models",
+]
 MOST_BYTES = 250_000
 COLUMNS, GAP = 110, 12
+# figures are drawn when they come into sight
+IN_SIGHT = """() => [...document.querySelectorAll('.canvas')].every((canvas) => {
+  const { top, bottom } = canvas.getBoundingClientRect();
+  return canvas.querySelector('.main-svg') || bottom <= 0 || top >= innerHeight;
+})"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class Shot:
 
 
 SHOTS = (
-    Shot(DOCS / "report.png", 960, 1180, starts=("", "#isoflop")),
+    Shot(DOCS / "report.png", 1280, 1180),
     Shot(OUT / "report-dark.png", 1120, 900, dark=True, starts=("#frontier",)),
     Shot(OUT / "report-law.png", 1120, 900, starts=("#law",)),
     Shot(OUT / "report-narrow.png", 390, 844),
@@ -69,17 +85,26 @@ def main() -> int:
         sys.stderr.write("error: no Chromium here; on Debian: apt-get install chromium\n")
         return 2
     OUT.mkdir(exist_ok=True)
+    GALLERY.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
+        # without its fits: the report combines the laws
+        source, left_out = ROOT / "results" / "reference", shutil.ignore_patterns("fits", "report")
+        shutil.copytree(source, Path(folder, "demo"), ignore=left_out)
         subprocess.run(
-            [*_scaling(), "report", "results/reference", "--out", folder],
-            cwd=ROOT,
+            [*_scaling(), "report", "demo", "--models"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        photograph(chromium, Path(folder) / "index.html")
+        report = Path(folder, "demo", "report")
+        photograph(chromium, report / "index.html")
+        for name in FIGURES:
+            shutil.copy(report / "figures" / f"{name}.svg", GALLERY)
         for name, command in TERMINALS.items():
             (OUT / f"{name}.svg").write_text(terminal(command, Path(folder)), encoding="utf-8")
-    written = [shot.path for shot in SHOTS] + [OUT / f"{name}.svg" for name in TERMINALS]
+    written = [GALLERY / f"{name}.svg" for name in FIGURES]
+    written += [shot.path for shot in SHOTS] + [OUT / f"{name}.svg" for name in TERMINALS]
     large = [path for path in written if path.stat().st_size > MOST_BYTES]
     for path in written:
         sys.stdout.write(
@@ -111,7 +136,6 @@ def photograph(chromium: str, page: Path) -> None:
                 reduced_motion="reduce",
             )
             view.goto(page.as_uri())
-            view.wait_for_function(DRAWN)
             windows = [window(view, start) for start in shot.starts]
             width, height = windows[0].size
             picture = Image.new("RGB", (len(windows) * (width + GAP) - GAP, height), "#8c96a3")
@@ -128,6 +152,7 @@ def window(view: Any, start: str) -> Image.Image:
     """What stands in the window when the page is scrolled to an element."""
     if start:
         view.evaluate("(start) => document.querySelector(start).scrollIntoView()", start)
+    view.wait_for_function(IN_SIGHT)
     return Image.open(io.BytesIO(view.screenshot())).convert("RGB")
 
 

@@ -11,10 +11,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling.api import fit, load, plan, predict, report, run
+    from scaling.api import DeviceTime, FitOptions, Serving, fit, load, plan, predict, report, run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fit", "load", "plan", "predict", "report", "run"]
+__all__ = [
+    "DeviceTime",
+    "FitOptions",
+    "Serving",
+    "__version__",
+    "fit",
+    "load",
+    "plan",
+    "predict",
+    "report",
+    "run",
+]
 _FUNCTION_AND_PACKAGE = ("fit", "plan", "predict", "report")
 
 
@@ -34,7 +45,7 @@ class _CallablePackage(ModuleType):
 
 
 class _Package(ModuleType):
-    """The package `scaling`: a subpackage that is also a function becomes callable when it is imported."""
+    """The package `scaling`: makes a subpackage that is also a function callable when imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FUNCTION_AND_PACKAGE and type(value) is ModuleType:

@@ -221,13 +221,10 @@ def attention_forms(model: ModelConfig) -> dict[str, ModelConfig]:
     Grouped (Ainslie 2023) is its own grouping, or the divisor of n_heads nearest to a quarter of
     them.
     """
-    heads = model.n_heads
-    grouped = model.n_kv_heads if 1 < model.n_kv_heads < heads else _divisor_near(heads, heads / 4)
+    from scaling.config.base import divisors
+
+    heads, grouped = model.n_heads, model.n_kv_heads
+    if not 1 < grouped < heads:
+        grouped = min(divisors(heads), key=lambda kv: abs(kv - heads / 4))
     forms = {"MHA": heads, f"GQA-{grouped}": grouped, "MQA": 1}
     return {name: model.model_copy(update={"n_kv_heads": kv}) for name, kv in forms.items()}
-
-
-def _divisor_near(heads: int, wanted: float) -> int:
-    return min(
-        (kv for kv in range(1, heads + 1) if heads % kv == 0), key=lambda kv: abs(kv - wanted)
-    )

@@ -7,13 +7,15 @@ prints, gives pandas tables, and shows itself in a notebook.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import pandas as pd
 
+from scaling.accounting import DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.options import FitOptions
@@ -22,7 +24,7 @@ from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label
 from scaling.points.source import read_rows
 from scaling.predict.predict import predict as run_predict
-from scaling.predict.prediction import Prediction as PredictionDocument
+from scaling.predict.prediction import Prediction as PredictionResult
 from scaling.predict.serving import Serving
 from scaling.report import notebook_html
 from scaling.report.parts.fit_tables import OPTIMUM
@@ -31,58 +33,68 @@ if TYPE_CHECKING:
     from scaling.execute.options import RunOptions
     from scaling.execute.run_sweep import SweepOutcome
     from scaling.plan import Plan
+    from scaling.report.fit_plots import FitPlots
 
 PathText = Union[str, PathLike[str]]
 Source = Union[PathText, pd.DataFrame, Sequence[Union[PathText, pd.DataFrame]]]
+Number = Union[float, str]  # as a number, or as text: "70B", "1.4e12"
 OPTIONS = {item.name for item in fields(FitOptions)}
-ESTIMATE = ["value", "se", "lo", "hi"]
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The answer to one question; `document` is what `scaling predict --json` prints."""
+    """The answer to one question, as `result`; `document` is what `scaling predict --json`
+    prints.
+    """
 
-    document: Mapping[str, Any]
+    result: PredictionResult
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.result.to_dict()
 
     @property
     def warnings(self) -> list[str]:
         """What to mind before the numbers are used."""
-        return [warning["message"] for warning in self.document["warnings"]]
+        return [warning.message for warning in self.result.warnings]
 
     def to_frame(self) -> pd.DataFrame:
         """value, lo and hi by quantity: flops, n_params, tokens, tokens_per_param and loss; NaN
         where there is no interval.
         """
         names = ["flops", *(name for name, _, _ in OPTIMUM)]
-        return _frame(
-            {name: self.document.get(name) or {} for name in names},
-            "quantity",
-            ["value", "lo", "hi"],
-        )
+        entries = {name: getattr(self.result, name) for name in names}
+        return _frame(entries, "quantity", ["value", "lo", "hi"])
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.as_text(PredictionDocument.model_validate(self.document))
+        return notebook_html.as_text(self.result)
 
     def _repr_html_(self) -> str:
-        return notebook_html.prediction_html(PredictionDocument.model_validate(self.document))
+        return notebook_html.prediction_html(self.result)
 
 
 @dataclass(frozen=True, repr=False)
 class Fit:
-    """A fitted law; `document` is what `scaling fit --json` prints."""
+    """A fitted law, as `result`; `document` is what `scaling fit --json` prints."""
 
-    document: Mapping[str, Any]
+    result: FitResult
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.result.to_dict()
 
     @property
     def params(self) -> pd.DataFrame:
         """The law's parameters: value, se, lo and hi by name."""
-        return _frame(self.document["params"], "parameter", ESTIMATE)
+        return _frame(self.result.params, "parameter", ["value", "se", "lo", "hi"])
 
     @property
     def derived(self) -> pd.DataFrame:
         """What derives from the parameters, such as the exponents a and b of N* and D*."""
-        return _frame(self.document["derived"], "parameter", ESTIMATE)
+        return _frame(self.result.derived, "parameter", ["value", "se", "lo", "hi"])
 
     @property
     def data(self) -> pd.DataFrame:
@@ -94,7 +106,16 @@ class Fit:
     @property
     def warnings(self) -> list[str]:
         """What to mind before the law is used."""
-        return [warning["message"] for warning in self.document["warnings"]]
+        return [warning.message for warning in self.result.warnings]
+
+    @property
+    def plot(self) -> FitPlots:
+        """Figures on matplotlib axes: `fit.plot.isoflop(ax=ax)`, frontier, forecast, law,
+        residuals.
+        """
+        from scaling.report.fit_plots import FitPlots
+
+        return FitPlots(self.result)
 
     def predict(self, **question: Any) -> Prediction:
         """What the law says of a question: see `scaling.predict`."""
@@ -104,18 +125,15 @@ class Fit:
         """Write the document for `scaling predict`, `next` and `report`; returns its path. Raises
         ScalingError (74).
         """
-        self._result().save(Path(path))
+        self.result.save(Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
         """What the terminal shows."""
-        return notebook_html.as_text(self._result())
+        return notebook_html.as_text(self.result)
 
     def _repr_html_(self) -> str:
-        return notebook_html.fit_html(self._result())
-
-    def _result(self) -> FitResult:
-        return FitResult.parse(self.document, "fit", "fit again")
+        return notebook_html.fit_html(self.result)
 
 
 def load(source: Source) -> pd.DataFrame:
@@ -144,63 +162,61 @@ def load(source: Source) -> pd.DataFrame:
         return pd.concat(tables, ignore_index=True)
     table = pd.concat(rows, ignore_index=True)
     only = sources[0]
-    table.attrs = (
-        {FOLDER: str(only)}
-        if len(sources) == 1 and isinstance(only, Path) and only.is_dir()
-        else {}
-    )
-    damaged = [str(each) for part in rows for each in part.attrs.get("corrupt", ())]
-    if damaged:
-        table.attrs["corrupt"] = damaged
+    is_folder = len(sources) == 1 and isinstance(only, Path) and only.is_dir()
+    table.attrs = {FOLDER: str(only)} if is_folder else {}
+    corrupt = [str(file) for part in rows for file in part.attrs.get("corrupt", ())]
+    if corrupt:
+        table.attrs["corrupt"] = corrupt
     return table
 
 
 def fit(
     source: Source,
-    law: str = "auto",
+    law: str | None = None,
     *,
     columns: str | Mapping[str, str] | None = None,
-    **options: Any,
+    options: FitOptions | None = None,
+    **changes: Any,
 ) -> Fit:
     """Fit a scaling law to a results folder, a file, a DataFrame, or several of one kind.
 
     `columns` says which column holds what, `{"N": "params", "D": "tokens", "L": "loss"}`, or as
-    text as on the command line. `options` are those of `scaling fit`, with underscores: approach,
-    objective, delta, where, holdout, bootstrap, ci, seed, ... Raises ScalingError that says what is
-    wrong, where, and what to do instead.
+    text as on the command line. `options` are those of `scaling fit`; each can also be given by
+    name, with underscores: approach, objective, delta, where, holdout, bootstrap, ci, seed, ...
+    Raises ScalingError that says what is wrong, where, and what to do instead.
     """
-    wrong = next((name for name in options if name not in OPTIONS), None)
+    wrong = next((name for name in changes if name not in OPTIONS), None)
     if wrong is not None:
         raise unknown_choice("option", wrong, OPTIONS, where="fit")
-    result = run_fit(_sources(source), FitOptions(law=law, columns=_columns(columns), **options))
-    return Fit(result.to_dict())
+    changes |= {"law": law} if law is not None else {}
+    changes |= {"columns": _columns(columns)} if columns is not None else {}
+    return Fit(run_fit(_sources(source), replace(options or FitOptions(), **changes)))
 
 
 def predict(
-    source: Fit | Mapping[str, Any] | PathText,
+    source: Fit | FitResult | Mapping[str, Any] | PathText,
     *,
-    loss: object = None,
-    inference_tokens: object = None,
-    smaller: object = None,
-    serving: Mapping[str, Any] | None = None,
-    devices: Mapping[str, Any] | None = None,
+    loss: Number | None = None,
+    inference_tokens: Number | None = None,
+    smaller: str | None = None,
+    serving: Serving | None = None,
+    devices: DeviceTime | None = None,
     with_model: bool = False,
-    **inputs: object,
+    **inputs: Number | None,
 ) -> Prediction:
-    """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget that
-    reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
+    """The compute-optimal model for `flops`, the loss of `n_params` and `tokens`, or the budget
+    that reaches a `loss`; `n_params` or `tokens` alone asks for which budget it is compute-optimal.
 
     `source` is what `fit` returned, a fit's document, the path of FIT.json, or "published:NAME".
     `inputs` are flops, n_params, tokens, unique_tokens, steps, task_loss, as far as the law has
     them; text such as "70B" or "0.5 PF-days" is read. `inference_tokens` adds the size that is
     cheapest to train and serve, `smaller` ("0.5,0.3") what smaller models of the same loss cost,
-    `serving` ({"device": "h100", ...}, as on the command line) the same in device-seconds,
-    `devices` ({"device": "h100", "count": 8, "mfu": 0.4}) the time of training, `with_model` a model that can
-    be built. Raises ScalingError.
+    `serving` the same in device-seconds, `devices` the time of training, `with_model` a model that
+    can be built. Raises ScalingError.
     """
     if isinstance(source, Fit):
-        source = source.document
-    elif not isinstance(source, Mapping):
+        source = source.result
+    elif not isinstance(source, (FitResult, Mapping)):
         source = str(source)
     return Prediction(
         run_predict(
@@ -208,11 +224,11 @@ def predict(
             loss=loss,
             inference_tokens=inference_tokens,
             smaller=smaller,
-            serving=Serving(**serving) if serving is not None else None,
+            serving=serving,
             devices=devices,
             with_model=with_model,
             **inputs,
-        ).to_dict()
+        )
     )
 
 
@@ -223,14 +239,14 @@ def plan(
 
     `sweep` is a sweep file or a Sweep; `overrides` are "KEY=VALUE", as on the command line.
     """
-    from scaling.config.overrides import load_with_overrides
-    from scaling.execute.planning import with_eval_sets
-    from scaling.plan import plan as expand
-    from scaling.tasks import open_task, resolve
+    from scaling.execute.planning import plan_sweep
 
-    loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
-    task = resolve(loaded.base.task)
-    return expand(with_eval_sets(loaded), task, open_task(task).vocab_size, simulated)
+    target = sweep if isinstance(sweep, Sweep) else Path(sweep)
+    return plan_sweep(target, overrides=overrides, simulated=simulated, on_message=_no_message)
+
+
+def _no_message(message: str) -> None:
+    """Warnings of a plan stand in its `warnings`."""
 
 
 def run(
@@ -248,10 +264,12 @@ def run(
     """
     from scaling.config.overrides import load_with_overrides
     from scaling.execute.options import RunOptions
+    from scaling.execute.planning import folder_of
     from scaling.execute.run_sweep import run_sweep
 
+    source = None if isinstance(sweep, Sweep) else Path(sweep)
     loaded = sweep if isinstance(sweep, Sweep) else load_with_overrides(Path(sweep), overrides)
-    target = Path("results") / loaded.name if folder is None else Path(folder)
+    target = folder_of(loaded, None if folder is None else Path(folder), source)
     return run_sweep(loaded, target, options or RunOptions())
 
 
@@ -260,16 +278,25 @@ def report(
     out: PathText | None = None,
     *,
     budgets: Sequence[float] = (),
+    style: Literal["screen", "paper"] = "screen",
+    width: float | None = None,
+    models: bool = False,
 ) -> Path:
     """Write the report of a results folder, fits, or several sweeps; returns its index.html.
 
-    `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared.
+    `budgets` (FLOPs of the first of several sweeps) are those at which compute is compared. The
+    style `paper` writes figures for a journal, `width` inches wide; `models` draws published laws
+    and models next to the frontier.
     """
+    from scaling.render.matplotlib_backend import Style
     from scaling.report.page import write_report
 
     sources = [source] if isinstance(source, (str, PathLike)) else list(source)
     target = None if out is None else Path(out)
-    return write_report([Path(item) for item in sources], target, budgets=list(budgets))
+    paths = [Path(item) for item in sources]
+    return write_report(
+        paths, target, budgets=list(budgets), style=Style(style, width), models=models
+    )
 
 
 def _sources(source: Source) -> list[Path | pd.DataFrame]:
@@ -306,25 +333,18 @@ def _columns(columns: str | Mapping[str, str] | None) -> str | None:
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The table with numbers where every cell of a column is one, or empty."""
-    converted = {name: pd.to_numeric(table[name], errors="coerce") for name in table.columns}
-    blank = {
-        name: table[name].isna() | table[name].astype(str).str.strip().eq("")
-        for name in table.columns
-    }
-    return table.assign(
-        **{
-            name: values
-            for name, values in converted.items()
-            if (values.notna() | blank[name]).all()
-        }
-    )
+    numbers = {}
+    for name in table.columns:
+        values = pd.to_numeric(table[name], errors="coerce")
+        is_blank = table[name].isna() | table[name].astype(str).str.strip().eq("")
+        if (values.notna() | is_blank).all():
+            numbers[name] = values
+    return table.assign(**numbers)
 
 
-def _frame(
-    entries: Mapping[str, Mapping[str, Any]], index: str, columns: list[str]
-) -> pd.DataFrame:
-    """Estimates as a table of floats, a row each."""
-    rows = [[entry.get(column) for column in columns] for entry in entries.values()]
+def _frame(entries: Mapping[str, object], index: str, columns: list[str]) -> pd.DataFrame:
+    """Estimates as a table of floats, one row each."""
+    rows = [[getattr(entry, column, None) for column in columns] for entry in entries.values()]
     return pd.DataFrame(
         rows, index=pd.Index(list(entries), name=index), columns=columns, dtype=float
     )

@@ -103,6 +103,36 @@ def export_model(
     document = _document(run, rows) | {
         "tensors": {name: _shape(named[name], axes[name]) for name in axes}
     }
+    tensors, texts = _arrays_and_texts(run, document, named, axes, layout)
+    metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
+    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        save_file(tensors, building / MODEL, metadata=metadata)
+        for name, text in texts.items():
+            if text is not None:
+                (building / name).write_text(text, encoding="utf-8")
+        for path in (*building.iterdir(), building):
+            files.sync(path)
+        os.rename(building, out)
+    except OSError as error:
+        raise files.disk_error(error, out) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return document
+
+
+def _arrays_and_texts(
+    run: RunConfig,
+    document: dict[str, Any],
+    named: dict[str, np.ndarray],
+    axes: dict[str, tuple[str, ...]],
+    layout: Literal["scaling", "hf"],
+) -> tuple[dict[str, np.ndarray], dict[str, str | None]]:
+    """The arrays and the text files of a layout; the tokenizer goes into `document` as well."""
+    from scaling import hf_export
+
     tokenizer = _tokenizer(run)
     texts: dict[str, str | None] = {}
     if tokenizer is not None:
@@ -116,23 +146,7 @@ def export_model(
             texts[TOKENIZER] = hf_export.byte_tokenizer()
         texts |= {DESCRIPTION: texts[CONFIG], CONFIG: json.dumps(theirs, indent=1) + "\n"}
         texts["tokenizer_config.json"] = hf_export.tokenizer_config(run.task.seq_len)
-    metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
-    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        save_file(named, building / MODEL, metadata=metadata)
-        for name, text in texts.items():
-            if text is not None:
-                (building / name).write_text(text, encoding="utf-8")
-        for path in (*building.iterdir(), building):
-            files.sync(path)
-        os.rename(building, out)
-    except OSError as error:
-        raise files.disk_error(error, out) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return document
+    return named, texts
 
 
 def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:

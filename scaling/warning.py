@@ -78,6 +78,12 @@ class WarningCode(StrEnum):
     OFF_CENTRE = "off_centre"
     IMPRECISE_TARGET = "imprecise_target"
     AXES_MULTIPLY_COST = "axes_multiply_cost"
+    # a tuning
+    NO_SHORT_RUNS = "no_short_runs"
+    EDGE_OPTIMUM = "edge_optimum"
+    GRID_OPTIMUM = "grid_optimum"
+    UNCERTAIN_OPTIMUM = "uncertain_optimum"
+    OPTIMUM_MOVES_WITH_TOKENS = "optimum_moves_with_tokens"
 
 
 class ResultWarning(BaseModel):

@@ -19,6 +19,8 @@ from scaling import api, fit, load, predict
 from scaling.errors import ScalingError
 from scaling.execute.options import RunOptions
 from scaling.fit.options import FitOptions
+from scaling.predict.serving import Serving
+from scaling.warning import WarningCode, warn
 from tests.documents import fit as run_fit
 from tests.documents import predict as run_predict
 from tests.sweep_files import tiny
@@ -160,6 +162,7 @@ def test_bad_input_says_what_and_where(arguments, options, said):
         fit(*arguments, **options)
 
 
+@pytest.mark.slow
 def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
     path = fitted.save(tmp_path / "fit.json")
     answer = fitted.predict(flops="1e20")
@@ -178,7 +181,10 @@ def test_a_prediction_is_that_of_the_saved_fit(fitted, tmp_path):
 
 def test_a_published_law_predicts_and_shows_itself():
     answer = predict(
-        "published:besiroglu2024", flops=5.76e23, serving={"device": "h100"}, inference_tokens="2T"
+        "published:besiroglu2024",
+        flops=5.76e23,
+        serving=Serving(device="h100"),
+        inference_tokens="2T",
     )
     page = Tags(answer._repr_html_())
     assert "besiroglu2024" in page.words
@@ -188,10 +194,12 @@ def test_a_published_law_predicts_and_shows_itself():
     assert "\x1b" not in repr(answer)
 
 
+@pytest.mark.slow
 def test_html_shows_hostile_text_as_text():
     rows = TABLE.rename(columns={"loss": HOSTILE}).assign(tokenizer=[HOSTILE, "b"] * 6)
     found = fit(rows, columns=f"N=N,D=D,L={HOSTILE}", **QUICK)
-    found.document["warnings"].append({"code": "other", "message": HOSTILE + "\x1b[31m\u202e"})
+    warning = warn(WarningCode.OTHER, HOSTILE + "\x1b[31m\u202e")
+    found = api.Fit(found.result.model_copy(update={"warnings": (warning,)}))
     for shown in (found._repr_html_(), hostile_prediction(found)._repr_html_()):
         page = Tags(shown)
         assert not {"script", "img", "link", "style", "iframe"} & set(page.opened)
@@ -204,9 +212,8 @@ def test_html_shows_hostile_text_as_text():
 
 def hostile_prediction(found):
     answer = found.predict(flops=1e20)
-    answer.document["warnings"].append({"code": "other", "message": HOSTILE})
-    answer.document["source"] = HOSTILE + "\x1b"
-    return answer
+    changes = {"warnings": (warn(WarningCode.OTHER, HOSTILE),), "source": HOSTILE + "\x1b"}
+    return api.Prediction(answer.result.model_copy(update=changes))
 
 
 @pytest.mark.slow

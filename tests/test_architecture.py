@@ -54,8 +54,20 @@ ALLOWED = {  # LAYOUT: the pipeline, left to right
         "store",
         "tuning",
     },
-    "export": {*CONFIG, "accounting", "store", "execute", "tasks", "train"},
-    "api": {*CONFIG, "execute", "fit", "plan", "points", "predict", "report", "tasks"},
+    "export": {*CONFIG, "accounting", "store", "execute", "hf_export", "tasks", "train"},
+    "hf_export": CONFIG,
+    "api": {
+        *CONFIG,
+        "accounting",
+        "execute",
+        "fit",
+        "plan",
+        "points",
+        "predict",
+        "render",
+        "report",
+        "tasks",
+    },
     "cli": None,  # may import everything
     "__main__": {"cli"},
 }

@@ -136,6 +136,7 @@ def _with_options_spread(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(**values)
 
     if not groups:
+        function.__annotations__ = hints  # typer would evaluate the strings again and again
         return function
     command.__name__ = function.__name__
     command.__annotations__ = {item.name: item.annotation for item in parameters}

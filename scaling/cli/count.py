@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -56,7 +57,7 @@ def count(
         as_json=as_json,
         as_csv=as_csv,
         rows=lambda: document["models"],
-        next_command=f"scaling plan {model}" if is_sweep else None,
+        next_command=f"scaling plan {shlex.quote(model)}" if is_sweep else None,
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POOL = "Runs of a pool"
 
-COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "trunk")  # of a proposal of no runs
+COLUMNS = ("n_params", "tokens", "flops", "copies", "seeds", "prefix")  # of a proposal of no runs
 
 
 def next_runs(

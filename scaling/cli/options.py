@@ -60,7 +60,6 @@ AcceptChanges = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        "--accept-other-machine",
         help="Continue although code, corpus, versions, threads or devices have changed.",
     ),
 ]
@@ -121,7 +120,8 @@ class TrainingOptions(ExecutionOptions):
             "--pack",
             rich_help_panel=DEVICE,
             metavar="auto|N",
-            help="vmap several runs of one shape into one program: auto (small runs on an accelerator) or at most N.",
+            help="vmap several runs of one shape into one program: auto (small runs on an "
+            "accelerator) or at most N.",
         ),
     ] = "auto"
     max_runs: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +57,7 @@ def reconcile(
             for row in document["countings"]
             for approach in ("parametric", "isoflop", "envelope")
         ],
+        next_command=f"scaling fit {shlex.quote(source)}" if Path(source).exists() else None,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scaling.cli.output import Json, emit
+from scaling.cli.output import Json, choice, emit
 from scaling.errors import ScalingError
 
 
@@ -25,7 +26,8 @@ def report(
         typer.Option(
             metavar="DIR",
             rich_help_panel="Output",
-            help="Folder to write; default DIR/report, or ./comparison for several sweeps.",
+            help="Folder to write; default DIR/report, FIT-report, or ./comparison for several "
+            "sweeps.",
         ),
     ] = None,
     budgets: Annotated[
@@ -33,6 +35,31 @@ def report(
         typer.Option(
             metavar="C,...",
             help="Budgets (of the first sweep) at which to report the compute multiplier.",
+        ),
+    ] = None,
+    models: Annotated[
+        bool,
+        typer.Option(
+            "--models", help="Draw published laws and named models with the frontier of this fit."
+        ),
+    ] = False,
+    style: Annotated[
+        str,
+        choice(
+            "--style",
+            ("screen", "paper"),
+            "paper: letters stay text, 9 points, 300 dots per inch, one column wide.",
+            "Output",
+        ),
+    ] = "screen",
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="INCHES",
+            min=1.0,
+            max=20.0,
+            rich_help_panel="Output",
+            help="Width of the figures; 3.25 for paper.",
         ),
     ] = None,
     as_json: Json = False,
@@ -44,10 +71,13 @@ def report(
 
     Example: scaling report results/demo
 
+    Example: scaling report results/demo --style paper --width 3.25 --models
+
     Example: scaling report results/base results/longer --out comparison --budgets 1e13,1e14
     """
     from scaling import files
     from scaling.formatting import count_option
+    from scaling.render.matplotlib_backend import Style
     from scaling.report.inputs import is_comparison
     from scaling.report.page import COMPARISON, write_report
 
@@ -55,8 +85,23 @@ def report(
     flops = [count_option(part, "--budgets", remedy) for part in (budgets or "").split(",") if part]
     if any(budget < 1 for budget in flops):
         raise ScalingError("a budget is at least one FLOP", where="--budgets", remedy=remedy)
-    page = write_report(source, out, budgets=flops)
+    figures = Style(style, width)  # type: ignore[arg-type]
+    page = write_report(source, out, budgets=flops, style=figures, models=models)
     document: dict[str, Any] = {"report": str(page), "folder": str(page.parent)}
     if as_json and is_comparison(source):
         document["comparison"] = files.read_json(page.parent / f"{COMPARISON}.json")
-    emit(document, lambda: f"report: {page}", as_json=as_json)
+    emit(
+        document,
+        lambda: f"report: {page}",
+        as_json=as_json,
+        next_command=None if is_comparison(source) else _next_command(source[0]),
+    )
+
+
+def _next_command(source: Path) -> str:
+    """A prediction of the newest fit, or a fit where there is none."""
+    fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
+    fit = source if source.is_file() else fits[-1] if fits else None
+    if fit is None:
+        return f"scaling fit {shlex.quote(str(source))}"
+    return f"scaling predict {shlex.quote(str(fit))} --flops 1e21"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +39,8 @@ def compact(folder: Folder, as_json: Json = False) -> None:
     for name in () if as_json else done.corrupt:
         echo_err(f"warning: corrupt, left where it is: {name}")
     text = f"{folder}: {done.runs} runs in {done.written} new files, {done.removed} files removed"
-    emit(asdict(done), lambda: text, as_json=as_json)
+    onward = f"scaling results check {shlex.quote(str(folder))}"
+    emit(asdict(done), lambda: text, as_json=as_json, next_command=onward)
 
 
 def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
@@ -50,7 +52,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
     from scaling.execute.verify import inspect
     from scaling.render.table import Column, Table
 
-    checks = inspect(folder)
+    checks, quoted = inspect(folder), shlex.quote(str(folder))
     counts = Counter(item.state for item in checks)
     corrupt = [item for item in checks if item.state == "corrupt"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no files"
@@ -68,7 +70,7 @@ def check(folder: Folder, as_json: Json = False, as_csv: Csv = False) -> None:
             {"file": item.path, "state": item.state, "reason": item.reason} for item in checks
         ],
         columns=("file", "state", "reason"),
-        next_command=f"scaling run {folder}/sweep.toml" if corrupt else f"scaling status {folder}",
+        next_command=f"scaling run {quoted}/sweep.toml" if corrupt else f"scaling status {quoted}",
     )
     if corrupt:
         raise typer.Exit(RUNS_FAILED)

@@ -156,7 +156,7 @@ def print_array(outcome: SweepOutcome, as_json: bool) -> None:
         typer.echo(array.script)
     else:
         typer.echo(f"{folder}: job {array.job_id} with {array.elements} elements")
-        typer.echo(f"next: scaling status {folder} --watch")
+        typer.echo(f"next: scaling status {shlex.quote(str(folder))} --watch")
 
 
 def _print_summary(outcome: SweepOutcome, again: str) -> None:

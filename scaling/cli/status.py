@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,11 +76,13 @@ def status(
 
 
 def _next_command(status: Status, folder: Path) -> str:
+    quoted = shlex.quote(str(folder))
     if status.processes:
-        return f"scaling status {folder} --watch"
-    if status.counts.missing:
-        return f"scaling run {folder / 'sweep.toml'} trains the remaining runs"
-    return f"scaling fit {folder}"
+        return f"scaling status {quoted} --watch"
+    if status.counts.missing or status.counts.failed:
+        simulated = f" --simulate {status.simulated}" if status.simulated else ""
+        return f"scaling run {shlex.quote(str(folder / 'sweep.toml'))}{simulated}"
+    return f"scaling fit {quoted}"
 
 
 def _in_training(folder: SweepFolder) -> SweepFolder:

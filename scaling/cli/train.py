@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,7 +91,7 @@ def train(
             outcome.to_dict(),
             lambda: f"{run_id}: {outcome.outcome}",
             as_json=as_json,
-            next_command=f"scaling status {folder.path}",
+            next_command=f"scaling status {shlex.quote(str(folder.path))}",
         )
     raise typer.Exit(outcome.exit_code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from scaling.config import Execution, MeshShape, RunConfig
+from scaling.config.base import divisors
 from scaling.errors import ScalingError, closest_match
 
 AXES = tuple(MeshShape.model_fields)
@@ -129,10 +130,7 @@ def _check_batch(run: RunConfig, execution: Execution, where: str) -> None:
 
 def _divisors(total: int, multiple: int) -> list[int]:
     """The divisors of `total` that are multiples of `multiple`."""
-    low = [size for size in range(1, math.isqrt(total) + 1) if total % size == 0]
-    return [
-        size for size in sorted({*low, *(total // size for size in low)}) if size % multiple == 0
-    ]
+    return [size for size in divisors(total) if size % multiple == 0]
 
 
 def _listed(numbers: list[int]) -> str:

@@ -8,16 +8,20 @@ from pydantic import Field, Strict, field_validator
 
 from scaling.config.base import Disabled, Fraction, Frozen
 
+OptimizerName = Literal["adamw", "muon"]
+
 
 class OptimConfig(Frozen):
-    """AdamW (Loshchilov and Hutter 2019) and its schedule. `clip = false` leaves gradients
-    unclipped.
+    """The optimiser and its schedule. `clip = false` leaves gradients unclipped.
+
+    `adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan 2024) for the matrices of the blocks
+    with AdamW for all else, its steps as large as AdamW's.
 
     `wsd` warms up, stays constant, and decays by 1 - sqrt over the last `cooldown_frac` of the
     steps (Hagele 2024).
     """
 
-    name: Literal["adamw"] = "adamw"
+    name: OptimizerName = "adamw"
     lr: Annotated[float, Field(gt=0.0, le=10.0)]
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"

@@ -150,7 +150,7 @@ def load_with_overrides(path: Path, overrides: Iterable[str]) -> Sweep:
             raise ScalingError(what, where=where, remedy="leave out one of the two")
         texts_by_keys[override.keys] = override.text
     for override in asked:
-        _apply(override, data, as_shell_words(path, [override.text]))
+        _apply(override, data, path)
     changed = _validated(data, asked, path)
     if changed == original:
         return original
@@ -171,16 +171,17 @@ def as_shell_words(path: Path, overrides: Sequence[str]) -> str:
     return shlex.join([str(path), *overrides])
 
 
-def _apply(override: Override, data: dict[str, Any], where: str) -> None:
+def _apply(override: Override, data: dict[str, Any], path: Path) -> None:
     """Make one change to the tables of a file. Raises ScalingError where there is no such table,
     where an axis lists a wrong value, and where the design's cells or a tuning would set the field
     to something else.
     """
+    where = as_shell_words(path, [override.text])
     _check_effect(override, data, where)
     axes = data["axes"] if isinstance(data.get("axes"), list) else []
     same = [axis for axis in axes if isinstance(axis, dict) and axis.get("field") == override.field]
     if override.is_axis:
-        _check_values(override, data, where)
+        _check_values(override, data, path, where)
         for axis in same:
             axis["values"] = override.value
         if not same:
@@ -219,14 +220,14 @@ def _set(override: Override, value: Any, data: dict[str, Any], where: str) -> No
     table[override.keys[-1]] = value
 
 
-def _check_values(override: Override, data: dict[str, Any], where: str) -> None:
+def _check_values(override: Override, data: dict[str, Any], path: Path, where: str) -> None:
     """Raise ScalingError for a value of an axis that its field could never take: an axis itself
     takes anything.
     """
     if len(override.value) > MAX_VALUES:
         raise ScalingError(
             f"{override.field} lists {len(override.value)} values; an override takes {MAX_VALUES}",
-            where=where.split()[0],
+            where=str(path),
             remedy="give fewer values, or write the axis in the sweep file",
         )
     keys = list(override.keys)

@@ -40,6 +40,8 @@ class RunConfig(Frozen):
                 f"optim.warmup_steps = {self.optim.warmup_steps} exceeds n_steps = {self.n_steps}"
             )
         check_answers(self.task, self.evals)
+        if self.optim.name == "muon" and self.model.transfer:
+            raise ValueError("optim.name = 'muon' has no factors for model.transfer: use adamw")
         if self.tokens >= MAX_TOKENS:
             raise ValueError(
                 f"{self.tokens:.3g} training tokens are more than a row can hold ({MAX_TOKENS:.3g})"

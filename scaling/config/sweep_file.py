@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,22 @@ from scaling.formatting import sanitize
 
 MAX_BYTES = 1_000_000
 SCHEMA_FILE, SCHEMA_TITLE = "sweep.schema.json", "A sweep file of scaling"
+# discriminators that pydantic inserts into a location, which are no keys of the file
+TAGS = frozenset(
+    [
+        "text",
+        "synthetic",
+        "modular",
+        "arithmetic",
+        "induction",
+        "regression",
+        "isoflop",
+        "grid",
+        "ladder",
+        "list",
+        "epochs",
+    ]
+)
 FORMS = (
     "literal[",
     "PowerRule",
@@ -166,7 +181,8 @@ def validation_error(
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     location = keys_of(item["loc"])
-    name = _dotted(location) or "the file"
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    name = "".join(parts).removeprefix(".") or "the file"
     kind, message, value = item["type"], item["msg"], item.get("input")
     if kind == "extra_forbidden":
         guess = closest_match(str(location[-1]), _known(model, location[:-1]))
@@ -174,9 +190,10 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{name} is missing"
     if kind == "union_tag_invalid":
-        return _kind(
-            name, str(item["ctx"]["tag"]), re.findall("'([^']*)'", item["ctx"]["expected_tags"])
-        )
+        word, known = str(item["ctx"]["tag"]), item["ctx"]["expected_tags"].replace("'", "")
+        guess = closest_match(word, known.split(", "))
+        hint = f" (did you mean {guess}?)" if guess else ""
+        return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {known}{hint}"
     if kind == "union_tag_not_found":
         return f"{name}.kind is missing"
     if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == SLUG:
@@ -190,17 +207,9 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     return f"{name} = {json.dumps(value, default=str)[:80]}: {message}"
 
 
-def _kind(name: str, word: str, known: Sequence[str]) -> str:
-    """The mistake of a `kind` that is none of the known ones."""
-    guess = closest_match(word, known)
-    return f"{name}.kind = {json.dumps(word)[:80]}: should be one of {', '.join(known)}" + (
-        f" (did you mean {guess}?)" if guess else ""
-    )
-
-
 def keys_of(location: Sequence[Any]) -> list[Any]:
     """The keys and indices of a place in the file, of what pydantic calls a location."""
-    return [part for part in location if part not in _tags() and not str(part).startswith(FORMS)]
+    return [part for part in location if part not in TAGS and not str(part).startswith(FORMS)]
 
 
 def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
@@ -214,28 +223,6 @@ def _is_wrong_union_branch(item: dict[str, Any]) -> bool:
     return (meant_as_table and word) or (
         item["type"] == "model_type" and str(item["loc"][-1]) in FORMS
     )
-
-
-def _dotted(location: list[Any]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return text.removeprefix(".")
-
-
-def _tags() -> set[str]:
-    """The discriminators that pydantic inserts into a location; they are no keys of the file."""
-    return {
-        "text",
-        "synthetic",
-        "modular",
-        "arithmetic",
-        "induction",
-        "regression",
-        "isoflop",
-        "grid",
-        "ladder",
-        "list",
-        "epochs",
-    }
 
 
 def _known(model: type[BaseModel], location: list[Any]) -> set[str]:

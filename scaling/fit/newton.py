@@ -23,16 +23,12 @@ from scaling.fit.laws.objectives import Objective
 
 Array = np.ndarray
 BLOCK = 8192  # numbers in one array of the inner loop: what stays in a core's own cache
-TOLERANCE = (
-    1e-7  # of the last full Newton step, relative to 1 + |theta|; what is left after it is far less
-)
+# of the last full Newton step, relative to 1 + |theta|; what is left after it is far less
+TOLERANCE = 1e-7
 MAX_STEPS = 400
 ROUNDING = 1e-15  # of a log loss
-FIRST, LEAST, HARD = (
-    1e-3,
-    1e-7,
-    1e12,
-)  # damping: the first that is tried, the least that is not none, where a row gives up
+# damping: the first that is tried, the least that is not none, where a row gives up
+FIRST, LEAST, HARD = 1e-3, 1e-7, 1e12
 SOFTER = 5.0  # the most that one good step divides the damping by
 
 
@@ -280,7 +276,11 @@ def minimise(
         better = np.isfinite(there.value) & (ratio > 1e-4)
         theta[going[better]] = tried[better]
         here.put(going[better], there.take(np.flatnonzero(better)))
-        damping[going], caution[going] = _damped(damp, caution[going], ratio, better)
+        # Nielsen 1999: less the better the model predicted, quickly more after failures in a row
+        less = damp * np.maximum(1 / SOFTER, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
+        more = np.maximum(damp * caution[going], FIRST)
+        damping[going] = np.where(better, np.where(less < LEAST, 0.0, less), more)
+        caution[going] = np.where(better, 2.0, 2 * caution[going])
     return Minima(theta, here.value, converged, steps)
 
 
@@ -290,38 +290,19 @@ def continuation(task: Problem, start: Array, spread: float, resample: Resample 
     """
     minima, before = None, 0.0
     for delta in task.objective.path(task.delta, spread, len(task.loss)):
-        start = (
-            start
-            if minima is None
-            else _predictor_step(task, minima.theta, resample, before, delta)
-        )
+        if minima is not None:
+            # where the minimum at delta `before` moves to, to first order: -H^-1 (dg/d delta)
+            here, near = (
+                expand(task, minima.theta, resample, before * (1 - nudge)) for nudge in (0.0, 1e-6)
+            )
+            drift = (here.gradient - near.gradient) / (1e-6 * before) * (delta - before)
+            step, damping, _ = _direction(
+                task, replace(here, gradient=drift), minima.theta, None, np.zeros(len(start))
+            )
+            start = np.where((damping == 0)[:, None], minima.theta + step, minima.theta)
         minima, before = minimise(task, start, resample, delta=delta), delta
     assert minima is not None
     return minima
-
-
-def _predictor_step(
-    task: Problem, theta: Array, resample: Resample, before: float, delta: float
-) -> Array:
-    """Where the minimum at delta `before` moves to at `delta`, to first order: -H^-1 (dg/d delta)
-    (delta - before).
-    """
-    here, near = (expand(task, theta, resample, before * (1 - nudge)) for nudge in (0.0, 1e-6))
-    drift = (here.gradient - near.gradient) / (1e-6 * before) * (delta - before)
-    step, damping, _ = _direction(
-        task, replace(here, gradient=drift), theta, None, np.zeros(len(theta))
-    )
-    return np.where((damping == 0)[:, None], theta + step, theta)
-
-
-def _damped(damp: Array, caution: Array, ratio: Array, better: Array) -> tuple[Array, Array]:
-    """Damping and caution after a step (Nielsen 1999): less the better the model predicted, quickly
-    more after failures in a row.
-    """
-    less = damp * np.maximum(1 / SOFTER, 1 - (2 * np.minimum(ratio, 1.0) - 1) ** 3)
-    less = np.where(less < LEAST, 0.0, less)
-    more = np.maximum(damp * caution, FIRST)
-    return np.where(better, less, more), np.where(better, 2.0, 2 * caution)
 
 
 def _direction(

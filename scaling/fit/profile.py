@@ -97,7 +97,8 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     """
     if len(fit.data) > LARGE:
         return _of_a_part(fit, ci)
-    task = fit.problem
+    # weights are relative: of mean one they count runs
+    task = replace(fit.problem, weight=fit.data.weight / fit.data.weight.mean())
     best = task.centred(fit.theta)
     residual = task.objective.residual(
         task.law.bind(task.logs)(best[None]).value[0], task.loss, task.log_loss
@@ -125,10 +126,13 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
     _trace(task, best, rays)
     pairs = list(zip(rays[::2], rays[1::2], strict=True))
     profiles = {task.law.names[down.place]: _read(fit, down, up) for down, up in pairs}
-    # the size of a coefficient depends on the units of the inputs: where its interval is wide it is
-    # judged by its term at the data's centre
-    wide = [down for down, _ in pairs if _depends_on_units(task, down.place)]
-    wide = [down for down in wide if profiles[task.law.names[down.place]].is_wide]
+    # the size of a coefficient depends on units: where its interval is wide it is judged by its
+    # term at the data's centre
+    wide = [
+        down
+        for down, _ in pairs
+        if task.law.params[down.place].of_loss and profiles[task.law.names[down.place]].is_wide
+    ]
     centred = [
         ray
         for down in wide
@@ -142,12 +146,6 @@ def profile(fit: LawFit, ci: float = 0.95) -> dict[str, Profile]:
         known = lo is not None and hi is not None and hi - lo < np.log(WIDE["coefficient"])
         profiles[name] = replace(profiles[name], identified=known)
     return profiles
-
-
-def _depends_on_units(task: Problem, place: int) -> bool:
-    param = task.law.params[place]
-    others = {task.law.names[j] for j in np.flatnonzero(task.centre[place]) if j != place}
-    return param.of_loss and bool(others - {param.crossing})
 
 
 def _trace(task: Problem, best: Array, rays: list[_ProfileSide]) -> None:
@@ -321,7 +319,7 @@ def _read(fit: LawFit, down: _ProfileSide, up: _ProfileSide) -> Profile:
     rivals = [
         float(one.params[param.name] or 0.0)
         for one in fit.starts.minima[1:]
-        if (one.value or 0.0) - best < down.allowed
+        if ((one.value or 0.0) - best) / fit.data.weight.mean() < down.allowed
     ]
     if any((lo is not None and rival < lo) or (hi is not None and rival > hi) for rival in rivals):
         lo, hi = lo and min(lo, *rivals), hi and max(hi, *rivals)

@@ -45,7 +45,7 @@ from scaling.fit.special.results import (
     ScheduleErrors,
 )
 from scaling.points.readers import read_bytes
-from scaling.warning import ResultWarning
+from scaling.warning import ResultWarning, WarningCode
 
 SCHEMA = 2
 MAX_POINTS = 5000  # kept in a document
@@ -53,6 +53,12 @@ MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
 Approach = Literal["parametric", "isoflop", "envelope"]
 Warnings = tuple[ResultWarning, ...]
+# why parameters are open where no single one is
+OPEN_REASONS = {
+    WarningCode.ONE_RATIO: "one ratio D/N only",
+    WarningCode.OTHER_MINIMA: "several minima fit as well",
+    WarningCode.ILL_CONDITIONED: "parameters trade against each other",
+}
 
 
 class Objective(Document):
@@ -330,13 +336,17 @@ class FitResult(Document):
     @property
     def status_text(self) -> str:
         """The status for people: `poorly determined: A, B` names the parameters that the data leave
-        open.
+        open, or says why none can be named.
         """
         if self.status is not FitStatus.NOT_IDENTIFIED:
             return str(self.status)
         profiles = self.identification.profile if self.identification else {}
         names = [name for name, profile in profiles.items() if not profile.identified]
-        return f"poorly determined: {', '.join(names)}" if names else "poorly determined"
+        names += [each.data["param"] for each in self.warnings if "param" in each.data]
+        codes = {each.code for each in self.warnings}
+        reasons = [reason for code, reason in OPEN_REASONS.items() if code in codes]
+        named = ", ".join(dict.fromkeys(names)) or "; ".join(reasons)
+        return f"poorly determined: {named}" if named else "poorly determined"
 
     def save(self, path: Path) -> None:
         """Write the document with its checksum, whole or not at all. Raises ScalingError (74)."""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import get_args
 
 from pydantic import ValidationError
 
 from scaling import accounting, recipe
-from scaling.config import IsoflopDesign, ModelConfig, RunConfig, Sweep, TaskConfig, TextTask
+from scaling.config import (
+    IsoflopDesign,
+    ModelConfig,
+    NConvention,
+    RunConfig,
+    Sweep,
+    TaskConfig,
+    TextTask,
+)
+from scaling.config.base import mistakes
 from scaling.errors import ScalingError
 from scaling.plan import memory
 from scaling.plan.cells import CellRequest, Settings
@@ -47,8 +56,8 @@ class _Shape:
 
 @dataclass
 class RunBuilder:
-    """Builds the cells of a sweep, and keeps of each shape what does not depend on the budget; a
-    reason is kept too.
+    """Builds the cells of a sweep, and keeps of each shape (or the reason why there is none) what
+    does not depend on the budget.
 
     `range_warnings` counts the cells in which a rule of the recipe was asked outside its range.
     """
@@ -60,19 +69,22 @@ class RunBuilder:
     shapes: dict[tuple[float, str], _Shape | str] = field(default_factory=dict)
     range_warnings: Counter[str] = field(default_factory=Counter)
 
-    def runs_of_cell(self, ask: CellRequest, settings: Settings) -> list[PlannedRun]:
+    def runs_of_cell(self, request: CellRequest, settings: Settings) -> list[PlannedRun]:
         """The runs of one size, amount and combination of settings: one for each seed. Raises
         ScalingError with the reason.
         """
-        task = self._task(ask, settings)
-        sweep, seq_len, shape = self.sweep, task.seq_len, self._shape(ask.size, settings)
+        sweep, task = self.sweep, self._task(request, settings)
+        shape, seq_len = self._shape(request.size, settings, task), task.seq_len
         n = shape.n_params[sweep.design.params]
-        tokens = _tokens(ask, shape, n)
+        tokens = request.amount
+        if request.measure != "tokens":
+            tokens = tokens / shape.design_flops if request.measure == "flops" else tokens * n
         sequences = settings.batch_size or recipe.batch_size(n, tokens, seq_len, sweep.recipe)
-        n_steps = round(tokens / (sequences * seq_len))
-        self._check_horizon(n_steps, sequences * seq_len, n)
+        batch_tokens = sequences * seq_len
+        n_steps = round(tokens / batch_tokens)
+        self._check_horizon(n_steps, batch_tokens, n)
         optim = recipe.optim_for(
-            shape.model, n, n_steps, sequences * seq_len, sweep.recipe, settings.optim
+            shape.model, n, n_steps, batch_tokens, sweep.recipe, settings.optim
         )
         self.range_warnings.update(
             recipe.range_warnings(
@@ -83,58 +95,51 @@ class RunBuilder:
                 batch_given=bool(settings.batch_size or sweep.recipe.batch_tokens),
             )
         )
-        first = _validated(
-            model=shape.model,
-            task=task,
-            optim=optim,
-            batch_size=sequences,
-            n_steps=n_steps,
-            seed=ask.seeds[0],
-            precision=sweep.base.precision,
-            evals=sweep.evals,
-            simulated=self.simulated,
-        )
+        try:
+            first = RunConfig(
+                model=shape.model,
+                task=task,
+                optim=optim,
+                batch_size=sequences,
+                n_steps=n_steps,
+                seed=request.seeds[0],
+                precision=sweep.base.precision,
+                evals=sweep.evals,
+                simulated=self.simulated,
+            )
+        except ValidationError as error:
+            raise recipe.InfeasibleCell(mistakes(error)) from None
         # the sweep has validated its seeds, and nothing else differs
-        runs = [first, *(first.model_copy(update={"seed": seed}) for seed in ask.seeds[1:])]
+        runs = [first, *(first.model_copy(update={"seed": seed}) for seed in request.seeds[1:])]
         if sequences not in shape.memory_bytes:
             shape.memory_bytes[sequences] = memory.estimate(first).total
-        return [
-            PlannedRun(
-                run, shape.n_params, shape.exact_flops * first.tokens, shape.memory_bytes[sequences]
-            )
-            for run in runs
-        ]
+        flops, memory_bytes = shape.exact_flops * first.tokens, shape.memory_bytes[sequences]
+        return [PlannedRun(run, shape.n_params, flops, memory_bytes) for run in runs]
 
-    def _task(self, ask: CellRequest, settings: Settings) -> TaskConfig:
+    def _task(self, request: CellRequest, settings: Settings) -> TaskConfig:
         """The task with what the cell changes of it, limited to the unique tokens of the cell, in
         whole windows.
         """
-        task = self._varied(settings)
-        if ask.unique is None:
+        task = self.task
+        if settings.task:
+            try:
+                task = type(task).model_validate(task.model_dump() | settings.task)
+            except ValidationError as error:
+                raise recipe.InfeasibleCell(mistakes(error, "task.")) from None
+        if request.unique is None:
             return task
         if not isinstance(task, TextTask):
             raise recipe.InfeasibleCell(
                 "a corpus can be limited only where there is one: the task is not text"
             )
-        return task.model_copy(
-            update={"unique_tokens": max(1, round(ask.unique / task.seq_len)) * task.seq_len}
-        )
+        unique_tokens = max(1, round(request.unique / task.seq_len)) * task.seq_len
+        return task.model_copy(update={"unique_tokens": unique_tokens})
 
-    def _varied(self, settings: Settings) -> TaskConfig:
-        if not settings.task:
-            return self.task
-        try:
-            return type(self.task).model_validate(self.task.model_dump() | settings.task)
-        except ValidationError as error:
-            raise recipe.InfeasibleCell(
-                "; ".join(f"task.{_sentence(item)}" for item in error.errors())
-            ) from None
-
-    def _shape(self, size: float, settings: Settings) -> _Shape:
+    def _shape(self, size: float, settings: Settings, task: TaskConfig) -> _Shape:
         key = (size, settings.shape)
         if key not in self.shapes:
             try:
-                self.shapes[key] = self._new_shape(size, settings)
+                self.shapes[key] = self._new_shape(size, settings, task)
             except ScalingError as error:
                 self.shapes[key] = error.what
         shape = self.shapes[key]
@@ -142,30 +147,27 @@ class RunBuilder:
             raise recipe.InfeasibleCell(shape)
         return shape
 
-    def _new_shape(self, size: float, settings: Settings) -> _Shape:
-        sweep, task = self.sweep, self._varied(settings)
-        seq_len, vocab_size = (
-            task.seq_len,
-            (settings.task and task.fixed_vocab_size) or self.vocab_size,
-        )
+    def _new_shape(self, size: float, settings: Settings, task: TaskConfig) -> _Shape:
+        design, seq_len = self.sweep.design, task.seq_len
         model = recipe.model_for(
             size,
-            sweep.recipe,
-            vocab_size=vocab_size,
+            self.sweep.recipe,
+            vocab_size=(settings.task and task.fixed_vocab_size) or self.vocab_size,
             seq_len=seq_len,
-            params=sweep.design.params,
+            params=design.params,
             overrides=settings.model,
         )
-        counted = {
-            name: accounting.n_params(model, seq_len, name)
-            for name in ("with_head", "total", "nonembedding")
-        }
-        design = (
-            accounting.train_flops(model, seq_len, 1, sweep.design.flops)
-            if isinstance(sweep.design, IsoflopDesign)
-            else 0.0
+        design_flops = 0.0
+        if isinstance(design, IsoflopDesign):
+            design_flops = accounting.train_flops(model, seq_len, 1, design.flops)
+        return _Shape(
+            model=model,
+            n_params={
+                name: accounting.n_params(model, seq_len, name) for name in get_args(NConvention)
+            },
+            design_flops=design_flops,
+            exact_flops=accounting.train_flops(model, seq_len, 1, "exact"),
         )
-        return _Shape(model, counted, design, accounting.train_flops(model, seq_len, 1, "exact"))
 
     def _check_horizon(self, n_steps: int, batch_tokens: int, n: int) -> None:
         if n_steps < recipe.MIN_STEPS:
@@ -179,22 +181,3 @@ class RunBuilder:
                 f"D/N = {ratio:.3g} lies outside tokens_per_param_range {window[0]:g} to "
                 f"{window[1]:g}"
             )
-
-
-def _tokens(ask: CellRequest, shape: _Shape, n: int) -> float:
-    if ask.measure == "flops":
-        return ask.amount / shape.design_flops
-    return ask.amount if ask.measure == "tokens" else ask.amount * n
-
-
-def _validated(**fields: Any) -> RunConfig:
-    try:
-        return RunConfig(**fields)
-    except ValidationError as error:
-        raise recipe.InfeasibleCell("; ".join(map(_sentence, error.errors()))) from None
-
-
-def _sentence(item: Any) -> str:
-    """A mistake with the field that it is in, where it is in one."""
-    name = ".".join(map(str, item["loc"]))
-    return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")

@@ -5,9 +5,10 @@ each cell.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from scaling.config import (
     Axis,
@@ -24,20 +25,11 @@ from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count, format_flops
 
 MAX_CELLS = 200_000
-WORDS = (
-    "model.norm",
-    "model.pos",
-    "model.ffn",
-    "optim.name",
-    "optim.schedule",
-    "task.operation",
-)  # fields whose values are words
-NOT_VARIED = {
-    "kind",
-    "corpus",
-    "digest",
-    "unique_tokens",
-}  # of a task: a sweep asks one question of one corpus
+Measure = Literal["flops", "tokens", "tokens_per_param"]
+# fields whose values are words
+WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule", "task.operation")
+# of a task: a sweep asks one question of one corpus
+NOT_VARIED = {"kind", "corpus", "digest", "unique_tokens"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class CellRequest:
     """
 
     size: float
-    measure: str
+    measure: Measure
     amount: float
     seeds: tuple[int, ...]
     unique: float | None = None
@@ -59,7 +51,7 @@ class Cell:
     """One combination that a sweep asks for, as a plan shows it."""
 
     size: float
-    measure: str
+    measure: Measure
     amount: float
     settings: tuple[tuple[str, Any], ...]
     seed: int
@@ -99,13 +91,14 @@ def expand_design(sweep: Sweep) -> list[CellRequest]:
     """Every size and amount of the design with its seeds. Raises ScalingError for replicates of a
     cell that is not there.
     """
-    plain = list(_plain(sweep))
-    seeds: list[dict[int, None]] = [dict.fromkeys(ask.seeds) for ask in plain]
+    requests = list(_without_replicates(sweep))
+    seeds: list[dict[int, None]] = [dict.fromkeys(request.seeds) for request in requests]
     for index, more in enumerate(sweep.replicates):
         chosen = [
-            place
-            for place, ask in enumerate(plain)
-            if _chosen(ask.size, more.sizes) and _chosen(ask.amount, more.amounts)
+            position
+            for position, request in enumerate(requests)
+            if (more.sizes is None or request.size in more.sizes)
+            and (more.amounts is None or request.amount in more.amounts)
         ]
         if not chosen:
             raise ScalingError(
@@ -113,68 +106,38 @@ def expand_design(sweep: Sweep) -> list[CellRequest]:
                 where=f"replicates[{index}]",
                 remedy="write them as the design does, or leave one of them out for all",
             )
-        for place in chosen:
-            seeds[place] |= dict.fromkeys(more.seeds)
-    return [replace(ask, seeds=tuple(values)) for ask, values in zip(plain, seeds, strict=True)]
+        for position in chosen:
+            seeds[position] |= dict.fromkeys(more.seeds)
+    return [
+        replace(request, seeds=tuple(own)) for request, own in zip(requests, seeds, strict=True)
+    ]
 
 
-def _chosen(value: float, among: tuple[float, ...] | None) -> bool:
-    return among is None or value in among
-
-
-def _plain(sweep: Sweep) -> Iterator[CellRequest]:
-    design = sweep.design
+def _without_replicates(sweep: Sweep) -> Iterator[CellRequest]:
+    design, seeds = sweep.design, sweep.seeds
     if isinstance(design, ListDesign):
         for cell in design.cells:
+            settings = tuple(cell.settings.items())
             yield CellRequest(
-                cell.size,
-                "tokens",
-                cell.tokens,
-                cell.seeds or sweep.seeds,
-                settings=tuple(cell.settings.items()),
+                cell.size, "tokens", cell.tokens, cell.seeds or seeds, settings=settings
             )
-    elif isinstance(design, EpochsDesign):
-        for size in design.sizes:
-            yield from (
-                CellRequest(size, "tokens", amount, sweep.seeds, unique)
-                for amount, unique in _repeats(design)
-            )
+        return
+    measure: Measure = "tokens"
+    amounts: list[tuple[float, float | None]]  # with the unique tokens where these are limited
+    if isinstance(design, EpochsDesign):
+        pairs = list(itertools.product(design.unique_tokens, design.epochs))
+        amounts = [(u * n, u) for u, n in pairs if n > 1 or not design.fresh]
+        if design.fresh:  # and the same tokens, all new
+            amounts += [(amount, None) for amount in sorted({u * n for u, n in pairs})]
+    elif isinstance(design, IsoflopDesign):
+        measure, amounts = "flops", [(budget, None) for budget in design.budgets]
+    elif isinstance(design, GridDesign):
+        amounts = [(tokens, None) for tokens in design.tokens]
     else:
-        measure, amounts = _amounts(design)
-        yield from (
-            CellRequest(size, measure, amount, sweep.seeds)
-            for size, amount in itertools.product(design.sizes, amounts)
-        )
-
-
-def _amounts(design: Any) -> tuple[str, tuple[float, ...]]:
-    if isinstance(design, IsoflopDesign):
-        return "flops", design.budgets
-    return (
-        ("tokens", design.tokens)
-        if isinstance(design, GridDesign)
-        else ("tokens_per_param", design.tokens_per_param)
-    )
-
-
-def _repeats(design: EpochsDesign) -> Iterator[tuple[float, float | None]]:
-    """(D, U) of every limited corpus and number of epochs, and (D, None) of the same tokens all
-    new.
-    """
-    repeated = [
-        (unique * epochs, unique)
-        for unique in design.unique_tokens
-        for epochs in design.epochs
-        if epochs > 1 or not design.fresh
-    ]
-    yield from repeated
-    if design.fresh:
-        yield from (
-            (amount, None)
-            for amount in sorted(
-                {unique * epochs for unique in design.unique_tokens for epochs in design.epochs}
-            )
-        )
+        measure = "tokens_per_param"
+        amounts = [(ratio, None) for ratio in design.tokens_per_param]
+    for size, (amount, unique) in itertools.product(design.sizes, amounts):
+        yield CellRequest(size, measure, amount, seeds, unique)
 
 
 def check_axes(
@@ -183,20 +146,20 @@ def check_axes(
     """Raises ScalingError for an axis, or what a cell sets, of an unknown field, of words where
     numbers belong, or that stands twice.
     """
-    fields = [axis.field for axis in axes]
+    names = [axis.field for axis in axes]
     for axis in axes:
         _check_field(task, "axis", axis.field, axis.values, "axes")
-    if len(set(fields)) < len(fields):
+    if len(set(names)) < len(names):
         raise ScalingError(
-            f"an axis field stands twice: {', '.join(fields)}",
+            f"an axis field stands twice: {', '.join(names)}",
             where="axes",
             remedy="give each field one axis",
         )
-    for field, value in dict.fromkeys(pair for cell in cells for pair in cell):
-        _check_field(task, "setting", field, (value,), "design.cells")
-        if field in fields:
+    for name, value in dict.fromkeys(pair for cell in cells for pair in cell):
+        _check_field(task, "setting", name, (value,), "design.cells")
+        if name in names:
             raise ScalingError(
-                f"{field} is set by cells and by an axis",
+                f"{name} is set by cells and by an axis",
                 where="design.cells",
                 remedy="leave out one of the two",
             )
@@ -205,36 +168,31 @@ def check_axes(
 def _check_field(
     task: TaskConfig, what: str, field: str, values: tuple[Any, ...], where: str
 ) -> None:
-    own = [f"task.{name}" for name in type(task).model_fields if name not in NOT_VARIED]
-    known = [f"model.{name}" for name in ModelConfig.model_fields] + [
-        f"optim.{name}" for name in OptimConfig.model_fields
-    ]
-    known += [*own, "batch_size"]
+    known = [f"model.{name}" for name in ModelConfig.model_fields]
+    known += [f"optim.{name}" for name in OptimConfig.model_fields]
+    known += [f"task.{name}" for name in type(task).model_fields if name not in NOT_VARIED]
+    known += ["batch_size"]
     if field not in known:
         raise unknown_choice(f"{what} field", field, known, where=where)
-    wrong = [value for value in values if isinstance(value, str) and field not in WORDS]
-    if wrong:
-        raise ScalingError(
-            f"{what} {field} has the value {wrong[0]!r}, which is not a number",
-            where=where,
-            remedy="write numbers",
-        )
-    wrong = [
-        value for value in values if field == "batch_size" and (type(value) is not int or value < 1)
-    ]
-    if wrong:
-        raise ScalingError(
-            f"{what} batch_size has the value {wrong[0]!r}, which is no number of sequences",
-            where=where,
-            remedy="write whole numbers from 1 on",
-        )
+    for value in values:
+        if isinstance(value, str) and field not in WORDS:
+            raise ScalingError(
+                f"{what} {field} has the value {value!r}, which is not a number",
+                where=where,
+                remedy="write numbers",
+            )
+        if field == "batch_size" and (type(value) is not int or value < 1):
+            raise ScalingError(
+                f"{what} batch_size has the value {value!r}, which is no number of sequences",
+                where=where,
+                remedy="write whole numbers from 1 on",
+            )
 
 
 def check_size(sweep: Sweep, requests: list[CellRequest]) -> None:
-    """Raises ScalingError for more than MAX_CELLS cells."""
-    count = sum(len(ask.seeds) for ask in requests)
-    for axis in sweep.axes:
-        count *= len(axis.values)
+    """Raises ScalingError for more cells than can be planned."""
+    count = sum(len(request.seeds) for request in requests)
+    count *= math.prod(len(axis.values) for axis in sweep.axes)
     if count > MAX_CELLS:
         raise ScalingError(
             f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
@@ -257,19 +215,13 @@ def _settings(
     chosen: tuple[tuple[str, Any], ...], base: dict[str, dict[str, Any]], batch_size: Any
 ) -> Settings:
     """The base with the chosen values over it."""
-    over: dict[str, dict[str, Any]] = {"task": {}} | {
-        part: dict(each) for part, each in base.items()
+    parts: dict[str, dict[str, Any]] = {
+        part: dict(base.get(part, {})) for part in ("model", "optim", "task")
     }
     for path, value in chosen:
         part, _, name = path.partition(".")
-        if part in over:
-            over[part][name] = value
+        if part in parts:
+            parts[part][name] = value
     batch_size = dict(chosen).get("batch_size") or batch_size
-    return Settings(
-        chosen,
-        over["model"],
-        over["optim"],
-        over["task"],
-        batch_size,
-        repr((over["model"], over["task"], batch_size)),
-    )
+    shape = repr((parts["model"], parts["task"], batch_size))
+    return Settings(chosen, **parts, batch_size=batch_size, shape=shape)

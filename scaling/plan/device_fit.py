@@ -29,43 +29,46 @@ class DeviceMemory:
     kind: Kind
     capacity_bytes: int
 
-    def required_bytes(self, run: RunConfig, how: Execution) -> int:
+    def required_bytes(self, run: RunConfig, execution: Execution) -> int:
         """Bytes that a run takes here: of an accelerator's memory, or of a process on a CPU."""
         return (
-            memory.process_bytes(run, how)
+            memory.process_bytes(run, execution)
             if self.kind == "cpu"
-            else memory.estimate(run, how, self.kind).total
+            else memory.estimate(run, execution, self.kind).total
         )
 
-    def fits(self, runs: Sequence[RunConfig], how: Execution) -> bool:
+    def fits(self, runs: Sequence[RunConfig], execution: Execution) -> bool:
         """Whether each of the runs does."""
-        return all(self.required_bytes(run, how) <= self.capacity_bytes for run in runs)
+        return all(self.required_bytes(run, execution) <= self.capacity_bytes for run in runs)
 
 
 def suggest_execution(
-    runs: Sequence[RunConfig], how: Execution, device: DeviceMemory
+    runs: Sequence[RunConfig], execution: Execution, device: DeviceMemory
 ) -> Execution | None:
-    """The least change to `how` under which all runs fit, if there is one.
+    """The least change to `execution` under which all runs fit, if there is one.
 
     First the largest micro-batch alone, then with products and with blocks computed again, then the
     smallest mesh (`fsdp`) with any of these. A mesh adds devices, so it is none for a CPU.
     """
     return next(
-        (chosen for chosen in _choices(runs, how, device.kind) if device.fits(runs, chosen)), None
+        (chosen for chosen in _choices(runs, execution, device.kind) if device.fits(runs, chosen)),
+        None,
     )
 
 
-def _choices(runs: Sequence[RunConfig], how: Execution, kind: Kind) -> Iterator[Execution]:
+def _choices(runs: Sequence[RunConfig], execution: Execution, kind: Kind) -> Iterator[Execution]:
     batch = math.gcd(*(run.batch_size for run in runs))
-    for fsdp in _fsdp_sizes(batch, how, kind):
-        mesh = how.mesh.model_copy(update={"fsdp": fsdp})
+    for fsdp in _fsdp_sizes(batch, execution, kind):
+        mesh = execution.mesh.model_copy(update={"fsdp": fsdp})
         shares = mesh.data * fsdp
         sizes = [size for size in range(batch, 0, -1) if batch % size == 0 and size % shares == 0]
-        for remat in REMATS[REMATS.index(how.remat) :]:
+        for remat in REMATS[REMATS.index(execution.remat) :]:
             for size in sizes:
-                if how.micro_batch is None or size <= how.micro_batch:
-                    whole = how.micro_batch is None and all(size == run.batch_size for run in runs)
-                    yield how.model_copy(
+                if execution.micro_batch is None or size <= execution.micro_batch:
+                    whole = execution.micro_batch is None and all(
+                        size == run.batch_size for run in runs
+                    )
+                    yield execution.model_copy(
                         update={
                             "mesh": mesh,
                             "remat": remat,
@@ -74,48 +77,48 @@ def _choices(runs: Sequence[RunConfig], how: Execution, kind: Kind) -> Iterator[
                     )
 
 
-def _fsdp_sizes(batch: int, how: Execution, kind: Kind) -> list[int]:
+def _fsdp_sizes(batch: int, execution: Execution, kind: Kind) -> list[int]:
     """The mesh as it is, and larger ones that divide the batch."""
-    now, data = how.mesh.fsdp, how.mesh.data
+    now, data = execution.mesh.fsdp, execution.mesh.data
     larger = (
         range(2 * now, min(batch // data, LARGEST_MESH) + 1, now) if kind != "cpu" else range(0)
     )
     return [now, *(size for size in larger if batch % (size * data) == 0)]
 
 
-def to_cli_flags(chosen: Execution, how: Execution) -> str:
-    """The options of the command line that turn `how` into `chosen`."""
+def to_cli_flags(chosen: Execution, execution: Execution) -> str:
+    """The options of the command line that turn `execution` into `chosen`."""
     parts = []
-    if chosen.mesh != how.mesh:
+    if chosen.mesh != execution.mesh:
         parts.append(f"--mesh {describe(chosen.mesh)}")
-    if chosen.micro_batch != how.micro_batch:
+    if chosen.micro_batch != execution.micro_batch:
         parts.append(f"--micro-batch {chosen.micro_batch}")
-    if chosen.remat != how.remat:
+    if chosen.remat != execution.remat:
         parts.append(f"--remat {chosen.remat}")
     return " ".join(parts)
 
 
-def check_fits(runs: Sequence[RunConfig], how: Execution, device: DeviceMemory) -> None:
+def check_fits(runs: Sequence[RunConfig], execution: Execution, device: DeviceMemory) -> None:
     """Raise ScalingError naming the largest run that does not fit, and the options under which all
     of them do.
     """
-    sizes = {run.run_id: device.required_bytes(run, how) for run in runs}
+    sizes = {run.run_id: device.required_bytes(run, execution) for run in runs}
     large = [run for run in runs if sizes[run.run_id] > device.capacity_bytes]
     if not large:
         return
     worst = max(large, key=lambda run: sizes[run.run_id])
     count = f" ({len(large)} of {len(runs)} runs do not fit)" if len(large) > 1 else ""
-    batch = f"{how.micro_batch or worst.batch_size} x {worst.task.seq_len} tokens at once"
+    batch = f"{execution.micro_batch or worst.batch_size} x {worst.task.seq_len} tokens at once"
     needs, has = format_bytes(sizes[worst.run_id]), format_bytes(device.capacity_bytes)
     parameters = format_count(memory.n_params(worst))
     what = f"{parameters} parameters and {batch} need {needs}, {device.name} has {has}{count}"
-    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, how, device))
+    raise ScalingError(what, where=f"run {worst.run_id}", remedy=_advice(runs, execution, device))
 
 
-def _advice(runs: Sequence[RunConfig], how: Execution, device: DeviceMemory) -> str:
-    chosen = suggest_execution(runs, how, device)
+def _advice(runs: Sequence[RunConfig], execution: Execution, device: DeviceMemory) -> str:
+    chosen = suggest_execution(runs, execution, device)
     if chosen is not None:
-        return f"it fits with {to_cli_flags(chosen, how)}"
+        return f"it fits with {to_cli_flags(chosen, execution)}"
     if device.kind == "cpu":
         return (
             "no micro-batch makes it fit: fewer --workers, a machine with more memory, or a "

@@ -2,13 +2,13 @@
 term by term. No jax here.
 
 The terms are what XLA keeps (read from its buffer assignments on a CPU, and from the TPU compiler
-for what other devices keep), so they follow `train/model/`: who changes what a layer keeps for its backward
-pass changes `_layer_words` too, and `tests/plan/test_memory_against_xla.py` compares both.
+for what other devices keep), so they follow `train/model/`: a change of what a layer keeps for its
+backward pass changes `_layer_words` too; `tests/plan/test_memory_against_xla.py` compares both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from scaling import accounting
@@ -61,74 +61,55 @@ class MemoryEstimate:
 class _DeviceShare:
     """The share of one device: widths of a layer after `tensor`, tokens after `data` and `fsdp`,
     and how they are computed.
+
+    Args:
+        tokens: in one pass.
+        half: words of an operand of a product.
+        unrolled: XLA on a CPU fuses as it likes among layers, and merges what is computed again
+            with the first time.
+        heads, kv: widths of all queries and of all keys.
+        inner: columns of the first matrix of the feed-forward part.
+        scores: unmasked scores of a token in all heads, as blocks of queries compute them; none in
+            fused attention.
     """
 
     run: RunConfig
-    how: Execution
+    execution: Execution
     kind: Kind
-
-    @property
-    def tokens(self) -> float:
-        """Tokens in one pass."""
-        return (
-            (self.how.micro_batch or self.run.batch_size)
-            * self.run.task.seq_len
-            / self.batch_shares
-        )
-
-    @property
-    def batch_shares(self) -> int:
-        return self.how.mesh.data * self.how.mesh.fsdp
-
-    @property
-    def half(self) -> float:
-        """Width of an operand of a product, in words."""
-        return 0.5 if self.run.precision == "bfloat16" else 1.0
-
-    @property
-    def unrolled(self) -> bool:
-        """XLA on a CPU: fuses as it likes among layers, and merges what is computed again with the
-        first time.
-        """
-        return self.kind == "cpu" and self.how.layers == "unrolled"
+    batch_shares: int
+    tokens: float
+    half: float
+    unrolled: bool
+    heads: float
+    kv: float
+    ffn: float
+    inner: float
+    scores: float
 
     def divided(self, width: float) -> float:
         """A width that `tensor` divides."""
-        return width / self.how.mesh.tensor
+        return width / self.execution.mesh.tensor
 
-    @property
-    def heads(self) -> float:
-        """Width of all queries."""
-        return self.divided(self.run.model.n_heads * self.run.model.d_head)
 
-    @property
-    def kv(self) -> float:
-        """Width of all keys."""
-        return self.divided(self.run.model.n_kv_heads * self.run.model.d_head)
-
-    @property
-    def ffn(self) -> float:
-        return self.divided(self.run.model.d_ff)
-
-    @property
-    def inner(self) -> float:
-        """Columns of the first matrix of the feed-forward part."""
-        return self.ffn * (2 if self.run.model.ffn == "swiglu" else 1)
-
-    @property
-    def scores(self) -> float:
-        """Unmasked scores of a token in all heads, as blocks of queries compute them; none in fused
-        attention.
-        """
-        if self.how.attention == "fused":
-            return 0.0
-        blocks = attention_blocks(self.run.task.seq_len)
-        return (
-            self.divided(self.run.model.n_heads)
-            * self.run.task.seq_len
-            * (blocks + 1)
-            / (2 * blocks)
-        )
+def _device_share(run: RunConfig, execution: Execution, kind: Kind) -> _DeviceShare:
+    model, seq_len, mesh = run.model, run.task.seq_len, execution.mesh
+    shares, blocks = mesh.data * mesh.fsdp, attention_blocks(seq_len)
+    scores = model.n_heads * seq_len * (blocks + 1) / (2 * blocks)
+    ffn = model.d_ff / mesh.tensor
+    return _DeviceShare(
+        run=run,
+        execution=execution,
+        kind=kind,
+        batch_shares=shares,
+        tokens=(execution.micro_batch or run.batch_size) * seq_len / shares,
+        half=0.5 if run.precision == "bfloat16" else 1.0,
+        unrolled=kind == "cpu" and execution.layers == "unrolled",
+        heads=model.n_heads * model.d_head / mesh.tensor,
+        kv=model.n_kv_heads * model.d_head / mesh.tensor,
+        ffn=ffn,
+        inner=ffn * (2 if model.ffn == "swiglu" else 1),
+        scores=0.0 if execution.attention == "fused" else scores / mesh.tensor,
+    )
 
 
 @dataclass(frozen=True)
@@ -145,27 +126,30 @@ class _Shape:
     run: RunConfig = field(compare=False, repr=False)
 
 
-def estimate(run: RunConfig, how: Execution | None = None, kind: Kind = "cpu") -> MemoryEstimate:
-    """What one device of a `kind` holds at the peak of training `run` under `how`, in bytes.
+def estimate(
+    run: RunConfig, execution: Execution | None = None, kind: Kind = "cpu"
+) -> MemoryEstimate:
+    """What one device of a `kind` holds at the peak of training `run` under `execution`, in bytes.
 
     Within 10 % of what XLA plans for the models of docs/memory.md. A process needs more: its code,
     the compiler, the batches read ahead; see `process_bytes`.
     """
     return _estimated(
         _Shape(run.model, run.task.seq_len, run.batch_size, run.precision, run.evals, run),
-        how or Execution(),
+        execution or Execution(),
         kind,
     )
 
 
 @lru_cache(maxsize=8192)  # a large sweep has few shapes; each kept one weighs about 2 kB
-def _estimated(shape: _Shape, how: Execution, kind: Kind) -> MemoryEstimate:
+def _estimated(shape: _Shape, execution: Execution, kind: Kind) -> MemoryEstimate:
     run = shape.run
-    part = _DeviceShare(run, resolve(run, how, kind), kind)
-    own_words, averaged = _held_words(part), run.evals.averaged
+    part = _device_share(run, resolve(run, execution, kind), kind)
+    own_words, averaged = _own_words(part), run.evals.averaged
     whole = _gathered_words(part)
     gradients = (
-        own_words * (2 if part.how.micro_batch and part.how.micro_batch < run.batch_size else 1)
+        own_words
+        * (2 if part.execution.micro_batch and part.execution.micro_batch < run.batch_size else 1)
         + whole
     )
     kept = part.tokens * run.model.n_layers * _layer_words(part)
@@ -174,7 +158,7 @@ def _estimated(shape: _Shape, how: Execution, kind: Kind) -> MemoryEstimate:
         kept += _cast_words(part)
         gradients = max(0.0, gradients + backward - kept - max(backward, loss))
     step = gradients + kept + max(backward, loss)
-    update = own_words * (2 if part.how.mesh.n_devices == 1 else 1)
+    update = own_words * (2 if part.execution.mesh.n_devices == 1 else 1)
     evaluation = max(_evaluation_words(part), _noise_words(part))
     data = WORD * dispatch_steps(run) * run.batch_size * (run.task.seq_len + 1) / part.batch_shares
     return MemoryEstimate(
@@ -199,16 +183,16 @@ def _bytes(words: float) -> int:
     return round(WORD * words)
 
 
-def _held_words(part: _DeviceShare) -> float:
+def _own_words(part: _DeviceShare) -> float:
     """Parameters of one device: all, over `fsdp` and `tensor`."""
-    return n_params(part.run) / (part.how.mesh.fsdp * part.how.mesh.tensor)
+    return n_params(part.run) / (part.execution.mesh.fsdp * part.execution.mesh.tensor)
 
 
 def _gathered_words(part: _DeviceShare) -> float:
     """Parameters of other devices that pass through: with `fsdp`, the embedding and the head with
     their gradients, and a layer's.
     """
-    if part.how.mesh.fsdp == 1:
+    if part.execution.mesh.fsdp == 1:
         return 0.0
     model = part.run.model
     groups = accounting.parameter_groups(model, part.run.task.seq_len)
@@ -220,7 +204,7 @@ def _gathered_words(part: _DeviceShare) -> float:
 def _cast_words(part: _DeviceShare) -> float:
     """The blocks' matrices in the compute dtype, kept for the backward pass on accelerators."""
     groups = accounting.parameter_groups(part.run.model, part.run.task.seq_len)
-    if part.half == 1 or part.how.remat == "block":
+    if part.half == 1 or part.execution.remat == "block":
         return 0.0
     return part.divided((groups["attention"] + groups["ffn"]) * part.half)
 
@@ -232,9 +216,9 @@ def _layer_words(part: _DeviceShare) -> float:
         return _accelerator_words(part)
     if part.unrolled:
         return _unrolled_words(part)
-    if part.how.remat == "block":
+    if part.execution.remat == "block":
         return d_model
-    if part.how.remat == "products":
+    if part.execution.remat == "products":
         return 2 * d_model + part.heads + 2 * part.kv + part.inner
     return _differentiated_words(part)
 
@@ -246,7 +230,7 @@ def _differentiated_words(part: _DeviceShare, half: float | None = None) -> floa
     model, half = part.run.model, half or part.half
     norms = 2 * model.d_model * (1 + _operand(model, half))
     qk_norm = part.heads + part.kv if model.qk_norm else 0.0
-    if part.how.attention == "fused":
+    if part.execution.attention == "fused":
         attention = (2 * part.heads + 2 * part.kv) * half + part.divided(model.n_heads)
     else:
         attention = part.heads * (1 + 2 * half) + 2 * part.kv * half + part.scores * half
@@ -261,12 +245,12 @@ def _accelerator_words(part: _DeviceShare) -> float:
     """What a layer keeps on a GPU or a TPU, in the compute dtype: operands of products, and the
     inputs of what is computed again (norms, rotations, activations).
     """
-    model, half, fused = part.run.model, part.half, part.how.attention == "fused"
+    model, half, fused = part.run.model, part.half, part.execution.attention == "fused"
     kept_by_kernel = part.heads * half + part.divided(model.n_heads) if fused else 0.0
-    if part.how.remat == "block":
+    if part.execution.remat == "block":
         return model.d_model * half + kept_by_kernel
     products = part.heads + 2 * part.kv + part.inner
-    if part.how.remat == "products":
+    if part.execution.remat == "products":
         return (2 * model.d_model + products) * half + kept_by_kernel
     attention = part.heads + 2 * part.kv
     own = 0.0 if fused else part.scores * half + part.heads * (2 + half)
@@ -301,16 +285,20 @@ def _backward_words(part: _DeviceShare) -> float:
         return 2 * d_model + part.ffn * (2 - part.half)
     if part.kind != "cpu":
         again = 0.0
-        if part.how.remat != "none":
-            plain = part.how.model_copy(update={"remat": "none"})
-            again = _accelerator_words(replace(part, how=plain)) - _accelerator_words(part)
+        if part.execution.remat != "none":
+            plain = part.execution.model_copy(update={"remat": "none"})
+            again = _accelerator_words(
+                _device_share(part.run, plain, part.kind)
+            ) - _accelerator_words(part)
         return again + part.half * (3 * d_model + part.ffn + part.inner)
-    if part.how.remat == "none":  # the layer's share of what is kept is copied out, in float32
+    if (
+        part.execution.remat == "none"
+    ):  # the layer's share of what is kept is copied out, in float32
         return _differentiated_words(part, 1.0) * (0.7 if part.half == 1 else 1.0)
     again = _unrolled_words(part) + (
         part.ffn if part.half < 1 or part.run.model.ffn == "relu2" else 0.0
     )
-    return again - (part.inner + d_model if part.how.remat == "products" else 0.0)
+    return again - (part.inner + d_model if part.execution.remat == "products" else 0.0)
 
 
 def _loss_words(part: _DeviceShare) -> float:
@@ -321,7 +309,7 @@ def _loss_words(part: _DeviceShare) -> float:
     their gradient in the compute dtype, and the matrix cast in both orders.
     """
     model = part.run.model
-    chunk = min(part.how.loss_chunk or part.tokens, part.tokens)
+    chunk = min(part.execution.loss_chunk or part.tokens, part.tokens)
     head = part.divided(model.vocab_size * model.d_model)
     copies = 2.0 if part.kind == "cpu" else 1.0 + part.half
     if part.kind != "cpu":
@@ -341,7 +329,7 @@ def _evaluation_words(part: _DeviceShare) -> float:
         2 * run.model.d_model + 2 * part.inner,
         2.4 * max(run.model.d_model, part.heads) + 2 * part.scores,
     )
-    chunk = min(part.how.loss_chunk or tokens, tokens)
+    chunk = min(part.execution.loss_chunk or tokens, tokens)
     return max(
         tokens * layer, 2 * tokens * run.model.d_model + chunk * part.divided(run.model.vocab_size)
     )
@@ -353,12 +341,11 @@ def _noise_words(part: _DeviceShare) -> float:
     """
     if not part.run.evals.noise_scale:
         return 0.0
-    group = replace(
-        part, how=part.how.model_copy(update={"micro_batch": noise_group(part.run, part.how)})
-    )
+    changes = {"micro_batch": noise_group(part.run, part.execution)}
+    group = _device_share(part.run, part.execution.model_copy(update=changes), part.kind)
     kept = group.tokens * group.run.model.n_layers * _layer_words(group)
     return (
-        2 * _held_words(group)
+        2 * _own_words(group)
         + _gathered_words(group)
         + kept
         + max(group.tokens * _backward_words(group), _loss_words(group))
@@ -374,7 +361,7 @@ def read_ahead_bytes(run: RunConfig) -> int:
     return batch * (steps + max(2, min(2 * steps, READ_AHEAD_BYTES // batch)))
 
 
-def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
+def process_bytes(run: RunConfig, execution: Execution | None = None) -> int:
     """The least that a training process on a CPU needs at its peak: PROCESS_BYTES, all devices of
     its mesh, the batches read ahead.
 
@@ -382,5 +369,5 @@ def process_bytes(run: RunConfig, how: Execution | None = None) -> int:
     (`execute.environment.ALLOCATOR`), and glibc before 2.38 may find no space for a large aligned
     buffer where an equal one was.
     """
-    devices = how.mesh.n_devices if how else 1
-    return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, how, "cpu").total
+    devices = execution.mesh.n_devices if execution else 1
+    return PROCESS_BYTES + read_ahead_bytes(run) + devices * estimate(run, execution, "cpu").total

@@ -15,8 +15,6 @@ from scaling.errors import ScalingError
 from scaling.plan.build import PlannedRun, RunBuilder
 from scaling.plan.cells import (
     Cell,
-    CellRequest,
-    Settings,
     check_axes,
     check_size,
     expand_design,
@@ -79,21 +77,23 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
     """
     requests = expand_design(sweep)
     check_size(sweep, requests)
-    check_axes(task, sweep.axes, (ask.settings for ask in requests))
+    check_axes(task, sweep.axes, (request.settings for request in requests))
     runs: dict[str, PlannedRun] = {}
-    infeasible, merged = [], 0
+    infeasible: list[tuple[Cell, str]] = []
+    merged = 0
     builder = RunBuilder(sweep, task, vocab_size, simulated)
-    for ask, shared in itertools.product(requests, settings(sweep)):
-        chosen = shared.over(ask.settings)
+    for request, shared in itertools.product(requests, settings(sweep)):
+        chosen = shared.over(request.settings)
         try:
-            planned_runs = builder.runs_of_cell(ask, chosen)
+            planned_runs = builder.runs_of_cell(request, chosen)
         except ScalingError as error:
-            infeasible += [(cell, error.what) for cell in _cells(ask, chosen)]
+            for seed in request.seeds:
+                cell = Cell(request.size, request.measure, request.amount, chosen.chosen, seed)
+                infeasible.append((cell, error.what))
             continue
         for planned in planned_runs:
-            run_id = planned.run_id
-            merged += run_id in runs
-            runs[run_id] = planned
+            merged += planned.run_id in runs
+            runs[planned.run_id] = planned
     if not runs:
         raise EmptyPlan("; ".join(dict.fromkeys(reason for _, reason in infeasible)))
     ordered = sorted(
@@ -104,13 +104,8 @@ def plan(sweep: Sweep, task: TaskConfig, vocab_size: int, simulated: str | None 
             planned.run_id,
         ),
     )
-    return Plan(
-        sweep,
-        tuple(ordered),
-        tuple(infeasible),
-        merged,
-        tuple(_one_per_rule(builder.range_warnings)),
-    )
+    warnings = tuple(_one_per_rule(builder.range_warnings))
+    return Plan(sweep, tuple(ordered), tuple(infeasible), merged, warnings)
 
 
 def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:
@@ -121,8 +116,3 @@ def _one_per_rule(counts: Counter[str]) -> Iterator[ResultWarning]:
     for rule, texts in rules.items():
         more = f", and {len(texts) - 1} more" if len(texts) > 1 else ""
         yield warn(WarningCode.OUTSIDE_RULE_RANGE, f"{texts[0]}{more}", rule=rule)
-
-
-def _cells(ask: CellRequest, chosen: Settings) -> list[Cell]:
-    """The cells of one size, amount and combination of settings: one for each seed."""
-    return [Cell(ask.size, ask.measure, ask.amount, chosen.chosen, seed) for seed in ask.seeds]

@@ -1,7 +1,7 @@
 """Columns of a table: which one is N, D, C or the loss, as the user names it or by its name alone.
 
-A guess is noted, an ambiguity is an error that lists the choices, and what a header's unit or its words
-say (`params (M)`, `non_embedding_params`) is kept with the column.
+A guess is noted, an ambiguity is an error that lists the choices, and what a header's unit or its
+words say (`params (M)`, `non_embedding_params`) is kept with the column.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.errors import ScalingError, closest_match, unknown_choice
-from scaling.points.units import QUANTITIES, Header, Quantity, Unit, parse_unit, read_header
+from scaling.points.units import (
+    QUALIFIERS,
+    QUANTITIES,
+    Header,
+    Quantity,
+    Unit,
+    parse_unit,
+    read_header,
+)
 
 ALIASES = {
     "N": "n params param parameters n_params num_params nparams n_parameters num_parameters "
@@ -20,12 +28,14 @@ ALIASES = {
     "total_params total_parameters params_total n_params_total trainable_params model_param_count "
     "n_params_nonembedding non_embedding_params nonembedding_params params_non_embedding "
     "params_nonembedding non_embedding_parameters n_non_embedding non_embedding_param_size "
-    "num_non_embedding_params active_params active_parameters n_active_params n_active",
+    "num_non_embedding_params active_params active_parameters n_active_params n_active "
+    "params_active active_param_count activated_params",
     "D": "d tokens n_tokens num_tokens train_tokens training_tokens tokens_seen tokens_trained "
     "token_count n_train_tokens num_train_tokens dataset_size data_tokens total_tokens data_size "
     "tokens_total consumed_tokens total_tokens_seen train_tokens_seen tokens_consumed",
     "C": "c flops flop compute training_flop training_flops train_flop train_flops total_flop "
-    "total_flops total_flos training_compute train_compute compute_flops achieved_flops model_flops",
+    "total_flops total_flos training_compute train_compute compute_flops achieved_flops "
+    "model_flops",
     "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll "
     "val_nll cross_entropy xent lm_loss final_val_loss final_eval_loss loss_mean smooth_loss "
     "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss",
@@ -64,7 +74,9 @@ _CONTAINER = re.compile(r"^((config|configs|summary|hparams?|metrics|history)[/.
 
 @dataclass(frozen=True)
 class Columns:
-    """The column of each letter, its header as read, which letters were guessed, and N's convention."""
+    """The column of each letter, its header as read, which letters were guessed, and N's
+    convention.
+    """
 
     names: Mapping[str, str]
     headers: Mapping[str, Header] = field(default_factory=dict)
@@ -104,7 +116,9 @@ class Columns:
 
 
 def parse_columns(text: str, custom: bool = False) -> dict[str, str]:
-    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and commas."""
+    """`"N=Model Size,C=Training FLOP,L=loss"` as letters to columns; names may hold spaces and
+    commas.
+    """
     pairs = [part.partition("=") for part in re.split(r",(?=\s*\w+\s*=)", text)]
     columns: dict[str, str] = {}
     for letter, equals, column in pairs:
@@ -133,29 +147,64 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A column's name as aliases know it: in small letters, words joined by _, without a container."""
+    """A column's name as aliases know it: in small letters, words joined by _, without
+    a container.
+    """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _CONTAINER.sub("", name.strip()))
     bare = re.sub(r"\W+", "_", words.lower()).strip("_")
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
-def _forms(name: str, letter: str) -> tuple[str, str]:
-    """The plain name of a whole column, and that of its last component, both without the unit."""
+def _forms(name: str, letter: str) -> tuple[str, str, str]:
+    """The plain name of a whole column, the same without its unit, and that of the last component
+    of a path (the one before, where W&B ends it with `value`).
+    """
     bare = read_header(name, letter).name
-    last = re.split(r"[/.]", bare)[-1] or bare
-    return plain_name(bare), plain_name(last)
+    parts = re.split(r"[/.]", bare)
+    last = parts[-2] if len(parts) > 1 and parts[-1] in ("value", "last") else parts[-1]
+    return plain_name(name), plain_name(bare), plain_name(last or bare)
+
+
+NOUNS = {"N": {"params", "parameters"}, "D": {"tokens"}, "L": {"loss"}}
+COUNT_WORDS = frozenset(
+    [
+        "n",
+        "num",
+        "number",
+        "of",
+        "total",
+        "train",
+        "training",
+        "trained",
+        "global",
+        "seen",
+        "consumed",
+        "processed",
+        "cumulative",
+        "model",
+        "trainable",
+        "count",
+        "all",
+    ]
+)
+LOSS_WORDS = QUALIFIERS | {"at", "end", "lm", "ce", "step"}
 
 
 def candidates(letter: str, names: Sequence[str]) -> list[str]:
-    """The columns that may hold a letter: by whole name, else by the last component of a path."""
+    """The columns that may hold a letter: by whole name, else by the last component of a path, else
+    by its words, such as `Final Validation Loss`.
+    """
+    forms = {name: _forms(name, letter) for name in names}
     for aliases in ((ALIASES | ONLY_NEEDED)[letter], SECOND_CHOICE.get(letter, "")):
         known = set(aliases.split())
-        forms = {name: (*_forms(name, letter), plain_name(name)) for name in names}
         for position in (0, 1, 2):
             matches = [name for name in names if forms[name][position] in known]
             if matches:
                 return matches
-    return []
+    usual = LOSS_WORDS if letter == "L" else COUNT_WORDS
+    words = {name: set(forms[name][2].split("_")) for name in names}
+    nouns = NOUNS.get(letter, set())
+    return [name for name in names if words[name] & nouns and words[name] <= nouns | usual]
 
 
 def resolve(
@@ -167,9 +216,10 @@ def resolve(
 ) -> Columns:
     """The column of each letter: as named by the user, else by its name.
 
-    Two of N, D and C that are named suffice, the third is not guessed. `are_equal` says whether columns hold
-    the same cells, so that there is nothing to choose; `needed` are the inputs of the law.
-    Raises ScalingError for a named column that is absent, an ambiguity, an unknown unit, and too few columns.
+    Two of N, D and C that are named suffice, the third is not guessed. `are_equal` says whether
+    columns hold the same cells, so that there is nothing to choose; `needed` are the inputs of the
+    law. Raises ScalingError for a named column that is absent, an ambiguity, an unknown unit, and
+    too few columns.
     """
     columns: dict[str, str] = {}
     headers: dict[str, Header] = {}
@@ -196,7 +246,7 @@ def resolve(
     for letter, header in headers.items():
         if header.unknown:
             raise _unknown_unit(path, columns[letter], letter, header)
-    nominal = [name for name in names if _forms(name, "C")[1] in NOMINAL]
+    nominal = [name for name in names if _forms(name, "C")[2] in NOMINAL]
     return Columns(
         columns,
         headers,
@@ -206,7 +256,9 @@ def resolve(
 
 
 def _named_column(path: Path, names: Sequence[str], letter: str, column: str) -> tuple[str, Header]:
-    """A column that the user named, with the unit of its header or of square brackets behind the name."""
+    """A column that the user named, with the unit of its header or of square brackets behind the
+    name.
+    """
     if column in names:
         return column, read_header(column, letter)
     with_unit = re.fullmatch(r"(.*?)\s*\[([^\[\]]+)\]", column)
@@ -253,7 +305,9 @@ def _unknown_unit(path: Path, column: str, letter: str, header: Header) -> Scali
 def _check_complete(
     path: Path, names: Sequence[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
-    """Raise ScalingError where the loss or what a law could be fitted to is missing; names the nearest columns."""
+    """Raise ScalingError where the loss or what a law could be fitted to is missing; names the
+    nearest columns.
+    """
     sizes = ({"N", "D", "C"} | set(needed)) & set(columns)
     if "L" in columns and sizes:
         return
@@ -261,7 +315,7 @@ def _check_complete(
     known = ALIASES["L" if missing == "loss" else "N"].split()
     if missing != "loss":
         known += [*ALIASES["D"].split(), *ALIASES["C"].split()]
-    near = [name for name in names if closest_match(_forms(name, "N")[1], known)]
+    near = [name for name in names if closest_match(_forms(name, "N")[2], known)]
     hint = f"nearest: {list_names(near)}; " if near else ""
     raise ScalingError(
         f"no column is known as {missing}",

@@ -1,4 +1,6 @@
-"""What the losses of a fit were measured on: two losses compare on the same text, in the same tokens."""
+"""What the losses of a fit were measured on: two losses compare on the same text, in the same
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,26 @@ UNIT = "nats per token"
 
 @dataclass(frozen=True)
 class Comparability:
-    """Whether the losses of two fits compare (None: the fits do not say), and the sentence that says why."""
+    """Whether the losses of two fits compare (None: the fits do not say), and the sentence that
+    says why.
+    """
 
     compare: bool | None
     why: str
 
 
 def evaluation_of(runs: pd.DataFrame | None) -> dict[str, Any]:
-    """What the runs of a results folder (`config` as text or as a dictionary) were evaluated on; empty for a foreign table.
+    """What the runs of a results folder (`config` as text or as a dictionary) were evaluated on;
+    empty for a foreign table.
 
-    `corpus` is the digest of the tokens, so another tokenizer is another corpus; `simulated` names the law of simulated runs.
+    `corpus` is the digest of the tokens, so another tokenizer is another corpus; `simulated` names
+    the law of simulated runs.
     """
     if runs is None or "config" not in runs.columns or runs.empty:
         return {}
-    held = runs["config"].iloc[0]
+    config = runs["config"].iloc[0]
     run = load_run(
-        held if isinstance(held, str) else json.dumps(held), f"run {runs['run_id'].iloc[0]}"
+        config if isinstance(config, str) else json.dumps(config), f"run {runs['run_id'].iloc[0]}"
     )
     return {
         "task": run.task.kind,
@@ -51,13 +57,15 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
     if not ours or not theirs:
         return Comparability(
             None,
-            "It is not known on what the losses were measured. What follows on compute holds only if both sweeps were "
+            "It is not known on what the losses were measured. What follows on compute "
+            "holds only if both sweeps were "
             "evaluated on the same text, in the same tokens and the same unit.",
         )
     if ours.get("unit") != theirs.get("unit"):
         return Comparability(
             False,
-            f"Losses are not comparable: they are in {ours.get('unit')} and in {theirs.get('unit')}.",
+            f"Losses are not comparable: they are in {ours.get('unit')} and in "
+            f"{theirs.get('unit')}.",
         )
     if bool(ours.get("simulated")) != bool(theirs.get("simulated")):
         return Comparability(
@@ -66,7 +74,8 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
     if ours.get("simulated"):
         return Comparability(
             True,
-            f"Both sweeps are simulated, from {ours['simulated']} and {theirs['simulated']}: nothing was trained.",
+            f"Both sweeps are simulated, from {ours['simulated']} and "
+            f"{theirs['simulated']}: nothing was trained.",
         )
     if ours.get("corpus") != theirs.get("corpus"):
         corpora = " and ".join(str(each.get("corpus"))[:12] for each in (ours, theirs))
@@ -77,7 +86,8 @@ def comparable(one: Mapping[str, Any], two: Mapping[str, Any]) -> Comparability:
         lengths = " and ".join(str(each.get("seq_len") or "several") for each in (model, other))
         return Comparability(
             True,
-            f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier evaluation.",
+            f"Same corpus, but contexts of {lengths} tokens: the longer one has an easier "
+            f"evaluation.",
         )
     return Comparability(True, "Both sweeps were evaluated on the same corpus in the same tokens.")
 
@@ -87,12 +97,16 @@ SHAPE = ["n_layers", "d_model", "n_heads"]
 
 
 def supports_one_law(table: pd.DataFrame) -> bool:
-    """Whether one law of N and D may hold for all runs: on text or facts, differing in size, data and seed alone."""
+    """Whether one law of N and D may hold for all runs: on text or facts, differing in size, data
+    and seed alone.
+    """
     return set(table["task"].unique()) <= LAW_TASKS and not has_variants(table)
 
 
 def has_variants(table: pd.DataFrame) -> bool:
-    """Whether runs differ in norm, positions or, at one shape, key-value heads: no law holds across them."""
+    """Whether runs differ in norm, positions or, at one shape, key-value heads: no law holds across
+    them.
+    """
     runs = table.drop_duplicates("run_id")
     switches = [
         runs["config"].str.extract(rf'"{name}":(\w+)', expand=False)

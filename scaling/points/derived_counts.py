@@ -1,21 +1,66 @@
-"""N, D and C of a table: the one that is missing is derived by C = 6 N D, and three that disagree are told so."""
+"""N, D and C of a table: the one that is missing is derived by C = 6 N D, and three that disagree
+are warned about.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import Columns
+from scaling.points.columns import Columns, candidates, plain_name
 from scaling.points.points import Points
+from scaling.points.units import read_header
 from scaling.warning import ResultWarning, WarningCode
 
 MAX_FACTOR = 10.0  # a column C this many times off 6 N D counts other things than training
 UNITS_OF_FLOPS = {"MFLOPs": 1e6, "GFLOPs": 1e9, "TFLOPs": 1e12, "PFLOPs": 1e15, "EFLOPs": 1e18}
 UNITS_OF_FLOPS |= {"ZFLOPs": 1e21, "PF-days": 8.64e19, "TF-days": 8.64e16}
 COUNT_WORDS = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
+
+
+RATIOS = "tokens_per_param tokens_per_parameter token_param_ratio tokens_params_ratio tpp d_n"
+STEPS = "steps n_steps num_steps train_steps training_steps total_steps max_steps global_step"
+BATCH_TOKENS = "batch_tokens tokens_per_batch tokens_per_step batch_size_tokens"
+BATCHES = "batch_size global_batch_size train_batch_size bsz gbs gbsz bs batch"
+LENGTHS = "seq_len seq_length sequence_length context_length block_size n_ctx max_seq_len seqlen"
+
+
+def with_tokens(
+    table: pd.DataFrame, given: Mapping[str, str], inputs: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """A table that lacks D and C with a column of tokens, where others say how many there were:
+    N times tokens per parameter, or steps times the batch; and the note that says so.
+    """
+    names = [str(name) for name in table.columns]
+    is_there = any(candidates(letter, names) for letter in "DC") or {"D", "C"} & set(given)
+    if is_there or "D" not in inputs:
+        return table, []
+    plain = {plain_name(re.split(r"[/.]", name)[-1]): name for name in names}
+
+    def column(words: str) -> str | None:
+        return next((plain[word] for word in words.split() if word in plain), None)
+
+    sizes = candidates("N", names)
+    ratio, steps, batch_tokens = column(RATIOS), column(STEPS), column(BATCH_TOKENS)
+    batches, lengths = column(BATCHES), column(LENGTHS)
+    factors = [given.get("N") or (sizes[0] if len(sizes) == 1 else None), ratio]
+    if None in factors:
+        factors = [steps, batch_tokens] if batch_tokens else [steps, batches, lengths]
+    if None in factors:
+        return table, []
+    tokens = np.ones(len(table))
+    for position, name in enumerate(factors):
+        is_size = position == 0 and name not in (steps,)
+        unit = read_header(str(name), "N" if is_size else "S").unit
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        tokens = tokens * (unit.to_plain(values) if unit else values)
+    listed = " x ".join(f"{name!r}" for name in factors)
+    return table.assign(tokens=tokens), [f"tokens derived: {listed}"]
 
 
 def points_from_numbers(
@@ -36,7 +81,8 @@ def points_from_numbers(
         if float(np.median(d / n)) < 1e-3 and float(np.median(d)) < 1e6:
             name = columns.names["C"]
             raise ScalingError(
-                f"D = C / (6 N) would be {float(np.median(d)):.2g} tokens (median): column {name!r} "
+                f"D = C / (6 N) would be {float(np.median(d)):.2g} tokens (median): column "
+                f"{name!r} "
                 "is not in FLOPs",
                 where=str(path),
                 remedy=f'say its unit, --columns "C={name} [PFLOPs]", or name the tokens: D=...',
@@ -52,8 +98,10 @@ def points_from_numbers(
                 ResultWarning(
                     code=WarningCode.UNLIKELY_UNIT,
                     message=f"the median {letter} is {np.median(values):.3g}: is column "
-                    f"{columns.names[letter]!r} in thousands, millions or billions? Exponents do not "
-                    f'change, predictions do; say it: --columns "{letter}={columns.names[letter]} [M]"',
+                    f"{columns.names[letter]!r} in thousands, millions or billions? "
+                    f"Exponents do not "
+                    f"change, predictions do; say it: --columns "
+                    f'"{letter}={columns.names[letter]} [M]"',
                     data={"letter": letter, "median": float(np.median(values))},
                 )
             )
@@ -72,7 +120,8 @@ def points_from_numbers(
 def _flops_disagree(
     path: Path, log_ratio: np.ndarray, columns: Columns, is_named: bool
 ) -> ResultWarning | None:
-    """A warning where C and 6 N D differ by more than MAX_FACTOR; names the likely unit where it is one factor.
+    """A warning where C and 6 N D differ by more than MAX_FACTOR; names the likely unit where it is
+    one factor.
 
     Raises ScalingError where the user named C.
     """

@@ -12,13 +12,15 @@ import pandas as pd
 
 from scaling.formatting import flatten
 
+MAX_METRICS = 1000  # of a long table
 MAX_LITERAL = 100_000  # characters of a cell that is read as a dictionary
 
 
 def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose cells are plain: `config` = {"lr": 1e-3} becomes the column `config.lr`.
 
-    Text that is a dictionary, as `to_csv` writes one, is read as one; a column whose names clash keeps the first.
+    Text that is a dictionary, as `to_csv` writes one, is read as one; a column whose names clash
+    keeps the first.
     """
     nested = {
         name: column for name in table.columns if (column := _mappings(table[name])) is not None
@@ -47,12 +49,29 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
     return flat
 
 
+def pivoted(table: pd.DataFrame) -> pd.DataFrame:
+    """A long table (columns `metric` and `value`) with a column for each metric; others as they
+    are.
+    """
+    names = {str(name).strip().lower(): name for name in table.columns}
+    if not {"metric", "value"} <= set(names):
+        return table
+    metric, value = names["metric"], names["value"]
+    keys = [name for name in table.columns if name not in (metric, value)]
+    if not keys or table[metric].isna().any() or table[metric].nunique() > MAX_METRICS:
+        return table
+    wide = table.groupby([*keys, metric], sort=False, dropna=False)[value].last().unstack(metric)
+    return wide.reset_index().rename_axis(columns=None)
+
+
 def _plain(cell: Any) -> Any:
     return str(cell) if isinstance(cell, (list, tuple, set, np.ndarray)) else cell
 
 
 def _mappings(column: pd.Series) -> list[Any] | None:
-    """The cells of a column of dictionaries (None where a cell is missing); None for any other column."""
+    """The cells of a column of dictionaries (None where a cell is missing); None for any other
+    column.
+    """
     if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
         return None
     cells: list[Any] = []
@@ -74,7 +93,9 @@ def _mappings(column: pd.Series) -> list[Any] | None:
 
 
 def _is_pairs(cell: Any) -> bool:
-    """Whether a cell is a list of {"key": ..., "value": ...}, as MLflow writes metrics and parameters."""
+    """Whether a cell is a list of {"key": ..., "value": ...}, as MLflow writes metrics and
+    parameters.
+    """
     return (
         isinstance(cell, list)
         and bool(cell)

@@ -1,4 +1,6 @@
-"""JSON tables: lists of objects, objects of lists, JSON lines, and what trainers and evaluators write."""
+"""JSON tables: lists of objects, objects of lists, JSON lines, and what trainers and evaluators
+write.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ WRAPPERS = ("runs", "data", "rows", "results", "records", "points")
 
 
 def read_json(path: Path, data: bytes) -> pd.DataFrame:
-    """A list of objects, one object of equally long lists, pandas' other forms, or a trainer's state."""
+    """A list of objects, one object of equally long lists, pandas' other forms, or a trainer's
+    state.
+    """
     try:
         content = _parse(data)
     except json.JSONDecodeError as error:
@@ -77,7 +81,9 @@ def _from_object(path: Path, content: dict[str, Any]) -> pd.DataFrame:
         raise ScalingError(
             "an lm-eval result: scores of one model, without its parameters, tokens and loss",
             where=str(path),
-            remedy="join scores, N, D and loss in one table, a row for each model (--law two-stage)",
+            remedy=(
+                "join scores, N, D and loss in one table, a row for each model (--law two-stage)"
+            ),
         )
     if set(content) >= {"columns", "data"} and isinstance(content["data"], list):
         try:
@@ -117,7 +123,9 @@ def _is_wrapped(pair: tuple[str, Any]) -> bool:
 
 
 def _trainer_state(path: Path, content: dict[str, Any]) -> pd.DataFrame:
-    """The loss curve in a Hugging Face `trainer_state.json`: columns step, lr, loss, eval_loss, ..."""
+    """The loss curve in a Hugging Face `trainer_state.json`: columns step, lr, loss,
+    eval_loss, ...
+    """
     table = _records(path, content["log_history"])
     if "learning_rate" in table:
         table = table.rename(columns={"learning_rate": "lr"})

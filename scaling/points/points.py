@@ -30,11 +30,11 @@ LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 class Points:
     """What a law is fitted to: one point a run, at its last step, all arrays of shape (n,).
 
-    `n` parameters and `c` FLOPs under the named conventions, `d` training tokens, `loss` in nats per token, `weight`
-    relative, `group` the trunk or seed that points share noise through (None: independent), `cell` the same label for runs that
-    differ in their seed alone (None: nothing is known of seeds). `others` holds further
-    inputs of a law (U unique tokens, S steps, ...). What the table does not hold is None. `excluded` says how many rows
-    were left out, and why.
+    `n` parameters and `c` FLOPs under the named conventions, `d` training tokens, `loss` in nats
+    per token, `weight` relative, `group` the prefix or seed that points share noise through (None:
+    independent), `cell` the same label for runs that differ in their seed alone (None: nothing is
+    known of seeds). `others` holds further inputs of a law (U unique tokens, S steps, ...). What
+    the table does not hold is None. `excluded` says how many rows were left out, and why.
     """
 
     loss: np.ndarray
@@ -53,11 +53,13 @@ class Points:
         return len(self.loss)
 
     def inputs(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The arrays a law asks for by letter (N, D, C, U, ...). Raises ScalingError for one the table lacks."""
-        held = {"N": self.n, "D": self.d, "C": self.c} | dict(self.others)
-        absent = [name for name in names if held.get(name) is None]
+        """The arrays a law asks for by letter (N, D, C, U, ...). Raises ScalingError for one the
+        table lacks.
+        """
+        known = {"N": self.n, "D": self.d, "C": self.c} | dict(self.others)
+        absent = [name for name in names if known.get(name) is None]
         if absent:
-            alone = [name for name in LAWS_OF_ONE if held.get(name) is not None]
+            alone = [name for name in LAWS_OF_ONE if known.get(name) is not None]
             hint = (
                 f", or fit a law of {alone[0]} alone: --law {LAWS_OF_ONE[alone[0]]}"
                 if alone
@@ -67,10 +69,12 @@ class Points:
                 f"the table has no {', '.join(absent)}",
                 remedy=f'name its column: --columns "{absent[0]}=...,L=..."{hint}',
             )
-        return {name: np.asarray(held[name], float) for name in names}
+        return {name: np.asarray(known[name], float) for name in names}
 
     def take(self, keep: np.ndarray, reason: str = "") -> Points:
-        """The points where `keep` (mask or indices, with repeats for a resample); a reason counts those left out."""
+        """The points where `keep` (mask or indices, with repeats for a resample); a reason counts
+        those left out.
+        """
         arrays: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("loss", "n", "d", "c", "weight", "group", "cell", "budget")
@@ -92,13 +96,15 @@ class Points:
 def points(
     table: pd.DataFrame, params: NConvention = "with_head", flops: FlopsConvention = "exact"
 ) -> Points:
-    """The final validation loss of each run of a results table, N and C recomputed from `config` under a convention.
+    """The final validation loss of each run of a results table, N and C recomputed from `config`
+    under a convention.
 
-    Where a run's corpus was limited, `others` holds the unique tokens U of every run, which are D for a run without a limit.
-    Nuisance axes are not minimised here. Raises ScalingError when the table mixes corpora or tasks, or holds no loss.
+    Where a run's corpus was limited, `others` holds the unique tokens U of every run, which are D
+    for a run without a limit. Nuisance axes are not minimised here. Raises ScalingError when the
+    table mixes corpora or tasks, or holds no loss.
     """
     excluded: Counter[str] = Counter()
-    found: list[tuple[float, float, float, float]] = []
+    kept: list[tuple[float, float, float, float]] = []
     unique: list[int | None] = []
     corpora: set[str] = set()
     runs: list[RunConfig] = []
@@ -124,20 +130,23 @@ def points(
         if isinstance(loss, str):
             excluded[loss] += 1
         else:
-            found.append((n, run.tokens, c, loss))
+            kept.append((n, run.tokens, c, loss))
             cells.append(cell)
             unique.append(_limit(run))
     check_same_origin(runs)
     if len(corpora) > 1:
         raise ScalingError(
-            f"the runs were trained on {len(corpora)} different corpora or tasks: {', '.join(sorted(corpora))[:120]}",
-            remedy="losses on different data do not compare: fit each folder by itself, or use --where",
+            f"the runs were trained on {len(corpora)} different corpora or tasks: "
+            f"{', '.join(sorted(corpora))[:120]}",
+            remedy=(
+                "losses on different data do not compare: fit each folder by itself, or use --where"
+            ),
         )
-    if not found:
+    if not kept:
         raise ScalingError(
             "no run has a finite final validation loss", remedy="see failures/ for the reasons"
         )
-    n, d, c, losses = np.array(found, float).T
+    n, d, c, losses = np.array(kept, float).T
     labels = np.unique(cells, return_inverse=True)[1]
     limited = any(limit is not None for limit in unique)
     others = (
@@ -159,16 +168,23 @@ def points(
 
 
 def _limit(run: RunConfig) -> int | None:
-    """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None without a limit."""
+    """The unique tokens of a run on a limited corpus, in whole windows as training reads them; None
+    without a limit.
+    """
     if not isinstance(run.task, TextTask) or run.task.unique_tokens is None:
         return None
     return min(run.task.unique_tokens // run.task.seq_len * run.task.seq_len, run.tokens)
 
 
 def data_id(task: TaskConfig) -> str:
-    """What runs must share for their losses to compare: the digest of a corpus, whatever the limit, or the language."""
+    """What runs must share for their losses to compare: the digest of a corpus, whatever the limit,
+    or the language.
+    """
     if isinstance(task, SyntheticTask):
-        return f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, data_seed {task.data_seed})"
+        return (
+            f"synthetic ({task.n_facts} facts, zipf {task.zipf:g}, {task.n_symbols} symbols, "
+            f"data_seed {task.data_seed})"
+        )
     return (
         (task.digest or task.kind)
         if isinstance(task, TextTask)
@@ -191,7 +207,9 @@ def _last_losses(table: pd.DataFrame) -> dict[tuple[str, int], Any]:
 def cached_run_loader(
     params: NConvention, flops: FlopsConvention
 ) -> Callable[[str, str], tuple[RunConfig, float, float]]:
-    """A run, its N and its C from the text of its config; runs that differ in their seed alone are read and counted once."""
+    """A run, its N and its C from the text of its config; runs that differ in their seed alone are
+    read and counted once.
+    """
     known: dict[str, tuple[RunConfig, float, float]] = {}
 
     def read(text: str, where: str) -> tuple[RunConfig, float, float]:
@@ -210,17 +228,22 @@ def cached_run_loader(
 
 
 def check_same_origin(configs: Iterable[RunConfig]) -> None:
-    """Raise ScalingError where simulated runs stand beside real ones, or beside those of another simulated law."""
+    """Raise ScalingError where simulated runs stand next to real ones, or to those of another
+    simulated law.
+    """
     origins = Counter(run.simulated for run in configs)
     if len(origins) < 2:
         return
-    told = [
+    counts = [
         f"{count:,} {f'simulated from {law}' if law else 'trained'}"
         for law, count in sorted(origins.items(), key=_real_first)
     ]
     raise ScalingError(
-        f"the table mixes runs of different origins: {', '.join(told)}",
-        remedy="losses of a law and losses of a training do not compare: keep each simulation in a folder of its own (--out DIR)",
+        f"the table mixes runs of different origins: {', '.join(counts)}",
+        remedy=(
+            "losses of a law and losses of a training do not compare: keep each "
+            "simulation in a folder of its own (--out DIR)"
+        ),
     )
 
 

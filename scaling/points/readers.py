@@ -1,7 +1,8 @@
-"""Files of tables: read once, as bytes, decoded, decompressed, and parsed by the form that their name says.
+"""Files of tables: read once, as bytes, decoded, decompressed, and parsed by the form that their
+name says.
 
-Nothing is unpickled and nothing is guessed here: cells stay as they were written until a column is asked for.
-What a table cannot be read for is refused with the file's name and the reason.
+Nothing is unpickled and nothing is guessed here: cells stay as they were written until a column is
+asked for. What a table cannot be read for is refused with the file's name and the reason.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def _decompress(path: Path, data: bytes) -> bytes:
 
 
 def normalize_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """A copy of a table in memory as a file would give it: names as text, a named index as columns, rows counted from 0.
+    """A copy of a table in memory as a file would give it: names as text, a named index as columns,
+    rows counted from 0.
 
     Raises ScalingError for a name that stands twice and for a table without rows.
     """

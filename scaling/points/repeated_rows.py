@@ -1,7 +1,8 @@
-"""Rows that are not one finished run each: unfinished runs, copies, checkpoints, hyper-parameter sweeps.
+"""Rows that are not one finished run each: unfinished runs, copies, checkpoints, hyper-parameter
+sweeps.
 
-Each function returns the rows to keep (a mask over those of the table) with the reason and a warning; what is
-left out is always counted and said.
+Each function returns the rows to keep (a mask over those of the table) with the reason and a
+warning; what is left out is always counted and said.
 """
 
 from __future__ import annotations
@@ -45,17 +46,24 @@ STEP_COLUMNS = ("step", "steps", "global_step", "iteration", "iter", "checkpoint
 SEED_COLUMNS = ("seed", "random_seed", "data_seed", "init_seed", "replicate")
 SWEPT = re.compile(
     r"(peak_|max_|base_|init_|initial_)?(lr|learning_rate|eta)(_peak|_max)?|(global_|train_)?"
-    r"(batch(_size|_tokens|size)?|bs|bsz|gbs|gbsz)(_tokens)?|weight_decay|wd|warmup(_\w+)?|beta_?[12]"
-    r"|adam_beta_?[12]|momentum|optimi[sz]er(_\w+)?|(lr_)?schedul(e|er)(_type)?|dropout|init_(std|scale)"
+    r"(batch(_size|_tokens|size)?|bs|bsz|gbs|gbsz)(_tokens)?|weight_decay|wd|warmup(_\w+)?"
+    r"|(adam_)?beta_?[12]|momentum|optimi[sz]er(_\w+)?|(lr_)?schedul(e|er)(_type)?|dropout"
+    r"|init_(std|scale)"
     r"|label_smoothing|clip(ping)?|grad_clip|aspect_ratio|depth|width|n_layers?|d_model"
 )
+_MIXED_WORDS = (
+    "tokenizer tokeniser unit loss_unit corpus dataset config split metric data data_mix "
+    "data_mixture mixture data_source dataset_name domain language eval_set eval_dataset "
+    "validation_set source corpora train_data training_data tokenizer_name"
+)
+MIXED = frozenset(_MIXED_WORDS.split())  # columns whose several values say: do not compare
 SAME_CELL = 0.01  # N and D within 1 % are one cell
 MIN_CHECKPOINTS = 6  # equally spaced rows of one N that look like checkpoints
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """Rows to keep (mask), why the others are left out, and what the user is told."""
+    """Rows to keep (mask), why the others are left out, and the warning about it."""
 
     keep: np.ndarray
     reason: str = ""
@@ -71,7 +79,8 @@ def _texts(column: pd.Series) -> pd.Series:
 
 
 def run_states(path: Path, table: pd.DataFrame, where: str | None) -> Iterator[Reduction]:
-    """Runs that did not finish, by a column of states or a yes/no column, unless `--where` names it.
+    """Runs that did not finish, by a column of states or a yes/no column, unless `--where` names
+    it.
 
     Raises ScalingError where no run is finished.
     """
@@ -135,7 +144,8 @@ def copies(table: pd.DataFrame) -> Reduction:
 def last_of_runs(
     path: Path, table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str]
 ) -> Reduction:
-    """The last row of each run where a column of run names repeats and tokens or steps grow within it.
+    """The last row of each run where a column of run names repeats and tokens or steps grow within
+    it.
 
     Raises ScalingError for a `run_id` that stands twice with different numbers at the same place.
     """
@@ -162,8 +172,10 @@ def last_of_runs(
                 f"not the last row of its run ({label!r})",
                 ResultWarning(
                     code=WarningCode.REPEATED_ROWS,
-                    message=f"column {label!r} has {count} rows per run: {kept} of {len(table)} rows "
-                    "are used, the last of each run (a checkpoint's loss is not that of a finished run)",
+                    message=f"column {label!r} has {count} rows per run: {kept} of "
+                    f"{len(table)} rows "
+                    "are used, the last of each run (a checkpoint's loss is not that of a "
+                    "finished run)",
                     data={"column": label, "rows_per_run": count, "used": kept, "rows": len(table)},
                 ),
             )
@@ -217,9 +229,11 @@ def seed_column(table: pd.DataFrame) -> str | None:
 def best_of_cells(
     table: pd.DataFrame, numbers: Mapping[str, np.ndarray], used: Sequence[str]
 ) -> Reduction:
-    """The lowest loss of each cell (one N, D, ... and seed) where hyper-parameters vary within cells.
+    """The lowest loss of each cell (one N, D, ... and seed) where hyper-parameters vary within
+    cells.
 
-    Where rows of a cell differ in nothing that is known, all are kept as repeated runs, and that is said.
+    Where rows of a cell differ in nothing that is known, all are kept as repeated runs, and that is
+    said.
     """
     inputs = [name for name in numbers if name not in ("L", "W", "SE", "Y", "X")]
     everything = Reduction(np.ones(len(table), bool))
@@ -244,7 +258,11 @@ def best_of_cells(
     rows = int(np.median(counts[counts > 1]))
     data = {"cells": several, "rows_per_cell": rows, "columns": varying}
     what = f"{several} of {len(counts)} cells of equal {' and '.join(inputs)} hold {rows} rows"
-    if not varying and (several < 3 or 5 * several < len(counts)):
+    has_several_corpora = any(
+        _last(name) in MIXED and table[name].astype(str).groupby(cell).nunique().max() > 1
+        for name in table.columns
+    )
+    if not varying and (several < 3 or 5 * several < len(counts) or has_several_corpora):
         return everything
     if not varying:
         message = f"{what}, and no column says why: all are used"
@@ -259,8 +277,10 @@ def best_of_cells(
         f"not the best of its cell ({listed} varies)",
         ResultWarning(
             code=WarningCode.HYPERPARAMETERS_VARY,
-            message=f"{listed} {'vary' if len(varying) > 1 else 'varies'}: {what}; the best of each "
-            f"cell is used, {int(keep.sum())} of {len(table)} rows (the lowest of several noisy losses "
+            message=f"{listed} {'vary' if len(varying) > 1 else 'varies'}: {what}; the best "
+            f"of each "
+            f"cell is used, {int(keep.sum())} of {len(table)} rows (the lowest of several "
+            f"noisy losses "
             "lies below their mean; at the end of a grid it is no optimum)",
             data=data,
         ),
@@ -268,7 +288,9 @@ def best_of_cells(
 
 
 def looks_like_checkpoints(numbers: Mapping[str, np.ndarray]) -> ResultWarning | None:
-    """A warning where the rows of most sizes are equally spaced in tokens, as checkpoints of one run are."""
+    """A warning where the rows of most sizes are equally spaced in tokens, as checkpoints of one
+    run are.
+    """
     n, d = numbers.get("N"), numbers.get("D")
     if n is None or d is None or len(n) < MIN_CHECKPOINTS:
         return None
@@ -282,7 +304,8 @@ def looks_like_checkpoints(numbers: Mapping[str, np.ndarray]) -> ResultWarning |
         return None
     return ResultWarning(
         code=WarningCode.REPEATED_ROWS,
-        message=f"{spaced} of {len(n)} rows are equally spaced in tokens at one N, as the checkpoints of "
+        message=f"{spaced} of {len(n)} rows are equally spaced in tokens at one N, as the "
+        f"checkpoints of "
         "one run are: losses before the end of a schedule are not those of finished runs",
         data={"rows": spaced},
     )

@@ -1,6 +1,8 @@
-"""The expression of `--where`: comparisons of columns joined by and, or, not. Nothing is evaluated as code.
+"""The expression of `--where`: comparisons of columns joined by and, or, not. Nothing is evaluated
+as code.
 
-A parsed expression is walked node by node; whatever is not a column, a constant or a comparison is refused.
+A parsed expression is walked node by node; whatever is not a column, a constant or a comparison is
+refused.
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda column, values: column.isin(values),
     ast.NotIn: lambda column, values: ~column.isin(values),
 }
-FORM = """write comparisons such as: n_params > 1e6 and task == "text" (back-quotes around a name with spaces)"""
+FORM = (
+    'write comparisons such as: n_params > 1e6 and task == "text" '
+    "(back-quotes around a name with spaces)"
+)
 
 
 def select(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
-    """The rows (mask) for which `expression` holds; numbers compare with numbers, text with text. Raises ScalingError."""
+    """The rows (mask) for which `expression` holds; numbers compare with numbers, text with text.
+    Raises ScalingError.
+    """
     pieces = expression.split("`")
     names = {f"_quoted_{index}": name for index, name in enumerate(pieces[1::2])}
     plain = "".join(

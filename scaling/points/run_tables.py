@@ -1,4 +1,6 @@
-"""The runs of this program as points: all conventions side by side, nuisance axes minimised, curves, and shared trunks."""
+"""The runs of this program as points: all conventions side by side, nuisance axes minimised,
+curves, and shared prefixs.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from scaling.points.points import points as points_of
 from scaling.store import rows
 from scaling.warning import ResultWarning, WarningCode
 
-MIN_TRUNKS = 10  # fewer clusters than this cannot be resampled
+MIN_PREFIXES = 10  # fewer clusters than this cannot be resampled
 
 
 def is_rows(table: pd.DataFrame) -> bool:
@@ -30,16 +32,18 @@ def is_rows(table: pd.DataFrame) -> bool:
 
 @dataclass(frozen=True)
 class RunTables:
-    """A results table as points, the same by Kaplan's counting, and every evaluation of every run (`trails`).
+    """A results table as points, the same by Kaplan's counting, and every evaluation of every run
+    (`evaluations`).
 
-    `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a run's loss falls in its
-    cooldown only, and they do not. `runs` holds one row a point, in their order, with its configuration as a dictionary, and
-    `diverged` one row for each run that diverged, at the step where it did.
+    `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a
+    run's loss falls in its cooldown only, and they do not. `runs` holds one row a point, in their
+    order, with its configuration as a dictionary, and `diverged` one row for each run that
+    diverged, at the step where it did.
     """
 
     points: Points
     kaplan: Points
-    trails: Points
+    evaluations: Points
     curves: Points | None
     runs: pd.DataFrame
     diverged: pd.DataFrame
@@ -53,7 +57,9 @@ def assemble(
     flops: FlopsConvention,
     cluster: str | None,
 ) -> RunTables:
-    """Everything that a fit asks of a results table, nuisance axes minimised. Raises ScalingError."""
+    """Everything that a fit asks of a results table, nuisance axes minimised. Raises
+    ScalingError.
+    """
     _check_repeats(table)
     points = points_of(table, params, flops)
     runs = _aligned(table, points)
@@ -63,17 +69,17 @@ def assemble(
     decayed = any(config["optim"].get("schedule") == "wsd" for config in runs["config"])
     fields = _nuisance_fields(sweeps)
     keep, warnings = _best_of_nuisance(runs, fields)
-    if fields:  # each seed keeps the best of its own: what differs between seeds is the lowest loss, whatever it was reached with
+    if fields:  # each seed keeps its own best: seeds differ in the lowest loss, however reached
         points = replace(
             points, cell=np.unique(_cells(runs, ("seed", *fields)), return_inverse=True)[1]
         )
     reason = "not the best of its nuisance axes"
-    trails = curves(table, params, flops)
+    evaluations = curves(table, params, flops)
     return RunTables(
         points.take(keep, reason),
         kaplan.take(keep, reason),
-        trails,
-        None if decayed else trails,
+        evaluations,
+        None if decayed else evaluations,
         runs.iloc[keep].reset_index(drop=True),
         _diverged(table, params),
         [*group_warnings, *warnings],
@@ -81,7 +87,9 @@ def assemble(
 
 
 def _diverged(table: pd.DataFrame, params: NConvention) -> pd.DataFrame:
-    """One row for each run that diverged: its columns where it did, its configuration as a dictionary, N (`n`) and D (`d`) as planned."""
+    """One row for each run that diverged: its columns where it did, its configuration as a
+    dictionary, N (`n`) and D (`d`) as planned.
+    """
     gone = table[table["metric"] == rows.DIVERGED].drop_duplicates("run_id").reset_index(drop=True)
     planned = [
         load_run(text, f"run {run_id}")
@@ -116,7 +124,9 @@ def _check_repeats(table: pd.DataFrame) -> None:
 
 
 def _aligned(table: pd.DataFrame, points: Points) -> pd.DataFrame:
-    """One row a run in the order of `points`, with its last loss and its configuration as a dictionary."""
+    """One row a run in the order of `points`, with its last loss and its configuration as a
+    dictionary.
+    """
     losses = table[(table["split"] == "val") & (table["metric"] == "loss")].sort_values(
         ["run_id", "step"], kind="stable"
     )
@@ -134,27 +144,29 @@ def _aligned(table: pd.DataFrame, points: Points) -> pd.DataFrame:
 def _groups(
     runs: pd.DataFrame, cluster: str | None
 ) -> tuple[np.ndarray | None, list[ResultWarning]]:
-    """Labels of runs that share noise: a column, or the trunk that `wsd` budgets branch off. None when nothing is shared."""
-    if cluster is not None and cluster != "trunk":
+    """Labels of runs that share noise: a column, or the prefix that `wsd` budgets branch off. None
+    when nothing is shared.
+    """
+    if cluster is not None and cluster != "prefix":
         if cluster not in runs.columns or cluster == "config":
-            raise unknown_choice("column", cluster, ["trunk", *runs.columns], where="--cluster")
+            raise unknown_choice("column", cluster, ["prefix", *runs.columns], where="--cluster")
         return runs[cluster].astype(str).to_numpy(str), []
     if cluster is None and not all(
         config["optim"].get("schedule") == "wsd" for config in runs["config"]
     ):
         return None, []
-    trunks = np.array([_key(config, ("n_steps", "evals")) for config in runs["config"]])
-    count = len(set(trunks))
-    if cluster is None and count < MIN_TRUNKS and count < len(trunks):
+    prefixes = np.array([_key(config, ("n_steps", "evals")) for config in runs["config"]])
+    count = len(set(prefixes))
+    if cluster is None and count < MIN_PREFIXES and count < len(prefixes):
         return None, [
             ResultWarning(
                 code=WarningCode.FEW_PREFIXES,
                 message=f"the runs branch off {count} shared prefixes, too few to resample whole: "
                 "intervals may be too narrow",
-                data={"prefixes": count, "runs": len(trunks)},
+                data={"prefixes": count, "runs": len(prefixes)},
             )
         ]
-    return trunks if cluster or count < len(trunks) else None, []
+    return prefixes if cluster or count < len(prefixes) else None, []
 
 
 def _key(config: dict[str, Any], fields: Sequence[str]) -> str:
@@ -170,22 +182,26 @@ def _key(config: dict[str, Any], fields: Sequence[str]) -> str:
 
 
 def _nuisance_fields(sweeps: Sequence[Path]) -> list[str]:
-    """The fields of nuisance axes, and those that the cells of a list set for themselves (rungs of `scaling tune`)."""
-    held = [load_sweep(path) for path in sweeps if path.exists()]
+    """The fields of nuisance axes, and those that the cells of a list set for themselves (grid
+    values of `scaling tune`).
+    """
+    loaded = [load_sweep(path) for path in sweeps if path.exists()]
     axes = {
         axis.field
-        for sweep in held
+        for sweep in loaded
         for axis in sweep.axes
         if axis.role == "nuisance" and len(axis.values) > 1
     }
-    lists = [sweep.design for sweep in held if isinstance(sweep.design, ListDesign)]
+    lists = [sweep.design for sweep in loaded if isinstance(sweep.design, ListDesign)]
     return sorted(
         axes | {field for design in lists for cell in design.cells for field in cell.settings}
     )
 
 
 def _cells(runs: pd.DataFrame, fields: Sequence[str]) -> list[str]:
-    """What tells runs apart that differ in more than some (dotted) fields; batches may differ at the same D, up to whole steps."""
+    """What tells runs apart that differ in more than some (dotted) fields; batches may differ at
+    the same D, up to whole steps.
+    """
     if "batch_size" not in fields:
         return [_key(config, fields) for config in runs["config"]]
     cells = [_key(config, (*fields, "n_steps")) for config in runs["config"]]
@@ -198,7 +214,9 @@ def _cells(runs: pd.DataFrame, fields: Sequence[str]) -> list[str]:
 def _best_of_nuisance(
     runs: pd.DataFrame, fields: Sequence[str]
 ) -> tuple[np.ndarray, list[ResultWarning]]:
-    """Indices of the run with the lowest loss in each cell of N, D and seed, and a warning for optima at an axis' edge."""
+    """Indices of the run with the lowest loss in each cell of N, D and seed, and a warning for
+    optima at an axis' edge.
+    """
     if not fields:
         return np.arange(len(runs)), []
     cells = _cells(runs, fields)
@@ -223,7 +241,8 @@ def _best_of_nuisance(
             warnings.append(
                 ResultWarning(
                     code=WarningCode.GRID_EDGE,
-                    message=f"the best {name} lies at the end of its axis in {edge} of {len(best)} cells: "
+                    message=f"the best {name} lies at the end of its axis in {edge} of "
+                    f"{len(best)} cells: "
                     "widen the axis",
                     data={"field": name, "at_edge": edge, "cells": len(best)},
                 )
@@ -263,17 +282,18 @@ KINDS = ("constant", "averaged")
 
 
 def constant_lr_losses(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
-    """The rows of a results table in which each read-out is the final loss of a run of its own that ends there.
+    """The rows of a results table in which each read-out is the final loss of a run of its own that
+    ends there.
 
     Raises ScalingError where the runs hold none.
     """
-    held_out = table[table["split"] == "val"]
-    read = held_out.loc[held_out["metric"] == "constant_loss", ["run_id", "step"]]
-    found = held_out[held_out["metric"] == f"{kind}_loss"].merge(
+    on_validation = table[table["split"] == "val"]
+    read = on_validation.loc[on_validation["metric"] == "constant_loss", ["run_id", "step"]]
+    readouts = on_validation[on_validation["metric"] == f"{kind}_loss"].merge(
         read.drop_duplicates(), on=["run_id", "step"]
     )
-    if found.empty:
-        remedy = "read-outs are made where budgets share a trunk" + (
+    if readouts.empty:
+        remedy = "read-outs are made where budgets share a prefix" + (
             ", with [evals] averaged = true" if kind == "averaged" else ""
         )
         raise ScalingError(
@@ -284,12 +304,14 @@ def constant_lr_losses(table: pd.DataFrame, kind: str, where: str) -> pd.DataFra
             remedy=f"{remedy}: schedule wsd or constant, several budgets of a size",
         )
     ends = [
-        _ended(config, step) for config, step in zip(found["config"], found["step"], strict=True)
+        _ended(config, step)
+        for config, step in zip(readouts["config"], readouts["step"], strict=True)
     ]
     names = [
-        f"{run_id}@{step}" for run_id, step in zip(found["run_id"], found["step"], strict=True)
+        f"{run_id}@{step}"
+        for run_id, step in zip(readouts["run_id"], readouts["step"], strict=True)
     ]
-    return found.assign(run_id=names, metric="loss", config=ends)
+    return readouts.assign(run_id=names, metric="loss", config=ends)
 
 
 def _ended(config: str, step: int) -> str:

@@ -1,7 +1,7 @@
 """Any source of runs becomes `Points`: a results folder, or tables of other programs.
 
-What is guessed is noted, what is left out is counted with its reason, what is ambiguous is an error that
-lists the choices.
+What is guessed is noted, what is left out is counted with its reason, what is ambiguous is an error
+that lists the choices.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from scaling.warning import ResultWarning, WarningCode
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is read: columns by letter, the conventions of a results folder, and the filters.
+    """How a source is read: columns by letter, the conventions of a results folder, and the
+    filters.
 
     `inputs` are the letters of the law that will be fitted.
     """
@@ -59,10 +60,11 @@ class SourceOptions:
 class Source:
     """What was read.
 
-    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where those
-    compete with finished runs; `trails` all evaluations; `runs` one row for each point and `diverged` one for
-    each run that diverged; `model` the vocab_size and seq_len that all runs share (all of results folders).
-    `columns` maps letters to the columns used, `notes` say what was guessed, converted or derived.
+    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
+    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
+    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
+    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
+    guessed, converted or derived.
     """
 
     paths: tuple[str, ...]
@@ -74,7 +76,7 @@ class Source:
     kaplan: Points | None = None
     curves: Points | None = None
     model: Mapping[str, int] = field(default_factory=dict)
-    trails: Points | None = None
+    evaluations: Points | None = None
     runs: pd.DataFrame | None = None
     diverged: pd.DataFrame | None = None
 
@@ -83,7 +85,9 @@ Input = Path | pd.DataFrame
 
 
 def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
-    """The points of one or several sources of one kind. Raises ScalingError that names the file and the fault."""
+    """The points of one or several sources of one kind. Raises ScalingError that names the file and
+    the fault.
+    """
     if not sources:
         raise ScalingError(
             "no source is given",
@@ -121,7 +125,9 @@ def read_source(sources: Sequence[Input], options: SourceOptions) -> Source:
 def read_rows(
     sources: Sequence[Input],
 ) -> tuple[list[pd.DataFrame], list[tuple[Path, pd.DataFrame]], str]:
-    """Tables as they stand, this program's rows apart from foreign ones, and the digest of their content."""
+    """Tables as they stand, this program's rows apart from foreign ones, and the digest of their
+    content.
+    """
     digest = hashlib.sha256()
     rows: list[pd.DataFrame] = []
     foreign: list[tuple[Path, pd.DataFrame]] = []
@@ -163,7 +169,9 @@ def _content(rows: pd.DataFrame) -> bytes:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a source that are tables: itself, or those of a folder that is no results folder."""
+    """The files of a source that are tables: itself, or those of a folder that is no results
+    folder.
+    """
     if not path.is_dir():
         return [path]
     if run_files.has_runs(path):
@@ -188,7 +196,9 @@ def _files(path: Path) -> list[Path]:
 
 
 def drop_highest(source: Source, count: int) -> Source:
-    """Keep the runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with 5 of 245."""
+    """Keep the runs whose loss lies below the `count`-th largest, as Besiroglu et al. 2024 do with
+    5 of 245.
+    """
     if not count:
         return source
     if count >= len(source.points):
@@ -204,7 +214,7 @@ def drop_highest(source: Source, count: int) -> Source:
 
 
 def losses_of_eval_set(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows with the losses on an evaluation set in place of those on the held-out split."""
+    """The rows with the losses on an evaluation set in place of those on the readout-out split."""
     names = [split.removeprefix("val:") for split in table["split"].unique()]
     names = sorted(set(names) - {"train", "val"})
     if name not in names:
@@ -270,11 +280,12 @@ def _from_results(
         (),
         "",
         points,
+        notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
         warnings=(*warnings, *tables.warnings),
         kaplan=kaplan,
         curves=tables.curves,
         model=shared,
-        trails=tables.trails,
+        evaluations=tables.evaluations,
         runs=tables.runs,
         diverged=tables.diverged,
     )

@@ -1,4 +1,6 @@
-"""CSV tables: any common encoding, line end and separator; text cells, every row as long as the header."""
+"""CSV tables: any common encoding, line end and separator; text cells, every row as long as the
+header.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,20 @@ def decode(path: Path, data: bytes) -> tuple[bytes, str]:
             ) from None
         encoding = "cp1252"
         text = data.decode("cp1252", "replace")
+    if re.match(r"\s*<(!doctype\s+)?html", text[:200], re.I):
+        raise ScalingError(
+            "is an HTML page and no table",
+            where=str(path),
+            remedy="download the file itself (are you signed in?)",
+        )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     named = "" if encoding in ("", "utf-8-sig") else encoding.replace("-sig", "")
     return text.encode("utf-8", "replace"), named
 
 
 def read_csv(path: Path, data: bytes) -> pd.DataFrame:
-    """Text cells, no row longer or shorter than the header (pandas would shift such a row silently).
+    """Text cells, no row longer or shorter than the header (pandas would shift such a row
+    silently).
 
     Lines that begin with # are comments; `sep=;` in the first line names the separator.
     """
@@ -133,6 +142,7 @@ def _without_comments(data: bytes) -> tuple[bytes, str]:
     """
     lines = data.split(b"\n")
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    kept = [line for line in kept if not re.fullmatch(rb"[\s|:+-]*-[\s|:+-]*", line)]  # Markdown
     mark = ""
     if kept and (named := re.fullmatch(rb'"?sep=(.)"?\s*', kept[0])):
         mark, kept = named[1].decode("utf-8", "replace"), kept[1:]
@@ -149,7 +159,9 @@ def _spaces_as_tabs(data: bytes) -> bytes:
 
 
 def to_arrow(data: bytes) -> pa.BufferReader:
-    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it under them."""
+    """A copy in Arrow's memory: its threads may outlive the interpreter, which must not free it
+    under them.
+    """
     buffer = pa.allocate_buffer(len(data))
     memoryview(buffer).cast("B")[:] = data
     return pa.BufferReader(buffer)

@@ -1,7 +1,9 @@
-"""Runs as trackers keep them: offline W&B files (`run-*.wandb`) and TensorBoard event files, one row a run.
+"""Runs as trackers keep them: offline W&B files (`run-*.wandb`) and TensorBoard event files, one
+row a run.
 
-A row holds the configuration and the last value of every metric; which columns are N, D and the loss is decided as for any
-table. Both need an optional package, for the protobuf messages inside: `pip install -e ".[trackers]"`.
+A row holds the configuration and the last value of every metric; which columns are N, D and the
+loss is decided as for any table. Both need an optional package, for the protobuf messages inside:
+`pip install -e ".[trackers]"`.
 """
 
 from __future__ import annotations
@@ -25,16 +27,16 @@ MOST_FILES = 100_000
 
 def find(folder: Path) -> list[Path]:
     """The tracker files in a folder and below it, in order of their paths."""
-    found = sorted(
+    files = sorted(
         path
         for pattern in ("run-*.wandb", "*events.out.tfevents.*")
         for path in folder.rglob(pattern)
     )
-    if len(found) > MOST_FILES:
+    if len(files) > MOST_FILES:
         raise ScalingError(
-            f"{len(found):,} tracker files", where=str(folder), remedy="name a folder of one sweep"
+            f"{len(files):,} tracker files", where=str(folder), remedy="name a folder of one sweep"
         )
-    return found
+    return files
 
 
 def is_tracked(path: Path) -> bool:
@@ -43,7 +45,9 @@ def is_tracked(path: Path) -> bool:
 
 
 def read_runs(files: Iterable[Path]) -> pd.DataFrame:
-    """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that names file and remedy."""
+    """One row a run: a `.wandb` file, or the event files of one folder. Raises ScalingError that
+    names file and remedy.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for path in files:
         read = _wandb if path.suffix == ".wandb" else _tensorboard
@@ -54,7 +58,9 @@ def read_runs(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _place(path: Path) -> str:
-    """What the files of one run have in common: their folder, or for the sittings of an offline W&B run its id beside one another."""
+    """What the files of one run have in common: their folder, or for the sittings of an offline W&B
+    run its id itself.
+    """
     if path.suffix != ".wandb":
         return str(path.parent)
     return str(path.parents[1] / path.name if path.parent.name.startswith("offline-run-") else path)
@@ -69,7 +75,9 @@ def _need(package: str, path: Path) -> ScalingError:
 
 
 def _wandb(path: Path) -> dict[str, Any]:
-    """Configuration and last values of one offline run; a run that was cut off gives what it had written."""
+    """Configuration and last values of one offline run; a run that was cut off gives what it had
+    written.
+    """
     row: dict[str, Any] = {}
     for record in _wandb_records(path):
         kind = record.WhichOneof("record_type")
@@ -97,21 +105,23 @@ def wandb_ended(path: Path) -> bool:
 
 def _values(items: Iterable[Any]) -> dict[str, Any]:
     """Numbers and texts by dotted names; lists, switches and what is absent are left out."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for item in items:
         name = item.key or ".".join(item.nested_key)
         if not name.startswith("_"):
-            held = flatten(json.loads(item.value_json), name)
-            found |= {
+            leaves = flatten(json.loads(item.value_json), name)
+            values |= {
                 key: value
-                for key, value in held
+                for key, value in leaves
                 if isinstance(value, (int, float, str)) and not isinstance(value, bool)
             }
-    return found
+    return values
 
 
 def _wandb_records(path: Path) -> Iterator[Any]:
-    """The messages of an offline run. Raises ScalingError where the file is none or the package is missing."""
+    """The messages of an offline run. Raises ScalingError where the file is none or the package is
+    missing.
+    """
     try:
         from google.protobuf import message
         from wandb.proto import wandb_internal_pb2 as messages
@@ -131,7 +141,9 @@ def _wandb_records(path: Path) -> Iterator[Any]:
 
 
 def _records(data: bytes, path: Path) -> Iterator[bytes]:
-    """The payloads of a log in LevelDB's framing: blocks of 32 KiB, records that may span several of them."""
+    """The payloads of a log in LevelDB's framing: blocks of 32 KiB, records that may span several
+    of them.
+    """
     if not data.startswith(b":W&B"):
         raise ScalingError(
             f"not a W&B file (it starts with {data[:8]!r})",
@@ -154,7 +166,9 @@ def _records(data: bytes, path: Path) -> Iterator[bytes]:
 
 
 def _tensorboard(path: Path) -> dict[str, Any]:
-    """Hyper-parameters and the last value of every scalar of one event file, and its last `step`."""
+    """Hyper-parameters and the last value of every scalar of one event file, and its
+    last `step`.
+    """
     try:
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.plugins.hparams import metadata
@@ -172,11 +186,11 @@ def _tensorboard(path: Path) -> dict[str, Any]:
                     value.metadata.plugin_data.content
                 )
                 row |= {
-                    name: held.number_value or held.string_value
-                    for name, held in started.hparams.items()
+                    name: entry.number_value or entry.string_value
+                    for name, entry in started.hparams.items()
                 }
             elif value.HasField("tensor"):
-                found = make_ndarray(value.tensor)
-                if found.size == 1 and found.dtype.kind in "fiu":
-                    row |= {value.tag: float(found.reshape(())), "step": float(event.step)}
+                array = make_ndarray(value.tensor)
+                if array.size == 1 and array.dtype.kind in "fiu":
+                    row |= {value.tag: float(array.reshape(())), "step": float(event.step)}
     return row

@@ -1,7 +1,7 @@
 """Units of headers, cells and options: one parser for parameters, tokens, FLOPs, losses and shares.
 
-Plain units are parameters, tokens, FLOPs and nats. A suffix such as M or B multiplies counts only; a loss
-may be in bits, per byte or per token, or a perplexity, whose logarithm it then is.
+Plain units are parameters, tokens, FLOPs and nats. A suffix such as M or B multiplies counts only;
+a loss may be in bits, per byte or per token, or a perplexity, whose logarithm it then is.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class Unit:
 
 def parse_unit(text: str, quantity: Quantity) -> Unit | None:
     """The unit that a text names for a quantity; None for one that is not known."""
-    word = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda digits: "^" + digits[0].translate(_SUPERSCRIPTS), text)
+    digits = "".join(map(chr, _SUPERSCRIPTS))
+    word = re.sub(f"[{digits}]+", lambda power: "^" + power[0].translate(_SUPERSCRIPTS), text)
     word = " ".join(word.lower().replace("×", "x").replace("·", " ").split()).removeprefix("in ")
     if quantity is Quantity.LOSS:
         return _loss_unit(text, word)
@@ -151,7 +152,8 @@ _CELL = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*
 
 
 def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
-    """A number such as `70B`, `1e21 FLOPs`, `0.5 PF-days` or `2.1 bits` in plain units, and its unit.
+    """A number such as `70B`, `1e21 FLOPs`, `0.5 PF-days` or `2.1 bits` in plain units, and its
+    unit.
 
     Raises ValueError for anything else, and for a count suffix on what is no count.
     """
@@ -169,7 +171,9 @@ def parse_cell(text: str, quantity: Quantity) -> tuple[float, Unit | None]:
 
 
 def parse_quantity(value: object, quantity: Quantity, where: str, remedy: str) -> float:
-    """The positive number that an option gives, with its unit. Raises ScalingError naming the option."""
+    """The positive number that an option gives, with its unit. Raises ScalingError naming the
+    option.
+    """
     number = math.nan
     try:
         if isinstance(value, str):
@@ -196,7 +200,9 @@ _TAIL_WORDS = re.compile(r"[\s_.]+")
 
 @dataclass(frozen=True)
 class Header:
-    """A column's name without its unit; the unit (None: none written), and what is not understood."""
+    """A column's name without its unit; the unit (None: none written), and what is not
+    understood.
+    """
 
     name: str
     unit: Unit | None = None
@@ -205,7 +211,9 @@ class Header:
 
 
 def read_header(name: str, letter: str) -> Header:
-    """The header of a column that holds a letter: `params (M)`, `tokens_billions`, `GFLOPs`, `val_bpb`."""
+    """The header of a column that holds a letter: `params (M)`, `tokens_billions`, `GFLOPs`,
+    `val_bpb`.
+    """
     quantity = QUANTITIES.get(letter, Quantity.NUMBER)
     if re.match(r"\s*(log|ln|log10|log2|log_10)\s*[(\[_ ]", name, re.I):
         return Header(name, unknown="a logarithm")
@@ -229,7 +237,9 @@ _BARE = {"C": "flops", "L": "loss"}
 
 
 def _trailing_unit(name: str, letter: str, quantity: Quantity) -> Header:
-    """A unit at the end of a name: tokens_billions, params_M, compute in PF-days, val_bpb, GFLOPs."""
+    """A unit at the end of a name: tokens_billions, params_M, compute in PF-days,
+    val_bpb, GFLOPs.
+    """
     last = re.split(r"[/.](?=[^/.]+$)", name)[-1] if quantity is Quantity.LOSS else name
     parts = [part for part in _TAIL_WORDS.split(last.strip()) if part]
     for count in (4, 3, 2, 1):

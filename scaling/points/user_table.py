@@ -1,7 +1,8 @@
 """A table of runs that another program trained becomes `Points`.
 
-Its columns are found, its units read, rows that are no finished run left out, and N, D or C derived. Whatever
-was guessed or converted is noted, what is left out is counted with its reason, what cannot be known is refused.
+Its columns are recognised, its units read, rows that are no finished run left out, and N, D or C
+derived. Whatever was guessed or converted is noted, what is left out is counted with its reason,
+what cannot be known is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
 from scaling.points.columns import LETTERS, Columns, candidates, plain_name, resolve
-from scaling.points.derived_counts import points_from_numbers
-from scaling.points.flat_cells import flatten_cells
+from scaling.points.derived_counts import points_from_numbers, with_tokens
+from scaling.points.flat_cells import flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
 from scaling.points.points import Points
 from scaling.points.repeated_rows import (
+    MIXED,
     Reduction,
     best_of_cells,
     copies,
@@ -43,17 +45,14 @@ from scaling.warning import ResultWarning, WarningCode
 
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "infinity", "diverged"}
 MISSING |= {"nat", "<na>", "#n/a", "-inf", "-nan", "oom", "crashed", "failed"}
-_MIXED_WORDS = (
-    "tokenizer tokeniser unit loss_unit corpus dataset config split metric data data_mix data_mixture "
-    "mixture data_source dataset_name domain language eval_set eval_dataset validation_set"
-)
-MIXED = frozenset(_MIXED_WORDS.split())
 MAY_BE_ZERO = ("Y", "W")
 
 
 @dataclass(frozen=True)
 class UserTable:
-    """The points of one table, the column of each letter, notes on what was read and derived, warnings."""
+    """The points of one table, the column of each letter, notes on what was read and derived,
+    warnings.
+    """
 
     points: Points
     columns: Mapping[str, str]
@@ -75,7 +74,7 @@ def read_user_table(
 
     Raises ScalingError that names the file, the column and the rows at fault.
     """
-    table = flatten_cells(table)
+    table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
     given = {**{name: name for name in inputs if name not in LETTERS}, **given}
     if CURVE in table.attrs:
         table = _end_of_curve(path, table)
@@ -133,7 +132,7 @@ def read_user_table(
     return UserTable(
         points,
         {letter: columns.names[letter] for letter in used},
-        (*columns.notes(used), *notes),
+        (*columns.notes(used), *made, *notes),
         (*warnings, *derived, *_mixed_data(table)),
     )
 
@@ -150,7 +149,10 @@ def _end_of_curve(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         raise ScalingError(
             f"{table.attrs[CURVE]}, without its parameters",
             where=str(path),
-            remedy="fit the curve with --law lr-annealing, or collect N, D and the last loss of each run",
+            remedy=(
+                "fit the curve with --law lr-annealing, or collect N, D and the last "
+                "loss of each run"
+            ),
         )
     return row
 
@@ -205,7 +207,8 @@ def numeric(
     allow_zero: bool = False,
     signed: bool = False,
 ) -> np.ndarray:
-    """A column as positive numbers in plain units, NaN where a cell is missing. Raises ScalingError naming rows.
+    """A column as positive numbers in plain units, NaN where a cell is missing. Raises ScalingError
+    naming rows.
 
     A cell with a unit of its own (70B, 2.1 bits) does not follow the unit of the header.
     """
@@ -241,7 +244,8 @@ def numeric(
 
 
 def _cell(value: object, quantity: Quantity, grouped: bool) -> tuple[float, bool]:
-    """A cell that is no plain number, and whether it has a unit of its own: NaN when it says that it is missing.
+    """A cell that is no plain number, and whether it has a unit of its own: NaN when it says that
+    it is missing.
 
     Raises ValueError when it is neither a number nor missing.
     """
@@ -266,7 +270,9 @@ _GROUPED = re.compile(r"\d{1,3}(?:([,\s'\u00a0\u202f\u2009])\d{3})(?:\1\d{3})*(?
 
 
 def _has_thousands(texts: pd.Series, quantity: Quantity, values: np.ndarray) -> bool:
-    """Whether a column of counts is written with thousands separators: every other number below 1,000 or plain."""
+    """Whether a column of counts is written with thousands separators: every other number below
+    1,000 or plain.
+    """
     written = [text.strip() for text in texts if isinstance(text, str)]
     written = [text for text in written if text.lower() not in MISSING]
     if not written or quantity not in COUNTED or not all(map(_GROUPED.fullmatch, written)):
@@ -307,7 +313,9 @@ def _labels(path: Path, table: pd.DataFrame, cluster: str | None) -> np.ndarray 
 
 
 def _seed_cells(table: pd.DataFrame, numbers: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The cell of each row, where a column of seeds says that rows of one N, D, ... are replicates."""
+    """The cell of each row, where a column of seeds says that rows of one N, D, ... are
+    replicates.
+    """
     if seed_column(table) is None:
         return None
     keys = pd.DataFrame(
@@ -317,7 +325,9 @@ def _seed_cells(table: pd.DataFrame, numbers: Mapping[str, np.ndarray]) -> np.nd
 
 
 def _nominal(path: Path, table: pd.DataFrame, columns: Columns) -> np.ndarray | None:
-    """The nominal budget of each row, where a column such as `flops_budget` gives it for all of them."""
+    """The nominal budget of each row, where a column such as `flops_budget` gives it for all of
+    them.
+    """
     name = columns.nominal or ""
     name = name if name in table.columns else ""
     if not name:
@@ -343,7 +353,8 @@ def _mixed_data(table: pd.DataFrame) -> list[ResultWarning]:
         warnings.append(
             ResultWarning(
                 code=WarningCode.MIXED_DATA,
-                message=f"column {str(name)!r} has {len(values)} values: losses of different {name}s do "
+                message=f"column {str(name)!r} has {len(values)} values: losses of "
+                f"different {name}s do "
                 f'not compare; choose one, as in --where "{quoted} == {str(values[0])[:40]!r}"',
                 data={"column": str(name), "values": [str(value) for value in values[:50]]},
             )

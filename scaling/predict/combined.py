@@ -88,90 +88,81 @@ def at_size(
 ) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
     """The C for which N (or D) is compute-optimal. Raises ScalingError where no C is."""
 
-    def falls(end: str) -> Callable[[float], float]:
-        def curve(flops: float) -> float:
-            n = getattr(combination.optimum(flops, "n_star", known.ci), end)
-            return -n if letter == "N" else -_tokens(known.cost, n, flops)
+    def size_less_optimum(pair: tuple[float, float], end: str) -> float:
+        flops = known.cost.flops(*pair)
+        n = getattr(combination.optimum(flops, "n_star", known.ci), end)
+        return -float(n if letter == "N" else known.cost.tokens(n, flops))
 
-        return curve
-
-    ends = {end: _crossing(falls(end), -value) for end in ("lo", "value", "hi")}
-    flops = ends["value"]
-    if flops is None:
-        raise ScalingError(
-            f"{value:.3g} is the best {'size' if letter == 'N' else 'number of tokens'} of no budget",
-            remedy="give --flops",
-        )
+    measures = _with_other(known.cost, letter, value, size_less_optimum, -value)
+    if measures is None:
+        what = "size" if letter == "N" else "number of tokens"
+        raise ScalingError(f"{value:.3g} is the best {what} of no budget", remedy="give --flops")
+    flops = measures["flops"].value
+    assert flops is not None
     answer, parts = at_flops(known, combination, flops)
-    first, last = (ends["hi"], ends["lo"]) if letter == "N" else (ends["lo"], ends["hi"])
-    compute = Interval(value=flops, lo=first, hi=last)
-    name, other = ("n_params", "tokens") if letter == "N" else ("tokens", "n_params")
-    paid = [
-        None
-        if c is None
-        else _tokens(known.cost, value, c)
-        if letter == "N"
-        else (c / (known.cost.c0 * value)) ** (1 / known.cost.p)
-        for c in (first, flops, last)
-    ]
-    ratios = [each and (each / value if letter == "N" else value / each) for each in paid]
-    if letter == "D":
-        ratios.reverse()
-    return {
-        **answer,
-        "flops": compute,
-        name: _exactly(value),
-        other: Interval(value=paid[1], lo=paid[0], hi=paid[2]),
-        "tokens_per_param": Interval(value=ratios[1], lo=ratios[0], hi=ratios[2]),
-    }, parts
+    return {**answer, **measures}, parts
 
 
 def input_for(
     known: FittedLaw, combination: Combination, given: Mapping[str, float], loss: float
 ) -> tuple[dict[str, Interval], dict[str, CombinedAnswer]]:
-    """The D with which N parameters (or the N with which D tokens) reach a loss. Raises ScalingError."""
+    """The D with which N parameters (or the N with which D tokens) reach a loss. Raises
+    ScalingError where none does.
+    """
     ((letter, value),) = given.items()
 
-    def falls(end: str) -> Callable[[float], float]:
-        def curve(other: float) -> float:
-            pair = (value, other) if letter == "N" else (other, value)
-            return float(getattr(combination.loss(*pair, known.ci), end))
+    def reached(pair: tuple[float, float], end: str) -> float:
+        return float(getattr(combination.loss(*pair, known.ci), end))
 
-        return curve
-
-    ends = {end: _crossing(falls(end), loss) for end in ("lo", "value", "hi")}
-    other = ends["value"]
-    if other is None:
+    measures = _with_other(known.cost, letter, value, reached, loss)
+    if measures is None:
         raise ScalingError(
             f"--loss {loss:g} cannot be reached with {letter} = {value:.3g}",
             remedy="ask for a higher loss, or give a larger one",
         )
-    n, d = (value, other) if letter == "N" else (other, value)
+    n, d = measures["n_params"].value, measures["tokens"].value
+    assert n is not None
+    assert d is not None
     answer, parts = at_inputs(known, combination, n, d)
-    span = {"lo": ends["lo"], "hi": ends["hi"]}
+    return {**answer, **measures, "loss": _exactly(loss)}, parts
 
-    def widened(name: str, function: Callable[[float], float]) -> Interval:
-        moved = {end: None if each is None else function(each) for end, each in span.items()}
-        return answer[name].model_copy(update=moved)
 
-    cost = known.cost
-    if letter == "N":
-        widths = {
-            "tokens": lambda d: d,
-            "flops": lambda d: float(cost.flops(n, d)),
-            "tokens_per_param": lambda d: d / n,
-        }
-    else:
-        widths = {"n_params": lambda n: n, "flops": lambda n: float(cost.flops(n, d))}
+def _with_other(
+    cost: Cost,
+    letter: str,
+    value: float,
+    curve: Callable[[tuple[float, float], str], float],
+    level: float,
+) -> dict[str, Interval] | None:
+    """N, D, C and D/N where one of N and D is given and a curve of the pair, at each end of its
+    interval, has come down to a level; None where it never does.
+    """
+
+    def pair(other: float) -> tuple[float, float]:
+        return (value, other) if letter == "N" else (other, value)
+
+    ends = [
+        _crossing(lambda other, end=end: curve(pair(other), end), level)  # type: ignore[misc]
+        for end in ("lo", "value", "hi")
+    ]
+    if ends[1] is None:
+        return None
+
+    def measured(measure: Callable[[tuple[float, float]], float]) -> Interval:
+        low, value, high = (None if end is None else float(measure(pair(end))) for end in ends)
+        assert value is not None
+        if (low or value) > value or (high or value) < value:  # it falls where the other grows
+            low, high = high, low
+        return Interval(value=value, lo=low, hi=high)
+
+    other = measured(lambda n_and_d: n_and_d[1 if letter == "N" else 0])
+    n, d = (_exactly(value), other) if letter == "N" else (other, _exactly(value))
     return {
-        **answer,
-        **{name: widened(name, function) for name, function in widths.items()},
-        "loss": _exactly(loss),
-    }, parts
-
-
-def _tokens(cost: Cost, n: float, flops: float) -> float:
-    return float(cost.tokens(n, flops))
+        "n_params": n,
+        "tokens": d,
+        "flops": measured(lambda n_and_d: cost.flops(*n_and_d)),
+        "tokens_per_param": measured(lambda n_and_d: n_and_d[1] / n_and_d[0]),
+    }
 
 
 def _crossing(curve: Callable[[float], float], loss: float) -> float | None:
@@ -203,7 +194,7 @@ def _measures(cost: Cost, flops: float, size: Forecast, loss: Forecast) -> dict[
     """
 
     def tokens(n: float) -> float:
-        return _tokens(cost, n, flops)
+        return float(cost.tokens(n, flops))
 
     low, middle, high = size.lo, size.value, size.hi
     return {
@@ -257,7 +248,8 @@ def disagreement(approaches: Mapping[str, ApproachPrediction]) -> ResultWarning 
         return None
     sizes = {name: approaches[name].n_params.value for name in ends}
     message = (
-        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by {smallest} "
+        f"the approaches disagree beyond their intervals: N* is {sizes[smallest]:.3g} by "
+        f"{smallest} "
         "and "
         f"{sizes[largest]:.3g} by {largest}"
     )

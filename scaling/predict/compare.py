@@ -121,7 +121,7 @@ def _tests(
     for name in _asked(first, other, losses):
         ours, theirs = first.parameter(name), other.parameter(name)
         if np.ptp(ours[1]) == 0 and np.ptp(theirs[1]) == 0:
-            continue  # held at a value in both: nothing was estimated
+            continue  # fixed at a value in both: nothing was estimated
         drawn = _paired(ours[1], random, PAIRS, theirs[1])
         difference = Estimate.of(theirs[0] - ours[0], drawn[1] - drawn[0], first.law.ci)
         p = two_sided(drawn[1] - drawn[0], len(ours[1]) * len(theirs[1]))

@@ -36,7 +36,9 @@ def _columns(law: FittedLaw, given: Mapping[str, float], **varied: np.ndarray) -
 
 
 def _crossing(logs: np.ndarray, curves: np.ndarray, level: float) -> np.ndarray:
-    """Where curves (R, K) over logs (K,) first come down to a level (R,); NaN where they never do."""
+    """Where curves (R, K) over logs (K,) first come down to a level (R,); NaN where
+    they never do.
+    """
     below = curves <= level
     index = np.clip(np.argmax(below, axis=1), 1, None)[:, None]
     left, right = (

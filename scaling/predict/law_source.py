@@ -46,7 +46,7 @@ class FittedLaw:
     """Parameters and draws (R,) of a law, the frontier they imply, the range of its data, and
     caveats.
 
-    `optimum` is None for a law without N*(C); `approaches` are all that the fit found, each a
+    `optimum` is None for a law without N*(C); `approaches` are all that the fit has, each a
     frontier and its draws; `accuracy` is the second stage of a two-stage fit; `noise` the standard
     deviation of one run's log loss, with the `noise_degrees_of_freedom` that replicates give it;
     `convention` says how its N and C are counted; `paths` are those of the data.
@@ -98,9 +98,10 @@ class FittedLaw:
 
     def counting(self) -> tuple[NConvention, FlopsConvention]:
         """How the fit counts N and C; a published law or a foreign table by the default counts."""
-        params, flops = self.convention.params, self.convention.flops
+        params: Any = self.convention.params
+        flops: Any = self.convention.flops
         return (
-            params if params in get_args(NConvention) else "with_head",  # type: ignore[return-value]
+            params if params in get_args(NConvention) else "with_head",
             flops if flops in get_args(FlopsConvention) else "exact",
         )
 
@@ -114,7 +115,9 @@ class FittedLaw:
 
 
 def sweep_of(source: Path) -> Sweep | None:
-    """The sweep of a results folder, or of a fit in its `fits`; None where there is no sweep.toml."""
+    """The sweep of a results folder, or of a fit in its `fits`; None where there is no
+    sweep.toml.
+    """
     path = (source if source.is_dir() else source.resolve().parent.parent) / "sweep.toml"
     return load_sweep(path) if path.is_file() else None
 

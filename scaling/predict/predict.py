@@ -182,7 +182,7 @@ def _answer(
 
 
 def _other_inputs(question: Question) -> Answer:
-    """The inputs that were given besides N, D and C, by letter."""
+    """The inputs that were given other than N, D and C, by letter."""
     return {
         letter: Interval(value=value, lo=None, hi=None)
         for letter, value in question.inputs.items()

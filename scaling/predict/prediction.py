@@ -131,7 +131,7 @@ class TrainingTime(Document):
 class Prediction(Document):
     """The answer to one question. `model` is the buildable model nearest to it, with the recipe's
     hyper-parameters: null where the vocabulary is not known and no model was asked for. `inputs`
-    are those besides N, D and C, by letter.
+    are those other than N, D and C, by letter.
     """
 
     question: QuestionKind

@@ -121,7 +121,7 @@ def write_verification_sweep(
         f"Does the law fitted to {parent.name} predict the loss at {format_flops(flops)} FLOPs?"
     )
     sweep = parent.model_copy(update={**changes, **emptied, "question": question})
-    write_sweep(sweep, out, _told(sweep, source, out))
+    write_sweep(sweep, out, _head(sweep, source, out))
     return sweep
 
 
@@ -227,7 +227,7 @@ def _name(parent: str, flops: float) -> str:
     return f"{parent[:44]}-at-{flops:.3g}".replace("+", "")
 
 
-def _told(sweep: Sweep, source: str, out: Path) -> str:
+def _head(sweep: Sweep, source: str, out: Path) -> str:
     """What the sweep file is for."""
     largest = max(forecast.flops for forecast in sweep.forecasts)
     return (

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scaling.config import ModelConfig, OptimConfig, PowerRule, Recipe
+from scaling.config.base import mistakes
 from scaling.recipe import rules
 from scaling.recipe.shapes import InfeasibleCell
 
@@ -111,9 +112,7 @@ def optim_for(
     try:
         return OptimConfig.model_validate(derived | overrides)
     except ValidationError as error:
-        raise InfeasibleCell(
-            "; ".join(f"optim.{item['loc'][0]}: {item['msg']}" for item in error.errors())
-        ) from None
+        raise InfeasibleCell(mistakes(error, "optim.")) from None
 
 
 def range_warnings(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from scaling.accounting import n_params
 from scaling.config import ModelConfig, NConvention, Recipe
+from scaling.config.base import divisors, mistakes
 from scaling.errors import ScalingError
 from scaling.formatting import format_count
 
@@ -38,7 +39,7 @@ def head_width(d_model: int, recipe: Recipe) -> int:
     every size tried; without an even divisor there is one head.
     """
     target = recipe.d_head or (32 if d_model < 256 else 64 if d_model < 2048 else 128)
-    widths = [d_model // heads for heads in range(d_model // target, 0, -1) if d_model % heads == 0]
+    widths = [width for width in divisors(d_model) if width >= target]
     whole = (width for width in widths if width % 8 == 0 and width <= 2 * target)
     even = (width for width in widths if width % 2 == 0)
     return next(whole, None) or next(even, d_model)
@@ -90,8 +91,7 @@ def shape(d_model: int, vocab_size: int, recipe: Recipe, overrides: dict[str, An
     try:
         return ModelConfig.model_validate(derived | overrides)
     except ValidationError as error:
-        reasons = (str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise InfeasibleCell("; ".join(reasons), where=f"d_model = {d_model}") from None
+        raise InfeasibleCell(mistakes(error), where=f"d_model = {d_model}") from None
 
 
 def model_for(

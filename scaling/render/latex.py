@@ -5,6 +5,13 @@ from __future__ import annotations
 from scaling.render.escape import for_latex
 from scaling.render.table import Table
 
+GREEK = ("alpha", "beta", "gamma", "delta", "kappa")
+MATH = {
+    **{name: rf"$\{name}$" for name in GREEK},
+    **{f"{name}_{at}": rf"$\{name}_{at}$" for name in GREEK for at in "ND"},
+    **{name: f"${name}$" for name in "ABEGNDCab"},
+    **{f"{name}_{at}": f"${name}_{at}$" for name in "NDR" for at in "cND"},
+}  # of parameters, where a cell is nothing else
 MAX_WORD = 32  # letters of one word that a paragraph column can hold
 PARAGRAPH_ABOVE = 48  # letters from which a text column becomes a paragraph of 0.4 line widths
 
@@ -18,7 +25,7 @@ def to_latex(table: Table) -> str:
     """
 
     def row(cells: list[str]) -> str:
-        return "{}" + " & ".join(map(for_latex, cells)) + r" \\"
+        return "{}" + " & ".join(MATH.get(cell) or for_latex(cell) for cell in cells) + r" \\"
 
     body = [
         [

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
 from scaling.formatting import format_count, format_flops
+from scaling.predict.predict import predict
 from scaling.predict.prediction import Prediction
 from scaling.predict.question import QuestionKind
 from scaling.render.table import Column, Kind, estimate, format_cell
@@ -52,10 +54,11 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     rows = fit.n_points + sum(each.count for each in fit.excluded)
     counted = f"N is {fit.source.convention.params or 'as given'}" if fit.approaches else ""
     used = f"{fit.n_points} of {rows} {'rows' if columns else 'runs'}"
-    light, reason = summary.light(fit, None)
+    answer = _ten_times(fit)
+    light, reason = summary.light(fit, answer)
     grave = [each for each in fit.warnings if each.code in HEAVY]
     lines = [
-        ("answer", _fit_answer(fit)),
+        ("answer", _fit_answer(fit, answer)),
         ("trust", f"{light}: {heaviest(grave) if grave and light == 'with care' else reason}"),
         ("used", "; ".join(part for part in (used, columns, counted) if part)),
         ("left out", left_out or "nothing"),
@@ -70,20 +73,26 @@ def fit_lines(fit: FitResult, saved: str | None = None, command: str = "") -> Li
     return lines
 
 
-def _fit_answer(fit: FitResult) -> str:
-    if "a" in fit.derived:
-        grows = f"N* grows as C^{_text(fit.derived['a'])}"
-        if fit.combination is None or "flops" not in fit.range:
-            return grows
-        flops = 10 * fit.range["flops"][1]
-        size, loss = (
-            fit.combination.optimum(flops, quantity, fit.ci) for quantity in ("n_star", "loss_star")
-        )
-        n, low, high = (format_count(each) for each in (size.value, size.lo, size.hi))
+def _ten_times(fit: FitResult) -> Prediction | None:
+    """The prediction for ten times the largest budget; None where the law names no size."""
+    if "a" not in fit.derived or "flops" not in fit.range:
+        return None
+    try:
+        return predict(fit, flops=10 * fit.range["flops"][1])
+    except ScalingError:
+        return None
+
+
+def _fit_answer(fit: FitResult, answer: Prediction | None) -> str:
+    grows = f"N* grows as C^{_text(fit.derived['a'])}" if "a" in fit.derived else ""
+    if answer is not None:
+        loss = "" if answer.loss.value is None else f", loss {_text(answer.loss)}"
         return (
-            f"at {format_flops(flops)} FLOPs (ten times the data) N* = {n} [{low}, {high}], "
-            f"loss {loss.value:.3g} [{loss.lo:.3g}, {loss.hi:.3g}]; {grows}"
+            f"at {format_flops(answer.flops.value or 0)} FLOPs (ten times the data) N* = "
+            f"{_text(answer.n_params, 'count')}{loss}; {grows}"
         )
+    if grows:
+        return grows
     if fit.law == "hyper":
         return "; ".join(
             f"{name}* = {_text(fit.params[f'{name}_coef'])}"

@@ -37,6 +37,7 @@ def write_report(
     prediction: Prediction | None = None,
     budgets: Sequence[float] = (),
     style: Style = SCREEN,
+    models: bool = False,
 ) -> Path:
     """Write the report of a results folder, of fit documents of the same runs, or a comparison of
     several sweeps; returns its index.html.
@@ -44,7 +45,8 @@ def write_report(
     `out` is by default `report/` in the folder, FIT-report/ next to FIT.json, and `comparison/`
     here for several sweeps, whose numbers also lie there as comparison.json. `prediction` replaces
     the forecast for ten times the largest budget; `budgets` are FLOPs of the first sweep at which a
-    comparison asks what the others need. Raises ScalingError that names what is absent, corrupt, or
+    comparison asks what the others need; `models` draws published laws and models with the
+    frontier. Raises ScalingError that names what is absent, corrupt, or
     cannot be written.
     """
     sources = [source] if isinstance(source, Path) else list(source)
@@ -71,12 +73,15 @@ def write_report(
             exit_code=DISK,
         )
     asked = ["--budgets", ",".join(map(repr, budgets))] if budgets else []
+    asked += ["--models"] if models else []
+    asked += ["--style", style.name] if style.name != SCREEN.name else []
+    asked += ["--width", f"{style.width:g}"] if style.width else []
     command = shlex.join(["scaling", "report", *map(str, sources), *asked])
     if many:
         report = _comparison(sources, target, budgets, command)
     else:
         inputs = load_inputs(sources, target / "fit.json")
-        report = build_report(inputs, prediction, command)
+        report = build_report(inputs, prediction, command, models=models)
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
         path = target / "figures" / figure.name

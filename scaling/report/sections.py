@@ -15,6 +15,7 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
+from scaling.predict.named_models import compare_named_models, named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
@@ -72,9 +73,11 @@ def build_report(
     prediction: Prediction | None,
     command: str,
     studies: Sequence[Section] | None = None,
+    models: bool = False,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
-    budget, `studies` are the sections of studies, where they are made already.
+    budget, `studies` are the sections of studies, where they are made already; `models` adds
+    published laws and models to the frontier.
     """
     fit = inputs.main
     forecasts, no_forecast = _forecasts(fit)
@@ -89,6 +92,7 @@ def build_report(
         lead = [isoflop or frontier, checked]
         parts = [
             _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
+            _models(inputs) if models else section("models", "Open models"),
             _law(fit, inputs),
             section(
                 "repeats",
@@ -181,6 +185,26 @@ def _frontier(
     notes = [summary.exponents(fit), wrong_size.sentence(penalty)]
     made = section("frontier", "Frontier", figures, tables)
     return replace(made, notes=[text for text in notes if text])
+
+
+def _models(inputs: ReportInputs) -> Section:
+    """The frontier of this fit with published laws and named models."""
+    fit, law = inputs.main, inputs.law
+    if fit is None or law is None or law.optimum is None:
+        return section("models", "Open models")
+    document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
+    made = section(
+        "models",
+        "Open models",
+        [law_plots.published_frontiers(fit, law)],
+        [named_models_table(document)],
+    )
+    note = (
+        "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "
+        "C differs by source. What does not: losses, which are nats per token of each one's own "
+        "tokeniser and text; no source gives the bytes per token that bits per byte would need."
+    )
+    return replace(made, notes=[note])
 
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:

@@ -40,9 +40,11 @@ def _text(entry: object, kind: Kind = "rough", interval: bool = True) -> str:
 
 def answer_sentence(answer: Prediction) -> str:
     """The answer in ordinary words: what to train, which loss to expect, and how sure that is."""
-    n, d, ratio, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
+    n, d, _, loss = (_text(getattr(answer, name), kind, False) for name, _, kind in OPTIMUM)
+    ratio = answer.tokens_per_param.value
+    each = "" if ratio is None else f", {ratio:.3g} for each parameter"
     text = f"With {_text(answer.flops, 'flops', False)} FLOPs, train a model of {n} parameters on "
-    text += f"{d} tokens, {ratio} for each parameter; expect a loss of {loss}."
+    text += f"{d} tokens{each}; expect a loss of {loss}."
     size, reached = answer.n_params, answer.loss
     sure = []
     if size.lo is not None and size.hi is not None:

@@ -209,7 +209,7 @@ def next_text(proposal: Mapping[str, Any]) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
     the target.
     """
-    runs = [{**run, "prefix": run.get("trunk") or "alone"} for run in proposal["runs"]]
+    runs = [{**run, "prefix": run.get("prefix") or "alone"} for run in proposal["runs"]]
     columns = {
         "n_params": Column("parameters", "count"),
         "tokens": Column("tokens", "count"),

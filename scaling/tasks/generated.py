@@ -66,4 +66,5 @@ class Stream:
         return N_WINDOWS * self.seq_len
 
     def _words(self, split: Split, index: int, size: int, each: int) -> np.ndarray:
-        return words(self.config.data_seed, split, index * size, size, each)  # type: ignore[attr-defined]
+        seed = self.config.data_seed  # type: ignore[attr-defined]
+        return words(seed, split, index * size, size, each)

@@ -1,4 +1,4 @@
-"""AdamW and its schedules with every number traced.
+"""AdamW, Muon and their schedules with every number traced.
 
 One compiled step serves all learning rates, decays and horizons.
 """
@@ -11,9 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from scaling.config import ModelConfig, OptimConfig
+from scaling.config.optim import OptimizerName
 from scaling.train.model import mup
+
+MUON_BETA = 0.95  # of its Nesterov momentum
+MUON_RMS = 0.2  # of its step, before the learning rate
 
 
 class OptimHyperparams(NamedTuple):
@@ -67,23 +72,54 @@ def learning_rate(schedule: str, h: OptimHyperparams, step: jax.Array) -> jax.Ar
     return h.lr * warm * (h.final_lr_frac + (1.0 - h.final_lr_frac) * shape)
 
 
-def make_adamw(
+def make_optimizer(
     h: OptimHyperparams,
     lr: jax.Array | float,
     *,
+    name: OptimizerName = "adamw",
     flat: bool = True,
     model: ModelConfig | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW with decoupled decay of the matrices only (gains and biases are not decayed).
+    """The optimiser with decoupled decay of the matrices only (gains and biases are not decayed).
 
     `flat` moments are two vectors: one fused update instead of one per leaf compiles faster and
     steps faster on a CPU. The `model`'s transfer multiplies Adam's learning rate leaf by leaf, but
     not the decay, for lr x decay stays.
     """
     adam = optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps)  # type: ignore[arg-type]
-    adam = optax.flatten(adam) if flat else adam
+    if name == "muon":
+        scale = _scale_by_muon(adam)
+    else:
+        scale = _scale_by_adam_mup(optax.flatten(adam) if flat else adam, model)
     decay = optax.add_decayed_weights(h.weight_decay, _decay_mask)
-    return optax.chain(_scale_by_adam_mup(adam, model), decay, optax.scale_by_learning_rate(lr))
+    return optax.chain(scale, decay, optax.scale_by_learning_rate(lr))
+
+
+def _scale_by_muon(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) for the blocks' matrices, `adam` for embeddings, head, gains and biases.
+
+    Its step is scaled to the root mean square of Adam's, 0.2 (Liu 2025, eq. 4), so that learning
+    rates and decays that suit AdamW suit it too. The fused matrix of queries, keys and values is
+    orthogonalised as one; in stacked blocks every layer on its own.
+    """
+
+    def dimensions(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1), tree
+        )
+
+    def rescale(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: MUON_RMS * max(leaf.shape[-2:]) ** 0.5 * leaf, tree)
+
+    def label(params: Any) -> Any:
+        def one(path: Any, _: Any) -> str:
+            return "muon" if path[0].key == "blocks" and path[-1].key == "kernel" else "adam"
+
+        return jax.tree_util.tree_map_with_path(one, params)
+
+    muon = contrib.scale_by_muon(beta=MUON_BETA, weight_dimension_numbers=dimensions)
+    rescaled = optax.stateless(lambda updates, params: rescale(updates))
+    return optax.partition({"muon": optax.chain(muon, rescaled), "adam": adam}, label)
 
 
 def _scale_by_adam_mup(
@@ -128,14 +164,16 @@ def update(
     gradient: Any,
     step: jax.Array,
     *,
+    name: OptimizerName = "adamw",
     flat: bool = True,
     model: ModelConfig | None = None,
 ) -> tuple[Any, Any, jax.Array]:
-    """One clipped AdamW update: parameters, moments and the norm of the unclipped gradient."""
+    """One clipped update: parameters, moments and the norm of the unclipped gradient."""
     norm = optax.tree.norm(gradient)
     scale = jnp.minimum(1.0, h.clip / jnp.maximum(norm, 1e-12))
     gradient = jax.tree.map(lambda leaf: leaf * scale, gradient)
-    changes, moments = make_adamw(
-        h, learning_rate(schedule, h, step), flat=flat, model=model
-    ).update(gradient, moments, params)
+    optimizer = make_optimizer(
+        h, learning_rate(schedule, h, step), name=name, flat=flat, model=model
+    )
+    changes, moments = optimizer.update(gradient, moments, params)
     return optax.apply_updates(params, changes), moments, norm

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.config import Execution, ModelConfig, Precision, RunConfig
+from scaling.config.optim import OptimizerName
 from scaling.train import optim
 from scaling.train.model.forward import make_backbone, stack
 from scaling.train.model.loss import LMHead, TokenScores, head_loss, token_nll, token_scores
@@ -36,6 +37,7 @@ class ProgramKey(NamedTuple):
     averaged: bool = False
     target_positions: tuple[int, ...] | None = None
     document_separator: int | None = None
+    optimizer: OptimizerName = "adamw"
 
 
 class TrainState(NamedTuple):
@@ -57,6 +59,7 @@ def program_key(run: RunConfig) -> ProgramKey:
         averaged=run.evals.averaged,
         target_positions=run.task.target_positions,
         document_separator=getattr(run.task, "document_separator", None),
+        optimizer=run.optim.name,
     )
 
 
@@ -74,7 +77,8 @@ def make_initial_state(key: ProgramKey, execution: Execution) -> Callable[[Any],
         if execution.layers == "scan":
             params = stack(params)
         zeros = optim.OptimHyperparams(*([jnp.float32(0.0)] * len(optim.OptimHyperparams._fields)))
-        moments = optim.make_adamw(zeros, 0.0, flat=_has_flat_moments(execution)).init(params)
+        flat = _has_flat_moments(execution)
+        moments = optim.make_optimizer(zeros, 0.0, name=key.optimizer, flat=flat).init(params)
         average = jax.tree.map(jnp.zeros_like, params) if key.averaged else ()
         return TrainState(params, moments, jnp.int32(0), average)
 
@@ -125,6 +129,7 @@ def train_program(
             state.moments,
             grads,
             state.step,
+            name=key.optimizer,
             flat=flat,
             model=key.model,
         )

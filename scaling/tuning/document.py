@@ -19,6 +19,7 @@ from scaling.errors import ScalingError
 from scaling.tuning.optimum import KnownFrom, NoiseFrom, Optimum, Regret, means
 from scaling.tuning.tune import Tuned, TunedField, TunedSize
 from scaling.tuning.value_grid import kept_indices
+from scaling.warning import ResultWarning
 
 SCHEMA: Literal[2] = 2
 NAME = "tuning.json"
@@ -138,7 +139,7 @@ class TuningResult(_Part):
     flops: float
     sweep_flops: float
     share: float
-    warnings: tuple[str, ...]
+    warnings: tuple[ResultWarning, ...]
     tuned: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,9 +177,9 @@ def tuning_result(tuned: Tuned, sweep_flops: float) -> TuningResult:
         sweep_flops=sweep_flops,
         share=tuned.flops / sweep_flops,
         warnings=tuple(
-            f"{field.tuner.tuning.field}: {text}"
+            warning.model_copy(update={"message": f"{field.tuner.tuning.field}: {warning.message}"})
             for field in tuned.fields
-            for text in field.warnings
+            for warning in field.warnings
         ),
         tuned=json.loads(tuned.sweep.canonical()),
     )

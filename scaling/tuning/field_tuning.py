@@ -23,6 +23,7 @@ from scaling.store import run_files
 from scaling.store.rows import DIVERGED
 from scaling.tuning.fields import FIELDS, Field
 from scaling.tuning.value_grid import ValueGrid, next_values, value_grid
+from scaling.warning import ResultWarning, WarningCode, warn
 
 COLUMNS = ["run_id", "step", "split", "metric", "value"]
 # Trains the runs of a plan that a folder lacks; raises where it is stopped.
@@ -76,7 +77,7 @@ class FieldTuner:
     tuning: Tuning
     folder: Path
     planned: Planner
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[ResultWarning] = field(default_factory=list)
 
     @property
     def field(self) -> Field:
@@ -100,10 +101,11 @@ class FieldTuner:
         if grid.has_short_runs:
             short = ListedCell(size=size, tokens=self._short_tokens(tokens))
             if reason := self._infeasible_reason(short):
-                self.warnings.append(
+                message = (
                     f"N = {format_count(n)}: no short runs, every value is trained to the whole "
                     f"horizon: {reason}"
                 )
+                self.warnings.append(warn(WarningCode.NO_SHORT_RUNS, message, n_params=n))
                 grid = replace(grid, has_short_runs=False)
         value = self.field.now(base.run)
         return SizeGrid(size, n, tokens, base, value, self.tuning.factor, grid)

@@ -2,7 +2,7 @@
 
 Loss is quadratic in log(learning rate) near its minimum and steeper far above it (Porian 2024,
 appendix; docs/LOG.md), so only values within two steps of the best take part, and the outer ones
-weigh less.
+weigh less. The optima of several sizes become one rule, value = coef x N^power.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def fit_optimum(losses: Losses, log_values: Mapping[int, float]) -> Optimum | No
     y = np.array([mean[index] for index in near])
     weight = np.array([OUTER_WEIGHT if abs(index - best) == MAX_STEPS else 1.0 for index in near])
     noise, source = _noise([losses[index] for index in near], t, y, weight)
-    plain = Optimum(log_values[best], _spacing(log_values), mean[best], noise, source)
+    ordered = sorted(log_values.values())
+    step = max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
+    plain = Optimum(log_values[best], step, mean[best], noise, source)
     if len(near) < 3:
         return replace(plain, why="fewer than three runs about the best ended")
     fitted = parabola(t, y, weight, noise / math.sqrt(len(losses[best])))
@@ -149,8 +151,20 @@ def _noise(
     between_seeds, freedom = _seed_noise(losses)
     if freedom:
         return math.sqrt((freedom * between_seeds**2 + assumed**2) / (freedom + 1)), "seeds"
-    scatter = _residual_noise(t, y, weight) if len(t) > 3 else 0.0
+    if len(t) <= 3:
+        return assumed, "assumed"
+    design, estimator = _least_squares(t, weight)
+    maker = np.eye(len(t)) - design @ estimator
+    expected = float(np.sum(weight[:, None] * maker**2))
+    scatter = math.sqrt(float(np.sum(weight * (maker @ y) ** 2)) / expected)
     return (scatter, "residuals") if scatter > assumed else (assumed, "assumed")
+
+
+def _least_squares(t: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The design (n, 3) of a parabola and the weighted estimator (3, n) of its coefficients."""
+    design = np.stack([np.ones_like(t), t, t**2], axis=1)
+    weighted = design * weight[:, None]
+    return design, np.linalg.solve(design.T @ weighted, weighted.T)
 
 
 def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> Parabola:
@@ -159,21 +173,9 @@ def parabola(t: np.ndarray, y: np.ndarray, weight: np.ndarray, noise: float) -> 
     Weights say where the parabola is trusted, not how precise a y is, so the covariance is that of
     the estimator (a sandwich).
     """
-    design = np.stack([np.ones_like(t), t, t**2], axis=1)
-    weighted = design * weight[:, None]
-    estimator = np.linalg.solve(design.T @ weighted, weighted.T)
+    _, estimator = _least_squares(t, weight)
     a, b, c = estimator @ y
     return Parabola(float(a), float(b), float(c), noise**2 * estimator @ estimator.T)
-
-
-def _residual_noise(t: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """The sd of the losses about the parabola, from weighted squared residuals."""
-    design = np.stack([np.ones_like(t), t, t**2], axis=1)
-    maker = np.eye(len(t)) - design @ np.linalg.solve(
-        design.T @ (design * weight[:, None]), (design * weight[:, None]).T
-    )
-    expected = float(np.sum(weight[:, None] * maker**2))
-    return float(math.sqrt(np.sum(weight * (maker @ y) ** 2) / expected))
 
 
 def _seed_noise(losses: Sequence[Sequence[float]]) -> tuple[float, int]:
@@ -188,12 +190,6 @@ def _seed_noise(losses: Sequence[Sequence[float]]) -> tuple[float, int]:
     by_value, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
     residual = table - by_value - by_seed + table.mean()
     return float(math.sqrt(np.sum(residual**2) / freedom)), freedom
-
-
-def _spacing(log_values: Mapping[int, float]) -> float:
-    """The widest step of the grid in log(value): how far off the best value may be."""
-    ordered = sorted(log_values.values())
-    return max((high - low for low, high in itertools.pairwise(ordered)), default=math.inf)
 
 
 def regret(
@@ -240,3 +236,50 @@ def _between(log_value: float, losses: Losses, log_values: Mapping[int, float]) 
         return mean[low] if low == high else math.inf
     share = (log_value - log_values[low]) / (log_values[high] - log_values[low])
     return (1 - share) * mean[low] + share * mean[high]
+
+
+@dataclass(frozen=True)
+class Power:
+    """value = coef x N^power, with the standard error of the power and the sizes used."""
+
+    coef: float
+    power: float
+    power_se: float
+    n_range: tuple[float, float]
+    sizes: int
+
+    def at(self, n: float) -> float:
+        """The rule's value at N."""
+        return self.coef * n**self.power
+
+
+def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[float]) -> Power:
+    """The rule through two or more optima with standard errors of their logs.
+
+    From three sizes on, scatter beyond the standard errors widens that of the power (Birge's
+    ratio); it never narrows it.
+    """
+    x, y, error = np.log(np.asarray(n, float)), np.asarray(log_value, float), np.asarray(se, float)
+    weight = 1 / np.maximum(error, 1e-6) ** 2
+    centre = float(np.sum(weight * x) / np.sum(weight))
+    spread = float(np.sum(weight * (x - centre) ** 2))
+    slope = float(np.sum(weight * (x - centre) * y) / spread)
+    level = float(np.sum(weight * y) / np.sum(weight))
+    left = y - level - slope * (x - centre)
+    ratio = math.sqrt(float(np.sum(weight * left**2)) / (len(x) - 2)) if len(x) > 2 else 1.0
+    coef = math.exp(level - slope * centre)
+    return Power(
+        coef, slope, max(1.0, ratio) / math.sqrt(spread), (float(min(n)), float(max(n))), len(x)
+    )
+
+
+def weighted_mean(values: Sequence[float], se: Sequence[float]) -> tuple[float, float]:
+    """The mean of values by their standard errors, and its own; scatter beyond them widens it."""
+    value, weight = np.asarray(values, float), 1 / np.maximum(np.asarray(se, float), 1e-12) ** 2
+    mean = float(np.sum(weight * value) / np.sum(weight))
+    ratio = (
+        math.sqrt(float(np.sum(weight * (value - mean) ** 2)) / (len(value) - 1))
+        if len(value) > 1
+        else 1.0
+    )
+    return mean, max(1.0, ratio) / math.sqrt(float(np.sum(weight)))

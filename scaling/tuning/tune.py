@@ -15,9 +15,17 @@ from scaling.errors import ScalingError
 from scaling.formatting import format_count
 from scaling.tuning.field_tuning import FieldTuner, Planner, SizeGrid, Train
 from scaling.tuning.fields import is_measured, scaled, with_rule
-from scaling.tuning.optimum import Optimum, Regret, fit_optimum, regret
-from scaling.tuning.power_rule import Power, power_rule, weighted_mean
+from scaling.tuning.optimum import (
+    Optimum,
+    Power,
+    Regret,
+    fit_optimum,
+    power_rule,
+    regret,
+    weighted_mean,
+)
 from scaling.tuning.value_grid import OptimumStatus, optimum_status
+from scaling.warning import ResultWarning, WarningCode, warn
 
 SIGNIFICANT_SIGMAS = 2.0
 FOLDER = "tuning"  # in the sweep's folder, next to its runs
@@ -51,7 +59,7 @@ class TunedField:
     ratio: float | None
     changes: dict[str, Any]
     horizon_power: tuple[float, float] | None
-    warnings: tuple[str, ...]
+    warnings: tuple[ResultWarning, ...]
 
 
 @dataclass
@@ -121,7 +129,7 @@ def summarize(tuner: FieldTuner) -> TunedField:
     Raises ScalingError where no size has an interior optimum.
     """
     sizes = [_summarize_size(grid) for grid in tuner.sizes]
-    warnings = [*tuner.warnings, *(text for size in sizes for text in _warnings(size, tuner))]
+    warnings = [*tuner.warnings, *filter(None, (_warning(size, tuner) for size in sizes))]
     interior = [
         (size.grid, size.optimum)
         for size in sizes
@@ -129,10 +137,16 @@ def summarize(tuner: FieldTuner) -> TunedField:
     ]
     if not interior:
         reasons = "; ".join(dict.fromkeys(size.status.why for size in sizes))
+        best = [
+            f"{size.optimum.value:.3g} at N = {format_count(size.grid.n)}"
+            for size in sizes
+            if size.optimum
+        ]
+        so_far = f"best so far: {', '.join(best)}" if best else "every value diverged"
         raise ScalingError(
             f"{tuner.tuning.field} has no interior optimum at any size: {reasons}",
             where=str(tuner.folder),
-            remedy=f"start nearer ({_best_so_far(sizes)}), or raise tuning.max_extensions",
+            remedy=f"start nearer ({so_far}), or raise tuning.max_extensions",
         )
     power, ratio, changes = _rule(tuner, interior)
     tuned = with_rule(tuner.sweep, tuner.tuning.field, changes)
@@ -140,10 +154,11 @@ def summarize(tuner: FieldTuner) -> TunedField:
     powers = [size.horizon_power for size in sizes if size.horizon_power]
     horizon = weighted_mean(*zip(*powers, strict=True)) if powers else None
     if horizon and abs(horizon[0]) > SIGNIFICANT_SIGMAS * horizon[1]:
-        warnings.append(
+        message = (
             f"the optimum moves with the tokens as D^({horizon[0]:.2f} ± {horizon[1]:.2f}), which "
             "the rule leaves out: tune near the horizons that matter"
         )
+        warnings.append(warn(WarningCode.OPTIMUM_MOVES_WITH_TOKENS, message, power=horizon[0]))
     return TunedField(tuner, tuple(sizes), power, ratio, changes, horizon, tuple(warnings))
 
 
@@ -170,27 +185,22 @@ def _horizon_power(grid: SizeGrid, optimum: Optimum) -> tuple[float, float] | No
     return (optimum.log_value - short.log_value) / span, math.hypot(optimum.se, short.se) / span
 
 
-def _warnings(size: TunedSize, tuner: FieldTuner) -> list[str]:
-    where, optimum = f"N = {format_count(size.grid.n)}", size.optimum
+def _warning(size: TunedSize, tuner: FieldTuner) -> ResultWarning | None:
+    optimum, n = size.optimum, size.grid.n
+    code = message = None
     if size.status.state == "edge":
-        return [f"{where}: edge: {size.status.why}; this size takes no part in the rule"]
-    if optimum and optimum.why:
-        return [f"{where}: the best grid value is taken as the optimum: {optimum.why}"]
-    if optimum and optimum.se > math.log(tuner.tuning.factor):
-        return [
-            f"{where}: the losses are too flat for their noise: the optimum is uncertain by more "
-            "than one grid step"
-        ]
-    return []
-
-
-def _best_so_far(sizes: list[TunedSize]) -> str:
-    best = [
-        f"{size.optimum.value:.3g} at N = {format_count(size.grid.n)}"
-        for size in sizes
-        if size.optimum
-    ]
-    return f"best so far: {', '.join(best)}" if best else "every value diverged"
+        code = WarningCode.EDGE_OPTIMUM
+        message = f"edge: {size.status.why}; this size takes no part in the rule"
+    elif optimum and optimum.why:
+        code = WarningCode.GRID_OPTIMUM
+        message = f"the best grid value is taken as the optimum: {optimum.why}"
+    elif optimum and optimum.se > math.log(tuner.tuning.factor):
+        code = WarningCode.UNCERTAIN_OPTIMUM
+        message = (
+            "the losses are too flat for their noise: the optimum is uncertain by more than one "
+            "grid step"
+        )
+    return warn(code, f"N = {format_count(n)}: {message}", n_params=n) if code else None
 
 
 def _rule(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import hlo_roofline
+from benchmarks import hlo, hlo_roofline
 from scaling.accounting import DEVICES, Device
 
 TEXT = """\
@@ -51,7 +51,7 @@ ENTRY %main (a: bf16[16,32], b: bf16[32,64], s: (s32[], f32[8,100])) -> f32[16,6
 
 
 def operations():
-    return {each.op: each for each in hlo_roofline.operations(hlo_roofline.Module(TEXT), 4)}
+    return {each.op: each for each in hlo_roofline.operations(hlo.Module(TEXT), 4)}
 
 
 def test_a_product_reads_its_operands_and_writes_its_result():

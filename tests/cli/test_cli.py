@@ -184,6 +184,12 @@ def test_count_knows_llama():
 
 
 @pytest.mark.slow
+def test_count_of_the_largest_model_takes_no_time():
+    model = f"d_model=64,n_layers=2,n_heads={2**40},d_head=2"
+    counted = json.loads(scaling("count", "--model", model, "--json").stdout)["models"][0]
+    assert set(counted["attention"]) == {"MHA", f"GQA-{2**38}", "MQA"}
+
+
 def test_a_closed_pipe_is_no_traceback(tmp_path):
     done = subprocess.run(
         f"{sys.executable} -m scaling count --model d_model=64 | true",

@@ -130,6 +130,22 @@ def test_a_new_file_names_the_schema_that_lies_beside_it_or_in_docs_above(place)
     assert (place / "sweeps" / "other.toml").read_text().startswith("# How large")
 
 
+def test_a_folder_of_text_is_prepared_and_its_repetition_is_a_warning(place):
+    (place / "notes").mkdir()
+    (place / "text.txt").rename(place / "notes" / "a.txt")
+    made = scaling("init", "mine.toml", "--minutes", "10", "--data", "notes")
+    assert made.exit_code == 0, made.stderr
+    assert load_sweep(place / "mine.toml").base.task.corpus == "data/notes"
+    assert "prepared notes as data/notes: 80.1 KiB, vocabulary of 256 bytes" in made.stderr
+    assert "add text, or take a budget of about" in made.stderr
+    enough = made.stderr.partition("a budget of about ")[2].split()[0]
+    again = scaling("init", "less.toml", "--budget", enough, "--data", "notes")
+    assert "using data/notes, prepared earlier" in again.stderr
+    passes = again.stderr.partition("warning: up to ")[2].split() or ["0"]
+    assert float(passes[0]) < 8
+    assert scaling("plan", "mine.toml", "--no-probe").exit_code == 0
+
+
 def test_minutes_give_a_sweep_of_as_many_flops(place):
     made = scaling("init", "short.toml", "--minutes", "10", "--yes", "--json")
     assert made.exit_code == 0, made.stderr

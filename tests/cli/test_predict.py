@@ -109,3 +109,19 @@ def test_invalid_questions_are_rejected(options, words):
     done = invoked(LAW, *options)
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_several_budgets_and_device_hours_are_answered():
+    document = json.loads(
+        predicted(LAW, "--flops", "1e21,1e22", "--flops", "0.5 PF-days", "--json")
+    )
+    flops = [each["flops"]["value"] for each in document["predictions"]]
+    assert flops == [1e21, 1e22, 0.5 * 8.64e19]
+    one = json.loads(
+        predicted(
+            LAW, "--device", "h100", "--count", "8", "--hours", "72", "--mfu", "0.4", "--json"
+        )
+    )
+    assert one["flops"]["value"] == 8 * 0.4 * 989e12 * 72 * 3600
+    assert one["time"] == {"device": "h100", "count": 8, "mfu": 0.4, "hours": 72.0}
+    assert "decoding" not in one

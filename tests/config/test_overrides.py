@@ -207,6 +207,11 @@ def test_a_changed_sweep_can_be_written_and_read(tmp_path, name):
     assert load_sweep(target) == changed
 
 
+def test_more_overrides_than_a_command_takes_are_rejected(path):
+    with pytest.raises(ScalingError, match="300 overrides are given; the limit is 256"):
+        load_with_overrides(path(), [f"optim.lr={index}" for index in range(300)])
+
+
 def test_thousands_of_values_are_rejected_at_once(path):
     values = ",".join(str(1e-4 * (1 + i / 1000)) for i in range(3000))
     with pytest.raises(ScalingError, match="lists 3000 values; an override takes 256"):

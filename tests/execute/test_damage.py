@@ -26,6 +26,7 @@ from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.verify import inspect
 from scaling.plan import plan
 from scaling.store import compaction, run_files
+from tests import command_line
 from tests.execute.sweeping import scaling, status, wait_for
 from tests.sweep_files import tiny
 
@@ -406,7 +407,7 @@ def test_folders_in_place_of_state_files_stop_no_reader(copy):
     ],
 )
 def test_conflicting_options_are_rejected_before_anything_is_written(made, tmp_path, options):
-    done = scaling("run", made[0], "--out", tmp_path / "out", *options)
+    done = command_line.scaling("run", made[0], "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert 1 <= len(done.stderr.splitlines()) <= 3
     assert not (tmp_path / "out").exists()

@@ -9,9 +9,11 @@ from scaling.config.sweep_file import load_sweep
 from scaling.errors import ScalingError
 from scaling.execute.status import read_status
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.points.source import losses_of_eval_set
+from scaling.points.source import SourceOptions, losses_of_eval_set, read_source
 from scaling.store import run_files
 from tests.execute.sweeping import scaling
+
+pytestmark = pytest.mark.slow
 
 SWEEP = """
 name = "sets"
@@ -81,6 +83,10 @@ def test_the_loss_is_measured_on_every_set_and_fit_takes_the_named_one(corpora):
     chosen = losses_of_eval_set(rows, "other")
     chosen = chosen[(chosen["split"] == "val") & (chosen["metric"] == "loss")]
     assert chosen["value"].tolist() == by_split["val:other"].tolist()
+    chosen = read_source([corpora / "out"], SourceOptions(eval_set="other"))
+    last = by_split["val:other"].groupby("run_id").last()
+    assert sorted(chosen.points.loss) == pytest.approx(sorted(last))
+    assert chosen.notes == ("losses on the evaluation set other",)
     with pytest.raises(ScalingError, match="evaluation set"):
         losses_of_eval_set(rows, "others")
     shown = {run.run_id: run.loss for run in read_status(SweepFolder(corpora / "out")).runs}

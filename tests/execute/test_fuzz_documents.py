@@ -30,6 +30,8 @@ from scaling.store import run_files
 from scaling.tuning import load_tuned
 from tests.sweep_files import tiny
 
+pytestmark = pytest.mark.slow
+
 LAW = errors.LAW
 DELETED = object()
 VALUES = (DELETED, None, True, -1, 1e300, "x", "\x1b[31m" * 4000, [], {}, [[1]], {"a": None})

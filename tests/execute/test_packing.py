@@ -15,6 +15,7 @@ from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory
 from scaling.store import run_files
 from scaling.tasks import open_task
+from tests import command_line
 from tests.execute.sweeping import numbers, scaling
 from tests.sweep_files import tiny
 
@@ -75,11 +76,12 @@ def test_a_packed_sweep_says_so_in_its_rows_and_shares_programs(tmp_path):
 def test_a_pack_that_is_no_number_is_rejected(tmp_path, text):
     path = tmp_path / "tiny.toml"
     path.write_text(dump_sweep(tiny()))
-    done = scaling("run", path, "--out", tmp_path / "out", "--pack", text)
+    done = command_line.scaling("run", path, "--out", tmp_path / "out", "--pack", text)
     assert done.returncode == 2
     assert "--pack" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_pack_resumes_though_some_of_its_runs_were_published(tmp_path):
     """A kill between the publications of a pack: the others go on from its checkpoint."""
     path, whole, out = tmp_path / "tiny.toml", tmp_path / "whole", tmp_path / "out"

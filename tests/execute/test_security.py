@@ -13,6 +13,7 @@ import pytest
 from scaling import files
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.sweep_folder import SweepFolder
+from tests import command_line
 from tests.execute.sweeping import command, scaling
 from tests.sweep_files import tiny
 
@@ -55,7 +56,7 @@ def test_a_name_that_is_a_path_is_rejected(tmp_path, name):
         'name = "tiny"', f"name = {name!r}" if "\n" not in name else 'name = "a\\nb"'
     )
     (tmp_path / "sweep.toml").write_text(text)
-    done = scaling("run", "sweep.toml", "--simulate", LAW, cwd=tmp_path)
+    done = command_line.scaling("run", "sweep.toml", "--simulate", LAW, cwd=tmp_path)
     assert done.returncode == 2
     assert "name" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]

@@ -10,6 +10,7 @@ import pytest
 from scaling.config.sweep_file import dump_sweep
 from scaling.execute.attempts import summarize
 from scaling.store import run_files
+from tests import command_line
 from tests.execute.sweeping import (
     command,
     numbers,
@@ -143,7 +144,7 @@ def test_a_budget_of_seconds_ends_a_sweep(path, tmp_path):
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "lots"])
 def test_invalid_budget_is_rejected(path, tmp_path, given):
-    done = scaling("run", path, "--out", tmp_path / "out", f"--max-flops={given}")
+    done = command_line.scaling("run", path, "--out", tmp_path / "out", f"--max-flops={given}")
     assert done.returncode == 2
     assert "--max-flops" in done.stderr
     assert not (tmp_path / "out").exists()

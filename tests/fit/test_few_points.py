@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling.errors import ScalingError
+from scaling.fit import pipeline
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import DELTA, estimate
@@ -127,3 +128,64 @@ def test_the_second_stage_takes_zeros_and_a_weight_of_zero():
     assert document["excluded"] == [{"reason": "weight 0", "count": 1}]
     assert document["params"]["alpha"]["value"] == pytest.approx(0.34, rel=1e-3)
     assert document["accuracy"]["params"]["X_0"]["value"] == pytest.approx(2.6, rel=0.01)
+
+
+def test_the_status_names_what_is_open_and_its_standard_error_is_left_out():
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e8, 4), np.geomspace(1e9, 1e10, 4)))
+    noise = np.exp(0.05 * np.random.default_rng(0).standard_normal(16))
+    table = pd.DataFrame({"N": n, "D": d, "loss": (1.7 + 420 / n**0.34 + 650 / d**0.3) * noise})
+    result = pipeline.fit([table], FitOptions(law="chinchilla", bootstrap=50, holdout="none"))
+    assert result.status_text == "poorly determined: E"
+    assert {name for name, each in result.params.items() if each.se is None} == {"E"}
+
+
+def test_information_criteria_prefer_the_law_that_made_the_runs():
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, 8), np.geomspace(1e9, 1e12, 8)))
+    noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(64))
+    points = Points((1.7 + 420 / n**0.4 + 650 / d**0.25) * noise, n, d, 6 * n * d)
+    fits = {law: fitted(law, points) for law in ("chinchilla", "chinchilla-tied", "kaplan")}
+    goodness = {law: each.goodness() for law, each in fits.items()}
+    for name in ("aic", "bic"):
+        criteria = {law: getattr(each, name) for law, each in goodness.items()}
+        assert min(criteria, key=criteria.get) == "chinchilla"
+    residuals = fits["chinchilla"].residuals
+    squares = float(residuals @ residuals)
+    likelihood = -32 * (np.log(2 * np.pi * squares / 64) + 1)
+    assert goodness["chinchilla"].aic == pytest.approx(2 * 6 - 2 * likelihood)
+    assert goodness["chinchilla"].rmse_percent == pytest.approx(0.2, rel=0.2)
+    assert goodness["chinchilla"].r2_excess > 0.999
+    assert goodness["chinchilla"].correlation["A"]["alpha"] > 0.95
+    assert goodness["chinchilla"].correlation["alpha"]["alpha"] == pytest.approx(1)
+
+
+def test_only_the_ratio_of_weights_matters():
+    weight, answers = np.array([1.0, 2.0, 1.0, 3.0, 1.0]), []
+    for scale in (1.0, 1e4):
+        law_fit = fitted("kaplan-n", Points(LOSSES, n=SIZES, weight=weight * scale))
+        interval = profile(law_fit)["alpha_N"]
+        answers.append((law_fit.values["alpha_N"], law_fit.noise.sd, interval.lo, interval.hi))
+    assert answers[0] == pytest.approx(answers[1], rel=1e-6)
+    centred = np.log(SIZES) - np.average(np.log(SIZES), weights=weight)
+    slope = np.average(centred * np.log(LOSSES), weights=weight) / np.average(
+        centred**2, weights=weight
+    )
+    assert answers[0][0] == pytest.approx(-slope, abs=1e-5)
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "kaplan", "skaling"])
+def test_units_of_loss_and_inputs_change_neither_exponents_nor_verdicts(law):
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 6), np.geomspace(1e9, 1e11, 6)))
+    noise = np.exp(0.003 * np.random.default_rng(1).standard_normal(36))
+    loss, fits = (1.7 + 420 / n**0.34 + 650 / d**0.3) * noise, []
+    for unit, loss_unit in ((1.0, 1.0), (1e-6, 1e-3), (1e3, 1e3)):
+        points = Points(loss * loss_unit, n=n * unit, d=d * unit, c=6 * n * d * unit**2)
+        fits.append(estimate(LAWS[law], points, delta=None))
+    exponents = [
+        [value for name, value in each.values.items() if "a" in name or name == "k"]
+        for each in fits
+    ]
+    verdicts = [{name: one.identified for name, one in profile(each).items()} for each in fits]
+    for other, verdict in zip(exponents[1:], verdicts[1:], strict=True):
+        assert other == pytest.approx(exponents[0], rel=1e-6)
+        assert verdict == verdicts[0]
+    assert {each.status for each in fits} == {"ok"}

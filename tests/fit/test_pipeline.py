@@ -52,6 +52,7 @@ def test_document_has_its_keys_and_survives_the_file(document, tmp_path):
     assert "NaN" not in (tmp_path / "fit.json").read_text()
 
 
+@pytest.mark.slow
 def test_fit_recovers_the_law_within_its_intervals(document):
     for name in ("alpha", "beta", "E"):
         entry = document["params"][name]

@@ -1,4 +1,6 @@
-"""Tables as people bring them, each read to the numbers that it means, or refused with the reason."""
+"""Tables as people bring them, each read to the numbers that it means, or
+refused with the reason.
+"""
 
 import gzip
 import json
@@ -362,3 +364,58 @@ def test_what_would_take_minutes_is_refused_in_time(tmp_path):
     long.write_text("x" * 10_000_000 + "\n1\n")
     with pytest.raises(ScalingError, match="header"):
         read(long)
+
+
+STRANGERS = {
+    "words of a header": lambda: pd.DataFrame(
+        {" PARAMS ": N, "Tokens (Billions)": D / 1e9, "Final Validation Loss": LOSS}
+    ),
+    "words of a path": lambda: pd.DataFrame(
+        {"model.config.num_parameters": N, "trainer/global_tokens": D, "eval/c4/loss": LOSS}
+    ),
+    "a long table": lambda: pd.concat(
+        [
+            frame(run=range(25), params=N, tokens=D, metric="val_loss", value=LOSS),
+            frame(run=range(25), params=N, tokens=D, metric="accuracy", value=0.3),
+        ]
+    ),
+    "steps, batch and window": lambda: frame(
+        params=N, steps=D / (256 * 2048), batch_size=256, seq_len=2048, loss=LOSS
+    ),
+    "steps and tokens of a batch": lambda: frame(
+        params=N, train_steps=D / 2**19, batch_tokens=2**19, loss=LOSS
+    ),
+    "tokens per parameter": lambda: frame(params=N, tokens_per_param=D / N, loss=LOSS),
+    "a loss and its perplexity": lambda: plain().assign(ppl=np.exp(LOSS)),
+    "W&B's config": lambda: pd.DataFrame(
+        {"config": [{"n_params": {"value": n}} for n in N], "tokens": D, "loss": LOSS}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_columns_that_say_it_otherwise_are_read(name):
+    check(read(STRANGERS[name]()))
+
+
+def test_a_markdown_table_is_read_and_a_page_is_refused(tmp_path):
+    rows = plain().astype(str)
+    lines = ["| " + " | ".join(row) + " |" for row in [list(rows), ["---"] * 3, *rows.to_numpy()]]
+    (tmp_path / "runs.csv").write_text("\n".join(lines))
+    check(read(tmp_path / "runs.csv"))
+    (tmp_path / "page.csv").write_text("<!DOCTYPE html><html><body>Sign in</body></html>\n")
+    with pytest.raises(ScalingError, match="HTML"):
+        read(tmp_path / "page.csv")
+
+
+def test_active_and_total_parameters_are_a_choice():
+    table = plain().rename(columns={"params": "params_active"}).assign(params_total=8 * N)
+    with pytest.raises(ScalingError, match="active parameters"):
+        read(table)
+    check(read(table, columns={"N": "params_active"}))
+
+
+def test_runs_on_several_corpora_are_not_called_repeats():
+    table = pd.concat([plain().assign(source="c4"), plain().assign(source="pile")])
+    warnings = {warning.code.value for warning in read(table).warnings}
+    assert warnings == {"mixed_data"}

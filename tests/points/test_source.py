@@ -259,8 +259,8 @@ def test_results_folder_gives_points_curves_and_kaplan(tmp_path):
     assert source.points.group is None
     assert source.warnings[0].code is WarningCode.FEW_PREFIXES
     assert source.warnings[0].data["prefixes"] == 2
-    clustered = read_source([tmp_path], SourceOptions(cluster="trunk")).points
-    assert len(set(clustered.group)) == 2  # 100 and 200 steps of one wsd trunk share their noise
+    clustered = read_source([tmp_path], SourceOptions(cluster="prefix")).points
+    assert len(set(clustered.group)) == 2  # 100 and 200 steps of one wsd prefix share their noise
     assert (
         source.curves is None
     )  # with wsd a run before its cooldown does not compete with finished ones

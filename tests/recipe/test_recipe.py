@@ -18,6 +18,8 @@ from scaling.recipe import (
     range_warnings,
 )
 from scaling.recipe.hyper import b2, weight_decay
+from scaling.recipe.shapes import head_width
+from scaling.warning import WarningCode
 from tests.sweep_files import tiny
 
 MODEL = ModelConfig(
@@ -119,7 +121,9 @@ def test_a_batch_rule_of_tokens_grows_with_the_horizon():
     )
     small, large = (item.run.batch_tokens for item in made.runs)
     assert large >= 8 * small
-    assert any("recipe.batch_rule = step-law: N = " in text for text in made.warnings)
+    (warning,) = made.warnings
+    assert warning.code == WarningCode.OUTSIDE_RULE_RANGE
+    assert "recipe.batch_rule = step-law: N = " in warning.message
 
 
 @pytest.mark.parametrize("n_heads", [4, 8])
@@ -137,3 +141,12 @@ def test_kv_to_ffn_keeps_parameters_equal_across_mha_gqa_mqa(n_heads, ffn, apart
         shared = built(n_kv_heads, kv_to_ffn=True)
         assert (shared.d_model, shared.n_kv_heads) == (whole.d_model, n_kv_heads)
         assert abs(n_params(shared, 64) / n_params(whole, 64) - 1) <= apart
+
+
+@pytest.mark.parametrize("d_model", range(1, 600))
+def test_head_width_is_the_smallest_divisor_that_reaches_the_target(d_model):
+    target = 32 if d_model < 256 else 64
+    widths = [width for width in range(target, d_model + 1) if d_model % width == 0]
+    whole = [width for width in widths if width % 8 == 0 and width <= 2 * target]
+    even = [width for width in widths if width % 2 == 0]
+    assert head_width(d_model, Recipe()) == (whole or even or [d_model])[0]

@@ -13,7 +13,7 @@ from scaling.render.table import Column, Table
 TABLE = Table(
     "exponents",
     "Exponents & more",
-    (Column("road"), Column("a", "number", True), Column("shift", "percent")),
+    (Column("approach"), Column("a", "number", True), Column("shift", "percent")),
     (("[parametric]", (0.514, 0.5, 0.53), -0.021), ("isoFLOP_2", None, None)),
     "At 95 % confidence.",
 )
@@ -26,7 +26,7 @@ def test_latex_table_of_a_paper():
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{@{}l r r@{}}",
         r"\toprule",
-        r"{}road & a & shift \\",
+        r"{}approach & $a$ & shift \\",
         r"\midrule",
         r"{}[parametric] & 0.514 [0.500, 0.530] & $-$2.1 \% \\",
         r"{}isoFLOP\_2 & \textendash{} & \textendash{} \\",
@@ -75,3 +75,9 @@ def test_long_text_becomes_a_paragraph_column():
 def test_a_long_word_stays_on_one_line():
     table = Table("notes", "Notes", (Column("digest"),), (("f" * (PARAGRAPH_ABOVE + 1),),))
     assert r"{@{}l@{}}" in table.to_latex()
+
+
+def test_parameters_alone_in_a_cell_are_mathematics():
+    table = Table("x", "x", (Column("parameter"), Column("value")), (("alpha", "N_c"), ("a", "0")))
+    body = table.to_latex().partition("\\midrule\n")[2].splitlines()
+    assert body[:2] == ["{}$\\alpha$ & $N_c$ \\\\", "{}$a$ & 0 \\\\"]

@@ -113,7 +113,7 @@ def test_all_parts_are_written_and_no_half_file_is_left(folder):
         for kind in ("svg", "pdf", "png", "csv")
     }
     listed = (
-        "predictions model smaller approaches parameters laws kaplan holdout exclusions failures "
+        "predictions smaller approaches parameters laws kaplan holdout exclusions failures "
         "runs provenance training-origin"
     )
     expected |= {f"tables/{name}.{kind}" for name in listed.split() for kind in ("csv", "tex")} | {
@@ -176,8 +176,8 @@ def test_hostile_text_is_shown_as_text(text):
 def test_the_summary_says_what_was_trained_and_what_follows(text):
     said = " ".join("".join(Page(text).words).split())
     assert (
-        "It rests on 30 runs of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to 1e13 FLOPs; 5 were left out"
-        in said
+        "It rests on 30 runs of 12.5k to 246k parameters (blocks and output matrix) and 1e11 to "
+        "1e13 FLOPs; 5 were left out" in said
     )
     assert "The answer is for 10 times the largest budget trained" in said
     assert "grows as C^0.530 [0.477, 0.583]" in said

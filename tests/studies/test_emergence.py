@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from scaling.config import ArithmeticTask, ModelConfig, OptimConfig, RunConfig
-from scaling.store import rows as row_schema
-from scaling.store.rows import Measurement, Provenance
+from scaling.store.rows import Measurement
 from scaling.studies.emergence import analysis as emergence
 from scaling.studies.emergence.section import STUDY
+from tests.studies.tables import table_of
 
 WIDTHS = (8, 12, 16, 24, 32, 48)
 DIGITS = 4  # so an answer has five
@@ -55,21 +55,16 @@ def ladder(digit, seeds=lambda width: 1, exact=None, end=True, **task):
     """A table of runs; `digit` says the accuracies (5,) of a width, a seed and the share of
     training that is over.
     """
-    tables = []
+    runs = []
     for width in WIDTHS:
         for seed in range(seeds(width)):
             rows = []
             for step in (10, 50, 100):
                 accuracy = digit(width, seed, step / 100)
-                rows += measured(
-                    step, accuracy, None if exact is None else exact(accuracy), end and step == 100
-                )
-            tables.append(
-                row_schema.rows(
-                    "ladder", run_of(width, seed, **task), rows, Provenance("cpu", None, "0")
-                ).to_pandas()
-            )
-    return pd.concat(tables, ignore_index=True)
+                matches = None if exact is None else exact(accuracy)
+                rows += measured(step, accuracy, matches, end and step == 100)
+            runs.append((run_of(width, seed, **task), rows))
+    return table_of(runs, "ladder")
 
 
 def smooth(width, seed=0, over=1.0):
@@ -102,6 +97,7 @@ def test_a_smooth_improvement_is_a_metric_effect():
     assert not found.trends["token_accuracy"].sharpness > emergence.TRANSITION_SHARE
 
 
+@pytest.mark.slow
 def test_a_sudden_model_is_a_transition_not_a_metric_effect():
     found = emergence.analyze(ladder(sudden, at_16))
     assert found.transition.verdict is True
@@ -214,6 +210,7 @@ def test_sarles_coefficient():
         assert np.isnan(emergence.sarle(undecided))
 
 
+@pytest.mark.slow
 def test_threshold_is_the_most_seeded_size_nearest_one_half():
     seeds = emergence.analyze(ladder(sudden, at_16)).threshold
     assert len(seeds.values) == 5
@@ -279,14 +276,10 @@ def test_the_section_has_its_pictures_and_tables():
 
 def test_runs_that_differ_in_more_than_the_seed_are_excluded():
     alike = ladder(smooth, seeds=lambda width: 3)
-    longer = row_schema.rows(
-        "ladder",
-        run_of(16, 7).model_copy(update={"n_steps": 200}),
-        measured(200, np.full(5, 0.999), end=True),
-        Provenance("cpu", None, "0"),
-    )
+    longest = run_of(16, 7).model_copy(update={"n_steps": 200})
+    longer = table_of([(longest, measured(200, np.full(5, 0.999), end=True))], "ladder")
     other = ladder(smooth, reverse=False)
-    mixed = pd.concat([alike, longer.to_pandas(), other], ignore_index=True)
+    mixed = pd.concat([alike, longer, other], ignore_index=True)
     found, alone = emergence.analyze(mixed), emergence.analyze(alike)
     assert found.n_excluded == 1 + other["run_id"].nunique()
     assert {str(one) for one in emergence.claims(found)} == {

@@ -4,26 +4,24 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scaling import studies
 from scaling.config import ModularTask
-from scaling.config.sweep_file import load_sweep
-from scaling.plan import plan
-from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.rows import Measurement
 from scaling.studies.grokking import analysis as grokking
 from scaling.studies.grokking import closed_form
 from scaling.studies.grokking.delay_law import fit_delay_law
 from scaling.studies.grokking.section import STUDY
 from scaling.tasks import open_task
+from tests.studies.tables import runs_of, table_of
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 LEARNED = 60.0
 POLE, POWER = 0.2, 1.1
 
 
-def told_delay(run):
+def delay_of(run):
     """The delay that these rows are made with: a pole in the share, a power of the decay, a few
     percent between seeds.
     """
@@ -37,20 +35,19 @@ def told_delay(run):
     )
 
 
-def table(name, delay=told_delay):
+def table(name, delay=delay_of):
     """The shipped sweep as if trained: accuracies rise in a line over a fifth of the step at which
     they reach 1.
     """
-    sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
-    for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
-        run, measured = item.run, []
-        understood = LEARNED + delay(run) if run.optim.weight_decay else math.inf
+
+    def measured(run):
+        generalized = LEARNED + delay(run) if run.optim.weight_decay else math.inf
         for step in np.unique(np.geomspace(1, run.n_steps, 100).round().astype(int)).tolist():
-            for split, full in (("train", LEARNED), ("val", understood)):
+            for split, full in (("train", LEARNED), ("val", generalized)):
                 value = min(1.0, max(0.1, 1 + 5 * (step / full - 1))) if full < math.inf else 0.2
-                measured.append(Measurement(step, split, "accuracy", value))
-        found.append(rows(name, run, measured, Provenance("cpu", None, "0")).to_pandas())
-    return pd.concat(found)
+                yield Measurement(step, split, "accuracy", value)
+
+    return table_of(((run, measured(run)) for run in runs_of(name)), name)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.config.sweep_file import load_sweep
-from scaling.plan import plan
-from scaling.store.rows import DIVERGED, Measurement, Provenance, rows
+from scaling.store.rows import DIVERGED, Measurement
 from scaling.studies import induction
+from tests.studies.tables import runs_of, table_of
 
 FILE = Path(__file__).parents[2] / "sweeps" / "induction.toml"
 STEPS = (1, 50, 100, 200, 260, 330, 400)
@@ -20,20 +19,13 @@ def table(deep=DEEP, shallow=SHALLOW):
     """The shipped sweep as if trained: one curve for two layers, another for one, a little later
     for later seeds.
     """
-    sweep, found = load_sweep(FILE), []
-    for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
-        measured = []
-        for step, value in zip(
-            STEPS, shallow if item.run.model.n_layers == 1 else deep, strict=True
-        ):
-            measured += [
-                Measurement(step, "val", "copied_loss", value + 0.01 * item.run.seed),
-                Measurement(step, "val", "fresh_loss", 4.2),
-            ]
-        found.append(
-            rows("induction", item.run, measured, Provenance("cpu", None, "0")).to_pandas()
-        )
-    return pd.concat(found)
+
+    def measured(run):
+        for step, value in zip(STEPS, shallow if run.model.n_layers == 1 else deep, strict=True):
+            yield Measurement(step, "val", "copied_loss", value + 0.01 * run.seed)
+            yield Measurement(step, "val", "fresh_loss", 4.2)
+
+    return table_of(((run, measured(run)) for run in runs_of("induction")), "induction")
 
 
 def run(step, copied):
@@ -42,16 +34,11 @@ def run(step, copied):
     )
 
 
-def test_the_shipped_sweep_asks_for_one_and_two_layers_that_differ_in_nothing_else():
-    runs = plan(load_sweep(FILE), load_sweep(FILE).base.task, 64).runs
-    assert sorted(item.run.model.n_layers for item in runs) == [1, 1, 1, 2, 2, 2]
-    assert (
-        len({item.run.model.model_copy(update={"n_layers": 1}).canonical() for item in runs}) == 1
-    )
-    assert (
-        len({(item.run.optim.canonical(), item.run.tokens, item.run.batch_size) for item in runs})
-        == 1
-    )
+def test_induction_sweep_has_one_and_two_layers_that_differ_in_nothing_else():
+    runs = runs_of("induction")
+    assert sorted(run.model.n_layers for run in runs) == [1, 1, 1, 2, 2, 2]
+    assert len({run.model.model_copy(update={"n_layers": 1}).canonical() for run in runs}) == 1
+    assert len({(run.optim.canonical(), run.tokens, run.batch_size) for run in runs}) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,25 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scaling import accounting
-from scaling.config.sweep_file import load_sweep
-from scaling.plan import plan
-from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.rows import Measurement
 from scaling.studies import kaplan
+from tests.studies.tables import runs_of, table_of
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 def table(name, measured):
     """The shipped sweep as if trained: `measured(run, N without embeddings)` gives the rows."""
-    sweep, found = load_sweep(SWEEPS / f"{name}.toml"), []
-    for item in plan(sweep, sweep.base.task.model_copy(update={"digest": "d"}), 256).runs:
-        n = accounting.n_params(item.run.model, 64, "nonembedding")
-        found.append(
-            rows(name, item.run, measured(item.run, n), Provenance("cpu", None, "0")).to_pandas()
-        )
-    return pd.concat(found)
+    return table_of(
+        (
+            (run, measured(run, accounting.n_params(run.model, 64, "nonembedding")))
+            for run in runs_of(name, digest="d")
+        ),
+        name,
+    )
 
 
 def grid_rows(run, n):

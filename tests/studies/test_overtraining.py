@@ -8,10 +8,12 @@ import pytest
 from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.render.figure import Line, Markers
-from scaling.store.rows import Measurement, Provenance, rows
-from scaling.store.run_files import load, write_run
+from scaling.store.rows import Measurement
 from scaling.studies import overtraining
 from scaling.studies.overtraining import STUDY, notes
+from tests.studies.tables import table_of
+
+pytestmark = pytest.mark.slow
 
 WIDTHS, RATIOS = (32, 48, 64, 96), (10, 20, 40, 80, 320)
 
@@ -52,34 +54,26 @@ def runs(ratios=RATIOS, widths=WIDTHS, seeds=(0,), unique=None):
                 )
 
 
-def folder(tmp_path, bend=0.0, noise=0.0, **kind):
-    """The table of a simulated ladder."""
-    rng = np.random.default_rng(0)
+def table(bend=0.0, noise=0.0, **kind):
+    """The rows of a simulated ladder."""
+    rng, measured = np.random.default_rng(0), []
     for n, run in runs(**kind):
         c = accounting.train_flops(run.model, 64, run.tokens)
         value = simulated(n, run.tokens, c, bend) * np.exp(noise * rng.normal())
-        write_run(
-            tmp_path,
-            rows(
-                "ladder",
-                run,
-                [Measurement(run.n_steps, "val", "loss", float(value))],
-                Provenance("cpu", "0" * 40, "0"),
-            ),
-        )
-    return load(tmp_path)
+        measured.append((run, [Measurement(run.n_steps, "val", "loss", float(value))]))
+    return table_of(measured, "ladder")
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
+def straight():
     """A ladder that follows the law, with the noise of two seeds."""
-    return folder(tmp_path_factory.mktemp("straight"), noise=0.002, seeds=(0, 1))
+    return table(noise=0.002, seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")
-def bent(tmp_path_factory):
+def bent():
     """The same runs, but those above 100 tokens per parameter are worse than the law."""
-    return folder(tmp_path_factory.mktemp("bent"), noise=0.002, seeds=(0, 1), bend=0.2)
+    return table(noise=0.002, seeds=(0, 1), bend=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -115,37 +109,30 @@ def test_held_out_runs_do_not_change_the_fitted_laws(studies):
 @pytest.mark.parametrize(
     "kind",
     [
-        {"ratios": (10, 20, 40)},  # three rungs
+        {"ratios": (10, 20, 40)},  # three ratios
         {"ratios": (10, 15, 22, 33)},  # the largest is no four times the least
         {"widths": (32, 48)},
         {"unique": 64_000},  # repeated tokens
     ],
 )
-def test_runs_that_form_no_ladder_have_no_section(tmp_path, kind):
-    assert STUDY.section(folder(tmp_path, **kind)) is None
+def test_runs_that_form_no_ladder_have_no_section(kind):
+    assert STUDY.section(table(**kind)) is None
 
 
-def test_isoflop_runs_form_no_ladder(tmp_path):
+def test_isoflop_runs_form_no_ladder():
+    measured = []
     for n, run in runs(ratios=(1,)):
         for budget in (1e10, 3e10, 1e11, 3e11, 1e12):
             steps = max(20, round(budget / 6 / n / 512))
-            whole = run.model_copy(update={"n_steps": steps})
-            write_run(
-                tmp_path,
-                rows(
-                    "iso",
-                    whole,
-                    [Measurement(steps, "val", "loss", 2.0)],
-                    Provenance("cpu", "0" * 40, "0"),
-                ),
-            )
-    assert overtraining.ladder(load(tmp_path)) is None
+            longer = run.model_copy(update={"n_steps": steps})
+            measured.append((longer, [Measurement(steps, "val", "loss", 2.0)]))
+    assert overtraining.ladder(table_of(measured)) is None
 
 
 def test_the_section_shows_what_was_measured_and_predicted(straight):
     shown = STUDY.section(straight)
     assert len(shown.notes) == 3
-    assert [table.name for table in shown.tables] == [
+    assert [shown_table.name for shown_table in shown.tables] == [
         "expected-overtraining",
         "overtraining",
         "models",
@@ -161,8 +148,8 @@ def test_the_section_shows_what_was_measured_and_predicted(straight):
     ]
 
 
-def test_ladder_too_short_for_the_laws_is_reported(tmp_path):
-    found = overtraining.analyze(folder(tmp_path, ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
+def test_ladder_too_short_for_the_laws_is_reported():
+    found = overtraining.analyze(table(ratios=(10, 60, 120, 240), widths=WIDTHS[:3]))
     assert found.ladder.is_fitted.sum() == 2
     for finding in overtraining.claims(found):
         assert finding.holds is not None or "not fitted" in finding.measured

@@ -3,16 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from scaling.config import RegressionTask
-from scaling.config.sweep_file import load_sweep
-from scaling.plan import plan
-from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.rows import Measurement
 from scaling.studies import regression
 from scaling.studies.regression import STUDY
 from scaling.tasks import open_task
+from tests.studies.tables import runs_of, table_of
 
 FILE = Path(__file__).parents[2] / "sweeps" / "regression.toml"
 CONFIG = RegressionTask(kind="regression", n_features=3, n_levels=400, noise=0.5, examples=8)
@@ -22,19 +20,18 @@ def table(factor, tokens=4096):
     """The shipped sweep as if trained: errors `factor` times the best predictor's at the end,
     without examples all along at first.
     """
-    sweep, found = load_sweep(FILE), []
-    for item in plan(sweep, sweep.base.task, sweep.base.task.fixed_vocab_size).runs:
-        run = item.run.model_copy(
-            update={"evals": item.run.evals.model_copy(update={"tokens": tokens})}
-        )
-        held = regression.predictors(run.task, tokens)
-        measured = [
-            Measurement(step, "val", "squared_error", float(value), at=float(seen))
-            for step, errors in ((10, held.zero), (run.n_steps, factor * held.bayes))
-            for seen, value in enumerate(errors)
-        ]
-        found.append(rows("regression", run, measured, Provenance("cpu", None, "0")).to_pandas())
-    return pd.concat(found)
+
+    def measured(run):
+        errors = regression.predictors(run.task, tokens)
+        for step, by_examples in ((10, errors.zero), (run.n_steps, factor * errors.bayes)):
+            for seen, value in enumerate(by_examples):
+                yield Measurement(step, "val", "squared_error", float(value), at=float(seen))
+
+    evals = [
+        (run, run.evals.model_copy(update={"tokens": tokens})) for run in runs_of("regression")
+    ]
+    runs = [run.model_copy(update={"evals": changed}) for run, changed in evals]
+    return table_of(((run, measured(run)) for run in runs), "regression")
 
 
 @pytest.fixture(scope="module")

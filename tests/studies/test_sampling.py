@@ -9,7 +9,7 @@ import pytest
 
 from scaling import accounting
 from scaling.config import ArithmeticTask, EvalConfig, ModelConfig, OptimConfig, RunConfig
-from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.rows import Measurement
 from scaling.studies.sampling import analysis as sampling
 from scaling.studies.sampling.section import STUDY
 from scaling.studies.sampling.train_or_sample import (
@@ -20,6 +20,7 @@ from scaling.studies.sampling.train_or_sample import (
     samples_needed,
 )
 from scaling.tasks import answer_metrics
+from tests.studies.tables import table_of
 
 SAMPLES, PROBLEMS = 128, 300
 TASK = ArithmeticTask(kind="arithmetic", digits=3)
@@ -70,7 +71,7 @@ def measured(config, power, seed, moved=0.0):
         )
         for name, at, value, stderr in told
     ]
-    return rows("sampling", config, found, Provenance("cpu", None, "0")).to_pandas()
+    return table_of([(config, found)])
 
 
 def table(**changes):

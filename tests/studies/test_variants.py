@@ -14,12 +14,14 @@ from scipy import stats
 from scaling import accounting
 from scaling.config import ModelConfig, OptimConfig, RunConfig, TextTask
 from scaling.points.comparability import supports_one_law
-from scaling.store.rows import Measurement, Provenance, rows
+from scaling.store.rows import Measurement
 from scaling.studies import runs
 from scaling.studies.variants import analysis
 from scaling.studies.variants import section as sections
 from scaling.studies.variants.analysis import ATTENTION, NORM, POSITION, claims, compare
 from scaling.train.model.generate import empty_caches
+from scaling.train.model.operations import Compute
+from tests.studies.tables import table_of
 
 SHAPE = dict(n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, d_head=8, d_ff=128, vocab_size=256)
 HEADS = {
@@ -43,17 +45,10 @@ def run(seed=0, n_steps=100, lr=0.005, **model):
 
 def measured(*runs_and_losses):
     """A results table: each run's final loss, and a lower one on the way that must not be taken."""
-    source = Provenance("cpu", None, "0.1.0")
-    tables = [
-        rows(
-            "t",
-            one,
-            [Measurement(50, "val", "loss", 0.5), Measurement(100, "val", "loss", loss)],
-            source,
-        )
+    return table_of(
+        (one, [Measurement(50, "val", "loss", 0.5), Measurement(100, "val", "loss", loss)])
         for one, loss in runs_and_losses
-    ]
-    return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
+    )
 
 
 def swept(changes, noise=0.001, seeds=5, gap=0.02):
@@ -149,7 +144,7 @@ def test_reported_cache_bytes_equal_those_of_real_arrays(name, share, precision)
     variant, length, batch = found.get(name), 10, 3
     held = sum(
         leaf.nbytes
-        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, precision))
+        for leaf in jax.tree.leaves(empty_caches(variant.model, batch, length, Compute(precision)))
     )
     width = accounting.BYTES[precision]
     assert held == accounting.kv_cache_bytes(variant.model, length, batch, width)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scaling.tuning.power_rule import power_rule, weighted_mean
+from scaling.tuning.optimum import power_rule, weighted_mean
 
 SIZES = np.array([1e4, 1e5, 1e6])
 

@@ -31,6 +31,7 @@ from scaling.tuning import (
     write_tuned_sweep,
 )
 from scaling.tuning.fields import half_life
+from scaling.warning import WarningCode
 from tests.execute.sweeping import command, scaling, training, wait_for
 from tests.sweep_files import tiny
 
@@ -177,7 +178,7 @@ def test_optimum_at_the_edge_is_marked_and_left_out_of_the_rule(tmp_path):
     (field,) = found.fields
     states = {size.grid.size: size.status.state for size in field.sizes}
     assert set(states.values()) == {"edge", "interior"}
-    assert any(": edge: " in text for text in field.warnings)
+    assert any(item.code == WarningCode.EDGE_OPTIMUM for item in field.warnings)
     interior = [size.grid.n for size in field.sizes if size.status.state == "interior"]
     if field.power:
         assert field.power.n_range == (min(interior), max(interior))
@@ -282,7 +283,7 @@ def test_short_runs_that_are_too_short_are_left_out(tmp_path):
     )
     (field,) = found.fields
     assert (
-        sum("no short runs" in text for text in field.warnings)
+        sum(item.code == WarningCode.NO_SHORT_RUNS for item in field.warnings)
         == sum(not size.grid.short for size in field.sizes)
         > 0
     )

@@ -53,10 +53,12 @@ def run_diagnostics(source: Source, fit: LawFit, ci: float) -> Diagnostics:
     """All diagnostics that the source allows, with their warnings."""
     noise = noise_result(fit.data, fit.residuals, fit.noise, fit.n_free, ci)
     result = Diagnostics(noise, frontier_gap(fit.data, fit), warnings=noise_warnings(noise))
-    if source.runs is None or source.trails is None:
+    if source.runs is None or source.evaluations is None:
         return result
-    above = runs_above_law.runs_above_law(fit, source.runs, source.trails)
-    curves = loss_curve_collapse.collapse(fit.data, source.trails, float(fit.values.get("E", 0.0)))
+    above = runs_above_law.runs_above_law(fit, source.runs, source.evaluations)
+    curves = loss_curve_collapse.collapse(
+        fit.data, source.evaluations, float(fit.values.get("E", 0.0))
+    )
     diverged = (
         [] if source.diverged is None else runs_above_law.diverged(source.runs, source.diverged)
     )

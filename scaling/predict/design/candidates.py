@@ -1,7 +1,7 @@
-"""The runs that could be trained, and what they cost: alone, or as branches of a trunk.
+"""The runs that could be trained, and what they cost: alone, or as branches of a shared prefix.
 
-With schedule `wsd` the runs of one size share a trunk up to their cooldowns, so a size with
-horizons D1 < ... < Dk costs Dk + cooldown x (D1 + ... ) times its FLOPs a token. A trunk that was
+With schedule `wsd` the runs of one size share a shared prefix up to their cooldowns, so a size with
+horizons D1 < ... < Dk costs Dk + cooldown x (D1 + ... ) times its FLOPs a token. A prefix that was
 trained before is gone: only new runs share.
 """
 
@@ -27,16 +27,16 @@ SCHEDULE = str(OptimConfig.model_fields["schedule"].default)
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates: N, D and FLOPs alone (K,); `trunk` (K,) is equal where they share one. `cooldown`
-    is a branch's share of its own cost.
+    """Candidates: N, D and FLOPs alone (K,); `prefix` (K,) is equal where they share one.
+    `cooldown` is a branch's share of its own cost.
 
-    Where nothing is shared each candidate has a trunk of its own.
+    Where nothing is shared each candidate has a prefix of its own.
     """
 
     n: np.ndarray
     d: np.ndarray
     price: np.ndarray
-    trunk: np.ndarray
+    prefix: np.ndarray
     cooldown: float
     shared: bool
 
@@ -89,8 +89,8 @@ class ModelBuilder:
         )
 
     def horizon(self, n: float, tokens: float) -> tuple[int, int, int]:
-        """(steps, tokens a step, warm-up steps): runs of one size share a trunk where the last two
-        are equal.
+        """(steps, tokens a step, warm-up steps): runs of one size share a shared prefix where the
+        last two are equal.
         """
         base, rule = self.sweep.base, self.sweep.recipe
         batch = (base.batch_size or recipe.batch_size(n, tokens, self.seq_len, rule)) * self.seq_len
@@ -133,15 +133,15 @@ def candidates(
     affordable = (all_d * price <= min(spend, largest) * (1 + 1e-9)) & (all_d * price >= lowest)
     all_n, all_d, price = all_n[affordable], all_d[affordable], price[affordable]
     if builder is not None and len(all_n):
-        all_d, affordable, trunk = _whole_steps(builder, all_n, all_d)
-        all_n, all_d, price, trunk = (
+        all_d, affordable, prefix = _whole_steps(builder, all_n, all_d)
+        all_n, all_d, price, prefix = (
             all_n[affordable],
             all_d[affordable],
             price[affordable],
-            trunk[affordable],
+            prefix[affordable],
         )
     else:
-        trunk = np.unique(all_n, return_inverse=True)[1]
+        prefix = np.unique(all_n, return_inverse=True)[1]
     if not len(all_n):
         raise ScalingError(
             (
@@ -153,7 +153,7 @@ def candidates(
         )
     share = builder.cooldown if builder else COOLDOWN
     return Candidates(
-        all_n, all_d, price * all_d, trunk if shared else np.arange(len(all_n)), share, shared
+        all_n, all_d, price * all_d, prefix if shared else np.arange(len(all_n)), share, shared
     )
 
 
@@ -161,7 +161,7 @@ def _whole_steps(
     builder: ModelBuilder, n: np.ndarray, d: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens in whole steps (K,), which of the runs are long enough to be trained, and a number for
-    each trunk.
+    each prefix.
     """
     horizons = [builder.horizon(size, tokens) for size, tokens in zip(n, d, strict=True)]
     keys = np.array(

@@ -1,7 +1,7 @@
 """What a plan will be able to tell, before a run is trained: the expected intervals of the exponent
 and of N* and L* at a target.
 
-The runs' N, D and trunks are known, and so is the design matrix under an assumed law; the losses
+The runs' N, D and prefixes are known, and so is the design matrix under an assumed law; the losses
 are not needed (`belief`). Without a law of one's own, one is assumed whose optimum passes through
 the middle of the grid: where it truly lies decides what is off-centre, but hardly how well the runs
 tell.
@@ -41,12 +41,12 @@ from scaling.predict.law_source import load_law
 from scaling.warning import ResultWarning, WarningCode, warn
 
 # of log loss: replicates of sweeps/honest.toml differ by 1.0 %, at 10k and 40k parameters; without
-# them nobody knows
+# them it is not known
 NOISE = 0.01
 LEAST_NOISE = 1e-9
 REACH = 10.0  # the target, unless said otherwise, in largest budgets
 MIN_BUDGETS = 4
-NARROW = 4.0  # a range of D/N below which the two powers are hardly told apart
+NARROW = 4.0  # a range of D/N below which the two powers are hardly separable
 SHAPE = "besiroglu2024"
 # of the loss that is not yet E, at the middle of an assumed law: small models' is larger, and tells
 # more
@@ -55,14 +55,14 @@ LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Planned:
-    """The runs of a plan (n,): N, D, C, the trunk of each; `isoflop` says whether they are budgets
+    """The runs of a plan (n,): N, D, C, the prefix of each; `isoflop` says whether they are budgets
     by sizes.
     """
 
     n: np.ndarray
     d: np.ndarray
     c: np.ndarray
-    trunk: np.ndarray
+    prefix: np.ndarray
     isoflop: bool = False
 
 
@@ -144,7 +144,7 @@ def expected(
             remedy="name another law or a nearer --target",
         )
     rows, wide = assumed.belief.rows(plan.n, plan.d), inflation(objective, delta, sd_run)
-    sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.trunk, rho)
+    sd = wide * standard_errors(rows, assumed.belief.gradients(goal), sd_run, plan.prefix, rho)
     if sd[0] > 1:
         message = (
             "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
@@ -261,7 +261,7 @@ def _unavailable(plan: Planned, belief: LinearizedLaw) -> str | None:
     except ScalingError as error:
         return error.what
     if identifiability.collinear({"N": np.log(plan.n), "D": np.log(plan.d)}):
-        return "one ratio D/N only: the two powers cannot be told apart"
+        return "one ratio D/N only: the two powers cannot be separated"
     return None
 
 
@@ -296,7 +296,7 @@ def _shape_warnings(plan: Planned) -> list[ResultWarning]:
         message = (
             f"D/N varies by a factor of {ratio.max() / ratio.min():.2g} only: the powers "
             "of N and D "
-            "will hardly be told apart"
+            "will hardly be separable"
         )
         warnings.append(warn(WarningCode.NARROW_RATIO, message))
     if not plan.isoflop:

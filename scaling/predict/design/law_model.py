@@ -16,7 +16,7 @@ from scaling.errors import ScalingError
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.law import Law
 
-# share of the noise's variance that the branches of one trunk have in common: see
+# share of the noise's variance that the branches of one prefix have in common: see
 # `shared_covariance`
 RHO = 0.5
 STEP = 1e-5
@@ -25,8 +25,8 @@ RIDGE = 1e-10
 
 
 def check_share(rho: float) -> None:
-    """Raise ScalingError for what cannot be a share of the noise that branches of a trunk have in
-    common.
+    """Raise ScalingError for what cannot be a share of the noise that branches of a shared prefix
+    have in common.
     """
     if not 0 <= rho < 1:
         raise ScalingError(
@@ -76,18 +76,18 @@ class LinearizedLaw:
         return np.stack([optimum.log_n + optimum.a * np.log(flops), np.log(loss), optimum.a], -1)
 
 
-def shared_covariance(rows: np.ndarray, trunk: np.ndarray | None, rho: float) -> np.ndarray:
+def shared_covariance(rows: np.ndarray, prefix: np.ndarray | None, rho: float) -> np.ndarray:
     """The covariance (T, T) of the sums of `rows` (n, T) x noise of unit variance, a share `rho` of
-    it common to the runs of a trunk (n,).
+    it common to the runs of a shared prefix (n,).
 
-    Branches of one trunk share the seed, the initial weights, and the data up to where they branch;
-    the rest, their own cooldown, is theirs. Half and half (RHO) is an assumption: a sweep with
-    seeds shows it.
+    Branches of one prefix share the seed, the initial weights, and the data up to where they
+    branch; the rest, their own cooldown, is theirs. Half and half (RHO) is an assumption: a sweep
+    with seeds shows it.
     """
     own = rows.T @ rows
-    if trunk is None or rho == 0:
+    if prefix is None or rho == 0:
         return np.asarray(own)
-    _, place = np.unique(trunk, return_inverse=True)
+    _, place = np.unique(prefix, return_inverse=True)
     sums = np.zeros((int(place.max()) + 1, rows.shape[1]))
     np.add.at(sums, place, rows)
     return np.asarray((1 - rho) * own + rho * sums.T @ sums)
@@ -97,13 +97,13 @@ def standard_errors(
     rows: np.ndarray,
     gradients: np.ndarray,
     noise: float,
-    trunk: np.ndarray | None = None,
+    prefix: np.ndarray | None = None,
     rho: float = RHO,
 ) -> np.ndarray:
     """Standard errors (T,) of what `gradients` (P, T) ask, after a fit by least squares of runs
     with `rows` (n, P) that weighs all alike.
 
-    A fit does not know of trunks, so the correlation of the noise is put between two inverses of
+    A fit does not know of prefixes, so the correlation of the noise is put between two inverses of
     the information (sandwich).
     """
     length = np.linalg.norm(rows, axis=0)
@@ -111,7 +111,7 @@ def standard_errors(
     scaled = rows / unit
     information = scaled.T @ scaled + RIDGE * np.eye(rows.shape[1])
     influence = scaled @ np.linalg.solve(information, gradients / unit[:, None])
-    return np.asarray(noise * np.sqrt(np.diag(shared_covariance(influence, trunk, rho))))
+    return np.asarray(noise * np.sqrt(np.diag(shared_covariance(influence, prefix, rho))))
 
 
 def inflation(objective: str, delta: float, noise: float) -> float:

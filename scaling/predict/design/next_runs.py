@@ -31,15 +31,15 @@ from scaling.warning import ResultWarning, WarningCode, warn
 
 DATA = ("n_params", "tokens", "loss")
 SAME_SIZE = (
-    1e-3  # in log N: runs this near are of one size, and of one trunk where trunks are shared
+    1e-3  # in log N: runs this near are of one size, and of one prefix where prefixes are shared
 )
 
 
 @dataclass(frozen=True)
 class DesignConstraints:
     """What the next runs may cost together and each (`largest`; None: no limit of its own), the
-    budget they are to tell of, and whether runs of one size share a trunk, with the share `rho` of
-    their noise.
+    budget they are to tell of, and whether runs of one size share a shared prefix, with the share
+    `rho` of their noise.
     """
 
     budget: float
@@ -51,20 +51,20 @@ class DesignConstraints:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the trunk of each
+    """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each
     (None: none is shared).
     """
 
     n: np.ndarray
     d: np.ndarray
     noise: float
-    trunk: np.ndarray | None = None
+    prefix: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Designed:
     """The runs chosen: `copies` (K,) of each candidate of `pool`, what they cost as they share
-    trunks, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
+    prefixes, and the standard errors (3,) of log N*, log L* and a at the target, before and after.
     """
 
     pool: Candidates
@@ -74,10 +74,10 @@ class Designed:
     after: np.ndarray
 
     def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """N, D and a trunk label (m,) of each run, repeats apart."""
+        """N, D and a shared prefix label (m,) of each run, repeats apart."""
         cell = np.repeat(np.arange(len(self.copies)), self.copies)
         seed = np.concatenate([np.arange(count) for count in self.copies[self.copies > 0]])
-        return self.pool.n[cell], self.pool.d[cell], self.pool.trunk[cell] + 1_000_000 * seed
+        return self.pool.n[cell], self.pool.d[cell], self.pool.prefix[cell] + 1_000_000 * seed
 
 
 def designed(
@@ -91,18 +91,18 @@ def designed(
     gradients = belief.gradients(terms.target)
     seen, offered = belief.rows(runs.n, runs.d), belief.rows(pool.n, pool.d)
     rho = terms.rho if terms.shared else 0.0
-    prior = PriorRuns(seen, _logs(runs.n, runs.d), runs.trunk, runs.noise)
+    prior = PriorRuns(seen, _logs(runs.n, runs.d), runs.prefix, runs.noise)
     design = start(pool, offered, _logs(pool.n, pool.d), prior, gradients[:, :2], rho)
     anchor = most if terms.largest else ANCHOR * terms.budget
     if belief.cost.flops(runs.n, runs.d).max() >= SIMILAR * anchor:
         anchor = 0.0  # there is a run about as large
     choose(design, terms.budget, anchor, belief.optimum().n_star(pool.price))
-    before = standard_errors(seen, gradients, runs.noise, runs.trunk, rho)
+    before = standard_errors(seen, gradients, runs.noise, runs.prefix, rho)
     proposal = Designed(pool, design.copies, design.spent, before, before)
-    n, d, trunk = proposal.listed()
+    n, d, prefix = proposal.listed()
     rows = np.concatenate([seen, belief.rows(n, d)])
-    old = np.arange(len(seen)) if runs.trunk is None else runs.trunk
-    new = trunk if terms.shared else np.arange(len(n))
+    old = np.arange(len(seen)) if runs.prefix is None else runs.prefix
+    new = prefix if terms.shared else np.arange(len(n))
     return replace(
         proposal,
         after=standard_errors(
@@ -118,8 +118,8 @@ def next_runs(
     errors at `target` before and after.
 
     `source` is a fit document or a results folder that holds one; the folder's sweep.toml says how
-    models are built and whether runs of a size share trunks. `largest` limits the cost of one run.
-    Raises ScalingError.
+    models are built and whether runs of a size share prefixes. `largest` limits the cost of one
+    run. Raises ScalingError.
     """
     path = _fit_path(Path(source))
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
@@ -171,14 +171,14 @@ def _before_after(proposal: Designed, place: int, wide: float) -> dict[str, floa
 
 
 def _listed(proposal: Designed, first: int) -> list[dict[str, Any]]:
-    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `trunk`
+    """The cells, cheapest first; `flops` is what one of the runs of a cell costs alone, `prefix`
     names those that share one, seed by seed.
     """
     pool = proposal.pool
     names = (
         {
             label: f"t{place}"
-            for place, label in enumerate(dict.fromkeys(pool.trunk[proposal.copies > 0]))
+            for place, label in enumerate(dict.fromkeys(pool.prefix[proposal.copies > 0]))
         }
         if pool.shared
         else {}
@@ -191,7 +191,7 @@ def _listed(proposal: Designed, first: int) -> list[dict[str, Any]]:
             "flops": float(pool.price[row]),
             "copies": int(proposal.copies[row]),
             "seeds": [first + k for k in range(proposal.copies[row])],
-            "trunk": names.get(pool.trunk[row]),
+            "prefix": names.get(pool.prefix[row]),
         }
         for row in rows
     ]
@@ -262,7 +262,7 @@ def _scatter(belief: LinearizedLaw, result: FitResult, n: np.ndarray, d: np.ndar
 
 
 def _sizes(n: np.ndarray) -> np.ndarray:
-    """A number for each size (n,): runs of one size are branches of one trunk."""
+    """A number for each size (n,): runs of one size are branches of one prefix."""
     order = np.argsort(n)
     label = np.cumsum(np.r_[0, np.diff(np.log(n[order])) > SAME_SIZE])
     labels = np.empty(len(n), int)
@@ -292,7 +292,7 @@ def _first_seed(sweep: Sweep) -> int:
         raise ScalingError(
             f"the seeds of the sweep reach {max(used)}, and new ones would pass 2^32",
             where=sweep.name,
-            remedy="leave room: train the sweep with smaller seeds",
+            remedy="train the sweep with smaller seeds",
         )
     return max(used) + 1
 

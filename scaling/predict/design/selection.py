@@ -36,7 +36,7 @@ RIDGE = 1e-10
 def with_misspecification_terms(
     seen: np.ndarray, offered: np.ndarray, shape_seen: np.ndarray, shape_offered: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with the potential terms beside them, (n, P + 3) and (K, P + 3), from rows (n, P), (K,
+    """Rows with the potential terms appended, (n, P + 3) and (K, P + 3), from rows (n, P), (K,
     P) and log N, log D (n, 2), (K, 2).
 
     A quadratic is taken less what the law itself can follow of it, and scaled to 1 where it is
@@ -56,8 +56,8 @@ def with_misspecification_terms(
 
 
 @dataclass
-class _Trunk:
-    """The branches of one trunk that have been chosen: the sum of their rows, the cost of the
+class _SharedPrefix:
+    """The branches of one prefix that have been chosen: the sum of their rows, the cost of the
     longest.
     """
 
@@ -72,8 +72,8 @@ class DesignState:
 
     A fit weighs all runs alike, so its variance is g' M^-1 V M^-1 g: `information` M (Q, Q) as if
     noise were independent, `noise` V (Q, Q) the covariance of the sums in the fit, of which
-    branches of one trunk share a part `rho`; both hold the prior. The k-th copy of a candidate has
-    the k-th seed, and so the k-th trunk of its size.
+    branches of one prefix share a part `rho`; both hold the prior. The k-th copy of a candidate has
+    the k-th seed, and so the k-th prefix of its size.
     """
 
     pool: Candidates
@@ -85,12 +85,12 @@ class DesignState:
     before: np.ndarray = field(init=False)
     copies: np.ndarray = field(init=False)
     spent: float = 0.0
-    _trunks: dict[tuple[int, int], _Trunk] = field(default_factory=dict)
+    _prefixes: dict[tuple[int, int], _SharedPrefix] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.copies = np.zeros(len(self.rows), int)
         self.cost = self.pool.price.copy()  # of each candidate, were it taken now
-        self._sums = np.zeros_like(self.rows)  # of the rows of the trunk that it would join
+        self._sums = np.zeros_like(self.rows)  # of the rows of the prefix that it would join
         self.before = self.variances()
 
     def variances(self) -> np.ndarray:
@@ -129,27 +129,27 @@ class DesignState:
             + self.rho * (np.outer(row, common) + np.outer(common, row))
         )
         self.spent += float(self.cost[index])
-        trunk, seed = int(self.pool.trunk[index]), int(self.copies[index])
-        prefix = self._trunks.setdefault((trunk, seed), _Trunk(np.zeros_like(row), 0.0))
-        prefix.total, prefix.longest = (
-            prefix.total + row,
-            max(prefix.longest, float(self.pool.price[index])),
+        prefix, seed = int(self.pool.prefix[index]), int(self.copies[index])
+        branches = self._prefixes.setdefault((prefix, seed), _SharedPrefix(np.zeros_like(row), 0.0))
+        branches.total, branches.longest = (
+            branches.total + row,
+            max(branches.longest, float(self.pool.price[index])),
         )
         self.copies[index] += 1
         if self.pool.shared:
-            self._renew(trunk)
+            self._renew(prefix)
 
-    def _renew(self, trunk: int) -> None:
-        """The costs and companions of one trunk's candidates after one of them was taken."""
-        mine, price = self.pool.trunk == trunk, self.pool.price
+    def _renew(self, prefix: int) -> None:
+        """The costs and companions of one prefix's candidates after one of them was taken."""
+        mine, price = self.pool.prefix == prefix, self.pool.price
         self._sums[mine], self.cost[mine] = 0.0, price[mine]
         for seed in range(int(self.copies[mine].max()) + 1):
-            prefix, here = self._trunks.get((trunk, seed)), mine & (self.copies == seed)
-            if prefix is not None:
-                longer, share = price[here] > prefix.longest, self.pool.cooldown
-                self._sums[here] = prefix.total
+            branches, here = self._prefixes.get((prefix, seed)), mine & (self.copies == seed)
+            if branches is not None:
+                longer, share = price[here] > branches.longest, self.pool.cooldown
+                self._sums[here] = branches.total
                 self.cost[here] = np.where(
-                    longer, price[here] - (1 - share) * prefix.longest, share * price[here]
+                    longer, price[here] - (1 - share) * branches.longest, share * price[here]
                 )
 
     def best(self, among: np.ndarray, a_flop: bool = True) -> int:
@@ -171,12 +171,12 @@ class DesignState:
 @dataclass(frozen=True)
 class PriorRuns:
     """What is known beforehand: the gradients of the runs so far (n, P), their log N and log D (n,
-    2), the trunk of each (None: none is shared), the sd of a run's log loss.
+    2), the prefix of each (None: none is shared), the sd of a run's log loss.
     """
 
     rows: np.ndarray
     logs: np.ndarray
-    trunk: np.ndarray | None
+    prefix: np.ndarray | None
     noise: float
 
 
@@ -206,7 +206,7 @@ def start(
         rows,
         asked,
         prior_rows.T @ prior_rows + prior,
-        shared_covariance(prior_rows, before.trunk, rho) + prior,
+        shared_covariance(prior_rows, before.prefix, rho) + prior,
         rho,
     )
 

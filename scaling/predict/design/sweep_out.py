@@ -27,7 +27,7 @@ def write_sweep(proposal: dict[str, Any], source: Path, out: Path) -> Sweep:
     parent = sweep_of(source)
     if parent is None:
         raise ScalingError(
-            f"{source} has no sweep.toml, so nobody knows how its models are built",
+            f"{source} has no sweep.toml, so how its models are built is not known",
             where="--out",
             remedy="leave out --out, or name a results folder of `scaling run`",
         )

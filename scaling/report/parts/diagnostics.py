@@ -170,7 +170,8 @@ def collapse(fit: FitResult) -> Figure | None:
         f"(L - E) / (final L - E) of the best run of each budget, before the cooldown; E = "
         f"{floor:.3g}. Tuned alike, the curves fall on one another: here they differ by "
         f"{100 * spread:.1f} %, and at best, with E = {closest_floor:.3g}, by "
-        f"{100 * closest:.1f} %. Dashed: their median."
+        f"{100 * closest:.1f} %. That E only makes these curves agree: it is no estimate of the "
+        "law's. Dashed: their median."
     )
     if any(curve.flagged for curve in result.curves):
         caption += " Dotted curves lie off even then."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
+from scaling.errors import ScalingError
+from scaling.fit.laws.published import PUBLISHED
 from scaling.fit.result import FitResult, FrontierResult
 from scaling.formatting import format_count, format_flops
 from scaling.predict.law_source import FittedLaw
@@ -47,7 +50,8 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
     if answer and law:
         if np.isfinite(answer.lo).all():
             traces.append(Band(flops, answer.lo, answer.hi, "ink"))
-        traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
+        if law.combination is not None:  # else it is that of approach 3
+            traces.append(Line(flops, answer.value, answer_name(law), "ink", "solid", 2.4))
     for colour, name in enumerate(APPROACHES):
         result = fit.approaches.get(name) or FrontierResult()
         if result.n_star is None or result.n_star.exponent is None:
@@ -76,6 +80,42 @@ def frontier_size(fit: FitResult, law: FittedLaw | None) -> Figure | None:
         caption += f" The band is the {100 * fit.ci:g} % interval of {answer_name(law)}."
     title = "Compute-optimal size N*(C)"
     return Figure("frontier-size", title, caption, C_AXIS, N_AXIS, tuple(traces))
+
+
+def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
+    """N*(C) of the fit with those of published laws over the budgets that each was fitted to
+    (thin beyond), and named models at their own budgets.
+    """
+    from scaling.predict.named_models import NAMED
+
+    flops = np.geomspace(fit.range["flops"][0], 1e26, 80)
+    answer = answer_curve(law, "n_star", flops) if "flops" in fit.range else None
+    if answer is None:
+        return None
+    traces: list[Trace] = []
+    if np.isfinite(answer.lo).all():
+        traces.append(Band(flops, answer.lo, answer.hi, "ink"))
+    traces.append(Line(flops, answer.value, f"this fit, {answer_name(law)}", "ink", "solid", 2.6))
+    for colour, (name, entry) in enumerate(PUBLISHED.items()):
+        with suppress(ScalingError):  # a law of one input has no frontier
+            n = entry.frontier().n_star(flops)
+            traces.append(Line(flops, n, name, colour, "dash" if colour > 5 else "dot", 1.4))
+            if entry.flops_range:
+                inside = (flops >= entry.flops_range[0]) & (flops <= entry.flops_range[1])
+                traces.append(Line(flops[inside], n[inside], "", colour, "solid", 2.6))
+    c = [6 * model.n_params * model.tokens for model in NAMED]
+    notes = [f"{model.name}: {model.source}" for model in NAMED]
+    sizes = [model.n_params for model in NAMED]
+    traces.append(
+        Markers(c, sizes, "models of the table, C = 6 N D", "ink", "diamond", 8, notes=notes)
+    )
+    traces.append(_edge(fit))
+    caption = (
+        "Solid: the budgets that a published law was fitted to, where they are known. Each law and model "
+        "counts N and C in its own convention, and was trained on its own data."
+    )
+    title = "This frontier and published ones"
+    return Figure("models", title, caption, C_AXIS, N_AXIS, tuple(traces), size="wide")
 
 
 def frontier_loss(fit: FitResult, law: FittedLaw | None) -> Figure | None:

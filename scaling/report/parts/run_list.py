@@ -24,8 +24,10 @@ def runs_table(table: pd.DataFrame, curves: Points) -> Table | None:
     CSV has all.
     """
     measured = {"run_id": curves.group, "n": curves.n, "d": curves.d, "c": curves.c}
-    last = pd.DataFrame({**measured, "loss": curves.loss}).groupby("run_id").last()
-    settings = table.groupby("run_id")[["n_layers", "d_model", "lr", "seed"]].first()
+    evaluations = pd.DataFrame({**measured, "loss": curves.loss})
+    last = evaluations.drop_duplicates("run_id", keep="last").set_index("run_id")
+    names = ["run_id", "n_layers", "d_model", "lr", "seed"]
+    settings = table[names].drop_duplicates("run_id").set_index("run_id")
     diverged = set(table.loc[table["metric"] == rows.DIVERGED, "run_id"])
     joined = (
         settings.join(last)
@@ -89,7 +91,7 @@ def failures_table(folder: Path) -> Table | None:
 
 def training_origin(table: pd.DataFrame) -> Table:
     """Where and with what the runs were trained."""
-    seconds = float(table.groupby("run_id")["seconds"].max().sum())
+    seconds = float(table.groupby("run_id", sort=False)["seconds"].max().sum())
     columns = {
         "devices": "device",
         "commits": "commit",

@@ -12,7 +12,9 @@ TRUE = {"lr_coef": 2.0, "lr_N": -0.7, "lr_D": 0.3, "B_coef": 0.6, "B_N": 0.0, "B
 
 
 def grid(noise=3e-4, batches=True):
-    """Runs over learning rates and batches at 16 pairs of N and D, off the optimum on both sides."""
+    """Runs over learning rates and batches at 16 pairs of N and D, off the
+    optimum on both sides.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for n in (6e7, 1.2e8, 2.4e8, 5e8):

@@ -146,15 +146,15 @@ def test_without_shared_prefixes_every_run_costs_its_full_flops(trained):
     found = next_runs(trained, "5e12", "1e13")
     assert not found["shared"]
     assert found["spent"] == found["cost"]["alone"]
-    assert {run["trunk"] for run in found["runs"]} == {None}
+    assert {run["prefix"] for run in found["runs"]} == {None}
 
 
 def test_shared_prefixes_give_more_information_per_flop_with_independent_noise():
     cells = benchmark.pilot(TRUTH)
     runs = Runs(cells.n, cells.d, 0.005)
     alone, shared = (
-        designed(belief_of(TRUTH), runs, DesignConstraints(1e21, 1e22, None, trunks, 0.0))
-        for trunks in (False, True)
+        designed(belief_of(TRUTH), runs, DesignConstraints(1e21, 1e22, None, prefixes, 0.0))
+        for prefixes in (False, True)
     )
     assert shared.spent <= 1e21
     assert shared.after[0] < alone.after[0]
@@ -165,14 +165,14 @@ def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
     cells = benchmark.pilot(TRUTH)
     held, random = belief_of(TRUTH), np.random.default_rng(0)
     said = standard_errors(
-        held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.trunk, rho
+        held.rows(cells.n, cells.d), held.gradients(1e20), 0.002, cells.prefix, rho
     )
     asked = []
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
     first = estimate(held.law, benchmark.points(cells, exact), "mse-log")
     for _ in range(200):
         common, own = (
-            random.standard_normal(int(cells.trunk.max()) + 1)[cells.trunk],
+            random.standard_normal(int(cells.prefix.max()) + 1)[cells.prefix],
             random.standard_normal(len(cells.n)),
         )
         loss = exact * np.exp(0.002 * (np.sqrt(rho) * common + np.sqrt(1 - rho) * own))
@@ -187,9 +187,9 @@ def test_delta_method_agrees_with_fits_of_simulated_runs(rho):
 
 def test_noise_of_branches_is_that_of_their_covariance():
     random = np.random.default_rng(1)
-    rows, trunk = random.standard_normal((9, 3)), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
-    covariance = 0.5 * (trunk[:, None] == trunk) + 0.5 * np.eye(9)
-    np.testing.assert_allclose(shared_covariance(rows, trunk, 0.5), rows.T @ covariance @ rows)
+    rows, prefix = random.standard_normal((9, 3)), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    covariance = 0.5 * (prefix[:, None] == prefix) + 0.5 * np.eye(9)
+    np.testing.assert_allclose(shared_covariance(rows, prefix, 0.5), rows.T @ covariance @ rows)
 
 
 def test_expected_sd_accounts_for_robust_objectives():
@@ -203,7 +203,7 @@ def test_expected_sd_accounts_for_robust_objectives():
 def test_expectation_of_a_plan_holds_in_simulation():
     cells, random = benchmark.isoflop(TRUTH, 1e20, 2, 5, 7), np.random.default_rng(2)
     held = belief_of(TRUTH)
-    runs = Planned(cells.n, cells.d, 6 * cells.n * cells.d, cells.trunk, True)
+    runs = Planned(cells.n, cells.d, 6 * cells.n * cells.d, cells.prefix, True)
     said = expected(runs, 1e21, "published:besiroglu2024", 0.003)
     assert not said["warnings"]
     exact = np.exp(held.law.log_predict(held.theta, {"N": cells.n, "D": cells.d}))
@@ -223,7 +223,7 @@ def test_expectation_of_a_plan_holds_in_simulation():
 def test_well_placed_grid_has_no_warning():
     cells = benchmark.isoflop(TRUTH, 1e12, 2, 5, 7)
     runs = Planned(
-        cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.trunk, True
+        cells.n * 30, cells.d / 30, 6 * cells.n * cells.d, cells.prefix, True
     )  # 30 times off by the published law
     assert expected(runs)["warnings"] == []
     off = expected(runs, law_from="published:besiroglu2024")["warnings"]
@@ -239,7 +239,7 @@ def test_weak_grids_are_named():
     assert codes[:2] == ["few_budgets", "few_sizes"]
     assert "fewer than 4 sizes at 1e15, 1e16 FLOPs" in told["warnings"][1]["message"]
     ladder = expected(Planned(n, 20 * n, 120 * n**2, np.arange(6)))
-    assert "cannot be told apart" in ladder["unavailable"] or "distinct" in ladder["unavailable"]
+    assert "cannot be separated" in ladder["unavailable"] or "distinct" in ladder["unavailable"]
     with pytest.raises(ScalingError, match="--noise"):
         expected(Planned(n, c / (6 * n), c, np.arange(6), True), noise=-1.0)
 

@@ -158,7 +158,6 @@ def test_frontier_figure_has_answer_three_approaches_and_the_20_tokens_line(docu
     figure = drawn_by(law_plots.frontier_size, document)
     labels = [line.label for line in kinds(figure, Line)]
     assert [label.split(" (")[0] for label in labels] == [
-        "the law chinchilla",
         "parametric",
         "isoFLOP",
         "envelope",

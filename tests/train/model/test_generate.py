@@ -7,6 +7,7 @@ import pytest
 from scaling import accounting
 from scaling.train.model.forward import make_forward
 from scaling.train.model.generate import draws, empty_caches
+from scaling.train.model.operations import Compute
 from scaling.train.model.transformer import init
 from tests.train.model.variants import tiny_model
 
@@ -70,7 +71,7 @@ def test_the_same_key_gives_the_same_tokens_and_another_key_others(params):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cache_bytes_are_those_of_accounting(n_kv_heads, precision):
     model = tiny_model(n_kv_heads=n_kv_heads)
-    n_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(empty_caches(model, 3, 10, precision)))
+    n_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(empty_caches(model, 3, 10, Compute(precision))))
     assert n_bytes == accounting.kv_cache_bytes(
         model, 10, batch=3, value_bytes=accounting.BYTES[precision]
     )

@@ -32,7 +32,7 @@ def same_bits(a, b):
 def updated(model, params, gradient, *, flat=True):
     """Parameters after one update at step 0."""
     h = optim.hyper(OptimConfig(lr=0.1, weight_decay=0.5, clip=False, eps=0.05), 10)
-    moments = optim.make_adamw(h, 0.0, flat=flat).init(params)
+    moments = optim.make_optimizer(h, 0.0, flat=flat).init(params)
     return optim.update("constant", h, params, moments, gradient, 0 * h.lr, flat=flat, model=model)[
         0
     ]
