@@ -266,7 +266,8 @@ def faults(program: str, text: str, case: Case, n_leaves: int) -> list[str]:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| case | batch | memory GB | planned / XLA | traffic GB a step | MFU at most | collectives "
+        "| case | batch | memory GB | planned / XLA | traffic GB a step | MFU at most "
+        "| collectives "
         "not hidden | sent between devices, GB a step |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -262,7 +262,8 @@ def _next(source: str, document: dict[str, Any], emitted: Path | None) -> str:
         return ""
     name, flops = shlex.quote(source), document["flops"]["value"]
     if document["question"] == "budget" and load_law(source).sweep() is not None:
-        return f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml   (runs that test it)"
+        command = f"scaling predict {name} --flops {format_flops(flops)} --emit test.toml"
+        return f"{command}   (runs that test it)"
     return f"scaling report {name}"
 
 

@@ -51,8 +51,8 @@ class RunProgress(_Event):
     """Training of a group: mean loss of the last dispatch in nats, and speed since it was resumed.
 
     For a pack, `run_id` and `loss` are those of its first run, speeds and `flops` (trained since
-    the group was resumed) those of all its runs; `run_ids` names them and the pending branches. `mfu` is absent where the
-    devices' peak is unknown.
+    the group was resumed) those of all its runs; `run_ids` names them and the pending branches.
+    `mfu` is absent where the devices' peak is unknown.
     """
 
     event: Literal["progress"] = "progress"

@@ -40,8 +40,9 @@ def estimate(
     """Fit `law` to runs, some reported parameters `fixed` if wished.
 
     A delta of None is DELTA, or WIDE_DELTA times the noise where there are few runs and
-    hardly any within DELTA, so that the objective would be flat. Raises ScalingError (with `where`) for points that cannot
-    determine the law, an unknown objective or parameter, a delta that is not positive.
+    hardly any within DELTA, so that the objective would be flat. Raises ScalingError (with `where`)
+    for points that cannot determine the law, an unknown objective or parameter, a delta that is not
+    positive.
     """
     data, fixed = Dataset.of(data), dict(fixed or {})
     data_warnings = identifiability.check(law, data, objective, fixed, where)

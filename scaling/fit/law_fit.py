@@ -1,4 +1,4 @@
-"""A law fitted to a dataset: its parameters, residuals, noise, draws and compute-optimal frontier."""
+"""A law fitted to a dataset: parameters, residuals, noise, draws and compute-optimal frontier."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Noise:
         return float(np.sqrt(2)) * self.sd * student(1 - ALPHA / max(pairs, 1), self.freedom)
 
     def excess(self, runs: int) -> float:
-        """How far the highest of `runs` runs lies above the law by chance in ALPHA of the tables."""
+        """How far the highest of `runs` runs is above the law by chance in ALPHA of the tables."""
         return self.sd * student(1 - 2 * ALPHA / max(runs, 1), self.freedom)
 
 

@@ -41,6 +41,7 @@ def with_tokens(
     if is_there or "D" not in inputs:
         return table, []
     plain = {plain_name(re.split(r"[/.]", name)[-1]): name for name in names}
+    plain |= {plain_name(name): name for name in names}
 
     def column(words: str) -> str | None:
         return next((plain[word] for word in words.split() if word in plain), None)

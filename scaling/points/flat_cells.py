@@ -40,7 +40,7 @@ def flatten_cells(table: pd.DataFrame) -> pd.DataFrame:
             cells_kept = table[name].map(str) if name in lists else table[name]
             parts.setdefault(str(name), cells_kept)
             continue
-        records = [dict(flatten(cell, str(name))) if cell else {} for cell in nested[name]]
+        records = [dict(flatten(_named(cell), str(name))) if cell else {} for cell in nested[name]]
         for key in dict.fromkeys(key for record in records for key in record):
             cells = [_plain(record.get(key)) for record in records]
             parts.setdefault(key, pd.Series(cells, index=table.index))
@@ -79,7 +79,7 @@ def _mappings(column: pd.Series) -> list[Any] | None:
         if isinstance(cell, Mapping):
             cells.append(cell)
         elif _is_pairs(cell):
-            cells.append({str(pair["key"]): pair["value"] for pair in cell})
+            cells.append(_named(cell))
         elif isinstance(cell, str) and cell.strip().startswith("{") and len(cell) < MAX_LITERAL:
             read = _literal(cell)
             if read is None:
@@ -90,6 +90,15 @@ def _mappings(column: pd.Series) -> list[Any] | None:
         else:
             return None
     return cells if any(cell is not None for cell in cells) else None
+
+
+def _named(cell: Any) -> Any:
+    """A cell in which lists of pairs, at any depth, are dictionaries."""
+    if _is_pairs(cell):
+        return {str(pair["key"]): pair["value"] for pair in cell}
+    if isinstance(cell, Mapping):
+        return {name: _named(value) for name, value in cell.items()}
+    return cell
 
 
 def _is_pairs(cell: Any) -> bool:

@@ -44,6 +44,9 @@ TRUE, FALSE = {"1", "1.0", "true", "yes", "y", "t"}, {"0", "0.0", "false", "no",
 RUN_COLUMNS = ("run_id", "run", "run_name", "runid", "display_name", "trial", "trial_id", "name")
 STEP_COLUMNS = ("step", "steps", "global_step", "iteration", "iter", "checkpoint_step", "epoch")
 SEED_COLUMNS = ("seed", "random_seed", "data_seed", "init_seed", "replicate")
+CHECKPOINT = re.compile(
+    r"[-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?\d+[kKmM]?$", re.I
+)  # at the end of a run's name
 SWEPT = re.compile(
     r"(peak_|max_|base_|init_|initial_)?(lr|learning_rate|eta)(_peak|_max)?|(global_|train_)?"
     r"(batch(_size|_tokens|size)?|bs|bsz|gbs|gbsz)(_tokens)?|weight_decay|wd|warmup(_\w+)?"
@@ -102,9 +105,17 @@ def run_states(path: Path, table: pd.DataFrame, where: str | None) -> Iterator[R
 
 
 def _states(path: Path, table: pd.DataFrame, name: str) -> Iterator[Reduction]:
-    words = _texts(table[name]).str.replace(r"[\s-]+", "_", regex=True)
+    words = _texts(table[name]).str.replace(r"[^\w.]+", "_", regex=True).str.strip("_")
     words = words.str.replace(r"^\w+\.", "", regex=True)
     if not words.isin(FINISHED | UNFINISHED).any():
+        shown = ", ".join(repr(str(word)) for word in table[name].unique()[:8])
+        if table[name].nunique() > 1:
+            message = (
+                f"column {name!r} holds no word that is known as a run's state ({shown}): all rows "
+                f'are used; choose runs with --where "`{name}` == ..."'
+            )
+            unread = ResultWarning(code=WarningCode.RUN_STATE, message=message)
+            yield Reduction(np.ones(len(table), bool), "", unread)
         return
     keep = words.isin(FINISHED).to_numpy(bool)
     if not keep.any():
@@ -154,7 +165,7 @@ def last_of_runs(
     label = next((plain[name] for name in RUN_COLUMNS if name in plain), None)
     if label is None or label in used:
         return everything
-    runs = table[label].astype(str).to_numpy(str)
+    runs = table[label].astype(str).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
     repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
     if not repeats.any():
         return everything

@@ -82,6 +82,12 @@ def write_report(
     else:
         inputs = load_inputs(sources, target / "fit.json")
         report = build_report(inputs, prediction, command, models=models)
+    _write(report, target, style)
+    return target / "index.html"
+
+
+def _write(report: Report, target: Path, style: Style) -> None:
+    """All files of a report but its numbers."""
     for figure in report.figures:
         canvas = matplotlib_backend.draw(figure, style)
         path = target / "figures" / figure.name
@@ -94,7 +100,6 @@ def write_report(
         write_text(target / "tables" / f"{table.name}.tex", table.to_latex())
     write_text(target / "report.md", markdown(report))
     write_text(target / "index.html", html(report))
-    return target / "index.html"
 
 
 def _comparison(

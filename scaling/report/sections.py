@@ -85,12 +85,13 @@ def build_report(
     checked = diagnostics.forecast_figure(inputs.checked)
     curves = run_plots.training_curves(inputs.curves)
     lead: list[Figure | None] = [checked]
-    parts: list[Section] = []
+    forecast = diagnostics.forecasts(inputs.checked)
+    parts = [section("verified", "Prediction against measurement", [], [forecast])]
     if fit is not None:
         isoflop = run_plots.isoflop_curves(fit, inputs.law)
         frontier = law_plots.frontier_loss(fit, inputs.law)
         lead = [isoflop or frontier, checked]
-        parts = [
+        parts += [
             _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
             _models(inputs) if models else section("models", "Open models"),
             _law(fit, inputs),
@@ -231,7 +232,6 @@ def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
         diagnostics.collapse(fit),
     ]
     tables = [
-        diagnostics.forecasts(inputs.checked),
         diagnostics.holdout(fit),
         diagnostics.noise(fit),
         diagnostics.over_frontier(fit),

@@ -1,0 +1,1 @@
+"""Files of results: the Parquet rows of runs, their compaction and provenance, and the cache."""

@@ -260,6 +260,7 @@ STATES = {
     "State": ("JobState.SUCCEEDED", "JobState.FAILED"),
     "finished": ("True", "False"),
     "crashed": ("no", "yes"),
+    "Status ": ("✅ Finished", "❌ failed"),
 }
 
 
@@ -279,6 +280,9 @@ def test_an_unknown_state_is_named():
     source = read(table)
     assert len(source.points) == 24
     assert any("zombie" in warning.message for warning in source.warnings)
+    source = read(plain().assign(state=["alpha"] * 24 + ["omega"]))
+    assert len(source.points) == 25
+    assert any("'omega'" in warning.message for warning in source.warnings)
 
 
 def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
@@ -293,6 +297,11 @@ def test_several_rows_of_a_run_or_cell_are_reduced_and_said():
         source = read(table)
         check_unordered(source)
         codes |= {warning.code.value for warning in source.warnings}
+    named = [
+        part.assign(name=[f"run{i}-step{step}" for i in range(25)])
+        for step, part in ((500, early.drop(columns="run")), (1000, late.drop(columns="run")))
+    ]
+    check_unordered(read(pd.concat(named, ignore_index=True)))
     for column in ("lr", "learning_rate", "batch_size", "config/optimizer.lr"):
         worse = plain().assign(**{column: 1e-2, "val_loss": LOSS + 0.2})
         best = plain().assign(**{column: 1e-3})
@@ -386,6 +395,7 @@ STRANGERS = {
         params=N, train_steps=D / 2**19, batch_tokens=2**19, loss=LOSS
     ),
     "tokens per parameter": lambda: frame(params=N, tokens_per_param=D / N, loss=LOSS),
+    "D/N": lambda: pd.DataFrame({"params": N, "D/N": D / N, "loss": LOSS}),
     "a loss and its perplexity": lambda: plain().assign(ppl=np.exp(LOSS)),
     "W&B's config": lambda: pd.DataFrame(
         {"config": [{"n_params": {"value": n}} for n in N], "tokens": D, "loss": LOSS}

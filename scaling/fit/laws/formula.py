@@ -61,7 +61,7 @@ class FormulaLaw(Law):
         return {name: np.asarray(x[name], float) for name in self.inputs}
 
     def evaluate(self, theta: Array, x: Inputs) -> tuple[Array, Slopes]:
-        """The loss (R, n) at theta (R, P), and its derivative in each parameter that it depends on."""
+        """The loss (R, n) at theta (R, P), and its derivative in each parameter it depends on."""
         columns = {name: theta[:, i, None] for i, name in enumerate(self.names)}
         with np.errstate(all="ignore"):
             value, slopes = _evaluate(self.tree, {**x, **columns}, self.names)
@@ -105,7 +105,7 @@ def parse_formula(
     only_text: bool = False,
 ) -> FormulaLaw:
     """The law of a formula. Its inputs stand in brackets on its left side; else they are the names
-    that `inputs` holds, with N, D, C and U. `only_text` checks a formula whose table is not read yet.
+    that `inputs` holds, with N, D, C and U. `only_text` checks a formula before its table is read.
 
     Raises ScalingError that gives the position of what cannot be read.
     """

@@ -64,9 +64,9 @@ class Law:
 
     `reference` names paper and equation; `inputs` the letters that `Points.inputs` serves;
     `derived` what follows from the reported parameters at C = 6 N D. `custom(logs)` is what `bind`
-    returns; `columns` what `log_columns` does; `closed_frontier` gives N*, D* and L* from the reported
-    parameters, scalars or arrays over draws, where the law has a compute-optimal N and D. `allows_zero` says
-    that what is fitted (an accuracy) may be 0.
+    returns; `columns` what `log_columns` does; `closed_frontier` gives N*, D* and L* from the
+    reported parameters, scalars or arrays over draws, where the law has a compute-optimal N and D.
+    `allows_zero` says that what is fitted (an accuracy) may be 0.
     """
 
     name: str

@@ -117,7 +117,7 @@ def _cells(points: Points) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Minima:
-    """By letter (log coefficient, powers ...) and its draws (R, 1 + sizes); rms of the parabolas."""
+    """By letter: log coefficient and powers, draws (R, 1 + sizes); rms of the parabolas."""
 
     powers: dict[str, tuple[np.ndarray, np.ndarray]]
     rmse: float

@@ -367,8 +367,9 @@ def hyper_parameters(paths: Sequence[Path | pd.DataFrame], options: FitOptions) 
             notes=[*source.notes, *recipe_notes(fitted.params)],
         ),
         range={
-            "n_params": (float(np.min(points.n)), float(np.max(points.n))),  # type: ignore[arg-type]
-            "tokens": (float(np.min(points.d)), float(np.max(points.d))),  # type: ignore[arg-type]
+            name: (float(np.min(values)), float(np.max(values)))
+            for name, values in (("n_params", points.n), ("tokens", points.d))
+            if values is not None
         },
         bootstrap=Bootstrap(
             kind="cells", resamples=options.bootstrap, seed=options.seed, failed=0, draws={}

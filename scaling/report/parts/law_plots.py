@@ -111,7 +111,8 @@ def published_frontiers(fit: FitResult, law: FittedLaw) -> Figure | None:
     )
     traces.append(_edge(fit))
     caption = (
-        "Solid: the budgets that a published law was fitted to, where they are known. Each law and model "
+        "Solid: the budgets that a published law was fitted to, where they are known. Each law "
+        "and model "
         "counts N and C in its own convention, and was trained on its own data."
     )
     title = "This frontier and published ones"

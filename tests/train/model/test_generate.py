@@ -71,7 +71,8 @@ def test_the_same_key_gives_the_same_tokens_and_another_key_others(params):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cache_bytes_are_those_of_accounting(n_kv_heads, precision):
     model = tiny_model(n_kv_heads=n_kv_heads)
-    n_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(empty_caches(model, 3, 10, Compute(precision))))
+    caches = empty_caches(model, 3, 10, Compute(precision))
+    n_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(caches))
     assert n_bytes == accounting.kv_cache_bytes(
         model, 10, batch=3, value_bytes=accounting.BYTES[precision]
     )
