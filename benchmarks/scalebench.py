@@ -2,7 +2,7 @@
 
     python -m benchmarks.scalebench DATA [--task NAME] [--half tuning|reporting|all]
 
-ScaleBench (Li et al. 2026, arXiv:2604.22753): 8 tasks, 65 laws, a pool of runs each with a cost, and
+ScaleBench (Li et al. 2026, arXiv:2604.22753): 8 tasks, 65 laws, a pool of runs with costs, and
 a target region that costs more. R2 of the prediction of the target (all groups of a task together,
 cut at -1) after given shares of the pool's cost. The choice and the fit of `scaling next --pool`
 know no chance, so one repeat is the mean of ten. The settings of scaling/predict/design/pool.py
@@ -41,7 +41,7 @@ BEST = {  # the best figure of any method in their table 2
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the benchmark: the formulas of each law (one for each loss), the inputs' columns."""
+    """A task of the benchmark: the formulas of each law, one for each loss, and the columns."""
 
     name: str
     laws: list[list[FormulaLaw]]
@@ -171,9 +171,8 @@ def main() -> None:
         mean = np.mean(rows, axis=0)
         means.append(mean)
         texts = ("  ".join(f"{v:5.2f}" for v in row) for row in (mean, BEST[task.name]))
-        print(
-            f"{task.name:<18}{len(rows):>5}   {'       '.join(texts)}   {time.perf_counter() - begun:8.0f}"
-        )
+        seconds = time.perf_counter() - begun
+        print(f"{task.name:<18}{len(rows):>5}   {'       '.join(texts)}   {seconds:8.0f}")
     if len(means) > 1:
         print("mean".ljust(26) + "  ".join(f"{v:5.2f}" for v in np.mean(means, axis=0)))
 

@@ -1,4 +1,4 @@
-"""The choice of runs from a pool: what a posterior predicts, what a run is worth, and the command."""
+"""The choice of runs from a pool: what a posterior predicts, a run's worth, the command."""
 
 import json
 from pathlib import Path
