@@ -9,7 +9,7 @@ INSTALL := .ci/install $(BIN)
 AOT := jax-cuda12-plugin==0.10.2 jax-cuda12-pjrt==0.10.2 nvidia-cuda-nvcc-cu12==12.9.86 'nvidia-cudnn-cu12>=9.10,<10' 'libtpu==0.0.42.*'
 LOCK := uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest compare chaos aot wheel-check lock clean
+.PHONY: setup setup-demo demo test test-fast test-all lint docs screenshots bench lab fidelity coverage design backtest scalebench compare chaos aot wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -69,6 +69,9 @@ coverage: setup
 
 design: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.design
+
+scalebench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scalebench $(DATA)
 
 backtest: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.backtest $(DATA)

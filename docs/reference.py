@@ -364,6 +364,10 @@ WHEN = {  # what a reader asks before she uses a law: what it needs, and where i
         sides of the break. A break that has not been seen yet cannot be foreseen: the law
         describes better than it predicts.""",
     "bnsl-n": """As bnsl, against N, with D that does not limit.""",
+    "farseer": (
+        "For dense grids of N and D: the exponent of D changes with N. Its nine parameters trade "
+        "with each other, so a fit is mostly not-identified while its predictions are narrow."
+    ),
     "bnsl-d": """As bnsl, against D, with N that does not limit.""",
     "optimum": """For optima read elsewhere, one per budget. It is a straight line in
         logs and knows nothing of how they were estimated: an optimum at the edge of its grid bends

@@ -249,7 +249,7 @@ def _at_loss(law: FittedLaw, loss: float) -> Answer:
     assert optimum is not None
     flops = float(optimum.flops_for(loss))
     if not math.isfinite(flops):
-        floor = float(optimum.floor)  # type: ignore[arg-type]
+        floor = math.nan if optimum.floor is None else float(optimum.floor)
         raise ScalingError(
             f"--loss {loss:g} cannot be reached: the law's floor E is {floor:.4g}",
             remedy=f"ask for more than {floor:.4g}",

@@ -164,7 +164,7 @@ def _fit_like(folder: Path, like: FitResult | None, out: Path) -> tuple[FitResul
     result = fit([folder], options)
     result.save(out)
     if not own_fits:
-        return result, "it held no fit"
+        return result, "it had no fit"
     return result, "its own fit is of other options, or of other runs than it holds now"
 
 

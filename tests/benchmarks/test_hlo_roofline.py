@@ -7,6 +7,8 @@ import pytest
 from benchmarks import hlo, hlo_roofline
 from scaling.accounting import DEVICES, Device
 
+pytestmark = pytest.mark.slow
+
 TEXT = """\
 HloModule jit_run, is_scheduled=true
 

@@ -360,6 +360,7 @@ def test_conventions_of_n_are_carried_from_names():
         check(source)
 
 
+@pytest.mark.slow
 def test_what_would_take_minutes_is_refused_in_time(tmp_path):
     huge = tmp_path / "huge.jsonl"
     huge.write_text('{"params": 1' + "0" * 400 + ', "tokens": 1e9, "loss": 3}\n')

@@ -140,7 +140,7 @@ def test_a_folder_is_fitted_as_the_first_source_was(document, pair, results_fold
     dump(first, pair[0])
     fits, notes = load_fits([pair[0], results_folder], tmp_path / "made")
     assert list(fits) == ["base", "synthetic"]
-    assert notes == ("synthetic was fitted for this comparison as base was: it held no fit.",)
+    assert notes == ("synthetic was fitted for this comparison as base was: it had no fit.",)
     assert options_of(fits["synthetic"]) == options_of(as_fit(first))
     assert options_of(as_fit(first)) == FitOptions(
         law=first["law"],

@@ -42,6 +42,7 @@ def test_a_fit_without_a_law_of_n_and_d_has_no_contours(document):
         FitPlots(fit).law(ax=Canvas().subplots())
 
 
+@pytest.mark.slow
 def test_paper_style_keeps_text_and_has_the_width_asked_for(document, tmp_path):
     dump(document, tmp_path / "fit.json")
     page = write_report(tmp_path / "fit.json", style=Style("paper", 3.0), models=True)

@@ -17,6 +17,8 @@ from scaling.config import (
 from scaling.train import optim
 from scaling.train.step import initial_state, program_key, train_program
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig(
     n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, d_head=8, d_ff=64, vocab_size=32
 )

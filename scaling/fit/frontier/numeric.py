@@ -11,7 +11,7 @@ import numpy as np
 from scaling.fit.frontier.frontier import Cost, Frontier
 
 REFERENCE, STEP = 1e21, 1.1  # FLOPs at which exponents are read, and the ratio they are read over
-LOG_N = np.linspace(np.log(1e2), np.log(1e16), 57)
+LOG_RATIO = np.linspace(np.log(1e-2), np.log(1e6), 40)  # of tokens per parameter
 LOG_C = np.log([1e8, 1e36])
 HALVINGS = 36
 
@@ -23,7 +23,7 @@ class NumericFrontier(Frontier):
     """N*, D* and L* of R parameter vectors, of which `loss` gives the loss at N and D (R, k).
 
     `a`, `b` and their coefficients are those of the tangent at 1e21 FLOPs. NaN where there is no
-    minimum between 100 and 1e16 parameters.
+    minimum between 0.01 and 1e6 tokens per parameter.
     """
 
     loss_at: Loss | None = field(default=None, repr=False)
@@ -46,23 +46,23 @@ class NumericFrontier(Frontier):
         """N* and L* (R,)."""
         assert self.loss_at is not None
         log_c = np.log(np.atleast_1d(flops))[:, None]
-        middle, width = np.full((1, 1), LOG_N.mean()), np.ptp(LOG_N) / 2
-        grid = (LOG_N - LOG_N.mean()) / width
-        rows = None
+        grid, middle, width = LOG_RATIO, np.zeros((1, 1)), 1.0
         with np.errstate(all="ignore"):
             for _ in range(12):
-                log_n = middle + width * grid
-                n = np.exp(log_n + 0 * log_c)
+                ratio = middle + width * grid
+                log_n = (log_c - np.log(self.cost.c0) - ratio) / (1 + self.cost.p)
+                n = np.exp(log_n)
                 loss = self.loss_at(n, self.cost.tokens(n, np.exp(log_c)))
                 loss = np.where(np.isfinite(loss), loss, np.inf)
-                best = loss.argmin(1)
-                rows = np.arange(len(loss))
-                if len(grid) == len(LOG_N):
-                    inside = (best > 0) & (best < len(LOG_N) - 1)
-                middle = np.broadcast_to(log_n, loss.shape)[rows, best][:, None]
-                grid, width = np.linspace(-1, 1, 9), 2 * width / (len(grid) - 1)
-        n_star = np.where(inside, np.exp(middle[:, 0]), np.nan)
-        return n_star, np.where(inside, loss[rows, best], np.nan)
+                best, rows = loss.argmin(1), np.arange(len(loss))
+                if grid is LOG_RATIO:
+                    inside = (best > 0) & (best < len(grid) - 1)
+                    grid, width = np.linspace(-1, 1, 9), LOG_RATIO[1] - LOG_RATIO[0]
+                else:
+                    width /= 4
+                middle = np.broadcast_to(ratio, loss.shape)[rows, best][:, None]
+            n_star = np.broadcast_to(n, loss.shape)[rows, best]
+        return np.where(inside, n_star, np.nan), np.where(inside, loss[rows, best], np.nan)
 
     def _shaped(self, values: np.ndarray, flops: float | np.ndarray) -> np.ndarray:
         return values[0] if np.ndim(self.a) == 0 and np.ndim(flops) == 0 else values

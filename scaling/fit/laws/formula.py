@@ -7,13 +7,14 @@ rule, forward, over arrays of parameter vectors (R, 1) and points (n,).
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier
 from scaling.fit.laws.derivatives import Array, Bound, Inputs, by_differences
 from scaling.fit.laws.law import Law, Param
@@ -21,6 +22,7 @@ from scaling.fit.laws.law import Law, Param
 Slopes = dict[str, Array]
 LETTERS = ("N", "D", "C", "U")  # inputs of a formula that does not name its own
 MAX_LENGTH = 5000
+RESERVED = "_of_formula"
 FAR = 300.0  # a log loss in the place of one that is not finite: no step goes there
 HEAD = re.compile(r"\s*\w+\s*(?:\(([\w\s,]*)\))?\s*")
 REMEDY = (
@@ -170,6 +172,15 @@ def _frontier(law: FormulaLaw, values: Inputs, cost: Cost) -> Frontier:
     return NumericFrontier.of(loss_at, cost, np.ndim(next(iter(values.values()))) == 0)
 
 
+def evaluate_text(text: str, values: Inputs, where: str) -> Array:
+    """The value of an expression of known names. Raises ScalingError for any other name."""
+    tree = _parse(text, 0, text, where)
+    if unknown := names_of(tree) - {*values, *UNARY, *CHOICES}:
+        raise unknown_choice("column", sorted(unknown)[0], values, where=where)
+    with np.errstate(all="ignore"):
+        return _evaluate(tree, values, ())[0]
+
+
 def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:
     try:
         low, high = map(float, pair)
@@ -184,21 +195,23 @@ def _limits(name: str, pair: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _unreadable(text: str, position: int, what: str) -> ScalingError:
+def _unreadable(text: str, position: int, what: str, where: str = "--formula") -> ScalingError:
     rest = text[position : position + 24].strip() or "the end"
-    return ScalingError(
-        f"position {position + 1}, at {rest!r}: {what}", where="--formula", remedy=REMEDY
-    )
+    return ScalingError(f"position {position + 1}, at {rest!r}: {what}", where=where, remedy=REMEDY)
 
 
-def _parse(right: str, offset: int, text: str) -> ast.expr:
+def _parse(right: str, offset: int, text: str, where: str = "--formula") -> ast.expr:
     """The expression of the right side, which stands at `offset` in the text."""
-    code = right.replace("^", "**")
-    positions = [i for i, letter in enumerate(right) for _ in range(1 + (letter == "^"))]
+    code, positions = "", []  # a name such as lambda is none in Python
+    for token in re.finditer(r"\w+|\W", right):
+        text_of = "**" if token[0] == "^" else token[0] + RESERVED * keyword.iskeyword(token[0])
+        code += text_of
+        positions += [min(token.start() + i, token.end() - 1) for i in range(len(text_of))]
 
     def fault(column: int, what: str) -> ScalingError:
         inside = positions[max(0, min(column, len(positions) - 1))] if positions else 0
-        return _unreadable(text, offset + (inside if column < len(positions) else len(right)), what)
+        place = offset + (inside if column < len(positions) else len(right))
+        return _unreadable(text, place, what, where)
 
     if len(text) > MAX_LENGTH:
         raise fault(0, f"longer than {MAX_LENGTH:,} characters")
@@ -211,6 +224,8 @@ def _parse(right: str, offset: int, text: str) -> ast.expr:
         raise fault(0, "nested too deeply") from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = node.id.removesuffix(RESERVED)
         if isinstance(node, ast.expr):
             column = lead + node.col_offset
             if what := _fault(node, id(node) in called):

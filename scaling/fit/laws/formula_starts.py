@@ -68,7 +68,14 @@ def starts(
 
 
 def solve_linear(
-    law: FormulaLaw, theta: Array, x: Inputs, loss: Array, weight: Array, lower: Array, upper: Array
+    law: FormulaLaw,
+    theta: Array,
+    x: Inputs,
+    loss: Array,
+    weight: Array,
+    lower: Array,
+    upper: Array,
+    ridge: float = RIDGE,
 ) -> tuple[Array, Array]:
     """Theta (G, P) with the affine parameters that are best at the others, and the sum of squared
     errors there (G,), relative ones unless the law is signed.
@@ -88,7 +95,7 @@ def solve_linear(
                 np.isfinite(columns).all((1, 2)) & np.isfinite(base).all(1) & (length > 0).all(1)
             )
             unit = np.where(usable[:, None, None], columns / length[..., None], 0.0)
-            gram = (unit * scale) @ unit.transpose(0, 2, 1) + RIDGE * np.eye(len(free))
+            gram = (unit * scale) @ unit.transpose(0, 2, 1) + ridge * np.eye(len(free))
             right = np.where(usable[:, None], loss - base, 0.0) * scale
             gram[~usable] = np.eye(len(free))
             found = np.linalg.solve(gram, unit @ right[:, :, None])[:, :, 0] / length
@@ -110,6 +117,8 @@ def draw(law: FormulaLaw, x: Inputs, rng: np.random.Generator, count: int) -> Ar
     for role in sorted(first.values(), key=lambda role: role.place.value):
         with np.errstate(all="ignore"):
             values[role.name] = _drawn(role, {**x, **values}, rng, count)
+    for name in set(law.names) - {*law.linear, *first}:
+        values[name] = rng.uniform(-3, 3, (count, 1))
     theta = np.concatenate([values[name] for name in law.names], 1)
     return np.where(np.isfinite(theta), theta, 1.0)
 

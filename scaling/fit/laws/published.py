@@ -15,7 +15,7 @@ import numpy as np
 from scaling.config import NConvention
 from scaling.errors import unknown_choice
 from scaling.fit.frontier.frontier import Cost, Frontier
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.laws import FARSEER_2025, LAWS
 
 PF_DAY = 8.64e19
 
@@ -115,6 +115,14 @@ PUBLISHED: dict[str, Published] = {
                 "L^(1/0.21) tokens"
             ),
         ),
+        params="nonembedding",
+    ),
+    "farseer2025": Published(
+        "farseer",
+        FARSEER_2025,
+        "Li et al. 2025, Farseer (arXiv:2506.10972), as the released fit has them",
+        "N without embeddings; C = 6 N D",
+        ("bits per character of the authors' text",),
         params="nonembedding",
     ),
     "hoffmann2022": Published(

@@ -64,7 +64,7 @@ def test_derivatives_of_every_operation_equal_differences() -> None:
         ("L = E + foo(N)", "9", "unknown function 'foo'"),
         ("L = E + log(N, D)", "9", "log takes one argument"),
         ("L = E + A*log", "11", "log is a function"),
-        ("L = N if N > 1 else E", "5", "no arithmetic"),
+        ("L = N if N > 1 else E", "7", "no arithmetic"),
         ("L = E.real * N", "5", "no arithmetic"),
         ("E + A/N", "1", "the left side is no name"),
         ("L(N, V) = E + A/N", "6", "V does not occur"),
@@ -177,3 +177,35 @@ def test_a_missing_column_is_named() -> None:
     table = pd.DataFrame({"N": [1e8, 1e9], "L": [3.0, 2.5]})
     with pytest.raises(ScalingError, match="no column 'experts' for experts"):
         fit(table, formula="L(N, experts) = E + A*N^-a*experts^-b")
+
+
+def test_farseer_published_gives_its_own_optimum() -> None:
+    answer = predict("published:farseer2025", flops=1e22)
+    assert answer.n_params.value == pytest.approx(6.41e9, rel=0.01)
+    assert answer.loss.value == pytest.approx(0.4411, rel=1e-3)
+    assert predict("published:farseer2025", n_params=1e9, tokens=1e11).loss.value == pytest.approx(
+        np.exp(-0.062465473 * 1e9**0.13 + 0.1284880679)
+        + np.exp(230.73437 * 1e9**-0.1729 - 1.544209554)
+        * 1e11 ** -np.exp(-1.665630816 * 1e9**0.0459 + 3.1333472),
+        rel=1e-4,
+    )
+
+
+def test_inputs_by_name_give_the_loss_and_unknown_ones_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"N": np.geomspace(1e7, 1e9, 40), "experts": rng.choice([1, 4, 16, 64], 40)}
+    )
+    table["loss"] = 1.5 + 40 * (table["N"] * table["experts"] ** 0.4) ** -0.2
+    result = fit(table, formula="L = c + A*(N*experts^g)^-a", bootstrap=10)
+    loss = predict(result, N=1e10, experts=16).loss
+    assert loss.value == pytest.approx(1.5 + 40 * (1e10 * 16**0.4) ** -0.2, rel=1e-3)
+    with pytest.raises(ScalingError, match="does not use E"):
+        predict(result, N=1e10, E=16)
+    with pytest.raises(ScalingError, match="experts is missing"):
+        predict(result, n_params=1e10)
+
+
+def test_a_formula_may_name_a_parameter_by_a_word_of_python() -> None:
+    law = parse_formula("L(N) = E + lambda*N^-is")
+    assert law.names == ("E", "lambda", "is")

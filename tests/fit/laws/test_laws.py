@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.fit.estimate import estimate
-from scaling.fit.laws.laws import LAWS
+from scaling.fit.laws.laws import FARSEER_2025, LAWS
 from scaling.fit.laws.objectives import OBJECTIVES
 from scaling.points.points import Points
 
@@ -36,7 +36,9 @@ TRUTH = {
     "bnsl-d": {"E": 0.4, "b": 40.0, "c0": 0.12, "c1": -0.09, "d": 3e9, "f": 0.2},
     "optimum": {"K": 0.09, "a": 0.497},
     "sigmoid": {"lo": 0.25, "span": 0.6, "k": 5.0, "X_0": 2.1},
+    "farseer": FARSEER_2025,
 }
+TRADING = ("data-constrained", "farseer")
 
 
 def surface(law, seed=0, noise=0.0, count=7):
@@ -83,7 +85,7 @@ def test_gradients_equal_central_differences(name):
         np.testing.assert_allclose(exact[:, j], rough, rtol=2e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in LAWS if name != "data-constrained"])
+@pytest.mark.parametrize("name", [name for name in LAWS if name not in TRADING])
 def test_every_law_is_recovered_from_its_noiseless_surface(name):
     fitted = estimate(LAWS[name], surface(LAWS[name]))
     assert fitted.values == {
@@ -91,8 +93,9 @@ def test_every_law_is_recovered_from_its_noiseless_surface(name):
     }
 
 
-def test_the_data_constrained_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade():
-    law = LAWS["data-constrained"]
+@pytest.mark.parametrize("name", TRADING)
+def test_a_surface_is_fitted_to_the_noise_floor_though_its_parameters_trade(name):
+    law = LAWS[name]
     points = surface(law)
     fitted = estimate(law, points)
     residual = law.log_predict(fitted.theta, points.inputs(law.inputs)) - np.log(points.loss)

@@ -9,6 +9,8 @@ from scaling.config import Execution, ModelConfig, MuP, OptimConfig
 from scaling.train import optim
 from scaling.train.step import ProgramKey, initial_state, make_grad_fn, train_program
 
+pytestmark = pytest.mark.slow
+
 SEQ_LEN, BATCH = 32, 4
 CPU = Execution(layers="unrolled", attention="own", kind="cpu")
 GPU = CPU.model_copy(update={"kind": "gpu"})

@@ -1,0 +1,151 @@
+"""`scaling next --pool`: the runs of a table that most improve what a law predicts for a target."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scaling.errors import ScalingError
+from scaling.fit.document import Column, Document, Integer, Real
+from scaling.fit.formula import read_formula
+from scaling.fit.laws.derivatives import Array
+from scaling.fit.laws.formula import FormulaLaw, evaluate_text
+from scaling.fit.laws.laws import LAWS
+from scaling.points.columns import LETTERS, list_names, parse_columns, resolve
+from scaling.points.readers import read_bytes, read_table
+from scaling.points.user_table import numeric
+from scaling.predict.design.pool import Campaign
+
+
+class PoolRun(Document):
+    """A run to train: its row in the pool (from 1), its inputs, its cost, and the share of the
+    target's variance that it takes away, null before the first run.
+    """
+
+    row: Integer
+    inputs: dict[str, Real]
+    cost: Real
+    gain: Real | None
+
+
+class PoolProposal(Document):
+    """What `scaling next --pool` proposes. `predicted` and `sd` are of each row of the target from
+    the runs trained so far, null before the first; `rms_sd` is over all of it, `rms_sd_after` what
+    is expected once `runs` are trained.
+    """
+
+    law: str
+    trained: Integer
+    candidates: Integer
+    budget: Real
+    spent: Real
+    noise: Real | None
+    rms_sd: Real | None
+    rms_sd_after: Real | None
+    predicted: Column
+    sd: Column
+    runs: list[PoolRun]
+
+
+def next_from_pool(
+    pool: Path,
+    target: Path,
+    cost: str,
+    law: str,
+    columns: str | None = None,
+    budget: float | None = None,
+    count: int = 5,
+) -> PoolProposal:
+    """At most `count` runs of the pool for at most `budget` (by default without limit).
+
+    Rows of the pool that have a loss are trained, the others are candidates. `law` is a formula, a
+    law.toml or the name of a law; `cost` a formula of its inputs and of columns. Raises
+    ScalingError.
+    """
+    if law in LAWS and "=" not in law:
+        law = LAWS[law].formula.replace("[", "(").replace("]", ")")
+    tables = [read_table(path, read_bytes(path)) for path in (pool, target)]
+    chosen = replace(read_formula(law, None, columns, list(map(str, tables[0]))), signed=True)
+    (x, loss), (there, _) = (
+        _inputs(path, table, chosen, columns)
+        for path, table in zip((pool, target), tables, strict=True)
+    )
+    known = {
+        str(name): pd.to_numeric(tables[0][name], errors="coerce").to_numpy(float)
+        for name in tables[0]
+    }
+    price = np.broadcast_to(evaluate_text(cost, {**known, **x}, "--cost"), len(loss)).astype(float)
+    if not (np.isfinite(price) & (price > 0)).all():
+        row = int(np.flatnonzero(~(np.isfinite(price) & (price > 0)))[0]) + 1
+        what = f"the cost of row {row} is not finite and positive"
+        raise ScalingError(what, where=str(pool), remedy="fix the row, or --cost")
+    trained = np.flatnonzero(np.isfinite(loss)).tolist()
+    campaign = Campaign([chosen], x, price, there, [loss])
+    predicted = sd = np.full(len(next(iter(there.values()))), np.nan)
+    if trained:
+        predicted, sd = campaign.fit(trained)[0].predict(there)
+    limit = np.inf if budget is None else budget
+    picks = campaign.choose(trained, limit, count)
+    before = float(np.mean(sd**2))
+    after = max(0.0, before - sum(gain for _, gain in picks))
+    rows = [row for row, _ in picks]
+    return PoolProposal(
+        law=chosen.name,
+        trained=len(trained),
+        candidates=len(loss) - len(trained),
+        budget=limit if np.isfinite(limit) else float(price.sum()),
+        spent=float(price[rows].sum()),
+        noise=campaign.beliefs[0].noise if trained else None,
+        rms_sd=before**0.5 if trained else None,
+        rms_sd_after=after**0.5 if trained else None,
+        predicted=[float(value) if np.isfinite(value) else None for value in predicted],
+        sd=[float(value) if np.isfinite(value) else None for value in sd],
+        runs=[
+            PoolRun(
+                row=row + 1,
+                inputs={name: float(values[row]) for name, values in x.items()},
+                cost=float(price[row]),
+                gain=gain / before if trained and before > 0 else None,
+            )
+            for row, gain in picks
+        ],
+    )
+
+
+def _inputs(
+    path: Path, table: pd.DataFrame, law: FormulaLaw, columns: str | None
+) -> tuple[Mapping[str, Array], Array]:
+    """The inputs of a law, all finite, and the losses, NaN where there is none."""
+    names = [str(name) for name in table.columns]
+    given = parse_columns(columns, custom=True) if columns else {}
+    given = {
+        name: given.get(name, name) for name in (*law.inputs, "L") if name in given or name in names
+    }
+    if "L" not in given and not any(re.fullmatch("(?i)l|.*loss.*", name) for name in names):
+        table = table.assign(L=np.nan)
+        names, given = [*names, "L"], {**given, "L": "L"}
+    found = resolve(path, names, given, needed=law.inputs)
+    if lacking := [name for name in law.inputs if name not in found.names]:
+        raise ScalingError(
+            f"no column {lacking[0]!r}",
+            where=str(path),
+            remedy=f'name it: --columns "{lacking[0]}=..."; columns: {list_names(names)}',
+        )
+    values = {
+        name: numeric(
+            path, table, found.names[name], name, found.unit(name), signed=name not in LETTERS
+        )
+        for name in law.inputs
+    }
+    for name, column in values.items():
+        if not np.isfinite(column).all():
+            row = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
+            raise ScalingError(
+                f"row {row} has no {name}", where=str(path), remedy="fix it or leave it out"
+            )
+    return values, numeric(path, table, found.names["L"], "L", found.unit("L"), signed=True)

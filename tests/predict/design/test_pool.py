@@ -1,0 +1,117 @@
+"""The choice of runs from a pool: what a posterior predicts, a run's worth, the command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from scaling.cli import with_commands
+from scaling.errors import ScalingError
+from scaling.fit.laws.formula import parse_formula
+from scaling.predict.design.pool import Campaign
+from scaling.predict.design.pool_next import next_from_pool
+
+FORMULA = "L = E + A/N^alpha + B/D^beta"
+
+
+def loss(n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return 1.7 + 400 / n**0.34 + 1800 / d**0.37
+
+
+@pytest.fixture
+def campaign() -> Campaign:
+    n, d = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 7), np.geomspace(1e9, 1e11, 7)))
+    target = {"N": np.array([7e9, 2e10]), "D": np.array([1e12, 4e11])}
+    measured = loss(n, d) * np.exp(0.002 * np.random.default_rng(0).standard_normal(len(n)))
+    return Campaign([parse_formula(FORMULA)], {"N": n, "D": d}, 6 * n * d, target, [measured])
+
+
+def test_chosen_runs_predict_the_target_for_a_tenth_of_the_cost(campaign: Campaign) -> None:
+    budget, rows = 0.1 * campaign.cost.sum(), []
+    while picks := campaign.choose(rows, budget - campaign.cost[rows].sum(), 3):
+        rows += [row for row, _ in picks]
+        campaign.fit(rows)
+    assert campaign.cost[rows].sum() <= budget
+    assert len(set(rows)) == len(rows)
+    mean, sd = campaign.beliefs[0].predict(campaign.target)
+    truth = loss(campaign.target["N"], campaign.target["D"])
+    np.testing.assert_allclose(mean, truth, rtol=0.02)
+    assert (np.abs(mean - truth) < 4 * sd).all()
+
+
+def test_the_standard_error_of_the_target_falls_with_every_run(campaign: Campaign) -> None:
+    rows = [row for row, _ in campaign.choose([], np.inf, 8)]
+    before = campaign.fit(rows)[0].predict(campaign.target)[1].mean()
+    more = [row for row, _ in campaign.choose(rows, np.inf, 12)]
+    after = campaign.fit(rows + more)[0].predict(campaign.target)[1].mean()
+    assert after < 0.7 * before
+
+
+def test_a_run_next_to_the_target_is_worth_more_than_a_small_one(campaign: Campaign) -> None:
+    rows = [row for row, _ in campaign.choose([], np.inf, 10)]
+    campaign.fit(rows)
+    campaign.cost = np.ones_like(campaign.cost)  # when all cost the same
+    (row, gain), *_ = campaign.choose(rows, np.inf, 1)
+    assert campaign.pool["N"][row] * campaign.pool["D"][row] > 1e18
+    assert gain > 0
+
+
+def write(folder: Path, campaign: Campaign, known: int) -> tuple[Path, Path]:
+    table = pd.DataFrame(
+        {"N": campaign.pool["N"], "D": campaign.pool["D"], "loss": campaign.losses[0]}
+    )
+    table.loc[known:, "loss"] = np.nan
+    pool, target = folder / "pool.csv", folder / "target.csv"
+    table.to_csv(pool, index=False)
+    pd.DataFrame(campaign.target).to_csv(target, index=False)
+    return pool, target
+
+
+def test_rows_without_a_loss_are_the_candidates(campaign: Campaign, tmp_path: Path) -> None:
+    pool, target = write(tmp_path, campaign, 20)
+    proposal = next_from_pool(pool, target, "6*N*D", "chinchilla", count=3)
+    assert (proposal.trained, proposal.candidates, len(proposal.runs)) == (20, 29, 3)
+    assert all(run.row > 20 for run in proposal.runs)
+    run = proposal.runs[0]
+    assert run.cost == pytest.approx(6 * run.inputs["N"] * run.inputs["D"])
+    assert proposal.rms_sd_after < proposal.rms_sd
+
+
+def test_a_pool_without_any_loss_gets_its_first_runs(campaign: Campaign, tmp_path: Path) -> None:
+    pool, target = write(tmp_path, campaign, 0)
+    proposal = next_from_pool(pool, target, "6*N*D", FORMULA, count=4)
+    assert len(proposal.runs) == 4
+    assert proposal.rms_sd is None
+    assert proposal.predicted == [None, None]
+
+
+def test_the_command_prints_one_document(campaign: Campaign, tmp_path: Path) -> None:
+    pool, target = write(tmp_path, campaign, 20)
+    arguments = ["next", "--pool", str(pool), "--target", str(target), "--formula", FORMULA]
+    result = CliRunner().invoke(with_commands(), [*arguments, "--budget", "1e20", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["spent"] <= 1e20
+    shown = CliRunner().invoke(with_commands(), arguments)
+    assert "standard error of the target falls" in " ".join(shown.output.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"cost": "6*N*tokens"}, "unknown column 'tokens'"),
+        ({"cost": "N -"}, "--cost: position"),
+        ({"cost": "0*N"}, "the cost of row 1"),
+        ({"law": "L(N, experts) = E + A*N^-a*experts^-b"}, "no column 'experts'"),
+    ],
+)
+def test_what_a_pool_cannot_answer_is_refused(
+    campaign: Campaign, tmp_path: Path, options: dict[str, str], what: str
+) -> None:
+    pool, target = write(tmp_path, campaign, 20)
+    with pytest.raises(ScalingError) as error:
+        next_from_pool(pool, target, **{"cost": "6*N*D", "law": FORMULA, **options})
+    assert what in str(error.value)
