@@ -82,7 +82,7 @@ def bootstrap(fit: LawFit, resamples: int, seed: int = 0, kind: str = "auto") ->
     kept, step = [np.empty((0, len(start)))], max(1, CELLS // len(points))
     for first in range(0, resamples, step):
         count = min(step, resamples - first)
-        if kind in ("residual"):
+        if kind == "residual":
             sample = Resample(shift=_residual_shifts(task, start, count, group, random))
         else:
             counts = resampled(count, len(points), group if kind == "clusters" else None, random)

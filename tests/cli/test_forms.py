@@ -296,3 +296,22 @@ def test_one_run_prints_a_line_at_intervals(capsys, monkeypatch):
         )
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/9", "3/9"]
     assert TRAIN_SECONDS < LOG_SECONDS
+
+
+def test_choices_of_fit_in_help_are_those_that_it_accepts():
+    """The command lists them itself, so that --help imports no numerics."""
+    from typing import get_args
+
+    from scaling.cli import fit as command
+    from scaling.config import FlopsConvention, NConvention
+    from scaling.fit import options
+    from scaling.fit.frontier.isoflop import METHODS
+    from scaling.points.run_tables import KINDS
+
+    assert command.APPROACHES == options.APPROACHES
+    assert tuple(METHODS) == command.MINIMA
+    assert tuple(options.OBJECTIVES) == command.OBJECTIVES
+    assert command.RESAMPLES == options.KINDS
+    assert command.N_CONVENTIONS == get_args(NConvention)
+    assert command.FLOPS_CONVENTIONS == get_args(FlopsConvention)
+    assert tuple(KINDS) == command.READOUTS

@@ -1,6 +1,6 @@
 """The runs that could be trained, and what they cost: alone, or as branches of a shared prefix.
 
-With schedule `wsd` the runs of one size share a shared prefix up to their cooldowns, so a size with
+With schedule `wsd` the runs of one size share a prefix up to their cooldowns, so a size with
 horizons D1 < ... < Dk costs Dk + cooldown x (D1 + ... ) times its FLOPs a token. A prefix that was
 trained before is gone: only new runs share.
 """
@@ -89,7 +89,7 @@ class ModelBuilder:
         )
 
     def horizon(self, n: float, tokens: float) -> tuple[int, int, int]:
-        """(steps, tokens a step, warm-up steps): runs of one size share a shared prefix where the
+        """(steps, tokens a step, warm-up steps): runs of one size share a prefix where the
         last two are equal.
         """
         base, rule = self.sweep.base, self.sweep.recipe

@@ -38,7 +38,7 @@ SAME_SIZE = (
 @dataclass(frozen=True)
 class DesignConstraints:
     """What the next runs may cost together and each (`largest`; None: no limit of its own), the
-    budget they are to tell of, and whether runs of one size share a shared prefix, with the share
+    budget they are to tell of, and whether runs of one size share a prefix, with the share
     `rho` of their noise.
     """
 
@@ -74,7 +74,7 @@ class Designed:
     after: np.ndarray
 
     def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """N, D and a shared prefix label (m,) of each run, repeats apart."""
+        """N, D and the label of the shared prefix (m,) of each run, repeats apart."""
         cell = np.repeat(np.arange(len(self.copies)), self.copies)
         seed = np.concatenate([np.arange(count) for count in self.copies[self.copies > 0]])
         return self.pool.n[cell], self.pool.d[cell], self.pool.prefix[cell] + 1_000_000 * seed
