@@ -11,8 +11,9 @@ mean of the logs, its standard error
 
 with the spread of the candidates around the answer, the scatter of the runs (for the loss of one
 run only), and a factor by which the same formula was wrong on the prefixes, drawn towards one (as
-in conformal prediction over budgets, with a prior of PRIOR origins). The constants were chosen on
-half the tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
+in conformal prediction over budgets, with a prior of PRIOR origins) and never below it. The
+constants were chosen on half the tables of benchmarks/backtest.py; docs/forecasts.md has the other
+half.
 """
 
 from __future__ import annotations
@@ -316,8 +317,9 @@ def _noise(points: Points, candidates: Sequence[Candidate]) -> float:
 
 
 def _factor(errors: Sequence[Array], weight: Array, noise: float) -> float:
-    """By how much the standard error was too small (or too large) on the prefixes: root mean square
-    of the scaled errors of each origin, with PRIOR origins at one.
+    """By how much the standard error was too small on the prefixes: root mean square of the scaled
+    errors of each origin, with PRIOR origins at one. At least one: a few origins that went well
+    are no reason for a narrower interval.
     """
     total, count = PRIOR, PRIOR
     for rows in errors:
@@ -330,4 +332,4 @@ def _factor(errors: Sequence[Array], weight: Array, noise: float) -> float:
         variance = (part * (rows - mean[:, None]) ** 2).sum(1) + (NOISE_SHARE * noise) ** 2
         scaled = float(np.mean(mean**2 / (variance + EXACT**2)))
         total, count = total + min(scaled, WORST_FACTOR**2), count + 1
-    return math.sqrt(total / count)
+    return max(1.0, math.sqrt(total / count))

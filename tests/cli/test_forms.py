@@ -312,6 +312,6 @@ def test_choices_of_fit_in_help_are_those_that_it_accepts():
     assert tuple(METHODS) == command.MINIMA
     assert tuple(options.OBJECTIVES) == command.OBJECTIVES
     assert command.RESAMPLES == options.KINDS
-    assert command.N_CONVENTIONS == get_args(NConvention)
-    assert command.FLOPS_CONVENTIONS == get_args(FlopsConvention)
+    assert get_args(NConvention) == command.N_CONVENTIONS
+    assert get_args(FlopsConvention) == command.FLOPS_CONVENTIONS
     assert tuple(KINDS) == command.READOUTS

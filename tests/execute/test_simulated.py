@@ -113,9 +113,8 @@ def test_losses_follow_the_law_in_its_own_counting_up_to_the_noise_of_seeds(name
     for run in simulated(
         name, seeds=list(range(100)), design={"kind": "grid", "sizes": ["6k"], "tokens": ["40k"]}
     ):
-        counting = "nonembedding" if name.endswith("kaplan2020") else "total"
         inputs = {
-            "N": np.array([accounting.n_params(run.model, 30, counting)]),
+            "N": np.array([accounting.n_params(run.model, 30, entry.params)]),
             "D": np.array([run.tokens]),
         }
         law = LAWS[entry.law]

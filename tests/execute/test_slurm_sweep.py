@@ -2,11 +2,12 @@
 
 import json
 import time
+from collections import Counter
 
 import pytest
 
 from scaling.config.sweep_file import dump_sweep
-from scaling.execute.attempts import summarize
+from scaling.execute.attempts import entries
 from tests.execute.slurm_cluster import running
 from tests.execute.sweeping import numbers, optimised, scaling, status, training, wait_for
 from tests.sweep_files import TINY, tiny
@@ -51,9 +52,13 @@ def test_array_tasks_share_a_sweep_bit_identically_to_a_local_run(cluster, undis
             logs(out)
         )
     assert numbers(out).equals(want)
-    finished = {
-        what: count for what, count in summarize(out).ended.items() if what.endswith(" done")
-    }
+    finished = Counter(
+        run_id
+        for path in (out / "ledger").iterdir()
+        for entry in entries(path)
+        if entry is not None and entry.event == "done"
+        for run_id in entry.run_ids
+    )
     assert len(finished) == 4, logs(out)
     assert set(finished.values()) == {1}, logs(
         out
