@@ -10,6 +10,7 @@ import typer
 
 from scaling.cli.output import Json, choice, emit
 from scaling.errors import ScalingError
+from scaling.formatting import format_flops
 
 
 def report(
@@ -98,10 +99,18 @@ def report(
     )
 
 
-def _next_command(source: Path) -> str:
-    """A prediction of the newest fit, or a fit where there is none."""
+def _next_command(source: Path) -> str | None:
+    """A prediction of the newest fit at ten times its largest budget, or a fit where there is
+    none.
+    """
+    from scaling.fit.result import FitResult
+
     fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
-    fit = source if source.is_file() else fits[-1] if fits else None
-    if fit is None:
+    path = source if source.is_file() else fits[-1] if fits else None
+    if path is None:
         return f"scaling fit {shlex.quote(str(source))}"
-    return f"scaling predict {shlex.quote(str(fit))} --flops 1e21"
+    fit = FitResult.load(path)
+    if "flops" not in fit.range or "a" not in fit.derived:
+        return None
+    budget = format_flops(10 * fit.range["flops"][1])
+    return f"scaling predict {shlex.quote(str(path))} --flops {budget}"
