@@ -62,7 +62,7 @@
     return sign + pointed(bare.padEnd(exponent + 1, "0"), Math.max(0, bare.length - 1 - exponent));
   };
 
-  const flopsText = (value) => general(value, 3).replace("e+", "e");
+  const flopsText = (value) => general(value, 3).replace("e+0", "e").replace("e+", "e");
 
   const countText = (value) => {
     const unit = [["T", 1e12], ["B", 1e9], ["M", 1e6], ["k", 1e3]].find(([, scale]) => Math.abs(value) >= scale * 0.9995);
