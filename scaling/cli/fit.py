@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scaling.cli import csv_rows
-from scaling.cli.output import Csv, Json, choice, echo_err, emit, typed_command
+from scaling.cli.output import Csv, Json, choice, echo_err, emit, page, typed_command
+from scaling.errors import ScalingError
 
 DATA, MODEL, INTERVALS = "Data", "Law and estimator", "Intervals"
 Source = Annotated[
@@ -37,15 +39,16 @@ def complete_law(incomplete: str) -> list[str]:
 def fit(
     source: Source,
     law: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             metavar="LAW",
             autocompletion=complete_law,
             rich_help_panel=MODEL,
+            show_default="auto",
             help="auto (several laws combined), chinchilla, skaling, kaplan, ... (docs/laws.md "
-            "lists all).",
+            "lists all). Given twice: the laws are compared.",
         ),
-    ] = "auto",
+    ] = None,
     formula: Annotated[
         str | None,
         typer.Option(
@@ -217,10 +220,12 @@ def fit(
     """
     from scaling.fit.pipeline import FitOptions
     from scaling.fit.pipeline import fit as run_fit
+    from scaling.report.parts import candidate_laws
     from scaling.report.terminal import fit_text
 
+    laws = list(dict.fromkeys(law or ["auto"]))
     options = FitOptions(
-        law=law,
+        law=laws[0],
         formula=formula,
         start=start,
         approach=approach,
@@ -244,6 +249,24 @@ def fit(
         readout=readout,
         eval_set=eval_set,
     )
+    if len(laws) > 1:
+        if out is not None:
+            what = "one file holds one fit, and --law is given twice"
+            raise ScalingError(what, where="--out", remedy="leave it out, or name one law")
+        judged = [
+            candidate_laws.JudgedLaw.of(run_fit(source, replace(options, law=each)))
+            for each in laws
+        ]
+        table = candidate_laws.compared(judged)
+        rows = [each.to_dict() for each in judged]
+        emit(
+            {"laws": rows},
+            lambda: page(table, table and table.caption),
+            as_json=as_json,
+            as_csv=as_csv,
+            rows=lambda: rows,
+        )
+        return
     result = run_fit(source, options)
     document = result.to_dict()
     if out is None and len(source) == 1 and (source[0] / "runs").is_dir():

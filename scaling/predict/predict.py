@@ -34,7 +34,6 @@ from scaling.predict.question import (
     parse_question,
 )
 from scaling.predict.serving import Serving
-from scaling.predict.several_laws import disagreement
 from scaling.warning import ResultWarning, WarningCode, warn
 
 LAW_FORM_DECADES = 1.0  # of extrapolation, from which the law itself is in doubt
@@ -99,7 +98,9 @@ def predict(
         if kind is QuestionKind.BUDGET and flops is not None
         else {}
     )
-    apart = disagreement(approaches) if parts else None
+    apart = several_laws.disagreement(approaches) if parts else None
+    if apart:
+        answer = several_laws.spanning(law, answer, approaches)
     measures = {name: answer[name] for name in MEASURES if name in answer}
     others = {name: each for name, each in answer.items() if name not in MEASURES}
     return Prediction(
