@@ -141,13 +141,17 @@ class Combination(Document):
         """The weights (candidates,) for a quantity."""
         return np.array([one.weights.get(quantity, 0.0) for one in self.candidates])
 
+    def noise_of(self, quantity: Quantity) -> float:
+        """The scatter of what is measured, in logs: part of that of a run, or of a minimum."""
+        return self.size_noise if quantity == "n_star" else NOISE_SHARE * self.noise
+
     def _mix(self, quantity: Quantity, logs: Array, ci: float) -> Mixture:
         """The answer from those of candidates (rows, candidates), in logs."""
         weights = self.weights(quantity)
         mean, spread = mean_and_spread(logs, weights)
-        each = {"loss": NOISE_SHARE * self.noise, "n_star": self.size_noise, "loss_star": 0.0}
         noise, factor = (
-            np.full_like(mean, part) for part in (each[quantity], self.factor.get(quantity, 1.0))
+            np.full_like(mean, part)
+            for part in (self.noise_of(quantity), self.factor.get(quantity, 1.0))
         )
         half = student(ci, FREEDOM) * factor * np.hypot(spread, noise)
         below = above = half

@@ -10,7 +10,7 @@ mean of the logs, its standard error
     sigma^2 = factor^2 (spread^2 + noise^2),
 
 with the spread of the candidates around the answer, the noise of what is measured (half the scatter
-of the runs for the loss of one run, the scatter of the isoFLOP minima for N*), and a factor by
+of the runs for a loss, the scatter of the isoFLOP minima for N*), and a factor by
 which the same formula was wrong on the prefixes, drawn towards one (as in conformal prediction over
 budgets, with a prior of PRIOR origins) and never below it. The constants were chosen on half the
 tables of benchmarks/backtest.py; docs/forecasts.md has the other half.
@@ -26,7 +26,6 @@ import numpy as np
 
 from scaling.errors import ScalingError
 from scaling.fit.combination import (
-    NOISE_SHARE,
     Candidate,
     Combination,
     Quantity,
@@ -106,16 +105,16 @@ def weigh_laws(
         log_losses(members, np.asarray(points.n), np.asarray(points.d)), weights["loss"]
     )
     noise = math.sqrt(np.average((mean - np.log(points.loss)) ** 2, weights=points.c))
-    size_noise = _size_noise(by_isoflop, minima)
-    noises = {"loss": NOISE_SHARE * noise, "n_star": size_noise, "loss_star": 0.0}
-    return Combination(
+    result = Combination(
         candidates=members,
-        factor={q: _factor(errors[q], weights[q], noises[q]) for q in errors},
+        factor={},
         noise=noise,
-        size_noise=size_noise,
+        size_noise=_size_noise(by_isoflop, minima),
         origins=len(origins),
         cost=data.cost,
     )
+    factor = {q: _factor(errors[q], weights[q], result.noise_of(q)) for q in errors}
+    return result.model_copy(update={"factor": factor})
 
 
 @dataclass(frozen=True)
