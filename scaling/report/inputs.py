@@ -182,7 +182,8 @@ def options_of(fit: FitResult | None) -> FitOptions:
         "seed": fit.bootstrap.seed if fit.bootstrap else None,
     }
     if fit.approach == "parametric":
-        options |= {"objective": fit.objective.name, "delta": fit.objective.delta}
+        delta = None if fit.objective.delta_from_noise else fit.objective.delta
+        options |= {"objective": fit.objective.name, "delta": delta}
     counted = {key: value for key, value in fit.source.convention if value != "as given"}
     filters = {key: value for key, value in fit.source.filters.items() if key != "cluster"}
     given = {**options, **counted, **filters}
