@@ -15,7 +15,6 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
-from scaling.fit.combine import combine
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data
 from scaling.fit.diagnostics.flagged_points import flag_points
@@ -30,6 +29,7 @@ from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
@@ -263,7 +263,7 @@ def _analyses(
     if options.combined and (
         unique is None or points.d is None or (points.d <= 1.01 * unique).all()
     ):
-        combination = combine(data, options.objective or "huber-log", options.delta or DELTA)
+        combination = weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
     budgets = options.n_holdout_budgets()
     held_out, out_warnings = holdout(fit, budgets, ci, options.seed, combination is not None)
     return {

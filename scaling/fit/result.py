@@ -63,12 +63,13 @@ OPEN_REASONS = {
 
 class Objective(Document):
     """What was minimised; `value` is a sum over points. `delta` is null where the objective has
-    none.
+    none, and chosen from the noise where `delta_from_noise`.
     """
 
     name: str
     delta: Real | None
     value: Real | None
+    delta_from_noise: bool = False
 
 
 class Goodness(Document):
