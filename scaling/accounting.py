@@ -113,7 +113,7 @@ DEVICES = {
 }
 
 
-_KINDS = {  # how XLA names them
+_XLA_NAMES = {
     "H200": "h200",
     "H100": "h100",
     "A100": "a100",
@@ -125,7 +125,7 @@ _KINDS = {  # how XLA names them
 
 def device_of_kind(kind: str) -> Device | None:
     """The device that XLA calls `kind`, as in "NVIDIA H100 80GB HBM3"; None if it is not listed."""
-    return next((DEVICES[name] for part, name in _KINDS.items() if part in kind), None)
+    return next((DEVICES[name] for part, name in _XLA_NAMES.items() if part in kind), None)
 
 
 @dataclass(frozen=True)

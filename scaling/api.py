@@ -18,7 +18,7 @@ import pandas as pd
 from scaling.accounting import DeviceTime
 from scaling.config import Sweep
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.options import FitOptions
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit as run_fit
 from scaling.fit.result import FitResult
 from scaling.points.readers import FOLDER, source_label

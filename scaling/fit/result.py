@@ -53,8 +53,8 @@ MAX_DIGITS = 300  # of a whole number that a float can still hold
 WRITE_AGAIN = "write it with: scaling fit SOURCE --out FIT.json"
 Approach = Literal["parametric", "isoflop", "envelope"]
 Warnings = tuple[ResultWarning, ...]
-# why parameters are open where no single one is
-OPEN_REASONS = {
+# why parameters are not identified where no single one can be named
+REASONS = {
     WarningCode.ONE_RATIO: "one ratio D/N only",
     WarningCode.OTHER_MINIMA: "several minima fit as well",
     WarningCode.ILL_CONDITIONED: "parameters trade against each other",
@@ -338,8 +338,8 @@ class FitResult(Document):
 
     @property
     def status_text(self) -> str:
-        """The status for people: `poorly determined: A, B` names the parameters that the data leave
-        open, or says why none can be named.
+        """The status for people: `not identified: A, B` names the parameters, or says why none can
+        be named.
         """
         if self.status is not FitStatus.NOT_IDENTIFIED:
             return str(self.status)
@@ -347,9 +347,9 @@ class FitResult(Document):
         names = [name for name, profile in profiles.items() if not profile.identified]
         names += [each.data["param"] for each in self.warnings if "param" in each.data]
         codes = {each.code for each in self.warnings}
-        reasons = [reason for code, reason in OPEN_REASONS.items() if code in codes]
+        reasons = [reason for code, reason in REASONS.items() if code in codes]
         named = ", ".join(dict.fromkeys(names)) or "; ".join(reasons)
-        return f"poorly determined: {named}" if named else "poorly determined"
+        return f"not identified: {named}" if named else "not identified"
 
     def save(self, path: Path) -> None:
         """Write the document with its checksum, whole or not at all. Raises ScalingError (74)."""

@@ -32,7 +32,7 @@ def collapse(
     off; None with fewer than three.
 
     `loss_curves` holds every evaluation with the run as its group, `floor` the law's E in nats.
-    Where the law does not settle E, the floor at which the curves lie closest (`closest_floor`,
+    Where E is not identified, the floor at which the curves lie closest (`closest_floor`,
     `closest_spread`) is the fairer judge.
     """
     points = data.points
