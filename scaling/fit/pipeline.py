@@ -107,10 +107,8 @@ def _errors_name(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
     try:
         yield
     except ScalingError as error:
-        where = error.where or source_label(paths)
-        raise ScalingError(
-            error.what, where=where, remedy=error.remedy, exit_code=error.exit_code
-        ) from None
+        error.where = error.where or source_label(paths)
+        raise
 
 
 def _result(

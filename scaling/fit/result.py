@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from scaling import files
 from scaling.errors import ScalingError
@@ -59,6 +59,13 @@ REASONS = {
     WarningCode.OTHER_MINIMA: "several minima fit as well",
     WarningCode.ILL_CONDITIONED: "parameters trade against each other",
 }
+
+
+def equally_long(columns: dict[str, Any]) -> dict[str, Any]:
+    """Columns of one length. Raises ValueError."""
+    if len({len(column) for column in columns.values() if column is not None}) > 1:
+        raise ValueError("the lists are not equally long")
+    return columns
 
 
 class Objective(Document):
@@ -163,19 +170,7 @@ class Bootstrap(Document):
     resamples: Integer
     seed: Integer
     failed: Integer
-    draws: dict[str, Column]
-
-    @field_validator("draws")
-    @classmethod
-    def _equally_long(cls, draws: dict[str, Column]) -> dict[str, Column]:
-        return equally_long(draws)
-
-
-def equally_long(columns: dict[str, Any]) -> dict[str, Any]:
-    """Columns of one length. Raises ValueError."""
-    if len({len(column) for column in columns.values() if column is not None}) > 1:
-        raise ValueError("the lists are not equally long")
-    return columns
+    draws: Annotated[dict[str, Column], AfterValidator(equally_long)]
 
 
 class Power(Document):
@@ -300,7 +295,7 @@ class FitResult(Document):
     ci: Annotated[Real, Field(gt=0, lt=1)]
     cost: Cost
     range: dict[str, tuple[Real, Real]]
-    data: dict[str, Column | None]
+    data: Annotated[dict[str, Column | None], AfterValidator(equally_long)]
     approaches: dict[Approach, FrontierResult]
     approaches_agree: ApproachAgreement | None = None
     identification: Identification | None = None
@@ -322,11 +317,6 @@ class FitResult(Document):
     curves: list[CoverageCurve] | None = None
     schedules: list[ScheduleErrors] | None = None
     test: CurveErrors | None = None
-
-    @field_validator("data")
-    @classmethod
-    def _equally_long(cls, data: dict[str, Any]) -> dict[str, Any]:
-        return equally_long(data)
 
     @field_validator("range")
     @classmethod

@@ -50,21 +50,15 @@ def flags(fit: LawFit, minima: Sequence[BudgetMinimum]) -> dict[str, Array]:
 
 def _duplicates(fit: LawFit) -> Array:
     """Runs at the N and D of another whose losses differ by more than noise."""
+    from scipy.spatial import KDTree
+
     points, mask = fit.data.points, np.zeros(len(fit.data), bool)
     columns = [points.n, points.d, *points.others.values()]  # unique tokens, steps, ...
-    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns]), 1e-300))
-    order, pairs = np.argsort(logs[0], kind="stable"), []
-    for step in range(1, len(order)):
-        one, other = order[:-step], order[step:]
-        near = logs[0, other] - logs[0, one] <= SAME_RUN
-        if not near.any():
-            break
-        same = near & (np.abs(logs[:, one] - logs[:, other]) <= SAME_RUN).all(0)
-        pairs.append(np.stack([one[same], other[same]], 1))
-    together = np.concatenate([np.empty((0, 2), int), *pairs])
-    gaps = np.abs(np.diff(fit.data.log_loss[together], axis=1)[:, 0])
-    limit = max(fit.noise.difference(len(together)), 1e-6)
-    mask[together[gaps > limit].ravel()] = True
+    logs = np.log(np.maximum(np.stack([np.asarray(column) for column in columns], 1), 1e-300))
+    pairs = KDTree(logs).query_pairs(SAME_RUN, p=np.inf, output_type="ndarray")
+    gaps = np.abs(np.diff(fit.data.log_loss[pairs], axis=1)[:, 0])
+    limit = max(fit.noise.difference(len(pairs)), 1e-6)
+    mask[pairs[gaps > limit].ravel()] = True
     return mask
 
 
