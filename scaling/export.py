@@ -75,8 +75,6 @@ def export_model(
     Llama nor a Qwen3 (`hf`).
     """
     _need_safetensors()
-    from safetensors.numpy import save_file
-
     from scaling import hf_export
     from scaling.execute.sweep_folder import SweepFolder
     from scaling.train import saved_params
@@ -122,6 +120,16 @@ def export_model(
     else:
         texts[CONFIG] = described
     metadata = {"format": FORMAT if layout == "scaling" else "pt", "run_id": run_id}
+    _write(out, arrays, metadata, texts)
+    return document
+
+
+def _write(
+    out: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], texts: dict[str, str]
+) -> None:
+    """The folder with its files, whole or not at all. Raises DiskError."""
+    from safetensors.numpy import save_file
+
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(building, ignore_errors=True)
@@ -136,7 +144,6 @@ def export_model(
         raise files.disk_error(error, out) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return document
 
 
 def _document(run: RunConfig, rows: pd.DataFrame) -> dict[str, Any]:
