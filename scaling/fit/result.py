@@ -209,7 +209,8 @@ class BudgetMinimum(Document):
     tokens: Column | None = None
     loss: Column | None = None
     curve: Curve | None = None
-    unavailable: MinimumFault | None = None
+    # as text where a former version wrote it in other words
+    unavailable: Annotated[MinimumFault | str, Field(union_mode="left_to_right")] | None = None
 
 
 class FrontierResult(Document):
