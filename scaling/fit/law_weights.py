@@ -38,12 +38,13 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.document import FitStatus
 from scaling.fit.estimate import DELTA, estimate
 from scaling.fit.frontier.envelope import envelope
-from scaling.fit.frontier.frontier import FrontierEstimate, Minimum
+from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.isoflop import isoflop
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.multistart import spread
 from scaling.fit.newton import Resample, continuation
+from scaling.fit.result import BudgetMinimum
 from scaling.points.points import Points
 
 Array = np.ndarray
@@ -86,7 +87,7 @@ def weigh_laws(
     if len(fits) < MIN_LAWS:
         return None
     by_isoflop = isoflop(data, resamples=0)
-    minima = [one for one in by_isoflop.minima if one.fault is None]
+    minima = [one for one in by_isoflop.minima if one.unavailable is None]
     candidates = _candidates({name: fit.values for name, fit in fits.items()}, fits, weighted)
     origins = _origins(weighted, fits)
     errors = _errors([one.name for one in candidates], origins, minima)
@@ -144,10 +145,10 @@ def _candidates(
             result.append(Candidate(name=name, status=status, params=dict(params), powers=powers))
     if len(data) >= MIN_PREFIX + 2:
         result.append(Candidate(name=SURFACE, polynomial=_surface(data.points)))
-    for approach in (isoflop(data, resamples=0), envelope(data, None, 0, 0)):
+    approaches = {"isoflop": isoflop(data, resamples=0), "envelope": envelope(data, None, 0, 0)}
+    for name, approach in approaches.items():
         if approach.frontier is not None:
-            powers = _floats(approach.frontier.powers())
-            result.append(Candidate(name=approach.name, powers=powers))
+            result.append(Candidate(name=name, powers=_floats(approach.frontier.powers())))
     return result
 
 
@@ -224,7 +225,7 @@ def _prefixes(data: Dataset) -> list[float]:
 
 
 def _errors(
-    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[Minimum]
+    names: Sequence[str], origins: Sequence[_Origin], minima: Sequence[BudgetMinimum]
 ) -> dict[Quantity, list[Array]]:
     """For each quantity the errors in logs (rows, candidates) from each origin: of the later runs,
     and of the later minima of the isoFLOP curves; NaN where a candidate says nothing.
@@ -286,13 +287,13 @@ def _or_median(values: Array) -> Array:
     return np.where(np.isfinite(values), values, np.median(known) if len(known) else 1.0)
 
 
-def _size_noise(by_isoflop: FrontierEstimate, minima: Sequence[Minimum]) -> float:
+def _size_noise(by_isoflop: FrontierEstimate, minima: Sequence[BudgetMinimum]) -> float:
     """The scatter of log N* of measured minima about their power law, drawn towards
     MINIMUM_NOISE.
     """
     total, count = NOISE_PRIOR * MINIMUM_NOISE**2, NOISE_PRIOR
     if by_isoflop.frontier is not None:
-        flops, sizes = np.array([(one.flops, one.n_star) for one in minima]).T
+        flops, sizes = np.array([(one.flops, one.n_star) for one in minima], float).T
         total += float(np.sum(np.log(sizes / by_isoflop.frontier.n_star(flops)) ** 2))
         count += len(minima) - 2
     return math.sqrt(total / count)
