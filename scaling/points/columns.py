@@ -7,7 +7,7 @@ words say (`params (M)`, `non_embedding_params`) is kept with the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -38,7 +38,8 @@ ALIASES = {
     "model_flops",
     "L": "l loss final_loss val_loss validation_loss valid_loss eval_loss test_loss train_loss nll "
     "val_nll cross_entropy xent lm_loss final_val_loss final_eval_loss loss_mean smooth_loss "
-    "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss",
+    "smoothed_loss macro_loss eval_macro_loss loss_val loss_validation validation_lm_loss ce_loss "
+    "ce",
     "U": "u unique_tokens n_unique_tokens num_unique_tokens tokens_unique",
 }
 SECOND_CHOICE = {  # where no column bears one of the names above
@@ -161,7 +162,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"^params_(?=n_|num_|model_|non_)", "", bare)
 
 
-def last_name(name: object, skipped: str = "value last final mean avg") -> str:
+def last_name(name: object, skipped: str = "value last final mean avg total") -> str:
     """The plain name of the last component of a path; the one before, where it ends with one of
     the words `skipped`, as W&B's do.
     """
@@ -169,6 +170,14 @@ def last_name(name: object, skipped: str = "value last final mean avg") -> str:
     if len(parts) > 1 and parts[-1] in skipped.split():
         return parts[-2]
     return parts[-1] or plain_name(str(name))
+
+
+def column_named(table: pd.DataFrame, names: Iterable[str]) -> str | None:
+    """The column whose name is, or ends in, the first of some plain names that one has."""
+    all_names = list(map(str, table.columns))[::-1]
+    columns = {last_name(name): name for name in all_names}
+    columns |= {plain_name(name): name for name in all_names}
+    return next((columns[name] for name in names if name in columns), None)
 
 
 def _forms(name: str, letter: str) -> tuple[str, ...]:

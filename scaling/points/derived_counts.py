@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import Columns, candidates, last_name, plain_name
+from scaling.points.columns import Columns, candidates, column_named
 from scaling.points.points import Points
 from scaling.points.units import FLOPS_SCALES, PF_DAY, read_header
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -39,10 +39,9 @@ def with_tokens(
     is_there = any(candidates(letter, names) for letter in "DC") or {"D", "C"} & set(given)
     if is_there or "D" not in inputs:
         return table, []
-    plain = {last_name(name): name for name in names} | {plain_name(name): name for name in names}
     sizes = [given["N"]] if "N" in given else candidates("N", names)
     ratio, steps, batch_tokens, batches, length = (
-        [next((plain[word] for word in words.split() if word in plain), None)]
+        [column_named(table, words.split())]
         for words in (RATIOS, STEPS, BATCH_TOKENS, BATCHES, LENGTHS)
     )
     products = (

@@ -23,6 +23,7 @@ from scaling.config import (
 from scaling.config.sweep_file import load_run
 from scaling.errors import ScalingError
 from scaling.store.rows import DIVERGED, SEED
+from scaling.warning import ResultWarning
 
 LAWS_OF_ONE = {"C": "power", "N": "kaplan-n", "D": "kaplan-d"}
 
@@ -81,6 +82,51 @@ class Points:
         if dropped := (len(self) - len(kept)) * bool(reason):
             kept = replace(kept, excluded=(*self.excluded, (reason, dropped)))
         return kept
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read: columns by letter, the conventions of a results folder, and the
+    filters.
+
+    `inputs` are the letters of the law that will be fitted.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    params: NConvention = "with_head"
+    flops: FlopsConvention = "exact"
+    where: str | None = None
+    drop_highest: int = 0
+    cluster: str | None = None
+    readout: str | None = None
+    eval_set: str | None = None
+    inputs: tuple[str, ...] = ()
+    signed: bool = False  # losses below zero are no fault
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read.
+
+    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
+    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
+    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
+    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
+    guessed, converted or derived.
+    """
+
+    points: Points
+    paths: tuple[str, ...] = ()
+    digest: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
+    kaplan: Points | None = None
+    curves: Points | None = None
+    model: Mapping[str, int] = field(default_factory=dict)
+    evaluations: Points | None = None
+    runs: pd.DataFrame | None = None
+    diverged: pd.DataFrame | None = None
 
 
 def points(

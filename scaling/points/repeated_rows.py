@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.points.columns import last_name
+from scaling.points.columns import column_named, last_name
 from scaling.points.units import word_set
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -32,11 +32,13 @@ UNFINISHED = word_set(
 YES, NO = word_set("1 1.0 true yes y t"), word_set("0 0.0 false no n f")
 EXIT_CODE = re.compile(r"(exit|return)_?(code|status)")
 RUN_NAMES = word_set("run_id run run_name runid display_name trial trial_id name")
-RUN_WORDS = word_set("run id name model experiment exp trial job")  # may name runs  # may name runs
+RUN_WORDS = word_set(
+    "run id name model experiment exp trial job checkpoint ckpt path file folder dir"
+)  # may name runs  # may name runs
 STEP_NAMES = word_set("step steps global_step iteration iter checkpoint_step epoch")
 SEED_NAMES = word_set("seed random_seed data_seed init_seed replicate repeat rep")
 CHECKPOINT = re.compile(
-    r"[-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?\d+[kKmM]?$", re.I
+    r"([-_/@:. ]*(global_?)?(steps?|iter(ation)?|ckpt|checkpoint)[-_= ]?|@)\d+[kKmM]?$", re.I
 )  # at the end of a run's name
 SWEPT = re.compile(
     r"(peak_|max_|base_|init_|initial_)?(lr|learning_rate|eta)(_peak|_max)?|(global_|train_)?"
@@ -154,16 +156,15 @@ def last_of_runs(
     a step, or where runs of one size end at different places. Raises ScalingError for a `run_id`
     that stands twice with different numbers at the same place.
     """
-    columns = {last_name(name): str(name) for name in reversed(list(table.columns))}
-    step = next((columns[name] for name in STEP_NAMES if name in columns), None)
+    step, sure = column_named(table, STEP_NAMES), column_named(table, RUN_NAMES)
     clock = pd.to_numeric(table[step], errors="coerce").to_numpy(float) if step else None
-    sure = [columns[name] for name in RUN_NAMES if name in columns]
-    maybe = [name for plain, name in columns.items() if RUN_WORDS & set(plain.split("_"))]
+    names = map(str, table.columns)
+    maybe = [name for name in names if RUN_WORDS & set(last_name(name).split("_"))]
     sizes = near_groups(numbers["N"]) if "N" in numbers else np.zeros(len(table), int)
-    for label in dict.fromkeys([*sure[:1], *maybe]):
+    for label in dict.fromkeys([sure, *maybe] if sure else maybe):
         runs = table[label].astype(str).str.replace(CHECKPOINT, "", regex=True).to_numpy(str)
         repeats = pd.Series(runs).duplicated(keep=False).to_numpy() & (runs != "")
-        is_sure = label in sure[:1] or (runs != table[label].astype(str)).any()
+        is_sure = label == sure or (runs != table[label].astype(str)).any()
         for order in (numbers.get("D"), clock, numbers.get("C")):
             rows = pd.DataFrame({"run": runs, "size": sizes, "order": order})[repeats].dropna()
             if label in used or rows.empty or rows[["run", "order"]].duplicated().any():
@@ -190,7 +191,7 @@ def last_of_runs(
             data = {"column": label, "rows_per_run": count, "used": kept, "rows": len(table)}
             warning = warn(WarningCode.REPEATED_ROWS, message, **data)
             return Reduction(keep, f"not the last row of its run ({label!r})", warning)
-        if label in sure and last_name(label) == "run_id" and repeats.any() and label not in used:
+        if last_name(sure) == last_name(label) == "run_id" and repeats.any() and label not in used:
             row = int(np.flatnonzero(pd.Series(runs).duplicated().to_numpy() & repeats)[0])
             first = int(np.flatnonzero(runs == runs[row])[0])
             raise ScalingError(
@@ -287,18 +288,15 @@ def best_of_cells(
     mixed = [name for name in data_columns(table, used) if inside.get(name, 1) > 1]
     if several < 3 or 5 * several < len(counts) or mixed:
         return Reduction(everything)
-    why = f"only {' and '.join(map(repr, factors[:4]))} differ" if factors else "no column says why"
-    message = f"{what}, and {why}: all are used"
+    differing = f" that differ in {' and '.join(map(repr, factors[:4]))}"
+    message = f"{what}{differing if factors else ', and no column says why'}: all are used"
     return Reduction(everything, "", warn(WarningCode.REPEATED_ROWS, message, **data))
 
 
 def is_curve(table: pd.DataFrame) -> bool:
     """Whether the rows are steps of one run: they grow, and no column names runs."""
-    columns = {last_name(name): str(name) for name in reversed(list(table.columns))}
-    step = next((columns[name] for name in STEP_NAMES if name in columns), None)
-    if step is None or any(
-        table[columns[name]].nunique() > 1 for name in RUN_NAMES & columns.keys()
-    ):
+    step, run = column_named(table, STEP_NAMES), column_named(table, RUN_NAMES)
+    if step is None or (run is not None and table[run].nunique() > 1):
         return False
     steps = pd.to_numeric(table[step], errors="coerce").dropna()
     return len(steps) >= MIN_CHECKPOINTS and steps.is_monotonic_increasing and steps.nunique() > 1

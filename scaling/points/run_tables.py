@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from scaling.config import FlopsConvention, ListDesign, NConvention
 from scaling.config.sweep_file import load_run, load_sweep
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import flatten
-from scaling.points.points import Points, cached_run_loader, final_runs
+from scaling.points.points import Points, Source, SourceOptions, cached_run_loader, final_runs
 from scaling.store import rows
 from scaling.warning import ResultWarning, WarningCode, warn
 
@@ -30,36 +30,13 @@ def is_rows(table: pd.DataFrame) -> bool:
     return {"run_id", "metric", "value", "split", "step", "config"} <= set(table.columns)
 
 
-@dataclass(frozen=True)
-class RunTables:
-    """A results table as points, the same by Kaplan's counting, and every evaluation of every run
-    (`evaluations`).
+def assemble(table: pd.DataFrame, sweeps: Sequence[Path], options: SourceOptions) -> Source:
+    """Everything that a fit asks of a results table, nuisance axes minimised.
 
-    `curves` are those evaluations where they compete with finished runs; with the schedule `wsd` a
-    run's loss falls in its cooldown only, and they do not. `runs` holds one row a point, in their
-    order, with its configuration as a dictionary, and `diverged` one row for each run that
-    diverged, at the step where it did.
+    With the schedule `wsd` a run's loss falls in its cooldown only: its evaluations are no
+    `curves`, which compete with finished runs. Raises ScalingError.
     """
-
-    points: Points
-    kaplan: Points
-    evaluations: Points
-    curves: Points | None
-    runs: pd.DataFrame
-    diverged: pd.DataFrame
-    warnings: list[ResultWarning]
-
-
-def assemble(
-    table: pd.DataFrame,
-    sweeps: Sequence[Path],
-    params: NConvention,
-    flops: FlopsConvention,
-    cluster: str | None,
-) -> RunTables:
-    """Everything that a fit asks of a results table, nuisance axes minimised. Raises
-    ScalingError.
-    """
+    params, flops = options.params, options.flops
     final = table[(table["split"] == "val") & (table["metric"] == "loss")]
     distinct = final.drop_duplicates(["run_id", "step", "at", "value"])
     twice = distinct.loc[distinct.duplicated(["run_id", "step", "at"]), "run_id"]
@@ -69,7 +46,7 @@ def assemble(
             remedy="fit the folders one by one, or delete one copy",
         )
     points, runs = final_runs(table, params, flops)
-    group, group_warnings = _groups(runs, cluster)
+    group, group_warnings = _groups(runs, options.cluster)
     points = replace(points, group=group)
     nonembedding = runs["n_params_nonembedding"].to_numpy(float)
     kaplan = replace(  # N without embeddings and C = 6 N D (Kaplan 2020, section 2.1)
@@ -87,14 +64,14 @@ def assemble(
         )
     reason = "not the best of its nuisance axes"
     evaluations = curves(table, params, flops)
-    return RunTables(
+    return Source(
         points.take(keep, reason),
-        kaplan.take(keep, reason),
-        evaluations,
-        None if decayed else evaluations,
-        runs.iloc[keep].reset_index(drop=True),
-        _diverged(table, params),
-        [*group_warnings, *warnings],
+        kaplan=kaplan.take(keep, reason),
+        evaluations=evaluations,
+        curves=None if decayed else evaluations,
+        runs=runs.iloc[keep].reset_index(drop=True),
+        diverged=_diverged(table, params),
+        warnings=(*group_warnings, *warnings),
     )
 
 

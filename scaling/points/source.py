@@ -7,17 +7,16 @@ that lists the choices.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scaling.config import FlopsConvention, NConvention
 from scaling.errors import ScalingError, located, unknown_choice
-from scaling.points.points import Points
+from scaling.points.points import Points, Source, SourceOptions
 from scaling.points.readers import (
     ENCODING,
     IN_MEMORY,
@@ -31,55 +30,9 @@ from scaling.points.readers import (
 )
 from scaling.points.run_tables import assemble, constant_lr_losses, is_rows
 from scaling.points.tracker_logs import find, is_tracked, read_runs
-from scaling.points.user_table import UserTable, read_user_table, select_rows
+from scaling.points.user_table import read_user_table, select_rows
 from scaling.store import run_files
-from scaling.warning import ResultWarning, WarningCode, warn
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """How a source is read: columns by letter, the conventions of a results folder, and the
-    filters.
-
-    `inputs` are the letters of the law that will be fitted.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    params: NConvention = "with_head"
-    flops: FlopsConvention = "exact"
-    where: str | None = None
-    drop_highest: int = 0
-    cluster: str | None = None
-    readout: str | None = None
-    eval_set: str | None = None
-    inputs: tuple[str, ...] = ()
-    signed: bool = False  # losses below zero are no fault
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was read.
-
-    `kaplan` holds the same runs by Kaplan's counting; `curves` every intermediate evaluation where
-    those compete with finished runs; `evaluations` all evaluations; `runs` one row for each point
-    and `diverged` one for each run that diverged; `model` the vocab_size and seq_len that all runs
-    share (all of results folders). `columns` maps letters to the columns used, `notes` say what was
-    guessed, converted or derived.
-    """
-
-    paths: tuple[str, ...]
-    digest: str
-    points: Points
-    columns: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[ResultWarning, ...] = ()
-    kaplan: Points | None = None
-    curves: Points | None = None
-    model: Mapping[str, int] = field(default_factory=dict)
-    evaluations: Points | None = None
-    runs: pd.DataFrame | None = None
-    diverged: pd.DataFrame | None = None
-
+from scaling.warning import WarningCode, warn
 
 Input = Path | pd.DataFrame
 
@@ -256,27 +209,22 @@ def _from_results(
         filtered = table["run_id"].nunique() - table.loc[keep, "run_id"].nunique()
         excluded += [(f"--where {options.where}", filtered)] if filtered else []
         table = table[keep]
-    tables = assemble(table, sweeps, options.params, options.flops, options.cluster)
-    points, kaplan = (
-        replace(part, excluded=(*excluded, *part.excluded))
-        for part in (tables.points, tables.kaplan)
-    )
-    return Source(
-        (),
-        "",
-        points,
+    source = assemble(table, sweeps, options)
+
+    def counted(part: Points) -> Points:
+        return replace(part, excluded=(*excluded, *part.excluded))
+
+    return replace(
+        source,
+        points=counted(source.points),
+        kaplan=source.kaplan and counted(source.kaplan),
         notes=(f"losses on the evaluation set {options.eval_set}",) if options.eval_set else (),
-        warnings=(*warnings, *tables.warnings),
-        kaplan=kaplan,
-        curves=tables.curves,
+        warnings=(*warnings, *source.warnings),
         model={
             name: int(table[name].iloc[0])
             for name in ("vocab_size", "seq_len")
             if table[name].nunique() == 1
         },
-        evaluations=tables.evaluations,
-        runs=tables.runs,
-        diverged=tables.diverged,
     )
 
 
@@ -287,7 +235,10 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
                 f"--{'readout' if options.readout else 'eval-set'} is for results folders",
                 remedy="name the column of the loss with --columns",
             )
-        parts = [_read_table(path, table, options) for path, table in tables]
+        parts = []
+        for path, table in tables:
+            with located(path):
+                parts.append(read_user_table(table, options))
         if any(set(part.points.others) != set(parts[0].points.others) for part in parts):
             raise ScalingError(
                 "the tables do not hold the same columns", remedy="fit them one by one"
@@ -295,26 +246,12 @@ def _from_tables(tables: list[tuple[Path, pd.DataFrame]], options: SourceOptions
     notes = [note for part in parts for note in part.notes]
     notes += [table.attrs[ENCODING] for _, table in tables if ENCODING in table.attrs]
     warnings = {warning.message: warning for part in parts for warning in part.warnings}
-    return Source(
-        (),
-        "",
-        _concatenated([part.points for part in parts]),
-        parts[0].columns,
-        tuple(dict.fromkeys(notes)),
-        tuple(warnings.values()),
+    return replace(
+        parts[0],
+        points=_concatenated([part.points for part in parts]),
+        notes=tuple(dict.fromkeys(notes)),
+        warnings=tuple(warnings.values()),
     )
-
-
-def _read_table(path: Path, table: pd.DataFrame, options: SourceOptions) -> UserTable:
-    with located(path):
-        return read_user_table(
-            table,
-            options.columns,
-            options.where,
-            options.cluster,
-            options.inputs,
-            options.signed,
-        )
 
 
 def _concatenated(parts: Sequence[Points]) -> Points:

@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import KeysView
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -217,7 +217,7 @@ def read_header(name: str, letter: str) -> Header:
             return Header(inside[1], unit)
         words = inside[2].lower()
         if set(re.split(r"[\W_]+", words)) - {""} <= QUALIFIERS:
-            return Header(inside[1], qualifier=words)
+            return replace(read_header(inside[1], letter), qualifier=words)
         return Header(inside[1], unknown=inside[2])
     marked = re.fullmatch(r"(.*?\S)\s*(?:,|/(?=\s*1)|\bx\b|×|\*)\s*([^,/]+?)\s*", name)
     if marked and (unit := parse_unit(marked[2], quantity)) and unit.factor != 1.0:

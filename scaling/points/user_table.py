@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError, unknown_choice
-from scaling.points.columns import LETTERS, Columns, resolve
+from scaling.points.columns import LETTERS, Columns, candidates, resolve
 from scaling.points.derived_counts import points_from_numbers, with_tokens
 from scaling.points.flat_cells import flatten_cells, pivoted
 from scaling.points.json_tables import CURVE
-from scaling.points.points import Points
+from scaling.points.points import Source, SourceOptions
 from scaling.points.repeated_rows import (
     Reduction,
     best_of_cells,
@@ -50,41 +50,24 @@ MISSING = word_set(
 ) | {""}
 
 
-@dataclass(frozen=True)
-class UserTable:
-    """The points of one table, the column of each letter, notes on what was read and derived,
-    warnings.
+def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
+    """The points of a table, with notes on what was read and derived.
+
+    An input of the law that is no known letter is the column of its own name. Raises ScalingError
+    that names the column and the rows at fault.
     """
-
-    points: Points
-    columns: Mapping[str, str]
-    notes: tuple[str, ...]
-    warnings: tuple[ResultWarning, ...]
-
-
-def read_user_table(
-    table: pd.DataFrame,
-    given: Mapping[str, str],
-    where: str | None = None,
-    cluster: str | None = None,
-    inputs: Sequence[str] = (),
-    signed: bool = False,
-) -> UserTable:
-    """The points of a table; `given` names columns by letter, `inputs` are those of the law: one
-    that is no known letter is the column of its own name. A `signed` loss may lie below zero.
-
-    Raises ScalingError that names the column and the rows at fault.
-    """
+    given, where, inputs = options.columns, options.where, options.inputs
     kind = table.attrs.get(CURVE, "the loss curve of one run")
     table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
     given = {**{name: name for name in inputs if name not in LETTERS}, **given}
-    columns = resolve(table, given, inputs)
-    if "N" not in columns.names and "N" in inputs and is_curve(table):
+    needs_n = "N" in inputs and "N" not in given
+    if needs_n and is_curve(table) and not candidates("N", list(map(str, table.columns))):
         raise ScalingError(
             f"{kind}, without its parameters",
             remedy="fit the curve with --law lr-annealing, or collect N, D and the last loss of "
             "each run",
         )
+    columns = resolve(table, given, inputs)
     used = list(columns.names.values())
     excluded: list[tuple[str, int]] = []
     warnings: list[ResultWarning] = []
@@ -111,7 +94,7 @@ def read_user_table(
             letter,
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
-            signed=letter not in LETTERS or (signed and letter == "L"),
+            signed=letter not in LETTERS or (options.signed and letter == "L"),
             notes=made,
         )
         for letter, name in columns.names.items()
@@ -140,16 +123,16 @@ def read_user_table(
     letters = [letter for letter in columns.names if letter != "C" or points.c is numbers.get("C")]
     points = replace(
         points,
-        group=None if cluster is None else _labels(table, cluster),
+        group=_labels(table, options.cluster),
         cell=_seed_cells(table, numbers),
         budget=_nominal(table, columns),
         excluded=tuple(excluded),
     )
-    return UserTable(
+    return Source(
         points,
-        {letter: columns.names[letter] for letter in letters},
-        (*columns.notes(letters), *made, *notes),
-        (*warnings, *derived, *_mixed_data(table, used)),
+        columns={letter: columns.names[letter] for letter in letters},
+        notes=(*columns.notes(letters), *made, *notes),
+        warnings=(*warnings, *derived, *_mixed_data(table, used)),
     )
 
 
@@ -268,7 +251,9 @@ def _bad_cells(cells: pd.Series, bad: Sequence[int], reason: ValueError | None) 
     return ScalingError(f"column {cells.name!r} holds {what} ({shown})", remedy=remedy)
 
 
-def _labels(table: pd.DataFrame, cluster: str) -> np.ndarray:
+def _labels(table: pd.DataFrame, cluster: str | None) -> np.ndarray | None:
+    if cluster is None:
+        return None
     if cluster not in table.columns:
         raise unknown_choice("column", cluster, list(map(str, table.columns)), where="--cluster")
     return table[cluster].astype(str).to_numpy(str)
@@ -303,9 +288,11 @@ def _mixed_data(table: pd.DataFrame, used: Sequence[str]) -> list[ResultWarning]
     for name in data_columns(table, used):
         quoted = name if name.isidentifier() else f"`{name}`"
         values = list(map(str, table[name].unique()))
+        is_text = pd.to_numeric(table[name], errors="coerce").isna().any()
+        first = repr(values[0][:40]) if is_text else values[0]
         message = (
             f"column {name!r} has {len(values)} values: losses of different {name}s do not "
-            f'compare; choose one, as in --where "{quoted} == {values[0][:40]!r}"'
+            f'compare; choose one, as in --where "{quoted} == {first}"'
         )
         warnings.append(warn(WarningCode.MIXED_DATA, message, column=name, values=values[:50]))
     return warnings
