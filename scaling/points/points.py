@@ -188,10 +188,7 @@ def final_runs(
     loss, n, d, c, unique = np.array(counts, float).T
     final = ends.loc[keys].reset_index(drop=True)
     result = Points(
-        loss=loss,
-        n=n,
-        d=d,
-        c=c,
+        *(loss, n, d, c),
         cell=np.unique(cells, return_inverse=True)[1],
         others={"U": unique} if any(unique_tokens(run) is not None for run in runs) else {},
         convention={"params": params, "flops": flops},

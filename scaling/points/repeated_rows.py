@@ -302,22 +302,22 @@ def is_curve(table: pd.DataFrame) -> bool:
     return len(steps) >= MIN_CHECKPOINTS and steps.is_monotonic_increasing and steps.nunique() > 1
 
 
-def looks_like_checkpoints(numbers: Mapping[str, np.ndarray]) -> ResultWarning | None:
+def looks_like_checkpoints(numbers: Mapping[str, np.ndarray]) -> list[ResultWarning]:
     """A warning where the rows of most sizes are equally spaced in tokens, as checkpoints of one
     run are.
     """
     if not {"N", "D"} <= set(numbers):
-        return None
+        return []
     spaced = 0
     for _, rows in pd.Series(numbers["D"]).groupby(near_groups(numbers["N"])):
         gaps = np.diff(np.sort(rows))
         if len(rows) >= MIN_CHECKPOINTS and gaps.min() > 0 and gaps.max() < 1.05 * gaps.min():
             spaced += len(rows)
     if spaced < max(MIN_CHECKPOINTS, len(numbers["N"]) / 2):
-        return None
+        return []
     message = (
         f"{spaced} of {len(numbers['N'])} rows are equally spaced in tokens at one N, as the "
         "checkpoints of one run are: losses before the end of a schedule are not those of finished "
         "runs"
     )
-    return warn(WarningCode.REPEATED_ROWS, message, rows=spaced)
+    return [warn(WarningCode.REPEATED_ROWS, message, rows=spaced)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -50,16 +50,36 @@ MISSING = word_set(
 ) | {""}
 
 
+@dataclass
+class _Rows:
+    """The rows of a table that are left, their numbers by letter, how many were left out and why,
+    and warnings.
+    """
+
+    table: pd.DataFrame
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    excluded: list[tuple[str, int]] = field(default_factory=list)
+    warnings: list[ResultWarning] = field(default_factory=list)
+
+    def reduce(self, reduction: Reduction) -> None:
+        """Keep the rows of a reduction, and note it."""
+        keep = reduction.keep
+        self.warnings += [reduction.warning] if reduction.warning else []
+        self.excluded += [] if keep.all() else [(reduction.reason, int((~keep).sum()))]
+        self.table = self.table[keep]
+        self.numbers = {letter: values[keep] for letter, values in self.numbers.items()}
+
+
 def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
     """The points of a table, with notes on what was read and derived.
 
     An input of the law that is no known letter is the column of its own name. Raises ScalingError
     that names the column and the rows at fault.
     """
-    given, where, inputs = options.columns, options.where, options.inputs
+    inputs = options.inputs
+    given = {name: name for name in inputs if name not in LETTERS} | dict(options.columns)
     kind = table.attrs.get(CURVE, "the loss curve of one run")
     table, made = with_tokens(pivoted(flatten_cells(table)), given, inputs)
-    given = {**{name: name for name in inputs if name not in LETTERS}, **given}
     needs_n = "N" in inputs and "N" not in given
     if needs_n and is_curve(table) and not candidates("N", list(map(str, table.columns))):
         raise ScalingError(
@@ -69,24 +89,55 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
         )
     columns = resolve(table, given, inputs)
     used = list(columns.names.values())
-    excluded: list[tuple[str, int]] = []
-    warnings: list[ResultWarning] = []
-
-    def reduce(rows: pd.DataFrame, reduction: Reduction) -> pd.DataFrame:
-        warnings.extend([reduction.warning] if reduction.warning else [])
-        if not reduction.keep.all():
-            excluded.append((reduction.reason, int((~reduction.keep).sum())))
-        return rows[reduction.keep]
-
-    if where:
+    rows = _Rows(table)
+    if options.where:
         known = {letter: table[name] for letter, name in columns.names.items()}
-        keep = select_rows(where, known | {str(name): table[name] for name in table.columns})
-        table = reduce(table, Reduction(keep, f"--where {where}"))
-    started = table
-    for state in run_states(started, where):
-        keep = pd.Series(state.keep, started.index).loc[table.index].to_numpy(bool)
-        table = reduce(table, replace(state, keep=keep))
-    table = reduce(table, copies(table, used))
+        known |= {str(name): table[name] for name in table.columns}
+        keep = select_rows(options.where, known)
+        rows.reduce(Reduction(keep, f"--where {options.where}"))
+    started = rows.table
+    for state in run_states(started, options.where):
+        keep = pd.Series(state.keep, started.index).loc[rows.table.index].to_numpy(bool)
+        rows.reduce(replace(state, keep=keep))
+    rows.reduce(copies(rows.table, used))
+    rows.numbers = _numbers(rows.table, columns, options.signed, made)
+    usable = np.logical_and.reduce([np.isfinite(values) for values in rows.numbers.values()])
+    if not usable.any():
+        shown = ", ".join(f"{letter} = {name!r}" for letter, name in columns.names.items())
+        raise ScalingError(
+            "no row holds finite numbers in all columns used", remedy=f"columns used: {shown}"
+        )
+    lacking = "a column" if np.isfinite(rows.numbers["L"]).all() else "loss"
+    rows.reduce(Reduction(usable, f"{lacking} missing or not finite"))
+    for step in (last_of_runs, best_of_cells):
+        rows.reduce(step(rows.table, rows.numbers, used))
+    points, notes, derived = points_from_numbers(rows.numbers, columns, given)
+    letters = [each for each in columns.names if each != "C" or points.c is rows.numbers.get("C")]
+    return Source(
+        replace(
+            points,
+            group=_labels(rows.table, options.cluster),
+            cell=_seed_cells(rows.table, rows.numbers),
+            budget=_nominal(rows.table, columns),
+            excluded=tuple(rows.excluded),
+        ),
+        columns={letter: columns.names[letter] for letter in letters},
+        notes=(*columns.notes(letters), *made, *notes),
+        warnings=(
+            *rows.warnings,
+            *looks_like_checkpoints(rows.numbers),
+            *derived,
+            *_mixed_data(rows.table, used),
+        ),
+    )
+
+
+def _numbers(
+    table: pd.DataFrame, columns: Columns, signed: bool, notes: list[str]
+) -> dict[str, np.ndarray]:
+    """The columns used in plain units, by letter; the accuracies that the law sigmoid is fitted to
+    are its losses.
+    """
     numbers = {
         letter: numeric(
             table,
@@ -94,46 +145,12 @@ def read_user_table(table: pd.DataFrame, options: SourceOptions) -> Source:
             letter,
             columns.unit(letter),
             allow_zero=letter in ("Y", "W"),
-            signed=letter not in LETTERS or (options.signed and letter == "L"),
-            notes=made,
+            signed=letter not in LETTERS or (signed and letter == "L"),
+            notes=notes,
         )
         for letter, name in columns.names.items()
     }
-    if "L" not in numbers:
-        numbers["L"] = numbers.pop("Y")  # of the law sigmoid, whose losses are accuracies
-    usable = np.logical_and.reduce([np.isfinite(values) for values in numbers.values()])
-    if not usable.any():
-        shown = ", ".join(f"{letter} = {name!r}" for letter, name in columns.names.items())
-        raise ScalingError(
-            "no row holds finite numbers in all columns used", remedy=f"columns used: {shown}"
-        )
-    lacking = "loss" if not np.isfinite(numbers["L"]).all() else "a column"
-    steps = (
-        lambda rows: Reduction(usable, f"{lacking} missing or not finite"),
-        lambda rows: last_of_runs(rows, numbers, used),
-        lambda rows: best_of_cells(rows, numbers, used),
-    )
-    for step in steps:
-        reduction = step(table)
-        table = reduce(table, reduction)
-        numbers = {letter: values[reduction.keep] for letter, values in numbers.items()}
-    if spaced := looks_like_checkpoints(numbers):
-        warnings.append(spaced)
-    points, notes, derived = points_from_numbers(numbers, columns, given)
-    letters = [letter for letter in columns.names if letter != "C" or points.c is numbers.get("C")]
-    points = replace(
-        points,
-        group=_labels(table, options.cluster),
-        cell=_seed_cells(table, numbers),
-        budget=_nominal(table, columns),
-        excluded=tuple(excluded),
-    )
-    return Source(
-        points,
-        columns={letter: columns.names[letter] for letter in letters},
-        notes=(*columns.notes(letters), *made, *notes),
-        warnings=(*warnings, *derived, *_mixed_data(table, used)),
-    )
+    return numbers if "L" in numbers else numbers | {"L": numbers.pop("Y")}
 
 
 def select_rows(expression: str, columns: Mapping[str, pd.Series]) -> np.ndarray:
