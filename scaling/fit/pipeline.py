@@ -23,6 +23,7 @@ from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
 from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
+from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
@@ -31,7 +32,6 @@ from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
-from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.profile import profile
 from scaling.fit.result import (
     MAX_POINTS,
