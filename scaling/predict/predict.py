@@ -22,7 +22,7 @@ from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
 from scaling.predict.prediction import (
     Inference,
-    Prediction,
+    PredictionResult,
     ServingCost,
     SmallerModel,
     TrainingTime,
@@ -55,7 +55,7 @@ def predict(
     devices: DeviceTime | Mapping[str, Any] | None = None,
     with_model: bool = False,
     **inputs: object,
-) -> Prediction:
+) -> PredictionResult:
     """The answer to one question; counts may be text such as 70B or "0.5 PF-days".
 
     `source` is the file of a fit, its result, or `published:NAME`. `inputs` are named as in
@@ -102,7 +102,7 @@ def predict(
     apart = disagreement(approaches) if parts else None
     measures = {name: answer[name] for name in MEASURES if name in answer}
     others = {name: each for name, each in answer.items() if name not in MEASURES}
-    return Prediction(
+    return PredictionResult(
         question=kind,
         **measures,
         inputs=_other_inputs(question) | others or None,
