@@ -31,6 +31,8 @@ from scaling.warning import ResultWarning
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from scaling.predict.design.next_runs import Proposal
+
 
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
     """A fit: five lines, header, parameters, the three approaches, Kaplan, hold-out, warnings.
@@ -205,11 +207,11 @@ def models_text(document: Mapping[str, Any]) -> RenderableType:
     return _group(*_shown(table), *_sentences(document.get("basis")), *_warnings(warnings))
 
 
-def next_text(proposal: Mapping[str, Any]) -> RenderableType:
+def next_text(proposal: Proposal) -> RenderableType:
     """What `scaling next` proposes: the runs, what they cost, and how much they narrow N* and L* at
     the target.
     """
-    runs = [{**run, "prefix": run.get("prefix") or "alone"} for run in proposal["runs"]]
+    runs = [{**run.to_dict(), "prefix": run.prefix or "alone"} for run in proposal.runs]
     columns = {
         "n_params": Column("parameters", "count"),
         "tokens": Column("tokens", "count"),
@@ -217,21 +219,20 @@ def next_text(proposal: Mapping[str, Any]) -> RenderableType:
         "copies": Column("seeds", "integer"),
         "prefix": Column("shared prefix"),
     }
-    size, loss = proposal["sd_log_n_star"], proposal["sd_log_loss"]
-    before, after = (f"a factor of {number(math.exp(size[at]), 3)}" for at in ("before", "after"))
-    losses = " to ".join(f"{100 * loss[at]:.2g} %" for at in ("before", "after"))
+    size, loss = proposal.sd_log_n_star, proposal.sd_log_loss
+    before, after = (f"a factor of {number(math.exp(sd), 3)}" for sd in (size.before, size.after))
+    losses = " to ".join(f"{100 * sd:.2g} %" for sd in (loss.before, loss.after))
     sentence = (
-        f"The standard error of N* at {format_flops(proposal['target'])} FLOPs falls from {before} "
-        f"to {after}, that of L* from {losses}, for {format_flops(proposal['spent'])} of "
-        f"{format_flops(proposal['budget'])} FLOPs."
+        f"The standard error of N* at {format_flops(proposal.target)} FLOPs falls from {before} "
+        f"to {after}, that of L* from {losses}, for {format_flops(proposal.spent)} of "
+        f"{format_flops(proposal.budget)} FLOPs."
     )
-    alone = format_flops(proposal["cost"]["alone"])
+    alone = format_flops(proposal.cost.alone)
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    warnings = [ResultWarning.model_validate(item) for item in proposal.get("warnings") or ()]
     return _group(
         *_shown(tabulate("next", "The most informative runs", runs, columns)),
-        *_sentences(sentence, shared if proposal["shared"] else None),
-        *_warnings(warnings),
+        *_sentences(sentence, shared if proposal.shared else None),
+        *_warnings(proposal.warnings),
     )
 
 
