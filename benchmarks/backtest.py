@@ -10,8 +10,8 @@ simulated, the true optimum). Methods: each law alone with the intervals that `s
 gives (bootstrap, and for a run's loss a residual each), isoFLOP and envelope, the combination, and
 the combination with one part taken away.
 
-The constants of scaling/fit/combine.py were chosen on the tables of TUNING; every other table is
-for reporting. TUNING was settled before any was looked at: in order of the SHA-256 of the name
+The constants of scaling/fit/law_weights.py were chosen on the tables of TUNING; every other table
+is for reporting. TUNING was settled before any was looked at: in order of the SHA-256 of the name
 every second table, within Porian's 15 sweeps and within the others. Tables that are not there are
 left out and named.
 """
@@ -30,15 +30,15 @@ import numpy as np
 import pandas as pd
 
 from scaling.errors import ScalingError
-from scaling.fit import combine as combine_module
+from scaling.fit import law_weights
 from scaling.fit.bootstrap import bootstrap
 from scaling.fit.combination import Combination, Quantity
-from scaling.fit.combine import CANDIDATE_LAWS, combine, split_budgets
 from scaling.fit.dataset import Dataset
 from scaling.fit.estimate import estimate
 from scaling.fit.frontier.envelope import envelope
 from scaling.fit.frontier.frontier import Cost, Frontier, Minimum, fit_cost
 from scaling.fit.frontier.isoflop import isoflop
+from scaling.fit.law_weights import CANDIDATE_LAWS, split_budgets, weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.points.points import Points
 from scaling.points.source import SourceOptions, read_source
@@ -242,7 +242,7 @@ def methods(
 
 def combinations(train: Points) -> dict[str, Combination | None]:
     """The combination, and what is left of it without one of its parts."""
-    whole = combine(train)
+    whole = weigh_laws(train)
     result = {"combination": whole}
     if whole is not None:
         equal = tuple(
@@ -252,10 +252,10 @@ def combinations(train: Points) -> dict[str, Combination | None]:
         result[f"{WITHOUT}weights"] = whole.model_copy(update={"candidates": equal})
         result[f"{WITHOUT}calibration"] = whole.model_copy(update={"factor": {}})
     uncoupled = tuple(law for law in CANDIDATE_LAWS if not law.startswith("skaling"))
-    with mock.patch.object(combine_module, "CANDIDATE_LAWS", uncoupled):
-        result[f"{WITHOUT}coupled laws"] = combine(train)
-    with mock.patch.object(combine_module, "recent", _unweighted):
-        result[f"{WITHOUT}weighting by C"] = combine(train)
+    with mock.patch.object(law_weights, "CANDIDATE_LAWS", uncoupled):
+        result[f"{WITHOUT}coupled laws"] = weigh_laws(train)
+    with mock.patch.object(law_weights, "recent", _unweighted):
+        result[f"{WITHOUT}weighting by C"] = weigh_laws(train)
     return result
 
 

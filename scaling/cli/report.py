@@ -100,15 +100,16 @@ def report(
 
 
 def _next_command(source: Path) -> str | None:
-    """A prediction of the newest fit at ten times its largest budget, or a fit where there is
-    none.
+    """A prediction of the newest fit at ten times its largest budget, or a fit where there is none
+    and can be one.
     """
+    from scaling.execute.sweep_folder import supports_law_fit
     from scaling.fit.result import FitResult
 
     fits = sorted(source.glob("fits/*.json"), key=lambda path: path.stat().st_mtime)
     path = source if source.is_file() else fits[-1] if fits else None
     if path is None:
-        return f"scaling fit {shlex.quote(str(source))}"
+        return f"scaling fit {shlex.quote(str(source))}" if supports_law_fit(source) else None
     fit = FitResult.load(path)
     if "flops" not in fit.range or "a" not in fit.derived:
         return None

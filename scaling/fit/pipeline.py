@@ -16,7 +16,6 @@ from scaling.errors import ScalingError
 from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.combination import Combination
-from scaling.fit.combine import combine
 from scaling.fit.dataset import Dataset
 from scaling.fit.diagnostics import repeated_data, synthetic_floor
 from scaling.fit.diagnostics.diagnostics import Diagnostics, run_diagnostics
@@ -29,6 +28,7 @@ from scaling.fit.frontier.approaches import agreement, estimate_frontiers, front
 from scaling.fit.frontier.frontier import FrontierEstimate, cap_resamples
 from scaling.fit.frontier.isoflop import grid_bias
 from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.profile import profile
@@ -248,7 +248,7 @@ def _combination(data: Dataset, options: FitOptions) -> Combination | None:
     repeats = unique is not None and d is not None and bool((d > 1.01 * unique).any())
     if not options.combined or repeats:
         return None
-    return combine(data, options.objective or "huber-log", options.delta or DELTA)
+    return weigh_laws(data, options.objective or "huber-log", options.delta or DELTA)
 
 
 def _law_headline(fit: LawFit, options: FitOptions) -> _Headline:

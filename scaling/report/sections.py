@@ -24,7 +24,7 @@ from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
     bootstrap_plots,
-    combination,
+    candidate_laws,
     diagnostics,
     fit_tables,
     gradient_noise,
@@ -211,7 +211,7 @@ def _models(inputs: ReportInputs) -> Section:
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
     tables = [
         None if fit.groups else fit_tables.parameters(fit),
-        combination.combination(fit),
+        candidate_laws.weights(fit),
         diagnostics.known_entropy(fit),
         special_tables.groups(fit),
         special_tables.schedules(fit),

@@ -64,7 +64,7 @@ AFTER = 1.3  # a run follows a budget when it costs this many times as much
 MIN_LAWS = 3
 
 
-def combine(
+def weigh_laws(
     data: Dataset | Points, objective: str = "huber-log", delta: float = DELTA
 ) -> Combination | None:
     """Fit, score and weigh the candidates on points with N, D and C; None where fewer than three
