@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.named_models import named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
 from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from scaling.predict.design.next_runs import Proposal
+    from scaling.predict.named_models import NamedModels
 
 
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
@@ -200,11 +200,9 @@ def asked(prediction: Prediction) -> Table:
 reach = headline.reach
 
 
-def models_text(document: Mapping[str, Any]) -> RenderableType:
+def models_text(models: NamedModels) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    warnings = [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
-    table = named_models_table(document)
-    return _group(*_shown(table), *_sentences(document.get("basis")), *_warnings(warnings))
+    return _group(*_shown(models.table()), *_sentences(models.basis), *_warnings(models.warnings))
 
 
 def next_text(proposal: Proposal) -> RenderableType:
