@@ -7,8 +7,8 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from scaling.predict.design.next_runs import Proposal
     from scaling.predict.named_models import NamedModels
+    from scaling.predict.reconcile import Reconciliation
 
 
 def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> RenderableType:
@@ -234,12 +235,11 @@ def next_text(proposal: Proposal) -> RenderableType:
     )
 
 
-def reconcile_text(document: Mapping[str, Any]) -> RenderableType:
-    """The result of `scaling reconcile`: exponents under each counting, both studies on one law,
-    and Porian's steps.
+def reconcile_text(result: Reconciliation) -> RenderableType:
+    """The result of `scaling reconcile`: exponents under each counting, and both studies on one
+    law.
     """
-    tables = special_tables.reconciled(document)
-    return _group(*_shown(*tables), *_sentences(*document.get("messages", [])))
+    return _group(*_shown(*special_tables.reconciled(result)), *_sentences(*result.messages))
 
 
 def _group(*parts: RenderableType) -> RenderableType:
