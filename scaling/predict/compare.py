@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -209,19 +210,11 @@ def _shares(
     """The share at each budget (K,), and its draws (K, M <= count); inf where the loss is out of
     reach. Pairs with a draw that has no frontier are left out.
     """
-    frontiers = []
-    for draws in (first.draws, other.draws):
-        rows = random.integers(0, np.size(draws.a), count)
-        columns = {each.name: getattr(draws, each.name) for each in fields(draws)}
-        frontiers.append(
-            Frontier(
-                **{
-                    name: None if column is None else np.broadcast_to(column, draws.a.shape)[rows]
-                    for name, column in columns.items()
-                }
-            )
-        )
-    drawn = compute_ratio(*frontiers, flops[:, None])
+    ours, theirs = (
+        _picked(side.draws, random.integers(0, np.size(side.draws.a), count))
+        for side in (first, other)
+    )
+    drawn = compute_ratio(ours, theirs, flops[:, None])
     whole = drawn[:, ~np.isnan(drawn).any(axis=0)]
     if not whole.size:
         raise ScalingError(
@@ -230,6 +223,15 @@ def _shares(
             remedy="fit it again with more draws: scaling fit SOURCE --bootstrap 1000",
         )
     return compute_ratio(first.optimum, other.optimum, flops), whole
+
+
+def _picked(draws: Frontier, rows: Array) -> Frontier:
+    columns: dict[str, Any] = {
+        field.name: None if column is None else np.broadcast_to(column, draws.a.shape)[rows]
+        for field in fields(draws)
+        for column in [getattr(draws, field.name)]
+    }
+    return Frontier(**columns)
 
 
 def _row(
@@ -247,7 +249,7 @@ def _row(
     )
     return ComputeRow(
         flops=flops,
-        loss=first.optimum.loss(flops),
+        loss=float(np.asarray(first.optimum.loss(flops))),
         needed=share * flops,
         share=ends,
         gain=Interval(value=value, lo=lo, hi=hi),

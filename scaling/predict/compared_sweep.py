@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -130,12 +131,14 @@ def _counting(side: ComparedSweep, quantity: str) -> str:
 def compared_fit(side: ComparedSweep) -> ComparedFit:
     """What the comparison writes of a sweep."""
     fit, source = side.fit, side.fit.source
-    special = {
+    special: dict[str, Any] = {
         "name": side.name,
         "objective": objective_text(side),
         "source": ComparedSource(
             **{name: getattr(source, name) for name in ComparedSource.model_fields}
         ),
     }
-    copied = {name: getattr(fit, name) for name in ComparedFit.model_fields if name not in special}
+    copied: dict[str, Any] = {
+        name: getattr(fit, name) for name in ComparedFit.model_fields if name not in special
+    }
     return ComparedFit(**copied, **special)

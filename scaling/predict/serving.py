@@ -178,7 +178,7 @@ def with_serving(
         without = float(seconds(shape, n).sum())
         models[form] = ServedModel(
             n_params=best,
-            tokens=same.tokens(best),
+            tokens=float(same.tokens(best)),
             device_seconds=parts.sum(),
             training_seconds=parts[0],
             prefill_seconds=parts[1],
