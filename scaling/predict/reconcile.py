@@ -21,7 +21,7 @@ from scaling.fit.dataset import Dataset
 from scaling.fit.document import Document, Estimate, Real
 from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import fit_power
-from scaling.fit.law_fit import LawFit, exponents
+from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.options import FitOptions
 from scaling.fit.result import FitResult
@@ -197,7 +197,7 @@ def _counted(name: str, points: Points, options: FitOptions) -> CountedRuns:
     by_approach = {
         approach: CountedExponents(
             unavailable=None if estimate.frontier else estimate.unavailable,
-            **exponents(estimate.frontier, estimate.draws, options.ci),
+            **estimate.exponents(options.ci),
             params=fit.values
             if isinstance(fit, LawFit) and estimate.frontier and approach == "parametric"
             else None,

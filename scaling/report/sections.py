@@ -74,10 +74,11 @@ def build_report(
     command: str,
     studies: Sequence[Section] | None = None,
     models: bool = False,
+    history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
     budget, `studies` are the sections of studies, where they are made already; `models` adds
-    published laws and models to the frontier.
+    published laws and models to the frontier; `history` shows how the forecast has moved.
     """
     fit = inputs.main
     forecasts, no_forecast = _forecasts(fit)
@@ -90,7 +91,7 @@ def build_report(
     if fit is not None:
         isoflop = run_plots.isoflop_curves(fit, inputs.law)
         frontier = law_plots.frontier_loss(fit, inputs.law)
-        lead = [isoflop or frontier, checked]
+        lead = [isoflop or frontier, checked, history]
         parts += [
             _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
             _models(inputs) if models else section("models", "Open models"),

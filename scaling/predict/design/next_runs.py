@@ -14,7 +14,6 @@ import numpy as np
 from scaling.config import ListDesign, ListedCell, NConvention, Sweep, sweep_file
 from scaling.errors import ScalingError
 from scaling.fit.document import Document, FitStatus, Integer, Real
-from scaling.fit.frontier.frontier import Cost
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.result import WRITE_AGAIN, FitResult
 from scaling.formatting import count_option, format_flops
@@ -258,7 +257,7 @@ def _law(path: Path, result: FitResult) -> tuple[LinearizedLaw, np.ndarray, np.n
             where=str(path),
             remedy="fit again, with more runs",
         )
-    return LinearizedLaw(law, theta, Cost(c0=result.cost.c0, p=result.cost.p)), n, d
+    return LinearizedLaw(law, theta, result.cost), n, d
 
 
 def _sizes(n: np.ndarray) -> np.ndarray:
