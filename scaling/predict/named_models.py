@@ -123,11 +123,7 @@ def compare_named_models(law: FittedLaw) -> NamedModels:
         )
     n, d = np.array([(model.n_params, model.tokens) for model in NAMED]).T
     flops = law.cost.flops(n, d)
-    n_star, d_star, loss_star = (
-        law.optimum.n_star(flops),
-        law.optimum.d_star(flops),
-        law.optimum.loss(flops),
-    )
+    n_star, d_star = law.optimum.n_star(flops), law.optimum.d_star(flops)
     columns = {
         "n_params": n,
         "tokens": d,
@@ -138,12 +134,13 @@ def compare_named_models(law: FittedLaw) -> NamedModels:
         "optimal_tokens_per_param": d_star / n_star,
         "tokens_per_param_ratio": (d / n) / (d_star / n_star),
         "loss": np.full(len(n), np.nan),
-        "loss_star": np.full(len(n), np.nan) if loss_star is None else loss_star,
+        "loss_star": np.full(len(n), np.nan),
     }
     letters = set(law.formula.inputs) if law.formula is not None else set()
     # Kaplan's own N*(C) is not that of his law
     if {"N", "D"} <= letters <= {"N", "D", "U"} and law.law != "kaplan":
         columns["loss"] = law.outcome({"N": n, "D": d, "U": d})
+        columns["loss_star"] = np.asarray(law.optimum.loss(flops))
     columns["excess_loss"] = columns["loss"] - columns["loss_star"]
     warnings = [*law.warnings]
     if "flops" in law.range:
