@@ -120,26 +120,27 @@ def scaled(sweep: Sweep, name: str, value: float, run: RunConfig, n: float) -> d
     """
     rules, is_given = sweep.recipe, _is_given(sweep, name)
     if name == "batch_size":
-        rule: PowerRule | str | float = rules.batch_rule
-        asked = recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=rules.batch_rule))
+        batch = rules.batch_rule
+        asked = recipe.batch_size(n, run.tokens, 1, Recipe(batch_rule=batch))
         if is_given or asked <= recipe.MIN_BATCH_TOKENS:
             return {"batch_tokens": value}  # a constant already: given, or the least one
-        if isinstance(rule, str):
-            rule = _as_power(PUBLISHED[rule].batch_tokens)
-        return {"batch_rule": _through(rule, value, n, run.tokens)}
+        if not isinstance(batch, PowerRule):
+            batch = _as_power(PUBLISHED[batch].batch_tokens)
+        return {"batch_rule": _through(batch, value, n, run.tokens)}
     if name == "optim.b2":
-        rule = rules.b2_half_life
-        is_constant = is_given or not isinstance(rule, PowerRule)
-        return {"b2_half_life": value if is_constant else _through(rule, value, n, 1.0)}
-    rule = rules.lr_rule
+        half_life = rules.b2_half_life
+        if is_given or not isinstance(half_life, PowerRule):
+            return {"b2_half_life": value}
+        return {"b2_half_life": _through(half_life, value, n, 1.0)}
+    rate = rules.lr_rule
     if is_given:
         return {"lr_rule": PowerRule(coef=value, n_range=(n, n))}
-    if rule == "width":
+    if rate == "width":
         now = recipe.learning_rate(run.model, n, run.tokens, rules)
         return {"lr_width": rules.lr_width * value / now}
-    if isinstance(rule, str):
-        rule = _as_power(PUBLISHED[rule].lr)
-    return {"lr_rule": _through(rule, value, n, run.tokens)}
+    if not isinstance(rate, PowerRule):
+        rate = _as_power(PUBLISHED[rate].lr)
+    return {"lr_rule": _through(rate, value, n, run.tokens)}
 
 
 def _through(rule: PowerRule, value: float, n: float, d: float) -> PowerRule:
