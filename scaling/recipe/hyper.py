@@ -129,7 +129,7 @@ def range_warnings(
         ("lr_rule", recipe.lr_rule, lr_given),
         ("batch_rule", recipe.batch_rule, batch_given),
     ):
-        why, label = "", rule
+        why, label = "", str(rule)
         if isinstance(rule, PowerRule):
             why, label = rules.outside(rule, n), "measured"
         elif rule != "width":
