@@ -105,31 +105,27 @@ def prices(
     the optimum of `flops`; value is None at and below the critical size. Raises ScalingError for a
     law that does not say which N and D have one loss.
     """
-    curve = equal_loss(law.law, law.values, n, d)
-    sources = [(curve, n, d)]  # the law and, where there are any, its draws
-    if law.draws:
-        sizes: Any = n
-        tokens: Any = d
-        if flops is not None and law.optimum_draws is not None:  # each draw has its own optimum
-            sizes, tokens = law.optimum_draws.n_star(flops), law.optimum_draws.d_star(flops)
-        sources.append((equal_loss(law.law, law.draws, sizes, tokens), sizes, tokens))
-    rows = []
+    sizes: Any = n
+    tokens: Any = d
+    if flops is not None and law.optimum_draws is not None:  # each draw has its own optimum
+        sizes = np.r_[n, law.optimum_draws.n_star(flops)]
+        tokens = np.r_[d, law.optimum_draws.d_star(flops)]
+    curve = equal_loss(law.law, law.parameters, sizes, tokens)
+    whole, rows = law.cost.flops(sizes, tokens), []
     for fraction in fractions:
-        size, needed, spent, extra = fraction * n, [], [], []
-        for same, whole, fed in sources:
-            needed.append(same.tokens(fraction * whole))
-            spent.append(law.cost.flops(fraction * whole, needed[-1]))
-            extra.append(100.0 * (spent[-1] / law.cost.flops(whole, fed) - 1.0))
-        ends = [_estimate(law.ci, *pair) for pair in (needed, spent, extra)]
+        needed = curve.tokens(fraction * sizes)
+        spent = law.cost.flops(fraction * sizes, needed)
+        extra = 100.0 * (spent / whole - 1.0)
+        least = _estimate(needed, law.ci)
         rows.append(
             SmallerModel(
                 fraction=fraction,
-                n_params=size,
-                tokens=ends[0],
-                tokens_per_param=None if ends[0].value is None else ends[0].value / size,
-                flops=ends[1],
-                extra_compute_percent=ends[2],
-                critical_fraction=float(curve.critical / n),
+                n_params=fraction * n,
+                tokens=least,
+                tokens_per_param=None if least.value is None else least.value / (fraction * n),
+                flops=_estimate(spent, law.ci),
+                extra_compute_percent=_estimate(extra, law.ci),
+                critical_fraction=float(curve.critical[0] / n),
             )
         )
     return rows
@@ -150,13 +146,13 @@ def check_reachable(rows: Sequence[SmallerModel], n: float) -> None:
             raise ScalingError(what, where=WHERE, remedy=remedy + format_count(least * n))
 
 
-def _estimate(ci: float, value: Any, draws: np.ndarray | None = None) -> Interval:
-    """An interval whose `hi` may be open: a draw that cannot reach the loss costs
-    infinitely much.
+def _estimate(values: np.ndarray, ci: float) -> Interval:
+    """The interval of a value and its draws (1 + R,), whose `hi` may be open: a draw that cannot
+    reach the loss costs infinitely much.
     """
-    ends: Any = (None, None)
-    if np.isfinite(value) and draws is not None and np.size(draws) > 1:
-        dear = np.where(np.isnan(draws), np.inf, draws)
+    value = float(values[0])
+    if np.isfinite(value) and len(values) > 2:
+        dear = np.where(np.isnan(values[1:]), np.inf, values[1:])
         lo, hi = np.quantile(dear, [(1 - ci) / 2, (1 + ci) / 2], method="nearest")
-        ends = min(lo, value), max(hi, value)
-    return Interval(value=float(value), lo=ends[0], hi=ends[1])
+        return Interval(value=value, lo=min(float(lo), value), hi=max(float(hi), value))
+    return Interval(value=value, lo=None, hi=None)

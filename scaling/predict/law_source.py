@@ -5,7 +5,7 @@ the data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -77,13 +77,21 @@ class FittedLaw:
         """The law of the loss; None where approach 1 or 2 heads the fit."""
         return LAWS.get(self.law)
 
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The reported parameters and, after each, its draws (1 + R,)."""
+        names = self.formula.names if self.formula else self.values
+        return {
+            name: np.r_[self.values[name], self.draws[name] if self.draws else []] for name in names
+        }
+
     def outcome(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the law gives at inputs (K,) by letter: (K,), of its reported parameters."""
         return self._outcome(self.values, inputs)
 
-    def outcome_draws(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The same of every draw: (R, K); None without draws."""
-        return self._outcome(self.draws, inputs) if self.draws else None
+    def outcomes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The same of the reported parameters and, after them, of every draw: (1 + R, K)."""
+        return self._outcome(self.parameters, inputs)
 
     def _outcome(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
         law = self.formula
@@ -110,6 +118,19 @@ class FittedLaw:
         if Path(self.source).is_file():
             folders.insert(0, Path(self.source).resolve().parent.parent)
         return next(filter(None, map(sweep_of, filter(Path.is_dir, folders))), None)
+
+
+def with_draws(optimum: Frontier, draws: Frontier | None) -> Frontier:
+    """A frontier and, after it, each of its draws (1 + R,)."""
+
+    def column(name: str) -> np.ndarray | None:
+        value, drawn = getattr(optimum, name), getattr(draws, name, None)
+        if value is None or draws is None:
+            return None if value is None else np.atleast_1d(value)
+        return np.r_[value, np.broadcast_to(np.nan if drawn is None else drawn, np.shape(draws.a))]
+
+    columns: dict[str, Any] = {each.name: column(each.name) for each in fields(optimum)}
+    return Frontier(**columns)
 
 
 def sweep_of(source: Path) -> Sweep | None:

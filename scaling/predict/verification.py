@@ -181,17 +181,16 @@ def _forecast(
             remedy="emit from a parametric fit, such as fits/chinchilla.json",
         )
     inputs = {"N": np.array([n]), "D": np.array([tokens])}
-    loss = float(fitted.outcome(inputs)[0])
+    loss, *drawn = fitted.outcomes(inputs)[:, 0].tolist()
     if not 0 < loss < math.inf:
         raise ScalingError(
             f"the law {fitted.law} gives no loss at N = {n:.3g} and D = {tokens:.3g}",
             where=source,
             remedy="fit again, with more runs",
         )
-    drawn = fitted.outcome_draws(inputs)
-    if drawn is None:
+    if not drawn:
         return Forecast(**about, loss=loss)
-    logs = np.log(drawn[:, 0])
+    logs = np.log(drawn)
     logs = logs[np.isfinite(logs)]
     random, freedom = np.random.default_rng(SEED), fitted.noise_degrees_of_freedom
     # of few replicates the size of the noise is uncertain too, as Student's t knows
