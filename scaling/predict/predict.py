@@ -21,25 +21,14 @@ from scaling.predict import one_law, several_laws
 from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import (
-    Inference,
-    Prediction,
-    ServingCost,
-    TrainingTime,
-)
+from scaling.predict.prediction import Inference, Prediction, TrainingTime
 from scaling.predict.question import (
     Question,
     QuestionKind,
     option_of,
     parse_question,
 )
-from scaling.predict.serving import (
-    Serving,
-    decoding,
-    nearest_servable_model,
-    with_demand,
-    with_serving,
-)
+from scaling.predict.serving import Serving, decoding, with_demand
 from scaling.predict.several_laws import disagreement
 from scaling.recipe import describe
 from scaling.warning import ResultWarning, WarningCode, warn
@@ -96,7 +85,8 @@ def predict(
     inference: Inference | None = None
     far_served: list[ResultWarning] = []
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
-        inference = _inference(law, answer, demand, serving)
+        n, d = _size(answer, "--inference-tokens")
+        inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
         far_served = _outside(
             law, inference.n_params, inference.tokens, "the size that is cheapest to serve: "
         )
@@ -210,29 +200,6 @@ def _size(answer: Answer, option: str) -> tuple[float, float]:
             remedy="ask for more FLOPs, or for a lower loss",
         )
     return n, d
-
-
-def _inference(law: FittedLaw, answer: Answer, demand: float, serving: Serving | None) -> Inference:
-    """The size that costs least with its demand: in FLOPs, and in device-seconds with the model
-    then served.
-    """
-    n, d = _size(answer, "--inference-tokens")
-    inference = with_demand(law.law, law.values, law.cost, n, d, demand)
-    if serving is None:
-        return inference
-    vocab_size, seq_len = _task_of(law, n)
-    forms = with_serving(law.law, law.values, law.cost, n, d, demand, serving, vocab_size)
-    cheapest = forms["MHA"]
-    model = nearest_servable_model(cheapest.n_params, cheapest.tokens, vocab_size, seq_len)
-    cost = ServingCost(
-        **asdict(serving),
-        context=serving.context,
-        requests=demand / serving.context,
-        forms=forms,
-        model=model,
-        decoding=decoding(model, serving),
-    )
-    return inference.model_copy(update={"serving": cost})
 
 
 def _task_of(law: FittedLaw, n: float) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,9 @@ from scaling.accounting import (
 )
 from scaling.config import ModelConfig, Recipe
 from scaling.errors import ScalingError, unknown_choice
-from scaling.fit.frontier.frontier import Cost
 from scaling.predict.iso_loss import cheapest, equal_loss
-from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel
+from scaling.predict.law_source import FittedLaw
+from scaling.predict.prediction import Decoding, DecodingForm, Inference, ServedModel, ServingCost
 from scaling.recipe import InfeasibleCell, describe, model_for
 
 # share of the heads that have keys and values of their own; 0: one head
@@ -146,14 +146,7 @@ def _seconds_per_token(how: Serving, shape: Shapes, n: Any) -> Any:
 
 
 def with_serving(
-    law: str,
-    values: Mapping[str, float],
-    cost: Cost,
-    n: float,
-    d: float,
-    demand: float,
-    how: Serving,
-    vocab_size: int,
+    law: FittedLaw, n: float, d: float, demand: float, how: Serving, vocab_size: int
 ) -> dict[str, ServedModel]:
     """For each form of attention the N and D that cost least at the loss of (n, d), in seconds of
     one device for training and for serving `demand` tokens, prompts included.
@@ -161,12 +154,12 @@ def with_serving(
     A model that needs several devices uses each for a share of the time; communication is not
     counted. Raises ScalingError for a law that does not say which N and D have one loss.
     """
-    same, peak = equal_loss(law, values, n, d), DEVICES[how.device].flops_per_second
+    same, peak = equal_loss(law.law, law.values, n, d), DEVICES[how.device].flops_per_second
     requests = demand / how.context
 
     def seconds(shape: Shapes, size: Any) -> Any:
         """Of training, prefill and decoding."""
-        training = cost.flops(size, same.tokens(size)) / (peak * how.mfu_training)
+        training = law.cost.flops(size, same.tokens(size)) / (peak * how.mfu_training)
         prefill = requests * how.prompt_tokens * 2 * size / (peak * how.mfu_prefill)
         decode = requests * how.output_tokens * _seconds_per_token(how, shape, size)
         return np.stack([training, prefill, decode])
@@ -235,20 +228,39 @@ FORWARD = 2.0  # FLOPs a parameter and token when a model is used
 
 
 def with_demand(
-    law: str, values: Mapping[str, float], cost: Cost, n: float, d: float, demand: float
+    law: FittedLaw,
+    n: float,
+    d: float,
+    demand: float,
+    how: Serving | None,
+    vocab_size: int,
+    seq_len: int,
 ) -> Inference:
-    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d); D follows from the law
-    (Sardana 2024, eq. 3).
+    """Minimise c0 N^p D + 2 N `demand` over N at the loss of (n, d), where D follows from the law
+    (Sardana 2024, eq. 3), and device-seconds with the model then served.
 
     Raises ScalingError for a law that does not say which N and D have one loss.
     """
-    same = equal_loss(law, values, n, d)
+    same = equal_loss(law.law, law.values, n, d)
 
     def total(size: Any) -> Any:
-        return cost.flops(size, same.tokens(size)) + FORWARD * size * demand
+        return law.cost.flops(size, same.tokens(size)) + FORWARD * size * demand
 
     best = cheapest(total, n)
     base, least = float(total(n)), float(total(best))
+    served = None
+    if how is not None:
+        forms = with_serving(law, n, d, demand, how, vocab_size)
+        cheapest_mha = forms["MHA"].n_params, forms["MHA"].tokens
+        model = nearest_servable_model(*cheapest_mha, vocab_size, seq_len)
+        served = ServingCost(
+            **asdict(how),
+            context=how.context,
+            requests=demand / how.context,
+            forms=forms,
+            model=model,
+            decoding=decoding(model, how),
+        )
     return Inference(
         demand_tokens=demand,
         n_params=best,
@@ -257,4 +269,5 @@ def with_demand(
         flops_total_without=base,
         flops_saved=base - least,
         saved_fraction=1 - least / base,
+        serving=served,
     )

@@ -31,7 +31,6 @@ from scaling.points.points import Points
 from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
-    check_share,
     inflation,
     standard_errors,
 )
@@ -42,6 +41,8 @@ from scaling.warning import ResultWarning, WarningCode, warn
 # them it is not known
 NOISE = 0.01
 LEAST_NOISE = 1e-9
+CI = 0.95
+OBJECTIVE, DELTA = "huber-log", 1e-3
 REACH = 10.0  # the target, unless said otherwise, in largest budgets
 MIN_BUDGETS = 4
 NARROW = 4.0  # a range of D/N below which the two powers are hardly separable
@@ -139,13 +140,8 @@ def expected(
     target: float | None = None,
     law_from: str | None = None,
     noise: float | None = None,
-    *,
-    rho: float = RHO,
-    objective: str = "huber-log",
-    delta: float = 1e-3,
-    ci: float = 0.95,
 ) -> Expectation:
-    """What a parametric fit to the runs of a plan will tell.
+    """What a parametric fit to the runs of a plan will tell, with the default objective.
 
     `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
     for a bad option or law.
@@ -163,7 +159,6 @@ def expected(
             where="--noise",
             remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
         )
-    check_share(rho)
     assumed = _through_the_middle(plan) if law_from is None else _given(plan, law_from)
     sd_run = noise or assumed.noise or NOISE
     goal = target or REACH * float(plan.c.max())
@@ -172,8 +167,8 @@ def expected(
         law=assumed.words,
         target=goal,
         noise=sd_run,
-        rho=rho,
-        ci=ci,
+        rho=RHO,
+        ci=CI,
         unavailable=_unavailable(plan, assumed.model),
         grid_bias=None,
         warnings=warnings,
@@ -188,15 +183,15 @@ def expected(
             where="--law-from",
             remedy="name another law or a nearer --target",
         )
-    errors = standard_errors(law.rows(plan.n, plan.d), gradients, sd_run, plan.prefix, rho)
-    sd_n, sd_loss, sd_a = inflation(objective, delta, sd_run) * errors
+    errors = standard_errors(law.rows(plan.n, plan.d), gradients, sd_run, plan.prefix)
+    sd_n, sd_loss, sd_a = inflation(OBJECTIVE, DELTA, sd_run) * errors
     if sd_n > 1:
         message = (
             "N* at the target will be unknown by more than a factor of e: train larger budgets, or "
             "more sizes per budget"
         )
         warnings.append(warn(WarningCode.IMPRECISE_TARGET, message))
-    z, a = float(ndtri((1 + ci) / 2)), float(optimum.a)
+    z, a = float(ndtri((1 + CI) / 2)), float(optimum.a)
     n_star, loss = float(optimum.n_star(goal)), float(np.asarray(optimum.loss(goal)))
 
     def around(value: float, sd: float) -> Interval:

@@ -24,18 +24,6 @@ STEP = 1e-5
 RIDGE = 1e-10
 
 
-def check_share(rho: float) -> None:
-    """Raise ScalingError for what cannot be a share of the noise that branches of a shared prefix
-    have in common.
-    """
-    if not 0 <= rho < 1:
-        raise ScalingError(
-            f"{rho} is no share of the noise",
-            where="--rho",
-            remedy="give a number from 0 up to, but not including, 1",
-        )
-
-
 @dataclass(frozen=True)
 class Runs:
     """The runs that a law was fitted to: N, D (n,), the sd of a run's log loss, the prefix of each

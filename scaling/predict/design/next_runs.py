@@ -22,7 +22,6 @@ from scaling.predict.design.law_model import (
     RHO,
     LinearizedLaw,
     Runs,
-    check_share,
     inflation,
     standard_errors,
 )
@@ -158,7 +157,12 @@ def next_runs(
     """
     path = _fit_path(Path(source))
     spend, goal = _flops(budget, "--budget"), _flops(target, "--target")
-    check_share(rho)
+    if not 0 <= rho < 1:
+        raise ScalingError(
+            f"{rho} is no share of the noise",
+            where="--rho",
+            remedy="give a number from 0 up to, but not including, 1",
+        )
     result = FitResult.load(path)
     law, n, d = _law(path, result)
     builder = _builder(Path(source), result)
