@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from scaling import files
 from scaling.config import Sweep
@@ -66,10 +66,17 @@ class Optimum(_Part):
     noise: float
     noise_from: Literal["seeds", "residuals", "assumed"]
 
+    _log_value: float | None = PrivateAttr(default=None)
+
     @property
     def log_value(self) -> float:
-        """The log of the best value."""
-        return math.log(self.value)
+        """The log of the best value, as it was fitted: its last digit decides that of the rule."""
+        return math.log(self.value) if self._log_value is None else self._log_value
+
+    def with_log_value(self, log_value: float) -> Optimum:
+        """The optimum with its log as it was fitted."""
+        self._log_value = log_value
+        return self
 
 
 class Regret(_Part):

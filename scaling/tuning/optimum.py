@@ -81,7 +81,7 @@ def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
         else:
             vertex, se, loss, curvature = at, at_se, a - b**2 / (4 * c), 2 * c
     log_value, half_width = origin + vertex, NORMAL_95 * se
-    return Optimum(
+    optimum = Optimum(
         value=math.exp(log_value),
         se_log=se,
         lo=math.exp(log_value - half_width),
@@ -93,6 +93,7 @@ def fit_optimum(losses: Losses, log_values: LogValues) -> Optimum | None:
         noise=noise,
         noise_from=source,
     )
+    return optimum.with_log_value(log_value)
 
 
 def _noise(
@@ -108,8 +109,9 @@ def _noise(
     freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
     if freedom:
         by_value, by_seed = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-        squares = float(np.sum((table - by_value - by_seed + table.mean()) ** 2))
-        return math.sqrt((squares + assumed**2) / (freedom + 1)), "seeds"
+        squares = np.sum((table - by_value - by_seed + table.mean()) ** 2)
+        between = float(math.sqrt(squares / freedom))
+        return math.sqrt((freedom * between**2 + assumed**2) / (freedom + 1)), "seeds"
     if len(t) <= 3:
         return assumed, "assumed"
     design, estimator = _least_squares(t, weight)
@@ -139,8 +141,9 @@ def parabola(
     a, b, c = map(float, estimator @ y)
     if c == 0:
         return (a, b, c), math.nan, math.nan
-    slope = np.array([0.0, -1 / (2 * c), b / (2 * c**2)]) @ estimator
-    return (a, b, c), -b / (2 * c), noise * float(np.linalg.norm(slope))
+    slope, scaled = np.array([0.0, -1 / (2 * c), b / (2 * c**2)]), noise**2 * estimator
+    variance = float(slope @ (scaled @ estimator.T) @ slope)
+    return (a, b, c), -b / (2 * c), math.sqrt(max(0.0, variance))
 
 
 def regret(
@@ -200,10 +203,10 @@ def power_rule(n: Sequence[float], log_value: Sequence[float], se: Sequence[floa
     x, y = np.log(np.asarray(n, float)), np.asarray(log_value, float)
     weight = 1 / np.maximum(np.asarray(se, float), 1e-6) ** 2
     centre, level = np.average(x, weights=weight), np.average(y, weights=weight)
-    spread = float(weight @ (x - centre) ** 2)
-    slope = float(weight @ ((x - centre) * y) / spread)
+    spread = float(np.sum(weight * (x - centre) ** 2))
+    slope = float(np.sum(weight * (x - centre) * y) / spread)
     left = y - level - slope * (x - centre)
-    widened = math.sqrt(max(1.0, float(weight @ left**2) / max(1, len(x) - 2)))
+    widened = math.sqrt(max(1.0, float(np.sum(weight * left**2)) / max(1, len(x) - 2)))
     return MeasuredRule(
         kind="power",
         coef=math.exp(level - slope * centre),
@@ -219,5 +222,5 @@ def weighted_mean(values: Sequence[WithError]) -> WithError:
     value = np.array([each.value for each in values])
     weight = 1 / np.maximum([each.se for each in values], 1e-12) ** 2
     mean = float(np.average(value, weights=weight))
-    ratio = float(weight @ (value - mean) ** 2) / max(1, len(value) - 1)
+    ratio = float(np.sum(weight * (value - mean) ** 2)) / max(1, len(value) - 1)
     return WithError(value=mean, se=math.sqrt(max(1.0, ratio) / float(weight.sum())))
