@@ -124,4 +124,5 @@ def test_regret_of_a_value_and_its_error():
     assert between.excess == pytest.approx((0.16 + 0.36) / 2)
     assert regret(LOGS[4], found, full, short, LOGS).known_from == "diverges"
     assert regret(LOGS[6], found, full, short, LOGS).known_from == "unknown"
-    assert regret(LOGS[2], found, exact(range(-1, 3), at=0.0), {}, LOGS).known_from == "full_runs"
+    wide = exact(range(-1, 4), at=0.0)  # three steps from the best is beyond the parabola
+    assert regret(LOGS[3], found, wide, {}, LOGS).known_from == "full_runs"
