@@ -175,10 +175,7 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
             where=source,
             remedy="give a fit of a law of the loss, such as chinchilla",
         )
-    values = {
-        name: np.nan if entry.value is None else entry.value
-        for name, entry in result.params.items()
-    }
+    values = {name: float(np.array(each.value, float)) for name, each in result.params.items()}
     drawn = result.bootstrap.draws if result.bootstrap else {}
     draws = {name: np.array(column, float) for name, column in drawn.items()} or None
     law, frontier = result.law, None
@@ -204,11 +201,10 @@ def _of_fit(source: str, result: FitResult) -> FittedLaw:
     if optimum is not None and result.approach in approaches:
         # an approach keeps fewer draws than the fit
         approaches[result.approach] = optimum, optimum_draws
-    warnings = []
+    warnings = [each for each in result.warnings if each.code in CARRIED]
     if result.status is not FitStatus.OK:
         message = f"the fit's status is {result.status.value!r}: see its warnings"
-        warnings.append(warn(WarningCode.FIT_STATUS, message, status=result.status.value))
-    warnings += [each for each in result.warnings if each.code in CARRIED]
+        warnings.insert(0, warn(WarningCode.FIT_STATUS, message, status=result.status.value))
     convention, noise = result.source.convention, result.noise
     return FittedLaw(
         source=source,

@@ -21,7 +21,7 @@ from scaling.predict import one_law, several_laws
 from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
-from scaling.predict.prediction import Inference, Prediction, TrainingTime
+from scaling.predict.prediction import Prediction, TrainingTime
 from scaling.predict.question import (
     Question,
     QuestionKind,
@@ -82,8 +82,7 @@ def predict(
     flops = answer["flops"].value
     wanted = with_model or serving is not None or law.model.vocab_size is not None
     model, no_model = _model(law, answer, wanted)
-    inference: Inference | None = None
-    far_served: list[ResultWarning] = []
+    inference, far_served, smaller_models, time = None, [], None, None
     if demand is not None and kind is not QuestionKind.SERVED_SIZE:
         n, d = _size(answer, "--inference-tokens")
         inference = with_demand(law, n, d, demand, serving, *_task_of(law, n))
@@ -97,13 +96,11 @@ def predict(
         else {}
     )
     apart = disagreement(approaches) if parts else None
-    smaller_models = None
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
         smaller_models = prices(law, n, d, fractions_of(smaller), flops if is_optimum else None)
         check_reachable(smaller_models, n)
-    time = None
     if times is not None and flops is not None:
         time = TrainingTime(**asdict(times), hours=times.hours_for(flops))
     others = {
@@ -128,13 +125,7 @@ def predict(
         source=law.source,
         ci=law.ci,
         basis=law.basis,
-        warnings=(
-            *([apart] if apart else []),
-            *law.warnings,
-            *warnings,
-            *far_served,
-            *no_model,
-        ),
+        warnings=(*filter(None, [apart]), *law.warnings, *warnings, *far_served, *no_model),
     )
 
 

@@ -146,19 +146,7 @@ def expected(
     `law_from` is a fit or published:NAME, `noise` the sd of a run's log loss. Raises ScalingError
     for a bad option or law.
     """
-    for name, value in (("--target", target), ("--noise", noise)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise ScalingError(
-                f"{value:g} is not a positive number",
-                where=name,
-                remedy="FLOPs such as 1e15; noise in log loss, such as 0.007",
-            )
-    if noise is not None and not LEAST_NOISE <= noise <= 1:
-        raise ScalingError(
-            f"{noise:g} is no noise of a log loss",
-            where="--noise",
-            remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
-        )
+    _check(target, noise)
     assumed = _through_the_middle(plan) if law_from is None else _given(plan, law_from)
     sd_run = noise or assumed.noise or NOISE
     goal = target or REACH * float(plan.c.max())
@@ -210,6 +198,22 @@ def expected(
         "warnings": warnings,
     }
     return result.model_copy(update=changes)
+
+
+def _check(target: float | None, noise: float | None) -> None:
+    for name, value in (("--target", target), ("--noise", noise)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ScalingError(
+                f"{value:g} is not a positive number",
+                where=name,
+                remedy="FLOPs such as 1e15; noise in log loss, such as 0.007",
+            )
+    if noise is not None and not LEAST_NOISE <= noise <= 1:
+        raise ScalingError(
+            f"{noise:g} is no noise of a log loss",
+            where="--noise",
+            remedy=f"give a number from {LEAST_NOISE:g} to 1, such as 0.007",
+        )
 
 
 def _given(plan: Planned, source: str) -> _AssumedLaw:
