@@ -28,8 +28,8 @@ READOUTS = ("constant", "averaged")
 
 def complete_law(incomplete: str) -> list[str]:
     """For the shell: the laws whose name begins so."""
+    from scaling.fit.fit_options import AUTO, TABLE_LAWS, TWO_STAGE
     from scaling.fit.laws.laws import LAWS
-    from scaling.fit.options import AUTO, TABLE_LAWS, TWO_STAGE
 
     return [name for name in (AUTO, *LAWS, TWO_STAGE, *TABLE_LAWS) if name.startswith(incomplete)]
 

@@ -24,6 +24,7 @@ from scaling.fit.diagnostics.runs_above_law import frontier_gap, runs_above_law
 from scaling.fit.diagnostics.synthetic_floor import known_entropy
 from scaling.fit.document import FitStatus, estimates, subsample_draws
 from scaling.fit.estimate import DELTA
+from scaling.fit.fit_options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.frontier.approaches import agreement, estimate_frontiers
 from scaling.fit.frontier.estimate import FrontierEstimate
 from scaling.fit.frontier.frontier import cap_resamples
@@ -32,7 +33,6 @@ from scaling.fit.law_fit import LawFit, exponents
 from scaling.fit.law_weights import weigh_laws
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.noise import noise_result, noise_warnings
-from scaling.fit.options import TABLE_LAWS, TWO_STAGE, FitOptions
 from scaling.fit.profile import profile
 from scaling.fit.result import (
     MAX_POINTS,
@@ -107,10 +107,8 @@ def _errors_name(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
     try:
         yield
     except ScalingError as error:
-        where = error.where or source_label(paths)
-        raise ScalingError(
-            error.what, where=where, remedy=error.remedy, exit_code=error.exit_code
-        ) from None
+        error.where = error.where or source_label(paths)
+        raise
 
 
 def _result(

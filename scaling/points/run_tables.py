@@ -278,7 +278,7 @@ def curves(
     )
 
 
-KINDS = ("constant", "averaged")
+READ_OUTS = ("constant", "averaged")
 
 
 def constant_lr_losses(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:

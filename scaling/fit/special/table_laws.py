@@ -17,8 +17,8 @@ import scaling
 from scaling.errors import ScalingError
 from scaling.fit.document import Estimate, FitStatus
 from scaling.fit.estimate import DELTA
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.frontier import Cost
-from scaling.fit.options import FitOptions
 from scaling.fit.result import (
     SCHEMA,
     Bootstrap,
