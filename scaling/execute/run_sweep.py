@@ -182,7 +182,7 @@ def _tune(
         simulated=options.simulate,
         on_message=options.on_message,
     )
-    result = tuning.tuning_result(tuned, plan.shared_flops)
+    result = tuned.result(plan.shared_flops)
     result.save(folder.path)
     tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
     for warning in result.warnings:
