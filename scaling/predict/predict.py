@@ -21,17 +21,7 @@ from scaling.predict import one_law, several_laws
 from scaling.predict.iso_loss import check_reachable, fractions_of, prices
 from scaling.predict.law_source import FittedLaw, load_law
 from scaling.predict.one_law import Answer, Parts
-<<<<<<< HEAD
-from scaling.predict.prediction import (
-    Inference,
-    PredictionResult,
-    ServingCost,
-    SmallerModel,
-    TrainingTime,
-)
-=======
-from scaling.predict.prediction import Prediction, TrainingTime
->>>>>>> main
+from scaling.predict.prediction import PredictionResult, TrainingTime
 from scaling.predict.question import (
     Question,
     QuestionKind,
@@ -106,11 +96,6 @@ def predict(
         else {}
     )
     apart = disagreement(approaches) if parts else None
-<<<<<<< HEAD
-    measures = {name: answer[name] for name in MEASURES if name in answer}
-    others = {name: each for name, each in answer.items() if name not in MEASURES}
-    return PredictionResult(
-=======
     if smaller is not None:  # of an optimum every draw has its own
         n, d = _size(answer, "--smaller")
         is_optimum = kind in (QuestionKind.BUDGET, QuestionKind.LOSS)
@@ -124,8 +109,7 @@ def predict(
         if letter not in ("N", "D", "C")
     }
     others |= {name: each for name, each in answer.items() if name not in MEASURES}
-    return Prediction(
->>>>>>> main
+    return PredictionResult(
         question=kind,
         **{name: answer[name] for name in MEASURES if name in answer},
         inputs=others or None,

@@ -15,13 +15,8 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-<<<<<<< HEAD
-from scaling.predict.named_models import compare_named_models, named_models_table
-from scaling.predict.prediction import PredictionResult
-=======
 from scaling.predict.named_models import compare_named_models
 from scaling.predict.prediction import PredictionResult
->>>>>>> main
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
 from scaling.render.table import Table
