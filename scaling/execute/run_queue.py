@@ -21,10 +21,11 @@ import numpy as np
 
 from scaling import files
 from scaling.config import RunConfig
-from scaling.config.run_groups import RunGroup, group_runs, pack_groups
+from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, group_runs, pack_groups
 from scaling.execute.lease import Lease
-from scaling.execute.packing import Packing
+from scaling.execute.packing import PackLimit
 from scaling.execute.sweep_folder import SweepFolder
+from scaling.plan import Plan
 
 POLL_SECONDS = 0.5  # between two looks at what others have claimed
 
@@ -34,19 +35,17 @@ class RunQueue:
     """Groups that wait for a worker, by cost.
 
     Args:
-        cost: FLOPs by run_id.
-        planned: all runs of the sweep, by run_id.
-        eval_steps: by run_id, steps in the shared prefix at which the constant-rate loss is read.
+        plan: of the whole sweep.
+        cost: FLOPs of the runs to train, by run_id.
         on_ended_elsewhere: called with each run that another process has finished, or failed at.
     """
 
     folder: SweepFolder
     lease: Lease
+    plan: Plan
     cost: Mapping[str, float]
-    planned: Mapping[str, RunConfig] = field(default_factory=dict)
-    packing: Packing = field(default_factory=Packing)
-    eval_steps: Mapping[str, tuple[int, ...]] | None = None
-    on_ended_elsewhere: Callable[[str], None] = lambda run_id: None
+    pack_limit: PackLimit
+    on_ended_elsewhere: Callable[[str], None]
     _waiting: list[tuple[float, int, RunGroup]] = field(default_factory=list)
     _elsewhere: list[RunGroup] = field(default_factory=list)
     _n_training: int = 0
@@ -56,6 +55,9 @@ class RunQueue:
 
     def __post_init__(self) -> None:
         self._failures_before = {run_id: self._failure_time(run_id) for run_id in self.cost}
+        self._planned = {item.run_id: item.run for item in self.plan.runs}
+        self._eval_steps = constant_lr_eval_steps(list(self._planned.values()))
+        self._push(self._group([self._planned[run_id] for run_id in self.cost]))
 
     def _failure_time(self, run_id: str) -> int | None:
         try:
@@ -63,31 +65,21 @@ class RunQueue:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def add_runs(self, runs: Sequence[RunConfig]) -> None:
-        """Let runs wait, in groups."""
-        self.add(self._group(runs))
-
-    def add(self, groups: Iterable[RunGroup]) -> None:
-        """Let these groups wait, too."""
-        with self._changed:
-            self._push(groups)
-            self._changed.notify_all()
-
     def _push(self, groups: Iterable[RunGroup]) -> None:
         for group in groups:
             cost = sum(self.cost.get(run.run_id, 0.0) for run in group.runs)
             heapq.heappush(self._waiting, (-cost, next(self._count), group))
 
-    def next_group(self, *, wait: bool = True) -> RunGroup | None:
+    def next_group(self) -> RunGroup | None:
         """The next group, to be ended by `done`; None when nothing is left that could still be
-        trained here, or without `wait` when there is nothing now.
+        trained here.
         """
         with self._changed:
             while not self._closed:
                 if self._waiting and (group := self._claim()) is not None:
                     self._n_training += 1
                     return group
-                if not wait or not (self._waiting or self._elsewhere or self._n_training):
+                if not (self._waiting or self._elsewhere or self._n_training):
                     return None
                 self._changed.wait(POLL_SECONDS if self._elsewhere else None)
                 elsewhere, self._elsewhere = self._elsewhere, []
@@ -112,7 +104,7 @@ class RunQueue:
         for run in ended:
             self.on_ended_elsewhere(run.run_id)
         if busy:
-            self._elsewhere += group_runs(busy, self.eval_steps)
+            self._elsewhere += group_runs(busy, self._eval_steps)
         if not ended and not busy:
             return group
         free = self._group([run for run in runs if run not in ended and run not in busy])
@@ -129,10 +121,10 @@ class RunQueue:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
         stopped = list(self._stopped_packs({run.run_id for run in runs}))
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
-        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self.eval_steps)
+        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self._eval_steps)
         alone = [group for group in groups if self._has_checkpoint(group)]
         others = [group for group in groups if not self._has_checkpoint(group)]
-        packed = alone + pack_groups(others, self.packing.size)
+        packed = alone + pack_groups(others, lambda group: self.pack_limit(group.runs[0]))
         branches = [b for group in packed for b in group.branches if self._has_checkpoint(b)]
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches
@@ -144,9 +136,9 @@ class RunQueue:
         for path in sorted((self.folder.path / "checkpoints").glob("pack-*.npz")):
             members = _members(path)
             unfinished = {run_id for run_id in members if not self.folder.is_finished(run_id)}
-            is_known = set(members) <= self.planned.keys() and unfinished <= run_ids
+            is_known = set(members) <= self._planned.keys() and unfinished <= run_ids
             if is_known and 0 < len(unfinished) < len(members):
-                pack = RunGroup(tuple(self.planned[run_id] for run_id in members))
+                pack = RunGroup(tuple(self._planned[run_id] for run_id in members))
                 if pack.name == path.stem:
                     yield pack
 
@@ -160,14 +152,15 @@ class RunQueue:
         self.lease.release(run.run_id for run in group.all_runs())
         with self._changed:
             self._n_training -= 1
+            self._push(self._group(list(unfinished)))
             self._changed.notify_all()
-        if again := list(unfinished):
-            self.add_runs(again)
 
     def add_branches(self, branches: Sequence[RunGroup]) -> None:
         """Branches have their checkpoints: any process may claim them."""
         self.lease.release(run.run_id for branch in branches for run in branch.runs)
-        self.add(branches)
+        with self._changed:
+            self._push(branches)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Hand out nothing more."""

@@ -24,7 +24,7 @@ from scaling import __version__, accounting, recipe
 from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.events import GroupOver, RunEnded, RunEvent
-from scaling.execute.local import Launcher, Worker
+from scaling.execute.local import Worker
 from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import TrainRequest, load_request
@@ -187,16 +187,3 @@ class SimulatedWorker(Worker):
     def signal(self, number: int) -> None:
         """Simulate nothing more."""
         self._stopped.set()
-
-
-class SimulatedLauncher(Launcher):
-    """Starts simulated workers for a folder."""
-
-    def __init__(self, folder: SweepFolder) -> None:
-        self.folder = folder
-
-    def slots(self) -> int | None:
-        return 1
-
-    def start(self, index: int) -> SimulatedWorker:
-        return SimulatedWorker(self.folder)
