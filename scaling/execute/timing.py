@@ -10,53 +10,18 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from scaling import accounting
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import RunGroup
 from scaling.errors import ScalingError
 from scaling.execute.environment import cores, python_module, worker_environment
 from scaling.files import write_text
 from scaling.plan import PlannedRun
+from scaling.plan.document import Speed, step_flops
 from scaling.store.cache import cache_folder
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds of a step measured at a few costs (FLOPs of a step, ascending), and the seconds to
-    compile a shape.
-    """
-
-    flops: tuple[float, ...]
-    seconds: tuple[float, ...]
-    compile_seconds: float
-
-    def step_seconds(self, flops: float) -> float:
-        """Interpolated in log-log between the timed shapes; never less than the first, and beyond
-        the last proportional to FLOPs.
-        """
-        log_seconds = np.interp(np.log(flops), np.log(self.flops), np.log(self.seconds))
-        return float(np.exp(log_seconds)) * max(1.0, flops / self.flops[-1])
-
-    def run_seconds(self, run: RunConfig, n_steps: int | None = None) -> float:
-        """Training (all steps, or some) and evaluations (a third of a training token each)."""
-        eval_steps = run.evals.points * run.evals.tokens / (3.0 * run.batch_tokens)
-        n_steps = run.n_steps if n_steps is None else n_steps
-        return self.step_seconds(step_flops(run)) * (n_steps + eval_steps)
-
-    def group_seconds(self, group: RunGroup) -> float:
-        """A shared prefix and the cooldowns of its branches, for every run of its pack."""
-        return sum(self.run_seconds(run, steps) for run, steps in group.incremental_steps())
-
-
-def step_flops(run: RunConfig) -> float:
-    """Exact FLOPs of one optimiser step."""
-    return accounting.train_flops(run.model, run.task.seq_len, run.batch_tokens, "exact")
 
 
 def measure_speed(runs: Sequence[PlannedRun], workers: int, execution: Execution) -> Speed:

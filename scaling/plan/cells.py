@@ -5,7 +5,6 @@ each cell.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,7 +23,6 @@ from scaling.config import (
 from scaling.errors import ScalingError, unknown_choice
 from scaling.formatting import format_count, format_flops
 
-MAX_CELLS = 200_000
 Measure = Literal["flops", "tokens", "tokens_per_param"]
 # fields whose values are words
 WORDS = ("model.norm", "model.pos", "model.ffn", "optim.name", "optim.schedule", "task.operation")
@@ -45,25 +43,15 @@ class CellRequest:
     unique: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination that a sweep asks for, as a plan shows it."""
-
-    size: float
-    measure: Measure
-    amount: float
-    settings: tuple[tuple[str, Any], ...]
-    seed: int
-
-    def __str__(self) -> str:
+    def describe(self, chosen: Iterable[tuple[str, Any]], seed: int) -> str:
+        """One combination that a sweep asks for, as a plan shows it."""
         amount = (
             f"C = {format_flops(self.amount)}"
             if self.measure == "flops"
             else f"{self.measure} = {format_count(self.amount)}"
         )
-        extra = "".join(f", {field} = {value}" for field, value in self.settings)
-        return f"N = {format_count(self.size)}, {amount}{extra}, seed {self.seed}"
+        extra = "".join(f", {field} = {value}" for field, value in chosen)
+        return f"N = {format_count(self.size)}, {amount}{extra}, seed {seed}"
 
 
 @dataclass(frozen=True)
@@ -187,17 +175,6 @@ def _check_field(
                 where=where,
                 remedy="write whole numbers from 1 on",
             )
-
-
-def check_size(sweep: Sweep, requests: list[CellRequest]) -> None:
-    """Raises ScalingError for more cells than can be planned."""
-    count = sum(len(request.seeds) for request in requests)
-    count *= math.prod(len(axis.values) for axis in sweep.axes)
-    if count > MAX_CELLS:
-        raise ScalingError(
-            f"the sweep has {count:,} cells, the limit is {MAX_CELLS:,}",
-            remedy="thin out sizes, budgets, axes or seeds",
-        )
 
 
 def settings(sweep: Sweep) -> list[Settings]:
