@@ -68,22 +68,6 @@ class RunGroup:
             for run in branch.runs
         )
 
-    def dump(self) -> dict[str, Any]:
-        """JSON-ready; `load_group` reads it."""
-        return {
-            "runs": [run.model_dump_json() for run in self.runs],
-            "branches": [branch.dump() for branch in self.branches],
-            "read_at": self.read_at,
-        }
-
-
-def load_group(data: dict[str, Any]) -> RunGroup:
-    """The group of `RunGroup.dump`."""
-    runs = tuple(RunConfig.model_validate_json(text) for text in data["runs"])
-    return RunGroup(
-        runs, tuple(load_group(branch) for branch in data["branches"]), tuple(data["read_at"])
-    )
-
 
 @contextmanager
 def gc_paused() -> Iterator[None]:

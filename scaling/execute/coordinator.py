@@ -30,7 +30,7 @@ from scaling.execute.progress import ENDED, SweepProgress
 from scaling.execute.run_queue import RunQueue
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import TrainRequest
+from scaling.execute.worker import REQUESTS, TrainRequest
 from scaling.plan import Plan, PlannedRun
 
 PROGRESS_SECONDS = 1.0  # between two updates of the lease's progress
@@ -258,7 +258,7 @@ class Coordinator:
             keep_weights=self.options.keep_weights,
         )
         training = _GroupTraining(group, finished)
-        worker.send(request.dump())
+        worker.send(REQUESTS.dump_json(request).decode())
         if not any(self._handle(training, events.load_event(line)) for line in lines):
             self._handle_worker_death(training, worker.exit_reason())
         seconds, flops = time.monotonic() - training.began, training.flops

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
-import json
 import math
 import os
 import queue
@@ -17,9 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from scaling import __version__
 from scaling.config import Execution, RunConfig, TaskConfig
-from scaling.config.run_groups import RunGroup, load_group
+from scaling.config.run_groups import RunGroup
 from scaling.execute import events
 from scaling.execute.publish import failed, publish
 from scaling.execute.signals import Signals
@@ -50,25 +50,8 @@ class TrainRequest:
     keep_weights: bool = False
     profile: str | None = None
 
-    def dump(self) -> str:
-        """One line of JSON; `load_request` reads it."""
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        converted = {
-            "group": self.group.dump(),
-            "execution": self.execution.model_dump(mode="json"),
-            "notes": dict(self.notes),
-        }
-        return json.dumps(fields | converted)
 
-
-def load_request(text: str) -> TrainRequest:
-    """The request of `TrainRequest.dump`."""
-    data = json.loads(text)
-    converted = {
-        "group": load_group(data["group"]),
-        "execution": Execution.model_validate(data["execution"], strict=False),
-    }
-    return TrainRequest(**(data | converted))
+REQUESTS: TypeAdapter[TrainRequest] = TypeAdapter(TrainRequest)  # a line of JSON each
 
 
 def train_group(
@@ -182,7 +165,7 @@ def serve(path: Path, together: AbstractContextManager[bool] | None = None) -> N
         importlib.import_module("jax").devices()  # what jax cannot start with is no run's fault
         write(events.WorkerState(event="ready", pid=os.getpid()))
         while not signals() and (line := requests.get()) is not None:
-            request = load_request(line)
+            request = REQUESTS.validate_json(line)
             try:
                 train_group(folder, request, should_stop=signals, on_event=write)
             except Exception as error:  # noqa: BLE001 - recorded; the sweep goes on
