@@ -25,9 +25,8 @@ from scaling.execute.events import FailureCause, OnEvent, RunEnded, RunEvent
 from scaling.execute.lease import Lease, lost_error
 from scaling.execute.local import ExitReason, Worker
 from scaling.execute.options import RunOptions
-from scaling.execute.packing import PackLimit
 from scaling.execute.progress import ENDED, SweepProgress
-from scaling.execute.run_queue import RunQueue
+from scaling.execute.run_queue import PackLimit, RunQueue
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.sweep_folder import SweepFolder
 from scaling.execute.worker import REQUESTS, TrainRequest
@@ -242,7 +241,6 @@ class Coordinator:
         for run_id in leading:
             self.folder.remove_failure(run_id)
         self.ledger.add(event="started", run_ids=leading, time=round(time.time(), 3))
-        self.events.put(events.GroupStarted(run_id=leading[0]))
         request = TrainRequest(
             sweep=self.plan.sweep.name,
             group=group,

@@ -20,13 +20,13 @@ from scaling.execute.events import OnEvent, RunEvent
 from scaling.execute.lease import Lease
 from scaling.execute.local import LocalLauncher
 from scaling.execute.options import Executor, RunOptions
-from scaling.execute.packing import pack_limit
 from scaling.execute.planning import (
     errors_name_file,
     load_tuned_rules,
     make_plan,
     with_eval_sets,
 )
+from scaling.execute.run_queue import pack_limit
 from scaling.execute.session import compact_many, origin, prepare
 from scaling.execute.signals import Signals, exit_code
 from scaling.execute.simulated import SimulatedWorker

@@ -26,9 +26,8 @@ from scaling.config import NConvention, Recipe, RunConfig
 from scaling.errors import ScalingError, unknown_choice
 from scaling.execute.events import GroupOver, RunEnded, RunEvent
 from scaling.execute.local import Worker
-from scaling.execute.publish import failed, publish
 from scaling.execute.sweep_folder import SweepFolder
-from scaling.execute.worker import REQUESTS, TrainRequest
+from scaling.execute.worker import REQUESTS, TrainRequest, failed, publish
 from scaling.fit.laws.law import Law
 from scaling.fit.laws.laws import LAWS
 from scaling.fit.laws.published import PUBLISHED

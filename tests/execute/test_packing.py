@@ -10,7 +10,7 @@ from scaling.config import Execution, MeshShape
 from scaling.config.sweep_file import dump_sweep
 from scaling.errors import ScalingError
 from scaling.execute.attempts import summarize
-from scaling.execute.packing import pack_limit
+from scaling.execute.run_queue import pack_limit
 from scaling.plan import plan
 from scaling.plan.device_fit import DeviceMemory
 from scaling.store import run_files
