@@ -13,7 +13,7 @@ from typing import Literal
 
 from scaling.config import Execution
 from scaling.errors import ScalingError
-from scaling.execute.events import OnEvent, RunEvent
+from scaling.execute.events import OnEvent
 from scaling.plan import Plan, PlannedRun
 from scaling.plan.device_fit import to_cli_flags
 
@@ -27,14 +27,6 @@ class Executor(StrEnum):
     LOCAL = "local"
     RAY = "ray"
     SLURM = "slurm"
-
-
-def _print_message(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-
-
-def _no_event(event: RunEvent) -> None:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +79,9 @@ class RunOptions:
     slurm: dict[str, str] = field(default_factory=dict)
     slurm_dry_run: bool = False
     source: str = ""
-    on_event: OnEvent = _no_event
-    on_message: OnMessage = _print_message
-    monitor: Monitor = lambda folder, plan, runs: nullcontext(_no_event)
+    on_event: OnEvent = lambda event: None
+    on_message: OnMessage = lambda message: print(message, file=sys.stderr)  # noqa: T201
+    monitor: Monitor = lambda folder, plan, runs: nullcontext(lambda event: None)
 
     def __post_init__(self) -> None:
         from scaling.trackers import check
