@@ -22,7 +22,13 @@ import numpy as np
 
 from scaling import accounting, files
 from scaling.config import Execution, RunConfig
-from scaling.config.run_groups import RunGroup, constant_lr_eval_steps, group_runs, pack_groups
+from scaling.config.run_groups import (
+    RunGroup,
+    constant_lr_eval_steps,
+    group_runs,
+    later_groups,
+    pack_groups,
+)
 from scaling.errors import ScalingError
 from scaling.execute.lease import Lease
 from scaling.execute.sweep_folder import SweepFolder
@@ -91,7 +97,9 @@ class RunQueue:
     def __post_init__(self) -> None:
         self._failures_before = {run_id: self._failure_time(run_id) for run_id in self.cost}
         self._planned = {item.run_id: item.run for item in self.plan.runs}
-        self._eval_steps = constant_lr_eval_steps(list(self._planned.values()))
+        runs = list(self._planned.values())
+        self._eval_steps = constant_lr_eval_steps(runs)
+        self._later = later_groups(runs, self.plan.later)
         self._push(self._group([self._planned[run_id] for run_id in self.cost]))
 
     def _failure_time(self, run_id: str) -> int | None:
@@ -139,7 +147,7 @@ class RunQueue:
         for run in ended:
             self.on_ended_elsewhere(run.run_id)
         if busy:
-            self._elsewhere += group_runs(busy, self._eval_steps)
+            self._elsewhere += group_runs(busy, self._eval_steps, self._later)
         if not ended and not busy:
             return group
         free = self._group([run for run in runs if run not in ended and run not in busy])
@@ -156,11 +164,13 @@ class RunQueue:
         """Shared prefixes with their branches, in packs; what has a checkpoint stays as it was."""
         stopped = list(self._stopped_packs({run.run_id for run in runs}))
         in_stopped = {run.run_id for pack in stopped for run in pack.runs}
-        groups = group_runs([run for run in runs if run.run_id not in in_stopped], self._eval_steps)
-        alone = [group for group in groups if self._has_checkpoint(group)]
-        others = [group for group in groups if not self._has_checkpoint(group)]
-        packed = alone + pack_groups(others, lambda group: self.pack_limit(group.runs[0]))
-        branches = [b for group in packed for b in group.branches if self._has_checkpoint(b)]
+        alone = [run for run in runs if run.run_id not in in_stopped]
+        groups = group_runs(alone, self._eval_steps, self._later)
+        has_checkpoint = self.folder.has_checkpoint
+        begun = [group for group in groups if has_checkpoint(group.name)]
+        others = [group for group in groups if not has_checkpoint(group.name)]
+        packed = begun + pack_groups(others, lambda group: self.pack_limit(group.runs[0]))
+        branches = [b for group in packed for b in group.branches if has_checkpoint(b.name)]
         gone = [run.run_id for branch in branches for run in branch.runs]
         return stopped + [group.without(gone) for group in packed] + branches
 
@@ -176,11 +186,6 @@ class RunQueue:
                 pack = RunGroup(tuple(self._planned[run_id] for run_id in members))
                 if pack.name == path.stem:
                     yield pack
-
-    def _has_checkpoint(self, group: RunGroup) -> bool:
-        path = self.folder.checkpoint(group.name)
-        suffixes = (".npz", ".previous.npz", ".sharded")
-        return any(path.with_suffix(suffix).exists() for suffix in suffixes)
 
     def done(self, group: RunGroup, unfinished: Iterable[RunConfig] = ()) -> None:
         """A group is over: any process may claim its runs; `unfinished` of them wait here again."""

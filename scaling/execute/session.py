@@ -5,6 +5,8 @@ are set aside, many run files are merged.
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from scaling.errors import ScalingError
@@ -47,10 +49,35 @@ def prepare(
             on_message(text)
         finished = run_files.finished_run_ids(folder.path)
         missing = [item for item in plan.runs if item.run_id not in finished]
+        if simulated is None and missing:
+            _take_up_kept(folder, plan, missing, on_message)
     compact_many(folder.path, lease)
     if lease.is_alone():
         folder.clean(finished, complete=not missing)
     return missing
+
+
+def _take_up_kept(
+    folder: SweepFolder, plan: Plan, missing: Sequence[PlannedRun], on_message: OnMessage
+) -> None:
+    """Continue the stable phase of finished runs for longer ones, where its state was kept."""
+    reached: dict[str, int] = {}
+    unfinished = {item.run_id for item in missing}
+    for run in (item.run for item in plan.runs if item.run_id not in unfinished):
+        if run.stable_steps:
+            known = reached.get(run.prefix_key, run.n_steps)
+            reached[run.prefix_key] = min(known, run.n_steps)
+    counts = Counter(
+        folder.take_up_kept(item.run_id)
+        for item in missing
+        if item.run.n_steps > reached.get(item.run.prefix_key, item.run.n_steps)
+        and not folder.has_checkpoint(item.run_id)
+    )
+    if counts:
+        on_message(
+            f"longer runs of finished prefixes: {counts[True]} continue from kept states, "
+            f"{counts[False]} are trained from the start (no state was kept: design.extend_to)"
+        )
 
 
 def compact_many(folder: Path, lease: Lease) -> None:
