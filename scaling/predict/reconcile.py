@@ -20,11 +20,11 @@ from scaling.errors import ScalingError
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
 from scaling.fit.document import to_jsonable
+from scaling.fit.fit_options import FitOptions
 from scaling.fit.frontier.approaches import estimate_frontiers
 from scaling.fit.frontier.frontier import fit_power
 from scaling.fit.law_fit import LawFit
 from scaling.fit.laws.laws import LAWS
-from scaling.fit.options import FitOptions
 from scaling.fit.result import FitResult
 from scaling.points.points import Points
 from scaling.points.source import Source, read_source

@@ -63,7 +63,7 @@ def predictor(law: FittedLaw | None, path: Path | None, start: float | None) -> 
         "frontier": {name: values[0] for name, values in _columns(law.optimum, None).items()},
         "draws": drawn,
         "combination": _combination(law),
-        "cost": law.cost.model_dump(),
+        "cost": law.cost.to_dict(),
         "ci": law.ci,
         "range": dict(law.range),
         "sameLoss": equal,
