@@ -178,7 +178,7 @@ def _tune(
         sweep = with_eval_sets(sweep)
         planner = tuning.planner(task, open_task(task).vocab_size, options.simulate)
         tuned = tuning.tune(sweep, planner, folder.path, train, options.simulate)
-    result = tuning.tuning_result(tuned, _plan(tuned.sweep, options).shared_flops)
+    result = tuned.result(_plan(tuned.sweep, options).shared_flops)
     result.save(folder.path)
     tuning.write_tuned_sweep(emit_to or folder.path / TUNED_FILE, tuned.sweep)
     for warning in result.warnings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,7 @@ from scaling.store import run_files
 if TYPE_CHECKING:
     from scaling.fit.fit_options import FitOptions
     from scaling.predict.verification import CheckedForecast
+    from scaling.tuning.document import TuningResult
 
 MAIN = "chinchilla"
 
@@ -61,7 +62,7 @@ class ReportInputs:
     failures: Table | None = None
     origin: Table | None = None
     checked: tuple[CheckedForecast, ...] = ()
-    tuning: Mapping[str, Any] | None = None
+    tuning: TuningResult | None = None
     noise_scale: pd.DataFrame | None = None
     rows: pd.DataFrame | None = None
 
@@ -303,12 +304,12 @@ def _folder(folder: Path, out: Path, refit: bool) -> ReportInputs:
     )
 
 
-def _tuning(folder: Path) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+def _tuning(folder: Path) -> tuple[TuningResult | None, tuple[str, ...]]:
     """The tuning of the sweep's recipe, or why it cannot be read."""
     from scaling.tuning.document import TuningResult
 
     try:
-        return TuningResult.load(folder).to_dict(), ()
+        return TuningResult.load(folder), ()
     except FileNotFoundError:
         return None, ()
     except (files.ChecksumError, ValidationError) as error:

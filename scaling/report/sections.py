@@ -15,7 +15,7 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-from scaling.predict.named_models import compare_named_models, named_models_table
+from scaling.predict.named_models import compare_named_models
 from scaling.predict.prediction import Prediction
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
@@ -194,12 +194,11 @@ def _models(inputs: ReportInputs) -> Section:
     fit, law = inputs.main, inputs.law
     if fit is None or law is None or law.optimum is None:
         return section("models", "Open models")
-    document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
     made = section(
         "models",
         "Open models",
         [law_plots.published_frontiers(fit, law)],
-        [named_models_table(document)],
+        [compare_named_models(law).table(f"this fit's law {law.law}")],
     )
     note = (
         "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "
