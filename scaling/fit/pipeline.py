@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 import scaling
-from scaling.errors import ScalingError
+from scaling.errors import ScalingError, located
 from scaling.fit import formula
 from scaling.fit.bootstrap import fit_law
 from scaling.fit.dataset import Dataset
@@ -75,11 +74,11 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
     if options.law in TABLE_LAWS:
         from scaling.fit.special.table_laws import SPECIAL
 
-        with _errors_name(paths):
+        with located(source_label(paths)):
             return SPECIAL[options.law].fit(paths, options)
     source = read_source(paths, options.source())
     # draws of what is not identified overflow: null in the document
-    with _errors_name(paths), np.errstate(all="ignore"):
+    with located(source_label(paths)), np.errstate(all="ignore"):
         if source.points.weight is not None and not source.points.weight.all():
             kept = source.points.take(source.points.weight > 0, "weight 0")
             source = replace(source, points=kept)
@@ -99,16 +98,6 @@ def fit(paths: Sequence[Path | pd.DataFrame], options: FitOptions) -> FitResult:
 
         accuracy = second_stage(source.points, options)
         return _result(source, replace(options, law="chinchilla"), accuracy)
-
-
-@contextmanager
-def _errors_name(paths: Sequence[Path | pd.DataFrame]) -> Iterator[None]:
-    """Give an error without a place that of the sources."""
-    try:
-        yield
-    except ScalingError as error:
-        error.where = error.where or source_label(paths)
-        raise
 
 
 def _result(
@@ -309,7 +298,8 @@ def _kaplan(source: Source, options: FitOptions) -> tuple[KaplanFit | None, list
 
 def _source_info(source: Source, options: FitOptions) -> SourceInfo:
     defaults = FitOptions()
-    names = ("where", "drop_highest", "cluster", "minimum", "fix", "one_sided", "resample")
+    chosen = ("where", "drop_highest", "cluster", "readout", "eval_set")
+    names = (*chosen, "minimum", "fix", "one_sided", "resample")
     return SourceInfo(
         paths=list(source.paths),
         digest=source.digest,
@@ -322,7 +312,7 @@ def _source_info(source: Source, options: FitOptions) -> SourceInfo:
             for name in names
             if getattr(options, name) != getattr(defaults, name)
         },
-        evaluation=evaluation_of(source.runs) or None,
+        evaluation=evaluation_of(source.runs, options.eval_set) or None,
     )
 
 

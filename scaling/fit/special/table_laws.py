@@ -320,8 +320,7 @@ def _curves(path: Path, table: pd.DataFrame) -> list[Curve]:
         )
     ]
     step, lr, loss = (
-        numeric(path, table, column, allow_zero=position < 2)
-        for position, column in enumerate(columns)
+        numeric(table, column, allow_zero=position < 2) for position, column in enumerate(columns)
     )
     measured = np.isfinite(step) & np.isfinite(lr) & np.isfinite(loss)
     step, lr, loss, table = step[measured], lr[measured], loss[measured], table[measured]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from scaling.fit.document import Document
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.prediction import Prediction
+from scaling.predict.prediction import PredictionResult
 from scaling.render.table import Column, Table, tabulate
 
 
@@ -52,7 +52,7 @@ def weights(fit: FitResult) -> Table | None:
     return tabulate("combination", title, rows, columns, caption)
 
 
-def breakdown(prediction: Prediction) -> Table | None:
+def breakdown(prediction: PredictionResult) -> Table | None:
     """How much of each interval is the noise of a run, the parameters of a law, its form."""
     rows = []
     for name, answer in (prediction.combination or {}).items():
