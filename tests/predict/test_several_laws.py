@@ -11,7 +11,7 @@ from scaling.errors import ScalingError
 from scaling.fit.fit_options import FitOptions
 from scaling.fit.pipeline import fit
 from scaling.predict.predict import predict as predict_model
-from scaling.predict.prediction import ApproachPrediction, Prediction
+from scaling.predict.prediction import ApproachPrediction, PredictionResult
 from scaling.predict.several_laws import disagreement
 from scaling.report.headline import prediction_lines
 from scaling.warning import WarningCode
@@ -113,7 +113,7 @@ def test_the_interval_spans_approaches_that_disagree_and_the_answer_says_so(docu
     assert answer["n_params"]["hi"] >= max(sizes.values())
     smallest = 1e22 / (6 * answer["n_params"]["hi"])
     assert answer["tokens"]["lo"] == pytest.approx(smallest)
-    lines = dict(prediction_lines(Prediction.model_validate(answer)))
+    lines = dict(prediction_lines(PredictionResult.model_validate(answer)))
     assert "disagree beyond their intervals" in lines["trust"]
 
 
