@@ -97,7 +97,7 @@ def print_stopped_tuning(outcome: SweepOutcome, *, to_stderr: bool = False) -> N
 
 def tuning_text(document: dict[str, Any]) -> RenderableType:
     """What `scaling tune` prints: for each field its values, optima and rule, and the cost."""
-    from scaling.report.parts.tuning import cost, rule, short
+    from scaling.report.parts.tuning import PAGE_ONLY, cost, field_table, rule
 
     parts: list[object] = []
     for field in document["fields"]:
@@ -105,7 +105,8 @@ def tuning_text(document: dict[str, Any]) -> RenderableType:
         fraction = field["short_run_frac"]
         runs = f"short runs at {fraction:.0%} of D" if fraction else "no short runs"
         title = f"{field['field']}{unit}: {runs}"
-        optima = short(field).to_rich()
+        table = field_table(field, "")
+        optima = table.without(*PAGE_ONLY).to_rich() if table else None
         parts += [_values_table(title, field), "", optima, rule(field), ""]
     n_runs = sum(field["runs"] for field in document["fields"])
     parts.append(f"{cost(document)} {n_runs} runs.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import pandas as pd
@@ -23,20 +23,18 @@ from scaling.render.table import Table
 from scaling.report import summary
 from scaling.report.inputs import ReportInputs
 from scaling.report.parts import (
-    bootstrap_plots,
-    candidate_laws,
     diagnostics,
     fit_tables,
     gradient_noise,
-    inference,
+    isoflop_figure,
     law_plots,
+    prediction_tables,
     repeated_data,
     run_plots,
-    special_tables,
     tuning,
     wrong_size,
 )
-from scaling.report.parts.run_plots import AHEAD
+from scaling.report.parts.drawing import AHEAD
 from scaling.report.predictor import Predictor, predictor
 
 
@@ -89,12 +87,12 @@ def build_report(
     forecast = diagnostics.forecasts(inputs.checked)
     parts = [section("verified", "Prediction against measurement", [], [forecast])]
     if fit is not None:
-        isoflop = run_plots.isoflop_curves(fit, inputs.law)
+        isoflop = isoflop_figure.isoflop_curves(fit, inputs.law)
         frontier = law_plots.frontier_loss(fit, inputs.law)
         lead = [isoflop or frontier, checked, history]
         parts += [
             _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
-            _models(inputs) if models else section("models", "Open models"),
+            *([_models(fit, inputs)] if models else []),
             _law(fit, inputs),
             section(
                 "repeats",
@@ -179,68 +177,45 @@ def _frontier(
     penalty = wrong_size.wrong_size(inputs.law, flops)
     figures = [law_plots.frontier_size(fit, inputs.law), loss, wrong_size.figure(penalty)]
     tables = [
-        fit_tables.predictions(forecasts),
-        fit_tables.model(answer) if answer else None,
-        inference.price(inputs.law, flops),
+        prediction_tables.predictions(forecasts),
+        prediction_tables.model(answer) if answer else None,
+        prediction_tables.price(inputs.law, flops),
         fit_tables.approaches(fit),
     ]
     notes = [summary.exponents(fit), wrong_size.sentence(penalty)]
-    made = section("frontier", "Frontier", figures, tables)
-    return replace(made, notes=[text for text in notes if text])
+    return section("frontier", "Frontier", figures, tables, notes)
 
 
-def _models(inputs: ReportInputs) -> Section:
+def _models(fit: FitResult, inputs: ReportInputs) -> Section:
     """The frontier of this fit with published laws and named models."""
-    fit, law = inputs.main, inputs.law
-    if fit is None or law is None or law.optimum is None:
+    law = inputs.law
+    if law is None or law.optimum is None:
         return section("models", "Open models")
     document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
-    made = section(
-        "models",
-        "Open models",
-        [law_plots.published_frontiers(fit, law)],
-        [named_models_table(document)],
-    )
+    figures, tables = [law_plots.published_frontiers(fit, law)], [named_models_table(document)]
     note = (
         "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "
         "C differs by source. What does not: losses, which are nats per token of each one's own "
         "tokeniser and text; no source gives the bytes per token that bits per byte would need."
     )
-    return replace(made, notes=[note])
+    return section("models", "Open models", figures, tables, [note])
 
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:
-    tables = [
-        None if fit.groups else fit_tables.parameters(fit),
-        candidate_laws.weights(fit),
-        diagnostics.known_entropy(fit),
-        special_tables.groups(fit),
-        special_tables.schedules(fit),
-        special_tables.accuracy(fit),
-        fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None,
-        fit_tables.kaplan(fit),
-    ]
+    published_laws = fit_tables.laws(inputs.fits, published(fit)) if fit.approaches else None
+    tables = [*fit_tables.law_tables(fit), published_laws, fit_tables.kaplan(fit)]
     return section("law", "The law", [law_plots.contours(fit, inputs.law)], tables)
 
 
 def _checks(fit: FitResult, inputs: ReportInputs) -> Section:
-    others = published(fit)
     figures = [
         law_plots.residuals(fit, inputs.law),
         run_plots.holdout(fit),
-        bootstrap_plots.cloud(fit, others),
-        bootstrap_plots.exponents(fit, inputs.law, others),
+        law_plots.bootstrap_cloud(fit, published(fit)),
         diagnostics.collapse(fit),
     ]
-    tables = [
-        diagnostics.holdout(fit),
-        diagnostics.noise(fit),
-        diagnostics.over_frontier(fit),
-        diagnostics.above(fit),
-        diagnostics.minima(fit),
-        diagnostics.rollout(fit),
-        diagnostics.flagged(fit),
-    ]
+    of_runs = [diagnostics.holdout(fit), diagnostics.over_frontier(fit)]
+    tables = [*of_runs, *diagnostics.check_tables(fit)]
     return section("checks", "Checks", figures, tables, folded=True)
 
 
@@ -255,7 +230,7 @@ def _background(inputs: ReportInputs, curves: Figure | None, command: str) -> li
     return [
         section("training", "Training", figures, tables, folded=True),
         section("data", "Data", [], listed, folded=fit is not None),
-        section("provenance", "Provenance", [], origin, commands, folded=True),
+        section("provenance", "Provenance", [], origin, commands=commands, folded=True),
     ]
 
 

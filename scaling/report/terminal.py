@@ -7,25 +7,25 @@ Foreign text enters only as rich `Text` of plain text, which knows no markup and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scaling.fit.document import Estimate
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
 from scaling.predict.named_models import named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
-from scaling.render.table import Column, Table, estimate, format_cell, number, pairs, tabulate
-from scaling.report import headline, summary
-from scaling.report.parts import (
-    candidate_laws,
-    diagnostics,
-    fit_tables,
-    inference,
-    repeated_data,
-    special_tables,
+from scaling.render.table import (
+    PAIR,
+    Column,
+    Table,
+    format_estimate,
+    number,
+    pairs,
+    tabulate,
 )
+from scaling.report import headline, summary
+from scaling.report.parts import diagnostics, fit_tables, prediction_tables, repeated_data
 from scaling.warning import ResultWarning
 
 if TYPE_CHECKING:
@@ -37,35 +37,24 @@ def fit_text(fit: FitResult, saved: str | None = None, command: str = "") -> Ren
 
     `saved` is the file that it was written to, `command` what was typed.
     """
-    parts: list[RenderableType] = [
-        _headline(headline.fit_lines(fit, saved, command)),
-        pairs("fit", "Fit", list(header(fit))).to_rich(heading=False),
-        *_shown(
-            None if fit.groups else fit_tables.parameters(fit),
-            candidate_laws.weights(fit),
-            diagnostics.known_entropy(fit),
-            special_tables.groups(fit),
-            special_tables.schedules(fit),
-            special_tables.accuracy(fit),
-            repeated_data.short(fit),
-            _narrow_approaches(fit),
-        ),
-    ]
     agreement = fit.approaches_agree.message if fit.approaches_agree else ""
-    for name, frontier in fit.approaches.items():
-        if frontier.unavailable and frontier.unavailable not in agreement:
-            parts += _sentences(f"{name}: {frontier.unavailable}.")
-    parts += _sentences(agreement)
-    parts += _shown(fit_tables.kaplan(fit))
-    parts += _sentences(summary.holdout_sentence(fit))
-    parts += _shown(
-        diagnostics.noise(fit),
-        diagnostics.above(fit),
-        diagnostics.minima(fit),
-        diagnostics.rollout(fit),
-        diagnostics.flagged(fit),
+    unavailable = [
+        f"{name}: {frontier.unavailable}."
+        for name, frontier in fit.approaches.items()
+        if frontier.unavailable and frontier.unavailable not in agreement
+    ]
+    return _page(
+        _headline(headline.fit_lines(fit, saved, command)),
+        pairs("fit", "Fit", list(header(fit))),
+        *fit_tables.law_tables(fit),
+        repeated_data.short(fit),
+        fit_tables.approaches(fit, short=True),
+        *unavailable,
+        fit_tables.kaplan(fit),
+        summary.holdout_sentence(fit),
+        *diagnostics.check_tables(fit),
+        *fit.warnings,
     )
-    return _group(*parts, *_warnings(fit.warnings))
 
 
 def header(fit: FitResult) -> Iterator[tuple[str, str]]:
@@ -94,34 +83,6 @@ def header(fit: FitResult) -> Iterator[tuple[str, str]]:
     yield "status", fit.status_text
 
 
-def _narrow_approaches(fit: FitResult) -> Table | None:
-    """The three approaches in a table that fits 80 columns; reasons follow as sentences."""
-    rows = []
-    for name, frontier in fit.approaches.items():
-        used = "" if frontier.n_points is None else f"{frontier.n_points} of {fit.n_points}"
-        rows.append(
-            {
-                "name": name,
-                "a": "unavailable" if frontier.unavailable else _exponent(frontier.a),
-                "b": "" if frontier.unavailable else _exponent(frontier.b),
-                "sum": frontier.a_plus_b,
-                "runs": used,
-            }
-        )
-    columns = {
-        "name": Column("approach"),
-        "a": Column("a, N* ~ C^a"),
-        "b": Column("b, D* ~ C^b"),
-        "sum": Column("a + b", "rough"),
-        "runs": Column("runs"),
-    }
-    return tabulate("approaches", "Three approaches to the frontier", rows, columns)
-
-
-def _exponent(entry: Estimate | None) -> str:
-    return format_cell(estimate(entry), Column("", "number", True))
-
-
 def prediction_text(
     prediction: Prediction, models: Table | None = None, command: str = ""
 ) -> RenderableType:
@@ -129,41 +90,28 @@ def prediction_text(
     that can be built, how far beyond the data it lies; `models` are named models against the
     optimum.
     """
-    accuracy = None
-    if prediction.accuracy:
-        text = format_cell(estimate(prediction.accuracy), Column("", "rough", True))
-        accuracy = f"Accuracy at this loss: {text}."
-    plain = (fit_tables.model(prediction), inference.demand(prediction))
-    return _group(
+    accuracy = prediction.accuracy
+    return _page(
         _headline(headline.prediction_lines(prediction, command)),
-        asked(prediction).to_rich(heading=False),
-        *_sentences(accuracy),
-        *_shown(candidate_laws.breakdown(prediction), fit_tables.predicted_approaches(prediction)),
-        *(table.to_rich(heading=False) for table in plain if table is not None),
-        *_shown(
-            inference.served(prediction),
-            inference.decoding(prediction),
-            inference.smaller(prediction.smaller),
-            models,
-        ),
-        *_sentences(reach(prediction)),
-        *_warnings(prediction.warnings),
+        asked(prediction),
+        None if accuracy is None else f"Accuracy at this loss: {format_estimate(accuracy)}.",
+        prediction_tables.error_parts(prediction),
+        *prediction_tables.prediction_tables(prediction),
+        models,
+        headline.reach(prediction),
+        *prediction.warnings,
     )
 
 
 def predictions_text(predictions: Sequence[Prediction]) -> RenderableType:
     """Several predictions, one row for each budget."""
-    first, names = predictions[0], ("flops", *(name for name, _, _ in fit_tables.OPTIMUM))
-    columns = (
-        Column("FLOPs", "flops", True),
-        *(Column(label, kind, True) for _, label, kind in fit_tables.OPTIMUM),
-    )
-    rows = tuple(tuple(estimate(getattr(each, name)) for name in names) for each in predictions)
+    first, measures = predictions[0], (("flops", "FLOPs", "flops"), *fit_tables.OPTIMUM)
+    columns = {name: Column(label, kind, True) for name, label, kind in measures}
     warnings = {each.message: each for one in predictions for each in one.warnings}
-    return _group(
-        Table("predictions", headline.titles(first)[0], columns, rows).to_rich(),
-        *_sentences(f"{first.law}, {first.source}; {first.basis}"),
-        *_warnings(warnings.values()),
+    return _page(
+        tabulate("predictions", headline.titles(first)[0], predictions, columns),
+        f"{first.law}, {first.source}; {first.basis}",
+        *warnings.values(),
     )
 
 
@@ -187,22 +135,17 @@ def asked(prediction: Prediction) -> Table:
     rows = [("law", prediction.law), ("from", prediction.source or "–")]
     rows += [("counted", prediction.basis)] if prediction.basis else []
     for name, label, kind in (("flops", "training FLOPs", "flops"), *fit_tables.OPTIMUM):
-        entry = estimate(getattr(prediction, name))
-        if entry[0] is not None or name == "flops":
-            rows.append((label.replace("*", mark), format_cell(entry, Column(name, kind, True))))
+        entry = getattr(prediction, name)
+        if entry.value is not None or name == "flops":
+            rows.append((label.replace("*", mark), format_estimate(entry, kind)))
     for letter, value in (prediction.inputs or {}).items():
-        rows.append((letter, format_cell(estimate(value), Column(letter, "count", True))))
+        rows.append((letter, format_estimate(value, "count")))
     return pairs("prediction", title, rows)
-
-
-reach = headline.reach
 
 
 def models_text(document: Mapping[str, Any]) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    warnings = [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
-    table = named_models_table(document)
-    return _group(*_shown(table), *_sentences(document.get("basis")), *_warnings(warnings))
+    return _page(named_models_table(document), document.get("basis"), *_warnings(document))
 
 
 def next_text(proposal: Mapping[str, Any]) -> RenderableType:
@@ -227,11 +170,11 @@ def next_text(proposal: Mapping[str, Any]) -> RenderableType:
     )
     alone = format_flops(proposal["cost"]["alone"])
     shared = f"Runs of one size share their prefix; separate runs would cost {alone}."
-    warnings = [ResultWarning.model_validate(item) for item in proposal.get("warnings") or ()]
-    return _group(
-        *_shown(tabulate("next", "The most informative runs", runs, columns)),
-        *_sentences(sentence, shared if proposal["shared"] else None),
-        *_warnings(warnings),
+    return _page(
+        tabulate("next", "The most informative runs", runs, columns),
+        sentence,
+        shared if proposal["shared"] else None,
+        *_warnings(proposal),
     )
 
 
@@ -239,34 +182,29 @@ def reconcile_text(document: Mapping[str, Any]) -> RenderableType:
     """The result of `scaling reconcile`: exponents under each counting, both studies on one law,
     and Porian's steps.
     """
-    tables = special_tables.reconciled(document)
-    return _group(*_shown(*tables), *_sentences(*document.get("messages", [])))
+    return _page(*fit_tables.reconciled(document), *document.get("messages", []))
 
 
-def _group(*parts: RenderableType) -> RenderableType:
+def _warnings(document: Mapping[str, Any]) -> list[ResultWarning]:
+    return [ResultWarning.model_validate(item) for item in document.get("warnings") or ()]
+
+
+def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableType:
+    """Parts below each other: tables with their captions, sentences, warnings; None is left out."""
     from rich.console import Group
-
-    return Group(*parts)
-
-
-def _shown(*tables: Table | None) -> Iterator[RenderableType]:
-    """Tables with their captions; None is left out."""
-    for table in tables:
-        if table is not None:
-            yield table.to_rich()
-            yield from _sentences(table.caption)
-
-
-def _sentences(*texts: str | None) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    for text in texts:
-        if text:
-            yield Text(sanitize(text) + "\n")
+    def shown() -> Iterator[RenderableType]:
+        for part in parts:
+            if isinstance(part, ResultWarning):
+                yield Text.assemble(("warning: ", "bold yellow"), sanitize(part.message))
+            elif isinstance(part, str) and part:
+                yield Text(sanitize(part) + "\n")
+            elif isinstance(part, Table):
+                yield part.to_rich(heading=part.columns != PAIR)
+                if part.caption:
+                    yield Text(sanitize(part.caption) + "\n")
+            elif part:
+                yield part
 
-
-def _warnings(warnings: Iterable[ResultWarning]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    for warning in warnings:
-        yield Text.assemble(("warning: ", "bold yellow"), sanitize(warning.message))
+    return Group(*shown())

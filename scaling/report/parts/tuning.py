@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from scaling.formatting import format_count, format_flops
-from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Trace
-from scaling.render.table import Column, Table, pairs, tabulate
+from scaling.render.figure import Axis, ColorScale, Figure, Line, Markers, Symbol, Trace
+from scaling.render.table import Column, Table, tabulate
 from scaling.report.parts.fit_tables import D, N
 
 Document = Mapping[str, Any]
 REACH = math.log(3.0)  # how far a parabola is drawn to both sides of its minimum
-
-
-def optima(document: Document | None) -> list[Table]:
-    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
-    the rule cost there.
-    """
-    return (
-        [_optima(field, document) for field in (document or {}).get("fields", ())]
-        if document
-        else []
-    )
-
-
-def _optima(field: Document, document: Document) -> Table:
-    name = field["field"]
-    caption = f"{rule(field)} {cost(document)}"
-    rows = [_row(size) for size in field["sizes"]]
-    slug = f"tuning-{name.replace('.', '-')}"
-    return tabulate(slug, f"Tuned: {name}", rows, COLUMNS, caption) or pairs(slug, caption, ())
-
-
-def short(field: Document) -> Table:
-    """The optima of a field in 80 columns: the values of recipe and rule are left to the whole
-    table.
-    """
-    rows = [
-        {**row, "where": "; ".join(str(row[part]) for part in ("where", "note") if row[part])}
-        for row in map(_row, field["sizes"])
-    ]
-    columns = {
-        "n_params": COLUMNS["n_params"],
-        "optimum": COLUMNS["optimum"],
-        "recipe.excess_relative": Column("recipe costs", "percent"),
-        "rule.excess_relative": Column("rule costs", "percent"),
-        "where": Column("where"),
-    }
-    title = f"Tuned: {field['field']}"
-    return tabulate("tuning", title, rows, columns) or pairs("tuning", title, ())
-
-
 COLUMNS = {
     "n_params": N,
     "tokens": D,
@@ -62,26 +22,41 @@ COLUMNS = {
     "where": Column("where"),
     "optimum.loss": Column("loss there", "number"),
     "recipe.value": Column("recipe's value", "rough"),
-    "recipe.excess_relative": Column("its excess loss", "percent"),
+    "recipe.excess_relative": Column("recipe costs", "percent"),
     "rule.value": Column("rule's value", "rough"),
-    "rule.excess_relative": Column("its excess loss", "percent"),
+    "rule.excess_relative": Column("rule costs", "percent"),
     "note": Column("note"),
 }
+PAGE_ONLY = ("D", "loss there", "recipe's value", "rule's value")  # too wide for a terminal
 
 
-def _row(size: Document) -> dict[str, Any]:
-    """A size with where its optimum lies, and how an excess loss is known where the parabola does
-    not give it.
+def optima(document: Document | None) -> list[Table]:
+    """One table a tuned field: each size's optimum, whether it is interior, and what the recipe and
+    the rule cost there.
     """
-    best = size["optimum"]
-    notes = [f"best value: {best['why']}"] if best and best.get("why") else []
-    notes += [
-        f"{name}: {source}"
-        for name in ("recipe", "rule")
-        if (source := size[name].get("known_from")) not in (None, "fit")
-    ]
-    where = size["state"] if not size["why"] else f"{size['state']}: {size['why']}"
-    return {**size, "where": where, "note": "; ".join(notes)}
+    if document is None:
+        return []
+    tables = (field_table(field, cost(document)) for field in document["fields"])
+    return [table for table in tables if table is not None]
+
+
+def field_table(field: Document, cost: str) -> Table | None:
+    """The optima of a field: where each lies, and how an excess loss is known where the parabola
+    does not give it.
+    """
+    rows = []
+    for size in field["sizes"]:
+        best = size["optimum"]
+        notes = [f"best value: {best['why']}"] if best and best.get("why") else []
+        notes += [
+            f"{name}: {source}"
+            for name in ("recipe", "rule")
+            if (source := size[name].get("known_from")) not in (None, "fit")
+        ]
+        where = ": ".join(filter(None, (size["state"], size["why"])))
+        rows.append({**size, "where": where, "note": "; ".join(notes)})
+    name, caption = field["field"], f"{rule(field)} {cost}"
+    return tabulate(f"tuning-{name.replace('.', '-')}", f"Tuned: {name}", rows, COLUMNS, caption)
 
 
 def rule(field: Document) -> str:
@@ -109,67 +84,45 @@ def rule(field: Document) -> str:
 
 def cost(document: Document) -> str:
     """What the tuning cost, compared with the sweep."""
-    share = (
-        f"{document['share']:.0%} of" if document["share"] < 2 else f"{document['share']:.3g} times"
-    )
-    return f"Tuning took {format_flops(document['flops'])} FLOPs, {share} the sweep's."
+    share = document["share"]
+    text = f"{share:.0%} of" if share < 2 else f"{share:.3g} times"
+    return f"Tuning took {format_flops(document['flops'])} FLOPs, {text} the sweep's."
 
 
 def ladders(document: Document | None) -> list[Figure]:
     """One picture a tuned field: the loss of every value, above the best of its size."""
-    return [_ladder(field) for field in (document or {}).get("fields", ())] if document else []
+    return [_ladder(field) for field in document["fields"]] if document else []
 
 
 def _ladder(field: Document) -> Figure:
-    sizes: Sequence[Document] = [size for size in field["sizes"] if size["optimum"]]
+    sizes = [size for size in field["sizes"] if size["optimum"]]
     counts = [size["n_params"] for size in sizes] or [1.0]
-    ramp = ColorScale("parameters N", min(counts), max(counts) * 1.0001)
-    traces: list[Trace] = [trace for size in sizes for trace in _traces(size, ramp)]
+    ramp = ColorScale("parameters N", min(counts), max(counts))
+    traces = [trace for size in sizes for trace in _traces(size, ramp.at(size["n_params"]))]
     caption = (
         "Dots are whole runs, rings short runs; each is the loss above the lowest of its kind "
-        "and size."
+        "and size. Stars mark the optima, curves the fitted parabolas."
     )
-    caption += " Stars mark the optima, curves the fitted parabolas."
     unit = f" ({field['unit']})" if field["unit"] else ""
-    return Figure(
-        f"tuning-{field['field'].replace('.', '-')}",
-        f"Tuning {field['field']}",
-        caption,
-        Axis(f"{field['field']}{unit}", True),
-        Axis("loss above the best (nats)"),
-        tuple(traces),
-        ramp if len(sizes) > 1 else None,
-    )
+    axes = Axis(f"{field['field']}{unit}", True), Axis("loss above the best (nats)")
+    name, title = f"tuning-{field['field'].replace('.', '-')}", f"Tuning {field['field']}"
+    return Figure(name, title, caption, *axes, tuple(traces), ramp)
 
 
-def _traces(size: Document, ramp: ColorScale) -> list[Trace]:
-    colour, best = ramp.at(size["n_params"]), size["optimum"]
-    drawn: list[Trace] = []
-    for key, symbol, base in (("short_run_loss", "open", None), ("loss", "circle", best["loss"])):
+def _traces(size: Document, colour: float) -> list[Trace]:
+    best, traces = size["optimum"], list[Trace]()
+    kinds: tuple[tuple[str, Symbol], ...] = (("short_run_loss", "open"), ("loss", "circle"))
+    for key, symbol in kinds:
         runs = [(item["value"], item[key]) for item in size["values"] if item[key] is not None]
         if runs:
             x, y = np.array(runs, float).T
             notes = [
-                f"{format_count(size['n_params'])}: {value:.3g}, loss {loss:.4f}"
-                for value, loss in runs
+                f"{format_count(size['n_params'])}: {v:.3g}, loss {loss:.4f}" for v, loss in runs
             ]
-            drawn.append(
-                Markers(
-                    x,
-                    y - (y.min() if base is None else base),
-                    "",
-                    colour,
-                    symbol,  # type: ignore[arg-type]
-                    7,
-                    notes=notes,
-                )
-            )
+            above = y - (best["loss"] if key == "loss" else y.min())
+            traces.append(Markers(x, above, "", colour, symbol, 7, notes=notes))
     if best["curvature"] is not None:
-        x = best["value"] * np.exp(np.linspace(-REACH, REACH, 41))
-        drawn.append(
-            Line(
-                x, best["curvature"] / 2 * np.log(x / best["value"]) ** 2, "", colour, "solid", 1.4
-            )
-        )
-    drawn.append(Markers([best["value"]], [0.0], "", colour, "star", 12))
-    return drawn
+        away = np.linspace(-REACH, REACH, 41)
+        x, y = best["value"] * np.exp(away), best["curvature"] / 2 * away**2
+        traces.append(Line(x, y, "", colour, "solid", 1.4))
+    return [*traces, Markers([best["value"]], [0.0], "", colour, "star", 12)]
