@@ -15,7 +15,8 @@ import pandas as pd
 import scaling
 from scaling.errors import ScalingError
 from scaling.fit.result import FitResult
-from scaling.predict.named_models import compare_named_models, named_models_table
+from scaling.predict.law_source import FittedLaw
+from scaling.predict.named_models import COMPARABLE, compare_named_models, named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.figure import Figure
 from scaling.render.section import Section, section
@@ -70,66 +71,57 @@ def build_report(
     inputs: ReportInputs,
     prediction: Prediction | None,
     command: str,
-    studies: Sequence[Section] | None = None,
     models: bool = False,
     history: Figure | None = None,
 ) -> Report:
     """Everything the inputs allow; `prediction` replaces the forecast for ten times the largest
-    budget, `studies` are the sections of studies, where they are made already; `models` adds
-    published laws and models to the frontier; `history` shows how the forecast has moved.
+    budget, `models` adds published laws and models to the frontier; `history` shows how the
+    forecast has moved.
     """
-    fit = inputs.main
-    forecasts, no_forecast = _forecasts(fit)
+    fit, law, checked = inputs.main, inputs.law, inputs.checked
+    forecasts, caveats = _forecasts(fit)
     answer = prediction or (forecasts[-1] if forecasts else None)
-    checked = diagnostics.forecast_figure(inputs.checked)
+    figure = diagnostics.forecast_figure(checked)
     curves = run_plots.training_curves(inputs.curves)
-    lead: list[Figure | None] = [checked]
-    forecast = diagnostics.forecasts(inputs.checked)
-    parts = [section("verified", "Prediction against measurement", [], [forecast])]
+    lead: list[Figure | None] = [figure]
+    measured = [diagnostics.forecasts(checked)]
+    parts = [section("verified", "Prediction against measurement", [], measured)]
+    sentences = [summary.answer_sentence(answer)] if answer else []
     if fit is not None:
-        isoflop = isoflop_figure.isoflop_curves(fit, inputs.law)
-        frontier = law_plots.frontier_loss(fit, inputs.law)
-        lead = [isoflop or frontier, checked, history]
+        sentences.append(summary.trained(fit, answer))
+        caveats += [*_stale(inputs), *summary.caveats(fit, answer)]
+        isoflop = isoflop_figure.isoflop_curves(fit, law)
+        loss = law_plots.frontier_loss(fit, law)
+        lead = [isoflop or loss, figure, history]
+        repeats = [repeated_data.figure(fit)], [repeated_data.repeats(fit)]
         parts += [
-            _frontier(fit, inputs, forecasts, answer, frontier if isoflop else None),
-            *([_models(fit, inputs)] if models else []),
+            _frontier(fit, inputs, forecasts, answer, loss if isoflop else None),
+            *([_models(fit, law)] if models and law and law.optimum else []),
             _law(fit, inputs),
-            section(
-                "repeats",
-                "Repeated data",
-                [repeated_data.figure(fit)],
-                [repeated_data.repeats(fit)],
-            ),
+            section("repeats", "Repeated data", *repeats),
         ]
-    elif not inputs.checked:
+    elif not checked:
         lead, curves = [curves], None
-    parts += study_sections(inputs.rows) if studies is None else studies
-    if fit is not None:
-        parts.append(_checks(fit, inputs))
+    parts += _studies(inputs.rows)
+    parts += [_checks(fit, inputs)] if fit else []
     parts += _background(inputs, curves, command)
     kept = tuple(part for part in parts if not part.is_empty)
-    sentences = [
-        *([summary.answer_sentence(answer)] if answer else []),
-        *([summary.trained(fit, answer)] if fit else []),
-        *summary.verified(inputs.checked),
-        *(part.summary for part in kept if part.summary),
-    ]
-    no_law = inputs.no_law or ("There is no fit to report on.",)
-    explained = fit is not None or bool(sentences)
+    sentences += [*summary.verified(checked), *(part.summary for part in kept if part.summary)]
+    no_law = () if sentences else inputs.no_law or ("There is no fit to report on.",)
     return Report(
         name=inputs.name,
         question=inputs.question,
         sections=kept,
         lead=tuple(figure for figure in lead if figure is not None),
         sentences=tuple(sentences),
-        notices=(*inputs.notices, *(() if explained else no_law)),
-        light=summary.light(fit, answer, inputs.checked) if fit else None,
-        caveats=(*no_forecast, *_stale(inputs), *summary.caveats(fit, answer)) if fit else (),
-        predictor=predictor(inputs.law, inputs.path, answer.flops.value) if answer else None,
+        notices=(*inputs.notices, *no_law),
+        light=summary.light(fit, answer, checked) if fit else None,
+        caveats=tuple(caveats),
+        predictor=predictor(law, inputs.path, answer.flops.value) if answer else None,
     )
 
 
-def study_sections(rows: pd.DataFrame | None) -> list[Section]:
+def _studies(rows: pd.DataFrame | None) -> list[Section]:
     """The sections of all studies that the rows have runs for; none where the package is installed
     without studies.
     """
@@ -186,19 +178,11 @@ def _frontier(
     return section("frontier", "Frontier", figures, tables, notes)
 
 
-def _models(fit: FitResult, inputs: ReportInputs) -> Section:
+def _models(fit: FitResult, law: FittedLaw) -> Section:
     """The frontier of this fit with published laws and named models."""
-    law = inputs.law
-    if law is None or law.optimum is None:
-        return section("models", "Open models")
     document = {"models": compare_named_models(law), "source": f"this fit's law {law.law}"}
     figures, tables = [law_plots.published_frontiers(fit, law)], [named_models_table(document)]
-    note = (
-        "What compares: sizes and tokens for a budget, and the exponents, whose counting of N and "
-        "C differs by source. What does not: losses, which are nats per token of each one's own "
-        "tokeniser and text; no source gives the bytes per token that bits per byte would need."
-    )
-    return section("models", "Open models", figures, tables, [note])
+    return section("models", "Open models", figures, tables, [COMPARABLE])
 
 
 def _law(fit: FitResult, inputs: ReportInputs) -> Section:

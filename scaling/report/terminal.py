@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.fit.result import FitResult
 from scaling.formatting import format_flops
-from scaling.predict.named_models import named_models_table
+from scaling.predict.named_models import COMPARABLE, named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
 from scaling.render.table import (
@@ -98,6 +98,7 @@ def prediction_text(
         prediction_tables.error_parts(prediction),
         *prediction_tables.prediction_tables(prediction),
         models,
+        models and COMPARABLE,
         headline.reach(prediction),
         *prediction.warnings,
     )
@@ -145,7 +146,9 @@ def asked(prediction: Prediction) -> Table:
 
 def models_text(document: Mapping[str, Any]) -> RenderableType:
     """Named models against the optimum of a law, without a prediction."""
-    return _page(named_models_table(document), document.get("basis"), *_warnings(document))
+    return _page(
+        named_models_table(document), COMPARABLE, document.get("basis"), *_warnings(document)
+    )
 
 
 def next_text(proposal: Mapping[str, Any]) -> RenderableType:
