@@ -13,11 +13,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from scaling.render.escape import sanitize
-from scaling.render.table import Table
+from scaling.render.table import PAIR, Table
 
 
-def to_rich(table: Table, *, heading: bool = True, ruled: bool = True) -> RenderableType:
-    """Title and rows as rich `Text` of plain text, which knows no markup and no escape codes."""
+def to_rich(table: Table, *, ruled: bool = True) -> RenderableType:
+    """Title and rows as rich `Text` of plain text, which knows no markup and no escape codes; pairs
+    need no heading.
+    """
+    heading = table.columns != PAIR
     drawn = WrappingTable(
         box=box.SIMPLE_HEAD if ruled and heading else None,
         show_header=heading,

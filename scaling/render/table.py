@@ -86,11 +86,11 @@ class Table:
         ]
         return csv_text([spread(names), *map(spread, self.rows)])
 
-    def to_rich(self, *, heading: bool = True, ruled: bool = True) -> RenderableType:
+    def to_rich(self, *, ruled: bool = True) -> RenderableType:
         """The table for a terminal, no number cut; `ruled` draws lines around the heading."""
         from scaling.render.rich_table import to_rich
 
-        return to_rich(self, heading=heading, ruled=ruled)
+        return to_rich(self, ruled=ruled)
 
     def to_html(self, *, inline_style: bool = False) -> str:
         """A `<table>` with every text escaped; `inline_style` is for pages without a style sheet of

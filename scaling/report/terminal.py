@@ -16,7 +16,6 @@ from scaling.predict.named_models import COMPARABLE, named_models_table
 from scaling.predict.prediction import Prediction
 from scaling.render.escape import sanitize
 from scaling.render.table import (
-    PAIR,
     Column,
     Table,
     format_estimate,
@@ -204,7 +203,7 @@ def _page(*parts: RenderableType | Table | ResultWarning | None) -> RenderableTy
             elif isinstance(part, str) and part:
                 yield Text(sanitize(part) + "\n")
             elif isinstance(part, Table):
-                yield part.to_rich(heading=part.columns != PAIR)
+                yield part.to_rich()
                 if part.caption:
                     yield Text(sanitize(part.caption) + "\n")
             elif part:
