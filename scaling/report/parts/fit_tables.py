@@ -26,7 +26,6 @@ APPROACHES: dict[Approach, str] = {
     "isoflop": "isoFLOP (approach 2)",
     "envelope": "envelope (approach 1)",
 }
-PAGE_ONLY = ("N* at top budget", "D* at top budget", "note")  # columns of `approaches`
 N, D, C = Column("N", "count"), Column("D", "count"), Column("C", "flops")
 LOSS = Column("loss", "number")
 OPTIMUM: tuple[tuple[str, str, Kind], ...] = (
@@ -217,35 +216,37 @@ def approaches(fit: FitResult, short: bool = False) -> Table | None:
     """The three estimates of the frontier and their optima at the largest budget; a `short` one
     fits a terminal.
     """
-    top = fit.range.get("flops", (1.0, 1.0))[1]
-    rows = [
-        {
+    top, rows = fit.range.get("flops", (1.0, 1.0))[1], []
+    for name, title in APPROACHES.items():
+        result = fit.approaches.get(name)
+        if result is None:
+            continue
+        row: dict[str, Any] = {
             "approach": name if short else title,
             "a (N* ~ C^a)": result.a,
             "b (D* ~ C^b)": result.b,
             "a + b": result.a_plus_b,
-            "N* at top budget": power_law(result.n_star, top),
-            "D* at top budget": power_law(result.d_star, top),
-            "runs": None if result.n_points is None else f"{result.n_points} of {fit.n_points}",
-            "note": f"unavailable: {result.unavailable}"
-            if result.unavailable
-            else "; ".join(warning.message for warning in result.warnings),
         }
-        for name, title in APPROACHES.items()
-        if (result := fit.approaches.get(name))
-    ]
-    caption = fit.approaches_agree.message if fit.approaches_agree else ""
-    table = record_table(
+        if short:
+            used = None if result.n_points is None else f"{result.n_points} of {fit.n_points}"
+            row["runs"] = used
+        else:
+            row["N* at top budget"] = power_law(result.n_star, top)
+            row["D* at top budget"] = power_law(result.d_star, top)
+            row["note"] = "; ".join(warning.message for warning in result.warnings)
+            if result.unavailable:
+                row["note"] = f"unavailable: {result.unavailable}"
+        rows.append(row)
+    return record_table(
         "approaches",
         "Three approaches to the frontier",
         rows,
-        caption,
+        fit.approaches_agree.message if fit.approaches_agree else "",
         number=("a (N* ~ C^a)", "b (D* ~ C^b)"),
         rough=("a + b",),
         count=("N* at top budget", "D* at top budget"),
         text=("runs",),
     )
-    return table.without(*PAGE_ONLY) if table and short else table
 
 
 def exclusions(fit: FitResult | None) -> Table | None:
